@@ -1,0 +1,55 @@
+"""Every error that Jobtape raises on purpose.
+
+JobtapeError
+├── PayloadInvalid          the caller's fault: the payload does not fit the job type
+├── ResultInvalid           the handler's fault: what it returned is no JSON, or not what it declared
+├── UnknownJobType          the caller's fault: no such job type here
+├── JobTypeInvalid          the author's fault: a handler that cannot be a job type
+├── UnreadableEvent         the message's fault: not an event that this version can read
+├── BrokerUnavailable       the broker did not confirm in time; whether it has the message is not known
+├── LogMissing              the broker answers, but the tape is not there
+└── ViewUnavailable         the database does not answer
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class JobtapeError(Exception):
+    """Base of all; its text says what is wrong and what to do next."""
+
+
+class PayloadInvalid(JobtapeError):
+    """The payload does not fit the job type. ``errors``: one entry a fault, with ``loc``, ``msg`` and ``type``."""
+
+    def __init__(self, message: str, errors: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.errors = list(errors)
+
+
+class ResultInvalid(JobtapeError):
+    """What a handler returned is no JSON, or does not fit its return annotation."""
+
+
+class UnknownJobType(JobtapeError):
+    """No job type of that name is loaded in this process."""
+
+
+class JobTypeInvalid(JobtapeError):
+    """A function that cannot be made into a job type, or two job types of one name."""
+
+
+class UnreadableEvent(JobtapeError):
+    """A message that is not an event, or one of a version newer than this program."""
+
+
+class BrokerUnavailable(JobtapeError):
+    """No confirm in time. The broker may or may not have the message: publish the same event id again, or give up."""
+
+
+class LogMissing(JobtapeError):
+    """The broker took the publish, but no tape is bound: the event is not recorded."""
+
+
+class ViewUnavailable(JobtapeError):
+    """The database does not answer, or has no tables yet."""

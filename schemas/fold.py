@@ -1,0 +1,216 @@
+"""How events fold into a status: the state machine of a job, as a table and one function.
+
+Theory of operation. AMQP delivers at least once: a publish without a confirm is repeated, a delivery without an ack is
+executed again, a frozen worker wakes up and speaks late, and two publishers' messages may reach the tape in either
+order. So the order that counts is the tape's, and ``evolve`` decides for each event whether it still counts:
+
+* A **run** is closed by its first final event. What comes later for that run changes nothing.
+* An **attempt** is closed by its first ``retrying`` (or by the first event of a later attempt). After that only a
+  ``succeeded`` of that attempt still counts, because the work is done, and closes the run.
+* An event of the **next run** counts only when the present run is closed; it opens that run.
+* ``submitted`` brings the order whenever it comes, and moves the state only when it is the job's first event.
+* A repeated ``started`` or ``progressed`` (same execution, same or lower count) changes nothing.
+
+What does not count is kept in the history all the same, marked. ``evolve`` returns the very same object for it, so
+``accepted`` is ``after is not before``. It is pure and total: it never raises, whatever the events say.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from jobtape.schemas.events import (
+    Cancelled,
+    Failed,
+    JobEvent,
+    Progressed,
+    Redriven,
+    Retrying,
+    Started,
+    Submitted,
+    Succeeded,
+)
+from jobtape.schemas.job import FINAL, Job, JobState, Order, Progress
+
+_S = JobState
+_WAITING: Final = (_S.SCHEDULED, _S.QUEUED)
+_AT_WORK: Final[dict[str, tuple[JobState, ...]]] = {
+    "started": (_S.RUNNING,),
+    "progressed": (_S.RUNNING,),
+    "retrying": (_S.RETRYING,),
+    "succeeded": (_S.SUCCEEDED,),
+    "failed": (_S.FAILED,),
+    "cancelled": (_S.CANCELLED,),
+}
+
+TRANSITIONS: Final[dict[tuple[JobState | None, str], tuple[JobState, ...]]] = {
+    # the job's first event on the tape; None is "never heard of"
+    (None, "submitted"): _WAITING,
+    (None, "redriven"): _WAITING,
+    **{(None, name): targets for name, targets in _AT_WORK.items()},
+    # an open run
+    **{(state, "submitted"): (state,) for state in _S},
+    **{(state, name): targets for state in _S if state not in FINAL for name, targets in _AT_WORK.items()},
+    # a closed run: only the next run's events
+    **{(state, "redriven"): _WAITING for state in FINAL},
+    **{(state, name): targets for state in FINAL for name, targets in _AT_WORK.items()},
+}
+"""(state, event) -> the states that may follow. What is not in the table changes nothing; what is in it may still be
+refused because of its run, attempt or execution (see above)."""
+
+
+def evolve(job: Job | None, event: JobEvent, cursor: int = 0) -> Job:
+    """The job after ``event``, which stands at ``cursor``; the same object when the event does not count."""
+    if isinstance(event, Submitted):
+        return _submit(job, event, cursor)
+    if job is None or _opens_next_run(job, event):
+        return _apply(_fresh_run(job, event), event, cursor)
+    if not _counts(job, event):
+        return job
+    return _apply(job, event, cursor)
+
+
+def fold(events: Iterable[tuple[JobEvent, int]], start: dict[str, Job] | None = None) -> dict[str, Job]:
+    """All jobs by id after ``events``, each with its cursor, in the tape's order, beginning with ``start``."""
+    jobs = dict(start or {})
+    for event, cursor in events:
+        jobs[event.subject] = evolve(jobs.get(event.subject), event, cursor)
+    return jobs
+
+
+def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
+    if job is not None and job.submitted_at is not None:
+        return job
+    order = event.data.order
+    if job is None:
+        job = Job(id=event.subject, type=order.type, state=_waiting(order, event), run=1, attempt=1)
+    return replace(
+        job,
+        type=order.type,
+        payload=order.payload,
+        queue=order.queue,
+        labels=order.labels,
+        correlation_id=order.correlation_id,
+        reply_to=order.reply_to,
+        timeout=order.timeout,
+        max_attempts=order.max_attempts,
+        submitted_at=event.time,
+        run_at=job.run_at or order.run_at or event.time,
+        cursor=cursor,
+    )
+
+
+def _opens_next_run(job: Job, event: JobEvent) -> bool:
+    return job.final and event.data.run == job.run + 1
+
+
+def _fresh_run(job: Job | None, event: JobEvent) -> Job:
+    """The job at the start of the event's run: what was ordered stays, what became of the last run goes."""
+    if job is None:
+        return Job(id=event.subject, type=event.data.job_type, state=_S.QUEUED, run=event.data.run, attempt=1)
+    return replace(
+        job,
+        state=_S.QUEUED,
+        run=event.data.run,
+        attempt=1,
+        result=None,
+        error=None,
+        reason=None,
+        progress=None,
+        progress_n=0,
+        execution=None,
+        started_at=None,
+        finished_at=None,
+    )
+
+
+def _counts(job: Job, event: JobEvent) -> bool:
+    """Whether an event other than ``submitted`` still counts for the job's present run."""
+    if event.data.run != job.run or job.final or (job.state, event.name) not in TRANSITIONS:
+        return False
+    if isinstance(event, Cancelled | Succeeded):
+        return True  # a success counts for a closed attempt too, and one cancel is as good as another
+    attempt_closed = event.data.attempt < job.attempt or (
+        event.data.attempt == job.attempt and job.state is _S.RETRYING
+    )
+    if attempt_closed:
+        return False
+    if event.data.attempt > job.attempt:
+        return True
+    if isinstance(event, Started):
+        return event.data.execution != job.execution
+    if isinstance(event, Progressed):
+        return event.data.execution != job.execution or event.data.n > job.progress_n
+    return True
+
+
+def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
+    attempt = max(job.attempt, event.data.attempt)
+    match event:
+        case Redriven():
+            run_at = event.data.order.run_at or event.time
+            return replace(job, state=_waiting(event.data.order, event), run_at=run_at, cursor=cursor)
+        case Started():
+            return replace(
+                job,
+                state=_S.RUNNING,
+                attempt=attempt,
+                execution=event.data.execution,
+                started_at=event.time,
+                progress=None,
+                progress_n=0,
+                cursor=cursor,
+            )
+        case Progressed():
+            same = event.data.execution == job.execution
+            return replace(
+                job,
+                state=_S.RUNNING,
+                attempt=attempt,
+                execution=event.data.execution,
+                started_at=job.started_at if same else event.time,
+                progress=Progress(fraction=event.data.fraction, message=event.data.message),
+                progress_n=event.data.n,
+                cursor=cursor,
+            )
+        case Retrying():
+            return replace(
+                job,
+                state=_S.RETRYING,
+                attempt=attempt,
+                error=event.data.error,
+                reason=event.data.reason,
+                run_at=event.data.next_at,
+                cursor=cursor,
+            )
+        case Succeeded():
+            return replace(
+                job,
+                state=_S.SUCCEEDED,
+                attempt=attempt,
+                result=event.data.result,
+                error=None,
+                reason=None,
+                started_at=event.data.started_at,
+                finished_at=event.time,
+                cursor=cursor,
+            )
+        case Failed():
+            return replace(
+                job,
+                state=_S.FAILED,
+                attempt=attempt,
+                error=event.data.error,
+                reason=event.data.reason,
+                started_at=event.data.started_at or job.started_at,
+                finished_at=event.time,
+                cursor=cursor,
+            )
+        case Cancelled():
+            return replace(job, state=_S.CANCELLED, finished_at=event.time, cursor=cursor)
+        case Submitted():
+            return _submit(job, event, cursor)
+
+
+def _waiting(order: Order, event: JobEvent) -> JobState:
+    return _S.SCHEDULED if order.run_at is not None and order.run_at > event.time else _S.QUEUED

@@ -1,0 +1,107 @@
+"""What a job is: the order that was placed, the states it passes, and what is known of it now."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+JOB_TYPE_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,119}$"
+# No dots: the delay ladder's bindings count the words of a routing key.
+QUEUE_PATTERN: Final = r"^[A-Za-z0-9_\-]{1,64}$"
+MAX_LABELS: Final = 32
+
+JobTypeName = Annotated[str, Field(pattern=JOB_TYPE_PATTERN)]
+QueueName = Annotated[str, Field(pattern=QUEUE_PATTERN)]
+
+
+class JobState(StrEnum):
+    """Where a job stands. The table of what may follow what is ``fold.TRANSITIONS``."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+
+class Order(BaseModel):
+    """What was asked for, complete: a worker needs nothing else to do the job. It travels with every event that puts
+    a job on a queue. ``timeout`` is in seconds; ``run_at`` None means at once.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    type: JobTypeName
+    payload: dict[str, Any]
+    queue: QueueName
+    labels: dict[str, str] = Field(default_factory=dict)
+    correlation_id: str | None = None
+    run_at: AwareDatetime | None = None
+    timeout: float = Field(gt=0)
+    max_attempts: int = Field(default=1, ge=1)
+    reply_to: str | None = None
+
+
+class ErrorInfo(BaseModel):
+    """Why an attempt failed: the exception's class name, its text, and the (bounded) traceback of the handler."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    message: str
+    traceback: str | None = None
+
+
+class Progress(BaseModel):
+    """How far a handler says it is: ``fraction`` from 0 to 1."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fraction: float = Field(ge=0, le=1)
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the tape says of one job, up to ``cursor``; made by ``fold.evolve`` alone.
+
+    An event may come before the job's ``submitted`` (two publishers, one stream): until that is read, ``submitted_at``
+    is None and what was ordered is not known. ``execution`` and ``progress_n`` tell a repeated ``started`` or
+    ``progressed`` from a new one.
+    """
+
+    id: str
+    type: str
+    state: JobState
+    run: int
+    attempt: int
+    payload: dict[str, Any] | None = None
+    result: Any = None
+    error: ErrorInfo | None = None
+    progress: Progress | None = None
+    queue: str | None = None
+    labels: dict[str, str] | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    timeout: float | None = None
+    max_attempts: int | None = None
+    submitted_at: datetime | None = None
+    run_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    reason: str | None = None
+    execution: str | None = None
+    progress_n: int = 0
+    cursor: int = 0
+
+    @property
+    def final(self) -> bool:
+        """Whether the present run is closed."""
+        return self.state in FINAL

@@ -1,0 +1,31 @@
+"""Old event shapes lifted to the present one, one version at a time.
+
+An upcaster takes the parsed CloudEvent of version *n* and returns that of *n + 1*; it never changes its argument. The
+tape keeps what was written; only what is read is lifted.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from jobtape.schemas.errors import UnreadableEvent
+
+Upcaster = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+CURRENT_VERSION: Final = 1
+UPCASTERS: Final[dict[int, Upcaster]] = {}
+
+
+def upcast(raw: Mapping[str, Any], upcasters: Mapping[int, Upcaster] = UPCASTERS) -> Mapping[str, Any]:
+    """``raw`` in the newest shape that ``upcasters`` lead to. Raises UnreadableEvent for a version from the future.
+
+    An event without ``schemaversion`` is of version 1.
+    """
+    version = raw.get("schemaversion", 1)
+    newest = max(upcasters, default=0) + 1
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise UnreadableEvent(f"schemaversion {version!r} is no version")
+    if version > newest:
+        raise UnreadableEvent(f"schemaversion {version} is newer than {newest}: update Jobtape, then rebuild the view")
+    for step in range(version, newest):
+        raw = {**upcasters[step](raw), "schemaversion": step + 1}
+    return raw
