@@ -1,0 +1,57 @@
+"""How a user names a handler: the ``@job`` decorator, and ``await add.submit(x=1, y=2)`` on what it returns."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobtape import running
+from jobtape.schemas import jobtype
+from jobtape.schemas.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What may be said of one submission besides its payload; None leaves it to the job type."""
+
+    queue: str | None = None
+    timeout: float | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    correlation_id: str | None = None
+
+
+class JobType(jobtype.JobType):
+    """A job type that can be submitted from an application that runs under ``jobtape.lifespan``."""
+
+    async def submit(self, *args: Any, **kwargs: Any) -> Job:
+        """Publish a job with these arguments of the handler; returns when the broker has it safely.
+
+        Raises PayloadInvalid before anything is published, BrokerUnavailable when no confirm came in time, LogMissing
+        when there is no tape, and JobtapeError outside a running application.
+        """
+        return await self.submit_with(Options(), *args, **kwargs)
+
+    async def submit_with(self, options: Options, /, *args: Any, **kwargs: Any) -> Job:
+        """The same, with a queue, time-out, labels or correlation id for this one job."""
+        return await running.producer().submit(
+            self.name,
+            self.payload(*args, **kwargs),
+            queue=options.queue,
+            timeout=options.timeout,
+            labels=dict(options.labels),
+            correlation_id=options.correlation_id,
+        )
+
+
+def job(
+    name: str, *, queue: str = jobtype.DEFAULT_QUEUE, timeout: float = jobtype.DEFAULT_TIMEOUT
+) -> Callable[[Callable[..., Any]], JobType]:
+    """Make a function a job type: ``async def`` runs on a loop, ``def`` in a thread.
+
+    ``timeout`` is in seconds; ``queue`` names the work queue. Raises JobTypeInvalid where the decorated function
+    stands, with what to change.
+    """
+
+    def decorate(function: Callable[..., Any]) -> JobType:
+        return JobType(function, name, queue=queue, timeout=timeout)
+
+    return decorate
