@@ -1,0 +1,114 @@
+"""Declares a topology, looks at what is there, and removes a namespace."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import aio_pika
+import aiormq.exceptions
+from aio_pika.abc import AbstractChannel
+
+from jobtape.broker.link import Connection
+from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.topology import Binding, Exchange, Queue, Topology
+
+NOT_FOUND = (aiormq.exceptions.ChannelNotFoundEntity,)
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many messages wait on a queue, and how many consumers it has."""
+
+    messages: int
+    consumers: int
+
+
+async def declare(connection: Connection, topology: Topology) -> None:
+    """Declare everything but the tape; what exists already stays as it is.
+
+    Raises JobtapeError when something of the same name exists with other properties.
+    """
+    channel = await connection.channel(publisher_confirms=False)
+    try:
+        for exchange in topology.exchanges():
+            await _exchange(channel, exchange)
+        for queue in topology.declared_queues():
+            await _queue(channel, queue)
+        for binding in topology.bindings():
+            await _bind(channel, binding)
+        if await log_exists(connection, topology):
+            # The tape may have been there before its exchange: a broker restored in part.
+            await _bind(channel, topology.log_binding)
+    except aiormq.exceptions.ChannelPreconditionFailed as error:
+        raise JobtapeError(
+            f"the broker has something of ours with other properties: {error}. "
+            "Delete it there, or choose another JOBTAPE_NAMESPACE"
+        ) from None
+    finally:
+        await _close(channel)
+
+
+async def create_log(connection: Connection, topology: Topology) -> bool:
+    """Create the tape when it isn't there. True when it was created; an existing one is left as it is."""
+    if await log_exists(connection, topology):
+        return False
+    channel = await connection.channel(publisher_confirms=False)
+    try:
+        await _exchange(channel, topology.events)
+        await _queue(channel, topology.log)
+        await _bind(channel, topology.log_binding)
+    finally:
+        await _close(channel)
+    return True
+
+
+async def log_exists(connection: Connection, topology: Topology) -> bool:
+    """Whether the tape is on the broker (a passive declaration)."""
+    return await depth(connection, topology.log.name) is not None
+
+
+async def depth(connection: Connection, queue: str) -> Depth | None:
+    """How full a queue is (a passive declaration), or None when it does not exist."""
+    channel = await connection.channel(publisher_confirms=False)
+    try:
+        under = await channel.get_underlay_channel()
+        answer = await under.queue_declare(queue, passive=True)
+        return Depth(answer.message_count or 0, answer.consumer_count or 0)
+    except NOT_FOUND:
+        return None
+    finally:
+        await _close(channel)
+
+
+async def remove_namespace(url: str, topology: Topology) -> None:
+    """Delete every queue and exchange of ``topology``, and nothing else."""
+    connection = await aio_pika.connect(url)
+    async with connection:
+        channel = await connection.channel(publisher_confirms=False)
+        for queue in (*topology.declared_queues(), topology.log):
+            await channel.queue_delete(queue.name)
+        for exchange in topology.exchanges():
+            await channel.exchange_delete(exchange.name)
+
+
+def queue_names(queues: Iterable[str], topology: Topology) -> dict[str, str]:
+    """Our name of each queue -> its name on the broker."""
+    return {queue: topology.work_queue(queue).name for queue in queues}
+
+
+async def _exchange(channel: AbstractChannel, exchange: Exchange) -> None:
+    await channel.declare_exchange(exchange.name, aio_pika.ExchangeType(exchange.type), durable=True)
+
+
+async def _queue(channel: AbstractChannel, queue: Queue) -> None:
+    await channel.declare_queue(queue.name, durable=True, arguments=queue.declared_arguments())
+
+
+async def _bind(channel: AbstractChannel, binding: Binding) -> None:
+    under = await channel.get_underlay_channel()
+    await under.queue_bind(binding.queue, binding.exchange, binding.key)
+
+
+async def _close(channel: AbstractChannel) -> None:
+    with suppress(aiormq.exceptions.AMQPError, RuntimeError, OSError):
+        await channel.close()

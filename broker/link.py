@@ -1,0 +1,134 @@
+"""One connection to the broker that is made again whenever it is lost.
+
+Plain (not robust) aio-pika connections: what must be declared and consumed again differs for a publisher, a worker and
+a stream reader, so each says it in ``setup`` and nothing is restored behind its back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import aio_pika
+import aio_pika.abc
+import aiormq.exceptions
+from yarl import URL
+
+from jobtape.schemas.errors import JobtapeError
+
+log = logging.getLogger(__name__)
+
+Connection = aio_pika.abc.AbstractConnection
+Setup = Callable[[Connection], Awaitable[None]]
+
+CONNECT_TIMEOUT = 5.0
+HEARTBEAT = 10
+"""Seconds; a dead peer is noticed after three."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
+
+BROKER_ERRORS = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
+"""What aio-pika and aiormq raise for a broker that is away, restarting or closing things; RuntimeError is theirs for a
+channel or connection that is closed already."""
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown in messages and logs."""
+    parsed = URL(url)
+    return str(parsed.with_password(None).with_query(None)) if parsed.host else "(not a URL)"
+
+
+def reason_of(error: BaseException) -> str:
+    """An error in one short line."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return f"no answer within {CONNECT_TIMEOUT:g} s"
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+class Link:
+    """Keeps one connection up. ``setup`` runs on each new connection before anyone gets to use it."""
+
+    def __init__(self, url: str, *, name: str, setup: Setup | None = None) -> None:
+        self.url = url
+        self.name = name
+        self.trouble: str | None = "not connected yet"
+        """Why there is no usable connection; None while there is one."""
+        self._setup = setup
+        self._connection: Connection | None = None
+        self._up = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to connect, in the background."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep_up(), name=f"link {self.name}")
+
+    async def close(self) -> None:
+        """End the connection and stop making it again."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def connection(self) -> Connection:
+        """The open connection; waits for it as long as it takes, so put a time limit around it."""
+        while True:
+            await self._up.wait()
+            if self._connection is not None and not self._connection.is_closed:
+                return self._connection
+            await asyncio.sleep(0)  # lost just now: the keeper clears the event in its next step
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a usable connection now."""
+        return self._up.is_set() and self._connection is not None and not self._connection.is_closed
+
+    async def _keep_up(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                closed = await self._connect()
+                if pause > FIRST_PAUSE:
+                    log.info("%s: connected to %s", self.name, without_password(self.url))
+                pause = FIRST_PAUSE
+                await closed
+                self.trouble = f"the connection to {without_password(self.url)} was lost"
+                log.warning("%s: %s; connecting again", self.name, self.trouble)
+            except (*BROKER_ERRORS, JobtapeError) as error:
+                self.trouble = f"no broker at {without_password(self.url)}: {reason_of(error)}"
+                if pause == FIRST_PAUSE:
+                    log.warning("%s: %s; trying again until it answers (see RABBITMQ_URL)", self.name, self.trouble)
+            finally:
+                self._up.clear()
+                connection, self._connection = self._connection, None
+                if connection is not None:
+                    await self._drop(connection)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _connect(self) -> "asyncio.Future[None]":
+        """A new, set-up connection; the future that is returned is done when it is lost."""
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            connection = await aio_pika.connect(
+                self.url, client_properties={"connection_name": self.name}, heartbeat=HEARTBEAT
+            )
+        closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_close(*_: object) -> None:
+            if not closed.done():
+                closed.set_result(None)
+
+        connection.close_callbacks.add(on_close)
+        self._connection = connection
+        if self._setup is not None:
+            async with asyncio.timeout(CONNECT_TIMEOUT * 4):
+                await self._setup(connection)
+        self.trouble = None
+        self._up.set()
+        return closed
+
+    @staticmethod
+    async def _drop(connection: Connection) -> None:
+        with suppress(*BROKER_ERRORS):
+            async with asyncio.timeout(2):
+                await connection.close()

@@ -1,0 +1,116 @@
+"""Reads the tape from a position, in order, with bounded memory.
+
+No iterator and no ``process()`` of aio-pika's: both may nack, and a nack on a stream closes the connection on
+RabbitMQ 3.10. Deliveries go into a buffer that the broker's prefetch bounds; what was handed out is acknowledged when
+the next is asked for.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal
+
+import aiormq.abc
+import aiormq.exceptions
+
+from jobtape.broker.link import Connection
+from jobtape.schemas.errors import BrokerUnavailable, LogMissing
+
+PREFETCH = 300
+Start = int | Literal["first", "last"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A message on the tape."""
+
+    offset: int
+    body: bytes
+    key: str
+    headers: Mapping[str, Any]
+
+
+class StreamReader:
+    """``async with StreamReader(connection, "ns.log", 17) as reader: batch = await reader.read(500)``.
+
+    An integer start is the offset of the first message wanted; the broker goes to the first one that it still has
+    when that is gone, and shows nothing when it lies beyond the end. It is for the caller to compare.
+    """
+
+    def __init__(self, connection: Connection, queue: str, start: Start, *, prefetch: int = PREFETCH) -> None:
+        self._connection = connection
+        self._queue = queue
+        self._start = start
+        self._prefetch = prefetch
+        self._buffer: deque[aiormq.abc.DeliveredMessage] = deque()
+        self._changed = asyncio.Event()
+        self._ended: str | None = None
+        self._unacked: int | None = None
+        self._channel: aiormq.abc.AbstractChannel | None = None
+
+    async def __aenter__(self) -> "StreamReader":
+        """Attach. Raises LogMissing when the stream does not exist."""
+        channel = await self._connection.channel(publisher_confirms=False)
+        self._channel = await channel.get_underlay_channel()
+        self._channel.closing.add_done_callback(lambda _: self._end("its channel was closed"))
+        self._channel.on_consumer_cancel_callbacks.add(lambda _: self._end("the broker ended it"))
+        await self._channel.basic_qos(prefetch_count=self._prefetch)
+        try:
+            await self._channel.basic_consume(self._queue, self._on_message, arguments={"x-stream-offset": self._start})
+        except aiormq.exceptions.ChannelNotFoundEntity:
+            raise LogMissing(f"the tape {self._queue} is not on the broker") from None
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Detach."""
+        assert self._channel is not None
+        if not self._channel.is_closed:
+            try:
+                async with asyncio.timeout(5):
+                    await self._channel.close()
+            except (aiormq.exceptions.AMQPError, TimeoutError, RuntimeError, OSError):
+                return
+
+    async def read(self, limit: int, timeout: float | None = None) -> list[Recorded]:
+        """The next messages, at least one and at most ``limit``, as soon as there are any; an empty list when
+        ``timeout`` seconds pass without. Raises BrokerUnavailable when the attachment has ended.
+        """
+        await self._acknowledge()
+        if not self._buffer:
+            try:
+                async with asyncio.timeout(timeout):
+                    while not self._buffer:
+                        if self._ended is not None:
+                            raise BrokerUnavailable(f"reading {self._queue} ended: {self._ended}; attach again")
+                        self._changed.clear()
+                        await self._changed.wait()
+            except TimeoutError:
+                return []
+        taken = [self._buffer.popleft() for _ in range(min(limit, len(self._buffer)))]
+        self._unacked = taken[-1].delivery_tag
+        return [_recorded(message) for message in taken]
+
+    async def _acknowledge(self) -> None:
+        if self._unacked is not None and self._channel is not None and not self._channel.is_closed:
+            tag, self._unacked = self._unacked, None
+            await self._channel.basic_ack(tag, multiple=True, wait=False)
+
+    async def _on_message(self, message: aiormq.abc.DeliveredMessage) -> None:
+        # aiormq starts one task a delivery, in the order of delivery; this one never waits, so the order stays.
+        self._buffer.append(message)
+        self._changed.set()
+
+    def _end(self, why: str) -> None:
+        self._ended = why
+        self._changed.set()
+
+
+def _recorded(message: aiormq.abc.DeliveredMessage) -> Recorded:
+    headers = message.header.properties.headers or {}
+    offset = headers["x-stream-offset"]
+    assert isinstance(offset, int)
+    return Recorded(offset, message.body, message.routing_key or "", headers)

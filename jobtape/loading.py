@@ -1,0 +1,50 @@
+"""Collects the job types of the modules that ``--jobs`` or ``JOBTAPE_JOBS`` names."""
+
+import importlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+from jobtape.jobs import JobType
+from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
+
+
+def load_job_types(modules: Iterable[str], app_dir: Path | None = None) -> dict[str, JobType]:
+    """The job types by name.
+
+    A module that cannot be imported raises its own error, so that its author sees the traceback; one that does not
+    exist, one without job types, and two job types of one name raise JobtapeError.
+    """
+    if app_dir is not None and (path := str(app_dir.resolve())) not in sys.path:
+        sys.path.insert(0, path)
+    found: dict[str, JobType] = {}
+    for name in modules:
+        types = _types_of(_module(name))
+        if not types:
+            raise JobtapeError(f"no job types in {name}: decorate a function there with @jobtape.job(...)")
+        for job_type in types:
+            known = found.setdefault(job_type.name, job_type)
+            if known is not job_type:
+                raise JobTypeInvalid(
+                    f"two job types are called {job_type.name!r}: {known.function.__module__}."
+                    f"{known.function.__qualname__} and {job_type.function.__module__}.{job_type.function.__qualname__}; "
+                    "rename one"
+                )
+    return found
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise JobtapeError(
+                f"there is no module {name} to load jobs from: check --jobs / JOBTAPE_JOBS, and --app-dir, the folder "
+                "that it is imported from"
+            ) from None
+        raise
+
+
+def _types_of(module: ModuleType) -> list[JobType]:
+    return [value for value in vars(module).values() if isinstance(value, JobType)]

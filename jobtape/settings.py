@@ -1,0 +1,87 @@
+"""What the environment says: ``JOBTAPE_*``, and the customary ``RABBITMQ_URL`` and ``DATABASE_URL``."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.topology import Retention
+
+MEBIBYTE = 1024 * 1024
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Every setting; sizes in bytes, times in seconds. ``docs/settings.md`` is written from this class."""
+
+    model_config = SettingsConfigDict(env_prefix="JOBTAPE_", frozen=True, extra="ignore", populate_by_name=True)
+
+    rabbitmq_url: str = Field(
+        "amqp://guest:guest@localhost:5672/",
+        validation_alias=AliasChoices("RABBITMQ_URL"),
+        description="The broker.",
+    )
+    database_url: str = Field(
+        "sqlite:///.jobtape/view.db",
+        validation_alias=AliasChoices("DATABASE_URL"),
+        description="The view: sqlite:///path or postgresql://user:password@host/name.",
+    )
+    namespace: str = Field("jobtape", description="Stands before every exchange and queue on the broker.")
+    jobs: Names = Field((), description="Modules with the job types, separated by commas.")
+    app_dir: Path = Field(Path("."), description="Joins the import path for the modules of JOBTAPE_JOBS.")
+    host: str = Field("127.0.0.1", description="Where the API listens. Beyond loopback it needs JOBTAPE_API_KEY.")
+    port: int = Field(8000, ge=0, le=65535, description="The API's port.")
+    api_key: str | None = Field(None, min_length=8, description="Bearer token that every request must carry.")
+    api_workers: int = Field(1, ge=1, le=64, description="API processes.")
+    max_payload: int = Field(MEBIBYTE, ge=1, le=8 * MEBIBYTE, description="Largest payload.")
+    max_result: int = Field(MEBIBYTE, ge=1, le=8 * MEBIBYTE, description="Largest result; beyond it the job fails.")
+    max_batch: int = Field(10_000, ge=1, le=100_000, description="Most jobs in one batch.")
+    max_batch_bytes: int = Field(64 * MEBIBYTE, ge=1, description="Largest body of a batch.")
+    publish_timeout: float = Field(10.0, gt=0, le=120, description="How long a publish may wait for its confirm.")
+    read_timeout: float = Field(3.0, gt=0, le=60, description="How long a GET may wait for the view to catch up.")
+    concurrency: int = Field(10, ge=1, le=1000, description="Jobs that one worker runs at once.")
+    grace: float = Field(30.0, ge=0, le=3600, description="How long running jobs may go on after SIGTERM.")
+    ack_timeout: float = Field(1800.0, gt=0, description="The broker's acknowledgement time-out (consumer_timeout).")
+    lease: float = Field(4.0, ge=0.5, le=300, description="How long a projector that died keeps others waiting.")
+    log_max_bytes: int = Field(10_000_000_000, ge=1000, description="Size of the tape that the broker keeps.")
+    log_max_age: str = Field("30D", pattern=r"^\d+[YMDhms]$", description="Age of the tape that the broker keeps.")
+    log_segment_bytes: int = Field(
+        100_000_000, ge=1000, le=3_000_000_000, description="Segment of the tape: what retention drops at a time."
+    )
+    health_port: int = Field(0, ge=0, le=65535, description="Health of worker and projector over HTTP; 0 is off.")
+
+    @field_validator("jobs", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("namespace")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_\-]{1,64}", value):
+            raise ValueError("letters, digits, - and _ only, at most 64")
+        return value
+
+    @property
+    def retention(self) -> Retention:
+        """What the tape is created with."""
+        return Retention(self.log_max_bytes, self.log_max_age, self.log_segment_bytes)
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """The settings of this process; an override that is not None goes before the environment.
+
+    Raises JobtapeError that names each setting that is wrong.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        faults = "; ".join(f"{_variable(str(fault['loc'][0]))}: {fault['msg']}" for fault in error.errors())
+        raise JobtapeError(f"the settings are wrong: {faults}") from None
+
+
+def _variable(name: str) -> str:
+    return name if name.isupper() else f"JOBTAPE_{name.upper()}"
