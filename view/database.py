@@ -1,0 +1,91 @@
+"""A database that is ready for us, and what to do when it isn't: the version check and the errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+
+from jobtape.schemas.errors import ViewUnavailable
+from jobtape.view import engine, tables
+
+
+class Database:
+    """Connections for reading and for writing; their failures are ViewUnavailable with what to do.
+
+    ``url`` as in ``DATABASE_URL``; ``patience``: seconds to wait for a lock or an answer. Nothing connects yet.
+    """
+
+    def __init__(self, url: str, patience: float = engine.PATIENCE) -> None:
+        self.url = engine.parse_url(url)
+        self.name = engine.url_for_messages(self.url)
+        self.dialect = "sqlite" if self.url.drivername == "sqlite" else "postgresql"
+        self._readers = engine.open_engine(self.url, "read", patience)
+        self._writers = engine.open_engine(self.url, "write", patience)
+        self._version_seen = False
+
+    def close(self) -> None:
+        """Give back all connections; a later call opens new ones."""
+        self._readers.dispose()
+        self._writers.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection in autocommit, for one statement."""
+        with self.speaking(), self._readers.connect() as connection:
+            self._check_version(connection)
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A connection in a transaction that may write: committed at the end, rolled back on any error."""
+        with self.speaking(), self._writers.begin() as connection:
+            self._check_version(connection)
+            yield connection
+
+    @contextmanager
+    def speaking(self) -> Iterator[None]:
+        """Turn the database's failures into ViewUnavailable. What a caller did wrong (constraints) passes through."""
+        try:
+            yield
+        except (IntegrityError, DataError):
+            raise
+        except SQLAlchemyError as error:
+            self._version_seen = False
+            # Without its cause: drivers' errors may quote a connection string.
+            raise ViewUnavailable(self._explain(error)) from None
+
+    def _check_version(self, connection: Connection) -> None:
+        if self._version_seen:
+            return
+        version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        if version is None:
+            raise ViewUnavailable(self._no_tables())
+        if version < tables.SCHEMA_VERSION:
+            raise ViewUnavailable(
+                f"the tables in {self.name} are of version {version} and this program needs {tables.SCHEMA_VERSION}: "
+                "run `jobtape init`"
+            )
+        if version > tables.SCHEMA_VERSION:
+            raise ViewUnavailable(
+                f"the tables in {self.name} are of version {version}, newer than this program "
+                f"({tables.SCHEMA_VERSION}): update Jobtape here"
+            )
+        self._version_seen = True
+
+    def _no_tables(self) -> str:
+        return f"the database {self.name} has no tables yet: run `jobtape init`"
+
+    def _explain(self, error: SQLAlchemyError) -> str:
+        if not isinstance(error, DBAPIError):
+            return f"no free connection to {self.name} in time; try again"
+        driver_error = error.orig
+        said = str(driver_error).strip().partition("\n")[0]
+        state = getattr(driver_error, "sqlstate", None) or ""
+        if state in ("42P01", "3F000") or "no such table" in said or "unable to open database file" in said:
+            return f"{self._no_tables()} ({said})"
+        if state in ("55P03", "57014", "40P01") or "locked" in said:
+            return f"the database {self.name} is locked or too busy: end what holds it, or try again ({said})"
+        if state == "53100" or "disk is full" in said:
+            return f"no room on the disk of the database {self.name}: make some, then go on ({said})"
+        return f"the database {self.name} does not answer: is it running, and is DATABASE_URL right? ({said})"

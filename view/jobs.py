@@ -1,0 +1,87 @@
+"""Reading what is known of jobs: one, some, a page of a list, their events, and the numbers beside them."""
+
+from collections.abc import Collection
+from itertools import islice
+
+from sqlalchemy import Connection, Select, select
+
+from jobtape.schemas import ids
+from jobtape.schemas.job import Job
+from jobtape.view import tables
+from jobtape.view.rows import history_from_row, job_from_row
+from jobtape.view.values import HistoryRow, JobQuery, UnreadableRow
+
+_CHUNK = 500  # ids in one statement; both databases take at least 32,000
+
+
+def one(connection: Connection, job_id: str) -> Job | None:
+    """The job, or None."""
+    row = connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).mappings().first()
+    return None if row is None else job_from_row(row)
+
+
+def some(connection: Connection, job_ids: Collection[str]) -> dict[str, Job]:
+    """Those of the jobs that are known, by id."""
+    found: dict[str, Job] = {}
+    rest = iter(job_ids)
+    while chunk := list(islice(rest, _CHUNK)):
+        statement = select(tables.jobs).where(tables.jobs.c.id.in_(chunk))
+        for row in connection.execute(statement).mappings().all():
+            found[row["id"]] = job_from_row(row)
+    return found
+
+
+def page(connection: Connection, query: JobQuery) -> list[Job]:
+    """The jobs that fit ``query``, newest id first, ``query.limit`` at most."""
+    rows = connection.execute(_page_statement(query)).mappings().all()
+    return [job_from_row(row) for row in rows]
+
+
+def _page_statement(query: JobQuery) -> Select[tuple[object, ...]]:
+    job = tables.jobs.c
+    statement = select(tables.jobs).order_by(job.id.desc()).limit(query.limit)
+    for column, values in ((job.type, query.types), (job.state, query.states), (job.queue, query.queues)):
+        if len(values) == 1:
+            # Plain equality lets the index give the order too.
+            statement = statement.where(column == str(values[0]))
+        elif values:
+            statement = statement.where(column.in_([str(value) for value in values]))
+    for name, value in query.labels:
+        label = tables.job_labels.alias()
+        statement = statement.join(label, label.c.job_id == job.id).where(label.c.name == name, label.c.value == value)
+    if query.since is not None:
+        statement = statement.where(job.id >= ids.first_id_at(query.since))
+    if query.until is not None:
+        statement = statement.where(job.id < ids.first_id_at(query.until))
+    if query.before is not None:
+        statement = statement.where(job.id < query.before)
+    return statement
+
+
+def events(connection: Connection, job_id: str | None, after: int, limit: int) -> list[HistoryRow]:
+    """The events of one job or of all, in the tape's order, from the first behind the cursor ``after``."""
+    entry = tables.history.c
+    statement = select(tables.history).where(entry.cursor > after).order_by(entry.cursor).limit(limit)
+    if job_id is not None:
+        statement = statement.where(entry.job_id == job_id)
+    return [history_from_row(row) for row in connection.execute(statement).mappings().all()]
+
+
+def unreadable(connection: Connection, after: int, limit: int) -> list[UnreadableRow]:
+    """What could not be read, in the tape's order, from the first behind the cursor ``after``."""
+    entry = tables.unreadable.c
+    statement = select(tables.unreadable).where(entry.cursor > after).order_by(entry.cursor).limit(limit)
+    rows = connection.execute(statement).mappings().all()
+    return [UnreadableRow(cursor=row["cursor"], reason=row["reason"], body=bytes(row["body"])) for row in rows]
+
+
+def counts(connection: Connection) -> dict[tuple[str, str], int]:
+    """How many events were accepted, by job type and event name."""
+    rows = connection.execute(select(tables.counts.c.job_type, tables.counts.c.event, tables.counts.c.n)).all()
+    return {(job_type, event): n for job_type, event, n in rows}
+
+
+def passed_barrier(connection: Connection, process: str) -> int:
+    """The highest number of the process's barriers that the fold has passed; 0 for none in the last hour."""
+    row = connection.execute(select(tables.barriers.c.seq).where(tables.barriers.c.process == process)).first()
+    return 0 if row is None else int(row[0])

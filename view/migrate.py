@@ -1,0 +1,56 @@
+"""Bringing the tables to the newest version, however many processes start at once."""
+
+import sqlite3
+import time
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import URL, Connection, Engine, text
+from sqlalchemy.exc import OperationalError
+
+from jobtape.view import engine
+
+_LOCK: Final = 0x6A6F62746170  # "jobtap": the advisory lock's key, the same for all versions
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+def to_newest(url: URL) -> None:
+    """Make or update the tables. One process does it, the others wait and find it done."""
+    migrators = engine.open_engine(url, "migrate")
+    try:
+        if url.drivername == "sqlite":
+            _use_write_ahead_log(migrators)
+        with migrators.begin() as connection:
+            if url.drivername != "sqlite":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            _upgrade(connection)
+    finally:
+        migrators.dispose()
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _use_write_ahead_log(migrators: Engine) -> None:
+    """Readers then see the last commit while a writer works. The file remembers it.
+
+    SQLite answers "locked" at once, without its busy timeout, when another process is changing the mode.
+    """
+    deadline = time.monotonic() + engine.MIGRATE_PATIENCE
+    while True:
+        connection = migrators.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA journal_mode=WAL").close()
+            return
+        except (sqlite3.OperationalError, OperationalError) as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        finally:
+            connection.close()

@@ -1,0 +1,8 @@
+"""Alembic's entry: runs the migrations on the connection, and in the transaction, of ``view.migrate``."""
+
+from alembic import context
+
+from jobtape.view.tables import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+context.run_migrations()

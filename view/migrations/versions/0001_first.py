@@ -1,0 +1,103 @@
+"""The first tables.
+
+Revision ID: 0001
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+    # On SQLite times are ISO 8601 text in UTC.
+    utc_time = sa.DateTime(timezone=True).with_variant(sa.Text(), "sqlite")
+    op.create_table(
+        "jobs",
+        sa.Column("id", key, primary_key=True),
+        sa.Column("type", key, nullable=False),
+        sa.Column("state", key, nullable=False),
+        sa.Column("run", sa.BigInteger, nullable=False),
+        sa.Column("attempt", sa.BigInteger, nullable=False),
+        sa.Column("payload", sa.Text),
+        sa.Column("result", sa.Text),
+        sa.Column("error", sa.Text),
+        sa.Column("progress", sa.Text),
+        sa.Column("queue", key),
+        sa.Column("labels", sa.Text),
+        sa.Column("correlation_id", sa.Text),
+        sa.Column("reply_to", sa.Text),
+        sa.Column("timeout", sa.Double),
+        sa.Column("max_attempts", sa.BigInteger),
+        sa.Column("submitted_at", utc_time),
+        sa.Column("run_at", utc_time),
+        sa.Column("started_at", utc_time),
+        sa.Column("finished_at", utc_time),
+        sa.Column("reason", sa.Text),
+        sa.Column("execution", sa.Text),
+        sa.Column("progress_n", sa.BigInteger, nullable=False),
+        sa.Column("cursor", sa.BigInteger, nullable=False),
+    )
+    for column in ("type", "state", "queue"):
+        op.create_index(f"jobs_by_{column}", "jobs", [column, "id"])
+    op.create_table(
+        "job_labels",
+        sa.Column("name", key, primary_key=True),
+        sa.Column("value", key, primary_key=True),
+        sa.Column("job_id", key, primary_key=True),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "history",
+        sa.Column("cursor", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("job_id", key, nullable=False),
+        sa.Column("event_id", sa.Text, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("time", utc_time, nullable=False),
+        sa.Column("accepted", sa.Boolean, nullable=False),
+        sa.Column("event", sa.Text, nullable=False),
+        sa.Column("after", sa.Text, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("run", sa.BigInteger, nullable=False),
+        sa.Column("attempt", sa.BigInteger, nullable=False),
+    )
+    op.create_index("history_by_job", "history", ["job_id", "cursor"])
+    op.create_table(
+        "unreadable",
+        sa.Column("cursor", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+    )
+    op.create_table(
+        "counts",
+        sa.Column("job_type", key, primary_key=True),
+        sa.Column("event", key, primary_key=True),
+        sa.Column("n", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "barriers",
+        sa.Column("process", key, primary_key=True),
+        sa.Column("seq", sa.BigInteger, nullable=False),
+        sa.Column("at", sa.Double, nullable=False),
+    )
+    op.create_table(
+        "checkpoint",
+        sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("epoch", sa.BigInteger, nullable=False),
+        sa.Column("offset", sa.BigInteger),
+        sa.Column("digest", sa.Text),
+        sa.Column("owner", sa.Text),
+        sa.Column("lease_until", sa.Double),
+        sa.Column("gap_kind", sa.Text),
+        sa.Column("gap_detail", sa.Text),
+        sa.CheckConstraint("id = 1", name="checkpoint_is_one_row"),
+    )
+
+
+def downgrade() -> None:
+    """The view can be folded from the tape again, so there is no way back but that."""
+    raise NotImplementedError("make a new database and rebuild the view from the tape")

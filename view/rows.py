@@ -1,0 +1,101 @@
+"""A job as a row and a row as a job, field by field and exactly; so for history rows.
+
+A JSON column holds SQL's NULL for None, so None, ``{}`` and ``""`` stay apart.
+"""
+
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+from pydantic_core import to_json
+from sqlalchemy import RowMapping
+
+from jobtape.schemas import plainjson
+from jobtape.schemas.job import ErrorInfo, Job, JobState, Progress
+from jobtape.view.values import HistoryRow, UnreadableRow
+
+Row = dict[str, Any]
+
+_FIELDS: Final = tuple(field.name for field in fields(Job))
+_values: Final = attrgetter(*_FIELDS)
+_JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
+_HISTORY_SKIPS: Final = frozenset({"payload", "result"})
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else plainjson.dumps(value).decode()
+
+
+def _plain(text: str | None) -> Any:
+    return None if text is None else plainjson.loads(text.encode())
+
+
+def job_to_row(job: Job) -> Row:
+    """The row of table ``jobs``."""
+    row = dict(zip(_FIELDS, _values(job), strict=True))
+    row["state"] = job.state.value
+    row["payload"] = _json(job.payload)
+    row["result"] = _json(job.result)
+    row["error"] = _json(job.error)
+    row["progress"] = _json(job.progress)
+    row["labels"] = _json(job.labels)
+    return row
+
+
+def job_from_row(row: RowMapping) -> Job:
+    """The job of a row of table ``jobs``."""
+    values = dict(row)
+    values["state"] = JobState(row["state"])
+    values["payload"] = _plain(row["payload"])
+    values["result"] = _plain(row["result"])
+    values["labels"] = _plain(row["labels"])
+    if row["error"] is not None:
+        values["error"] = ErrorInfo.model_validate_json(row["error"])
+    if row["progress"] is not None:
+        values["progress"] = Progress.model_validate_json(row["progress"])
+    return Job(**values)
+
+
+def history_to_row(entry: HistoryRow) -> Row:
+    """The row of table ``history``."""
+    after = {name: value for name, value in zip(_FIELDS, _values(entry.after), strict=True) if value is not None}
+    for name in _HISTORY_SKIPS:
+        after.pop(name, None)
+    return {
+        "cursor": entry.cursor,
+        "job_id": entry.job_id,
+        "event_id": entry.event_id,
+        "name": entry.name,
+        "time": entry.time,
+        "accepted": entry.accepted,
+        "event": entry.event,
+        "after": to_json(after).decode(),
+        "state": entry.after.state.value,
+        "run": entry.after.run,
+        "attempt": entry.after.attempt,
+    }
+
+
+def history_from_row(row: RowMapping) -> HistoryRow:
+    """The history row of a row of table ``history``; its ``after`` has neither payload nor result."""
+    return HistoryRow(
+        cursor=row["cursor"],
+        job_id=row["job_id"],
+        event_id=row["event_id"],
+        name=row["name"],
+        time=row["time"],
+        accepted=row["accepted"],
+        event=row["event"],
+        after=_JOB.validate_json(row["after"]),
+    )
+
+
+def unreadable_to_row(entry: UnreadableRow) -> Row:
+    """The row of table ``unreadable``; what text cannot hold on PostgreSQL is escaped in the reason."""
+    return {"cursor": entry.cursor, "reason": storable(entry.reason), "body": entry.body}
+
+
+def storable(text: str) -> str:
+    """A text for people with NUL and lone surrogates escaped, which PostgreSQL would refuse."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")

@@ -1,0 +1,142 @@
+"""The one way into the view. Each call is one read or one transaction; all of them block.
+
+Every call raises ViewUnavailable, with what to do, when the database does not answer, is locked, or has no tables or
+other ones than this program knows. After a write that raised it, nobody knows whether it was committed (the connection
+may have died in the answer): read the checkpoint again.
+"""
+
+from collections.abc import Collection
+
+from jobtape.schemas.job import Job
+from jobtape.view import checkpoint, engine, jobs, migrate, projection
+from jobtape.view.database import Database
+from jobtape.view.values import Batch, Checkpoint, Gap, HistoryRow, JobQuery, UnreadableRow
+
+__all__ = ["Batch", "Checkpoint", "Gap", "HistoryRow", "JobQuery", "Store", "UnreadableRow"]
+
+
+class Store:
+    """The view in the database that ``url`` names; it may be shared by threads.
+
+    ``url``: ``sqlite:///path`` or ``postgresql://user:password@host/database``; another form raises JobtapeError.
+    ``patience``: seconds to wait for a lock, a free connection, and for the answer to a read. Nothing connects yet.
+    """
+
+    def __init__(self, url: str, *, patience: float = engine.PATIENCE) -> None:
+        self._database = Database(url, patience)
+
+    @property
+    def url_for_messages(self) -> str:
+        """The URL without its password."""
+        return self._database.name
+
+    @property
+    def dialect(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return self._database.dialect
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.close()
+
+    def migrate(self) -> None:
+        """Make the tables, or bring them to this program's version; any number of processes may do it at once."""
+        with self._database.speaking():
+            migrate.to_newest(self._database.url)
+
+    # Reading
+
+    def job(self, job_id: str) -> Job | None:
+        """The job, or None when the tape, as far as it is folded, says nothing of it."""
+        with self._database.reading() as connection:
+            return jobs.one(connection, job_id)
+
+    def jobs(self, job_ids: Collection[str]) -> dict[str, Job]:
+        """Those of the jobs that are known, by id."""
+        with self._database.reading() as connection:
+            return jobs.some(connection, job_ids)
+
+    def list_jobs(self, query: JobQuery) -> list[Job]:
+        """A page of jobs, newest id first."""
+        with self._database.reading() as connection:
+            return jobs.page(connection, query)
+
+    def history(self, job_id: str | None = None, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
+        """The events of one job, or of all, behind the cursor ``after``, in the tape's order."""
+        with self._database.reading() as connection:
+            return jobs.events(connection, job_id, after, limit)
+
+    def unreadable(self, after: int = 0, limit: int = 100) -> list[UnreadableRow]:
+        """What could not be read, behind the cursor ``after``, in the tape's order."""
+        with self._database.reading() as connection:
+            return jobs.unreadable(connection, after, limit)
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many events were accepted, by (job type, event name)."""
+        with self._database.reading() as connection:
+            return jobs.counts(connection)
+
+    def passed_barrier(self, process: str) -> int:
+        """The highest number of the process's barriers that the fold has passed; 0 for none in the last hour."""
+        with self._database.reading() as connection:
+            return jobs.passed_barrier(connection, process)
+
+    def checkpoint(self) -> Checkpoint | None:
+        """How far the tape is folded; None before the first start."""
+        with self._database.reading() as connection:
+            return checkpoint.read(connection)
+
+    # Writing: the projector's
+
+    def create_checkpoint(self) -> bool:
+        """Make the checkpoint of the first start (epoch 1, nothing read); False when there is one."""
+        with self._database.writing() as connection:
+            return checkpoint.create(connection)
+
+    def take_lease(self, owner: str, seconds: float) -> Checkpoint | None:
+        """Become the active projector for ``seconds``: the checkpoint to go on from, or None while another is.
+
+        None too before there is a checkpoint. A lease of one's own is renewed.
+        """
+        now = self.checkpoint()
+        # Those in stand-by ask all the time and must not keep SQLite's one writer waiting.
+        if now is None or (now.owner not in (None, owner) and now.lease_left > 0):
+            return None
+        with self._database.writing() as connection:
+            return checkpoint.read(connection) if checkpoint.take_lease(connection, owner, seconds) else None
+
+    def renew_lease(self, owner: str, seconds: float) -> bool:
+        """Stay active for ``seconds`` from now; False when another took over."""
+        with self._database.writing() as connection:
+            return checkpoint.renew_lease(connection, owner, seconds)
+
+    def release_lease(self, owner: str) -> None:
+        """Let another become active at once."""
+        with self._database.writing() as connection:
+            checkpoint.release_lease(connection, owner)
+
+    def commit(self, owner: str, expected: tuple[int, int | None], batch: Batch, lease_seconds: float) -> bool:
+        """Write a batch and move the checkpoint from ``expected`` (epoch, offset) in one transaction.
+
+        Renews the lease. False, and nothing is written, when the checkpoint stands elsewhere or is another's.
+        """
+        with self._database.writing() as connection:
+            if not checkpoint.advance(connection, owner, expected, batch, lease_seconds):
+                return False
+            projection.write(connection, batch)
+            return True
+
+    def report_gap(self, owner: str, gap: Gap | None) -> bool:
+        """Note why the active projector cannot go on, or with None that it can; False when ``owner`` isn't active."""
+        with self._database.writing() as connection:
+            return checkpoint.report_gap(connection, owner, gap)
+
+    # Writing: the administrator's
+
+    def accept_gap(self) -> Checkpoint:
+        """Go on behind the gap from the start of what the log has now. Raises JobtapeError when there is none.
+
+        A log that is another one (missing, replaced) begins the next epoch; a truncated one stays in its own.
+        """
+        with self._database.writing() as connection:
+            return checkpoint.accept_gap(connection)

@@ -1,0 +1,160 @@
+"""The tables, for queries. Migrations make them (and stay as they were written); a test holds the two together."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    Index,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+SCHEMA_VERSION: Final = "0001"  # the newest migration's
+
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
+_LATEST: Final = datetime.max.replace(tzinfo=UTC)
+
+
+def as_utc(time: datetime) -> datetime:
+    """An aware time in UTC; where that lies outside the years 1 to 9999, the nearest time inside."""
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        return _EARLIEST if time.year == 1 else _LATEST
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware time to the microsecond: ``timestamptz`` on PostgreSQL, ISO 8601 text in UTC on SQLite.
+
+    The text has a fixed width, so its order is the time's order.
+    """
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        utc = as_utc(value)
+        return utc.isoformat(timespec="microseconds") if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return datetime.fromisoformat(value) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+# Ids are compared byte by byte: a database's locale neither changes their order nor slows it down.
+Key = Text().with_variant(Text(collation="C"), "postgresql")
+
+metadata = MetaData()
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("type", Key, nullable=False),
+    Column("state", Key, nullable=False),
+    Column("run", BigInteger, nullable=False),
+    Column("attempt", BigInteger, nullable=False),
+    # JSON as text, not jsonb: numbers come out exactly as they went in.
+    Column("payload", Text),
+    Column("result", Text),
+    Column("error", Text),
+    Column("progress", Text),
+    Column("queue", Key),
+    Column("labels", Text),
+    Column("correlation_id", Text),
+    Column("reply_to", Text),
+    Column("timeout", Double),
+    Column("max_attempts", BigInteger),
+    Column("submitted_at", UtcTime),
+    Column("run_at", UtcTime),
+    Column("started_at", UtcTime),
+    Column("finished_at", UtcTime),
+    Column("reason", Text),
+    Column("execution", Text),
+    Column("progress_n", BigInteger, nullable=False),
+    Column("cursor", BigInteger, nullable=False),
+    # Each serves a list filtered by its column, newest first, from any id on.
+    Index("jobs_by_type", "type", "id"),
+    Index("jobs_by_state", "state", "id"),
+    Index("jobs_by_queue", "queue", "id"),
+)
+
+job_labels = Table(
+    "job_labels",
+    metadata,
+    Column("name", Key, primary_key=True),
+    Column("value", Key, primary_key=True),
+    Column("job_id", Key, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+history = Table(
+    "history",
+    metadata,
+    Column("cursor", BigInteger, primary_key=True, autoincrement=False),
+    Column("job_id", Key, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("time", UtcTime, nullable=False),
+    Column("accepted", Boolean, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("run", BigInteger, nullable=False),
+    Column("attempt", BigInteger, nullable=False),
+    Index("history_by_job", "job_id", "cursor"),
+)
+
+unreadable = Table(
+    "unreadable",
+    metadata,
+    Column("cursor", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+counts = Table(
+    "counts",
+    metadata,
+    Column("job_type", Key, primary_key=True),
+    Column("event", Key, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+)
+
+barriers = Table(
+    "barriers",
+    metadata,
+    Column("process", Key, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+checkpoint = Table(
+    "checkpoint",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("offset", BigInteger),
+    Column("digest", Text),
+    Column("owner", Text),
+    Column("lease_until", Double),
+    Column("gap_kind", Text),
+    Column("gap_detail", Text),
+    CheckConstraint("id = 1", name="checkpoint_is_one_row"),
+)

@@ -1,0 +1,103 @@
+"""What goes into the view and comes out of it, besides ``schemas.job.Job``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from jobtape.schemas import position
+from jobtape.schemas.job import Job, JobState
+
+GapKind = Literal["log-missing", "log-replaced", "log-truncated"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobQuery:
+    """Which jobs to list; an empty tuple asks for any, several values of one field mean either of them.
+
+    ``labels``: (name, value) pairs, all of which a job must have. ``since`` (inclusive) and ``until`` (exclusive) are
+    about the time in the job's id, to the millisecond. ``before``: only ids smaller than this one, which is the last
+    of the page before.
+    """
+
+    types: Sequence[str] = ()
+    states: Sequence[JobState] = ()
+    queues: Sequence[str] = ()
+    labels: Sequence[tuple[str, str]] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    before: str | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One event of the tape. ``accepted`` tells whether it changed the job; ``event`` is its CloudEvent as read.
+
+    ``after`` is the job after it, stored without payload and result (None on the way out): those stand in the
+    ``submitted`` and ``succeeded`` events.
+    """
+
+    cursor: int
+    job_id: str
+    event_id: str
+    name: str
+    time: datetime
+    accepted: bool
+    event: str
+    after: Job
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableRow:
+    """A message of the tape that this program could not read, raw, and why."""
+
+    cursor: int
+    reason: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Why the projector cannot go on from its checkpoint: the log is gone, is another one, or lost messages."""
+
+    kind: GapKind
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far the tape is folded. ``offset`` and ``digest`` are those of the last message, None before the first.
+
+    ``lease_left``: for how many seconds ``owner`` is still the active projector, by the database's clock; 0 when no
+    lease runs.
+    """
+
+    epoch: int
+    offset: int | None
+    digest: str | None
+    owner: str | None
+    lease_left: float
+    gap: Gap | None
+
+    @property
+    def cursor(self) -> int:
+        """The cursor of the last message folded; before the first of an epoch, the number just below its offset 0."""
+        return position.cursor_of(self.epoch, -1 if self.offset is None else self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a stretch of the tape changed, up to and with the message at ``offset``, whose SHA-256 is ``digest``.
+
+    ``jobs``: the changed ones as they are at the end of the stretch, each once. ``counts``: (job type, event) to the
+    number of accepted events, to be added. ``barriers``: process to the highest number of its barriers that passed.
+    """
+
+    offset: int | None
+    digest: str | None
+    jobs: Sequence[Job] = ()
+    history: Sequence[HistoryRow] = ()
+    unreadable: Sequence[UnreadableRow] = ()
+    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    barriers: Mapping[str, int] = field(default_factory=dict)
