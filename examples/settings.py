@@ -1,0 +1,28 @@
+"""What the examples take from the environment: variables that begin with ``JOBTAPE_EXAMPLE_``."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read anew wherever it is made; raises pydantic's ValidationError, which names the variable that is wrong.
+
+    ``files`` is the upload folder; thumbnails go into its folder ``thumbnails``. ``mails`` is where the mail catcher
+    keeps what it caught. The mail server's defaults fit the catcher; ``smtp_tls`` is how a real one wants its
+    connections secured (``starttls`` is usual on port 587, ``tls`` on 465).
+    """
+
+    model_config = SettingsConfigDict(env_prefix="JOBTAPE_EXAMPLE_")
+
+    files: Path = Path(".jobtape/example-files")
+    mails: Path = Path(".jobtape/example-mails")
+    smtp_host: str = "127.0.0.1"
+    smtp_port: int = Field(default=2525, ge=0, le=65535)
+    smtp_sender: str = "jobtape@example.org"
+    smtp_tls: Literal["none", "starttls", "tls"] = "none"
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_timeout: float = Field(default=15.0, gt=0, description="seconds for each answer of the mail server")

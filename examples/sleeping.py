@@ -1,0 +1,28 @@
+"""The long task: it only waits, and tells how far it is."""
+
+import asyncio
+import time
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from jobtape import Context, job
+
+STEPS = 10
+
+
+class Slept(BaseModel):
+    """How long it really took, in seconds."""
+
+    seconds: float
+
+
+@job("sleep.five", timeout=90)
+async def sleep_five(ctx: Context, seconds: Annotated[float, Field(gt=0, le=60)] = 5.0) -> Slept:
+    """Wait for ``seconds`` (five unless told otherwise, sixty at most), with progress after each tenth."""
+    begun = time.monotonic()
+    for step in range(1, STEPS + 1):
+        # Up to a point in time and not for a span, so that ten late wake-ups don't add up.
+        await asyncio.sleep(max(0.0, begun + seconds * step / STEPS - time.monotonic()))
+        ctx.progress(step / STEPS, f"{seconds * step / STEPS:.1f} of {seconds:.1f} s")
+    return Slept(seconds=time.monotonic() - begun)
