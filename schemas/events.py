@@ -6,19 +6,21 @@ drops array headers.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from jobtape.schemas import ids, plainjson, upcast
 from jobtape.schemas.errors import UnreadableEvent
-from jobtape.schemas.job import ErrorInfo, JobTypeName, Order
+from jobtape.schemas.job import CarriedText, ErrorInfo, JobTypeName, Order, Utc
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 TYPE_PREFIX: Final = "jobtape.job."
+# A payload stands three levels deep in its event (data, order, payload), and must be readable there as well.
+_DEPTH_LIMIT: Final = plainjson.DEPTH_LIMIT + 3
+_REASON_LENGTH: Final = 500
 
-Utc = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
 Reason = Literal[
     "error", "timeout", "crash_loop", "unknown_type", "payload_invalid", "result_invalid", "result_too_large", "lost"
 ]
@@ -51,9 +53,9 @@ class ProgressedData(_Data):
     """How far; ``n`` counts the reports of one execution."""
 
     execution: str
-    n: int = Field(ge=1)
+    n: int = Field(ge=1, lt=2**31)
     fraction: float = Field(ge=0, le=1)
-    message: str | None = None
+    message: CarriedText | None = None
 
 
 class RetryingData(_Data):
@@ -73,7 +75,7 @@ class SucceededData(_Data):
     worker: str
     result: Any = None
     started_at: Utc
-    duration: float = Field(ge=0)
+    duration: float = Field(ge=0, allow_inf_nan=False)
 
 
 class FailedData(_Data):
@@ -84,7 +86,7 @@ class FailedData(_Data):
     execution: str | None = None
     worker: str | None = None
     started_at: Utc | None = None
-    duration: float | None = Field(default=None, ge=0)
+    duration: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
 class CancelledData(_Data):
@@ -213,14 +215,14 @@ def decode(body: bytes) -> JobEvent:
 
 def parse(raw: Mapping[str, Any]) -> JobEvent:
     """The event in a parsed CloudEvent. Raises UnreadableEvent with the reason."""
-    if (fault := plainjson.fault(raw)) is not None:
+    if (fault := plainjson.fault(raw, depth_limit=_DEPTH_LIMIT)) is not None:
         raise UnreadableEvent(fault)
     try:
         return ADAPTER.validate_python(upcast.upcast(raw))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise UnreadableEvent(f"{place or 'event'}: {first['msg']}") from None
+        raise UnreadableEvent(f"{place or 'event'}: {first['msg']}"[:_REASON_LENGTH]) from None
 
 
 def submitted(job_id: str, order: Order, *, source: str, time: datetime, traceparent: str | None = None) -> Submitted:

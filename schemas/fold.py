@@ -7,9 +7,12 @@ order. So the order that counts is the tape's, and ``evolve`` decides for each e
 * A **run** is closed by its first final event. What comes later for that run changes nothing.
 * An **attempt** is closed by its first ``retrying`` (or by the first event of a later attempt). After that only a
   ``succeeded`` of that attempt still counts, because the work is done, and closes the run.
-* An event of the **next run** counts only when the present run is closed; it opens that run.
+* The first event of a **later run** opens that run, whichever event it is: a worker may be quicker than the
+  ``redriven`` that sent it. It does so even when the end of the present run is not on the tape: only who saw that end
+  redrives, so it was there and is lost (the broker's last writes, retention), and waiting for it would be for ever.
 * ``submitted`` brings the order whenever it comes, and moves the state only when it is the job's first event.
-* A repeated ``started`` or ``progressed`` (same execution, same or lower count) changes nothing.
+* Of the **executions** of an attempt, the one last heard of is shown. ``started`` and ``progressed`` of one that it
+  superseded change nothing, nor do repeated ones (same execution, same or lower count). Outcomes count from any.
 
 What does not count is kept in the history all the same, marked. ``evolve`` returns the very same object for it, so
 ``accepted`` is ``after is not before``. It is pure and total: it never raises, whatever the events say.
@@ -44,16 +47,14 @@ _AT_WORK: Final[dict[str, tuple[JobState, ...]]] = {
 }
 
 TRANSITIONS: Final[dict[tuple[JobState | None, str], tuple[JobState, ...]]] = {
-    # the job's first event on the tape; None is "never heard of"
+    # None: nothing of this run was heard before, be it the job's first or a later one
     (None, "submitted"): _WAITING,
     (None, "redriven"): _WAITING,
     **{(None, name): targets for name, targets in _AT_WORK.items()},
     # an open run
-    **{(state, "submitted"): (state,) for state in _S},
     **{(state, name): targets for state in _S if state not in FINAL for name, targets in _AT_WORK.items()},
-    # a closed run: only the next run's events
-    **{(state, "redriven"): _WAITING for state in FINAL},
-    **{(state, name): targets for state in FINAL for name, targets in _AT_WORK.items()},
+    # open or closed, the order is welcome; nothing else counts for a closed run
+    **{(state, "submitted"): (state,) for state in _S},
 }
 """(state, event) -> the states that may follow. What is not in the table changes nothing; what is in it may still be
 refused because of its run, attempt or execution (see above)."""
@@ -63,7 +64,7 @@ def evolve(job: Job | None, event: JobEvent, cursor: int = 0) -> Job:
     """The job after ``event``, which stands at ``cursor``; the same object when the event does not count."""
     if isinstance(event, Submitted):
         return _submit(job, event, cursor)
-    if job is None or _opens_next_run(job, event):
+    if job is None or event.data.run > job.run:
         return _apply(_fresh_run(job, event), event, cursor)
     if not _counts(job, event):
         return job
@@ -100,10 +101,6 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
     )
 
 
-def _opens_next_run(job: Job, event: JobEvent) -> bool:
-    return job.final and event.data.run == job.run + 1
-
-
 def _fresh_run(job: Job | None, event: JobEvent) -> Job:
     """The job at the start of the event's run: what was ordered stays, what became of the last run goes."""
     if job is None:
@@ -119,6 +116,7 @@ def _fresh_run(job: Job | None, event: JobEvent) -> Job:
         progress=None,
         progress_n=0,
         execution=None,
+        superseded=(),
         started_at=None,
         finished_at=None,
     )
@@ -126,7 +124,7 @@ def _fresh_run(job: Job | None, event: JobEvent) -> Job:
 
 def _counts(job: Job, event: JobEvent) -> bool:
     """Whether an event other than ``submitted`` still counts for the job's present run."""
-    if event.data.run != job.run or job.final or (job.state, event.name) not in TRANSITIONS:
+    if event.data.run != job.run or (job.state, event.name) not in TRANSITIONS:
         return False
     if isinstance(event, Cancelled | Succeeded):
         return True  # a success counts for a closed attempt too, and one cancel is as good as another
@@ -137,11 +135,18 @@ def _counts(job: Job, event: JobEvent) -> bool:
         return False
     if event.data.attempt > job.attempt:
         return True
-    if isinstance(event, Started):
-        return event.data.execution != job.execution
-    if isinstance(event, Progressed):
-        return event.data.execution != job.execution or event.data.n > job.progress_n
+    if isinstance(event, Started | Progressed):
+        if event.data.execution == job.execution:
+            return isinstance(event, Progressed) and event.data.n > job.progress_n
+        return event.data.execution not in job.superseded
     return True
+
+
+def _superseded(job: Job, event: Started | Progressed) -> tuple[str, ...]:
+    """The executions of the event's attempt that its own execution takes the place of."""
+    if event.data.attempt > job.attempt or job.execution is None:
+        return ()
+    return job.superseded if event.data.execution == job.execution else (*job.superseded, job.execution)
 
 
 def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
@@ -156,6 +161,7 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 state=_S.RUNNING,
                 attempt=attempt,
                 execution=event.data.execution,
+                superseded=_superseded(job, event),
                 started_at=event.time,
                 progress=None,
                 progress_n=0,
@@ -168,6 +174,7 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 state=_S.RUNNING,
                 attempt=attempt,
                 execution=event.data.execution,
+                superseded=_superseded(job, event),
                 started_at=job.started_at if same else event.time,
                 progress=Progress(fraction=event.data.fraction, message=event.data.message),
                 progress_n=event.data.n,

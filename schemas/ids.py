@@ -15,7 +15,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def parse_job_id(text: str) -> str | None:
     """The canonical form (lower case, with hyphens) of a job id, or None when it is no UUID."""
     lowered = text.lower()
-    return lowered if _UUID.match(lowered) else None
+    return lowered if _UUID.fullmatch(lowered) else None
 
 
 def time_of(job_id: str) -> datetime | None:

@@ -1,17 +1,30 @@
 """What a job is: the order that was placed, the states it passes, and what is known of it now."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from jobtape.schemas import plainjson
 
 JOB_TYPE_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,119}$"
 # No dots: the delay ladder's bindings count the words of a routing key.
 QUEUE_PATTERN: Final = r"^[A-Za-z0-9_\-]{1,64}$"
 MAX_LABELS: Final = 32
 
+
+def _to_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:  # pydantic turns only ValueErrors into refusals
+        raise ValueError("the time is out of range in UTC") from None
+
+
+Utc = Annotated[AwareDatetime, AfterValidator(_to_utc)]
+CarriedText = Annotated[str, BeforeValidator(lambda text: plainjson.carried(text) if isinstance(text, str) else text)]
+"""What a handler says in words. Its exception may say anything, and must not make its own event unreadable."""
 JobTypeName = Annotated[str, Field(pattern=JOB_TYPE_PATTERN)]
 QueueName = Annotated[str, Field(pattern=QUEUE_PATTERN)]
 
@@ -43,9 +56,9 @@ class Order(BaseModel):
     queue: QueueName
     labels: dict[str, str] = Field(default_factory=dict)
     correlation_id: str | None = None
-    run_at: AwareDatetime | None = None
-    timeout: float = Field(gt=0)
-    max_attempts: int = Field(default=1, ge=1)
+    run_at: Utc | None = None
+    timeout: float = Field(gt=0, allow_inf_nan=False)
+    max_attempts: int = Field(default=1, ge=1, lt=2**31)
     reply_to: str | None = None
 
 
@@ -54,9 +67,9 @@ class ErrorInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    type: str
-    message: str
-    traceback: str | None = None
+    type: CarriedText
+    message: CarriedText
+    traceback: CarriedText | None = None
 
 
 class Progress(BaseModel):
@@ -65,7 +78,7 @@ class Progress(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     fraction: float = Field(ge=0, le=1)
-    message: str | None = None
+    message: CarriedText | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +86,8 @@ class Job:
     """What the tape says of one job, up to ``cursor``; made by ``fold.evolve`` alone.
 
     An event may come before the job's ``submitted`` (two publishers, one stream): until that is read, ``submitted_at``
-    is None and what was ordered is not known. ``execution`` and ``progress_n`` tell a repeated ``started`` or
-    ``progressed`` from a new one.
+    is None and what was ordered is not known. ``execution`` (the attempt's latest), ``superseded`` (its earlier
+    ones) and ``progress_n`` tell a repeated ``started`` or ``progressed`` from a new one.
     """
 
     id: str
@@ -98,6 +111,7 @@ class Job:
     finished_at: datetime | None = None
     reason: str | None = None
     execution: str | None = None
+    superseded: tuple[str, ...] = ()
     progress_n: int = 0
     cursor: int = 0
 

@@ -6,11 +6,13 @@ annotation is the result.
 """
 
 import inspect
+import math
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import PydanticSerializationError
 
@@ -38,13 +40,17 @@ class JobType:
         queue: str = DEFAULT_QUEUE,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
+        if not (inspect.isfunction(function) or inspect.ismethod(function)):
+            raise JobTypeInvalid(f"{function!r}: a handler must be a function, `def` or `async def`")
         where = f"{function.__module__}.{function.__qualname__}"
-        if not re.match(JOB_TYPE_PATTERN, name):
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise JobTypeInvalid(f"{where}: a handler returns its result; this one yields")
+        if not re.fullmatch(JOB_TYPE_PATTERN, name):
             raise JobTypeInvalid(f"{where}: the job type name {name!r} must match {JOB_TYPE_PATTERN}")
-        if not re.match(QUEUE_PATTERN, queue):
+        if not re.fullmatch(QUEUE_PATTERN, queue):
             raise JobTypeInvalid(f"{where}: the queue name {queue!r} must match {QUEUE_PATTERN} (no dots)")
-        if not timeout > 0:
-            raise JobTypeInvalid(f"{where}: the time-out must be more than 0 seconds, not {timeout!r}")
+        if not 0 < timeout < math.inf:
+            raise JobTypeInvalid(f"{where}: the time-out must be a finite number of seconds above 0, not {timeout!r}")
         self.function = function
         self.name = name
         self.queue = queue
@@ -55,6 +61,10 @@ class JobType:
         self._model_parameter: str | None = None
         self.payload_model = self._read_parameters(where)
         self._result = self._read_result(where)
+        try:
+            self.json_schema()
+        except PydanticUserError as error:
+            raise JobTypeInvalid(f"{where}: what JSON cannot carry: {error}") from None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The handler's own result (a coroutine when it is ``async``)."""
@@ -75,6 +85,8 @@ class JobType:
                 f"the payload does not fit the job type {self.name}: {place}: {first['msg']}",
                 [dict(fault) for fault in faults],
             ) from None
+        except PydanticSerializationError as error:
+            raise PayloadInvalid(f"the payload of {self.name} is no JSON: {error}") from None
         if self._model_parameter is not None:
             return {self._model_parameter: model}
         return {name: getattr(model, name) for name in type(model).model_fields}
@@ -82,16 +94,11 @@ class JobType:
     def payload(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The payload for a call with these arguments, as plain JSON. Raises PayloadInvalid."""
         try:
-            if self._model_parameter is not None and args and isinstance(args[0], BaseModel):
-                (model,) = args
-            else:
-                names = list(self.payload_model.model_fields)
-                model = self.payload_model.model_validate({**dict(zip(names, args, strict=False)), **kwargs})
-            payload: dict[str, Any] = model.model_dump(mode="json")
+            payload: dict[str, Any] = _plain(self._model_for(args, kwargs).model_dump)
         except ValidationError as error:
             faults = error.errors(include_url=False, include_input=False, include_context=False)
             raise PayloadInvalid(str(error), [dict(fault) for fault in faults]) from None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise PayloadInvalid(f"the payload of {self.name} cannot be made into JSON: {error}") from None
         if (reason := plainjson.fault(payload)) is not None:
             raise PayloadInvalid(f"the payload of {self.name}: {reason}")
@@ -100,12 +107,32 @@ class JobType:
     def result(self, value: Any) -> Any:
         """What a handler returned as plain JSON. Raises ResultInvalid."""
         try:
-            plain = self._result.dump_python(self._result.validate_python(value), mode="json")
-        except (ValidationError, PydanticSerializationError, ValueError, TypeError) as error:
+            plain = _plain(partial(self._result.dump_python, self._result.validate_python(value)))
+        except (ValidationError, PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
             raise ResultInvalid(f"the result of {self.name} cannot be recorded: {error}") from None
         if (reason := plainjson.fault(plain)) is not None:
             raise ResultInvalid(f"the result of {self.name} cannot be recorded: {reason}")
         return plain
+
+    def _model_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BaseModel:
+        whole = self._takes_model(args, kwargs)
+        names = [str(self._model_parameter)] if whole else list(self.payload_model.model_fields)
+        if len(args) > len(names):
+            raise TypeError(f"it takes {len(names)} positional arguments, not {len(args)}")
+        given = dict(zip(names, args, strict=False))
+        if twice := [name for name in given if name in kwargs]:
+            raise TypeError(f"{twice[0]!r} is given twice")
+        given.update(kwargs)
+        if whole and len(given) > 1:
+            raise TypeError(f"beside {names[0]!r} it takes nothing")
+        # By name too: a call says the parameter's name, whatever the field is called in JSON.
+        return self.payload_model.model_validate(given[names[0]] if whole else given, by_name=True, by_alias=True)
+
+    def _takes_model(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the call hands in the payload as one model, not the model's fields."""
+        if self._model_parameter is None:
+            return False
+        return isinstance(args[0] if args else kwargs.get(self._model_parameter), BaseModel)
 
     def json_schema(self) -> dict[str, Any]:
         """The JSON Schemas of payload and result."""
@@ -127,13 +154,20 @@ class JobType:
             fields[parameter.name] = (hint, ... if parameter.default is parameter.empty else parameter.default)
         if len(fields) == 1:
             ((name, (hint, default)),) = fields.items()
-            if isinstance(hint, type) and issubclass(hint, BaseModel) and default is ...:
+            if (
+                isinstance(hint, type)
+                and issubclass(hint, BaseModel)
+                and not issubclass(hint, RootModel)
+                and default is ...
+            ):
                 self._model_parameter = name
                 return hint
         if odd := [name for name in fields if name.startswith("_") or hasattr(BaseModel, name)]:
             raise JobTypeInvalid(f"{where}: a parameter cannot be called {odd[0]!r} (pydantic uses it): rename it")
         try:
-            return create_model(f"{self.name}.payload", __config__=ConfigDict(extra="forbid"), **fields)
+            return create_model(
+                f"{self.name}.payload", __config__=ConfigDict(extra="forbid", validate_default=True), **fields
+            )
         except (PydanticSchemaGenerationError, PydanticUserError) as error:
             raise JobTypeInvalid(f"{where}: pydantic cannot check these parameters: {error}") from None
 
@@ -146,5 +180,13 @@ class JobType:
     def _hints(self, where: str) -> dict[str, Any]:
         try:
             return get_type_hints(self.function, include_extras=True)
-        except (NameError, TypeError) as error:
+        except (NameError, TypeError, SyntaxError, AttributeError) as error:
             raise JobTypeInvalid(f"{where}: its annotations cannot be read: {error}") from None
+
+
+def _plain(dump: Callable[..., Any]) -> Any:
+    """Plain JSON by pydantic's ``dump``, which would write NaN as null: a value lost without a word."""
+    plain = dump(mode="json", by_alias=True)
+    if not plainjson.finite(dump()):
+        raise ValueError("NaN and Infinity are no JSON; send null or a string")
+    return plain

@@ -12,6 +12,7 @@ from pydantic_core import from_json, to_json
 
 INT_LIMIT = 2**63
 DEPTH_LIMIT = 64
+PLACE_LENGTH = 120
 
 
 class NotJson(ValueError):
@@ -25,7 +26,8 @@ def loads(body: bytes) -> Any:
     except ValueError as error:
         try:
             # The fast parser refuses lone surrogates as if they were bad syntax; they are a fault of a value.
-            return json.loads(body)
+            # Given bytes, json.loads would also take UTF-16 and UTF-32, which are not JSON between systems.
+            return json.loads(body.decode("utf-8", "surrogatepass"))
         except (ValueError, RecursionError):
             raise NotJson(str(error)) from None
 
@@ -35,34 +37,76 @@ def dumps(value: Any) -> bytes:
     return to_json(value, inf_nan_mode="constants")
 
 
-def fault(value: Any, at: str = "") -> str | None:
+def fault(value: Any, at: str = "", *, depth_limit: int = DEPTH_LIMIT) -> str | None:
     """What makes a parsed JSON value impossible to carry, with its place; None when all is well."""
-    stack: list[tuple[Any, str, int]] = [(value, at, 0)]
+    stack: list[tuple[Any, _Place | None, int]] = [(value, None, 0)]
     while stack:
         item, place, depth = stack.pop()
-        if depth > DEPTH_LIMIT:
-            return f"{place[:80]}…: nested deeper than {DEPTH_LIMIT} levels"
-        if isinstance(item, str):
-            if (reason := _text_fault(item)) is not None:
-                return f"{place or 'value'}: {reason}"
-        elif isinstance(item, bool) or item is None:
-            continue
-        elif isinstance(item, int):
-            if not -INT_LIMIT <= item < INT_LIMIT:
-                return f"{place or 'value'}: an integer beyond 64 bits; send it as a string"
-        elif isinstance(item, float):
-            if not math.isfinite(item):
-                return f"{place or 'value'}: NaN and Infinity are no JSON; send null or a string"
-        elif isinstance(item, dict):
-            for key, child in item.items():
-                if (reason := _text_fault(key)) is not None:
-                    return f"{place or 'value'}: a key with {reason}"
-                stack.append((child, f"{place}.{key}" if place else key, depth + 1))
+        if (reason := _own_fault(item, depth, depth_limit)) is not None:
+            return f"{_place_text(place, at) or 'value'}: {reason}"
+        if isinstance(item, dict):
+            stack.extend((child, (place, key), depth + 1) for key, child in item.items())
         elif isinstance(item, list):
-            stack.extend((child, f"{place}[{i}]", depth + 1) for i, child in enumerate(item))
-        else:
-            return f"{place or 'value'}: {type(item).__name__} is no JSON"
+            stack.extend((child, (place, i), depth + 1) for i, child in enumerate(item))
     return None
+
+
+def finite(value: Any) -> bool:
+    """Whether no NaN and no infinity is in a value of dicts and sequences; what else is in it does not matter."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, float) and not math.isfinite(item):
+            return False
+        if isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, list | tuple | set | frozenset):
+            stack.extend(item)
+    return True
+
+
+def carried(text: str) -> str:
+    """``text`` with U+FFFD for whatever cannot be carried."""
+    return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+# Where an item stands: its parent's place and its own key or index. Written out only for a fault: a text for every item
+# would be the square of the body's size when a long key stands above a long list.
+_Place = tuple[Any, str | int]
+
+
+def _place_text(place: _Place | None, at: str) -> str:
+    steps: list[str | int] = []
+    while place is not None:
+        place, step = place
+        steps.append(step)
+    text = at
+    for step in reversed(steps):
+        text += f"[{step}]" if isinstance(step, int) else f".{step[:80]}" if text else step[:80]
+        if len(text) > PLACE_LENGTH:
+            return text[:PLACE_LENGTH] + "…"
+    return text
+
+
+def _own_fault(item: Any, depth: int, depth_limit: int) -> str | None:
+    if depth > depth_limit:
+        return f"nested deeper than {depth_limit} levels"
+    if isinstance(item, str):
+        return _text_fault(item)
+    if item is None or isinstance(item, bool | list):
+        return None
+    if isinstance(item, int):
+        return None if -INT_LIMIT <= item < INT_LIMIT else "an integer beyond 64 bits; send it as a string"
+    if isinstance(item, float):
+        return None if math.isfinite(item) else "NaN and Infinity are no JSON; send null or a string"
+    if isinstance(item, dict):
+        for key in item:
+            if not isinstance(key, str):
+                return f"a key of type {type(key).__name__}; keys are text"
+            if (reason := _text_fault(key)) is not None:
+                return f"a key with {reason}"
+        return None
+    return f"{type(item).__name__} is no JSON"
 
 
 def _text_fault(text: str) -> str | None:

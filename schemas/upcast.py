@@ -23,9 +23,13 @@ def upcast(raw: Mapping[str, Any], upcasters: Mapping[int, Upcaster] = UPCASTERS
     version = raw.get("schemaversion", 1)
     newest = max(upcasters, default=0) + 1
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise UnreadableEvent(f"schemaversion {version!r} is no version")
+        raise UnreadableEvent(f"schemaversion {str(version)[:40]!r} is no version")
     if version > newest:
         raise UnreadableEvent(f"schemaversion {version} is newer than {newest}: update Jobtape, then rebuild the view")
     for step in range(version, newest):
-        raw = {**upcasters[step](raw), "schemaversion": step + 1}
+        try:
+            raw = {**upcasters[step](raw), "schemaversion": step + 1}
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            # An upcaster may trust the shape of its version; a message need not have it.
+            raise UnreadableEvent(f"not an event of schemaversion {step}: {error!r}"[:200]) from None
     return raw
