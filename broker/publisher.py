@@ -128,7 +128,8 @@ class Publisher:
                 channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
                 under = await channel.get_underlay_channel()
                 assert isinstance(under, aiormq.Channel)  # its wait=False is not in the abstract class
-                self._waiting = waiting = set()
+                waiting: set[asyncio.Timeout] = set()
+                self._waiting = waiting
                 under.closing.add_done_callback(lambda _: _wake(waiting))
                 self._channel = under
                 self._connection = connection

@@ -27,9 +27,7 @@ def load_job_types(modules: Iterable[str], app_dir: Path | None = None) -> dict[
             known = found.setdefault(job_type.name, job_type)
             if known is not job_type:
                 raise JobTypeInvalid(
-                    f"two job types are called {job_type.name!r}: {known.function.__module__}."
-                    f"{known.function.__qualname__} and {job_type.function.__module__}.{job_type.function.__qualname__}; "
-                    "rename one"
+                    f"two job types are called {job_type.name!r}: {_place(known)} and {_place(job_type)}; rename one"
                 )
     return found
 
@@ -48,3 +46,7 @@ def _module(name: str) -> ModuleType:
 
 def _types_of(module: ModuleType) -> list[JobType]:
     return [value for value in vars(module).values() if isinstance(value, JobType)]
+
+
+def _place(job_type: JobType) -> str:
+    return f"{job_type.function.__module__}.{job_type.function.__qualname__}"

@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     )
     namespace: str = Field("jobtape", description="Stands before every exchange and queue on the broker.")
     jobs: Names = Field((), description="Modules with the job types, separated by commas.")
-    app_dir: Path = Field(Path("."), description="Joins the import path for the modules of JOBTAPE_JOBS.")
+    app_dir: Path = Field(Path(), description="Joins the import path for the modules of JOBTAPE_JOBS.")
     host: str = Field("127.0.0.1", description="Where the API listens. Beyond loopback it needs JOBTAPE_API_KEY.")
     port: int = Field(8000, ge=0, le=65535, description="The API's port.")
     api_key: str | None = Field(None, min_length=8, description="Bearer token that every request must carry.")
