@@ -21,6 +21,7 @@ TYPE_PREFIX: Final = "jobtape.job."
 _DEPTH_LIMIT: Final = plainjson.DEPTH_LIMIT + 3
 _REASON_LENGTH: Final = 500
 
+ExecutionId = Annotated[str, Field(min_length=1, max_length=64)]  # it stands in event ids, which have 255 characters
 Reason = Literal[
     "error", "timeout", "crash_loop", "unknown_type", "payload_invalid", "result_invalid", "result_too_large", "lost"
 ]
@@ -45,14 +46,14 @@ class SubmittedData(_Data):
 class StartedData(_Data):
     """Which worker, in which execution."""
 
-    execution: str
+    execution: ExecutionId
     worker: str
 
 
 class ProgressedData(_Data):
     """How far; ``n`` counts the reports of one execution."""
 
-    execution: str
+    execution: ExecutionId
     n: int = Field(ge=1, lt=2**31)
     fraction: float = Field(ge=0, le=1)
     message: CarriedText | None = None
@@ -61,7 +62,7 @@ class ProgressedData(_Data):
 class RetryingData(_Data):
     """The attempt failed and the next one is arranged for ``next_at``; the order goes along to the work queue."""
 
-    execution: str
+    execution: ExecutionId
     error: ErrorInfo
     reason: Reason
     next_at: Utc
@@ -71,7 +72,7 @@ class RetryingData(_Data):
 class SucceededData(_Data):
     """The result; ``duration`` is in seconds, from ``started_at``."""
 
-    execution: str
+    execution: ExecutionId
     worker: str
     result: Any = None
     started_at: Utc
@@ -83,7 +84,7 @@ class FailedData(_Data):
 
     error: ErrorInfo
     reason: Reason
-    execution: str | None = None
+    execution: ExecutionId | None = None
     worker: str | None = None
     started_at: Utc | None = None
     duration: float | None = Field(default=None, ge=0, allow_inf_nan=False)

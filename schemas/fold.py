@@ -11,7 +11,7 @@ order. So the order that counts is the tape's, and ``evolve`` decides for each e
   ``redriven`` that sent it. It does so even when the end of the present run is not on the tape: only who saw that end
   redrives, so it was there and is lost (the broker's last writes, retention), and waiting for it would be for ever.
 * ``submitted`` brings the order whenever it comes, and moves the state only when it is the job's first event.
-* Of the **executions** of an attempt, the one last heard of is shown. ``started`` and ``progressed`` of one that it
+* Of the **executions** of an attempt, the newest to the tape is shown. ``started`` and ``progressed`` of one that it
   superseded change nothing, nor do repeated ones (same execution, same or lower count). Outcomes count from any.
 
 What does not count is kept in the history all the same, marked. ``evolve`` returns the very same object for it, so
