@@ -14,7 +14,8 @@ MAX_DISTINCT = 10_000
 MAX_KEPT_CHARACTERS = 100
 TOP = 5
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,300}")
+# More digits would not fit 64 bits, which is all that most readers of a result have: those are numbers.
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 ColumnType = Literal["empty", "integer", "number", "time", "text"]
 
@@ -30,8 +31,9 @@ class ColumnProfile(BaseModel):
     """A column. ``count`` are its values, ``missing`` the rows without one (empty, or the row ends before).
 
     ``type`` is the narrowest that fits every value; ``min`` and ``max`` go by it (numbers by size, times and text by
-    their characters), ``mean`` is there for numbers. ``distinct`` is exact unless ``distinct_is_at_least``; then
-    ``top`` is empty. Values of over 100 characters are shown by their beginning and a digest.
+    their characters), ``mean`` is there for numbers (unless their sum is beyond all numbers). ``distinct`` is exact
+    unless ``distinct_is_at_least``; then ``top`` is empty. Values of over 100 characters are shown by their beginning
+    and a digest.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Column:
         """The column as far as its values have come."""
         numeric = self._type in ("integer", "number")
         bounds = self._numbers if numeric else self._texts
+        mean = self._sum / self.count if numeric else math.nan
         return ColumnProfile(
             name=self.name,
             type=self._type,
@@ -89,7 +92,7 @@ class Column:
             distinct_is_at_least=self._many,
             min=None if bounds is None else bounds[0],
             max=None if bounds is None else bounds[1],
-            mean=self._sum / self.count if numeric else None,
+            mean=mean if math.isfinite(mean) else None,
             top=[] if self._many else self._top(),
         )
 
@@ -134,6 +137,7 @@ def _is_time(value: str) -> bool:
 
 
 def _clip(value: str) -> str:
+    value = value.replace("\0", "\ufffd")  # which no database's text can hold
     if len(value) <= MAX_KEPT_CHARACTERS:
         return value
     return f"{value[:60]}… {hashlib.sha256(value.encode()).hexdigest()[:16]}"

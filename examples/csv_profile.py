@@ -67,7 +67,8 @@ def profile_csv(
 def _header(fields: list[str]) -> list[Column]:
     if len(fields) > MAX_COLUMNS:
         raise CsvRefused(f"line 1: {len(fields)} columns, more than the {MAX_COLUMNS} allowed; is the delimiter right?")
-    return [Column(name.strip()[:100] or f"column {number}") for number, name in enumerate(fields, start=1)]
+    names = [name.replace("\0", "\ufffd").strip()[:100] for name in fields]
+    return [Column(name or f"column {number}") for number, name in enumerate(names, start=1)]
 
 
 def _rows(raw: IO[bytes], zipped: bool, delimiter: str) -> Iterator[list[str]]:

@@ -1,0 +1,51 @@
+"""``add`` and ``sleep.five``, and what ``examples.jobs`` offers to a worker."""
+
+import asyncio
+import logging
+import time
+
+import pytest
+
+from examples import jobs
+from jobtape import Context, JobType, PayloadInvalid
+from jobtape.schemas.job import Progress
+
+
+def test_the_module_offers_every_example() -> None:
+    types = {value.name: value.queue for value in vars(jobs).values() if isinstance(value, JobType)}
+    assert types == {
+        "add": "default",
+        "sleep.five": "default",
+        "email.send": "mail",
+        "image.thumbnail": "images",
+        "csv.profile": "files",
+    }
+
+
+def test_every_example_says_what_it_does() -> None:
+    assert all(value.description for value in vars(jobs).values() if isinstance(value, JobType))
+
+
+def test_add() -> None:
+    assert jobs.add(3, 4) == 7
+    with pytest.raises(PayloadInvalid):
+        jobs.add.arguments({"x": "three", "y": 4})
+
+
+def test_the_long_task_takes_its_time_and_tells_each_tenth() -> None:
+    reports: list[Progress] = []
+    ctx = Context("a-job", "sleep.five", 1, 1, logging.getLogger(__name__), reports.append)
+    begun = time.monotonic()
+    slept = asyncio.run(jobs.sleep_five(ctx, seconds=0.5))
+    assert 0.5 <= slept.seconds <= time.monotonic() - begun
+    assert [report.fraction for report in reports] == [step / 10 for step in range(1, 11)]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 61, "soon"])
+def test_nobody_keeps_a_worker_for_more_than_a_minute(seconds: object) -> None:
+    with pytest.raises(PayloadInvalid):
+        jobs.sleep_five.arguments({"seconds": seconds})
+
+
+def test_five_seconds_are_the_default() -> None:
+    assert jobs.sleep_five.arguments({}) == {"seconds": 5.0}
