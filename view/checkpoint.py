@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, case, or_, select, update
 
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.position import FIRST_EPOCH
-from jobtape.view import clock, tables
+from jobtape.view import bulk, clock, tables
 from jobtape.view.rows import storable
 from jobtape.view.values import Batch, Checkpoint, Gap, GapKind
 
@@ -38,10 +38,8 @@ def _from_row(row: RowMapping) -> Checkpoint:
 
 def create(connection: Connection) -> bool:
     """Make the checkpoint of a tape that nobody has read; False when there is one already."""
-    if read(connection) is not None:
-        return False
-    connection.execute(_row.insert().values(id=1, epoch=FIRST_EPOCH))
-    return True
+    insert = bulk.upsertable(connection.dialect.name, _row)
+    return _changed(connection, insert.values(id=1, epoch=FIRST_EPOCH).on_conflict_do_nothing())
 
 
 def take_lease(connection: Connection, owner: str, seconds: float) -> bool:

@@ -97,6 +97,10 @@ def _sqlite_opener(url: URL, role: Role, patience: float) -> Callable[[], sqlite
         connection.execute("PRAGMA synchronous=NORMAL")
         if role == "read":
             connection.execute("PRAGMA query_only=ON")
+        else:
+            # Fewer, longer checkpoints: 16 MB of log instead of 4, and 32 MB of pages kept for the indexes.
+            connection.execute("PRAGMA wal_autocheckpoint=4000")
+            connection.execute("PRAGMA cache_size=-32768")
         return connection
 
     return opened

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from itertools import islice
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, bindparam, select
 
 from jobtape.schemas import ids
 from jobtape.schemas.job import Job
@@ -13,10 +13,14 @@ from jobtape.view.values import HistoryRow, JobQuery, UnreadableRow
 
 _CHUNK = 500  # ids in one statement; both databases take at least 32,000
 
+# Made once: with so many columns, building the statement would take longer than running it.
+_ONE = select(tables.jobs).where(tables.jobs.c.id == bindparam("job_id"))
+_SOME = select(tables.jobs).where(tables.jobs.c.id.in_(bindparam("job_ids", expanding=True)))
+
 
 def one(connection: Connection, job_id: str) -> Job | None:
     """The job, or None."""
-    row = connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).mappings().first()
+    row = connection.execute(_ONE, {"job_id": job_id}).first()
     return None if row is None else job_from_row(row)
 
 
@@ -25,16 +29,15 @@ def some(connection: Connection, job_ids: Collection[str]) -> dict[str, Job]:
     found: dict[str, Job] = {}
     rest = iter(job_ids)
     while chunk := list(islice(rest, _CHUNK)):
-        statement = select(tables.jobs).where(tables.jobs.c.id.in_(chunk))
-        for row in connection.execute(statement).mappings().all():
-            found[row["id"]] = job_from_row(row)
+        for row in connection.execute(_SOME, {"job_ids": chunk}).all():
+            job = job_from_row(row)
+            found[job.id] = job
     return found
 
 
 def page(connection: Connection, query: JobQuery) -> list[Job]:
     """The jobs that fit ``query``, newest id first, ``query.limit`` at most."""
-    rows = connection.execute(_page_statement(query)).mappings().all()
-    return [job_from_row(row) for row in rows]
+    return [job_from_row(row) for row in connection.execute(_page_statement(query)).all()]
 
 
 def _page_statement(query: JobQuery) -> Select[tuple[object, ...]]:
@@ -64,7 +67,7 @@ def events(connection: Connection, job_id: str | None, after: int, limit: int) -
     statement = select(tables.history).where(entry.cursor > after).order_by(entry.cursor).limit(limit)
     if job_id is not None:
         statement = statement.where(entry.job_id == job_id)
-    return [history_from_row(row) for row in connection.execute(statement).mappings().all()]
+    return [history_from_row(row) for row in connection.execute(statement).all()]
 
 
 def unreadable(connection: Connection, after: int, limit: int) -> list[UnreadableRow]:

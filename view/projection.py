@@ -1,13 +1,13 @@
 """Writing what a batch of events changed, in the caller's transaction."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, case, delete
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, case, delete
 
 from jobtape.schemas.job import Job
-from jobtape.view import clock, tables
+from jobtape.view import bulk, clock, tables
 from jobtape.view.rows import history_to_row, job_to_row, unreadable_to_row
 from jobtape.view.values import Batch
 
@@ -19,10 +19,9 @@ BARRIERS_KEPT: Final = 3600.0  # seconds
 
 def write(connection: Connection, batch: Batch) -> None:
     """Write all of ``batch`` except the checkpoint."""
-    if batch.jobs:
-        _write_jobs(connection, batch.jobs)
-    if batch.history:
-        connection.execute(tables.history.insert(), [history_to_row(entry) for entry in batch.history])
+    bulk.insert(connection, tables.jobs, [job_to_row(job) for job in batch.jobs], on_conflict="replace")
+    bulk.insert(connection, tables.job_labels, _labels(batch.jobs), on_conflict="keep")
+    bulk.insert(connection, tables.history, [history_to_row(entry) for entry in batch.history])
     if batch.unreadable:
         connection.execute(tables.unreadable.insert(), [unreadable_to_row(entry) for entry in batch.unreadable])
     if batch.counts:
@@ -31,43 +30,40 @@ def write(connection: Connection, batch: Batch) -> None:
         _note_barriers(connection, batch)
 
 
-def _upsert(connection: Connection, table: Table) -> Any:
-    # The same words in both dialects, but two classes without a common base.
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
-
-
-def _write_jobs(connection: Connection, jobs: Iterable[Job]) -> None:
-    insert = _upsert(connection, tables.jobs)
-    values = {column.name: insert.excluded[column.name] for column in tables.jobs.c if not column.primary_key}
-    connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=values), [job_to_row(j) for j in jobs])
-    labels = [
+def _labels(jobs: Iterable[Job]) -> list[dict[str, str]]:
+    """A job's labels never change, but which batch brings them first isn't worth knowing."""
+    return [
         {"name": name, "value": value, "job_id": job.id}
         for job in jobs
         for name, value in (job.labels or {}).items()
         if len(name) <= LABEL_LIMIT and len(value) <= LABEL_LIMIT
     ]
-    if labels:
-        connection.execute(_upsert(connection, tables.job_labels).on_conflict_do_nothing(), labels)
 
 
 def _add_counts(connection: Connection, batch: Batch) -> None:
-    insert = _upsert(connection, tables.counts)
-    connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=["job_type", "event"], set_={"n": tables.counts.c.n + insert.excluded.n}
-        ),
-        [{"job_type": job_type, "event": event, "n": n} for (job_type, event), n in batch.counts.items()],
+    rows = [{"job_type": job_type, "event": event, "n": n} for (job_type, event), n in batch.counts.items()]
+    connection.execute(_counts_statement(connection.dialect.name), rows)
+
+
+@cache
+def _counts_statement(dialect: str) -> Any:
+    insert = bulk.upsertable(dialect, tables.counts)
+    return insert.on_conflict_do_update(
+        index_elements=["job_type", "event"], set_={"n": tables.counts.c.n + insert.excluded.n}
     )
 
 
 def _note_barriers(connection: Connection, batch: Batch) -> None:
-    now = clock.now(connection.dialect.name)
-    insert = _upsert(connection, tables.barriers).values(at=now)
-    old = tables.barriers.c.seq
-    highest = case((insert.excluded.seq > old, insert.excluded.seq), else_=old)
-    connection.execute(
-        insert.on_conflict_do_update(index_elements=["process"], set_={"seq": highest, "at": insert.excluded.at}),
-        [{"process": process, "seq": seq} for process, seq in batch.barriers.items()],
-    )
+    rows = [{"process": process, "seq": seq} for process, seq in batch.barriers.items()]
+    connection.execute(_barriers_statement(connection.dialect.name), rows)
     # Every start of a process has a name of its own; the table stays as small as the number of the living.
-    connection.execute(delete(tables.barriers).where(tables.barriers.c.at < now - BARRIERS_KEPT))
+    too_old = clock.now(connection.dialect.name) - BARRIERS_KEPT
+    connection.execute(delete(tables.barriers).where(tables.barriers.c.at < too_old))
+
+
+@cache
+def _barriers_statement(dialect: str) -> Any:
+    insert = bulk.upsertable(dialect, tables.barriers).values(at=clock.now(dialect))
+    old, new = tables.barriers.c.seq, insert.excluded.seq
+    highest = case((new > old, new), else_=old)
+    return insert.on_conflict_do_update(index_elements=["process"], set_={"seq": highest, "at": insert.excluded.at})

@@ -1,26 +1,29 @@
 """A job as a row and a row as a job, field by field and exactly; so for history rows.
 
-A JSON column holds SQL's NULL for None, so None, ``{}`` and ``""`` stay apart.
+A JSON column holds SQL's NULL for None, so None, ``{}`` and ``""`` stay apart. Going in, times are ISO 8601 text in
+UTC, which both databases take; coming out, ``tables.UtcTime`` has made them times again.
 """
 
+from collections.abc import Sequence
 from dataclasses import fields
+from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
 
 from pydantic import TypeAdapter
 from pydantic_core import to_json
-from sqlalchemy import RowMapping
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.job import ErrorInfo, Job, JobState, Progress
+from jobtape.view.tables import as_utc
 from jobtape.view.values import HistoryRow, UnreadableRow
 
 Row = dict[str, Any]
 
 _FIELDS: Final = tuple(field.name for field in fields(Job))
+_TIMES: Final = ("submitted_at", "run_at", "started_at", "finished_at")
 _values: Final = attrgetter(*_FIELDS)
 _JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
-_HISTORY_SKIPS: Final = frozenset({"payload", "result"})
 
 
 def _json(value: Any) -> str | None:
@@ -29,6 +32,10 @@ def _json(value: Any) -> str | None:
 
 def _plain(text: str | None) -> Any:
     return None if text is None else plainjson.loads(text.encode())
+
+
+def _time(time: datetime) -> str:
+    return as_utc(time).isoformat(timespec="microseconds")
 
 
 def job_to_row(job: Job) -> Row:
@@ -40,34 +47,38 @@ def job_to_row(job: Job) -> Row:
     row["error"] = _json(job.error)
     row["progress"] = _json(job.progress)
     row["labels"] = _json(job.labels)
+    row["superseded"] = _json(job.superseded or None)
+    for name in _TIMES:
+        if row[name] is not None:
+            row[name] = _time(row[name])
     return row
 
 
-def job_from_row(row: RowMapping) -> Job:
-    """The job of a row of table ``jobs``."""
-    values = dict(row)
-    values["state"] = JobState(row["state"])
-    values["payload"] = _plain(row["payload"])
-    values["result"] = _plain(row["result"])
-    values["labels"] = _plain(row["labels"])
-    if row["error"] is not None:
-        values["error"] = ErrorInfo.model_validate_json(row["error"])
-    if row["progress"] is not None:
-        values["progress"] = Progress.model_validate_json(row["progress"])
+def job_from_row(row: Sequence[Any]) -> Job:
+    """The job of a row of table ``jobs``, whose columns are in the order of the job's fields."""
+    values = dict(zip(_FIELDS, row, strict=True))
+    values["state"] = JobState(values["state"])
+    for name in ("payload", "result", "labels"):
+        values[name] = _plain(values[name])
+    values["superseded"] = tuple(_plain(values["superseded"]) or ())
+    if values["error"] is not None:
+        values["error"] = ErrorInfo.model_validate_json(values["error"])
+    if values["progress"] is not None:
+        values["progress"] = Progress.model_validate_json(values["progress"])
     return Job(**values)
 
 
 def history_to_row(entry: HistoryRow) -> Row:
     """The row of table ``history``."""
     after = {name: value for name, value in zip(_FIELDS, _values(entry.after), strict=True) if value is not None}
-    for name in _HISTORY_SKIPS:
-        after.pop(name, None)
+    after.pop("payload", None)
+    after.pop("result", None)
     return {
         "cursor": entry.cursor,
         "job_id": entry.job_id,
         "event_id": entry.event_id,
         "name": entry.name,
-        "time": entry.time,
+        "time": _time(entry.time),
         "accepted": entry.accepted,
         "event": entry.event,
         "after": to_json(after).decode(),
@@ -77,17 +88,17 @@ def history_to_row(entry: HistoryRow) -> Row:
     }
 
 
-def history_from_row(row: RowMapping) -> HistoryRow:
+def history_from_row(row: Any) -> HistoryRow:
     """The history row of a row of table ``history``; its ``after`` has neither payload nor result."""
     return HistoryRow(
-        cursor=row["cursor"],
-        job_id=row["job_id"],
-        event_id=row["event_id"],
-        name=row["name"],
-        time=row["time"],
-        accepted=row["accepted"],
-        event=row["event"],
-        after=_JOB.validate_json(row["after"]),
+        cursor=row.cursor,
+        job_id=row.job_id,
+        event_id=row.event_id,
+        name=row.name,
+        time=row.time,
+        accepted=row.accepted,
+        event=row.event,
+        after=_JOB.validate_json(row.after),
     )
 
 

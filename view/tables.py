@@ -12,6 +12,7 @@ from sqlalchemy import (
     Dialect,
     Double,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     Table,
@@ -46,10 +47,9 @@ class UtcTime(TypeDecorator[datetime]):
         return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        utc = as_utc(value)
-        return utc.isoformat(timespec="microseconds") if dialect.name == "sqlite" else utc
+        if value is None or dialect.name != "sqlite":
+            return value
+        return as_utc(value).isoformat(timespec="microseconds")
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:
@@ -59,6 +59,9 @@ class UtcTime(TypeDecorator[datetime]):
 
 # Ids are compared byte by byte: a database's locale neither changes their order nor slows it down.
 Key = Text().with_variant(Text(collation="C"), "postgresql")
+
+# On SQLite only INTEGER makes a primary key the table's own order instead of a second index.
+RowKey = BigInteger().with_variant(Integer, "sqlite")
 
 metadata = MetaData()
 
@@ -87,6 +90,7 @@ jobs = Table(
     Column("finished_at", UtcTime),
     Column("reason", Text),
     Column("execution", Text),
+    Column("superseded", Text),
     Column("progress_n", BigInteger, nullable=False),
     Column("cursor", BigInteger, nullable=False),
     # Each serves a list filtered by its column, newest first, from any id on.
@@ -107,7 +111,7 @@ job_labels = Table(
 history = Table(
     "history",
     metadata,
-    Column("cursor", BigInteger, primary_key=True, autoincrement=False),
+    Column("cursor", RowKey, primary_key=True, autoincrement=False),
     Column("job_id", Key, nullable=False),
     Column("event_id", Text, nullable=False),
     Column("name", Text, nullable=False),
@@ -124,7 +128,7 @@ history = Table(
 unreadable = Table(
     "unreadable",
     metadata,
-    Column("cursor", BigInteger, primary_key=True, autoincrement=False),
+    Column("cursor", RowKey, primary_key=True, autoincrement=False),
     Column("reason", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
@@ -148,7 +152,7 @@ barriers = Table(
 checkpoint = Table(
     "checkpoint",
     metadata,
-    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", RowKey, primary_key=True, autoincrement=False),
     Column("epoch", BigInteger, nullable=False),
     Column("offset", BigInteger),
     Column("digest", Text),

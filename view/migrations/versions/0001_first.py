@@ -14,6 +14,7 @@ depends_on = None
 
 def upgrade() -> None:
     key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+    row_key = sa.BigInteger().with_variant(sa.Integer, "sqlite")
     # On SQLite times are ISO 8601 text in UTC.
     utc_time = sa.DateTime(timezone=True).with_variant(sa.Text(), "sqlite")
     op.create_table(
@@ -39,6 +40,7 @@ def upgrade() -> None:
         sa.Column("finished_at", utc_time),
         sa.Column("reason", sa.Text),
         sa.Column("execution", sa.Text),
+        sa.Column("superseded", sa.Text),
         sa.Column("progress_n", sa.BigInteger, nullable=False),
         sa.Column("cursor", sa.BigInteger, nullable=False),
     )
@@ -53,7 +55,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "history",
-        sa.Column("cursor", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("cursor", row_key, primary_key=True, autoincrement=False),
         sa.Column("job_id", key, nullable=False),
         sa.Column("event_id", sa.Text, nullable=False),
         sa.Column("name", sa.Text, nullable=False),
@@ -68,7 +70,7 @@ def upgrade() -> None:
     op.create_index("history_by_job", "history", ["job_id", "cursor"])
     op.create_table(
         "unreadable",
-        sa.Column("cursor", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("cursor", row_key, primary_key=True, autoincrement=False),
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
     )
@@ -86,7 +88,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "checkpoint",
-        sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("id", row_key, primary_key=True, autoincrement=False),
         sa.Column("epoch", sa.BigInteger, nullable=False),
         sa.Column("offset", sa.BigInteger),
         sa.Column("digest", sa.Text),
