@@ -13,6 +13,7 @@ import aiormq.exceptions
 from aiormq import spec
 
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
+from jobtape.schemas.barrier import barrier_body
 from jobtape.schemas.errors import BrokerUnavailable, LogMissing
 from jobtape.schemas.events import CONTENT_TYPE, JobEvent, encode
 from jobtape.schemas.topology import BARRIER_KEY, Topology, event_key
@@ -50,8 +51,7 @@ class Publisher:
 
     async def publish_barrier(self, process: str, seq: int, *, timeout: float | None = None) -> None:
         """Write a barrier to the tape: when the view has passed it, it has passed everything published before."""
-        headers: dict[str, object] = {"barrier-process": process, "barrier-seq": seq}
-        await self.send(b"{}", BARRIER_KEY, (), content_type="application/json", headers=headers, timeout=timeout)
+        await self.send(barrier_body(process, seq), BARRIER_KEY, (), content_type="application/json", timeout=timeout)
 
     async def send(
         self,
@@ -60,20 +60,17 @@ class Publisher:
         cc: Sequence[str],
         *,
         content_type: str,
-        headers: Mapping[str, object] | None = None,
         timeout: float | None = None,
     ) -> None:
         """The same for a body already made."""
         limit = self.timeout if timeout is None else timeout
         trouble = "no confirm came"
-        all_headers: dict[str, object] = dict(headers or {})
-        if cc:
-            all_headers["CC"] = list(cc)
+        headers = {"CC": list(cc)} if cc else {}
         try:
             async with asyncio.timeout(limit), self._slots:
                 while True:
                     try:
-                        await self._attempt(body, key, content_type, all_headers)
+                        await self._attempt(body, key, content_type, headers)
                         return
                     except aiormq.exceptions.PublishError:
                         raise LogMissing(

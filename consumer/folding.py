@@ -1,0 +1,64 @@
+"""Folds a stretch of the tape, in memory, into what the view is to write."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+
+from jobtape.broker.stream import Recorded
+from jobtape.schemas.barrier import read_barrier
+from jobtape.schemas.errors import UnreadableEvent
+from jobtape.schemas.events import JobEvent, decode
+from jobtape.schemas.fold import evolve
+from jobtape.schemas.job import Job
+from jobtape.schemas.position import cursor_of
+from jobtape.schemas.topology import BARRIER_KEY
+from jobtape.view.store import Batch, HistoryRow, UnreadableRow
+
+
+def digest_of(message: Recorded) -> str:
+    """What the checkpoint remembers of a message, to know it again: the SHA-256 of its body, in hex."""
+    return hashlib.sha256(message.body).hexdigest()
+
+
+def fold_batch(messages: Sequence[Recorded], epoch: int, known: Callable[[Collection[str]], dict[str, Job]]) -> Batch:
+    """What ``messages`` (at least one) change. ``known`` gives the jobs, by id, as they are in the view now.
+
+    A message that cannot be read is kept with its reason, and holds up nothing.
+    """
+    events: list[tuple[int, JobEvent, bytes]] = []
+    unreadable: list[UnreadableRow] = []
+    barriers: dict[str, int] = {}
+    for message in messages:
+        cursor = cursor_of(epoch, message.offset)
+        try:
+            if message.key == BARRIER_KEY:
+                process, seq = read_barrier(message.body)
+                barriers[process] = max(seq, barriers.get(process, 0))
+            else:
+                events.append((cursor, decode(message.body), message.body))
+        except UnreadableEvent as error:
+            unreadable.append(UnreadableRow(cursor, str(error), message.body))
+
+    before = known({event.subject for _, event, _ in events})
+    jobs = dict(before)
+    history: list[HistoryRow] = []
+    counts: Counter[tuple[str, str]] = Counter()
+    for cursor, event, body in events:
+        job = jobs.get(event.subject)
+        after = evolve(job, event, cursor)
+        accepted = after is not job
+        jobs[event.subject] = after
+        counts[event.data.job_type, event.name] += accepted
+        history.append(
+            HistoryRow(cursor, event.subject, event.id, event.name, event.time, accepted, body.decode(), after)
+        )
+    last = messages[-1]
+    return Batch(
+        offset=last.offset,
+        digest=digest_of(last),
+        jobs=[job for job_id, job in jobs.items() if job is not before.get(job_id)],
+        history=history,
+        unreadable=unreadable,
+        counts={key: n for key, n in counts.items() if n},
+        barriers=barriers,
+    )

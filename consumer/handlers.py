@@ -1,0 +1,98 @@
+"""Runs the users' handlers, where they cannot hurt the connection.
+
+``async def`` handlers run on an event loop in a thread of its own, ``def`` handlers in a pool of threads; the loop
+that keeps the AMQP connection alive runs no user code. So a handler that blocks costs its neighbours time, and never
+the heartbeat.
+"""
+
+import asyncio
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from jobtape.consumer.outcome import Failure, Outcome, Success, failure, failure_of
+from jobtape.schemas import plainjson
+from jobtape.schemas.context import Context
+from jobtape.schemas.errors import ResultInvalid
+from jobtape.schemas.jobtype import JobType
+
+LATE = 5.0
+"""Seconds beyond its time-out until a handler that does not end is given up."""
+
+
+class Handlers:
+    """``concurrency``: how many ``def`` handlers may run at once; ``max_result``: bytes of JSON."""
+
+    def __init__(self, *, concurrency: int, max_result: int) -> None:
+        self._max_result = max_result
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="job")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="handlers", daemon=True)
+        self._thread.start()
+
+    def start(
+        self, job_type: JobType, arguments: dict[str, Any], context: Context, timeout: float
+    ) -> "asyncio.Future[Outcome]":
+        """Begin one execution. The future never raises; cancelling it cancels an ``async`` handler.
+
+        An ``async`` handler is cancelled after ``timeout`` seconds. A thread cannot be ended: its future is done only
+        when the handler is.
+        """
+        if job_type.context_parameter is not None:
+            arguments = {**arguments, job_type.context_parameter: context}
+        if job_type.is_async:
+            coroutine = self._run_async(job_type, arguments, timeout)
+            return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
+        return asyncio.wrap_future(self._threads.submit(self._run_sync, job_type, arguments))
+
+    def close(self) -> None:
+        """Stop; what still runs is left to the end of the process."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _run_async(self, job_type: JobType, arguments: dict[str, Any], timeout: float) -> Outcome:
+        limit = asyncio.timeout(timeout)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with limit:
+                    # Within the limit, so that it cannot be mistaken for a TimeoutError of the handler's own.
+                    try:
+                        value = await job_type.function(**arguments)
+                    except TimeoutError as error:
+                        return failure_of(error, skip=1)
+                    return self._success(job_type, value)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return failure_of(error, skip=1)
+        except BaseException as error:  # noqa: BLE001 - SystemExit from a handler must not end the loop for all
+            return failure_of(error, skip=1)
+        return timed_out(job_type, timeout)
+
+    def _run_sync(self, job_type: JobType, arguments: dict[str, Any]) -> Outcome:
+        try:
+            return self._success(job_type, job_type.function(**arguments))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's failure
+            return failure_of(error, skip=1)
+
+    def _success(self, job_type: JobType, value: Any) -> Outcome:
+        try:
+            result = job_type.result(value)
+        except ResultInvalid as error:
+            return failure("result_invalid", "ResultInvalid", str(error))
+        size = len(plainjson.dumps(result))
+        if size > self._max_result:
+            return failure(
+                "result_too_large",
+                "ResultTooLarge",
+                f"the result has {size} bytes of JSON, {self._max_result} are allowed: store it elsewhere and return "
+                "a reference, or raise JOBTAPE_MAX_RESULT",
+            )
+        return Success(result)
+
+
+def timed_out(job_type: JobType, timeout: float) -> Failure:
+    """The failure of a handler that took too long."""
+    return failure("timeout", "TimeoutError", f"the handler of {job_type.name} did not end within {timeout:g} s")

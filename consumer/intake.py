@@ -1,0 +1,90 @@
+"""Takes deliveries from the work queues over one channel, until it ends."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import TracebackType
+
+import aiormq.abc
+
+from jobtape.broker.link import BROKER_ERRORS, Connection
+
+CLOSE_TIMEOUT = 5.0
+
+
+class Delivery:
+    """A message from a work queue; it is settled once, on the channel that it came by."""
+
+    def __init__(self, channel: aiormq.abc.AbstractChannel, message: aiormq.abc.DeliveredMessage) -> None:
+        self.body = message.body
+        self._tag = message.delivery_tag or 0
+        self._channel = channel
+
+    async def ack(self) -> None:
+        """Done with it. When its channel is gone the broker delivers it again, and nothing can be done here."""
+        with suppress(*BROKER_ERRORS):
+            if not self._channel.is_closed:
+                await self._channel.basic_ack(self._tag, wait=False)
+
+    async def give_back(self) -> None:
+        """Not begun: another worker may have it at once."""
+        with suppress(*BROKER_ERRORS):
+            if not self._channel.is_closed:
+                await self._channel.basic_nack(self._tag, requeue=True, wait=False)
+
+
+class Intake:
+    """``async with Intake(connection, queues, prefetch=12, deliver=…) as intake: await intake.ended.wait()``.
+
+    ``deliver`` is called for each delivery, in their order. ``prefetch`` is for each queue.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        queues: Sequence[str],
+        *,
+        prefetch: int,
+        deliver: Callable[[Delivery], None],
+    ) -> None:
+        self.ended = asyncio.Event()
+        """Set when the channel is closed, or the broker has cancelled a consumer (its queue was deleted)."""
+        self._connection = connection
+        self._queues = queues
+        self._prefetch = prefetch
+        self._deliver = deliver
+        self._tags: list[str] = []
+        self._channel: aiormq.abc.AbstractChannel | None = None
+
+    async def __aenter__(self) -> "Intake":
+        """Begin to take. Raises aio-pika's errors, among them when a queue does not exist."""
+        channel = await self._connection.channel(publisher_confirms=False)
+        self._channel = under = await channel.get_underlay_channel()
+        under.closing.add_done_callback(lambda _: self.ended.set())
+        under.on_consumer_cancel_callbacks.add(lambda _: self.ended.set())
+        await under.basic_qos(prefetch_count=self._prefetch)
+        for queue in self._queues:
+            answer = await under.basic_consume(queue, self._on_message)
+            self._tags.append(answer.consumer_tag or "")
+        return self
+
+    async def stop_taking(self) -> None:
+        """No new deliveries; those that are here can still be settled."""
+        assert self._channel is not None
+        with suppress(*BROKER_ERRORS):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                for tag in self._tags:
+                    await self._channel.basic_cancel(tag)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the channel: what isn't settled goes back to its queue."""
+        assert self._channel is not None
+        with suppress(*BROKER_ERRORS):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._channel.close()
+
+    async def _on_message(self, message: aiormq.abc.DeliveredMessage) -> None:
+        assert self._channel is not None
+        self._deliver(Delivery(self._channel, message))

@@ -1,0 +1,60 @@
+"""What became of one execution, bounded so that it always fits into an event."""
+
+import traceback
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final
+
+from jobtape.schemas.events import Reason
+from jobtape.schemas.job import ErrorInfo
+
+MESSAGE_LENGTH: Final = 2_000
+TRACEBACK_LENGTH: Final = 8_000
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """The handler returned ``result`` (plain JSON)."""
+
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """There is no result, and why."""
+
+    reason: Reason
+    error: ErrorInfo
+
+
+Outcome = Success | Failure
+
+
+def failure(reason: Reason, kind: str, message: str) -> Failure:
+    """A failure that is not an exception of the handler."""
+    return Failure(reason, ErrorInfo(type=kind, message=_bounded(message, MESSAGE_LENGTH)))
+
+
+def failure_of(error: BaseException, *, skip: int) -> Failure:
+    """The failure of a handler that raised. The first ``skip`` frames of the traceback are ours and left out."""
+    trace: TracebackType | None = error.__traceback__
+    for _ in range(skip):
+        trace = trace.tb_next if trace is not None else None
+    try:
+        text = "".join(traceback.format_exception(type(error), error, trace))
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001 - an exception whose own __str__ raises
+        text, message = "", f"(its text could not be made: {type(broken).__name__})"
+    return Failure(
+        "error",
+        ErrorInfo(
+            type=type(error).__qualname__,
+            message=_bounded(message, MESSAGE_LENGTH),
+            # The end tells more: that is where it was raised.
+            traceback=text if len(text) <= TRACEBACK_LENGTH else f"…{text[-TRACEBACK_LENGTH:]}",
+        ),
+    )
+
+
+def _bounded(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

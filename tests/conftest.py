@@ -1,0 +1,117 @@
+"""What all tests share: one real broker and one real PostgreSQL a session, each started when first needed.
+
+Every test works in a namespace of its own on the broker, and in a file or database of its own.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import anyio
+import psycopg
+import pytest
+
+from jobtape.broker.declare import remove_namespace
+from jobtape.schemas.topology import Topology
+from jobtape.view.store import Store
+from tests.brokers import SessionBroker, start_session_broker
+from tests.databases import SessionPostgres, start_session_postgres
+
+_used: list[str] = []
+
+MakeTopology = Callable[..., Topology]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Asynchronous tests run on asyncio, as everything here does."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[SessionBroker]:
+    """The session's RabbitMQ; a test that needs to break one starts its own."""
+    started = start_session_broker()
+    _used.append(started.description)
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def broker_url(broker: SessionBroker) -> str:
+    """Where the session's RabbitMQ is."""
+    return broker.url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[SessionPostgres]:
+    """The session's PostgreSQL."""
+    started = start_session_postgres()
+    _used.append(started.description)
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def make_topology(broker_url: str) -> Iterator[MakeTopology]:
+    """Makes topologies of random namespaces, which are removed afterwards: ``make_topology("default", "mail")``."""
+    made: list[Topology] = []
+
+    def make(*queues: str, namespace: str | None = None) -> Topology:
+        made.append(Topology(namespace or f"test-{uuid4().hex[:10]}").with_queues(queues or ("default",)))
+        return made[-1]
+
+    yield make
+    for topology in made:
+        anyio.run(remove_namespace, broker_url, topology)
+
+
+@pytest.fixture
+def topology(make_topology: MakeTopology) -> Topology:
+    """A namespace of this test's own, with the queue ``default``."""
+    return make_topology()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A SQLite file of this test's own."""
+    return f"sqlite:///{tmp_path / 'view.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[str]:
+    """A database of this test's own, once of each kind."""
+    if request.param == "sqlite":
+        yield sqlite_url
+        return
+    server: SessionPostgres = request.getfixturevalue("postgres")
+    schema = f"test_{uuid4().hex}"
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute(f"CREATE SCHEMA {schema}".encode())
+    joint = "&" if "?" in server.url else "?"
+    yield f"{server.url}{joint}options=-csearch_path%3D{schema}"
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute(f"DROP SCHEMA {schema} CASCADE".encode())
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    """An empty view, once on each kind of database."""
+    opened = Store(database_url)
+    opened.migrate()
+    yield opened
+    opened.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which broker and database were used."""
+    for description in _used:
+        terminalreporter.write_line(f"ran against {description}")
+
+
+def pytest_configure() -> None:
+    """What a developer's shell says of a broker must not leak into tests: they are given theirs explicitly."""
+    for name in [name for name in os.environ if name.startswith("JOBTAPE_") and not name.startswith("JOBTAPE_TEST_")]:
+        if name != "JOBTAPE_SETUP":
+            del os.environ[name]
