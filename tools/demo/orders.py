@@ -1,0 +1,162 @@
+"""What the demo submits, and what must have come of each: computed here anew, not taken from the examples' code."""
+
+import csv
+import email
+import email.policy
+import gzip
+import hashlib
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tools.clone import ROOT
+
+DATA = ROOT / "examples" / "data"
+PHOTO = "rocket.jpg"
+TABLE = "utc_offsets.csv.gz"
+BATCH = 1000
+SECONDS = 5.0
+SIZES = (48, 128, 320)
+LETTER = {
+    "to": "ada@example.org",
+    "subject": "Ten seconds to go — Grüße",
+    "text": "This mail went over SMTP.\nÄnd it kept its umlauts.\n",
+}
+
+
+class Wrong(Exception):
+    """A result is not what it must be; the text says in what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A job to submit. ``check`` gets the finished job as GET shows it and says in a few words what it found right,
+    or raises Wrong. ``state`` is the one it must end in.
+    """
+
+    title: str
+    type: str
+    payload: dict[str, Any]
+    check: Callable[[dict[str, Any]], str]
+    state: str = "succeeded"
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """The body for POST /jobs."""
+        return {"type": self.type, "payload": self.payload, "labels": self.labels}
+
+
+def orders(files: Path, mails: Path) -> list[Order]:
+    """The single jobs: one of each example, and one that must fail."""
+    return [
+        Order("the long task", "sleep.five", {"seconds": SECONDS}, _slept),
+        Order("profile of a CSV", "csv.profile", {"file": f"in/{TABLE}"}, _profiled),
+        Order(
+            "thumbnails",
+            "image.thumbnail",
+            {"file": f"in/{PHOTO}", "sizes": list(SIZES)},
+            partial(_made, files=files),
+        ),
+        Order("a mail", "email.send", dict(LETTER), partial(_mailed, mails=mails)),
+        Order("a sum", "add", {"x": 20, "y": 22}, partial(_summed, expected=42)),
+        Order("a file it may not have", "image.thumbnail", {"file": "../view.db"}, _refused, state="failed"),
+    ]
+
+
+def batch(labels: dict[str, str]) -> list[Order]:
+    """The thousand sums, all with these labels."""
+    return [
+        Order(f"{n} + {n * n}", "add", {"x": n, "y": n * n}, partial(_summed, expected=n + n * n), labels=labels)
+        for n in range(BATCH)
+    ]
+
+
+def expect(true: object, fault: str) -> None:
+    """Raises Wrong with ``fault`` unless ``true``."""
+    if not true:
+        raise Wrong(fault)
+
+
+def _summed(job: dict[str, Any], expected: int) -> str:
+    expect(job["result"] == expected, f"the sum is {job['result']!r}, not {expected}")
+    return f"the sum is {expected}"
+
+
+def _slept(job: dict[str, Any]) -> str:
+    seconds = job["result"]["seconds"]
+    expect(SECONDS <= seconds < SECONDS + 2, f"it took {seconds} s, not {SECONDS}")
+    expect(job["progress"] is not None and job["progress"]["fraction"] > 0.7, f"its last progress: {job['progress']}")
+    return f"took {seconds:.2f} s"
+
+
+def _refused(job: dict[str, Any]) -> str:
+    error = job["error"] or {}
+    expect(error.get("type") == "FileRefused", f"its error is {error}")
+    expect("upload folder" in error["message"], f"its error says {error['message']!r}")
+    return f"failed as it must: {error['type']}"
+
+
+def _mailed(job: dict[str, Any], mails: Path) -> str:
+    found = sorted(mails.glob("*.eml"))
+    expect(len(found) == 1, f"{len(found)} mails arrived instead of one")
+    mail: Any = email.message_from_bytes(found[0].read_bytes(), policy=email.policy.default)
+    expect(mail["Message-ID"] == job["result"]["message_id"], f"another mail arrived: {mail['Message-ID']}")
+    expect(job["id"] in mail["Message-ID"], "the message-id doesn't tell the job")
+    expect((mail["To"], mail["Subject"]) == (LETTER["to"], LETTER["subject"]), "the headers changed on the way")
+    expect(mail.get_content().splitlines() == LETTER["text"].splitlines(), "the text changed on the way")
+    return f"arrived as {found[0].name[:13]}….eml, {found[0].stat().st_size} bytes"
+
+
+def _made(job: dict[str, Any], files: Path) -> str:
+    with Image.open(DATA / PHOTO) as photo:
+        width, height = photo.size
+    made = job["result"]["thumbnails"]
+    expect(len(made) == len(SIZES), f"{len(made)} thumbnails instead of {len(SIZES)}")
+    for size, one in zip(SIZES, made, strict=True):
+        content = (files / one["name"]).read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        expect((one["bytes"], one["sha256"]) == (len(content), digest), f"{one['name']} is not the file that it made")
+        with Image.open(files / one["name"]) as image:
+            image.load()
+        expect(image.size == (one["width"], one["height"]), f"{one['name']} is {image.size}")
+        other = min(width, height) * size / max(width, height)
+        expect(max(image.size) == size and abs(min(image.size) - other) < 1, f"{image.size} has another shape")
+    return "opened: " + ", ".join(f"{one['width']}x{one['height']}" for one in made)
+
+
+def _profiled(job: dict[str, Any]) -> str:
+    with gzip.open(DATA / TABLE, "rt", newline="") as file:
+        header, *rows = csv.reader(file)
+    result = job["result"]
+    expect(result["rows"] == len(rows) >= 100_000, f"{result['rows']} rows instead of {len(rows)}")
+    expect([column["name"] for column in result["columns"]] == header, "other columns")
+    for found, values in zip(result["columns"], zip(*rows, strict=True), strict=True):
+        present = [value for value in values if value]
+        counts = Counter(present)
+        expected: dict[str, Any] = {
+            "count": len(present),
+            "missing": len(rows) - len(present),
+            "distinct": len(counts),
+        }
+        if found["type"] in ("integer", "number"):
+            numbers = [float(value) for value in present]
+            expected |= {"min": min(numbers), "max": max(numbers)}
+            mean = statistics.fmean(numbers)
+            expect(
+                math.isclose(found["mean"], mean, rel_tol=1e-9), f"{found['name']}: mean {found['mean']}, not {mean}"
+            )
+        else:
+            expected |= {"min": min(present), "max": max(present), "mean": None}
+        for what, value in expected.items():
+            expect(found[what] == value, f"{found['name']}: {what} {found[what]!r}, not {value!r}")
+        top = [one["count"] for one in found["top"]]
+        expect(top == [count for _, count in counts.most_common(5)], f"{found['name']}: top values {top}")
+        expect(all(counts[one["value"]] == one["count"] for one in found["top"]), f"{found['name']}: top values")
+    return f"{len(rows):,} rows x {len(header)} columns, every figure equal"

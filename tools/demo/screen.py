@@ -1,0 +1,61 @@
+"""How the demo shows jobs at work: bars in a terminal, plain lines anywhere else."""
+
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+FINAL = ("succeeded", "failed", "cancelled")
+COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+
+
+class Screen:
+    """One line for each piece of work, by title; ``with`` shows them while it lasts."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>4.0f} %"),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._said: dict[str, tuple[str, int]] = {}
+
+    def __enter__(self) -> "Screen":
+        self._bars.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.__exit__(kind, error, trace)
+
+    def job(self, title: str, job: dict[str, Any]) -> None:
+        """Show how far a job is, as GET tells it."""
+        progress = job["progress"] or {"fraction": 0.0, "message": None}
+        done = job["state"] in FINAL
+        message = progress["message"] if job["state"] == "running" else None
+        self.show(title, job["state"], 1.0 if done else progress["fraction"], message)
+
+    def show(self, title: str, state: str, fraction: float, message: str | None = None) -> None:
+        """Show a line; where there is no terminal, only what changed by a quarter or more is printed."""
+        if not self._console.is_terminal:
+            step = (state, int(fraction * 4))
+            if self._said.get(title) != step:
+                self._said[title] = step
+                self._console.print(f"  {title}: {state}, {fraction:.0%}" + (f", {message}" if message else ""))
+            return
+        if title not in self._tasks:
+            self._tasks[title] = self._bars.add_task(title, total=1.0, state=state)
+        colour = COLOURS.get(state, "white")
+        text = f"[{colour}]{state}[/]" + (f" [dim]{message}[/]" if message else "")
+        task = self._tasks[title]
+        self._bars.update(task, completed=fraction, state=text)
+        if state in FINAL:
+            self._bars.stop_task(task)
