@@ -190,3 +190,12 @@ def _plain(dump: Callable[..., Any]) -> Any:
     if not plainjson.finite(dump()):
         raise ValueError("NaN and Infinity are no JSON; send null or a string")
     return plain
+
+
+def longest_timeout(ack_timeout: float, grace: float) -> float:
+    """The longest time-out that a job may have, in seconds.
+
+    The broker closes the channel of a delivery that is not acknowledged within ``ack_timeout``. Until then it may wait
+    in the worker for a slot (at most one job's time-out), run (its own), and get the grace time when the worker stops.
+    """
+    return max(0.0, (ack_timeout - grace) / 2)
