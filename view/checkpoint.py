@@ -39,7 +39,8 @@ def _from_row(row: RowMapping) -> Checkpoint:
 def create(connection: Connection) -> bool:
     """Make the checkpoint of a tape that nobody has read; False when there is one already."""
     insert = bulk.upsertable(connection.dialect.name, _row)
-    return _changed(connection, insert.values(id=1, epoch=FIRST_EPOCH).on_conflict_do_nothing())
+    statement = insert.values(id=1, epoch=FIRST_EPOCH).on_conflict_do_nothing().returning(_c.id)
+    return connection.execute(statement).first() is not None
 
 
 def take_lease(connection: Connection, owner: str, seconds: float) -> bool:

@@ -1,10 +1,11 @@
 """A database that is ready for us, and what to do when it isn't: the version check and the errors."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, exc, text
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view import engine, tables
@@ -50,7 +51,7 @@ class Database:
             yield
         except (IntegrityError, DataError):
             raise
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             self._version_seen = False
             # Without its cause: drivers' errors may quote a connection string.
             raise ViewUnavailable(self._explain(error)) from None
@@ -76,10 +77,10 @@ class Database:
     def _no_tables(self) -> str:
         return f"the database {self.name} has no tables yet: run `jobtape init`"
 
-    def _explain(self, error: SQLAlchemyError) -> str:
-        if not isinstance(error, DBAPIError):
+    def _explain(self, error: Exception) -> str:
+        if isinstance(error, exc.TimeoutError):
             return f"no free connection to {self.name} in time; try again"
-        driver_error = error.orig
+        driver_error = error.orig if isinstance(error, exc.DBAPIError) else error
         said = str(driver_error).strip().partition("\n")[0]
         state = getattr(driver_error, "sqlstate", None) or ""
         if state in ("42P01", "3F000") or "no such table" in said or "unable to open database file" in said:

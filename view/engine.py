@@ -57,13 +57,14 @@ _FORMS: Final = "write sqlite:///path/to/file or postgresql://user:password@host
 def url_for_messages(url: URL) -> str:
     """The URL without password and parameters."""
     name = "sqlite" if url.drivername == "sqlite" else "postgresql"
-    return url.set(drivername=name, password=None, query={}).render_as_string()
+    shown = URL.create(name, username=url.username, host=url.host, port=url.port, database=url.database)
+    return shown.render_as_string()
 
 
 def open_engine(url: URL, role: Role, patience: float = PATIENCE) -> Engine:
     """An engine that connects when first used. ``patience``: seconds to wait for a lock or a pooled connection.
 
-    Only ``migrate`` makes a SQLite file that isn't there, with its folder.
+    Only ``migrate`` makes a SQLite file that isn't there.
     """
     options: dict[str, Any] = {"hide_parameters": True}
     if role == "read":
@@ -74,7 +75,7 @@ def open_engine(url: URL, role: Role, patience: float = PATIENCE) -> Engine:
     else:
         options |= {"pool_size": POOL_SIZE, "max_overflow": POOL_OVERFLOW, "pool_timeout": patience}
     if url.drivername == "sqlite":
-        engine = create_engine(url, creator=_sqlite_opener(url, role, patience), **options)
+        engine = create_engine(url, creator=sqlite_opener(url, role, patience), **options)
         if role != "read":
             event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         return engine
@@ -84,13 +85,17 @@ def open_engine(url: URL, role: Role, patience: float = PATIENCE) -> Engine:
     return engine
 
 
-def _sqlite_opener(url: URL, role: Role, patience: float) -> Callable[[], sqlite3.Connection]:
-    path = Path(url.database or "").absolute()
+def sqlite_path(url: URL) -> Path:
+    """The database's file, wherever the process goes later."""
+    return Path(url.database or "").absolute()
+
+
+def sqlite_opener(url: URL, role: Role, patience: float) -> Callable[[], sqlite3.Connection]:
+    """What opens SQLite's file, with our settings."""
+    path = sqlite_path(url)
     uri = f"{path.as_uri()}?mode={'rwc' if role == 'migrate' else 'rw'}"
 
     def opened() -> sqlite3.Connection:
-        if role == "migrate":
-            path.parent.mkdir(parents=True, exist_ok=True)
         # The pool hands a connection to one thread at a time, though not always to the same.
         connection = sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None, check_same_thread=False)
         # With a write-ahead log this loses at most the newest commits in a power cut, the checkpoint among them.

@@ -2,13 +2,13 @@
 
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, Connection, Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import URL, Connection, text
 
 from jobtape.view import engine
 
@@ -17,11 +17,15 @@ _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
 def to_newest(url: URL) -> None:
-    """Make or update the tables. One process does it, the others wait and find it done."""
+    """Make or update the tables. One process does it, the others wait and find it done.
+
+    Errors are the drivers', SQLAlchemy's and, where a folder cannot be made, OSError.
+    """
     migrators = engine.open_engine(url, "migrate")
     try:
         if url.drivername == "sqlite":
-            _use_write_ahead_log(migrators)
+            engine.sqlite_path(url).parent.mkdir(parents=True, exist_ok=True)
+            _use_write_ahead_log(url)
         with migrators.begin() as connection:
             if url.drivername != "sqlite":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
@@ -37,20 +41,18 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _use_write_ahead_log(migrators: Engine) -> None:
+def _use_write_ahead_log(url: URL) -> None:
     """Readers then see the last commit while a writer works. The file remembers it.
 
     SQLite answers "locked" at once, without its busy timeout, when another process is changing the mode.
     """
     deadline = time.monotonic() + engine.MIGRATE_PATIENCE
-    while True:
-        connection = migrators.raw_connection()
-        try:
-            connection.cursor().execute("PRAGMA journal_mode=WAL").close()
-            return
-        except (sqlite3.OperationalError, OperationalError) as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-        finally:
-            connection.close()
+    with closing(engine.sqlite_opener(url, "migrate", engine.MIGRATE_PATIENCE)()) as connection:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode=WAL").close()
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)

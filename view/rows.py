@@ -6,7 +6,6 @@ UTC, which both databases take; coming out, ``tables.UtcTime`` has made them tim
 
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from pydantic_core import to_json
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.job import ErrorInfo, Job, JobState, Progress
-from jobtape.view.tables import as_utc
+from jobtape.view.tables import utc_text
 from jobtape.view.values import HistoryRow, UnreadableRow
 
 Row = dict[str, Any]
@@ -34,10 +33,6 @@ def _plain(text: str | None) -> Any:
     return None if text is None else plainjson.loads(text.encode())
 
 
-def _time(time: datetime) -> str:
-    return as_utc(time).isoformat(timespec="microseconds")
-
-
 def job_to_row(job: Job) -> Row:
     """The row of table ``jobs``."""
     row = dict(zip(_FIELDS, _values(job), strict=True))
@@ -50,7 +45,7 @@ def job_to_row(job: Job) -> Row:
     row["superseded"] = _json(job.superseded or None)
     for name in _TIMES:
         if row[name] is not None:
-            row[name] = _time(row[name])
+            row[name] = utc_text(row[name])
     return row
 
 
@@ -78,7 +73,7 @@ def history_to_row(entry: HistoryRow) -> Row:
         "job_id": entry.job_id,
         "event_id": entry.event_id,
         "name": entry.name,
-        "time": _time(entry.time),
+        "time": utc_text(entry.time),
         "accepted": entry.accepted,
         "event": entry.event,
         "after": to_json(after).decode(),

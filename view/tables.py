@@ -22,23 +22,14 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 SCHEMA_VERSION: Final = "0001"  # the newest migration's
 
-_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
-_LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
-
-def as_utc(time: datetime) -> datetime:
-    """An aware time in UTC; where that lies outside the years 1 to 9999, the nearest time inside."""
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        return _EARLIEST if time.year == 1 else _LATEST
+def utc_text(time: datetime) -> str:
+    """An aware time as both databases take it; of fixed width, so that its order is the time's order."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """An aware time to the microsecond: ``timestamptz`` on PostgreSQL, ISO 8601 text in UTC on SQLite.
-
-    The text has a fixed width, so its order is the time's order.
-    """
+    """An aware time to the microsecond, UTC when read: ``timestamptz`` on PostgreSQL, ISO 8601 text on SQLite."""
 
     impl = DateTime
     cache_ok = True
@@ -49,7 +40,7 @@ class UtcTime(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None or dialect.name != "sqlite":
             return value
-        return as_utc(value).isoformat(timespec="microseconds")
+        return utc_text(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:

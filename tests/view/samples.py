@@ -1,0 +1,87 @@
+"""Jobs and batches for tests, made by the fold as in life."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from jobtape.schemas import events, ids
+from jobtape.schemas.fold import evolve
+from jobtape.schemas.job import Job, Order
+from jobtape.schemas.position import cursor_of
+from jobtape.view.store import Batch, HistoryRow, Store
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SOURCE = "/jobtape/test"
+
+
+def job_id(n: int, at: datetime = NOON) -> str:
+    """The n-th id of a millisecond."""
+    return str(UUID(int=UUID(ids.first_id_at(at)).int + n))
+
+
+def submitted(n: int = 0, at: datetime = NOON, **order: Any) -> events.Submitted:
+    values: dict[str, Any] = {"type": "add", "payload": {"x": n}, "queue": "main", "timeout": 30.0, **order}
+    return events.submitted(job_id(n, at), Order(**values), source=SOURCE, time=at)
+
+
+def succeeded(of: events.Submitted, result: Any = None) -> events.Succeeded:
+    return events.Succeeded(
+        id=ids.execution_fact(of.subject, 1, 1, "succeeded", "e1"),
+        source=SOURCE,
+        subject=of.subject,
+        time=of.time + timedelta(seconds=2),
+        data=events.SucceededData(
+            job_type=of.data.job_type,
+            run=1,
+            attempt=1,
+            execution="e1",
+            worker="w1",
+            result=result,
+            started_at=of.time + timedelta(seconds=1),
+            duration=1.0,
+        ),
+    )
+
+
+def folded(tape: Sequence[events.JobEvent], first: int = 0, epoch: int = 1) -> Batch:
+    """The batch of ``tape``, whose first event stands at offset ``first`` and finds no job known."""
+    jobs: dict[str, Job] = {}
+    history: list[HistoryRow] = []
+    counts: dict[tuple[str, str], int] = {}
+    for offset, event in enumerate(tape, first):
+        before = jobs.get(event.subject)
+        after = jobs[event.subject] = evolve(before, event, cursor_of(epoch, offset))
+        history.append(
+            HistoryRow(
+                cursor=cursor_of(epoch, offset),
+                job_id=event.subject,
+                event_id=event.id,
+                name=event.name,
+                time=event.time,
+                accepted=after is not before,
+                event=events.encode(event).decode(),
+                after=after,
+            )
+        )
+        key = (after.type, event.name)
+        counts[key] = counts.get(key, 0) + (after is not before)
+    return Batch(
+        offset=first + len(tape) - 1, digest="d" * 64, jobs=list(jobs.values()), history=history, counts=counts
+    )
+
+
+def commit(store: Store, batch: Batch, owner: str = "me") -> bool:
+    """Commit where the checkpoint stands."""
+    now = store.checkpoint()
+    assert now is not None
+    return store.commit(owner, (now.epoch, now.offset), batch, 60)
+
+
+def record(store: Store, *tape: events.JobEvent) -> Batch:
+    """Commit the tape's next events, none of which belongs to a job known before."""
+    now = store.checkpoint()
+    assert now is not None
+    batch = folded(tape, first=0 if now.offset is None else now.offset + 1, epoch=now.epoch)
+    assert commit(store, batch)
+    return batch

@@ -1,0 +1,178 @@
+"""One projector at a time moves the checkpoint, and what it wrote moves with it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.position import cursor_of
+from jobtape.view.store import Batch, Checkpoint, Gap, JobQuery, Store
+from tests.view.samples import commit, folded, record, submitted
+
+
+def until(done: Callable[[], Any], seconds: float = 10) -> Any:
+    """What ``done`` answers once it is true; the store's own work is the pause between two looks."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if answer := done():
+            return answer
+    raise AssertionError(f"not within {seconds} s")
+
+
+@pytest.fixture
+def others(store: Store, url: str) -> Iterator[list[Store]]:
+    """Stores of three other processes."""
+    stores = [Store(url) for _ in range(3)]
+    yield stores
+    for other in stores:
+        other.close()
+
+
+def now(store: Store) -> Checkpoint:
+    checkpoint = store.checkpoint()
+    assert checkpoint is not None
+    return checkpoint
+
+
+def at_once(actions: Sequence[Callable[[], Any]]) -> list[Any]:
+    """The answers of all actions, begun together in threads."""
+    start = threading.Barrier(len(actions))
+
+    def run(action: Callable[[], Any]) -> Any:
+        start.wait()
+        return action()
+
+    with ThreadPoolExecutor(len(actions)) as pool:
+        return list(pool.map(run, actions))
+
+
+def test_the_first_start(empty: Store) -> None:
+    empty.migrate()
+    assert empty.checkpoint() is None
+    assert empty.take_lease("me", 60) is None
+    assert at_once([empty.create_checkpoint] * 4).count(True) == 1
+    assert empty.checkpoint() == Checkpoint(epoch=1, offset=None, digest=None, owner=None, lease_left=0.0, gap=None)
+
+
+def test_a_lease_has_one_owner(store: Store) -> None:
+    store.release_lease("another")
+    assert store.take_lease("another", 60) is None
+    assert not store.renew_lease("another", 60)
+    assert 0 < now(store).lease_left <= 60
+    assert store.renew_lease("me", 1000)
+    assert 900 < now(store).lease_left <= 1000
+    store.release_lease("me")
+    assert now(store).lease_left == 0
+    taken = store.take_lease("another", 60)
+    assert taken is not None
+    assert taken.owner == "another"
+
+
+def test_a_lease_runs_out(store: Store) -> None:
+    store.renew_lease("me", 0.2)
+    taken = until(lambda: store.take_lease("another", 60))
+    assert taken.owner == "another"
+    assert not commit(store, folded([submitted(1)]))
+    assert store.history() == []
+
+
+def test_only_one_of_many_takes_a_free_lease(store: Store, others: list[Store]) -> None:
+    for turn in range(10):
+        owner = now(store).owner
+        assert owner is not None
+        store.release_lease(owner)
+        takers = [partial(other.take_lease, f"{turn}-{n}", 60) for n, other in enumerate([store, *others])]
+        assert len([taken for taken in at_once(takers) if taken is not None]) == 1
+
+
+def test_a_commit_moves_the_checkpoint_and_renews_the_lease(store: Store) -> None:
+    batch = folded([submitted(n) for n in range(3)])
+    assert store.commit("me", (1, None), batch, 500)
+    after = now(store)
+    assert (after.epoch, after.offset, after.digest) == (1, 2, "d" * 64)
+    assert after.cursor == cursor_of(1, 2)
+    assert 400 < after.lease_left <= 500
+
+
+@pytest.mark.parametrize(
+    ("owner", "expected"), [("another", (1, None)), ("me", (1, 0)), ("me", (2, None)), ("", (1, None))]
+)
+def test_a_commit_from_elsewhere_writes_nothing(store: Store, owner: str, expected: tuple[int, int | None]) -> None:
+    assert not store.commit(owner, expected, folded([submitted(1)]), 60)
+    assert now(store).offset is None
+    assert store.history() == []
+    assert store.list_jobs(JobQuery()) == []
+
+
+def test_of_commits_at_once_one_is_written(store: Store, others: list[Store]) -> None:
+    for offset in range(10):
+        expected = (1, offset - 1 if offset else None)
+        batch = folded([submitted(offset)], first=offset)
+        actions = [partial(other.commit, "me", expected, batch, 60) for other in others]
+        assert at_once(actions).count(True) == 1
+    assert [row.cursor for row in store.history()] == [cursor_of(1, offset) for offset in range(10)]
+
+
+def test_two_owners_who_take_it_from_each_other_write_each_event_once(store: Store, others: list[Store]) -> None:
+    store.release_lease("me")
+    length = 60
+
+    def project(own: Store, owner: str) -> None:
+        place: Checkpoint | None = None
+        while place is None or place.offset != length - 1:
+            # No time at all: each may take it between the other's reading and its commit.
+            place = own.take_lease(owner, 0.0)
+            if place is not None and place.offset != length - 1:
+                following = 0 if place.offset is None else place.offset + 1
+                batch = folded([submitted(following)], first=following)
+                own.commit(owner, (place.epoch, place.offset), batch, 0.0)
+
+    at_once([lambda: project(others[0], "a"), lambda: project(others[1], "b")])
+    assert [row.cursor for row in store.history()] == [cursor_of(1, offset) for offset in range(length)]
+    assert store.counts() == {("add", "submitted"): length}
+
+
+def test_rows_and_checkpoint_move_together(store: Store) -> None:
+    record(store, submitted(1))
+    again = folded([submitted(2)], first=0)  # its history row stands there already
+    with pytest.raises(IntegrityError):
+        store.commit("me", (1, 0), Batch(offset=1, digest="x", jobs=again.jobs, history=again.history), 60)
+    assert now(store).offset == 0
+    assert store.job(again.jobs[0].id) is None
+    assert len(store.history()) == 1
+
+
+@pytest.mark.parametrize(
+    ("gap", "epoch"),
+    [(Gap("log-missing", "no stream"), 2), (Gap("log-replaced", "x\x00"), 2), (Gap("log-truncated", ""), 1)],
+    ids=lambda value: value.kind if isinstance(value, Gap) else "",
+)
+def test_a_gap_is_reported_and_accepted(store: Store, gap: Gap, epoch: int) -> None:
+    record(store, submitted(1))
+    assert not store.report_gap("another", gap)
+    assert store.report_gap("me", gap)
+    found = now(store).gap
+    assert found is not None
+    assert (found.kind, found.detail) == (gap.kind, gap.detail.replace("\x00", "\\x00"))
+    assert now(store).offset == 0
+
+    after = store.accept_gap()
+    assert (after.epoch, after.offset, after.digest, after.gap) == (epoch, None, None, None)
+    assert after.owner == "me"
+    assert not store.commit("me", (1, 0), Batch(offset=5, digest="", barriers={"p": 1}), 60)
+    assert store.passed_barrier("p") == 0
+
+
+def test_no_gap_nothing_to_accept(store: Store) -> None:
+    record(store, submitted(1))
+    assert store.report_gap("me", Gap("log-missing", "for a moment"))
+    assert store.report_gap("me", None)
+    with pytest.raises(JobtapeError, match="no gap"):
+        store.accept_gap()
+    assert now(store).offset == 0
