@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -36,6 +36,11 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="The API's port.")
     api_key: str | None = Field(None, min_length=8, description="Bearer token that every request must carry.")
     api_workers: int = Field(1, ge=1, le=64, description="API processes.")
+    access_log: bool = Field(False, description="Log every request.")
+    proxy_headers: bool = Field(
+        False, description="Believe X-Forwarded-For and -Proto of the proxies that FORWARDED_ALLOW_IPS names."
+    )
+    root_path: str = Field("", pattern=r"^(/[^/]+)*$", description="The prefix that a proxy in front takes away.")
     max_payload: int = Field(MEBIBYTE, ge=1, le=8 * MEBIBYTE, description="Largest payload.")
     max_result: int = Field(MEBIBYTE, ge=1, le=8 * MEBIBYTE, description="Largest result; beyond it the job fails.")
     max_batch: int = Field(10_000, ge=1, le=100_000, description="Most jobs in one batch.")
@@ -51,6 +56,7 @@ class Settings(BaseSettings):
     log_segment_bytes: int = Field(
         100_000_000, ge=1000, le=3_000_000_000, description="Segment of the tape: what retention drops at a time."
     )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged, to stderr.")
     health_port: int = Field(0, ge=0, le=65535, description="Health of worker and projector over HTTP; 0 is off.")
 
     @field_validator("jobs", mode="before")

@@ -1,0 +1,85 @@
+"""``jobtape api``: the HTTP side in uvicorn, in this process or in several."""
+
+import logging
+import math
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from jobtape.commands import logs
+from jobtape.commands.lifeline import Lifeline, end_with_parent
+from jobtape.commands.listening import check_port
+from jobtape.commands.signals import STOPPING, end_at_once
+from jobtape.commands.starting import job_types_of, refuse_exposure, settings_with
+from jobtape.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def run_api(**options: str | None) -> None:
+    """Serve until SIGTERM or SIGINT; returns when the requests under way are answered. Raises CannotStart."""
+    lifeline = Lifeline()
+    settings = settings_with(**options)
+    logs.configure("api", settings.log_level)
+    refuse_exposure(settings)
+    job_types_of(settings)
+    # uvicorn binds it anew, later and with less of an explanation.
+    check_port(settings.host, settings.port, "--port / JOBTAPE_PORT")
+    lifeline.configured()
+    config = _configuration(settings)
+    for number in STOPPING:
+        # uvicorn raises the signal again when it has stopped, which would make a clean end look like a death.
+        signal.signal(number, _already_stopped)
+    if settings.api_workers > 1:
+        uvicorn.run(**config)
+        return
+    server = _Server(uvicorn.Config(**config))
+    server.run()
+    if not server.started:
+        sys.exit(1)
+
+
+def application() -> FastAPI:
+    """The application of one server process, from the environment; uvicorn calls it in each."""
+    end_with_parent()
+    from jobtape.app import create_app  # noqa: PLC0415
+
+    settings = settings_with()
+    if not logging.getLogger().handlers:
+        logs.configure("api", settings.log_level)
+    return create_app(settings, job_types_of(settings))
+
+
+class _Server(uvicorn.Server):
+    """A second signal ends it at once, whichever it is."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            end_at_once(sig)
+        super().handle_exit(sig, frame)
+
+
+def _configuration(settings: Settings) -> dict[str, Any]:
+    # No limit_concurrency: it counts connections, and every subscriber to the live events holds one.
+    return {
+        "app": "jobtape.commands.api:application",
+        "factory": True,
+        "host": settings.host,
+        "port": settings.port,
+        "workers": settings.api_workers,
+        "lifespan": "on",
+        "log_config": None,
+        "access_log": settings.access_log,
+        "proxy_headers": settings.proxy_headers,
+        "root_path": settings.root_path,
+        "server_header": False,
+        "timeout_graceful_shutdown": math.ceil(settings.grace),
+    }
+
+
+def _already_stopped(number: int, frame: FrameType | None) -> None:
+    del number, frame

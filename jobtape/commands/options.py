@@ -1,0 +1,62 @@
+"""The options that several subcommands have in common.
+
+Those of the server commands are text whatever they mean: ``jobtape.settings`` reads and judges them together with the
+environment, so that a wrong value is told in one line wherever it stands.
+"""
+
+from typing import Annotated
+
+import typer
+
+Jobs = Annotated[
+    str | None,
+    typer.Option("--jobs", metavar="MODULES", envvar="JOBTAPE_JOBS", help="Modules with job types, comma-separated."),
+]
+AppDir = Annotated[
+    str | None,
+    typer.Option(
+        "--app-dir",
+        metavar="FOLDER",
+        envvar="JOBTAPE_APP_DIR",
+        help="Joins the import path for these modules.  [dim]\\[default: the current folder][/dim]",
+    ),
+]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        envvar="JOBTAPE_HOST",
+        help="Where the API listens. Beyond loopback it needs JOBTAPE_API_KEY.  [dim]\\[default: 127.0.0.1][/dim]",
+    ),
+]
+Port = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER", envvar="JOBTAPE_PORT", help="The API's port.  [dim]\\[default: 8000][/dim]"),
+]
+Workers = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER", envvar="JOBTAPE_API_WORKERS", help="API processes.  [dim]\\[default: 1][/dim]"),
+]
+Concurrency = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER", envvar="JOBTAPE_CONCURRENCY", help="Jobs run at once.  [dim]\\[default: 10][/dim]"),
+]
+Grace = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SECONDS",
+        envvar="JOBTAPE_GRACE",
+        help="How long running work may go on after SIGTERM.  [dim]\\[default: 30][/dim]",
+    ),
+]
+LogLevel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LEVEL",
+        envvar="JOBTAPE_LOG_LEVEL",
+        help="debug, info, warning or error.  [dim]\\[default: info][/dim]",
+    ),
+]
+Url = Annotated[str, typer.Option(envvar="JOBTAPE_URL", help="The API.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+DEFAULT_URL = "http://127.0.0.1:8000"

@@ -1,0 +1,121 @@
+"""``jobtape worker`` and ``jobtape projector``: one part in this process, until a signal."""
+
+import asyncio
+import os
+import re
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Protocol
+from uuid import uuid4
+
+from jobtape.commands import logs
+from jobtape.commands.lifeline import Lifeline
+from jobtape.commands.signals import stop_on_signals
+from jobtape.commands.starting import CannotStart, configuring, job_types_of, refuse_exposure, settings_with, unbuffered
+from jobtape.jobs import JobType
+from jobtape.schemas.job import QUEUE_PATTERN
+from jobtape.schemas.topology import Topology
+from jobtape.settings import Settings
+
+
+class Part(Protocol):
+    """What a worker and a projector have in common."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it does not do its work; None while it does."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set, then come to an orderly end."""
+
+
+def run_worker(queues: str | None, **options: str | None) -> None:
+    """Run jobs until SIGTERM or SIGINT; returns when those that ran have ended or been given back.
+
+    ``queues``: names separated by commas; None means the queues of all the job types. Raises CannotStart.
+    """
+    lifeline = Lifeline()
+    settings = settings_with(**options)
+    logs.configure("worker", settings.log_level)
+    unbuffered()
+    job_types = job_types_of(settings)
+    topology = topology_of(settings, job_types, _queue_names(queues))
+    from jobtape.consumer.worker import Worker  # noqa: PLC0415  # --help needs no AMQP
+
+    def make() -> Part:
+        return Worker(
+            settings.rabbitmq_url,
+            topology,
+            job_types,
+            concurrency=settings.concurrency,
+            grace=settings.grace,
+            max_result=settings.max_result,
+            ack_timeout=settings.ack_timeout,
+            name=_name(),
+        )
+
+    asyncio.run(_run("worker", make, settings, lifeline))
+
+
+def run_projector(**options: str | None) -> None:
+    """Fold the tape into the view, or stand by, until SIGTERM or SIGINT. Raises CannotStart."""
+    lifeline = Lifeline()
+    settings = settings_with(**options)
+    logs.configure("projector", settings.log_level)
+    from jobtape.consumer.projector import Projector  # noqa: PLC0415  # --help needs no SQL
+    from jobtape.view.store import Store  # noqa: PLC0415
+
+    with configuring():
+        store = Store(settings.database_url)
+
+    def make() -> Part:
+        return Projector(
+            settings.rabbitmq_url,
+            Topology(settings.namespace, retention=settings.retention),
+            store,
+            owner=f"{_name()}-{uuid4().hex[:8]}",
+            lease=settings.lease,
+        )
+
+    try:
+        asyncio.run(_run("projector", make, settings, lifeline))
+    finally:
+        store.close()
+
+
+def topology_of(settings: Settings, job_types: Mapping[str, JobType], queues: tuple[str, ...] = ()) -> Topology:
+    """What there is on the broker, with these work queues or those of all the job types."""
+    topology = Topology(settings.namespace, retention=settings.retention)
+    return topology.with_queues(queues or (job_type.queue for job_type in job_types.values()))
+
+
+async def _run(name: str, make: Callable[[], Part], settings: Settings, lifeline: Lifeline) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    with configuring():
+        part = make()
+    async with _health(name, part, settings):
+        lifeline.configured()
+        await part.run(stop)
+
+
+def _health(name: str, part: Part, settings: Settings) -> AbstractAsyncContextManager[None]:
+    if settings.health_port == 0:
+        return nullcontext()
+    refuse_exposure(settings)
+    from jobtape.commands.health import health  # noqa: PLC0415  # brings the web framework along
+
+    return health(settings.host, settings.health_port, name, lambda: part.trouble)
+
+
+def _queue_names(text: str | None) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
+    for name in names:
+        if not re.fullmatch(QUEUE_PATTERN, name):
+            raise CannotStart(f"--queues: {name!r} is no queue name: letters, digits, - and _ only (no dots)")
+    return names
+
+
+def _name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"

@@ -1,0 +1,106 @@
+"""Everything that a part does before it runs, and how it says that it cannot.
+
+What goes wrong here will go wrong again: the process ends with code 2, which tells a supervisor not to try again.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import jobtape
+from jobtape.jobs import JobType
+from jobtape.loading import load_job_types
+from jobtape.schemas.errors import JobtapeError
+from jobtape.settings import Settings, read_settings
+
+CANNOT_START: Final = 2
+_OURS: Final = (
+    f"{Path(jobtape.__file__).parent}{os.sep}",
+    f"{Path(importlib.__file__).parent}{os.sep}",
+    "<frozen importlib",
+)
+
+
+class CannotStart(JobtapeError):
+    """The configuration is wrong; the text says what to change."""
+
+
+class BrokenModule(Exception):
+    """A user's module that could not be imported; the text is its own traceback."""
+
+
+def settings_with(**options: str | None) -> Settings:
+    """The settings, where an option of the command line goes before the environment.
+
+    The options are put into the environment, so that every process started from here has them too.
+    Raises CannotStart.
+    """
+    for name, value in options.items():
+        if value is not None:
+            os.environ[f"JOBTAPE_{name.upper()}"] = value
+    with configuring():
+        return read_settings()
+
+
+@contextmanager
+def configuring() -> Iterator[None]:
+    """Errors of ours inside are faults of the configuration: they become CannotStart."""
+    try:
+        yield
+    except CannotStart:
+        raise
+    except JobtapeError as error:
+        raise CannotStart(str(error)) from None
+
+
+def job_types_of(settings: Settings) -> dict[str, JobType]:
+    """The job types of JOBTAPE_JOBS. Raises CannotStart, or BrokenModule when a module of the user's fails."""
+    with configuring():
+        if not settings.jobs:
+            raise CannotStart(
+                "no job modules are named: say which to load with --jobs or JOBTAPE_JOBS, for example "
+                "JOBTAPE_JOBS=examples.jobs"
+            )
+        try:
+            return load_job_types(settings.jobs, settings.app_dir)
+        except JobtapeError:
+            raise
+        except SystemExit as error:
+            raise CannotStart(
+                f"a module of JOBTAPE_JOBS ended the process on import (exit code {error.code}): "
+                "move that under `if __name__ == '__main__':`"
+            ) from None
+        except Exception as error:  # noqa: BLE001  # whatever their code raises is theirs to see
+            raise BrokenModule(_without_us(error)) from None
+
+
+def _without_us(error: BaseException) -> str:
+    """The traceback without the frames that are ours or the import machinery's."""
+    whole = traceback.TracebackException.from_exception(error)
+    shown: traceback.TracebackException | None = whole
+    while shown is not None:
+        theirs = [frame for frame in shown.stack if not frame.filename.startswith(_OURS)]
+        shown.stack = traceback.StackSummary.from_list(theirs)
+        shown = shown.__cause__ or shown.__context__
+    return "".join(whole.format()).rstrip()
+
+
+def refuse_exposure(settings: Settings) -> None:
+    """Raises CannotStart when the address is open to others and nothing protects it."""
+    from jobtape.app import check_exposure  # noqa: PLC0415  # brings the web framework along
+
+    with configuring():
+        check_exposure(settings)
+
+
+def unbuffered() -> None:
+    """Let what a handler prints appear line by line also when stdout is a pipe."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(line_buffering=True)

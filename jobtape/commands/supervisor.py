@@ -1,0 +1,119 @@
+"""Runs api, worker and projector as child processes: what ``jobtape up`` is.
+
+Each part has a process of its own, as in production, so that a handler that takes all the processor, or the whole
+process with it, costs no other part. One that dies is started again, after a pause that doubles each time. One that
+ends with code 2 before it ever was configured would end so every time: then everything stops.
+
+Stopping: api and worker first, at once. What the API accepted is safe on the broker, and what the worker finishes must
+still be published. The projector last, so that it folds what those two had to say.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from jobtape.commands.child import Child
+from jobtape.commands.output import Output
+from jobtape.commands.starting import CANNOT_START
+
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 30.0
+STEADY: Final = 60.0
+"""Seconds of life after which a part's earlier deaths are forgotten."""
+MARGIN: Final = 10.0
+"""Seconds beyond the grace time that parts have for closing their connections."""
+STOP_ORDER: Final = (("api", "worker"), ("projector",))
+
+
+class Supervisor:
+    """``commands``: name of a part -> its command line. ``grace`` in seconds, as the parts have it."""
+
+    def __init__(self, commands: Mapping[str, Sequence[str]], *, grace: float, output: Output) -> None:
+        self._commands = commands
+        self._grace = grace
+        self._output = output
+        self._children: dict[str, Child] = {}
+        self._stop = asyncio.Event()
+        self._code = 0
+
+    async def run(self) -> int:
+        """Until SIGTERM or SIGINT, or until a part says that it cannot start; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        keepers = [asyncio.create_task(self._keep(name), name=f"keep {name}") for name in self._commands]
+        await self._stop.wait()
+        await self._stop_children()
+        await asyncio.gather(*keepers)
+        self._output.say("stopped")
+        return self._code
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            for child in self._children.values():
+                child.kill()
+            os._exit(128 + number)
+        self._output.say(
+            f"{number.name}: stopping; what runs may go on for {self._grace:g} s; a second signal ends it at once"
+        )
+        self._stop.set()
+
+    async def _keep(self, name: str) -> None:
+        """Keep one part running until we stop."""
+        pause = FIRST_PAUSE
+        was_configured = False
+        while not self._stop.is_set():
+            begun = time.monotonic()
+            child = self._children[name] = await Child.start(name, self._commands[name], self._output)
+            if self._stop.is_set():  # it came while this one was being started
+                child.terminate()
+            code = await child.ended()
+            was_configured = was_configured or child.configured
+            if self._stop.is_set():
+                child.discard_held() if self._code else child.show_held()
+                return
+            child.show_held()
+            if code == CANNOT_START and not was_configured:
+                self._code = CANNOT_START
+                self._stop.set()
+                return
+            if time.monotonic() - begun > STEADY:
+                pause = FIRST_PAUSE
+            self._output.say(f"{name} ended ({_how(code)}); starting it again in {pause:g} s")
+            await self._pause(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            return
+
+    async def _stop_children(self) -> None:
+        for names in STOP_ORDER:
+            children = [self._children[name] for name in names if name in self._children]
+            for child in children:
+                child.terminate()
+            # A part that never was configured has nothing to finish.
+            patience = self._grace + MARGIN if self._code == 0 else MARGIN
+            for child in await _still_running(children, patience):
+                self._output.say(f"{child.name} has not ended within {patience:g} s: killing it")
+                child.kill()
+
+
+async def _still_running(children: Sequence[Child], seconds: float) -> list[Child]:
+    waiting = {asyncio.ensure_future(child.ended()): child for child in children}
+    if not waiting:
+        return []
+    _, late = await asyncio.wait(waiting, timeout=seconds)
+    for task in late:
+        task.cancel()
+    return [waiting[task] for task in late]
+
+
+def _how(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
