@@ -31,7 +31,7 @@ class CsvProfile(BaseModel):
     columns: list[ColumnProfile]
 
 
-@job("csv.profile", queue="files", timeout=900)
+@job("csv.profile", queue="files", timeout=600)
 def profile_csv(
     ctx: Context,
     file: FileName,
