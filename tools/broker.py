@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tools import apt
 from tools.amqp import OLDEST, Server, UnreachableError, identity, probe, too_old, without_password
-from tools.docker import IMAGE, BrokerContainer, DockerError, engine_answers, have_image
+from tools.container import IMAGE, BrokerContainer
+from tools.docker import DockerError, engine_answers, have_image
 from tools.node import NodeError, PrivateNode
 from tools.node_files import find_server
 

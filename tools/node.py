@@ -11,8 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.amqp import Server, UnreachableError, probe
-from tools.node_files import NodeSettings, find_epmd, find_server, load_settings, node_environment, write_files
-from tools.processes import FolderInUseError, FolderLock, end_leftover
+from tools.node_files import (
+    NodeSettings,
+    end_leftover_node,
+    find_epmd,
+    find_server,
+    load_settings,
+    node_environment,
+    write_files,
+)
+from tools.processes import FolderInUseError, FolderLock
 from tools.tethered import Tethered
 
 
@@ -160,17 +168,3 @@ class PrivateNode:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-
-
-def end_leftover_node(folder: Path) -> bool:
-    """Ends the node that an earlier run left in `folder`, if there is one; true if there was.
-
-    Only for whoever holds the folder's lock: a node in use looks the same.
-    """
-    path = folder / "node.pid"
-    if not path.exists():
-        return False
-    pid, _, name = path.read_text().partition(" ")
-    found = bool(name) and pid.isdigit() and end_leftover(int(pid), f"-jobtape_node {name}")
-    path.unlink()
-    return found

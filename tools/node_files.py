@@ -8,6 +8,8 @@ Everything stands in one folder, so that a node started there again goes on with
     rabbitmq.conf advanced.config enabled_plugins env.conf    (written at every start)
     node.pid            process id of the last start
     lock                held while a process of ours uses the folder
+
+Standard library only: `make clean` needs it when there is no .venv.
 """
 
 import json
@@ -20,6 +22,7 @@ from pathlib import Path
 
 from tools.clone import short_hash
 from tools.ports import free_port
+from tools.processes import end_leftover
 
 # Without it dead-lettering of a 3.10 node stands still for up to three minutes after a restart.
 ADVANCED = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 3000}]}].\n"
@@ -138,6 +141,20 @@ def find_epmd() -> Path | None:
     roots = [Path("/usr/lib/erlang")] + ([Path(erl).resolve().parent.parent] if erl else [])
     found = [path for root in roots for path in root.glob("**/erts-*/bin/epmd")]
     return found[0] if found else None
+
+
+def end_leftover_node(folder: Path) -> bool:
+    """Ends the node that an earlier run left in `folder`, if there is one; true if there was.
+
+    Only for whoever holds the folder's lock: a node in use looks the same.
+    """
+    path = folder / "node.pid"
+    if not path.exists():
+        return False
+    pid, _, name = path.read_text().partition(" ")
+    found = bool(name) and pid.isdigit() and end_leftover(int(pid), f"-jobtape_node {name}")
+    path.unlink()
+    return found
 
 
 def _write_private(path: Path, text: str) -> None:

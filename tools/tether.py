@@ -29,11 +29,14 @@ from typing import IO, Any
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def die_with_parent() -> None:
-    """In the child, before exec: get SIGKILL when the tether itself is killed. Linux only, elsewhere nothing."""
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """In the child, before exec: get signal `number` when the parent dies. Linux only, elsewhere nothing.
+
+    Only for a child of the parent's main thread: Linux means the thread that made the child.
+    """
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
 
 
 def launch(command: list[str], user: str | None, output: IO[bytes]) -> subprocess.Popen[bytes]:

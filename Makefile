@@ -1,0 +1,42 @@
+# Everything a newcomer needs: `make run` on a machine with Python 3.11 or later, nothing else prepared.
+
+PY ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help venv run demo test lint types lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: ## .venv with the locked dependencies (the other targets see to it)
+	@command -v $(PY) >/dev/null || { echo "$(PY) is not installed: install Python 3.11 or later, or name one with make PY=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(PY) tools/venv.py
+
+run: venv ## the whole application, with a broker found or started
+	@$(BIN)/python -m tools.run
+
+demo: venv ## a tour of it: jobs, failures, a restart, a replay
+	@$(BIN)/python -m tools.demo
+
+test: venv ## all tests, on a broker and a PostgreSQL of their own; ARGS="-k name" are for pytest
+	@$(BIN)/pytest $(ARGS)
+
+lint: venv ## ruff, and the arrows between the rooms
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: venv ## mypy --strict
+	@$(BIN)/mypy --strict jobtape tools tests examples
+
+# Names, versions and hashes only: which index they come from is the business of whoever installs them.
+UV ?= $(firstword $(wildcard $(BIN)/uv) uv)
+COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
+
+lock: venv ## both lock files anew, from pyproject.toml
+	@command -v $(UV) >/dev/null || { echo "uv is not installed: $(BIN)/pip install uv, then make lock again" >&2; exit 1; }
+	@$(COMPILE) -o requirements.lock
+	@$(COMPILE) --group dev -o requirements-dev.lock
+
+clean: ## away with what was made here: .venv, .jobtape (all data), caches, our container
+	@$(PY) -m tools.clean

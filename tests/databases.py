@@ -1,0 +1,158 @@
+"""One PostgreSQL for a whole test session: a private cluster of the machine's own binaries, or a container.
+
+Wired like `tests/brokers.py`. The tests get a database of their own and may do there what they like.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from testcontainers.community.postgres import PostgresContainer
+
+from tests.containers import NoContainersError, engine_with
+from tools import apt
+from tools.ports import free_port
+from tools.tethered import Tethered
+
+IMAGE = "postgres:17"
+START_LIMIT = 60.0  # seconds
+WHAT_TO_DO = "install PostgreSQL, start Docker, or set JOBTAPE_TEST_DATABASE_URL=postgresql://user:password@host/name"
+
+
+class NoTestPostgresError(Exception):
+    """There is no PostgreSQL for the tests; the text has the reasons and what to do."""
+
+
+@dataclass(frozen=True)
+class SessionPostgres:
+    """A PostgreSQL for the tests. `url` is `postgresql://…`; the user owns the database and may make more."""
+
+    url: str
+    description: str
+    stop: Callable[[], None]
+
+
+def start_session_postgres() -> SessionPostgres:
+    """The one at JOBTAPE_TEST_DATABASE_URL, a private cluster, a container, or Debian's package and then a cluster.
+
+    Takes some seconds. Call `stop()` at the end. Raises NoTestPostgresError.
+    """
+    given = os.environ.get("JOBTAPE_TEST_DATABASE_URL")
+    if given:
+        try:
+            return SessionPostgres(given, f"PostgreSQL {_version(given)} at JOBTAPE_TEST_DATABASE_URL", lambda: None)
+        except psycopg.Error as error:
+            raise NoTestPostgresError(f"JOBTAPE_TEST_DATABASE_URL can't be connected to: {error}") from None
+    reasons: list[str] = []
+    for way in (_cluster, _container, _installed):
+        try:
+            return way()
+        except (NoTestPostgresError, NoContainersError, apt.AptError) as error:
+            reasons.append(str(error))
+    raise NoTestPostgresError(f"no PostgreSQL for the tests ({'; '.join(reasons)}): {WHAT_TO_DO}")
+
+
+def _binaries() -> Path | None:
+    """The folder of initdb and postgres, the newest version's; Debian keeps them off the PATH."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
+    on_path = shutil.which("initdb")
+    for folder in [*versions, *([Path(on_path).resolve().parent] if on_path else [])]:
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    return None
+
+
+def _cluster() -> SessionPostgres:
+    """A new cluster in a temporary folder, on a free port of 127.0.0.1, with a random password and without fsync."""
+    binaries = _binaries()
+    if binaries is None:
+        raise NoTestPostgresError("PostgreSQL is not installed")
+    # PostgreSQL refuses to run as root.
+    user = "postgres" if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="jobtape-test-postgres-"))
+    password, port = secrets.token_hex(12), free_port()
+    (folder / "password").write_text(password)
+    if user:
+        for path in (folder, folder / "password"):
+            shutil.chown(path, user, user)
+    data = folder / "data"
+    initdb = [str(binaries / "initdb"), "--pgdata", str(data), "--username", "jobtape", "--pwfile"]
+    initdb += [str(folder / "password"), "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
+    made = subprocess.run(
+        initdb,
+        cwd=folder,
+        user=user,
+        group=user,
+        extra_groups=[] if user else None,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise NoTestPostgresError(f"initdb failed: {' '.join(made.stderr.split())[-200:]}")
+    options = {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": "", "fsync": "off"}
+    options |= {"synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+    command = [str(binaries / "postgres"), "-D", str(data)]
+    for name, value in options.items():
+        command += ["-c", f"{name}={value}"]
+    server = Tethered(
+        command,
+        log=folder / "postgres.log",
+        folder=folder,
+        user=user,
+        stop_signal=signal.SIGINT,  # "fast": doesn't wait for clients to go
+    )
+
+    def stop() -> None:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    admin = f"postgresql://jobtape:{password}@127.0.0.1:{port}"
+    try:
+        version = _wait(f"{admin}/postgres", server)
+        with psycopg.connect(f"{admin}/postgres", autocommit=True) as connection:
+            connection.execute("CREATE DATABASE jobtape")
+    except BaseException:
+        stop()
+        raise
+    return SessionPostgres(f"{admin}/jobtape", f"PostgreSQL {version}, a private cluster", stop)
+
+
+def _container() -> SessionPostgres:
+    engine_with(IMAGE)
+    container = PostgresContainer(IMAGE, username="jobtape", password=secrets.token_hex(12), dbname="jobtape")
+    container.start()
+    url = container.get_connection_url(driver=None)
+    return SessionPostgres(url, f"PostgreSQL {_version(url)} in a container ({IMAGE})", container.stop)
+
+
+def _installed() -> SessionPostgres:
+    """Debian's package without its cluster and service, then a cluster of our own."""
+    apt.install("postgresql", lambda line: print(line, flush=True))
+    return _cluster()
+
+
+def _wait(url: str, server: Tethered) -> str:
+    deadline = time.monotonic() + START_LIMIT
+    while True:
+        with contextlib.suppress(psycopg.OperationalError):
+            return _version(url)
+        if not server.running or time.monotonic() > deadline:
+            raise NoTestPostgresError("the private PostgreSQL cluster did not start")
+        time.sleep(0.05)
+
+
+def _version(url: str) -> str:
+    with psycopg.connect(url, connect_timeout=5) as connection:
+        number = connection.info.server_version  # 150020 is 15.20
+        return f"{number // 10_000}.{number % 10_000}"

@@ -1,0 +1,53 @@
+"""Waits until an application says that it is ready."""
+
+import json
+import time
+from collections.abc import Callable
+
+import httpx
+
+
+class NotReadyError(Exception):
+    """It ended or wasn't ready in time; the text says which part was not, as far as it told."""
+
+
+def base_url(host: str, port: int) -> str:
+    """The address to reach a server at that listens on `host`:`port`; one that listens everywhere is also here."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104 (not a bind)
+    if ":" in reachable and not reachable.startswith("["):
+        reachable = f"[{reachable}]"
+    return f"http://{reachable}:{port}"
+
+
+def wait_until_ready(base: str, key: str | None, alive: Callable[[], bool], limit: float) -> None:
+    """Returns once GET /health/ready answers 200; raises NotReadyError when `alive()` is false or after `limit` s."""
+    deadline = time.monotonic() + limit
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    last = "it doesn't answer"
+    # trust_env off: a proxy has no business with an address of this machine.
+    with httpx.Client(base_url=base, headers=headers, timeout=5.0, trust_env=False) as client:
+        while True:
+            try:
+                answer = client.get("/health/ready")
+            except httpx.TransportError:
+                pass
+            else:
+                if answer.status_code == httpx.codes.OK:
+                    return
+                last = reason(answer.text)
+            if not alive():
+                raise NotReadyError("The application ended before it was ready: its last lines above say why.")
+            if time.monotonic() > deadline:
+                raise NotReadyError(f"The application is not ready after {limit:g} s: {last}")
+            time.sleep(0.1)
+
+
+def reason(body: str) -> str:
+    """One line of what /health/ready said: the `detail` of a problem document, otherwise the body itself."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    if isinstance(document, dict) and document.get("detail"):
+        return str(document["detail"])
+    return " ".join(body.split())[:500] or "it doesn't say why"
