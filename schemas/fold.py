@@ -117,6 +117,7 @@ def _fresh_run(job: Job | None, event: JobEvent) -> Job:
         progress_n=0,
         execution=None,
         superseded=(),
+        run_at=event.time,
         started_at=None,
         finished_at=None,
     )

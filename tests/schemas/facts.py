@@ -1,0 +1,100 @@
+"""Short ways to say what happened to a job; the clock is a counter of seconds that each caller hands in."""
+
+from datetime import UTC, datetime, timedelta
+
+from jobtape.schemas import events, ids
+from jobtape.schemas.job import ErrorInfo, Order
+
+JOB = "01890a5d-ac96-774b-bcce-b302099a8057"
+SOURCE = "/jobtape/test"
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+ORDER = Order(type="add", payload={"x": 1}, queue="default", timeout=60, max_attempts=3)
+
+
+def at(second: int) -> datetime:
+    return EPOCH + timedelta(seconds=second)
+
+
+def submitted(second: int = 0, job: str = JOB, order: Order = ORDER) -> events.Submitted:
+    return events.submitted(job, order, source=SOURCE, time=at(second))
+
+
+def redriven(run: int, second: int = 0, job: str = JOB, order: Order = ORDER) -> events.Redriven:
+    return events.Redriven(
+        id=ids.run_fact(job, run, "redriven"),
+        source=SOURCE,
+        subject=job,
+        time=at(second),
+        data=events.RedrivenData(job_type=order.type, run=run, attempt=1, order=order),
+    )
+
+
+def cancelled(run: int = 1, second: int = 0, job: str = JOB) -> events.Cancelled:
+    return events.Cancelled(
+        id=ids.run_fact(job, run, "cancelled"),
+        source=SOURCE,
+        subject=job,
+        time=at(second),
+        data=events.CancelledData(job_type="add", run=run, attempt=1),
+    )
+
+
+class Execution:
+    """One delivery of an attempt to a worker, and what that worker says of it."""
+
+    def __init__(self, name: str, attempt: int = 1, run: int = 1, job: str = JOB) -> None:
+        self.name, self.attempt, self.run, self.job = name, attempt, run, job
+
+    def _id(self, event: str, n: int | None = None) -> str:
+        return ids.execution_fact(self.job, self.run, self.attempt, event, self.name, n)
+
+    def started(self, second: int = 0) -> events.Started:
+        data = events.StartedData(
+            job_type="add", run=self.run, attempt=self.attempt, execution=self.name, worker=f"w-{self.name}"
+        )
+        return events.Started(id=self._id("started"), source=SOURCE, subject=self.job, time=at(second), data=data)
+
+    def progressed(self, n: int, second: int = 0) -> events.Progressed:
+        data = events.ProgressedData(
+            job_type="add", run=self.run, attempt=self.attempt, execution=self.name, n=n, fraction=min(1.0, n / 10)
+        )
+        return events.Progressed(
+            id=self._id("progressed", n), source=SOURCE, subject=self.job, time=at(second), data=data
+        )
+
+    def retrying(self, second: int = 0) -> events.Retrying:
+        data = events.RetryingData(
+            job_type="add",
+            run=self.run,
+            attempt=self.attempt,
+            execution=self.name,
+            error=ErrorInfo(type="ValueError", message=f"{self.name} tries again"),
+            reason="error",
+            next_at=at(second + 5),
+            order=ORDER,
+        )
+        return events.Retrying(id=self._id("retrying"), source=SOURCE, subject=self.job, time=at(second), data=data)
+
+    def succeeded(self, second: int = 0) -> events.Succeeded:
+        data = events.SucceededData(
+            job_type="add",
+            run=self.run,
+            attempt=self.attempt,
+            execution=self.name,
+            worker=f"w-{self.name}",
+            result=f"by {self.name}",
+            started_at=at(second - 1),
+            duration=1,
+        )
+        return events.Succeeded(id=self._id("succeeded"), source=SOURCE, subject=self.job, time=at(second), data=data)
+
+    def failed(self, second: int = 0) -> events.Failed:
+        data = events.FailedData(
+            job_type="add",
+            run=self.run,
+            attempt=self.attempt,
+            error=ErrorInfo(type="ValueError", message=f"{self.name} gave up"),
+            reason="error",
+            execution=self.name,
+        )
+        return events.Failed(id=self._id("failed"), source=SOURCE, subject=self.job, time=at(second), data=data)

@@ -1,0 +1,39 @@
+"""What a handler tells through its context is always something that can be published."""
+
+import logging
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobtape.schemas import plainjson
+from jobtape.schemas.context import Context
+from jobtape.schemas.job import Progress
+
+
+def context(told: list[Progress], run: int = 1, attempt: int = 1) -> Context:
+    return Context("job", "add", run, attempt, logging.getLogger("test"), told.append)
+
+
+@given(st.floats(), st.none() | st.text(st.characters(exclude_categories=[]), max_size=300))
+def test_any_fraction_and_any_words_are_reported(fraction: float, message: str | None) -> None:
+    told: list[Progress] = []
+    context(told).progress(fraction, message)
+    (progress,) = told
+    assert 0 <= progress.fraction <= 1
+    assert (progress.message is None) == (message is None)
+    assert len(progress.message or "") <= 200
+    assert plainjson.fault(progress.model_dump()) is None
+
+
+@pytest.mark.parametrize(("said", "told"), [(0.5, 0.5), (-1, 0), (7, 1), (math.nan, 0), (math.inf, 0), (1, 1)])
+def test_fractions_are_clamped(said: float, told: float) -> None:
+    reports: list[Progress] = []
+    context(reports).progress(said)
+    assert reports == [Progress(fraction=told)]
+
+
+def test_the_idempotency_key_is_of_the_run_not_of_the_attempt() -> None:
+    assert context([], 2, 1).idempotency_key == context([], 2, 3).idempotency_key == "job/2"
+    assert context([], 1).idempotency_key != context([], 2).idempotency_key

@@ -1,0 +1,151 @@
+"""Events come back from the tape as they went on it; what is no event is refused with a reason, never otherwise."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobtape.schemas import events, plainjson
+from jobtape.schemas.errors import UnreadableEvent
+from jobtape.schemas.job import ErrorInfo, Order
+from tests.schemas import facts
+from tests.schemas.strategies import any_event, plain_json
+
+PLAIN: dict[str, Any] = json.loads(events.encode(facts.submitted()))
+wild_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=[])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def changed(**attributes: Any) -> bytes:
+    return json.dumps({**PLAIN, **attributes}).encode()
+
+
+def read(body: bytes) -> None:
+    try:
+        events.decode(body)
+    except UnreadableEvent as error:
+        assert 0 < len(str(error)) <= 700
+
+
+@given(any_event())
+def test_every_event_comes_back_as_it_went(event: events.JobEvent) -> None:
+    assert events.decode(events.encode(event)) == event
+
+
+@given(any_event())
+def test_a_body_is_a_cloudevent(event: events.JobEvent) -> None:
+    body = json.loads(events.encode(event))
+    assert {"specversion", "id", "source", "type"} <= body.keys()
+    assert body["specversion"] == "1.0"
+    assert all(name.isascii() and name.isalnum() and name == name.lower() and len(name) <= 20 for name in body)
+    assert 0 < len(body["id"]) <= 255 and body["source"]
+    assert None not in body.values()
+    assert body["time"].endswith("Z")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes(body: bytes) -> None:
+    read(body)
+
+
+@given(wild_json)
+def test_any_json(value: Any) -> None:
+    read(json.dumps(value).encode("utf-8", "surrogatepass"))
+
+
+@given(st.sampled_from(sorted(PLAIN)), wild_json)
+def test_any_value_for_any_attribute(attribute: str, value: Any) -> None:
+    read(changed(**{attribute: value}))
+
+
+@given(st.sampled_from(sorted(PLAIN["data"]["order"])), wild_json)
+def test_any_value_in_the_order(field: str, value: Any) -> None:
+    order = {**PLAIN["data"]["order"], field: value}
+    read(changed(data={**PLAIN["data"], "order": order}))
+
+
+@given(any_event(), st.data())
+def test_an_event_cut_short(event: events.JobEvent, data: st.DataObject) -> None:
+    body = events.encode(event)
+    with pytest.raises(UnreadableEvent):
+        events.decode(body[: data.draw(st.integers(0, len(body) - 1))])
+
+
+@given(any_event(), st.dictionaries(st.text("xyz", min_size=1, max_size=5), plain_json, max_size=3))
+def test_fields_of_a_later_minor_version_are_ignored(event: events.JobEvent, more: dict[str, Any]) -> None:
+    body = json.loads(events.encode(event))
+    body = {**more, **body, "data": {**more, **body["data"]}}
+    assert events.parse(body) == event
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[" * 1_000_000, "not JSON"),
+        (b"[]", "a JSON list, not an object"),
+        (b"{}", "type"),
+        (changed(type="jobtape.job.paused"), "jobtape.job.paused"),
+        (changed(type="jobtape.job." + "x" * 100_000), "jobtape.job.xxx"),
+        (changed(schemaversion=2), "schemaversion 2 is newer than 1: update Jobtape"),
+        (changed(schemaversion="x" * 100_000), "is no version"),
+        (changed(specversion="2.0"), "specversion"),
+        (changed(subject="no job"), "subject"),
+        (changed(id="x" * 256), "id"),
+        (changed(time="0001-01-01T00:00:00+14:00"), "time"),
+        (changed(time="9999-12-31T23:59:59-14:00"), "time"),
+        (changed(time="2026-01-01T00:00:00"), "time"),
+        (changed(data=None), "data"),
+        (changed(data={**PLAIN["data"], "run": 0}), "data.run"),
+        (changed(data={**PLAIN["data"], "run": 2**31}), "data.run"),
+        (changed(subject="\ud800"), "subject: a lone surrogate"),
+        (changed(data={**PLAIN["data"], "order": {"payload": {"a": ["\x00"]}}}), "data.order.payload.a[0]: a NUL"),
+    ],
+)
+def test_what_is_no_event_is_refused_with_a_reason(body: bytes, says: str) -> None:
+    with pytest.raises(UnreadableEvent) as refused:
+        events.decode(body)
+    assert says in str(refused.value)
+    assert len(str(refused.value)) <= 700
+
+
+@pytest.mark.parametrize("where", ["payload", "result"])
+def test_the_deepest_value_that_may_enter_can_be_read_from_its_event(where: str) -> None:
+    deep: Any = 1
+    for _ in range(plainjson.DEPTH_LIMIT):
+        deep = {"a": deep}
+    assert plainjson.fault(deep) is None and plainjson.fault({"a": deep}) is not None
+    event: events.JobEvent = facts.submitted(order=facts.ORDER.model_copy(update={"payload": deep}))
+    if where == "result":
+        done = facts.Execution("e").succeeded()
+        event = done.model_copy(update={"data": done.data.model_copy(update={"result": deep})})
+    assert events.decode(events.encode(event)) == event
+
+
+@given(st.text(st.characters(exclude_categories=[])))
+def test_whatever_an_exception_says_its_event_can_be_read(said: str) -> None:
+    failed = facts.Execution("e").failed()
+    error = ErrorInfo(type=said, message=said, traceback=said)
+    event = failed.model_copy(update={"data": failed.data.model_copy(update={"error": error})})
+    assert events.decode(events.encode(event)) == event
+
+
+def test_the_longest_event_id_fits() -> None:
+    longest = facts.Execution("x" * 64, attempt=2**31 - 1, run=2**31 - 1).progressed(2**31 - 1)
+    assert len(longest.id) <= 255
+
+
+def test_the_same_order_accepted_again_has_the_same_event_id() -> None:
+    assert facts.submitted(0).id == facts.submitted(9).id == f"{facts.JOB}/1/submitted"
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])
+def test_a_timeout_that_json_cannot_say_is_refused_before_it_is_on_the_tape(timeout: float) -> None:
+    with pytest.raises(ValueError, match="timeout"):
+        Order(type="add", payload={}, queue="default", timeout=timeout)

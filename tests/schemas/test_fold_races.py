@@ -1,0 +1,109 @@
+"""The races that the rules of ``fold`` were made for, one by one."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from jobtape.schemas.events import JobEvent
+from jobtape.schemas.fold import fold
+from jobtape.schemas.job import Job
+from tests.schemas.facts import JOB, ORDER, Execution, at, cancelled, redriven, submitted
+
+A, B = Execution("b-first"), Execution("a-second")  # the later execution has the smaller id: ids tell no order
+NEXT = Execution("next", attempt=2)
+AGAIN = Execution("again", run=2)
+
+
+def play(tape: Sequence[JobEvent]) -> Job:
+    return fold((event, cursor) for cursor, event in enumerate(tape))[JOB]
+
+
+WITHIN_A_RUN: dict[str, tuple[list[JobEvent], str, int, str | None]] = {
+    "a frozen worker wakes up after the end": (
+        [A.started(1), B.started(9), B.succeeded(12), A.failed(20)],
+        "succeeded",
+        1,
+        "by a-second",
+    ),
+    "two successes: the first": ([A.started(1), B.succeeded(12), A.succeeded(20)], "succeeded", 1, "by a-second"),
+    "started overtaken by its own retrying": ([A.retrying(3), A.started(1)], "retrying", 1, None),
+    "a closed attempt fails once more": ([A.retrying(3), B.failed(4)], "retrying", 1, None),
+    "a closed attempt retries once more": ([A.retrying(3), B.retrying(4)], "retrying", 1, None),
+    "a closed attempt succeeds after all": ([A.retrying(3), B.succeeded(4)], "succeeded", 1, "by a-second"),
+    "... while the next one runs": (
+        [A.retrying(3), NEXT.started(8), B.succeeded(9), NEXT.failed(10)],
+        "succeeded",
+        2,
+        "by a-second",
+    ),
+    "the retry's copy is quicker than the tape": ([NEXT.started(8), A.retrying(3)], "running", 2, None),
+    "... and done before the retry is told": ([NEXT.succeeded(8), A.retrying(3)], "succeeded", 2, "by next"),
+    "a retry's copy after the end": ([A.failed(3), B.retrying(4), NEXT.succeeded(9)], "failed", 1, None),
+    "cancelled before it succeeded": ([cancelled(1, 2), A.succeeded(3)], "cancelled", 1, None),
+    "succeeded before it was cancelled": ([A.succeeded(3), cancelled(1, 4)], "succeeded", 1, "by b-first"),
+    "cancelled between attempts": ([A.retrying(3), cancelled(1, 4), NEXT.succeeded(9)], "cancelled", 1, None),
+}
+
+
+@pytest.mark.parametrize(("tape", "state", "attempt", "result"), WITHIN_A_RUN.values(), ids=WITHIN_A_RUN)
+def test_races_within_a_run(tape: list[JobEvent], state: str, attempt: int, result: str | None) -> None:
+    for whole in ([submitted(), *tape], [*tape, submitted()], [tape[0], submitted(), *tape[1:]]):
+        job = play(whole)
+        assert (job.state, job.attempt, job.result) == (state, attempt, result)
+        assert job.payload == ORDER.payload
+
+
+BETWEEN_RUNS: dict[str, tuple[list[JobEvent], str, int]] = {
+    "a late success of the old run": ([A.failed(3), redriven(2, 5), A.succeeded(6)], "queued", 2),
+    "a late cancel of the old run": ([A.failed(3), redriven(2, 5), cancelled(1, 6)], "queued", 2),
+    "quicker than its redriven": ([A.failed(3), AGAIN.started(6), redriven(2, 5)], "running", 2),
+    "done before its redriven": ([A.failed(3), AGAIN.succeeded(6), redriven(2, 5)], "succeeded", 2),
+    "cancelled before its redriven": ([A.failed(3), cancelled(2, 6), redriven(2, 5)], "cancelled", 2),
+    "redriven by two at once": ([A.failed(3), redriven(2, 5), redriven(2, 5)], "queued", 2),
+    "the old run's end is lost with the broker's tail": ([A.started(1), redriven(2, 5)], "queued", 2),
+    "a whole run is lost": ([A.failed(3), redriven(3, 9)], "queued", 3),
+}
+
+
+@pytest.mark.parametrize(("tape", "state", "run"), BETWEEN_RUNS.values(), ids=BETWEEN_RUNS)
+def test_races_between_runs(tape: list[JobEvent], state: str, run: int) -> None:
+    job = play([submitted(), *tape])
+    assert (job.state, job.run) == (state, run)
+
+
+def test_a_new_run_forgets_what_became_of_the_old_one() -> None:
+    job = play([submitted(), A.started(1), A.progressed(4, 2), A.failed(3), redriven(2, 5)])
+    assert (job.error, job.reason, job.progress, job.started_at, job.finished_at) == (None, None, None, None, None)
+    assert (job.run_at, job.payload, job.submitted_at) == (at(5), ORDER.payload, at(0))
+
+
+def test_a_run_opened_by_its_worker_does_not_keep_the_old_retry_time() -> None:
+    assert play([submitted(), A.retrying(3), NEXT.failed(20), AGAIN.started(30)]).run_at == at(30)
+
+
+def test_a_repeated_start_of_an_earlier_execution_does_not_take_the_job_back() -> None:
+    tape: list[JobEvent] = [submitted(), A.started(1), A.progressed(3, 2), B.started(40), B.progressed(1, 41)]
+    job = play(tape)
+    assert (job.execution, job.started_at, job.progress_n) == ("a-second", at(40), 1)
+    late: JobEvent
+    for late in (A.started(1), A.progressed(3, 2), A.progressed(9, 50), B.started(40), B.progressed(1, 41)):
+        assert play([*tape, late]) == job
+
+
+def test_progress_goes_up_within_an_execution() -> None:
+    job = play([submitted(), A.progressed(2, 2), A.progressed(1, 1), A.progressed(2, 2), A.started(0)])
+    assert (job.progress_n, job.started_at) == (2, at(2))
+
+
+def test_a_later_attempt_does_not_remember_executions_of_the_earlier_one() -> None:
+    job = play([submitted(), A.started(1), B.started(2), B.retrying(3), NEXT.started(9)])
+    assert (job.execution, job.superseded, job.progress) == ("next", (), None)
+
+
+def test_scheduled_is_for_later_only() -> None:
+    later = ORDER.model_copy(update={"run_at": at(60)})
+    past = ORDER.model_copy(update={"run_at": at(0) - timedelta(days=1)})
+    assert play([submitted(order=later)]).state == "scheduled"
+    assert play([submitted(order=past)]).state == "queued"
+    assert play([submitted(), A.failed(3), redriven(2, 5, order=later)]).state == "scheduled"

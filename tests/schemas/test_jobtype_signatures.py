@@ -1,0 +1,123 @@
+"""Which functions can be job types, and what their signatures say."""
+
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, RootModel
+
+from jobtape.schemas.context import Context
+from jobtape.schemas.errors import JobTypeInvalid
+from jobtape.schemas.jobtype import DEFAULT_QUEUE, DEFAULT_TIMEOUT, JobType
+
+
+class Mail(BaseModel):
+    to: str
+    copies: int = 1
+
+
+class Names(RootModel[list[str]]): ...
+
+
+async def fields(x: int, y: int = 2, *, context: Context) -> int:
+    """Adds.
+
+    In detail.
+    """
+    return x + y
+
+
+def model(mail: Mail, ctx: Context) -> str:
+    return mail.to
+
+
+def root(names: Names) -> None: ...
+
+
+def test_parameters_are_the_fields() -> None:
+    job = JobType(fields, "math.add")
+    assert (job.name, job.queue, job.timeout) == ("math.add", DEFAULT_QUEUE, DEFAULT_TIMEOUT)
+    assert (job.is_async, job.context_parameter, job.description) == (True, "context", "Adds.")
+    schema = job.json_schema()
+    assert list(schema["payload"]["properties"]) == ["x", "y"]
+    assert schema["payload"]["required"] == ["x"]
+    assert schema["payload"]["additionalProperties"] is False
+    assert schema["result"] == {"type": "integer"}
+
+
+def test_a_single_model_is_the_payload_itself() -> None:
+    job = JobType(model, "mail", queue="mail", timeout=5)
+    assert (job.is_async, job.context_parameter, job.payload_model) == (False, "ctx", Mail)
+    assert (job.queue, job.timeout) == ("mail", 5.0)
+
+
+def test_a_root_model_is_a_field_since_a_payload_is_an_object() -> None:
+    assert JobType(root, "names").payload(["a"]) == {"names": ["a"]}
+
+
+def test_calling_a_job_type_calls_the_handler() -> None:
+    assert JobType(lambda x: x + 1, "inc")(1) == 2
+
+
+def star(*x: int) -> None: ...
+def stars(**x: int) -> None: ...
+def positional(x: int, /) -> None: ...
+def underscore(_x: int) -> None: ...
+def taken(model_dump: int) -> None: ...
+def unknown(x: "Missing") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+def no_syntax(x: "int |") -> None: ...  # type: ignore[valid-type]  # noqa: F722
+def no_attribute(x: "Any.thing.more") -> None: ...  # type: ignore[name-defined]
+def no_schema(x: functools.partial[int]) -> None: ...
+def no_json(x: Callable[[], int]) -> None: ...
+def no_result() -> Iterator[functools.partial[int]]: ...  # type: ignore[empty-body]
+def yields() -> Iterator[int]:
+    yield 1
+
+
+async def yields_later() -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (star, "'x' must be a plain named one"),
+        (stars, "'x' must be a plain named one"),
+        (positional, "'x' must be a plain named one"),
+        (underscore, "'_x'.*rename it"),
+        (taken, "'model_dump'.*rename it"),
+        (unknown, "annotations cannot be read.*Missing"),
+        (no_syntax, "annotations cannot be read"),
+        (no_attribute, "annotations cannot be read"),
+        (no_schema, "cannot"),
+        (no_json, "JSON"),
+        (no_result, "cannot"),
+        (yields, "this one yields"),
+        (yields_later, "this one yields"),
+        (functools.partial(fields, 1), "must be a function"),
+        (Mail, "must be a function"),
+        (3, "must be a function"),
+    ],
+)
+def test_what_cannot_be_a_handler(function: Any, says: str) -> None:
+    with pytest.raises(JobTypeInvalid, match=f"(?s){says}"):
+        JobType(function, "bad")
+
+
+@pytest.mark.parametrize("name", ["", "a b", ".a", "add\n", "ä", "x" * 121])
+def test_names_that_are_none(name: str) -> None:
+    with pytest.raises(JobTypeInvalid, match="job type name"):
+        JobType(fields, name)
+
+
+@pytest.mark.parametrize("queue", ["", "a.b", "mail\n", "x" * 65])
+def test_queues_that_are_none(queue: str) -> None:
+    with pytest.raises(JobTypeInvalid, match="queue name"):
+        JobType(fields, "add", queue=queue)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+def test_timeouts_that_are_none(timeout: float) -> None:
+    with pytest.raises(JobTypeInvalid, match="time-out"):
+        JobType(fields, "add", timeout=timeout)

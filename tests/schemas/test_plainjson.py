@@ -1,0 +1,129 @@
+"""What JSON may enter: everything that each part of the way can carry, and nothing else; a refusal names its place."""
+
+import json
+import math
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobtape.schemas import plainjson
+from tests.schemas.strategies import plain_json
+
+any_text = st.text(st.characters(exclude_categories=[]), max_size=20)
+any_value = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | any_text | st.binary(max_size=3) | st.complex_numbers(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.tuples(inner) | st.dictionaries(any_text | st.integers(), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def nested(levels: int) -> Any:
+    value: Any = 0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@given(plain_json)
+def test_plain_values_pass_and_come_back(value: Any) -> None:
+    assert plainjson.fault(value) is None
+    assert plainjson.loads(plainjson.dumps(value)) == value
+    assert json.loads(plainjson.dumps(value)) == value
+
+
+@given(any_value)
+def test_fault_takes_any_value_and_what_it_passes_can_be_written(value: Any) -> None:
+    if plainjson.fault(value) is None:
+        assert plainjson.loads(plainjson.dumps(value)) == value
+
+
+@given(st.binary(max_size=100))
+def test_loads_takes_any_bytes(body: bytes) -> None:
+    try:
+        value = plainjson.loads(body)
+    except plainjson.NotJson as error:
+        assert str(error)
+    else:
+        plainjson.fault(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (math.nan, "value: NaN and Infinity"),
+        ({"a": [0, {"b": math.inf}]}, "a[1].b: NaN and Infinity"),
+        ({"a": "x\x00y"}, "a: a NUL"),
+        ({"a": {"\x00": 1}}, "a: a key with a NUL"),
+        ({"a": "\ud800"}, "a: a lone surrogate"),
+        ({"\udfff": 1}, "value: a key with a lone surrogate"),
+        ({"n": 2**63}, "n: an integer beyond 64 bits"),
+        ({"n": -(2**63) - 1}, "n: an integer beyond 64 bits"),
+        ([b"x"], "[0]: bytes is no JSON"),
+        ({"t": (1,)}, "t: tuple is no JSON"),
+        ({1: 2}, "value: a key of type int"),
+        (nested(65), "[0][0]"),
+        ({"k" * 5000: {"l": b""}}, "k" * 80 + ".l: bytes"),
+    ],
+)
+def test_what_cannot_be_carried_is_named_with_its_place(value: Any, says: str) -> None:
+    reason = plainjson.fault(value)
+    assert reason is not None and reason.startswith(says)
+    assert len(reason) < 300
+    assert (plainjson.fault(value, "payload") or "").startswith("payload")
+
+
+def test_the_limits_themselves_pass() -> None:
+    assert plainjson.fault([2**63 - 1, -(2**63), True, nested(62), 1e308]) is None
+    assert plainjson.fault(nested(64)) is None
+
+
+def test_a_long_key_above_a_long_list_costs_no_more_than_its_size() -> None:
+    """A text of the place for every item would be 40 GB here."""
+    before = time.process_time()
+    assert plainjson.fault({"k" * 400_000: [0] * 100_000}) is None
+    assert time.process_time() - before < 5
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"nope",
+        b"\xff\xfe",
+        b"[" * 1_000_000,
+        b"1" * 5_000,
+        '{"a": 1}'.encode("utf-16"),
+        b"\xef\xbb\xbf{}",
+        b"{'a': 1}",
+        b"[1,]",
+        b"{} {}",
+    ],
+)
+def test_what_is_not_json(body: bytes) -> None:
+    with pytest.raises(plainjson.NotJson):
+        plainjson.loads(body)
+
+
+@pytest.mark.parametrize("body", [b'"\\ud800"', b'{"\\ud800": 1}', b"NaN", b"-Infinity", b"1e999", b"9" * 30])
+def test_what_is_nearly_json_is_read_and_then_refused_with_its_place(body: bytes) -> None:
+    assert plainjson.fault(plainjson.loads(body)) is not None
+
+
+@given(any_text)
+def test_any_text_can_be_made_to_be_carried(text: str) -> None:
+    carried = plainjson.carried(text)
+    assert plainjson.fault(carried) is None
+    if plainjson.fault(text) is None:
+        assert carried == text
+
+
+@pytest.mark.parametrize("value", [math.nan, [math.inf], {"a": ({1, -math.inf},)}])
+def test_finite_looks_into_everything(value: Any) -> None:
+    assert not plainjson.finite(value)
+    assert plainjson.finite({"a": [1.5, (2, {3}), "x", object()]})

@@ -1,0 +1,104 @@
+"""What the broker is asked for: nothing that could send work round in circles, lose it, or hold up the tape."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobtape.schemas import topology
+from jobtape.schemas.events import EVENT_NAMES
+from jobtape.schemas.job import JOB_TYPE_PATTERN, QUEUE_PATTERN
+from jobtape.schemas.topology import Topology
+
+topologies = st.builds(
+    lambda namespace, queues: Topology(namespace).with_queues(queues),
+    st.from_regex(r"\A[a-z][a-z0-9\-]{0,20}\Z"),
+    st.lists(st.from_regex(re.compile(QUEUE_PATTERN.replace("$", r"\Z"), re.ASCII)), max_size=5),
+)
+
+
+def key_matches(binding: str, key: str) -> bool:
+    """AMQP's topic rule: ``*`` is one word, ``#`` any number of words."""
+    pattern = "".join(
+        r"(\..*)?" if word == "#" else r"\.[^.]*" if word == "*" else re.escape("." + word)
+        for word in binding.split(".")
+    )
+    return re.fullmatch(pattern, "." + key) is not None
+
+
+@given(topologies)
+def test_every_name_is_in_the_namespace_and_there_once(broker: Topology) -> None:
+    queues = [queue.name for queue in (broker.log, *broker.declared_queues())]
+    exchanges = [exchange.name for exchange in broker.exchanges()]
+    assert len(set(queues)) == len(queues) and len(set(exchanges)) == len(exchanges)
+    for name in (*queues, *exchanges):
+        assert name.startswith(f"{broker.namespace}.") and len(name) <= 255
+
+
+@given(topologies)
+def test_bindings_are_between_what_is_declared(broker: Topology) -> None:
+    queues = {queue.name for queue in (broker.log, *broker.declared_queues())}
+    exchanges = {exchange.name for exchange in broker.exchanges()}
+    for binding in (*broker.bindings(), broker.log_binding):
+        assert binding.queue in queues and binding.exchange in exchanges
+
+
+@given(topologies)
+def test_a_job_reaches_its_own_work_queue_and_no_other(broker: Topology) -> None:
+    for queue in broker.queues:
+        key = topology.run_key(queue)
+        reached = {
+            binding.queue
+            for binding in broker.bindings()
+            if binding.exchange == broker.events.name and key_matches(binding.key, key)
+        }
+        assert reached == {broker.work_queue(queue).name}
+
+
+@given(topologies, st.sampled_from(EVENT_NAMES), st.from_regex(re.compile(JOB_TYPE_PATTERN.replace("$", r"\Z"))))
+def test_the_tape_alone_takes_everything(broker: Topology, event: str, job_type: str) -> None:
+    """A queue beside it that takes all events could fill up and refuse what the tape must have."""
+    key = topology.event_key(event, job_type)
+    assert broker.log_binding.key == "#" and broker.log_binding.exchange == broker.events.name
+    of_events = [binding for binding in broker.bindings() if binding.exchange == broker.events.name]
+    assert all("#" not in binding.key for binding in of_events)
+    assert not any(key_matches(binding.key, key) for binding in of_events)
+    assert len(key.encode()) <= 255
+
+
+@given(topologies)
+def test_a_work_queue_gives_up_in_the_end_and_never_to_the_tape(broker: Topology) -> None:
+    for queue in broker.queues:
+        arguments = broker.work_queue(queue).declared_arguments()
+        assert arguments["x-queue-type"] == "quorum"
+        assert arguments["x-delivery-limit"] == topology.DELIVERY_LIMIT
+        assert arguments["x-dead-letter-exchange"] == broker.dead.name != broker.events.name
+        assert arguments["x-dead-letter-routing-key"]  # otherwise all the message's keys, CC too
+        assert arguments["x-dead-letter-strategy"] == "at-least-once"
+        assert arguments["x-overflow"] == "reject-publish"  # at-least-once needs it
+        assert not {"x-max-length", "x-max-length-bytes", "x-message-ttl"} & arguments.keys()
+
+
+def test_the_dead_are_kept_somewhere() -> None:
+    broker = Topology("ns")
+    assert [binding.queue for binding in broker.bindings() if binding.exchange == broker.dead.name] == [
+        broker.dead_queue.name
+    ]
+
+
+def test_the_tape_is_a_stream_that_cannot_fill_the_disk() -> None:
+    broker = Topology("ns")
+    arguments = broker.log.declared_arguments()
+    assert arguments["x-queue-type"] == "stream"
+    assert arguments["x-stream-max-segment-size-bytes"] < arguments["x-max-length-bytes"]
+    assert broker.log not in broker.declared_queues()
+
+
+def test_queues_are_a_set() -> None:
+    assert Topology("ns").with_queues(["b", "a", "b"]) == Topology("ns", ("a", "b"))
+
+
+@pytest.mark.parametrize("name", ["a.b", "", "a b", "x" * 65, "#", "*"])
+def test_a_queue_name_is_one_word_of_a_routing_key(name: str) -> None:
+    assert not re.fullmatch(QUEUE_PATTERN, name)
