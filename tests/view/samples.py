@@ -5,11 +5,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from jobtape.schemas import events, ids
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, Order
 from jobtape.schemas.position import cursor_of
 from jobtape.view.store import Batch, HistoryRow, Store
+
+postgresql_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SOURCE = "/jobtape/test"

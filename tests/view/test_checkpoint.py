@@ -26,9 +26,9 @@ def until(done: Callable[[], Any], seconds: float = 10) -> Any:
 
 
 @pytest.fixture
-def others(store: Store, url: str) -> Iterator[list[Store]]:
+def others(store: Store, database_url: str) -> Iterator[list[Store]]:
     """Stores of three other processes."""
-    stores = [Store(url) for _ in range(3)]
+    stores = [Store(database_url) for _ in range(3)]
     yield stores
     for other in stores:
         other.close()

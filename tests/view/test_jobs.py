@@ -57,7 +57,7 @@ any_job = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(job=any_job)
 def test_comes_out_as_it_went_in(store: Store, job: Job) -> None:
     now = store.checkpoint()

@@ -5,6 +5,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -28,9 +29,11 @@ print(store.create_checkpoint())
 """
 
 
-def test_processes_at_once(url: str, empty: Store) -> None:
+def test_processes_at_once(database_url: str, empty: Store) -> None:
     processes = [
-        subprocess.Popen([sys.executable, "-c", MIGRATE, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", MIGRATE, database_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         for _ in range(4)
     ]
     for process in processes:
@@ -42,11 +45,11 @@ def test_processes_at_once(url: str, empty: Store) -> None:
     assert empty.checkpoint() is not None
 
 
-def test_threads_at_once(url: str) -> None:
+def test_threads_at_once(database_url: str) -> None:
     start = threading.Barrier(4)
 
     def migrate() -> None:
-        store = Store(url)
+        store = Store(database_url)
         start.wait()
         store.migrate()
         store.close()
@@ -54,6 +57,20 @@ def test_threads_at_once(url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(migrate) for _ in range(4)]:
             done.result()
+
+
+def test_the_folder_is_made(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/new/folder/50%/view.db")
+    store.migrate()
+    assert store.checkpoint() is None
+    store.close()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = Store(f"sqlite:///{tmp_path}/file/view.db")
+    with pytest.raises(ViewUnavailable, match="is DATABASE_URL right"):
+        store.migrate()
 
 
 def test_again_changes_nothing(store: Store) -> None:
@@ -75,10 +92,10 @@ def test_the_version_is_the_newest_migration() -> None:
 
 
 @pytest.mark.parametrize(("version", "advice"), [("0000", "jobtape init"), ("9999", "update Jobtape")])
-def test_tables_of_another_version(store: Store, url: str, version: str, advice: str) -> None:
+def test_tables_of_another_version(store: Store, database_url: str, version: str, advice: str) -> None:
     with store._database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version})
-    other = Store(url)
+    other = Store(database_url)
     with pytest.raises(ViewUnavailable, match=advice):
         other.counts()
     with pytest.raises(ViewUnavailable, match=advice):

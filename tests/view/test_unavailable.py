@@ -14,7 +14,7 @@ from sqlalchemy import event
 from jobtape.schemas.errors import JobtapeError, ViewUnavailable
 from jobtape.view import checkpoint, projection
 from jobtape.view.store import Batch, Gap, JobQuery, Store
-from tests.view.samples import commit, folded, record, submitted
+from tests.view.samples import commit, folded, postgresql_only, record, submitted
 
 CALLS: dict[str, Callable[[Store], Any]] = {
     "job": lambda store: store.job("x"),
@@ -69,16 +69,16 @@ def test_no_server(call: Callable[[Store], Any]) -> None:
 
 
 @pytest.fixture
-def cut_off(postgres_url: str) -> Iterator[tuple[Store, Callable[[], int]]]:
+def cut_off(database_url: str) -> Iterator[tuple[Store, Callable[[], int]]]:
     """A store, and what makes the server close all of its connections: it answers how many there were."""
     name = f"view_{uuid.uuid4().hex}"
-    store = Store(f"{postgres_url}&application_name={name}")
+    store = Store(f"{database_url}&application_name={name}")
     store.migrate()
     store.create_checkpoint()
     store.take_lease("me", 60)
 
     def cut() -> int:
-        with psycopg.connect(postgres_url, autocommit=True) as admin:
+        with psycopg.connect(database_url, autocommit=True) as admin:
             ended = admin.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s", [name]
             ).fetchall()
@@ -88,6 +88,7 @@ def cut_off(postgres_url: str) -> Iterator[tuple[Store, Callable[[], int]]]:
     store.close()
 
 
+@postgresql_only
 def test_a_server_that_closed_its_connections_is_asked_again(cut_off: tuple[Store, Callable[[], int]]) -> None:
     store, cut = cut_off
     for offset in range(3):
@@ -96,6 +97,7 @@ def test_a_server_that_closed_its_connections_is_asked_again(cut_off: tuple[Stor
         assert len(store.list_jobs(JobQuery())) == offset + 1
 
 
+@postgresql_only
 def test_a_connection_lost_in_a_transaction_moves_nothing(cut_off: tuple[Store, Callable[[], int]]) -> None:
     store, cut = cut_off
     batch = folded([submitted(1)])
@@ -135,12 +137,13 @@ def test_a_locked_database_moves_nothing(locked: tuple[Store, sqlite3.Connection
     assert store.commit("me", (1, 0), batch, 60)
 
 
-def test_a_locked_row_moves_nothing(postgres_url: str) -> None:
-    store = Store(postgres_url, patience=0.1)
+@postgresql_only
+def test_a_locked_row_moves_nothing(database_url: str) -> None:
+    store = Store(database_url, patience=0.1)
     store.migrate()
     store.create_checkpoint()
     store.take_lease("me", 60)
-    with psycopg.connect(postgres_url) as holder:
+    with psycopg.connect(database_url) as holder:
         holder.execute("SELECT * FROM checkpoint FOR UPDATE")
         with pytest.raises(ViewUnavailable, match="locked"):
             store.commit("me", (1, None), folded([submitted(1)]), 60)
@@ -149,10 +152,11 @@ def test_a_locked_row_moves_nothing(postgres_url: str) -> None:
     store.close()
 
 
-def test_a_slow_read_ends(postgres_url: str) -> None:
-    store = Store(postgres_url, patience=0.1)
+@postgresql_only
+def test_a_slow_read_ends(database_url: str) -> None:
+    store = Store(database_url, patience=0.1)
     store.migrate()
-    with psycopg.connect(postgres_url) as holder:
+    with psycopg.connect(database_url) as holder:
         holder.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(ViewUnavailable, match="locked or too busy"):
             store.list_jobs(JobQuery())
