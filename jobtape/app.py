@@ -1,0 +1,150 @@
+"""The application: the API by itself, mounted in another one, or only a lifespan so that handlers may submit.
+
+Three ways to use it:
+
+(a) Submit from one's own FastAPI application, everything else by the environment (``JOBTAPE_JOBS``, ``RABBITMQ_URL``)::
+
+        app = FastAPI(lifespan=jobtape.lifespan)
+
+        @app.post("/orders")
+        async def order() -> str:
+            return (await send_email.submit(to="…")).id
+
+(b) The same in one file, which hands over its job types itself::
+
+        app = FastAPI(lifespan=partial(jobtape.lifespan, job_types=[send_email]))
+
+(c) The whole API under a prefix of an application of (a) or (b). Starlette doesn't run a mounted application's
+    lifespan, so it is the outer one's that runs the producer::
+
+        app.mount("/jobtape", jobtape.create_app())
+
+Outside an application, ``async with jobtape.lifespan(job_types=[add]): await add.submit(x=1, y=2)`` does the same.
+Nothing connects on import or construction.
+"""
+
+import ipaddress
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from jobtape import running
+from jobtape.jobs import JobType
+from jobtape.loading import load_job_types
+from jobtape.producer.api import build_api
+from jobtape.producer.limits import Limits
+from jobtape.producer.problems import Problem
+from jobtape.producer.service import Producer
+from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
+from jobtape.schemas.jobtype import longest_timeout
+from jobtape.schemas.topology import Topology
+from jobtape.settings import Settings, read_settings
+from jobtape.view.store import Store
+
+log = logging.getLogger(__name__)
+
+JobTypes = Mapping[str, JobType] | Iterable[JobType]
+
+
+def create_app(settings: Settings | None = None, job_types: JobTypes | None = None) -> FastAPI:
+    """The API. ``settings`` are the environment's, ``job_types`` those of ``JOBTAPE_JOBS``, unless given.
+
+    Run by itself it starts a producer of its own; mounted, it uses the one that the outer application's lifespan runs
+    (see the module's text), and answers 503 when there is none. Raises JobtapeError for settings that are wrong.
+    """
+    known = settings or read_settings()
+    own: list[Producer] = []
+
+    @asynccontextmanager
+    async def start(_: FastAPI) -> AsyncIterator[None]:
+        async with _started(known, job_types) as producer:
+            own.append(producer)
+            try:
+                yield
+            finally:
+                own.remove(producer)
+
+    def find_producer() -> Producer:
+        try:
+            return own[-1] if own else running.producer()
+        except JobtapeError:
+            raise Problem(
+                "not-running",
+                "this API is mounted in an application that does not run Jobtape: give that application "
+                "lifespan=jobtape.lifespan",
+            ) from None
+
+    return build_api(find_producer, api_key=known.api_key, lifespan=start)
+
+
+@asynccontextmanager
+async def lifespan(
+    app: object = None,  # whoever runs a lifespan hands the application in
+    *,
+    job_types: JobTypes | None = None,
+    settings: Settings | None = None,
+) -> AsyncIterator[None]:
+    """While this is entered, ``await some_job.submit(...)`` works in this process.
+
+    A FastAPI ``lifespan`` as it stands, or with ``functools.partial`` for its keywords. ``settings`` are the
+    environment's, ``job_types`` those of ``JOBTAPE_JOBS``, unless given. Only reading needs the database.
+    """
+    async with _started(settings or read_settings(), job_types):
+        yield
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raises JobtapeError when the API would listen beyond this machine without a key."""
+    if settings.api_key is None and not _is_loopback(settings.host):
+        raise JobtapeError(
+            f"refusing to listen on {settings.host} without an API key: set JOBTAPE_API_KEY, or JOBTAPE_HOST=127.0.0.1"
+        )
+
+
+@asynccontextmanager
+async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncIterator[Producer]:
+    known = load_job_types(settings.jobs, settings.app_dir) if job_types is None else _by_name(job_types)
+    if not known:
+        log.warning("there are no job types to submit: name the modules that have them in JOBTAPE_JOBS")
+    topology = Topology(settings.namespace, retention=settings.retention)
+    store = Store(settings.database_url)
+    try:
+        async with Producer(settings.rabbitmq_url, topology, store, known, _limits(settings)) as producer:
+            running.enter(producer)
+            try:
+                yield producer
+            finally:
+                running.leave(producer)
+    finally:
+        store.close()
+
+
+def _by_name(job_types: JobTypes) -> dict[str, JobType]:
+    given = job_types.values() if isinstance(job_types, Mapping) else job_types
+    found: dict[str, JobType] = {}
+    for job_type in given:
+        if found.setdefault(job_type.name, job_type) is not job_type:
+            raise JobTypeInvalid(f"two job types are called {job_type.name!r}: rename one")
+    return found
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_payload=settings.max_payload,
+        max_batch=settings.max_batch,
+        max_batch_bytes=settings.max_batch_bytes,
+        publish_timeout=settings.publish_timeout,
+        read_timeout=settings.read_timeout,
+        longest_timeout=longest_timeout(settings.ack_timeout, settings.grace),
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

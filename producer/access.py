@@ -1,0 +1,39 @@
+"""What a route needs of the application it runs in: the running producer, and the key that requests must carry."""
+
+from collections.abc import Callable
+from hmac import compare_digest
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from jobtape.producer.problems import Problem
+from jobtape.producer.service import Producer
+
+FindProducer = Callable[[], Producer]
+
+_bearer = HTTPBearer(auto_error=False, description="JOBTAPE_API_KEY, when the API runs with one.")
+
+
+def running_producer(request: Request) -> Producer:
+    """The producer that answers this request. Raises the problem 503 when none is running."""
+    find: FindProducer = request.app.state.find_producer
+    return find()
+
+
+def require_key(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+    """Raises the problem 401 unless the request carries the API key, or none is needed."""
+    key: str | None = request.app.state.api_key
+    if key is None:
+        return
+    # Headers come as Latin-1 text: encoded so they are the bytes that were sent.
+    sent = b"" if given is None else given.credentials.encode("latin-1", "replace")
+    if not compare_digest(sent, key.encode()):
+        raise Problem(
+            "unauthorized",
+            "send the API key as Authorization: Bearer …" if given is None else "this is not the API key",
+            headers={"WWW-Authenticate": 'Bearer realm="jobtape"'},
+        )
+
+
+RunningProducer = Annotated[Producer, Depends(running_producer)]

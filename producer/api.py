@@ -1,0 +1,51 @@
+"""Puts the REST face together."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from pydantic import BaseModel
+
+from jobtape.producer import answers, openapi, routes_jobs, routes_ops, routes_submit
+from jobtape.producer.access import FindProducer, require_key
+from jobtape.producer.problems import ProblemDetails
+from jobtape.producer.representation import BatchOut, EventPage, JobOut, JobPage
+from jobtape.producer.submission import Submission
+
+VERSION = "0.1.0"
+MODELS: tuple[type[BaseModel], ...] = (
+    Submission,
+    BatchOut,
+    JobOut,
+    JobPage,
+    EventPage,
+    routes_ops.JobTypesOut,
+    routes_ops.ReadinessOut,
+    ProblemDetails,
+)
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def build_api(find_producer: FindProducer, *, api_key: str | None, lifespan: Lifespan) -> FastAPI:
+    """The application. ``find_producer`` gives the running producer or raises Problem; nothing is started here."""
+    app = FastAPI(
+        title="Jobtape",
+        version=VERSION,
+        description="Jobs on a durable tape of events in RabbitMQ.",
+        lifespan=lifespan,
+        redoc_url=None,
+        # A redirect of POST /jobs/ would let clients drop the body and go on with a GET.
+        redirect_slashes=False,
+    )
+    app.state.find_producer = find_producer
+    app.state.api_key = api_key
+    keyed: list[Any] = [Depends(require_key)]
+    app.include_router(routes_submit.router, dependencies=keyed)
+    app.include_router(routes_jobs.router, dependencies=keyed)
+    app.include_router(routes_ops.router, dependencies=keyed)
+    app.include_router(routes_ops.open_router)
+    answers.install(app)
+    openapi.install(app, MODELS)
+    return app

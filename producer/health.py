@@ -1,0 +1,124 @@
+"""Whether this process can do its work, part by part, and what to do about it when not.
+
+Every answer comes within two seconds whatever is away: what the broker said last is known already, the database and
+the queues are asked with a time limit.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from jobtape.broker.declare import Depth
+from jobtape.producer.reads import Reads
+from jobtape.producer.refusals import TooBusy
+from jobtape.producer.watch import Watch
+from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
+from jobtape.view.store import Checkpoint, Store
+
+CHECK_LIMIT: Final = 1.5
+"""Seconds that a check of the database may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """``reason``: why it is not ready and what to do; None when it is."""
+
+    ready: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The consumers of one queue. Without any, submissions wait safely, so it is a warning only."""
+
+    consumers: int | None
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """``parts``: broker, tape, view, projector; ``workers`` by queue, for information."""
+
+    parts: dict[str, Part]
+    workers: dict[str, Workers]
+
+    @property
+    def ready(self) -> bool:
+        """Whether all parts are."""
+        return all(part.ready for part in self.parts.values())
+
+
+class Health:
+    """Checks with threads of their own: slow reads of jobs don't hold them up."""
+
+    def __init__(self, watch: Watch, store: Store) -> None:
+        self._watch = watch
+        self._store = store
+        self._reads = Reads("jobtape-health", threads=2, limit=CHECK_LIMIT)
+
+    async def close(self) -> None:
+        """Let go of the threads."""
+        await self._reads.close()
+
+    async def passed_barrier(self, process: str) -> int:
+        """As the store's. Raises ViewUnavailable."""
+        return await self._reads.call(self._store.passed_barrier, process)
+
+    async def counts(self) -> dict[tuple[str, str], int]:
+        """As the store's. Raises ViewUnavailable."""
+        return await self._reads.call(self._store.counts)
+
+    async def depths(self) -> dict[str, Depth | None]:
+        """As the watch's. Raises BrokerUnavailable."""
+        return await self._watch.depths()
+
+    async def readiness(self) -> Readiness:
+        """The state of every part, in less than two seconds."""
+        parts, workers = await asyncio.gather(self.parts(), self._workers())
+        return Readiness(parts, workers)
+
+    async def parts(self) -> dict[str, Part]:
+        """The same without a look at the queues."""
+        view, projector = await self._view_parts()
+        return {
+            "broker": _part(self._watch.broker_trouble),
+            "tape": _part(self._watch.tape_trouble),
+            "view": view,
+            "projector": projector,
+        }
+
+    async def _view_parts(self) -> tuple[Part, Part]:
+        try:
+            checkpoint = await self._reads.call(self._store.checkpoint)
+        except (ViewUnavailable, TooBusy) as error:
+            return Part(False, str(error)), Part(False, "not known while the view does not answer")
+        return Part(True), _part(_projector_trouble(checkpoint))
+
+    async def _workers(self) -> dict[str, Workers]:
+        try:
+            depths = await self._watch.depths()
+        except BrokerUnavailable as error:
+            return {queue: Workers(None, f"not known: {error}") for queue in self._watch.topology.queues}
+        return {queue: _workers_of(depth) for queue, depth in depths.items()}
+
+
+def _part(trouble: str | None) -> Part:
+    return Part(trouble is None, trouble)
+
+
+def _projector_trouble(checkpoint: Checkpoint | None) -> str | None:
+    if checkpoint is None:
+        return "no projector has been started on this database yet: start `jobtape projector`"
+    if checkpoint.gap is not None:
+        return f"{checkpoint.gap.kind}: {checkpoint.gap.detail} (way out: `jobtape init --accept-gap`)"
+    if checkpoint.lease_left <= 0:
+        return "no projector is running, so the view stands still: start `jobtape projector`"
+    return None
+
+
+def _workers_of(depth: Depth | None) -> Workers:
+    if depth is None:
+        return Workers(0, "the queue is missing on the broker: restart the API, which declares it")
+    if depth.consumers == 0:
+        return Workers(0, f"no worker takes jobs from it, {depth.messages} are waiting: start `jobtape worker`")
+    return Workers(depth.consumers)

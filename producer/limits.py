@@ -1,0 +1,26 @@
+"""What the producer allows: sizes in bytes, times in seconds."""
+
+from dataclasses import dataclass
+from typing import Final
+
+MEBIBYTE: Final = 1024 * 1024
+ENVELOPE: Final = 128 * 1024
+"""Room in a body for what stands beside the payload: 32 labels at their longest, with every character escaped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``max_payload`` counts the payload's bytes as JSON; ``longest_timeout`` is the most that a job may
+    ask for (``schemas.jobtype.longest_timeout``)."""
+
+    max_payload: int = MEBIBYTE
+    max_batch: int = 10_000
+    max_batch_bytes: int = 64 * MEBIBYTE
+    publish_timeout: float = 10.0
+    read_timeout: float = 3.0
+    longest_timeout: float = 885.0
+
+    @property
+    def max_body(self) -> int:
+        """The largest body of a single submission."""
+        return self.max_payload + ENVELOPE

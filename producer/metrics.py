@@ -1,0 +1,97 @@
+"""Prometheus metrics, made anew for each scrape from the view and the broker.
+
+No counters are kept in this process: what the view has counted is exact, survives restarts, and is the same whichever
+API process is scraped. A part that is away leaves its samples out; the scrape never fails.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+from jobtape.broker.declare import Depth
+from jobtape.producer.health import Part
+from jobtape.producer.refusals import TooBusy
+from jobtape.producer.service import Producer
+from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
+
+MEDIA_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+
+_Counts = dict[tuple[str, str], int]
+_Depths = dict[str, Depth | None]
+
+
+async def exposition(producer: Producer) -> bytes:
+    """The text of a scrape, in less than two seconds."""
+    parts, counts, depths, lag = await asyncio.gather(
+        producer.health.parts(), _counts(producer), _depths(producer), producer.lag.seconds()
+    )
+    return generate_latest(_Scrape([*_up(parts), *_events(counts), *_queues(depths), *_lag(lag)]))
+
+
+class _Scrape(Collector):
+    """Families that are ready made."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families
+
+
+async def _counts(producer: Producer) -> _Counts | None:
+    try:
+        return await producer.health.counts()
+    except (ViewUnavailable, TooBusy):
+        return None
+
+
+async def _depths(producer: Producer) -> _Depths | None:
+    try:
+        return await producer.health.depths()
+    except BrokerUnavailable:
+        return None
+
+
+def _up(parts: dict[str, Part]) -> Iterator[Metric]:
+    up = GaugeMetricFamily("jobtape_up", "Whether a part is ready (see /health/ready for why not).", labels=["part"])
+    for name, part in parts.items():
+        up.add_metric([name], float(part.ready))
+    yield up
+
+
+def _events(counts: _Counts | None) -> Iterator[Metric]:
+    if counts is None:
+        return
+    events = CounterMetricFamily(
+        "jobtape_events",
+        "Events that changed a job: accepted jobs are event=submitted, outcomes succeeded, failed and cancelled.",
+        labels=["job_type", "event"],
+    )
+    for (job_type, event), count in sorted(counts.items()):
+        events.add_metric([job_type, event], count)
+    yield events
+
+
+def _queues(depths: _Depths | None) -> Iterator[Metric]:
+    if depths is None:
+        return
+    depth = GaugeMetricFamily("jobtape_queue_depth", "Jobs that wait for a worker.", labels=["queue"])
+    consumers = GaugeMetricFamily("jobtape_queue_consumers", "Workers that take from the queue.", labels=["queue"])
+    for queue, state in depths.items():
+        if state is not None:
+            depth.add_metric([queue], state.messages)
+            consumers.add_metric([queue], state.consumers)
+    yield depth
+    yield consumers
+
+
+def _lag(seconds: float | None) -> Iterator[Metric]:
+    if seconds is None:
+        return
+    yield GaugeMetricFamily(
+        "jobtape_projector_lag_seconds", "How long an event published now takes to reach the view.", value=seconds
+    )

@@ -1,0 +1,88 @@
+"""Whether a submission can be honoured here, and the order it becomes."""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from jobtape.producer.limits import Limits
+from jobtape.producer.refusals import PayloadTooLarge, SubmissionInvalid
+from jobtape.producer.submission import Submission
+from jobtape.schemas import plainjson
+from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, UnknownJobType
+from jobtape.schemas.job import Order
+from jobtape.schemas.jobtype import JobType
+
+_NAMES_TOLD: Final = 50
+
+
+def order_for(submission: Submission, job_types: Mapping[str, JobType], limits: Limits) -> Order:
+    """The complete order. Takes as long as the payload is large: milliseconds for a large one.
+
+    Raises UnknownJobType, PayloadTooLarge, PayloadInvalid (with every fault), SubmissionInvalid (queue, time-out).
+    """
+    job_type = job_types.get(submission.type)
+    if job_type is None:
+        raise UnknownJobType(f"there is no job type {submission.type!r} here; known: {_names(job_types)}")
+    _check_payload(submission, job_type, limits)
+    return Order(
+        type=job_type.name,
+        payload=submission.payload,
+        queue=_queue(submission, job_type, job_types),
+        labels=submission.labels,
+        correlation_id=submission.correlation_id,
+        timeout=_timeout(submission, job_type, limits),
+    )
+
+
+def check_job_types(job_types: Mapping[str, JobType], limits: Limits) -> None:
+    """Raises JobTypeInvalid for a job type whose time-out the broker would not wait for."""
+    for job_type in job_types.values():
+        if job_type.timeout > limits.longest_timeout:
+            raise JobTypeInvalid(
+                f"the job type {job_type.name} may run {job_type.timeout:g} s, and {limits.longest_timeout:g} s fit "
+                "the broker's acknowledgement time-out: shorten its timeout, or raise consumer_timeout on the broker and "
+                "JOBTAPE_ACK_TIMEOUT with it"
+            )
+
+
+def _check_payload(submission: Submission, job_type: JobType, limits: Limits) -> None:
+    if (reason := plainjson.fault(submission.payload)) is not None:
+        message = f"the payload cannot be carried: {reason}"
+        raise PayloadInvalid(message, [{"loc": (), "msg": reason}])
+    size = len(plainjson.dumps(submission.payload))
+    if size > limits.max_payload:
+        raise PayloadTooLarge(
+            f"the payload has {size} bytes, {limits.max_payload} are allowed (JOBTAPE_MAX_PAYLOAD): "
+            "store large data elsewhere and send a reference"
+        )
+    job_type.arguments(submission.payload)
+
+
+def _queue(submission: Submission, job_type: JobType, job_types: Mapping[str, JobType]) -> str:
+    if submission.queue is None:
+        return job_type.queue
+    known = {each.queue for each in job_types.values()}
+    if submission.queue not in known:
+        raise _invalid("queue", f"there is no queue {submission.queue!r} here; known: {_names(known)}")
+    return submission.queue
+
+
+def _timeout(submission: Submission, job_type: JobType, limits: Limits) -> float:
+    if submission.timeout is None:
+        return job_type.timeout
+    if submission.timeout > limits.longest_timeout:
+        raise _invalid(
+            "timeout",
+            f"a job may run {limits.longest_timeout:g} s at most, which is what fits the broker's acknowledgement "
+            "time-out (JOBTAPE_ACK_TIMEOUT)",
+        )
+    return submission.timeout
+
+
+def _invalid(field: str, message: str) -> SubmissionInvalid:
+    return SubmissionInvalid(message, [{"loc": (field,), "msg": message}])
+
+
+def _names(names: Collection[str]) -> str:
+    told = sorted(names)
+    more = f" and {len(told) - _NAMES_TOLD} more" if len(told) > _NAMES_TOLD else ""
+    return (", ".join(told[:_NAMES_TOLD]) or "none") + more

@@ -1,0 +1,84 @@
+"""What may stand behind the ``?``; anything else is refused."""
+
+import re
+from typing import Annotated, Any, Final
+
+from fastapi import Request
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from jobtape.producer.problems import Problem
+from jobtape.schemas import ids, plainjson, position
+from jobtape.schemas.job import JobState, JobTypeName, QueueName, Utc
+from jobtape.view.store import JobQuery
+
+MAX_LIMIT: Final = 1000
+_RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _rfc_3339(value: Any) -> Any:
+    if isinstance(value, str) and not _RFC_3339.fullmatch(value):
+        raise ValueError("not an RFC 3339 time such as 2030-01-31T12:00:00Z (a + must be sent as %2B)")
+    return value
+
+
+def _label(text: str) -> str:
+    name, colon, _ = text.partition(":")
+    if not (name and colon):
+        raise ValueError("not of the form name:value")
+    if (reason := plainjson.fault(text)) is not None:
+        raise ValueError(reason.removeprefix("value: "))
+    return text
+
+
+def _job_id(text: str) -> str:
+    if (job_id := ids.parse_job_id(text)) is None:
+        raise ValueError("not a cursor: take it from `next` of the page before")
+    return job_id
+
+
+Time = Annotated[Utc, BeforeValidator(_rfc_3339)]
+
+
+class ListQuery(BaseModel):
+    """The filters of ``GET /jobs``. Those that repeat: any of the values; labels: all of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: list[JobTypeName] = Field(default_factory=list, max_length=50)
+    state: list[JobState] = Field(default_factory=list, max_length=10)
+    queue: list[QueueName] = Field(default_factory=list, max_length=50)
+    label: list[Annotated[str, AfterValidator(_label)]] = Field(
+        default_factory=list, max_length=8, description="`name:value`", examples=[["customer:42"]]
+    )
+    since: Time | None = Field(None, description="Submitted at this time or later, RFC 3339.")
+    until: Time | None = Field(None, description="Submitted before this time, RFC 3339.")
+    limit: int = Field(100, ge=1, le=MAX_LIMIT)
+    cursor: Annotated[str, AfterValidator(_job_id)] | None = Field(None, description="`next` of the page before.")
+
+    def to_job_query(self) -> JobQuery:
+        """For the store: one more than wanted, which tells whether there is a next page."""
+        return JobQuery(
+            types=self.type,
+            states=self.state,
+            queues=self.queue,
+            labels=[(name, value) for name, _, value in (label.partition(":") for label in self.label)],
+            since=self.since,
+            until=self.until,
+            before=self.cursor,
+            limit=self.limit + 1,
+        )
+
+
+class EventsQuery(BaseModel):
+    """The page of ``GET /jobs/{id}/events``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after: int = Field(0, ge=0, le=position.MAX_CURSOR, description="Only events behind this cursor.")
+    limit: int = Field(100, ge=1, le=MAX_LIMIT)
+
+
+def no_query(request: Request) -> None:
+    """A dependency of routes without query parameters: one that does nothing would mislead whoever sends it."""
+    if names := list(request.query_params):
+        raise Problem("invalid-query", f"there is no query parameter here called {names[0]!r}; see /openapi.json")

@@ -1,0 +1,82 @@
+"""``GET /jobs``, ``GET /jobs/{id}`` and its events: what the view knows, never less than what was accepted."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic_core import to_json
+
+from jobtape.producer import openapi
+from jobtape.producer.access import RunningProducer
+from jobtape.producer.problems import Problem
+from jobtape.producer.queries import EventsQuery, ListQuery, no_query
+from jobtape.producer.representation import event_out, job_out
+from jobtape.producer.service import Producer
+from jobtape.schemas import ids
+from jobtape.schemas.job import Job
+
+router = APIRouter(tags=["jobs"])
+JobId = Annotated[str, Path(description="The job's id.", examples=["0198c2a0-7b1e-7c3d-9f42-5a1d3b6c8e90"])]
+
+
+@router.get(
+    "/jobs",
+    summary="List jobs, newest first",
+    responses=openapi.answers(200, "JobPage", "A page.", 401, 422, 503),
+)
+async def list_jobs(query: Annotated[ListQuery, Query()], producer: RunningProducer) -> Response:
+    """What the view knows now; a job just accepted may take a moment to show."""
+    found = await producer.list_jobs(query.to_job_query())
+    page = found[: query.limit]
+    following = page[-1].id if len(found) > query.limit else None
+    return _json({"items": [job_out(job) for job in page], "next": following})
+
+
+@router.get(
+    "/jobs/{job_id}",
+    summary="One job",
+    responses=openapi.answers(200, "JobOut", "The job.", 304, 401, 404, 422, 503),
+    dependencies=[Depends(no_query)],
+)
+async def get_job(job_id: JobId, request: Request, producer: RunningProducer) -> Response:
+    """With ``ETag``; ask again with ``If-None-Match`` and get 304 while nothing has happened."""
+    job = await _find(producer, job_id)
+    etag = f'"{job.cursor}"'
+    if _has_it(request.headers.get("if-none-match"), etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    return _json(job_out(job), {"ETag": etag})
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    summary="What happened to a job",
+    responses=openapi.answers(200, "EventPage", "A page.", 401, 404, 422, 503),
+)
+async def get_events(job_id: JobId, query: Annotated[EventsQuery, Query()], producer: RunningProducer) -> Response:
+    """Its CloudEvents in the tape's order, those that changed nothing too."""
+    job = await _find(producer, job_id)
+    found = await producer.history(job.id, query.after, query.limit + 1)
+    page = found[: query.limit]
+    following = page[-1].cursor if len(found) > query.limit else None
+    return _json({"items": [event_out(row) for row in page], "next": following})
+
+
+async def _find(producer: Producer, text: str) -> Job:
+    job_id = ids.parse_job_id(text)
+    if job_id is None:
+        raise Problem("invalid-job-id", "a job id is a UUID, as POST /jobs gives it")
+    job = await producer.find(job_id)
+    if job is None:
+        raise Problem("job-not-found", f"there is no job {job_id}")
+    return job
+
+
+def _has_it(if_none_match: str | None, etag: str) -> bool:
+    """Weak comparison with each of the list (RFC 9110, section 13.1.2)."""
+    if if_none_match is None:
+        return False
+    given = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return etag in given or given == ["*"]
+
+
+def _json(value: object, headers: dict[str, str] | None = None) -> Response:
+    return Response(to_json(value), 200, headers, "application/json")

@@ -1,0 +1,90 @@
+"""``POST /jobs`` and ``POST /jobs/batch``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic_core import to_json
+
+from jobtape.producer import batch_body, openapi, reading
+from jobtape.producer.access import RunningProducer
+from jobtape.producer.batch import Accepted, Outcome, Refused, Unknown
+from jobtape.producer.problems import Problem, problem_of
+from jobtape.producer.queries import no_query
+from jobtape.producer.representation import job_out
+from jobtape.producer.service import Producer
+from jobtape.producer.submission import read_submission
+from jobtape.schemas import plainjson
+from jobtape.schemas.job import Order
+
+POLL_AFTER = 1
+"""Seconds until it is worth asking what became of a job."""
+
+router = APIRouter(tags=["jobs"], dependencies=[Depends(no_query)])
+
+
+@router.post(
+    "/jobs",
+    status_code=202,
+    summary="Submit a job",
+    responses=openapi.answers(202, "JobOut", "Accepted: it is on the tape.", 400, 401, 408, 413, 415, 422, 503),
+    openapi_extra=openapi.submission_body(),
+)
+async def submit(request: Request, producer: RunningProducer) -> Response:
+    """The job is recorded and on its queue before this answers. A 503 leaves open whether it was accepted."""
+    reading.media_type(request, reading.JSON)
+    body = await reading.read_body(request, producer.limits.max_body)
+    job = await producer.place(await reading.unhurried(len(body), _order, producer, body))
+    headers = {"Location": f"{_prefix(request)}/jobs/{job.id}", "Retry-After": str(POLL_AFTER)}
+    return Response(to_json(job_out(job)), 202, headers, "application/json")
+
+
+@router.post(
+    "/jobs/batch",
+    summary="Submit many jobs",
+    responses=openapi.answers(200, "BatchOut", "What became of each.", 400, 401, 408, 413, 415, 422, 503),
+    openapi_extra=openapi.batch_body(),
+)
+async def submit_batch(request: Request, producer: RunningProducer) -> Response:
+    """Each item is accepted or refused on its own; an answer other than 200 means that none was accepted."""
+    kind = reading.media_type(request, reading.JSON, reading.NDJSON)
+    body = await reading.read_body(request, producer.limits.max_batch_bytes)
+    items = await reading.unhurried(len(body), batch_body.items_of, body, kind, producer.limits.max_batch)
+    sound = [item for item in items if not isinstance(item, Problem)]
+    outcomes = iter(await producer.submit_many(sound))
+    answers = [_refused(item) if isinstance(item, Problem) else _answer(next(outcomes)) for item in items]
+    return Response(to_json(_summary(answers)), 200, media_type="application/json")
+
+
+def _order(producer: Producer, body: bytes) -> Order:
+    try:
+        value = plainjson.loads(body)
+    except plainjson.NotJson as error:
+        raise Problem("not-json", f"the body is not JSON: {error}") from None
+    return producer.order(read_submission(value))
+
+
+def _prefix(request: Request) -> str:
+    """The path that this application is mounted under, behind a proxy's own prefix."""
+    return str(request.scope.get("root_path", "")).rstrip("/")
+
+
+def _answer(outcome: Outcome) -> dict[str, Any]:
+    match outcome:
+        case Accepted(job_id):
+            return {"status": "accepted", "id": job_id}
+        case Refused(error):
+            return _refused(problem_of(error))
+        case Unknown(job_id):
+            return {"status": "unknown", "id": job_id}
+
+
+def _refused(problem: Problem) -> dict[str, Any]:
+    return {"status": "refused", "problem": problem.body()}
+
+
+def _summary(answers: list[Mapping[str, Any]] | list[dict[str, Any]]) -> dict[str, Any]:
+    counted = dict.fromkeys(("accepted", "refused", "unknown"), 0)
+    for answer in answers:
+        counted[answer["status"]] += 1
+    return {**counted, "items": answers}
