@@ -43,7 +43,9 @@ def _attempt(draw: st.DrawFn, of: Execution, second: int, last: bool) -> Tape:
 def _execution(draw: st.DrawFn, execution: Execution, second: int, last: bool) -> Tape:
     said: Tape = [execution.started(second)] if draw(st.booleans()) else []
     said += [execution.progressed(n, second + n) for n in range(1, draw(st.integers(0, 3)) + 1)]
-    outcome = draw(st.sampled_from(["succeeded", "failed", "dies"] if last else ["retrying", "retrying", "dies"]))
+    # An attempt that is retried may still succeed, in another execution.
+    outcomes = ["succeeded", "failed", "dies"] if last else ["retrying", "retrying", "retrying", "dies", "succeeded"]
+    outcome = draw(st.sampled_from(outcomes))
     if outcome == "succeeded":
         said.append(execution.succeeded(second + 5))
     elif outcome == "failed":
