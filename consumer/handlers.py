@@ -7,6 +7,7 @@ the heartbeat.
 
 import asyncio
 import contextlib
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,6 +17,8 @@ from jobtape.schemas import plainjson
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import ResultInvalid
 from jobtape.schemas.jobtype import JobType
+
+log = logging.getLogger(__name__)
 
 LATE = 5.0
 """Seconds beyond its time-out until a handler that does not end is given up."""
@@ -28,7 +31,7 @@ class Handlers:
         self._max_result = max_result
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="job")
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="handlers", daemon=True)
+        self._thread = threading.Thread(target=self._run_loop, name="handlers", daemon=True)
         self._thread.start()
 
     def start(
@@ -50,6 +53,16 @@ class Handlers:
         """Stop; what still runs is left to the end of the process."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _run_loop(self) -> None:
+        """Until it is stopped: a SystemExit in a task that a handler started also ends ``run_forever``, as if this
+        were a program's main loop, and the handlers of all other jobs with it.
+        """
+        while True:
+            try:
+                return self._loop.run_forever()
+            except BaseException as error:  # noqa: BLE001 - the task keeps it, for whoever awaits it
+                log.warning("a task that a handler started raised %r; the other jobs go on", error)
 
     async def _run_async(self, job_type: JobType, arguments: dict[str, Any], timeout: float) -> Outcome:
         limit = asyncio.timeout(timeout)

@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BATCH = 2000
+LULL = 0.02
+"""Seconds between two batches on a busy tape: what gathers meanwhile costs one transaction instead of many. After a
+quiet moment the first message is folded at once."""
 PAUSE = 0.5
 """Seconds until something that failed is tried again, and between two looks at a lease that is another's."""
 
@@ -150,6 +153,7 @@ class Projector:
                 if not await self._call(self._commit, epoch, offset, contiguous):
                     raise _LostLease
                 offset = contiguous[-1].offset
+                await wait_for_stop(stop, LULL)
             if len(contiguous) < len(messages):
                 assert offset is not None
                 beyond = messages[len(contiguous)].offset
