@@ -3,20 +3,28 @@ only when it is needed, so that ``--help`` is quick.
 """
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
+from jobtape.commands.errors import WRONG, BrokenModule, WrongUse
 from jobtape.commands.options import (
+    DEFAULT_URL,
     AppDir,
     Concurrency,
     Grace,
     Host,
+    JobId,
     Jobs,
+    Json,
+    Labels,
     LogLevel,
     Port,
+    Queues,
+    Url,
     Workers,
 )
+from jobtape.commands.plain import lines, one_line
 from jobtape.schemas.errors import JobtapeError
 
 app = typer.Typer(
@@ -35,19 +43,17 @@ def main() -> None:
     0: done; 1: a job failed, or something did not work; 2: the call or the configuration is wrong; 128 and more: ended
     by a signal. An error of ours is one line on stderr, a broken job module its author's traceback.
     """
-    from jobtape.commands.starting import CANNOT_START, BrokenModule, CannotStart  # noqa: PLC0415
-
     try:
         app()
     except BrokenModule as broken:
-        _fail(str(broken), CANNOT_START)
-    except CannotStart as error:
-        _fail(f"jobtape: {error}", CANNOT_START)
+        _fail(lines(str(broken)), WRONG)
+    except WrongUse as error:
+        _fail(f"jobtape: {one_line(str(error))}", WRONG)
     except JobtapeError as error:
-        _fail(f"jobtape: {error}", 1)
+        _fail(f"jobtape: {one_line(str(error))}", 1)
 
 
-def _fail(text: str, code: int) -> None:
+def _fail(text: str, code: int) -> NoReturn:
     sys.stdout.flush()
     print(text, file=sys.stderr)
     sys.exit(code)
@@ -119,18 +125,11 @@ def worker(
     jobs: Jobs = None,
     app_dir: AppDir = None,
     concurrency: Concurrency = None,
-    queues: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            envvar="JOBTAPE_QUEUES",
-            help="Serve these queues only, comma-separated.  [dim]\\[default: those of the job types][/dim]",
-        ),
-    ] = None,
+    queues: Queues = None,
     grace: Grace = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Run jobs. Its health is on JOBTAPE_HEALTH_PORT when that is set."""
+    """Run jobs."""
     from jobtape.commands.parts import run_worker  # noqa: PLC0415
 
     run_worker(queues, jobs=jobs, app_dir=app_dir, concurrency=concurrency, grace=grace, log_level=log_level)
@@ -138,9 +137,82 @@ def worker(
 
 @app.command(rich_help_panel=SERVERS)
 def projector(log_level: LogLevel = None) -> None:
-    """Keep the view: fold the tape into the database, or stand by. Its health is on JOBTAPE_HEALTH_PORT when that is
-    set.
-    """
+    """Keep the view: fold the tape into the database, or stand by."""
     from jobtape.commands.parts import run_projector  # noqa: PLC0415
 
     run_projector(log_level=log_level)
+
+
+@app.command(rich_help_panel=SERVERS)
+def init(
+    jobs: Jobs = None,
+    app_dir: AppDir = None,
+    accept_gap: Annotated[
+        bool,
+        typer.Option("--accept-gap", help="Go on behind a gap in the tape: what is missing is lost to the view."),
+    ] = False,
+) -> None:
+    """Make what is missing on the broker and in the database; what is there stays."""
+    from jobtape.commands.init import run_init  # noqa: PLC0415
+
+    run_init(accept_gap=accept_gap, jobs=jobs, app_dir=app_dir)
+
+
+@app.command(rich_help_panel=CLIENTS)
+def submit(
+    job_type: Annotated[str, typer.Argument(metavar="TYPE", help="The job type.")],
+    payload: Annotated[str, typer.Argument(metavar="JSON", help="The payload; @FILE reads a file, - reads stdin.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end and print the result.")] = False,
+    queue: Annotated[str | None, typer.Option(metavar="NAME", help="The queue, when not the job type's own.")] = None,
+    label: Labels = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="How long it may run, when not as long as the job type's.")
+    ] = None,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Submit a job; prints its id."""
+    from jobtape.commands import jobs  # noqa: PLC0415
+
+    code = jobs.submit(
+        url, job_type, payload, wait=wait, queue=queue, labels=label or [], timeout=timeout, as_json=as_json
+    )
+    raise typer.Exit(code)
+
+
+@app.command(rich_help_panel=CLIENTS)
+def status(
+    job_id: JobId,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Show a job."""
+    from jobtape.commands import jobs  # noqa: PLC0415
+
+    raise typer.Exit(jobs.status(url, job_id, follow=watch, as_json=as_json))
+
+
+@app.command("list", rich_help_panel=CLIENTS)
+def list_(
+    job_type: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Only of this job type.")] = None,
+    state: Annotated[str | None, typer.Option(metavar="STATE", help="Only in this state.")] = None,
+    queue: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this queue.")] = None,
+    label: Labels = None,
+    limit: Annotated[int, typer.Option(help="How many at most.")] = 20,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """List jobs, newest first."""
+    from jobtape.commands import jobs  # noqa: PLC0415
+
+    query = [("type", job_type), ("state", state), ("queue", queue), ("limit", str(limit))]
+    raise typer.Exit(jobs.list_jobs(url, query, label or [], as_json=as_json))
+
+
+@app.command(rich_help_panel=CLIENTS)
+def events(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Show what happened to a job, in the tape's order."""
+    from jobtape.commands import jobs  # noqa: PLC0415
+
+    raise typer.Exit(jobs.events(url, job_id, as_json=as_json))

@@ -11,13 +11,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from jobtape.commands import logs
+from jobtape.commands.guest import Guest
 from jobtape.commands.lifeline import Lifeline, end_with_parent
 from jobtape.commands.listening import check_port
-from jobtape.commands.signals import STOPPING, end_at_once
+from jobtape.commands.signals import STOPPING, Signal, Signals, end_at_once, tell
 from jobtape.commands.starting import job_types_of, refuse_exposure, settings_with
 from jobtape.settings import Settings
-
-log = logging.getLogger(__name__)
 
 
 def run_api(**options: str | None) -> None:
@@ -30,14 +29,23 @@ def run_api(**options: str | None) -> None:
     # uvicorn binds it anew, later and with less of an explanation.
     check_port(settings.host, settings.port, "--port / JOBTAPE_PORT")
     lifeline.configured()
-    config = _configuration(settings)
-    for number in STOPPING:
-        # uvicorn raises the signal again when it has stopped, which would make a clean end look like a death.
-        signal.signal(number, _already_stopped)
+    configuration = _configuration(settings)
     if settings.api_workers > 1:
-        uvicorn.run(**config)
+        uvicorn.run(**configuration)
         return
-    server = _Server(uvicorn.Config(**config))
+    server = Guest(uvicorn.Config(**configuration))
+    signals = Signals()
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        match signals.take():
+            case Signal.FIRST:
+                tell(number)
+                server.should_exit = True
+            case Signal.SECOND:
+                end_at_once(number)
+
+    for number in STOPPING:
+        signal.signal(number, on_signal)
     server.run()
     if not server.started:
         sys.exit(1)
@@ -52,15 +60,6 @@ def application() -> FastAPI:
     if not logging.getLogger().handlers:
         logs.configure("api", settings.log_level)
     return create_app(settings, job_types_of(settings))
-
-
-class _Server(uvicorn.Server):
-    """A second signal ends it at once, whichever it is."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:
-            end_at_once(sig)
-        super().handle_exit(sig, frame)
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:
@@ -79,7 +78,3 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "server_header": False,
         "timeout_graceful_shutdown": math.ceil(settings.grace),
     }
-
-
-def _already_stopped(number: int, frame: FrameType | None) -> None:
-    del number, frame

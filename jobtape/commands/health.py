@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import uvicorn
 from starlette.applications import Starlette
@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from jobtape.commands.guest import Guest
 from jobtape.commands.listening import listener_on
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ async def health(host: str, port: int, part: str, trouble: Callable[[], str | No
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=1
         )
-        server = _Guest(config)
+        server = Guest(config)
         serving = asyncio.create_task(server.serve([listener]), name="health")
         log.info("health on http://%s:%d/health/ready", host, listener.getsockname()[1])
         try:
@@ -35,14 +36,6 @@ async def health(host: str, port: int, part: str, trouble: Callable[[], str | No
         finally:
             server.should_exit = True
             await serving
-
-
-class _Guest(uvicorn.Server):
-    """A server on somebody else's loop: signals are the host's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _application(part: str, trouble: Callable[[], str | None]) -> Starlette:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from jobtape.commands.starting import CannotStart
+from jobtape.commands.errors import CannotStart
 
 _WHY: Final = {
     errno.EADDRINUSE: "it is taken: end what listens there (`ss -ltnp` shows it), or choose another port with {how}",

@@ -49,6 +49,14 @@ Grace = Annotated[
         help="How long running work may go on after SIGTERM.  [dim]\\[default: 30][/dim]",
     ),
 ]
+Queues = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        envvar="JOBTAPE_QUEUES",
+        help="Serve these queues only, comma-separated.  [dim]\\[default: those of the job types][/dim]",
+    ),
+]
 LogLevel = Annotated[
     str | None,
     typer.Option(
@@ -59,4 +67,8 @@ LogLevel = Annotated[
 ]
 Url = Annotated[str, typer.Option(envvar="JOBTAPE_URL", help="The API.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A label; may be given several times.")
+]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -10,9 +10,10 @@ from typing import Protocol
 from uuid import uuid4
 
 from jobtape.commands import logs
+from jobtape.commands.errors import CannotStart
 from jobtape.commands.lifeline import Lifeline
 from jobtape.commands.signals import stop_on_signals
-from jobtape.commands.starting import CannotStart, configuring, job_types_of, refuse_exposure, settings_with, unbuffered
+from jobtape.commands.starting import configuring, job_types_of, refuse_exposure, settings_with, unbuffered
 from jobtape.jobs import JobType
 from jobtape.schemas.job import QUEUE_PATTERN
 from jobtape.schemas.topology import Topology

@@ -5,24 +5,62 @@ import logging
 import os
 import signal
 import sys
+import time
+from enum import Enum, auto
 from typing import Final
+
+from jobtape.commands import logs
 
 log = logging.getLogger(__name__)
 
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
+ECHO: Final = 0.3
+"""Seconds. ``timeout`` and some service managers send the one signal twice, to the process and to its group."""
+
+
+class Signal(Enum):
+    """What a signal means that has just come."""
+
+    FIRST = auto()
+    ECHO = auto()
+    SECOND = auto()
+
+
+class Signals:
+    """Tells the first signal from the second."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+
+    def take(self) -> Signal:
+        """What the signal means that has come now."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+            return Signal.FIRST
+        return Signal.ECHO if now - self._first < ECHO else Signal.SECOND
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
     """From now on the first signal sets ``stop`` of the running loop."""
+    signals = Signals()
 
     def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
-            end_at_once(number)
-        log.info("%s: stopping; a second signal ends it at once", number.name)
-        stop.set()
+        match signals.take():
+            case Signal.FIRST:
+                tell(number)
+                stop.set()
+            case Signal.SECOND:
+                end_at_once(number)
 
     for number in STOPPING:
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+
+
+def tell(number: int) -> None:
+    """Log that we stop; under a supervisor it is the supervisor that says so."""
+    level = logging.DEBUG if logs.SUPERVISED in os.environ else logging.INFO
+    log.log(level, "%s: stopping; a second signal ends it at once", signal.Signals(number).name)
 
 
 def end_at_once(number: int) -> None:

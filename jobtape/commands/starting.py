@@ -13,25 +13,17 @@ from pathlib import Path
 from typing import Final
 
 import jobtape
+from jobtape.commands.errors import BrokenModule, CannotStart
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
 from jobtape.schemas.errors import JobtapeError
 from jobtape.settings import Settings, read_settings
 
-CANNOT_START: Final = 2
 _OURS: Final = (
     f"{Path(jobtape.__file__).parent}{os.sep}",
     f"{Path(importlib.__file__).parent}{os.sep}",
     "<frozen importlib",
 )
-
-
-class CannotStart(JobtapeError):
-    """The configuration is wrong; the text says what to change."""
-
-
-class BrokenModule(Exception):
-    """A user's module that could not be imported; the text is its own traceback."""
 
 
 def settings_with(**options: str | None) -> Settings:

@@ -9,15 +9,15 @@ still be published. The projector last, so that it folds what those two had to s
 """
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from jobtape.commands.child import Child
+from jobtape.commands.errors import WRONG
 from jobtape.commands.output import Output
-from jobtape.commands.starting import CANNOT_START
+from jobtape.commands.signals import STOPPING, Signal, Signals, end_at_once
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
@@ -37,12 +37,13 @@ class Supervisor:
         self._output = output
         self._children: dict[str, Child] = {}
         self._stop = asyncio.Event()
+        self._signals = Signals()
         self._code = 0
 
     async def run(self) -> int:
         """Until SIGTERM or SIGINT, or until a part says that it cannot start; returns the exit code."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPPING:
             loop.add_signal_handler(number, self._on_signal, number)
         keepers = [asyncio.create_task(self._keep(name), name=f"keep {name}") for name in self._commands]
         await self._stop.wait()
@@ -52,14 +53,15 @@ class Supervisor:
         return self._code
 
     def _on_signal(self, number: signal.Signals) -> None:
-        if self._stop.is_set():
-            for child in self._children.values():
-                child.kill()
-            os._exit(128 + number)
-        self._output.say(
-            f"{number.name}: stopping; what runs may go on for {self._grace:g} s; a second signal ends it at once"
-        )
-        self._stop.set()
+        match self._signals.take():
+            case Signal.FIRST:
+                grace = f"what runs may go on for {self._grace:g} s"
+                self._output.say(f"{number.name}: stopping; {grace}; a second signal ends it at once")
+                self._stop.set()
+            case Signal.SECOND:
+                for child in self._children.values():
+                    child.kill()
+                end_at_once(number)
 
     async def _keep(self, name: str) -> None:
         """Keep one part running until we stop."""
@@ -76,8 +78,8 @@ class Supervisor:
                 child.discard_held() if self._code else child.show_held()
                 return
             child.show_held()
-            if code == CANNOT_START and not was_configured:
-                self._code = CANNOT_START
+            if code == WRONG and not was_configured:
+                self._code = WRONG
                 self._stop.set()
                 return
             if time.monotonic() - begun > STEADY:

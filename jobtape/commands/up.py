@@ -4,8 +4,9 @@ import asyncio
 import os
 import sys
 
+from jobtape.commands.errors import CannotStart
 from jobtape.commands.output import Output
-from jobtape.commands.starting import CannotStart, settings_with
+from jobtape.commands.starting import settings_with
 from jobtape.commands.supervisor import Supervisor
 
 PARTS = ("api", "worker", "projector")

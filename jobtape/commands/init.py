@@ -1,0 +1,72 @@
+"""``jobtape init``: makes what is missing on the broker and in the view, and says so."""
+
+import asyncio
+
+import aio_pika
+
+from jobtape.broker import declare
+from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, reason_of, without_password
+from jobtape.commands import logs
+from jobtape.commands.parts import topology_of
+from jobtape.commands.starting import configuring, job_types_of, settings_with
+from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
+from jobtape.schemas.topology import Topology
+from jobtape.view.store import Store
+
+
+def run_init(*, accept_gap: bool, **options: str | None) -> None:
+    """Make what is missing; what is there stays as it is. Raises JobtapeError when broker or database don't answer."""
+    settings = settings_with(**options)
+    logs.configure("init", settings.log_level)
+    topology = topology_of(settings, job_types_of(settings) if settings.jobs else {})
+    with configuring():
+        store = Store(settings.database_url)
+    try:
+        _view(store)
+        asyncio.run(_broker(settings.rabbitmq_url, topology))
+        made = store.create_checkpoint()
+        print(f"checkpoint: {'made, at the beginning of the tape' if made else 'there already'}")
+        if accept_gap:
+            _accept_gap(store)
+    finally:
+        store.close()
+
+
+def _view(store: Store) -> None:
+    try:
+        store.checkpoint()
+        print(f"view {store.url_for_messages}: there already")
+    except ViewUnavailable:
+        store.migrate()  # says it better, when it is not the tables that are missing
+        print(f"view {store.url_for_messages}: tables brought to this version")
+
+
+async def _broker(url: str, topology: Topology) -> None:
+    shown = without_password(url)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            connection = await aio_pika.connect(url)
+        async with connection, asyncio.timeout(CONNECT_TIMEOUT * 4):
+            await declare.declare(connection, topology)
+            created = await declare.create_log(connection, topology)
+    except BROKER_ERRORS as error:
+        raise BrokerUnavailable(
+            f"the broker at {shown} does not answer as it should ({reason_of(error)}): start it, or say where it is "
+            "with RABBITMQ_URL"
+        ) from None
+    queues = ", ".join(topology.queues) or "none (no --jobs were named; api and worker declare theirs)"
+    print(f"broker {shown}: exchanges made or there already; work queues: {queues}")
+    print(f"tape {topology.log.name}: {'made' if created else 'there already'}")
+
+
+def _accept_gap(store: Store) -> None:
+    before = store.checkpoint()
+    if before is None or before.gap is None:
+        print("gap: none is reported, so there is nothing to accept (a projector that runs reports one within seconds)")
+        return
+    after = store.accept_gap()
+    print(
+        f"gap: accepted ({before.gap.kind}: {before.gap.detail}). The projector goes on with the first message that "
+        f"the tape has now, in epoch {after.epoch}. What stood in between is lost to the view: jobs submitted there "
+        "are not in it, and others may stay in the state they had, though workers run whatever is on their queues."
+    )

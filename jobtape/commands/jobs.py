@@ -1,0 +1,108 @@
+"""``jobtape submit``, ``status``, ``list`` and ``events``: a running Jobtape used over its REST API.
+
+What was asked for goes to stdout, everything else to stderr, so that a script can use the one without the other.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jobtape.commands import show
+from jobtape.commands.client import Api
+from jobtape.commands.errors import WrongUse
+from jobtape.commands.watching import watch
+
+OK, FAILED = 0, 1
+
+
+def submit(
+    url: str,
+    job_type: str,
+    payload: str,
+    *,
+    wait: bool,
+    queue: str | None,
+    labels: Sequence[str],
+    timeout: float | None,
+    as_json: bool,
+) -> int:
+    """Submit a job, and with ``wait`` follow it to its end. Returns the exit code; raises JobtapeError."""
+    order: dict[str, Any] = {"type": job_type, "payload": _payload(payload)}
+    if queue is not None:
+        order["queue"] = queue
+    if labels:
+        order["labels"] = dict(_label(label) for label in labels)
+    if timeout is not None:
+        order["timeout"] = timeout
+    with Api(url) as api:
+        job = api.submit(order)
+        if not wait:
+            show.print_json(job) if as_json else print(job["id"])
+            return OK
+        return _follow(api, job, as_json)
+
+
+def status(url: str, job_id: str, *, follow: bool, as_json: bool) -> int:
+    """Tell how a job is, and with ``follow`` until its end. Returns the exit code; raises JobtapeError."""
+    with Api(url) as api:
+        job = api.job(job_id)
+        if follow:
+            job = watch(api, job)
+        show.print_json(job) if as_json else show.print_job(job)
+    return FAILED if follow and job["state"] != "succeeded" else OK
+
+
+def list_jobs(url: str, query: Sequence[tuple[str, str | None]], labels: Sequence[str], *, as_json: bool) -> int:
+    """Print a page of jobs, newest first. Returns the exit code; raises JobtapeError."""
+    filters = [(name, value) for name, value in query if value is not None]
+    filters += [("label", ":".join(_label(label))) for label in labels]
+    with Api(url) as api:
+        page = api.jobs(filters)
+    show.print_json(page) if as_json else show.print_jobs(page)
+    return OK
+
+
+def events(url: str, job_id: str, *, as_json: bool) -> int:
+    """Print what happened to a job, in the tape's order. Returns the exit code; raises JobtapeError."""
+    with Api(url) as api:
+        items = api.events(job_id)
+    show.print_json({"items": items}) if as_json else show.print_events(items)
+    return OK
+
+
+def _follow(api: Api, job: dict[str, Any], as_json: bool) -> int:
+    if not as_json:
+        print(f"job {job['id']}", file=sys.stderr)
+    job = watch(api, job)
+    if as_json:
+        show.print_json(job)
+    elif job["state"] == "succeeded":
+        show.print_result(job)
+    else:
+        show.print_failure(job)
+    return OK if job["state"] == "succeeded" else FAILED
+
+
+def _payload(text: str) -> Any:
+    try:
+        if text == "-":
+            text = sys.stdin.read()
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUse(f"cannot read the payload: {error}") from None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WrongUse(
+            f"the payload is not JSON ({error}): write it as '{{\"x\": 1}}', as @file.json, or - for stdin"
+        ) from None
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise WrongUse(f"--label {text}: write it as name=value")
+    return name, value

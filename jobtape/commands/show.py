@@ -1,0 +1,157 @@
+"""Prints jobs, events and JSON. Whatever a job says of itself is printed as text: no markup, no control characters."""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobtape.commands.plain import lines, one_line
+
+COLOURS: Final = {
+    "succeeded": "green",
+    "failed": "red",
+    "cancelled": "magenta",
+    "running": "cyan",
+    "retrying": "yellow",
+}
+WIDE: Final = 10_000
+"""Columns where there is no terminal whose width would matter: nothing is cut for ``grep``."""
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, ensure_ascii=not _speaks_utf8(), indent=2))
+
+
+def print_result(job: dict[str, Any]) -> None:
+    """What a succeeded job returned, as JSON on stdout."""
+    print_json(job["result"])
+
+
+def print_failure(job: dict[str, Any]) -> None:
+    """Why a job did not succeed, on stderr."""
+    error = job.get("error") or {}
+    if error.get("traceback"):
+        print(lines(error["traceback"].rstrip()), file=sys.stderr)
+    why = f": {error['type']}: {error['message']}" if error else ""
+    print(one_line(f"jobtape: job {job['id']} {job['state']}{why}"), file=sys.stderr)
+
+
+def print_job(job: dict[str, Any]) -> None:
+    """One job, field by field."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, text in _fields(job):
+        table.add_row(name, text)
+    _console().print(table)
+
+
+def print_jobs(page: dict[str, Any]) -> None:
+    """A page of jobs, a line each."""
+    console = _console()
+    table = _table("id", "type", "state", "queue", "submitted", "took", "labels")
+    for job in page["items"]:
+        labels = " ".join(f"{name}={value}" for name, value in (job["labels"] or {}).items())
+        table.add_row(
+            job["id"],
+            one_line(job["type"]),
+            _state(job),
+            one_line(job["queue"] or ""),
+            _time(job["submitted_at"]),
+            _took(job),
+            one_line(labels),
+        )
+    console.print(table)
+    if page["next"]:
+        print("there are more: see --limit and the filters", file=sys.stderr)
+
+
+def print_events(items: Sequence[dict[str, Any]]) -> None:
+    """Events, a line each; one that changed nothing is marked."""
+    table = _table("cursor", "time", "event", "run", "attempt", "what it says")
+    for event in items:
+        data = event["data"]
+        name = event["type"].rpartition(".")[2]
+        table.add_row(
+            str(event["cursor"]),
+            _time(event["time"]),
+            name if event.get("accepted", True) else f"{name} (changed nothing)",
+            str(data.get("run", "")),
+            str(data.get("attempt", "")),
+            one_line(_gist(data)),
+        )
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, markup=False, emoji=False)
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        table.add_column(name, no_wrap=name in ("id", "cursor", "time", "submitted"), overflow="fold")
+    return table
+
+
+def _fields(job: dict[str, Any]) -> list[tuple[str, str | Text]]:
+    error, progress = job.get("error"), job.get("progress")
+    labels = " ".join(f"{name}={value}" for name, value in (job["labels"] or {}).items())
+    rows: list[tuple[str, str | Text | None]] = [
+        ("id", job["id"]),
+        ("type", job["type"]),
+        ("state", _state(job)),
+        ("progress", f"{progress['fraction']:.0%} {progress['message'] or ''}" if progress else None),
+        ("queue", job["queue"]),
+        ("labels", labels),
+        ("attempt", f"{job['attempt']} of {job['max_attempts']}" if job["max_attempts"] else str(job["attempt"])),
+        ("submitted", _time(job["submitted_at"])),
+        ("started", _time(job["started_at"])),
+        ("finished", _time(job["finished_at"])),
+        ("took", _took(job)),
+        ("correlation", job["correlation_id"]),
+        ("payload", json.dumps(job["payload"], ensure_ascii=False)),
+        ("result", json.dumps(job["result"], ensure_ascii=False) if job["state"] == "succeeded" else None),
+        ("error", f"{error['type']}: {error['message']}" if error else None),
+    ]
+    shown = [(name, one_line(value) if isinstance(value, str) else value) for name, value in rows]
+    fields = [(name, value) for name, value in shown if value]
+    if error and error.get("traceback"):
+        fields.append(("traceback", lines(error["traceback"].rstrip())))
+    return fields
+
+
+def _state(job: dict[str, Any]) -> Text:
+    return Text(job["state"], style=COLOURS.get(job["state"], ""))
+
+
+def _time(text: str | None) -> str:
+    return "" if text is None else datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _took(job: dict[str, Any]) -> str:
+    if job["started_at"] is None or job["finished_at"] is None:
+        return ""
+    took = datetime.fromisoformat(job["finished_at"]) - datetime.fromisoformat(job["started_at"])
+    return f"{took.total_seconds():.3f} s"
+
+
+def _gist(data: dict[str, Any]) -> str:
+    if error := data.get("error"):
+        return f"{error['type']}: {error['message']}"
+    if "fraction" in data:
+        return f"{data['fraction']:.0%} {data['message'] or ''}"
+    for name in ("order", "result", "worker"):
+        if name in data:
+            return f"{name} {json.dumps(data[name], ensure_ascii=False)}"[:200]
+    return ""
+
+
+def _speaks_utf8() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"

@@ -1,0 +1,99 @@
+"""Follows one job to its end, with a progress bar on a terminal."""
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from jobtape.commands.client import Api
+from jobtape.commands.plain import one_line
+
+FINAL: Final = ("succeeded", "failed", "cancelled")
+SHORTEST, LONGEST, GROWTH = 0.1, 1.0, 1.4
+"""Seconds between two questions: soon after each change, then less and less often."""
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+def watch(api: Api, job: dict[str, Any]) -> dict[str, Any]:
+    """The job at its end. Tells on stderr how it gets there. Raises ApiError."""
+    with _display() as tell:
+        tell(job)
+        pause = SHORTEST
+        while job["state"] not in FINAL:
+            time.sleep(pause)
+            changed = api.changed(job["id"], job["cursor"])
+            if changed is None:
+                pause = min(pause * GROWTH, LONGEST)
+                continue
+            if changed["cursor"] != job["cursor"]:
+                pause = SHORTEST
+            job = changed
+            tell(job)
+    return job
+
+
+def _display() -> AbstractContextManager[Tell]:
+    console = Console(stderr=True)
+    return _Bar(console) if console.is_terminal else nullcontext(_Lines().tell)
+
+
+class _Bar:
+    """A live bar, gone when the job is done."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[said]}", markup=False),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None, said="")
+
+    def __enter__(self) -> Tell:
+        self._progress.start()
+        return self.tell
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def tell(self, job: dict[str, Any]) -> None:
+        """Show how the job is now."""
+        fraction, said = _progress_of(job)
+        self._progress.update(
+            self._task,
+            description=one_line(str(job["state"])),
+            total=None if fraction is None else 1.0,
+            completed=fraction or 0.0,
+            said=said,
+        )
+
+
+class _Lines:
+    """A line for each change, where there is no terminal to draw on."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def tell(self, job: dict[str, Any]) -> None:
+        """Write the line unless it is the last one again."""
+        fraction, said = _progress_of(job)
+        line = " ".join(filter(None, (job["state"], "" if fraction is None else f"{fraction:.0%}", said)))
+        if line != self._last:
+            print(one_line(line), file=sys.stderr, flush=True)
+        self._last = line
+
+
+def _progress_of(job: dict[str, Any]) -> tuple[float | None, str]:
+    progress = job.get("progress")
+    if not progress or job["state"] != "running":
+        return None, ""
+    return progress["fraction"], one_line(progress["message"] or "")
