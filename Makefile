@@ -15,7 +15,7 @@ venv: ## .venv with the locked dependencies (the other targets see to it)
 run: venv ## the whole application, with a broker found or started
 	@$(BIN)/python -m tools.run
 
-demo: venv ## a tour of it: jobs, failures, a restart, a replay
+demo: venv ## the examples on real input, end to end, in a namespace of its own; exits 0 when all came out right
 	@$(BIN)/python -m tools.demo
 
 test: venv ## all tests, on a broker and a PostgreSQL of their own; ARGS="-k name" are for pytest
