@@ -140,6 +140,9 @@ def demo(console: Console) -> bool:
     except (KeyboardInterrupt, asyncio.CancelledError):
         faults.append("interrupted")
     finally:
+        # From here on it takes some seconds at most, and what is cut short would stay behind on the broker.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         if faults or not all(right for *_, right in rows):
             console.print(stack.logs(), markup=False, soft_wrap=True)
         show(rows, console)

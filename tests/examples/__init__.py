@@ -1,0 +1,1 @@
+"""Tests of the examples: the handlers called directly, and the application over HTTP."""
