@@ -87,6 +87,11 @@ class JobType:
             ) from None
         except PydanticSerializationError as error:
             raise PayloadInvalid(f"the payload of {self.name} is no JSON: {error}") from None
+        except Exception as error:
+            # A validator of the author's own raised something that pydantic doesn't collect.
+            raise PayloadInvalid(
+                f"the payload does not fit the job type {self.name}: {type(error).__name__}: {error}"
+            ) from error
         if self._model_parameter is not None:
             return {self._model_parameter: model}
         return {name: getattr(model, name) for name in type(model).model_fields}

@@ -5,12 +5,6 @@ from jobtape.schemas.job import FINAL, JobState
 from tools import state_diagram
 
 
-def test_the_page_shows_the_table_as_it_is() -> None:
-    page = state_diagram.PAGE.read_text(encoding="utf-8")
-    assert page == state_diagram.updated(page), "run python -m tools.state_diagram"
-    assert page.count(state_diagram.BEGIN) == page.count(state_diagram.END) == 1
-
-
 def test_the_arrows_are_the_table_again() -> None:
     """Every arrow taken apart gives the table back, without what stays where it is."""
     drawn = set()
