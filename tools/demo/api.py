@@ -10,6 +10,9 @@ from tools.demo.orders import Order, expect
 
 AT_ONCE = 8
 PAGE = 500
+PATIENCE = 10.0
+PAUSE = 0.25
+"""Seconds."""
 
 
 class Api:
@@ -66,13 +69,22 @@ class Api:
 
     async def metrics(self) -> str:
         """GET /metrics, as text."""
-        answer = await self._http.get("/metrics")
+        answer = await self._patiently("/metrics")
         expect(answer.status_code == 200, f"GET /metrics: {answer.status_code}")
         return answer.text
 
     async def _get(self, path: str, query: dict[str, Any] | None = None) -> dict[str, Any]:
         async with self._room:
-            answer = await self._http.get(path, params=query)
+            answer = await self._patiently(path, query)
         expect(answer.status_code == 200, f"GET {path}: {answer.status_code} {answer.text[:300]}")
         body: dict[str, Any] = answer.json()
         return body
+
+    async def _patiently(self, path: str, query: dict[str, Any] | None = None) -> httpx.Response:
+        """A GET does no harm twice: an API that was started again a moment ago is asked again, for some seconds."""
+        for _ in range(int(PATIENCE / PAUSE)):
+            try:
+                return await self._http.get(path, params=query)
+            except httpx.TransportError:
+                await asyncio.sleep(PAUSE)
+        return await self._http.get(path, params=query)
