@@ -37,7 +37,7 @@ async def _jobtape_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, JobtapeError)
     problem = problem_of(error)
     if problem.status >= 500:
-        log.warning("answered %d %s: %s", problem.status, problem.kind, one_line(problem.detail))
+        log.debug("answered %d %s: %s", problem.status, problem.kind, one_line(problem.detail))
     return problem.response()
 
 
@@ -57,6 +57,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
         return Problem("method-not-allowed", detail, headers=dict(error.headers or {})).response()
     if error.status_code == 404:
         return Problem("not-found", f"there is nothing at {path}; see /openapi.json").response()
+    if error.status_code == 413:  # an application that this one is mounted in has a limit of its own
+        return Problem("too-large", "the body is larger than this application takes").response()
     log.error("an unexpected HTTP error %d: %s", error.status_code, one_line(str(error.detail)))
     return Problem("internal", "the reason is in the log of the API").response()
 

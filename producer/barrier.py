@@ -101,7 +101,7 @@ class Barriers:
             raise trouble
 
     async def close(self) -> None:
-        """Stop; whoever still waits gets ViewBehind after its time."""
+        """Stop; whoever still waits gets ViewBehind."""
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.wait({self._runner})
@@ -113,14 +113,15 @@ class Barriers:
                 await asyncio.sleep(self._begun + MIN_INTERVAL - time.monotonic())
             # From here on newcomers join the one after this.
             current, self._next = self._next, None
-            trouble: JobtapeError | None = None
+            # Only what has passed may say so, however this ends: anything else would be a false 404.
+            trouble: JobtapeError | None = self._behind()
             try:
                 await self._pass_one()
+                trouble = None
             except JobtapeError as error:
                 trouble = error
             finally:
-                if not current.done():
-                    current.set_result(trouble)
+                current.set_result(trouble)
 
     async def _pass_one(self) -> None:
         self._seq += 1

@@ -22,6 +22,8 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
             task.cancel()
     if not done:
         raise TimeoutError(f"no answer within {seconds:g} s")
+    if task.cancelled():  # by aiormq, which does that to whatever waits for an answer when the connection goes
+        raise ConnectionError("the connection was lost")
     return task.result()
 
 

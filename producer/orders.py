@@ -38,9 +38,9 @@ def check_job_types(job_types: Mapping[str, JobType], limits: Limits) -> None:
     for job_type in job_types.values():
         if job_type.timeout > limits.longest_timeout:
             raise JobTypeInvalid(
-                f"the job type {job_type.name} may run {job_type.timeout:g} s, and {limits.longest_timeout:g} s fit "
-                "the broker's acknowledgement time-out: shorten its timeout, or raise consumer_timeout on the broker and "
-                "JOBTAPE_ACK_TIMEOUT with it"
+                f"the job type {job_type.name} may run {job_type.timeout:g} s, and {limits.longest_timeout:g} s "
+                "fit the broker's acknowledgement time-out: shorten its timeout, or raise consumer_timeout on the "
+                "broker and JOBTAPE_ACK_TIMEOUT with it"
             )
 
 

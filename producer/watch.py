@@ -109,7 +109,8 @@ class Watch:
                 log.warning("%s: %s", self.link.name, self._silent)
                 await asyncio.wait({look})  # it ends with the answer or with the connection
                 log.info("%s: the broker answers again, or its connection has ended", self.link.name)
-            look.result()
+            with suppress(asyncio.CancelledError):  # by aiormq, when the connection went
+                look.result()
 
     async def _look(self, connection: Connection) -> None:
         try:
@@ -120,7 +121,8 @@ class Watch:
             self._tape = exists
             self._silent = None
         except (*BROKER_ERRORS, JobtapeError) as error:
-            self._silent = f"the broker does not do what it is asked: {reason_of(error)}"
+            if not connection.is_closed:  # otherwise it is the link's matter, which may have a new one by now
+                self._silent = f"the broker does not do what it is asked: {reason_of(error)}"
 
     def _missing(self) -> str:
         return (

@@ -1,0 +1,53 @@
+"""A namespace with its tape, an empty view, and an API on both."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from jobtape.schemas.topology import Topology
+from jobtape.settings import Settings
+from jobtape.view.store import Store
+from tests.conftest import MakeTopology
+from tests.consumer.rig import Rig
+from tests.producer.serving import QUEUES, Api, api, settings_for
+
+
+@pytest.fixture
+def topology(make_topology: MakeTopology) -> Topology:
+    """With the queues of the test job types."""
+    return make_topology(*QUEUES)
+
+
+@pytest.fixture
+async def rig(broker_url: str, topology: Topology) -> AsyncIterator[Rig]:
+    """The tape, and somebody who watches it."""
+    async with Rig(broker_url, topology) as opened:
+        yield opened
+
+
+@pytest.fixture
+def view(sqlite_url: str) -> Store:
+    """A view with tables, in SQLite: for tests that are not about the database."""
+    store = Store(sqlite_url)
+    store.migrate()
+    return store
+
+
+@pytest.fixture
+def settings(broker_url: str, topology: Topology, sqlite_url: str) -> Settings:
+    """For an API on ``rig`` and ``view``."""
+    return settings_for(broker_url, topology, sqlite_url)
+
+
+@pytest.fixture
+async def served(settings: Settings, rig: Rig, view: Store) -> AsyncIterator[Api]:
+    """An API whose view nobody keeps."""
+    async with api(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def kept(served: Api, rig: Rig, view: Store) -> AsyncIterator[Api]:
+    """An API whose view a projector keeps."""
+    async with rig.projector(view):
+        yield served
