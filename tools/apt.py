@@ -35,7 +35,7 @@ def install(package: str, log: Callable[[str], None], *, oldest: tuple[int, ...]
         found = ".".join(str(part) for part in version) or "none"
         raise AptError(f"this distribution's {package} is too old ({found}): {wanted} is needed")
     policy = f"#!/bin/sh\n{MARK}exit 101\n"
-    with _temporary(POLICY, policy, 0o755), _temporary(CLUSTERS, f"{MARK}create_main_cluster = false\n", 0o644):
+    with temporary_file(POLICY, policy, 0o755), temporary_file(CLUSTERS, f"{MARK}create_main_cluster = false\n", 0o644):
         _apt(["apt-get", "install", "-y", "-qq", "--no-install-recommends", package], INSTALL_LIMIT)
     _keep_disabled(package)
 
@@ -80,7 +80,7 @@ def _apt(command: list[str], limit: float) -> str:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, text: str, mode: int) -> Iterator[None]:
+def temporary_file(path: Path, text: str, mode: int) -> Iterator[None]:
     """`path` with `text` for the time of the block. Somebody else's file of that name stays as it is."""
     if path.exists() and MARK not in path.read_text():
         yield

@@ -1,0 +1,130 @@
+"""A private node: alone on loopback, goes on with its data, and never outlives who started it."""
+
+import asyncio
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import aio_pika
+import pytest
+
+from tools.amqp import UnreachableError, probe
+from tools.node import NodeError, PrivateNode
+from tools.ports import free_port, is_free
+from tools.processes import command_line, end_leftover
+
+START = "import sys, pathlib; from tools.node import PrivateNode; n = PrivateNode(pathlib.Path(sys.argv[1])); n.start()"
+TELL_AND_WAIT = "print(n.pid, n.url, flush=True); sys.stdin.read()"
+# Erlang: the addresses of all sockets that listen, which are the bound ones without a peer.
+LISTENING = (
+    "lists:usort([Address || Port <- erlang:ports(), {ok, {Address, _}} <- [inet:sockname(Port)],"
+    " element(1, inet:peername(Port)) =/= ok])."
+)
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNode]:
+    """One node for the tests here, in a folder with a blank in its name."""
+    started = PrivateNode(tmp_path_factory.mktemp("a node"), ["heartbeat = 17"])
+    started.start()
+    yield started
+    started.stop()
+
+
+async def publish(url: str, body: bytes) -> None:
+    connection = await aio_pika.connect(url)
+    async with connection, connection.channel() as channel:
+        queue = await channel.declare_queue("kept", durable=True, arguments={"x-queue-type": "quorum"})
+        message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        await channel.default_exchange.publish(message, routing_key=queue.name)
+
+
+async def fetch(url: str) -> bytes:
+    connection = await aio_pika.connect(url)
+    async with connection, connection.channel() as channel:
+        queue = await channel.get_queue("kept")
+        async with asyncio.timeout(20), queue.iterator(no_ack=True) as messages:
+            return (await anext(messages)).body
+
+
+def test_it_answers_and_says_its_version(node: PrivateNode) -> None:
+    assert probe(node.url).version == node.version
+    assert node.name.startswith("jobtape-")
+
+
+def test_it_listens_on_loopback_only(node: PrivateNode) -> None:
+    assert node.ctl("eval", LISTENING).strip() == "[{127,0,0,1}]"
+
+
+def test_its_configuration_is_ours_and_the_callers(node: PrivateNode) -> None:
+    timeout = node.ctl("eval", "application:get_env(rabbit, dead_letter_worker_publisher_confirm_timeout).")
+    assert timeout.strip() == "{ok,3000}"
+    assert node.ctl("eval", "application:get_env(rabbit, heartbeat).").strip() == "{ok,17}"
+
+
+def test_a_failing_command_says_why_in_one_line(node: PrivateNode) -> None:
+    with pytest.raises(NodeError, match="rabbitmqctl no_such_command failed: ") as failure:
+        node.ctl("no_such_command")
+    assert "\n" not in str(failure.value)
+
+
+def test_its_data_name_and_port_outlive_a_stopped_application_and_a_crash(node: PrivateNode) -> None:
+    asyncio.run(publish(node.url, b"before"))
+    # In this order: RabbitMQ writes down the name of a new quorum queue up to half a second late, and one that is
+    # killed earlier comes back without a leader. Stopping the application writes it.
+    node.ctl("stop_app")
+    with pytest.raises(UnreachableError, match="nothing listens there"):
+        probe(node.url)
+    node.ctl("start_app")
+    name, url = node.name, node.url
+    node.kill()
+    assert node.pid is None
+    node.start()
+    assert (node.name, node.url) == (name, url)
+    assert asyncio.run(fetch(node.url)) == b"before"
+
+
+def test_a_node_whose_parent_dies_is_in_use_until_then_and_ends_after(tmp_path: Path) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", f"{START}; {TELL_AND_WAIT}", str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline().split()[0])
+        with pytest.raises(NodeError, match=f"another run \\(process {parent.pid}\\) uses"):
+            PrivateNode(tmp_path).start()
+        server = os.pidfd_open(pid)
+        parent.kill()
+    try:
+        # A pidfd becomes readable at the moment when its process has ended.
+        assert select.select([server], [], [], 30)[0], "the server still runs"
+    finally:
+        os.close(server)
+
+
+def test_a_process_id_that_belongs_to_somebody_else_by_now_is_left_alone() -> None:
+    command = [sys.executable, "-c", "print('here', flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()  # before that the kernel may not show its command line yet
+        assert "input()" in command_line(other.pid)
+        assert end_leftover(other.pid, "-jobtape_node jobtape-00000000@localhost") is False
+        assert other.poll() is None
+        assert end_leftover(other.pid, "input()") is True
+    assert other.returncode == -signal.SIGTERM
+
+
+def test_a_taken_port_is_replaced() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert not is_free(port)
+        assert free_port(port) != port
+    assert free_port(port) == port
