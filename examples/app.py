@@ -22,9 +22,10 @@ leads to its state, progress, error and result.
 import asyncio
 from pathlib import Path, PurePath
 from typing import Annotated
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from fastapi import FastAPI, Form, HTTPException, Request, Response, UploadFile
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
@@ -69,11 +70,10 @@ async def upload(
 
 
 @app.get("/thumbnails/{job_id}/{name}")
-async def download(job_id: str, name: str) -> FileResponse:
+async def download(job_id: UUID, name: Annotated[str, PathParameter(pattern=r"^\d{1,4}\.(jpg|png)$")]) -> FileResponse:
     """One finished thumbnail, under the name that the job's result gives it. 404: there is none."""
-    root = (Settings().files / "thumbnails").resolve()
-    path = (root / job_id / name).resolve()
-    if not path.is_relative_to(root) or not await asyncio.to_thread(path.is_file):
+    path = Settings().files / "thumbnails" / str(job_id) / name
+    if not await asyncio.to_thread(path.is_file):
         raise HTTPException(404, f"no thumbnail {name} of the job {job_id}")
     return FileResponse(path)
 
