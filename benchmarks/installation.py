@@ -29,11 +29,16 @@ class Part:
 
     name: str
     process: "subprocess.Popen[bytes]"
+    log: Path
 
     def cpu(self) -> float:
         """User and system time so far, from /proc (Linux only)."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return sum(int(value) for value in fields[11:15]) / TICKS
+
+    def output(self) -> str:
+        """What it has said so far."""
+        return self.log.read_text()
 
     def kill(self) -> None:
         """SIGKILL, as an accident would."""
@@ -59,17 +64,20 @@ class Installation:
     environment: dict[str, str]
     folder: Path
     parts: list[Part] = field(default_factory=list)
+    _started: int = 0
 
     def start(self, *command: str, **environment: str) -> Part:
         """Start ``jobtape <command>``; its output goes to a file in the folder."""
-        with (self.folder / f"{command[0]}-{len(self.parts)}.log").open("wb") as log:
+        path = self.folder / f"{command[0]}-{self._started}.log"
+        self._started += 1
+        with path.open("wb") as log:
             process = subprocess.Popen(  # noqa: S603 - our own command line
                 [sys.executable, "-m", "jobtape", *command],
                 env={**self.environment, **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        self.parts.append(Part(command[0], process))
+        self.parts.append(Part(command[0], process, path))
         return self.parts[-1]
 
     def client(self) -> httpx.Client:

@@ -100,12 +100,17 @@ class Projector:
     async def _serve(self, connection: Connection, stop: asyncio.Event) -> None:
         """Stand by until the lease is ours, then fold until something ends that."""
         await self._first_start(connection)
+        standing_by = False
         while not stop.is_set() and not connection.is_closed:
             checkpoint = await self._call(self._store.take_lease, self.owner, self._lease)
             if checkpoint is None:
+                if not standing_by:
+                    log.info("another projector is active; standing by")
+                standing_by = True
                 self._say(None)
                 await wait_for_stop(stop, min(PAUSE, self._lease / 4))
                 continue
+            standing_by = False
             try:
                 await self._lead(connection, checkpoint, stop)
             except GapFound as found:

@@ -34,8 +34,9 @@ log = logging.getLogger(__name__)
 PAUSE = 0.5
 """Seconds until something that failed is tried again."""
 SPARE_PREFETCH = 4
-"""Deliveries beyond the concurrency, so that a slot that gets free has work at once. No more: what waits here counts
-against the acknowledgement time-out, and is given back when this worker dies."""
+"""Deliveries beyond the concurrency, so that a slot that gets free has work at once. No more, and never more than there
+are slots: what waits here counts against the acknowledgement time-out, which allows for one job's length, and is given
+back when this worker dies."""
 
 
 class Worker:
@@ -114,7 +115,7 @@ class Worker:
         """Take deliveries until the channel ends (then the caller begins anew) or ``stop`` is set (then drain)."""
         await self._declare(connection)  # a queue may have been deleted meanwhile
         names = [self._topology.work_queue(queue).name for queue in self._queues]
-        prefetch = self._concurrency + SPARE_PREFETCH
+        prefetch = self._concurrency + min(self._concurrency, SPARE_PREFETCH)
         async with Intake(connection, names, prefetch=prefetch, deliver=self._on_delivery) as intake:
             self._trouble = None
             log.info("taking jobs from %s", ", ".join(self._queues))
