@@ -1,0 +1,214 @@
+"""Compares the view with an independent fold of the tape, and the ledger of a client with both.
+
+Independent: it reads the stream with plain aio-pika, not with ``broker.stream``, and folds the raw messages with
+``schemas.fold`` alone. It knows the end of the tape by a barrier of its own, which the view must have passed too.
+"""
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from uuid import uuid4
+
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage
+
+from jobtape.schemas import fold, position
+from jobtape.schemas.barrier import barrier_body
+from jobtape.schemas.errors import UnreadableEvent
+from jobtape.schemas.events import JobEvent, decode
+from jobtape.schemas.job import FINAL, Job
+from jobtape.schemas.topology import BARRIER_KEY, Topology
+from jobtape.view.store import HistoryRow, JobQuery, Store, UnreadableRow
+from tests.ledger import Ledger
+from tests.waiting import eventually
+
+PAGE = 500
+READ_LIMIT = 60.0
+_FINAL_NAMES = frozenset(state.value for state in FINAL)
+
+
+@dataclass(slots=True)
+class Report:
+    """``problems`` is empty when all holds. ``repeated`` counts the executions beyond the first of an attempt."""
+
+    problems: list[str] = field(default_factory=list)
+    jobs: int = 0
+    events: int = 0
+    executions: int = 0
+    repeated: int = 0
+
+    def __str__(self) -> str:
+        numbers = f"{self.jobs} jobs, {self.events} events, {self.executions} executions ({self.repeated} repeated)"
+        shown = [*self.problems[:20], *(["…"] if len(self.problems) > 20 else [])]
+        return "\n".join([numbers, *shown])
+
+
+class Checker:
+    """Reads the tape of ``topology``, once or again after it was made anew, and compares."""
+
+    def __init__(self, url: str, topology: Topology) -> None:
+        self.messages: dict[int, tuple[str, bytes]] = {}
+        """Cursor -> (routing key, body) of all that was ever read."""
+        self._url = url
+        self._topology = topology
+
+    async def check(self, store: Store, ledger: Ledger | None = None, *, epoch: int = 1, timeout: float = 60) -> Report:
+        """Read the rest of the tape, wait until the view has passed it, and compare everything."""
+        marker = await self.read(epoch)
+        await eventually(
+            lambda: asyncio.to_thread(store.passed_barrier, marker),
+            timeout,
+            what="the view passes the checker's barrier",
+        )
+        return await asyncio.to_thread(self._compare, store, ledger or _ledger_of(self._folded()))
+
+    async def read(self, epoch: int = 1) -> str:
+        """Read the tape from its first message up to a new barrier, whose name is returned."""
+        marker = f"checker-{uuid4().hex[:12]}"
+        body = barrier_body(marker, 1)
+        connection = await aio_pika.connect(self._url)
+        async with connection:
+            channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            exchange = await channel.get_exchange(self._topology.events.name, ensure=False)
+            message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT, message_id=uuid4().hex)
+            await exchange.publish(message, BARRIER_KEY, mandatory=True)
+            ended = asyncio.Event()
+
+            async def take(delivery: AbstractIncomingMessage) -> None:
+                offset = delivery.headers["x-stream-offset"]
+                assert isinstance(offset, int)
+                self.messages[position.cursor_of(epoch, offset)] = (delivery.routing_key or "", delivery.body)
+                await delivery.ack()
+                if delivery.body == body:
+                    ended.set()
+
+            reading = await connection.channel(publisher_confirms=False)
+            await reading.set_qos(prefetch_count=500)
+            queue = await reading.get_queue(self._topology.log.name, ensure=False)
+            await queue.consume(take, arguments={"x-stream-offset": "first"})
+            async with asyncio.timeout(READ_LIMIT):
+                await ended.wait()
+        return marker
+
+    def events(self) -> Iterator[tuple[JobEvent, int]]:
+        """What is an event, in the tape's order."""
+        for cursor in sorted(self.messages):
+            key, body = self.messages[cursor]
+            if key != BARRIER_KEY:
+                try:
+                    yield decode(body), cursor
+                except UnreadableEvent:
+                    continue
+
+    def _folded(self) -> dict[str, Job]:
+        return fold.fold(self.events())
+
+    def _compare(self, store: Store, ledger: Ledger) -> Report:
+        events = list(self.events())
+        report = Report(events=len(events))
+        self._count_executions(events, report)
+        tape = self._folded()
+        view = {job.id: job for job in _all_jobs(store)}
+        report.jobs = len(view)
+        say = report.problems.append
+        for job_id in ledger.ok:
+            if job_id not in tape or job_id not in view:
+                say(f"lost: {job_id} was accepted, tape {job_id in tape}, view {job_id in view}")
+        for job_id in sorted({*tape, *view} - ledger.sent):
+            say(f"phantom: {job_id} was never sent")
+        for job_id in sorted({*tape, *view}):
+            report.problems += _differences(job_id, tape.get(job_id), view.get(job_id))
+        for job_id in ledger.sent & tape.keys():
+            if not tape[job_id].final:
+                say(f"stuck: {job_id} is {tape[job_id].state}")
+        self._compare_history(store, events, report)
+        self._compare_rest(store, report)
+        return report
+
+    def _compare_history(self, store: Store, events: list[tuple[JobEvent, int]], report: Report) -> None:
+        expected: list[HistoryRow] = []
+        counts: Counter[tuple[str, str]] = Counter()
+        finals: Counter[tuple[str, int]] = Counter()
+        jobs: dict[str, Job] = {}
+        for event, cursor in events:
+            before = jobs.get(event.subject)
+            after = jobs[event.subject] = fold.evolve(before, event, cursor)
+            accepted = after is not before
+            bare = replace(after, payload=None, result=None)
+            text = self.messages[cursor][1].decode()
+            expected.append(HistoryRow(cursor, event.subject, event.id, event.name, event.time, accepted, text, bare))
+            if accepted:
+                counts[event.data.job_type, event.name] += 1
+                finals[event.subject, event.data.run] += event.name in _FINAL_NAMES
+        report.problems += [f"{n} accepted outcomes: {run}" for run, n in finals.items() if n > 1]
+        found = list(_all_history(store))
+        if [row.cursor for row in found] != [row.cursor for row in expected]:
+            report.problems.append(f"history: {len(found)} rows, {len(expected)} expected, or not the same")
+        for mine, theirs in zip(expected, found, strict=False):
+            if mine != theirs:
+                report.problems.append(f"history at {mine.cursor}: {theirs} instead of {mine}")
+        if store.counts() != dict(counts):
+            report.problems.append(f"counts: {store.counts()} instead of {dict(counts)}")
+
+    def _compare_rest(self, store: Store, report: Report) -> None:
+        kept = {row.cursor: row for row in _all_unreadable(store)}
+        readable = {cursor for _, cursor in self.events()}
+        for cursor, (key, body) in self.messages.items():
+            if key == BARRIER_KEY or cursor in readable:
+                continue
+            row = kept.pop(cursor, None)
+            if row is None or row.body != body or not row.reason:
+                report.problems.append(f"unreadable at {cursor} is not kept as it is: {row}")
+        report.problems += [f"unreadable at {cursor} is not on the tape" for cursor in kept]
+        last = max(self.messages)
+        checkpoint = store.checkpoint()
+        assert checkpoint is not None
+        if (checkpoint.cursor, checkpoint.digest) != (last, hashlib.sha256(self.messages[last][1]).hexdigest()):
+            report.problems.append(f"the checkpoint is {checkpoint}, the tape ends at {last}")
+
+    @staticmethod
+    def _count_executions(events: list[tuple[JobEvent, int]], report: Report) -> None:
+        of_attempt: dict[tuple[str, int, int], set[str]] = {}
+        for event, _ in events:
+            execution = getattr(event.data, "execution", None)
+            if execution is not None:
+                of_attempt.setdefault((event.subject, event.data.run, event.data.attempt), set()).add(execution)
+        report.executions = sum(len(ids) for ids in of_attempt.values())
+        report.repeated = report.executions - len(of_attempt)
+
+
+def _ledger_of(jobs: dict[str, Job]) -> Ledger:
+    return Ledger(ok=list(jobs))
+
+
+def _differences(job_id: str, tape: Job | None, view: Job | None) -> list[str]:
+    if tape is None or view is None:
+        return [f"view and tape differ: {job_id} on the tape {tape is not None}, in the view {view is not None}"]
+    return [
+        f"view and tape differ: {job_id}.{name}: {getattr(view, name)!r} instead of {getattr(tape, name)!r}"
+        for name in (each.name for each in fields(Job))
+        if getattr(tape, name) != getattr(view, name)
+    ]
+
+
+def _all_jobs(store: Store) -> Iterator[Job]:
+    before: str | None = None
+    while page := store.list_jobs(JobQuery(before=before, limit=PAGE)):
+        yield from page
+        before = page[-1].id
+
+
+def _all_history(store: Store) -> Iterator[HistoryRow]:
+    after = 0
+    while page := store.history(after=after, limit=PAGE):
+        yield from page
+        after = page[-1].cursor
+
+
+def _all_unreadable(store: Store) -> Iterator[UnreadableRow]:
+    after = 0
+    while page := store.unreadable(after=after, limit=PAGE):
+        yield from page
+        after = page[-1].cursor

@@ -1,0 +1,28 @@
+"""User code that blocks costs its neighbours time, and never the connection."""
+
+import pytest
+
+from jobtape.broker import link
+from tests.broker.proxy import Proxy
+from tests.consumer import jobs
+from tests.consumer.rig import Rig
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_handler_that_blocks_its_loop_does_not_cost_the_heartbeat(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker gives a connection up after two heartbeats without a frame."""
+    monkeypatch.setattr(link, "HEARTBEAT", 1)
+    async with Proxy(rig.url) as proxy:
+        direct, rig.url = rig.url, proxy.url
+        async with rig.worker(jobs.blocks, jobs.aadd, jobs.add):
+            rig.url = direct
+            seen = proxy.seen
+            blocked = await rig.submit("blocks", {"seconds": 3.5})
+            thread = await rig.submit("add", {"x": 1, "y": 2})
+            assert (await rig.outcome(thread)).name == "succeeded", "threads are not held up"
+            assert (await rig.outcome(blocked)).data.result == "done"
+            assert rig.names(blocked) == ["submitted", "started", "succeeded"]
+            assert (proxy.seen, proxy.connections) == (seen, 2), "no connection was made again"

@@ -1,0 +1,38 @@
+"""Waiting for something to become true, instead of sleeping."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, cast, overload
+
+T = TypeVar("T")
+
+PATIENCE = 20.0
+"""Seconds; much more than anything takes, for machines under load."""
+EVERY = 0.02
+
+
+@overload
+async def eventually(
+    condition: Callable[[], Awaitable[T | None]], timeout: float = PATIENCE, *, what: str = ""
+) -> T: ...
+
+
+@overload
+async def eventually(condition: Callable[[], T | None], timeout: float = PATIENCE, *, what: str = "") -> T: ...
+
+
+async def eventually(
+    condition: Callable[[], T | Awaitable[T | None] | None], timeout: float = PATIENCE, *, what: str = ""
+) -> T:
+    """The first true value of ``condition``, which may be asynchronous; fails after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = condition()
+        value = await answer if inspect.isawaitable(answer) else answer
+        if value:
+            return cast("T", value)
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what or inspect.getsource(condition).strip()}")
+        await asyncio.sleep(EVERY)
