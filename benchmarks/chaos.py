@@ -54,14 +54,14 @@ def drained(made: Installation, jobs: int, chance: random.Random | None) -> int:
     made.start("api")
     made.start("worker")
     made.wait_ready()
+    ledger = Ledger()
     if chance is not None:
-        print(f"take-over after {_take_over(made):.1f} s")
+        print(f"take-over after {_take_over(made, ledger):.1f} s")
     ended = threading.Event()
     killed: Counter[str] = Counter()
     killer = threading.Thread(target=_kill, args=(made, chance, ended, killed))
     if chance is not None:
         killer.start()
-    ledger = Ledger()
     try:
         with made.client() as client:
             for start in range(0, jobs, BATCH):
@@ -111,7 +111,7 @@ def _kill(made: Installation, chance: random.Random | None, ended: threading.Eve
         made.start(part.name)
 
 
-def _take_over(made: Installation) -> float:
+def _take_over(made: Installation, ledger: Ledger) -> float:
     """Seconds from the death of the active projector until the second has folded a job submitted after it."""
     store = Store(made.environment["DATABASE_URL"])
     second = made.start("projector")
@@ -123,6 +123,7 @@ def _take_over(made: Installation) -> float:
         made.parts.remove(first)
         began = time.monotonic()
         job_id = client.post("/jobs", json={"type": "add", "payload": {"x": 1, "y": 1}}).json()["id"]
+        ledger.ok.append(job_id)
         _wait_for(lambda: store.job(job_id) is not None, 60)
         took = time.monotonic() - began
         assert _owner(store) != owner
