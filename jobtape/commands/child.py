@@ -58,6 +58,11 @@ class Child:
         ours.setblocking(False)
         return cls(name, process, ours, output)
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     async def ended(self) -> int:
         """The exit code, negative for a signal, once the process has ended and its output was read."""
         return await asyncio.shield(self._end)

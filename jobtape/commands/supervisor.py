@@ -70,6 +70,7 @@ class Supervisor:
         while not self._stop.is_set():
             begun = time.monotonic()
             child = self._children[name] = await Child.start(name, self._commands[name], self._output)
+            self._output.say(f"{name} is process {child.pid}")
             if self._stop.is_set():  # it came while this one was being started
                 child.terminate()
             code = await child.ended()
