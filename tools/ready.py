@@ -43,11 +43,11 @@ def wait_until_ready(base: str, key: str | None, alive: Callable[[], bool], limi
 
 
 def reason(body: str) -> str:
-    """One line of what /health/ready said: the `detail` of a problem document, otherwise the body itself."""
+    """One line of what /health/ready said: the parts that are not ready and why, otherwise the body itself."""
     try:
-        document = json.loads(body)
-    except ValueError:
-        document = None
-    if isinstance(document, dict) and document.get("detail"):
-        return str(document["detail"])
-    return " ".join(body.split())[:500] or "it doesn't say why"
+        parts = json.loads(body)["parts"]
+        reasons = [f"{name}: {part['reason']}" for name, part in parts.items() if not part["ready"]]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # Not from our application, or from a proxy before it.
+        reasons = []
+    return "; ".join(reasons) or " ".join(body.split())[:500] or "it doesn't say why"

@@ -1,5 +1,6 @@
 """`make run` around an application: its settings, its end, and what it says when it isn't ready."""
 
+import json
 import os
 import signal
 import socket
@@ -80,11 +81,12 @@ def test_it_tells_where_to_look_and_passes_signal_and_exit_code_on(
 
 
 def test_what_is_not_ready_is_said_and_ended(broker_url: str, tmp_path: Path) -> None:
-    health = '{"status": 503, "detail": "projector: behind by 12 events"}'
+    parts = {"view": {"ready": True, "reason": None}, "broker": {"ready": False, "reason": "no connection"}}
+    health = json.dumps({"ready": False, "parts": parts, "workers": {}})
     with running(broker_url, tmp_path, limit=0.5, TEST_HEALTH=health) as process:
         said, _ = process.communicate(timeout=30)
         assert process.returncode == 7
-    assert "The application is not ready after 0.5 s: projector: behind by 12 events" in said
+    assert "The application is not ready after 0.5 s: broker: no connection" in said
 
 
 def test_a_taken_port_says_what_to_do() -> None:
@@ -132,5 +134,5 @@ def test_a_key_stands_in_the_line_to_copy_without_its_value() -> None:
 
 
 @pytest.mark.parametrize(("body", "text"), [("", "it doesn't say why"), ("not json\n", "not json"), ("[]", "[]")])
-def test_health_without_a_detail_is_shown_as_it_is(body: str, text: str) -> None:
+def test_health_that_names_no_part_is_shown_as_it_is(body: str, text: str) -> None:
     assert reason(body) == text
