@@ -28,9 +28,7 @@ class FolderLock:
             self._file.seek(0)
             holder = self._file.read().strip() or "unknown"
             self._file.close()
-            raise FolderInUseError(
-                f"another run (process {holder}) uses {folder.name}: stop it with Ctrl-C first"
-            ) from None
+            raise FolderInUseError(f"another run (process {holder}) uses {folder}: stop it with Ctrl-C first") from None
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
