@@ -1,0 +1,54 @@
+"""Submissions for as long as a fault lasts, and what came of them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from jobtape.schemas.job import FINAL
+from tests.consumer.rig import Rig, order_event
+from tests.ledger import Ledger
+from tests.waiting import eventually
+
+_OUTCOMES = frozenset(state.value for state in FINAL)
+
+
+async def submit(rig: Rig, ledger: Ledger, n: int, *, seconds: float = 0.01) -> None:
+    """``n`` jobs at once, half of them naps."""
+    events = [
+        order_event(rig.topology, "nap", {"seconds": seconds})
+        if i % 2
+        else order_event(rig.topology, "add", {"x": i, "y": 1})
+        for i in range(n)
+    ]
+    await asyncio.gather(*(ledger.submit(rig.publisher, event) for event in events))
+
+
+@asynccontextmanager
+async def load(rig: Rig, ledger: Ledger, *, at_once: int = 10, pause: float = 0.02) -> AsyncIterator[None]:
+    """Keeps submitting while inside; an unknown submission is made again under its id until it is known."""
+    ending = asyncio.Event()
+
+    async def client() -> None:
+        while not ending.is_set():
+            event = order_event(rig.topology, "add", {"x": 1, "y": 1})
+            while not await ledger.submit(rig.publisher, event, timeout=2.0):
+                if ending.is_set():
+                    return
+            await asyncio.sleep(pause)  # the pace of the load, not a wait for anything
+
+    clients = [asyncio.create_task(client()) for _ in range(at_once)]
+    try:
+        yield
+    finally:
+        ending.set()
+        await asyncio.gather(*clients)
+
+
+def done(rig: Rig) -> set[str]:
+    """The jobs that have an outcome on the tape."""
+    return {event.subject for event in rig.events if event.name in _OUTCOMES}
+
+
+async def all_done(rig: Rig, ledger: Ledger, timeout: float = 60) -> None:
+    """Every accepted job has an outcome."""
+    await eventually(lambda: done(rig).issuperset(ledger.ok), timeout, what="every accepted job has an outcome")

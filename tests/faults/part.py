@@ -1,0 +1,45 @@
+"""A worker or a projector as a process of its own: ``python -m tests.faults.part '<JSON>'``, until SIGTERM."""
+
+import asyncio
+import json
+import signal
+import sys
+from typing import Any
+
+from jobtape.broker import link
+from jobtape.consumer.projector import Projector
+from jobtape.consumer.worker import Worker
+from jobtape.schemas.topology import Topology
+from jobtape.view.store import Store
+from tests.faults import jobs
+
+
+def make(spec: dict[str, Any]) -> Worker | Projector:
+    """The part that ``spec`` describes."""
+    topology = Topology(spec["namespace"]).with_queues(["default"])
+    if spec["part"] == "projector":
+        store = Store(spec["database"])
+        return Projector(spec["url"], topology, store, owner=spec["name"], lease=spec["lease"])
+    return Worker(
+        spec["url"],
+        topology,
+        {each.name: each for each in (jobs.add, jobs.nap)},
+        concurrency=10,
+        grace=5,
+        max_result=2**20,
+        ack_timeout=1800,
+        name=spec["name"],
+    )
+
+
+async def run(spec: dict[str, Any]) -> None:
+    """Until SIGTERM."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await make(spec).run(stop)
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1])
+    link.HEARTBEAT = given["heartbeat"]
+    asyncio.run(run(given))

@@ -1,0 +1,68 @@
+"""The broker stops, is killed, and comes back, under load: nothing that was confirmed is lost."""
+
+import asyncio
+import time
+
+import pytest
+
+from jobtape.view.store import Store
+from tests.checker import Checker
+from tests.consumer.rig import Rig
+from tests.faults import jobs
+from tests.faults.load import all_done, done, load
+from tests.faults.scale import SCALE, scaled
+from tests.ledger import Ledger
+from tests.waiting import eventually
+from tools.node import PrivateNode
+
+pytestmark = pytest.mark.anyio
+
+BACK_WITHIN = 10.0  # seconds
+AWAY = 3.0 * SCALE
+
+
+async def progress(rig: Rig, timeout: float = 30) -> None:
+    """Jobs are submitted and done again."""
+    before = len(done(rig))
+    await eventually(lambda: len(done(rig)) > before + 10, timeout, what="jobs are done again")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_the_broker_is_killed_again_and_again(node: PrivateNode, node_rig: Rig, store: Store) -> None:
+    rig, ledger = node_rig, Ledger()
+    async with rig.projector(store) as projector, rig.worker(jobs.add, concurrency=10) as worker:
+        async with load(rig, ledger):
+            for _ in range(scaled(2)):
+                await progress(rig)
+                await asyncio.to_thread(node.kill)
+                await eventually(lambda: rig.link.trouble and worker.trouble and projector.trouble)
+                await asyncio.to_thread(node.start)
+                back = time.monotonic()
+                await progress(rig)
+                assert time.monotonic() - back < BACK_WITHIN
+        await all_done(rig, ledger)
+        report = await Checker(rig.url, rig.topology).check(store, ledger)
+    assert not report.problems, str(report)
+    print(report)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_the_broker_is_away_for_a_while(node: PrivateNode, node_rig: Rig, store: Store) -> None:
+    rig, ledger = node_rig, Ledger()
+    async with rig.projector(store) as projector, rig.worker(jobs.add, concurrency=10) as worker:
+        async with load(rig, ledger):
+            await progress(rig)
+            await asyncio.to_thread(node.ctl, "stop_app")
+            await eventually(lambda: rig.link.trouble and worker.trouble and projector.trouble)
+            for part in (worker, projector):
+                assert "jobtape:" not in str(part.trouble), "no password"
+            await asyncio.sleep(AWAY)  # the length of the fault
+            await asyncio.to_thread(node.ctl, "start_app")
+            back = time.monotonic()
+            await eventually(lambda: worker.trouble is None and projector.trouble is None)
+            await progress(rig)
+            assert time.monotonic() - back < BACK_WITHIN
+        await all_done(rig, ledger)
+        report = await Checker(rig.url, rig.topology).check(store, ledger)
+    assert not report.problems, str(report)
+    print(report)

@@ -1,0 +1,67 @@
+"""The database is locked, or away: no checkpoint moves, the projector says so, and then it catches up."""
+
+import sqlite3
+
+import pytest
+
+from jobtape.view.store import Store
+from tests.broker.proxy import Proxy
+from tests.checker import Checker
+from tests.consumer.rig import Rig
+from tests.faults import jobs
+from tests.faults.load import all_done, submit
+from tests.ledger import Ledger
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_sqlite_is_locked_by_another(rig: Rig, sqlite_url: str) -> None:
+    ledger, checker = Ledger(), Checker(rig.url, rig.topology)
+    store = Store(sqlite_url, patience=0.3)
+    async with rig.projector(store, lease=1.0) as projector, rig.worker(jobs.add, jobs.nap):
+        await submit(rig, ledger, 20)
+        await all_done(rig, ledger)
+        assert not (await checker.check(store, ledger)).problems
+        other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        before = store.checkpoint()
+        await submit(rig, ledger, 20)
+        await all_done(rig, ledger)
+        await eventually(lambda: "locked" in (projector.trouble or ""), what="the projector says so")
+        after = store.checkpoint()
+        assert before is not None
+        assert after is not None
+        assert (before.offset, before.digest) == (after.offset, after.digest)
+        other.execute("ROLLBACK")
+        other.close()
+        report = await checker.check(store, ledger)
+        await eventually(lambda: projector.trouble is None)
+    assert not report.problems, str(report)
+    store.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_postgresql_is_away(rig: Rig, store: Store, database_url: str) -> None:
+    """Its connections are cut, in a transaction too, and new ones refused; workers do not care."""
+    ledger, checker = Ledger(), Checker(rig.url, rig.topology)
+    async with Proxy(database_url) as proxy:
+        through = Store(proxy.url, patience=1.0)
+        async with rig.projector(through, lease=1.0) as projector, rig.worker(jobs.add, jobs.nap):
+            await submit(rig, ledger, 20)
+            for _ in range(3):
+                proxy.refuse = True
+                proxy.cut(reset=True)
+                await submit(rig, ledger, 20)
+                await eventually(lambda: "does not answer" in (projector.trouble or ""), what="the projector says so")
+                before = store.checkpoint()
+                await all_done(rig, ledger)
+                after = store.checkpoint()
+                assert before is not None
+                assert after is not None
+                assert before.offset == after.offset
+                proxy.refuse = False
+                await eventually(lambda: projector.trouble is None, what="it folds again")
+            report = await checker.check(store, ledger)
+        through.close()
+    assert not report.problems, str(report)

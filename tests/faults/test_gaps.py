@@ -1,0 +1,186 @@
+"""A tape that is gone, is another one, or has lost messages: named, and left to somebody to accept. Never silence."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from jobtape.broker.stream import StreamReader
+from jobtape.consumer import attachment
+from jobtape.consumer.projector import Projector
+from jobtape.schemas.topology import Retention, Topology
+from jobtape.view.store import Store
+from tests.checker import Checker
+from tests.consumer.rig import Rig, order_event
+from tests.faults import jobs
+from tests.faults.load import all_done, submit
+from tests.ledger import Ledger
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+TINY = Retention(max_bytes=40_000, segment_bytes=10_000)
+
+
+@pytest.fixture(autouse=True)
+def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds are for brokers under load."""
+    monkeypatch.setattr(attachment, "SILENCE", 0.5)
+
+
+async def gap_of(projector: Projector, store: Store, kind: str) -> str:
+    """Waits until projector and view both name the gap; its text."""
+
+    def named() -> str | None:
+        checkpoint = store.checkpoint()
+        gap = None if checkpoint is None else checkpoint.gap
+        return gap.detail if gap is not None and gap.kind == kind and projector.trouble == gap.detail else None
+
+    return await eventually(named, what=f"a gap {kind}: {projector.trouble}, {store.checkpoint()}")
+
+
+async def folds_again(rig: Rig, checker: Checker, store: Store, ledger: Ledger, projector: Projector) -> None:
+    """New jobs go all the way, and the view is the fold of both tapes."""
+    await eventually(lambda: projector.trouble is None, what="it folds again")
+    await submit(rig, ledger, 20)
+    await all_done(rig, ledger)
+    checkpoint = store.checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.gap is None
+    report = await checker.check(store, ledger, epoch=checkpoint.epoch)
+    assert not report.problems, str(report)
+
+
+@pytest.mark.parametrize("accept_first", [True, False])
+async def test_the_tape_is_deleted_under_the_projector(rig: Rig, store: Store, accept_first: bool) -> None:
+    ledger, checker = Ledger(), Checker(rig.url, rig.topology)
+    async with rig.projector(store) as projector, rig.worker(jobs.add, jobs.nap):
+        await submit(rig, ledger, 20)
+        await all_done(rig, ledger)
+        assert not (await checker.check(store, ledger)).problems
+        await rig.delete_tape()
+        detail = await gap_of(projector, store, "log-missing")
+        assert f"{rig.topology.log.name} is not on the broker" in detail
+        if accept_first:
+            store.accept_gap()
+            await rig.create_tape()
+        else:
+            await rig.create_tape()
+            assert "made anew" in await gap_of(projector, store, "log-replaced")
+            store.accept_gap()
+        await folds_again(rig, checker, store, ledger, projector)
+    checkpoint = store.checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.epoch == 2
+
+
+@pytest.mark.parametrize(("refill", "why"), [(200, "is not the one that was folded"), (3, "the tape ends at offset")])
+async def test_the_tape_is_made_anew_while_nobody_looks(rig: Rig, store: Store, refill: int, why: str) -> None:
+    """Refilled past the checkpoint, or not so far."""
+    ledger, checker = Ledger(), Checker(rig.url, rig.topology)
+    async with rig.worker(jobs.add, jobs.nap):
+        async with rig.projector(store):
+            await submit(rig, ledger, 20)
+            await all_done(rig, ledger)
+            assert not (await checker.check(store, ledger)).problems
+        await rig.delete_tape()
+        await rig.create_tape()
+        await submit(rig, ledger, refill)
+        await all_done(rig, ledger)
+        async with rig.projector(store, ready=False) as projector:
+            assert why in await gap_of(projector, store, "log-replaced")
+            rows = len(store.history())
+            assert rows == 40, "nothing beyond is folded"
+            store.accept_gap()
+            await folds_again(rig, checker, store, ledger, projector)
+
+
+@asynccontextmanager
+async def tiny_rig(broker_url: str, topology: Topology) -> AsyncIterator[Rig]:
+    async with Rig(broker_url, replace(topology, retention=TINY)) as rig:
+        yield rig
+
+
+async def overrun(rig: Rig, beyond: int) -> None:
+    """Publish until retention has dropped the message at ``beyond`` (no work, only the tape)."""
+    for _ in range(100):
+        events = [order_event(rig.topology, "add", {"x": 1, "pad": "p" * 500}) for _ in range(50)]
+        await asyncio.gather(*(rig.publisher.publish(event) for event in events))
+        async with StreamReader(await rig.link.connection(), rig.topology.log.name, "first") as reader:
+            first = (await reader.read(1, 5))[0].offset
+        if first > beyond + 1:
+            return
+    raise AssertionError(f"retention keeps everything since {first}")
+
+
+async def test_retention_cuts_the_tape_while_no_projector_runs(
+    broker_url: str, topology: Topology, store: Store
+) -> None:
+    async with tiny_rig(broker_url, topology) as rig:
+        ledger, checker = Ledger(), Checker(rig.url, rig.topology)
+        async with rig.projector(store):
+            for _ in range(5):
+                await ledger.submit(rig.publisher, order_event(rig.topology, "add", {"x": 1, "y": 1}))
+            marker = await checker.read()
+            await eventually(lambda: store.passed_barrier(marker) == 1)
+        checkpoint = store.checkpoint()
+        assert checkpoint is not None
+        assert checkpoint.offset is not None
+        await overrun(rig, checkpoint.offset)
+        async with rig.projector(store, owner="p2", ready=False) as projector:
+            detail = await gap_of(projector, store, "log-truncated")
+            assert f"the view ends at {checkpoint.offset}" in detail
+            assert len(store.history()) == 5
+            marker = await checker.read()
+            accepted = store.accept_gap()
+            assert accepted.epoch == 1, "the same tape"
+            await eventually(lambda: store.passed_barrier(marker) == 1)
+            report = await checker.check(store)
+    differences = [problem for problem in report.problems if not problem.startswith("stuck")]
+    assert not differences, str(report)
+    assert report.jobs > 5
+
+
+async def test_retention_overtakes_a_projector_that_is_too_slow(
+    broker_url: str, topology: Topology, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs in its database while the broker drops what it has not read yet."""
+    slow, go_on = threading.Event(), threading.Event()
+    real = Store.commit
+
+    def commit(self: Store, *arguments: Any) -> bool:
+        slow.set()
+        go_on.wait(60)
+        return real(self, *arguments)
+
+    async with tiny_rig(broker_url, topology) as rig:
+        monkeypatch.setattr(Store, "commit", commit)
+        async with rig.projector(store) as projector:
+            await rig.publisher.publish_barrier("before", 1)
+            await eventually(slow.is_set)
+            await overrun(rig, 1500)
+            go_on.set()
+            detail = await gap_of(projector, store, "log-truncated")
+            assert "retention has dropped" in detail
+            cursors = [row.cursor for row in store.history(limit=10_000)]
+            assert cursors == list(range(cursors[0], cursors[0] + len(cursors))), "no step was folded over"
+            store.accept_gap()
+            marker = await Checker(rig.url, rig.topology).read()
+            await eventually(lambda: store.passed_barrier(marker) == 1, what="it goes on behind the gap")
+
+
+async def test_steps_where_a_segment_rolls_are_no_gaps(broker_url: str, topology: Topology, store: Store) -> None:
+    retention = Retention(segment_bytes=10_000)
+    async with Rig(broker_url, replace(topology, retention=retention)) as rig:
+        ledger, checker = Ledger(), Checker(rig.url, rig.topology)
+        async with rig.projector(store) as projector, rig.worker(jobs.add, jobs.nap, concurrency=10):
+            for _ in range(5):
+                await submit(rig, ledger, 60)
+            await all_done(rig, ledger)
+            report = await checker.check(store, ledger)
+            assert projector.trouble is None
+    assert not report.problems, str(report)

@@ -1,0 +1,66 @@
+"""Workers and projectors as processes that are killed and frozen, again and again, on both databases."""
+
+from pathlib import Path
+
+import pytest
+
+from jobtape.view.store import Store
+from tests.checker import Checker
+from tests.consumer.rig import Rig
+from tests.faults.load import all_done, done, submit
+from tests.faults.parts import Parts
+from tests.faults.scale import scaled
+from tests.ledger import Ledger
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+JOBS = scaled(2000)
+DEATHS = scaled(6)
+
+
+async def test_killed_again_and_again_during_some_thousand_jobs(
+    rig: Rig, store: Store, database_url: str, tmp_path: Path
+) -> None:
+    """Two workers and two projectors; each in turn dies as soon as a share of the jobs is done, and is replaced."""
+    ledger, log = Ledger(), tmp_path / "parts.log"
+    with Parts(log, url=rig.url, namespace=rig.topology.namespace, database=database_url) as parts:
+        for part in ("worker", "projector"):
+            for place in ("1", "2"):
+                parts.start(part, part + place)
+        await submit(rig, ledger, JOBS)
+        for death in range(1, DEATHS + 1):
+            share = JOBS * death // (DEATHS + 1)
+            await eventually(lambda share=share: len(done(rig)) >= share, 60, what=f"{share} of {JOBS} are done")
+            for part in ("worker", "projector"):
+                place = f"{part}{1 + death % 2}"
+                parts.kill(place)
+                parts.start(part, place)
+        await all_done(rig, ledger)
+        report = await Checker(rig.url, rig.topology).check(store, ledger)
+        assert parts.ended() == [], log.read_text()[-3000:]
+    assert not report.problems, str(report)
+    assert len(ledger.ok) == report.jobs == JOBS
+    assert report.executions >= JOBS
+    assert await rig.depth() == 0
+    print(report)
+
+
+async def test_a_frozen_worker_wakes_up_too_late(rig: Rig, store: Store, sqlite_url: str, tmp_path: Path) -> None:
+    """Its jobs are given to another; its late outcomes and stale acks change nothing."""
+    ledger = Ledger()
+    common = {"url": rig.url, "namespace": rig.topology.namespace, "database": sqlite_url, "heartbeat": 1}
+    async with rig.projector(store):
+        with Parts(tmp_path / "parts.log", **common) as parts:
+            parts.start("worker", "first")
+            await submit(rig, ledger, 40, seconds=1.0)
+            await eventually(lambda: any(event.name == "started" for event in rig.events))
+            parts.freeze("first")
+            parts.start("worker", "second")
+            await all_done(rig, ledger)
+            finished = len(rig.events)
+            parts.thaw("first")
+            await eventually(lambda: len(rig.events) > finished, what="the frozen one speaks late")
+            report = await Checker(rig.url, rig.topology).check(store, ledger)
+    assert not report.problems, str(report)
+    assert report.repeated > 0
