@@ -29,6 +29,7 @@ async def declare(connection: Connection, topology: Topology) -> None:
     Raises JobtapeError when something of the same name exists with other properties.
     """
     channel = await connection.channel(publisher_confirms=False)
+    under = await channel.get_underlay_channel()
     try:
         for exchange in topology.exchanges():
             await _exchange(channel, exchange)
@@ -36,6 +37,8 @@ async def declare(connection: Connection, topology: Topology) -> None:
             await _queue(channel, queue)
         for binding in topology.bindings():
             await _bind(channel, binding)
+        for passage in topology.passages():
+            await under.exchange_bind(passage.target, passage.source, passage.key)
         if await log_exists(connection, topology):
             # The tape may have been there before its exchange: a broker restored in part.
             await _bind(channel, topology.log_binding)
@@ -97,7 +100,12 @@ def queue_names(queues: Iterable[str], topology: Topology) -> dict[str, str]:
 
 
 async def _exchange(channel: AbstractChannel, exchange: Exchange) -> None:
-    await channel.declare_exchange(exchange.name, aio_pika.ExchangeType(exchange.type), durable=True)
+    await channel.declare_exchange(
+        exchange.name,
+        aio_pika.ExchangeType(exchange.type),
+        durable=True,
+        arguments={"alternate-exchange": exchange.alternate} if exchange.alternate else None,
+    )
 
 
 async def _queue(channel: AbstractChannel, queue: Queue) -> None:

@@ -6,8 +6,10 @@ work, or does neither.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
+
+from jobtape.schemas import ladder
 
 BARRIER_KEY: Final = "barrier"
 # A guard against jobs that kill their worker again and again, not an attempt counter: it also counts what was only
@@ -21,6 +23,8 @@ class Exchange:
 
     name: str
     type: Literal["topic", "fanout", "direct"]
+    alternate: str | None = None
+    """The exchange that gets what no binding matches; without one it is returned or dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,15 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """What goes on from one exchange to another: messages of ``source`` whose routing key matches ``key``."""
+
+    source: str
+    target: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Retention:
     """How much of the tape the broker keeps: it drops whole segments, oldest first, beyond ``max_bytes`` or
     ``max_age`` (RabbitMQ's notation: a number and one of Y, M, D, h, m, s); one segment always stays.
@@ -62,6 +75,8 @@ class Topology:
     namespace: str
     queues: tuple[str, ...] = ()
     retention: Retention = Retention()
+    delay_levels: int = ladder.LEVELS
+    """Levels of the delay ladder; 0 is none."""
 
     @property
     def source(self) -> str:
@@ -96,6 +111,38 @@ class Topology:
         """Keeps what ``dead`` took until somebody looks."""
         return Queue(f"{self.namespace}.dead", (("x-queue-type", "quorum"),))
 
+    @property
+    def due(self) -> Exchange:
+        """Where delayed work comes out; not the events exchange, or it would be on the tape a second time."""
+        return Exchange(f"{self.namespace}.due", "topic", alternate=self.unroutable.name)
+
+    @property
+    def unroutable(self) -> Exchange:
+        """Takes what is due for a work queue that is not there."""
+        return Exchange(f"{self.namespace}.unroutable", "fanout")
+
+    @property
+    def unroutable_queue(self) -> Queue:
+        """Keeps what ``unroutable`` took until the work queue is there again."""
+        return Queue(f"{self.namespace}.unroutable", (("x-queue-type", "quorum"),))
+
+    def delay_exchange(self, level: int) -> Exchange:
+        """Where a delayed message enters ``level``; below level 0 it is due."""
+        return Exchange(f"{self.namespace}.delay.{level}", "topic") if level >= 0 else self.due
+
+    def delay_queue(self, level: int) -> Queue:
+        """Holds a message for the time of ``level`` and passes it on with its routing keys as they are."""
+        return Queue(
+            f"{self.namespace}.delay.{level}",
+            (
+                ("x-queue-type", "quorum"),
+                ("x-message-ttl", ladder.held_for(level)),
+                ("x-dead-letter-exchange", self.delay_exchange(level - 1).name),
+                ("x-dead-letter-strategy", "at-least-once"),
+                ("x-overflow", "reject-publish"),
+            ),
+        )
+
     def work_queue(self, queue: str) -> Queue:
         """The quorum queue that holds the jobs of ``queue``."""
         return Queue(
@@ -113,18 +160,54 @@ class Topology:
 
     def exchanges(self) -> tuple[Exchange, ...]:
         """All exchanges."""
-        return (self.events, self.dead)
+        levels = (self.delay_exchange(level) for level in self._levels)
+        return (self.events, self.dead, self.unroutable, self.due, *levels)
 
     def declared_queues(self) -> tuple[Queue, ...]:
         """All queues but the tape, which only a first start or ``jobtape init`` creates."""
-        return (self.dead_queue, *(self.work_queue(queue) for queue in self.queues))
+        return (
+            self.dead_queue,
+            self.unroutable_queue,
+            *(self.work_queue(queue) for queue in self.queues),
+            *(self.delay_queue(level) for level in self._levels),
+        )
 
     def bindings(self) -> tuple[Binding, ...]:
-        """All bindings but the tape's."""
+        """All bindings of queues but the tape's."""
+        delay = (
+            Binding(
+                self.delay_queue(level).name,
+                self.delay_exchange(level).name,
+                ladder.level_pattern(level, 1, self.delay_levels),
+            )
+            for level in self._levels
+        )
         return (
             Binding(self.dead_queue.name, self.dead.name, "#"),
+            Binding(self.unroutable_queue.name, self.unroutable.name, "#"),
             *(Binding(self.work_queue(queue).name, self.events.name, run_key(queue)) for queue in self.queues),
+            *(
+                Binding(self.work_queue(queue).name, self.due.name, ladder.due_pattern(queue, self.delay_levels))
+                for queue in self.queues
+            ),
+            *delay,
         )
+
+    def passages(self) -> tuple[Passage, ...]:
+        """All bindings between exchanges: into the ladder, and past the levels whose bit is 0."""
+        down = (
+            Passage(
+                self.delay_exchange(level).name,
+                self.delay_exchange(level - 1).name,
+                ladder.level_pattern(level, 0, self.delay_levels),
+            )
+            for level in self._levels
+        )
+        return (Passage(self.events.name, self.delay_exchange(self.delay_levels - 1).name, "delay.#"), *down)
+
+    @property
+    def _levels(self) -> range:
+        return range(self.delay_levels)
 
     @property
     def log_binding(self) -> Binding:
@@ -133,7 +216,7 @@ class Topology:
 
     def with_queues(self, queues: Iterable[str]) -> "Topology":
         """The same with these work queues."""
-        return Topology(self.namespace, tuple(sorted(set(queues))), self.retention)
+        return replace(self, queues=tuple(sorted(set(queues))))
 
 
 def event_key(event: str, job_type: str) -> str:
