@@ -71,16 +71,28 @@ async def log_exists(connection: Connection, topology: Topology) -> bool:
 
 
 async def depth(connection: Connection, queue: str) -> Depth | None:
-    """How full a queue is (a passive declaration), or None when it does not exist."""
+    """How full a queue is (a passive declaration), or None when it does not exist.
+
+    Raises aiormq's error when it exists and has no leader at the moment.
+    """
     channel = await connection.channel(publisher_confirms=False)
     try:
         under = await channel.get_underlay_channel()
         answer = await under.queue_declare(queue, passive=True)
         return Depth(answer.message_count or 0, answer.consumer_count or 0)
-    except NOT_FOUND:
-        return None
+    except NOT_FOUND as error:
+        if is_missing(error):
+            return None
+        raise
     finally:
         await _close(channel)
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether a queue that was not found isn't there. For some seconds after its start the broker says "not found" too
+    of a queue that has no leader yet: its home node "is down or inaccessible".
+    """
+    return isinstance(error, NOT_FOUND) and "inaccessible" not in str(error)
 
 
 async def remove_namespace(url: str, topology: Topology) -> None:

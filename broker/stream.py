@@ -15,6 +15,7 @@ from typing import Any, Literal
 import aiormq.abc
 import aiormq.exceptions
 
+from jobtape.broker.declare import is_missing
 from jobtape.broker.link import Connection
 from jobtape.schemas.errors import BrokerUnavailable, LogMissing
 
@@ -51,7 +52,7 @@ class StreamReader:
         self._channel: aiormq.abc.AbstractChannel | None = None
 
     async def __aenter__(self) -> "StreamReader":
-        """Attach. Raises LogMissing when the stream does not exist."""
+        """Attach. Raises LogMissing when the stream does not exist, BrokerUnavailable when it has no leader."""
         channel = await self._connection.channel(publisher_confirms=False)
         self._channel = await channel.get_underlay_channel()
         self._channel.closing.add_done_callback(lambda _: self._end("its channel was closed"))
@@ -59,8 +60,10 @@ class StreamReader:
         await self._channel.basic_qos(prefetch_count=self._prefetch)
         try:
             await self._channel.basic_consume(self._queue, self._on_message, arguments={"x-stream-offset": self._start})
-        except aiormq.exceptions.ChannelNotFoundEntity:
-            raise LogMissing(f"the tape {self._queue} is not on the broker") from None
+        except aiormq.exceptions.ChannelNotFoundEntity as error:
+            if is_missing(error):
+                raise LogMissing(f"the tape {self._queue} is not on the broker") from None
+            raise BrokerUnavailable(f"the tape {self._queue} has no leader yet; attach again") from None
         return self
 
     async def __aexit__(

@@ -44,7 +44,7 @@ def main() -> None:
     by a signal. An error of ours is one line on stderr, a broken job module its author's traceback.
     """
     try:
-        app()
+        app(prog_name="jobtape")
     except BrokenModule as broken:
         _fail(lines(str(broken)), WRONG)
     except WrongUse as error:
@@ -132,7 +132,7 @@ def worker(
     """Run jobs."""
     from jobtape.commands.parts import run_worker  # noqa: PLC0415
 
-    run_worker(queues, jobs=jobs, app_dir=app_dir, concurrency=concurrency, grace=grace, log_level=log_level)
+    run_worker(jobs=jobs, app_dir=app_dir, queues=queues, concurrency=concurrency, grace=grace, log_level=log_level)
 
 
 @app.command(rich_help_panel=SERVERS)

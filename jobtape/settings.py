@@ -8,6 +8,7 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.job import QueueName
 from jobtape.schemas.topology import Retention
 
 MEBIBYTE = 1024 * 1024
@@ -47,6 +48,9 @@ class Settings(BaseSettings):
     max_batch_bytes: int = Field(64 * MEBIBYTE, ge=1, description="Largest body of a batch.")
     publish_timeout: float = Field(10.0, gt=0, le=120, description="How long a publish may wait for its confirm.")
     read_timeout: float = Field(3.0, gt=0, le=60, description="How long a GET may wait for the view to catch up.")
+    queues: Annotated[tuple[QueueName, ...], NoDecode] = Field(
+        (), description="Queues that a worker serves, separated by commas; all those of its job types when empty."
+    )
     concurrency: int = Field(10, ge=1, le=1000, description="Jobs that one worker runs at once.")
     grace: float = Field(30.0, ge=0, le=3600, description="How long running jobs may go on after SIGTERM.")
     ack_timeout: float = Field(1800.0, gt=0, description="The broker's acknowledgement time-out (consumer_timeout).")
@@ -59,7 +63,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged, to stderr.")
     health_port: int = Field(0, ge=0, le=65535, description="Health of worker and projector over HTTP; 0 is off.")
 
-    @field_validator("jobs", mode="before")
+    @field_validator("jobs", "queues", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

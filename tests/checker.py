@@ -116,6 +116,8 @@ class Checker:
         for job_id in ledger.ok:
             if job_id not in tape or job_id not in view:
                 say(f"lost: {job_id} was accepted, tape {job_id in tape}, view {job_id in view}")
+            elif tape[job_id].submitted_at is None:
+                say(f"lost: {job_id} was accepted, and its submission is not on the tape")
         for job_id in sorted({*tape, *view} - ledger.sent):
             say(f"phantom: {job_id} was never sent")
         for job_id in sorted({*tape, *view}):

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -10,12 +9,10 @@ from typing import Protocol
 from uuid import uuid4
 
 from jobtape.commands import logs
-from jobtape.commands.errors import CannotStart
 from jobtape.commands.lifeline import Lifeline
 from jobtape.commands.signals import stop_on_signals
 from jobtape.commands.starting import configuring, job_types_of, refuse_exposure, settings_with, unbuffered
 from jobtape.jobs import JobType
-from jobtape.schemas.job import QUEUE_PATTERN
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 
@@ -31,17 +28,17 @@ class Part(Protocol):
         """Work until ``stop`` is set, then come to an orderly end."""
 
 
-def run_worker(queues: str | None, **options: str | None) -> None:
+def run_worker(**options: str | None) -> None:
     """Run jobs until SIGTERM or SIGINT; returns when those that ran have ended or been given back.
 
-    ``queues``: names separated by commas; None means the queues of all the job types. Raises CannotStart.
+    Raises CannotStart.
     """
     lifeline = Lifeline()
     settings = settings_with(**options)
     logs.configure("worker", settings.log_level)
     unbuffered()
     job_types = job_types_of(settings)
-    topology = topology_of(settings, job_types, _queue_names(queues))
+    topology = topology_of(settings, job_types)
     from jobtape.consumer.worker import Worker  # noqa: PLC0415  # --help needs no AMQP
 
     def make() -> Part:
@@ -85,10 +82,10 @@ def run_projector(**options: str | None) -> None:
         store.close()
 
 
-def topology_of(settings: Settings, job_types: Mapping[str, JobType], queues: tuple[str, ...] = ()) -> Topology:
-    """What there is on the broker, with these work queues or those of all the job types."""
+def topology_of(settings: Settings, job_types: Mapping[str, JobType]) -> Topology:
+    """What there is on the broker, with the work queues of JOBTAPE_QUEUES or else those of all the job types."""
     topology = Topology(settings.namespace, retention=settings.retention)
-    return topology.with_queues(queues or (job_type.queue for job_type in job_types.values()))
+    return topology.with_queues(settings.queues or (job_type.queue for job_type in job_types.values()))
 
 
 async def _run(name: str, make: Callable[[], Part], settings: Settings, lifeline: Lifeline) -> None:
@@ -108,14 +105,6 @@ def _health(name: str, part: Part, settings: Settings) -> AbstractAsyncContextMa
     from jobtape.commands.health import health  # noqa: PLC0415  # brings the web framework along
 
     return health(settings.host, settings.health_port, name, lambda: part.trouble)
-
-
-def _queue_names(text: str | None) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
-    for name in names:
-        if not re.fullmatch(QUEUE_PATTERN, name):
-            raise CannotStart(f"--queues: {name!r} is no queue name: letters, digits, - and _ only (no dots)")
-    return names
 
 
 def _name() -> str:

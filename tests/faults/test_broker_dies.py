@@ -19,6 +19,8 @@ pytestmark = pytest.mark.anyio
 
 BACK_WITHIN = 10.0  # seconds
 AWAY = 3.0 * SCALE
+REMEMBER = "mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()]."
+"""RabbitMQ 3.10 writes down with a delay what was just declared; what was confirmed is another matter."""
 
 
 async def progress(rig: Rig, timeout: float = 30) -> None:
@@ -31,6 +33,7 @@ async def progress(rig: Rig, timeout: float = 30) -> None:
 async def test_the_broker_is_killed_again_and_again(node: PrivateNode, node_rig: Rig, store: Store) -> None:
     rig, ledger = node_rig, Ledger()
     async with rig.projector(store) as projector, rig.worker(jobs.add, concurrency=10) as worker:
+        await asyncio.to_thread(node.ctl, "eval", REMEMBER)
         async with load(rig, ledger):
             for _ in range(scaled(2)):
                 await progress(rig)
@@ -47,7 +50,9 @@ async def test_the_broker_is_killed_again_and_again(node: PrivateNode, node_rig:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_the_broker_is_away_for_a_while(node: PrivateNode, node_rig: Rig, store: Store) -> None:
+async def test_the_broker_is_away_for_a_while(
+    node: PrivateNode, node_rig: Rig, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     rig, ledger = node_rig, Ledger()
     async with rig.projector(store) as projector, rig.worker(jobs.add, concurrency=10) as worker:
         async with load(rig, ledger):
@@ -61,6 +66,7 @@ async def test_the_broker_is_away_for_a_while(node: PrivateNode, node_rig: Rig, 
             back = time.monotonic()
             await eventually(lambda: worker.trouble is None and projector.trouble is None)
             await progress(rig)
+            assert "log-missing" not in caplog.text, "a tape without a leader yet is no gap"
             assert time.monotonic() - back < BACK_WITHIN
         await all_done(rig, ledger)
         report = await Checker(rig.url, rig.topology).check(store, ledger)

@@ -1,0 +1,26 @@
+"""Places to start ``jobtape`` in."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.place import Place, place_in
+from tests.conftest import MakeTopology
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A place without a broker."""
+    made = place_in(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def broker_place(tmp_path: Path, broker_url: str, make_topology: MakeTopology) -> Iterator[Place]:
+    """A place with the session's broker, in a namespace of its own that is removed afterwards."""
+    topology = make_topology("default", "gates")
+    made = place_in(tmp_path, RABBITMQ_URL=broker_url, JOBTAPE_NAMESPACE=topology.namespace)
+    yield made
+    made.close()

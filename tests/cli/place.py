@@ -1,0 +1,116 @@
+"""A folder with a job module, and an environment that names a broker namespace and a SQLite file of its own."""
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from tests.cli.programs import COMMAND, PATIENCE, Program, until
+from tools.ports import free_port
+
+JOBS = '''
+import os
+from jobtape import Context, job
+
+@job("add")
+def add(x: int, y: int) -> int:
+    return x + y
+
+@job("pid")
+def pid() -> int:
+    return os.getpid()
+
+@job("boom")
+def boom(text: str) -> None:
+    raise ValueError(text)
+
+@job("gate", queue="gates")
+def gate(ctx: Context, path: str) -> str:
+    """Ends when somebody writes to the named pipe."""
+    ctx.progress(0.5, "at the gate")
+    with open(path) as pipe:
+        return pipe.read()
+'''
+
+
+@dataclass
+class Place:
+    """Where programs are started. ``env`` is theirs; changes count for those started later."""
+
+    folder: Path
+    env: dict[str, str]
+    port: int
+    programs: list[Program] = field(default_factory=list)
+
+    def start(self, *arguments: str, **variables: str) -> Program:
+        """Start ``jobtape`` with these arguments."""
+        program = Program([*COMMAND, *arguments], {**self.env, **variables}, self.folder)
+        self.programs.append(program)
+        return program
+
+    def up(self, **variables: str) -> Program:
+        """``jobtape up``, as soon as all its parts are ready."""
+        program = self.start("up", **variables)
+        program.line_with("worker ", "taking jobs")
+        until(lambda: health(f"http://127.0.0.1:{self.port}")[0] == 200, "the API is ready")
+        return program
+
+    def submit(self, job_type: str, payload: object, *options: str) -> str:
+        """What ``jobtape submit`` prints, when all went well."""
+        done = self.run("submit", job_type, json.dumps(payload), *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def run(self, *arguments: str, stdin: str = "", **variables: str) -> "subprocess.CompletedProcess[str]":
+        """``jobtape`` with these arguments, to its end."""
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            env={**self.env, **variables},
+            cwd=self.folder,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def gate(self) -> Path:
+        """A named pipe for the job type ``gate``."""
+        path = self.folder / "gate"
+        os.mkfifo(path)
+        return path
+
+    def close(self) -> None:
+        """End all programs."""
+        for program in self.programs:
+            program.close()
+
+
+def place_in(folder: Path, **variables: str) -> Place:
+    """A place in this folder, with the job module above."""
+    (folder / "jobs_here.py").write_text(JOBS)
+    port = free_port()
+    own = ("JOBTAPE_", "RABBITMQ_", "DATABASE_", "HTTP_PROXY", "http_proxy", "PYTHONPATH")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    env |= {
+        "DATABASE_URL": f"sqlite:///{folder / 'view.db'}",
+        "JOBTAPE_JOBS": "jobs_here",
+        "JOBTAPE_PORT": str(port),
+        "JOBTAPE_URL": f"http://127.0.0.1:{port}",
+        # Nobody listens there: a test that needs a broker says so.
+        "RABBITMQ_URL": "amqp://guest:secret@127.0.0.1:1/",
+    }
+    return Place(folder, env | variables, port)
+
+
+def health(url: str) -> tuple[int, str]:
+    """What ``/health/ready`` answers: the status, 0 when nobody listens, and the body."""
+    try:
+        answer = httpx.get(f"{url}/health/ready", timeout=5, trust_env=False)
+    except httpx.TransportError:
+        return 0, ""
+    return answer.status_code, answer.text

@@ -1,0 +1,107 @@
+"""``submit``, ``status``, ``list`` and ``events`` against a running Jobtape, and without one."""
+
+import json
+from collections.abc import Iterator
+from uuid import uuid4
+
+import anyio
+import pytest
+
+from jobtape.broker.declare import remove_namespace
+from jobtape.schemas.topology import Topology
+from tests.cli.place import Place, place_in
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Place]:
+    """One ``jobtape up`` for all the tests here."""
+    topology = Topology(f"test-{uuid4().hex[:10]}").with_queues(["default", "gates"])
+    made = place_in(tmp_path_factory.mktemp("cli"), RABBITMQ_URL=broker_url, JOBTAPE_NAMESPACE=topology.namespace)
+    made.env["JOBTAPE_API_KEY"] = "a-key-for-tests"
+    made.up()
+    yield made
+    made.close()
+    anyio.run(remove_namespace, broker_url, topology)
+
+
+def test_waiting_prints_the_result_alone(running: Place) -> None:
+    done = running.run("submit", "add", "-", "--wait", stdin='{"x": 1, "y": 2}')
+    assert (done.returncode, done.stdout) == (0, "3\n")
+    assert done.stderr.splitlines()[-1] == "succeeded"
+
+
+def test_a_payload_from_a_file(running: Place) -> None:
+    (running.folder / "payload.json").write_text('{"x": 1, "y": 2}')
+    assert running.run("submit", "add", "@payload.json", "--wait").stdout == "3\n"
+
+
+def test_a_job_that_fails(running: Place) -> None:
+    done = running.run("submit", "boom", json.dumps({"text": "no\x1b[31m\r\nway"}), "--wait")
+    assert (done.returncode, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("jobtape: job ")
+    assert last.endswith(r"failed: ValueError: no\x1b[31m\r\nway"), "nothing of it steers a terminal"
+    assert "jobs_here.py" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_following_a_job_tells_its_progress(running: Place) -> None:
+    gate = running.gate()
+    job_id = running.submit("gate", {"path": str(gate)})
+    watching = running.start("status", job_id, "--watch")
+    watching.line_with("running 50% at the gate")
+    with gate.open("w") as pipe:
+        pipe.write("open")
+    assert watching.code() == 0
+    assert "succeeded" in watching.lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("submit", "nope", "{}"), "known: add, boom, gate, pid"),
+        (("submit", "add", '{"x": "one"}'), "/payload/y: Field required"),
+        (("submit", "add", "[]"), "payload"),
+        (("submit", "add", '{"x": NaN, "y": 1}'), "NaN"),
+        (("submit", "add", '{"x": "\\ud800", "y": 1}'), "surrogate"),
+        (("status", "nonsense"), "a job id is a UUID"),
+        (("status", "01890000-0000-7000-8000-000000000000"), "01890000-0000-7000-8000-000000000000"),
+        (("list", "--state", "odd"), "'succeeded'"),
+    ],
+)
+def test_what_the_api_refuses_is_one_line(running: Place, arguments: tuple[str, ...], says: str) -> None:
+    done = running.run(*arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("jobtape: ")
+    assert done.stderr.count("\n") == 1
+    assert says in done.stderr
+
+
+def test_without_the_key(running: Place) -> None:
+    done = running.run("list", JOBTAPE_API_KEY="")
+    assert done.returncode == 1
+    assert "put the key of this API into JOBTAPE_API_KEY" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("submit", "add", "{x"), "is not JSON"),
+        (("submit", "add", "@missing.json"), "cannot read the payload"),
+        (("submit", "add", "{}", "--label", "customer"), "write it as name=value"),
+        (("submit", "add"), "Missing argument"),
+        (("list", "--limit", "many"), "--limit"),
+    ],
+)
+def test_wrong_use(place: Place, arguments: tuple[str, ...], says: str) -> None:
+    done = place.run(*arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+def test_no_api_is_one_line_that_says_what_to_do(place: Place) -> None:
+    for arguments in (("submit", "add", "{}"), ("status", str(uuid4())), ("list",), ("events", str(uuid4()))):
+        done = place.run(*arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.count("\n") == 1
+        assert "start one with `jobtape up`, or say where it is with --url / JOBTAPE_URL" in done.stderr

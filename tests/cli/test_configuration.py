@@ -1,0 +1,93 @@
+"""What is wrong with the configuration is said once, in one line that says what to do, with exit code 2."""
+
+import signal
+import socket
+
+import pytest
+
+from tests.cli.place import Place
+
+SERVERS = ("up", "api", "worker")
+
+
+def only_line(text: str) -> str:
+    """The one line that there is besides the supervisor's own."""
+    lines = [line for line in text.splitlines() if not line.startswith("jobtape   |")]
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", [*SERVERS, "projector", "init"])
+def test_a_setting_that_is_wrong(place: Place, command: str) -> None:
+    done = place.run(command, JOBTAPE_PORT="many")
+    assert done.returncode == 2
+    assert "JOBTAPE_PORT: Input should be a valid integer" in only_line(done.stderr)
+
+
+@pytest.mark.parametrize("command", SERVERS)
+@pytest.mark.parametrize(
+    ("jobs", "what_to_do"),
+    [("", "say which to load with --jobs"), ("no.such.module", "check --jobs / JOBTAPE_JOBS, and --app-dir")],
+)
+def test_no_jobs(place: Place, command: str, jobs: str, what_to_do: str) -> None:
+    done = place.run(command, JOBTAPE_JOBS=jobs)
+    assert done.returncode == 2
+    assert what_to_do in only_line(done.stderr)
+
+
+@pytest.mark.parametrize("command", SERVERS)
+def test_a_broken_module_shows_its_authors_traceback_once(place: Place, command: str) -> None:
+    (place.folder / "jobs_here.py").write_text("from helper import price\n")
+    (place.folder / "helper.py").write_text("price = 1 / 0\n")
+    done = place.run(command)
+    assert done.returncode == 2
+    assert done.stderr.count("ZeroDivisionError: division by zero") == 1
+    assert done.stderr.count('helper.py", line 1, in <module>') == 1
+    assert "jobtape/loading.py" not in done.stderr
+    assert "importlib" not in done.stderr
+
+
+def test_a_module_that_ends_the_process(place: Place) -> None:
+    (place.folder / "jobs_here.py").write_text("raise SystemExit(0)\n")
+    done = place.run("worker")
+    assert done.returncode == 2
+    assert "ended the process on import" in only_line(done.stderr)
+
+
+@pytest.mark.parametrize("command", ["up", "api"])
+def test_a_port_that_is_taken(place: Place, command: str) -> None:
+    with socket.create_server(("127.0.0.1", place.port)):
+        done = place.run(command)
+    assert done.returncode == 2
+    line = next(line for line in done.stderr.splitlines() if "cannot listen" in line)
+    assert f"127.0.0.1:{place.port}" in line
+    assert "choose another port with --port / JOBTAPE_PORT" in line
+    if command == "up":
+        assert done.stderr.splitlines()[-1] == "jobtape   | stopped"
+
+
+@pytest.mark.parametrize(("command", "more"), [("up", {}), ("api", {}), ("worker", {"JOBTAPE_HEALTH_PORT": "1"})])
+def test_no_key_no_listening_beyond_this_machine(place: Place, command: str, more: dict[str, str]) -> None:
+    done = place.run(command, JOBTAPE_HOST="0.0.0.0", **more)
+    assert done.returncode == 2
+    assert any("set JOBTAPE_API_KEY" in line for line in done.stderr.splitlines())
+
+
+def test_an_option_goes_before_the_environment(place: Place) -> None:
+    done = place.run("worker", "--jobs", "no.such.module")
+    assert "no module no.such.module" in only_line(done.stderr)
+
+
+def test_a_queue_name_that_is_none(place: Place) -> None:
+    done = place.run("worker", "--queues", "default,mail.fast")
+    assert done.returncode == 2
+    assert "JOBTAPE_QUEUES: String should match" in only_line(done.stderr)
+
+
+def test_the_app_dir_is_where_modules_are_found(place: Place) -> None:
+    (place.folder / "inner").mkdir()
+    (place.folder / "jobs_here.py").rename(place.folder / "inner" / "jobs_here.py")
+    program = place.start("worker", "--app-dir", "inner")
+    program.line_with("trying again until it answers")
+    program.send(signal.SIGTERM)
+    assert program.code() == 0

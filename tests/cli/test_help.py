@@ -1,0 +1,39 @@
+"""``--help`` and ``--version``: quick, and true."""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from jobtape.settings import Settings
+from tests.cli.place import Place
+
+HEAVY = ("fastapi", "uvicorn", "httpx", "sqlalchemy", "aio_pika", "alembic")
+
+
+def test_the_version(place: Place) -> None:
+    assert place.run("--version").stdout == f"jobtape {version('jobtape')}\n"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = f"import sys, jobtape.cli; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", ["up", "api", "worker", "projector", "init"])
+def test_every_server_option_names_its_variable(place: Place, command: str) -> None:
+    text = place.run(command, "--help", COLUMNS="200", TERM="dumb").stdout
+    options = set(re.findall(r"--([a-z-]+) ", text)) - {"help", "accept-gap"}
+    variables = re.findall(r"env var: JOBTAPE_(\w+)", text)
+    assert len(options) == len(variables)
+    assert {name.lower() for name in variables} <= set(Settings.model_fields)
+
+
+def test_defaults_in_the_help_are_those_of_the_settings(place: Place) -> None:
+    text = place.run("up", "--help", COLUMNS="200", TERM="dumb").stdout
+    for name in ("host", "port", "api_workers", "concurrency", "log_level"):
+        line = next(line for line in text.splitlines() if f"JOBTAPE_{name.upper()}]" in line)
+        assert f"[default: {Settings.model_fields[name].default}]" in line

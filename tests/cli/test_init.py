@@ -1,0 +1,46 @@
+"""``jobtape init``."""
+
+from jobtape.view.store import Gap, Store
+from tests.cli.place import Place
+
+
+def test_it_makes_what_is_missing_and_leaves_what_is_there(broker_place: Place) -> None:
+    first = broker_place.run("init")
+    assert first.returncode == 0, first.stderr
+    assert "tables brought to this version" in first.stdout
+    assert f"tape {broker_place.env['JOBTAPE_NAMESPACE']}.log: made" in first.stdout
+    assert "work queues: default, gates" in first.stdout
+    assert "checkpoint: made" in first.stdout
+
+    again = broker_place.run("init")
+    assert again.returncode == 0
+    assert again.stdout.count("there already") == 4
+    assert "made," not in again.stdout
+
+
+def test_a_gap_is_accepted_once(broker_place: Place) -> None:
+    broker_place.run("init")
+    view = Store(broker_place.env["DATABASE_URL"])
+    view.take_lease("a projector", 60)
+    view.report_gap("a projector", Gap("log-replaced", "offset 17 has another digest"))
+
+    accepted = broker_place.run("init", "--accept-gap")
+    assert accepted.returncode == 0, accepted.stderr
+    assert "gap: accepted (log-replaced: offset 17 has another digest)" in accepted.stdout
+    assert "in epoch 2" in accepted.stdout
+    after = view.checkpoint()
+    view.close()
+    assert after is not None
+    assert (after.epoch, after.gap) == (2, None)
+
+    again = broker_place.run("init", "--accept-gap")
+    assert again.returncode == 0
+    assert "nothing to accept" in again.stdout
+
+
+def test_no_broker_is_one_line_without_the_password(place: Place) -> None:
+    done = place.run("init")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "say where it is with RABBITMQ_URL" in done.stderr
+    assert "secret" not in done.stdout + done.stderr
