@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import uuid4
 
@@ -20,16 +21,19 @@ from jobtape.schemas.events import (
     JobEvent,
     Progressed,
     ProgressedData,
+    Reason,
     Redriven,
     Retrying,
+    RetryingData,
     Started,
     StartedData,
     Submitted,
     Succeeded,
     SucceededData,
 )
-from jobtape.schemas.job import Progress
+from jobtape.schemas.job import ErrorInfo, Progress
 from jobtape.schemas.jobtype import JobType
+from jobtape.schemas.retry import RetryPolicy, next_delay
 
 log = logging.getLogger("jobtape.job")
 
@@ -70,10 +74,11 @@ class Execution:
         self._reported = asyncio.Event()
         self._notes: asyncio.Task[None] | None = None
 
-    async def run(self, handlers: Handlers, job_type: JobType | None) -> JobEvent:
+    async def run(self, handlers: Handlers, job_type: JobType | None) -> Succeeded | Failed | Retrying:
         """Do the job; the event that tells its outcome. Cancelling it cancels an ``async`` handler."""
         outcome = await self._outcome(handlers, job_type)
-        return self._event_of(outcome)
+        policy = RetryPolicy() if job_type is None else job_type.retry
+        return self._event_of(outcome, policy)
 
     async def _outcome(self, handlers: Handlers, job_type: JobType | None) -> Outcome:
         if job_type is None:
@@ -167,7 +172,7 @@ class Execution:
             # A note may be lost, an outcome may not: that one is published until it is confirmed.
             log.warning("%s of %s was not published: %s", event.name, event.subject, error)
 
-    def _event_of(self, outcome: Outcome) -> Succeeded | Failed:
+    def _event_of(self, outcome: Outcome, policy: RetryPolicy) -> Succeeded | Failed | Retrying:
         duration = max(0.0, time.monotonic() - self._began)
         match outcome:
             case Success(result):
@@ -186,7 +191,16 @@ class Execution:
                     ),
                     **self._attributes(),
                 )
-            case Failure(reason, error):
+            case Failure(reason, error, wish):
+                delay = next_delay(
+                    policy,
+                    attempt=self.attempt,
+                    max_attempts=self.order.max_attempts,
+                    wish=wish,
+                    chance=random.random(),  # noqa: S311 - spreads load, hides nothing
+                )
+                if delay is not None:
+                    return self._retrying(reason, error, delay)
                 return Failed(
                     id=self._fact(Failed.name),
                     time=self._now(),
@@ -203,6 +217,24 @@ class Execution:
                     ),
                     **self._attributes(),
                 )
+
+    def _retrying(self, reason: Reason, error: ErrorInfo, delay: float) -> Retrying:
+        now = self._now()
+        return Retrying(
+            id=self._fact(Retrying.name),
+            time=now,
+            data=RetryingData(
+                job_type=self.order.type,
+                run=self.event.data.run,
+                attempt=self.attempt,
+                execution=self.id,
+                error=error,
+                reason=reason,
+                next_at=now + timedelta(seconds=delay),
+                order=self.order,
+            ),
+            **self._attributes(),
+        )
 
     def _fact(self, name: str, n: int | None = None) -> str:
         return ids.execution_fact(self.event.subject, self.event.data.run, self.attempt, name, self.id, n)

@@ -73,22 +73,22 @@ class Handlers:
                     try:
                         value = await job_type.function(**arguments)
                     except TimeoutError as error:
-                        return failure_of(error, skip=1)
+                        return failure_of(error, job_type.retry, skip=1)
                     return self._success(job_type, value)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return failure_of(error, skip=1)
+            return failure_of(error, job_type.retry, skip=1)
         except BaseException as error:  # noqa: BLE001 - SystemExit from a handler must not end the loop for all
-            return failure_of(error, skip=1)
+            return failure_of(error, job_type.retry, skip=1)
         return timed_out(job_type, timeout)
 
     def _run_sync(self, job_type: JobType, arguments: dict[str, Any]) -> Outcome:
         try:
             return self._success(job_type, job_type.function(**arguments))
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's failure
-            return failure_of(error, skip=1)
+            return failure_of(error, job_type.retry, skip=1)
 
     def _success(self, job_type: JobType, value: Any) -> Outcome:
         try:
@@ -108,4 +108,5 @@ class Handlers:
 
 def timed_out(job_type: JobType, timeout: float) -> Failure:
     """The failure of a handler that took too long."""
-    return failure("timeout", "TimeoutError", f"the handler of {job_type.name} did not end within {timeout:g} s")
+    message = f"the handler of {job_type.name} did not end within {timeout:g} s"
+    return failure("timeout", "TimeoutError", message, job_type.retry.wish(TimeoutError(message)))

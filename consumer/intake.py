@@ -20,6 +20,11 @@ class Delivery:
         self._tag = message.delivery_tag or 0
         self._channel = channel
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it can still be settled; otherwise the broker has given it to somebody else."""
+        return not self._channel.is_closed
+
     async def ack(self) -> None:
         """Done with it. When its channel is gone the broker delivers it again, and nothing can be done here."""
         with suppress(*BROKER_ERRORS):

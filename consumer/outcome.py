@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from jobtape.schemas.events import Reason
 from jobtape.schemas.job import ErrorInfo
+from jobtape.schemas.retry import NEVER, RetryPolicy, Wish
 
 MESSAGE_LENGTH: Final = 2_000
 TRACEBACK_LENGTH: Final = 8_000
@@ -21,21 +22,22 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """There is no result, and why."""
+    """There is no result, and why; ``wish``: what that means for another attempt."""
 
     reason: Reason
     error: ErrorInfo
+    wish: Wish = NEVER
 
 
 Outcome = Success | Failure
 
 
-def failure(reason: Reason, kind: str, message: str) -> Failure:
+def failure(reason: Reason, kind: str, message: str, wish: Wish = NEVER) -> Failure:
     """A failure that is not an exception of the handler."""
-    return Failure(reason, ErrorInfo(type=kind, message=_bounded(message, MESSAGE_LENGTH)))
+    return Failure(reason, ErrorInfo(type=kind, message=_bounded(message, MESSAGE_LENGTH)), wish)
 
 
-def failure_of(error: BaseException, *, skip: int) -> Failure:
+def failure_of(error: BaseException, policy: RetryPolicy, *, skip: int) -> Failure:
     """The failure of a handler that raised. The first ``skip`` frames of the traceback are ours and left out."""
     trace: TracebackType | None = error.__traceback__
     for _ in range(skip):
@@ -53,6 +55,7 @@ def failure_of(error: BaseException, *, skip: int) -> Failure:
             # The end tells more: that is where it was raised.
             traceback=text if len(text) <= TRACEBACK_LENGTH else f"…{text[-TRACEBACK_LENGTH:]}",
         ),
+        policy.wish(error),
     )
 
 

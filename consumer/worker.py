@@ -25,8 +25,9 @@ from jobtape.consumer.intake import Delivery, Intake
 from jobtape.consumer.settled import Key, Settled
 from jobtape.consumer.waiting import first_of, wait_for_stop
 from jobtape.schemas.errors import BrokerUnavailable, JobTypeInvalid, LogMissing, UnreadableEvent
-from jobtape.schemas.events import JobEvent, Redriven, Retrying, Submitted, decode
+from jobtape.schemas.events import Failed, Redriven, Retrying, Submitted, Succeeded, decode
 from jobtape.schemas.jobtype import JobType, longest_timeout
+from jobtape.schemas.ladder import delay_key
 from jobtape.schemas.topology import Topology
 
 log = logging.getLogger(__name__)
@@ -187,21 +188,35 @@ class Worker:
         )
         try:
             outcome = await execution.run(self._handlers, self._job_types.get(event.data.order.type))
-            await self._publish_outcome(outcome)
+            published = await self._publish_outcome(outcome, delivery)
         finally:
             self._release_slot(execution)
-        self._settled.add(key)
-        await delivery.ack()
+        if published:
+            self._settled.add(key)
+            await delivery.ack()
 
-    async def _publish_outcome(self, outcome: JobEvent) -> None:
-        """Until it is confirmed; meanwhile its slot stays taken, so that nothing piles up here."""
+    async def _publish_outcome(self, outcome: Succeeded | Failed | Retrying, delivery: Delivery) -> bool:
+        """Until it is confirmed; meanwhile its slot stays taken, so that nothing piles up here.
+
+        False when the attempt is to be executed again: a ``retrying`` places the next attempt, and once the delivery
+        is lost to us another worker has this attempt, and would place it a second time.
+        """
         while True:
+            cc: tuple[str, ...] = ()
+            if isinstance(outcome, Retrying):
+                if not delivery.is_ours:
+                    return False
+                cc = (self._next_attempt_key(outcome),)
             try:
-                await self._publisher.publish(outcome)
-                return
+                await self._publisher.publish(outcome, cc)
+                return True
             except (BrokerUnavailable, LogMissing) as error:
                 log.warning("the outcome of %s waits: %s", outcome.subject, error)
                 await asyncio.sleep(PAUSE)
+
+    def _next_attempt_key(self, event: Retrying) -> str:
+        delay = max(0.0, (event.data.next_at - _now()).total_seconds())
+        return delay_key(delay, event.data.order.queue, self._topology.delay_levels)
 
     def _release_slot(self, execution: Execution) -> None:
         """Once no handler of it runs: a thread that is past its time-out still takes its place."""

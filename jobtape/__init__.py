@@ -22,6 +22,7 @@ from jobtape.schemas.errors import (
     ViewUnavailable,
 )
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.retry import Fail, Retry, RetryPolicy
 
 if TYPE_CHECKING:
     from jobtape.app import create_app, lifespan
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BrokerUnavailable",
     "Context",
+    "Fail",
     "Job",
     "JobState",
     "JobType",
@@ -36,6 +38,8 @@ __all__ = [
     "LogMissing",
     "Options",
     "PayloadInvalid",
+    "Retry",
+    "RetryPolicy",
     "UnknownJobType",
     "ViewUnavailable",
     "create_app",

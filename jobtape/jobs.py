@@ -7,6 +7,7 @@ from typing import Any
 from jobtape import running
 from jobtape.schemas import jobtype
 from jobtape.schemas.job import Job
+from jobtape.schemas.retry import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,20 @@ class JobType(jobtype.JobType):
 
 
 def job(
-    name: str, *, queue: str = jobtype.DEFAULT_QUEUE, timeout: float = jobtype.DEFAULT_TIMEOUT
+    name: str,
+    *,
+    queue: str = jobtype.DEFAULT_QUEUE,
+    timeout: float = jobtype.DEFAULT_TIMEOUT,
+    retry: RetryPolicy | None = None,
 ) -> Callable[[Callable[..., Any]], JobType]:
     """Make a function a job type: ``async def`` runs on a loop, ``def`` in a thread.
 
-    ``timeout`` is in seconds; ``queue`` names the work queue. Raises JobTypeInvalid where the decorated function
+    ``timeout`` is in seconds; ``queue`` names the work queue; ``retry`` says how often and how soon a failed attempt is
+    followed by another (default: never). Raises JobTypeInvalid where the decorated function
     stands, with what to change.
     """
 
     def decorate(function: Callable[..., Any]) -> JobType:
-        return JobType(function, name, queue=queue, timeout=timeout)
+        return JobType(function, name, queue=queue, timeout=timeout, retry=retry)
 
     return decorate

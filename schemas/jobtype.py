@@ -20,6 +20,7 @@ from jobtape.schemas import plainjson
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, ResultInvalid
 from jobtape.schemas.job import JOB_TYPE_PATTERN, QUEUE_PATTERN
+from jobtape.schemas.retry import RetryPolicy
 
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_TIMEOUT: Final = 600.0
@@ -39,6 +40,7 @@ class JobType:
         *,
         queue: str = DEFAULT_QUEUE,
         timeout: float = DEFAULT_TIMEOUT,
+        retry: RetryPolicy | None = None,
     ) -> None:
         if not (inspect.isfunction(function) or inspect.ismethod(function)):
             raise JobTypeInvalid(f"{function!r}: a handler must be a function, `def` or `async def`")
@@ -55,6 +57,7 @@ class JobType:
         self.name = name
         self.queue = queue
         self.timeout = float(timeout)
+        self.retry = retry or RetryPolicy()
         self.description = inspect.cleandoc(function.__doc__ or "").split("\n\n")[0]
         self.is_async = inspect.iscoroutinefunction(function)
         self.context_parameter: str | None = None
