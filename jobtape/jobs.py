@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from jobtape import running
@@ -12,10 +13,13 @@ from jobtape.schemas.retry import RetryPolicy
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What may be said of one submission besides its payload; None leaves it to the job type."""
+    """What may be said of one submission besides its payload; None leaves it to the job type. Times in seconds."""
 
     queue: str | None = None
     timeout: float | None = None
+    delay: float | None = None
+    run_at: datetime | None = None
+    max_attempts: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     correlation_id: str | None = None
 
@@ -38,6 +42,9 @@ class JobType(jobtype.JobType):
             self.payload(*args, **kwargs),
             queue=options.queue,
             timeout=options.timeout,
+            delay=options.delay,
+            run_at=options.run_at,
+            max_attempts=options.max_attempts,
             labels=dict(options.labels),
             correlation_id=options.correlation_id,
         )

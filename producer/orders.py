@@ -1,6 +1,7 @@
 """Whether a submission can be honoured here, and the order it becomes."""
 
 from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
 from typing import Final
 
 from jobtape.producer.limits import Limits
@@ -10,14 +11,15 @@ from jobtape.schemas import plainjson
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, UnknownJobType
 from jobtape.schemas.job import Order
 from jobtape.schemas.jobtype import JobType
+from jobtape.schemas.ladder import LONGEST
 
 _NAMES_TOLD: Final = 50
 
 
-def order_for(submission: Submission, job_types: Mapping[str, JobType], limits: Limits) -> Order:
-    """The complete order. Takes as long as the payload is large: milliseconds for a large one.
+def order_for(submission: Submission, job_types: Mapping[str, JobType], limits: Limits, now: datetime) -> Order:
+    """The complete order; ``now`` is what a delay counts from. Takes milliseconds for a large payload.
 
-    Raises UnknownJobType, PayloadTooLarge, PayloadInvalid (with every fault), SubmissionInvalid (queue, time-out).
+    Raises UnknownJobType, PayloadTooLarge, PayloadInvalid (with every fault), SubmissionInvalid (queue, times).
     """
     job_type = job_types.get(submission.type)
     if job_type is None:
@@ -29,7 +31,9 @@ def order_for(submission: Submission, job_types: Mapping[str, JobType], limits: 
         queue=_queue(submission, job_type, job_types),
         labels=submission.labels,
         correlation_id=submission.correlation_id,
+        run_at=_run_at(submission, now),
         timeout=_timeout(submission, job_type, limits),
+        max_attempts=submission.max_attempts or job_type.retry.max_attempts,
     )
 
 
@@ -76,6 +80,14 @@ def _timeout(submission: Submission, job_type: JobType, limits: Limits) -> float
             "time-out (JOBTAPE_ACK_TIMEOUT)",
         )
     return submission.timeout
+
+
+def _run_at(submission: Submission, now: datetime) -> datetime | None:
+    if submission.delay:
+        return now + timedelta(seconds=submission.delay)
+    if submission.run_at is not None and submission.run_at > now + timedelta(seconds=LONGEST):
+        raise _invalid("run_at", f"a job can be scheduled {LONGEST / 86_400:g} days ahead at most")
+    return submission.run_at
 
 
 def _invalid(field: str, message: str) -> SubmissionInvalid:

@@ -4,6 +4,7 @@ Used by the REST routes and by ``await add.submit(...)`` of an application that 
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
@@ -25,6 +26,7 @@ from jobtape.schemas.events import submitted
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, Order
 from jobtape.schemas.jobtype import JobType
+from jobtape.schemas.ladder import delay_key
 from jobtape.schemas.topology import Topology, run_key
 from jobtape.view.store import HistoryRow, JobQuery, Store
 
@@ -91,14 +93,18 @@ class Producer:
         *,
         queue: str | None = None,
         timeout: float | None = None,
+        delay: float | None = None,
+        run_at: datetime | None = None,
+        max_attempts: int | None = None,
         labels: Mapping[str, str] | None = None,
         correlation_id: str | None = None,
     ) -> Job:
         """Accept a job: it is on the tape and on its queue when this returns.
 
-        ``timeout`` is the job's own, in seconds. Raises UnknownJobType, PayloadInvalid, PayloadTooLarge and
-        SubmissionInvalid before anything is published, LogMissing when there is no tape, and BrokerUnavailable when no
-        confirm came in time: then it is not known whether the job was accepted.
+        ``timeout`` is the job's own, in seconds; it is due after ``delay`` seconds, or at ``run_at``. Raises
+        UnknownJobType, PayloadInvalid, PayloadTooLarge and SubmissionInvalid before anything is published, LogMissing
+        when there is no tape, and BrokerUnavailable when no confirm came in time: then it is not known whether the job
+        was accepted.
         """
         submission = read_submission(
             {
@@ -106,6 +112,9 @@ class Producer:
                 "payload": payload,
                 "queue": queue,
                 "timeout": timeout,
+                "delay": delay,
+                "run_at": run_at,
+                "max_attempts": max_attempts,
                 "labels": dict(labels or {}),
                 "correlation_id": correlation_id,
             }
@@ -116,14 +125,17 @@ class Producer:
         """The order a submission becomes, or what is wrong with it (see ``submit``). Blocks while a large payload is
         checked: call it from a thread then.
         """
-        return order_for(submission, self.job_types, self.limits)
+        return order_for(submission, self.job_types, self.limits, utc_now())
 
     async def place(self, order: Order, job_id: str | None = None) -> Job:
         """Publish an order as a new job: one event, whose second key puts the work on its queue."""
         self.watch.require_tape()
-        event = submitted(job_id or new_job_id(), order, source=self.topology.source, time=utc_now())
+        now = utc_now()
+        event = submitted(job_id or new_job_id(), order, source=self.topology.source, time=now)
+        wait = 0.0 if order.run_at is None else (order.run_at - now).total_seconds()
+        key = delay_key(wait, order.queue, self.topology.delay_levels) if wait > 0 else run_key(order.queue)
         try:
-            await self._publisher.publish(event, cc=[run_key(order.queue)])
+            await self._publisher.publish(event, cc=[key])
         except LogMissing:
             self.watch.tape_is_missing()
             raise

@@ -1,13 +1,24 @@
 """What a client asks for: the body of ``POST /jobs``, an item of ``POST /jobs/batch``, the arguments of ``submit``."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    model_validator,
+)
 
 from jobtape.producer.refusals import SubmissionInvalid
 from jobtape.schemas import plainjson
-from jobtape.schemas.job import MAX_LABELS, QueueName
+from jobtape.schemas.job import MAX_LABELS, QueueName, Utc
+from jobtape.schemas.ladder import LONGEST
 
 LABEL_NAME_LENGTH: Final = 64
 LABEL_VALUE_LENGTH: Final = 256
@@ -20,6 +31,13 @@ def _carried(text: str) -> str:
     if (reason := plainjson.fault(text)) is not None:
         raise ValueError(reason.removeprefix("value: "))
     return text
+
+
+def _time_text(value: Any) -> Any:
+    # pydantic would take numbers for seconds or milliseconds since 1970, depending on their size
+    if isinstance(value, datetime) or (isinstance(value, str) and "T" in value.upper()):
+        return value
+    raise ValueError("a time is an RFC 3339 text with an offset, like 2026-01-31T12:00:00Z")
 
 
 _Text = AfterValidator(_carried)
@@ -39,12 +57,27 @@ class Submission(BaseModel):
     timeout: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="Seconds that the job may run; the job type's when absent."
     )
+    delay: float | None = Field(
+        None, ge=0, le=LONGEST, allow_inf_nan=False, description="Seconds from now until it is due, up to 30 days."
+    )
+    run_at: Annotated[Utc, Strict(False), BeforeValidator(_time_text)] | None = Field(
+        None, description="When it is due (RFC 3339, with an offset), up to 30 days ahead; a time gone by means now."
+    )
+    max_attempts: int | None = Field(
+        None, ge=1, le=1000, description="How often it may be tried; the job type's when absent."
+    )
     labels: dict[LabelName, LabelValue] = Field(
         default_factory=dict, max_length=MAX_LABELS, description="To find the job by, `?label=name:value`."
     )
     correlation_id: Annotated[str, _Text] | None = Field(
         None, min_length=1, max_length=CORRELATION_ID_LENGTH, description="Your name for the whole conversation."
     )
+
+    @model_validator(mode="after")
+    def _one_time(self) -> "Submission":
+        if self.delay is not None and self.run_at is not None:
+            raise ValueError("delay and run_at both say when it is due: give one of them")
+        return self
 
 
 def read_submission(value: Any) -> Submission:
