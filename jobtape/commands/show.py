@@ -20,7 +20,7 @@ COLOURS: Final = {
     "retrying": "yellow",
 }
 WIDE: Final = 10_000
-"""Columns where there is no terminal whose width would matter: nothing is cut for ``grep``."""
+"""Columns of a list: a line stays a line for ``grep``, and a terminal wraps it better than a table's cells."""
 
 
 def print_json(value: Any) -> None:
@@ -49,7 +49,7 @@ def print_job(job: dict[str, Any]) -> None:
     table.add_column(overflow="fold")
     for name, text in _fields(job):
         table.add_row(name, text)
-    _console().print(table)
+    _console(None if sys.stdout.isatty() else WIDE).print(table)
 
 
 def print_jobs(page: dict[str, Any]) -> None:
@@ -89,14 +89,14 @@ def print_events(items: Sequence[dict[str, Any]]) -> None:
     _console().print(table)
 
 
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, markup=False, emoji=False)
+def _console(width: int | None = WIDE) -> Console:
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def _table(*names: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
-        table.add_column(name, no_wrap=name in ("id", "cursor", "time", "submitted"), overflow="fold")
+        table.add_column(name, no_wrap=True)
     return table
 
 
