@@ -22,7 +22,7 @@ from jobtape.schemas.events import (
     Progressed,
     ProgressedData,
     Reason,
-    Redriven,
+    Requeued,
     Retrying,
     RetryingData,
     Started,
@@ -37,7 +37,7 @@ from jobtape.schemas.retry import RetryPolicy, next_delay
 
 log = logging.getLogger("jobtape.job")
 
-WorkEvent = Submitted | Retrying | Redriven
+WorkEvent = Submitted | Retrying | Requeued
 Publish = Callable[[JobEvent], Awaitable[None]]
 Clock = Callable[[], datetime]
 

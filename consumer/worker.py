@@ -25,7 +25,7 @@ from jobtape.consumer.intake import Delivery, Intake
 from jobtape.consumer.settled import Key, Settled
 from jobtape.consumer.waiting import first_of, wait_for_stop
 from jobtape.schemas.errors import BrokerUnavailable, JobTypeInvalid, LogMissing, UnreadableEvent
-from jobtape.schemas.events import Failed, Redriven, Retrying, Submitted, Succeeded, decode
+from jobtape.schemas.events import Failed, Requeued, Retrying, Submitted, Succeeded, decode
 from jobtape.schemas.jobtype import JobType, longest_timeout
 from jobtape.schemas.ladder import delay_key
 from jobtape.schemas.topology import Topology
@@ -155,7 +155,7 @@ class Worker:
     def _begin(self, delivery: Delivery) -> None:
         try:
             event = decode(delivery.body)
-            if not isinstance(event, Submitted | Retrying | Redriven):
+            if not isinstance(event, Submitted | Retrying | Requeued):
                 raise UnreadableEvent(f"a {event.name} event on a work queue")
         except UnreadableEvent as error:
             self._spawn(self._put_aside(delivery, str(error)))

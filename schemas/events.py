@@ -95,8 +95,16 @@ class CancelledData(_Data):
 
 
 class RedrivenData(_Data):
-    """A closed job is put back to work as run ``run``."""
+    """A closed job is to be worked on again, as run ``run``. The work itself is placed by the ``requeued`` that follows
+    from it."""
 
+
+class RequeuedData(_Data):
+    """The work was placed on its queue as an effect of the fold: the ``n``-th time for this run, counting the
+    submission's own. ``why``: after a redrive, because it was found lost, or because the broker had given it up."""
+
+    n: int = Field(ge=1, lt=2**31)
+    why: Literal["redriven", "lost", "given_up"]
     order: Order
 
 
@@ -183,7 +191,15 @@ class Redriven(_Envelope):
     data: RedrivenData
 
 
-JobEvent = Submitted | Started | Progressed | Retrying | Succeeded | Failed | Cancelled | Redriven
+class Requeued(_Envelope):
+    """The work is on its queue once more."""
+
+    name: ClassVar[str] = "requeued"
+    type: Literal["jobtape.job.requeued"] = "jobtape.job.requeued"
+    data: RequeuedData
+
+
+JobEvent = Submitted | Started | Progressed | Retrying | Succeeded | Failed | Cancelled | Redriven | Requeued
 EVENT_CLASSES: Final[tuple[type[_Envelope], ...]] = (
     Submitted,
     Started,
@@ -193,6 +209,7 @@ EVENT_CLASSES: Final[tuple[type[_Envelope], ...]] = (
     Failed,
     Cancelled,
     Redriven,
+    Requeued,
 )
 EVENT_NAMES: Final = tuple(cls.name for cls in EVENT_CLASSES)
 ADAPTER: Final[TypeAdapter[JobEvent]] = TypeAdapter(Annotated[JobEvent, Field(discriminator="type")])

@@ -10,6 +10,7 @@ order. So the order that counts is the tape's, and ``evolve`` decides for each e
 * The first event of a **later run** opens that run, whichever event it is: a worker may be quicker than the
   ``redriven`` that sent it. It does so even when the end of the present run is not on the tape: only who saw that end
   redrives, so it was there and is lost (the broker's last writes, retention), and waiting for it would be for ever.
+* ``requeued`` counts when it places the work more often than was known; the fold itself asked for it.
 * ``submitted`` brings the order whenever it comes, and moves the state only when it is the job's first event.
 * Of the **executions** of an attempt, the newest to the tape is shown. ``started`` and ``progressed`` of one that it
   superseded change nothing, nor do repeated ones (same execution, same or lower count). Outcomes count from any.
@@ -28,6 +29,7 @@ from jobtape.schemas.events import (
     JobEvent,
     Progressed,
     Redriven,
+    Requeued,
     Retrying,
     Started,
     Submitted,
@@ -44,12 +46,13 @@ _AT_WORK: Final[dict[str, tuple[JobState, ...]]] = {
     "succeeded": (_S.SUCCEEDED,),
     "failed": (_S.FAILED,),
     "cancelled": (_S.CANCELLED,),
+    "requeued": (_S.QUEUED,),
 }
 
 TRANSITIONS: Final[dict[tuple[JobState | None, str], tuple[JobState, ...]]] = {
     # None: nothing of this run was heard before, be it the job's first or a later one
     (None, "submitted"): _WAITING,
-    (None, "redriven"): _WAITING,
+    (None, "redriven"): (_S.QUEUED,),
     **{(None, name): targets for name, targets in _AT_WORK.items()},
     # an open run
     **{(state, name): targets for state in _S if state not in FINAL for name, targets in _AT_WORK.items()},
@@ -96,6 +99,7 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
         timeout=order.timeout,
         max_attempts=order.max_attempts,
         submitted_at=event.time,
+        placed=max(job.placed, 1) if job.run == 1 else job.placed,
         run_at=job.run_at or order.run_at or event.time,
         cursor=cursor,
     )
@@ -115,6 +119,7 @@ def _fresh_run(job: Job | None, event: JobEvent) -> Job:
         reason=None,
         progress=None,
         progress_n=0,
+        placed=0,
         execution=None,
         superseded=(),
         run_at=event.time,
@@ -129,6 +134,8 @@ def _counts(job: Job, event: JobEvent) -> bool:
         return False
     if isinstance(event, Cancelled | Succeeded):
         return True  # a success counts for a closed attempt too, and one cancel is as good as another
+    if isinstance(event, Requeued):
+        return event.data.n > job.placed and event.data.attempt >= job.attempt
     attempt_closed = event.data.attempt < job.attempt or (
         event.data.attempt == job.attempt and job.state is _S.RETRYING
     )
@@ -154,8 +161,9 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
     attempt = max(job.attempt, event.data.attempt)
     match event:
         case Redriven():
-            run_at = event.data.order.run_at or event.time
-            return replace(job, state=_waiting(event.data.order, event), run_at=run_at, cursor=cursor)
+            return replace(job, state=_S.QUEUED, run_at=event.time, cursor=cursor)
+        case Requeued():
+            return replace(job, state=_S.QUEUED, attempt=attempt, placed=event.data.n, run_at=event.time, cursor=cursor)
         case Started():
             return replace(
                 job,

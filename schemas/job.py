@@ -87,7 +87,8 @@ class Job:
 
     An event may come before the job's ``submitted`` (two publishers, one stream): until that is read, ``submitted_at``
     is None and what was ordered is not known. ``execution`` (the attempt's latest), ``superseded`` (its earlier
-    ones) and ``progress_n`` tell a repeated ``started`` or ``progressed`` from a new one.
+    ones) and ``progress_n`` tell a repeated ``started`` or ``progressed`` from a new one;
+    ``placed`` counts how often this run's work was put on its queue.
     """
 
     id: str
@@ -113,6 +114,7 @@ class Job:
     execution: str | None = None
     superseded: tuple[str, ...] = ()
     progress_n: int = 0
+    placed: int = 0
     cursor: int = 0
 
     @property

@@ -83,6 +83,7 @@ jobs = Table(
     Column("execution", Text),
     Column("superseded", Text),
     Column("progress_n", BigInteger, nullable=False),
+    Column("placed", BigInteger, nullable=False),
     Column("cursor", BigInteger, nullable=False),
     # Each serves a list filtered by its column, newest first, from any id on.
     Index("jobs_by_type", "type", "id"),

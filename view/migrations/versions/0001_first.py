@@ -42,6 +42,7 @@ def upgrade() -> None:
         sa.Column("execution", sa.Text),
         sa.Column("superseded", sa.Text),
         sa.Column("progress_n", sa.BigInteger, nullable=False),
+        sa.Column("placed", sa.BigInteger, nullable=False),
         sa.Column("cursor", sa.BigInteger, nullable=False),
     )
     for column in ("type", "state", "queue"):
