@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from jobtape.schemas import ids, plainjson, upcast
 from jobtape.schemas.errors import UnreadableEvent
-from jobtape.schemas.job import CarriedText, ErrorInfo, JobTypeName, Order, Utc
+from jobtape.schemas.job import CarriedText, ErrorInfo, Job, JobTypeName, Order, Utc
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 TYPE_PREFIX: Final = "jobtape.job."
@@ -101,10 +101,12 @@ class RedrivenData(_Data):
 
 class RequeuedData(_Data):
     """The work was placed on its queue as an effect of the fold: the ``n``-th time for this run, counting the
-    submission's own. ``why``: after a redrive, because it was found lost, or because the broker had given it up."""
+    submission's own. ``why``: after a redrive, because it was found lost, or because the broker had given it up.
+    ``lost_execution``: the one that was shown as running when that was found, and is taken for dead."""
 
     n: int = Field(ge=1, lt=2**31)
     why: Literal["redriven", "lost", "given_up"]
+    lost_execution: ExecutionId | None = None
     order: Order
 
 
@@ -253,4 +255,16 @@ def submitted(job_id: str, order: Order, *, source: str, time: datetime, tracepa
         correlationid=order.correlation_id,
         traceparent=traceparent,
         data=SubmittedData(job_type=order.type, run=1, attempt=1, order=order),
+    )
+
+
+def cancelled(job: Job, *, source: str, time: datetime) -> Cancelled:
+    """The event that ends the present run of ``job``; asking for it again gives the same event id."""
+    return Cancelled(
+        id=ids.run_fact(job.id, job.run, Cancelled.name),
+        source=source,
+        subject=job.id,
+        time=time,
+        correlationid=job.correlation_id,
+        data=CancelledData(job_type=job.type, run=job.run, attempt=job.attempt),
     )

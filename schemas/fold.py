@@ -10,7 +10,9 @@ order. So the order that counts is the tape's, and ``evolve`` decides for each e
 * The first event of a **later run** opens that run, whichever event it is: a worker may be quicker than the
   ``redriven`` that sent it. It does so even when the end of the present run is not on the tape: only who saw that end
   redrives, so it was there and is lost (the broker's last writes, retention), and waiting for it would be for ever.
-* ``requeued`` counts when it places the work more often than was known; the fold itself asked for it.
+* ``requeued`` counts when it places the work more often than was known: that is a fact whatever else has happened. It
+  takes the job back to ``queued`` unless it comes too late for that: its attempt is closed, or is running in another
+  execution than the one given up for lost (the work that it placed may be quicker than its own place on the tape).
 * ``submitted`` brings the order whenever it comes, and moves the state only when it is the job's first event.
 * Of the **executions** of an attempt, the newest to the tape is shown. ``started`` and ``progressed`` of one that it
   superseded change nothing, nor do repeated ones (same execution, same or lower count). Outcomes count from any.
@@ -46,16 +48,20 @@ _AT_WORK: Final[dict[str, tuple[JobState, ...]]] = {
     "succeeded": (_S.SUCCEEDED,),
     "failed": (_S.FAILED,),
     "cancelled": (_S.CANCELLED,),
-    "requeued": (_S.QUEUED,),
 }
 
 TRANSITIONS: Final[dict[tuple[JobState | None, str], tuple[JobState, ...]]] = {
     # None: nothing of this run was heard before, be it the job's first or a later one
     (None, "submitted"): _WAITING,
     (None, "redriven"): (_S.QUEUED,),
+    (None, "requeued"): (_S.QUEUED,),
     **{(None, name): targets for name, targets in _AT_WORK.items()},
     # an open run
     **{(state, name): targets for state in _S if state not in FINAL for name, targets in _AT_WORK.items()},
+    (_S.SCHEDULED, "requeued"): (_S.QUEUED,),
+    (_S.QUEUED, "requeued"): (_S.QUEUED,),
+    (_S.RUNNING, "requeued"): (_S.QUEUED, _S.RUNNING),
+    (_S.RETRYING, "requeued"): (_S.QUEUED, _S.RETRYING),
     # open or closed, the order is welcome; nothing else counts for a closed run
     **{(state, "submitted"): (state,) for state in _S},
 }
@@ -135,11 +141,8 @@ def _counts(job: Job, event: JobEvent) -> bool:
     if isinstance(event, Cancelled | Succeeded):
         return True  # a success counts for a closed attempt too, and one cancel is as good as another
     if isinstance(event, Requeued):
-        return event.data.n > job.placed and event.data.attempt >= job.attempt
-    attempt_closed = event.data.attempt < job.attempt or (
-        event.data.attempt == job.attempt and job.state is _S.RETRYING
-    )
-    if attempt_closed:
+        return event.data.n > job.placed
+    if _attempt_closed(job, event):
         return False
     if event.data.attempt > job.attempt:
         return True
@@ -148,6 +151,20 @@ def _counts(job: Job, event: JobEvent) -> bool:
             return isinstance(event, Progressed) and event.data.n > job.progress_n
         return event.data.execution not in job.superseded
     return True
+
+
+def _attempt_closed(job: Job, event: JobEvent) -> bool:
+    return event.data.attempt < job.attempt or (event.data.attempt == job.attempt and job.state is _S.RETRYING)
+
+
+def _requeue(job: Job, event: Requeued, cursor: int) -> Job:
+    counted = replace(job, placed=event.data.n, cursor=cursor)
+    elsewhere = (
+        job.state is _S.RUNNING and event.data.attempt == job.attempt and event.data.lost_execution != job.execution
+    )
+    if elsewhere or _attempt_closed(job, event):
+        return counted
+    return replace(counted, state=_S.QUEUED, attempt=event.data.attempt, run_at=event.time)
 
 
 def _superseded(job: Job, event: Started | Progressed) -> tuple[str, ...]:
@@ -163,7 +180,7 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
         case Redriven():
             return replace(job, state=_S.QUEUED, run_at=event.time, cursor=cursor)
         case Requeued():
-            return replace(job, state=_S.QUEUED, attempt=attempt, placed=event.data.n, run_at=event.time, cursor=cursor)
+            return _requeue(job, event, cursor)
         case Started():
             return replace(
                 job,

@@ -16,11 +16,11 @@ Table = Mapping[tuple[JobState | None, str], tuple[JobState, ...]]
 
 
 def arrows(table: Table) -> list[tuple[str, str, list[str]]]:
-    """(from, to, events) for each arrow; events that leave a state as it is are not drawn."""
+    """(from, to, events) for each arrow; what leaves a state as it is, or may, is not drawn as an arrow to itself."""
     sources: dict[tuple[str, JobState], set[JobState | None]] = defaultdict(set)
     for (state, event), targets in table.items():
         for target in targets:
-            if event == "submitted" and target is state:
+            if stays(state, event, target, targets):
                 continue
             sources[event, target].add(state)
     events: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -30,6 +30,11 @@ def arrows(table: Table) -> list[tuple[str, str, list[str]]]:
         for name in [*("[*]" if state is None else state.value for state in sorted(rest, key=str)), *names]:
             events[name, target.value].append(event)
     return [(start, target, names) for (start, target), names in sorted(events.items())]
+
+
+def stays(state: JobState | None, event: str, target: JobState, targets: tuple[JobState, ...]) -> bool:
+    """Whether ``target`` means that the event has come too late to move the state, or never does."""
+    return target is state and (event == "submitted" or len(targets) > 1)
 
 
 def draw(table: Table = TRANSITIONS) -> str:

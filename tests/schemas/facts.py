@@ -19,13 +19,34 @@ def submitted(second: int = 0, job: str = JOB, order: Order = ORDER) -> events.S
     return events.submitted(job, order, source=SOURCE, time=at(second))
 
 
-def redriven(run: int, second: int = 0, job: str = JOB, order: Order = ORDER) -> events.Redriven:
+def redriven(run: int, second: int = 0, job: str = JOB) -> events.Redriven:
     return events.Redriven(
         id=ids.run_fact(job, run, "redriven"),
         source=SOURCE,
         subject=job,
         time=at(second),
-        data=events.RedrivenData(job_type=order.type, run=run, attempt=1, order=order),
+        data=events.RedrivenData(job_type="add", run=run, attempt=1),
+    )
+
+
+def requeued(
+    n: int, second: int = 0, *, run: int = 1, attempt: int = 1, lost: str | None = None, job: str = JOB
+) -> events.Requeued:
+    """The ``n``-th placement of the run's work; ``lost``: the execution given up, if one was running."""
+    return events.Requeued(
+        id=f"{ids.run_fact(job, run, 'requeued')}/{n}",
+        source=SOURCE,
+        subject=job,
+        time=at(second),
+        data=events.RequeuedData(
+            job_type="add",
+            run=run,
+            attempt=attempt,
+            n=n,
+            why="redriven" if n == 1 else "lost",
+            lost_execution=lost,
+            order=ORDER,
+        ),
     )
 
 

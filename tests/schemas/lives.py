@@ -1,12 +1,13 @@
 """Lives of jobs as Hypothesis strategies: first an honest one, then what AMQP may make of it on the way to the tape.
 
 Honest: runs of attempts, an attempt executed once or, by redelivery, more often; each execution may say that it
-started, how far it is and how it ended, or die; somebody may cancel at any moment; a closed run may be driven again.
+started, how far it is and how it ended, or die; somebody may cancel at any moment; a closed run may be driven again;
+work that seems lost is put back, rightly or not.
 """
 
 from hypothesis import strategies as st
 
-from jobtape.schemas.events import JobEvent
+from jobtape.schemas.events import JobEvent, Progressed, Started
 from tests.schemas import facts
 from tests.schemas.facts import JOB, Execution
 
@@ -20,10 +21,22 @@ def honest(draw: st.DrawFn, job: str = JOB) -> Tape:
     for run in range(1, draw(st.integers(1, 3)) + 1):
         if run > 1:
             tape.append(facts.redriven(run, len(tape), job))
-        begin = len(tape)
+            tape.append(facts.requeued(1, len(tape), run=run, job=job))
+        begin, placed = len(tape), 1
         last = draw(st.integers(1, 3))
         for attempt in range(1, last + 1):
-            tape += _attempt(draw, Execution("", attempt, run, job), len(tape), attempt == last)
+            if placed < 3 and draw(st.integers(0, 4)) == 0:  # its message never came
+                placed += 1
+                tape.append(facts.requeued(placed, len(tape), run=run, attempt=attempt, job=job))
+            lived = _attempt(draw, Execution("", attempt, run, job), len(tape), attempt == last)
+            if placed < 3 and draw(st.integers(0, 3)) == 0:
+                placed += 1
+                place = draw(st.integers(0, len(lived)))
+                given_up = _running(lived[:place])
+                again = facts.requeued(placed, len(tape) + place, run=run, attempt=attempt, lost=given_up, job=job)
+                # The fold decides; what comes between that and the effect's place on the tape, it could not know.
+                lived.insert(draw(st.integers(place, len(lived))), again)
+            tape += lived
         if draw(st.integers(0, 3)) == 0:
             place = draw(st.integers(begin, len(tape)))
             tape.insert(place, facts.cancelled(run, place, job))
@@ -53,6 +66,12 @@ def _execution(draw: st.DrawFn, execution: Execution, second: int, last: bool) -
     elif outcome == "retrying":
         said.append(execution.retrying(second + 5))
     return said
+
+
+def _running(lived: Tape) -> str | None:
+    """The execution that was heard of last."""
+    heard = [event.data.execution for event in lived if isinstance(event, Started | Progressed)]
+    return heard[-1] if heard else None
 
 
 @st.composite

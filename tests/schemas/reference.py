@@ -11,6 +11,7 @@ from jobtape.schemas.events import (
     JobEvent,
     Progressed,
     Redriven,
+    Requeued,
     Retrying,
     Started,
     Submitted,
@@ -43,6 +44,8 @@ def _counts(before: Tape, event: JobEvent) -> bool:
         return not run
     if any(_closes_run(run[:i], other) for i, other in enumerate(run)):
         return False
+    if isinstance(event, Requeued):
+        return event.data.n > _placed(before, run, event.data.run)
     if isinstance(event, Succeeded | Cancelled):
         return True
     if _attempt_closed(run, event.data.attempt):
@@ -50,6 +53,26 @@ def _counts(before: Tape, event: JobEvent) -> bool:
     if isinstance(event, Retrying | Failed):
         return True
     return _is_news(run, event)
+
+
+def _placed(before: Tape, run: Tape, number: int) -> int:
+    """How often the run's work is known to have been placed; the submission did it for the first run."""
+    ordered = number == 1 and any(isinstance(other, Submitted) for other in before)
+    return max([int(ordered), *(other.data.n for other in run if isinstance(other, Requeued))])
+
+
+def _moves(before: Tape, event: JobEvent) -> bool:
+    """Whether an event that counts says where the job stands. ``requeued`` does not when its attempt is over, or when
+    the last that was heard of the attempt is that another execution works on it. ``before``: what counted of the run.
+    """
+    if not isinstance(event, Requeued):
+        return True
+    if _attempt_closed(before, event.data.attempt):
+        return False
+    said = [other for i, other in enumerate(before) if _moves(before[:i], other)]
+    last = said[-1] if said else None
+    working = isinstance(last, Started | Progressed) and last.data.attempt == event.data.attempt
+    return not working or last.data.execution == event.data.lost_execution  # type: ignore[union-attr]
 
 
 def _closes_run(before: Tape, event: JobEvent) -> bool:
@@ -87,13 +110,15 @@ def status(tape: Tape) -> dict[str, Any]:
     lived = [event for event in counting if not isinstance(event, Submitted)]
     run = max((event.data.run for event in lived), default=1)
     present = [event for event in lived if event.data.run == run]
-    last = present[-1] if present else orders[0]
+    said = [event for i, event in enumerate(present) if _moves(present[:i], event)]
+    last = said[-1] if said else orders[0]
     retries = [event for event in present if isinstance(event, Retrying)]
     end = last if isinstance(last, Succeeded | Failed | Cancelled) else None
     error = end if isinstance(end, Failed) else None if isinstance(end, Succeeded) else retries[-1] if retries else None
     return {
         "state": STATES.get(last.name, "queued"),
         "run": run,
+        "placed": _placed(tape, present, run),
         "attempt": max((e.data.attempt for e in present if not isinstance(e, Redriven | Cancelled)), default=1),
         "submitted_at": orders[0].time if orders else None,
         "payload": orders[0].data.order.payload if orders else None,

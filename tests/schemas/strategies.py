@@ -76,7 +76,13 @@ _own: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "duration": st.none() | st.floats(0, 1e9),
     },
     "cancelled": {},
-    "redriven": {"order": orders},
+    "redriven": {},
+    "requeued": {
+        "n": _small,
+        "why": st.sampled_from(["redriven", "lost", "given_up"]),
+        "lost_execution": st.none() | _executions,
+        "order": orders,
+    },
 }
 _ADAPTER: TypeAdapter[events.JobEvent] = events.ADAPTER
 

@@ -8,7 +8,7 @@ import pytest
 from jobtape.schemas.events import JobEvent
 from jobtape.schemas.fold import fold
 from jobtape.schemas.job import Job
-from tests.schemas.facts import JOB, ORDER, Execution, at, cancelled, redriven, submitted
+from tests.schemas.facts import JOB, ORDER, Execution, at, cancelled, redriven, requeued, submitted
 
 A, B = Execution("b-first"), Execution("a-second")  # the later execution has the smaller id: ids tell no order
 NEXT = Execution("next", attempt=2)
@@ -72,6 +72,88 @@ def test_races_between_runs(tape: list[JobEvent], state: str, run: int) -> None:
     assert (job.state, job.run) == (state, run)
 
 
+PUT_BACK: dict[str, tuple[list[JobEvent], str, int, int]] = {
+    # the tape, then state, attempt and placements
+    "lost before anything was heard": ([requeued(2, 9)], "queued", 1, 2),
+    "lost while it ran": ([A.started(1), requeued(2, 9, lost="b-first")], "queued", 1, 2),
+    "... and not dead after all": (
+        [A.started(1), requeued(2, 9, lost="b-first"), A.progressed(1, 10)],
+        "running",
+        1,
+        2,
+    ),
+    "... and its start published once more": (
+        [A.started(1), requeued(2, 9, lost="b-first"), A.started(1)],
+        "queued",
+        1,
+        2,
+    ),
+    "the work it placed is quicker than the tape": ([B.started(10), requeued(2, 9)], "running", 1, 2),
+    "... than the tape, when another was given up": (
+        [A.started(1), B.started(10), requeued(2, 9, lost="b-first")],
+        "running",
+        1,
+        2,
+    ),
+    "its attempt failed meanwhile": ([A.retrying(8), requeued(2, 9)], "retrying", 1, 2),
+    "the next attempt runs meanwhile": ([A.retrying(8), NEXT.started(14), requeued(2, 9)], "running", 2, 2),
+    "done meanwhile": ([A.succeeded(8), requeued(2, 9)], "succeeded", 1, 1),
+    "cancelled meanwhile": ([cancelled(1, 8), requeued(2, 9)], "cancelled", 1, 1),
+    "the next attempt's message is lost": ([A.retrying(3), requeued(2, 99, attempt=2)], "queued", 2, 2),
+    "... and so is its retrying": ([A.started(1), requeued(2, 99, attempt=2)], "queued", 2, 2),
+    "... and its retrying is late": ([requeued(2, 99, attempt=2), A.retrying(3)], "queued", 2, 2),
+    "published twice": ([requeued(2, 9), A.started(10), requeued(2, 9)], "running", 1, 2),
+    "published twice, the copy very late": (
+        [requeued(2, 9), requeued(3, 20), A.started(30), requeued(2, 9)],
+        "running",
+        1,
+        3,
+    ),
+    "the third overtakes the second": ([requeued(3, 20), requeued(2, 9)], "queued", 1, 3),
+    "of an old run": ([A.failed(3), redriven(2, 5), requeued(2, 9)], "queued", 1, 0),
+    "a redrive's": ([A.failed(3), redriven(2, 5), requeued(1, 6, run=2)], "queued", 1, 1),
+    "... before its redriven": ([A.failed(3), requeued(1, 6, run=2), redriven(2, 5)], "queued", 1, 1),
+    "... behind the start of its work": (
+        [A.failed(3), redriven(2, 5), AGAIN.started(7), requeued(1, 6, run=2)],
+        "running",
+        1,
+        1,
+    ),
+    "... behind the end of its work": (
+        [A.failed(3), redriven(2, 5), AGAIN.succeeded(7), requeued(1, 6, run=2)],
+        "succeeded",
+        1,
+        0,
+    ),
+    "... of a run that was cancelled": (
+        [A.failed(3), redriven(2, 5), cancelled(2, 6), requeued(1, 6, run=2)],
+        "cancelled",
+        1,
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize(("tape", "state", "attempt", "placed"), PUT_BACK.values(), ids=PUT_BACK)
+def test_work_that_was_put_back(tape: list[JobEvent], state: str, attempt: int, placed: int) -> None:
+    job = play([submitted(), *tape])
+    assert (job.state, job.attempt, job.placed) == (state, attempt, placed)
+
+
+def test_work_put_back_is_due_then_and_a_late_one_moves_no_time() -> None:
+    assert play([submitted(), requeued(2, 9)]).run_at == at(9)
+    assert play([submitted(), A.retrying(8), requeued(2, 9)]).run_at == at(13)
+    assert play([submitted(), A.started(8), requeued(2, 9)]).run_at == at(0)
+
+
+def test_placements_are_counted_for_each_run() -> None:
+    assert play([submitted()]).placed == 1
+    assert play([requeued(2, 9), submitted()]).placed == 2
+    assert play([A.started(1), submitted()]).placed == 1
+    assert play([submitted(), requeued(2, 9), A.failed(10), redriven(2, 12)]).placed == 0
+    assert play([A.failed(10), redriven(2, 12), submitted()]).placed == 0
+
+
 def test_a_new_run_forgets_what_became_of_the_old_one() -> None:
     job = play([submitted(), A.started(1), A.progressed(4, 2), A.failed(3), redriven(2, 5)])
     assert (job.error, job.reason, job.progress, job.started_at, job.finished_at) == (None, None, None, None, None)
@@ -106,4 +188,3 @@ def test_scheduled_is_for_later_only() -> None:
     past = ORDER.model_copy(update={"run_at": at(0) - timedelta(days=1)})
     assert play([submitted(order=later)]).state == "scheduled"
     assert play([submitted(order=past)]).state == "queued"
-    assert play([submitted(), A.failed(3), redriven(2, 5, order=later)]).state == "scheduled"
