@@ -5,14 +5,26 @@ other ones than this program knows. After a write that raised it, nobody knows w
 may have died in the answer): read the checkpoint again.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 
 from jobtape.schemas.job import Job
-from jobtape.view import checkpoint, engine, jobs, migrate, projection
+from jobtape.view import checkpoint, engine, jobs, keys, migrate, projection
 from jobtape.view.database import Database
+from jobtape.view.keys import Claim, KeyedSubmission, Standing
 from jobtape.view.values import Batch, Checkpoint, Gap, HistoryRow, JobQuery, UnreadableRow
 
-__all__ = ["Batch", "Checkpoint", "Gap", "HistoryRow", "JobQuery", "Store", "UnreadableRow"]
+__all__ = [
+    "Batch",
+    "Checkpoint",
+    "Claim",
+    "Gap",
+    "HistoryRow",
+    "JobQuery",
+    "KeyedSubmission",
+    "Standing",
+    "Store",
+    "UnreadableRow",
+]
 
 
 class Store:
@@ -130,6 +142,44 @@ class Store:
         """Note why the active projector cannot go on, or with None that it can; False when ``owner`` isn't active."""
         with self._database.writing() as connection:
             return checkpoint.report_gap(connection, owner, gap)
+
+    # Idempotency keys: the producer's, and no part of the view
+
+    def claim_keys(
+        self, scope: str, owner: str, submissions: Sequence[KeyedSubmission], lease: float
+    ) -> dict[str, Claim]:
+        """Write the rows of new keys, take over those that were let go, for ``lease`` seconds; by key.
+
+        ``owner`` is a name never used before.
+        """
+        with self._database.writing() as connection:
+            return keys.claim(connection, scope, owner, submissions, lease)
+
+    def key_standing(self, scope: str, submission: KeyedSubmission) -> Claim | None:
+        """How the submission's key stands now; None when nobody uses it."""
+        with self._database.reading() as connection:
+            return keys.one(connection, scope, submission)
+
+    def accepted_by_key(self, job_id: str) -> bool | None:
+        """Whether the job's submission is known to have been confirmed; None when it came without a key."""
+        with self._database.reading() as connection:
+            return keys.accepted(connection, job_id)
+
+    def settle_keys(
+        self, owner: str, *, accepted: Iterable[str] = (), let_go: Iterable[str] = (), forget: Iterable[str] = ()
+    ) -> None:
+        """Say what became of jobs that were submitted under keys: on the tape; open for the next one who comes; never
+        published at all.
+        """
+        with self._database.writing() as connection:
+            keys.mark(connection, accepted)
+            keys.let_go(connection, owner, let_go)
+            keys.forget(connection, owner, forget)
+
+    def prune_keys(self, older_than: float, limit: int) -> int:
+        """Remove up to ``limit`` keys written more than ``older_than`` seconds ago; how many it were."""
+        with self._database.writing() as connection:
+            return keys.prune(connection, older_than, limit)
 
     # Writing: the administrator's
 

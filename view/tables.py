@@ -141,6 +141,23 @@ barriers = Table(
     Column("at", Double, nullable=False),
 )
 
+# The producer's own, and no part of the fold.
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("scope", Key, primary_key=True),
+    Column("key", Key, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("job_id", Key, nullable=False),
+    Column("time", UtcTime, nullable=False),
+    Column("accepted", Boolean, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("lease_until", Double, nullable=False),
+    Column("at", Double, nullable=False),
+    Index("idempotency_by_job", "job_id"),
+    Index("idempotency_by_age", "at"),
+)
+
 checkpoint = Table(
     "checkpoint",
     metadata,

@@ -88,6 +88,20 @@ def upgrade() -> None:
         sa.Column("at", sa.Double, nullable=False),
     )
     op.create_table(
+        "idempotency",
+        sa.Column("scope", key, primary_key=True),
+        sa.Column("key", key, primary_key=True),
+        sa.Column("digest", sa.Text, nullable=False),
+        sa.Column("job_id", key, nullable=False),
+        sa.Column("time", utc_time, nullable=False),
+        sa.Column("accepted", sa.Boolean, nullable=False),
+        sa.Column("owner", sa.Text, nullable=False),
+        sa.Column("lease_until", sa.Double, nullable=False),
+        sa.Column("at", sa.Double, nullable=False),
+    )
+    op.create_index("idempotency_by_job", "idempotency", ["job_id"])
+    op.create_index("idempotency_by_age", "idempotency", ["at"])
+    op.create_table(
         "checkpoint",
         sa.Column("id", row_key, primary_key=True, autoincrement=False),
         sa.Column("epoch", sa.BigInteger, nullable=False),
