@@ -6,9 +6,11 @@ the heartbeat.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import threading
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,6 +26,38 @@ LATE = 5.0
 """Seconds beyond its time-out until a handler that does not end is given up."""
 
 
+class Working(asyncio.Future[Outcome]):
+    """A handler at work, seen from the worker's loop. ``cancel`` only asks (``ask``) the handler to end: as long as it
+    runs it takes its place.
+    """
+
+    def __init__(self, ask: Callable[[], object] = lambda: None) -> None:
+        super().__init__()
+        self._ask = ask
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Ask; False when it has ended already."""
+        if self.done():
+            return False
+        self._ask()
+        return True
+
+    def end_with(self, source: "asyncio.Future[Outcome] | concurrent.futures.Future[Outcome]") -> None:
+        """Be done with the outcome of ``source``, which is; callable from any thread."""
+        with contextlib.suppress(RuntimeError):  # the worker's loop has ended while a handler still ran
+            self.get_loop().call_soon_threadsafe(self._end, source)
+
+    def _end(self, source: "asyncio.Future[Outcome] | concurrent.futures.Future[Outcome]") -> None:
+        if self.done():
+            return
+        if source.cancelled():
+            super().cancel()
+        elif (error := source.exception()) is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(source.result())
+
+
 class Handlers:
     """``concurrency``: how many ``def`` handlers may run at once; ``max_result``: bytes of JSON."""
 
@@ -37,22 +71,39 @@ class Handlers:
     def start(
         self, job_type: JobType, arguments: dict[str, Any], context: Context, timeout: float
     ) -> "asyncio.Future[Outcome]":
-        """Begin one execution. The future never raises; cancelling it cancels an ``async`` handler.
+        """Begin one execution. The future never raises, and is done when no handler runs any more; cancelling it asks
+        the handler to end, as cancelling a task does.
 
-        An ``async`` handler is cancelled after ``timeout`` seconds. A thread cannot be ended: its future is done only
-        when the handler is.
+        An ``async`` handler is cancelled after ``timeout`` seconds. A thread cannot be ended: it is asked in vain.
         """
         if job_type.context_parameter is not None:
             arguments = {**arguments, job_type.context_parameter: context}
         if job_type.is_async:
-            coroutine = self._run_async(job_type, arguments, timeout)
-            return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
-        return asyncio.wrap_future(self._threads.submit(self._run_sync, job_type, arguments))
+            return self._begin(self._run_async(job_type, arguments, timeout))
+        working = Working()
+        self._threads.submit(self._run_sync, job_type, arguments).add_done_callback(working.end_with)
+        return working
 
     def close(self) -> None:
         """Stop; what still runs is left to the end of the process."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, coroutine: Coroutine[Any, Any, Outcome]) -> "Working":
+        """Run it on the handlers' loop."""
+        begun: list[asyncio.Task[Outcome]] = []
+
+        def ask() -> None:
+            self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in begun])  # behind ``begin``
+
+        working = Working(ask)
+
+        def begin() -> None:
+            begun.append(self._loop.create_task(coroutine))
+            begun[0].add_done_callback(working.end_with)
+
+        self._loop.call_soon_threadsafe(begin)
+        return working
 
     def _run_loop(self) -> None:
         """Until it is stopped: a SystemExit in a task that a handler started also ends ``run_forever``, as if this

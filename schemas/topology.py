@@ -12,6 +12,13 @@ from typing import Any, Final, Literal
 from jobtape.schemas import ladder
 
 BARRIER_KEY: Final = "barrier"
+CANCEL_KEY: Final = "cancel"
+"""The second key of a ``cancelled``, which brings it to the workers as well."""
+# Longer than the longest delay (30 days), and then as long as a due job may still wait for a worker. Small segments:
+# age drops whole ones only, and never the last.
+CANCELS_KEPT: Final = "45D"
+CANCELS_MAX_BYTES: Final = 500_000_000
+CANCELS_SEGMENT: Final = 4_000_000
 # A guard against jobs that kill their worker again and again, not an attempt counter: it also counts what was only
 # prefetched by a worker that died.
 DELIVERY_LIMIT: Final = 20
@@ -107,6 +114,19 @@ class Topology:
         )
 
     @property
+    def cancels(self) -> Queue:
+        """The stream of the cancelled runs, which every worker reads before it takes jobs. Some 800,000 of them fit."""
+        return Queue(
+            f"{self.namespace}.cancels",
+            (
+                ("x-queue-type", "stream"),
+                ("x-max-length-bytes", CANCELS_MAX_BYTES),
+                ("x-max-age", CANCELS_KEPT),
+                ("x-stream-max-segment-size-bytes", CANCELS_SEGMENT),
+            ),
+        )
+
+    @property
     def dead_queue(self) -> Queue:
         """Keeps what ``dead`` took until somebody looks."""
         return Queue(f"{self.namespace}.dead", (("x-queue-type", "quorum"),))
@@ -168,6 +188,7 @@ class Topology:
         return (
             self.dead_queue,
             self.unroutable_queue,
+            self.cancels,
             *(self.work_queue(queue) for queue in self.queues),
             *(self.delay_queue(level) for level in self._levels),
         )
@@ -185,6 +206,7 @@ class Topology:
         return (
             Binding(self.dead_queue.name, self.dead.name, "#"),
             Binding(self.unroutable_queue.name, self.unroutable.name, "#"),
+            Binding(self.cancels.name, self.events.name, CANCEL_KEY),
             *(Binding(self.work_queue(queue).name, self.events.name, run_key(queue)) for queue in self.queues),
             *(
                 Binding(self.work_queue(queue).name, self.due.name, ladder.due_pattern(queue, self.delay_levels))
