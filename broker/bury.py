@@ -1,5 +1,7 @@
 """Puts a message aside that nobody can work on, with the reason."""
 
+from uuid import uuid4
+
 import aio_pika
 
 from jobtape.broker.link import Link
@@ -19,6 +21,9 @@ async def bury(link: Link, topology: Topology, body: bytes, reason: str) -> None
     async with channel:
         exchange = await channel.get_exchange(topology.dead.name, ensure=False)
         message = aio_pika.Message(
-            body, headers={REASON_HEADER: reason[:500]}, delivery_mode=aio_pika.DeliveryMode.PERSISTENT
+            body,
+            headers={REASON_HEADER: reason[:500]},
+            message_id=uuid4().hex,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         )
         await exchange.publish(message, routing_key="no-job", mandatory=True)

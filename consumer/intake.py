@@ -1,9 +1,10 @@
 """Takes deliveries from the work queues over one channel, until it ends."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
+from typing import Any
 
 import aiormq.abc
 
@@ -16,7 +17,10 @@ class Delivery:
     """A message from a work queue; it is settled once, on the channel that it came by."""
 
     def __init__(self, channel: aiormq.abc.AbstractChannel, message: aiormq.abc.DeliveredMessage) -> None:
+        properties = message.header.properties
         self.body = message.body
+        self.headers: Mapping[str, Any] = properties.headers or {}
+        self.message_id: str | None = properties.message_id
         self._tag = message.delivery_tag or 0
         self._channel = channel
 
