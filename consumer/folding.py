@@ -6,13 +6,14 @@ from collections.abc import Callable, Collection, Sequence
 
 from jobtape.broker.stream import Recorded
 from jobtape.schemas.barrier import read_barrier
+from jobtape.schemas.effects import Effect, effects_of, may_be_effect
 from jobtape.schemas.errors import UnreadableEvent
-from jobtape.schemas.events import JobEvent, decode
+from jobtape.schemas.events import JobEvent, decode, encode
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
 from jobtape.schemas.position import cursor_of
 from jobtape.schemas.topology import BARRIER_KEY
-from jobtape.view.store import Batch, HistoryRow, UnreadableRow
+from jobtape.view.store import Batch, HistoryRow, OutboxRow, UnreadableRow
 
 
 def digest_of(message: Recorded) -> str:
@@ -43,12 +44,18 @@ def fold_batch(messages: Sequence[Recorded], epoch: int, known: Callable[[Collec
     jobs = dict(before)
     history: list[HistoryRow] = []
     counts: Counter[tuple[str, str]] = Counter()
+    effects: dict[str, OutboxRow] = {}
+    seen: set[str] = set()
     for cursor, event, body in events:
         job = jobs.get(event.subject)
         after = evolve(job, event, cursor)
         accepted = after is not job
         jobs[event.subject] = after
         counts[event.data.job_type, event.name] += accepted
+        if may_be_effect(event):
+            effects.pop(event.id, None)
+            seen.add(event.id)
+        effects |= {effect.event.id: outbox_row(effect) for effect in effects_of(job, event, after)}
         history.append(
             HistoryRow(cursor, event.subject, event.id, event.name, event.time, accepted, body.decode(), after)
         )
@@ -61,4 +68,11 @@ def fold_batch(messages: Sequence[Recorded], epoch: int, known: Callable[[Collec
         unreadable=unreadable,
         counts={key: n for key, n in counts.items() if n},
         barriers=barriers,
+        effects=tuple(effects.values()),
+        seen=seen,
     )
+
+
+def outbox_row(effect: Effect) -> OutboxRow:
+    """An effect as the view keeps it until it is on the tape."""
+    return OutboxRow(effect.event.id, encode(effect.event).decode(), effect.keys)

@@ -61,6 +61,12 @@ def release_lease(connection: Connection, owner: str) -> None:
     connection.execute(update(_row).where(_c.owner == owner).values(owner=None, lease_until=None))
 
 
+def is_active(connection: Connection, owner: str) -> bool:
+    """Whether the lease is that of ``owner`` and still runs."""
+    now = clock.now(connection.dialect.name)
+    return connection.execute(select(_c.id).where(_c.owner == owner, _c.lease_until > now)).first() is not None
+
+
 def advance(
     connection: Connection, owner: str, expected: tuple[int, int | None], batch: Batch, lease_seconds: float
 ) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from itertools import islice
+from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, select
 
@@ -9,7 +10,7 @@ from jobtape.schemas import ids
 from jobtape.schemas.job import Job
 from jobtape.view import tables
 from jobtape.view.rows import history_from_row, job_from_row
-from jobtape.view.values import HistoryRow, JobQuery, UnreadableRow
+from jobtape.view.values import Closed, HistoryRow, JobQuery, UnreadableRow
 
 _CHUNK = 500  # ids in one statement; both databases take at least 32,000
 
@@ -37,13 +38,24 @@ def some(connection: Connection, job_ids: Collection[str]) -> dict[str, Job]:
 
 def page(connection: Connection, query: JobQuery) -> list[Job]:
     """The jobs that fit ``query``, newest id first, ``query.limit`` at most."""
-    return [job_from_row(row) for row in connection.execute(_page_statement(query)).all()]
+    return [job_from_row(row) for row in connection.execute(_page_of(select(tables.jobs), query)).all()]
 
 
-def _page_statement(query: JobQuery) -> Select[tuple[object, ...]]:
+def closed(connection: Connection, query: JobQuery) -> list[Closed]:
+    """Of the jobs that fit ``query`` what a redrive needs, without their payloads and results."""
     job = tables.jobs.c
-    statement = select(tables.jobs).order_by(job.id.desc()).limit(query.limit)
-    for column, values in ((job.type, query.types), (job.state, query.states), (job.queue, query.queues)):
+    columns = select(job.id, job.type, job.run, job.correlation_id, job.submitted_at)
+    return [
+        Closed(id=row[0], type=row[1], run=row[2], correlation_id=row[3], known=row[4] is not None)
+        for row in connection.execute(_page_of(columns, query)).all()
+    ]
+
+
+def _page_of(statement: Select[Any], query: JobQuery) -> Select[Any]:
+    job = tables.jobs.c
+    statement = statement.order_by(job.id.desc()).limit(query.limit)
+    lists = ((job.type, query.types), (job.state, query.states), (job.queue, query.queues), (job.reason, query.reasons))
+    for column, values in lists:
         if len(values) == 1:
             # Plain equality lets the index give the order too.
             statement = statement.where(column == str(values[0]))

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, case, delete
 
 from jobtape.schemas.job import Job
-from jobtape.view import bulk, clock, tables
+from jobtape.view import bulk, clock, outbox, tables
 from jobtape.view.rows import history_to_row, job_to_row, unreadable_to_row
 from jobtape.view.values import Batch
 
@@ -26,6 +26,8 @@ def write(connection: Connection, batch: Batch) -> None:
         connection.execute(tables.unreadable.insert(), [unreadable_to_row(entry) for entry in batch.unreadable])
     if batch.counts:
         _add_counts(connection, batch)
+    outbox.remove(connection, batch.seen)
+    outbox.add(connection, batch.effects)
     if batch.barriers:
         _note_barriers(connection, batch)
 

@@ -6,21 +6,37 @@ may have died in the answer): read the checkpoint again.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 
 from jobtape.schemas.job import Job
-from jobtape.view import checkpoint, engine, jobs, keys, migrate, projection
+from jobtape.view import checkpoint, dead, engine, jobs, keys, migrate, open_jobs, outbox, projection
 from jobtape.view.database import Database
 from jobtape.view.keys import Claim, KeyedSubmission, Standing
-from jobtape.view.values import Batch, Checkpoint, Gap, HistoryRow, JobQuery, UnreadableRow
+from jobtape.view.values import (
+    Batch,
+    Checkpoint,
+    Closed,
+    DeadMessage,
+    Gap,
+    HistoryRow,
+    JobQuery,
+    Moment,
+    OutboxRow,
+    UnreadableRow,
+)
 
 __all__ = [
     "Batch",
     "Checkpoint",
     "Claim",
+    "Closed",
+    "DeadMessage",
     "Gap",
     "HistoryRow",
     "JobQuery",
     "KeyedSubmission",
+    "Moment",
+    "OutboxRow",
     "Standing",
     "Store",
     "UnreadableRow",
@@ -92,6 +108,51 @@ class Store:
         """The highest number of the process's barriers that the fold has passed; 0 for none in the last hour."""
         with self._database.reading() as connection:
             return jobs.passed_barrier(connection, process)
+
+    def closed_jobs(self, query: JobQuery) -> list[Closed]:
+        """A page of jobs, newest first, with what a redrive needs of them."""
+        with self._database.reading() as connection:
+            return jobs.closed(connection, query)
+
+    def open_queues(self) -> list[str]:
+        """The queues that jobs are on which are not final."""
+        with self._database.reading() as connection:
+            return open_jobs.queues(connection)
+
+    def moment(self) -> Moment | None:
+        """The database's time and how far the tape is folded; None before the first start."""
+        with self._database.reading() as connection:
+            return open_jobs.moment(connection)
+
+    def overdue_jobs(self, queue: str, due: datetime, cursor: int, limit: int) -> list[Job]:
+        """Jobs of ``queue`` that are not final, were due by then, and of which nothing was heard behind ``cursor``."""
+        with self._database.reading() as connection:
+            return open_jobs.overdue(connection, queue, due, cursor, limit)
+
+    def effects_due(self, limit: int) -> list[OutboxRow]:
+        """What may be published now."""
+        with self._database.reading() as connection:
+            return outbox.due(connection, limit)
+
+    def effects_waiting(self) -> int:
+        """How many effects are not on the tape yet, as far as it is folded."""
+        with self._database.reading() as connection:
+            return outbox.waiting(connection)
+
+    def dead_messages(self, before: int | None = None, limit: int = 100) -> list[DeadMessage]:
+        """Messages that are no job, newest first, of smaller numbers than ``before``."""
+        with self._database.reading() as connection:
+            return dead.page(connection, before, limit)
+
+    def dead_message(self, number: int) -> DeadMessage | None:
+        """The message of that number, or None."""
+        with self._database.reading() as connection:
+            return dead.one(connection, number)
+
+    def dead_count(self) -> int:
+        """How many messages that are no job are kept."""
+        with self._database.reading() as connection:
+            return dead.count(connection)
 
     def checkpoint(self) -> Checkpoint | None:
         """How far the tape is folded; None before the first start."""
@@ -180,6 +241,22 @@ class Store:
         """Remove up to ``limit`` keys written more than ``older_than`` seconds ago; how many it were."""
         with self._database.writing() as connection:
             return keys.prune(connection, older_than, limit)
+
+    def add_effects(self, owner: str, effects: Sequence[OutboxRow], dead_messages: Sequence[DeadMessage] = ()) -> bool:
+        """Let effects be published and keep dead messages, in one transaction; False, and nothing is written, when
+        ``owner`` isn't the active projector.
+        """
+        with self._database.writing() as connection:
+            if not checkpoint.is_active(connection, owner):
+                return False
+            outbox.add(connection, effects)
+            dead.add(connection, dead_messages)
+            return True
+
+    def put_off_effects(self, seconds: dict[str, float]) -> None:
+        """Publishing these (by id) came to nothing: they are due again after so many seconds."""
+        with self._database.writing() as connection:
+            outbox.put_off(connection, seconds)
 
     # Writing: the administrator's
 

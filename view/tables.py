@@ -17,6 +17,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -56,6 +57,9 @@ RowKey = BigInteger().with_variant(Integer, "sqlite")
 
 metadata = MetaData()
 
+OPEN: Final = "state IN ('scheduled', 'queued', 'running', 'retrying')"
+"""Of a job that is not final, in SQL; as a text, so that both databases know the index by it."""
+
 jobs = Table(
     "jobs",
     metadata,
@@ -89,6 +93,14 @@ jobs = Table(
     Index("jobs_by_type", "type", "id"),
     Index("jobs_by_state", "state", "id"),
     Index("jobs_by_queue", "queue", "id"),
+    # Which open jobs should have been done by now; it stays small, whatever has been done.
+    Index(
+        "jobs_open",
+        "queue",
+        "run_at",
+        sqlite_where=text(OPEN),
+        postgresql_where=text(OPEN),
+    ),
 )
 
 job_labels = Table(
@@ -156,6 +168,30 @@ idempotency = Table(
     Column("at", Double, nullable=False),
     Index("idempotency_by_job", "job_id"),
     Index("idempotency_by_age", "at"),
+)
+
+# Effects that are not on the tape yet, as far as it is folded. ``due``: by the database's clock; 0 is at once.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("due", Double, nullable=False),
+    Column("tries", BigInteger, nullable=False),
+    Column("keys", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Index("outbox_by_due", "due", "id"),
+)
+
+# What came to the dead queue and is no job.
+dead = Table(
+    "dead",
+    metadata,
+    Column("id", RowKey, primary_key=True, autoincrement=True),
+    Column("message_id", Text, nullable=False, unique=True),
+    Column("at", UtcTime, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
 )
 
 checkpoint = Table(

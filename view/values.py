@@ -1,6 +1,6 @@
 """What goes into the view and comes out of it, besides ``schemas.job.Job``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -24,6 +24,7 @@ class JobQuery:
     states: Sequence[JobState] = ()
     queues: Sequence[str] = ()
     labels: Sequence[tuple[str, str]] = ()
+    reasons: Sequence[str] = ()
     since: datetime | None = None
     until: datetime | None = None
     before: str | None = None
@@ -58,6 +59,43 @@ class UnreadableRow:
 
 
 @dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """An effect that is not known to be on the tape: ``event`` is its CloudEvent, ``id`` the event's, ``keys`` its
+    further routing keys. ``tries``: how often publishing it came to nothing.
+    """
+
+    id: str
+    event: str
+    keys: Sequence[str] = ()
+    tries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadMessage:
+    """A message that came to the dead queue and is no job: ``body`` as it was, or its beginning when ``size`` (bytes)
+    is more. ``id``: its number in the view, None before it is there; ``message_id`` tells it from others.
+    """
+
+    message_id: str
+    at: datetime
+    reason: str
+    body: bytes
+    size: int
+    id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A job as a redrive needs it. ``known``: whether what was ordered is known, so that it can be placed again."""
+
+    id: str
+    type: str
+    run: int
+    correlation_id: str | None
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """Why the projector cannot go on from its checkpoint: the log is gone, is another one, or lost messages."""
 
@@ -87,11 +125,26 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """``now``: the database's time, in seconds since 1970; ``cursor``: how far the tape was folded then."""
+
+    now: float
+    epoch: int
+    offset: int | None
+
+    @property
+    def cursor(self) -> int:
+        """As the checkpoint's."""
+        return position.cursor_of(self.epoch, -1 if self.offset is None else self.offset)
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What a stretch of the tape changed, up to and with the message at ``offset``, whose SHA-256 is ``digest``.
 
     ``jobs``: the changed ones as they are at the end of the stretch, each once. ``counts``: (job type, event) to the
     number of accepted events, to be added. ``barriers``: process to the highest number of its barriers that passed.
+    ``effects``: what is to be published because of it; ``seen``: ids of effects that were on this stretch.
     """
 
     offset: int | None
@@ -101,3 +154,5 @@ class Batch:
     unreadable: Sequence[UnreadableRow] = ()
     counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
     barriers: Mapping[str, int] = field(default_factory=dict)
+    effects: Sequence[OutboxRow] = ()
+    seen: Collection[str] = ()

@@ -47,6 +47,8 @@ def upgrade() -> None:
     )
     for column in ("type", "state", "queue"):
         op.create_index(f"jobs_by_{column}", "jobs", [column, "id"])
+    is_open = sa.text("state IN ('scheduled', 'queued', 'running', 'retrying')")
+    op.create_index("jobs_open", "jobs", ["queue", "run_at"], sqlite_where=is_open, postgresql_where=is_open)
     op.create_table(
         "job_labels",
         sa.Column("name", key, primary_key=True),
@@ -101,6 +103,24 @@ def upgrade() -> None:
     )
     op.create_index("idempotency_by_job", "idempotency", ["job_id"])
     op.create_index("idempotency_by_age", "idempotency", ["at"])
+    op.create_table(
+        "outbox",
+        sa.Column("id", key, primary_key=True),
+        sa.Column("due", sa.Double, nullable=False),
+        sa.Column("tries", sa.BigInteger, nullable=False),
+        sa.Column("keys", sa.Text, nullable=False),
+        sa.Column("event", sa.Text, nullable=False),
+    )
+    op.create_index("outbox_by_due", "outbox", ["due", "id"])
+    op.create_table(
+        "dead",
+        sa.Column("id", row_key, primary_key=True, autoincrement=True),
+        sa.Column("message_id", sa.Text, nullable=False, unique=True),
+        sa.Column("at", utc_time, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("size", sa.BigInteger, nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+    )
     op.create_table(
         "checkpoint",
         sa.Column("id", row_key, primary_key=True, autoincrement=False),

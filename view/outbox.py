@@ -1,0 +1,48 @@
+"""Effects that wait to be published, and what became of them. All want a transaction that may write, but ``due``."""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, func, select, update
+
+from jobtape.view import bulk, clock, tables
+from jobtape.view.values import OutboxRow
+
+_row = tables.outbox.c
+_DELETE: Final = delete(tables.outbox).where(_row.id == bindparam("effect"))
+
+
+def add(connection: Connection, effects: Sequence[OutboxRow]) -> None:
+    """Let them be published; one that waits already stays as it is."""
+    rows = [
+        {"id": each.id, "due": 0.0, "tries": each.tries, "keys": " ".join(each.keys), "event": each.event}
+        for each in effects
+    ]
+    bulk.insert(connection, tables.outbox, rows, on_conflict="keep")
+
+
+def remove(connection: Connection, ids: Collection[str]) -> None:
+    """They are on the tape."""
+    if ids:
+        connection.execute(_DELETE, [{"effect": each} for each in ids])
+
+
+def due(connection: Connection, limit: int) -> list[OutboxRow]:
+    """Those that may be published now, those that were put off last."""
+    ready = select(tables.outbox).where(_row.due <= clock.now(connection.dialect.name))
+    rows = connection.execute(ready.order_by(_row.due, _row.id).limit(limit)).all()
+    return [OutboxRow(row.id, row.event, tuple(row.keys.split()), row.tries) for row in rows]
+
+
+def put_off(connection: Connection, seconds: dict[str, float]) -> None:
+    """Count a try of each, and let it be due again after so many seconds."""
+    if not seconds:
+        return
+    later = clock.now(connection.dialect.name) + bindparam("seconds")
+    statement = update(tables.outbox).where(_row.id == bindparam("effect")).values(due=later, tries=_row.tries + 1)
+    connection.execute(statement, [{"effect": each, "seconds": wait} for each, wait in seconds.items()])
+
+
+def waiting(connection: Connection) -> int:
+    """How many there are."""
+    return connection.execute(select(func.count()).select_from(tables.outbox)).scalar_one()
