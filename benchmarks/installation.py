@@ -102,13 +102,17 @@ class Installation:
 
 @contextmanager
 def installation(
-    *, jobs: str = "examples.jobs", queues: Sequence[str] = ("default", "mail"), database_url: str | None = None
+    *,
+    jobs: str = "examples.jobs",
+    queues: Sequence[str] = ("default", "mail"),
+    broker_url: str | None = None,
+    database_url: str | None = None,
 ) -> Iterator[Installation]:
     """Nothing is started yet. Afterwards everything is stopped and removed, the broker's namespace too.
 
-    The broker is the one at RABBITMQ_URL. ``queues``: those of the jobs, to be removed.
+    The broker is the one at ``broker_url``, otherwise at RABBITMQ_URL. ``queues``: those of the jobs, to be removed.
     """
-    broker = os.environ.get("RABBITMQ_URL", "amqp://guest:guest@localhost:5672/")
+    broker = broker_url or os.environ.get("RABBITMQ_URL", "amqp://guest:guest@localhost:5672/")
     topology = Topology(f"bench-{uuid4().hex[:8]}").with_queues(queues)
     with tempfile.TemporaryDirectory(prefix="jobtape-bench-") as name, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

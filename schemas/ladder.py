@@ -24,12 +24,18 @@ def delay_key(seconds: float, queue: str, levels: int = LEVELS) -> str:
 
     Raises ValueError beyond that.
     """
+    longest = ((1 << levels) - 1) * STEP
+    if not seconds <= longest:  # said this way it refuses what is no number, too
+        raise ValueError(f"a delay of {seconds:g} s is longer than the {longest:.1f} s of the ladder")
     # A whole number of milliseconds first: 0.3 s are three steps, though 0.3 / 0.1 is a little more than 3.
-    steps = max(0, math.ceil(round(seconds * 1000, 3) / (STEP * 1000)))
-    if steps >= 1 << levels:
-        raise ValueError(f"a delay of {seconds:g} s is longer than the {((1 << levels) - 1) * STEP:g} s of the ladder")
+    steps = math.ceil(round(max(0.0, seconds) * 1000, 3) / (STEP * 1000))
     bits = ".".join(f"{steps:0{levels}b}")
     return f"delay.{bits}.run.{queue}"
+
+
+def entry_pattern(levels: int = LEVELS) -> str:
+    """What matches the keys of a ladder of so many levels; exact, so that two ladders never take the same message."""
+    return ".".join(["delay", *["*"] * levels, "run", "*"])
 
 
 def level_pattern(level: int, bit: int, levels: int = LEVELS) -> str:

@@ -10,6 +10,7 @@ Wish = Literal["policy", "never"] | float
 
 NEVER: Final = "never"
 POLICY: Final = "policy"
+MOST_ATTEMPTS: Final = 1000
 
 
 class Retry(Exception):
@@ -20,8 +21,10 @@ class Retry(Exception):
 
     def __init__(self, delay: float | None = None, message: str = "the handler asked for another attempt") -> None:
         super().__init__(message)
-        if delay is not None and not 0 <= delay <= LONGEST:
-            raise ValueError(f"a retry can be delayed by 0 to {LONGEST:g} s, not {delay!r}")
+        if delay is not None and not (_is_number(delay) and 0 <= delay <= LONGEST):
+            raise ValueError(
+                f"a retry can be delayed by 0 to {LONGEST:.0f} seconds, not {delay!r}: give a number, or none"
+            )
         self.delay = delay
 
 
@@ -46,12 +49,21 @@ class RetryPolicy:
     on: tuple[type[BaseException], ...] = (Exception,)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_attempts <= 1000:
-            raise ValueError(f"max_attempts is 1 to 1000, not {self.max_attempts!r}")
-        if not (0 <= self.first <= self.longest <= LONGEST and 1 <= self.factor <= 100 and 0 <= self.jitter <= 1):
+        if not (type(self.max_attempts) is int and 1 <= self.max_attempts <= MOST_ATTEMPTS):
+            raise ValueError(f"max_attempts is a whole number from 1 to {MOST_ATTEMPTS}, not {self.max_attempts!r}")
+        numbers = (self.first, self.factor, self.longest, self.jitter)
+        if not (
+            all(map(_is_number, numbers))
+            and (0 <= self.first <= self.longest <= LONGEST and 1 <= self.factor <= 100 and 0 <= self.jitter <= 1)
+        ):
             raise ValueError(
-                "a retry policy needs 0 <= first <= longest <= 30 days, 1 <= factor <= 100 and 0 <= jitter <= 1"
+                "a retry policy needs 0 <= first <= longest <= 30 days (in seconds), 1 <= factor <= 100 and "
+                f"0 <= jitter <= 1, not first={self.first!r}, longest={self.longest!r}, factor={self.factor!r}, "
+                f"jitter={self.jitter!r}"
             )
+        # Found out at a job's failure, it would be the worker that fails.
+        if not (isinstance(self.on, tuple) and all(map(_is_exception, self.on))):
+            raise ValueError(f"on is a tuple of exception classes, like (OSError, TimeoutError), not {self.on!r}")
 
     def wish(self, error: BaseException) -> Wish:
         """What the exception of a failed attempt means for the next one."""
@@ -77,3 +89,11 @@ def next_delay(policy: RetryPolicy, *, attempt: int, max_attempts: int, wish: Wi
     except OverflowError:
         pause = policy.longest
     return min(pause, policy.longest) * (1 - policy.jitter * chance)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)

@@ -225,7 +225,14 @@ class Topology:
             )
             for level in self._levels
         )
-        return (Passage(self.events.name, self.delay_exchange(self.delay_levels - 1).name, "delay.#"), *down)
+        return (
+            Passage(
+                self.events.name,
+                self.delay_exchange(self.delay_levels - 1).name,
+                ladder.entry_pattern(self.delay_levels),
+            ),
+            *down,
+        )
 
     @property
     def _levels(self) -> range:

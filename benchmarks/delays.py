@@ -1,0 +1,133 @@
+"""Thousands of jobs with random delays: none early, how late, and what a broker that is killed meanwhile does to them.
+
+    .venv/bin/python -m benchmarks.delays [--kill] [--broker url|node|container] [--jobs 5000] [--rate 250] [--seed 1]
+
+Lateness is a job's ``started_at`` less its ``run_at``: rounding to the ladder's step (up to 100 ms), the way down, the
+way to the worker. Without ``--kill`` its 99th percentile must be below ``--p99`` milliseconds. With ``--kill`` (which
+needs a broker of its own: node or container) the broker is SIGKILLed in the middle: nothing lost, nothing twice, and
+everything has started 15 s after its time or after the broker's return. The view is compared with the tape, field by
+field.
+
+Exits 0 only if everything held.
+"""
+
+import argparse
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+import anyio
+
+from benchmarks import paced
+from benchmarks.brokers import Broker, broker
+from benchmarks.installation import Installation, installation
+from jobtape.schemas.job import Job
+from jobtape.view.store import Store
+from tests.checker import Checker, Report
+from tests.ledger import Ledger
+
+AWAY = 3.0
+"""Seconds between the broker's death and its start."""
+CATCH_UP = 15.0
+"""Seconds after its time, or the broker's return, until a job must have started."""
+LIMIT = 120.0
+
+
+def main() -> int:
+    """Run once; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--broker", choices=["url", "node", "container"], default="url")
+    parser.add_argument("--jobs", type=int, default=5000)
+    parser.add_argument("--rate", type=float, default=250)
+    parser.add_argument("--shortest", type=float, default=0.1)
+    parser.add_argument("--longest", type=float, default=20)
+    parser.add_argument("--p99", type=float, default=200, help="milliseconds")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--database")
+    wanted = parser.parse_args()
+    if wanted.kill and wanted.broker == "url":
+        parser.error("--kill needs a broker of its own: --broker node or container")
+    with (
+        broker(wanted.broker) as chosen,
+        installation(jobs="benchmarks.jobs", broker_url=chosen.url, database_url=wanted.database) as made,
+    ):
+        return run(made, chosen, wanted)
+
+
+def run(made: Installation, chosen: Broker, wanted: argparse.Namespace) -> int:
+    """Submit at a pace, kill if asked to, wait, look."""
+    chance = random.Random(wanted.seed)
+    items = [
+        {"type": "add", "payload": {"x": n, "y": 1}, "delay": round(chance.uniform(wanted.shortest, wanted.longest), 3)}
+        for n in range(wanted.jobs)
+    ]
+    for part in ("projector", "api", "worker"):
+        made.start(part)
+    made.wait_ready()
+    ledger = Ledger()
+    back: list[datetime] = []
+    killer = threading.Thread(target=_kill, args=(chosen, wanted.jobs / wanted.rate / 2, back))
+    if wanted.kill:
+        killer.start()
+    with made.client() as client:
+        took = paced.submit(client, items, ledger, rate=wanted.rate)
+    print(f"accepted {len(ledger.ok)}, unknown {len(ledger.unknown)} in {took:.1f} s")
+    if wanted.kill:
+        killer.join()
+        if not back:
+            print("the broker did not come back")
+            return 1
+    store = Store(made.environment["DATABASE_URL"])
+    jobs = paced.wait_final(store, ledger, wanted.longest + LIMIT)
+    report: Report = anyio.run(_check, made, store, ledger)
+    store.close()
+    held = _lateness(jobs, back[0] if back else None, wanted.p99)
+    states = Counter(job.state.value for job in jobs)
+    print(f"states {dict(states)}; {report}")
+    return 0 if held and not report.problems and set(states) == {"succeeded"} else 1
+
+
+def _kill(chosen: Broker, after: float, back: list[datetime]) -> None:
+    time.sleep(after)
+    chosen.kill()
+    time.sleep(AWAY)
+    began = time.monotonic()
+    chosen.start()
+    back.append(datetime.now(UTC))
+    print(f"killed after {after:g} s; away for {AWAY + time.monotonic() - began:.1f} s")
+
+
+async def _check(made: Installation, store: Store, ledger: Ledger) -> Report:
+    return await Checker(made.environment["RABBITMQ_URL"], made.topology).check(store, ledger, timeout=120)
+
+
+def _lateness(jobs: list[Job], back: datetime | None, limit: float) -> bool:
+    """Print how late jobs started, and whether that is in order. ``limit`` is in milliseconds."""
+    late = sorted((_started(job) - _due(job)).total_seconds() * 1000 for job in jobs)
+    early = sum(ms < 0 for ms in late)
+    p50, p99 = (late[int(len(late) * part)] for part in (0.5, 0.99))
+    print(f"{early} early; late by p50 {p50:.0f} ms, p99 {p99:.0f} ms, at most {late[-1]:.0f} ms (least {late[0]:.1f})")
+    if back is None:
+        return early == 0 and p99 < limit
+    last = max((_started(job) - max(_due(job), back)).total_seconds() for job in jobs)
+    after = sum(_due(job) > back for job in jobs)
+    print(f"{after} were due after the return; the last started {last:.1f} s after its time or the broker's return")
+    return early == 0 and last <= CATCH_UP
+
+
+def _due(job: Job) -> datetime:
+    assert job.run_at is not None
+    return job.run_at
+
+
+def _started(job: Job) -> datetime:
+    assert job.started_at is not None, f"{job.id} is {job.state} and never started"
+    return job.started_at
+
+
+if __name__ == "__main__":
+    sys.exit(main())

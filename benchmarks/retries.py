@@ -1,0 +1,150 @@
+"""A job type that fails most of the time, while its workers are killed: attempts are counted, and nothing is left over.
+
+    .venv/bin/python -m benchmarks.retries [--broker url|node|container] [--jobs 2000] [--fails 0.6] [--seed 1]
+
+Every job must end in one final state within its attempts; afterwards the queues, delay ladder included, are empty, and
+the view is what the tape says, field by field. Reported: executions, which are more than attempts, since a killed
+worker's jobs are executed again.
+
+Exits 0 only if everything held.
+"""
+
+import argparse
+import random
+import sys
+import threading
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import aio_pika
+import anyio
+
+from benchmarks import paced
+from benchmarks.brokers import broker
+from benchmarks.installation import Installation, installation
+from benchmarks.jobs import MAX_ATTEMPTS
+from jobtape.broker import declare
+from jobtape.schemas import fold
+from jobtape.schemas.events import Failed, Retrying, Succeeded
+from jobtape.schemas.job import Job, JobState
+from jobtape.view.store import Store
+from tests.checker import Checker, Report
+from tests.ledger import Ledger
+
+WORKERS = 3
+LIMIT = 300.0
+SECONDS = 0.02
+QUIET = 3.0
+"""Seconds for which all queues must be empty before they count as such: a message is in none while it is passed on."""
+
+
+def main() -> int:
+    """Run once; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--broker", choices=["url", "node", "container"], default="url")
+    parser.add_argument("--jobs", type=int, default=2000)
+    parser.add_argument("--fails", type=float, default=0.6)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--database")
+    wanted = parser.parse_args()
+    with (
+        broker(wanted.broker) as chosen,
+        installation(jobs="benchmarks.jobs", broker_url=chosen.url, database_url=wanted.database) as made,
+    ):
+        return run(made, wanted)
+
+
+def run(made: Installation, wanted: argparse.Namespace) -> int:
+    """Submit all, kill meanwhile, wait, look."""
+    executed = made.folder / "executions"
+    made.environment["BENCH_EXECUTIONS"] = str(executed)
+    for part in ("projector", "api", *["worker"] * WORKERS):
+        made.start(part)
+    made.wait_ready()
+    ledger, killed, ended = Ledger(), Counter[str](), threading.Event()
+    item = {"type": "flaky", "payload": {"fails": wanted.fails, "seconds": SECONDS}}
+    killer = threading.Thread(target=_kill, args=(made, random.Random(wanted.seed), ended, killed))
+    killer.start()
+    store = Store(made.environment["DATABASE_URL"])
+    try:
+        with made.client() as client:
+            paced.submit(client, [item] * wanted.jobs, ledger, rate=500)
+        began = time.monotonic()
+        jobs = paced.wait_final(store, ledger, LIMIT)
+        print(f"all {len(jobs)} final {time.monotonic() - began:.1f} s after the last was accepted")
+    finally:
+        ended.set()
+        killer.join()
+    left = anyio.run(_left_over, made)
+    checker = Checker(made.environment["RABBITMQ_URL"], made.topology)
+    report: Report = anyio.run(checker.check, store, ledger)
+    jobs = paced.wait_final(store, ledger, LIMIT)
+    store.close()
+    print(f"killed {dict(killed)}; left on queues {left}; {report}")
+    wrong = _attempts(checker, jobs, executed)
+    return 0 if not report.problems and not left and not wrong and killed.total() else 1
+
+
+def _kill(made: Installation, chance: random.Random, ended: threading.Event, killed: "Counter[str]") -> None:
+    while not ended.wait(chance.uniform(0.5, 2.0)):
+        part = chance.choice([part for part in made.parts if part.name == "worker"])
+        part.kill()
+        killed[part.name] += 1
+        made.parts.remove(part)
+        made.start("worker")
+
+
+async def _left_over(made: Installation) -> dict[str, int]:
+    """What is on the queues once the workers have nothing to do any more, and once they are gone."""
+    connection = await aio_pika.connect(made.environment["RABBITMQ_URL"])
+    async with connection:
+        deadline, quiet_since = time.monotonic() + LIMIT, time.monotonic()
+        while time.monotonic() < deadline and time.monotonic() - quiet_since < QUIET:
+            if await _depths(connection, made):
+                quiet_since = time.monotonic()
+            await anyio.sleep(0.5)
+        for part in made.parts:
+            if part.name == "worker":
+                await anyio.to_thread.run_sync(part.stop)
+        return await _depths(connection, made)
+
+
+async def _depths(connection: aio_pika.abc.AbstractConnection, made: Installation) -> dict[str, int]:
+    depths = {}
+    for queue in made.topology.declared_queues():
+        # Of streams a passive declaration tells nothing that is left to do.
+        if queue.declared_arguments()["x-queue-type"] != "stream":
+            found = await declare.depth(connection, queue.name)
+            depths[queue.name] = found.messages if found is not None else 0
+    return {name: messages for name, messages in depths.items() if messages}
+
+
+def _attempts(checker: Checker, jobs: list[Job], executed: Path) -> list[str]:
+    """What is wrong with the attempts that counted, of which each ends once; prints figures."""
+    ends: dict[str, list[int]] = defaultdict(list)
+    folded: dict[str, Job] = {}
+    for event, cursor in checker.events():
+        before = folded.get(event.subject)
+        after = folded[event.subject] = fold.evolve(before, event, cursor)
+        if after is not before and isinstance(event, Retrying | Succeeded | Failed):
+            ends[event.subject].append(event.data.attempt)
+    wrong = []
+    for job in jobs:
+        counted = ends[job.id]
+        tried = sorted(set(counted))
+        # A closed attempt may still succeed, which ends it a second time.
+        if tried != list(range(1, job.attempt + 1)) or job.attempt > MAX_ATTEMPTS or len(counted) > job.attempt + 1:
+            wrong.append(f"{job.id} ({job.state}, attempt {job.attempt}): attempts {counted}")
+        if job.state is JobState.FAILED and job.attempt != MAX_ATTEMPTS:
+            wrong.append(f"{job.id} failed in attempt {job.attempt}")
+    lines = Counter(executed.read_text().split("\n")[:-1])
+    ended = Counter((job.state.value, job.attempt) for job in jobs)
+    print(f"ended {dict(sorted(ended.items()))}")
+    print(f"executions begun {lines.total()}, of {len(lines)} attempts; at most {max(lines.values())} of one attempt")
+    print("\n".join(wrong[:20]) or f"attempts as they should be, {MAX_ATTEMPTS} at most")
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())
