@@ -75,7 +75,8 @@ class Execution:
         self._notes: asyncio.Task[None] | None = None
 
     async def run(self, handlers: Handlers, job_type: JobType | None) -> Succeeded | Failed | Retrying:
-        """Do the job; the event that tells its outcome. Cancelling it cancels an ``async`` handler."""
+        """Do the job; the event that tells its outcome. Cancelling it asks the handler to end (see ``Handlers.start``),
+        and does not wait for that; there is no outcome then."""
         outcome = await self._outcome(handlers, job_type)
         policy = RetryPolicy() if job_type is None else job_type.retry
         return self._event_of(outcome, policy)

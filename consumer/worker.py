@@ -2,9 +2,12 @@
 
 Theory of operation. A job may be delivered again at any time before its ack is with the broker, so the order is always:
 outcome published and confirmed, **then** ack; ``_settle`` is the one place that does it. What comes again although it
-was settled is acknowledged unrun; what comes again while it is still running here waits for that execution. Consuming
-and publishing have a connection each, because an alarm on the broker blocks a publishing connection entirely. No user
-code runs on this loop (see ``handlers``).
+was settled is acknowledged unrun; what comes again while it is still running here waits for that execution; what was
+cancelled is acknowledged unrun, since its end is on the tape already. Consuming and publishing have a connection each,
+because an alarm on the broker blocks a publishing connection entirely. No user code runs on this loop (see
+``handlers``).
+
+Every delivery ends acknowledged, given back, or lost with its channel, whatever goes wrong here (``_guarded``).
 """
 
 import asyncio
@@ -19,13 +22,16 @@ from jobtape.broker import declare
 from jobtape.broker.bury import bury
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.broker.publisher import Publisher
+from jobtape.consumer.cancels import Cancels
 from jobtape.consumer.execution import Execution, WorkEvent, attempt_of
 from jobtape.consumer.handlers import Handlers
 from jobtape.consumer.intake import Delivery, Intake
+from jobtape.consumer.returns import Returns
 from jobtape.consumer.settled import Key, Settled
 from jobtape.consumer.waiting import first_of, wait_for_stop
 from jobtape.schemas.errors import BrokerUnavailable, JobTypeInvalid, LogMissing, UnreadableEvent
-from jobtape.schemas.events import Failed, Requeued, Retrying, Submitted, Succeeded, decode
+from jobtape.schemas.events import Cancelled, Failed, Requeued, Retrying, Submitted, Succeeded, cancelled, decode
+from jobtape.schemas.fold import evolve
 from jobtape.schemas.jobtype import JobType, longest_timeout
 from jobtape.schemas.ladder import delay_key
 from jobtape.schemas.topology import Topology
@@ -34,6 +40,8 @@ log = logging.getLogger(__name__)
 
 PAUSE = 0.5
 """Seconds until something that failed is tried again."""
+BROKEN_PAUSE = 1.0
+"""Seconds until a delivery that we could not handle goes back, so that it does not go round at full speed."""
 SPARE_PREFETCH = 4
 """Deliveries beyond the concurrency, so that a slot that gets free has work at once. No more, and never more than there
 are slots: what waits here counts against the acknowledgement time-out, which allows for one job's length, and is given
@@ -41,7 +49,8 @@ back when this worker dies."""
 
 
 class Worker:
-    """Works on ``queues`` (default: those of ``job_types``) of ``topology``; ``grace`` and ``ack_timeout`` in seconds.
+    """Works on ``queues`` (default: those of ``job_types``) of ``topology``; ``grace``, ``ack_timeout`` and
+    ``unknown_type_patience`` (how long a job of a type that is not known here goes back, before it fails) in seconds.
 
     Raises JobTypeInvalid when a job type's time-out does not fit the broker's acknowledgement time-out.
     """
@@ -58,6 +67,7 @@ class Worker:
         ack_timeout: float,
         name: str,
         queues: Sequence[str] | None = None,
+        unknown_type_patience: float = 3600.0,
     ) -> None:
         limit = longest_timeout(ack_timeout, grace)
         for job_type in job_types.values():
@@ -75,11 +85,14 @@ class Worker:
         self._queues = tuple(topology.queues if queues is None else queues)
         self._intake_link = Link(url, name=f"{topology.namespace} worker {name}", setup=self._declare)
         self._publisher = Publisher(Link(url, name=f"{topology.namespace} worker {name} (publishing)"), topology)
+        self._cancels = Cancels(self._publisher.link, topology, on_cancel=self._on_cancel)
+        self._returns = Returns(self._publisher.link, topology, patience=unknown_type_patience, now=_now)
         self._handlers = Handlers(concurrency=concurrency, max_result=max_result)
         self._free = concurrency
         self._waiting: deque[Delivery] = deque()
         self._settled = Settled()
         self._running: dict[Key, asyncio.Task[None]] = {}
+        self._cancellable: set[Key] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._trouble: str | None = "starting"
@@ -100,7 +113,7 @@ class Worker:
                     break
                 try:
                     await self._take(connection, stop)
-                except BROKER_ERRORS as error:
+                except (BrokerUnavailable, LogMissing, *BROKER_ERRORS) as error:
                     self._trouble = f"taking jobs was interrupted: {reason_of(error)}"
                     log.warning("%s", self._trouble)
                     await wait_for_stop(stop, PAUSE)
@@ -117,7 +130,13 @@ class Worker:
         await self._declare(connection)  # a queue may have been deleted meanwhile
         names = [self._topology.work_queue(queue).name for queue in self._queues]
         prefetch = self._concurrency + min(self._concurrency, SPARE_PREFETCH)
-        async with Intake(connection, names, prefetch=prefetch, deliver=self._on_delivery) as intake:
+        cancellations = await first_of(self._cancels.catch_up(connection), stop)
+        if cancellations is None:
+            return
+        async with (
+            self._cancels.following(connection, cancellations),
+            Intake(connection, names, prefetch=prefetch, deliver=self._on_delivery) as intake,
+        ):
             self._trouble = None
             log.info("taking jobs from %s", ", ".join(self._queues))
             await first_of(intake.ended.wait(), stop)
@@ -143,6 +162,8 @@ class Worker:
             if late:
                 log.warning("%d jobs did not finish in time and go back to their queue", len(late))
                 await asyncio.wait(late, timeout=PAUSE)
+        if self._tasks:  # on their way back or aside: a copy is out, and its original is to be acknowledged
+            await asyncio.wait(self._tasks, timeout=PAUSE)
 
     def _on_delivery(self, delivery: Delivery) -> None:
         self._waiting.append(delivery)  # at most the prefetch
@@ -158,44 +179,92 @@ class Worker:
             if not isinstance(event, Submitted | Retrying | Requeued):
                 raise UnreadableEvent(f"a {event.name} event on a work queue")
         except UnreadableEvent as error:
-            self._spawn(self._put_aside(delivery, str(error)))
+            self._spawn(delivery, self._put_aside(delivery, str(error)))
             return
         key = (event.subject, event.data.run, attempt_of(event))
         if key in self._settled:
-            self._spawn(delivery.ack())
+            self._spawn(delivery, delivery.ack())
         elif (same := self._running.get(key)) is not None:
             # Its channel was lost while it ran; the execution goes on and settles for this delivery too.
-            self._spawn(self._settle_with(same, key, delivery))
+            self._spawn(delivery, self._settle_with(same, key, delivery))
+        elif self._cancels.runs.has(event.subject, event.data.run):
+            self._spawn(delivery, self._leave_cancelled(event, delivery))
+        elif event.data.order.type not in self._job_types and not self._returns.is_over(delivery):
+            self._spawn(delivery, self._returns.send_back(delivery, event.data.order.queue))
         else:
             self._free -= 1
-            task = self._spawn(self._settle(event, key, delivery))
+            task = self._spawn(delivery, self._settle(event, key, delivery))
             self._running[key] = task
             task.add_done_callback(lambda _: self._running.pop(key, None))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        task = asyncio.create_task(work)
+    def _on_cancel(self, job_id: str, run: int) -> None:
+        for key, task in self._running.items():
+            if key[:2] == (job_id, run):
+                # Not at once: a task that has not begun yet would never do, and never settle.
+                asyncio.get_running_loop().call_soon(self._cancel, key, task)
+
+    def _cancel(self, key: Key, task: "asyncio.Task[None]") -> None:
+        if key in self._cancellable:  # otherwise the outcome is being published, and the tape decides
+            log.info("job %s was cancelled: its handler is asked to end", key[0])
+            task.cancel()
+
+    def _spawn(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(self._guarded(delivery, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    async def _guarded(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> None:
+        """``work``, which settles the delivery; an error of ours must not leave it neither settled nor given back."""
+        try:
+            await work
+        except Exception:
+            log.exception("a delivery could not be handled, which is a fault of ours; it goes back to its queue")
+            await asyncio.sleep(BROKEN_PAUSE)
+            await delivery.refuse()
 
     async def _settle_with(self, same: "asyncio.Task[None]", key: Key, delivery: Delivery) -> None:
         await asyncio.wait({same})
         await (delivery.ack() if key in self._settled else delivery.give_back())
 
+    async def _leave_cancelled(self, event: WorkEvent, delivery: Delivery) -> None:
+        """Not run, and nothing published: its ``cancelled`` is on the tape. Unless somebody found the job lost, long
+        after: then the tape has none (the broker died between the two streams), and gets the same event once more.
+        """
+        if isinstance(event, Requeued) and event.data.why == "lost":
+            again = cancelled(evolve(None, event), source=self._topology.source, time=_now())
+            await self._publish_outcome(again, delivery)
+        await delivery.ack()
+
     async def _settle(self, event: WorkEvent, key: Key, delivery: Delivery) -> None:
-        execution = Execution(
-            event, source=self._topology.source, worker=self.name, note=self._publisher.publish, now=_now
-        )
+        execution: Execution | None = None
         try:
-            outcome = await execution.run(self._handlers, self._job_types.get(event.data.order.type))
-            published = await self._publish_outcome(outcome, delivery)
+            execution = Execution(
+                event, source=self._topology.source, worker=self.name, note=self._publisher.publish, now=_now
+            )
+            outcome = await self._outcome(execution, key)
+            if outcome is not None and not await self._publish_outcome(outcome, delivery):
+                return
         finally:
             self._release_slot(execution)
-        if published:
-            self._settled.add(key)
-            await delivery.ack()
+        self._settled.add(key)
+        await delivery.ack()
 
-    async def _publish_outcome(self, outcome: Succeeded | Failed | Retrying, delivery: Delivery) -> bool:
+    async def _outcome(self, execution: Execution, key: Key) -> Succeeded | Failed | Retrying | None:
+        """None when the run was cancelled meanwhile: its end is on the tape, and this attempt has none."""
+        self._cancellable.add(key)
+        try:
+            return await execution.run(self._handlers, self._job_types.get(execution.order.type))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not self._cancels.runs.has(*key[:2]):
+                raise
+            task.uncancel()
+            return None
+        finally:
+            self._cancellable.discard(key)
+
+    async def _publish_outcome(self, outcome: Succeeded | Failed | Retrying | Cancelled, delivery: Delivery) -> bool:
         """Until it is confirmed; meanwhile its slot stays taken, so that nothing piles up here.
 
         False when the attempt is to be executed again: a ``retrying`` places the next attempt, and once the delivery
@@ -218,9 +287,9 @@ class Worker:
         delay = max(0.0, (event.data.next_at - _now()).total_seconds())
         return delay_key(delay, event.data.order.queue, self._topology.delay_levels)
 
-    def _release_slot(self, execution: Execution) -> None:
+    def _release_slot(self, execution: Execution | None) -> None:
         """Once no handler of it runs: a thread that is past its time-out still takes its place."""
-        if execution.working is None or execution.working.done():
+        if execution is None or execution.working is None or execution.working.done():
             self._slot_is_free()
         else:
             execution.working.add_done_callback(lambda _: self._slot_is_free())

@@ -1,0 +1,74 @@
+"""Jobs of a type that this worker does not know go back, by way of the delay ladder.
+
+While a new version is rolled out, old workers get jobs that only new ones know. Given back to the queue, such a job
+would come again at once, and RabbitMQ 4.3 would go round with it for ever. So a copy is put on the ladder's first
+exchange, past the tape: no attempt was made, and nothing has happened that anybody should read. The copy's body is the
+same; its headers count the returns and keep the time of the first.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from jobtape.broker.link import Link
+from jobtape.broker.side import SideChannel
+from jobtape.consumer.intake import Delivery
+from jobtape.schemas.errors import BrokerUnavailable
+from jobtape.schemas.events import CONTENT_TYPE
+from jobtape.schemas.ladder import STEP, delay_key
+from jobtape.schemas.topology import Topology
+
+log = logging.getLogger(__name__)
+
+RETURNS_HEADER: Final = "jobtape-returns"
+FIRST_HEADER: Final = "jobtape-first-return"
+"""Milliseconds since 1970: floats in headers are 32 bits long."""
+FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+PAUSE: Final = 0.5
+
+
+class Returns:
+    """Sends back what other workers may know, for ``patience`` seconds. ``now`` gives the time (UTC)."""
+
+    def __init__(self, link: Link, topology: Topology, *, patience: float, now: Callable[[], datetime]) -> None:
+        self._topology = topology
+        self._patience = patience
+        self._now = now
+        self._ladder = SideChannel(link, topology.delay_exchange(topology.delay_levels - 1).name)
+
+    def is_over(self, delivery: Delivery) -> bool:
+        """Whether it has been sent back for so long that nobody can be expected to know it any more."""
+        return self._milliseconds() - self._first(delivery.headers) >= self._patience * 1000
+
+    async def send_back(self, delivery: Delivery, queue: str) -> None:
+        """A confirmed copy that reaches ``queue`` after a while, then the ack. When the delivery is lost to us
+        meanwhile, nothing more is done: the broker gives it to somebody else.
+        """
+        count = _whole(delivery.headers.get(RETURNS_HEADER)) or 0
+        longest = min(LONGEST_DELAY, ((1 << self._topology.delay_levels) - 1) * STEP)
+        delay = min(FIRST_DELAY * 2 ** min(count, 10), longest)
+        headers = {RETURNS_HEADER: count + 1, FIRST_HEADER: self._first(delivery.headers)}
+        key = delay_key(delay, queue, self._topology.delay_levels)
+        while delivery.is_ours:
+            try:
+                await self._ladder.publish(delivery.body, key, headers=headers, content_type=CONTENT_TYPE)
+            except BrokerUnavailable as error:
+                log.warning("a job that is not for this worker waits to go back: %s", error)
+                await asyncio.sleep(PAUSE)
+            else:
+                await delivery.ack()
+                return
+
+    def _first(self, headers: Mapping[str, Any]) -> int:
+        now = self._milliseconds()
+        first = _whole(headers.get(FIRST_HEADER))
+        return now if first is None else min(first, now)
+
+    def _milliseconds(self) -> int:
+        return int(self._now().timestamp() * 1000)
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
