@@ -93,6 +93,11 @@ def read_submission(value: Any) -> Submission:
         first = faults[0]
         place = ".".join(str(part)[:80] for part in first["loc"])
         raise SubmissionInvalid(
-            f"not a submission: {place}: {first['msg']}",
-            [{"loc": fault["loc"], "msg": fault["msg"]} for fault in faults[:MAX_FAULTS]],
+            f"not a submission: {f'{place}: ' if place else ''}{_said(first)}",
+            [{"loc": fault["loc"], "msg": _said(fault)} for fault in faults[:MAX_FAULTS]],
         ) from None
+
+
+def _said(fault: Mapping[str, Any]) -> str:
+    """What our own validators said, without what pydantic puts before it."""
+    return str(fault["msg"]).removeprefix("Value error, ")
