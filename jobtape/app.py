@@ -138,6 +138,8 @@ def _limits(settings: Settings) -> Limits:
         publish_timeout=settings.publish_timeout,
         read_timeout=settings.read_timeout,
         longest_timeout=longest_timeout(settings.ack_timeout, settings.grace),
+        idempotency_retention=settings.idempotency_retention,
+        idempotency_lease=settings.idempotency_lease,
     )
 
 

@@ -168,6 +168,10 @@ def submit(
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="How long it may run, when not as long as the job type's.")
     ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Submitting the same again under the same key is one job, and prints its id."),
+    ] = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -175,7 +179,15 @@ def submit(
     from jobtape.commands import jobs  # noqa: PLC0415
 
     code = jobs.submit(
-        url, job_type, payload, wait=wait, queue=queue, labels=label or [], timeout=timeout, as_json=as_json
+        url,
+        job_type,
+        payload,
+        wait=wait,
+        queue=queue,
+        labels=label or [],
+        timeout=timeout,
+        idempotency_key=idempotency_key,
+        as_json=as_json,
     )
     raise typer.Exit(code)
 

@@ -22,6 +22,8 @@ class Options:
     max_attempts: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     correlation_id: str | None = None
+    idempotency_key: str | None = None
+    """The same submission under the same key is one job, however often it is made; needs the database."""
 
 
 class JobType(jobtype.JobType):
@@ -47,6 +49,7 @@ class JobType(jobtype.JobType):
             max_attempts=options.max_attempts,
             labels=dict(options.labels),
             correlation_id=options.correlation_id,
+            idempotency_key=options.idempotency_key,
         )
 
 

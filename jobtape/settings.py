@@ -48,12 +48,28 @@ class Settings(BaseSettings):
     max_batch_bytes: int = Field(64 * MEBIBYTE, ge=1, description="Largest body of a batch.")
     publish_timeout: float = Field(10.0, gt=0, le=120, description="How long a publish may wait for its confirm.")
     read_timeout: float = Field(3.0, gt=0, le=60, description="How long a GET may wait for the view to catch up.")
+    idempotency_retention: float = Field(
+        86_400.0, ge=60, le=30 * 86_400, description="How long an Idempotency-Key is kept, at least."
+    )
+    idempotency_lease: float = Field(
+        30.0,
+        ge=1,
+        le=600,
+        description="How long a submission under an Idempotency-Key that never ended keeps its repeats waiting; twice "
+        "JOBTAPE_PUBLISH_TIMEOUT at least.",
+    )
     queues: Annotated[tuple[QueueName, ...], NoDecode] = Field(
         (), description="Queues that a worker serves, separated by commas; all those of its job types when empty."
     )
     concurrency: int = Field(10, ge=1, le=1000, description="Jobs that one worker runs at once.")
     grace: float = Field(30.0, ge=0, le=3600, description="How long running jobs may go on after SIGTERM.")
     ack_timeout: float = Field(1800.0, gt=0, description="The broker's acknowledgement time-out (consumer_timeout).")
+    lost_after: float = Field(
+        5400.0,
+        ge=1,
+        description="How long a due job may be on no queue, and nothing be heard of it, until it is put back; more "
+        "than JOBTAPE_ACK_TIMEOUT, and than the time that a job of an unknown type is kept waiting.",
+    )
     lease: float = Field(4.0, ge=0.5, le=300, description="How long a projector that died keeps others waiting.")
     log_max_bytes: int = Field(10_000_000_000, ge=1000, description="Size of the tape that the broker keeps.")
     log_max_age: str = Field("30D", pattern=r"^\d+[YMDhms]$", description="Age of the tape that the broker keeps.")

@@ -1,5 +1,6 @@
 """What a route needs of the application it runs in: the running producer, and the key that requests must carry."""
 
+import hashlib
 from collections.abc import Callable
 from hmac import compare_digest
 from typing import Annotated
@@ -34,6 +35,12 @@ def require_key(request: Request, given: Annotated[HTTPAuthorizationCredentials 
             "send the API key as Authorization: Bearer …" if given is None else "this is not the API key",
             headers={"WWW-Authenticate": 'Bearer realm="jobtape"'},
         )
+
+
+def scope_of(request: Request) -> str:
+    """Whose idempotency keys those of this request are: the API key's, which is not itself written anywhere."""
+    key: str | None = request.app.state.api_key
+    return "api" if key is None else f"api:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
 RunningProducer = Annotated[Producer, Depends(running_producer)]

@@ -11,11 +11,12 @@ from jobtape.producer import answers, openapi, routes_jobs, routes_ops, routes_s
 from jobtape.producer.access import FindProducer, require_key
 from jobtape.producer.problems import ProblemDetails
 from jobtape.producer.representation import BatchOut, EventPage, JobOut, JobPage
-from jobtape.producer.submission import Submission
+from jobtape.producer.submission import BatchSubmission, Submission
 
 VERSION = "0.1.0"
 MODELS: tuple[type[BaseModel], ...] = (
     Submission,
+    BatchSubmission,
     BatchOut,
     JobOut,
     JobPage,

@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from jobtape.producer.batch_keys import KeyedItems
+from jobtape.producer.batch_outcome import Accepted, Outcome, Refused, ToPlace, Unknown
+from jobtape.producer.idempotency import Keyed
 from jobtape.producer.ids import new_job_id
+from jobtape.producer.submission import BatchSubmission
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.job import Order
 
@@ -16,32 +19,8 @@ if TYPE_CHECKING:
 IN_FLIGHT: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """It is on the tape and on its queue."""
-
-    job_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Nothing was published; ``error`` says why."""
-
-    error: JobtapeError
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """No confirm came in time: the job ``job_id`` may have been accepted, or not."""
-
-    job_id: str
-
-
-Outcome = Accepted | Refused | Unknown
-
-
-async def submit_many(producer: "Producer", submissions: "Sequence[Submission]") -> list[Outcome]:
-    """What became of each, in the order given.
+async def submit_many(producer: "Producer", submissions: "Sequence[Submission]", scope: str) -> list[Outcome]:
+    """What became of each, in the order given; their idempotency keys, if they have any, are those of ``scope``.
 
     When the broker stops confirming, what was not yet sent is refused, so the whole takes one publish time-out longer
     at most. Raises BrokerUnavailable or LogMissing when there was no broker or tape to begin with.
@@ -49,21 +28,27 @@ async def submit_many(producer: "Producer", submissions: "Sequence[Submission]")
     producer.watch.require_tape()
     checked = await asyncio.to_thread(_check, producer, submissions)
     outcomes: list[Outcome | None] = [item if isinstance(item, Refused) else None for item in checked]
-    orders = iter([(index, item) for index, item in enumerate(checked) if isinstance(item, Order)])
     if any(outcome is None for outcome in outcomes):
         await _connected(producer)
+        items = list(enumerate(checked))
+        keyed = KeyedItems(producer.idempotency, scope, [(i, item) for i, item in items if isinstance(item, Keyed)])
+        to_place = await keyed.claim(outcomes)
+        to_place |= {i: ToPlace(item, new_job_id()) for i, item in items if isinstance(item, Order)}
         sender = _Sender(producer, outcomes)
+        waiting = iter(sorted(to_place.items()))
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(IN_FLIGHT, len(checked))):
-                group.create_task(sender.send(orders))
+            for _ in range(min(IN_FLIGHT, len(to_place))):
+                group.create_task(sender.send(waiting))
+        await keyed.settle(outcomes)
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-def _check(producer: "Producer", submissions: "Sequence[Submission]") -> list[Order | Refused]:
-    checked: list[Order | Refused] = []
+def _check(producer: "Producer", submissions: "Sequence[Submission]") -> list[Order | Keyed | Refused]:
+    checked: list[Order | Keyed | Refused] = []
     for submission in submissions:
+        key = submission.idempotency_key if isinstance(submission, BatchSubmission) else None
         try:
-            checked.append(producer.order(submission))
+            checked.append(producer.order(submission) if key is None else producer.keyed(key, submission))
         except JobtapeError as error:
             checked.append(Refused(error))
     return checked
@@ -87,19 +72,18 @@ class _Sender:
         self._outcomes = outcomes
         self._trouble: JobtapeError | None = None
 
-    async def send(self, orders: Iterator[tuple[int, Order]]) -> None:
-        for index, order in orders:
-            self._outcomes[index] = await self._place(order)
+    async def send(self, waiting: Iterator[tuple[int, ToPlace]]) -> None:
+        for index, item in waiting:
+            self._outcomes[index] = await self._place(item)
 
-    async def _place(self, order: Order) -> Outcome:
+    async def _place(self, item: ToPlace) -> Outcome:
         if self._trouble is not None:
             return Refused(self._trouble)
-        job_id = new_job_id()
         try:
-            await self._producer.place(order, job_id)
+            await self._producer.place(item.order, item.job_id, item.time)
         except BrokerUnavailable:
             self._trouble = BrokerUnavailable("not sent, since the broker stopped confirming: submit it again")
-            return Unknown(job_id)
+            return Unknown(item.job_id)
         except JobtapeError as error:
             return Refused(error)
-        return Accepted(job_id)
+        return Accepted(item.job_id)

@@ -5,11 +5,11 @@ from typing import Any
 from jobtape.producer import reading
 from jobtape.producer.problems import Problem, problem_of
 from jobtape.producer.refusals import SubmissionInvalid
-from jobtape.producer.submission import Submission, read_submission
+from jobtape.producer.submission import BatchSubmission, read_submission
 from jobtape.schemas import plainjson
 
 
-def items_of(body: bytes, kind: str, most: int) -> list[Submission | Problem]:
+def items_of(body: bytes, kind: str, most: int) -> list[BatchSubmission | Problem]:
     """The submissions in the order given, or what is wrong with each.
 
     Raises Problem when the whole cannot be taken apart, is empty, or has more than ``most`` items. A line of NDJSON
@@ -46,9 +46,9 @@ def _json(text: bytes, what: str) -> Any:
         return Problem("not-json", f"{what} is not JSON: {error}")
 
 
-def _submission(value: Any) -> Submission | Problem:
+def _submission(value: Any) -> BatchSubmission | Problem:
     try:
-        return read_submission(value)
+        return read_submission(value, BatchSubmission)
     except SubmissionInvalid as error:
         return problem_of(error)
 

@@ -19,8 +19,15 @@ class Limits:
     publish_timeout: float = 10.0
     read_timeout: float = 3.0
     longest_timeout: float = 885.0
+    idempotency_retention: float = 86_400.0
+    idempotency_lease: float = 30.0
 
     @property
     def max_body(self) -> int:
         """The largest body of a single submission."""
         return self.max_payload + ENVELOPE
+
+    @property
+    def key_lease(self) -> float:
+        """How long whoever submits under an idempotency key has it to themselves: longer than a publish takes."""
+        return max(self.idempotency_lease, 2 * self.publish_timeout)

@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from jobtape.producer.idempotency_key import HEADER
 from jobtape.producer.problems import KINDS, MEDIA_TYPE, RETRY_AFTER, URN
 
 _REF: Final = "#/components/schemas/"
@@ -41,10 +42,23 @@ def submission_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def idempotency_key() -> dict[str, Any]:
+    """The header of ``POST /jobs``."""
+    description = (
+        "Makes the request safe to repeat: the same submission under the same key is one job. A structured field "
+        'string (`"8e03978e"`) or the same without quotes; 1 to 255 visible ASCII characters.'
+    )
+    schema = {"type": "string", "minLength": 1}
+    return {"parameters": [{"name": HEADER, "in": "header", "description": description, "schema": schema}]}
+
+
 def batch_body() -> dict[str, Any]:
     """The request body of ``POST /jobs/batch``."""
-    array = {"type": "array", "items": {"$ref": _REF + "Submission"}, "minItems": 1}
-    lines = '{"type": "add", "payload": {"x": 1, "y": 2}}\n{"type": "add", "payload": {"x": 3, "y": 4}}\n'
+    array = {"type": "array", "items": {"$ref": _REF + "BatchSubmission"}, "minItems": 1}
+    lines = (
+        '{"type": "add", "payload": {"x": 1, "y": 2}, "idempotency_key": "sum-1"}\n'
+        '{"type": "add", "payload": {"x": 3, "y": 4}}\n'
+    )
     content = {
         "application/json": {"schema": array, "example": [_EXAMPLE, _LABELLED]},
         "application/x-ndjson": {"schema": {"type": "string"}, "example": lines},
@@ -82,7 +96,7 @@ def _problem(status: int) -> dict[str, Any]:
             }
         },
     }
-    if status == 503:
+    if status in (409, 503):
         answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "example": RETRY_AFTER}}
     return answer
 

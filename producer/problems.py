@@ -8,7 +8,16 @@ from fastapi import Response
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-from jobtape.producer.refusals import PayloadTooLarge, SubmissionInvalid, TooBusy, ViewBehind
+from jobtape.producer.refusals import (
+    IdempotencyInFlight,
+    IdempotencyKeyInvalid,
+    IdempotencyKeyReused,
+    JobFinal,
+    PayloadTooLarge,
+    SubmissionInvalid,
+    TooBusy,
+    ViewBehind,
+)
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import (
     BrokerUnavailable,
@@ -18,6 +27,7 @@ from jobtape.schemas.errors import (
     UnknownJobType,
     ViewUnavailable,
 )
+from jobtape.schemas.job import JobState
 
 MEDIA_TYPE: Final = "application/problem+json"
 URN: Final = "urn:jobtape:problem:"
@@ -33,6 +43,8 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "job-not-found": (404, "There is no such job"),
     "method-not-allowed": (405, "This method is not for this path"),
     "body-too-slow": (408, "The body did not arrive in time"),
+    "idempotency-in-flight": (409, "The first submission under this key has no outcome yet"),
+    "job-final": (409, "The job has ended"),
     "too-large": (413, "The body is too large"),
     "payload-too-large": (413, "The payload is too large"),
     "unsupported-media-type": (415, "The body is of another type"),
@@ -40,6 +52,8 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "invalid-payload": (422, "The payload does not fit the job type"),
     "unknown-job-type": (422, "There is no such job type"),
     "invalid-batch": (422, "This is not a batch"),
+    "invalid-idempotency-key": (422, "This is not an idempotency key"),
+    "idempotency-key-reused": (422, "The key stands for another submission"),
     "invalid-job-id": (422, "This is not a job id"),
     "invalid-query": (422, "The query cannot be answered"),
     "internal": (500, "Something went wrong here"),
@@ -68,6 +82,7 @@ class ProblemDetails(BaseModel):
     status: int
     detail: str
     errors: list[Fault] | None = Field(None, description="What is wrong with the request, fault by fault.")
+    state: JobState | None = Field(None, description="The state that the job ended in (`job-final`).")
 
 
 class Problem(Exception):
@@ -80,6 +95,7 @@ class Problem(Exception):
         *,
         errors: Iterable[tuple[str, str]] = (),
         headers: dict[str, str] | None = None,
+        state: JobState | None = None,
     ) -> None:
         super().__init__(detail)
         self.kind = kind
@@ -87,6 +103,7 @@ class Problem(Exception):
         self.detail = detail
         self.errors = [(pointer, text) for pointer, text in errors][:MAX_ERRORS]
         self.headers = dict(headers or {})
+        self.state = state
         if self.status == HTTPStatus.SERVICE_UNAVAILABLE:
             self.headers.setdefault("Retry-After", str(RETRY_AFTER))
 
@@ -98,6 +115,8 @@ class Problem(Exception):
             "status": self.status,
             "detail": _shown(self.detail),
         }
+        if self.state is not None:
+            body["state"] = self.state
         if self.errors:
             body["errors"] = [{"pointer": _shown(place), "detail": _shown(text)} for place, text in self.errors]
         return body
@@ -126,6 +145,14 @@ def problem_of(error: JobtapeError) -> Problem:
             return Problem("invalid-submission", detail, errors=faults)
         case PayloadTooLarge():
             return Problem("payload-too-large", detail, errors=[("/payload", detail)])
+        case IdempotencyKeyInvalid():
+            return Problem("invalid-idempotency-key", detail)
+        case IdempotencyKeyReused():
+            return Problem("idempotency-key-reused", detail)
+        case IdempotencyInFlight():
+            return Problem("idempotency-in-flight", detail, headers={"Retry-After": str(error.retry_after)})
+        case JobFinal():
+            return Problem("job-final", detail, state=error.state)
         case LogMissing():
             return Problem("log-missing", detail)
         case BrokerUnavailable():

@@ -3,6 +3,10 @@
 JobtapeError
 ├── SubmissionInvalid    the caller's fault: not a submission, or one that can't be honoured here
 ├── PayloadTooLarge      the caller's fault
+├── JobFinal             the caller's fault, or just too late: the job has ended
+├── IdempotencyKeyInvalid  the caller's fault: not a key
+├── IdempotencyKeyReused   the caller's fault: another submission under a key that was used
+├── IdempotencyInFlight  nobody's: the first submission under the key has no outcome yet
 ├── ViewBehind           ours: whether there is such a job can't be told yet
 └── TooBusy              ours: too many are waiting for the same
 """
@@ -11,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.job import JobState
 
 
 class SubmissionInvalid(JobtapeError):
@@ -23,6 +28,30 @@ class SubmissionInvalid(JobtapeError):
 
 class PayloadTooLarge(JobtapeError):
     """The payload has more bytes than JOBTAPE_MAX_PAYLOAD allows."""
+
+
+class IdempotencyKeyInvalid(JobtapeError):
+    """The idempotency key is too long, or has characters that a key may not have."""
+
+
+class IdempotencyKeyReused(JobtapeError):
+    """The idempotency key stands for another submission; nothing was published."""
+
+
+class IdempotencyInFlight(JobtapeError):
+    """The first submission under the idempotency key has no outcome yet: repeat it after ``retry_after`` seconds."""
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class JobFinal(JobtapeError):
+    """The job has ended, in ``state``."""
+
+    def __init__(self, message: str, state: JobState) -> None:
+        super().__init__(message)
+        self.state = state
 
 
 class ViewBehind(JobtapeError):

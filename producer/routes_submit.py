@@ -7,13 +7,16 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic_core import to_json
 
 from jobtape.producer import batch_body, openapi, reading
-from jobtape.producer.access import RunningProducer
-from jobtape.producer.batch import Accepted, Outcome, Refused, Unknown
+from jobtape.producer.access import RunningProducer, scope_of
+from jobtape.producer.batch_outcome import Accepted, Outcome, Refused, Unknown
+from jobtape.producer.idempotency import Keyed
+from jobtape.producer.idempotency_key import HEADER, key_in_header
 from jobtape.producer.problems import Problem, problem_of
 from jobtape.producer.queries import no_query
+from jobtape.producer.refusals import IdempotencyKeyInvalid
 from jobtape.producer.representation import job_out
 from jobtape.producer.service import Producer
-from jobtape.producer.submission import read_submission
+from jobtape.producer.submission import Submission, read_submission
 from jobtape.schemas import plainjson
 from jobtape.schemas.job import Order
 
@@ -27,14 +30,21 @@ router = APIRouter(tags=["jobs"], dependencies=[Depends(no_query)])
     "/jobs",
     status_code=202,
     summary="Submit a job",
-    responses=openapi.answers(202, "JobOut", "Accepted: it is on the tape.", 400, 401, 408, 413, 415, 422, 503),
-    openapi_extra=openapi.submission_body(),
+    responses=openapi.answers(202, "JobOut", "Accepted: it is on the tape.", 400, 401, 408, 409, 413, 415, 422, 503),
+    openapi_extra=openapi.submission_body() | openapi.idempotency_key(),
 )
 async def submit(request: Request, producer: RunningProducer) -> Response:
-    """The job is recorded and on its queue before this answers. A 503 leaves open whether it was accepted."""
+    """The job is recorded and on its queue before this answers. A 503 leaves open whether it was accepted: with an
+    `Idempotency-Key` the request can be repeated, and there is one job.
+    """
     reading.media_type(request, reading.JSON)
+    key = key_in_header(request.headers.getlist(HEADER))
     body = await reading.read_body(request, producer.limits.max_body)
-    job = await producer.place(await reading.unhurried(len(body), _order, producer, body))
+    if key is None:
+        job = await producer.place(await reading.unhurried(len(body), _order, producer, body))
+    else:
+        keyed = await reading.unhurried(len(body), _keyed, producer, key, body)
+        job = await producer.place_once(scope_of(request), keyed)
     headers = {"Location": f"{_prefix(request)}/jobs/{job.id}", "Retry-After": str(POLL_AFTER)}
     return Response(to_json(job_out(job)), 202, headers, "application/json")
 
@@ -48,20 +58,30 @@ async def submit(request: Request, producer: RunningProducer) -> Response:
 async def submit_batch(request: Request, producer: RunningProducer) -> Response:
     """Each item is accepted or refused on its own; an answer other than 200 means that none was accepted."""
     kind = reading.media_type(request, reading.JSON, reading.NDJSON)
+    if HEADER in request.headers:
+        raise IdempotencyKeyInvalid(f"a batch has an idempotency_key for each item, not the header {HEADER}")
     body = await reading.read_body(request, producer.limits.max_batch_bytes)
     items = await reading.unhurried(len(body), batch_body.items_of, body, kind, producer.limits.max_batch)
     sound = [item for item in items if not isinstance(item, Problem)]
-    outcomes = iter(await producer.submit_many(sound))
+    outcomes = iter(await producer.submit_many(sound, scope_of(request)))
     answers = [_refused(item) if isinstance(item, Problem) else _answer(next(outcomes)) for item in items]
     return Response(to_json(_summary(answers)), 200, media_type="application/json")
 
 
 def _order(producer: Producer, body: bytes) -> Order:
+    return producer.order(_submission(body))
+
+
+def _keyed(producer: Producer, key: str, body: bytes) -> Keyed:
+    return producer.keyed(key, _submission(body))
+
+
+def _submission(body: bytes) -> Submission:
     try:
         value = plainjson.loads(body)
     except plainjson.NotJson as error:
         raise Problem("not-json", f"the body is not JSON: {error}") from None
-    return producer.order(read_submission(value))
+    return read_submission(value, Submission)
 
 
 def _prefix(request: Request) -> str:

@@ -16,13 +16,16 @@ from jobtape.producer.barrier import Barriers
 from jobtape.producer.health import Health
 from jobtape.producer.ids import new_job_id, utc_now
 from jobtape.producer.lag import Lag
+from jobtape.producer.idempotency import Idempotency, Keyed, is_whole
+from jobtape.producer.idempotency_key import checked_key
 from jobtape.producer.limits import Limits
 from jobtape.producer.orders import check_job_types, order_for
 from jobtape.producer.reads import Reads
 from jobtape.producer.submission import Submission, read_submission
 from jobtape.producer.watch import Watch
+from jobtape.producer.refusals import ViewBehind
 from jobtape.schemas.errors import LogMissing
-from jobtape.schemas.events import submitted
+from jobtape.schemas.events import JobEvent, submitted
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, Order
 from jobtape.schemas.jobtype import JobType
@@ -32,6 +35,8 @@ from jobtape.view.store import HistoryRow, JobQuery, Store
 
 READ_THREADS: Final = 6
 READ_LIMIT: Final = 6.0
+APPLICATION: Final = "application"
+"""The scope of the idempotency keys that code in this process gives, apart from those of the API's clients."""
 """Seconds; a little more than the store's own patience, which then says what is wrong."""
 
 
@@ -62,6 +67,9 @@ class Producer:
         )
         self.health = Health(self.watch, store)
         self.lag = Lag(self._publish_barrier, self.health.passed_barrier)
+        self.idempotency = Idempotency(
+            store, self.place, self._barriers, self._reads, limits, source=self.topology.source
+        )
 
     async def __aenter__(self) -> "Producer":
         """Start."""
@@ -85,6 +93,7 @@ class Producer:
         await self.watch.close()
         await self._reads.close()
         await self.health.close()
+        await self.idempotency.close()
 
     async def submit(
         self,
@@ -100,11 +109,13 @@ class Producer:
         correlation_id: str | None = None,
     ) -> Job:
         """Accept a job: it is on the tape and on its queue when this returns.
+        idempotency_key: str | None = None,
 
         ``timeout`` is the job's own, in seconds; it is due after ``delay`` seconds, or at ``run_at``. Raises
         UnknownJobType, PayloadInvalid, PayloadTooLarge and SubmissionInvalid before anything is published, LogMissing
         when there is no tape, and BrokerUnavailable when no confirm came in time: then it is not known whether the job
-        was accepted.
+        was accepted. With an ``idempotency_key`` the same submission may be made again: it is one job, and this returns
+        it as it is now. That needs the database, and may raise what ``Idempotency.submit`` does.
         """
         submission = read_submission(
             {
@@ -117,9 +128,12 @@ class Producer:
                 "max_attempts": max_attempts,
                 "labels": dict(labels or {}),
                 "correlation_id": correlation_id,
-            }
+            },
+            Submission,
         )
-        return await self.place(self.order(submission))
+        if idempotency_key is None:
+            return await self.place(self.order(submission))
+        return await self.place_once(APPLICATION, self.keyed(checked_key(idempotency_key), submission))
 
     def order(self, submission: Submission) -> Order:
         """The order a submission becomes, or what is wrong with it (see ``submit``). Blocks while a large payload is
@@ -127,26 +141,45 @@ class Producer:
         """
         return order_for(submission, self.job_types, self.limits, utc_now())
 
-    async def place(self, order: Order, job_id: str | None = None) -> Job:
-        """Publish an order as a new job: one event, whose second key puts the work on its queue."""
+    def keyed(self, key: str, submission: Submission) -> Keyed:
+        """The same for a submission under an idempotency key."""
+        now = utc_now()
+        return Keyed.of(key, submission, order_for(submission, self.job_types, self.limits, now), now)
+
+    async def place_once(self, scope: str, keyed: Keyed) -> Job:
+        """Publish a submission as a new job unless it was before; the job as it is now."""
+        self.watch.require_tape()
+        return await self.idempotency.submit(scope, keyed)
+
+    async def place(self, order: Order, job_id: str | None = None, time: datetime | None = None) -> Job:
+        """Publish an order as a new job: one event, whose second key puts the work on its queue.
+
+        With ``job_id`` and ``time`` (of the event) the same event can be published again.
+        """
         self.watch.require_tape()
         now = utc_now()
-        event = submitted(job_id or new_job_id(), order, source=self.topology.source, time=now)
+        event = submitted(job_id or new_job_id(), order, source=self.topology.source, time=time or now)
         wait = 0.0 if order.run_at is None else (order.run_at - now).total_seconds()
         key = delay_key(wait, order.queue, self.topology.delay_levels) if wait > 0 else run_key(order.queue)
         try:
             await self._publisher.publish(event, cc=[key])
+        await self.publish(event, key)
+        return evolve(None, event)
+
+    async def publish(self, event: JobEvent, key: str) -> None:
+        """Write ``event`` to the tape and to where ``key`` leads. Raises LogMissing or BrokerUnavailable."""
+        self.watch.require_tape()
         except LogMissing:
             self.watch.tape_is_missing()
             raise
-        return evolve(None, event)
 
-    async def submit_many(self, submissions: Sequence[Submission]) -> list[batch.Outcome]:
+    async def submit_many(self, submissions: Sequence[Submission], scope: str = APPLICATION) -> list[Outcome]:
         """What became of each, in the order given, with many publishes in flight at once.
 
-        Raises LogMissing or BrokerUnavailable when nothing was published at all.
+        ``scope``: whose idempotency keys the submissions carry. Raises LogMissing or BrokerUnavailable when nothing was
+        published at all.
         """
-        return await batch.submit_many(self, submissions)
+        return await batch.submit_many(self, submissions, scope)
 
     async def find(self, job_id: str) -> Job | None:
         """The job with this (canonical) id, or None when there is none: never None for one that was accepted.
@@ -157,10 +190,26 @@ class Producer:
         settled = self._barriers.settled(job_id)
         job = await self._reads.call(self._store.job, job_id)
         # Without its order the job is known only from an event that overtook its submission.
-        if settled or (job is not None and job.submitted_at is not None):
+        if is_whole(job):
+            return job
+        if not settled:
+            await self._barriers.wait()
+            job = await self._reads.call(self._store.job, job_id)
+        if is_whole(job) or not await self.idempotency.knows(job_id):
             return job
         await self._barriers.wait()
         return await self._reads.call(self._store.job, job_id)
+        # Its submission may have been published much later than its id was made.
+        job = (await self.idempotency.on_the_tape([job_id])).get(job_id)
+        if job is None:
+            raise ViewBehind(
+                f"the job {job_id} was submitted under an Idempotency-Key, and the submission has not come to an end: "
+                "repeat it under the same key"
+            )
+        return job
+
+    async def find_now(self, job_id: str) -> Job | None:
+        """The same when the view has read everything that is on the tape by now. Raises ViewBehind."""
 
     async def history(self, job_id: str, after: int = 0, limit: int = 100) -> list[HistoryRow]:
         """The job's events behind the cursor ``after``, in the tape's order. Raises ViewUnavailable."""

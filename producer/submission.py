@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -80,14 +80,27 @@ class Submission(BaseModel):
         return self
 
 
-def read_submission(value: Any) -> Submission:
+class BatchSubmission(Submission):
+    """An item of a batch."""
+
+    idempotency_key: str | None = Field(
+        None,
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        description="What the header Idempotency-Key is for a single submission, though as it is, without quotes.",
+    )
+
+
+S = TypeVar("S", bound=Submission)
+
+
+def read_submission(value: Any, model: type[S]) -> S:
     """The submission in a parsed JSON value. Raises SubmissionInvalid with the faults."""
     if not isinstance(value, Mapping):
         kind = "null" if value is None else type(value).__name__
         message = f"a submission is a JSON object with type and payload, not {kind}"
         raise SubmissionInvalid(message, [{"loc": (), "msg": message}])
     try:
-        return Submission.model_validate(value)
+        return model.model_validate(value)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
         first = faults[0]

@@ -46,11 +46,19 @@ class Api:
         """Close the connections."""
         self._http.close()
 
-    def submit(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """The job that was accepted. Raises ApiError."""
+    def submit(self, order: Mapping[str, Any], idempotency_key: str | None = None) -> dict[str, Any]:
+        """The job that was accepted, now or before under the same key. Raises ApiError."""
         # Not httpx's own JSON: what it cannot write (NaN, lone surrogates) is for the API to refuse.
         body = json.dumps(order).encode()
-        return _object(self._ask("POST", "/jobs", content=body, headers={"Content-Type": "application/json"}))
+        headers = {"Content-Type": "application/json"}
+        if idempotency_key is None:
+            return _object(self._ask("POST", "/jobs", content=body, headers=headers))
+        if not (idempotency_key.isascii() and idempotency_key.isprintable()):
+            raise ApiError("an idempotency key has visible ASCII characters only, without spaces")
+        # As a structured field string (RFC 9651): whatever the key is, the header is well formed.
+        quoted = idempotency_key.replace("\\", "\\\\").replace('"', '\\"')
+        headers["Idempotency-Key"] = f'"{quoted}"'
+        return _object(self._ask_patiently("POST", "/jobs", content=body, headers=headers))
 
     def job(self, job_id: str) -> dict[str, Any]:
         """The job as it is now. Raises ApiError."""
@@ -103,12 +111,13 @@ class Api:
             ) from None
         except httpx.HTTPError as error:
             said = one_line(str(error)) or type(error).__name__
-            unknown = "; whether the job was accepted is not known: see `jobtape list`" if method == "POST" else ""
+            unknown = f"; whether the job was accepted is not known: {_how_to_know(more)}" if method == "POST" else ""
             raise ApiError(f"{self.url} did not answer ({said}){unknown}") from None
         if answer.is_success or answer.status_code == httpx.codes.NOT_MODIFIED:
             return answer
         text = _refusal(answer)
-        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        waiting = answer.status_code == httpx.codes.CONFLICT and "retry-after" in answer.headers
+        if waiting or answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
             raise _TryLater(text, _seconds(answer))
         raise ApiError(text)
 
@@ -136,6 +145,11 @@ def _refusal(answer: httpx.Response) -> str:
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         text = f"{text}; put the key of this API into JOBTAPE_API_KEY"
     return one_line(text)
+
+
+def _how_to_know(request: Mapping[str, Any]) -> str:
+    keyed = "Idempotency-Key" in request.get("headers", {})
+    return "submit it again under the same key" if keyed else "see `jobtape list`"
 
 
 def _seconds(answer: httpx.Response) -> float:

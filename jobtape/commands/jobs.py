@@ -26,6 +26,7 @@ def submit(
     queue: str | None,
     labels: Sequence[str],
     timeout: float | None,
+    idempotency_key: str | None,
     as_json: bool,
 ) -> int:
     """Submit a job, and with ``wait`` follow it to its end. Returns the exit code; raises JobtapeError."""
@@ -37,7 +38,7 @@ def submit(
     if timeout is not None:
         order["timeout"] = timeout
     with Api(url) as api:
-        job = api.submit(order)
+        job = api.submit(order, idempotency_key)
         if not wait:
             show.print_json(job) if as_json else print(job["id"])
             return OK
