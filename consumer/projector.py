@@ -26,10 +26,12 @@ from jobtape.broker.publisher import Publisher
 from jobtape.broker.stream import Recorded, StreamReader
 from jobtape.consumer.attachment import GapFound, attached
 from jobtape.consumer.folding import fold_batch
+from jobtape.consumer.lost import LOST_AFTER
+from jobtape.consumer.tending import Tending
 from jobtape.consumer.waiting import first_of, wait_for_stop
 from jobtape.schemas.errors import BrokerUnavailable, LogMissing, ViewUnavailable
 from jobtape.schemas.topology import Topology
-from jobtape.view.store import Checkpoint, Gap, Store
+from jobtape.view.store import Batch, Checkpoint, Gap, Store
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -47,9 +49,14 @@ class _LostLease(Exception):
 
 
 class Projector:
-    """Folds the tape of ``topology`` into ``store`` while no other does. ``lease`` is in seconds."""
+    """Folds the tape of ``topology`` into ``store`` while no other does, and does what follows from it (``tending``).
 
-    def __init__(self, url: str, topology: Topology, store: Store, *, owner: str, lease: float) -> None:
+    ``lease`` and ``lost_after`` (see ``lost``) are in seconds.
+    """
+
+    def __init__(
+        self, url: str, topology: Topology, store: Store, *, owner: str, lease: float, lost_after: float = LOST_AFTER
+    ) -> None:
         self.owner = owner
         self._topology = topology
         self._store = store
@@ -59,6 +66,7 @@ class Projector:
         self._publisher = Publisher(
             Link(url, name=f"{topology.namespace} projector {owner} (barriers)", setup=self._declare), topology
         )
+        self._tending = Tending(url, topology, store, owner=owner, link=self._link, lost_after=lost_after)
         # One thread: the database's calls block, and are to happen one after the other.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="projector")
         self._harmless_step: tuple[int, int] | None = None
@@ -72,6 +80,7 @@ class Projector:
         """Work until ``stop`` is set. Faults of broker and database are waited out, never raised."""
         self._link.start()
         self._publisher.link.start()
+        self._tending.start()
         try:
             while not stop.is_set():
                 try:
@@ -90,6 +99,7 @@ class Projector:
         finally:
             with suppress(ViewUnavailable):
                 await self._call(self._store.release_lease, self.owner)
+            await self._tending.close()
             await self._publisher.link.close()
             await self._link.close()
             self._thread.shutdown(wait=False)
@@ -141,7 +151,8 @@ class Projector:
                 await self._call(self._store.report_gap, self.owner, None)
             log.info("folding the tape %s from cursor %d", self._topology.log.name, checkpoint.cursor)
             self._say(None)
-            await self._fold(reader, checkpoint, stop, lost)
+            async with self._tending.at_work():
+                await self._fold(reader, checkpoint, stop, lost)
 
     async def _fold(
         self, reader: StreamReader, checkpoint: Checkpoint, stop: asyncio.Event, lost: asyncio.Event
@@ -155,8 +166,10 @@ class Projector:
                 return
             contiguous = self._up_to_step(offset, messages)
             if contiguous:
-                if not await self._call(self._commit, epoch, offset, contiguous):
+                batch = await self._call(self._commit, epoch, offset, contiguous)
+                if batch is None:
                     raise _LostLease
+                self._tending.folded(batch)
                 offset = contiguous[-1].offset
                 await wait_for_stop(stop, LULL)
             if len(contiguous) < len(messages):
@@ -175,9 +188,9 @@ class Projector:
             offset = message.offset
         return messages
 
-    def _commit(self, epoch: int, offset: int | None, messages: Sequence[Recorded]) -> bool:
+    def _commit(self, epoch: int, offset: int | None, messages: Sequence[Recorded]) -> Batch | None:
         batch = fold_batch(messages, epoch, self._store.jobs)
-        return self._store.commit(self.owner, (epoch, offset), batch, self._lease)
+        return batch if self._store.commit(self.owner, (epoch, offset), batch, self._lease) else None
 
     async def _stay_in_gap(self, gap: Gap, stop: asyncio.Event) -> None:
         """Report it and hold the lease for a moment; the caller then looks at checkpoint and tape again."""

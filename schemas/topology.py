@@ -22,6 +22,8 @@ CANCELS_SEGMENT: Final = 4_000_000
 # A guard against jobs that kill their worker again and again, not an attempt counter: it also counts what was only
 # prefetched by a worker that died.
 DELIVERY_LIMIT: Final = 20
+# RabbitMQ 4 drops what was returned 20 times, unless told otherwise: these two are the last places there are.
+_KEPT: Final = (("x-queue-type", "quorum"), ("x-delivery-limit", 2**31 - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class Topology:
     @property
     def dead_queue(self) -> Queue:
         """Keeps what ``dead`` took until somebody looks."""
-        return Queue(f"{self.namespace}.dead", (("x-queue-type", "quorum"),))
+        return Queue(f"{self.namespace}.dead", _KEPT)
 
     @property
     def due(self) -> Exchange:
@@ -144,7 +146,7 @@ class Topology:
     @property
     def unroutable_queue(self) -> Queue:
         """Keeps what ``unroutable`` took until the work queue is there again."""
-        return Queue(f"{self.namespace}.unroutable", (("x-queue-type", "quorum"),))
+        return Queue(f"{self.namespace}.unroutable", _KEPT)
 
     def delay_exchange(self, level: int) -> Exchange:
         """Where a delayed message enters ``level``; below level 0 it is due."""

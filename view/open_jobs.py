@@ -35,12 +35,14 @@ def queues(connection: Connection) -> list[str]:
     return found
 
 
-def overdue(connection: Connection, queue: str, due: datetime, cursor: int, limit: int) -> list[Job]:
-    """Open jobs of ``queue`` that were due by then, and of which the tape has said nothing behind ``cursor``."""
+def overdue(connection: Connection, queue: str, due: datetime, cursor: int, after: str, limit: int) -> list[Job]:
+    """Open jobs of ``queue`` that were due by then, and of which the tape has said nothing behind ``cursor``; by id,
+    from the first behind ``after``.
+    """
     statement = (
         select(tables.jobs)
-        .where(_OPEN, _job.queue == queue, _job.run_at <= due, _job.cursor <= cursor)
-        .order_by(_job.run_at)
+        .where(_OPEN, _job.queue == queue, _job.run_at <= due, _job.cursor <= cursor, _job.id > after)
+        .order_by(_job.id)
         .limit(limit)
     )
     return [job_from_row(row) for row in connection.execute(statement).all()]

@@ -124,10 +124,12 @@ class Store:
         with self._database.reading() as connection:
             return open_jobs.moment(connection)
 
-    def overdue_jobs(self, queue: str, due: datetime, cursor: int, limit: int) -> list[Job]:
-        """Jobs of ``queue`` that are not final, were due by then, and of which nothing was heard behind ``cursor``."""
+    def overdue_jobs(self, queue: str, due: datetime, cursor: int, after: str, limit: int) -> list[Job]:
+        """Jobs of ``queue`` that are not final, were due by then, and of which nothing was heard behind ``cursor``; by
+        id, from the first behind ``after``.
+        """
         with self._database.reading() as connection:
-            return open_jobs.overdue(connection, queue, due, cursor, limit)
+            return open_jobs.overdue(connection, queue, due, cursor, after, limit)
 
     def effects_due(self, limit: int) -> list[OutboxRow]:
         """What may be published now."""

@@ -50,6 +50,7 @@ def run_worker(**options: str | None) -> None:
             grace=settings.grace,
             max_result=settings.max_result,
             ack_timeout=settings.ack_timeout,
+            unknown_type_patience=settings.unknown_type_patience,
             name=_name(),
         )
 
@@ -74,6 +75,7 @@ def run_projector(**options: str | None) -> None:
             store,
             owner=f"{_name()}-{uuid4().hex[:8]}",
             lease=settings.lease,
+            lost_after=settings.lost_after,
         )
 
     try:

@@ -143,10 +143,10 @@ class Rig:
 
     @asynccontextmanager
     async def projector(
-        self, store: Store, *, owner: str = "p1", lease: float = 4.0, ready: bool = True
+        self, store: Store, *, owner: str = "p1", lease: float = 4.0, ready: bool = True, **settings: Any
     ) -> AsyncIterator[Projector]:
         """A projector on ``store`` that folds or stands by."""
-        projector = Projector(self.url, self.topology, store, owner=owner, lease=lease)
+        projector = Projector(self.url, self.topology, store, owner=owner, lease=lease, **settings)
         async with running(projector) as stopping:
             self._stops[owner] = stopping
             if ready:

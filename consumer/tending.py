@@ -1,0 +1,89 @@
+"""What the active projector does beside folding: it sends effects, and looks after what has got lost or given up.
+
+It begins when the fold does and ends with it. Whatever goes wrong here is logged and begun again, and never holds up
+the fold.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
+from jobtape.broker.publisher import Publisher
+from jobtape.consumer.dead_letters import DeadLetters
+from jobtape.consumer.desk import Desk, NotActive
+from jobtape.consumer.lost import LostJobs
+from jobtape.consumer.sender import Sender
+from jobtape.consumer.unroutable import Unroutable
+from jobtape.schemas.errors import BrokerUnavailable, LogMissing, ViewUnavailable
+from jobtape.schemas.topology import Topology
+from jobtape.view.store import Batch, Store
+
+log = logging.getLogger(__name__)
+
+PAUSE: Final = 1.0
+"""Seconds until something that failed is begun again."""
+EXPECTED: Final = (ViewUnavailable, BrokerUnavailable, LogMissing, NotActive, *BROKER_ERRORS)
+
+
+class Tending:
+    """``link``: the projector's own connection; ``lost_after`` as in ``consumer.lost``, in seconds."""
+
+    def __init__(
+        self, url: str, topology: Topology, store: Store, *, owner: str, link: Link, lost_after: float
+    ) -> None:
+        self._link = Link(url, name=f"{topology.namespace} projector {owner} (effects)")
+        self._desk = Desk(store, owner, link, Publisher(self._link, topology))
+        self._sender = Sender(self._desk)
+        self._others = (
+            DeadLetters(self._desk, self._sender.wake),
+            LostJobs(self._desk, self._sender.wake, lost_after),
+            Unroutable(self._desk, lost_after),
+        )
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._link.start()
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._link.close()
+        self._desk.close()
+
+    def folded(self, batch: Batch) -> None:
+        """The fold has committed ``batch``."""
+        self._sender.folded(batch)
+        self._desk.folded(batch)
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """Everything is done while inside, by the projector that holds the lease."""
+        tasks = [
+            asyncio.create_task(_again_and_again(part.run), name=type(part).__name__)
+            for part in (self._sender, *self._others)
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    while True:
+        try:
+            await work()
+        except asyncio.CancelledError:
+            if task.cancelling():
+                raise
+            log.info("%s: the connection was lost; it begins again", task.get_name())  # aiormq cancels who waits
+        except EXPECTED as error:
+            log.warning("%s was interrupted and begins again: %s", task.get_name(), reason_of(error))
+        except Exception:
+            log.exception("%s failed and begins again", task.get_name())
+        await asyncio.sleep(PAUSE)

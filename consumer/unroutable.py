@@ -1,0 +1,106 @@
+"""Brings work that fell due for a missing work queue to that queue, once it is there again.
+
+Such work comes out of the delay ladder and waits on the queue ``unroutable``. From time to time some of it is taken;
+what still has no queue goes to the end, so that the whole queue is gone through. Each message is acknowledged after it
+was confirmed elsewhere, and travels without the headers that would send it on other ways (``CC``, ``x-death``).
+"""
+
+import asyncio
+import logging
+from typing import Final
+from uuid import uuid4
+
+import aio_pika
+import aiormq.exceptions
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+
+from jobtape.broker.bury import bury
+from jobtape.consumer.desk import Desk
+from jobtape.schemas.errors import UnreadableEvent
+from jobtape.schemas.events import Requeued, Retrying, Submitted, decode
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = 200
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two looks."""
+OURS: Final = "jobtape-"
+"""How the headers begin that mean something to a worker."""
+
+
+class Unroutable:
+    """Looks as often as is fitting for ``lost_after`` (seconds): what is brought back late seems lost."""
+
+    def __init__(self, desk: Desk, lost_after: float) -> None:
+        self._desk = desk
+        self._every = min(LONGEST_PAUSE, lost_after / 8)
+        self._missing: set[str] = set()
+
+    async def run(self) -> None:
+        """Until it is cancelled; raises what the broker's libraries raise."""
+        while True:
+            await asyncio.sleep(self._every)
+            depth = await self._desk.depth_of(self._desk.topology.unroutable_queue.name)
+            if depth is None or depth.messages == 0:
+                self._missing.clear()
+                continue
+            back = [queue for queue in self._missing if await self._desk.is_there(queue)]
+            # The rest of a queue that is back may lie behind any number of others.
+            await self._go_through(depth.messages if back else min(PAGE, depth.messages))
+
+    async def _go_through(self, left: int) -> None:
+        """So many of them, and on while they find their queues."""
+        connection = await self._desk.link.connection()
+        sending = await (await self._desk.publisher.link.connection()).channel(on_return_raises=True)
+        async with sending, await connection.channel(publisher_confirms=False) as taking:
+            queue = await taking.get_queue(self._desk.topology.unroutable_queue.name, ensure=False)
+            there: dict[str, bool] = {}
+            while left > 0:
+                messages: list[AbstractIncomingMessage] = []
+                while len(messages) < min(PAGE, left) and (message := await queue.get(fail=False)) is not None:
+                    messages.append(message)
+                left = left - len(messages) if messages else 0
+                placed = await asyncio.gather(*(self._place(sending, message, there) for message in messages))
+                if left <= 0 and messages and all(placed):
+                    left = PAGE
+            self._missing = {name for name, exists in there.items() if not exists}
+
+    async def _place(self, channel: AbstractChannel, message: AbstractIncomingMessage, there: dict[str, bool]) -> bool:
+        """Publish it anew, to its queue or to the end of this one; whether it found its queue."""
+        try:
+            name = _queue_of(message.body)
+        except UnreadableEvent as error:
+            await bury(self._desk.publisher.link, self._desk.topology, message.body, str(error))
+            await message.ack()
+            return True
+        if name not in there:
+            there[name] = await self._desk.is_there(name)
+        placed = there[name] and await _publish(channel, self._desk.topology.work_queue(name).name, message)
+        if not placed:
+            there[name] = False
+            await _publish(channel, self._desk.topology.unroutable_queue.name, message)
+        await message.ack()
+        return placed
+
+
+async def _publish(channel: AbstractChannel, queue: str, message: AbstractIncomingMessage) -> bool:
+    """False when there is no such queue."""
+    copy = aio_pika.Message(
+        message.body,
+        headers={name: value for name, value in message.headers.items() if name.startswith(OURS)},
+        content_type=message.content_type,
+        message_id=uuid4().hex,
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+    )
+    try:
+        await channel.default_exchange.publish(copy, queue, mandatory=True)
+    except aiormq.exceptions.PublishError:
+        return False
+    return True
+
+
+def _queue_of(body: bytes) -> str:
+    event = decode(body)
+    if isinstance(event, Submitted | Retrying | Requeued):
+        return event.data.order.queue
+    raise UnreadableEvent(f"a {event.name} event on its way to a work queue")
