@@ -205,6 +205,14 @@ def status(
     raise typer.Exit(jobs.status(url, job_id, follow=watch, as_json=as_json))
 
 
+@app.command(rich_help_panel=CLIENTS)
+def cancel(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Ask for a job's end; the tape decides whether it came in time."""
+    from jobtape.commands import jobs  # noqa: PLC0415
+
+    raise typer.Exit(jobs.cancel(url, job_id, as_json=as_json))
+
+
 @app.command("list", rich_help_panel=CLIENTS)
 def list_(
     job_type: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Only of this job type.")] = None,

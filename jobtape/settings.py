@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     )
     concurrency: int = Field(10, ge=1, le=1000, description="Jobs that one worker runs at once.")
     grace: float = Field(30.0, ge=0, le=3600, description="How long running jobs may go on after SIGTERM.")
+    unknown_type_patience: float = Field(
+        3600.0,
+        ge=0,
+        le=30 * 86_400,
+        description="How long a job whose type a worker does not know goes back for others, before it fails.",
+    )
     ack_timeout: float = Field(1800.0, gt=0, description="The broker's acknowledgement time-out (consumer_timeout).")
     lost_after: float = Field(
         5400.0,

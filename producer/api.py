@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from pydantic import BaseModel
 
-from jobtape.producer import answers, openapi, routes_jobs, routes_ops, routes_submit
+from jobtape.producer import answers, openapi, routes_cancel, routes_jobs, routes_ops, routes_submit
 from jobtape.producer.access import FindProducer, require_key
 from jobtape.producer.problems import ProblemDetails
 from jobtape.producer.representation import BatchOut, EventPage, JobOut, JobPage
@@ -45,6 +45,7 @@ def build_api(find_producer: FindProducer, *, api_key: str | None, lifespan: Lif
     keyed: list[Any] = [Depends(require_key)]
     app.include_router(routes_submit.router, dependencies=keyed)
     app.include_router(routes_jobs.router, dependencies=keyed)
+    app.include_router(routes_cancel.router, dependencies=keyed)
     app.include_router(routes_ops.router, dependencies=keyed)
     app.include_router(routes_ops.open_router)
     answers.install(app)

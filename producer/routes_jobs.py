@@ -60,13 +60,24 @@ async def get_events(job_id: JobId, query: Annotated[EventsQuery, Query()], prod
     return _json({"items": [event_out(row) for row in page], "next": following})
 
 
-async def _find(producer: Producer, text: str) -> Job:
+def job_id_of(text: str) -> str:
+    """The canonical job id. Raises Problem when it is none."""
     job_id = ids.parse_job_id(text)
     if job_id is None:
         raise Problem("invalid-job-id", "a job id is a UUID, as POST /jobs gives it")
+    return job_id
+
+
+def no_such_job(job_id: str) -> Problem:
+    """The problem 404."""
+    return Problem("job-not-found", f"there is no job {job_id}")
+
+
+async def _find(producer: Producer, text: str) -> Job:
+    job_id = job_id_of(text)
     job = await producer.find(job_id)
     if job is None:
-        raise Problem("job-not-found", f"there is no job {job_id}")
+        raise no_such_job(job_id)
     return job
 
 

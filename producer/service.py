@@ -13,6 +13,7 @@ from uuid import uuid4
 from jobtape.broker.publisher import Publisher
 from jobtape.producer import batch
 from jobtape.producer.barrier import Barriers
+from jobtape.producer.cancel import cancel
 from jobtape.producer.health import Health
 from jobtape.producer.ids import new_job_id, utc_now
 from jobtape.producer.lag import Lag
@@ -210,6 +211,15 @@ class Producer:
 
     async def find_now(self, job_id: str) -> Job | None:
         """The same when the view has read everything that is on the tape by now. Raises ViewBehind."""
+
+    async def cancel(self, job_id: str) -> Job | None:
+        """Ask for the end of the job's present run; the job as it was when asked, or None when there is none.
+
+        The tape decides: an outcome that is on it before stays. Asking again, and for a job that is cancelled already,
+        changes nothing. Raises JobFinal when it is too late, BrokerUnavailable when it is not known whether the broker
+        has it (then ask again), LogMissing, ViewBehind and ViewUnavailable.
+        """
+        return await cancel(self, job_id)
 
     async def history(self, job_id: str, after: int = 0, limit: int = 100) -> list[HistoryRow]:
         """The job's events behind the cursor ``after``, in the tape's order. Raises ViewUnavailable."""

@@ -115,8 +115,10 @@ class Watch:
     async def _look(self, connection: Connection) -> None:
         try:
             exists = await declare.log_exists(connection, self.topology)
-            if exists and self._tape is False:
-                # Whoever made the tape anew may have removed the rest with it.
+            cancels = await declare.depth(connection, self.topology.cancels.name)
+            if (exists and self._tape is False) or cancels is None:
+                # Whoever made the tape anew may have removed the rest with it. And without the stream of what was
+                # cancelled, a cancellation is confirmed, and no worker hears of it.
                 await declare.declare(connection, self.topology)
             self._tape = exists
             self._silent = None

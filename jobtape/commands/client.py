@@ -72,6 +72,10 @@ class Api:
         answer = self._ask_patiently("GET", f"/jobs/{_segment(job_id)}", headers=condition)
         return None if answer.status_code == httpx.codes.NOT_MODIFIED else _object(answer)
 
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        """The job as it was when its end was asked for. Raises ApiError."""
+        return _object(self._ask_patiently("POST", f"/jobs/{_segment(job_id)}/cancel"))
+
     def jobs(self, query: Query) -> dict[str, Any]:
         """A page of jobs: ``items`` and ``next``."""
         return _object(self._ask_patiently("GET", "/jobs", params=list(query)))
@@ -111,7 +115,7 @@ class Api:
             ) from None
         except httpx.HTTPError as error:
             said = one_line(str(error)) or type(error).__name__
-            unknown = f"; whether the job was accepted is not known: {_how_to_know(more)}" if method == "POST" else ""
+            unknown = f"; whether the job was accepted is not known: {_how_to_know(more)}" if (method, path) == ("POST", "/jobs") else ""
             raise ApiError(f"{self.url} did not answer ({said}){unknown}") from None
         if answer.is_success or answer.status_code == httpx.codes.NOT_MODIFIED:
             return answer

@@ -1,4 +1,4 @@
-"""``jobtape submit``, ``status``, ``list`` and ``events``: a running Jobtape used over its REST API.
+"""``jobtape submit``, ``status``, ``cancel``, ``list`` and ``events``: a running Jobtape used over its REST API.
 
 What was asked for goes to stdout, everything else to stderr, so that a script can use the one without the other.
 """
@@ -53,6 +53,19 @@ def status(url: str, job_id: str, *, follow: bool, as_json: bool) -> int:
             job = watch(api, job)
         show.print_json(job) if as_json else show.print_job(job)
     return FAILED if follow and job["state"] != "succeeded" else OK
+
+
+def cancel(url: str, job_id: str, *, as_json: bool) -> int:
+    """Ask for a job's end. Returns the exit code; raises JobtapeError, also when it is too late."""
+    with Api(url) as api:
+        job = api.cancel(job_id)
+    if as_json:
+        show.print_json(job)
+    elif job["state"] == "cancelled":
+        print("cancelled")
+    else:
+        print(f"asked for; it was {job['state']}")
+    return OK
 
 
 def list_jobs(url: str, query: Sequence[tuple[str, str | None]], labels: Sequence[str], *, as_json: bool) -> int:

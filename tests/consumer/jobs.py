@@ -147,6 +147,17 @@ async def steps(ctx: Context, n: int, pause: float) -> None:
         await asyncio.sleep(pause)
 
 
+@job("tidies-up")
+async def tidies_up() -> None:
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        calls.append("cancelled")
+        await asyncio.to_thread(gate.wait, 30)
+        calls.append("tidied up")
+        raise
+
+
 @job("long", timeout=900)
 def long() -> None:
     """Its time-out does not fit half an hour with twice its length and some grace."""
