@@ -7,10 +7,10 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
-from jobtape.consumer.handlers import LATE, Handlers, timed_out
+from jobtape.consumer.handlers import Handlers, Working
 from jobtape.consumer.outcome import Failure, Outcome, Success, failure
 from jobtape.schemas import ids
 from jobtape.schemas.context import Context
@@ -45,6 +45,8 @@ STARTED_AFTER: Final = 0.05
 """Seconds a handler must be running before ``started`` is published: a shorter job says it in its outcome, which saves
 a third of all messages."""
 PROGRESS_EVERY: Final = 0.2
+PAUSE: Final = 0.5
+"""Seconds until a ``started`` that must be confirmed is tried again."""
 
 
 def attempt_of(event: WorkEvent) -> int:
@@ -53,14 +55,21 @@ def attempt_of(event: WorkEvent) -> int:
 
 
 class Execution:
-    """Runs a job's handler once. ``note`` publishes without being waited for; ``now`` gives the time (UTC)."""
+    """Runs a job's handler once. ``note`` publishes without being waited for; ``now`` gives the time (UTC).
 
-    def __init__(self, event: WorkEvent, *, source: str, worker: str, note: Publish, now: Clock) -> None:
+    ``suspect``: the job may be one that kills its worker. Its ``started`` is confirmed first, so that its end can be
+    told whatever happens, and it runs in a process of its own whatever its type.
+    """
+
+    def __init__(
+        self, event: WorkEvent, *, source: str, worker: str, note: Publish, now: Clock, suspect: bool = False
+    ) -> None:
         self.event = event
         self.order = event.data.order
         self.attempt = attempt_of(event)
         self.id = uuid4().hex
-        self.working: asyncio.Future[Outcome] | None = None
+        self.suspect = suspect
+        self.working: Working | None = None
         """Done when no handler of this execution runs any more, which may be after the outcome is known."""
         self._source = source
         self._worker = worker
@@ -89,17 +98,19 @@ class Execution:
                 f"the worker {self._worker} has no job type {self.order.type!r}: start it with the module that has it "
                 "(--jobs / JOBTAPE_JOBS)",
             )
+        isolated = self.suspect or job_type.isolate
         try:
-            arguments = job_type.arguments(self.order.payload)
+            # What a process of its own is for begins with the validators of the payload.
+            arguments = self.order.payload if isolated else job_type.arguments(self.order.payload)
         except PayloadInvalid as error:
             return failure("payload_invalid", "PayloadInvalid", str(error))
+        if self.suspect:
+            await self._confirm_started()
         timer = self._loop.call_later(STARTED_AFTER, self._begin_notes)
         try:
-            self.working = handlers.start(job_type, arguments, self._context(), self.order.timeout)
-            # The handlers' own limit comes first; this one is for handlers that heed no cancelling.
-            late = LATE if job_type.is_async else 0
-            done, _ = await asyncio.wait({self.working}, timeout=self.order.timeout + late)
-            return self.working.result() if done else timed_out(job_type, self.order.timeout)
+            start = handlers.start_isolated if isolated else handlers.start
+            self.working = start(job_type, arguments, self._context(), self.order.timeout)
+            return await handlers.outcome(self.working, job_type, self.order.timeout)
         except asyncio.CancelledError:
             if self.working is not None:
                 self.working.cancel()
@@ -134,17 +145,26 @@ class Execution:
             self._notes.cancel()
             await asyncio.gather(self._notes, return_exceptions=True)
 
+    def _started(self) -> Started:
+        return Started(
+            id=self._fact(Started.name),
+            time=self._started_at,
+            data=StartedData(**self._place(), execution=self.id, worker=self._worker),
+            **self._attributes(),
+        )
+
+    async def _confirm_started(self) -> None:
+        while True:
+            try:
+                return await self._note(self._started())
+            except JobtapeError as error:
+                log.warning("started of %s waits: %s", self.event.subject, error)
+                await asyncio.sleep(PAUSE)
+
     async def _publish_notes(self) -> None:
         """``started``, then the latest progress a few times a second, one after the other on one channel."""
-        data = {"job_type": self.order.type, "run": self.event.data.run, "attempt": self.attempt}
-        await self._try_note(
-            Started(
-                id=self._fact(Started.name),
-                time=self._started_at,
-                data=StartedData(**data, execution=self.id, worker=self._worker),
-                **self._attributes(),
-            )
-        )
+        if not self.suspect:
+            await self._try_note(self._started())
         n = 0
         while True:
             await self._reported.wait()
@@ -159,7 +179,7 @@ class Execution:
                     id=self._fact(Progressed.name, n),
                     time=self._now(),
                     data=ProgressedData(
-                        **data, execution=self.id, n=n, fraction=progress.fraction, message=progress.message
+                        **self._place(), execution=self.id, n=n, fraction=progress.fraction, message=progress.message
                     ),
                     **self._attributes(),
                 )
@@ -202,6 +222,8 @@ class Execution:
                 )
                 if delay is not None:
                     return self._retrying(reason, error, delay)
+                if self.suspect and reason == "crashed":
+                    reason = "crash_loop"
                 return Failed(
                     id=self._fact(Failed.name),
                     time=self._now(),
@@ -236,6 +258,9 @@ class Execution:
             ),
             **self._attributes(),
         )
+
+    def _place(self) -> dict[str, Any]:
+        return {"job_type": self.order.type, "run": self.event.data.run, "attempt": self.attempt}
 
     def _fact(self, name: str, n: int | None = None) -> str:
         return ids.execution_fact(self.event.subject, self.event.data.run, self.attempt, name, self.id, n)

@@ -1,29 +1,44 @@
 """Runs the users' handlers, where they cannot hurt the connection.
 
-``async def`` handlers run on an event loop in a thread of its own, ``def`` handlers in a pool of threads; the loop
-that keeps the AMQP connection alive runs no user code. So a handler that blocks costs its neighbours time, and never
-the heartbeat.
+``async def`` handlers run on an event loop in a thread of its own, ``def`` handlers in a pool of threads, isolated ones
+in processes; the loop that keeps the AMQP connection alive runs no user code. So a handler that blocks costs its
+neighbours time, and never the heartbeat.
+
+Time in which the handlers' loop was blocked is not charged to those who waited for it, up to CREDIT. A handler that
+still blocks it when its own time is over can be ended by nobody: it fails, the loop is given up (``given_up``) with all
+that runs on it, and those executions are undone: to be done again, by a worker whose loop answers.
 """
 
 import asyncio
 import concurrent.futures
 import contextlib
 import logging
-import threading
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Final, Literal
 
-from jobtape.consumer.outcome import Failure, Outcome, Success, failure, failure_of
-from jobtape.schemas import plainjson
+from jobtape.consumer.handlers_loop import HandlersLoop
+from jobtape.consumer.isolated import Isolated
+from jobtape.consumer.outcome import Outcome, failure_of, success_of, timed_out
 from jobtape.schemas.context import Context
-from jobtape.schemas.errors import ResultInvalid
 from jobtape.schemas.jobtype import JobType
 
 log = logging.getLogger(__name__)
 
 LATE = 5.0
 """Seconds beyond its time-out until a handler that does not end is given up."""
+CREDIT = 30.0
+"""Seconds at most that a handler gets back for those in which another one blocked the loop."""
+SILENT: Final = 1.0
+"""Seconds without an answer after which the handlers' loop counts as blocked now."""
+LOOK: Final = 0.5
+
+Where = Literal["loop", "thread", "process"]
+
+
+class Undone(Exception):
+    """An execution that came to nothing through no fault of its own: neither failed nor counted, to be done again."""
 
 
 class Working(asyncio.Future[Outcome]):
@@ -31,16 +46,21 @@ class Working(asyncio.Future[Outcome]):
     runs it takes its place.
     """
 
-    def __init__(self, ask: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, where: Where) -> None:
         super().__init__()
-        self._ask = ask
+        self.where = where
+        self.ask: Callable[[], object] = lambda: None
 
     def cancel(self, msg: Any = None) -> bool:
         """Ask; False when it has ended already."""
         if self.done():
             return False
-        self._ask()
+        self.ask()
         return True
+
+    def abandon(self) -> None:
+        """It is not waited for any longer."""
+        super().cancel()
 
     def end_with(self, source: "asyncio.Future[Outcome] | concurrent.futures.Future[Outcome]") -> None:
         """Be done with the outcome of ``source``, which is; callable from any thread."""
@@ -59,18 +79,20 @@ class Working(asyncio.Future[Outcome]):
 
 
 class Handlers:
-    """``concurrency``: how many ``def`` handlers may run at once; ``max_result``: bytes of JSON."""
+    """``concurrency``: how many ``def`` handlers may run at once; ``max_result``: bytes of JSON; ``modules``: where the
+    job types are, for the processes of isolated handlers to import.
+    """
 
-    def __init__(self, *, concurrency: int, max_result: int) -> None:
+    def __init__(self, *, concurrency: int, max_result: int, modules: Sequence[str] = ()) -> None:
+        self.given_up = asyncio.Event()
+        """Set when the loop of the ``async`` handlers is blocked for good: this process should end."""
         self._max_result = max_result
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="job")
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run_loop, name="handlers", daemon=True)
-        self._thread.start()
+        self._loop = HandlersLoop()
+        self._on_loop: set[Working] = set()
+        self._isolated = Isolated(modules, max_result=max_result)
 
-    def start(
-        self, job_type: JobType, arguments: dict[str, Any], context: Context, timeout: float
-    ) -> "asyncio.Future[Outcome]":
+    def start(self, job_type: JobType, arguments: dict[str, Any], context: Context, timeout: float) -> Working:
         """Begin one execution. The future never raises, and is done when no handler runs any more; cancelling it asks
         the handler to end, as cancelling a task does.
 
@@ -79,44 +101,69 @@ class Handlers:
         if job_type.context_parameter is not None:
             arguments = {**arguments, job_type.context_parameter: context}
         if job_type.is_async:
-            return self._begin(self._run_async(job_type, arguments, timeout))
-        working = Working()
-        self._threads.submit(self._run_sync, job_type, arguments).add_done_callback(working.end_with)
+            working = Working("loop")
+            self._on_loop.add(working)
+            working.add_done_callback(self._on_loop.discard)
+            coroutine = self._run_async(job_type, arguments, timeout)
+            working.ask = self._loop.begin(coroutine, working, working.end_with)
+        else:
+            working = Working("thread")
+            self._threads.submit(self._run_sync, job_type, arguments).add_done_callback(working.end_with)
         return working
 
-    def close(self) -> None:
-        """Stop; what still runs is left to the end of the process."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _begin(self, coroutine: Coroutine[Any, Any, Outcome]) -> "Working":
-        """Run it on the handlers' loop."""
-        begun: list[asyncio.Task[Outcome]] = []
-
-        def ask() -> None:
-            self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in begun])  # behind ``begin``
-
-        working = Working(ask)
-
-        def begin() -> None:
-            begun.append(self._loop.create_task(coroutine))
-            begun[0].add_done_callback(working.end_with)
-
-        self._loop.call_soon_threadsafe(begin)
-        return working
-
-    def _run_loop(self) -> None:
-        """Until it is stopped: a SystemExit in a task that a handler started also ends ``run_forever``, as if this
-        were a program's main loop, and the handlers of all other jobs with it.
+    def start_isolated(self, job_type: JobType, payload: dict[str, Any], context: Context, timeout: float) -> Working:
+        """Begin one execution in a process of its own. It is killed after ``timeout`` seconds, and when it is asked to
+        end.
         """
+        working = Working("process")
+        task = asyncio.create_task(self._isolated.run(job_type, payload, context, timeout))
+        task.add_done_callback(working.end_with)
+        working.ask = task.cancel
+        return working
+
+    async def outcome(self, working: Working, job_type: JobType, timeout: float) -> Outcome:
+        """What became of it. Raises Undone, or CancelledError when the handler was asked to end and did."""
+        if working.where == "process":  # it keeps its time itself, and begins to count when the process is there
+            await asyncio.wait({working})
+            return working.result()
+        begun, blocked = time.monotonic(), self._loop.blocked
+        late = LATE if working.where == "loop" else 0.0
         while True:
-            try:
-                return self._loop.run_forever()
-            except BaseException as error:  # noqa: BLE001 - the task keeps it, for whoever awaits it
-                log.warning("a task that a handler started raised %r; the other jobs go on", error)
+            left = begun + timeout + late - time.monotonic()
+            if left <= 0:
+                if working.where == "thread":
+                    return timed_out(job_type, timeout)
+                left += min(CREDIT, self._loop.blocked - blocked)
+                if self._loop.silence > SILENT:
+                    if self._loop.running() is working:
+                        self._give_up(working, job_type)
+                        return timed_out(job_type, timeout)
+                    if left <= 0:
+                        raise Undone(f"another handler blocked the loop on which {job_type.name} ran")
+                elif left <= 0:
+                    return timed_out(job_type, timeout)
+                left = min(left, LOOK)
+            done, _ = await asyncio.wait({working}, timeout=left)
+            if done:
+                if working.cancelled() and self.given_up.is_set():
+                    raise Undone(f"another handler blocked the loop on which {job_type.name} ran")
+                return working.result()
+
+    async def close(self) -> None:
+        """Stop; what still runs in threads is left to the end of the process."""
+        self._loop.stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._isolated.close()
+
+    def _give_up(self, culprit: Working, job_type: JobType) -> None:
+        log.error("the handler of %s blocks the loop of all async handlers for good: this worker ends", job_type.name)
+        self.given_up.set()
+        for working in self._on_loop - {culprit}:
+            working.abandon()
 
     async def _run_async(self, job_type: JobType, arguments: dict[str, Any], timeout: float) -> Outcome:
-        limit = asyncio.timeout(timeout)
+        limit = asyncio.timeout(None)
+        stop_timer = self._loop.call_later(timeout, lambda: limit.reschedule(0), credit=CREDIT)
         try:
             with contextlib.suppress(TimeoutError):
                 async with limit:
@@ -125,7 +172,7 @@ class Handlers:
                         value = await job_type.function(**arguments)
                     except TimeoutError as error:
                         return failure_of(error, job_type.retry, skip=1)
-                    return self._success(job_type, value)
+                    return success_of(job_type, value, self._max_result)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -133,31 +180,12 @@ class Handlers:
             return failure_of(error, job_type.retry, skip=1)
         except BaseException as error:  # noqa: BLE001 - SystemExit from a handler must not end the loop for all
             return failure_of(error, job_type.retry, skip=1)
+        finally:
+            stop_timer()
         return timed_out(job_type, timeout)
 
     def _run_sync(self, job_type: JobType, arguments: dict[str, Any]) -> Outcome:
         try:
-            return self._success(job_type, job_type.function(**arguments))
+            return success_of(job_type, job_type.function(**arguments), self._max_result)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's failure
             return failure_of(error, job_type.retry, skip=1)
-
-    def _success(self, job_type: JobType, value: Any) -> Outcome:
-        try:
-            result = job_type.result(value)
-        except ResultInvalid as error:
-            return failure("result_invalid", "ResultInvalid", str(error))
-        size = len(plainjson.dumps(result))
-        if size > self._max_result:
-            return failure(
-                "result_too_large",
-                "ResultTooLarge",
-                f"the result has {size} bytes of JSON, {self._max_result} are allowed: store it elsewhere and return "
-                "a reference, or raise JOBTAPE_MAX_RESULT",
-            )
-        return Success(result)
-
-
-def timed_out(job_type: JobType, timeout: float) -> Failure:
-    """The failure of a handler that took too long."""
-    message = f"the handler of {job_type.name} did not end within {timeout:g} s"
-    return failure("timeout", "TimeoutError", message, job_type.retry.wish(TimeoutError(message)))

@@ -29,6 +29,12 @@ class Delivery:
         """Whether it can still be settled; otherwise the broker has given it to somebody else."""
         return not self._channel.is_closed
 
+    @property
+    def count(self) -> int:
+        """How often it was delivered before, in vain (RabbitMQ's quorum queues say that)."""
+        count = self.headers.get("x-delivery-count", 0)
+        return count if isinstance(count, int) else 0
+
     async def ack(self) -> None:
         """Done with it. When its channel is gone the broker delivers it again, and nothing can be done here."""
         with suppress(*BROKER_ERRORS):

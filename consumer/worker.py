@@ -24,7 +24,7 @@ from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.consumer.cancels import Cancels
 from jobtape.consumer.execution import Execution, WorkEvent, attempt_of
-from jobtape.consumer.handlers import Handlers
+from jobtape.consumer.handlers import Handlers, Undone
 from jobtape.consumer.intake import Delivery, Intake
 from jobtape.consumer.returns import Returns
 from jobtape.consumer.settled import Key, Settled
@@ -46,11 +46,15 @@ SPARE_PREFETCH = 4
 """Deliveries beyond the concurrency, so that a slot that gets free has work at once. No more, and never more than there
 are slots: what waits here counts against the acknowledgement time-out, which allows for one job's length, and is given
 back when this worker dies."""
+SUSPECT_FROM = 2
+"""Deliveries in vain after which a job is a suspect: the worker died with it, and may have died of it. It also counts
+those that were only prefetched, but two in a row are few enough to run them apart."""
 
 
 class Worker:
     """Works on ``queues`` (default: those of ``job_types``) of ``topology``; ``grace``, ``ack_timeout`` and
     ``unknown_type_patience`` (how long a job of a type that is not known here goes back, before it fails) in seconds.
+    ``modules``: where the job types are, for processes of their own to import (default: where their functions are).
 
     Raises JobTypeInvalid when a job type's time-out does not fit the broker's acknowledgement time-out.
     """
@@ -68,6 +72,7 @@ class Worker:
         name: str,
         queues: Sequence[str] | None = None,
         unknown_type_patience: float = 3600.0,
+        modules: Sequence[str] = (),
     ) -> None:
         limit = longest_timeout(ack_timeout, grace)
         for job_type in job_types.values():
@@ -87,7 +92,11 @@ class Worker:
         self._publisher = Publisher(Link(url, name=f"{topology.namespace} worker {name} (publishing)"), topology)
         self._cancels = Cancels(self._publisher.link, topology, on_cancel=self._on_cancel)
         self._returns = Returns(self._publisher.link, topology, patience=unknown_type_patience, now=_now)
-        self._handlers = Handlers(concurrency=concurrency, max_result=max_result)
+        self._handlers = Handlers(
+            concurrency=concurrency,
+            max_result=max_result,
+            modules=modules or sorted({job_type.function.__module__ for job_type in job_types.values()}),
+        )
         self._free = concurrency
         self._waiting: deque[Delivery] = deque()
         self._settled = Settled()
@@ -118,7 +127,7 @@ class Worker:
                     log.warning("%s", self._trouble)
                     await wait_for_stop(stop, PAUSE)
         finally:
-            self._handlers.close()
+            await self._handlers.close()
             await self._publisher.link.close()
             await self._intake_link.close()
 
@@ -240,11 +249,20 @@ class Worker:
         execution: Execution | None = None
         try:
             execution = Execution(
-                event, source=self._topology.source, worker=self.name, note=self._publisher.publish, now=_now
+                event,
+                source=self._topology.source,
+                worker=self.name,
+                note=self._publisher.publish,
+                now=_now,
+                suspect=delivery.count >= SUSPECT_FROM,
             )
             outcome = await self._outcome(execution, key)
             if outcome is not None and not await self._publish_outcome(outcome, delivery):
                 return
+        except Undone as error:
+            log.warning("job %s goes back to its queue: %s", event.subject, error)
+            await delivery.refuse()
+            return
         finally:
             self._release_slot(execution)
         self._settled.add(key)

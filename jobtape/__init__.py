@@ -22,7 +22,7 @@ from jobtape.schemas.errors import (
     ViewUnavailable,
 )
 from jobtape.schemas.job import Job, JobState
-from jobtape.schemas.retry import Fail, Retry, RetryPolicy
+from jobtape.schemas.retry import Crashed, Fail, Retry, RetryPolicy
 
 if TYPE_CHECKING:
     from jobtape.app import create_app, lifespan
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BrokerUnavailable",
     "Context",
+    "Crashed",
     "Fail",
     "Job",
     "JobState",

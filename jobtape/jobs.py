@@ -59,15 +59,28 @@ def job(
     queue: str = jobtype.DEFAULT_QUEUE,
     timeout: float = jobtype.DEFAULT_TIMEOUT,
     retry: RetryPolicy | None = None,
+    isolate: bool = False,
+    memory: int | None = None,
+    concurrency: int | None = None,
 ) -> Callable[[Callable[..., Any]], JobType]:
-    """Make a function a job type: ``async def`` runs on a loop, ``def`` in a thread.
+    """Make a function a job type: ``async def`` runs on a loop, ``def`` in a thread, and either in a process of its own
+    with ``isolate``, where it can be killed and be given at most ``memory`` bytes.
 
     ``timeout`` is in seconds; ``queue`` names the work queue; ``retry`` says how often and how soon a failed attempt is
-    followed by another (default: never). Raises JobTypeInvalid where the decorated function
-    stands, with what to change.
+    followed by another (default: never); ``concurrency`` is how many of them one worker runs at once. Raises
+    JobTypeInvalid where the decorated function stands, with what to change.
     """
 
     def decorate(function: Callable[..., Any]) -> JobType:
-        return JobType(function, name, queue=queue, timeout=timeout, retry=retry)
+        return JobType(
+            function,
+            name,
+            queue=queue,
+            timeout=timeout,
+            retry=retry,
+            isolate=isolate,
+            memory=memory,
+            concurrency=concurrency,
+        )
 
     return decorate

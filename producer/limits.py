@@ -18,7 +18,7 @@ class Limits:
     max_batch_bytes: int = 64 * MEBIBYTE
     publish_timeout: float = 10.0
     read_timeout: float = 3.0
-    longest_timeout: float = 885.0
+    longest_timeout: float = 865.0
     idempotency_retention: float = 86_400.0
     idempotency_lease: float = 30.0
 

@@ -23,7 +23,15 @@ _REASON_LENGTH: Final = 500
 
 ExecutionId = Annotated[str, Field(min_length=1, max_length=64)]  # it stands in event ids, which have 255 characters
 Reason = Literal[
-    "error", "timeout", "crash_loop", "unknown_type", "payload_invalid", "result_invalid", "result_too_large", "lost"
+    "error",
+    "timeout",
+    "crashed",
+    "crash_loop",
+    "unknown_type",
+    "payload_invalid",
+    "result_invalid",
+    "result_too_large",
+    "lost",
 ]
 
 

@@ -25,10 +25,17 @@ from jobtape.schemas.retry import RetryPolicy
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_TIMEOUT: Final = 600.0
 """Seconds; with the grace time well within RabbitMQ's acknowledgement time-out of 1800 s."""
+SMALLEST_MEMORY: Final = 2**20
+BEYOND_TIMEOUT: Final = 40.0
+"""Seconds that an execution may last beyond its time-out: a process is started for it (30), a handler that heeds no
+cancelling is given up or killed (5), the outcome is confirmed."""
 
 
 class JobType:
     """One kind of job. Calling it calls the handler itself, for tests of one's own.
+
+    ``isolate``: the handler runs in a process of its own, which may allocate ``memory`` bytes beyond what it has before
+    the job (None: no limit). ``concurrency``: at most so many at once in one worker.
 
     Raises JobTypeInvalid, with what to change, when ``function`` cannot be a handler.
     """
@@ -41,6 +48,9 @@ class JobType:
         queue: str = DEFAULT_QUEUE,
         timeout: float = DEFAULT_TIMEOUT,
         retry: RetryPolicy | None = None,
+        isolate: bool = False,
+        memory: int | None = None,
+        concurrency: int | None = None,
     ) -> None:
         if not (inspect.isfunction(function) or inspect.ismethod(function)):
             raise JobTypeInvalid(f"{function!r}: a handler must be a function, `def` or `async def`")
@@ -53,8 +63,17 @@ class JobType:
             raise JobTypeInvalid(f"{where}: the queue name {queue!r} must match {QUEUE_PATTERN} (no dots)")
         if not 0 < timeout < math.inf:
             raise JobTypeInvalid(f"{where}: the time-out must be a finite number of seconds above 0, not {timeout!r}")
+        if memory is not None and not isolate:
+            raise JobTypeInvalid(f"{where}: only a process can have a memory limit: say isolate=True as well")
+        if memory is not None and memory < SMALLEST_MEMORY:
+            raise JobTypeInvalid(f"{where}: memory is in bytes, at least {SMALLEST_MEMORY}, not {memory!r}")
+        if concurrency is not None and concurrency < 1:
+            raise JobTypeInvalid(f"{where}: concurrency is how many run at once, at least 1, not {concurrency!r}")
         self.function = function
         self.name = name
+        self.isolate = isolate
+        self.memory = memory
+        self.concurrency = concurrency
         self.queue = queue
         self.timeout = float(timeout)
         self.retry = retry or RetryPolicy()
@@ -203,7 +222,15 @@ def _plain(dump: Callable[..., Any]) -> Any:
 def longest_timeout(ack_timeout: float, grace: float) -> float:
     """The longest time-out that a job may have, in seconds.
 
-    The broker closes the channel of a delivery that is not acknowledged within ``ack_timeout``. Until then it may wait
-    in the worker for a slot (at most one job's time-out), run (its own), and get the grace time when the worker stops.
+    The broker closes the channel of a delivery that is not acknowledged within ``ack_timeout``. Of that, a worker keeps
+    what an execution may last beyond its time-out, and the grace time; of the rest a job may run half, so that it may
+    wait in the worker for its turn as long.
     """
-    return max(0.0, (ack_timeout - grace) / 2)
+    return max(0.0, (ack_timeout - grace - BEYOND_TIMEOUT) / 2)
+
+
+def longest_wait(ack_timeout: float, grace: float, timeout: float) -> float:
+    """How long a delivery may wait in a worker, in seconds, and still be executed and settled in time; it is given back
+    then. At least a second, also where nothing fits.
+    """
+    return max(1.0, ack_timeout - grace - BEYOND_TIMEOUT - timeout)

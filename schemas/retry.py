@@ -32,13 +32,18 @@ class Fail(Exception):
     """Raised by a handler: this job cannot be done, do not try again."""
 
 
+class Crashed(Exception):
+    """What a handler's process that ended under it counts as in ``RetryPolicy.on``; nobody raises it."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often and how soon. Times in seconds.
 
     The n-th failure is followed by a pause of ``first * factor ** (n - 1)``, at most ``longest``, less up to the
     fraction ``jitter`` of it, so that what failed together does not come again together. ``on``: the exceptions worth
-    another attempt; a time-out is one of them as ``TimeoutError``. Raises ValueError for what makes no sense.
+    another attempt; a time-out is one of them as ``TimeoutError``, a handler's process that ended under it as
+    ``Crashed``. Raises ValueError for what makes no sense.
     """
 
     max_attempts: int = 1

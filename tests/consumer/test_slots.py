@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobtape.consumer import execution
+from jobtape.consumer import handlers
 from tests.consumer import jobs
 from tests.consumer.rig import Rig
 from tests.waiting import eventually
@@ -59,7 +59,7 @@ async def test_a_thread_past_its_time_out_keeps_its_slot(rig: Rig) -> None:
 async def test_a_handler_that_heeds_no_cancelling_is_given_up_and_keeps_its_slot(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execution, "LATE", 0.3)
+    monkeypatch.setattr(handlers, "LATE", 0.3)
     async with rig.worker(jobs.heedless, jobs.note, concurrency=1):
         late = await rig.submit("heedless", timeout=0.2)
         assert (await rig.outcome(late)).data.reason == "timeout"

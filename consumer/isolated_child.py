@@ -1,0 +1,174 @@
+"""The process in which isolated handlers run: ``python -m jobtape.consumer.isolated_child <descriptor> <worker>``.
+
+A fresh interpreter, never a fork of the worker: it imports the job modules anew, says ``ready`` and then runs one job
+after the other, each in its main thread, until the worker ends it or is gone. What the handler prints goes where the
+worker's output goes; what it logs goes over the wire and is the worker's log.
+"""
+
+import asyncio
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, Final
+
+from jobtape.consumer.isolated_limits import belong_to, memory_limit
+from jobtape.consumer.isolated_wire import Message, Wire
+from jobtape.consumer.outcome import Failure, Outcome, Success, failure, failure_of, success_of
+from jobtape.schemas.context import Context
+from jobtape.schemas.errors import PayloadInvalid
+from jobtape.schemas.job import Progress
+from jobtape.schemas.jobtype import JobType
+
+PROGRESS_EVERY: Final = 0.05
+LONGEST_LOG: Final = 8_000
+
+
+def main() -> None:
+    """Serve the worker at the other end of the socket until it is gone."""
+    descriptor, worker = int(sys.argv[1]), int(sys.argv[2])
+    belong_to(worker)
+    os.set_inheritable(descriptor, False)
+    for stream in (sys.stdout, sys.stderr):
+        getattr(stream, "reconfigure", lambda **_: None)(line_buffering=True)
+    wire = Wire(socket.socket(fileno=descriptor))
+    setup = wire.receive()
+    if setup is None:
+        return
+    sys.path[:] = setup["path"]
+    _log_to(wire, setup["level"])
+    try:
+        job_types = _load(setup["modules"])
+    except BaseException:  # noqa: BLE001 - whatever their module raises is theirs to see
+        wire.send({"broken": traceback.format_exc()[-LONGEST_LOG:]})
+        return
+    orders: SimpleQueue[Message] = SimpleQueue()
+    threading.Thread(target=_read, args=(wire, orders), name="wire", daemon=True).start()
+    reports = _Reports(wire)
+    wire.send({"ready": os.getpid()})
+    while True:
+        outcome = _run(job_types, orders.get()["job"], reports, setup["max_result"])
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # a handler may have closed it
+                stream.flush()
+        wire.send({"outcome": outcome_to_json(outcome), "retire": _out_of_memory(outcome)})
+
+
+def outcome_to_json(outcome: Outcome) -> Message:
+    """An outcome as it travels."""
+    if isinstance(outcome, Success):
+        return {"result": outcome.result}
+    return {"reason": outcome.reason, "error": outcome.error.model_dump(), "wish": outcome.wish}
+
+
+def _out_of_memory(outcome: Outcome) -> bool:
+    """What is left of such a process is in pieces; another one is better."""
+    return isinstance(outcome, Failure) and outcome.error.type == MemoryError.__name__
+
+
+def _load(modules: Iterable[str]) -> dict[str, JobType]:
+    return {
+        value.name: value
+        for module in modules
+        for value in vars(importlib.import_module(module)).values()
+        if isinstance(value, JobType)
+    }
+
+
+def _read(wire: Wire, orders: "SimpleQueue[Message]") -> None:
+    while (message := wire.receive()) is not None:
+        orders.put(message)
+    # The worker is gone: nobody waits for what runs here, nor for what that started.
+    os.killpg(0, signal.SIGKILL)
+
+
+def _run(job_types: dict[str, JobType], job: Message, reports: "_Reports", max_result: int) -> Outcome:
+    job_type = job_types.get(job["type"])
+    if job_type is None:
+        return failure(
+            "unknown_type",
+            "UnknownJobType",
+            f"the process for isolated handlers found no job type {job['type']!r} in the job modules: define it "
+            "whenever its module is imported",
+        )
+    context = Context(**job["context"], log=_job_log(job["context"]["job_id"]), report=reports.of(job["n"]))
+    try:
+        with memory_limit(job["memory"]):
+            arguments = job_type.arguments(job["payload"])
+            if job_type.context_parameter is not None:
+                arguments[job_type.context_parameter] = context
+            value = _call(job_type, arguments)
+    except PayloadInvalid as error:
+        return failure("payload_invalid", "PayloadInvalid", str(error))
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's failure
+        return failure_of(error, job_type.retry, skip=4 if job_type.is_async else 2)
+    return success_of(job_type, value, max_result)
+
+
+def _call(job_type: JobType, arguments: dict[str, Any]) -> Any:
+    if not job_type.is_async:
+        return job_type.function(**arguments)
+    with asyncio.Runner() as runner:
+        return runner.run(job_type.function(**arguments))
+
+
+class _Reports:
+    """Sends the latest progress, some twenty times a second at most, whatever the handler does meanwhile."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._latest: SimpleQueue[tuple[int, Progress]] = SimpleQueue()
+        self._pause = threading.Event()
+        threading.Thread(target=self._send, name="progress", daemon=True).start()
+
+    def of(self, n: int) -> Callable[[Progress], None]:
+        """Takes the progress of the ``n``-th job; never blocks."""
+        return lambda progress: self._latest.put((n, progress))
+
+    def _send(self) -> None:
+        while True:
+            n, progress = self._latest.get()
+            while not self._latest.empty():
+                n, progress = self._latest.get()
+            with suppress(OSError):
+                self._wire.send({"progress": progress.model_dump(), "n": n})
+            self._pause.wait(PROGRESS_EVERY)
+
+
+class _ToWire(logging.Handler):
+    """Log records become messages; the worker logs them."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__()
+        self._wire = wire
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send it, its traceback too."""
+        try:
+            text = self.format(record)
+            job_id = getattr(record, "job_id", None)
+            self._wire.send({"log": [record.name, record.levelno, text[:LONGEST_LOG], job_id]})
+        except Exception:  # noqa: BLE001 - as logging's own handlers do
+            self.handleError(record)
+
+
+def _log_to(wire: Wire, level: int) -> None:
+    root = logging.getLogger()
+    root.handlers[:] = [_ToWire(wire)]
+    root.setLevel(level)
+    logging.captureWarnings(True)
+
+
+def _job_log(job_id: str) -> "logging.LoggerAdapter[logging.Logger]":
+    return logging.LoggerAdapter(logging.getLogger("jobtape.job"), {"job_id": job_id})
+
+
+if __name__ == "__main__":
+    main()
