@@ -83,12 +83,20 @@ def run(made: Installation, chosen: Broker, wanted: argparse.Namespace) -> int:
             return 1
     store = Store(made.environment["DATABASE_URL"])
     jobs = paced.wait_final(store, ledger, wanted.longest + LIMIT)
+    if ledger.unknown:
+        time.sleep(max(0.0, (max(_due(job) for job in jobs) - datetime.now(UTC)).total_seconds()) + CATCH_UP)
+        jobs = paced.wait_final(store, ledger, LIMIT)
     report: Report = anyio.run(_check, made, store, ledger)
     store.close()
-    held = _lateness(jobs, back[0] if back else None, wanted.p99)
-    states = Counter(job.state.value for job in jobs)
+    half = {job.id for job in jobs if not job.final}
+    if half:
+        print(f"{len(half)} of the unknown ones are on the tape and were not placed: the client has to say them again")
+    problems = [said for said in report.problems if not any(said.startswith(f"stuck: {job_id}") for job_id in half)]
+    done = [job for job in jobs if job.final]
+    held = _lateness(done, back[0] if back else None, wanted.p99)
+    states = Counter(job.state.value for job in done)
     print(f"states {dict(states)}; {report}")
-    return 0 if held and not report.problems and set(states) == {"succeeded"} else 1
+    return 0 if held and not problems and set(states) == {"succeeded"} else 1
 
 
 def _kill(chosen: Broker, after: float, back: list[datetime]) -> None:

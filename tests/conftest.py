@@ -5,6 +5,7 @@ Every test works in a namespace of its own on the broker, and in a file or datab
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,12 +14,16 @@ import psycopg
 import pytest
 
 from jobtape.broker.declare import remove_namespace
+from jobtape.schemas import ladder
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Store
 from tests.brokers import SessionBroker, start_session_broker
 from tests.databases import SessionPostgres, start_session_postgres
 
 _used: list[str] = []
+
+FEW_LEVELS = 8
+"""Levels of the delay ladder: up to 25 s, declared in a fraction of the time that all of them take."""
 
 MakeTopology = Callable[..., Topology]
 
@@ -55,16 +60,21 @@ def postgres() -> Iterator[SessionPostgres]:
 
 @pytest.fixture
 def make_topology(broker_url: str) -> Iterator[MakeTopology]:
-    """Makes topologies of random namespaces, which are removed afterwards: ``make_topology("default", "mail")``."""
+    """Makes topologies of random namespaces, which are removed afterwards: ``make_topology("default", "mail")``.
+
+    Their delay ladders are short, unless ``delay_levels`` says otherwise.
+    """
     made: list[Topology] = []
 
-    def make(*queues: str, namespace: str | None = None) -> Topology:
-        made.append(Topology(namespace or f"test-{uuid4().hex[:10]}").with_queues(queues or ("default",)))
+    def make(*queues: str, namespace: str | None = None, delay_levels: int = FEW_LEVELS) -> Topology:
+        name = namespace or f"test-{uuid4().hex[:10]}"
+        made.append(Topology(name, delay_levels=delay_levels).with_queues(queues or ("default",)))
         return made[-1]
 
     yield make
     for topology in made:
-        anyio.run(remove_namespace, broker_url, topology)
+        # Parts that were configured as a user's have declared the whole ladder.
+        anyio.run(remove_namespace, broker_url, replace(topology, delay_levels=ladder.LEVELS))
 
 
 @pytest.fixture
