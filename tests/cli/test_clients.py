@@ -35,6 +35,17 @@ def test_a_payload_from_a_file(running: Place) -> None:
     assert running.run("submit", "add", "@payload.json", "--wait").stdout == "3\n"
 
 
+def test_submitting_again_under_a_key_is_the_same_job(running: Place) -> None:
+    for key in ("order-7", 'a"b\\c'):
+        payload = {"x": 1, "y": 2}
+        first = running.submit("add", payload, "--idempotency-key", key)
+        assert running.submit("add", payload, "--idempotency-key", key) == first
+        assert running.run("submit", "add", json.dumps(payload), "--idempotency-key", key, "--wait").stdout == "3\n"
+        other = running.run("submit", "add", '{"x": 2, "y": 2}', "--idempotency-key", key)
+        assert other.returncode == 1
+        assert "repeat that one as it was, or take a new key" in other.stderr
+
+
 def test_a_job_that_fails(running: Place) -> None:
     done = running.run("submit", "boom", json.dumps({"text": "no\x1b[31m\r\nway"}), "--wait")
     assert (done.returncode, done.stdout) == (1, "")
@@ -64,6 +75,8 @@ def test_following_a_job_tells_its_progress(running: Place) -> None:
         (("submit", "add", "[]"), "payload"),
         (("submit", "add", '{"x": NaN, "y": 1}'), "NaN"),
         (("submit", "add", '{"x": "\\ud800", "y": 1}'), "surrogate"),
+        (("submit", "add", "{}", "--idempotency-key", "a b"), "without spaces"),
+        (("submit", "add", "{}", "--idempotency-key", "ключ"), "without spaces"),
         (("status", "nonsense"), "a job id is a UUID"),
         (("status", "01890000-0000-7000-8000-000000000000"), "01890000-0000-7000-8000-000000000000"),
         (("list", "--state", "odd"), "'succeeded'"),

@@ -108,13 +108,9 @@ async def test_another_submission_under_the_key(served: Api, rig: Rig) -> None:
     assert await rig.depth() == 1
 
 
-@pytest.mark.parametrize("key", ["", '""', "a b", "k" * 256, '"open'])
-async def test_what_is_no_key(served: Api, view: Store, key: str) -> None:
-    problem(await post(served, key), 422, "invalid-idempotency-key")
-    assert rows(view) == []
-
-
-async def test_two_headers_and_the_header_of_a_batch(served: Api, view: Store) -> None:
+async def test_what_is_no_key(served: Api, view: Store) -> None:
+    for key in ("", '""', "a b", "k" * 256, '"open'):
+        problem(await post(served, key), 422, "invalid-idempotency-key")
     twice = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
     problem(await served.client.post("/jobs", json=ADD, headers=twice), 422, "invalid-idempotency-key")
     answer = await served.client.post("/jobs/batch", json=[ADD], headers={"Idempotency-Key": "a"})
