@@ -7,7 +7,16 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from pydantic import BaseModel
 
-from jobtape.producer import answers, openapi, routes_cancel, routes_jobs, routes_ops, routes_submit
+from jobtape.producer import (
+    answers,
+    openapi,
+    routes_cancel,
+    routes_dead,
+    routes_jobs,
+    routes_ops,
+    routes_redrive,
+    routes_submit,
+)
 from jobtape.producer.access import FindProducer, require_key
 from jobtape.producer.problems import ProblemDetails
 from jobtape.producer.representation import BatchOut, EventPage, JobOut, JobPage
@@ -21,6 +30,10 @@ MODELS: tuple[type[BaseModel], ...] = (
     JobOut,
     JobPage,
     EventPage,
+    routes_redrive.RedriveQuery,
+    routes_redrive.RedrivesOut,
+    routes_dead.DeadPage,
+    routes_dead.DeadMessageOut,
     routes_ops.JobTypesOut,
     routes_ops.ReadinessOut,
     ProblemDetails,
@@ -46,6 +59,8 @@ def build_api(find_producer: FindProducer, *, api_key: str | None, lifespan: Lif
     app.include_router(routes_submit.router, dependencies=keyed)
     app.include_router(routes_jobs.router, dependencies=keyed)
     app.include_router(routes_cancel.router, dependencies=keyed)
+    app.include_router(routes_redrive.router, dependencies=keyed)
+    app.include_router(routes_dead.router, dependencies=keyed)
     app.include_router(routes_ops.router, dependencies=keyed)
     app.include_router(routes_ops.open_router)
     answers.install(app)

@@ -66,6 +66,13 @@ def batch_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def redrive_body() -> dict[str, Any]:
+    """The request body of ``POST /redrives``."""
+    example = {"type": ["add"], "reason": ["timeout"], "since": "2030-01-31T00:00:00Z", "dry_run": True}
+    content = {"application/json": {"schema": {"$ref": _REF + "RedriveQuery"}, "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def install(app: FastAPI, models: Sequence[type[BaseModel]]) -> None:
     """Let ``app`` give a document in which ``models`` can be referred to by name."""
 

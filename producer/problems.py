@@ -13,6 +13,8 @@ from jobtape.producer.refusals import (
     IdempotencyKeyInvalid,
     IdempotencyKeyReused,
     JobFinal,
+    JobNotFinal,
+    OrderUnknown,
     PayloadTooLarge,
     SubmissionInvalid,
     TooBusy,
@@ -45,6 +47,8 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "body-too-slow": (408, "The body did not arrive in time"),
     "idempotency-in-flight": (409, "The first submission under this key has no outcome yet"),
     "job-final": (409, "The job has ended"),
+    "job-not-final": (409, "The job has not ended"),
+    "order-unknown": (409, "What was ordered is not known"),
     "too-large": (413, "The body is too large"),
     "payload-too-large": (413, "The payload is too large"),
     "unsupported-media-type": (415, "The body is of another type"),
@@ -56,6 +60,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "idempotency-key-reused": (422, "The key stands for another submission"),
     "invalid-job-id": (422, "This is not a job id"),
     "invalid-query": (422, "The query cannot be answered"),
+    "invalid-redrive": (422, "This does not say which jobs to redrive"),
     "internal": (500, "Something went wrong here"),
     "broker-unavailable": (503, "The broker does not confirm"),
     "log-missing": (503, "The tape is missing"),
@@ -82,7 +87,7 @@ class ProblemDetails(BaseModel):
     status: int
     detail: str
     errors: list[Fault] | None = Field(None, description="What is wrong with the request, fault by fault.")
-    state: JobState | None = Field(None, description="The state that the job ended in (`job-final`).")
+    state: JobState | None = Field(None, description="The job's (`job-final`, `job-not-final`).")
 
 
 class Problem(Exception):
@@ -153,6 +158,10 @@ def problem_of(error: JobtapeError) -> Problem:
             return Problem("idempotency-in-flight", detail, headers={"Retry-After": str(error.retry_after)})
         case JobFinal():
             return Problem("job-final", detail, state=error.state)
+        case JobNotFinal():
+            return Problem("job-not-final", detail, state=error.state)
+        case OrderUnknown():
+            return Problem("order-unknown", detail)
         case LogMissing():
             return Problem("log-missing", detail)
         case BrokerUnavailable():

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from jobtape.producer.problems import Problem
 from jobtape.schemas import ids, plainjson, position
+from jobtape.schemas.events import Reason
 from jobtape.schemas.job import JobState, JobTypeName, QueueName, Utc
 from jobtape.view.store import JobQuery
 
@@ -50,6 +51,7 @@ class ListQuery(BaseModel):
     label: list[Annotated[str, AfterValidator(_label)]] = Field(
         default_factory=list, max_length=8, description="`name:value`", examples=[["customer:42"]]
     )
+    reason: list[Reason] = Field(default_factory=list, max_length=20, description="Why its last attempt failed.")
     since: Time | None = Field(None, description="Submitted at this time or later, RFC 3339.")
     until: Time | None = Field(None, description="Submitted before this time, RFC 3339.")
     limit: int = Field(100, ge=1, le=MAX_LIMIT)
@@ -62,6 +64,7 @@ class ListQuery(BaseModel):
             states=self.state,
             queues=self.queue,
             labels=[(name, value) for name, _, value in (label.partition(":") for label in self.label)],
+            reasons=self.reason,
             since=self.since,
             until=self.until,
             before=self.cursor,

@@ -4,6 +4,8 @@ JobtapeError
 ├── SubmissionInvalid    the caller's fault: not a submission, or one that can't be honoured here
 ├── PayloadTooLarge      the caller's fault
 ├── JobFinal             the caller's fault, or just too late: the job has ended
+├── JobNotFinal          the caller's fault, or too early: the job has not ended
+├── OrderUnknown         nobody's: the tape no longer says what was ordered
 ├── IdempotencyKeyInvalid  the caller's fault: not a key
 ├── IdempotencyKeyReused   the caller's fault: another submission under a key that was used
 ├── IdempotencyInFlight  nobody's: the first submission under the key has no outcome yet
@@ -52,6 +54,18 @@ class JobFinal(JobtapeError):
     def __init__(self, message: str, state: JobState) -> None:
         super().__init__(message)
         self.state = state
+
+
+class JobNotFinal(JobtapeError):
+    """The job has not ended; it is in ``state``."""
+
+    def __init__(self, message: str, state: JobState) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class OrderUnknown(JobtapeError):
+    """The job's submission is not on the tape, so its work cannot be placed again."""
 
 
 class ViewBehind(JobtapeError):

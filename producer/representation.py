@@ -20,6 +20,7 @@ class JobOut(BaseModel):
     payload: dict[str, Any] | None
     result: Any
     error: ErrorInfo | None
+    reason: str | None = Field(description="Why the last attempt failed: `error`, `timeout`, `crash_loop`, `lost`, …")
     progress: Progress | None
     queue: str | None
     labels: dict[str, str] | None

@@ -13,18 +13,20 @@ from uuid import uuid4
 from jobtape.broker.publisher import Publisher
 from jobtape.producer import batch
 from jobtape.producer.barrier import Barriers
+from jobtape.producer.batch_outcome import Outcome
 from jobtape.producer.cancel import cancel
 from jobtape.producer.health import Health
-from jobtape.producer.ids import new_job_id, utc_now
-from jobtape.producer.lag import Lag
 from jobtape.producer.idempotency import Idempotency, Keyed, is_whole
 from jobtape.producer.idempotency_key import checked_key
+from jobtape.producer.ids import new_job_id, utc_now
+from jobtape.producer.lag import Lag
 from jobtape.producer.limits import Limits
 from jobtape.producer.orders import check_job_types, order_for
 from jobtape.producer.reads import Reads
+from jobtape.producer.redrive import Redrives, redrive, redrive_many
+from jobtape.producer.refusals import ViewBehind
 from jobtape.producer.submission import Submission, read_submission
 from jobtape.producer.watch import Watch
-from jobtape.producer.refusals import ViewBehind
 from jobtape.schemas.errors import LogMissing
 from jobtape.schemas.events import JobEvent, submitted
 from jobtape.schemas.fold import evolve
@@ -32,12 +34,12 @@ from jobtape.schemas.job import Job, Order
 from jobtape.schemas.jobtype import JobType
 from jobtape.schemas.ladder import delay_key
 from jobtape.schemas.topology import Topology, run_key
-from jobtape.view.store import HistoryRow, JobQuery, Store
+from jobtape.view.store import Closed, DeadMessage, HistoryRow, JobQuery, Store
 
-READ_THREADS: Final = 6
-READ_LIMIT: Final = 6.0
 APPLICATION: Final = "application"
 """The scope of the idempotency keys that code in this process gives, apart from those of the API's clients."""
+READ_THREADS: Final = 6
+READ_LIMIT: Final = 6.0
 """Seconds; a little more than the store's own patience, which then says what is wrong."""
 
 
@@ -66,11 +68,11 @@ class Producer:
             partial(self._reads.call, store.passed_barrier, process),
             timeout=limits.read_timeout,
         )
-        self.health = Health(self.watch, store)
-        self.lag = Lag(self._publish_barrier, self.health.passed_barrier)
         self.idempotency = Idempotency(
             store, self.place, self._barriers, self._reads, limits, source=self.topology.source
         )
+        self.health = Health(self.watch, store)
+        self.lag = Lag(self._publish_barrier, self.health.passed_barrier)
 
     async def __aenter__(self) -> "Producer":
         """Start."""
@@ -92,9 +94,9 @@ class Producer:
         await self.lag.close()
         await self._barriers.close()
         await self.watch.close()
+        await self.idempotency.close()
         await self._reads.close()
         await self.health.close()
-        await self.idempotency.close()
 
     async def submit(
         self,
@@ -108,9 +110,9 @@ class Producer:
         max_attempts: int | None = None,
         labels: Mapping[str, str] | None = None,
         correlation_id: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Job:
         """Accept a job: it is on the tape and on its queue when this returns.
-        idempotency_key: str | None = None,
 
         ``timeout`` is the job's own, in seconds; it is due after ``delay`` seconds, or at ``run_at``. Raises
         UnknownJobType, PayloadInvalid, PayloadTooLarge and SubmissionInvalid before anything is published, LogMissing
@@ -162,14 +164,14 @@ class Producer:
         event = submitted(job_id or new_job_id(), order, source=self.topology.source, time=time or now)
         wait = 0.0 if order.run_at is None else (order.run_at - now).total_seconds()
         key = delay_key(wait, order.queue, self.topology.delay_levels) if wait > 0 else run_key(order.queue)
-        try:
-            await self._publisher.publish(event, cc=[key])
         await self.publish(event, key)
         return evolve(None, event)
 
-    async def publish(self, event: JobEvent, key: str) -> None:
-        """Write ``event`` to the tape and to where ``key`` leads. Raises LogMissing or BrokerUnavailable."""
+    async def publish(self, event: JobEvent, key: str | None = None) -> None:
+        """Write ``event`` to the tape, and to where ``key`` leads. Raises LogMissing or BrokerUnavailable."""
         self.watch.require_tape()
+        try:
+            await self._publisher.publish(event, cc=() if key is None else [key])
         except LogMissing:
             self.watch.tape_is_missing()
             raise
@@ -198,8 +200,6 @@ class Producer:
             job = await self._reads.call(self._store.job, job_id)
         if is_whole(job) or not await self.idempotency.knows(job_id):
             return job
-        await self._barriers.wait()
-        return await self._reads.call(self._store.job, job_id)
         # Its submission may have been published much later than its id was made.
         job = (await self.idempotency.on_the_tape([job_id])).get(job_id)
         if job is None:
@@ -211,6 +211,8 @@ class Producer:
 
     async def find_now(self, job_id: str) -> Job | None:
         """The same when the view has read everything that is on the tape by now. Raises ViewBehind."""
+        await self._barriers.wait()
+        return await self._reads.call(self._store.job, job_id)
 
     async def cancel(self, job_id: str) -> Job | None:
         """Ask for the end of the job's present run; the job as it was when asked, or None when there is none.
@@ -220,6 +222,35 @@ class Producer:
         has it (then ask again), LogMissing, ViewBehind and ViewUnavailable.
         """
         return await cancel(self, job_id)
+
+    async def redrive(self, job_id: str) -> Job | None:
+        """Let a job that has ended run again; the job in its next run, or None when there is none.
+
+        Asking again while a run is open that was opened so changes nothing. Raises JobNotFinal, OrderUnknown,
+        BrokerUnavailable when it is not known whether the broker has it (then ask again), LogMissing, ViewBehind and
+        ViewUnavailable.
+        """
+        return await redrive(self, job_id)
+
+    async def redrive_many(self, query: JobQuery, *, dry_run: bool = False) -> Redrives:
+        """Let the jobs of ``query``, of final states only, run again, all but the last of its limit: that one tells
+        whether there are more. With ``dry_run`` only what that would be. Raises as ``redrive`` does when nothing was
+        published at all.
+        """
+        return await redrive_many(self, query, dry_run=dry_run)
+
+    async def closed_jobs_now(self, query: JobQuery) -> list[Closed]:
+        """What a redrive needs of the jobs of ``query``, as everything that is on the tape by now has left them."""
+        await self._barriers.wait()
+        return await self._reads.call(self._store.closed_jobs, query)
+
+    async def dead_messages(self, before: int | None, limit: int) -> list[DeadMessage]:
+        """Messages that are no job, newest first. Raises ViewUnavailable."""
+        return await self._reads.call(self._store.dead_messages, before, limit)
+
+    async def dead_message(self, number: int) -> DeadMessage | None:
+        """The message of that number. Raises ViewUnavailable."""
+        return await self._reads.call(self._store.dead_message, number)
 
     async def history(self, job_id: str, after: int = 0, limit: int = 100) -> list[HistoryRow]:
         """The job's events behind the cursor ``after``, in the tape's order. Raises ViewUnavailable."""

@@ -1,0 +1,113 @@
+"""What follows from an event, and what is done for lost work: the same every time, and only where it counts."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobtape.schemas.effects import PUT_BACK_AT_MOST, effects_of, may_be_effect, order_of, put_back
+from jobtape.schemas.events import Failed, JobEvent, Requeued
+from jobtape.schemas.fold import evolve
+from jobtape.schemas.job import Job
+from tests.schemas.facts import JOB, ORDER, SOURCE, Execution, at, cancelled, redriven, requeued, submitted
+from tests.schemas.strategies import any_event
+
+
+def fold(*events: JobEvent) -> Job:
+    job: Job | None = None
+    for event in events:
+        job = evolve(job, event)
+    assert job is not None
+    return job
+
+
+def effects(*events: JobEvent) -> list[Requeued | Failed]:
+    """The effects of the last one."""
+    before = fold(*events[:-1]) if len(events) > 1 else None
+    return [effect.event for effect in effects_of(before, events[-1], evolve(before, events[-1]))]
+
+
+def test_a_redriven_run_has_its_work_placed() -> None:
+    (event,) = effects(submitted(), Execution("a").failed(1), redriven(2, 2))
+    assert isinstance(event, Requeued)
+    assert (event.id, event.causationid, event.subject) == (f"{JOB}/2/requeued/1", f"{JOB}/2/redriven", JOB)
+    assert (event.data.n, event.data.why, event.data.attempt, event.data.order) == (1, "redriven", 1, ORDER)
+    assert may_be_effect(event)
+
+
+def test_a_redriven_that_does_not_count_has_no_effect() -> None:
+    ended: list[JobEvent] = [submitted(), Execution("a").failed(1), redriven(2, 2)]
+    assert effects(*ended, redriven(2, 3)) == []
+    assert effects(*ended, requeued(1, run=2), redriven(2, 3)) == []
+    assert effects(*ended, redriven(1, 3)) == []
+
+
+def test_other_events_have_none() -> None:
+    first, second = Execution("a"), Execution("b", run=2)
+    tape: list[JobEvent] = [submitted(), first.started(), first.retrying(), first.failed(), redriven(2), requeued(1, run=2)]
+    tape += [second.started(), second.progressed(1), second.succeeded(), cancelled(2)]
+    for length, event in enumerate(tape, 1):
+        assert bool(effects(*tape[:length])) == (event.name == "redriven")
+
+
+def test_an_order_that_comes_late_is_placed_then() -> None:
+    failed = Execution("a").failed(1)
+    assert effects(failed, redriven(2)) == []
+    (event,) = effects(failed, redriven(2), submitted())
+    assert event.id == f"{JOB}/2/requeued/1"
+
+
+@given(st.lists(any_event(), max_size=12))
+def test_its_own_event_ends_it_on_any_tape(tape: list[JobEvent]) -> None:
+    """Once an effect is on the tape, nothing wants it again."""
+    job: Job | None = None
+    for event in tape:
+        after = evolve(job, event)
+        for effect in effects_of(job, event, after):
+            placed = evolve(after, effect.event)
+            assert placed is not after
+            assert effects_of(after, effect.event, placed) == ()
+            assert effect.keys == (f"run.{after.queue}",)
+        job = after
+
+
+def test_work_is_put_back_three_times_and_then_the_run_fails() -> None:
+    job = fold(submitted(), Execution("a").started(1))
+    for n in range(2, PUT_BACK_AT_MOST + 2):
+        effect = put_back(job, "lost", source=SOURCE, time=at(n))
+        assert effect is not None and isinstance(effect.event, Requeued)
+        assert (effect.event.data.n, effect.event.data.lost_execution) == (n, "a" if n == 2 else None)
+        assert effect == put_back(job, "lost", source=SOURCE, time=at(n)), "the same id, however often it is found"
+        job = evolve(job, effect.event)
+    effect = put_back(job, "lost", source=SOURCE, time=at(9))
+    assert effect is not None and isinstance(effect.event, Failed) and may_be_effect(effect.event)
+    assert (effect.event.id, effect.keys) == (f"{JOB}/1/1/failed/lost", ())
+    ended = evolve(job, effect.event)
+    assert (ended.state, ended.reason) == ("failed", "lost")
+    assert "redrive" in effect.event.data.error.message
+
+
+@pytest.mark.parametrize(("why", "reason"), [("lost", "lost"), ("given_up", "crash_loop")])
+def test_the_reason_says_how_it_went(why: str, reason: str) -> None:
+    job = replace(fold(submitted()), placed=PUT_BACK_AT_MOST + 1)
+    effect = put_back(job, why, source=SOURCE, time=at(1))  # type: ignore[arg-type]
+    assert effect is not None and isinstance(effect.event, Failed)
+    assert effect.event.data.reason == reason
+
+
+def test_a_lost_retry_is_put_back_as_the_next_attempt() -> None:
+    effect = put_back(fold(submitted(), Execution("a").retrying(1)), "lost", source=SOURCE, time=at(2))
+    assert effect is not None
+    assert effect.event.data.attempt == 2
+
+
+def test_without_an_order_nothing_can_be_placed() -> None:
+    job = fold(Execution("a").started(1))
+    assert order_of(job) is None
+    assert put_back(job, "lost", source=SOURCE, time=at(2)) is None
+
+
+def test_the_order_is_what_was_ordered_except_for_its_time() -> None:
+    order = ORDER.model_copy(update={"labels": {"a": "b"}, "run_at": at(500), "correlation_id": "c", "reply_to": "r"})
+    assert order_of(fold(submitted(order=order))) == order.model_copy(update={"run_at": None})
