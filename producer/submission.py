@@ -1,5 +1,6 @@
 """What a client asks for: the body of ``POST /jobs``, an item of ``POST /jobs/batch``, the arguments of ``submit``."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar
@@ -27,6 +28,9 @@ MAX_FAULTS: Final = 20
 """Faults told of one body; a long list of wrong values would otherwise make an answer larger than the question."""
 
 
+_DATE_AND_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT", re.ASCII | re.IGNORECASE)
+
+
 def _carried(text: str) -> str:
     if (reason := plainjson.fault(text)) is not None:
         raise ValueError(reason.removeprefix("value: "))
@@ -35,7 +39,7 @@ def _carried(text: str) -> str:
 
 def _time_text(value: Any) -> Any:
     # pydantic would take numbers for seconds or milliseconds since 1970, depending on their size
-    if isinstance(value, datetime) or (isinstance(value, str) and "T" in value.upper()):
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE_AND_TIME.match(value)):
         return value
     raise ValueError("a time is an RFC 3339 text with an offset, like 2026-01-31T12:00:00Z")
 

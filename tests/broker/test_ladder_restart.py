@@ -1,0 +1,59 @@
+"""The ladder goes on after its broker stopped or died, on the RabbitMQ of this machine with our ``advanced.config``.
+
+Without that setting a 3.10 stands still for up to three minutes.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from jobtape.schemas.topology import Topology
+from tests.broker.arrivals import arrivals
+from tests.broker.test_ladder import delayed, empty
+from tests.consumer.rig import Rig
+from tests.faults.test_broker_dies import REMEMBER
+from tests.waiting import eventually
+from tools.broker import install_server
+from tools.node import PrivateNode
+from tools.node_files import find_server
+
+pytestmark = pytest.mark.anyio
+
+GOES_ON_WITHIN = 15.0
+"""Seconds after the broker's return."""
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNode]:
+    """A broker of this module's own."""
+    if find_server() is None:
+        install_server(lambda line: print(line, flush=True))
+    started = PrivateNode(tmp_path_factory.mktemp("node"))
+    started.start()
+    yield started
+    started.stop()
+
+
+@pytest.mark.parametrize(("name", "end"), [("stopped", PrivateNode.stop), ("killed", PrivateNode.kill)])
+async def test_delays_go_on_after_a_restart(node: PrivateNode, name: str, end: Callable[[PrivateNode], None]) -> None:
+    topology = Topology(name, ("default",), delay_levels=8)
+    async with Rig(node.url, topology) as rig, arrivals(rig) as arrived:
+        await asyncio.to_thread(node.ctl, "eval", REMEMBER)
+        # Due before, while it is away, and afterwards; on every level and between levels.
+        await asyncio.gather(*(delayed(rig, arrived, 0.12 * n) for n in range(1, 80)))
+        await eventually(lambda: arrived.ids, what="the first has come")
+        await asyncio.to_thread(end, node)
+        await eventually(lambda: rig.link.trouble)
+        await asyncio.to_thread(node.start)
+        back = time.monotonic()
+        await arrived.attach()
+        await eventually(arrived.complete, GOES_ON_WITHIN + 5, what=f"all have come; missing {len(arrived.missing())}")
+        late = arrived.lateness(since=back)
+        print(f"{name}: the last {late[-1]:.1f} s after its time or the broker's return")
+        assert arrived.lateness()[0] >= 0
+        assert late[-1] < GOES_ON_WITHIN
+        await delayed(rig, arrived, 0.3)
+        await eventually(arrived.complete, GOES_ON_WITHIN, what="new delays work as before")
+        await eventually(lambda: empty(rig))
