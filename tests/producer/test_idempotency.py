@@ -53,6 +53,12 @@ def expire(store: Store, *, accepted: bool | None = None) -> None:
             connection.execute(text("UPDATE idempotency SET accepted = :no"), {"no": False})
 
 
+def rename(store: Store, table: str, name: str) -> None:
+    """Whoever wants the table gets an error of the database."""
+    with store._database.writing() as connection:
+        connection.execute(text(f"ALTER TABLE {table} RENAME TO {name}"))
+
+
 def abandon(store: Store, key: str, job: dict[str, Any], *, lease: float = 30.0, scope: str = "api") -> KeyedSubmission:
     """As if an API had died behind the row of the submission that ``job`` (another one, accepted) came of."""
     with store._database.reading() as connection:
@@ -340,6 +346,31 @@ async def test_no_confirm_in_time(broker_url: str, make_topology: MakeTopology, 
             again = await eventually(accepted_batch)
             assert again["items"][0]["id"] == item["id"]
             assert [event.name for event in rig.of(row["job_id"]) if isinstance(event, Submitted)] == ["submitted"]
+
+
+async def test_the_mark_cannot_be_made(
+    broker_url: str, topology: Topology, rig: Rig, sqlite_url: str, view: Store
+) -> None:
+    """The database goes away between publish and mark: the job is accepted, and told so; a repeat marks it."""
+    async with (
+        Proxy(broker_url) as proxy,
+        rig.projector(view),
+        api(settings_for(proxy.url, topology, sqlite_url)) as served,
+    ):
+        assert (await post(served, "warm")).status_code == 202
+        proxy.hold_answers = True
+        asked = asyncio.create_task(post(served, "k"))
+        await eventually(lambda: len(rows(view)) == 2)
+        rename(view, "idempotency", "away")
+        proxy.hold_answers = False
+        first = await asked
+        assert first.status_code == 202
+        rename(view, "away", "idempotency")
+        assert sorted(row["accepted"] for row in rows(view)) == [False, True]
+        expire(view)
+        assert (await post(served, "k")).json()["id"] == first.json()["id"]
+        assert [row["accepted"] for row in rows(view)] == [True, True]
+    assert rig.names(first.json()["id"]) == ["submitted"]
 
 
 async def test_old_keys_are_forgotten(served: Api, view: Store) -> None:
