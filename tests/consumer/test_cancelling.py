@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobtape.consumer import cancels
-from jobtape.schemas.events import Requeued, RequeuedData, cancelled, encode
+from jobtape.schemas.events import Requeued, RequeuedData, Submitted, cancelled, encode
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.ladder import delay_key
 from jobtape.schemas.topology import CANCEL_KEY
@@ -31,6 +31,7 @@ def closed_gate() -> Iterator[None]:
 async def cancel(rig: Rig, job_id: str) -> None:
     """As the API does it."""
     submission = await eventually(lambda: next(iter(rig.of(job_id)), None))
+    assert isinstance(submission, Submitted)
     job = evolve(None, submission)
     await rig.publisher.publish(
         cancelled(job, source=rig.topology.source, time=datetime.now(UTC)), [CANCEL_KEY], timeout=20

@@ -1,6 +1,7 @@
 """``POST /jobs/{id}/cancel``."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -27,7 +28,7 @@ async def test_a_job_that_waits_is_cancelled_and_asking_again_is_the_same(kept: 
         assert (answer.status_code, answer.json()["id"]) == (202, job["id"]), answer.text
         assert answer.json()["state"] == job["state"], "the tape decides: the answer promises nothing"
         assert int(answer.headers["retry-after"]) > 0
-        await eventually(lambda job=job: _is(kept, job["id"], "cancelled"))
+        await eventually(partial(_is, kept, job["id"], "cancelled"))
         again = await kept.client.post(f"/jobs/{job['id']}/cancel")
         assert (again.status_code, again.json()["state"]) == (202, "cancelled")
         assert rig.names(job["id"]) == ["submitted", "cancelled"]
@@ -40,7 +41,7 @@ async def test_a_job_that_waits_is_cancelled_and_asking_again_is_the_same(kept: 
 async def test_asked_before_the_view_knows_it_is_cancelled_all_the_same(kept: Api, rig: Rig) -> None:
     answers = await asyncio.gather(*(_submit_and_cancel(kept, x) for x in range(20)))
     for job_id in answers:
-        await eventually(lambda job_id=job_id: _is(kept, job_id, "cancelled"))
+        await eventually(partial(_is, kept, job_id, "cancelled"))
     async with rig.worker(jobs.add):
         last = await kept.submit(x=1)
         await rig.outcome(last["id"])
@@ -60,7 +61,7 @@ async def test_too_late_is_409_with_the_state(kept: Api, rig: Rig) -> None:
         failed = await rig.submit("boom")
         for job_id, state in ((done["id"], "succeeded"), (failed, "failed")):
             await rig.outcome(job_id)
-            await eventually(lambda job_id=job_id, state=state: _is(kept, job_id, state))
+            await eventually(partial(_is, kept, job_id, state))
             body = problem(await kept.client.post(f"/jobs/{job_id}/cancel"), 409, "job-final")
             assert body["state"] == state
             assert state in body["detail"]
