@@ -98,6 +98,10 @@ def judge(event: WorkEvent, job: Job | None, source: str, now: datetime) -> Effe
         )
     if job.final or job.run > event.data.run or attempt_of(event) < attempt_due(job):
         return None
+    if isinstance(event, Submitted | Requeued):
+        n = 1 if isinstance(event, Submitted) else event.data.n
+        if n < job.placed:
+            return None  # it was placed again since
     if job.state is JobState.RUNNING and job.attempt == attempt_of(event):
         message = "the broker has given up delivering it: it was begun again and again, and each time its worker died"
         return failure(job, "crash_loop", message, source=source, time=now)

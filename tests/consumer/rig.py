@@ -94,6 +94,15 @@ class Rig:
         assert found is not None
         return found.messages
 
+    def nothing_on(self, name: str) -> Callable[[], Awaitable[bool]]:
+        """For waiting until a queue, by its name on the broker, has no message that waits."""
+
+        async def condition() -> bool:
+            found = await declare.depth(await self.link.connection(), name)
+            return found is not None and found.messages == 0
+
+        return condition
+
     def depth_is(self, expected: int) -> Callable[[], Awaitable[bool]]:
         """For waiting until so many wait."""
 
@@ -146,7 +155,9 @@ class Rig:
         self, store: Store, *, owner: str = "p1", lease: float = 4.0, ready: bool = True, **settings: Any
     ) -> AsyncIterator[Projector]:
         """A projector on ``store`` that folds or stands by."""
-        projector = Projector(self.url, self.topology, store, owner=owner, lease=lease, **settings)
+        # In life too it does not know which work queues there are to be.
+        topology = self.topology.with_queues(())
+        projector = Projector(self.url, topology, store, owner=owner, lease=lease, **settings)
         async with running(projector) as stopping:
             self._stops[owner] = stopping
             if ready:

@@ -45,7 +45,14 @@ def test_a_redriven_that_does_not_count_has_no_effect() -> None:
 
 def test_other_events_have_none() -> None:
     first, second = Execution("a"), Execution("b", run=2)
-    tape: list[JobEvent] = [submitted(), first.started(), first.retrying(), first.failed(), redriven(2), requeued(1, run=2)]
+    tape: list[JobEvent] = [
+        submitted(),
+        first.started(),
+        first.retrying(),
+        first.failed(),
+        redriven(2),
+        requeued(1, run=2),
+    ]
     tape += [second.started(), second.progressed(1), second.succeeded(), cancelled(2)]
     for length, event in enumerate(tape, 1):
         assert bool(effects(*tape[:length])) == (event.name == "redriven")
