@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import anyio
+import httpx
 import pytest
 
 from jobtape.broker.declare import remove_namespace
@@ -54,6 +55,21 @@ def test_a_job_that_fails(running: Place) -> None:
     assert last.endswith(r"failed: ValueError: no\x1b[31m\r\nway"), "nothing of it steers a terminal"
     assert "jobs_here.py" in done.stderr
     assert "\x1b" not in done.stderr
+
+
+def test_cancelling(running: Place) -> None:
+    headers = {"Authorization": f"Bearer {running.env['JOBTAPE_API_KEY']}"}
+    order = {"type": "add", "payload": {"x": 1, "y": 2}, "delay": 3600}
+    url = f"{running.env['JOBTAPE_URL']}/jobs"
+    job_id = httpx.post(url, json=order, headers=headers, trust_env=False).json()["id"]
+    assert running.run("cancel", job_id).stdout == "asked for; it was scheduled\n"
+    assert running.run("status", job_id, "--watch").returncode == 1
+    assert running.run("cancel", job_id).stdout == "cancelled\n"
+    assert json.loads(running.run("cancel", job_id, "--json").stdout)["state"] == "cancelled"
+    done = json.loads(running.run("submit", "add", '{"x": 1, "y": 2}', "--wait", "--json").stdout)
+    too_late = running.run("cancel", done["id"])
+    assert too_late.returncode == 1
+    assert "has succeeded already" in too_late.stderr
 
 
 def test_following_a_job_tells_its_progress(running: Place) -> None:

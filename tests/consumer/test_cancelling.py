@@ -12,7 +12,7 @@ from jobtape.schemas.fold import evolve
 from jobtape.schemas.ladder import delay_key
 from jobtape.schemas.topology import CANCEL_KEY
 from tests.broker.proxy import Proxy
-from tests.consumer import jobs
+from tests.consumer import isolated_jobs, jobs
 from tests.consumer.rig import Rig, order_event
 from tests.waiting import eventually
 
@@ -99,6 +99,17 @@ async def test_a_thread_runs_to_its_end_keeps_its_place_and_says_nothing(rig: Ri
         assert jobs.calls == [job_id]
         jobs.gate.set()
         await rig.outcome(after)
+    assert rig.names(job_id) == ["submitted", "started", "cancelled"]
+    assert await rig.depth() == 0
+
+
+async def test_an_isolated_handler_is_killed(rig: Rig) -> None:
+    async with rig.worker(isolated_jobs.pid, isolated_jobs.add, concurrency=1):
+        job_id = await rig.submit("iso.pid", {"nap": 60})
+        await eventually(lambda: "started" in rig.names(job_id))
+        await cancel(rig, job_id)
+        after = await rig.submit("iso.add", {"x": 1, "y": 1})
+        assert (await rig.outcome(after)).name == "succeeded", "its place is free"
     assert rig.names(job_id) == ["submitted", "started", "cancelled"]
     assert await rig.depth() == 0
 

@@ -9,6 +9,7 @@ from jobtape import JobType, RetryPolicy
 from jobtape.consumer import returns
 from jobtape.consumer.execution import Execution
 from jobtape.schemas.events import encode
+from jobtape.schemas.topology import Topology
 from tests.consumer import jobs
 from tests.consumer.rig import Rig, order_event
 from tests.waiting import eventually
@@ -75,7 +76,7 @@ async def test_the_delay_grows_and_ends_at_a_minute(rig: Rig, monkeypatch: pytes
 
     monkeypatch.setattr(returns, "FIRST_DELAY", 1.0)
     monkeypatch.setattr("jobtape.broker.side.SideChannel.publish", publish)
-    sender = returns.Returns(rig.link, rig.topology, patience=3600, now=lambda: order_event(rig.topology, "x").time)
+    sender = returns.Returns(rig.link, Topology("ns"), patience=3600, now=lambda: order_event(rig.topology, "x").time)
     for count in (0, 1, 2, 5, 6, 2**31):
         await sender.send_back(_Delivery(count), "default")  # type: ignore[arg-type]
     bits = [int(key.removeprefix("delay.").partition(".run.")[0].replace(".", ""), 2) for key in keys]
@@ -121,7 +122,7 @@ async def test_a_fault_of_ours_gives_the_delivery_back_and_loses_no_slot(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = Execution.run
-    broken = 3
+    broken = 1  # after two it would be a suspect, and run in a process of its own
 
     async def run_or_break(self: Execution, *args: Any) -> Any:
         nonlocal broken
@@ -136,5 +137,5 @@ async def test_a_fault_of_ours_gives_the_delivery_back_and_loses_no_slot(
         job_id = await rig.submit("note")
         assert (await rig.outcome(job_id)).name == "succeeded"
     assert jobs.calls == [job_id]
-    assert caplog.text.count("KeyError: 'a fault of ours'") == 3
+    assert caplog.text.count("KeyError: 'a fault of ours'") == 1
     assert await rig.depth() == 0
