@@ -1,6 +1,6 @@
 """Thousands of jobs with random delays: none early, how late, and what a broker that is killed meanwhile does to them.
 
-    .venv/bin/python -m benchmarks.delays [--kill] [--broker url|node|container] [--jobs 5000] [--rate 250] [--seed 1]
+    .venv/bin/python -m benchmarks.delays [--kill] [--broker url|node|container] [--jobs 5000] [--rate 125] [--seed 1]
 
 Lateness is a job's ``started_at`` less its ``run_at``: rounding to the ladder's step (up to 100 ms), the way down, the
 way to the worker. Without ``--kill`` its 99th percentile must be below ``--p99`` milliseconds. With ``--kill`` (which
@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--kill", action="store_true")
     parser.add_argument("--broker", choices=["url", "node", "container"], default="url")
     parser.add_argument("--jobs", type=int, default=5000)
-    parser.add_argument("--rate", type=float, default=250)
+    parser.add_argument("--rate", type=float, default=125, help="jobs a second")
     parser.add_argument("--shortest", type=float, default=0.1)
     parser.add_argument("--longest", type=float, default=20)
     parser.add_argument("--p99", type=float, default=200, help="milliseconds")
