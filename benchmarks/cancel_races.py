@@ -38,7 +38,7 @@ def main() -> int:
     with installation(jobs="tests.faults.jobs", database_url=wanted.database) as made:
         made.start("projector")
         made.start("api")
-        made.start("worker", "--concurrency", "50")
+        made.start("worker", "--concurrency", "100")
         made.wait_ready()
         return asyncio.run(races(made, wanted.jobs, wanted.at_once, random.Random(wanted.seed)))
 
@@ -52,7 +52,7 @@ async def races(made: Installation, jobs: int, at_once: int, chance: random.Rand
     async with httpx.AsyncClient(base_url=made.url, timeout=60, limits=limits) as client:
 
         async def race() -> None:
-            seconds = chance.uniform(0, 0.3)
+            seconds = chance.uniform(0.1, 1.0)
             moment = chance.uniform(0, seconds)
             async with slots:
                 order = {"type": "nap", "payload": {"seconds": seconds}}
