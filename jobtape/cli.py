@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from jobtape import cli_repair
 from jobtape.commands.errors import WRONG, BrokenModule, WrongUse
 from jobtape.commands.options import (
     DEFAULT_URL,
@@ -219,6 +220,7 @@ def list_(
     state: Annotated[str | None, typer.Option(metavar="STATE", help="Only in this state.")] = None,
     queue: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this queue.")] = None,
     label: Labels = None,
+    reason: Annotated[str | None, typer.Option(metavar="REASON", help="Only those that failed so.")] = None,
     limit: Annotated[int, typer.Option(help="How many at most.")] = 20,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
@@ -226,7 +228,7 @@ def list_(
     """List jobs, newest first."""
     from jobtape.commands import jobs  # noqa: PLC0415
 
-    query = [("type", job_type), ("state", state), ("queue", queue), ("limit", str(limit))]
+    query = [("type", job_type), ("state", state), ("queue", queue), ("reason", reason), ("limit", str(limit))]
     raise typer.Exit(jobs.list_jobs(url, query, label or [], as_json=as_json))
 
 
@@ -236,3 +238,6 @@ def events(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None
     from jobtape.commands import jobs  # noqa: PLC0415
 
     raise typer.Exit(jobs.events(url, job_id, as_json=as_json))
+
+
+cli_repair.register(app)

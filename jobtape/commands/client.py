@@ -60,6 +60,24 @@ class Api:
         headers["Idempotency-Key"] = f'"{quoted}"'
         return _object(self._ask_patiently("POST", "/jobs", content=body, headers=headers))
 
+    def redrive(self, job_id: str) -> dict[str, Any]:
+        """The job in its next run. Raises ApiError."""
+        return _object(self._ask_patiently("POST", f"/jobs/{_segment(job_id)}/redrive"))
+
+    def redrives(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What became of a page of jobs. Raises ApiError: then nothing was redriven."""
+        content = json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        return _object(self._ask_patiently("POST", "/redrives", content=content, headers=headers))
+
+    def dead(self, limit: int) -> dict[str, Any]:
+        """A page of messages that are no job."""
+        return _object(self._ask_patiently("GET", "/dead", params={"limit": limit}))
+
+    def dead_message(self, number: int) -> dict[str, Any]:
+        """One of them, with its body."""
+        return _object(self._ask_patiently("GET", f"/dead/{number}"))
+
     def job(self, job_id: str) -> dict[str, Any]:
         """The job as it is now. Raises ApiError."""
         job = self.changed(job_id, None)
@@ -115,7 +133,11 @@ class Api:
             ) from None
         except httpx.HTTPError as error:
             said = one_line(str(error)) or type(error).__name__
-            unknown = f"; whether the job was accepted is not known: {_how_to_know(more)}" if (method, path) == ("POST", "/jobs") else ""
+            unknown = (
+                f"; whether the job was accepted is not known: {_how_to_know(more)}"
+                if (method, path) == ("POST", "/jobs")
+                else ""
+            )
             raise ApiError(f"{self.url} did not answer ({said}){unknown}") from None
         if answer.is_success or answer.status_code == httpx.codes.NOT_MODIFIED:
             return answer

@@ -34,7 +34,7 @@ def submit(
     if queue is not None:
         order["queue"] = queue
     if labels:
-        order["labels"] = dict(_label(label) for label in labels)
+        order["labels"] = dict(label_of(label) for label in labels)
     if timeout is not None:
         order["timeout"] = timeout
     with Api(url) as api:
@@ -71,7 +71,7 @@ def cancel(url: str, job_id: str, *, as_json: bool) -> int:
 def list_jobs(url: str, query: Sequence[tuple[str, str | None]], labels: Sequence[str], *, as_json: bool) -> int:
     """Print a page of jobs, newest first. Returns the exit code; raises JobtapeError."""
     filters = [(name, value) for name, value in query if value is not None]
-    filters += [("label", ":".join(_label(label))) for label in labels]
+    filters += [("label", ":".join(label_of(label))) for label in labels]
     with Api(url) as api:
         page = api.jobs(filters)
     show.print_json(page) if as_json else show.print_jobs(page)
@@ -115,7 +115,8 @@ def _payload(text: str) -> Any:
         ) from None
 
 
-def _label(text: str) -> tuple[str, str]:
+def label_of(text: str) -> tuple[str, str]:
+    """Name and value of a label as the command line has it. Raises WrongUse."""
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise WrongUse(f"--label {text}: write it as name=value")

@@ -61,7 +61,7 @@ def print_jobs(page: dict[str, Any]) -> None:
         table.add_row(
             job["id"],
             one_line(job["type"]),
-            _state(job),
+            _state(job).append(f" ({one_line(job['reason'])})" if job.get("reason") else ""),
             one_line(job["queue"] or ""),
             _time(job["submitted_at"]),
             _took(job),
@@ -70,6 +70,16 @@ def print_jobs(page: dict[str, Any]) -> None:
     console.print(table)
     if page["next"]:
         print("there are more: see --limit and the filters", file=sys.stderr)
+
+
+def print_dead(page: dict[str, Any]) -> None:
+    """A page of messages that are no job, a line each."""
+    table = _table("number", "put aside", "bytes", "reason")
+    for message in page["items"]:
+        table.add_row(str(message["id"]), _time(message["at"]), str(message["size"]), one_line(message["reason"]))
+    _console().print(table)
+    if page["next"]:
+        print("there are more: see --limit", file=sys.stderr)
 
 
 def print_events(items: Sequence[dict[str, Any]]) -> None:
@@ -118,6 +128,7 @@ def _fields(job: dict[str, Any]) -> list[tuple[str, str | Text]]:
         ("correlation", job["correlation_id"]),
         ("payload", json.dumps(job["payload"], ensure_ascii=False)),
         ("result", json.dumps(job["result"], ensure_ascii=False) if job["state"] == "succeeded" else None),
+        ("reason", job.get("reason")),
         ("error", f"{error['type']}: {error['message']}" if error else None),
     ]
     shown = [(name, one_line(value) if isinstance(value, str) else value) for name, value in rows]

@@ -1,0 +1,38 @@
+"""``jobtape dead list`` and ``show``: messages that are no job, as the API has them."""
+
+import base64
+import sys
+
+from jobtape.commands import show
+from jobtape.commands.client import Api
+from jobtape.commands.jobs import OK
+from jobtape.commands.plain import lines, one_line
+
+
+def dead_list(url: str, limit: int, *, as_json: bool) -> int:
+    """Print the newest. Returns the exit code; raises JobtapeError."""
+    with Api(url) as api:
+        page = api.dead(limit)
+    if as_json:
+        show.print_json(page)
+        return OK
+    show.print_dead(page)
+    if not page["items"]:
+        print("none; jobs that failed are in `jobtape list --state failed`", file=sys.stderr)
+    return OK
+
+
+def dead_show(url: str, number: int, *, as_json: bool) -> int:
+    """Print one: the body on stdout, the rest on stderr. Returns the exit code; raises JobtapeError."""
+    with Api(url) as api:
+        message = api.dead_message(number)
+    if as_json:
+        show.print_json(message)
+        return OK
+    print(f"put aside {message['at']}, {message['size']} bytes: {one_line(message['reason'])}", file=sys.stderr)
+    if message["text"] is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(base64.b64decode(message["base64"]))
+    else:
+        print(lines(message["text"]))
+    return OK

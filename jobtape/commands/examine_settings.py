@@ -1,0 +1,43 @@
+"""The settings beside each other: times that do not fit."""
+
+from collections.abc import Mapping
+
+from jobtape.commands.findings import Findings
+from jobtape.jobs import JobType
+from jobtape.schemas.jobtype import longest_timeout
+from jobtape.settings import Settings
+
+
+def examine_settings(found: Findings, settings: Settings, job_types: Mapping[str, JobType]) -> None:
+    """Add what is found."""
+    before = len(found.items)
+    limit = longest_timeout(settings.ack_timeout, settings.grace)
+    for job_type in job_types.values():
+        if job_type.timeout > limit:
+            found.wrong(
+                "settings",
+                f"the job type {job_type.name} may run {job_type.timeout:g} s, and {limit:g} s fit the broker's "
+                "acknowledgement time-out: no worker starts with it",
+                "shorten its timeout, or raise consumer_timeout on the broker and JOBTAPE_ACK_TIMEOUT with it",
+            )
+    for name, value in (
+        ("JOBTAPE_ACK_TIMEOUT", settings.ack_timeout),
+        ("JOBTAPE_UNKNOWN_TYPE_PATIENCE", settings.unknown_type_patience),
+    ):
+        if settings.lost_after <= value:
+            found.wrong(
+                "settings",
+                f"JOBTAPE_LOST_AFTER ({settings.lost_after:g} s) is not more than {name} ({value:g} s): jobs that are "
+                "only waiting would be taken for lost, and run twice",
+                f"set JOBTAPE_LOST_AFTER above {value:g}",
+            )
+    if not job_types:
+        found.note("settings", "no job modules are named, so only queues that have jobs are looked at", "give --jobs")
+    if len(found.items) == before:
+        found.fine("settings", f"{len(job_types)} job types, their times fit")
+    found.note(
+        "settings",
+        f"consumer_timeout of the broker cannot be read over AMQP; it must not be less than JOBTAPE_ACK_TIMEOUT "
+        f"({settings.ack_timeout:g} s)",
+        "`rabbitmqctl environment | grep consumer_timeout` shows it, in milliseconds",
+    )

@@ -1,0 +1,152 @@
+"""``redrive``, ``dead`` and ``doctor``, against one running Jobtape and without one."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+import anyio
+import pytest
+
+from jobtape.broker.declare import remove_namespace
+from jobtape.schemas.topology import Topology
+from tests.cli.place import Place, place_in
+from tests.cli.programs import until
+
+
+@pytest.fixture(scope="module")
+def topology() -> Topology:
+    return Topology(f"test-{uuid4().hex[:10]}").with_queues(["default", "gates"])
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, broker_url: str, topology: Topology) -> Iterator[Place]:
+    """One ``jobtape up`` for all the tests here, whose worker does not serve the queue ``gates``."""
+    folder = tmp_path_factory.mktemp("repair")
+    made = place_in(folder, RABBITMQ_URL=broker_url, JOBTAPE_NAMESPACE=topology.namespace)
+    made.up(JOBTAPE_QUEUES="default")
+    yield made
+    made.close()
+    anyio.run(remove_namespace, broker_url, topology)
+
+
+def failed(place: Place, n: int, label: str) -> list[str]:
+    """So many jobs that have failed."""
+    found = [place.submit("boom", {"text": "no"}, "--label", f"kind={label}") for _ in range(n)]
+    until(lambda: len(listed(place, label, run=1)) == n, "they have failed")
+    return found
+
+
+def listed(place: Place, label: str, run: int) -> list[str]:
+    """Those jobs that have failed in that run."""
+    done = place.run("list", "--label", f"kind={label}", "--state", "failed", "--json")
+    return [job["id"] for job in json.loads(done.stdout)["items"] if job["run"] == run]
+
+
+def test_jobs_by_their_ids(running: Place) -> None:
+    (job_id,) = failed(running, 1, "one")
+    done = running.run("redrive", job_id)
+    assert (done.returncode, done.stdout) == (0, f"{job_id} run 2\n")
+    assert running.run("status", job_id, "--watch").returncode == 1
+    shown = running.run("status", job_id, "--json")
+    assert (json.loads(shown.stdout)["run"], json.loads(shown.stdout)["reason"]) == (2, "error")
+    gone = running.run("redrive", "01890a5d-ac96-774b-bcce-b302099a8057")
+    assert (gone.returncode, gone.stderr.startswith("jobtape: there is no job")) == (1, True)
+
+
+def test_jobs_by_a_filter(running: Place) -> None:
+    found = failed(running, 3, "many")
+    dry = running.run("redrive", "--label", "kind=many", "--reason", "error", "--dry-run")
+    assert (dry.returncode, dry.stdout.split()) == (0, found[::-1])
+    assert dry.stderr == "3 jobs match; nothing was changed\n"
+    unasked = running.run("redrive", "--label", "kind=many")
+    assert (unasked.returncode, "--yes" in unasked.stderr) == (2, True)
+    done = running.run("redrive", "--label", "kind=many", "--yes", "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["matched"], told["accepted"]) == (0, 3, 3)
+    until(lambda: listed(running, "many", run=2) == found[::-1], "they have failed again")
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ((), "say which jobs"),
+        (("01890a5d-ac96-774b-bcce-b302099a8057", "--type", "boom"), "not both"),
+        (("01890a5d-ac96-774b-bcce-b302099a8057", "--dry-run"), "--dry-run is for a filter"),
+        (("--label", "red", "--yes"), "name=value"),
+    ],
+)
+def test_calls_that_make_no_sense(place: Place, call: tuple[str, ...], said: str) -> None:
+    done = place.run("redrive", *call)
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+def test_what_is_no_job(running: Place, broker_url: str, topology: Topology) -> None:
+    async def put() -> None:
+        connection = await aio_pika.connect(broker_url)
+        async with connection:
+            channel = await connection.channel()
+            await channel.default_exchange.publish(
+                aio_pika.Message(b"\x1b[2Jnonsense"), topology.work_queue("default").name
+            )
+
+    anyio.run(put)
+    until(lambda: "not JSON" in running.run("dead", "list").stdout, "it is in the list")
+    page = json.loads(running.run("dead", "list", "--json").stdout)
+    number = str(page["items"][0]["id"])
+    shown = running.run("dead", "show", number)
+    assert (shown.returncode, shown.stdout) == (0, "\\x1b[2Jnonsense\n")
+    assert "not JSON" in shown.stderr
+    assert json.loads(running.run("dead", "show", number, "--json").stdout)["text"] == "\x1b[2Jnonsense"
+    assert running.run("dead", "show", "99").returncode == 1
+
+
+def doctor(place: Place, **variables: str) -> tuple[int, dict[str, Any]]:
+    done = place.run("doctor", "--json", **variables)
+    assert done.stderr == ""
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert told["healthy"] == (done.returncode == 0)
+    return done.returncode, told
+
+
+def wrong(told: dict[str, Any]) -> str:
+    assert all(item["todo"] for item in told["findings"] if item["level"] == "wrong")
+    return "\n".join(item["what"] for item in told["findings"] if item["level"] == "wrong")
+
+
+def test_nothing_is_wrong(running: Place) -> None:
+    code, told = doctor(running)
+    assert code == 0, wrong(told)
+    said = "\n".join(item["what"] for item in told["findings"])
+    for words in ("RabbitMQ", "the queue default has 1 consumers", "keeps the view", "behind the tape", "gates; none"):
+        assert words in said, said
+    assert running.run("doctor").stdout.splitlines()[-1] == "nothing is wrong"
+
+
+def test_what_is_wrong_is_named(running: Place, broker_url: str, topology: Topology) -> None:
+    running.submit("gate", {"path": "/nowhere"})
+    code, told = doctor(running)
+    assert code == 1
+    assert "nobody takes jobs from the queue gates, 1 wait" in wrong(told)
+
+    async def delete() -> None:
+        connection = await aio_pika.connect(broker_url)
+        async with connection:
+            await (await connection.channel()).queue_delete(topology.work_queue("gates").name)
+
+    anyio.run(delete)
+    assert "the work queue gates is missing" in wrong(doctor(running)[1])
+    short = wrong(doctor(running, JOBTAPE_LOST_AFTER="60", JOBTAPE_ACK_TIMEOUT="100")[1])
+    assert "JOBTAPE_LOST_AFTER (60 s) is not more than JOBTAPE_ACK_TIMEOUT" in short
+    assert "the job type add may run" in short
+
+
+def test_without_anything(place: Place, tmp_path: Path) -> None:
+    code, told = doctor(place)
+    assert code == 1
+    assert {item["part"] for item in told["findings"] if item["level"] == "wrong"} == {"broker", "view"}
+    assert "secret" not in json.dumps(told)
+    lines = place.run("doctor").stdout.splitlines()
+    assert lines[-1] == "2 things are wrong"
