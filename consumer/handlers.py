@@ -85,7 +85,8 @@ class Handlers:
 
     def __init__(self, *, concurrency: int, max_result: int, modules: Sequence[str] = ()) -> None:
         self.given_up = asyncio.Event()
-        """Set when the loop of the ``async`` handlers is blocked for good: this process should end."""
+        """Set when handlers cannot be ended that leave nothing to work with: this process should end."""
+        self.why_given_up = ""
         self._max_result = max_result
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="job")
         self._loop = HandlersLoop()
@@ -136,7 +137,7 @@ class Handlers:
                 left += min(CREDIT, self._loop.blocked - blocked)
                 if self._loop.silence > SILENT:
                     if self._loop.running() is working:
-                        self._give_up(working, job_type)
+                        self._give_up_loop(working, job_type)
                         return timed_out(job_type, timeout)
                     if left <= 0:
                         raise Undone(f"another handler blocked the loop on which {job_type.name} ran")
@@ -155,9 +156,16 @@ class Handlers:
         self._threads.shutdown(wait=False, cancel_futures=True)
         await self._isolated.close()
 
-    def _give_up(self, culprit: Working, job_type: JobType) -> None:
-        log.error("the handler of %s blocks the loop of all async handlers for good: this worker ends", job_type.name)
+    def give_up(self, why: str) -> None:
+        """This process should end."""
+        self.why_given_up = (
+            f"{why}: this worker ends, and is to be started anew; isolate=True makes a handler one that can be ended"
+        )
+        log.error("%s", self.why_given_up)
         self.given_up.set()
+
+    def _give_up_loop(self, culprit: Working, job_type: JobType) -> None:
+        self.give_up(f"the handler of {job_type.name} blocks the loop of all async handlers beyond its time-out")
         for working in self._on_loop - {culprit}:
             working.abandon()
 

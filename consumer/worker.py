@@ -12,7 +12,6 @@ Every delivery ends acknowledged, given back, or lost with its channel, whatever
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -26,14 +25,15 @@ from jobtape.consumer.cancels import Cancels
 from jobtape.consumer.execution import Execution, WorkEvent, attempt_of
 from jobtape.consumer.handlers import Handlers, Undone
 from jobtape.consumer.intake import Delivery, Intake
+from jobtape.consumer.line import Line
 from jobtape.consumer.returns import Returns
 from jobtape.consumer.settled import Key, Settled
+from jobtape.consumer.telling import publish_outcome
 from jobtape.consumer.waiting import first_of, wait_for_stop
-from jobtape.schemas.errors import BrokerUnavailable, JobTypeInvalid, LogMissing, UnreadableEvent
+from jobtape.schemas.errors import BrokerUnavailable, JobTypeInvalid, LogMissing, UnreadableEvent, WorkerStuck
 from jobtape.schemas.events import Cancelled, Failed, Requeued, Retrying, Submitted, Succeeded, cancelled, decode
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.jobtype import JobType, longest_timeout
-from jobtape.schemas.ladder import delay_key
+from jobtape.schemas.jobtype import BEYOND_TIMEOUT, JobType, longest_timeout, longest_wait
 from jobtape.schemas.topology import Topology
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,9 @@ SPARE_PREFETCH = 4
 """Deliveries beyond the concurrency, so that a slot that gets free has work at once. No more, and never more than there
 are slots: what waits here counts against the acknowledgement time-out, which allows for one job's length, and is given
 back when this worker dies."""
+MIND_EVERY = 1.0
+STUCK = 30.0
+"""Seconds for which every place may be taken by handlers that do not end, until this worker does."""
 SUSPECT_FROM = 2
 """Deliveries in vain after which a job is a suspect: the worker died with it, and may have died of it. It also counts
 those that were only prefetched, but two in a row are few enough to run them apart."""
@@ -79,7 +82,8 @@ class Worker:
             if job_type.timeout > limit:
                 raise JobTypeInvalid(
                     f"the time-out of {job_type.name}, {job_type.timeout:g} s, is more than {limit:g} s: twice the "
-                    f"time-out and the grace time ({grace:g} s) must fit the broker's acknowledgement time-out "
+                    f"time-out, {BEYOND_TIMEOUT:g} s and the grace time ({grace:g} s) must fit the broker's "
+                    "acknowledgement time-out "
                     f"(JOBTAPE_ACK_TIMEOUT, {ack_timeout:g} s; the broker's consumer_timeout): shorten it or raise both"
                 )
         self.name = name
@@ -97,8 +101,9 @@ class Worker:
             max_result=max_result,
             modules=modules or sorted({job_type.function.__module__ for job_type in job_types.values()}),
         )
-        self._free = concurrency
-        self._waiting: deque[Delivery] = deque()
+        self._ack_timeout = ack_timeout
+        self._line = Line(job_types, concurrency)
+        self._unending = 0
         self._settled = Settled()
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._cancellable: set[Key] = set()
@@ -111,13 +116,21 @@ class Worker:
         """Why no jobs are taken; None while they are."""
         return self._intake_link.trouble or self._publisher.link.trouble or self._trouble
 
+    @property
+    def unending(self) -> int:
+        """How many handlers run on although their jobs are settled or given back: the process must end without them."""
+        return self._unending
+
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set, then drain: running jobs get the grace time, the rest goes back."""
+        """Work until ``stop`` is set, then drain: running jobs get the grace time, the rest goes back.
+
+        Raises WorkerStuck, after draining too, when handlers that do not end leave nothing to work with.
+        """
         self._intake_link.start()
         self._publisher.link.start()
         try:
-            while not stop.is_set():
-                connection = await first_of(self._intake_link.connection(), stop)
+            while not stop.is_set() and not self._handlers.given_up.is_set():
+                connection = await first_of(self._intake_link.connection(), stop, self._handlers.given_up)
                 if connection is None:
                     break
                 try:
@@ -130,6 +143,8 @@ class Worker:
             await self._handlers.close()
             await self._publisher.link.close()
             await self._intake_link.close()
+        if self._handlers.given_up.is_set():
+            raise WorkerStuck(self._handlers.why_given_up)
 
     async def _declare(self, connection: Connection) -> None:
         await declare.declare(connection, self._topology)
@@ -148,19 +163,30 @@ class Worker:
         ):
             self._trouble = None
             log.info("taking jobs from %s", ", ".join(self._queues))
-            await first_of(intake.ended.wait(), stop)
-            if stop.is_set():
+            await first_of(self._mind(intake), stop, self._handlers.given_up)
+            ending = stop.is_set() or self._handlers.given_up.is_set()
+            if ending:
                 await self._drain(intake)
-            self._waiting.clear()  # with the channel they go back to their queues
-            if stop.is_set():
-                return
-            self._trouble = "the channel to the broker was closed"
+            self._line.clear()  # with the channel they go back to their queues
+            if not ending:
+                self._trouble = "the channel to the broker was closed"
+
+    async def _mind(self, intake: Intake) -> None:
+        """Until the channel ends: give back what has waited too long, and notice when no place is left to work in."""
+        stuck = 0.0
+        while not await wait_for_stop(intake.ended, MIND_EVERY):
+            for delivery in self._line.overdue():
+                log.warning("a delivery has waited as long as the acknowledgement time-out allows and goes back")
+                await delivery.give_back()
+            stuck = stuck + MIND_EVERY if self._unending >= self._concurrency else 0.0
+            if stuck >= STUCK:
+                self._handlers.give_up("every place is taken by a handler that does not end, long after its time-out")
 
     async def _drain(self, intake: Intake) -> None:
         self._trouble = "draining"
         self._draining = True
         await intake.stop_taking()
-        for delivery in self._waiting:
+        for delivery in self._line.clear():
             await delivery.give_back()
         running = set(self._running.values())
         log.info("stopping: %d running jobs have %g s to finish", len(running), self._grace)
@@ -175,14 +201,6 @@ class Worker:
             await asyncio.wait(self._tasks, timeout=PAUSE)
 
     def _on_delivery(self, delivery: Delivery) -> None:
-        self._waiting.append(delivery)  # at most the prefetch
-        self._begin_waiting()
-
-    def _begin_waiting(self) -> None:
-        while self._waiting and self._free and not self._draining:
-            self._begin(self._waiting.popleft())
-
-    def _begin(self, delivery: Delivery) -> None:
         try:
             event = decode(delivery.body)
             if not isinstance(event, Submitted | Retrying | Requeued):
@@ -190,6 +208,15 @@ class Worker:
         except UnreadableEvent as error:
             self._spawn(delivery, self._put_aside(delivery, str(error)))
             return
+        # At most the prefetch.
+        self._line.add(delivery, event, longest_wait(self._ack_timeout, self._grace, event.data.order.timeout))
+        self._begin_waiting()
+
+    def _begin_waiting(self) -> None:
+        while not self._draining and (first := self._line.next()) is not None:
+            self._begin(first.delivery, first.event)
+
+    def _begin(self, delivery: Delivery, event: WorkEvent) -> None:
         key = (event.subject, event.data.run, attempt_of(event))
         if key in self._settled:
             self._spawn(delivery, delivery.ack())
@@ -201,7 +228,7 @@ class Worker:
         elif event.data.order.type not in self._job_types and not self._returns.is_over(delivery):
             self._spawn(delivery, self._returns.send_back(delivery, event.data.order.queue))
         else:
-            self._free -= 1
+            self._line.take_place(event.data.order.type)
             task = self._spawn(delivery, self._settle(event, key, delivery))
             self._running[key] = task
             task.add_done_callback(lambda _: self._running.pop(key, None))
@@ -264,7 +291,7 @@ class Worker:
             await delivery.refuse()
             return
         finally:
-            self._release_slot(execution)
+            self._release_slot(event.data.order.type, execution)
         self._settled.add(key)
         await delivery.ack()
 
@@ -283,38 +310,23 @@ class Worker:
             self._cancellable.discard(key)
 
     async def _publish_outcome(self, outcome: Succeeded | Failed | Retrying | Cancelled, delivery: Delivery) -> bool:
-        """Until it is confirmed; meanwhile its slot stays taken, so that nothing piles up here.
+        """Meanwhile its slot stays taken, so that nothing piles up here; False: to be executed again."""
+        return await publish_outcome(self._publisher, self._topology, outcome, delivery)
 
-        False when the attempt is to be executed again: a ``retrying`` places the next attempt, and once the delivery
-        is lost to us another worker has this attempt, and would place it a second time.
-        """
-        while True:
-            cc: tuple[str, ...] = ()
-            if isinstance(outcome, Retrying):
-                if not delivery.is_ours:
-                    return False
-                cc = (self._next_attempt_key(outcome),)
-            try:
-                await self._publisher.publish(outcome, cc)
-                return True
-            except (BrokerUnavailable, LogMissing) as error:
-                log.warning("the outcome of %s waits: %s", outcome.subject, error)
-                await asyncio.sleep(PAUSE)
-
-    def _next_attempt_key(self, event: Retrying) -> str:
-        delay = max(0.0, (event.data.next_at - _now()).total_seconds())
-        return delay_key(delay, event.data.order.queue, self._topology.delay_levels)
-
-    def _release_slot(self, execution: Execution | None) -> None:
+    def _release_slot(self, job_type: str, execution: Execution | None) -> None:
         """Once no handler of it runs: a thread that is past its time-out still takes its place."""
         if execution is None or execution.working is None or execution.working.done():
-            self._slot_is_free()
-        else:
-            execution.working.add_done_callback(lambda _: self._slot_is_free())
+            self._line.leave_place(job_type)
+            self._begin_waiting()
+            return
+        self._unending += 1
 
-    def _slot_is_free(self) -> None:
-        self._free += 1
-        self._begin_waiting()
+        def at_last(_: object) -> None:
+            self._unending -= 1
+            self._line.leave_place(job_type)
+            self._begin_waiting()
+
+        execution.working.add_done_callback(at_last)
 
     async def _put_aside(self, delivery: Delivery, reason: str) -> None:
         log.error("a message on a work queue is no job and goes to %s: %s", self._topology.dead.name, reason)

@@ -21,6 +21,7 @@ from jobtape.commands.options import (
     Labels,
     LogLevel,
     Port,
+    Processes,
     Queues,
     Url,
     Workers,
@@ -84,6 +85,7 @@ def up(
     host: Host = None,
     port: Port = None,
     workers: Workers = None,
+    processes: Processes = None,
     concurrency: Concurrency = None,
     grace: Grace = None,
     log_level: LogLevel = None,
@@ -98,6 +100,7 @@ def up(
             host=host,
             port=port,
             api_workers=workers,
+            processes=processes,
             concurrency=concurrency,
             grace=grace,
             log_level=log_level,
@@ -125,15 +128,26 @@ def api(
 def worker(
     jobs: Jobs = None,
     app_dir: AppDir = None,
+    processes: Processes = None,
     concurrency: Concurrency = None,
     queues: Queues = None,
     grace: Grace = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Run jobs."""
-    from jobtape.commands.parts import run_worker  # noqa: PLC0415
+    """Run jobs, each process up to the concurrency at once."""
+    from jobtape.commands.workers import run_workers  # noqa: PLC0415
 
-    run_worker(jobs=jobs, app_dir=app_dir, queues=queues, concurrency=concurrency, grace=grace, log_level=log_level)
+    raise typer.Exit(
+        run_workers(
+            jobs=jobs,
+            app_dir=app_dir,
+            queues=queues,
+            processes=processes,
+            concurrency=concurrency,
+            grace=grace,
+            log_level=log_level,
+        )
+    )
 
 
 @app.command(rich_help_panel=SERVERS)

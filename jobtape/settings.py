@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     queues: Annotated[tuple[QueueName, ...], NoDecode] = Field(
         (), description="Queues that a worker serves, separated by commas; all those of its job types when empty."
     )
+    processes: int = Field(1, ge=1, le=256, description="Worker processes, each with JOBTAPE_CONCURRENCY of its own.")
     concurrency: int = Field(10, ge=1, le=1000, description="Jobs that one worker runs at once.")
     grace: float = Field(30.0, ge=0, le=3600, description="How long running jobs may go on after SIGTERM.")
     unknown_type_patience: float = Field(
@@ -83,7 +84,12 @@ class Settings(BaseSettings):
         100_000_000, ge=1000, le=3_000_000_000, description="Segment of the tape: what retention drops at a time."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged, to stderr.")
-    health_port: int = Field(0, ge=0, le=65535, description="Health of worker and projector over HTTP; 0 is off.")
+    health_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Health of worker and projector over HTTP; 0 is off. Several worker processes: from this one on.",
+    )
 
     @field_validator("jobs", "queues", mode="before")
     @classmethod

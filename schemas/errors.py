@@ -7,6 +7,7 @@ JobtapeError
 ├── JobTypeInvalid          the author's fault: a handler that cannot be a job type
 ├── UnreadableEvent         the message's fault: not an event that this version can read
 ├── BrokerUnavailable       the broker did not confirm in time; whether it has the message is not known
+├── WorkerStuck             the handlers' fault: they do not end, and this process can do nothing more
 ├── LogMissing              the broker answers, but the tape is not there
 └── ViewUnavailable         the database does not answer
 """
@@ -45,6 +46,10 @@ class UnreadableEvent(JobtapeError):
 
 class BrokerUnavailable(JobtapeError):
     """No confirm in time. The broker may or may not have the message: publish the same event id again, or give up."""
+
+
+class WorkerStuck(JobtapeError):
+    """Handlers that cannot be ended leave a worker nothing to work with: its process should end and be started anew."""
 
 
 class LogMissing(JobtapeError):

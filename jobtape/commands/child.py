@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from jobtape.commands.lifeline import VARIABLE
@@ -42,8 +42,10 @@ class Child:
         self._end = asyncio.create_task(self._wait())
 
     @classmethod
-    async def start(cls, name: str, command: Sequence[str], output: Output) -> "Child":
-        """Start ``command`` as the part ``name``."""
+    async def start(
+        cls, name: str, command: Sequence[str], output: Output, variables: Mapping[str, str] | None = None
+    ) -> "Child":
+        """Start ``command`` as the part ``name``, with these ``variables`` besides our environment."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -53,7 +55,7 @@ class Child:
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=(theirs.fileno(),),
                 process_group=0,
-                env={**os.environ, VARIABLE: str(theirs.fileno()), SUPERVISED: "1"},
+                env={**os.environ, **(variables or {}), VARIABLE: str(theirs.fileno()), SUPERVISED: "1"},
             )
         ours.setblocking(False)
         return cls(name, process, ours, output)

@@ -41,6 +41,10 @@ Concurrency = Annotated[
     str | None,
     typer.Option(metavar="NUMBER", envvar="JOBTAPE_CONCURRENCY", help="Jobs run at once.  [dim]\\[default: 10][/dim]"),
 ]
+Processes = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER", envvar="JOBTAPE_PROCESSES", help="Worker processes.  [dim]\\[default: 1][/dim]"),
+]
 Grace = Annotated[
     str | None,
     typer.Option(

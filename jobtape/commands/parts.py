@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
@@ -10,7 +11,7 @@ from uuid import uuid4
 
 from jobtape.commands import logs
 from jobtape.commands.lifeline import Lifeline
-from jobtape.commands.signals import stop_on_signals
+from jobtape.commands.signals import end_now, stop_on_signals
 from jobtape.commands.starting import configuring, job_types_of, refuse_exposure, settings_with, unbuffered
 from jobtape.jobs import JobType
 from jobtape.schemas.topology import Topology
@@ -31,7 +32,7 @@ class Part(Protocol):
 def run_worker(**options: str | None) -> None:
     """Run jobs until SIGTERM or SIGINT; returns when those that ran have ended or been given back.
 
-    Raises CannotStart.
+    Raises CannotStart, and WorkerStuck when handlers that do not end leave it nothing to work with.
     """
     lifeline = Lifeline()
     settings = settings_with(**options)
@@ -41,8 +42,10 @@ def run_worker(**options: str | None) -> None:
     topology = topology_of(settings, job_types)
     from jobtape.consumer.worker import Worker  # noqa: PLC0415  # --help needs no AMQP
 
+    made: list[Worker] = []
+
     def make() -> Part:
-        return Worker(
+        worker = Worker(
             settings.rabbitmq_url,
             topology,
             job_types,
@@ -52,9 +55,16 @@ def run_worker(**options: str | None) -> None:
             ack_timeout=settings.ack_timeout,
             unknown_type_patience=settings.unknown_type_patience,
             name=_name(),
+            modules=settings.jobs,
         )
+        made.append(worker)
+        return worker
 
-    asyncio.run(_run("worker", make, settings, lifeline))
+    try:
+        asyncio.run(_run("worker", make, settings, lifeline))
+    finally:
+        if made and made[0].unending:  # Python waits for its threads, and these never end
+            end_now(1 if sys.exc_info()[0] else 0)
 
 
 def run_projector(**options: str | None) -> None:

@@ -25,14 +25,28 @@ STEADY: Final = 60.0
 """Seconds of life after which a part's earlier deaths are forgotten."""
 MARGIN: Final = 10.0
 """Seconds beyond the grace time that parts have for closing their connections."""
+WORKING_PAUSE: Final = 1.0
+"""The longest pause of a worker that got to work: most likely a job ended it, and after a second time that job runs
+where it ends nothing but itself."""
 STOP_ORDER: Final = (("api", "worker"), ("projector",))
 
 
 class Supervisor:
-    """``commands``: name of a part -> its command line. ``grace`` in seconds, as the parts have it."""
+    """``commands``: name of a part (several of a kind: ``worker-1``, ``worker-2``) -> its command line.
 
-    def __init__(self, commands: Mapping[str, Sequence[str]], *, grace: float, output: Output) -> None:
+    ``grace`` in seconds, as the parts have it; ``variables``: name of a part -> what its environment has of its own.
+    """
+
+    def __init__(
+        self,
+        commands: Mapping[str, Sequence[str]],
+        *,
+        grace: float,
+        output: Output,
+        variables: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self._commands = commands
+        self._variables = variables or {}
         self._grace = grace
         self._output = output
         self._children: dict[str, Child] = {}
@@ -69,7 +83,9 @@ class Supervisor:
         was_configured = False
         while not self._stop.is_set():
             begun = time.monotonic()
-            child = self._children[name] = await Child.start(name, self._commands[name], self._output)
+            child = self._children[name] = await Child.start(
+                name, self._commands[name], self._output, self._variables.get(name)
+            )
             self._output.say(f"{name} is process {child.pid}")
             if self._stop.is_set():  # it came while this one was being started
                 child.terminate()
@@ -85,6 +101,8 @@ class Supervisor:
                 return
             if time.monotonic() - begun > STEADY:
                 pause = FIRST_PAUSE
+            if child.configured and _kind(name) == "worker":
+                pause = min(pause, WORKING_PAUSE)
             self._output.say(f"{name} ended ({_how(code)}); starting it again in {pause:g} s")
             await self._pause(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -97,8 +115,8 @@ class Supervisor:
             return
 
     async def _stop_children(self) -> None:
-        for names in STOP_ORDER:
-            children = [self._children[name] for name in names if name in self._children]
+        for kinds in STOP_ORDER:
+            children = [child for name, child in self._children.items() if _kind(name) in kinds]
             for child in children:
                 child.terminate()
             # A part that never was configured has nothing to finish.
@@ -116,6 +134,10 @@ async def _still_running(children: Sequence[Child], seconds: float) -> list[Chil
     for task in late:
         task.cancel()
     return [waiting[task] for task in late]
+
+
+def _kind(name: str) -> str:
+    return name.partition("-")[0]
 
 
 def _how(code: int) -> str:

@@ -2,14 +2,12 @@
 
 import asyncio
 import os
-import sys
 
 from jobtape.commands.errors import CannotStart
 from jobtape.commands.output import Output
 from jobtape.commands.starting import settings_with
 from jobtape.commands.supervisor import Supervisor
-
-PARTS = ("api", "worker", "projector")
+from jobtape.commands.workers import command, workers
 
 
 def run_up(**options: str | None) -> int:
@@ -23,9 +21,9 @@ def run_up(**options: str | None) -> int:
     # Two parts cannot share one port; the API tells the health of all.
     os.environ["JOBTAPE_HEALTH_PORT"] = "0"
     os.environ["PYTHONUNBUFFERED"] = "1"
-    output = Output(PARTS)
-    # -P: the current folder joins the path where the job modules are loaded, and not before our own imports.
-    commands = {part: (sys.executable, "-P", "-m", "jobtape", part) for part in PARTS}
-    supervisor = Supervisor(commands, grace=settings.grace, output=output)
-    output.say(f"starting {', '.join(PARTS)}; Ctrl-C stops them")
+    os.environ["JOBTAPE_PROCESSES"] = "1"
+    parts = ("api", *workers(settings.processes), "projector")
+    output = Output(parts)
+    supervisor = Supervisor({part: command(part) for part in parts}, grace=settings.grace, output=output)
+    output.say(f"starting {', '.join(parts)}; Ctrl-C stops them")
     return asyncio.run(supervisor.run())

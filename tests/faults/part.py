@@ -11,7 +11,9 @@ from jobtape.consumer.projector import Projector
 from jobtape.consumer.worker import Worker
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Store
-from tests.faults import jobs
+from tests.faults import jobs, poison_jobs
+
+JOB_TYPES = (jobs.add, jobs.nap, poison_jobs.poison, poison_jobs.apoison, poison_jobs.good, poison_jobs.agood)
 
 
 def make(spec: dict[str, Any]) -> Worker | Projector:
@@ -23,7 +25,7 @@ def make(spec: dict[str, Any]) -> Worker | Projector:
     return Worker(
         spec["url"],
         topology,
-        {each.name: each for each in (jobs.add, jobs.nap)},
+        {each.name: each for each in JOB_TYPES},
         concurrency=10,
         grace=5,
         max_result=2**20,

@@ -1,0 +1,75 @@
+"""Jobs that kill their worker, among good ones: how long until each good one has succeeded and each poison one failed.
+
+    .venv/bin/python -m benchmarks.poison [--good 1000] [--poison 10] [--processes 1] [--limit 120]
+
+Concurrency 16, so 20 are prefetched. Exits 0 only if all good ones succeeded, all poison ones failed with the reason
+crash_loop, and that within the limit.
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from benchmarks.installation import installation
+from jobtape.view.store import JobQuery, Store
+
+CONCURRENCY = 16
+
+
+def main() -> int:
+    """Run it once; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--good", type=int, default=1000)
+    parser.add_argument("--poison", type=int, default=10)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--limit", type=float, default=120.0)
+    wanted = parser.parse_args()
+    total = wanted.good + wanted.poison
+    every = total / wanted.poison if wanted.poison else total + 1
+    with installation(jobs="tests.faults.poison_jobs", queues=["default"]) as made:
+        items = []
+        for n in range(total):
+            is_poison = int(n / every) != int((n + 1) / every)
+            name = ("poison", "apoison") if is_poison else ("good", "agood")
+            items.append({"type": name[(n // 2) % 2], "payload": {} if is_poison else {"n": n}})
+        made.start("up", "--concurrency", str(CONCURRENCY), "--processes", str(wanted.processes))
+        made.wait_ready()
+        with made.client() as client:
+            began = time.monotonic()
+            answer = client.post("/jobs/batch", json=items).raise_for_status().json()
+            assert answer["accepted"] == total, answer
+            store = Store(made.environment["DATABASE_URL"])
+            said = 0.0
+            while True:
+                ended = _ended(store)
+                took = time.monotonic() - began
+                if sum(ended.values()) >= total or took > wanted.limit:
+                    break
+                if took - said > 5:
+                    said = took
+                    print(f"{took:5.0f} s {dict(ended)}", flush=True)
+                time.sleep(0.2)
+            store.close()
+        output = made.parts[0].output()
+    crashes = output.count("; starting it again in")
+    print(
+        f"{took:.1f} s: {dict(ended)}; the worker died {crashes} times; 'Traceback' {output.count('Traceback')} times"
+    )
+    good = {("good", "succeeded"): wanted.good, ("poison", "crash_loop"): wanted.poison}
+    return 0 if dict(ended) == {key: n for key, n in good.items() if n} and took <= wanted.limit else 1
+
+
+def _ended(store: Store) -> Counter[tuple[str, str]]:
+    found: Counter[tuple[str, str]] = Counter()
+    before: str | None = None
+    while page := store.list_jobs(JobQuery(before=before, limit=500)):
+        for job in page:
+            if job.final:
+                found[job.type.removeprefix("a"), job.reason or job.state.value] += 1
+        before = page[-1].id
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

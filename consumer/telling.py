@@ -1,0 +1,41 @@
+"""Publishes an outcome until it is on the tape."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import Final
+
+from jobtape.broker.publisher import Publisher
+from jobtape.consumer.intake import Delivery
+from jobtape.schemas.errors import BrokerUnavailable, LogMissing
+from jobtape.schemas.events import Cancelled, Failed, Retrying, Succeeded
+from jobtape.schemas.ladder import delay_key
+from jobtape.schemas.topology import Topology
+
+log = logging.getLogger(__name__)
+
+PAUSE: Final = 0.5
+"""Seconds until it is tried again."""
+
+
+async def publish_outcome(
+    publisher: Publisher, topology: Topology, outcome: Succeeded | Failed | Retrying | Cancelled, delivery: Delivery
+) -> bool:
+    """Until it is confirmed, however long the broker is away.
+
+    False when the attempt is to be executed again: a ``retrying`` places the next attempt, and once the delivery is
+    lost to us another worker has this attempt, and would place it a second time.
+    """
+    while True:
+        cc: tuple[str, ...] = ()
+        if isinstance(outcome, Retrying):
+            if not delivery.is_ours:
+                return False
+            delay = max(0.0, (outcome.data.next_at - datetime.now(UTC)).total_seconds())
+            cc = (delay_key(delay, outcome.data.order.queue, topology.delay_levels),)
+        try:
+            await publisher.publish(outcome, cc)
+            return True
+        except (BrokerUnavailable, LogMissing) as error:
+            log.warning("the outcome of %s waits: %s", outcome.subject, error)
+            await asyncio.sleep(PAUSE)
