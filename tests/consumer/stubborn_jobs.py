@@ -86,3 +86,15 @@ async def one_at_a_time(ctx: Context) -> None:
 def two_at_a_time(ctx: Context) -> None:
     calls.append(ctx.job_type)
     gate.wait(30)
+
+
+@job("grab")
+def grab(ctx: Context, mebibytes: int) -> int:
+    calls.append(ctx.job_type)
+    return len(bytearray(mebibytes * 2**20))
+
+
+@job("agrab")
+async def agrab(ctx: Context, mebibytes: int) -> int:
+    calls.append(ctx.job_type)
+    return len(bytearray(mebibytes * 2**20))

@@ -121,3 +121,12 @@ async def test_what_has_waited_too_long_goes_back_before_the_broker_closes_the_c
         assert {(await rig.outcome(job_id)).name for job_id in ends} == {"succeeded"}
         assert busy.trouble is None
     assert await rig.depth() == 0
+
+
+@pytest.mark.parametrize("name", ["grab", "agrab"])
+async def test_a_gigabyte_in_the_worker_hurts_nobody_while_the_system_has_it(rig: Rig, name: str) -> None:
+    async with rig.worker(jobs.grab, jobs.agrab, jobs.pause):
+        neighbour = await rig.submit("pause", {"seconds": 0.3})
+        await eventually(lambda: jobs.calls)
+        assert (await rig.outcome(await rig.submit(name, {"mebibytes": 1024}))).data.result == 2**30
+        assert (await rig.outcome(neighbour)).name == "succeeded"
