@@ -68,6 +68,13 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("rabbitmq_url")
+    @classmethod
+    def _amqp(cls, value: str) -> str:
+        if not value.startswith(("amqp://", "amqps://")):
+            raise ValueError("write it as amqp://user:password@host:5672/ (or amqps://)")
+        return value
+
     @field_validator("namespace")
     @classmethod
     def _plain(cls, value: str) -> str:
