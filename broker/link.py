@@ -14,8 +14,6 @@ import aio_pika.abc
 import aiormq.exceptions
 from yarl import URL
 
-from jobtape.schemas.errors import JobtapeError
-
 log = logging.getLogger(__name__)
 
 Connection = aio_pika.abc.AbstractConnection
@@ -94,7 +92,7 @@ class Link:
                 await closed
                 self.trouble = f"the connection to {without_password(self.url)} was lost"
                 log.warning("%s: %s; connecting again", self.name, self.trouble)
-            except (*BROKER_ERRORS, JobtapeError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is (a URL that is none), it is said and not silent
                 self.trouble = f"no broker at {without_password(self.url)}: {reason_of(error)}"
                 if pause == FIRST_PAUSE:
                     log.warning("%s: %s; trying again until it answers (see RABBITMQ_URL)", self.name, self.trouble)
