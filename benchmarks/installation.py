@@ -102,7 +102,10 @@ class Installation:
 
 @contextmanager
 def installation(
-    *, jobs: str = "examples.jobs", queues: Sequence[str] = ("default", "mail"), database_url: str | None = None
+    *,
+    jobs: str = "examples.jobs",
+    queues: Sequence[str] = ("default", "files", "images", "mail"),
+    database_url: str | None = None,
 ) -> Iterator[Installation]:
     """Nothing is started yet. Afterwards everything is stopped and removed, the broker's namespace too.
 

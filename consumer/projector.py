@@ -75,11 +75,10 @@ class Projector:
         try:
             while not stop.is_set():
                 try:
-                    async with asyncio.timeout(5):
-                        connection = await self._link.connection()
+                    connection = await first_of(self._link.connection(), stop)
+                    if connection is None:
+                        break
                     await self._serve(connection, stop)
-                except TimeoutError:
-                    continue  # the link says why
                 except ViewUnavailable as error:
                     self._say(f"the view is away: {error}")
                 except (BrokerUnavailable, LogMissing, *BROKER_ERRORS) as error:
