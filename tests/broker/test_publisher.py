@@ -80,6 +80,16 @@ async def test_without_a_tape_a_publish_says_so(link: Link, publisher: Publisher
     await publisher.publish(order_event(topology, "add"))
 
 
+async def test_without_a_tape_the_work_queue_alone_confirms(
+    link: Link, publisher: Publisher, topology: Topology
+) -> None:
+    """Why whoever accepts jobs must look after the tape itself: AMQP calls this a success."""
+    channel = await (await link.connection()).channel()
+    await channel.queue_delete(topology.log.name)
+    await publisher.publish(order_event(topology, "add"), CC)
+    await eventually(waiting(link, topology, 1))
+
+
 async def test_no_confirm_in_time(far_link: Link, topology: Topology, proxy: Proxy) -> None:
     far = Publisher(far_link, topology, timeout=0.5)
     await far.publish(order_event(topology, "add"))
