@@ -20,6 +20,7 @@ Connection = aio_pika.abc.AbstractConnection
 Setup = Callable[[Connection], Awaitable[None]]
 
 CONNECT_TIMEOUT = 5.0
+CANCEL_AGAIN = 0.5
 HEARTBEAT = 10
 """Seconds; a dead peer is noticed after three."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
@@ -62,11 +63,12 @@ class Link:
 
     async def close(self) -> None:
         """End the connection and stop making it again."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        task, self._task = self._task, None
+        while task is not None and not task.done():
+            # Again and again: a connection attempt that fails in the very step in which it is cancelled swallows that
+            # (``wait_for`` before Python 3.12, in aiormq), and would go on for ever.
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_AGAIN)
 
     async def connection(self) -> Connection:
         """The open connection; waits for it as long as it takes, so put a time limit around it."""

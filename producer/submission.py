@@ -10,7 +10,7 @@ from jobtape.schemas import plainjson
 from jobtape.schemas.job import MAX_LABELS, QueueName
 
 LABEL_NAME_LENGTH: Final = 64
-LABEL_VALUE_LENGTH: Final = 256
+LABEL_VALUE_LENGTH: Final = 200
 CORRELATION_ID_LENGTH: Final = 255
 MAX_FAULTS: Final = 20
 """Faults told of one body; a long list of wrong values would otherwise make an answer larger than the question."""

@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 
 INTERVAL: Final = 2.0
 ANSWER_LIMIT: Final = 2.0
-CLOSE_LIMIT: Final = 3.0
 DEPTH_LIMIT: Final = 1.0
 """Seconds for looking at all queues."""
 
@@ -46,10 +45,7 @@ class Watch:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        # A connection attempt that fails in the very step in which it is cancelled swallows that (``wait_for`` before
-        # Python 3.12, in aiormq); the link would go on for ever, so it is cancelled once more.
-        with suppress(TimeoutError):
-            await within(CLOSE_LIMIT, self.link.close())
+        await self.link.close()
 
     @property
     def broker_trouble(self) -> str | None:
