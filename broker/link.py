@@ -32,14 +32,17 @@ channel or connection that is closed already."""
 
 def without_password(url: str) -> str:
     """The URL as it may be shown in messages and logs."""
-    parsed = URL(url)
-    return str(parsed.with_password(None).with_query(None)) if parsed.host else "(not a URL)"
+    try:
+        parsed = URL(url)
+        return str(parsed.with_password(None).with_query(None)) if parsed.host else "(not a URL)"
+    except ValueError:  # a password that isn't percent-encoded, for instance; what the parser says could show it
+        return "(not a URL)"
 
 
 def reason_of(error: BaseException) -> str:
     """An error in one short line."""
     if isinstance(error, TimeoutError) and not str(error):
-        return f"no answer within {CONNECT_TIMEOUT:g} s"
+        return "no answer in time"
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
@@ -95,7 +98,9 @@ class Link:
                 self.trouble = f"the connection to {without_password(self.url)} was lost"
                 log.warning("%s: %s; connecting again", self.name, self.trouble)
             except Exception as error:  # noqa: BLE001 - whatever it is (a URL that is none), it is said and not silent
-                self.trouble = f"no broker at {without_password(self.url)}: {reason_of(error)}"
+                where = without_password(self.url)
+                what = f"no broker at {where}" if self._connection is None else f"the broker at {where} is not usable"
+                self.trouble = f"{what}: {reason_of(error)}"
                 if pause == FIRST_PAUSE:
                     log.warning("%s: %s; trying again until it answers (see RABBITMQ_URL)", self.name, self.trouble)
             finally:

@@ -25,7 +25,7 @@ def fold_batch(messages: Sequence[Recorded], epoch: int, known: Callable[[Collec
 
     A message that cannot be read is kept with its reason, and holds up nothing.
     """
-    events: list[tuple[int, JobEvent, bytes]] = []
+    events: list[tuple[int, JobEvent, str]] = []
     unreadable: list[UnreadableRow] = []
     barriers: dict[str, int] = {}
     for message in messages:
@@ -35,23 +35,23 @@ def fold_batch(messages: Sequence[Recorded], epoch: int, known: Callable[[Collec
                 process, seq = read_barrier(message.body)
                 barriers[process] = max(seq, barriers.get(process, 0))
             else:
-                events.append((cursor, decode(message.body), message.body))
+                events.append((cursor, decode(message.body), message.body.decode()))
         except UnreadableEvent as error:
             unreadable.append(UnreadableRow(cursor, str(error), message.body))
+        except Exception as error:  # noqa: BLE001 - a reader's bug must not stop the tape for all
+            unreadable.append(UnreadableRow(cursor, f"it could not be read: {error!r}"[:500], message.body))
 
     before = known({event.subject for _, event, _ in events})
     jobs = dict(before)
     history: list[HistoryRow] = []
     counts: Counter[tuple[str, str]] = Counter()
-    for cursor, event, body in events:
+    for cursor, event, text in events:
         job = jobs.get(event.subject)
         after = evolve(job, event, cursor)
         accepted = after is not job
         jobs[event.subject] = after
         counts[event.data.job_type, event.name] += accepted
-        history.append(
-            HistoryRow(cursor, event.subject, event.id, event.name, event.time, accepted, body.decode(), after)
-        )
+        history.append(HistoryRow(cursor, event.subject, event.id, event.name, event.time, accepted, text, after))
     last = messages[-1]
     return Batch(
         offset=last.offset,

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -73,6 +74,9 @@ class Settings(BaseSettings):
     def _amqp(cls, value: str) -> str:
         if not value.startswith(("amqp://", "amqps://")):
             raise ValueError("write it as amqp://user:password@host:5672/ (or amqps://)")
+        if not _is_url(value):
+            # The value is not shown: it may have a password in it.
+            raise ValueError("it is no URL: percent-encode what is special in the password (/ is %2F, # %23, @ %40)")
         return value
 
     @field_validator("namespace")
@@ -102,3 +106,11 @@ def read_settings(**overrides: Any) -> Settings:
 
 def _variable(name: str) -> str:
     return name if name.isupper() else f"JOBTAPE_{name.upper()}"
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return bool(parts.hostname) and not parts.fragment and "@" not in parts.path + parts.query and parts.port != 0
+    except ValueError:  # a port that is no number: the rest of a password, as a rule
+        return False

@@ -23,7 +23,8 @@ def _carried(text: str) -> str:
 
 
 _Text = AfterValidator(_carried)
-LabelName = Annotated[str, Field(min_length=1, max_length=LABEL_NAME_LENGTH), _Text]
+# No colon: lists ask for `?label=name:value`.
+LabelName = Annotated[str, Field(min_length=1, max_length=LABEL_NAME_LENGTH, pattern="^[^:]*$"), _Text]
 LabelValue = Annotated[str, Field(max_length=LABEL_VALUE_LENGTH), _Text]
 
 
