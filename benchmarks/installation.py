@@ -104,7 +104,7 @@ class Installation:
 def installation(
     *,
     jobs: str = "examples.jobs",
-    queues: Sequence[str] = ("default", "mail"),
+    queues: Sequence[str] = ("default", "files", "images", "mail"),
     broker_url: str | None = None,
     database_url: str | None = None,
 ) -> Iterator[Installation]:

@@ -14,14 +14,13 @@ import aio_pika.abc
 import aiormq.exceptions
 from yarl import URL
 
-from jobtape.schemas.errors import JobtapeError
-
 log = logging.getLogger(__name__)
 
 Connection = aio_pika.abc.AbstractConnection
 Setup = Callable[[Connection], Awaitable[None]]
 
 CONNECT_TIMEOUT = 5.0
+CANCEL_AGAIN = 0.5
 HEARTBEAT = 10
 """Seconds; a dead peer is noticed after three."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
@@ -33,14 +32,17 @@ channel or connection that is closed already."""
 
 def without_password(url: str) -> str:
     """The URL as it may be shown in messages and logs."""
-    parsed = URL(url)
-    return str(parsed.with_password(None).with_query(None)) if parsed.host else "(not a URL)"
+    try:
+        parsed = URL(url)
+        return str(parsed.with_password(None).with_query(None)) if parsed.host else "(not a URL)"
+    except ValueError:  # a password that isn't percent-encoded, for instance; what the parser says could show it
+        return "(not a URL)"
 
 
 def reason_of(error: BaseException) -> str:
     """An error in one short line."""
     if isinstance(error, TimeoutError) and not str(error):
-        return f"no answer within {CONNECT_TIMEOUT:g} s"
+        return "no answer in time"
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
@@ -64,11 +66,12 @@ class Link:
 
     async def close(self) -> None:
         """End the connection and stop making it again."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        task, self._task = self._task, None
+        while task is not None and not task.done():
+            # Again and again: a connection attempt that fails in the very step in which it is cancelled swallows that
+            # (``wait_for`` before Python 3.12, in aiormq), and would go on for ever.
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_AGAIN)
 
     async def connection(self) -> Connection:
         """The open connection; waits for it as long as it takes, so put a time limit around it."""
@@ -94,8 +97,10 @@ class Link:
                 await closed
                 self.trouble = f"the connection to {without_password(self.url)} was lost"
                 log.warning("%s: %s; connecting again", self.name, self.trouble)
-            except (*BROKER_ERRORS, JobtapeError) as error:
-                self.trouble = f"no broker at {without_password(self.url)}: {reason_of(error)}"
+            except Exception as error:  # noqa: BLE001 - whatever it is (a URL that is none), it is said and not silent
+                where = without_password(self.url)
+                what = f"no broker at {where}" if self._connection is None else f"the broker at {where} is not usable"
+                self.trouble = f"{what}: {reason_of(error)}"
                 if pause == FIRST_PAUSE:
                     log.warning("%s: %s; trying again until it answers (see RABBITMQ_URL)", self.name, self.trouble)
             finally:

@@ -20,6 +20,8 @@ from jobtape.broker.link import Connection
 from jobtape.schemas.errors import BrokerUnavailable, LogMissing
 
 PREFETCH = 300
+ATTACH_LIMIT = 15.0
+"""Seconds; a stream without a leader answers nothing for a while."""
 Start = int | Literal["first", "last"]
 
 
@@ -53,6 +55,15 @@ class StreamReader:
 
     async def __aenter__(self) -> "StreamReader":
         """Attach. Raises LogMissing when the stream does not exist, BrokerUnavailable when it has no leader."""
+        try:
+            async with asyncio.timeout(ATTACH_LIMIT):
+                return await self._attach()
+        except BaseException:
+            # ``__aexit__`` is not called then
+            await self.__aexit__(None, None, None)
+            raise
+
+    async def _attach(self) -> "StreamReader":
         channel = await self._connection.channel(publisher_confirms=False)
         self._channel = await channel.get_underlay_channel()
         self._channel.closing.add_done_callback(lambda _: self._end("its channel was closed"))
@@ -70,8 +81,7 @@ class StreamReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Detach."""
-        assert self._channel is not None
-        if not self._channel.is_closed:
+        if self._channel is not None and not self._channel.is_closed:
             try:
                 async with asyncio.timeout(5):
                     await self._channel.close()

@@ -18,7 +18,7 @@ from jobtape.view.store import Checkpoint, Gap
 
 log = logging.getLogger(__name__)
 
-WAY_OUT = "see docs/gaps.md; `jobtape init --accept-gap` goes on behind it"
+WAY_OUT = "see docs/gaps.md: `jobtape init --accept-gap` goes on behind it"
 SILENCE = 2.0
 """Seconds without the checkpoint's message until a barrier settles whether it will ever come."""
 

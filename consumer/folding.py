@@ -26,7 +26,7 @@ def fold_batch(messages: Sequence[Recorded], epoch: int, known: Callable[[Collec
 
     A message that cannot be read is kept with its reason, and holds up nothing.
     """
-    events: list[tuple[int, JobEvent, bytes]] = []
+    events: list[tuple[int, JobEvent, str]] = []
     unreadable: list[UnreadableRow] = []
     barriers: dict[str, int] = {}
     for message in messages:
@@ -36,9 +36,11 @@ def fold_batch(messages: Sequence[Recorded], epoch: int, known: Callable[[Collec
                 process, seq = read_barrier(message.body)
                 barriers[process] = max(seq, barriers.get(process, 0))
             else:
-                events.append((cursor, decode(message.body), message.body))
+                events.append((cursor, decode(message.body), message.body.decode()))
         except UnreadableEvent as error:
             unreadable.append(UnreadableRow(cursor, str(error), message.body))
+        except Exception as error:  # noqa: BLE001 - a reader's bug must not stop the tape for all
+            unreadable.append(UnreadableRow(cursor, f"it could not be read: {error!r}"[:500], message.body))
 
     before = known({event.subject for _, event, _ in events})
     jobs = dict(before)
@@ -46,7 +48,7 @@ def fold_batch(messages: Sequence[Recorded], epoch: int, known: Callable[[Collec
     counts: Counter[tuple[str, str]] = Counter()
     effects: dict[str, OutboxRow] = {}
     seen: set[str] = set()
-    for cursor, event, body in events:
+    for cursor, event, text in events:
         job = jobs.get(event.subject)
         after = evolve(job, event, cursor)
         accepted = after is not job
@@ -56,9 +58,7 @@ def fold_batch(messages: Sequence[Recorded], epoch: int, known: Callable[[Collec
             effects.pop(event.id, None)
             seen.add(event.id)
         effects |= {effect.event.id: outbox_row(effect) for effect in effects_of(job, event, after)}
-        history.append(
-            HistoryRow(cursor, event.subject, event.id, event.name, event.time, accepted, body.decode(), after)
-        )
+        history.append(HistoryRow(cursor, event.subject, event.id, event.name, event.time, accepted, text, after))
     last = messages[-1]
     return Batch(
         offset=last.offset,

@@ -23,7 +23,7 @@ from typing import TypeVar
 from jobtape.broker import declare
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.broker.publisher import Publisher
-from jobtape.broker.stream import Recorded, StreamReader
+from jobtape.broker.stream import PREFETCH, Recorded, StreamReader
 from jobtape.consumer.attachment import GapFound, attached
 from jobtape.consumer.folding import fold_batch
 from jobtape.consumer.lost import LOST_AFTER
@@ -36,7 +36,6 @@ from jobtape.view.store import Batch, Checkpoint, Gap, Store
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-BATCH = 2000
 LULL = 0.02
 """Seconds between two batches on a busy tape: what gathers meanwhile costs one transaction instead of many. After a
 quiet moment the first message is folded at once."""
@@ -84,17 +83,20 @@ class Projector:
         try:
             while not stop.is_set():
                 try:
-                    async with asyncio.timeout(5):
-                        connection = await self._link.connection()
+                    connection = await first_of(self._link.connection(), stop)
+                    if connection is None:
+                        break
                     await self._serve(connection, stop)
-                except TimeoutError:
-                    continue  # the link says why
                 except ViewUnavailable as error:
                     self._say(f"the view is away: {error}")
                 except (BrokerUnavailable, LogMissing, *BROKER_ERRORS) as error:
                     self._say(f"reading the tape was interrupted: {reason_of(error)}")
                 except _LostLease:
                     log.info("another projector has taken over; standing by")
+                except Exception as error:
+                    # Ended, it would only be started again, and nobody would be told why the view stands still.
+                    log.exception("folding failed")
+                    self._say(f"folding failed, trying again: {error!r}; its log has the traceback")
                 await wait_for_stop(stop, PAUSE)
         finally:
             with suppress(ViewUnavailable):
@@ -159,7 +161,7 @@ class Projector:
     ) -> None:
         epoch, offset = checkpoint.epoch, checkpoint.offset
         while True:
-            messages = await first_of(reader.read(BATCH), stop, lost)
+            messages = await first_of(reader.read(PREFETCH), stop, lost)
             if lost.is_set():
                 raise _LostLease
             if messages is None:
@@ -204,14 +206,18 @@ class Projector:
 
     async def _renew(self, lost: asyncio.Event) -> None:
         """Keep the lease while nothing happens on the tape; sets ``lost`` when it is another's."""
+        away = False
         while True:
             await asyncio.sleep(self._lease / 4)
             try:
                 if not await self._call(self._store.renew_lease, self.owner, self._lease):
                     lost.set()
                     return
-                self._say(None)
+                if away:
+                    self._say(None)
+                away = False
             except ViewUnavailable as error:
+                away = True
                 self._say(f"the view is away: {error}")
 
     def _say(self, trouble: str | None) -> None:

@@ -139,6 +139,7 @@ class Worker:
                     self._trouble = f"taking jobs was interrupted: {reason_of(error)}"
                     log.warning("%s", self._trouble)
                     await wait_for_stop(stop, PAUSE)
+            await self._let_finish()  # what still runs when the broker went away before the end
         finally:
             await self._handlers.close()
             await self._publisher.link.close()
@@ -188,9 +189,14 @@ class Worker:
         await intake.stop_taking()
         for delivery in self._line.clear():
             await delivery.give_back()
+        await self._let_finish()
+
+    async def _let_finish(self) -> None:
+        """Nothing new begins; what runs gets the grace time."""
+        self._draining = True
         running = set(self._running.values())
-        log.info("stopping: %d running jobs have %g s to finish", len(running), self._grace)
         if running:
+            log.info("stopping: %d running jobs have %g s to finish", len(running), self._grace)
             _, late = await asyncio.wait(running, timeout=self._grace)
             for task in late:
                 task.cancel()

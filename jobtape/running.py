@@ -14,8 +14,8 @@ def producer() -> "Producer":
     """The producer that ``jobtape.lifespan`` (or the API itself) has started last. Raises JobtapeError without one."""
     if not _running:
         raise JobtapeError(
-            "no Jobtape is running in this process: give your application lifespan=jobtape.lifespan(...), "
-            "or wrap the call in `async with jobtape.lifespan(...)(app)`"
+            "no Jobtape is running in this process: give your application lifespan=jobtape.lifespan, "
+            "or call it within `async with jobtape.lifespan(job_types=[...]):`"
         )
     return _running[-1]
 

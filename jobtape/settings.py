@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -96,6 +97,16 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("rabbitmq_url")
+    @classmethod
+    def _amqp(cls, value: str) -> str:
+        if not value.startswith(("amqp://", "amqps://")):
+            raise ValueError("write it as amqp://user:password@host:5672/ (or amqps://)")
+        if not _is_url(value):
+            # The value is not shown: it may have a password in it.
+            raise ValueError("it is no URL: percent-encode what is special in the password (/ is %2F, # %23, @ %40)")
+        return value
+
     @field_validator("namespace")
     @classmethod
     def _plain(cls, value: str) -> str:
@@ -123,3 +134,11 @@ def read_settings(**overrides: Any) -> Settings:
 
 def _variable(name: str) -> str:
     return name if name.isupper() else f"JOBTAPE_{name.upper()}"
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return bool(parts.hostname) and not parts.fragment and "@" not in parts.path + parts.query and parts.port != 0
+    except ValueError:  # a port that is no number: the rest of a password, as a rule
+        return False

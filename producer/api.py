@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -22,7 +23,6 @@ from jobtape.producer.problems import ProblemDetails
 from jobtape.producer.representation import BatchOut, EventPage, JobOut, JobPage
 from jobtape.producer.submission import BatchSubmission, Submission
 
-VERSION = "0.1.0"
 MODELS: tuple[type[BaseModel], ...] = (
     Submission,
     BatchSubmission,
@@ -46,7 +46,7 @@ def build_api(find_producer: FindProducer, *, api_key: str | None, lifespan: Lif
     """The application. ``find_producer`` gives the running producer or raises Problem; nothing is started here."""
     app = FastAPI(
         title="Jobtape",
-        version=VERSION,
+        version=version("jobtape"),
         description="Jobs on a durable tape of events in RabbitMQ.",
         lifespan=lifespan,
         redoc_url=None,

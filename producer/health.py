@@ -110,9 +110,9 @@ def _projector_trouble(checkpoint: Checkpoint | None) -> str | None:
     if checkpoint is None:
         return "no projector has been started on this database yet: start `jobtape projector`"
     if checkpoint.gap is not None:
-        return f"{checkpoint.gap.kind}: {checkpoint.gap.detail} (way out: `jobtape init --accept-gap`)"
+        return f"{checkpoint.gap.kind}: {checkpoint.gap.detail}"
     if checkpoint.lease_left <= 0:
-        return "no projector is running, so the view stands still: start `jobtape projector`"
+        return "no projector is running: start `jobtape projector`, or see in its log why it ended"
     return None
 
 

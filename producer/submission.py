@@ -22,7 +22,7 @@ from jobtape.schemas.job import MAX_LABELS, QueueName, Utc
 from jobtape.schemas.ladder import LONGEST
 
 LABEL_NAME_LENGTH: Final = 64
-LABEL_VALUE_LENGTH: Final = 256
+LABEL_VALUE_LENGTH: Final = 200
 CORRELATION_ID_LENGTH: Final = 255
 MAX_FAULTS: Final = 20
 """Faults told of one body; a long list of wrong values would otherwise make an answer larger than the question."""
@@ -45,7 +45,8 @@ def _time_text(value: Any) -> Any:
 
 
 _Text = AfterValidator(_carried)
-LabelName = Annotated[str, Field(min_length=1, max_length=LABEL_NAME_LENGTH), _Text]
+# No colon: lists ask for `?label=name:value`.
+LabelName = Annotated[str, Field(min_length=1, max_length=LABEL_NAME_LENGTH, pattern="^[^:]*$"), _Text]
 LabelValue = Annotated[str, Field(max_length=LABEL_VALUE_LENGTH), _Text]
 
 

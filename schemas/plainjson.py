@@ -25,9 +25,9 @@ def loads(body: bytes) -> Any:
         return from_json(body, allow_inf_nan=True, cache_strings="keys")
     except ValueError as error:
         try:
-            # The fast parser refuses lone surrogates as if they were bad syntax; they are a fault of a value.
-            # Given bytes, json.loads would also take UTF-16 and UTF-32, which are not JSON between systems.
-            return json.loads(body.decode("utf-8", "surrogatepass"))
+            # The fast parser refuses a lone surrogate written as an escape as if it were bad syntax; it is a fault of a
+            # value. Given bytes, json.loads would also take UTF-16 and UTF-32, which are not JSON between systems.
+            return json.loads(body.decode())
         except (ValueError, RecursionError):
             raise NotJson(str(error)) from None
 

@@ -117,7 +117,7 @@ class Topology:
 
     @property
     def cancels(self) -> Queue:
-        """The stream of the cancelled runs, which every worker reads before it takes jobs. About a million of them fit."""
+        """The stream of the cancelled runs, about a million, which every worker reads before it takes jobs."""
         return Queue(
             f"{self.namespace}.cancels",
             (

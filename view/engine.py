@@ -32,6 +32,8 @@ _LIBPQ_DEFAULTS: Final[dict[str, Any]] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
     "application_name": "jobtape",
+    # A database in SQL_ASCII would otherwise give bytes back instead of text.
+    "client_encoding": "utf8",
 }
 
 

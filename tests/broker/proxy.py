@@ -21,6 +21,8 @@ class Proxy:
         self.hold_requests = False
         self.hold_answers = False
         self.refuse = False
+        self.held = 0
+        """How many pieces of what was said are held now or were lost."""
         self.seen = 0
         """How many connections there ever were."""
         self._target = URL(url)
@@ -96,6 +98,7 @@ class Proxy:
     ) -> None:
         with suppress(OSError):
             while data := await source.read(65536):
+                self.held += self.hold_requests if requests else self.hold_answers
                 while (self.hold_requests if requests else self.hold_answers) and pair in self._pairs:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
                 if pair not in self._pairs:

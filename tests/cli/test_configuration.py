@@ -24,6 +24,14 @@ def test_a_setting_that_is_wrong(place: Place, command: str) -> None:
     assert "JOBTAPE_PORT: Input should be a valid integer" in only_line(done.stderr)
 
 
+def test_a_broker_url_that_is_none_does_not_show_its_password(place: Place) -> None:
+    done = place.run("worker", RABBITMQ_URL="http://guest:secret@localhost/")
+    assert done.returncode == 2
+    line = only_line(done.stderr)
+    assert "RABBITMQ_URL: Value error, write it as amqp://" in line
+    assert "secret" not in line
+
+
 @pytest.mark.parametrize("command", SERVERS)
 @pytest.mark.parametrize(
     ("jobs", "what_to_do"),

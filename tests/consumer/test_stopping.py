@@ -7,6 +7,7 @@ import pytest
 from jobtape.consumer.worker import Worker
 from jobtape.schemas.errors import JobTypeInvalid
 from jobtape.schemas.topology import Topology
+from tests.broker.proxy import Proxy
 from tests.consumer import jobs
 from tests.consumer.rig import Rig, running
 from tests.waiting import eventually
@@ -62,6 +63,23 @@ async def test_many_waiting_deliveries_all_go_back(rig: Rig) -> None:
         for job_id in ends:
             await rig.outcome(job_id)
     assert await rig.depth() == 0
+
+
+async def test_what_runs_may_finish_when_the_broker_is_away_too(rig: Rig) -> None:
+    """Its outcome is published when the broker is back within the grace time."""
+    async with Proxy(rig.url) as proxy:
+        direct, rig.url = rig.url, proxy.url
+        async with rig.worker(jobs.ahold, grace=20) as worker:
+            rig.url = direct
+            job_id = await rig.submit("ahold")
+            await eventually(lambda: jobs.calls)
+            proxy.refuse = True
+            proxy.cut()
+            await eventually(lambda: worker.trouble is not None)
+            rig.stop(worker.name)
+            jobs.gate.set()
+            proxy.refuse = False
+        assert (await rig.outcome(job_id)).name == "succeeded"
 
 
 async def test_it_stops_while_the_broker_is_away(topology: Topology) -> None:

@@ -9,18 +9,20 @@ from tests.consumer.rig import Rig, order_event
 from tests.ledger import Ledger
 from tests.waiting import eventually
 
+AT_ONCE = 500
 _OUTCOMES = frozenset(state.value for state in FINAL)
 
 
 async def submit(rig: Rig, ledger: Ledger, n: int, *, seconds: float = 0.01) -> None:
-    """``n`` jobs at once, half of them naps."""
+    """``n`` jobs, half of them naps, some hundred at once: the deadline of a publish is for one, not for them all."""
     events = [
         order_event(rig.topology, "nap", {"seconds": seconds})
         if i % 2
         else order_event(rig.topology, "add", {"x": i, "y": 1})
         for i in range(n)
     ]
-    await asyncio.gather(*(ledger.submit(rig.publisher, event) for event in events))
+    for start in range(0, n, AT_ONCE):
+        await asyncio.gather(*(ledger.submit(rig.publisher, event) for event in events[start : start + AT_ONCE]))
 
 
 @asynccontextmanager

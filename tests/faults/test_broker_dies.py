@@ -15,7 +15,7 @@ from tests.ledger import Ledger
 from tests.waiting import eventually
 from tools.node import PrivateNode
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180 * max(1.0, SCALE))]
 
 BACK_WITHIN = 10.0  # seconds
 AWAY = 3.0 * SCALE

@@ -1,5 +1,6 @@
 """Workers and projectors as processes that are killed and frozen, again and again, on both databases."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,11 @@ from tests.checker import Checker
 from tests.consumer.rig import Rig
 from tests.faults.load import all_done, done, submit
 from tests.faults.parts import Parts
-from tests.faults.scale import scaled
+from tests.faults.scale import SCALE, scaled
 from tests.ledger import Ledger
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180 * max(1.0, SCALE))]
 
 JOBS = scaled(2000)
 DEATHS = scaled(6)
@@ -29,9 +30,10 @@ async def test_killed_again_and_again_during_some_thousand_jobs(
             for place in ("1", "2"):
                 parts.start(part, part + place)
         await submit(rig, ledger, JOBS)
+        assert not ledger.unknown, "the broker stays whole here"
         for death in range(1, DEATHS + 1):
             share = JOBS * death // (DEATHS + 1)
-            await eventually(lambda share=share: len(done(rig)) >= share, 60, what=f"{share} of {JOBS} are done")
+            await eventually(partial(_reached, rig, share), 60, what=f"{share} of {JOBS} are done")
             for part in ("worker", "projector"):
                 place = f"{part}{1 + death % 2}"
                 parts.kill(place)
@@ -44,6 +46,10 @@ async def test_killed_again_and_again_during_some_thousand_jobs(
     assert report.executions >= JOBS
     assert await rig.depth() == 0
     print(report)
+
+
+def _reached(rig: Rig, share: int) -> bool:
+    return len(done(rig)) >= share
 
 
 async def test_a_frozen_worker_wakes_up_too_late(rig: Rig, store: Store, sqlite_url: str, tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""A link to the session's broker, with everything of the test's namespace declared."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from jobtape.broker import declare
+from jobtape.broker.link import Connection, Link
+from jobtape.broker.publisher import Publisher
+from jobtape.schemas.topology import Topology
+from tests.broker.proxy import Proxy
+
+
+@pytest.fixture
+async def link(broker_url: str, topology: Topology) -> AsyncIterator[Link]:
+    """Connected; work queues and tape are there."""
+
+    async def setup(connection: Connection) -> None:
+        await declare.declare(connection, topology)
+
+    opened = Link(broker_url, name="test", setup=setup)
+    opened.start()
+    await declare.create_log(await opened.connection(), topology)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def publisher(link: Link, topology: Topology) -> Publisher:
+    """Straight to the broker."""
+    return Publisher(link, topology)
+
+
+@pytest.fixture
+async def proxy(broker_url: str) -> AsyncIterator[Proxy]:
+    """A way to the broker that can be cut."""
+    async with Proxy(broker_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def far_link(link: Link, proxy: Proxy) -> AsyncIterator[Link]:
+    """A second link, by way of the proxy."""
+    opened = Link(proxy.url, name="far")
+    opened.start()
+    await opened.connection()
+    yield opened
+    await opened.close()

@@ -1,0 +1,127 @@
+"""Reading the tape."""
+
+import asyncio
+import time
+
+import pytest
+
+from jobtape.broker.link import Link
+from jobtape.broker.publisher import Publisher
+from jobtape.broker.stream import Start, StreamReader
+from jobtape.schemas.errors import BrokerUnavailable, LogMissing
+from jobtape.schemas.events import Submitted, decode
+from jobtape.schemas.topology import Topology
+from tests.broker.proxy import Proxy
+from tests.consumer.rig import order_event
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def fill(publisher: Publisher, n: int) -> None:
+    """Events whose payload says their place."""
+    for i in range(n):
+        await publisher.publish(order_event(publisher.topology, "add", {"i": i}))
+
+
+def place(body: bytes) -> int:
+    """The place that the event says."""
+    event = decode(body)
+    assert isinstance(event, Submitted)
+    return int(event.data.order.payload["i"])
+
+
+@pytest.mark.parametrize(("start", "first"), [("first", 0), (0, 0), (17, 17), (49, 49)])
+async def test_from_a_position(link: Link, publisher: Publisher, topology: Topology, start: Start, first: int) -> None:
+    await fill(publisher, 50)
+    offsets: list[int] = []
+    places: list[int] = []
+    async with StreamReader(await link.connection(), topology.log.name, start) as reader:
+        while len(places) < 50 - first:
+            for message in await reader.read(20, 5):
+                offsets.append(message.offset)
+                places.append(place(message.body))
+    assert places == list(range(first, 50))
+    assert offsets == places, "nothing rolled, so they have no holes"
+
+
+async def test_last_is_somewhere_near_the_end(link: Link, publisher: Publisher, topology: Topology) -> None:
+    """The last chunk, which may hold several messages."""
+    await fill(publisher, 30)
+    last = -1
+    async with StreamReader(await link.connection(), topology.log.name, "last") as reader:
+        while last < 29:
+            last = (await reader.read(100, 5))[-1].offset
+
+
+async def test_in_order_with_a_bounded_buffer(link: Link, publisher: Publisher, topology: Topology) -> None:
+    """The broker sends no more than was asked for until it is acknowledged."""
+    events = [order_event(topology, "add", {"i": i}) for i in range(3000)]
+    await asyncio.gather(*(publisher.publish(event) for event in events))
+    seen: list[int] = []
+    async with StreamReader(await link.connection(), topology.log.name, "first", prefetch=50) as reader:
+        while len(seen) < 3000:
+            batch = await reader.read(1000, 5)
+            assert 1 <= len(batch) <= 50
+            seen += [message.offset for message in batch]
+    assert seen == list(range(3000))
+
+
+async def test_no_more_than_the_limit(link: Link, publisher: Publisher, topology: Topology) -> None:
+    await fill(publisher, 10)
+    async with StreamReader(await link.connection(), topology.log.name, "first") as reader:
+        sizes = [len(await reader.read(3, 5)) for _ in range(4)]
+    assert max(sizes) <= 3
+
+
+async def test_nothing_to_read(link: Link, topology: Topology) -> None:
+    async with StreamReader(await link.connection(), topology.log.name, "first") as reader:
+        began = time.monotonic()
+        assert await reader.read(10, timeout=0.2) == []
+        assert 0.15 < time.monotonic() - began < 2
+
+
+async def test_beyond_the_end_shows_nothing(link: Link, publisher: Publisher, topology: Topology) -> None:
+    await fill(publisher, 3)
+    async with StreamReader(await link.connection(), topology.log.name, 500) as reader:
+        assert await reader.read(10, timeout=0.3) == []
+
+
+async def test_what_comes_later_is_read_at_once(link: Link, publisher: Publisher, topology: Topology) -> None:
+    async with StreamReader(await link.connection(), topology.log.name, "first") as reader:
+        reading = asyncio.create_task(reader.read(10))
+        await fill(publisher, 1)
+        async with asyncio.timeout(5):
+            (message,) = await reading
+    assert (message.offset, message.key) == (0, "event.submitted.add")
+
+
+async def test_no_tape(link: Link) -> None:
+    with pytest.raises(LogMissing, match="no-such-log"):
+        async with StreamReader(await link.connection(), "no-such-log", "first"):
+            pass
+
+
+async def test_an_attachment_that_ended_raises(
+    link: Link, far_link: Link, proxy: Proxy, publisher: Publisher, topology: Topology
+) -> None:
+    await fill(publisher, 5)
+    async with StreamReader(await far_link.connection(), topology.log.name, "first") as reader:
+        assert len(await reader.read(1, 5)) == 1
+        proxy.cut()
+        await eventually(lambda: not far_link.up)
+        with pytest.raises(BrokerUnavailable, match="attach again"):
+            for _ in range(10):
+                await reader.read(1)
+
+
+async def test_a_tape_that_is_deleted_ends_the_attachment(link: Link, publisher: Publisher, topology: Topology) -> None:
+    await fill(publisher, 1)
+    async with StreamReader(await link.connection(), topology.log.name, "first") as reader:
+        assert len(await reader.read(10, 5)) == 1
+        reading = asyncio.create_task(reader.read(10))
+        channel = await (await link.connection()).channel()
+        await channel.queue_delete(topology.log.name)
+        async with asyncio.timeout(10):
+            with pytest.raises(BrokerUnavailable, match="attach again"):
+                await reading
