@@ -14,7 +14,7 @@ from jobtape.consumer.handlers import Handlers, Working
 from jobtape.consumer.outcome import Failure, Outcome, Success, failure
 from jobtape.schemas import ids
 from jobtape.schemas.context import Context
-from jobtape.schemas.errors import JobtapeError, PayloadInvalid
+from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.events import (
     Failed,
     FailedData,
@@ -99,17 +99,12 @@ class Execution:
                 "(--jobs / JOBTAPE_JOBS)",
             )
         isolated = self.suspect or job_type.isolate
-        try:
-            # What a process of its own is for begins with the validators of the payload.
-            arguments = self.order.payload if isolated else job_type.arguments(self.order.payload)
-        except PayloadInvalid as error:
-            return failure("payload_invalid", "PayloadInvalid", str(error))
         if self.suspect:
             await self._confirm_started()
         timer = self._loop.call_later(STARTED_AFTER, self._begin_notes)
         try:
             start = handlers.start_isolated if isolated else handlers.start
-            self.working = start(job_type, arguments, self._context(), self.order.timeout)
+            self.working = start(job_type, self.order.payload, self._context(), self.order.timeout)
             return await handlers.outcome(self.working, job_type, self.order.timeout)
         except asyncio.CancelledError:
             if self.working is not None:

@@ -20,8 +20,9 @@ from typing import Any, Final, Literal
 
 from jobtape.consumer.handlers_loop import HandlersLoop
 from jobtape.consumer.isolated import Isolated
-from jobtape.consumer.outcome import Outcome, failure_of, success_of, timed_out
+from jobtape.consumer.outcome import Outcome, failure, failure_of, success_of, timed_out
 from jobtape.schemas.context import Context
+from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.jobtype import JobType
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,10 @@ SILENT: Final = 1.0
 LOOK: Final = 0.5
 
 Where = Literal["loop", "thread", "process"]
+
+
+class PayloadMisfit(Exception):
+    """The payload does not fit the job type: not to be mistaken for a PayloadInvalid that a handler itself met."""
 
 
 class Undone(Exception):
@@ -93,23 +98,23 @@ class Handlers:
         self._on_loop: set[Working] = set()
         self._isolated = Isolated(modules, max_result=max_result)
 
-    def start(self, job_type: JobType, arguments: dict[str, Any], context: Context, timeout: float) -> Working:
-        """Begin one execution. The future never raises, and is done when no handler runs any more; cancelling it asks
-        the handler to end, as cancelling a task does.
+    def start(self, job_type: JobType, payload: dict[str, Any], context: Context, timeout: float) -> Working:
+        """Begin one execution; checking the payload is part of it, since that runs validators of the users'.
+
+        The future never raises, and is done when no handler runs any more; cancelling it asks the handler to end, as
+        cancelling a task does.
 
         An ``async`` handler is cancelled after ``timeout`` seconds. A thread cannot be ended: it is asked in vain.
         """
-        if job_type.context_parameter is not None:
-            arguments = {**arguments, job_type.context_parameter: context}
         if job_type.is_async:
             working = Working("loop")
             self._on_loop.add(working)
             working.add_done_callback(self._on_loop.discard)
-            coroutine = self._run_async(job_type, arguments, timeout)
+            coroutine = self._run_async(job_type, payload, context, timeout)
             working.ask = self._loop.begin(coroutine, working, working.end_with)
         else:
             working = Working("thread")
-            self._threads.submit(self._run_sync, job_type, arguments).add_done_callback(working.end_with)
+            self._threads.submit(self._run_sync, job_type, payload, context).add_done_callback(working.end_with)
         return working
 
     def start_isolated(self, job_type: JobType, payload: dict[str, Any], context: Context, timeout: float) -> Working:
@@ -169,7 +174,7 @@ class Handlers:
         for working in self._on_loop - {culprit}:
             working.abandon()
 
-    async def _run_async(self, job_type: JobType, arguments: dict[str, Any], timeout: float) -> Outcome:
+    async def _run_async(self, job_type: JobType, payload: dict[str, Any], context: Context, timeout: float) -> Outcome:
         limit = asyncio.timeout(None)
         stop_timer = self._loop.call_later(timeout, lambda: limit.reschedule(0), credit=CREDIT)
         try:
@@ -177,10 +182,12 @@ class Handlers:
                 async with limit:
                     # Within the limit, so that it cannot be mistaken for a TimeoutError of the handler's own.
                     try:
-                        value = await job_type.function(**arguments)
+                        value = await job_type.function(**_arguments(job_type, payload, context))
                     except TimeoutError as error:
                         return failure_of(error, job_type.retry, skip=1)
                     return success_of(job_type, value, self._max_result)
+        except PayloadMisfit as error:
+            return failure("payload_invalid", "PayloadInvalid", str(error))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -192,8 +199,19 @@ class Handlers:
             stop_timer()
         return timed_out(job_type, timeout)
 
-    def _run_sync(self, job_type: JobType, arguments: dict[str, Any]) -> Outcome:
+    def _run_sync(self, job_type: JobType, payload: dict[str, Any], context: Context) -> Outcome:
         try:
+            arguments = _arguments(job_type, payload, context)
             return success_of(job_type, job_type.function(**arguments), self._max_result)
+        except PayloadMisfit as error:
+            return failure("payload_invalid", "PayloadInvalid", str(error))
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's failure
             return failure_of(error, job_type.retry, skip=1)
+
+
+def _arguments(job_type: JobType, payload: dict[str, Any], context: Context) -> dict[str, Any]:
+    try:
+        arguments = job_type.arguments(payload)
+    except PayloadInvalid as error:
+        raise PayloadMisfit(str(error)) from error
+    return arguments if job_type.context_parameter is None else {**arguments, job_type.context_parameter: context}

@@ -85,10 +85,3 @@ async def test_a_payload_that_does_not_fit(rig: Rig) -> None:
         outcome = await rig.outcome(await rig.submit("add", {"x": "q"}))
     assert (outcome.name, outcome.data.reason) == ("failed", "payload_invalid")
     assert rig.names(outcome.subject) == ["submitted", "failed"]
-
-
-async def test_an_unknown_job_type(rig: Rig) -> None:
-    async with rig.worker(jobs.add):
-        outcome = await rig.outcome(await rig.submit("nobody.knows"))
-    assert (outcome.name, outcome.data.reason) == ("failed", "unknown_type")
-    assert "nobody.knows" in outcome.data.error.message
