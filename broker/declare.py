@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 
 import aio_pika
+import aiormq
 import aiormq.exceptions
 from aio_pika.abc import AbstractChannel
 
@@ -13,6 +15,8 @@ from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.topology import Binding, Exchange, Queue, Topology
 
 NOT_FOUND = (aiormq.exceptions.ChannelNotFoundEntity,)
+
+_looks = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ async def depth(connection: Connection, queue: str) -> Depth | None:
 
     Raises aiormq's error when it exists and has no leader at the moment.
     """
-    channel = await connection.channel(publisher_confirms=False)
+    channel = await connection.channel(_number_for_a_look(connection), publisher_confirms=False)
     try:
         under = await channel.get_underlay_channel()
         answer = await under.queue_declare(queue, passive=True)
@@ -86,6 +90,26 @@ async def depth(connection: Connection, queue: str) -> Depth | None:
         raise
     finally:
         await _close(channel)
+
+
+def _number_for_a_look(connection: Connection) -> int | None:
+    """A channel number that was not used lately.
+
+    Where there is no such queue the broker closes the channel. aiormq then gives out its number again before it has
+    answered the close, and where another is opened under it that soon, the broker ends the whole connection ("second
+    'channel.open' seen").
+    """
+    transport = connection.transport
+    under = None if transport is None else transport.connection
+    if not isinstance(under, aiormq.Connection):
+        return None
+    # By default the broker allows 2,047; the lower half is for channels that stay.
+    lowest = min(under.connection_tune.channel_max or 2047, 2047) // 2
+    for _ in range(lowest):
+        number = lowest + next(_looks) % lowest
+        if number and number not in under.channels:
+            return number
+    return None
 
 
 def is_missing(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ the fold.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -67,15 +67,22 @@ class Tending:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
+
+
+async def _end(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    """Cancel them until they have ended: what closes a channel may turn a cancellation into an error of its own."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=PAUSE)
 
 
 async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
     task = asyncio.current_task()
     assert task is not None
-    while True:
+    while not task.cancelling():
         try:
             await work()
         except asyncio.CancelledError:
