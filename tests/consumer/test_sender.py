@@ -115,7 +115,7 @@ async def test_a_new_view_of_an_old_tape_sends_nothing_again(
             await rig.publisher.publish(redriven(failed, run, rig.topology.source))
             await eventually(state_is(store, failed, JobState.FAILED, run))
     before = len(rig.events)
-    monkeypatch.setattr(projector_module, "BATCH", 1)
+    monkeypatch.setattr(projector_module, "PREFETCH", 1)
     anew = Store(f"sqlite:///{tmp_path / 'anew.db'}")
     try:
         async with rig.projector(anew, owner="anew"):
