@@ -9,8 +9,9 @@ from tools.clone import ROOT
 
 
 def copy_clone(folder: Path) -> Path:
-    """What the tools need, in `folder`, with this clone's virtual environment."""
-    shutil.copytree(ROOT / "tools", folder / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    """The tools and the examples, in `folder`, with this clone's virtual environment."""
+    for name in ("tools", "examples"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "data"))
     (folder / ".venv").symlink_to(sys.prefix)
     return folder
 
