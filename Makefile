@@ -27,7 +27,7 @@ lint: venv ## ruff, and the arrows between the rooms
 	@$(BIN)/lint-imports
 
 types: venv ## mypy --strict
-	@$(BIN)/mypy --strict jobtape tools tests examples
+	@$(BIN)/mypy --strict jobtape tools tests examples benchmarks
 
 # Names, versions and hashes only: which index they come from is the business of whoever installs them.
 UV ?= $(firstword $(wildcard $(BIN)/uv) uv)

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tools.clone import short_hash
+from tools.files import write_private
 from tools.ports import free_port
 from tools.processes import end_leftover
 
@@ -56,7 +57,7 @@ def load_settings(folder: Path) -> NodeSettings:
         password=old.get("password", secrets.token_hex(12)),
         **ports,
     )
-    _write_private(path, json.dumps(asdict(settings), indent=2))
+    write_private(path, json.dumps(asdict(settings), indent=2))
     return settings
 
 
@@ -66,7 +67,7 @@ def write_files(folder: Path, settings: NodeSettings, extra_config: Sequence[str
         (folder / name).mkdir(exist_ok=True)
     cookie = folder / "home" / ".erlang.cookie"
     if not cookie.exists():
-        _write_private(cookie, secrets.token_hex(16))
+        write_private(cookie, secrets.token_hex(16))
         cookie.chmod(0o400)
     lines = [
         f"listeners.tcp.local = 127.0.0.1:{settings.amqp_port}",
@@ -77,7 +78,7 @@ def write_files(folder: Path, settings: NodeSettings, extra_config: Sequence[str
         f"log.file = {folder / 'log' / 'rabbitmq.log'}",
         *extra_config,
     ]
-    _write_private(folder / "rabbitmq.conf", "\n".join(lines) + "\n")
+    write_private(folder / "rabbitmq.conf", "\n".join(lines) + "\n")
     (folder / "advanced.config").write_text(ADVANCED)
     (folder / "enabled_plugins").write_text("[].\n")
     # Named below so that the machine's own /etc/rabbitmq has no say here.
@@ -155,12 +156,3 @@ def end_leftover_node(folder: Path) -> bool:
     found = bool(name) and pid.isdigit() and end_leftover(int(pid), f"-jobtape_node {name}")
     path.unlink()
     return found
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Replaces `path` in one step; only its owner may read it."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text("")
-    fresh.chmod(0o600)
-    fresh.write_text(text)
-    fresh.replace(path)

@@ -21,7 +21,8 @@ def settings_table() -> str:
     lines = ["| variable | default | |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         variable = {"rabbitmq_url": "RABBITMQ_URL", "database_url": "DATABASE_URL"}.get(name, f"JOBTAPE_{name.upper()}")
-        default = "" if field.default in (None, (), "") else f"`{field.default}`"
+        value = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        default = "" if value in (None, (), "") else f"`{value}`"
         lines.append(f"| `{variable}` | {default} | {field.description} |")
     return "\n".join(lines)
 

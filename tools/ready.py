@@ -42,6 +42,16 @@ def wait_until_ready(base: str, key: str | None, alive: Callable[[], bool], limi
             time.sleep(0.1)
 
 
+def work_queues(base: str, key: str | None) -> set[str]:
+    """The work queues of the job types that the application at `base` knows; none when it doesn't answer."""
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    try:
+        answer = httpx.get(f"{base}/job-types", headers=headers, timeout=5.0, trust_env=False)
+        return {str(job_type["queue"]) for job_type in answer.raise_for_status().json()["items"]}
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return set()
+
+
 def reason(body: str) -> str:
     """One line of what /health/ready said: the parts that are not ready and why, otherwise the body itself."""
     try:

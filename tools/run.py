@@ -2,23 +2,28 @@
 
 The view belongs to one tape, so it lies in `.jobtape/<broker>/<namespace>/`: another broker gets another view. What the
 user sets in the environment (RABBITMQ_URL, DATABASE_URL, JOBTAPE_*) wins. Ctrl-C ends the application and then
-the broker, if it is one that we started; the exit code is the application's.
+the broker, if it is one that we started; the exit code is the application's. It runs once in a clone: the workers of
+two would share one namespace, and fail each other's jobs when they have other modules.
 """
 
+import contextlib
 import os
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
+from tools.amqp import without_password
 from tools.broker import Broker, BrokerError, find_broker
 from tools.clone import DATA, ROOT, clone_name
 from tools.ports import free_port, is_free
-from tools.ready import NotReadyError, base_url, wait_until_ready
+from tools.processes import FolderInUseError, FolderLock
+from tools.ready import NotReadyError, base_url, wait_until_ready, work_queues
 from tools.tether import die_with_parent
+from tools.traces import Trace, write_env, write_trace
 
 READY_LIMIT = 60.0  # seconds
 EXAMPLE = '{"type":"add","payload":{"x":3,"y":4}}'
@@ -61,12 +66,15 @@ def settings_for(broker: Broker, host: str, port: int, given: Mapping[str, str],
     return settings
 
 
-def welcome(base: str, with_key: bool) -> str:
-    """What to do now; the last thing on the screen."""
+def welcome(base: str, env: str, with_key: bool) -> str:
+    """What to do now; the last thing on the screen. `env` is the file for programs beside it."""
     # Double quotes around the variable, so that the shell fills it in and the key isn't printed.
     key = ' -H "authorization: Bearer $JOBTAPE_API_KEY"' if with_key else ""
-    curl = f"curl -s {base}/jobs{key} -H {shlex.quote('content-type: application/json')} -d {shlex.quote(EXAMPLE)}"
-    return f"\nJobtape is ready: {base}/docs (Ctrl-C stops it)\n\n  {curl}\n"
+    curl = rf"curl -s -w '\n' {base}/jobs{key} -H {shlex.quote('content-type: application/json')}"
+    return (
+        f"\nFor your own application, or other parts, beside it: set -a; . {shlex.quote(env)}; set +a\n"
+        f"Jobtape is ready: {base}/docs (Ctrl-C stops it)\n\n  {curl} -d {shlex.quote(EXAMPLE)}\n"
+    )
 
 
 def run(command: list[str], environment: Mapping[str, str], data: Path = DATA) -> int:
@@ -74,29 +82,66 @@ def run(command: list[str], environment: Mapping[str, str], data: Path = DATA) -
 
     Raises RunError or BrokerError before it starts. An application that isn't ready in time is ended: exit code 1.
     """
-    host, port = address(environment)
-    broker = find_broker(data, _say, environment)
-    try:
-        child = subprocess.Popen(
-            command,
-            env=settings_for(broker, host, port, environment, data),
-            cwd=ROOT,
-            # Ctrl-C in a terminal would reach it twice, from the terminal and from us, and twice means at once.
-            start_new_session=True,
-            preexec_fn=lambda: die_with_parent(signal.SIGTERM),  # noqa: PLW1509 (one thread by now)
-        )
-        _forward_signals(child)
+    with _alone(data):
+        host, port = address(environment)
+        broker = find_broker(data, _say, environment)
         try:
-            key = environment.get("JOBTAPE_API_KEY")
-            wait_until_ready(base_url(host, port), key, lambda: child.poll() is None, READY_LIMIT)
-        except NotReadyError as error:
-            _say(str(error))
-            child.terminate()
-            return _exit_code(child) or 1
-        _say(welcome(base_url(host, port), with_key=bool(key)))
-        return _exit_code(child)
+            return _run_on(broker, command, settings_for(broker, host, port, environment, data), data)
+        finally:
+            broker.stop()
+
+
+@contextlib.contextmanager
+def _alone(data: Path) -> Iterator[None]:
+    data.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FolderLock(data)
+    except FolderInUseError as error:
+        raise RunError(f"this clone runs already, and runs once: {error}") from None
+    try:
+        yield
     finally:
-        broker.stop()
+        lock.release()
+
+
+def _run_on(broker: Broker, command: list[str], settings: Mapping[str, str], data: Path) -> int:
+    write_env(data / "env", settings)
+    _leave_trace(broker, settings, data)
+    child = subprocess.Popen(
+        command,
+        env=settings,
+        cwd=ROOT,
+        # Ctrl-C in a terminal would reach it twice, from the terminal and from us, and twice means at once.
+        start_new_session=True,
+        preexec_fn=lambda: die_with_parent(signal.SIGTERM),  # noqa: PLW1509 (one thread by now)
+    )
+    _forward_signals(child)
+    base, key = base_url(settings["JOBTAPE_HOST"], int(settings["JOBTAPE_PORT"])), settings.get("JOBTAPE_API_KEY")
+    unready = ""
+    try:
+        wait_until_ready(base, key, lambda: child.poll() is None, READY_LIMIT)
+    except NotReadyError as error:
+        unready = str(error)
+    _leave_trace(broker, settings, data, work_queues(base, key))
+    if unready:
+        _say(unready)
+        child.terminate()
+        return _exit_code(child) or 1
+    _say(welcome(base, _from_here(data / "env"), with_key=bool(key)))
+    return _exit_code(child)
+
+
+def _leave_trace(broker: Broker, settings: Mapping[str, str], data: Path, queues: Iterable[str] = ()) -> None:
+    """A broker of our own goes whole; on another one `make clean` needs to know what is ours."""
+    if broker.kind in ("url", "local"):
+        namespace = settings["JOBTAPE_NAMESPACE"]
+        served = [queue.strip() for queue in settings.get("JOBTAPE_QUEUES", "").split(",") if queue.strip()]
+        trace = Trace(broker.url, without_password(broker.url), namespace, tuple(served))
+        write_trace(data / broker.identity / namespace, trace, queues)
+
+
+def _from_here(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 def _exit_code(child: subprocess.Popen[bytes]) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -168,6 +169,9 @@ def _refusal(answer: httpx.Response) -> str:
         # The detail speaks of the first one already.
         if isinstance(fault, dict) and str(fault.get("detail")) not in text:
             text = f"{text}; {fault.get('pointer')}: {fault.get('detail')}"
+    if str(problem.get("type")).endswith(":invalid-query"):
+        # Which of several values it was: the command line has one of each.
+        text = re.sub(r"\b([a-z]+)\.\d+: ", r"\1: ", text)
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         text = f"{text}; put the key of this API into JOBTAPE_API_KEY"
     return one_line(text)

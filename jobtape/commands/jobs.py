@@ -4,6 +4,8 @@ What was asked for goes to stdout, everything else to stderr, so that a script c
 """
 
 import json
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +14,10 @@ from typing import Any
 from jobtape.commands import show
 from jobtape.commands.client import Api
 from jobtape.commands.errors import WrongUse
+from jobtape.commands.options import DEFAULT_URL
 from jobtape.commands.watching import watch
 
-OK, FAILED = 0, 1
+OK, FAILED, INTERRUPTED = 0, 1, 130
 
 
 def submit(
@@ -50,7 +53,7 @@ def status(url: str, job_id: str, *, follow: bool, as_json: bool) -> int:
     with Api(url) as api:
         job = api.job(job_id)
         if follow:
-            job = watch(api, job)
+            job = _watched(api, job)
         show.print_json(job) if as_json else show.print_job(job)
     return FAILED if follow and job["state"] != "succeeded" else OK
 
@@ -89,7 +92,7 @@ def events(url: str, job_id: str, *, as_json: bool) -> int:
 def _follow(api: Api, job: dict[str, Any], as_json: bool) -> int:
     if not as_json:
         print(f"job {job['id']}", file=sys.stderr)
-    job = watch(api, job)
+    job = _watched(api, job)
     if as_json:
         show.print_json(job)
     elif job["state"] == "succeeded":
@@ -99,7 +102,17 @@ def _follow(api: Api, job: dict[str, Any], as_json: bool) -> int:
     return OK if job["state"] == "succeeded" else FAILED
 
 
-def _payload(text: str) -> Any:
+def _watched(api: Api, job: dict[str, Any]) -> dict[str, Any]:
+    """The job at its end. Ctrl-C ends the process, not the job."""
+    try:
+        return watch(api, job)
+    except KeyboardInterrupt:
+        where = "" if api.url in (DEFAULT_URL, os.environ.get("JOBTAPE_URL")) else f" --url {shlex.quote(api.url)}"
+        print(f"jobtape: the job goes on; follow it with: jobtape status {job['id']} --watch{where}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _payload(text: str) -> dict[str, Any]:
     try:
         if text == "-":
             text = sys.stdin.read()
@@ -108,11 +121,14 @@ def _payload(text: str) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUse(f"cannot read the payload: {error}") from None
     try:
-        return json.loads(text)
+        payload = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise WrongUse(
             f"the payload is not JSON ({error}): write it as '{{\"x\": 1}}', as @file.json, or - for stdin"
         ) from None
+    if not isinstance(payload, dict):
+        raise WrongUse("the payload is JSON, but no JSON object: write it as '{\"x\": 1}'")
+    return payload
 
 
 def label_of(text: str) -> tuple[str, str]:

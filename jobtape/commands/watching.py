@@ -1,9 +1,9 @@
 """Follows one job to its end, with a progress bar on a terminal."""
 
+import math
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
 from typing import Any, Final
 
 from rich.console import Console
@@ -16,30 +16,35 @@ FINAL: Final = ("succeeded", "failed", "cancelled")
 SHORTEST, LONGEST, GROWTH = 0.1, 1.0, 1.4
 """Seconds between two questions: soon after each change, then less and less often."""
 
-Tell = Callable[[dict[str, Any]], None]
+IMPATIENT: Final = 5.0
+"""Seconds in the queue after which one may wonder."""
 
 
 def watch(api: Api, job: dict[str, Any]) -> dict[str, Any]:
     """The job at its end. Tells on stderr how it gets there. Raises ApiError."""
-    with _display() as tell:
-        tell(job)
+    with _display() as display:
+        display.tell(job)
         pause = SHORTEST
+        doubtful_at = time.monotonic() + IMPATIENT
         while job["state"] not in FINAL:
             time.sleep(pause)
             changed = api.changed(job["id"], job["cursor"])
+            if (changed or job)["state"] == "queued" and time.monotonic() > doubtful_at:
+                display.note(f"still queued: is a worker running and free? See {api.url}/health/ready")
+                doubtful_at = math.inf
             if changed is None:
                 pause = min(pause * GROWTH, LONGEST)
                 continue
             if changed["cursor"] != job["cursor"]:
                 pause = SHORTEST
             job = changed
-            tell(job)
+            display.tell(job)
     return job
 
 
-def _display() -> AbstractContextManager[Tell]:
+def _display() -> "_Bar | _Lines":
     console = Console(stderr=True)
-    return _Bar(console) if console.is_terminal else nullcontext(_Lines().tell)
+    return _Bar(console) if console.is_terminal else _Lines()
 
 
 class _Bar:
@@ -58,12 +63,18 @@ class _Bar:
         )
         self._task = self._progress.add_task("", total=None, said="")
 
-    def __enter__(self) -> Tell:
+    def __enter__(self) -> "_Bar":
         self._progress.start()
-        return self.tell
+        return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
+
+    def note(self, text: str) -> None:
+        """Write a line above the bar, to stay."""
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def tell(self, job: dict[str, Any]) -> None:
         """Show how the job is now."""
@@ -82,6 +93,18 @@ class _Lines:
 
     def __init__(self) -> None:
         self._last = ""
+
+    def __enter__(self) -> "_Lines":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """There is nothing to take away."""
+
+    def note(self, text: str) -> None:
+        """Write a line of its own."""
+        print(text, file=sys.stderr, flush=True)
 
     def tell(self, job: dict[str, Any]) -> None:
         """Write the line unless it is the last one again."""

@@ -17,7 +17,9 @@ from tools import run as runner
 from tools.broker import Broker
 from tools.clone import ROOT, clone_name
 from tools.ports import free_port
+from tools.processes import FolderLock
 from tools.ready import NotReadyError, base_url, reason, wait_until_ready
+from tools.traces import find_traces, read_trace
 
 # Stands for `jobtape up`: answers on /health/ready, and ends with 7 on SIGTERM as on SIGINT.
 APPLICATION = textwrap.dedent(
@@ -78,6 +80,17 @@ def test_it_tells_where_to_look_and_passes_signal_and_exit_code_on(
     assert "/docs (Ctrl-C stops it)" in said
     assert said.rstrip().endswith("""-H 'content-type: application/json' -d '{"type":"add","payload":{"x":3,"y":4}}'""")
     assert f"sqlite:///{tmp_path}/url-" in said
+    assert f"set -a; . {tmp_path}/env; set +a" in said
+    assert f"JOBTAPE_NAMESPACE={clone_name()}" in (tmp_path / "env").read_text().splitlines()
+    assert [read_trace(path).url for path in find_traces(tmp_path)] == [broker_url]
+
+
+def test_it_runs_once_in_a_clone(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path)
+    with pytest.raises(runner.RunError, match=r"runs already, and runs once: another run .* stop it with Ctrl-C") as no:
+        runner.run([], {}, tmp_path)
+    assert "\n" not in str(no.value)
+    lock.release()
 
 
 def test_what_is_not_ready_is_said_and_ended(broker_url: str, tmp_path: Path) -> None:
@@ -130,7 +143,9 @@ def test_an_address_to_listen_on_becomes_one_to_open(host: str, url: str) -> Non
 
 
 def test_a_key_stands_in_the_line_to_copy_without_its_value() -> None:
-    assert '-H "authorization: Bearer $JOBTAPE_API_KEY"' in runner.welcome("http://127.0.0.1:8000", with_key=True)
+    assert '-H "authorization: Bearer $JOBTAPE_API_KEY"' in runner.welcome(
+        "http://127.0.0.1:8000", ".jobtape/env", with_key=True
+    )
 
 
 @pytest.mark.parametrize(("body", "text"), [("", "it doesn't say why"), ("not json\n", "not json"), ("[]", "[]")])

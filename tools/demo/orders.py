@@ -66,7 +66,7 @@ def orders(files: Path, mails: Path) -> list[Order]:
         ),
         Order("a mail", "email.send", dict(LETTER), partial(_mailed, mails=mails)),
         Order("a sum", "add", {"x": 20, "y": 22}, partial(_summed, expected=42)),
-        Order("a file it may not have", "image.thumbnail", {"file": "../view.db"}, _refused, state="failed"),
+        Order("a forbidden file, must fail", "image.thumbnail", {"file": "../view.db"}, _refused, state="failed"),
     ]
 
 

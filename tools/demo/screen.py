@@ -16,9 +16,9 @@ class Screen:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bars = Progress(
-            TextColumn("{task.description:<24}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>4.0f} %"),
+            TextColumn("{task.description:<28}"),
+            BarColumn(bar_width=26),
+            TextColumn("{task.fields[percent]:>5}"),
             TextColumn("{task.fields[state]}"),
             TimeElapsedColumn(),
             console=console,
@@ -45,17 +45,19 @@ class Screen:
 
     def show(self, title: str, state: str, fraction: float, message: str | None = None) -> None:
         """Show a line; where there is no terminal, only what changed by a quarter or more is printed."""
+        percent = "" if state in FINAL else f"{fraction:.0%}"
         if not self._console.is_terminal:
             step = (state, int(fraction * 4))
             if self._said.get(title) != step:
                 self._said[title] = step
-                self._console.print(f"  {title}: {state}, {fraction:.0%}" + (f", {message}" if message else ""))
+                said = ", ".join(filter(None, (state, percent, message)))
+                self._console.print(f"  {title}: {said}", markup=False)
             return
         if title not in self._tasks:
-            self._tasks[title] = self._bars.add_task(title, total=1.0, state=state)
+            self._tasks[title] = self._bars.add_task(title, total=1.0, state=state, percent=percent)
         colour = COLOURS.get(state, "white")
         text = f"[{colour}]{state}[/]" + (f" [dim]{message}[/]" if message else "")
         task = self._tasks[title]
-        self._bars.update(task, completed=fraction, state=text)
+        self._bars.update(task, completed=fraction, state=text, percent=percent)
         if state in FINAL:
             self._bars.stop_task(task)
