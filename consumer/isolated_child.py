@@ -101,12 +101,13 @@ def _run(job_types: dict[str, JobType], job: Message, reports: "_Reports", max_r
     context = Context(**job["context"], log=_job_log(job["context"]["job_id"]), report=reports.of(job["n"]))
     try:
         with memory_limit(job["memory"]):
-            arguments = job_type.arguments(job["payload"])
+            try:
+                arguments = job_type.arguments(job["payload"])
+            except PayloadInvalid as error:  # not one that the handler itself met, submitting another job
+                return failure("payload_invalid", "PayloadInvalid", str(error))
             if job_type.context_parameter is not None:
                 arguments[job_type.context_parameter] = context
             value = _call(job_type, arguments)
-    except PayloadInvalid as error:
-        return failure("payload_invalid", "PayloadInvalid", str(error))
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's failure
         return failure_of(error, job_type.retry, skip=4 if job_type.is_async else 2)
     return success_of(job_type, value, max_result)
