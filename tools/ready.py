@@ -42,14 +42,14 @@ def wait_until_ready(base: str, key: str | None, alive: Callable[[], bool], limi
             time.sleep(0.1)
 
 
-def work_queues(base: str, key: str | None) -> set[str]:
-    """The work queues of the job types that the application at `base` knows; none when it doesn't answer."""
+def job_types(base: str, key: str | None) -> dict[str, str]:
+    """Name -> queue of the job types that the application at `base` knows; none when it doesn't answer."""
     headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
         answer = httpx.get(f"{base}/job-types", headers=headers, timeout=5.0, trust_env=False)
-        return {str(job_type["queue"]) for job_type in answer.raise_for_status().json()["items"]}
+        return {str(one["name"]): str(one["queue"]) for one in answer.raise_for_status().json()["items"]}
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        return set()
+        return {}
 
 
 def reason(body: str) -> str:

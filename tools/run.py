@@ -21,7 +21,7 @@ from tools.broker import Broker, BrokerError, find_broker
 from tools.clone import DATA, ROOT, clone_name
 from tools.ports import free_port, is_free
 from tools.processes import FolderInUseError, FolderLock
-from tools.ready import NotReadyError, base_url, wait_until_ready, work_queues
+from tools.ready import NotReadyError, base_url, job_types, wait_until_ready
 from tools.tether import die_with_parent
 from tools.traces import Trace, write_env, write_trace
 
@@ -66,14 +66,15 @@ def settings_for(broker: Broker, host: str, port: int, given: Mapping[str, str],
     return settings
 
 
-def welcome(base: str, env: str, with_key: bool) -> str:
+def welcome(base: str, env: str, with_key: bool, with_example: bool = True) -> str:
     """What to do now; the last thing on the screen. `env` is the file for programs beside it."""
     # Double quotes around the variable, so that the shell fills it in and the key isn't printed.
     key = ' -H "authorization: Bearer $JOBTAPE_API_KEY"' if with_key else ""
-    curl = rf"curl -s -w '\n' {base}/jobs{key} -H {shlex.quote('content-type: application/json')}"
+    example = f"/jobs{key} -H {shlex.quote('content-type: application/json')} -d {shlex.quote(EXAMPLE)}"
+    curl = rf"curl -s -w '\n' {base}" + (example if with_example else f"/job-types{key}")
     return (
         f"\nFor your own application, or other parts, beside it: set -a; . {shlex.quote(env)}; set +a\n"
-        f"Jobtape is ready: {base}/docs (Ctrl-C stops it)\n\n  {curl} -d {shlex.quote(EXAMPLE)}\n"
+        f"Jobtape is ready: {base}/docs (Ctrl-C stops it)\n\n  {curl}\n"
     )
 
 
@@ -122,12 +123,14 @@ def _run_on(broker: Broker, command: list[str], settings: Mapping[str, str], dat
         wait_until_ready(base, key, lambda: child.poll() is None, READY_LIMIT)
     except NotReadyError as error:
         unready = str(error)
-    _leave_trace(broker, settings, data, work_queues(base, key))
+    known = job_types(base, key)
+    _leave_trace(broker, settings, data, known.values())
     if unready:
         _say(unready)
         child.terminate()
         return _exit_code(child) or 1
-    _say(welcome(base, _from_here(data / "env"), with_key=bool(key)))
+    with_example = not known or "add" in known
+    _say(welcome(base, _from_here(data / "env"), with_key=bool(key), with_example=with_example))
     return _exit_code(child)
 
 
