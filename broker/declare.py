@@ -1,12 +1,11 @@
 """Declares a topology, looks at what is there, and removes a namespace."""
 
+import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
 
 import aio_pika
-import aiormq
 import aiormq.exceptions
 from aio_pika.abc import AbstractChannel
 
@@ -15,8 +14,6 @@ from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.topology import Binding, Exchange, Queue, Topology
 
 NOT_FOUND = (aiormq.exceptions.ChannelNotFoundEntity,)
-
-_looks = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +74,20 @@ async def log_exists(connection: Connection, topology: Topology) -> bool:
 async def depth(connection: Connection, queue: str) -> Depth | None:
     """How full a queue is (a passive declaration), or None when it does not exist.
 
-    Raises aiormq's error when it exists and has no leader at the moment.
+    Raises aiormq's error when it exists and has no leader at the moment, ConnectionError when the connection is lost.
+    It may be cancelled, and then comes to its end by itself: where aiormq is cancelled in a call, it may use the
+    channel's number wrongly, and the broker ends the whole connection ("second 'channel.open' seen", *tried*).
     """
-    channel = await connection.channel(_number_for_a_look(connection), publisher_confirms=False)
+    look = asyncio.create_task(_depth(connection, queue), name=f"look at {queue}")
+    look.add_done_callback(_take_error)
+    await asyncio.wait({look})
+    if look.cancelled():  # by aiormq, which does that to whatever waits for an answer when the connection goes
+        raise ConnectionError("the connection was lost")
+    return look.result()
+
+
+async def _depth(connection: Connection, queue: str) -> Depth | None:
+    channel = await connection.channel(publisher_confirms=False)
     try:
         under = await channel.get_underlay_channel()
         answer = await under.queue_declare(queue, passive=True)
@@ -92,24 +100,10 @@ async def depth(connection: Connection, queue: str) -> Depth | None:
         await _close(channel)
 
 
-def _number_for_a_look(connection: Connection) -> int | None:
-    """A channel number that was not used lately.
-
-    Where there is no such queue the broker closes the channel. aiormq then gives out its number again before it has
-    answered the close, and where another is opened under it that soon, the broker ends the whole connection ("second
-    'channel.open' seen").
-    """
-    transport = connection.transport
-    under = None if transport is None else transport.connection
-    if not isinstance(under, aiormq.Connection):
-        return None
-    # By default the broker allows 2,047; the lower half is for channels that stay.
-    lowest = min(under.connection_tune.channel_max or 2047, 2047) // 2
-    for _ in range(lowest):
-        number = lowest + next(_looks) % lowest
-        if number and number not in under.channels:
-            return number
-    return None
+def _take_error(look: "asyncio.Task[Depth | None]") -> None:
+    """Nobody may wait for it any more, and asyncio is not to report its error as lost."""
+    if not look.cancelled():
+        look.exception()
 
 
 def is_missing(error: BaseException) -> bool:

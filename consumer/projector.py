@@ -79,7 +79,7 @@ class Projector:
         """Work until ``stop`` is set. Faults of broker and database are waited out, never raised."""
         self._link.start()
         self._publisher.link.start()
-        self._tending.start()
+        self._tending.connect()
         try:
             while not stop.is_set():
                 try:
@@ -112,6 +112,12 @@ class Projector:
     async def _serve(self, connection: Connection, stop: asyncio.Event) -> None:
         """Stand by until the lease is ours, then fold until something ends that."""
         await self._first_start(connection)
+        try:
+            await self._stand_by_or_lead(connection, stop)
+        finally:
+            await self._tending.end()
+
+    async def _stand_by_or_lead(self, connection: Connection, stop: asyncio.Event) -> None:
         standing_by = False
         while not stop.is_set() and not connection.is_closed:
             checkpoint = await self._call(self._store.take_lease, self.owner, self._lease)
@@ -120,12 +126,14 @@ class Projector:
                     log.info("another projector is active; standing by")
                 standing_by = True
                 self._say(None)
+                await self._tending.end()
                 await wait_for_stop(stop, min(PAUSE, self._lease / 4))
                 continue
             standing_by = False
             try:
                 await self._lead(connection, checkpoint, stop)
             except GapFound as found:
+                await self._tending.end()
                 await self._stay_in_gap(found.gap, stop)
 
     async def _first_start(self, connection: Connection) -> None:
@@ -153,8 +161,8 @@ class Projector:
                 await self._call(self._store.report_gap, self.owner, None)
             log.info("folding the tape %s from cursor %d", self._topology.log.name, checkpoint.cursor)
             self._say(None)
-            async with self._tending.at_work():
-                await self._fold(reader, checkpoint, stop, lost)
+            self._tending.begin()
+            await self._fold(reader, checkpoint, stop, lost)
 
     async def _fold(
         self, reader: StreamReader, checkpoint: Checkpoint, stop: asyncio.Event, lost: asyncio.Event

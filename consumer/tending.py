@@ -1,13 +1,12 @@
 """What the active projector does beside folding: it sends effects, and looks after what has got lost or given up.
 
-It begins when the fold does and ends with it. Whatever goes wrong here is logged and begun again, and never holds up
-the fold.
+It begins once the tape is attached to, goes on while that is done again, and ends with the lease or in a gap. Whatever
+goes wrong here is logged and begun again, and never holds up the fold.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
@@ -25,6 +24,7 @@ log = logging.getLogger(__name__)
 
 PAUSE: Final = 1.0
 """Seconds until something that failed is begun again."""
+ENDING: Final = 5.0
 EXPECTED: Final = (ViewUnavailable, BrokerUnavailable, LogMissing, NotActive, *BROKER_ERRORS)
 
 
@@ -34,6 +34,7 @@ class Tending:
     def __init__(
         self, url: str, topology: Topology, store: Store, *, owner: str, link: Link, lost_after: float
     ) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
         self._link = Link(url, name=f"{topology.namespace} projector {owner} (effects)")
         self._desk = Desk(store, owner, link, Publisher(self._link, topology))
         self._sender = Sender(self._desk)
@@ -43,7 +44,7 @@ class Tending:
             Unroutable(self._desk, lost_after),
         )
 
-    def start(self) -> None:
+    def connect(self) -> None:
         """Begin to connect."""
         self._link.start()
 
@@ -57,26 +58,20 @@ class Tending:
         self._sender.folded(batch)
         self._desk.folded(batch)
 
-    @asynccontextmanager
-    async def at_work(self) -> AsyncIterator[None]:
-        """Everything is done while inside, by the projector that holds the lease."""
-        tasks = [
-            asyncio.create_task(_again_and_again(part.run), name=type(part).__name__)
-            for part in (self._sender, *self._others)
-        ]
-        try:
-            yield
-        finally:
-            await _end(tasks)
+    def begin(self) -> None:
+        """Let everything be done; it is for the projector that holds the lease. Again changes nothing."""
+        if not self._tasks:
+            parts = (self._sender, *self._others)
+            self._tasks = {asyncio.create_task(_again_and_again(part.run), name=type(part).__name__) for part in parts}
 
-
-async def _end(tasks: Sequence["asyncio.Task[None]"]) -> None:
-    """Cancel them until they have ended: what closes a channel may turn a cancellation into an error of its own."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=PAUSE)
+    async def end(self) -> None:
+        """Returns when nothing is done any more."""
+        pending, self._tasks = self._tasks, set()
+        # Once is not always enough: what closes a channel may turn a cancellation into an error of its own.
+        while pending:
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=ENDING)
 
 
 async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:

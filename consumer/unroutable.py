@@ -16,6 +16,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from jobtape.broker.bury import bury
 from jobtape.consumer.desk import Desk
+from jobtape.consumer.waiting import unbroken
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import Requeued, Retrying, Submitted, decode
 
@@ -46,24 +47,27 @@ class Unroutable:
                 continue
             back = [queue for queue in self._missing if await self._desk.is_there(queue)]
             # The rest of a queue that is back may lie behind any number of others.
-            await self._go_through(depth.messages if back else min(PAGE, depth.messages))
+            left = depth.messages if back else min(PAGE, depth.messages)
+            self._missing.clear()
+            while left > 0:
+                taken, placed = await unbroken(self._page(min(PAGE, left)))
+                left -= taken
+                if taken == 0 or (left <= 0 and placed == taken):
+                    left = PAGE if taken else 0
 
-    async def _go_through(self, left: int) -> None:
-        """So many of them, and on while they find their queues."""
+    async def _page(self, most: int) -> tuple[int, int]:
+        """Take so many of them; how many there were, and how many of these found their queues."""
         connection = await self._desk.link.connection()
         sending = await (await self._desk.publisher.link.connection()).channel(on_return_raises=True)
         async with sending, await connection.channel(publisher_confirms=False) as taking:
             queue = await taking.get_queue(self._desk.topology.unroutable_queue.name, ensure=False)
+            messages: list[AbstractIncomingMessage] = []
+            while len(messages) < most and (message := await queue.get(fail=False)) is not None:
+                messages.append(message)
             there: dict[str, bool] = {}
-            while left > 0:
-                messages: list[AbstractIncomingMessage] = []
-                while len(messages) < min(PAGE, left) and (message := await queue.get(fail=False)) is not None:
-                    messages.append(message)
-                left = left - len(messages) if messages else 0
-                placed = await asyncio.gather(*(self._place(sending, message, there) for message in messages))
-                if left <= 0 and messages and all(placed):
-                    left = PAGE
-            self._missing = {name for name, exists in there.items() if not exists}
+            placed = [await self._place(sending, message, there) for message in messages]
+        self._missing |= {name for name, exists in there.items() if not exists}
+        return len(messages), sum(placed)
 
     async def _place(self, channel: AbstractChannel, message: AbstractIncomingMessage, there: dict[str, bool]) -> bool:
         """Publish it anew, to its queue or to the end of this one; whether it found its queue."""

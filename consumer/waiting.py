@@ -16,6 +16,19 @@ async def wait_for_stop(stop: asyncio.Event, seconds: float) -> bool:
     return stop.is_set()
 
 
+async def unbroken(work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``; a cancellation waits until it has ended, since in the middle of a call to the broker it
+    may cost the connection (see ``broker.declare.depth``). A second one leaves it to itself.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+    return task.result()
+
+
 async def first_of(work: Coroutine[Any, Any, T], *events: asyncio.Event) -> T | None:
     """The result of ``work``, or None (and ``work`` is cancelled) when one of ``events`` comes first."""
     task = asyncio.ensure_future(work)

@@ -1,8 +1,7 @@
 """Effects: each is published, once as a rule, whoever dies in between; and none again when a tape is folded anew."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,10 +44,8 @@ def state_is(store: Store, job_id: str, state: JobState, run: int) -> Callable[[
     return condition
 
 
-@asynccontextmanager
-async def idle(self: Tending) -> AsyncIterator[None]:
+def idle(self: Tending) -> None:
     """A projector that dies after its commit and before it sends."""
-    yield
 
 
 @pytest.fixture
@@ -78,7 +75,7 @@ async def test_rows_that_another_left_are_sent(
     rig: Rig, store: Store, failed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(Tending, "at_work", idle)
+        patched.setattr(Tending, "begin", idle)
         async with rig.projector(store, owner="dies"):
             await rig.publisher.publish(redriven(failed, 2, rig.topology.source))
             await eventually(lambda: store.effects_waiting() == 1)
@@ -93,7 +90,7 @@ async def test_rows_that_another_has_sent_already_are_not_sent_again(
 ) -> None:
     """It died after the publish, and before the fold came to it."""
     with monkeypatch.context() as patched:
-        patched.setattr(Tending, "at_work", idle)
+        patched.setattr(Tending, "begin", idle)
         async with rig.projector(store, owner="dies"):
             await rig.publisher.publish(redriven(failed, 2, rig.topology.source))
             await eventually(lambda: store.effects_waiting() == 1)
