@@ -167,7 +167,9 @@ class Checker:
         last = max(self.messages)
         checkpoint = store.checkpoint()
         assert checkpoint is not None
-        if (checkpoint.cursor, checkpoint.digest) != (last, hashlib.sha256(self.messages[last][1]).hexdigest()):
+        # A projector that took over publishes barriers of its own: the view may be further than what was read here.
+        same = checkpoint.digest == hashlib.sha256(self.messages[last][1]).hexdigest()
+        if checkpoint.cursor < last or (checkpoint.cursor == last and not same):
             report.problems.append(f"the checkpoint is {checkpoint}, the tape ends at {last}")
 
     @staticmethod

@@ -104,7 +104,7 @@ def test_their_packages_and_ours_do_not_meet(up: str, project: Path) -> None:
         answer = client.post("/jobs", json={"type": "order", "payload": {"pieces": 3}})
         assert answer.status_code == 202, answer.text
         path = answer.headers["location"]
-        until(lambda: client.get(path).json()["state"] in ("succeeded", "failed"), "the job ends")
+        until(lambda: client.get(path).json().get("state") in ("succeeded", "failed"), "the job ends")
         job = client.get(path).json()
     assert job["state"] == "succeeded", json.dumps(job["error"])
     assert job["result"]["price"] == 15

@@ -110,4 +110,4 @@ def test_a_job_and_an_application_of_ones_own(newcomer: Newcomer) -> None:
     assert listed[1].split()[:2] == [job, "hello"]
     # Mounted in the application is the same view that `make run` keeps.
     url = f"http://127.0.0.1:{newcomer.app_port}/jobtape/jobs/{job}"
-    until(lambda: httpx.get(url, trust_env=False).json()["state"] == "succeeded", "the greeting is done")
+    until(lambda: httpx.get(url, trust_env=False).json().get("state") == "succeeded", "the greeting is done")
