@@ -31,8 +31,9 @@ from tests.ledger import Ledger
 LIMIT = 300.0
 RATE = 200.0
 MISSING_FOR = 10.0
-LATE = 0.5
-"""Seconds of lateness (99 %) that the other queue's jobs may have while one is missing."""
+LATE = 0.25
+"""Seconds of lateness (99 %) that the other queue's jobs may have while one is missing, beyond twice that of before: a
+machine that is busy otherwise has its own."""
 
 
 def main() -> int:
@@ -68,6 +69,7 @@ def run(made: Installation, jobs: int) -> int:
     deleted = time.time()
     held = anyio.run(_delete, made)
     time.sleep(MISSING_FOR)
+    looked = time.time()  # from here on other programs are started, which costs the jobs time on a small machine
     named = _doctor(made)
     again = time.time()
     made.start("worker", "--queues", "side")
@@ -81,11 +83,11 @@ def run(made: Installation, jobs: int) -> int:
     store.close()
     others = [job for job in found if job.queue == "default"]
     before = [_late(job) for job in others if job.run_at is not None and job.run_at.timestamp() < deleted - 1]
-    during = [_late(job) for job in others if job.run_at is not None and deleted < job.run_at.timestamp() < again]
+    during = [_late(job) for job in others if job.run_at is not None and deleted < job.run_at.timestamp() < looked - 1]
     print(f"the other queue's lateness, 99 %: {_p99(before):.3f} s before, {_p99(during):.3f} s while it was missing")
     states = Counter((job.queue, job.state.value) for job in found)
     print(f"{dict(states)}; placed again: {Counter(job.placed for job in found if job.placed > 1)}; {report}")
-    well = {state for _, state in states} == {"succeeded"} and _p99(during) < LATE
+    well = {state for _, state in states} == {"succeeded"} and _p99(during) < LATE + 2 * _p99(before)
     return 0 if named and well and not report.problems else 1
 
 

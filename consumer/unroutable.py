@@ -1,8 +1,9 @@
 """Brings work that fell due for a missing work queue to that queue, once it is there again.
 
-Such work comes out of the delay ladder and waits on the queue ``unroutable``. From time to time some of it is taken;
-what still has no queue goes to the end, so that the whole queue is gone through. Each message is acknowledged after it
-was confirmed elsewhere, and travels without the headers that would send it on other ways (``CC``, ``x-death``).
+Such work comes out of the delay ladder and waits on the queue ``unroutable``. When a queue that jobs of the view are on
+is there again, the whole is gone through, otherwise a little of it now and then (a queue may have been away unseen).
+What still has no queue goes to the end. Each message is acknowledged after it was confirmed elsewhere, and travels
+without the headers that would send it on other ways (``CC``, ``x-death``).
 """
 
 import asyncio
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 PAGE: Final = 200
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two looks."""
+SELDOM: Final = 12
+"""Looks from one to the next that takes a few of them though nothing has changed."""
 OURS: Final = "jobtape-"
 """How the headers begin that mean something to a worker."""
 
@@ -35,25 +38,35 @@ class Unroutable:
     def __init__(self, desk: Desk, lost_after: float) -> None:
         self._desk = desk
         self._every = min(LONGEST_PAUSE, lost_after / 8)
-        self._missing: set[str] = set()
 
     async def run(self) -> None:
-        """Until it is cancelled; raises what the broker's libraries raise."""
+        """Until it is cancelled; raises what broker and view raise."""
+        missing: set[str] | None = None  # not known
+        looks = 0
         while True:
             await asyncio.sleep(self._every)
             depth = await self._desk.depth_of(self._desk.topology.unroutable_queue.name)
             if depth is None or depth.messages == 0:
-                self._missing.clear()
+                missing = None
                 continue
-            back = [queue for queue in self._missing if await self._desk.is_there(queue)]
-            # The rest of a queue that is back may lie behind any number of others.
-            left = depth.messages if back else min(PAGE, depth.messages)
-            self._missing.clear()
-            while left > 0:
-                taken, placed = await unbroken(self._page(min(PAGE, left)))
-                left -= taken
-                if taken == 0 or (left <= 0 and placed == taken):
-                    left = PAGE if taken else 0
+            before, missing = missing, await self._missing()
+            looks += 1
+            if before is None or before - missing:
+                await self._go_through(depth.messages)
+            elif looks % SELDOM == 0:
+                await self._go_through(min(PAGE, depth.messages))
+
+    async def _missing(self) -> set[str]:
+        queues = await self._desk.call(self._desk.store.open_queues)
+        return {queue for queue in queues if not await self._desk.is_there(queue)}
+
+    async def _go_through(self, left: int) -> None:
+        """So many of them, and on as long as all find their queues."""
+        while left > 0:
+            taken, placed = await unbroken(self._page(min(PAGE, left)))
+            left -= taken
+            if taken == 0 or (left <= 0 and placed == taken):
+                left = PAGE if taken else 0
 
     async def _page(self, most: int) -> tuple[int, int]:
         """Take so many of them; how many there were, and how many of these found their queues."""
@@ -66,7 +79,6 @@ class Unroutable:
                 messages.append(message)
             there: dict[str, bool] = {}
             placed = [await self._place(sending, message, there) for message in messages]
-        self._missing |= {name for name, exists in there.items() if not exists}
         return len(messages), sum(placed)
 
     async def _place(self, channel: AbstractChannel, message: AbstractIncomingMessage, there: dict[str, bool]) -> bool:

@@ -19,6 +19,12 @@ CHECK_LIMIT: Final = 1.5
 """Seconds that a check of the database may take."""
 
 
+_DEAD_ENDS: Final = {
+    "unroutable": "jobs fell due for a work queue that is missing (see `workers`): make it, and they come to it",
+    "dead": "messages wait to be looked at by the projector: if they stay, see that it runs",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """``reason``: why it is not ready and what to do; None when it is."""
@@ -36,11 +42,20 @@ class Workers:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadEnd:
+    """Messages that found no way on: ``unroutable`` (due for a missing work queue), ``dead`` (given up, or no job)."""
+
+    messages: int | None
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Readiness:
-    """``parts``: broker, tape, view, projector; ``workers`` by queue, for information."""
+    """``parts``: broker, tape, view, projector; ``workers`` by queue and ``dead_ends``, for information."""
 
     parts: dict[str, Part]
     workers: dict[str, Workers]
+    dead_ends: dict[str, DeadEnd]
 
     @property
     def ready(self) -> bool:
@@ -74,8 +89,8 @@ class Health:
 
     async def readiness(self) -> Readiness:
         """The state of every part, in less than two seconds."""
-        parts, workers = await asyncio.gather(self.parts(), self._workers())
-        return Readiness(parts, workers)
+        parts, workers, dead_ends = await asyncio.gather(self.parts(), self._workers(), self._dead_ends())
+        return Readiness(parts, workers, dead_ends)
 
     async def parts(self) -> dict[str, Part]:
         """The same without a look at the queues."""
@@ -101,6 +116,19 @@ class Health:
             return {queue: Workers(None, f"not known: {error}") for queue in self._watch.topology.queues}
         return {queue: _workers_of(depth) for queue, depth in depths.items()}
 
+    async def _dead_ends(self) -> dict[str, DeadEnd]:
+        try:
+            depths = await self._watch.dead_ends()
+        except BrokerUnavailable as error:
+            return {name: DeadEnd(None, f"not known: {error}") for name in _DEAD_ENDS}
+        return {name: _dead_end(depth, _DEAD_ENDS[name]) for name, depth in depths.items()}
+
+
+def _dead_end(depth: Depth | None, meaning: str) -> DeadEnd:
+    if depth is None:
+        return DeadEnd(None, "the queue is missing on the broker: run `jobtape init`")
+    return DeadEnd(depth.messages, f"{depth.messages} {meaning}" if depth.messages else None)
+
 
 def _part(trouble: str | None) -> Part:
     return Part(trouble is None, trouble)
@@ -118,7 +146,10 @@ def _projector_trouble(checkpoint: Checkpoint | None) -> str | None:
 
 def _workers_of(depth: Depth | None) -> Workers:
     if depth is None:
-        return Workers(0, "the queue is missing on the broker: restart the API, which declares it")
+        return Workers(
+            0,
+            "the queue is missing on the broker: start a worker that serves it, or run `jobtape init`",
+        )
     if depth.consumers == 0:
         return Workers(0, f"no worker takes jobs from it, {depth.messages} are waiting: start `jobtape worker`")
     return Workers(depth.consumers)

@@ -46,12 +46,20 @@ class WorkersOut(BaseModel):
     warning: str | None
 
 
+class DeadEndOut(BaseModel):
+    """Messages that found no way on; null when that is not known."""
+
+    messages: int | None
+    warning: str | None
+
+
 class ReadinessOut(BaseModel):
-    """``parts``: broker, tape, view and projector; ``workers`` by queue, which don't count for ``ready``."""
+    """``parts``: broker, tape, view and projector. ``workers`` by queue and ``dead_ends`` don't count for ``ready``."""
 
     ready: bool
     parts: dict[str, PartOut]
     workers: dict[str, WorkersOut]
+    dead_ends: dict[str, DeadEndOut]
 
 
 @router.get(

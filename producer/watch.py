@@ -6,6 +6,7 @@ limit, which tells both whether the broker answers and whether the tape exists; 
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -83,9 +84,21 @@ class Watch:
         except BROKER_ERRORS as error:
             raise BrokerUnavailable(f"the broker does not tell how full its queues are: {reason_of(error)}") from None
 
+    async def dead_ends(self) -> dict[str, Depth | None]:
+        """How full the queues are where messages end that found no other. Raises BrokerUnavailable."""
+        if (trouble := self.broker_trouble) is not None:
+            raise BrokerUnavailable(trouble)
+        names = {"unroutable": self.topology.unroutable_queue.name, "dead": self.topology.dead_queue.name}
+        try:
+            return await within(DEPTH_LIMIT, self._depths_of(names))
+        except BROKER_ERRORS as error:
+            raise BrokerUnavailable(f"the broker does not tell how full its queues are: {reason_of(error)}") from None
+
     async def _depths(self) -> dict[str, Depth | None]:
+        return await self._depths_of(declare.queue_names(self.topology.queues, self.topology))
+
+    async def _depths_of(self, names: Mapping[str, str]) -> dict[str, Depth | None]:
         connection = await self.link.connection()
-        names = declare.queue_names(self.topology.queues, self.topology)
         return {queue: await declare.depth(connection, name) for queue, name in names.items()}
 
     async def _set_up(self, connection: Connection) -> None:

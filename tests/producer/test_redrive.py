@@ -142,3 +142,27 @@ async def test_without_a_view_that_keeps_up_nothing_is_redriven(served: Api, rig
         "not-json",
     )
     assert rig.events == []
+
+
+async def test_readiness_names_a_missing_queue_and_what_waits_for_it(settings: Settings, rig: Rig, view: Store) -> None:
+    async with api(settings, flaky) as served:
+
+        async def said() -> dict[str, Any]:
+            told: dict[str, Any] = (await served.client.get("/health/ready")).json()
+            return told
+
+        before = await said()
+        assert before["dead_ends"]["unroutable"] == {"messages": 0, "warning": None}
+        assert before["workers"]["default"]["consumers"] == 0
+        channel = await (await rig.link.connection()).channel()
+        async with channel:
+            await channel.queue_delete(rig.topology.work_queue("default").name)
+        await submit(served, delay=0.1)
+
+        async def named() -> dict[str, Any] | None:
+            told = await said()
+            return told if told["dead_ends"]["unroutable"]["messages"] else None
+
+        told = await eventually(named, what="it has fallen due")
+        assert "is missing" in told["dead_ends"]["unroutable"]["warning"]
+        assert "the queue is missing" in told["workers"]["default"]["warning"]
