@@ -146,7 +146,6 @@ SOME_ID = "01a20133-210c-72fa-b9c6-a0de53b5235f"
         ("GET", "/nothing", 404, "not-found"),
         ("GET", "/nothing%0d%0aSet-Cookie:a=b", 404, "not-found"),
         ("POST", "/jobs/", 404, "not-found"),
-        ("POST", f"/jobs/{SOME_ID}/cancel", 404, "not-found"),
         ("DELETE", "/jobs", 405, "method-not-allowed"),
         ("PUT", f"/jobs/{SOME_ID}", 405, "method-not-allowed"),
         ("PATCH", "/metrics", 405, "method-not-allowed"),
