@@ -113,7 +113,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"delay": "PT5S"}, "/delay", "valid number"),
     ({"delay": True}, "/delay", "valid number"),
     ({"delay": [5]}, "/delay", "valid number"),
-    ({"run_at": in_(days=30, minutes=1)}, "/run_at", "30 days ahead at most"),
+    ({"run_at": in_(days=31)}, "/run_at", "30 days ahead at most"),
     ({"run_at": "9999-12-31T23:59:59Z"}, "/run_at", "30 days ahead at most"),
     ({"run_at": "2030-01-01T00:00:00"}, "/run_at", "timezone"),
     ({"run_at": "2030-01-01"}, "/run_at", "an RFC 3339 text with an offset"),
