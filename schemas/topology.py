@@ -98,6 +98,11 @@ class Topology:
         return Exchange(f"{self.namespace}.events", "topic")
 
     @property
+    def results(self) -> Exchange:
+        """Where the relay tells what the fold accepted. Anybody may bind a queue of theirs to it."""
+        return Exchange(f"{self.namespace}.results", "topic")
+
+    @property
     def dead(self) -> Exchange:
         """Where messages go that are no job, and those that the broker gave up delivering."""
         return Exchange(f"{self.namespace}.dead", "fanout")
@@ -183,7 +188,7 @@ class Topology:
     def exchanges(self) -> tuple[Exchange, ...]:
         """All exchanges."""
         levels = (self.delay_exchange(level) for level in self._levels)
-        return (self.events, self.dead, self.unroutable, self.due, *levels)
+        return (self.events, self.results, self.dead, self.unroutable, self.due, *levels)
 
     def declared_queues(self) -> tuple[Queue, ...]:
         """All queues but the tape, which only a first start or ``jobtape init`` creates."""
@@ -253,6 +258,16 @@ class Topology:
 def event_key(event: str, job_type: str) -> str:
     """The routing key of an event on the tape."""
     return f"event.{event}.{job_type}"
+
+
+def result_key(event: str, job_type: str) -> str:
+    """The routing key that subscribers hear of an event with."""
+    return f"{event}.{job_type}"
+
+
+def reply_key(name: str) -> str:
+    """The second key of what is told of a job that was submitted with ``reply_to`` ``name``."""
+    return f"reply.{name}"
 
 
 def run_key(queue: str) -> str:
