@@ -14,7 +14,9 @@ from jobtape.view.committed import Committed
 from jobtape.view.database import Database
 from jobtape.view.keys import Claim, KeyedSubmission, Standing
 from jobtape.view.positions import Positions
+from jobtape.view.rebuilds import Rebuilds
 from jobtape.view.values import (
+    Archived,
     Batch,
     Checkpoint,
     Closed,
@@ -31,6 +33,7 @@ from jobtape.view.values import (
 )
 
 __all__ = [
+    "Archived",
     "Batch",
     "Checkpoint",
     "Claim",
@@ -64,6 +67,8 @@ class Store:
         """What the fold accepted, for those who listen."""
         self.positions = Positions(self._database)
         """How far the named ones among them have come."""
+        self.rebuilds = Rebuilds(self._database)
+        """A further generation of the view, made beside this one."""
 
     @property
     def url_for_messages(self) -> str:
