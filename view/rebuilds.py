@@ -12,13 +12,26 @@ the names of the old ones. Readers see the one or the other, never less than bef
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from sqlalchemy import Connection, delete, func, literal, literal_column, null, select, text, union_all, update
+from sqlalchemy import (
+    Connection,
+    LargeBinary,
+    Text,
+    cast,
+    delete,
+    func,
+    literal_column,
+    null,
+    select,
+    text,
+    union_all,
+    update,
+)
 
 from jobtape.schemas.job import Job
 from jobtape.view import jobs, projection, tables
 from jobtape.view.database import Database
 from jobtape.view.tables import Folded
-from jobtape.view.values import Archived, Batch, Rebuild, RebuildSource
+from jobtape.view.values import Archived, Batch, Rebuild
 
 Known = Callable[[Collection[str]], dict[str, Job]]
 Fold = Callable[[Sequence[Archived], Known], Batch]
@@ -35,52 +48,52 @@ class Rebuilds:
     """The rebuild of one view; each call blocks, and raises ViewUnavailable as all of the store's do."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
     def state(self) -> Rebuild | None:
         """The rebuild that goes on, or None."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return _state(connection)
 
-    def begin(self, source: RebuildSource, cursor: int = 0) -> Rebuild:
-        """Make the tables, to fold ``source`` into them from behind ``cursor``; a rebuild of the same source that was
-        begun goes on where it was, another is given up.
+    def begin(self, key: str, cursor: int = 0) -> Rebuild:
+        """Make the tables, to be folded into from behind ``cursor``. A rebuild that was begun under the same key goes
+        on where it is; another one is given up, since it may have been made by other rules.
         """
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             _drop_retired(connection)
             going_on = _state(connection)
-            if going_on is not None and going_on.source == source:
+            if going_on is not None and going_on.key == key:
                 return going_on
             if going_on is not None:
                 _give_up(connection, going_on)
             number = 1 + connection.execute(select(tables.checkpoint.c.generation)).scalar_one()
-            made = Rebuild(number, source, cursor)
+            made = Rebuild(number, key, cursor)
             tables.generation(number).jobs.metadata.create_all(connection)
-            values = {"id": 1, "generation": number, "source": source, "cursor": cursor}
+            values = {"id": 1, "generation": number, "key": key, "cursor": cursor}
             connection.execute(tables.rebuild.insert().values(values))
             return made
 
     def archive(self, after: int, limit: int = PAGE) -> list[Archived]:
         """What was folded behind the cursor ``after``, raw, in the tape's order."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return _archive(connection, after, limit)
 
     def ahead(self, after: int) -> int:
         """How many events are behind the cursor ``after``, about: offsets that no event has are counted too."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             newest = connection.execute(select(func.max(tables.history.c.cursor))).scalar()
         return max(0, (newest or 0) - after)
 
     def known(self, rebuild: Rebuild, job_ids: Collection[str]) -> dict[str, Job]:
         """The jobs, by id, as the new generation has them now."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return jobs.some(connection, job_ids, tables.generation(rebuild.generation).jobs)
 
     def commit(self, rebuild: Rebuild, batch: Batch, cursor: int) -> Rebuild | None:
         """Write a batch into the new generation, which is folded up to ``cursor`` then; None, and nothing is written,
         when somebody else moved or ended the rebuild.
         """
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             return _advance(connection, rebuild, batch, cursor)
 
     def switch(self, rebuild: Rebuild, fold: Fold) -> Rebuild | None:
@@ -88,7 +101,7 @@ class Rebuilds:
 
         None, and nothing is written, when more than ``FINISHING`` events are left, or somebody else moved the rebuild.
         """
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             connection.execute(update(tables.checkpoint).values(owner=None, lease_until=None))
             own = tables.generation(rebuild.generation)
             done: Rebuild | None = rebuild
@@ -111,7 +124,7 @@ class Rebuilds:
 
     def give_up(self) -> bool:
         """Remove what a rebuild has made so far; False when there was none."""
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             _drop_retired(connection)
             found = _state(connection)
             if found is not None:
@@ -120,19 +133,19 @@ class Rebuilds:
 
     def clean_up(self) -> None:
         """Remove the tables that served before."""
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             _drop_retired(connection)
 
 
 def _state(connection: Connection) -> Rebuild | None:
-    row = connection.execute(select(_row.generation, _row.source, _row.cursor)).first()
-    return None if row is None else Rebuild(row.generation, row.source, row.cursor)
+    row = connection.execute(select(_row.generation, _row.key, _row.cursor)).first()
+    return None if row is None else Rebuild(row.generation, row.key, row.cursor)
 
 
 def _archive(connection: Connection, after: int, limit: int) -> list[Archived]:
     event, kept = tables.history.c, tables.unreadable.c
-    events = select(event.cursor, event.event, null().label("body")).where(event.cursor > after)
-    unread = select(kept.cursor, literal(None).label("event"), kept.body).where(kept.cursor > after)
+    events = select(event.cursor, event.event, cast(null(), LargeBinary).label("body")).where(event.cursor > after)
+    unread = select(kept.cursor, cast(null(), Text).label("event"), kept.body).where(kept.cursor > after)
     pages = [part.order_by(literal_column("cursor")).limit(limit).subquery() for part in (events, unread)]
     both = union_all(*(select(page.c.cursor, page.c.event, page.c.body) for page in pages))
     rows = connection.execute(both.order_by(literal_column("cursor")).limit(limit)).all()
@@ -144,7 +157,7 @@ def _advance(connection: Connection, rebuild: Rebuild, batch: Batch, cursor: int
     if connection.execute(update(tables.rebuild).where(ours).values(cursor=cursor)).rowcount != 1:
         return None
     projection.write_folded(connection, batch, tables.generation(rebuild.generation))
-    return Rebuild(rebuild.generation, rebuild.source, cursor)
+    return Rebuild(rebuild.generation, rebuild.key, cursor)
 
 
 def _give_up(connection: Connection, rebuild: Rebuild) -> None:

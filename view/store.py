@@ -21,6 +21,7 @@ from jobtape.view.values import (
     Checkpoint,
     Closed,
     DeadMessage,
+    Differences,
     Gap,
     HistoryRow,
     JobQuery,
@@ -29,6 +30,7 @@ from jobtape.view.values import (
     Page,
     Position,
     Reach,
+    Rebuild,
     UnreadableRow,
 )
 
@@ -39,6 +41,7 @@ __all__ = [
     "Claim",
     "Closed",
     "DeadMessage",
+    "Differences",
     "Gap",
     "HistoryRow",
     "JobQuery",
@@ -48,6 +51,7 @@ __all__ = [
     "Page",
     "Position",
     "Reach",
+    "Rebuild",
     "Standing",
     "Store",
     "UnreadableRow",

@@ -208,14 +208,13 @@ positions = Table(
     Column("lease_until", Double),
 )
 
-# A rebuild that goes on: a further generation of the folded tables, which the committed history has been folded into up
-# to and with ``cursor``.
+# The rebuild that goes on (``key`` says whose): a further generation of the folded tables, folded up to ``cursor``.
 rebuild = Table(
     "rebuild",
     metadata,
     Column("id", RowKey, primary_key=True, autoincrement=False),
     Column("generation", BigInteger, nullable=False),
-    Column("source", Text, nullable=False),
+    Column("key", Text, nullable=False),
     Column("cursor", BigInteger, nullable=False),
     CheckConstraint("id = 1", name="rebuild_is_one_row"),
 )

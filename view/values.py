@@ -198,15 +198,12 @@ class Batch:
     seen: Collection[str] = ()
 
 
-RebuildSource = Literal["archive", "stream"]
-
-
 @dataclass(frozen=True, slots=True)
 class Rebuild:
-    """A further ``generation`` of the folded tables, which ``source`` has been folded into up to ``cursor``."""
+    """A further ``generation`` of the folded tables, folded up to ``cursor``; ``key`` says who makes it."""
 
     generation: int
-    source: RebuildSource
+    key: str
     cursor: int
 
 

@@ -133,7 +133,7 @@ def upgrade() -> None:
         "rebuild",
         sa.Column("id", row_key, primary_key=True, autoincrement=False),
         sa.Column("generation", sa.BigInteger, nullable=False),
-        sa.Column("source", sa.Text, nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
         sa.Column("cursor", sa.BigInteger, nullable=False),
         sa.CheckConstraint("id = 1", name="rebuild_is_one_row"),
     )
