@@ -9,7 +9,8 @@ JobtapeError
 ├── BrokerUnavailable       the broker did not confirm in time; whether it has the message is not known
 ├── WorkerStuck             the handlers' fault: they do not end, and this process can do nothing more
 ├── LogMissing              the broker answers, but the tape is not there
-└── ViewUnavailable         the database does not answer
+├── ViewUnavailable         the database does not answer
+└── HistoryGone             the reader's position: what comes behind it is no longer kept, or it is of another tape
 """
 
 from collections.abc import Sequence
@@ -58,3 +59,18 @@ class LogMissing(JobtapeError):
 
 class ViewUnavailable(JobtapeError):
     """The database does not answer, or has no tables yet."""
+
+
+class HistoryGone(JobtapeError):
+    """A reader's position is below the ``horizon`` (history behind it is no longer kept) or beyond the ``head`` (it is
+    of another tape). Nothing is skipped silently: go on behind ``cursor``, knowing that events are missing.
+    """
+
+    def __init__(self, horizon: int, head: int, cursor: int) -> None:
+        super().__init__(
+            f"the history behind this position is gone: it is kept from behind cursor {horizon} up to {head}; "
+            f"go on with since={cursor}, and read anew what you know of older events"
+        )
+        self.horizon = horizon
+        self.head = head
+        self.cursor = cursor
