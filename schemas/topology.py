@@ -24,6 +24,10 @@ CANCELS_SEGMENT: Final = 4_000_000
 DELIVERY_LIMIT: Final = 20
 # RabbitMQ 4 drops what was returned 20 times, unless told otherwise: these two are the last places there are.
 _KEPT: Final = (("x-queue-type", "quorum"), ("x-delivery-limit", 2**31 - 1))
+SUBSCRIPTION_MESSAGES: Final = 100_000
+SUBSCRIPTION_BYTES: Final = 500_000_000
+SUBSCRIPTION_EXPIRES: Final = 7 * 24 * 3600
+"""Seconds without a consumer until a durable subscription's queue is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +186,30 @@ class Topology:
                 ("x-dead-letter-routing-key", "given-up"),
                 ("x-dead-letter-strategy", "at-least-once"),
                 ("x-overflow", "reject-publish"),
+            ),
+        )
+
+    def subscription_queue(
+        self,
+        name: str,
+        *,
+        max_messages: int = SUBSCRIPTION_MESSAGES,
+        max_bytes: int = SUBSCRIPTION_BYTES,
+        expires: int = SUBSCRIPTION_EXPIRES,
+    ) -> Queue:
+        """The queue of a durable subscription; whoever subscribes declares it and binds it to ``results``.
+
+        Beyond its limits the oldest go first, so that it neither grows nor refuses. A quorum queue, since it then has a
+        majority as long as the core's own queues have one; a classic one would be away with its node.
+        """
+        return Queue(
+            f"{self.namespace}.subscription.{name}",
+            (
+                *_KEPT,
+                ("x-max-length", max_messages),
+                ("x-max-length-bytes", max_bytes),
+                ("x-overflow", "drop-head"),
+                ("x-expires", expires * 1000),
             ),
         )
 
