@@ -13,13 +13,12 @@ from pydantic import BaseModel, Field
 from jobtape.jobs import JobType, job
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import BrokerUnavailable, LogMissing, ViewUnavailable
+from jobtape.schemas.jobtype import BUILTIN_QUEUE
 from jobtape.schemas.position import cursor_of
 from jobtape.schemas.retry import Crashed, Retry, RetryPolicy
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings, read_settings
 
-QUEUE: Final = "jobtape"
-PREFIX: Final = "jobtape."
 TIMEOUT: Final = 600.0
 SLICE: Final = 500.0
 """Seconds after which a job goes on in its next attempt, so that none comes near its time-out."""
@@ -43,7 +42,7 @@ class Rebuilt(BaseModel):
     examples: list[dict[str, Any]]
 
 
-@job("jobtape.rebuild", queue=QUEUE, timeout=TIMEOUT, isolate=True, concurrency=1, retry=ANEW)
+@job("jobtape.rebuild", queue=BUILTIN_QUEUE, timeout=TIMEOUT, isolate=True, concurrency=1, retry=ANEW)
 async def rebuild(
     ctx: Context,
     source: Literal["archive", "stream"] = "archive",
@@ -96,7 +95,7 @@ async def rebuild(
 
 def topology_of(settings: Settings) -> Topology:
     """What there is on the broker, as the built-in jobs need it."""
-    return Topology(settings.namespace, retention=settings.retention).with_queues([QUEUE])
+    return Topology(settings.namespace, retention=settings.retention).with_queues([BUILTIN_QUEUE])
 
 
 def job_types() -> dict[str, JobType]:

@@ -109,6 +109,7 @@ def run_projector(**options: str | None) -> None:
             owner=f"{_name()}-{uuid4().hex[:8]}",
             lease=settings.lease,
             lost_after=settings.lost_after,
+            relay=settings.relay,
         )
         # What works on the whole view runs here, since workers have no database; in processes of its own.
         builtin_worker = Worker(
