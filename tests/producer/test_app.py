@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 import jobtape
-from jobtape import running
+from jobtape import builtin, running
 from jobtape.app import check_exposure
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
 from jobtape.settings import Settings, read_settings
