@@ -16,6 +16,7 @@ from jobtape.view.keys import Claim, KeyedSubmission, Standing
 from jobtape.view.positions import Positions
 from jobtape.view.rebuilds import Rebuilds
 from jobtape.view.relay_row import RelayRow
+from jobtape.view.tasks import Tasks
 from jobtape.view.values import (
     Archived,
     Batch,
@@ -76,6 +77,8 @@ class Store:
         """How far the named ones among them have come."""
         self.rebuilds = Rebuilds(self._database)
         """A further generation of the view, made beside this one."""
+        self.tasks = Tasks(self._database)
+        """How far long tasks have come."""
         self.relay = RelayRow(self._database)
         """How far the relay has told it."""
 

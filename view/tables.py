@@ -208,6 +208,14 @@ positions = Table(
     Column("lease_until", Double),
 )
 
+# How far long tasks have come, as JSON.
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("state", Text, nullable=False),
+)
+
 # The rebuild that goes on (``key`` says whose): a further generation of the folded tables, folded up to ``cursor``.
 rebuild = Table(
     "rebuild",

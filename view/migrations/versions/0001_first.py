@@ -130,6 +130,11 @@ def upgrade() -> None:
         sa.Column("lease_until", sa.Double),
     )
     op.create_table(
+        "tasks",
+        sa.Column("key", key, primary_key=True),
+        sa.Column("state", sa.Text, nullable=False),
+    )
+    op.create_table(
         "rebuild",
         sa.Column("id", row_key, primary_key=True, autoincrement=False),
         sa.Column("generation", sa.BigInteger, nullable=False),
