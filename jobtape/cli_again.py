@@ -25,8 +25,7 @@ def rebuild(
     ] = "archive",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would differ.")] = False,
     examples: Annotated[int, typer.Option(help="How many jobs that differ are shown.")] = 10,
-    detach: Some = list[str] | None
-Detach = False,
+    detach: Detach = False,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -48,8 +47,7 @@ def replay(
     job: Annotated[str | None, typer.Option(metavar="ID", help="Only of this job.")] = None,
     label: Labels = None,
     rate: Annotated[float | None, typer.Option(metavar="N", help="Events a second at most.")] = None,
-    detach: Some = list[str] | None
-Detach = False,
+    detach: Detach = False,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -78,8 +76,7 @@ def shadow(
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted then or later, RFC 3339.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted before, RFC 3339.")] = None,
     limit: Annotated[int, typer.Option(help="How many at most, the newest first.")] = 1000,
-    detach: Some = list[str] | None
-Detach = False,
+    detach: Detach = False,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:

@@ -65,7 +65,7 @@ class ReplayOrder(BaseModel):
 
 
 def refusal_of(queue: str, namespace: str) -> str | None:
-    """Why nothing may be replayed to this queue; None when it may. On one of ours it would run as work, or be folded."""
+    """Why nothing may be replayed to this queue; None when it may. On one of ours it would be taken for work."""
     own, subscriptions = f"{namespace}.", f"{namespace}.sub."
     if queue.startswith(own) and not queue.startswith(subscriptions):
         return (
