@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from jobtape.consumer.folding import fold_archived
@@ -71,7 +72,7 @@ class Rebuilding:
 
     def _fold(self, rebuild: Rebuild, entries: Sequence[Archived]) -> Rebuild:
         began = time.monotonic()
-        batch = fold_archived(entries, lambda ids: self.store.rebuilds.known(rebuild, ids))
+        batch = fold_archived(entries, partial(self.store.rebuilds.known, rebuild), self.store.retention.gone)
         moved = self.store.rebuilds.commit(rebuild, batch, entries[-1].cursor)
         if moved is None:
             raise TakenOver("another process rebuilds this view: see `jobtape list --type jobtape.rebuild`")

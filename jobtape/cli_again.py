@@ -1,10 +1,12 @@
-"""The subcommands that play the tape again: ``rebuild``, ``replay`` and ``shadow``."""
+"""The subcommands that play the tape again: ``rebuild``, ``replay``, ``shadow``, ``export`` and
+``import``."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from jobtape.commands.options import DEFAULT_URL, Json, Labels, Url
+from jobtape.commands.options import DEFAULT_URL, Json, Labels, Url, words
 
 AGAIN = "Play it again"
 Some = list[str] | None
@@ -16,6 +18,8 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=AGAIN)(rebuild)
     app.command(rich_help_panel=AGAIN)(replay)
     app.command(rich_help_panel=AGAIN)(shadow)
+    app.command(rich_help_panel=AGAIN)(export)
+    app.command("import", rich_help_panel=AGAIN)(import_)
 
 
 def rebuild(
@@ -56,8 +60,8 @@ def replay(
 
     order = {
         "queue": queue,
-        "since": _when(since),
-        "until": _when(until),
+        "since": words(since),
+        "until": words(until),
         "events": event,
         "types": job_type,
         "job": job,
@@ -96,5 +100,21 @@ def shadow(
     raise typer.Exit(jobs.run_builtin(url, "jobtape.shadow", given, detach=detach, as_json=as_json))
 
 
-def _when(text: str | None) -> int | str | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else text
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Is written, compressed; must not exist.")],
+    since: Annotated[
+        str, typer.Option(metavar="WHEN", help="From here on: an RFC 3339 time, a cursor, or first.")
+    ] = "first",
+    until: Annotated[str | None, typer.Option(metavar="WHEN", help="Up to here: a time or a cursor.")] = None,
+) -> None:
+    """Write the tape, as far as the view has kept it, to a file; needs DATABASE_URL. It is also the backup."""
+    from jobtape.commands.export import run_export  # noqa: PLC0415
+
+    raise typer.Exit(run_export(file, since=since, until=until))
+
+
+def import_(file: Annotated[Path, typer.Argument(metavar="FILE", help="As `jobtape export` wrote it.")]) -> None:
+    """Put the tape of a file into this empty installation, whose projector runs; nothing of it runs again by itself."""
+    from jobtape.commands.import_ import run_import  # noqa: PLC0415
+
+    raise typer.Exit(run_import(file))

@@ -34,7 +34,7 @@ async def list_jobs(query: Annotated[ListQuery, Query()], producer: RunningProdu
 @router.get(
     "/jobs/{job_id}",
     summary="One job",
-    responses=openapi.answers(200, "JobOut", "The job.", 304, 401, 404, 422, 503),
+    responses=openapi.answers(200, "JobOut", "The job.", 304, 401, 404, 410, 422, 503),
     dependencies=[Depends(no_query)],
 )
 async def get_job(job_id: JobId, request: Request, producer: RunningProducer) -> Response:
@@ -49,7 +49,7 @@ async def get_job(job_id: JobId, request: Request, producer: RunningProducer) ->
 @router.get(
     "/jobs/{job_id}/events",
     summary="What happened to a job",
-    responses=openapi.answers(200, "EventPage", "A page.", 401, 404, 422, 503),
+    responses=openapi.answers(200, "EventPage", "A page.", 401, 404, 410, 422, 503),
 )
 async def get_events(job_id: JobId, query: Annotated[EventsQuery, Query()], producer: RunningProducer) -> Response:
     """Its CloudEvents in the tape's order, those that changed nothing too."""

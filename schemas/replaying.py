@@ -22,21 +22,34 @@ EventName = Literal[
 Pattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,119}(\.\*)?$")]
 
 
-class ReplayOrder(BaseModel):
-    """Past events, as far as the fold accepted them, to a queue. What is absent restricts nothing."""
+class Stretch(BaseModel):
+    """A part of the tape, by cursors or by times."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    queue: str = Field(
-        min_length=1,
-        max_length=255,
-        description="The queue's name on the broker; it must exist. None of Jobtape's own.",
-    )
     since: Literal["first"] | Cursor | Utc = Field(
         "first", description="Events at this time (RFC 3339) or later, or behind this cursor."
     )
     until: Cursor | Utc | None = Field(
         None, description="Up to this time, or up to and with this cursor; up to now when absent."
+    )
+
+    def stretch(self, before: Callable[[datetime], int], last: Callable[[datetime], int]) -> tuple[int, int | None]:
+        """The cursors behind which and up to which; None: the end. ``before`` and ``last`` find those of times."""
+        since = 0 if self.since == "first" else self.since
+        return (
+            before(since) if isinstance(since, datetime) else int(since),
+            last(self.until) if isinstance(self.until, datetime) else self.until,
+        )
+
+
+class ReplayOrder(Stretch):
+    """Past events, as far as the fold accepted them, to a queue. What is absent restricts nothing."""
+
+    queue: str = Field(
+        min_length=1,
+        max_length=255,
+        description="The queue's name on the broker; it must exist. None of Jobtape's own.",
     )
     events: list[EventName] = Field(default_factory=list, max_length=len(EVENT_NAMES))
     types: list[Pattern] = Field(default_factory=list, max_length=50, description="`mail.*`: all that begin so.")
@@ -53,14 +66,6 @@ class ReplayOrder(BaseModel):
             job=self.job,
             labels=self.labels,
             correlation_id=self.correlation_id,
-        )
-
-    def stretch(self, before: Callable[[datetime], int], last: Callable[[datetime], int]) -> tuple[int, int | None]:
-        """The cursors behind which and up to which; None: the end. ``before`` and ``last`` find those of times."""
-        since = 0 if self.since == "first" else self.since
-        return (
-            before(since) if isinstance(since, datetime) else int(since),
-            last(self.until) if isinstance(self.until, datetime) else self.until,
         )
 
 

@@ -4,8 +4,11 @@ The projector commits batch after batch, each behind the last, so a page that en
 whatever is committed later stands behind it. Hence a reader needs no more than its cursor to go on, anywhere.
 """
 
+from typing import Any
+
 from sqlalchemy import Connection, select
 
+from jobtape.schemas import plainjson
 from jobtape.schemas.selection import Selection
 from jobtape.view import tables
 from jobtape.view.database import Database
@@ -28,6 +31,12 @@ class Committed:
         with self._database.reading() as connection:
             row = connection.execute(_REACH).first()
         return Reach() if row is None else Reach.of(row.epoch, row.offset, row.horizon)
+
+    def newest(self, limit: int) -> list[dict[str, Any]]:
+        """The newest events, accepted or not, parsed, the newest first."""
+        statement = select(_entry.event).order_by(_entry.cursor.desc()).limit(limit)
+        with self._database.reading() as connection:
+            return [dict(plainjson.loads(text.encode())) for text in connection.execute(statement).scalars()]
 
     def page(self, after: int, limit: int, wanted: Selection) -> Page:
         """The wanted among the next ``limit`` accepted events behind the cursor ``after``."""

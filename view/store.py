@@ -16,6 +16,7 @@ from jobtape.view.keys import Claim, KeyedSubmission, Standing
 from jobtape.view.positions import Positions
 from jobtape.view.rebuilds import Rebuilds
 from jobtape.view.relay_row import RelayRow
+from jobtape.view.retention import Retention
 from jobtape.view.tasks import Tasks
 from jobtape.view.values import (
     Archived,
@@ -79,6 +80,8 @@ class Store:
         """A further generation of the view, made beside this one."""
         self.tasks = Tasks(self._database)
         """How far long tasks have come."""
+        self.retention = Retention(self._database)
+        """Lets go of what ended long ago."""
         self.relay = RelayRow(self._database)
         """How far the relay has told it."""
 
