@@ -37,7 +37,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Line ``number`` of the file, counted from 1 behind the header; ``event``: the CloudEvent, None for what is none."""
+    """Line ``number`` of the file, counted from 1 behind the header; ``event``: its CloudEvent, None for what is none."""
 
     number: int
     body: bytes
@@ -82,7 +82,7 @@ def read_header(line: bytes) -> Header:
 
 
 def read_lines(lines: Iterable[bytes]) -> Iterator[Line]:
-    """The rest of the file. Raises TapeFileInvalid where it is not what ``jobtape export`` writes, or ends too early."""
+    """The rest of the file. Raises TapeFileInvalid where it is not what ``jobtape export`` writes, or is torn."""
     number = 0
     for text in lines:
         number += 1

@@ -5,7 +5,6 @@ import os
 import sys
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import IO
 from uuid import uuid4
 
 from pydantic import ValidationError
@@ -56,7 +55,7 @@ def _stretch(store: Store, since: str, until: str | None) -> tuple[int, int]:
     return after, head if last is None else min(head, last)
 
 
-def _write(store: Store, file: IO[bytes], header: Header) -> int:
+def _write(store: Store, file: gzip.GzipFile, header: Header) -> int:
     file.write(header_line(header))
     cursor, events = header.after, 0
     span = max(1, header.until - header.after)

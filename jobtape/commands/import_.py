@@ -16,20 +16,24 @@ from typing import Final
 from uuid import uuid4
 from zlib import error as ZlibError  # noqa: N812
 
+from aiormq import spec
 from rich.progress import Progress
 
-from jobtape.broker.link import Link
+from jobtape.broker.confirmed import PERSISTENT, ConfirmedChannel
+from jobtape.broker.link import Link, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.commands import logs
 from jobtape.commands.bar import bar
 from jobtape.commands.errors import CannotStart
 from jobtape.commands.starting import configuring, settings_with
-from jobtape.schemas.errors import JobtapeError, ViewUnavailable
+from jobtape.consumer.window import settle
+from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, ViewUnavailable
 from jobtape.schemas.events import CONTENT_TYPE
 from jobtape.schemas.tapefile import Header, Line, TapeFileInvalid, marked, read_header, read_lines
-from jobtape.schemas.topology import Topology
+from jobtape.schemas.topology import Topology, event_key
 from jobtape.view.store import Store
 
+CONFIRM_LIMIT: Final = 15.0
 WINDOW: Final = 500
 """Events in flight."""
 SEEN: Final = 4 * WINDOW
@@ -89,6 +93,7 @@ class _Import:
     def __init__(self, url: str, topology: Topology, store: Store, path: Path, header: Header, events: int) -> None:
         self._link = Link(url, name=f"{topology.namespace} import")
         self._publisher = Publisher(self._link, topology)
+        self._channel = ConfirmedChannel(self._link, topology.events.name)
         self._store = store
         self._path = path
         self._header = header
@@ -119,21 +124,35 @@ class _Import:
                 "this installation has jobs already, and a tape is imported into an empty one only: give it a "
                 "JOBTAPE_NAMESPACE and a DATABASE_URL of its own"
             )
-        return max((line for _, line in marks), default=0)
+        lines = [line for _, line in marks]
+        if lines != sorted(lines, reverse=True):
+            raise JobtapeError("what was imported is not in the file's order: begin anew, in an empty installation")
+        return max(lines, default=0)
 
     async def _publish(self, done: int, progress: Progress) -> None:
         task = progress.add_task("importing", total=self._events, completed=done)
         with _opened(self._path) as (_, lines):
             rest = islice(lines, done, None)
             while window := list(islice(rest, WINDOW)):
-                # In the order of the file: each begins to be sent before the next does.
-                await asyncio.gather(*(self._send(line) for line in window))
+                await self._send(window)
                 progress.update(task, completed=window[-1].number)
 
-    async def _send(self, line: Line) -> None:
+    async def _send(self, window: list[Line]) -> None:
+        """In the order of the file, over one channel. None is sent twice: what failed may be on the tape."""
+        outcomes = await settle([self._publish_one(line) for line in window], CONFIRM_LIMIT)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise BrokerUnavailable(
+                    f"the import was interrupted ({reason_of(outcome)}): run it again, and it goes on where it was"
+                )
+
+    async def _publish_one(self, line: Line) -> None:
         kind = str(line.event.get("type", "")).rpartition(".")[2] if line.event is not None else "unreadable"
-        key = f"event.{kind[:40]}.imported"
-        await self._publisher.send(marked(line, self._header.id), key, (), content_type=CONTENT_TYPE)
+        properties = spec.Basic.Properties(
+            content_type=CONTENT_TYPE, delivery_mode=PERSISTENT, message_id=f"{self._header.id}/{line.number}"
+        )
+        key = event_key(kind[:40], "imported")
+        await self._channel.publish(marked(line, self._header.id), key, properties, mandatory=True)
 
     async def _passed(self) -> None:
         """Returns when the view has read everything that is on the tape by now."""
