@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,10 +11,10 @@ from sqlalchemy import create_engine, text
 
 from jobtape import EventsMissed, HistoryGone, SubscriptionRefused, ViewUnavailable, subscribe
 from jobtape.consumer.subscription import Subscription
-from jobtape.schemas.heard import Heard
 from jobtape.schemas.position import cursor_of
 from jobtape.settings import Settings
 from jobtape.view.store import Gap, Store
+from tests.consumer.hearing import listening, results, take
 from tests.view.samples import NOON, record, submitted, succeeded
 from tests.waiting import eventually
 
@@ -45,41 +44,6 @@ def jobs(store: Store, *numbers: int, **order: Any) -> None:
     for start in range(0, len(numbers), 50):
         orders = [submitted(n, **order) for n in numbers[start : start + 50]]
         record(store, *orders, *(succeeded(each, n) for each, n in zip(orders, numbers[start:], strict=False)))
-
-
-@asynccontextmanager
-async def listening(subscription: Subscription) -> AsyncIterator[list[Heard]]:
-    """What it has heard so far, while it listens in the background; whatever it raises is raised at the end."""
-    found: list[Heard] = []
-
-    async def listen() -> None:
-        async with subscription as heard:
-            async for each in heard:
-                found.append(each)
-
-    task = asyncio.create_task(listen())
-    try:
-        yield found
-    finally:
-        task.cancel()
-        (ended,) = await asyncio.gather(task, return_exceptions=True)
-    if not isinstance(ended, asyncio.CancelledError):
-        raise ended if isinstance(ended, BaseException) else AssertionError("it ended")
-
-
-async def take(subscription: Subscription, n: int) -> list[Heard]:
-    """The first ``n``."""
-    found: list[Heard] = []
-    async with asyncio.timeout(20), subscription as heard:
-        async for each in heard:
-            found.append(each)
-            if len(found) == n:
-                break
-    return found
-
-
-def results(heard: list[Heard]) -> list[Any]:
-    return [each.result for each in heard]
 
 
 async def test_history_then_live_in_the_tape_s_order(view: Store, subscribed: Subscribe) -> None:
