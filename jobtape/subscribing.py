@@ -16,6 +16,7 @@ from jobtape.schemas.errors import SubscriptionRefused
 from jobtape.schemas.ids import parse_job_id
 from jobtape.schemas.jobtype import JobType
 from jobtape.schemas.position import MAX_CURSOR
+from jobtape.schemas.relaying import TOLD, Tells
 from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import Bounds, Topology
 from jobtape.settings import Settings, read_settings
@@ -50,9 +51,9 @@ def subscribe(
     """A subscription, for ``async with`` and ``async for``, or ``await subscribe(...).run(callback)``.
 
     ``events``, ``types`` (``mail.*``: all that begin so), ``job``, ``labels`` and ``correlation_id`` filter; what is
-    left out wants any. Without ``since`` it is live over AMQP, and hears what the relay tells (JOBTAPE_RELAY). With
-    ``since`` it reads the history in the database and then follows it: behind a cursor, from a time on, from the
-    ``"first"`` event, or from ``"now"``.
+    left out wants any. Without ``since`` it is live over AMQP and hears what the relay tells; events that JOBTAPE_RELAY
+    leaves out are refused. With ``since`` it reads the history in the database and then follows it: behind a cursor,
+    from a time on, from the ``"first"`` event, or from ``"now"``.
 
     ``name`` makes it durable. Live: a queue that consumers of this name share, of at most ``max_length`` messages and
     ``max_bytes`` (the oldest are dropped), removed after ``expires`` seconds without a consumer; ``prefetch`` is how
@@ -69,6 +70,8 @@ def subscribe(
     wanted = _selection(events, types, job, labels, correlation_id)
     _check(name, since, max_length, max_bytes, expires, prefetch)
     known = settings or read_settings()
+    if since is None:
+        _check_told(wanted, known.relay)
     skip_gaps = on_gap == "skip" if on_gap is not None else since is None
 
     def caught_up(since: Since) -> "Source":
@@ -131,3 +134,16 @@ def _check(
             f"max_length and max_bytes are at least 1, expires from 1 s to {LONGEST_IDLE:.0f} s, prefetch from 1 to "
             f"{MOST_PREFETCHED}"
         )
+
+
+def _check_told(wanted: Selection, relay: Tells) -> None:
+    """Nobody is to wait for what never comes. The projector's own setting is not known here: it has to be the same."""
+    told = TOLD[relay]
+    untold = wanted.events - told
+    if told and not untold:
+        return
+    more = "" if untold == {"submitted"} else ", or set JOBTAPE_RELAY=all for the projectors and here"
+    what = f"{', '.join(sorted(untold))} cannot be heard" if untold else "nothing can be heard"
+    raise SubscriptionRefused(
+        f"{what} over AMQP with JOBTAPE_RELAY={relay}: hear it from the database with since='now'{more}"
+    )

@@ -15,7 +15,6 @@ from jobtape.schemas.events import Failed, FailedData, JobEvent, Submitted
 from jobtape.schemas.ids import execution_fact
 from jobtape.schemas.job import ErrorInfo
 from jobtape.schemas.position import cursor_of
-from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import Bounds
 from jobtape.settings import Settings
 from tests.consumer.hearing import listening, results, take
