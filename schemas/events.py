@@ -136,7 +136,7 @@ class _Envelope(BaseModel):
     causationid: str | None = None
     traceparent: str | None = None
     imported: str | None = None
-    """Of an event that came from another tape: that export's id. What it says is history, and nothing follows from it."""
+    """Of an event of another tape: the export's id. What it says is history, and nothing follows from it."""
     importline: int | None = None
     """Its line in the export."""
 

@@ -31,15 +31,16 @@ class Stretch(BaseModel):
         "first", description="Events at this time (RFC 3339) or later, or behind this cursor."
     )
     until: Cursor | Utc | None = Field(
-        None, description="Up to this time, or up to and with this cursor; up to now when absent."
+        None, description="Before this time, or up to and with this cursor; up to now when absent."
     )
 
-    def stretch(self, before: Callable[[datetime], int], last: Callable[[datetime], int]) -> tuple[int, int | None]:
-        """The cursors behind which and up to which; None: the end. ``before`` and ``last`` find those of times."""
+    def cursors(self, before: Callable[[datetime], int], head: int) -> tuple[int, int]:
+        """Behind which, and up to and with which; ``before`` finds the cursor of a time, ``head`` is the newest."""
         since = 0 if self.since == "first" else self.since
+        until = head if self.until is None else self.until
         return (
-            before(since) if isinstance(since, datetime) else int(since),
-            last(self.until) if isinstance(self.until, datetime) else self.until,
+            before(since) if isinstance(since, datetime) else since,
+            min(head, before(until) if isinstance(until, datetime) else until),
         )
 
 

@@ -37,7 +37,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Line ``number`` of the file, counted from 1 behind the header; ``event``: its CloudEvent, None for what is none."""
+    """Line ``number`` of the file, from 1 behind the header; ``event``: its CloudEvent, None for what is none."""
 
     number: int
     body: bytes

@@ -29,11 +29,8 @@ async def replay(ctx: Context, order: ReplayOrder) -> Replayed:
         raise Fail(reason)
     name = ctx.idempotency_key
     with slice_of(ctx, "events") as part, closing(Store(settings.database_url)) as store:
-        behind, until = order.stretch(store.committed.before, lambda time: store.past.cursor_at(time)[0])
-        head = store.committed.reach().head
-        wanted = Replay(
-            name, order.queue, behind, head if until is None else min(until, head), order.selection(), order.rate
-        )
+        after, until = order.cursors(store.committed.before, store.committed.reach().head)
+        wanted = Replay(name, order.queue, after, until, order.selection(), order.rate)
         events = await replay_to_queue(settings.rabbitmq_url, store, wanted, part)
         store.tasks.end(name)
     return Replayed(events=events)

@@ -50,9 +50,7 @@ def _stretch(store: Store, since: str, until: str | None) -> tuple[int, int]:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         raise WrongUse(f"--{fault['loc'][0]}: {fault['msg']}: give an RFC 3339 time or a cursor") from None
-    after, last = wanted.stretch(store.committed.before, lambda time: store.past.cursor_at(time)[0])
-    head = store.committed.reach().head
-    return after, head if last is None else min(head, last)
+    return wanted.cursors(store.committed.before, store.committed.reach().head)
 
 
 def _write(store: Store, file: gzip.GzipFile, header: Header) -> int:
