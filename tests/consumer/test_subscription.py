@@ -15,7 +15,6 @@ from jobtape.schemas.events import Failed, FailedData, JobEvent, Submitted
 from jobtape.schemas.ids import execution_fact
 from jobtape.schemas.job import ErrorInfo
 from jobtape.schemas.position import cursor_of
-from jobtape.schemas.topology import Bounds
 from jobtape.settings import Settings
 from tests.consumer.hearing import listening, results, take
 from tests.consumer.rig import Rig
@@ -42,7 +41,7 @@ def subscriber(rig: Rig) -> Subscribe:
 
 
 def queue_of(rig: Rig) -> str:
-    return rig.topology.subscription_queue(BILLING, "", Bounds()).name
+    return rig.topology.subscription_name(BILLING)
 
 
 def failed(of: Submitted, execution: str = "e1") -> Failed:
