@@ -13,6 +13,7 @@ from jobtape.view import checkpoint, dead, engine, jobs, keys, migrate, open_job
 from jobtape.view.committed import Committed
 from jobtape.view.database import Database
 from jobtape.view.keys import Claim, KeyedSubmission, Standing
+from jobtape.view.past import Past
 from jobtape.view.positions import Positions
 from jobtape.view.values import (
     Batch,
@@ -25,6 +26,7 @@ from jobtape.view.values import (
     Moment,
     OutboxRow,
     Page,
+    PastPage,
     Position,
     Reach,
     UnreadableRow,
@@ -43,6 +45,7 @@ __all__ = [
     "Moment",
     "OutboxRow",
     "Page",
+    "PastPage",
     "Position",
     "Reach",
     "Standing",
@@ -64,6 +67,8 @@ class Store:
         """What the fold accepted, for those who listen."""
         self.positions = Positions(self._database)
         """How far the named ones among them have come."""
+        self.past = Past(self._database)
+        """Jobs as they were."""
 
     @property
     def url_for_messages(self) -> str:
