@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.job import QueueName
+from jobtape.schemas.relaying import Tells
 from jobtape.schemas.topology import Retention
 
 MEBIBYTE = 1024 * 1024
@@ -59,6 +60,16 @@ class Settings(BaseSettings):
         description="How long a submission under an Idempotency-Key that never ended keeps its repeats waiting; twice "
         "JOBTAPE_PUBLISH_TIMEOUT at least.",
     )
+    max_listeners: int = Field(
+        2000, ge=1, le=100_000, description="Most streams, WebSockets and requests that wait, in one API process."
+    )
+    max_wait: int = Field(60, ge=0, le=3600, description="Longest wait that `Prefer: wait=` is granted; 0 for none.")
+    keep_alive: float = Field(
+        15.0, ge=0.1, le=600, description="Time without an event after which a stream shows life."
+    )
+    stall: float = Field(
+        30.0, ge=0.1, le=3600, description="How long a listener may not read, until its connection is ended."
+    )
     queues: Annotated[tuple[QueueName, ...], NoDecode] = Field(
         (), description="Queues that a worker serves, separated by commas; all those of its job types when empty."
     )
@@ -77,6 +88,11 @@ class Settings(BaseSettings):
         ge=1,
         description="How long a due job may be on no queue, and nothing be heard of it, until it is put back; more "
         "than JOBTAPE_ACK_TIMEOUT, and than the time that a job of an unknown type is kept waiting.",
+    )
+    relay: Tells = Field(
+        "final",
+        description="What the projector tells subscribers over <namespace>.results: `final` events, `all` but "
+        "`submitted`, or nothing (`off`).",
     )
     lease: float = Field(4.0, ge=0.5, le=300, description="How long a projector that died keeps others waiting.")
     log_max_bytes: int = Field(10_000_000_000, ge=1000, description="Size of the tape that the broker keeps.")

@@ -131,6 +131,25 @@ def upgrade() -> None:
         sa.Column("lease_until", sa.Double),
     )
     op.create_table(
+        "rebuild",
+        sa.Column("id", row_key, primary_key=True, autoincrement=False),
+        sa.Column("generation", sa.BigInteger, nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+        sa.Column("cursor", sa.BigInteger, nullable=False),
+        sa.CheckConstraint("id = 1", name="rebuild_is_one_row"),
+    )
+    op.create_table(
+        "relay",
+        sa.Column("id", row_key, primary_key=True, autoincrement=False),
+        sa.Column("tells", sa.Text, nullable=False, server_default=sa.text("'final'")),
+        sa.Column("cursor", sa.BigInteger, nullable=False),
+        sa.Column("told", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("refused", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("stalls", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("trouble", sa.Text),
+        sa.CheckConstraint("id = 1", name="relay_is_one_row"),
+    )
+    op.create_table(
         "checkpoint",
         sa.Column("id", row_key, primary_key=True, autoincrement=False),
         sa.Column("epoch", sa.BigInteger, nullable=False),
@@ -141,6 +160,7 @@ def upgrade() -> None:
         sa.Column("gap_kind", sa.Text),
         sa.Column("gap_detail", sa.Text),
         sa.Column("horizon", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("generation", sa.BigInteger, nullable=False, server_default=sa.text("1")),
         sa.CheckConstraint("id = 1", name="checkpoint_is_one_row"),
     )
 
