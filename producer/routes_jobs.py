@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic_core import to_json
 
-from jobtape.producer import event_stream, live_openapi, openapi
+from jobtape.producer import event_stream, live_openapi, openapi, prefer, waiting
 from jobtape.producer.accept import prefers
 from jobtape.producer.access import RunningProducer
 from jobtape.producer.job_stream import job_stream
@@ -41,21 +41,29 @@ async def list_jobs(query: Annotated[ListQuery, Query()], producer: RunningProdu
     summary="One job",
     responses=openapi.answers(200, "JobOut", "The job.", 304, 401, 404, 422, 503),
     dependencies=[Depends(no_query)],
+    openapi_extra=openapi.headers(live_openapi.PREFER),
 )
 async def get_job(job_id: JobId, request: Request, producer: RunningProducer) -> Response:
-    """With ``ETag``; ask again with ``If-None-Match`` and get 304 while nothing has happened."""
+    """With ``ETag``; ask again with ``If-None-Match`` and get 304 while nothing has happened. With ``Prefer: wait=N``
+    the answer comes when the job has ended, or with both, when anything has happened; after N seconds at the latest.
+    """
     job = await _find(producer, job_id)
-    etag = f'"{job.cursor}"'
-    if _has_it(request.headers.get("if-none-match"), etag):
-        return Response(status_code=304, headers={"ETag": etag})
-    return _json(job_out(job), {"ETag": etag})
+    known = request.headers.get("if-none-match")
+    headers: dict[str, str] = {}
+    if (seconds := prefer.wait_of(request, producer.limits.max_wait)) is not None:
+        if known is None:
+            job, headers = await waiting.outcome(producer, job, seconds, request.receive)
+        else:
+            job, headers = await waiting.change(producer, job, seconds, request.receive, lambda it: not _has(known, it))
+    headers["ETag"] = _etag(job)
+    return Response(status_code=304, headers=headers) if _has(known, job) else _json(job_out(job), headers)
 
 
 @router.get(
     "/jobs/{job_id}/events",
     summary="What happened to a job",
     responses=live_openapi.also_stream(openapi.answers(200, "EventPage", "A page.", 400, 401, 404, 422, 503)),
-    openapi_extra=live_openapi.last_event_id(),
+    openapi_extra=openapi.headers(live_openapi.LAST_EVENT),
 )
 async def get_events(
     job_id: JobId, request: Request, query: Annotated[JobEventsQuery, Query()], producer: RunningProducer
@@ -97,10 +105,15 @@ async def _find(producer: Producer, text: str) -> Job:
     return job
 
 
-def _has_it(if_none_match: str | None, etag: str) -> bool:
+def _etag(job: Job) -> str:
+    return f'"{job.cursor}"'
+
+
+def _has(if_none_match: str | None, job: Job) -> bool:
     """Weak comparison with each of the list (RFC 9110, section 13.1.2)."""
     if if_none_match is None:
         return False
+    etag = _etag(job)
     given = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     return etag in given or given == ["*"]
 
