@@ -18,7 +18,7 @@ class JobQuery:
     """Which jobs to list; an empty tuple asks for any, several values of one field mean either of them.
 
     ``labels``: (name, value) pairs, all of which a job must have. ``since`` (inclusive) and ``until`` (exclusive) are
-    about the time in the job's id, to the millisecond. ``before``: only ids smaller than this one, which is the last
+    about the time in the job's id, to the millisecond. ``whole``: only jobs whose order is known. ``before``: only ids smaller than this one, which is the last
     of the page before.
     """
 
@@ -31,6 +31,7 @@ class JobQuery:
     until: datetime | None = None
     before: str | None = None
     limit: int = 100
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
