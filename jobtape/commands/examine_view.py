@@ -34,8 +34,8 @@ def examine_view(found: Findings, store: Store) -> list[str]:
     if reach.horizon:
         found.note(
             "view",
-            f"history is complete from behind cursor {reach.horizon} on: before, jobs were let go (JOBTAPE_KEEP), a gap "
-            "was accepted, or the tape began later than the jobs",
+            f"history is complete from behind cursor {reach.horizon} on: before, jobs were let go (JOBTAPE_KEEP), a "
+            "gap was accepted, or the tape began later than the jobs",
             "see docs/replay.md",
         )
     for position in positions:
