@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from typing import Any
 from uuid import uuid4
 
 import pika
@@ -32,7 +33,7 @@ def kills(scene: Scene) -> None:
     named(scene, result["result"])
 
 
-def killed(scene: Scene, job_id: str, after: float) -> dict[str, object]:
+def killed(scene: Scene, job_id: str, after: float) -> dict[str, Any]:
     """The job's end, after the process that ran it was killed."""
     scene.kill_working_process(job_id, after)
     return scene.outcome(job_id)
@@ -75,11 +76,11 @@ def fixed(scene: Scene) -> None:
     scene.made.wait_ready()
 
 
-def named(scene: Scene, told: dict[str, object]) -> None:
+def named(scene: Scene, told: dict[str, Any]) -> None:
     """Exactly those whose result changes."""
     newest = scene.store.list_jobs(JobQuery(types=["double"], limit=SHADOWED))
     wrong = {job.id for job in newest if job.payload and job.payload["n"] % 10 == 0}
-    assert set(told["different"]) == wrong, (len(told["different"]), len(wrong))  # type: ignore[arg-type, call-overload]
+    assert set(told["different"]) == wrong, (len(told["different"]), len(wrong))
     print(f"shadow: {told['jobs']} jobs, {len(wrong)} different, exactly those with the bug")
 
 
