@@ -72,9 +72,8 @@ def run(made: Installation, jobs: int, kills: int) -> int:
                 heard = time.monotonic() - began
                 lines = subscriber.lines()
         same, repeats = without_repeats(lines) == expected, len(lines) - len(expected)
-        print(
-            f"{len(ledger.ok)} jobs, {len(expected)} events: all final after {final:.1f} s, all heard after {heard:.1f} s"
-        )
+        count = f"{len(ledger.ok)} jobs, {len(expected)} events"
+        print(f"{count}: all final after {final:.0f} s, all heard after {heard:.0f} s")
         print(f"every event once, in the tape's order: {same}; repeats before they were dropped: {repeats}")
         position = store.positions.read(f"subscription.{NAME}")
     finally:
