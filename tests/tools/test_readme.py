@@ -103,7 +103,8 @@ def test_the_first_jobs(newcomer: Newcomer) -> None:
 
 def test_a_job_and_an_application_of_ones_own(newcomer: Newcomer) -> None:
     run = newcomer.start(block_with("JOBTAPE_JOBS=hello make run"), "curl -s")
-    assert [one["name"] for one in json.loads(newcomer.type(run.line_with("curl -s")))["items"]] == ["hello"]
+    known = [one["name"] for one in json.loads(newcomer.type(run.line_with("curl -s")))["items"]]
+    assert [name for name in known if not name.startswith("jobtape.")] == ["hello"]
     assert newcomer.type(block_with("submit hello")) == '"Hello, Ada! "\n'
     newcomer.start(block_with("uvicorn app:app"), "Uvicorn running")
     accepted, *listed = newcomer.type(block_with("/greetings?name=Ada")).splitlines()
