@@ -15,6 +15,7 @@ from jobtape.jobs import JobType, Options, job
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import (
     BrokerUnavailable,
+    HistoryGone,
     JobtapeError,
     LogMissing,
     PayloadInvalid,
@@ -26,12 +27,15 @@ from jobtape.schemas.retry import Crashed, Fail, Retry, RetryPolicy
 
 if TYPE_CHECKING:
     from jobtape.app import create_app, lifespan
+    from jobtape.client import Client, SyncClient
 
 __all__ = [
     "BrokerUnavailable",
+    "Client",
     "Context",
     "Crashed",
     "Fail",
+    "HistoryGone",
     "Job",
     "JobState",
     "JobType",
@@ -41,6 +45,7 @@ __all__ = [
     "PayloadInvalid",
     "Retry",
     "RetryPolicy",
+    "SyncClient",
     "UnknownJobType",
     "ViewUnavailable",
     "create_app",
@@ -55,4 +60,8 @@ def __getattr__(name: str) -> Any:
         from jobtape import app  # noqa: PLC0415
 
         return getattr(app, name)
+    if name in ("Client", "SyncClient"):
+        from jobtape import client  # noqa: PLC0415
+
+        return getattr(client, name)
     raise AttributeError(f"module 'jobtape' has no attribute {name!r}")

@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jobtape.commands.plain import lines, one_line
+from jobtape.schemas.events import encode
+from jobtape.schemas.heard import Heard, tell
 
 COLOURS: Final = {
     "succeeded": "green",
@@ -19,6 +21,7 @@ COLOURS: Final = {
     "running": "cyan",
     "retrying": "yellow",
 }
+EVENT_STATES: Final = {"started": "running", "progressed": "running"}
 WIDE: Final = 10_000
 """Columns of a list: a line stays a line for ``grep``, and a terminal wraps it better than a table's cells."""
 
@@ -97,6 +100,22 @@ def print_events(items: Sequence[dict[str, Any]]) -> None:
             one_line(_gist(data)),
         )
     _console().print(table)
+
+
+def print_heard(heard: Heard) -> None:
+    """One event as it happens, on a line: time, job type, event, job, what it says."""
+    data = heard.event.data.model_dump(mode="json")
+    line = Text(f"{_time(heard.event.time.isoformat())}  {one_line(heard.event.data.job_type):<20}  ")
+    line.append(f"{heard.event.name:<10}", style=COLOURS.get(EVENT_STATES.get(heard.event.name, heard.event.name), ""))
+    line.append(f"  {heard.event.subject}  {one_line(_gist(data))}")
+    _console().print(line, soft_wrap=True)
+    sys.stdout.flush()
+
+
+def print_heard_json(heard: Heard) -> None:
+    """The same as a line of JSON: the CloudEvent with its cursor, as the API tells it."""
+    told = json.loads(tell(encode(heard.event).decode(), heard.cursor))
+    print(json.dumps(told, ensure_ascii=not _speaks_utf8()), flush=True)
 
 
 def _console(width: int | None = WIDE) -> Console:
