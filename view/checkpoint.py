@@ -63,9 +63,10 @@ def release_lease(connection: Connection, owner: str) -> None:
 
 
 def is_active(connection: Connection, owner: str) -> bool:
-    """Whether the lease is that of ``owner`` and still runs."""
+    """Whether the lease is that of ``owner`` and still runs; then nothing is folded before the transaction ends."""
     now = clock.now(connection.dialect.name)
-    return connection.execute(select(_c.id).where(_c.owner == owner, _c.lease_until > now)).first() is not None
+    ours = select(_c.id).where(_c.owner == owner, _c.lease_until > now).with_for_update()
+    return connection.execute(ours).first() is not None
 
 
 def advance(

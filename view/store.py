@@ -258,12 +258,12 @@ class Store:
 
     def add_effects(self, owner: str, effects: Sequence[OutboxRow], dead_messages: Sequence[DeadMessage] = ()) -> bool:
         """Let effects be published and keep dead messages, in one transaction; False, and nothing is written, when
-        ``owner`` isn't the active projector.
+        ``owner`` isn't the active projector. An effect that the tape has by now is left out.
         """
         with self._database.writing() as connection:
             if not checkpoint.is_active(connection, owner):
                 return False
-            outbox.add(connection, effects)
+            outbox.add_new(connection, effects)
             dead.add(connection, dead_messages)
             return True
 
