@@ -13,20 +13,19 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Unpack, overload
 
-from jobtape.client import orders
+from jobtape.client import wire
 from jobtape.client.connection import Connection, Manners
 from jobtape.client.errors import NoAnswer, NotConfirmed, NotInTime, Unavailable
 from jobtape.client.filters import EventFilters, JobFilters, query_of
 from jobtape.client.handle import PATIENCE, Handle, Submitted
+from jobtape.client.orders import order_of
 from jobtape.client.problems import json_object
-from jobtape.client.reading import job_id_of, job_of
-from jobtape.client.stream import EventReader, Since
+from jobtape.client.reading import job_of
+from jobtape.client.stream import OUTAGE, EventReader, Since
 from jobtape.jobs import JobType, Options, R
 from jobtape.schemas.heard import Heard
 from jobtape.schemas.job import Job
 
-OUTAGE: Final = 600.0
-"""Seconds without the API after which ``events`` gives up."""
 LONG_POLL: Final = 30.0
 """Seconds that the API is asked to wait with its answer."""
 SLACK: Final = 15.0
@@ -91,9 +90,9 @@ class Client:
         self, options: Options, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any
     ) -> Handle[Any]:
         """The same, with a queue, time-out, labels or key for this one job."""
-        body = orders.json_of(orders.order_of(job_type, options, args, kwargs))
-        key = options.idempotency_key or orders.new_key()
-        headers = {"Content-Type": "application/json", "Idempotency-Key": orders.key_header(key)}
+        body = wire.json_of(order_of(job_type, options, args, kwargs))
+        key = options.idempotency_key or wire.new_key()
+        headers = {"Content-Type": "application/json", "Idempotency-Key": wire.key_header(key)}
         try:
             shown = await self._object("POST", "/jobs", content=body, headers=headers)
         except (NoAnswer, Unavailable) as error:
@@ -174,4 +173,4 @@ class Client:
 
 
 def _path(job: JobRef) -> str:
-    return f"/jobs/{job_id_of(job if isinstance(job, str) else job.id)}"
+    return wire.job_path(job if isinstance(job, str) else job.id)

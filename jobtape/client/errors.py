@@ -17,10 +17,12 @@ JobtapeError
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobtape.schemas.errors import JobtapeError
-from jobtape.schemas.job import Job
+
+if TYPE_CHECKING:
+    from jobtape.schemas.job import Job
 
 
 class ApiError(JobtapeError):
@@ -88,7 +90,7 @@ class Unavailable(Refused):
 class JobNotSucceeded(JobtapeError):
     """The job has ended without a result: ``job`` says how, with its error and reason."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: "Job") -> None:
         why = "" if job.error is None else f": {job.error.type}: {job.error.message}"
         super().__init__(f"job {job.id} {job.state.value}{why}")
         self.job = job
@@ -97,6 +99,6 @@ class JobNotSucceeded(JobtapeError):
 class NotInTime(JobtapeError, TimeoutError):
     """The job has not ended within the time given, and goes on; ``job`` is as it was last seen."""
 
-    def __init__(self, job: Job, timeout: float) -> None:
+    def __init__(self, job: "Job", timeout: float) -> None:
         super().__init__(f"job {job.id} has not ended within {timeout:g} s, it is {job.state.value}: wait for it again")
         self.job = job

@@ -1,16 +1,11 @@
 """What a call of ``submit`` orders, as ``POST /jobs`` takes it."""
 
-import json
-import re
 from collections.abc import Mapping
-from typing import Any, Final
-from uuid import uuid4
+from typing import Any
 
 from jobtape.jobs import JobType, Options
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import PayloadInvalid
-
-_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 
 
 def order_of(
@@ -32,27 +27,6 @@ def order_of(
         "reply_to": options.reply_to,
     }
     return order | {name: value for name, value in said.items() if value is not None}
-
-
-def json_of(order: Mapping[str, Any]) -> bytes:
-    """The request's body."""
-    # Not httpx's own JSON: what that cannot write (NaN, lone surrogates) is for the API to refuse.
-    return json.dumps(order).encode()
-
-
-def new_key() -> str:
-    """An Idempotency-Key that nobody else has."""
-    return uuid4().hex
-
-
-def key_header(key: str) -> str:
-    """The header's value, a structured field string (RFC 9651): whatever the key is, it is well formed. Raises
-    ValueError when it cannot be a key.
-    """
-    if not _KEY.fullmatch(key):
-        raise ValueError("an idempotency key has 1 to 255 visible ASCII characters, without spaces")
-    quoted = key.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{quoted}"'
 
 
 def _payload(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -21,10 +21,3 @@ def job_of(shown: Mapping[str, Any]) -> Job:
         raise WrongAddress(
             f"the API shows a job that this version cannot read ({place}: {first['msg']}): is it another version?"
         ) from None
-
-
-def job_id_of(text: str) -> str:
-    """``text`` as a part of a path. Raises ValueError when it is no job id."""
-    if not text or not all(letter.isalnum() or letter == "-" for letter in text):
-        raise ValueError(f"{text!r} is no job id")
-    return text

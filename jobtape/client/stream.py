@@ -25,6 +25,8 @@ from jobtape.schemas.heard import Heard, hear
 
 log = logging.getLogger(__name__)
 
+OUTAGE: Final = 600.0
+"""Seconds without the API after which a reader gives up, unless told otherwise."""
 SILENCE: Final = 60.0
 """Seconds; the API says something every 15, unless it is told otherwise."""
 STEADY: Final = 10.0

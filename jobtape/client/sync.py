@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Unpack, overload
 
-from jobtape.client.client import OUTAGE, Client, JobRef
+from jobtape.client.client import Client, JobRef
 from jobtape.client.filters import EventFilters, JobFilters
-from jobtape.client.handle import PATIENCE, Submitted
+from jobtape.client.handle import PATIENCE, Handle, Submitted
 from jobtape.client.portal import Portal
-from jobtape.client.stream import Since
+from jobtape.client.stream import OUTAGE, Since
 from jobtape.jobs import JobType, Options, R
 from jobtape.schemas.heard import Heard
 from jobtape.schemas.job import Job
@@ -65,7 +65,7 @@ class SyncClient:
         self, options: Options, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any
     ) -> "SyncHandle[Any]":
         """See ``Client.submit_with``."""
-        handle = self._portal.call(self._client.submit_with, options, job_type, *args, **kwargs)
+        handle: Handle[Any] = self._portal.call(self._client.submit_with, options, job_type, *args, **kwargs)
         return SyncHandle(handle.job, handle.job_type, self)
 
     def get(self, job: JobRef) -> Job:

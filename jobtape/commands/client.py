@@ -6,19 +6,19 @@ Like ``jobtape.Client``, on the same connection; but a person waits, so an API t
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from jobtape.client import orders
-from jobtape.client.client import OUTAGE
+from jobtape.client import wire
 from jobtape.client.connection import Connection, Manners
 from jobtape.client.errors import ApiError, NoAnswer
 from jobtape.client.portal import Portal
 from jobtape.client.problems import json_object
-from jobtape.client.reading import job_id_of
-from jobtape.client.stream import EventReader, Query, Since
-from jobtape.schemas.heard import Heard
+
+if TYPE_CHECKING:
+    from jobtape.client.stream import Query, Since
+    from jobtape.schemas.heard import Heard
 
 HINT: Final = "--url / JOBTAPE_URL"
 TIMEOUT: Final = 30.0
@@ -55,11 +55,11 @@ class Api:
         headers, keyed = JSON, idempotency_key is not None
         if idempotency_key is not None:
             try:
-                headers = JSON | {"Idempotency-Key": orders.key_header(idempotency_key)}
+                headers = JSON | {"Idempotency-Key": wire.key_header(idempotency_key)}
             except ValueError as error:
                 raise ApiError(str(error)) from None
         try:
-            return self._object("POST", "/jobs", twice=keyed, content=orders.json_of(order), headers=headers)
+            return self._object("POST", "/jobs", twice=keyed, content=wire.json_of(order), headers=headers)
         except NoAnswer as error:
             how = "submit it again under the same key" if keyed else "see `jobtape list`"
             raise ApiError(f"{error}; whether the job was accepted is not known: {how}") from None
@@ -70,7 +70,7 @@ class Api:
 
     def redrives(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """What became of a page of jobs. When this raises, nothing was redriven."""
-        return self._object("POST", "/redrives", content=orders.json_of(body), headers=JSON)
+        return self._object("POST", "/redrives", content=wire.json_of(body), headers=JSON)
 
     def dead(self, limit: int) -> dict[str, Any]:
         """A page of messages that are no job."""
@@ -112,8 +112,10 @@ class Api:
             after = page["next"]
         return found
 
-    def live(self, query: Query, since: Since) -> Iterator[Heard]:
+    def live(self, query: "Query", since: "Since") -> "Iterator[Heard]":
         """What happens, as it happens. Also raises HistoryGone and UnreadableEvent."""
+        from jobtape.client.stream import OUTAGE, EventReader  # noqa: PLC0415
+
         reader = EventReader(self._connection, query, since, outage=OUTAGE)
         with self._portal.iterate(reader.events()) as heard:
             yield from heard
@@ -127,6 +129,6 @@ class Api:
 
 def _path(job_id: str) -> str:
     try:
-        return f"/jobs/{job_id_of(job_id)}"
+        return wire.job_path(job_id)
     except ValueError as error:
         raise ApiError(f"{error}: `jobtape list` shows them") from None

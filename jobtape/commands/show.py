@@ -11,8 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from jobtape.commands.plain import lines, one_line
-from jobtape.schemas.events import encode
-from jobtape.schemas.heard import Heard, tell
 
 COLOURS: Final = {
     "succeeded": "green",
@@ -21,7 +19,6 @@ COLOURS: Final = {
     "running": "cyan",
     "retrying": "yellow",
 }
-EVENT_STATES: Final = {"started": "running", "progressed": "running"}
 WIDE: Final = 10_000
 """Columns of a list: a line stays a line for ``grep``, and a terminal wraps it better than a table's cells."""
 
@@ -102,20 +99,19 @@ def print_events(items: Sequence[dict[str, Any]]) -> None:
     _console().print(table)
 
 
-def print_heard(heard: Heard) -> None:
+def print_heard(event: dict[str, Any]) -> None:
     """One event as it happens, on a line: time, job type, event, job, what it says."""
-    data = heard.event.data.model_dump(mode="json")
-    line = Text(f"{_time(heard.event.time.isoformat())}  {one_line(heard.event.data.job_type):<20}  ")
-    line.append(f"{heard.event.name:<10}", style=COLOURS.get(EVENT_STATES.get(heard.event.name, heard.event.name), ""))
-    line.append(f"  {heard.event.subject}  {one_line(_gist(data))}")
+    data, name = event["data"], event["type"].rpartition(".")[2]
+    line = Text(f"{_time(event['time'])}  {one_line(data['job_type']):<20}  ")
+    line.append(f"{name:<10}", style=COLOURS.get(name, ""))
+    line.append(f"  {event['subject']}  {one_line(_gist(data))}")
     _console().print(line, soft_wrap=True)
     sys.stdout.flush()
 
 
-def print_heard_json(heard: Heard) -> None:
-    """The same as a line of JSON: the CloudEvent with its cursor, as the API tells it."""
-    told = json.loads(tell(encode(heard.event).decode(), heard.cursor))
-    print(json.dumps(told, ensure_ascii=not _speaks_utf8()), flush=True)
+def print_json_line(value: Any) -> None:
+    """The JSON document on one line, at once."""
+    print(json.dumps(value, ensure_ascii=not _speaks_utf8()), flush=True)
 
 
 def _console(width: int | None = WIDE) -> Console:
@@ -176,7 +172,7 @@ def _gist(data: dict[str, Any]) -> str:
     if error := data.get("error"):
         return f"{error['type']}: {error['message']}"
     if "fraction" in data:
-        return f"{data['fraction']:.0%} {data['message'] or ''}"
+        return f"{data['fraction']:.0%} {data.get('message') or ''}"
     for name in ("order", "result", "worker"):
         if name in data:
             return f"{name} {json.dumps(data[name], ensure_ascii=False)}"[:200]

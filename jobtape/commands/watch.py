@@ -1,5 +1,6 @@
 """``jobtape watch``: events as they happen, from wherever on the tape one likes."""
 
+import json
 import os
 import re
 import sys
@@ -12,7 +13,8 @@ from jobtape.commands.client import ONCE_THERE, Api
 from jobtape.commands.errors import WrongUse
 from jobtape.commands.jobs import INTERRUPTED, OK, label_of
 from jobtape.schemas.errors import HistoryGone
-from jobtape.schemas.events import EVENT_NAMES
+from jobtape.schemas.events import EVENT_NAMES, encode
+from jobtape.schemas.heard import tell
 from jobtape.schemas.job import JOB_TYPE_PATTERN
 
 ANY: Final = "*"
@@ -26,7 +28,8 @@ def watch_events(url: str, pattern: str, since: str | None, labels: Sequence[str
         while True:
             try:
                 for heard in api.live(query, position):
-                    show.print_heard_json(heard) if as_json else show.print_heard(heard)
+                    event = json.loads(tell(encode(heard.event).decode(), heard.cursor))
+                    show.print_json_line(event) if as_json else show.print_heard(event)
             except HistoryGone as gone:
                 kept = f"kept is what is behind {gone.horizon}, up to {gone.head}"
                 said = f"jobtape: the history behind this cursor is gone ({kept}); going on behind {gone.cursor}"
