@@ -1,5 +1,5 @@
-"""A running Jobtape used over HTTP: ``from jobtape import Client, SyncClient``. What it raises, ``jobtape.client.NotFound``
-and so on, is in ``jobtape.client.errors``.
+"""A running Jobtape used over HTTP: ``from jobtape import Client, SyncClient``. What it raises,
+``jobtape.client.NotFound`` and so on, is in ``jobtape.client.errors``.
 """
 
 from typing import TYPE_CHECKING, Any

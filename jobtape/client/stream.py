@@ -91,10 +91,15 @@ class EventReader:
     def _taken(self, message: ServerSentEvent) -> Heard | None:
         """The event of a message that is one, and not a repeat; the position has moved behind it."""
         if not message.data:
+            # A sign of life says how far the tape has been read: who wants little does not fall behind what is kept.
+            if isinstance(self._position, int) and message.id.isdecimal():
+                self._position = max(self._position, int(message.id))
             return None
         if message.event == "hello":
             self._greeted = True
-            self._position = _number(_content(message), "cursor")
+            # A position of ours stays until history moves it: a reset may follow.
+            if not isinstance(self._position, int):
+                self._position = _number(_content(message), "cursor")
             return None
         if message.event == "reset":
             content = _content(message)
