@@ -110,19 +110,22 @@ class Client:
     async def wait(self, job: JobRef, *, timeout: float = PATIENCE) -> Job:
         """The job at its end: succeeded, failed or cancelled. ``timeout`` in seconds; ``math.inf`` waits for ever.
 
+        Given what ``redrive`` returned it is the end of that run: until the tape is read, a GET shows the one before.
+
         Raises NotInTime (the job goes on), NotFound, and ApiError when the API is away for longer than the patience.
         """
         deadline = time.monotonic() + timeout
+        run = _run(job)
         pause = 0.0
         while True:
             left = max(deadline - time.monotonic(), 0.0)
             found, waited = await self._get_when_final(job, min(left, LONG_POLL))
-            if found.final:
+            if found.final and found.run >= run:
                 return found
             if time.monotonic() >= deadline:
                 raise NotInTime(found, timeout)
-            # An API that is about to end answers at once: it must not be asked in a loop.
-            pause = 0.0 if waited else min(pause * 1.5 + 0.1, 1.0)
+            # It may answer at once, about to end, or with an earlier run: it must not be asked in a loop.
+            pause = 0.0 if waited and not found.final else min(pause * 1.5 + 0.1, 1.0)
             await asyncio.sleep(min(pause, max(deadline - time.monotonic(), 0.0)))
 
     async def cancel(self, job: JobRef) -> Job:
@@ -174,3 +177,12 @@ class Client:
 
 def _path(job: JobRef) -> str:
     return wire.job_path(job if isinstance(job, str) else job.id)
+
+
+def _run(job: JobRef) -> int:
+    match job:
+        case Job():
+            return job.run
+        case Submitted():
+            return job.job.run
+    return 1

@@ -8,7 +8,7 @@ JobtapeError
 │   ├── NotConfirmed        the same of a submission; submitting again under its key is safe
 │   └── Refused             the API answers with a problem (RFC 9457)
 │       ├── Unauthorized    401: it wants another key
-│       ├── NotFound        404: there is no such job
+│       ├── NotFound        404: there is no such job, or nothing at this path
 │       ├── Conflict        409: not in the state that the job is in
 │       ├── Invalid         400, 413, 415, 422: the request itself is wrong
 │       └── Unavailable     409 and 503 with Retry-After: not just now, and not within the client's patience
@@ -68,7 +68,7 @@ class Unauthorized(Refused):
 
 
 class NotFound(Refused):
-    """There is no such job."""
+    """There is no such job, or nothing at this path."""
 
 
 class Conflict(Refused):

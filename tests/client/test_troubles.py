@@ -1,0 +1,81 @@
+"""A network that fails, and an API that cannot answer just now: one job for one submission all the same."""
+
+import asyncio
+
+import pytest
+
+from jobtape import Client, Options
+from jobtape.client import NotConfirmed, Unavailable, Unreachable
+from tests.broker.proxy import Proxy
+from tests.client.jobs import add
+from tests.consumer.rig import Rig
+from tests.waiting import eventually
+from tools.ports import free_port
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_answer_that_got_lost(client: Client, network: Proxy, rig: Rig) -> None:
+    network.hold_answers = True
+    submitting = asyncio.create_task(client.submit(add, x=1))
+    await eventually(lambda: network.held, what="the API has answered")
+    await eventually(lambda: rig.events, what="the job is on the tape")
+    network.hold_answers = False
+    network.cut(reset=True)
+    handle = await submitting
+    assert network.seen > 1
+    assert [job.id async for job in client.list()] == [handle.id], "asked twice, one job"
+
+
+async def test_no_answer_at_all(network: Proxy, rig: Rig) -> None:
+    network.hold_answers = True
+
+    async def cut_whatever_is_said() -> None:
+        while True:
+            await eventually(lambda: network.held and network.connections, what="it asks")
+            network.cut(reset=True)
+
+    cutting = asyncio.create_task(cut_whatever_is_said())
+    try:
+        async with Client(network.url, patience=1.0) as client:
+            with pytest.raises(NotConfirmed, match="submit it again with") as raised:
+                await client.submit(add, x=1)
+            cutting.cancel()
+            network.hold_answers = False
+            handle = await client.submit_with(Options(idempotency_key=raised.value.idempotency_key), add, x=1)
+    finally:
+        cutting.cancel()
+    assert {event.subject for event in rig.events} == {handle.id}
+
+
+async def test_an_api_that_is_started_meanwhile(client: Client, network: Proxy) -> None:
+    network.refuse = True
+    submitting = asyncio.create_task(client.submit(add, x=1))
+    await asyncio.wait([submitting], timeout=0.3)
+    assert not submitting.done()
+    network.refuse = False
+    await submitting
+
+
+async def test_nobody_is_there() -> None:
+    async with Client(f"http://127.0.0.1:{free_port()}", patience=0.3) as client:
+        with pytest.raises(Unreachable, match="start one with `jobtape up`, or say where it is"):
+            await client.submit(add, x=1)
+
+
+async def test_not_just_now(client: Client, network: Proxy, rig: Rig) -> None:
+    await client.submit(add, x=1)
+    await rig.delete_tape()
+    async with Client(network.url, patience=0.5) as hasty:
+
+        async def refused() -> bool:
+            try:
+                await hasty.submit(add, x=2)
+            except NotConfirmed as error:
+                return isinstance(error.__cause__, Unavailable) and error.__cause__.kind == "log-missing"
+            return False
+
+        await eventually(refused, what="the API has noticed")
+    submitting = asyncio.create_task(client.submit(add, x=3))
+    await rig.create_tape()
+    assert (await submitting).job.payload == {"x": 3, "y": 0}
