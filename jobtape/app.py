@@ -140,6 +140,10 @@ def _limits(settings: Settings) -> Limits:
         longest_timeout=longest_timeout(settings.ack_timeout, settings.grace),
         idempotency_retention=settings.idempotency_retention,
         idempotency_lease=settings.idempotency_lease,
+        max_listeners=settings.max_listeners,
+        max_wait=settings.max_wait,
+        keep_alive=settings.keep_alive,
+        stall=settings.stall,
     )
 
 

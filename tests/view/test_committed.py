@@ -51,6 +51,19 @@ def test_what_is_unwanted_is_passed_over_in_bounded_steps(store: Store) -> None:
     assert (page.rows, page.cursor, page.full) == ([], cursor_of(1, 3), True)
 
 
+def test_a_page_of_large_events_is_small(store: Store) -> None:
+    orders = [submitted(n, payload={"text": "x" * 10_000}) for n in range(60)]
+    record(store, *orders)
+    seen: list[str] = []
+    cursor, full = 0, True
+    while full:
+        page = store.committed.page(cursor, 55, ALL, max_bytes=200_000)
+        assert len(page.rows) <= 20
+        seen += [row.event_id for row in page.rows]
+        cursor, full = page.cursor, page.full
+    assert seen == [order.id for order in orders]
+
+
 def test_reach_before_the_first_start_and_behind_a_gap(store: Store) -> None:
     assert store.committed.reach() == Reach(0, cursor_of(1, -1))
     record(store, submitted(1), submitted(2))
