@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from jobtape.producer import (
     answers,
+    asyncapi,
     openapi,
     routes_cancel,
     routes_dead,
@@ -65,6 +66,7 @@ def build_api(find_producer: FindProducer, *, api_key: str | None, lifespan: Lif
     app.include_router(routes_dead.router, dependencies=keyed)
     app.include_router(routes_ops.router, dependencies=keyed)
     app.include_router(routes_ops.open_router)
+    app.include_router(asyncapi.router)
     answers.install(app)
     openapi.install(app, MODELS)
     return app

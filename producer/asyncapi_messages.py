@@ -47,7 +47,7 @@ def event_messages(found: Mapping[str, Example]) -> dict[str, Any]:
         ),
         "reset": _control(
             "reset",
-            "History behind the position asked for is gone, or it is of another tape: the stream goes on behind its id.",
+            "History behind the position asked for is gone, or it is of another tape: it goes on behind this id.",
             {"horizon": {"type": "integer"}, "head": {"type": "integer"}},
             {"horizon": cursor, "head": cursor + 12},
         ),
