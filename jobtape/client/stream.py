@@ -47,7 +47,8 @@ class EventReader:
     def __init__(self, connection: Connection, query: Query, since: Since, *, outage: float) -> None:
         self._connection = connection
         self._query = list(query)
-        self._position: Since = since
+        self.position: Since = since
+        """The cursor behind which it goes on."""
         self._outage = outage
         self._greeted = False
         """Whether this connection has said ``hello``."""
@@ -56,7 +57,7 @@ class EventReader:
         """Each event once, in the tape's order, without end. Raises HistoryGone, UnreadableEvent and ApiError."""
         waits, deadline = pauses(), time.monotonic() + self._connection.manners.patience
         while True:
-            self._greeted, begun, position = False, time.monotonic(), self._position
+            self._greeted, begun, position = False, time.monotonic(), self.position
             try:
                 async with aclosing(self._one_connection()) as heard:
                     async for one in heard:
@@ -67,16 +68,16 @@ class EventReader:
             now = time.monotonic()
             if self._greeted:
                 deadline = now + self._outage
-                if now - begun > STEADY or self._position != position:
+                if now - begun > STEADY or self.position != position:
                     waits = pauses()
             wait = self._connection.pause_after(broken, next(waits))
             if wait is None or now + wait > deadline:
                 raise broken
-            log.info("%s: going on behind cursor %s in %.1f s", broken, self._position, wait)
+            log.info("%s: going on behind cursor %s in %.1f s", broken, self.position, wait)
             await asyncio.sleep(wait)
 
     async def _one_connection(self) -> AsyncGenerator[Heard, None]:
-        after = [] if self._position is None else [("after", str(self._position))]
+        after = [] if self.position is None else [("after", str(self.position))]
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         params = httpx.QueryParams([*self._query, *after])
         async with self._connection.stream("/events", silence=SILENCE, params=params, headers=headers) as answer:
@@ -92,22 +93,22 @@ class EventReader:
         """The event of a message that is one, and not a repeat; the position has moved behind it."""
         if not message.data:
             # A sign of life says how far the tape has been read: who wants little does not fall behind what is kept.
-            if isinstance(self._position, int) and message.id.isdecimal():
-                self._position = max(self._position, int(message.id))
+            if isinstance(self.position, int) and message.id.isdecimal():
+                self.position = max(self.position, int(message.id))
             return None
         if message.event == "hello":
             self._greeted = True
             # A position of ours stays until history moves it: a reset may follow.
-            if not isinstance(self._position, int):
-                self._position = _number(_content(message), "cursor")
+            if not isinstance(self.position, int):
+                self.position = _number(_content(message), "cursor")
             return None
         if message.event == "reset":
             content = _content(message)
             raise HistoryGone(_number(content, "horizon"), _number(content, "head"), _number({"id": message.id}, "id"))
         heard = hear(message.data.encode())
-        if isinstance(self._position, int) and heard.cursor <= self._position:
+        if isinstance(self.position, int) and heard.cursor <= self.position:
             return None
-        self._position = heard.cursor
+        self.position = heard.cursor
         return heard
 
 
