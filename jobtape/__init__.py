@@ -15,10 +15,12 @@ from jobtape.jobs import JobType, Options, job
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import (
     BrokerUnavailable,
+    EventsMissed,
     HistoryGone,
     JobtapeError,
     LogMissing,
     PayloadInvalid,
+    SubscriptionRefused,
     UnknownJobType,
     ViewUnavailable,
 )
@@ -28,13 +30,17 @@ from jobtape.schemas.retry import Crashed, Fail, Retry, RetryPolicy
 if TYPE_CHECKING:
     from jobtape.app import create_app, lifespan
     from jobtape.client import Client, SyncClient
+    from jobtape.schemas.heard import Heard
+    from jobtape.subscribing import subscribe
 
 __all__ = [
     "BrokerUnavailable",
     "Client",
     "Context",
     "Crashed",
+    "EventsMissed",
     "Fail",
+    "Heard",
     "HistoryGone",
     "Job",
     "JobState",
@@ -45,23 +51,31 @@ __all__ = [
     "PayloadInvalid",
     "Retry",
     "RetryPolicy",
+    "SubscriptionRefused",
     "SyncClient",
     "UnknownJobType",
     "ViewUnavailable",
     "create_app",
     "job",
     "lifespan",
+    "subscribe",
 ]
 
 
+_ELSEWHERE = {
+    "Client": "jobtape.client",
+    "Heard": "jobtape.schemas.heard",
+    "SyncClient": "jobtape.client",
+    "create_app": "jobtape.app",
+    "lifespan": "jobtape.app",
+    "subscribe": "jobtape.subscribing",
+}
+
+
 def __getattr__(name: str) -> Any:
-    # Workers import their jobs through here and need no web framework for it.
-    if name in ("create_app", "lifespan"):
-        from jobtape import app  # noqa: PLC0415
+    # Workers import their jobs through here and need no web framework for it; the command line is to start quickly.
+    if name in _ELSEWHERE:
+        from importlib import import_module  # noqa: PLC0415
 
-        return getattr(app, name)
-    if name in ("Client", "SyncClient"):
-        from jobtape import client  # noqa: PLC0415
-
-        return getattr(client, name)
+        return getattr(import_module(_ELSEWHERE[name]), name)
     raise AttributeError(f"module 'jobtape' has no attribute {name!r}")

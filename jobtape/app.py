@@ -30,7 +30,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from jobtape import running
+from jobtape import builtin, running
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
 from jobtape.producer.api import build_api
@@ -108,6 +108,7 @@ async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncItera
     known = load_job_types(settings.jobs, settings.app_dir) if job_types is None else _by_name(job_types)
     if not known:
         log.warning("there are no job types to submit: name the modules that have them in JOBTAPE_JOBS")
+    known = {**known, **builtin.job_types()}
     topology = Topology(settings.namespace, retention=settings.retention)
     store = Store(settings.database_url)
     try:

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobtape import cli_repair
+from jobtape import cli_again, cli_repair, cli_subscriptions
 from jobtape.commands.errors import WRONG, BrokenModule, WrongUse
 from jobtape.commands.options import (
     DEFAULT_URL,
@@ -281,3 +281,5 @@ def watch(
 
 
 cli_repair.register(app)
+cli_subscriptions.register(app, CLIENTS)
+cli_again.register(app)

@@ -4,6 +4,7 @@ The projector commits batch after batch, each behind the last, so a page that en
 whatever is committed later stands behind it. Hence a reader needs no more than its cursor to go on, anywhere.
 """
 
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, select
@@ -16,6 +17,11 @@ from jobtape.view.values import Page, Reach
 
 _checkpoint = tables.checkpoint.c
 _entry = tables.history.c
+
+DISORDER: Final = timedelta(hours=1)
+"""By how much the times of neighbours on the tape may differ: clocks do, and a publish may wait for its broker."""
+_WINDOW: Final = 64
+_STRETCH: Final = 5000
 _REACH = select(_checkpoint.epoch, _checkpoint.offset, _checkpoint.horizon)
 
 PAGE_BYTES: Final = 8 * 1024 * 1024
@@ -41,6 +47,41 @@ class Committed:
         """
         with self._database.reading() as connection:
             return _page(connection, after, limit, wanted, max_bytes)
+
+    def before(self, time: datetime) -> int:
+        """A cursor: the first accepted event behind it is the first at ``time`` or later, in the tape's order. 0 when
+        that is the first there is.
+
+        Times are no order: events of an earlier time may stand behind it, and none of a later time before it unless it
+        came to the tape more than an hour (``DISORDER``) before its own time, or its neighbours an hour late.
+        """
+        head = self.reach().head
+        after = self._bisect(time - DISORDER, head)
+        while True:
+            rows = self._times(after, _STRETCH)
+            for cursor, at in rows:
+                if at >= time:
+                    return after
+                after = cursor
+            if len(rows) < _STRETCH:
+                return max(after, head)
+
+    def _bisect(self, time: datetime, head: int) -> int:
+        low, high = 0, head
+        while high - low > _STRETCH:
+            middle = (low + high) // 2
+            window = self._times(middle, _WINDOW)
+            if window and all(at < time for _, at in window):
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def _times(self, after: int, limit: int) -> list[tuple[int, datetime]]:
+        statement = select(_entry.cursor, _entry.time).where(_entry.cursor > after, _entry.accepted)
+        with self._database.reading() as connection:
+            rows = connection.execute(statement.order_by(_entry.cursor).limit(limit)).all()
+        return [(row.cursor, row.time) for row in rows]
 
 
 def _page(connection: Connection, after: int, limit: int, wanted: Selection, max_bytes: int) -> Page:

@@ -1,11 +1,14 @@
 """The committed history behind a cursor, and the positions of those who read it."""
 
+from datetime import timedelta
+
 import pytest
 
 from jobtape.schemas.position import cursor_of
 from jobtape.schemas.selection import Selection
+from jobtape.view import committed
 from jobtape.view.store import Gap, Reach, Store
-from tests.view.samples import commit, folded, job_id, record, submitted, succeeded
+from tests.view.samples import NOON, commit, folded, job_id, record, submitted, succeeded
 
 ALL = Selection()
 
@@ -102,3 +105,22 @@ def test_a_position_is_one_reader_s_at_a_time(store: Store) -> None:
     assert positions.forget(NAME)
     assert not positions.forget(NAME)
     assert positions.read(NAME) is None
+
+
+@pytest.mark.parametrize("stretch", [3, 5000])
+def test_where_a_time_begins(store: Store, monkeypatch: pytest.MonkeyPatch, stretch: int) -> None:
+    monkeypatch.setattr(committed, "_STRETCH", stretch)
+    monkeypatch.setattr(committed, "_WINDOW", 4)
+    before = store.committed.before
+    assert before(NOON) == store.committed.reach().head
+    # A job a minute for five hours, and each tenth one came 30 minutes late.
+    late = timedelta(minutes=30)
+    orders = [submitted(n, NOON + timedelta(minutes=n) - (n % 10 == 9) * late) for n in range(300)]
+    record(store, *orders)
+    for n in (0, 1, 57, 150, 290):
+        wanted = NOON + timedelta(minutes=n)
+        first = next(i for i, order in enumerate(orders) if order.time >= wanted)
+        behind = store.committed.page(before(wanted), 1, ALL).rows[0]
+        assert behind.cursor == cursor_of(1, first)
+    assert before(NOON - timedelta(days=1000)) == 0
+    assert before(NOON + timedelta(days=1000)) == store.committed.reach().head
