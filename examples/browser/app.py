@@ -3,7 +3,7 @@
     JOBTAPE_JOBS=examples.jobs uvicorn examples.browser.app:app --port 8001
 
 and in a browser http://127.0.0.1:8001/. Workers and projector run beside it: ``jobtape up`` with the same environment.
-``events.js`` is what one's own page needs; it depends on nothing.
+``events.mjs`` is what one's own page needs; it depends on nothing.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 /**
  * What happens to jobs, as it happens, in a browser (or Node 18 and later):
  *
- *     import { events, HistoryGone } from "./events.js";
+ *     import { events, HistoryGone } from "./events.mjs";
  *
  *     for await (const { event, cursor } of events("/jobtape", { type: ["mail.*"], key })) { … }
  *
