@@ -6,10 +6,14 @@ The thread is a daemon: a program that forgets to close it ends all the same.
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+TO_END: Final = 5.0
+"""Seconds that a cancelled call may take to its end."""
 
 
 class Portal:
@@ -26,16 +30,33 @@ class Portal:
         started.wait()
 
     def call(self, function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
-        """What ``await function(*args, **kwargs)`` gives. Broken off here, by Ctrl-C say, it is cancelled there."""
+        """What ``await function(*args, **kwargs)`` gives. Broken off here, by Ctrl-C say, it is cancelled there, and
+        has ended when this raises.
+        """
+        outcome: Future[T] = Future()
+        tasks: list[asyncio.Task[None]] = []
 
-        async def run() -> T:
-            return await function(*args, **kwargs)
+        async def run() -> None:
+            try:
+                outcome.set_result(await function(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001  # it is raised where it was called
+                outcome.set_exception(error)
 
-        future = asyncio.run_coroutine_threadsafe(run(), self._loop)
+        def begin() -> None:
+            tasks.append(self._loop.create_task(run()))
+            # One that is cancelled before its first step never gets to its own end.
+            tasks[0].add_done_callback(lambda _: outcome.cancel())
+
+        def end() -> None:
+            tasks[0].cancel()
+
+        self._loop.call_soon_threadsafe(begin)
         try:
-            return future.result()
+            return outcome.result()
         except BaseException:
-            future.cancel()
+            if not outcome.done():
+                self._loop.call_soon_threadsafe(end)
+                wait([outcome], TO_END)
             raise
 
     @contextmanager
