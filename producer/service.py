@@ -23,9 +23,10 @@ from jobtape.producer.lag import Lag
 from jobtape.producer.limits import Limits
 from jobtape.producer.listeners import Listeners
 from jobtape.producer.orders import check_job_types, order_for
+from jobtape.producer.past import Past
 from jobtape.producer.reads import Reads
 from jobtape.producer.redrive import Redrives, redrive, redrive_many
-from jobtape.producer.refusals import ViewBehind
+from jobtape.producer.refusals import JobGone, ViewBehind
 from jobtape.producer.submission import Submission, read_submission
 from jobtape.producer.watch import Watch
 from jobtape.schemas.errors import LogMissing
@@ -73,6 +74,8 @@ class Producer:
         self.idempotency = Idempotency(
             store, self.place, self._barriers, self._reads, limits, source=self.topology.source
         )
+        self.past = Past(store, self._reads, self._barriers.wait)
+        """The jobs as they were."""
         self.health = Health(self.watch, store)
         self.lag = Lag(self._publish_barrier, self.health.passed_barrier)
 
@@ -193,8 +196,15 @@ class Producer:
         """The job with this (canonical) id, or None when there is none: never None for one that was accepted.
 
         Waits for the view to catch up when the id may be that of a job just accepted. Raises ViewBehind when it does
-        not in time, ViewUnavailable without a database.
+        not in time, JobGone for one that was and is not kept any more, ViewUnavailable without a database.
         """
+        job = await self._find(job_id)
+        gone = set() if job is not None else await self._reads.call(self._store.retention.gone, [job_id])
+        if gone:
+            raise JobGone(f"the job {job_id} ended so long ago that it is not kept any more (JOBTAPE_KEEP)")
+        return job
+
+    async def _find(self, job_id: str) -> Job | None:
         settled = self._barriers.settled(job_id)
         job = await self._reads.call(self._store.job, job_id)
         # Without its order the job is known only from an event that overtook its submission.

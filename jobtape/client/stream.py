@@ -9,7 +9,7 @@ HistoryGone instead of a gap.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, Final, Literal
 
@@ -19,6 +19,7 @@ from httpx_sse import EventSource, ServerSentEvent
 from jobtape.client.backoff import pauses
 from jobtape.client.connection import Connection
 from jobtape.client.errors import ApiError, NoAnswer, Unavailable, Unreachable, WrongAddress
+from jobtape.client.wire import Query
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import HistoryGone, UnreadableEvent
 from jobtape.schemas.heard import Heard, hear
@@ -33,7 +34,6 @@ STEADY: Final = 10.0
 """Seconds; a connection that lasted as long was a good one, and the next try follows soon."""
 
 Since = int | Literal["first"] | None
-Query = Sequence[tuple[str, str]]
 
 
 class EventReader:

@@ -4,7 +4,7 @@ Like ``jobtape.Client``, on the same connection; but a person waits, so an API t
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,9 +15,10 @@ from jobtape.client.connection import Connection, Manners
 from jobtape.client.errors import ApiError, NoAnswer
 from jobtape.client.portal import Portal
 from jobtape.client.problems import json_object
+from jobtape.client.wire import Query
 
 if TYPE_CHECKING:
-    from jobtape.client.stream import Query, Since
+    from jobtape.client.stream import Since
     from jobtape.schemas.heard import Heard
 
 HINT: Final = "--url / JOBTAPE_URL"
@@ -98,9 +99,17 @@ class Api:
         """The job as it was when its end was asked for."""
         return self._object("POST", f"{_path(job_id)}/cancel")
 
-    def jobs(self, query: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    def jobs(self, query: Query) -> dict[str, Any]:
         """A page of jobs: ``items`` and ``next``."""
         return self._object("GET", "/jobs", params=list(query))
+
+    def job_then(self, job_id: str, as_of: str) -> tuple[dict[str, Any], str]:
+        """The job as it was, and the cursor that ``as_of`` stands for."""
+        return _then(self._ask("GET", _path(job_id), params={"as_of": as_of}))
+
+    def jobs_then(self, query: Query, as_of: str) -> tuple[dict[str, Any], str]:
+        """A page of jobs as they were, which may be short although there is a next one; and the cursor."""
+        return _then(self._ask("GET", "/jobs", params=[*query, ("as_of", as_of)]))
 
     def events(self, job_id: str) -> list[dict[str, Any]]:
         """All the events of a job, in the order of the tape."""
@@ -112,7 +121,7 @@ class Api:
             after = page["next"]
         return found
 
-    def live(self, query: "Query", since: "Since") -> "Iterator[Heard]":
+    def live(self, query: Query, since: "Since") -> "Iterator[Heard]":
         """What happens, as it happens. Also raises HistoryGone and UnreadableEvent."""
         from jobtape.client.stream import OUTAGE, EventReader  # noqa: PLC0415
 
@@ -125,6 +134,10 @@ class Api:
 
     def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         return self._portal.call(self._connection.ask, method, path, **more)
+
+
+def _then(answer: httpx.Response) -> tuple[dict[str, Any], str]:
+    return json_object(answer, HINT), answer.headers.get("jobtape-as-of", "")
 
 
 def _path(job_id: str) -> str:

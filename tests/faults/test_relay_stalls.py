@@ -69,8 +69,7 @@ async def test_a_queue_without_a_majority_stalls_the_relay_alone(
         await eventually(lambda: state_if(store, stalled=False), 60)
         await eventually(lambda: (s := store.relay.state()) is not None and s.told == JOBS + 1)
         await eventually(lambda: {str(message.headers["job"]) for message in heard.messages} == {first, *ids})
-    cursors = [int(cursor) for cursor in without_repeats([str(cursor) for cursor in heard.cursors])]
-    assert cursors == sorted(cursors)
+    assert without_repeats(heard.cursors) == sorted(set(heard.cursors))
     # Each try while it was stalled told one event, not all that wait.
     assert before < 2 * JOBS
     state = store.relay.state()
