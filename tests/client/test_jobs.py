@@ -6,10 +6,9 @@ import pytest
 
 from jobtape import Client, JobState, Options, PayloadInvalid
 from jobtape.client import Conflict, Invalid, JobNotSucceeded, NotFound, NotInTime, Unauthorized, WrongAddress
-from jobtape.settings import Settings
 from tests.broker.proxy import Proxy
 from tests.client.jobs import Period, add, boom, period
-from tests.producer.serving import listening
+from tests.producer.serving import listening, without_broker
 
 pytestmark = pytest.mark.anyio
 
@@ -101,10 +100,10 @@ def test_no_address() -> None:
             Client(url)
 
 
-async def test_the_key(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_key(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from jobtape.app import create_app
 
-    secured = create_app(settings.model_copy(update={"api_key": "a-key-for-tests"}), [add])
+    secured = create_app(without_broker(sqlite_url, api_key="a-key-for-tests"), [add])
     async with listening(secured) as port:
         monkeypatch.setenv("JOBTAPE_URL", f"http://127.0.0.1:{port}/")
         async with Client() as without:
