@@ -1,18 +1,22 @@
 """The AsyncAPI document is valid by the official schema, and what it shows is what is told."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
+from websockets.asyncio.client import ClientConnection, connect
 
 from jobtape.producer.asyncapi import document_of
 from jobtape.producer.event_examples import examples
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.heard import hear
 from jobtape.schemas.topology import Topology
+from tests.producer.live import Live
 from tests.producer.serving import Api
+from tests.view.samples import record, submitted
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +99,25 @@ def test_examples_of_events_are_events() -> None:
     for name, example in found.items():
         heard = hear(json.dumps(example.told).encode())
         assert (heard.event.name, heard.cursor) == (name, example.headers["cursor"])
+
+
+async def test_a_websocket_says_what_the_document_says(one: Live, document: dict[str, Any]) -> None:
+    async def say(socket: ClientConnection, **message: Any) -> None:
+        await socket.send(json.dumps(message))
+
+    record(one.store, submitted(1))
+    told: set[str] = set()
+    async with connect(f"ws{one.url.removeprefix('http')}/ws") as socket, asyncio.timeout(30):
+        await say(socket, type="subscribe", id="a", after="first")
+        await say(socket, type="subscribe", id="b", after=2**62)
+        await say(socket, type="subscribe", id="c", events=["done"])
+        while told != {"subscribed", "event", "reset", "error", "unsubscribed", "keep-alive"}:
+            message = json.loads(await socket.recv())
+            schema = document["components"]["messages"][f"socket.{message['type']}"]["payload"]
+            assert faults(schema, message, document) == [], message
+            told.add(message["type"])
+            if message["type"] == "reset":
+                await say(socket, type="unsubscribe", id="b")
 
 
 async def test_the_api_gives_it_without_a_key(served: Api) -> None:
