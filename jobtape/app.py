@@ -39,7 +39,6 @@ from jobtape.producer.problems import Problem
 from jobtape.producer.service import Producer
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
 from jobtape.schemas.jobtype import longest_timeout
-from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings, read_settings
 from jobtape.view.store import Store
 
@@ -108,10 +107,9 @@ async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncItera
     known = load_job_types(settings.jobs, settings.app_dir) if job_types is None else _by_name(job_types)
     if not known:
         log.warning("there are no job types to submit: name the modules that have them in JOBTAPE_JOBS")
-    topology = Topology(settings.namespace, retention=settings.retention)
     store = Store(settings.database_url)
     try:
-        async with Producer(settings.rabbitmq_url, topology, store, known, _limits(settings)) as producer:
+        async with Producer(settings.rabbitmq_url, settings.topology, store, known, _limits(settings)) as producer:
             running.enter(producer)
             try:
                 yield producer
@@ -138,6 +136,7 @@ def _limits(settings: Settings) -> Limits:
         publish_timeout=settings.publish_timeout,
         read_timeout=settings.read_timeout,
         longest_timeout=longest_timeout(settings.ack_timeout, settings.grace),
+        longest_delay=settings.topology.longest_delay,
         idempotency_retention=settings.idempotency_retention,
         idempotency_lease=settings.idempotency_lease,
     )

@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from jobtape.schemas.topology import Topology
 from tests.consumer.rig import Rig
+from tests.namespaces import some_topology
 from tools.broker import install_server
 from tools.node import PrivateNode
 from tools.node_files import find_server
@@ -36,6 +36,6 @@ async def rig(broker_url: str, topology: Topology) -> AsyncIterator[Rig]:
 @pytest.fixture
 async def node_rig(node: PrivateNode) -> AsyncIterator[Rig]:
     """On the node that may be broken."""
-    topology = Topology(f"test-{uuid4().hex[:10]}").with_queues(["default"])
+    topology = some_topology()
     async with Rig(node.url, topology) as opened:
         yield opened

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.broker.proxy import Proxy
 from tests.consumer.rig import Rig
+from tests.namespaces import some_topology
 from tests.producer.jobs import add
 from tests.producer.serving import Api, api, problem, settings_for
 from tests.waiting import eventually
@@ -124,7 +124,7 @@ async def test_a_blocking_broker(tmp_path: Path, view: Store, sqlite_url: str) -
     node = PrivateNode(tmp_path / "node")
     await asyncio.to_thread(node.start)
     try:
-        topology = Topology("blocked").with_queues(["default"])
+        topology = some_topology()
         async with (
             Rig(node.url, topology),
             api(settings_for(node.url, topology, sqlite_url, publish_timeout=1.0), add) as served,

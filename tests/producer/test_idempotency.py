@@ -96,7 +96,7 @@ async def test_a_repeat_is_the_same_job_as_it_is_now(kept: Api, rig: Rig) -> Non
 
 
 async def test_what_the_view_does_not_have_yet_is_what_was_submitted(served: Api, view: Store) -> None:
-    body = ADD | {"delay": 60, "labels": {"a": "b"}}
+    body = ADD | {"delay": 20, "labels": {"a": "b"}}
     first, again = await post(served, "k", body), await post(served, "k", body)
     assert again.status_code == 202
     assert again.json() == first.json()
@@ -170,9 +170,9 @@ async def test_those_who_wait_are_bounded(served: Api, view: Store, monkeypatch:
 
 async def test_the_row_alone_was_written(kept: Api, view: Store, rig: Rig) -> None:
     """Its process died before the publish: a repeat publishes the event that would have been, once."""
-    done = (await post(kept, "done", ADD | {"delay": 120})).json()
+    done = (await post(kept, "done", ADD | {"delay": 20})).json()
     row = abandon(view, "k", done, lease=0.0)
-    answers = await asyncio.gather(*(post(kept, "k", ADD | {"delay": 120}) for _ in range(10)))
+    answers = await asyncio.gather(*(post(kept, "k", ADD | {"delay": 20}) for _ in range(10)))
     assert {(answer.status_code, answer.json()["id"]) for answer in answers} == {(202, row.job_id)}
     await eventually(lambda: rig.of(row.job_id))
     (event,) = rig.of(row.job_id)
