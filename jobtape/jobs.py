@@ -22,6 +22,8 @@ class Options:
     max_attempts: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     correlation_id: str | None = None
+    reply_to: str | None = None
+    """Its final event is also told with the routing key ``reply.<reply_to>``."""
     idempotency_key: str | None = None
     """The same submission under the same key is one job, however often it is made; needs the database."""
 
@@ -49,6 +51,7 @@ class JobType(jobtype.JobType):
             max_attempts=options.max_attempts,
             labels=dict(options.labels),
             correlation_id=options.correlation_id,
+            reply_to=options.reply_to,
             idempotency_key=options.idempotency_key,
         )
 

@@ -34,6 +34,7 @@ def order_for(submission: Submission, job_types: Mapping[str, JobType], limits: 
         run_at=_run_at(submission, limits, now),
         timeout=_timeout(submission, job_type, limits),
         max_attempts=submission.max_attempts or job_type.retry.max_attempts,
+        reply_to=submission.reply_to,
     )
 
 

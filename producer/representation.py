@@ -32,6 +32,7 @@ class JobOut(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     correlation_id: str | None
+    reply_to: str | None
     cursor: int | None = Field(description="Where its last event stands on the tape; null until that is known.")
 
 

@@ -110,6 +110,7 @@ class Producer:
         max_attempts: int | None = None,
         labels: Mapping[str, str] | None = None,
         correlation_id: str | None = None,
+        reply_to: str | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
         """Accept a job: it is on the tape and on its queue when this returns.
@@ -131,6 +132,7 @@ class Producer:
                 "max_attempts": max_attempts,
                 "labels": dict(labels or {}),
                 "correlation_id": correlation_id,
+                "reply_to": reply_to,
             },
             Submission,
         )

@@ -78,6 +78,10 @@ class Submission(BaseModel):
         None, min_length=1, max_length=CORRELATION_ID_LENGTH, description="Your name for the whole conversation."
     )
 
+    reply_to: QueueName | None = Field(
+        None, description="Its final event is also told with the routing key `reply.<reply_to>`."
+    )
+
     @model_validator(mode="after")
     def _one_time(self) -> "Submission":
         if self.delay is not None and self.run_at is not None:

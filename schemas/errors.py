@@ -9,7 +9,10 @@ JobtapeError
 ├── BrokerUnavailable       the broker did not confirm in time; whether it has the message is not known
 ├── WorkerStuck             the handlers' fault: they do not end, and this process can do nothing more
 ├── LogMissing              the broker answers, but the tape is not there
-└── ViewUnavailable         the database does not answer
+├── ViewUnavailable         the database does not answer
+├── SubscriptionRefused     the caller's fault: a subscription that could not be what was asked for
+└── EventsMissed            nobody's fault: events that were wanted may have gone by unheard
+    └── HistoryGone         the reader's position: what comes behind it is no longer kept, or it is of another tape
 """
 
 from collections.abc import Sequence
@@ -58,3 +61,34 @@ class LogMissing(JobtapeError):
 
 class ViewUnavailable(JobtapeError):
     """The database does not answer, or has no tables yet."""
+
+
+class SubscriptionRefused(JobtapeError):
+    """A filter that nothing fits, events that are not told this way, or a name that stands for something else."""
+
+
+class EventsMissed(JobtapeError):
+    """Events that were wanted may have gone by unheard. ``cursor``: going on behind it (``since=cursor``) misses
+    nothing that is still there; None when nothing was heard yet.
+    """
+
+    def __init__(self, message: str, cursor: int | None = None) -> None:
+        super().__init__(message)
+        self.cursor = cursor
+
+
+class HistoryGone(EventsMissed):
+    """A reader's position is below the ``horizon`` (history behind it is no longer kept) or beyond the ``head`` (it is
+    of another tape). Nothing is skipped silently: go on behind ``cursor``, knowing that events are missing.
+    """
+
+    cursor: int
+
+    def __init__(self, horizon: int, head: int, cursor: int) -> None:
+        super().__init__(
+            f"the history behind this position is gone: it is kept from behind cursor {horizon} up to {head}; "
+            f"go on with since={cursor}, and read anew what you know of older events",
+            cursor,
+        )
+        self.horizon = horizon
+        self.head = head

@@ -78,6 +78,17 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a subscriber's queue may cost the broker: beyond so many ``messages`` or ``octets`` that wait it drops its
+    oldest, and after ``idle`` seconds without a consumer it is removed.
+    """
+
+    messages: int = 100_000
+    octets: int = 250_000_000
+    idle: float = 7 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
     """Everything on the broker under one namespace."""
 
@@ -96,6 +107,11 @@ class Topology:
     def events(self) -> Exchange:
         """The exchange that takes every event; nobody outside publishes to it or binds to it."""
         return Exchange(f"{self.namespace}.events", "topic")
+
+    @property
+    def results(self) -> Exchange:
+        """Where the relay tells what the fold accepted. Anybody may bind a queue of theirs to it."""
+        return Exchange(f"{self.namespace}.results", "topic")
 
     @property
     def dead(self) -> Exchange:
@@ -185,10 +201,33 @@ class Topology:
             ),
         )
 
+    def subscription_queue(self, name: str, wanted: str, bounds: Bounds) -> Queue:
+        """The queue of the durable subscription ``name``, whose filter ``wanted`` tells in words, 250 bytes at most.
+
+        The broker compares arguments when a queue is declared again, and only those that it knows: so the filter goes
+        into one of them, and consumers that share a name cannot have different ones. What a full queue drops is routed
+        by it to the exchange ``<ns>.dropped``, which only exists when somebody wants to see that.
+        """
+        return Queue(
+            f"{self.namespace}.sub.{name}",
+            (
+                ("x-queue-type", "quorum"),
+                # What is put back again and again (20 times on RabbitMQ 4) is not to be dropped.
+                ("x-delivery-limit", 2**31 - 1),
+                ("x-dead-letter-exchange", f"{self.namespace}.dropped"),
+                ("x-dead-letter-routing-key", wanted),
+                *_bounded(bounds),
+            ),
+        )
+
+    def passing_queue(self, unique: str, bounds: Bounds) -> Queue:
+        """The queue of one ephemeral subscription; it outlives its connection by ``bounds.idle``."""
+        return Queue(f"{self.namespace}.hear.{unique}", (("x-queue-type", "classic"), *_bounded(bounds)))
+
     def exchanges(self) -> tuple[Exchange, ...]:
         """All exchanges."""
         levels = (self.delay_exchange(level) for level in self._levels)
-        return (self.events, self.dead, self.unroutable, self.due, *levels)
+        return (self.events, self.results, self.dead, self.unroutable, self.due, *levels)
 
     def declared_queues(self) -> tuple[Queue, ...]:
         """All queues but the tape, which only a first start or ``jobtape init`` creates."""
@@ -260,6 +299,37 @@ def event_key(event: str, job_type: str) -> str:
     return f"event.{event}.{job_type}"
 
 
+def result_key(event: str, job_type: str) -> str:
+    """The routing key that subscribers hear of an event with."""
+    return f"{event}.{job_type}"
+
+
+def result_patterns(events: Iterable[str], types: Iterable[str]) -> tuple[str, ...]:
+    """Binding keys for these events of these job types (``mail.*``: all that begin with ``mail.``); none means any.
+
+    They may match a little more than was asked for, never less.
+    """
+    names = sorted(set(events)) or ["*"]
+    kinds = sorted({f"{each[:-2]}.#" if each.endswith(".*") else each for each in types}) or ["#"]
+    if (names, kinds) == (["*"], ["#"]):
+        return ("#",)
+    return tuple(f"{name}.{kind}" for name in names for kind in kinds)
+
+
+def reply_key(name: str) -> str:
+    """The second key of what is told of a job that was submitted with ``reply_to`` ``name``."""
+    return f"reply.{name}"
+
+
 def run_key(queue: str) -> str:
     """The second key that puts a job on its work queue now."""
     return f"run.{queue}"
+
+
+def _bounded(bounds: Bounds) -> tuple[tuple[str, str | int], ...]:
+    return (
+        ("x-max-length", bounds.messages),
+        ("x-max-length-bytes", bounds.octets),
+        ("x-overflow", "drop-head"),
+        ("x-expires", round(bounds.idle * 1000)),
+    )

@@ -5,8 +5,9 @@ All functions but ``read`` want a transaction that may write.
 
 from typing import Any, get_args
 
-from sqlalchemy import Connection, RowMapping, case, or_, select, update
+from sqlalchemy import Connection, RowMapping, case, func, or_, select, update
 
+from jobtape.schemas import position
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.position import FIRST_EPOCH
 from jobtape.view import bulk, clock, tables
@@ -100,7 +101,13 @@ def accept_gap(connection: Connection) -> Checkpoint:
         update(_row)
         .where(_c.gap_kind.is_not(None))
         .values(
-            epoch=_c.epoch + case((new_epoch, 1), else_=0), offset=None, digest=None, gap_kind=None, gap_detail=None
+            epoch=_c.epoch + case((new_epoch, 1), else_=0),
+            offset=None,
+            digest=None,
+            gap_kind=None,
+            gap_detail=None,
+            # Whoever has heard everything so far has missed what lay in the gap.
+            horizon=_c.epoch * (1 << position.EPOCH_BITS) + func.coalesce(_c.offset, -1) + 1,
         ),
     )
     if not moved:

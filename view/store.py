@@ -10,8 +10,10 @@ from datetime import datetime
 
 from jobtape.schemas.job import Job
 from jobtape.view import checkpoint, dead, engine, jobs, keys, migrate, open_jobs, outbox, projection
+from jobtape.view.committed import Committed
 from jobtape.view.database import Database
 from jobtape.view.keys import Claim, KeyedSubmission, Standing
+from jobtape.view.positions import Positions
 from jobtape.view.values import (
     Batch,
     Checkpoint,
@@ -22,6 +24,9 @@ from jobtape.view.values import (
     JobQuery,
     Moment,
     OutboxRow,
+    Page,
+    Position,
+    Reach,
     UnreadableRow,
 )
 
@@ -37,6 +42,9 @@ __all__ = [
     "KeyedSubmission",
     "Moment",
     "OutboxRow",
+    "Page",
+    "Position",
+    "Reach",
     "Standing",
     "Store",
     "UnreadableRow",
@@ -52,6 +60,10 @@ class Store:
 
     def __init__(self, url: str, *, patience: float = engine.PATIENCE) -> None:
         self._database = Database(url, patience)
+        self.committed = Committed(self._database)
+        """What the fold accepted, for those who listen."""
+        self.positions = Positions(self._database)
+        """How far the named ones among them have come."""
 
     @property
     def url_for_messages(self) -> str:

@@ -194,6 +194,17 @@ dead = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
+# How far each named reader of the committed history has come. Times by the database's clock.
+positions = Table(
+    "positions",
+    metadata,
+    Column("name", Key, primary_key=True),
+    Column("cursor", BigInteger, nullable=False),
+    Column("moved_at", Double, nullable=False),
+    Column("owner", Text),
+    Column("lease_until", Double),
+)
+
 checkpoint = Table(
     "checkpoint",
     metadata,
@@ -205,5 +216,7 @@ checkpoint = Table(
     Column("lease_until", Double),
     Column("gap_kind", Text),
     Column("gap_detail", Text),
+    # Behind this cursor the history is complete; before it some is missing.
+    Column("horizon", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("id = 1", name="checkpoint_is_one_row"),
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from jobtape.schemas import position
@@ -47,6 +47,45 @@ class HistoryRow:
     accepted: bool
     event: str
     after: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A stretch of the committed history: the wanted ``rows`` of it, and the ``cursor`` to go on behind.
+
+    ``full``: there may be more right now.
+    """
+
+    rows: Sequence[HistoryRow]
+    cursor: int
+    full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """From where to where the committed history goes: complete behind the cursor ``horizon``, up to and with ``head``.
+
+    Whoever stands before ``horizon`` has missed what is not there any more.
+    """
+
+    horizon: int = 0
+    head: int = 0
+
+    @classmethod
+    def of(cls, epoch: int, offset: int | None, horizon: int) -> "Reach":
+        """As the checkpoint says it."""
+        head = position.cursor_of(epoch, -1 if offset is None else offset)
+        return cls(horizon, max(head, horizon))
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A named reader has done with everything up to ``cursor``, and last moved ``idle`` ago; ``owner`` holds it now."""
+
+    name: str
+    cursor: int
+    owner: str | None
+    idle: timedelta
 
 
 @dataclass(frozen=True, slots=True)

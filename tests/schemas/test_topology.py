@@ -1,6 +1,7 @@
 """What the broker is asked for: nothing that could send work round in circles, lose it, or hold up the tape."""
 
 import re
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from jobtape.schemas import topology
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.job import JOB_TYPE_PATTERN, QUEUE_PATTERN
-from jobtape.schemas.topology import Topology
+from jobtape.schemas.topology import Bounds, Topology, result_patterns
 
 topologies = st.builds(
     lambda namespace, queues: Topology(namespace).with_queues(queues),
@@ -102,3 +103,23 @@ def test_queues_are_a_set() -> None:
 @pytest.mark.parametrize("name", ["a.b", "", "a b", "x" * 65, "#", "*"])
 def test_a_queue_name_is_one_word_of_a_routing_key(name: str) -> None:
     assert not re.fullmatch(QUEUE_PATTERN, name)
+
+
+@pytest.mark.parametrize(
+    ("events", "types", "expected"),
+    [
+        ((), (), ("#",)),
+        (("succeeded", "failed"), (), ("failed.#", "succeeded.#")),
+        ((), ("mail.*", "add"), ("*.add", "*.mail.#")),
+        (("failed",), ("a.b", "mail.*"), ("failed.a.b", "failed.mail.#")),
+    ],
+)
+def test_binding_keys_of_a_subscription(events: Sequence[str], types: Sequence[str], expected: tuple[str, ...]) -> None:
+    assert result_patterns(events, types) == expected
+
+
+def test_whatever_a_subscriber_leaves_behind_is_bounded() -> None:
+    bounds = Bounds(messages=7, octets=1000, idle=1.5)
+    for queue in (Topology("ns").subscription_queue("a", "{}", bounds), Topology("ns").passing_queue("x", bounds)):
+        limits = {"x-max-length": 7, "x-max-length-bytes": 1000, "x-overflow": "drop-head", "x-expires": 1500}
+        assert queue.declared_arguments().items() >= limits.items()

@@ -122,6 +122,14 @@ def upgrade() -> None:
         sa.Column("body", sa.LargeBinary, nullable=False),
     )
     op.create_table(
+        "positions",
+        sa.Column("name", key, primary_key=True),
+        sa.Column("cursor", sa.BigInteger, nullable=False),
+        sa.Column("moved_at", sa.Double, nullable=False),
+        sa.Column("owner", sa.Text),
+        sa.Column("lease_until", sa.Double),
+    )
+    op.create_table(
         "checkpoint",
         sa.Column("id", row_key, primary_key=True, autoincrement=False),
         sa.Column("epoch", sa.BigInteger, nullable=False),
@@ -131,6 +139,7 @@ def upgrade() -> None:
         sa.Column("lease_until", sa.Double),
         sa.Column("gap_kind", sa.Text),
         sa.Column("gap_detail", sa.Text),
+        sa.Column("horizon", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.CheckConstraint("id = 1", name="checkpoint_is_one_row"),
     )
 

@@ -1,0 +1,89 @@
+"""The committed history behind a cursor, and the positions of those who read it."""
+
+import pytest
+
+from jobtape.schemas.position import cursor_of
+from jobtape.schemas.selection import Selection
+from jobtape.view.positions import RELAY
+from jobtape.view.store import Gap, Reach, Store
+from tests.view.samples import commit, folded, job_id, record, submitted, succeeded
+
+ALL = Selection()
+
+
+def test_pages_in_order_and_what_was_not_accepted_is_left_out(store: Store) -> None:
+    first, second = submitted(1), submitted(2)
+    record(store, first, second, first, succeeded(first))
+    page = store.committed.page(0, 2, ALL)
+    assert ([row.event_id for row in page.rows], page.full) == ([first.id, second.id], True)
+    rest = store.committed.page(page.cursor, 2, ALL)
+    assert ([row.name for row in rest.rows], rest.full) == (["succeeded"], False)
+    assert rest.cursor == cursor_of(1, 3) == store.committed.reach().head
+    assert store.committed.page(rest.cursor, 2, ALL).rows == []
+    assert store.committed.page(rest.cursor, 2, ALL).cursor == rest.cursor
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (Selection(events=frozenset({"succeeded"})), [(1, "succeeded"), (2, "succeeded")]),
+        (Selection(types=frozenset({"mail.*"})), [(2, "submitted"), (2, "succeeded")]),
+        (Selection(types=frozenset({"add", "nothing"})), [(1, "submitted"), (1, "succeeded")]),
+        (Selection(job=job_id(1)), [(1, "submitted"), (1, "succeeded")]),
+        (Selection(labels={"customer": "42"}), [(1, "submitted"), (1, "succeeded")]),
+        (Selection(labels={"customer": "42", "more": "x"}), []),
+        (Selection(correlation_id="c"), [(2, "submitted"), (2, "succeeded")]),
+        (Selection(events=frozenset({"succeeded"}), correlation_id="c"), [(2, "succeeded")]),
+    ],
+    ids=str,
+)
+def test_the_wanted_of_a_page(store: Store, wanted: Selection, expected: list[tuple[int, str]]) -> None:
+    one = submitted(1, labels={"customer": "42", "kind": "a"})
+    two = submitted(2, type="mail.send", correlation_id="c")
+    record(store, one, two, succeeded(one), succeeded(two))
+    page = store.committed.page(0, 100, wanted)
+    assert [(1 if row.job_id == one.subject else 2, row.name) for row in page.rows] == expected
+    assert wanted.job is not None or page.cursor == store.committed.reach().head
+
+
+def test_what_is_unwanted_is_passed_over_in_bounded_steps(store: Store) -> None:
+    record(store, *(submitted(n) for n in range(10)))
+    page = store.committed.page(0, 4, Selection(events=frozenset({"failed"})))
+    assert (page.rows, page.cursor, page.full) == ([], cursor_of(1, 3), True)
+
+
+def test_reach_before_the_first_start_and_behind_a_gap(store: Store) -> None:
+    assert store.committed.reach() == Reach(0, cursor_of(1, -1))
+    record(store, submitted(1), submitted(2))
+    assert store.report_gap("me", Gap("log-truncated", "retention"))
+    store.accept_gap()
+    reach = store.committed.reach()
+    assert reach.horizon == cursor_of(1, 1) + 1
+    assert reach.head >= reach.horizon
+    commit(store, folded([submitted(3)], first=90))
+    assert store.committed.reach() == Reach(reach.horizon, cursor_of(1, 90))
+    assert [row.cursor for row in store.committed.page(reach.horizon, 5, ALL).rows] == [cursor_of(1, 90)]
+
+
+def test_a_position_is_one_reader_s_at_a_time(store: Store) -> None:
+    positions = store.positions
+    assert positions.take(RELAY, "a", 60) is None
+    assert positions.begin(RELAY, 7)
+    assert not positions.begin(RELAY, 99)
+    assert positions.take(RELAY, "a", 60) == 7
+    assert positions.take(RELAY, "b", 60) is None
+    assert not positions.move(RELAY, "b", 50, 60)
+    assert positions.move(RELAY, "a", 20, 60)
+    assert positions.move(RELAY, "a", 10, 60), "a lower cursor renews and does not go back"
+    positions.release(RELAY, "b")
+    assert positions.take(RELAY, "b", 60) is None
+    positions.release(RELAY, "a")
+    assert positions.take(RELAY, "b", 0) == 20
+    assert positions.take(RELAY, "a", 60) == 20, "a lease that has run out is free"
+    found = positions.read(RELAY)
+    assert found is not None
+    assert (found.cursor, found.owner, found.idle.total_seconds() < 60) == (20, "a", True)
+    assert [each.name for each in positions.all()] == [RELAY]
+    assert positions.forget(RELAY)
+    assert not positions.forget(RELAY)
+    assert positions.read(RELAY) is None

@@ -1,0 +1,89 @@
+"""How far each named reader of the committed history has come: the relay, and durable catch-up subscriptions.
+
+A position is one reader's at a time: whoever moves it holds its lease (database time), and another takes over when that
+has run out or was released.
+"""
+
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import delete, or_, select, update
+
+from jobtape.view import bulk, clock, tables
+from jobtape.view.database import Database
+from jobtape.view.values import Position
+
+RELAY: Final = "relay"
+"""The relay's position; those of subscriptions begin with ``subscription.``."""
+
+_row = tables.positions
+_c = tables.positions.c
+
+
+class Positions:
+    """Reads and writes; each call is one transaction, blocks, and raises ViewUnavailable as all of the store's do."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read(self, name: str) -> Position | None:
+        """The position of that name, or None when there is none."""
+        return next(iter(self._read(_c.name == name)), None)
+
+    def all(self) -> list[Position]:
+        """All there are, by name."""
+        return self._read(_c.name.is_not(None))
+
+    def begin(self, name: str, cursor: int) -> bool:
+        """Let there be a position of that name, behind ``cursor``; False, and nothing changes, when there is one."""
+        with self._database.writing() as connection:
+            now = clock.now(connection.dialect.name)
+            insert = bulk.upsertable(connection.dialect.name, _row)
+            statement = insert.values(name=name, cursor=cursor, moved_at=now).on_conflict_do_nothing()
+            return connection.execute(statement.returning(_c.name)).first() is not None
+
+    def take(self, name: str, owner: str, seconds: float) -> int | None:
+        """Hold the position for ``seconds``: its cursor, or None while another holds it or there is none."""
+        with self._database.writing() as connection:
+            now = clock.now(connection.dialect.name)
+            free = or_(_c.owner.is_(None), _c.owner == owner, _c.lease_until.is_(None), _c.lease_until <= now)
+            statement = update(_row).where(_c.name == name, free).values(owner=owner, lease_until=now + seconds)
+            taken = connection.execute(statement.returning(_c.cursor)).first()
+            return None if taken is None else int(taken.cursor)
+
+    def move(self, name: str, owner: str, cursor: int, seconds: float) -> bool:
+        """Go on to ``cursor`` and hold it for ``seconds``; False, and nothing changes, when another holds it.
+
+        Never back: a smaller cursor only renews the lease.
+        """
+        with self._database.writing() as connection:
+            now = clock.now(connection.dialect.name)
+            ours = update(_row).where(_c.name == name, _c.owner == owner)
+            held = connection.execute(ours.values(lease_until=now + seconds)).rowcount == 1
+            connection.execute(ours.where(_c.cursor < cursor).values(cursor=cursor, moved_at=now))
+            return held
+
+    def release(self, name: str, owner: str) -> None:
+        """Let another hold it at once; nothing happens when it is another's."""
+        with self._database.writing() as connection:
+            connection.execute(
+                update(_row).where(_c.name == name, _c.owner == owner).values(owner=None, lease_until=None)
+            )
+
+    def forget(self, name: str) -> bool:
+        """Remove it; False when there was none."""
+        with self._database.writing() as connection:
+            return connection.execute(delete(_row).where(_c.name == name)).rowcount == 1
+
+    def _read(self, condition: object) -> list[Position]:
+        with self._database.reading() as connection:
+            now = clock.now(connection.dialect.name)
+            rows = connection.execute(
+                select(_row, (now - _c.moved_at).label("idle"), (_c.lease_until - now).label("left"))
+                .where(condition)  # type: ignore[arg-type]
+                .order_by(_c.name)
+            ).all()
+        return [
+            Position(row.name, row.cursor, row.owner if (row.left or 0) > 0 else None, timedelta(seconds=row.idle))
+            for row in rows
+        ]
