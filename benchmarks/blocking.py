@@ -1,13 +1,12 @@
 """A handler blocks its loop for a minute at the real heartbeat: the worker's connections stay, and the job ends right.
 
-    .venv/bin/python -m benchmarks.blocking [--seconds 60] [--broker url|node|container]
+    .venv/bin/python -m benchmarks.blocking [--broker B] [--database D] [--seconds 60]
 
 The worker speaks to the broker by way of a proxy, which counts its connections. A handler of its own loop's blocks that
 for the time; meanwhile other jobs, whose handlers run in threads, go in one after the other. Exits 0 only if the worker
 never connected again, the job had one execution and succeeded, and the others succeeded while it blocked.
 """
 
-import argparse
 import asyncio
 import sys
 import time
@@ -15,8 +14,8 @@ from typing import Any
 
 import httpx
 
-from benchmarks.brokers import broker
-from benchmarks.installation import Installation, installation
+from benchmarks.installation import Installation
+from benchmarks.place import options, place
 from jobtape.broker.link import HEARTBEAT
 from tests.broker.proxy import Proxy
 
@@ -83,15 +82,11 @@ async def run(made: Installation, broker_url: str, seconds: float) -> bool:
 
 def main() -> int:
     """Run it once; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--broker", choices=["url", "node", "container"], default="node")
     wanted = parser.parse_args()
-    with (
-        broker(wanted.broker) as found,
-        installation(jobs="benchmarks.jobs", queues=["default"], broker_url=found.url) as made,
-    ):
-        return 0 if asyncio.run(run(made, found.url, wanted.seconds)) else 1
+    with place(wanted, jobs="benchmarks.jobs") as (broker, made):
+        return 0 if asyncio.run(run(made, broker.url, wanted.seconds)) else 1
 
 
 if __name__ == "__main__":

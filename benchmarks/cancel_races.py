@@ -1,13 +1,12 @@
 """10,000 jobs, each cancelled over REST at a random moment of its life: one final state each, and the same when the
 tape is folded again.
 
-    .venv/bin/python -m benchmarks.cancel_races [--jobs 10000] [--seed 1] [--at-once 100] [--database URL]
+    .venv/bin/python -m benchmarks.cancel_races [--broker B] [--database D] [--jobs 10000] [--at-once 100]
 
 API, worker and projector are processes of their own. At the end the tape is folded by the tests' independent checker,
 and once more by a second projector into an empty view. Exits 0 only if everything held.
 """
 
-import argparse
 import asyncio
 import random
 import sys
@@ -17,10 +16,10 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.installation import Installation, installation
+from benchmarks.installation import Installation
+from benchmarks.place import options, place
 from jobtape.consumer.projector import Projector
 from jobtape.view.store import Store
-from tests.checker import Checker
 from tests.ledger import Ledger
 from tests.waiting import eventually
 
@@ -29,13 +28,12 @@ LIMIT = 600.0
 
 def main() -> int:
     """Race once; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--at-once", type=int, default=100)
-    parser.add_argument("--database")
     wanted = parser.parse_args()
-    with installation(jobs="tests.faults.jobs", database_url=wanted.database) as made:
+    with place(wanted, jobs="tests.faults.jobs") as (_, made):
         made.start("projector")
         made.start("api")
         made.start("worker", "--concurrency", "100")
@@ -63,9 +61,9 @@ async def races(made: Installation, jobs: int, at_once: int, chance: random.Rand
 
         await asyncio.gather(*(race() for _ in range(jobs)))
     raced = time.monotonic() - began
-    store = Store(made.environment["DATABASE_URL"])
+    store = made.store()
     await eventually(lambda: _final(store) >= jobs, LIMIT, what="every job is final")
-    report = await Checker(made.environment["RABBITMQ_URL"], made.topology).check(store, ledger, timeout=LIMIT)
+    report = await made.checker().check(store, ledger, timeout=LIMIT)
     states = {job_id: store.job(job_id).state.value for job_id in ledger.ok}  # type: ignore[union-attr]
     again = await _folded_again(made, ledger, jobs)
     same = again == states

@@ -1,6 +1,6 @@
 """Whole installations under accidents, at full size; the suite has the same faults at a smaller one.
 
-    .venv/bin/python -m benchmarks.chaos plain|kill|reads [--jobs 10000] [--seed 1] [--database URL]
+    .venv/bin/python -m benchmarks.chaos plain|kill|reads [--broker B] [--database D] [--jobs 10000] [--seed 1]
 
 plain: jobs through ``POST /jobs/batch``, then the view against an independent fold of the tape, field by field.
 kill:  the same while workers and two projectors are SIGKILLed again and again; also how soon the second takes over.
@@ -9,7 +9,6 @@ reads: POST to one API process and GET from another, with the projector live and
 Exits 0 only if everything held.
 """
 
-import argparse
 import os
 import random
 import signal
@@ -18,16 +17,18 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from uuid import uuid4
 
 import anyio
 import httpx
 import uuid_utils
 
-from benchmarks.installation import Installation, Part, installation
+from benchmarks.installation import EXAMPLE_QUEUES, Installation, Part, installation
+from benchmarks.place import options, place
 from jobtape.schemas.job import FINAL
 from jobtape.view.store import Store
-from tests.checker import Checker, Report
+from tests.checker import Report
 from tests.ledger import Ledger
 
 LIMIT = 600.0
@@ -36,13 +37,12 @@ BATCH = 1000
 
 def main() -> int:
     """Run one of them; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("what", choices=["plain", "kill", "reads"])
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--database")
     wanted = parser.parse_args()
-    with installation(database_url=wanted.database) as made:
+    with place(wanted, jobs="examples.jobs", queues=EXAMPLE_QUEUES) as (_, made):
         if wanted.what == "reads":
             return reads(made)
         return drained(made, wanted.jobs, random.Random(wanted.seed) if wanted.what == "kill" else None)
@@ -74,16 +74,12 @@ def drained(made: Installation, jobs: int, chance: random.Random | None) -> int:
         ended.set()
         if chance is not None:
             killer.join()
-    store = Store(made.environment["DATABASE_URL"])
-    report: Report = anyio.run(_check, made, store, ledger)
+    store = made.store()
+    report: Report = anyio.run(partial(made.checker().check, store, ledger, timeout=120))
     states = Counter(store.job(job_id).state.value for job_id in ledger.ok)  # type: ignore[union-attr]
     print(f"killed {dict(killed)}; states {dict(states)}; {report}")
     store.close()
     return 1 if report.problems or set(states) != {"succeeded"} else 0
-
-
-async def _check(made: Installation, store: Store, ledger: Ledger) -> Report:
-    return await Checker(made.environment["RABBITMQ_URL"], made.topology).check(store, ledger, timeout=120)
 
 
 def _wait_final(client: httpx.Client, jobs: int, killing: threading.Event | None) -> None:
@@ -113,7 +109,7 @@ def _kill(made: Installation, chance: random.Random | None, ended: threading.Eve
 
 def _take_over(made: Installation, ledger: Ledger) -> float:
     """Seconds from the death of the active projector until the second has folded a job submitted after it."""
-    store = Store(made.environment["DATABASE_URL"])
+    store = made.store()
     second = made.start("projector")
     first = next(part for part in made.parts if part.name == "projector")
     _wait_for(lambda: "standing by" in second.output(), 30)

@@ -1,6 +1,6 @@
 """Thousands of jobs with random delays: none early, how late, and what a broker that is killed meanwhile does to them.
 
-    .venv/bin/python -m benchmarks.delays [--kill] [--broker url|node|container] [--jobs 5000] [--rate 125] [--seed 1]
+    .venv/bin/python -m benchmarks.delays [--kill] [--broker B] [--database D] [--jobs 5000] [--rate 125]
 
 Lateness is a job's ``started_at`` less its ``run_at``: rounding to the ladder's step (up to 100 ms), the way down, the
 way to the worker. Without ``--kill`` its 99th percentile must be below ``--p99`` milliseconds. With ``--kill`` (which
@@ -18,15 +18,16 @@ import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime
+from functools import partial
 
 import anyio
 
 from benchmarks import paced
-from benchmarks.brokers import Broker, broker
-from benchmarks.installation import Installation, installation
+from benchmarks.brokers import Broker
+from benchmarks.installation import Installation
+from benchmarks.place import options, place
 from jobtape.schemas.job import Job
-from jobtape.view.store import Store
-from tests.checker import Checker, Report
+from tests.checker import Report
 from tests.ledger import Ledger
 
 AWAY = 3.0
@@ -38,23 +39,18 @@ LIMIT = 120.0
 
 def main() -> int:
     """Run once; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--kill", action="store_true")
-    parser.add_argument("--broker", choices=["url", "node", "container"], default="url")
     parser.add_argument("--jobs", type=int, default=5000)
     parser.add_argument("--rate", type=float, default=125, help="jobs a second")
     parser.add_argument("--shortest", type=float, default=0.1)
     parser.add_argument("--longest", type=float, default=20)
     parser.add_argument("--p99", type=float, default=200, help="milliseconds")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--database")
     wanted = parser.parse_args()
     if wanted.kill and wanted.broker == "url":
         parser.error("--kill needs a broker of its own: --broker node or container")
-    with (
-        broker(wanted.broker) as chosen,
-        installation(jobs="benchmarks.jobs", broker_url=chosen.url, database_url=wanted.database) as made,
-    ):
+    with place(wanted, jobs="benchmarks.jobs") as (chosen, made):
         return run(made, chosen, wanted)
 
 
@@ -81,12 +77,12 @@ def run(made: Installation, chosen: Broker, wanted: argparse.Namespace) -> int:
         if not back:
             print("the broker did not come back")
             return 1
-    store = Store(made.environment["DATABASE_URL"])
+    store = made.store()
     jobs = paced.wait_final(store, ledger, wanted.longest + LIMIT)
     if ledger.unknown:
         time.sleep(max(0.0, (max(_due(job) for job in jobs) - datetime.now(UTC)).total_seconds()) + CATCH_UP)
         jobs = paced.wait_final(store, ledger, LIMIT)
-    report: Report = anyio.run(_check, made, store, ledger)
+    report: Report = anyio.run(partial(made.checker().check, store, ledger, timeout=120))
     store.close()
     half = {job.id for job in jobs if not job.final}
     if half:
@@ -107,10 +103,6 @@ def _kill(chosen: Broker, after: float, back: list[datetime]) -> None:
     chosen.start()
     back.append(datetime.now(UTC))
     print(f"killed after {after:g} s; away for {AWAY + time.monotonic() - began:.1f} s")
-
-
-async def _check(made: Installation, store: Store, ledger: Ledger) -> Report:
-    return await Checker(made.environment["RABBITMQ_URL"], made.topology).check(store, ledger, timeout=120)
 
 
 def _lateness(jobs: list[Job], back: datetime | None, limit: float) -> bool:

@@ -1,31 +1,31 @@
 """How fast 10,000 ``add`` jobs are accepted, worked off and readable, and what each process spends on it.
 
-    .venv/bin/python -m benchmarks.drain [--jobs 10000] [--concurrency 10] [--workers 1]
+    .venv/bin/python -m benchmarks.drain [--broker B] [--database D] [--jobs 10000] [--workers 1]
 
 Submits through ``POST /jobs/batch`` with the worker already running, waits until all are ``succeeded`` in the view,
 and prints a table. The figures depend on the machine; compare them within one run only.
 """
 
-import argparse
 import time
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.installation import installation
+from benchmarks.installation import EXAMPLE_QUEUES
+from benchmarks.place import options, place
 
 LIMIT = 300.0
 
 
 def main() -> None:
     """Measure once and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--concurrency", type=int, default=10)
     parser.add_argument("--workers", type=int, default=1)
     wanted = parser.parse_args()
 
-    with installation() as made:
+    with place(wanted, jobs="examples.jobs", queues=EXAMPLE_QUEUES) as (_, made):
         made.start("projector")
         made.start("api")
         for _ in range(wanted.workers):

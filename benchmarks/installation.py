@@ -18,9 +18,12 @@ import httpx
 
 from jobtape.broker.declare import remove_namespace
 from jobtape.schemas.topology import Topology
+from jobtape.view.store import Store
+from tests.checker import Checker
 
 START_LIMIT = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")
+EXAMPLE_QUEUES = ("default", "files", "images", "mail")
 
 
 @dataclass
@@ -84,6 +87,14 @@ class Installation:
         """A client of the API, which may take long for a large batch."""
         return httpx.Client(base_url=self.url, timeout=300)
 
+    def store(self) -> Store:
+        """The view, opened; for the caller to close."""
+        return Store(self.environment["DATABASE_URL"])
+
+    def checker(self) -> Checker:
+        """Compares the view with the tape."""
+        return Checker(self.environment["RABBITMQ_URL"], self.topology)
+
     def wait_ready(self) -> None:
         """Until readiness says so. Raises TimeoutError with what it says."""
         said = "no answer"
@@ -104,7 +115,7 @@ class Installation:
 def installation(
     *,
     jobs: str = "examples.jobs",
-    queues: Sequence[str] = ("default", "files", "images", "mail"),
+    queues: Sequence[str] = EXAMPLE_QUEUES,
     broker_url: str | None = None,
     database_url: str | None = None,
 ) -> Iterator[Installation]:

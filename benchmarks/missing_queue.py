@@ -1,6 +1,6 @@
 """A work queue is deleted under load, with jobs on it and delays pending; later it is declared again.
 
-    .venv/bin/python -m benchmarks.missing_queue [--broker url|node|container] [--jobs 4000] [--database URL]
+    .venv/bin/python -m benchmarks.missing_queue [--broker B] [--database D] [--jobs 4000]
 
 Half of the jobs are for the queue that goes missing, every second one is delayed. Meanwhile the others' must go on as
 before: their lateness is printed, from before the deletion and from while the queue was missing. ``jobtape doctor``
@@ -9,7 +9,6 @@ must name it. When a worker declares it again, nothing may stay lost. Time setti
 Exits 0 only if everything held.
 """
 
-import argparse
 import subprocess
 import sys
 import threading
@@ -21,11 +20,10 @@ import aio_pika
 import anyio
 
 from benchmarks import paced
-from benchmarks.brokers import broker
-from benchmarks.installation import Installation, installation
+from benchmarks.installation import Installation
+from benchmarks.place import options, place
 from jobtape.schemas.job import Job
-from jobtape.view.store import Store
-from tests.checker import Checker, Report
+from tests.checker import Report
 from tests.ledger import Ledger
 
 LIMIT = 300.0
@@ -38,20 +36,10 @@ machine that is busy otherwise has its own."""
 
 def main() -> int:
     """Run once; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--broker", choices=["url", "node", "container"], default="url")
+    parser = options(__doc__)
     parser.add_argument("--jobs", type=int, default=4000)
-    parser.add_argument("--database")
     wanted = parser.parse_args()
-    with (
-        broker(wanted.broker) as chosen,
-        installation(
-            jobs="benchmarks.repair_jobs",
-            queues=("default", "side"),
-            broker_url=chosen.url,
-            database_url=wanted.database,
-        ) as made,
-    ):
+    with place(wanted, jobs="benchmarks.repair_jobs", queues=("default", "side")) as (_, made):
         made.environment["JOBTAPE_LOST_AFTER"] = "5"
         return run(made, wanted.jobs)
 
@@ -62,7 +50,7 @@ def run(made: Installation, jobs: int) -> int:
     made.start("api")
     made.start("worker", "--queues", "default")
     made.wait_ready()
-    store, ledger = Store(made.environment["DATABASE_URL"]), Ledger()
+    store, ledger = made.store(), Ledger()
     loading = threading.Thread(target=_load, args=(made, jobs, ledger))
     loading.start()
     time.sleep(jobs / RATE / 3)
@@ -79,7 +67,7 @@ def run(made: Installation, jobs: int) -> int:
         f"deleted with {held} jobs on it; all {len(found)} final {time.time() - again:.1f} s after it was there again"
     )
     print(f"the doctor named it: {named}")
-    report: Report = anyio.run(Checker(made.environment["RABBITMQ_URL"], made.topology).check, store, ledger)
+    report: Report = anyio.run(made.checker().check, store, ledger)
     store.close()
     others = [job for job in found if job.queue == "default"]
     before = [_late(job) for job in others if job.run_at is not None and job.run_at.timestamp() < deleted - 1]

@@ -19,8 +19,6 @@ import anyio
 import httpx
 
 from benchmarks.installation import installation
-from jobtape.view.store import Store
-from tests.checker import Checker
 from tests.ledger import Ledger
 from tools.node import PrivateNode
 
@@ -65,10 +63,10 @@ def _outage(node: PrivateNode, seconds: float) -> int:
         finally:
             ended.set()
             submitting.join()
-        store = Store(made.environment["DATABASE_URL"])
+        store = made.store()
         wait = lambda: all((job := store.job(each)) is not None and job.final for each in ledger.ok)  # noqa: E731
         _until(wait, 60)
-        report = anyio.run(Checker(node.url, made.topology).check, store, ledger)
+        report = anyio.run(made.checker().check, store, ledger)
         store.close()
         print(f"accepted {len(ledger.ok)}, unknown {len(ledger.unknown)}, refused {len(ledger.refused)}; {report}")
     return 1 if report.problems or named > NAMED_WITHIN or ready + accepting + worked > BACK_WITHIN else 0

@@ -1,17 +1,16 @@
 """Jobs that kill their worker, among good ones: how long until each good one has succeeded and each poison one failed.
 
-    .venv/bin/python -m benchmarks.poison [--good 1000] [--poison 10] [--processes 1] [--limit 120]
+    .venv/bin/python -m benchmarks.poison [--broker B] [--database D] [--good 1000] [--poison 10] [--processes 1]
 
 Concurrency 16, so 20 are prefetched. Exits 0 only if all good ones succeeded, all poison ones failed with the reason
 crash_loop, and that within the limit.
 """
 
-import argparse
 import sys
 import time
 from collections import Counter
 
-from benchmarks.installation import installation
+from benchmarks.place import options, place
 from jobtape.view.store import JobQuery, Store
 
 CONCURRENCY = 16
@@ -19,7 +18,7 @@ CONCURRENCY = 16
 
 def main() -> int:
     """Run it once; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--good", type=int, default=1000)
     parser.add_argument("--poison", type=int, default=10)
     parser.add_argument("--processes", type=int, default=1)
@@ -27,7 +26,7 @@ def main() -> int:
     wanted = parser.parse_args()
     total = wanted.good + wanted.poison
     every = total / wanted.poison if wanted.poison else total + 1
-    with installation(jobs="tests.faults.poison_jobs", queues=["default"]) as made:
+    with place(wanted, jobs="tests.faults.poison_jobs") as (_, made):
         items = []
         for n in range(total):
             is_poison = int(n / every) != int((n + 1) / every)
@@ -39,7 +38,7 @@ def main() -> int:
             began = time.monotonic()
             answer = client.post("/jobs/batch", json=items).raise_for_status().json()
             assert answer["accepted"] == total, answer
-            store = Store(made.environment["DATABASE_URL"])
+            store = made.store()
             said = 0.0
             while True:
                 ended = _ended(store)

@@ -1,6 +1,6 @@
 """Many failed jobs, redriven by two people at once with ``jobtape redrive``: one next run each.
 
-    .venv/bin/python -m benchmarks.redrive [--broker url|node|container] [--jobs 500] [--database URL]
+    .venv/bin/python -m benchmarks.redrive [--broker B] [--database D] [--jobs 500]
 
 Each of the two has an API process of their own. First both look with ``--dry-run``, which must say the same number and
 write nothing to the tape. Afterwards every job has one run 2 in one accepted history, and the view is what the tape
@@ -9,7 +9,6 @@ says, field by field. Reported: what each was told, and the executions.
 Exits 0 only if everything held.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -20,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 import anyio
 
 from benchmarks import paced
-from benchmarks.brokers import broker
-from benchmarks.installation import Installation, installation
+from benchmarks.installation import Installation
+from benchmarks.place import options, place
 from jobtape.schemas.events import JobEvent, Redriven, Requeued
 from jobtape.schemas.job import JobState
 from jobtape.view.store import Store
@@ -34,20 +33,10 @@ LIMIT = 300.0
 
 def main() -> int:
     """Run once; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--broker", choices=["url", "node", "container"], default="url")
+    parser = options(__doc__)
     parser.add_argument("--jobs", type=int, default=500)
-    parser.add_argument("--database")
     wanted = parser.parse_args()
-    with (
-        broker(wanted.broker) as chosen,
-        installation(
-            jobs="benchmarks.repair_jobs",
-            queues=("default", "side"),
-            broker_url=chosen.url,
-            database_url=wanted.database,
-        ) as made,
-    ):
+    with place(wanted, jobs="benchmarks.repair_jobs", queues=("default", "side")) as (_, made):
         return run(made, wanted.jobs)
 
 
@@ -60,8 +49,7 @@ def run(made: Installation, jobs: int) -> int:
     made.start("worker")
     made.wait_ready()
     urls = [f"http://127.0.0.1:{port}" for port in ports]
-    store, ledger = Store(made.environment["DATABASE_URL"]), Ledger()
-    checker = Checker(made.environment["RABBITMQ_URL"], made.topology)
+    store, ledger, checker = made.store(), Ledger(), made.checker()
     try:
         with made.client() as client:
             paced.submit(client, [{"type": "second-time", "payload": {}}] * jobs, ledger, rate=1000)

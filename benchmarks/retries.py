@@ -1,6 +1,6 @@
 """A job type that fails most of the time, while its workers are killed: attempts are counted, and nothing is left over.
 
-    .venv/bin/python -m benchmarks.retries [--broker url|node|container] [--jobs 2000] [--fails 0.6] [--seed 1]
+    .venv/bin/python -m benchmarks.retries [--broker B] [--database D] [--jobs 2000] [--fails 0.6] [--seed 1]
 
 Every job must end in one final state within its attempts; afterwards the queues, delay ladder included, are empty, and
 the view is what the tape says, field by field. Reported: executions, which are more than attempts, since a killed
@@ -21,14 +21,13 @@ import aio_pika
 import anyio
 
 from benchmarks import paced
-from benchmarks.brokers import broker
-from benchmarks.installation import Installation, installation
+from benchmarks.installation import Installation
 from benchmarks.jobs import MAX_ATTEMPTS
+from benchmarks.place import options, place
 from jobtape.broker import declare
 from jobtape.schemas import fold
 from jobtape.schemas.events import Failed, Retrying, Succeeded
 from jobtape.schemas.job import Job, JobState
-from jobtape.view.store import Store
 from tests.checker import Checker, Report
 from tests.ledger import Ledger
 
@@ -41,17 +40,12 @@ QUIET = 3.0
 
 def main() -> int:
     """Run once; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--broker", choices=["url", "node", "container"], default="url")
+    parser = options(__doc__)
     parser.add_argument("--jobs", type=int, default=2000)
     parser.add_argument("--fails", type=float, default=0.6)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--database")
     wanted = parser.parse_args()
-    with (
-        broker(wanted.broker) as chosen,
-        installation(jobs="benchmarks.jobs", broker_url=chosen.url, database_url=wanted.database) as made,
-    ):
+    with place(wanted, jobs="benchmarks.jobs") as (_, made):
         return run(made, wanted)
 
 
@@ -66,7 +60,7 @@ def run(made: Installation, wanted: argparse.Namespace) -> int:
     item = {"type": "flaky", "payload": {"fails": wanted.fails, "seconds": SECONDS}}
     killer = threading.Thread(target=_kill, args=(made, random.Random(wanted.seed), ended, killed))
     killer.start()
-    store = Store(made.environment["DATABASE_URL"])
+    store = made.store()
     try:
         with made.client() as client:
             paced.submit(client, [item] * wanted.jobs, ledger, rate=500)
@@ -77,7 +71,7 @@ def run(made: Installation, wanted: argparse.Namespace) -> int:
         ended.set()
         killer.join()
     left = anyio.run(_left_over, made)
-    checker = Checker(made.environment["RABBITMQ_URL"], made.topology)
+    checker = made.checker()
     report: Report = anyio.run(checker.check, store, ledger)
     jobs = paced.wait_final(store, ledger, LIMIT)
     store.close()

@@ -69,8 +69,10 @@ class Sender:
             await wait_for_stop(self._news, EVERY)
 
     async def _unsent(self) -> list[OutboxRow]:
+        # What was under way before the look may be folded, and forgotten here, before the look comes back with it.
+        under_way = frozenset(self._sent)
         due = await self._desk.call(self._desk.store.effects_due, PAGE)
-        return [row for row in due if row.id not in self._sent]
+        return [row for row in due if row.id not in under_way]
 
     async def _send(self, rows: Sequence[OutboxRow]) -> None:
         waiting, sendable = await self._sendable(rows)

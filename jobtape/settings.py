@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.job import QueueName
 from jobtape.schemas.ladder import LEVELS
+from jobtape.schemas.relaying import Tells
 from jobtape.schemas.topology import Retention, Topology
 
 MEBIBYTE = 1024 * 1024
@@ -78,6 +79,11 @@ class Settings(BaseSettings):
         ge=1,
         description="How long a due job may be on no queue, and nothing be heard of it, until it is put back; more "
         "than JOBTAPE_ACK_TIMEOUT, and than the time that a job of an unknown type is kept waiting.",
+    )
+    relay: Tells = Field(
+        "final",
+        description="What the projector tells subscribers over <namespace>.results: `final` events, `all` but "
+        "`submitted`, or nothing (`off`).",
     )
     lease: float = Field(4.0, ge=0.5, le=300, description="How long a projector that died keeps others waiting.")
     delay_levels: int = Field(

@@ -44,3 +44,8 @@ def execution_fact(job_id: str, run: int, attempt: int, event: str, execution: s
     """The event id of a fact of one execution; ``n`` counts facts that may occur many times (progress)."""
     base = f"{job_id}/{run}/{attempt}/{event}/{execution}"
     return base if n is None else f"{base}/{n}"
+
+
+def job_of(event_id: str) -> str:
+    """The job that an event id, made by one of the above, is about."""
+    return event_id.partition("/")[0]

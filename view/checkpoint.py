@@ -44,6 +44,12 @@ def create(connection: Connection) -> bool:
     return connection.execute(statement).first() is not None
 
 
+def is_unread(connection: Connection) -> bool:
+    """Whether nothing has ever been folded."""
+    unread = select(_c.id).where(_c.epoch == FIRST_EPOCH, _c.offset.is_(None))
+    return connection.execute(unread).first() is not None
+
+
 def take_lease(connection: Connection, owner: str, seconds: float) -> bool:
     """Make ``owner`` the active projector for ``seconds`` if nobody else is."""
     now = clock.now(connection.dialect.name)
@@ -63,9 +69,10 @@ def release_lease(connection: Connection, owner: str) -> None:
 
 
 def is_active(connection: Connection, owner: str) -> bool:
-    """Whether the lease is that of ``owner`` and still runs."""
+    """Whether the lease is that of ``owner`` and still runs; then nothing is folded before the transaction ends."""
     now = clock.now(connection.dialect.name)
-    return connection.execute(select(_c.id).where(_c.owner == owner, _c.lease_until > now)).first() is not None
+    ours = select(_c.id).where(_c.owner == owner, _c.lease_until > now).with_for_update()
+    return connection.execute(ours).first() is not None
 
 
 def advance(

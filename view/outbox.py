@@ -5,10 +5,12 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
+from jobtape.schemas import ids
 from jobtape.view import bulk, clock, tables
 from jobtape.view.values import OutboxRow
 
 _row = tables.outbox.c
+_event = tables.history.c
 _DELETE: Final = delete(tables.outbox).where(_row.id == bindparam("effect"))
 
 
@@ -21,10 +23,21 @@ def add(connection: Connection, effects: Sequence[OutboxRow]) -> None:
     bulk.insert(connection, tables.outbox, rows, on_conflict="keep")
 
 
-def remove(connection: Connection, ids: Collection[str]) -> None:
+def add_new(connection: Connection, effects: Sequence[OutboxRow]) -> None:
+    """The same for those that are not on the tape as far as it is folded: who found them may have looked before."""
+    if effects:
+        seen = select(_event.event_id).where(
+            _event.job_id.in_({ids.job_of(each.id) for each in effects}),
+            _event.event_id.in_({each.id for each in effects}),
+        )
+        told = set(connection.execute(seen).scalars())
+        add(connection, [each for each in effects if each.id not in told])
+
+
+def remove(connection: Connection, effects: Collection[str]) -> None:
     """They are on the tape."""
-    if ids:
-        connection.execute(_DELETE, [{"effect": each} for each in ids])
+    if effects:
+        connection.execute(_DELETE, [{"effect": each} for each in effects])
 
 
 def due(connection: Connection, limit: int) -> list[OutboxRow]:

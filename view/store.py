@@ -9,11 +9,12 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from jobtape.schemas.job import Job
-from jobtape.view import checkpoint, dead, engine, jobs, keys, migrate, open_jobs, outbox, projection
+from jobtape.view import checkpoint, dead, engine, jobs, keys, migrate, open_jobs, outbox, projection, relay_row
 from jobtape.view.committed import Committed
 from jobtape.view.database import Database
 from jobtape.view.keys import Claim, KeyedSubmission, Standing
 from jobtape.view.positions import Positions
+from jobtape.view.relay_row import RelayRow
 from jobtape.view.values import (
     Batch,
     Checkpoint,
@@ -27,6 +28,7 @@ from jobtape.view.values import (
     Page,
     Position,
     Reach,
+    RelayState,
     UnreadableRow,
 )
 
@@ -45,6 +47,7 @@ __all__ = [
     "Page",
     "Position",
     "Reach",
+    "RelayState",
     "Standing",
     "Store",
     "UnreadableRow",
@@ -64,6 +67,8 @@ class Store:
         """What the fold accepted, for those who listen."""
         self.positions = Positions(self._database)
         """How far the named ones among them have come."""
+        self.relay = RelayRow(self._database)
+        """How far the relay has told it."""
 
     @property
     def url_for_messages(self) -> str:
@@ -175,10 +180,17 @@ class Store:
 
     # Writing: the projector's
 
-    def create_checkpoint(self) -> bool:
-        """Make the checkpoint of the first start (epoch 1, nothing read); False when there is one."""
+    def create_checkpoint(self, *, fresh_tape: bool = False) -> bool:
+        """Make the checkpoint of the first start (epoch 1, nothing read); False when there is one.
+
+        ``fresh_tape``: it was created by us just now, so the relay is to tell all of it.
+        """
         with self._database.writing() as connection:
-            return checkpoint.create(connection)
+            made = checkpoint.create(connection)
+            # Another may have made the checkpoint of the tape that we created.
+            if fresh_tape and (made or checkpoint.is_unread(connection)):
+                relay_row.begin_with_tape(connection)
+            return made
 
     def take_lease(self, owner: str, seconds: float) -> Checkpoint | None:
         """Become the active projector for ``seconds``: the checkpoint to go on from, or None while another is.
@@ -258,12 +270,12 @@ class Store:
 
     def add_effects(self, owner: str, effects: Sequence[OutboxRow], dead_messages: Sequence[DeadMessage] = ()) -> bool:
         """Let effects be published and keep dead messages, in one transaction; False, and nothing is written, when
-        ``owner`` isn't the active projector.
+        ``owner`` isn't the active projector. An effect that the tape has by now is left out.
         """
         with self._database.writing() as connection:
             if not checkpoint.is_active(connection, owner):
                 return False
-            outbox.add(connection, effects)
+            outbox.add_new(connection, effects)
             dead.add(connection, dead_messages)
             return True
 

@@ -194,7 +194,7 @@ dead = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
-# How far each named reader of the committed history has come. Times by the database's clock.
+# How far each durable catch-up subscription has come. Times by the database's clock.
 positions = Table(
     "positions",
     metadata,
@@ -203,6 +203,20 @@ positions = Table(
     Column("moved_at", Double, nullable=False),
     Column("owner", Text),
     Column("lease_until", Double),
+)
+
+# How far the relay has told the history, and how that went; ``tells`` as in schemas.relaying.
+relay = Table(
+    "relay",
+    metadata,
+    Column("id", RowKey, primary_key=True, autoincrement=False),
+    Column("tells", Text, nullable=False, server_default=text("'final'")),
+    Column("cursor", BigInteger, nullable=False),
+    Column("told", BigInteger, nullable=False, server_default=text("0")),
+    Column("refused", BigInteger, nullable=False, server_default=text("0")),
+    Column("stalls", BigInteger, nullable=False, server_default=text("0")),
+    Column("trouble", Text),
+    CheckConstraint("id = 1", name="relay_is_one_row"),
 )
 
 checkpoint = Table(

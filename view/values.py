@@ -7,6 +7,7 @@ from typing import Literal
 
 from jobtape.schemas import position
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.relaying import Tells
 
 GapKind = Literal["log-missing", "log-replaced", "log-truncated"]
 
@@ -86,6 +87,22 @@ class Position:
     cursor: int
     owner: str | None
     idle: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class RelayState:
+    """How the relay stands: what it tells, up to where it has, how many events were confirmed (``told``) and how many a
+    full queue refused, how often it ``stalled`` and why it does now, and how many seconds ago the event was published
+    that comes next (0 when all is told).
+    """
+
+    tells: Tells
+    cursor: int
+    told: int
+    refused: int
+    stalls: int
+    trouble: str | None
+    behind: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ def run_projector(**options: str | None) -> None:
             owner=f"{_name()}-{uuid4().hex[:8]}",
             lease=settings.lease,
             lost_after=settings.lost_after,
+            relay=settings.relay,
         )
 
     try:

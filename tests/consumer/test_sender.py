@@ -1,7 +1,10 @@
 """Effects: each is published, once as a rule, whoever dies in between; and none again when a tape is folded anew."""
 
 import asyncio
+import itertools
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,11 +12,13 @@ import pytest
 
 from jobtape.broker import declare
 from jobtape.consumer import projector as projector_module
+from jobtape.consumer.folding import outbox_row
 from jobtape.consumer.tending import Tending
 from jobtape.schemas import ids
+from jobtape.schemas.effects import Effect
 from jobtape.schemas.events import Failed, Redriven, RedrivenData, Requeued, decode
 from jobtape.schemas.job import Job, JobState
-from jobtape.view.store import Store
+from jobtape.view.store import Batch, OutboxRow, Store
 from tests.checker import Checker
 from tests.consumer import jobs
 from tests.consumer.rig import Rig
@@ -102,6 +107,55 @@ async def test_rows_that_another_has_sent_already_are_not_sent_again(
         report = await Checker(rig.url, rig.topology).check(store)
     assert len(requeued(rig, failed)) == 1
     assert (report.problems, report.executions, store.effects_waiting()) == ([], 2, 0)
+
+
+async def test_a_look_that_the_fold_overtakes_sends_nothing_again(
+    rig: Rig, store: Store, failed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes back with a row that is folded by then."""
+    looked, folded = threading.Event(), threading.Event()
+    look, commit, hear = store.effects_due, store.commit, Tending.folded
+    looks = itertools.count()
+
+    def effects_due(limit: int) -> list[OutboxRow]:
+        rows = look(limit)
+        if rows and next(looks) == 1:
+            looked.set()
+            assert folded.wait(10)
+        return rows
+
+    def commit_after_the_look(owner: str, at: tuple[int, int | None], batch: Batch, lease: float) -> bool:
+        assert not batch.seen or looked.wait(10)
+        return commit(owner, at, batch, lease)
+
+    def heard(self: Tending, batch: Batch) -> None:
+        hear(self, batch)
+        if batch.seen:
+            folded.set()
+
+    monkeypatch.setattr(store, "effects_due", effects_due)
+    monkeypatch.setattr(store, "commit", commit_after_the_look)
+    monkeypatch.setattr(Tending, "folded", heard)
+    async with rig.projector(store), rig.worker(jobs.boom):
+        await rig.publisher.publish(redriven(failed, 2, rig.topology.source))
+        await eventually(state_is(store, failed, JobState.FAILED, 2))
+        await eventually(folded.is_set)
+        # Whatever it sent again would be on the tape before this.
+        await rig.publisher.publish(redriven(failed, 3, rig.topology.source))
+        await eventually(state_is(store, failed, JobState.FAILED, 3))
+    assert requeued(rig, failed) == [f"{failed}/2/requeued/1", f"{failed}/3/requeued/1"]
+
+
+async def test_an_effect_that_is_on_the_tape_by_now_is_not_added(rig: Rig, store: Store, failed: str) -> None:
+    """Who found it had looked at the job before."""
+    async with rig.projector(store), rig.worker(jobs.boom):
+        await rig.publisher.publish(redriven(failed, 2, rig.topology.source))
+        await eventually(state_is(store, failed, JobState.FAILED, 2))
+    placed = next(event for event in rig.of(failed) if isinstance(event, Requeued))
+    again = outbox_row(Effect(placed))
+    assert store.take_lease("me", 60)
+    assert store.add_effects("me", [again, replace(again, id=f"{failed}/2/requeued/2")])
+    assert [row.id for row in store.effects_due(10)] == [f"{failed}/2/requeued/2"]
 
 
 async def test_a_new_view_of_an_old_tape_sends_nothing_again(

@@ -4,7 +4,6 @@ import pytest
 
 from jobtape.schemas.position import cursor_of
 from jobtape.schemas.selection import Selection
-from jobtape.view.positions import RELAY
 from jobtape.view.store import Gap, Reach, Store
 from tests.view.samples import commit, folded, job_id, record, submitted, succeeded
 
@@ -65,25 +64,28 @@ def test_reach_before_the_first_start_and_behind_a_gap(store: Store) -> None:
     assert [row.cursor for row in store.committed.page(reach.horizon, 5, ALL).rows] == [cursor_of(1, 90)]
 
 
+NAME = "subscription.x"
+
+
 def test_a_position_is_one_reader_s_at_a_time(store: Store) -> None:
     positions = store.positions
-    assert positions.take(RELAY, "a", 60) is None
-    assert positions.begin(RELAY, 7)
-    assert not positions.begin(RELAY, 99)
-    assert positions.take(RELAY, "a", 60) == 7
-    assert positions.take(RELAY, "b", 60) is None
-    assert not positions.move(RELAY, "b", 50, 60)
-    assert positions.move(RELAY, "a", 20, 60)
-    assert positions.move(RELAY, "a", 10, 60), "a lower cursor renews and does not go back"
-    positions.release(RELAY, "b")
-    assert positions.take(RELAY, "b", 60) is None
-    positions.release(RELAY, "a")
-    assert positions.take(RELAY, "b", 0) == 20
-    assert positions.take(RELAY, "a", 60) == 20, "a lease that has run out is free"
-    found = positions.read(RELAY)
+    assert positions.take(NAME, "a", 60) is None
+    assert positions.begin(NAME, 7)
+    assert not positions.begin(NAME, 99)
+    assert positions.take(NAME, "a", 60) == 7
+    assert positions.take(NAME, "b", 60) is None
+    assert not positions.move(NAME, "b", 50, 60)
+    assert positions.move(NAME, "a", 20, 60)
+    assert positions.move(NAME, "a", 10, 60), "a lower cursor renews and does not go back"
+    positions.release(NAME, "b")
+    assert positions.take(NAME, "b", 60) is None
+    positions.release(NAME, "a")
+    assert positions.take(NAME, "b", 0) == 20
+    assert positions.take(NAME, "a", 60) == 20, "a lease that has run out is free"
+    found = positions.read(NAME)
     assert found is not None
     assert (found.cursor, found.owner, found.idle.total_seconds() < 60) == (20, "a", True)
-    assert [each.name for each in positions.all()] == [RELAY]
-    assert positions.forget(RELAY)
-    assert not positions.forget(RELAY)
-    assert positions.read(RELAY) is None
+    assert [each.name for each in positions.all()] == [NAME]
+    assert positions.forget(NAME)
+    assert not positions.forget(NAME)
+    assert positions.read(NAME) is None

@@ -130,6 +130,17 @@ def upgrade() -> None:
         sa.Column("lease_until", sa.Double),
     )
     op.create_table(
+        "relay",
+        sa.Column("id", row_key, primary_key=True, autoincrement=False),
+        sa.Column("tells", sa.Text, nullable=False, server_default=sa.text("'final'")),
+        sa.Column("cursor", sa.BigInteger, nullable=False),
+        sa.Column("told", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("refused", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("stalls", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("trouble", sa.Text),
+        sa.CheckConstraint("id = 1", name="relay_is_one_row"),
+    )
+    op.create_table(
         "checkpoint",
         sa.Column("id", row_key, primary_key=True, autoincrement=False),
         sa.Column("epoch", sa.BigInteger, nullable=False),
