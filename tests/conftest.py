@@ -4,9 +4,10 @@ Every test works in a namespace of its own on the broker, and in a file or datab
 ``make test`` does it) each of its processes is a session, with a broker and a PostgreSQL of its own.
 """
 
+import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,9 +19,10 @@ import pytest
 from jobtape.broker.declare import remove_namespace
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Store
-from tests.brokers import SessionBroker, start_session_broker
+from tests.brokers import SessionBroker, see_to_a_server, start_session_broker
 from tests.databases import SessionPostgres, start_session_postgres
 from tests.namespaces import some_topology
+from tools.node import PrivateNode
 
 _used: list[str] = []
 
@@ -35,7 +37,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[SessionBroker]:
-    """The session's RabbitMQ; a test that needs to break one starts its own."""
+    """The session's RabbitMQ, which stays whole."""
     started = start_session_broker()
     _used.append(started.description)
     yield started
@@ -46,6 +48,26 @@ def broker() -> Iterator[SessionBroker]:
 def broker_url(broker: SessionBroker) -> str:
     """Where the session's RabbitMQ is."""
     return broker.url
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNode]:
+    """A second RabbitMQ, which may be broken: each test leaves it in order. A missing one is an error that says what
+    to do."""
+    see_to_a_server()
+    folder = tmp_path_factory.mktemp("node")
+    folder.chmod(0o755)
+    started = PrivateNode(folder)
+    started.start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+async def node_without_alarm(node: PrivateNode) -> AsyncIterator[PrivateNode]:
+    """For alarms (``set_vm_memory_high_watermark``), which end with the test."""
+    yield node
+    await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.4")
 
 
 @pytest.fixture(scope="session")

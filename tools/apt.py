@@ -43,6 +43,13 @@ def install(package: str, log: Callable[[str], None], *, oldest: tuple[int, ...]
         _keep_disabled(package)
 
 
+def wait_for_others() -> None:
+    """Until no other process of ours installs anything: what is found then is there as a whole."""
+    if DPKG.is_dir():
+        with _alone():
+            pass
+
+
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """One installation of ours at a time on a machine: the second finds done what the first did. dpkg's folder itself
