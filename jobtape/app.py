@@ -30,7 +30,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from jobtape import running
+from jobtape import builtin, running
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
 from jobtape.producer.api import build_api
@@ -107,6 +107,7 @@ async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncItera
     known = load_job_types(settings.jobs, settings.app_dir) if job_types is None else _by_name(job_types)
     if not known:
         log.warning("there are no job types to submit: name the modules that have them in JOBTAPE_JOBS")
+    known = {**known, **builtin.job_types()}
     store = Store(settings.database_url)
     try:
         async with Producer(settings.rabbitmq_url, settings.topology, store, known, _limits(settings)) as producer:
@@ -139,6 +140,10 @@ def _limits(settings: Settings) -> Limits:
         longest_delay=settings.topology.longest_delay,
         idempotency_retention=settings.idempotency_retention,
         idempotency_lease=settings.idempotency_lease,
+        max_listeners=settings.max_listeners,
+        max_wait=settings.max_wait,
+        keep_alive=settings.keep_alive,
+        stall=settings.stall,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobtape import cli_repair
+from jobtape import cli_again, cli_repair, cli_subscriptions
 from jobtape.commands.errors import WRONG, BrokenModule, WrongUse
 from jobtape.commands.options import (
     DEFAULT_URL,
@@ -255,3 +255,5 @@ def events(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None
 
 
 cli_repair.register(app)
+cli_subscriptions.register(app, CLIENTS)
+cli_again.register(app)

@@ -61,6 +61,16 @@ class Settings(BaseSettings):
         description="How long a submission under an Idempotency-Key that never ended keeps its repeats waiting; twice "
         "JOBTAPE_PUBLISH_TIMEOUT at least.",
     )
+    max_listeners: int = Field(
+        2000, ge=1, le=100_000, description="Most streams, WebSockets and requests that wait, in one API process."
+    )
+    max_wait: int = Field(60, ge=0, le=3600, description="Longest wait that `Prefer: wait=` is granted; 0 for none.")
+    keep_alive: float = Field(
+        15.0, ge=0.1, le=600, description="Time without an event after which a stream shows life."
+    )
+    stall: float = Field(
+        30.0, ge=0.1, le=3600, description="How long a listener may not read, until its connection is ended."
+    )
     queues: Annotated[tuple[QueueName, ...], NoDecode] = Field(
         (), description="Queues that a worker serves, separated by commas; all those of its job types when empty."
     )

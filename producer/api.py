@@ -14,6 +14,7 @@ from jobtape.producer import (
     routes_cancel,
     routes_dead,
     routes_jobs,
+    routes_live,
     routes_ops,
     routes_redrive,
     routes_submit,
@@ -58,6 +59,7 @@ def build_api(find_producer: FindProducer, *, api_key: str | None, lifespan: Lif
     keyed: list[Any] = [Depends(require_key)]
     app.include_router(routes_submit.router, dependencies=keyed)
     app.include_router(routes_jobs.router, dependencies=keyed)
+    app.include_router(routes_live.router, dependencies=keyed)
     app.include_router(routes_cancel.router, dependencies=keyed)
     app.include_router(routes_redrive.router, dependencies=keyed)
     app.include_router(routes_dead.router, dependencies=keyed)

@@ -40,6 +40,7 @@ _TEXT_LENGTH: Final = 500
 
 KINDS: Final[dict[str, tuple[int, str]]] = {
     "not-json": (400, "The body is not JSON"),
+    "invalid-last-event-id": (400, "This is no event's id"),
     "unauthorized": (401, "An API key is needed"),
     "not-found": (404, "There is nothing here"),
     "job-not-found": (404, "There is no such job"),
@@ -66,7 +67,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "log-missing": (503, "The tape is missing"),
     "view-unavailable": (503, "The view does not answer"),
     "view-behind": (503, "The view has not caught up"),
-    "busy": (503, "Too many requests are waiting"),
+    "busy": (503, "Too many requests are waiting, or listening"),
     "not-running": (503, "Jobtape is not running here"),
 }
 """The last part of ``type`` -> status and title."""

@@ -7,7 +7,7 @@ from fastapi import Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from jobtape.producer.problems import Problem
-from jobtape.schemas import ids, plainjson, position
+from jobtape.schemas import ids, plainjson
 from jobtape.schemas.events import Reason
 from jobtape.schemas.job import JobState, JobTypeName, QueueName, Utc
 from jobtape.view.store import JobQuery
@@ -38,6 +38,7 @@ def _job_id(text: str) -> str:
 
 
 Time = Annotated[Utc, BeforeValidator(_rfc_3339)]
+Label = Annotated[str, AfterValidator(_label)]
 
 
 class ListQuery(BaseModel):
@@ -48,7 +49,7 @@ class ListQuery(BaseModel):
     type: list[JobTypeName] = Field(default_factory=list, max_length=50)
     state: list[JobState] = Field(default_factory=list, max_length=10)
     queue: list[QueueName] = Field(default_factory=list, max_length=50)
-    label: list[Annotated[str, AfterValidator(_label)]] = Field(
+    label: list[Label] = Field(
         default_factory=list, max_length=8, description="`name:value`", examples=[["customer:42"]]
     )
     reason: list[Reason] = Field(default_factory=list, max_length=20, description="Why its last attempt failed.")
@@ -70,15 +71,6 @@ class ListQuery(BaseModel):
             before=self.cursor,
             limit=self.limit + 1,
         )
-
-
-class EventsQuery(BaseModel):
-    """The page of ``GET /jobs/{id}/events``."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    after: int = Field(0, ge=0, le=position.MAX_CURSOR, description="Only events behind this cursor.")
-    limit: int = Field(100, ge=1, le=MAX_LIMIT)
 
 
 def no_query(request: Request) -> None:

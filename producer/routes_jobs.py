@@ -1,18 +1,23 @@
 """``GET /jobs``, ``GET /jobs/{id}`` and its events: what the view knows, never less than what was accepted."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic_core import to_json
 
-from jobtape.producer import openapi
+from jobtape.producer import event_stream, live_openapi, openapi
+from jobtape.producer.accept import prefers
 from jobtape.producer.access import RunningProducer
+from jobtape.producer.job_stream import job_stream
+from jobtape.producer.live_queries import JobEventsQuery, begin_at
 from jobtape.producer.problems import Problem
-from jobtape.producer.queries import EventsQuery, ListQuery, no_query
+from jobtape.producer.queries import ListQuery, no_query
 from jobtape.producer.representation import event_out, job_out
 from jobtape.producer.service import Producer
 from jobtape.schemas import ids
 from jobtape.schemas.job import Job
+
+PAGE: Final = 100
 
 router = APIRouter(tags=["jobs"])
 JobId = Annotated[str, Path(description="The job's id.", examples=["0198c2a0-7b1e-7c3d-9f42-5a1d3b6c8e90"])]
@@ -49,14 +54,25 @@ async def get_job(job_id: JobId, request: Request, producer: RunningProducer) ->
 @router.get(
     "/jobs/{job_id}/events",
     summary="What happened to a job",
-    responses=openapi.answers(200, "EventPage", "A page.", 401, 404, 422, 503),
+    responses=live_openapi.also_stream(openapi.answers(200, "EventPage", "A page.", 400, 401, 404, 422, 503)),
+    openapi_extra=live_openapi.last_event_id(),
 )
-async def get_events(job_id: JobId, query: Annotated[EventsQuery, Query()], producer: RunningProducer) -> Response:
-    """Its CloudEvents in the tape's order, those that changed nothing too."""
+async def get_events(
+    job_id: JobId, request: Request, query: Annotated[JobEventsQuery, Query()], producer: RunningProducer
+) -> Response:
+    """Its CloudEvents in the tape's order, those that changed nothing too. With `Accept: text/event-stream` a stream of
+    those that changed it, as `GET /events`, from the first on, which stays open unless `until=final`.
+    """
+    stream = prefers(request, event_stream.MEDIA_TYPE, to="application/json")
+    query.check(stream=stream)
+    after = begin_at(request, query.after) if stream else 0
     job = await _find(producer, job_id)
-    found = await producer.history(job.id, query.after, query.limit + 1)
-    page = found[: query.limit]
-    following = page[-1].cursor if len(found) > query.limit else None
+    if stream:
+        return job_stream(producer, job.id, query, after)
+    limit = query.limit or PAGE
+    found = await producer.history(job.id, query.after_cursor, limit + 1)
+    page = found[:limit]
+    following = page[-1].cursor if len(found) > limit else None
     return _json({"items": [event_out(row) for row in page], "next": following})
 
 

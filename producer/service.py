@@ -21,6 +21,7 @@ from jobtape.producer.idempotency_key import checked_key
 from jobtape.producer.ids import new_job_id, utc_now
 from jobtape.producer.lag import Lag
 from jobtape.producer.limits import Limits
+from jobtape.producer.listeners import Listeners
 from jobtape.producer.orders import check_job_types, order_for
 from jobtape.producer.reads import Reads
 from jobtape.producer.redrive import Redrives, redrive, redrive_many
@@ -62,6 +63,7 @@ class Producer:
         self._store = store
         self._publisher = Publisher(self.watch.link, self.topology, timeout=limits.publish_timeout)
         self._reads = Reads("jobtape-view", threads=READ_THREADS, limit=READ_LIMIT)
+        self.listeners = Listeners(store, most=limits.max_listeners, read_limit=READ_LIMIT)
         process = uuid4().hex
         self._barriers = Barriers(
             partial(self._publish_barrier, process),
@@ -91,6 +93,7 @@ class Producer:
 
     async def close(self) -> None:
         """Stop; publishes in flight end as unknown."""
+        await self.listeners.close()
         await self.lag.close()
         await self._barriers.close()
         await self.watch.close()
@@ -210,6 +213,10 @@ class Producer:
                 "repeat it under the same key"
             )
         return job
+
+    async def look(self, job_id: str) -> Job | None:
+        """The job as the view has it now, waiting for nothing. Raises ViewUnavailable."""
+        return await self._reads.call(self._store.job, job_id)
 
     async def find_now(self, job_id: str) -> Job | None:
         """The same when the view has read everything that is on the tape by now. Raises ViewBehind."""

@@ -1,10 +1,11 @@
 """Reading what is known of jobs: one, some, a page of a list, their events, and the numbers beside them."""
 
 from collections.abc import Collection
+from functools import cache
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy import Connection, Select, Table, bindparam, select
 
 from jobtape.schemas import ids
 from jobtape.schemas.job import Job
@@ -16,7 +17,6 @@ _CHUNK = 500  # ids in one statement; both databases take at least 32,000
 
 # Made once: with so many columns, building the statement would take longer than running it.
 _ONE = select(tables.jobs).where(tables.jobs.c.id == bindparam("job_id"))
-_SOME = select(tables.jobs).where(tables.jobs.c.id.in_(bindparam("job_ids", expanding=True)))
 
 
 def one(connection: Connection, job_id: str) -> Job | None:
@@ -25,15 +25,20 @@ def one(connection: Connection, job_id: str) -> Job | None:
     return None if row is None else job_from_row(row)
 
 
-def some(connection: Connection, job_ids: Collection[str]) -> dict[str, Job]:
-    """Those of the jobs that are known, by id."""
+def some(connection: Connection, job_ids: Collection[str], table: Table = tables.jobs) -> dict[str, Job]:
+    """Those of the jobs that are known to ``table``, by id."""
     found: dict[str, Job] = {}
     rest = iter(job_ids)
     while chunk := list(islice(rest, _CHUNK)):
-        for row in connection.execute(_SOME, {"job_ids": chunk}).all():
+        for row in connection.execute(_some(table), {"job_ids": chunk}).all():
             job = job_from_row(row)
             found[job.id] = job
     return found
+
+
+@cache
+def _some(table: Table) -> Select[Any]:
+    return select(table).where(table.c.id.in_(bindparam("job_ids", expanding=True)))
 
 
 def page(connection: Connection, query: JobQuery) -> list[Job]:

@@ -14,12 +14,15 @@ from jobtape.view.committed import Committed
 from jobtape.view.database import Database
 from jobtape.view.keys import Claim, KeyedSubmission, Standing
 from jobtape.view.positions import Positions
+from jobtape.view.rebuilds import Rebuilds
 from jobtape.view.relay_row import RelayRow
 from jobtape.view.values import (
+    Archived,
     Batch,
     Checkpoint,
     Closed,
     DeadMessage,
+    Differences,
     Gap,
     HistoryRow,
     JobQuery,
@@ -28,16 +31,19 @@ from jobtape.view.values import (
     Page,
     Position,
     Reach,
+    Rebuild,
     RelayState,
     UnreadableRow,
 )
 
 __all__ = [
+    "Archived",
     "Batch",
     "Checkpoint",
     "Claim",
     "Closed",
     "DeadMessage",
+    "Differences",
     "Gap",
     "HistoryRow",
     "JobQuery",
@@ -47,6 +53,7 @@ __all__ = [
     "Page",
     "Position",
     "Reach",
+    "Rebuild",
     "RelayState",
     "Standing",
     "Store",
@@ -67,6 +74,8 @@ class Store:
         """What the fold accepted, for those who listen."""
         self.positions = Positions(self._database)
         """How far the named ones among them have come."""
+        self.rebuilds = Rebuilds(self._database)
+        """A further generation of the view, made beside this one."""
         self.relay = RelayRow(self._database)
         """How far the relay has told it."""
 

@@ -1,6 +1,8 @@
 """The tables, for queries. Migrations make them (and stay as they were written); a test holds the two together."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -19,6 +21,7 @@ from sqlalchemy import (
     Text,
     text,
 )
+from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 SCHEMA_VERSION: Final = "0001"  # the newest migration's
@@ -205,6 +208,17 @@ positions = Table(
     Column("lease_until", Double),
 )
 
+# The rebuild that goes on (``key`` says whose): a further generation of the folded tables, folded up to ``cursor``.
+rebuild = Table(
+    "rebuild",
+    metadata,
+    Column("id", RowKey, primary_key=True, autoincrement=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("cursor", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="rebuild_is_one_row"),
+)
+
 # How far the relay has told the history, and how that went; ``tells`` as in schemas.relaying.
 relay = Table(
     "relay",
@@ -232,5 +246,42 @@ checkpoint = Table(
     Column("gap_detail", Text),
     # Behind this cursor the history is complete; before it some is missing.
     Column("horizon", BigInteger, nullable=False, server_default=text("0")),
+    # Which generation of the folded tables serves, counted from 1.
+    Column("generation", BigInteger, nullable=False, server_default=text("1")),
     CheckConstraint("id = 1", name="checkpoint_is_one_row"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """The tables that the fold alone writes, and that can be folded anew."""
+
+    jobs: Table
+    job_labels: Table
+    history: Table
+    unreadable: Table
+    counts: Table
+
+    def each(self) -> tuple[Table, ...]:
+        """All of them."""
+        return (self.jobs, self.job_labels, self.history, self.unreadable, self.counts)
+
+
+SERVING: Final = Folded(jobs, job_labels, history, unreadable, counts)
+
+
+@cache
+def generation(number: int) -> Folded:
+    """The tables of a generation that does not serve (yet); they take the serving ones' names when it does.
+
+    Names of indexes and constraints keep the number: SQLite cannot rename them, and nobody asks for them by name.
+    """
+    own = MetaData()
+
+    def copy(table: Table) -> Table:
+        made = table.to_metadata(own, name=f"{table.name}_g{number}")
+        for index in made.indexes:
+            index.name = quoted_name(f"{index.name}_g{number}", None)
+        return made
+
+    return Folded(*(copy(table) for table in SERVING.each()))

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def submit(
     as_json: bool,
 ) -> int:
     """Submit a job, and with ``wait`` follow it to its end. Returns the exit code; raises JobtapeError."""
-    order: dict[str, Any] = {"type": job_type, "payload": _payload(payload)}
+    order: dict[str, Any] = {"type": job_type, "payload": payload_of(payload)}
     if queue is not None:
         order["queue"] = queue
     if labels:
@@ -43,6 +43,18 @@ def submit(
     with Api(url) as api:
         job = api.submit(order, idempotency_key)
         if not wait:
+            show.print_json(job) if as_json else print(job["id"])
+            return OK
+        return _follow(api, job, as_json)
+
+
+def run_builtin(url: str, job_type: str, payload: Mapping[str, Any], *, detach: bool, as_json: bool) -> int:
+    """Submit one of Jobtape's own jobs and follow it to its end, unless with ``detach``. Returns the exit code; raises
+    JobtapeError.
+    """
+    with Api(url) as api:
+        job = api.submit({"type": job_type, "payload": payload}, None)
+        if detach:
             show.print_json(job) if as_json else print(job["id"])
             return OK
         return _follow(api, job, as_json)
@@ -112,7 +124,7 @@ def _watched(api: Api, job: dict[str, Any]) -> dict[str, Any]:
         sys.exit(INTERRUPTED)
 
 
-def _payload(text: str) -> dict[str, Any]:
+def payload_of(text: str) -> dict[str, Any]:
     try:
         if text == "-":
             text = sys.stdin.read()

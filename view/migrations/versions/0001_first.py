@@ -130,6 +130,14 @@ def upgrade() -> None:
         sa.Column("lease_until", sa.Double),
     )
     op.create_table(
+        "rebuild",
+        sa.Column("id", row_key, primary_key=True, autoincrement=False),
+        sa.Column("generation", sa.BigInteger, nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+        sa.Column("cursor", sa.BigInteger, nullable=False),
+        sa.CheckConstraint("id = 1", name="rebuild_is_one_row"),
+    )
+    op.create_table(
         "relay",
         sa.Column("id", row_key, primary_key=True, autoincrement=False),
         sa.Column("tells", sa.Text, nullable=False, server_default=sa.text("'final'")),
@@ -151,6 +159,7 @@ def upgrade() -> None:
         sa.Column("gap_kind", sa.Text),
         sa.Column("gap_detail", sa.Text),
         sa.Column("horizon", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("generation", sa.BigInteger, nullable=False, server_default=sa.text("1")),
         sa.CheckConstraint("id = 1", name="checkpoint_is_one_row"),
     )
 
