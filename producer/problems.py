@@ -16,6 +16,8 @@ from jobtape.producer.refusals import (
     JobNotFinal,
     OrderUnknown,
     PayloadTooLarge,
+    PointGone,
+    PointNotReached,
     SubmissionInvalid,
     TooBusy,
     ViewBehind,
@@ -50,6 +52,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "job-final": (409, "The job has ended"),
     "job-not-final": (409, "The job has not ended"),
     "order-unknown": (409, "What was ordered is not known"),
+    "history-gone": (410, "The history of then is no longer kept"),
     "too-large": (413, "The body is too large"),
     "payload-too-large": (413, "The payload is too large"),
     "unsupported-media-type": (415, "The body is of another type"),
@@ -61,6 +64,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "idempotency-key-reused": (422, "The key stands for another submission"),
     "invalid-job-id": (422, "This is not a job id"),
     "invalid-query": (422, "The query cannot be answered"),
+    "not-reached": (422, "The tape is not there yet"),
     "invalid-redrive": (422, "This does not say which jobs to redrive"),
     "internal": (500, "Something went wrong here"),
     "broker-unavailable": (503, "The broker does not confirm"),
@@ -163,6 +167,10 @@ def problem_of(error: JobtapeError) -> Problem:
             return Problem("job-not-final", detail, state=error.state)
         case OrderUnknown():
             return Problem("order-unknown", detail)
+        case PointGone():
+            return Problem("history-gone", detail)
+        case PointNotReached():
+            return Problem("not-reached", detail)
         case LogMissing():
             return Problem("log-missing", detail)
         case BrokerUnavailable():

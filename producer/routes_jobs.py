@@ -1,8 +1,9 @@
 """``GET /jobs``, ``GET /jobs/{id}`` and its events: what the view knows, never less than what was accepted."""
 
+from datetime import datetime
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic_core import to_json
 
 from jobtape.producer import event_stream, live_openapi, openapi
@@ -11,7 +12,7 @@ from jobtape.producer.access import RunningProducer
 from jobtape.producer.job_stream import job_stream
 from jobtape.producer.live_queries import JobEventsQuery, begin_at
 from jobtape.producer.problems import Problem
-from jobtape.producer.queries import ListQuery, no_query
+from jobtape.producer.queries import JobQueryString, JobsQuery, point_of
 from jobtape.producer.representation import event_out, job_out
 from jobtape.producer.service import Producer
 from jobtape.schemas import ids
@@ -20,17 +21,26 @@ from jobtape.schemas.job import Job
 PAGE: Final = 100
 
 router = APIRouter(tags=["jobs"])
+AS_OF: Final = "Jobtape-As-Of"
+"""The header that says at which cursor an answer to ``as_of`` stands."""
 JobId = Annotated[str, Path(description="The job's id.", examples=["0198c2a0-7b1e-7c3d-9f42-5a1d3b6c8e90"])]
 
 
 @router.get(
     "/jobs",
     summary="List jobs, newest first",
-    responses=openapi.answers(200, "JobPage", "A page.", 401, 422, 503),
+    responses=openapi.answers(200, "JobPage", "A page.", 401, 410, 422, 503),
 )
-async def list_jobs(query: Annotated[ListQuery, Query()], producer: RunningProducer) -> Response:
-    """What the view knows now; a job just accepted may take a moment to show."""
-    found = await producer.list_jobs(query.to_job_query())
+async def list_jobs(query: Annotated[JobsQuery, Query()], producer: RunningProducer) -> Response:
+    """What the view knows now; a job just accepted may take a moment to show.
+
+    With ``as_of`` what it was then; a page may then be short, or empty, and have a next one all the same.
+    """
+    if query.as_of is not None:
+        cursor = await producer.past.cursor(point_of(query.as_of))
+        then = await producer.past.page(query.to_job_query(query.limit), cursor)
+        return _json({"items": [job_out(job) for job in then.jobs], "next": then.before}, {AS_OF: str(cursor)})
+    found = await producer.list_jobs(query.to_job_query(query.limit + 1))
     page = found[: query.limit]
     following = page[-1].id if len(found) > query.limit else None
     return _json({"items": [job_out(job) for job in page], "next": following})
@@ -39,16 +49,24 @@ async def list_jobs(query: Annotated[ListQuery, Query()], producer: RunningProdu
 @router.get(
     "/jobs/{job_id}",
     summary="One job",
-    responses=openapi.answers(200, "JobOut", "The job.", 304, 401, 404, 422, 503),
-    dependencies=[Depends(no_query)],
+    responses=openapi.answers(200, "JobOut", "The job.", 304, 401, 404, 410, 422, 503),
 )
-async def get_job(job_id: JobId, request: Request, producer: RunningProducer) -> Response:
-    """With ``ETag``; ask again with ``If-None-Match`` and get 304 while nothing has happened."""
-    job = await _find(producer, job_id)
-    etag = f'"{job.cursor}"'
-    if _has_it(request.headers.get("if-none-match"), etag):
-        return Response(status_code=304, headers={"ETag": etag})
-    return _json(job_out(job), {"ETag": etag})
+async def get_job(
+    job_id: JobId, query: Annotated[JobQueryString, Query()], request: Request, producer: RunningProducer
+) -> Response:
+    """With ``ETag``; ask again with ``If-None-Match`` and get 304 while nothing has happened. With ``as_of`` as it was
+    then.
+    """
+    headers = {}
+    if query.as_of is None:
+        job = await _find(producer, job_id)
+    else:
+        job, cursor = await _find_then(producer, job_id, point_of(query.as_of))
+        headers[AS_OF] = str(cursor)
+    headers["ETag"] = f'"{job.cursor}"'
+    if _has_it(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return _json(job_out(job), headers)
 
 
 @router.get(
@@ -95,6 +113,16 @@ async def _find(producer: Producer, text: str) -> Job:
     if job is None:
         raise no_such_job(job_id)
     return job
+
+
+async def _find_then(producer: Producer, text: str, point: int | datetime) -> tuple[Job, int]:
+    """The job as it was there, and at which cursor that is."""
+    job_id = job_id_of(text)
+    cursor = await producer.past.cursor(point)
+    job = await producer.past.job(job_id, cursor)
+    if job is None:
+        raise Problem("job-not-found", f"at cursor {cursor} there was no job {job_id}")
+    return job, cursor
 
 
 def _has_it(if_none_match: str | None, etag: str) -> bool:

@@ -78,7 +78,7 @@ async def redrive_jobs(request: Request, producer: RunningProducer) -> Response:
     """The jobs that match are looked up first, then each is redriven; up to 10,000 in one request."""
     reading.media_type(request, reading.JSON)
     query = _query(await reading.read_body(request, BODY_LIMIT))
-    found = await producer.redrive_many(query.to_job_query(), dry_run=query.dry_run)
+    found = await producer.redrive_many(query.to_job_query(query.limit + 1), dry_run=query.dry_run)
     answer: dict[str, Any] = {"dry_run": query.dry_run, **asdict(found), "ids": found.ids[:IDS_TOLD]}
     answer["next"] = found.ids[-1] if answer.pop("more") else None
     return Response(to_json(answer), 200, media_type="application/json")

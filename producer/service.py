@@ -23,6 +23,7 @@ from jobtape.producer.lag import Lag
 from jobtape.producer.limits import Limits
 from jobtape.producer.listeners import Listeners
 from jobtape.producer.orders import check_job_types, order_for
+from jobtape.producer.past import Past
 from jobtape.producer.reads import Reads
 from jobtape.producer.redrive import Redrives, redrive, redrive_many
 from jobtape.producer.refusals import ViewBehind
@@ -73,6 +74,8 @@ class Producer:
         self.idempotency = Idempotency(
             store, self.place, self._barriers, self._reads, limits, source=self.topology.source
         )
+        self.past = Past(store, self._reads, self._barriers.wait)
+        """The jobs as they were."""
         self.health = Health(self.watch, store)
         self.lag = Lag(self._publish_barrier, self.health.passed_barrier)
 

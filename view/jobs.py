@@ -5,7 +5,7 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, bindparam, select
 
 from jobtape.schemas import ids
 from jobtape.schemas.job import Job
@@ -43,7 +43,7 @@ def _some(table: Table) -> Select[Any]:
 
 def page(connection: Connection, query: JobQuery) -> list[Job]:
     """The jobs that fit ``query``, newest id first, ``query.limit`` at most."""
-    return [job_from_row(row) for row in connection.execute(_page_of(select(tables.jobs), query)).all()]
+    return [job_from_row(row) for row in connection.execute(newest_first(select(tables.jobs), query)).all()]
 
 
 def closed(connection: Connection, query: JobQuery) -> list[Closed]:
@@ -52,14 +52,21 @@ def closed(connection: Connection, query: JobQuery) -> list[Closed]:
     columns = select(job.id, job.type, job.run, job.correlation_id, job.submitted_at)
     return [
         Closed(id=row[0], type=row[1], run=row[2], correlation_id=row[3], known=row[4] is not None)
-        for row in connection.execute(_page_of(columns, query)).all()
+        for row in connection.execute(newest_first(columns, query)).all()
     ]
 
 
-def _page_of(statement: Select[Any], query: JobQuery) -> Select[Any]:
+def newest_first(
+    statement: Select[Any],
+    query: JobQuery,
+    *,
+    state: ColumnElement[str] = tables.jobs.c.state,
+    reason: ColumnElement[str] = tables.jobs.c.reason,
+) -> Select[Any]:
+    """``statement``, which is about jobs, for those that fit ``query``; ``state`` and ``reason`` say what theirs is."""
     job = tables.jobs.c
     statement = statement.order_by(job.id.desc()).limit(query.limit)
-    lists = ((job.type, query.types), (job.state, query.states), (job.queue, query.queues), (job.reason, query.reasons))
+    lists = ((job.type, query.types), (state, query.states), (job.queue, query.queues), (reason, query.reasons))
     for column, values in lists:
         if len(values) == 1:
             # Plain equality lets the index give the order too.

@@ -13,6 +13,7 @@ from jobtape.view import checkpoint, dead, engine, jobs, keys, migrate, open_job
 from jobtape.view.committed import Committed
 from jobtape.view.database import Database
 from jobtape.view.keys import Claim, KeyedSubmission, Standing
+from jobtape.view.past import Past
 from jobtape.view.positions import Positions
 from jobtape.view.rebuilds import Rebuilds
 from jobtape.view.relay_row import RelayRow
@@ -29,6 +30,7 @@ from jobtape.view.values import (
     Moment,
     OutboxRow,
     Page,
+    PastPage,
     Position,
     Reach,
     Rebuild,
@@ -51,6 +53,7 @@ __all__ = [
     "Moment",
     "OutboxRow",
     "Page",
+    "PastPage",
     "Position",
     "Reach",
     "Rebuild",
@@ -74,6 +77,8 @@ class Store:
         """What the fold accepted, for those who listen."""
         self.positions = Positions(self._database)
         """How far the named ones among them have come."""
+        self.past = Past(self._database)
+        """Jobs as they were."""
         self.rebuilds = Rebuilds(self._database)
         """A further generation of the view, made beside this one."""
         self.relay = RelayRow(self._database)

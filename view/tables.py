@@ -129,6 +129,7 @@ history = Table(
     Column("state", Text, nullable=False),
     Column("run", BigInteger, nullable=False),
     Column("attempt", BigInteger, nullable=False),
+    Column("reason", Text),
     Index("history_by_job", "job_id", "cursor"),
 )
 

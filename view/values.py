@@ -34,6 +34,16 @@ class JobQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class PastPage:
+    """Jobs as they were at some cursor. ``before``: only smaller ids are on the next page, None when there is none; it
+    may be set although ``jobs`` are fewer than the limit, or none.
+    """
+
+    jobs: Sequence[Job]
+    before: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryRow:
     """One event of the tape. ``accepted`` tells whether it changed the job; ``event`` is its CloudEvent as read.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobtape.commands import show
-from jobtape.commands.client import Api
+from jobtape.commands.client import Api, Query
 from jobtape.commands.errors import WrongUse
 from jobtape.commands.options import DEFAULT_URL
 from jobtape.commands.watching import watch
@@ -83,12 +83,16 @@ def cancel(url: str, job_id: str, *, as_json: bool) -> int:
     return OK
 
 
-def list_jobs(url: str, query: Sequence[tuple[str, str | None]], labels: Sequence[str], *, as_json: bool) -> int:
+def filters(options: Mapping[str, str | None], labels: Sequence[str]) -> Query:
+    """The options of ``jobtape list`` that were given, as the API has them. Raises WrongUse."""
+    given = [(name, value) for name, value in options.items() if value is not None]
+    return given + [("label", ":".join(label_of(label))) for label in labels]
+
+
+def list_jobs(url: str, query: Query, *, as_json: bool) -> int:
     """Print a page of jobs, newest first. Returns the exit code; raises JobtapeError."""
-    filters = [(name, value) for name, value in query if value is not None]
-    filters += [("label", ":".join(label_of(label))) for label in labels]
     with Api(url) as api:
-        page = api.jobs(filters)
+        page = api.jobs(query)
     show.print_json(page) if as_json else show.print_jobs(page)
     return OK
 

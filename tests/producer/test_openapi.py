@@ -92,7 +92,8 @@ async def test_answers_have_the_fields_they_promise(kept: Api, document: dict[st
     batch = (await kept.client.post("/jobs/batch", json=[{"type": "add", "payload": {"x": 1}}])).json()
     assert list(batch) == list(schemas["BatchOut"]["properties"])
     types = (await kept.client.get("/job-types")).json()["items"]
-    assert [each["name"] for each in types] == ["add", "keep", "order.place"]
+    own = [each["name"] for each in types if not each["name"].startswith("jobtape.")]
+    assert own == ["add", "keep", "order.place"]
     assert list(types[0]) == list(schemas["JobTypeOut"]["properties"])
     assert types[0]["schemas"]["payload"]["required"] == ["x"]
     readiness = (await kept.client.get("/health/ready")).json()

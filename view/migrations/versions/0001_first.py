@@ -69,6 +69,7 @@ def upgrade() -> None:
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("run", sa.BigInteger, nullable=False),
         sa.Column("attempt", sa.BigInteger, nullable=False),
+        sa.Column("reason", sa.Text),
     )
     op.create_index("history_by_job", "history", ["job_id", "cursor"])
     op.create_table(
