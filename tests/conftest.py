@@ -6,6 +6,7 @@ Every test works in a namespace of its own on the broker, and in a file or datab
 
 import asyncio
 import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -150,7 +151,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_configure() -> None:
-    """What a developer's shell says of a broker must not leak into tests: they are given theirs explicitly."""
+    """What a developer's shell says of a broker, or of signals, must not leak into tests."""
     for name in [name for name in os.environ if name.startswith("JOBTAPE_") and not name.startswith("JOBTAPE_TEST_")]:
         if name != "JOBTAPE_SETUP":
             del os.environ[name]
+    # A shell starts what runs in the background with Ctrl-C ignored, and whatever the tests start would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

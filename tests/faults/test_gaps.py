@@ -87,14 +87,14 @@ async def test_the_tape_is_made_anew_while_nobody_looks(rig: Rig, store: Store, 
             await submit(rig, ledger, 20)
             await all_done(rig, ledger)
             assert not (await checker.check(store, ledger)).problems
+        folded = len(store.history())
         await rig.delete_tape()
         await rig.create_tape()
         await submit(rig, ledger, refill)
         await all_done(rig, ledger)
         async with rig.projector(store, ready=False) as projector:
             assert why in await gap_of(projector, store, "log-replaced")
-            rows = len(store.history())
-            assert rows == 40, "nothing beyond is folded"
+            assert len(store.history()) == folded >= 40, "nothing beyond is folded"
             store.accept_gap()
             await folds_again(rig, checker, store, ledger, projector)
 
