@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Where the API listens. Beyond loopback it needs JOBTAPE_API_KEY.")
     port: int = Field(8000, ge=0, le=65535, description="The API's port.")
     api_key: str | None = Field(None, min_length=8, description="Bearer token that every request must carry.")
+    origins: Names = Field(
+        (),
+        description="Origins of web pages of other hosts that may use the API, as https://example.org, with commas.",
+    )
     api_workers: int = Field(1, ge=1, le=64, description="API processes.")
     access_log: bool = Field(False, description="Log every request.")
     proxy_headers: bool = Field(
@@ -95,6 +99,11 @@ class Settings(BaseSettings):
         description="What the projector tells subscribers over <namespace>.results: `final` events, `all` but "
         "`submitted`, or nothing (`off`).",
     )
+    keep: float = Field(
+        0.0,
+        ge=0,
+        description="How long jobs are kept in the view after they ended, with their history; 0 is for ever.",
+    )
     lease: float = Field(4.0, ge=0.5, le=300, description="How long a projector that died keeps others waiting.")
     delay_levels: int = Field(
         LEVELS,
@@ -116,7 +125,7 @@ class Settings(BaseSettings):
         description="Health of worker and projector over HTTP; 0 is off. Several worker processes: from this one on.",
     )
 
-    @field_validator("jobs", "queues", mode="before")
+    @field_validator("jobs", "queues", "origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -130,6 +139,16 @@ class Settings(BaseSettings):
             # The value is not shown: it may have a password in it.
             raise ValueError("it is no URL: percent-encode what is special in the password (/ is %2F, # %23, @ %40)")
         return value
+
+    @field_validator("origins")
+    @classmethod
+    def _origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            if not re.fullmatch(r"https?://[^/\s*]+", value):
+                raise ValueError(
+                    f"{value!r} is no origin: write https://example.org, with the port if it has one, no path"
+                )
+        return tuple(value.lower() for value in values)
 
     @field_validator("namespace")
     @classmethod
