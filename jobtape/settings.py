@@ -33,6 +33,14 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("DATABASE_URL"),
         description="The view: sqlite:///path or postgresql://user:password@host/name.",
     )
+    management_url: str | None = Field(
+        None,
+        description="RabbitMQ's management API, for `jobtape doctor`, which signs in as RABBITMQ_URL does; where it is "
+        "not named, port 15672 of the broker's host is tried (15671 with amqps).",
+    )
+    rabbitmqctl: str | None = Field(
+        None, description="A command that is this broker's rabbitmqctl, for `jobtape doctor` where that API is away."
+    )
     namespace: str = Field("jobtape", description="Stands before every exchange and queue on the broker.")
     jobs: Names = Field((), description="Modules with the job types, separated by commas.")
     app_dir: Path = Field(Path(), description="Joins the import path for the modules of JOBTAPE_JOBS.")

@@ -288,6 +288,12 @@ class Topology:
     def _levels(self) -> range:
         return range(self.delay_levels)
 
+    def is_ours(self, queue: str) -> bool:
+        """Whether we declare queues of that name, as far as the name tells."""
+        prefix, _, rest = queue.partition(".")
+        alone = rest in ("log", "cancels", "dead", "unroutable")
+        return prefix == self.namespace and (alone or rest.startswith(("run.", "delay.", "sub.", "hear.")))
+
     @property
     def log_binding(self) -> Binding:
         """The tape takes everything."""
