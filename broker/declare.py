@@ -66,6 +66,15 @@ async def create_log(connection: Connection, topology: Topology) -> bool:
     return True
 
 
+async def declare_results(connection: Connection, topology: Topology) -> None:
+    """Declare the exchange that subscribers bind to, and nothing else."""
+    channel = await connection.channel(publisher_confirms=False)
+    try:
+        await _exchange(channel, topology.results)
+    finally:
+        await _close(channel)
+
+
 async def log_exists(connection: Connection, topology: Topology) -> bool:
     """Whether the tape is on the broker (a passive declaration)."""
     return await depth(connection, topology.log.name) is not None

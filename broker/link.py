@@ -57,6 +57,7 @@ class Link:
         self._setup = setup
         self._connection: Connection | None = None
         self._up = asyncio.Event()
+        self._closed: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -72,6 +73,12 @@ class Link:
             # (``wait_for`` before Python 3.12, in aiormq), and would go on for ever.
             task.cancel()
             await asyncio.wait({task}, timeout=CANCEL_AGAIN)
+
+    def reset(self) -> None:
+        """Drop the connection, which answers no more, and make another one."""
+        self._up.clear()
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
 
     async def connection(self) -> Connection:
         """The open connection; waits for it as long as it takes, so put a time limit around it."""
@@ -124,7 +131,7 @@ class Link:
                 closed.set_result(None)
 
         connection.close_callbacks.add(on_close)
-        self._connection = connection
+        self._connection, self._closed = connection, closed
         if self._setup is not None:
             async with asyncio.timeout(CONNECT_TIMEOUT * 4):
                 await self._setup(connection)

@@ -5,14 +5,15 @@ event id) is published again until a confirm comes or the deadline passes; whoev
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 from uuid import uuid4
 
-import aiormq
 import aiormq.exceptions
 from aiormq import spec
 
-from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
+from jobtape.broker.confirmed import PERSISTENT, ConfirmedChannel
+from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
 from jobtape.schemas.barrier import barrier_body
 from jobtape.schemas.errors import BrokerUnavailable, LogMissing
 from jobtape.schemas.events import CONTENT_TYPE, JobEvent, encode
@@ -21,23 +22,17 @@ from jobtape.schemas.topology import BARRIER_KEY, Topology, event_key
 PUBLISH_TIMEOUT = 10.0
 MAX_IN_FLIGHT = 1000
 RETRY_PAUSE = 0.1
-PERSISTENT = 2
 
 
 class Publisher:
-    """Publishes over ``link``. One channel, which publishes to the events exchange alone (before RabbitMQ 4.0 a
-    stream's leader change confuses the confirms of a channel that also publishes elsewhere, rabbitmq-server#12236).
-    """
+    """Publishes to the events exchange over ``link``."""
 
     def __init__(self, link: Link, topology: Topology, *, timeout: float = PUBLISH_TIMEOUT) -> None:
         self.link = link
         self.topology = topology
         self.timeout = timeout
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
-        self._opening = asyncio.Lock()
-        self._channel: aiormq.Channel | None = None
-        self._connection: Connection | None = None
-        self._waiting: set[asyncio.Timeout] = set()
+        self._channel = ConfirmedChannel(link, topology.events.name)
 
     async def publish(self, event: JobEvent, cc: Sequence[str] = (), *, timeout: float | None = None) -> None:
         """Write ``event`` to the tape and to the queues that the keys ``cc`` lead to; returns when all have it.
@@ -65,12 +60,16 @@ class Publisher:
         """The same for a body already made."""
         limit = self.timeout if timeout is None else timeout
         trouble = "no confirm came"
-        headers = {"CC": list(cc)} if cc else {}
+        headers: Any = {"CC": list(cc)} if cc else {}  # aiormq's type knows no list, the wire does
         try:
             async with asyncio.timeout(limit), self._slots:
                 while True:
                     try:
-                        await self._attempt(body, key, content_type, headers)
+                        # aiormq matches a returned message by its id, so each publish has its own
+                        properties = spec.Basic.Properties(
+                            content_type=content_type, delivery_mode=PERSISTENT, message_id=uuid4().hex, headers=headers
+                        )
+                        await self._channel.publish(body, key, properties, mandatory=True)
                         return
                     except aiormq.exceptions.PublishError:
                         raise LogMissing(
@@ -79,11 +78,6 @@ class Publisher:
                         ) from None
                     except aiormq.exceptions.DeliveryError:
                         trouble = "a queue refused the message"
-                    except asyncio.CancelledError:
-                        task = asyncio.current_task()
-                        if task is None or task.cancelling():
-                            raise
-                        trouble = "the connection was lost before the confirm"
                     except BROKER_ERRORS as error:
                         trouble = reason_of(error)
                     await asyncio.sleep(RETRY_PAUSE)
@@ -92,50 +86,3 @@ class Publisher:
                 f"not confirmed within {limit:g} s: {self.link.trouble or trouble}. It may or may not have been "
                 "recorded: try again, and see /health/ready"
             ) from None
-
-    async def _attempt(self, body: bytes, key: str, content_type: str, headers: Mapping[str, object]) -> None:
-        channel = await self._open_channel()
-        waiting = self._waiting
-        async with asyncio.timeout(None) as lost:
-            waiting.add(lost)
-            try:
-                await channel.basic_publish(
-                    body,
-                    exchange=self.topology.events.name,
-                    routing_key=key,
-                    properties=spec.Basic.Properties(
-                        content_type=content_type,
-                        delivery_mode=PERSISTENT,
-                        # aiormq matches a returned message by its id, so each publish has its own
-                        message_id=uuid4().hex,
-                        headers=headers,  # type: ignore[arg-type]  # its type knows no list, the wire does
-                    ),
-                    mandatory=True,
-                    wait=False,
-                )
-            finally:
-                waiting.discard(lost)
-
-    async def _open_channel(self) -> aiormq.Channel:
-        if self._channel is not None and not self._channel.is_closed and self.link.up:
-            return self._channel
-        async with self._opening:
-            connection = await self.link.connection()
-            if self._channel is None or self._channel.is_closed or self._connection is not connection:
-                channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-                under = await channel.get_underlay_channel()
-                assert isinstance(under, aiormq.Channel)  # its wait=False is not in the abstract class
-                waiting: set[asyncio.Timeout] = set()
-                self._waiting = waiting
-                under.closing.add_done_callback(lambda _: _wake(waiting))
-                self._channel = under
-                self._connection = connection
-            return self._channel
-
-
-def _wake(waiting: set[asyncio.Timeout]) -> None:
-    # A publish that waits for room in aiormq's write queue is not woken when the connection goes: end them here.
-    now = asyncio.get_running_loop().time()
-    for attempt in tuple(waiting):
-        if attempt.when() is None:
-            attempt.reschedule(now)

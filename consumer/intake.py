@@ -41,6 +41,12 @@ class Delivery:
             if not self._channel.is_closed:
                 await self._channel.basic_ack(self._tag, wait=False)
 
+    async def ack_all(self) -> None:
+        """Done with it and with all that came before it by this channel."""
+        with suppress(*BROKER_ERRORS):
+            if not self._channel.is_closed:
+                await self._channel.basic_ack(self._tag, multiple=True, wait=False)
+
     async def give_back(self) -> None:
         """Not begun: another worker may have it at once."""
         with suppress(*BROKER_ERRORS):

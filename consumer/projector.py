@@ -18,6 +18,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from jobtape.broker import declare
@@ -30,6 +31,7 @@ from jobtape.consumer.lost import LOST_AFTER
 from jobtape.consumer.tending import Tending
 from jobtape.consumer.waiting import first_of, wait_for_stop
 from jobtape.schemas.errors import BrokerUnavailable, LogMissing, ViewUnavailable
+from jobtape.schemas.relaying import Tells
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Batch, Checkpoint, Gap, Store
 
@@ -50,11 +52,21 @@ class _LostLease(Exception):
 class Projector:
     """Folds the tape of ``topology`` into ``store`` while no other does, and does what follows from it (``tending``).
 
-    ``lease`` and ``lost_after`` (see ``lost``) are in seconds.
+    ``lease``, ``lost_after`` (see ``lost``) and ``keep`` (see ``pruning``) are in seconds; ``relay``: which events are
+    told to subscribers.
     """
 
     def __init__(
-        self, url: str, topology: Topology, store: Store, *, owner: str, lease: float, lost_after: float = LOST_AFTER
+        self,
+        url: str,
+        topology: Topology,
+        store: Store,
+        *,
+        owner: str,
+        lease: float,
+        lost_after: float = LOST_AFTER,
+        relay: Tells = "final",
+        keep: float = 0.0,
     ) -> None:
         self.owner = owner
         self._topology = topology
@@ -65,7 +77,9 @@ class Projector:
         self._publisher = Publisher(
             Link(url, name=f"{topology.namespace} projector {owner} (barriers)", setup=self._declare), topology
         )
-        self._tending = Tending(url, topology, store, owner=owner, link=self._link, lost_after=lost_after)
+        self._tending = Tending(
+            url, topology, store, owner=owner, link=self._link, lost_after=lost_after, relay=relay, keep=keep
+        )
         # One thread: the database's calls block, and are to happen one after the other.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="projector")
         self._harmless_step: tuple[int, int] | None = None
@@ -140,9 +154,10 @@ class Projector:
         """Tables; and where nothing was ever folded, the tape. Later a missing tape is a gap, never made anew."""
         await self._call(self._store.migrate)
         if await self._call(self._store.checkpoint) is None:
-            if await declare.create_log(connection, self._topology):
+            created = await declare.create_log(connection, self._topology)
+            if created:
                 log.info("created the tape %s", self._topology.log.name)
-            await self._call(self._store.create_checkpoint)
+            await self._call(partial(self._store.create_checkpoint, fresh_tape=created))
 
     async def _lead(self, connection: Connection, checkpoint: Checkpoint, stop: asyncio.Event) -> None:
         lost = asyncio.Event()
@@ -199,7 +214,7 @@ class Projector:
         return messages
 
     def _commit(self, epoch: int, offset: int | None, messages: Sequence[Recorded]) -> Batch | None:
-        batch = fold_batch(messages, epoch, self._store.jobs)
+        batch = fold_batch(messages, epoch, self._store.jobs, self._store.retention.gone)
         return batch if self._store.commit(self.owner, (epoch, offset), batch, self._lease) else None
 
     async def _stay_in_gap(self, gap: Gap, stop: asyncio.Event) -> None:

@@ -1,4 +1,5 @@
-"""What the active projector does beside folding: it sends effects, and looks after what has got lost or given up.
+"""What the active projector does beside folding: it tells subscribers, sends effects, and looks after what has got lost
+or given up.
 
 It begins once the tape is attached to, goes on while that is done again, and ends with the lease or in a gap. Whatever
 goes wrong here is logged and begun again, and never holds up the fold.
@@ -14,9 +15,12 @@ from jobtape.broker.publisher import Publisher
 from jobtape.consumer.dead_letters import DeadLetters
 from jobtape.consumer.desk import Desk, NotActive
 from jobtape.consumer.lost import LostJobs
+from jobtape.consumer.pruning import Pruning
+from jobtape.consumer.relay import Relay
 from jobtape.consumer.sender import Sender
 from jobtape.consumer.unroutable import Unroutable
 from jobtape.schemas.errors import BrokerUnavailable, LogMissing, ViewUnavailable
+from jobtape.schemas.relaying import Tells
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Batch, Store
 
@@ -29,17 +33,31 @@ EXPECTED: Final = (ViewUnavailable, BrokerUnavailable, LogMissing, NotActive, *B
 
 
 class Tending:
-    """``link``: the projector's own connection; ``lost_after`` as in ``consumer.lost``, in seconds."""
+    """``link``: the projector's own connection; ``lost_after`` and ``keep``, in seconds, as in ``consumer.lost`` and
+    ``consumer.pruning``; ``relay``: which events subscribers are told.
+    """
 
     def __init__(
-        self, url: str, topology: Topology, store: Store, *, owner: str, link: Link, lost_after: float
+        self,
+        url: str,
+        topology: Topology,
+        store: Store,
+        *,
+        owner: str,
+        link: Link,
+        lost_after: float,
+        relay: Tells,
+        keep: float,
     ) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._link = Link(url, name=f"{topology.namespace} projector {owner} (effects)")
         self._desk = Desk(store, owner, link, Publisher(self._link, topology))
         self._sender = Sender(self._desk)
+        self._relay = Relay(url, topology, store, owner=owner, tells=relay, catch_up=self._desk.catch_up)
         self._others = (
+            self._relay,
             DeadLetters(self._desk, self._sender.wake),
+            Pruning(self._desk, keep),
             LostJobs(self._desk, self._sender.wake, lost_after),
             Unroutable(self._desk, lost_after),
         )
@@ -49,7 +67,8 @@ class Tending:
         self._link.start()
 
     async def close(self) -> None:
-        """End the connection."""
+        """End the connections."""
+        await self._relay.close()
         await self._link.close()
         self._desk.close()
 
@@ -57,6 +76,7 @@ class Tending:
         """The fold has committed ``batch``."""
         self._sender.folded(batch)
         self._desk.folded(batch)
+        self._relay.folded()
 
     def begin(self) -> None:
         """Let everything be done; it is for the projector that holds the lease. Again changes nothing."""

@@ -15,23 +15,31 @@ from jobtape.jobs import JobType, Options, job
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import (
     BrokerUnavailable,
+    EventsMissed,
+    HistoryGone,
     JobtapeError,
     LogMissing,
     PayloadInvalid,
+    SubscriptionRefused,
     UnknownJobType,
     ViewUnavailable,
 )
+from jobtape.schemas.heard import Heard
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.retry import Crashed, Fail, Retry, RetryPolicy
 
 if TYPE_CHECKING:
     from jobtape.app import create_app, lifespan
+    from jobtape.subscribing import subscribe
 
 __all__ = [
     "BrokerUnavailable",
     "Context",
     "Crashed",
+    "EventsMissed",
     "Fail",
+    "Heard",
+    "HistoryGone",
     "Job",
     "JobState",
     "JobType",
@@ -41,11 +49,13 @@ __all__ = [
     "PayloadInvalid",
     "Retry",
     "RetryPolicy",
+    "SubscriptionRefused",
     "UnknownJobType",
     "ViewUnavailable",
     "create_app",
     "job",
     "lifespan",
+    "subscribe",
 ]
 
 
@@ -55,4 +65,8 @@ def __getattr__(name: str) -> Any:
         from jobtape import app  # noqa: PLC0415
 
         return getattr(app, name)
+    if name == "subscribe":
+        from jobtape.subscribing import subscribe  # noqa: PLC0415
+
+        return subscribe
     raise AttributeError(f"module 'jobtape' has no attribute {name!r}")

@@ -30,7 +30,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from jobtape import running
+from jobtape import builtin, running
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
 from jobtape.producer.api import build_api
@@ -76,7 +76,7 @@ def create_app(settings: Settings | None = None, job_types: JobTypes | None = No
                 "lifespan=jobtape.lifespan",
             ) from None
 
-    return build_api(find_producer, api_key=known.api_key, lifespan=start)
+    return build_api(find_producer, api_key=known.api_key, origins=known.origins, lifespan=start)
 
 
 @asynccontextmanager
@@ -108,6 +108,7 @@ async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncItera
     known = load_job_types(settings.jobs, settings.app_dir) if job_types is None else _by_name(job_types)
     if not known:
         log.warning("there are no job types to submit: name the modules that have them in JOBTAPE_JOBS")
+    known = {**known, **builtin.job_types()}
     topology = Topology(settings.namespace, retention=settings.retention)
     store = Store(settings.database_url)
     try:
@@ -140,6 +141,10 @@ def _limits(settings: Settings) -> Limits:
         longest_timeout=longest_timeout(settings.ack_timeout, settings.grace),
         idempotency_retention=settings.idempotency_retention,
         idempotency_lease=settings.idempotency_lease,
+        max_listeners=settings.max_listeners,
+        max_wait=settings.max_wait,
+        keep_alive=settings.keep_alive,
+        stall=settings.stall,
     )
 
 

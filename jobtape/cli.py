@@ -7,11 +7,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobtape import cli_repair
+from jobtape import cli_again, cli_repair, cli_subscriptions
 from jobtape.commands.errors import WRONG, BrokenModule, WrongUse
 from jobtape.commands.options import (
     DEFAULT_URL,
     AppDir,
+    AsOf,
     Concurrency,
     Grace,
     Host,
@@ -37,6 +38,8 @@ app = typer.Typer(
 )
 SERVERS = "Run it"
 CLIENTS = "Use a running one"
+TRAVELLERS = ("list", "status")
+"""The subcommands that can tell what was."""
 
 
 def main() -> None:
@@ -71,11 +74,17 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
     ] = False,
+    as_of: AsOf = None,
 ) -> None:
     del version
+    if as_of is not None:
+        if context.invoked_subcommand not in TRAVELLERS:
+            raise WrongUse(f"--as-of is for reading: {' and '.join(TRAVELLERS)} can tell what was")
+        context.default_map = {context.invoked_subcommand: {"as_of": as_of}}
 
 
 @app.command(rich_help_panel=SERVERS)
@@ -211,13 +220,18 @@ def submit(
 def status(
     job_id: JobId,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
+    as_of: AsOf = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Show a job."""
-    from jobtape.commands import jobs  # noqa: PLC0415
+    from jobtape.commands import jobs, past  # noqa: PLC0415
 
-    raise typer.Exit(jobs.status(url, job_id, follow=watch, as_json=as_json))
+    if as_of is None:
+        raise typer.Exit(jobs.status(url, job_id, follow=watch, as_json=as_json))
+    if watch:
+        raise WrongUse("--watch follows what happens now: leave out --as-of")
+    raise typer.Exit(past.status(url, job_id, as_of, as_json=as_json))
 
 
 @app.command(rich_help_panel=CLIENTS)
@@ -236,14 +250,19 @@ def list_(
     label: Labels = None,
     reason: Annotated[str | None, typer.Option(metavar="REASON", help="Only those that failed so.")] = None,
     limit: Annotated[int, typer.Option(help="How many at most.")] = 20,
+    as_of: AsOf = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """List jobs, newest first."""
-    from jobtape.commands import jobs  # noqa: PLC0415
+    from jobtape.commands import jobs, past  # noqa: PLC0415
 
-    query = [("type", job_type), ("state", state), ("queue", queue), ("reason", reason), ("limit", str(limit))]
-    raise typer.Exit(jobs.list_jobs(url, query, label or [], as_json=as_json))
+    query = jobs.filters(
+        {"type": job_type, "state": state, "queue": queue, "reason": reason, "limit": str(limit)}, label or []
+    )
+    if as_of is None:
+        raise typer.Exit(jobs.list_jobs(url, query, as_json=as_json))
+    raise typer.Exit(past.list_jobs(url, query, as_of, limit, as_json=as_json))
 
 
 @app.command(rich_help_panel=CLIENTS)
@@ -255,3 +274,5 @@ def events(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None
 
 
 cli_repair.register(app)
+cli_subscriptions.register(app, CLIENTS)
+cli_again.register(app)

@@ -8,6 +8,7 @@ from types import ModuleType
 
 from jobtape.jobs import JobType
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
+from jobtape.schemas.jobtype import BUILTIN_PREFIX, BUILTIN_QUEUE
 
 
 def load_job_types(modules: Iterable[str], app_dir: Path | None = None) -> dict[str, JobType]:
@@ -24,6 +25,11 @@ def load_job_types(modules: Iterable[str], app_dir: Path | None = None) -> dict[
         if not types:
             raise JobtapeError(f"no job types in {name}: decorate a function there with @jobtape.job(...)")
         for job_type in types:
+            if job_type.name.startswith(BUILTIN_PREFIX) or job_type.queue == BUILTIN_QUEUE:
+                raise JobTypeInvalid(
+                    f"{_place(job_type)}: job types called {BUILTIN_PREFIX}… and the queue {BUILTIN_QUEUE} are "
+                    "Jobtape's own: take another name"
+                )
             known = found.setdefault(job_type.name, job_type)
             if known is not job_type:
                 raise JobTypeInvalid(

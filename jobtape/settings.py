@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.job import QueueName
+from jobtape.schemas.relaying import Tells
 from jobtape.schemas.topology import Retention
 
 MEBIBYTE = 1024 * 1024
@@ -37,6 +38,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Where the API listens. Beyond loopback it needs JOBTAPE_API_KEY.")
     port: int = Field(8000, ge=0, le=65535, description="The API's port.")
     api_key: str | None = Field(None, min_length=8, description="Bearer token that every request must carry.")
+    origins: Names = Field(
+        (),
+        description="Origins of web pages of other hosts that may use the API, as https://example.org, with commas.",
+    )
     api_workers: int = Field(1, ge=1, le=64, description="API processes.")
     access_log: bool = Field(False, description="Log every request.")
     proxy_headers: bool = Field(
@@ -59,6 +64,16 @@ class Settings(BaseSettings):
         description="How long a submission under an Idempotency-Key that never ended keeps its repeats waiting; twice "
         "JOBTAPE_PUBLISH_TIMEOUT at least.",
     )
+    max_listeners: int = Field(
+        2000, ge=1, le=100_000, description="Most streams, WebSockets and requests that wait, in one API process."
+    )
+    max_wait: int = Field(60, ge=0, le=3600, description="Longest wait that `Prefer: wait=` is granted; 0 for none.")
+    keep_alive: float = Field(
+        15.0, ge=0.1, le=600, description="Time without an event after which a stream shows life."
+    )
+    stall: float = Field(
+        30.0, ge=0.1, le=3600, description="How long a listener may not read, until its connection is ended."
+    )
     queues: Annotated[tuple[QueueName, ...], NoDecode] = Field(
         (), description="Queues that a worker serves, separated by commas; all those of its job types when empty."
     )
@@ -78,6 +93,16 @@ class Settings(BaseSettings):
         description="How long a due job may be on no queue, and nothing be heard of it, until it is put back; more "
         "than JOBTAPE_ACK_TIMEOUT, and than the time that a job of an unknown type is kept waiting.",
     )
+    relay: Tells = Field(
+        "final",
+        description="What the projector tells subscribers over <namespace>.results: `final` events, `all` but "
+        "`submitted`, or nothing (`off`).",
+    )
+    keep: float = Field(
+        0.0,
+        ge=0,
+        description="How long jobs are kept in the view after they ended, with their history; 0 is for ever.",
+    )
     lease: float = Field(4.0, ge=0.5, le=300, description="How long a projector that died keeps others waiting.")
     log_max_bytes: int = Field(10_000_000_000, ge=1000, description="Size of the tape that the broker keeps.")
     log_max_age: str = Field("30D", pattern=r"^\d+[YMDhms]$", description="Age of the tape that the broker keeps.")
@@ -92,7 +117,7 @@ class Settings(BaseSettings):
         description="Health of worker and projector over HTTP; 0 is off. Several worker processes: from this one on.",
     )
 
-    @field_validator("jobs", "queues", mode="before")
+    @field_validator("jobs", "queues", "origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -106,6 +131,16 @@ class Settings(BaseSettings):
             # The value is not shown: it may have a password in it.
             raise ValueError("it is no URL: percent-encode what is special in the password (/ is %2F, # %23, @ %40)")
         return value
+
+    @field_validator("origins")
+    @classmethod
+    def _origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            if not re.fullmatch(r"https?://[^/\s*]+", value):
+                raise ValueError(
+                    f"{value!r} is no origin: write https://example.org, with the port if it has one, no path"
+                )
+        return tuple(value.lower() for value in values)
 
     @field_validator("namespace")
     @classmethod

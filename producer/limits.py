@@ -21,6 +21,10 @@ class Limits:
     longest_timeout: float = 865.0
     idempotency_retention: float = 86_400.0
     idempotency_lease: float = 30.0
+    max_listeners: int = 2000
+    max_wait: int = 60
+    keep_alive: float = 15.0
+    stall: float = 30.0
 
     @property
     def max_body(self) -> int:

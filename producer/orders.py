@@ -10,7 +10,7 @@ from jobtape.producer.submission import Submission
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, UnknownJobType
 from jobtape.schemas.job import Order
-from jobtape.schemas.jobtype import JobType
+from jobtape.schemas.jobtype import BUILTIN_PREFIX, JobType
 from jobtape.schemas.ladder import LONGEST
 
 _NAMES_TOLD: Final = 50
@@ -96,6 +96,6 @@ def _invalid(field: str, message: str) -> SubmissionInvalid:
 
 
 def _names(names: Collection[str]) -> str:
-    told = sorted(names)
+    told = sorted(name for name in names if not name.startswith(BUILTIN_PREFIX))
     more = f" and {len(told) - _NAMES_TOLD} more" if len(told) > _NAMES_TOLD else ""
     return (", ".join(told[:_NAMES_TOLD]) or "none") + more

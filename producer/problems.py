@@ -13,9 +13,12 @@ from jobtape.producer.refusals import (
     IdempotencyKeyInvalid,
     IdempotencyKeyReused,
     JobFinal,
+    JobGone,
     JobNotFinal,
     OrderUnknown,
     PayloadTooLarge,
+    PointGone,
+    PointNotReached,
     SubmissionInvalid,
     TooBusy,
     ViewBehind,
@@ -40,6 +43,7 @@ _TEXT_LENGTH: Final = 500
 
 KINDS: Final[dict[str, tuple[int, str]]] = {
     "not-json": (400, "The body is not JSON"),
+    "invalid-last-event-id": (400, "This is no event's id"),
     "unauthorized": (401, "An API key is needed"),
     "not-found": (404, "There is nothing here"),
     "job-not-found": (404, "There is no such job"),
@@ -49,6 +53,8 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "job-final": (409, "The job has ended"),
     "job-not-final": (409, "The job has not ended"),
     "order-unknown": (409, "What was ordered is not known"),
+    "job-gone": (410, "The job is not kept any more"),
+    "history-gone": (410, "The history of then is no longer kept"),
     "too-large": (413, "The body is too large"),
     "payload-too-large": (413, "The payload is too large"),
     "unsupported-media-type": (415, "The body is of another type"),
@@ -60,13 +66,14 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "idempotency-key-reused": (422, "The key stands for another submission"),
     "invalid-job-id": (422, "This is not a job id"),
     "invalid-query": (422, "The query cannot be answered"),
+    "not-reached": (422, "The tape is not there yet"),
     "invalid-redrive": (422, "This does not say which jobs to redrive"),
     "internal": (500, "Something went wrong here"),
     "broker-unavailable": (503, "The broker does not confirm"),
     "log-missing": (503, "The tape is missing"),
     "view-unavailable": (503, "The view does not answer"),
     "view-behind": (503, "The view has not caught up"),
-    "busy": (503, "Too many requests are waiting"),
+    "busy": (503, "Too many requests are waiting, or listening"),
     "not-running": (503, "Jobtape is not running here"),
 }
 """The last part of ``type`` -> status and title."""
@@ -160,8 +167,14 @@ def problem_of(error: JobtapeError) -> Problem:
             return Problem("job-final", detail, state=error.state)
         case JobNotFinal():
             return Problem("job-not-final", detail, state=error.state)
+        case JobGone():
+            return Problem("job-gone", detail)
         case OrderUnknown():
             return Problem("order-unknown", detail)
+        case PointGone():
+            return Problem("history-gone", detail)
+        case PointNotReached():
+            return Problem("not-reached", detail)
         case LogMissing():
             return Problem("log-missing", detail)
         case BrokerUnavailable():

@@ -1,10 +1,11 @@
 """What may stand behind the ``?``; anything else is refused."""
 
 import re
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import Request
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from jobtape.producer.problems import Problem
 from jobtape.schemas import ids, plainjson, position
@@ -38,17 +39,43 @@ def _job_id(text: str) -> str:
 
 
 Time = Annotated[Utc, BeforeValidator(_rfc_3339)]
+Label = Annotated[str, AfterValidator(_label)]
+_TIME: Final[TypeAdapter[datetime]] = TypeAdapter(Time)
+
+
+def point_of(as_of: str) -> int | datetime:
+    """The cursor or the time that ``as_of`` says. Raises ValueError."""
+    if as_of.isascii() and as_of.isdigit():
+        if (cursor := int(as_of[:20])) > position.MAX_CURSOR:
+            raise ValueError(f"a cursor is at most {position.MAX_CURSOR}")
+        return cursor
+    try:
+        return _TIME.validate_python(as_of)
+    except ValidationError as error:
+        raise ValueError(f"neither a cursor nor a time: {error.errors()[0]['msg']}") from None
+
+
+def _as_of(text: str) -> str:
+    point_of(text)
+    return text
+
+
+AsOf = Annotated[
+    str,
+    AfterValidator(_as_of),
+    Field(description="Not as it is now but as it was: a cursor, or a time (RFC 3339).", examples=["281474976710700"]),
+]
 
 
 class ListQuery(BaseModel):
-    """The filters of ``GET /jobs``. Those that repeat: any of the values; labels: all of them."""
+    """Which jobs. Of filters that repeat any of the values, of labels all."""
 
     model_config = ConfigDict(extra="forbid")
 
     type: list[JobTypeName] = Field(default_factory=list, max_length=50)
     state: list[JobState] = Field(default_factory=list, max_length=10)
     queue: list[QueueName] = Field(default_factory=list, max_length=50)
-    label: list[Annotated[str, AfterValidator(_label)]] = Field(
+    label: list[Label] = Field(
         default_factory=list, max_length=8, description="`name:value`", examples=[["customer:42"]]
     )
     reason: list[Reason] = Field(default_factory=list, max_length=20, description="Why its last attempt failed.")
@@ -57,8 +84,8 @@ class ListQuery(BaseModel):
     limit: int = Field(100, ge=1, le=MAX_LIMIT)
     cursor: Annotated[str, AfterValidator(_job_id)] | None = Field(None, description="`next` of the page before.")
 
-    def to_job_query(self) -> JobQuery:
-        """For the store: one more than wanted, which tells whether there is a next page."""
+    def to_job_query(self, limit: int) -> JobQuery:
+        """For the store, with this limit."""
         return JobQuery(
             types=self.type,
             states=self.state,
@@ -68,20 +95,25 @@ class ListQuery(BaseModel):
             since=self.since,
             until=self.until,
             before=self.cursor,
-            limit=self.limit + 1,
+            limit=limit,
         )
 
 
-class EventsQuery(BaseModel):
-    """The page of ``GET /jobs/{id}/events``."""
+class JobsQuery(ListQuery):
+    """The page of ``GET /jobs``."""
+
+    as_of: AsOf | None = None
+
+
+class JobQueryString(BaseModel):
+    """What may stand behind ``GET /jobs/{id}``."""
 
     model_config = ConfigDict(extra="forbid")
 
-    after: int = Field(0, ge=0, le=position.MAX_CURSOR, description="Only events behind this cursor.")
-    limit: int = Field(100, ge=1, le=MAX_LIMIT)
+    as_of: AsOf | None = None
 
 
-def no_query(request: Request) -> None:
+async def no_query(request: Request) -> None:
     """A dependency of routes without query parameters: one that does nothing would mislead whoever sends it."""
     if names := list(request.query_params):
         raise Problem("invalid-query", f"there is no query parameter here called {names[0]!r}; see /openapi.json")

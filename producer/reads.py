@@ -33,13 +33,14 @@ class Reads:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
         future = asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+        # Whatever becomes of it when the caller is gone.
+        future.add_done_callback(_forget)
         self._waiting += 1
         try:
             await asyncio.wait({future}, timeout=self._limit)
         finally:
             self._waiting -= 1
             if not future.done():
-                future.add_done_callback(_forget)
                 future.cancel()
         if future.cancelled():
             raise ViewUnavailable(f"the view did not answer within {self._limit:g} s: is the database busy or away?")

@@ -5,7 +5,10 @@ JobtapeError
 ├── PayloadTooLarge      the caller's fault
 ├── JobFinal             the caller's fault, or just too late: the job has ended
 ├── JobNotFinal          the caller's fault, or too early: the job has not ended
+├── JobGone              nobody's: the job ended long ago and was let go
 ├── OrderUnknown         nobody's: the tape no longer says what was ordered
+├── PointGone            nobody's: what was then can't be told any more
+├── PointNotReached      the caller's fault: what will be then can't be told
 ├── IdempotencyKeyInvalid  the caller's fault: not a key
 ├── IdempotencyKeyReused   the caller's fault: another submission under a key that was used
 ├── IdempotencyInFlight  nobody's: the first submission under the key has no outcome yet
@@ -26,6 +29,10 @@ class SubmissionInvalid(JobtapeError):
     def __init__(self, message: str, errors: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__(message)
         self.errors = list(errors)
+
+
+class JobGone(JobtapeError):
+    """The job ended so long ago that it is not kept any more (JOBTAPE_KEEP)."""
 
 
 class PayloadTooLarge(JobtapeError):
@@ -66,6 +73,14 @@ class JobNotFinal(JobtapeError):
 
 class OrderUnknown(JobtapeError):
     """The job's submission is not on the tape, so its work cannot be placed again."""
+
+
+class PointGone(JobtapeError):
+    """What the jobs were at that point is not known: it is before the horizon, behind which the history is kept."""
+
+
+class PointNotReached(JobtapeError):
+    """That point is in the future, or beyond what the view has read."""
 
 
 class ViewBehind(JobtapeError):

@@ -57,7 +57,7 @@ class RedrivesOut(BaseModel):
     "/jobs/{job_id}/redrive",
     status_code=202,
     summary="Run a job again that has ended",
-    responses=openapi.answers(202, "JobOut", "Its next run is on the tape.", 401, 404, 409, 422, 503),
+    responses=openapi.answers(202, "JobOut", "Its next run is on the tape.", 401, 404, 409, 410, 422, 503),
 )
 async def redrive_job(job_id: JobId, producer: RunningProducer) -> Response:
     """The job starts again as run 2, 3, …; its history stays. Asking again while that run is open changes nothing."""
@@ -78,7 +78,7 @@ async def redrive_jobs(request: Request, producer: RunningProducer) -> Response:
     """The jobs that match are looked up first, then each is redriven; up to 10,000 in one request."""
     reading.media_type(request, reading.JSON)
     query = _query(await reading.read_body(request, BODY_LIMIT))
-    found = await producer.redrive_many(query.to_job_query(), dry_run=query.dry_run)
+    found = await producer.redrive_many(query.to_job_query(query.limit + 1), dry_run=query.dry_run)
     answer: dict[str, Any] = {"dry_run": query.dry_run, **asdict(found), "ids": found.ids[:IDS_TOLD]}
     answer["next"] = found.ids[-1] if answer.pop("more") else None
     return Response(to_json(answer), 200, media_type="application/json")

@@ -21,10 +21,12 @@ from jobtape.producer.idempotency_key import checked_key
 from jobtape.producer.ids import new_job_id, utc_now
 from jobtape.producer.lag import Lag
 from jobtape.producer.limits import Limits
+from jobtape.producer.listeners import Listeners
 from jobtape.producer.orders import check_job_types, order_for
+from jobtape.producer.past import Past
 from jobtape.producer.reads import Reads
 from jobtape.producer.redrive import Redrives, redrive, redrive_many
-from jobtape.producer.refusals import ViewBehind
+from jobtape.producer.refusals import JobGone, ViewBehind
 from jobtape.producer.submission import Submission, read_submission
 from jobtape.producer.watch import Watch
 from jobtape.schemas.errors import LogMissing
@@ -62,6 +64,7 @@ class Producer:
         self._store = store
         self._publisher = Publisher(self.watch.link, self.topology, timeout=limits.publish_timeout)
         self._reads = Reads("jobtape-view", threads=READ_THREADS, limit=READ_LIMIT)
+        self.listeners = Listeners(store, most=limits.max_listeners, read_limit=READ_LIMIT)
         process = uuid4().hex
         self._barriers = Barriers(
             partial(self._publish_barrier, process),
@@ -71,6 +74,8 @@ class Producer:
         self.idempotency = Idempotency(
             store, self.place, self._barriers, self._reads, limits, source=self.topology.source
         )
+        self.past = Past(store, self._reads, self._barriers.wait)
+        """The jobs as they were."""
         self.health = Health(self.watch, store)
         self.lag = Lag(self._publish_barrier, self.health.passed_barrier)
 
@@ -91,6 +96,7 @@ class Producer:
 
     async def close(self) -> None:
         """Stop; publishes in flight end as unknown."""
+        await self.listeners.close()
         await self.lag.close()
         await self._barriers.close()
         await self.watch.close()
@@ -190,8 +196,15 @@ class Producer:
         """The job with this (canonical) id, or None when there is none: never None for one that was accepted.
 
         Waits for the view to catch up when the id may be that of a job just accepted. Raises ViewBehind when it does
-        not in time, ViewUnavailable without a database.
+        not in time, JobGone for one that was and is not kept any more, ViewUnavailable without a database.
         """
+        job = await self._find(job_id)
+        gone = set() if job is not None else await self._reads.call(self._store.retention.gone, [job_id])
+        if gone:
+            raise JobGone(f"the job {job_id} ended so long ago that it is not kept any more (JOBTAPE_KEEP)")
+        return job
+
+    async def _find(self, job_id: str) -> Job | None:
         settled = self._barriers.settled(job_id)
         job = await self._reads.call(self._store.job, job_id)
         # Without its order the job is known only from an event that overtook its submission.
@@ -210,6 +223,11 @@ class Producer:
                 "repeat it under the same key"
             )
         return job
+
+    async def look(self, job_id: str) -> Job | None:
+        """The job as the view has it now, None unless it has its order too. Raises ViewUnavailable."""
+        job = await self._reads.call(self._store.job, job_id)
+        return job if is_whole(job) else None
 
     async def find_now(self, job_id: str) -> Job | None:
         """The same when the view has read everything that is on the tape by now. Raises ViewBehind."""

@@ -1,8 +1,9 @@
 """An event as subscribers are told it, whichever way it comes: a CloudEvent the fold accepted, with its cursor."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from jobtape.schemas import events, plainjson
 from jobtape.schemas.errors import UnreadableEvent
@@ -11,6 +12,7 @@ from jobtape.schemas.job import ErrorInfo
 
 CURSOR: str = "cursor"
 """The attribute that is added to the CloudEvent."""
+_NOTHING: Final[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,9 @@ class Heard:
         return self.event.data.error if isinstance(self.event, Failed | Retrying) else None
 
 
-def tell(event: str, cursor: int) -> bytes:
-    """The JSON that subscribers get: ``event`` (a CloudEvent as it was read) with its cursor."""
-    return plainjson.dumps({**plainjson.loads(event.encode()), CURSOR: cursor})
+def tell(event: str, cursor: int, more: Mapping[str, str] = _NOTHING) -> bytes:
+    """The JSON that subscribers get: ``event`` (a CloudEvent as it was read) with its cursor, and with ``more``."""
+    return plainjson.dumps({**plainjson.loads(event.encode()), CURSOR: cursor, **more})
 
 
 def hear(body: bytes) -> Heard:

@@ -42,6 +42,8 @@ class JobState(StrEnum):
 
 
 FINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+ENDINGS: Final = frozenset(state.value for state in FINAL)
+"""The names of the events that end a run: those of the states they lead to."""
 
 
 class Order(BaseModel):
@@ -115,6 +117,8 @@ class Job:
     superseded: tuple[str, ...] = ()
     progress_n: int = 0
     placed: int = 0
+    imported: bool = False
+    """Whether what was last heard of it came from another tape: then its work is on no queue here, and not missed."""
     cursor: int = 0
 
     @property

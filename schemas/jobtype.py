@@ -25,6 +25,9 @@ from jobtape.schemas.retry import RetryPolicy
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_TIMEOUT: Final = 600.0
 """Seconds; with the grace time well within RabbitMQ's acknowledgement time-out of 1800 s."""
+BUILTIN_PREFIX: Final = "jobtape."
+"""Job types of such names, and the queue ``BUILTIN_QUEUE``, are Jobtape's own."""
+BUILTIN_QUEUE: Final = "jobtape"
 SMALLEST_MEMORY: Final = 2**20
 BEYOND_TIMEOUT: Final = 40.0
 """Seconds that an execution may last beyond its time-out: a process is started for it (30), a handler that heeds no

@@ -196,6 +196,10 @@ class Topology:
             ),
         )
 
+    def subscription_name(self, name: str) -> str:
+        """What the queue of the durable subscription ``name`` is called on the broker."""
+        return f"{self.namespace}.sub.{name}"
+
     def subscription_queue(self, name: str, wanted: str, bounds: Bounds) -> Queue:
         """The queue of the durable subscription ``name``, whose filter ``wanted`` tells in words, 250 bytes at most.
 
@@ -204,7 +208,7 @@ class Topology:
         by it to the exchange ``<ns>.dropped``, which only exists when somebody wants to see that.
         """
         return Queue(
-            f"{self.namespace}.sub.{name}",
+            self.subscription_name(name),
             (
                 ("x-queue-type", "quorum"),
                 # What is put back again and again (20 times on RabbitMQ 4) is not to be dropped.

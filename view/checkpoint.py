@@ -44,6 +44,12 @@ def create(connection: Connection) -> bool:
     return connection.execute(statement).first() is not None
 
 
+def is_unread(connection: Connection) -> bool:
+    """Whether nothing has ever been folded."""
+    unread = select(_c.id).where(_c.epoch == FIRST_EPOCH, _c.offset.is_(None))
+    return connection.execute(unread).first() is not None
+
+
 def take_lease(connection: Connection, owner: str, seconds: float) -> bool:
     """Make ``owner`` the active projector for ``seconds`` if nobody else is."""
     now = clock.now(connection.dialect.name)

@@ -1,10 +1,11 @@
 """Reading what is known of jobs: one, some, a page of a list, their events, and the numbers beside them."""
 
 from collections.abc import Collection
+from functools import cache
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, bindparam, select
 
 from jobtape.schemas import ids
 from jobtape.schemas.job import Job
@@ -16,7 +17,6 @@ _CHUNK = 500  # ids in one statement; both databases take at least 32,000
 
 # Made once: with so many columns, building the statement would take longer than running it.
 _ONE = select(tables.jobs).where(tables.jobs.c.id == bindparam("job_id"))
-_SOME = select(tables.jobs).where(tables.jobs.c.id.in_(bindparam("job_ids", expanding=True)))
 
 
 def one(connection: Connection, job_id: str) -> Job | None:
@@ -25,20 +25,25 @@ def one(connection: Connection, job_id: str) -> Job | None:
     return None if row is None else job_from_row(row)
 
 
-def some(connection: Connection, job_ids: Collection[str]) -> dict[str, Job]:
-    """Those of the jobs that are known, by id."""
+def some(connection: Connection, job_ids: Collection[str], table: Table = tables.jobs) -> dict[str, Job]:
+    """Those of the jobs that are known to ``table``, by id."""
     found: dict[str, Job] = {}
     rest = iter(job_ids)
     while chunk := list(islice(rest, _CHUNK)):
-        for row in connection.execute(_SOME, {"job_ids": chunk}).all():
+        for row in connection.execute(_some(table), {"job_ids": chunk}).all():
             job = job_from_row(row)
             found[job.id] = job
     return found
 
 
+@cache
+def _some(table: Table) -> Select[Any]:
+    return select(table).where(table.c.id.in_(bindparam("job_ids", expanding=True)))
+
+
 def page(connection: Connection, query: JobQuery) -> list[Job]:
     """The jobs that fit ``query``, newest id first, ``query.limit`` at most."""
-    return [job_from_row(row) for row in connection.execute(_page_of(select(tables.jobs), query)).all()]
+    return [job_from_row(row) for row in connection.execute(newest_first(select(tables.jobs), query)).all()]
 
 
 def closed(connection: Connection, query: JobQuery) -> list[Closed]:
@@ -47,14 +52,21 @@ def closed(connection: Connection, query: JobQuery) -> list[Closed]:
     columns = select(job.id, job.type, job.run, job.correlation_id, job.submitted_at)
     return [
         Closed(id=row[0], type=row[1], run=row[2], correlation_id=row[3], known=row[4] is not None)
-        for row in connection.execute(_page_of(columns, query)).all()
+        for row in connection.execute(newest_first(columns, query)).all()
     ]
 
 
-def _page_of(statement: Select[Any], query: JobQuery) -> Select[Any]:
+def newest_first(
+    statement: Select[Any],
+    query: JobQuery,
+    *,
+    state: ColumnElement[str] = tables.jobs.c.state,
+    reason: ColumnElement[str] = tables.jobs.c.reason,
+) -> Select[Any]:
+    """``statement``, which is about jobs, for those that fit ``query``; ``state`` and ``reason`` say what theirs is."""
     job = tables.jobs.c
     statement = statement.order_by(job.id.desc()).limit(query.limit)
-    lists = ((job.type, query.types), (job.state, query.states), (job.queue, query.queues), (job.reason, query.reasons))
+    lists = ((job.type, query.types), (state, query.states), (job.queue, query.queues), (reason, query.reasons))
     for column, values in lists:
         if len(values) == 1:
             # Plain equality lets the index give the order too.

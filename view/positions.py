@@ -1,20 +1,16 @@
-"""How far each named reader of the committed history has come: the relay, and durable catch-up subscriptions.
+"""How far each named reader of the committed history has come: durable catch-up subscriptions.
 
 A position is one reader's at a time: whoever moves it holds its lease (database time), and another takes over when that
 has run out or was released.
 """
 
 from datetime import timedelta
-from typing import Final
 
 from sqlalchemy import delete, or_, select, update
 
 from jobtape.view import bulk, clock, tables
 from jobtape.view.database import Database
 from jobtape.view.values import Position
-
-RELAY: Final = "relay"
-"""The relay's position; those of subscriptions begin with ``subscription.``."""
 
 _row = tables.positions
 _c = tables.positions.c

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, case, delete
+from sqlalchemy import Connection, Table, case, delete
 
 from jobtape.schemas.job import Job
 from jobtape.view import bulk, clock, outbox, tables
 from jobtape.view.rows import history_to_row, job_to_row, unreadable_to_row
+from jobtape.view.tables import Folded
 from jobtape.view.values import Batch
 
 # In characters: PostgreSQL indexes no entry above a third of a page, and a label from the tape must not stop the fold.
@@ -19,17 +20,22 @@ BARRIERS_KEPT: Final = 3600.0  # seconds
 
 def write(connection: Connection, batch: Batch) -> None:
     """Write all of ``batch`` except the checkpoint."""
-    bulk.insert(connection, tables.jobs, [job_to_row(job) for job in batch.jobs], on_conflict="replace")
-    bulk.insert(connection, tables.job_labels, _labels(batch.jobs), on_conflict="keep")
-    bulk.insert(connection, tables.history, [history_to_row(entry) for entry in batch.history])
-    if batch.unreadable:
-        connection.execute(tables.unreadable.insert(), [unreadable_to_row(entry) for entry in batch.unreadable])
-    if batch.counts:
-        _add_counts(connection, batch)
+    write_folded(connection, batch, tables.SERVING)
     outbox.remove(connection, batch.seen)
     outbox.add(connection, batch.effects)
     if batch.barriers:
         _note_barriers(connection, batch)
+
+
+def write_folded(connection: Connection, batch: Batch, into: Folded) -> None:
+    """Write what ``batch`` says of jobs, and nothing of what follows from it."""
+    bulk.insert(connection, into.jobs, [job_to_row(job) for job in batch.jobs], on_conflict="replace")
+    bulk.insert(connection, into.job_labels, _labels(batch.jobs), on_conflict="keep")
+    bulk.insert(connection, into.history, [history_to_row(entry) for entry in batch.history])
+    if batch.unreadable:
+        connection.execute(into.unreadable.insert(), [unreadable_to_row(entry) for entry in batch.unreadable])
+    if batch.counts:
+        _add_counts(connection, batch, into.counts)
 
 
 def _labels(jobs: Iterable[Job]) -> list[dict[str, str]]:
@@ -42,16 +48,16 @@ def _labels(jobs: Iterable[Job]) -> list[dict[str, str]]:
     ]
 
 
-def _add_counts(connection: Connection, batch: Batch) -> None:
+def _add_counts(connection: Connection, batch: Batch, counts: Table) -> None:
     rows = [{"job_type": job_type, "event": event, "n": n} for (job_type, event), n in batch.counts.items()]
-    connection.execute(_counts_statement(connection.dialect.name), rows)
+    connection.execute(_counts_statement(connection.dialect.name, counts), rows)
 
 
 @cache
-def _counts_statement(dialect: str) -> Any:
-    insert = bulk.upsertable(dialect, tables.counts)
+def _counts_statement(dialect: str, counts: Table) -> Any:
+    insert = bulk.upsertable(dialect, counts)
     return insert.on_conflict_do_update(
-        index_elements=["job_type", "event"], set_={"n": tables.counts.c.n + insert.excluded.n}
+        index_elements=["job_type", "event"], set_={"n": counts.c.n + insert.excluded.n}
     )
 
 

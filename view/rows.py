@@ -5,7 +5,7 @@ UTC, which both databases take; coming out, ``tables.UtcTime`` has made them tim
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from operator import attrgetter
 from typing import Any, Final
 
@@ -80,6 +80,7 @@ def history_to_row(entry: HistoryRow) -> Row:
         "state": entry.after.state.value,
         "run": entry.after.run,
         "attempt": entry.after.attempt,
+        "reason": entry.after.reason,
     }
 
 
@@ -95,6 +96,12 @@ def history_from_row(row: Any) -> HistoryRow:
         event=row.event,
         after=_JOB.validate_json(row.after),
     )
+
+
+def job_as_of(after: str, payload: str | None) -> Job:
+    """The job of a history row's ``after``, with the ``payload`` of its row in ``jobs`` if that was known then."""
+    job = _JOB.validate_json(after)
+    return job if job.submitted_at is None else replace(job, payload=_plain(payload))
 
 
 def unreadable_to_row(entry: UnreadableRow) -> Row:

@@ -9,33 +9,45 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from jobtape.schemas.job import Job
-from jobtape.view import checkpoint, dead, engine, jobs, keys, migrate, open_jobs, outbox, projection
+from jobtape.view import checkpoint, dead, engine, jobs, keys, migrate, open_jobs, outbox, projection, relay_row
 from jobtape.view.committed import Committed
 from jobtape.view.database import Database
 from jobtape.view.keys import Claim, KeyedSubmission, Standing
+from jobtape.view.past import Past
 from jobtape.view.positions import Positions
+from jobtape.view.rebuilds import Rebuilds
+from jobtape.view.relay_row import RelayRow
+from jobtape.view.retention import Retention
+from jobtape.view.tasks import Tasks
 from jobtape.view.values import (
+    Archived,
     Batch,
     Checkpoint,
     Closed,
     DeadMessage,
+    Differences,
     Gap,
     HistoryRow,
     JobQuery,
     Moment,
     OutboxRow,
     Page,
+    PastPage,
     Position,
     Reach,
+    Rebuild,
+    RelayState,
     UnreadableRow,
 )
 
 __all__ = [
+    "Archived",
     "Batch",
     "Checkpoint",
     "Claim",
     "Closed",
     "DeadMessage",
+    "Differences",
     "Gap",
     "HistoryRow",
     "JobQuery",
@@ -43,8 +55,11 @@ __all__ = [
     "Moment",
     "OutboxRow",
     "Page",
+    "PastPage",
     "Position",
     "Reach",
+    "Rebuild",
+    "RelayState",
     "Standing",
     "Store",
     "UnreadableRow",
@@ -64,6 +79,16 @@ class Store:
         """What the fold accepted, for those who listen."""
         self.positions = Positions(self._database)
         """How far the named ones among them have come."""
+        self.past = Past(self._database)
+        """Jobs as they were."""
+        self.rebuilds = Rebuilds(self._database)
+        """A further generation of the view, made beside this one."""
+        self.tasks = Tasks(self._database)
+        """How far long tasks have come."""
+        self.retention = Retention(self._database)
+        """Lets go of what ended long ago."""
+        self.relay = RelayRow(self._database)
+        """How far the relay has told it."""
 
     @property
     def url_for_messages(self) -> str:
@@ -175,10 +200,17 @@ class Store:
 
     # Writing: the projector's
 
-    def create_checkpoint(self) -> bool:
-        """Make the checkpoint of the first start (epoch 1, nothing read); False when there is one."""
+    def create_checkpoint(self, *, fresh_tape: bool = False) -> bool:
+        """Make the checkpoint of the first start (epoch 1, nothing read); False when there is one.
+
+        ``fresh_tape``: it was created by us just now, so the relay is to tell all of it.
+        """
         with self._database.writing() as connection:
-            return checkpoint.create(connection)
+            made = checkpoint.create(connection)
+            # Another may have made the checkpoint of the tape that we created.
+            if fresh_tape and (made or checkpoint.is_unread(connection)):
+                relay_row.begin_with_tape(connection)
+            return made
 
     def take_lease(self, owner: str, seconds: float) -> Checkpoint | None:
         """Become the active projector for ``seconds``: the checkpoint to go on from, or None while another is.

@@ -1,6 +1,8 @@
 """The tables, for queries. Migrations make them (and stay as they were written); a test holds the two together."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -19,6 +21,7 @@ from sqlalchemy import (
     Text,
     text,
 )
+from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 SCHEMA_VERSION: Final = "0001"  # the newest migration's
@@ -88,6 +91,7 @@ jobs = Table(
     Column("superseded", Text),
     Column("progress_n", BigInteger, nullable=False),
     Column("placed", BigInteger, nullable=False),
+    Column("imported", Boolean, nullable=False, server_default=text("false")),
     Column("cursor", BigInteger, nullable=False),
     # Each serves a list filtered by its column, newest first, from any id on.
     Index("jobs_by_type", "type", "id"),
@@ -126,6 +130,7 @@ history = Table(
     Column("state", Text, nullable=False),
     Column("run", BigInteger, nullable=False),
     Column("attempt", BigInteger, nullable=False),
+    Column("reason", Text),
     Index("history_by_job", "job_id", "cursor"),
 )
 
@@ -194,7 +199,7 @@ dead = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
-# How far each named reader of the committed history has come. Times by the database's clock.
+# How far each durable catch-up subscription has come. Times by the database's clock.
 positions = Table(
     "positions",
     metadata,
@@ -203,6 +208,47 @@ positions = Table(
     Column("moved_at", Double, nullable=False),
     Column("owner", Text),
     Column("lease_until", Double),
+)
+
+# Jobs that were let go: no late event brings one back. ``at``: when, by the database's clock.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("job_id", Key, primary_key=True),
+    Column("at", Double, nullable=False),
+)
+
+# How far long tasks have come, as JSON.
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("state", Text, nullable=False),
+)
+
+# The rebuild that goes on (``key`` says whose): a further generation of the folded tables, folded up to ``cursor``.
+rebuild = Table(
+    "rebuild",
+    metadata,
+    Column("id", RowKey, primary_key=True, autoincrement=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("cursor", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="rebuild_is_one_row"),
+)
+
+# How far the relay has told the history, and how that went; ``tells`` as in schemas.relaying.
+relay = Table(
+    "relay",
+    metadata,
+    Column("id", RowKey, primary_key=True, autoincrement=False),
+    Column("tells", Text, nullable=False, server_default=text("'final'")),
+    Column("cursor", BigInteger, nullable=False),
+    Column("told", BigInteger, nullable=False, server_default=text("0")),
+    Column("refused", BigInteger, nullable=False, server_default=text("0")),
+    Column("stalls", BigInteger, nullable=False, server_default=text("0")),
+    Column("trouble", Text),
+    CheckConstraint("id = 1", name="relay_is_one_row"),
 )
 
 checkpoint = Table(
@@ -218,5 +264,42 @@ checkpoint = Table(
     Column("gap_detail", Text),
     # Behind this cursor the history is complete; before it some is missing.
     Column("horizon", BigInteger, nullable=False, server_default=text("0")),
+    # Which generation of the folded tables serves, counted from 1.
+    Column("generation", BigInteger, nullable=False, server_default=text("1")),
     CheckConstraint("id = 1", name="checkpoint_is_one_row"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """The tables that the fold alone writes, and that can be folded anew."""
+
+    jobs: Table
+    job_labels: Table
+    history: Table
+    unreadable: Table
+    counts: Table
+
+    def each(self) -> tuple[Table, ...]:
+        """All of them."""
+        return (self.jobs, self.job_labels, self.history, self.unreadable, self.counts)
+
+
+SERVING: Final = Folded(jobs, job_labels, history, unreadable, counts)
+
+
+@cache
+def generation(number: int) -> Folded:
+    """The tables of a generation that does not serve (yet); they take the serving ones' names when it does.
+
+    Names of indexes and constraints keep the number: SQLite cannot rename them, and nobody asks for them by name.
+    """
+    own = MetaData()
+
+    def copy(table: Table) -> Table:
+        made = table.to_metadata(own, name=f"{table.name}_g{number}")
+        for index in made.indexes:
+            index.name = quoted_name(f"{index.name}_g{number}", None)
+        return made
+
+    return Folded(*(copy(table) for table in SERVING.each()))

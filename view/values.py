@@ -1,12 +1,14 @@
 """What goes into the view and comes out of it, besides ``schemas.job.Job``."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from jobtape.schemas import position
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.relaying import Tells
 
 GapKind = Literal["log-missing", "log-replaced", "log-truncated"]
 
@@ -29,6 +31,16 @@ class JobQuery:
     until: datetime | None = None
     before: str | None = None
     limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class PastPage:
+    """Jobs as they were at some cursor. ``before``: only smaller ids are on the next page, None when there is none; it
+    may be set although ``jobs`` are fewer than the limit, or none.
+    """
+
+    jobs: Sequence[Job]
+    before: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +98,22 @@ class Position:
     cursor: int
     owner: str | None
     idle: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class RelayState:
+    """How the relay stands: what it tells, up to where it has, how many events were confirmed (``told``) and how many a
+    full queue refused, how often it ``stalled`` and why it does now, and how many seconds ago the event was published
+    that comes next (0 when all is told).
+    """
+
+    tells: Tells
+    cursor: int
+    told: int
+    refused: int
+    stalls: int
+    trouble: str | None
+    behind: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,3 +223,61 @@ class Batch:
     barriers: Mapping[str, int] = field(default_factory=dict)
     effects: Sequence[OutboxRow] = ()
     seen: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """So many jobs were removed; ``last``: the id to go on behind, None when there are no more."""
+
+    jobs: int
+    last: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """A further ``generation`` of the folded tables, folded up to ``cursor``; ``key`` says who makes it."""
+
+    generation: int
+    key: str
+    cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """A message that was folded before, as it was read."""
+
+    cursor: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A job that two generations tell differently: field -> (in the serving one, in the new one)."""
+
+    job_id: str
+    fields: Mapping[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """Of ``compared`` jobs, how many stand in which state in the one and the other, how many are ``changed``, how many
+    ``missing`` in the new generation and how many ``added``; with some examples.
+    """
+
+    compared: int = 0
+    states: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    changed: int = 0
+    missing: int = 0
+    added: int = 0
+    examples: Sequence[Difference] = ()
+
+    def plus(self, other: "Differences") -> "Differences":
+        """Both together."""
+        return Differences(
+            self.compared + other.compared,
+            Counter(self.states) + Counter(other.states),
+            self.changed + other.changed,
+            self.missing + other.missing,
+            self.added + other.added,
+            (*self.examples, *other.examples),
+        )

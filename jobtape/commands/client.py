@@ -99,6 +99,14 @@ class Api:
         """A page of jobs: ``items`` and ``next``."""
         return _object(self._ask_patiently("GET", "/jobs", params=list(query)))
 
+    def job_then(self, job_id: str, as_of: str) -> tuple[dict[str, Any], str]:
+        """The job as it was, and the cursor that ``as_of`` stands for."""
+        return _then(self._ask_patiently("GET", f"/jobs/{_segment(job_id)}", params={"as_of": as_of}))
+
+    def jobs_then(self, query: Query, as_of: str) -> tuple[dict[str, Any], str]:
+        """A page of jobs as they were, which may be short although there is a next one; and the cursor."""
+        return _then(self._ask_patiently("GET", "/jobs", params=[*query, ("as_of", as_of)]))
+
     def events(self, job_id: str) -> list[dict[str, Any]]:
         """All the events of a job, in the order of the tape."""
         found: list[dict[str, Any]] = []
@@ -197,6 +205,10 @@ def _object(answer: httpx.Response) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise ApiError(f"{answer.url} does not answer as a Jobtape API: see --url / JOBTAPE_URL")
     return body
+
+
+def _then(answer: httpx.Response) -> tuple[dict[str, Any], str]:
+    return _object(answer), answer.headers.get("jobtape-as-of", "")
 
 
 def _segment(job_id: str) -> str:

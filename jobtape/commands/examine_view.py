@@ -1,8 +1,14 @@
 """The view: its database, how far it is, and who keeps it."""
 
+from datetime import timedelta
+from typing import Final
+
 from jobtape.commands.findings import Findings
+from jobtape.consumer.held_position import PREFIX
 from jobtape.schemas.errors import ViewUnavailable
-from jobtape.view.store import Checkpoint, Store
+from jobtape.view.store import Checkpoint, Position, Reach, Store
+
+ABANDONED: Final = timedelta(days=7)
 
 
 def examine_view(found: Findings, store: Store) -> list[str]:
@@ -11,6 +17,7 @@ def examine_view(found: Findings, store: Store) -> list[str]:
         checkpoint = store.checkpoint()
         queues = store.open_queues()
         effects, dead = store.effects_waiting(), store.dead_count()
+        positions, reach = store.positions.all(), store.committed.reach()
     except ViewUnavailable as error:
         found.wrong("view", str(error), "`jobtape init` makes the tables; DATABASE_URL says where they are")
         return []
@@ -24,7 +31,26 @@ def examine_view(found: Findings, store: Store) -> list[str]:
         )
     if dead:
         found.note("view", f"{dead} messages that are no job were put aside", "see `jobtape dead list`")
+    for position in positions:
+        _examine_position(found, position, reach)
     return queues
+
+
+def _examine_position(found: Findings, position: Position, reach: Reach) -> None:
+    name = position.name.removeprefix(PREFIX)
+    if position.cursor < reach.horizon:
+        found.wrong(
+            "view",
+            f"the subscription {name} has missed events: it stands at cursor {position.cursor}, and history is kept "
+            f"from behind {reach.horizon}",
+            f"start it once with on_gap='skip', or remove it (`jobtape subscriptions remove {name}`)",
+        )
+    elif position.owner is None and position.idle > ABANDONED:
+        found.note(
+            "view",
+            f"nobody has read the subscription {name} for {position.idle.days} days",
+            f"start it, or remove it (`jobtape subscriptions remove {name}`)",
+        )
 
 
 def _examine_checkpoint(found: Findings, checkpoint: Checkpoint | None) -> None:

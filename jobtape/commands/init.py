@@ -23,8 +23,8 @@ def run_init(*, accept_gap: bool, **options: str | None) -> None:
         store = Store(settings.database_url)
     try:
         _view(store)
-        asyncio.run(_broker(settings.rabbitmq_url, topology))
-        made = store.create_checkpoint()
+        fresh = asyncio.run(_broker(settings.rabbitmq_url, topology))
+        made = store.create_checkpoint(fresh_tape=fresh)
         print(f"checkpoint: {'made, at the beginning of the tape' if made else 'there already'}")
         if accept_gap:
             _accept_gap(store)
@@ -41,7 +41,8 @@ def _view(store: Store) -> None:
         print(f"view {store.url_for_messages}: tables brought to this version")
 
 
-async def _broker(url: str, topology: Topology) -> None:
+async def _broker(url: str, topology: Topology) -> bool:
+    """Whether the tape was made."""
     shown = without_password(url)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -57,6 +58,7 @@ async def _broker(url: str, topology: Topology) -> None:
     queues = ", ".join(topology.queues) or "none (no --jobs were named; api and worker declare theirs)"
     print(f"broker {shown}: exchanges made or there already; work queues: {queues}")
     print(f"tape {topology.log.name}: {'made' if created else 'there already'}")
+    return created
 
 
 def _accept_gap(store: Store) -> None:

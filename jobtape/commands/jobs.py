@@ -7,12 +7,12 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jobtape.commands import show
-from jobtape.commands.client import Api
+from jobtape.commands.client import Api, Query
 from jobtape.commands.errors import WrongUse
 from jobtape.commands.options import DEFAULT_URL
 from jobtape.commands.watching import watch
@@ -33,7 +33,7 @@ def submit(
     as_json: bool,
 ) -> int:
     """Submit a job, and with ``wait`` follow it to its end. Returns the exit code; raises JobtapeError."""
-    order: dict[str, Any] = {"type": job_type, "payload": _payload(payload)}
+    order: dict[str, Any] = {"type": job_type, "payload": payload_of(payload)}
     if queue is not None:
         order["queue"] = queue
     if labels:
@@ -43,6 +43,18 @@ def submit(
     with Api(url) as api:
         job = api.submit(order, idempotency_key)
         if not wait:
+            show.print_json(job) if as_json else print(job["id"])
+            return OK
+        return _follow(api, job, as_json)
+
+
+def run_builtin(url: str, job_type: str, payload: Mapping[str, Any], *, detach: bool, as_json: bool) -> int:
+    """Submit one of Jobtape's own jobs and follow it to its end, unless with ``detach``. Returns the exit code; raises
+    JobtapeError.
+    """
+    with Api(url) as api:
+        job = api.submit({"type": job_type, "payload": payload}, None)
+        if detach:
             show.print_json(job) if as_json else print(job["id"])
             return OK
         return _follow(api, job, as_json)
@@ -71,12 +83,16 @@ def cancel(url: str, job_id: str, *, as_json: bool) -> int:
     return OK
 
 
-def list_jobs(url: str, query: Sequence[tuple[str, str | None]], labels: Sequence[str], *, as_json: bool) -> int:
+def filters(options: Mapping[str, str | None], labels: Sequence[str]) -> Query:
+    """The options of ``jobtape list`` that were given, as the API has them. Raises WrongUse."""
+    given = [(name, value) for name, value in options.items() if value is not None]
+    return given + [("label", ":".join(label_of(label))) for label in labels]
+
+
+def list_jobs(url: str, query: Query, *, as_json: bool) -> int:
     """Print a page of jobs, newest first. Returns the exit code; raises JobtapeError."""
-    filters = [(name, value) for name, value in query if value is not None]
-    filters += [("label", ":".join(label_of(label))) for label in labels]
     with Api(url) as api:
-        page = api.jobs(filters)
+        page = api.jobs(query)
     show.print_json(page) if as_json else show.print_jobs(page)
     return OK
 
@@ -112,7 +128,7 @@ def _watched(api: Api, job: dict[str, Any]) -> dict[str, Any]:
         sys.exit(INTERRUPTED)
 
 
-def _payload(text: str) -> dict[str, Any]:
+def payload_of(text: str) -> dict[str, Any]:
     try:
         if text == "-":
             text = sys.stdin.read()

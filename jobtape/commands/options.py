@@ -74,5 +74,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A label; may be given several times.")
 ]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="WHEN",
+        help="Not as it is now but as it was: a time (here, or with a zone), or a cursor as `jobtape events` shows it.",
+    ),
+]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def words(text: str | None) -> int | str | None:
+    """A cursor where the text is a number; otherwise the text."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() else text

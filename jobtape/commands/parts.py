@@ -6,9 +6,10 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import uuid4
 
+from jobtape import builtin
 from jobtape.commands import logs
 from jobtape.commands.lifeline import Lifeline
 from jobtape.commands.signals import end_now, stop_on_signals
@@ -16,6 +17,9 @@ from jobtape.commands.starting import configuring, job_types_of, refuse_exposure
 from jobtape.jobs import JobType
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
+
+BUILTIN_JOBS: Final = 2
+"""Built-in jobs that one projector's process runs at once."""
 
 
 class Part(Protocol):
@@ -27,6 +31,24 @@ class Part(Protocol):
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set, then come to an orderly end."""
+
+
+class Parts:
+    """Several in one process; the first one's end is the others'."""
+
+    def __init__(self, *parts: Part) -> None:
+        self._parts = parts
+
+    @property
+    def trouble(self) -> str | None:
+        """The first there is."""
+        return next(filter(None, (part.trouble for part in self._parts)), None)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set, or until one of them fails."""
+        async with asyncio.TaskGroup() as group:
+            for part in self._parts:
+                group.create_task(part.run(stop))
 
 
 def run_worker(**options: str | None) -> None:
@@ -73,20 +95,36 @@ def run_projector(**options: str | None) -> None:
     settings = settings_with(**options)
     logs.configure("projector", settings.log_level)
     from jobtape.consumer.projector import Projector  # noqa: PLC0415  # --help needs no SQL
+    from jobtape.consumer.worker import Worker  # noqa: PLC0415
     from jobtape.view.store import Store  # noqa: PLC0415
 
     with configuring():
         store = Store(settings.database_url)
 
     def make() -> Part:
-        return Projector(
+        projector = Projector(
             settings.rabbitmq_url,
             Topology(settings.namespace, retention=settings.retention),
             store,
             owner=f"{_name()}-{uuid4().hex[:8]}",
             lease=settings.lease,
             lost_after=settings.lost_after,
+            relay=settings.relay,
+            keep=settings.keep,
         )
+        # What works on the whole view runs here, since workers have no database; in processes of its own.
+        builtin_worker = Worker(
+            settings.rabbitmq_url,
+            builtin.topology_of(settings),
+            builtin.job_types(),
+            concurrency=BUILTIN_JOBS,
+            grace=settings.grace,
+            max_result=settings.max_result,
+            ack_timeout=settings.ack_timeout,
+            unknown_type_patience=settings.unknown_type_patience,
+            name=f"{_name()}-builtin",
+        )
+        return Parts(projector, builtin_worker)
 
     try:
         asyncio.run(_run("projector", make, settings, lifeline))

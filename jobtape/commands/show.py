@@ -82,6 +82,22 @@ def print_dead(page: dict[str, Any]) -> None:
         print("there are more: see --limit", file=sys.stderr)
 
 
+def print_subscriptions(items: Sequence[dict[str, Any]]) -> None:
+    """Durable subscriptions, a line each."""
+    table = _table("name", "cursor", "moved", "read by", "waiting", "consumers")
+    for each in items:
+        position, queue = each["position"] or {}, each["queue"] or {}
+        table.add_row(
+            one_line(each["name"]),
+            str(position.get("cursor", "")),
+            f"{position['idle']:.0f} s ago" if position else "",
+            one_line(position.get("owner") or ""),
+            str(queue.get("messages", "")),
+            str(queue.get("consumers", "")),
+        )
+    _console().print(table)
+
+
 def print_events(items: Sequence[dict[str, Any]]) -> None:
     """Events, a line each; one that changed nothing is marked."""
     table = _table("cursor", "time", "event", "run", "attempt", "what it says")

@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Iterator
+from datetime import datetime
 from uuid import uuid4
 
 import anyio
@@ -84,6 +85,26 @@ def test_following_a_job_tells_its_progress(running: Place) -> None:
     assert "succeeded" in watching.lines
 
 
+def test_what_was(running: Place) -> None:
+    job_id = json.loads(running.submit("add", {"x": 1, "y": 2}, "--wait", "--json"))["id"]
+    events = json.loads(running.run("events", job_id, "--json").stdout)["items"]
+    cursor = str(events[0]["cursor"])
+    then = running.run("--as-of", cursor, "status", job_id, "--json")
+    assert json.loads(then.stdout)["state"] == "queued"
+    assert then.stderr == f"as of cursor {cursor}\n"
+    assert json.loads(running.run("status", job_id, "--as-of", cursor, "--json").stdout) == json.loads(then.stdout)
+    listed = json.loads(running.run("--as-of", cursor, "list", "--limit", "1", "--json").stdout)
+    assert [(job["id"], job["state"]) for job in listed["items"]] == [(job_id, "queued")]
+    # A time without a zone is one of this place, as the lists show them.
+    submitted = datetime.fromisoformat(events[0]["time"]).astimezone()
+    then = running.run("--as-of", submitted.strftime("%Y-%m-%d %H:%M:%S.%f"), "list", "--limit", "1")
+    assert job_id in then.stdout
+    assert "queued" in then.stdout
+    early = running.run("--as-of", "1999-12-31", "status", job_id)
+    assert early.returncode == 1
+    assert "there was no job" in early.stderr
+
+
 def test_waiting_for_nobody_is_doubted_and_ctrl_c_says_that_the_job_goes_on(broker_place: Place) -> None:
     broker_place.up(JOBTAPE_QUEUES="default")
     waiting = broker_place.start("submit", "gate", '{"path": "/none"}', "--wait")
@@ -136,6 +157,9 @@ def test_without_the_key(running: Place) -> None:
         (("submit", "add", "{}", "--label", "customer"), "write it as name=value"),
         (("submit", "add"), "Missing argument"),
         (("list", "--limit", "many"), "--limit"),
+        (("--as-of", "yesterday", "list"), "write a time such as"),
+        (("--as-of", "7", "submit", "add", "{}"), "list and status can tell what was"),
+        (("--as-of", "7", "status", "x", "--watch"), "leave out --as-of"),
     ],
 )
 def test_wrong_use(place: Place, arguments: tuple[str, ...], says: str) -> None:

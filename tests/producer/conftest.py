@@ -9,7 +9,9 @@ from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.conftest import MakeTopology
 from tests.consumer.rig import Rig
+from tests.producer.live import Live, live_api
 from tests.producer.serving import QUEUES, Api, api, settings_for
+from tests.view.samples import begin
 
 
 @pytest.fixture
@@ -51,3 +53,18 @@ async def kept(served: Api, rig: Rig, view: Store) -> AsyncIterator[Api]:
     """An API whose view a projector keeps."""
     async with rig.projector(view):
         yield served
+
+
+@pytest.fixture
+async def live(store: Store, database_url: str) -> AsyncIterator[Live]:
+    begin(store)
+    async with live_api(store, database_url, keep_alive=0.2) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def one(view: Store, sqlite_url: str) -> AsyncIterator[Live]:
+    """On SQLite only."""
+    begin(view)
+    async with live_api(view, sqlite_url, keep_alive=0.2) as opened:
+        yield opened

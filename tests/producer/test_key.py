@@ -30,6 +30,8 @@ async def locked(settings: Settings) -> AsyncIterator[Api]:
         ("GET", "/jobs/x"),
         ("GET", f"/jobs/{ID}"),
         ("GET", f"/jobs/{ID}/events"),
+        ("GET", "/events"),
+        ("GET", "/events?nonsense=1"),
         ("GET", "/job-types"),
         ("GET", "/metrics"),
     ],

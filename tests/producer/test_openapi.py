@@ -48,6 +48,8 @@ async def test_all_paths_are_there(document: dict[str, Any]) -> None:
         ("post", "/jobs/{job_id}/cancel"),
         ("post", "/jobs/{job_id}/redrive"),
         ("post", "/redrives"),
+        ("post", "/replays"),
+        ("get", "/events"),
         ("get", "/dead"),
         ("get", "/dead/{number}"),
         ("get", "/job-types"),
@@ -91,7 +93,8 @@ async def test_answers_have_the_fields_they_promise(kept: Api, document: dict[st
     batch = (await kept.client.post("/jobs/batch", json=[{"type": "add", "payload": {"x": 1}}])).json()
     assert list(batch) == list(schemas["BatchOut"]["properties"])
     types = (await kept.client.get("/job-types")).json()["items"]
-    assert [each["name"] for each in types] == ["add", "keep", "order.place"]
+    own = [each["name"] for each in types if not each["name"].startswith("jobtape.")]
+    assert own == ["add", "keep", "order.place"]
     assert list(types[0]) == list(schemas["JobTypeOut"]["properties"])
     assert types[0]["schemas"]["payload"]["required"] == ["x"]
     readiness = (await kept.client.get("/health/ready")).json()

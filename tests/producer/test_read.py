@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 FIELDS = [
     *("id", "type", "state", "payload", "result", "error", "reason", "progress", "queue", "labels", "run", "attempt"),
-    *("max_attempts", "submitted_at", "run_at", "started_at", "finished_at", "correlation_id", "cursor"),
+    *("max_attempts", "submitted_at", "run_at", "started_at", "finished_at", "correlation_id", "reply_to", "cursor"),
 ]
 
 

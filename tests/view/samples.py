@@ -1,6 +1,6 @@
 """Jobs and batches for tests, made by the fold as in life."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -48,9 +48,11 @@ def succeeded(of: events.Submitted, result: Any = None) -> events.Succeeded:
     )
 
 
-def folded(tape: Sequence[events.JobEvent], first: int = 0, epoch: int = 1) -> Batch:
-    """The batch of ``tape``, whose first event stands at offset ``first`` and finds no job known."""
-    jobs: dict[str, Job] = {}
+def folded(
+    tape: Sequence[events.JobEvent], first: int = 0, epoch: int = 1, known: Mapping[str, Job] | None = None
+) -> Batch:
+    """The batch of ``tape``, whose first event stands at offset ``first`` and finds these jobs ``known``."""
+    jobs: dict[str, Job] = dict(known or {})
     history: list[HistoryRow] = []
     counts: dict[tuple[str, str], int] = {}
     for offset, event in enumerate(tape, first):
@@ -75,6 +77,12 @@ def folded(tape: Sequence[events.JobEvent], first: int = 0, epoch: int = 1) -> B
     )
 
 
+def begin(store: Store, owner: str = "me") -> None:
+    """Let ``owner`` fold into an empty view."""
+    assert store.create_checkpoint()
+    assert store.take_lease(owner, 600) is not None
+
+
 def commit(store: Store, batch: Batch, owner: str = "me") -> bool:
     """Commit where the checkpoint stands."""
     now = store.checkpoint()
@@ -83,9 +91,10 @@ def commit(store: Store, batch: Batch, owner: str = "me") -> bool:
 
 
 def record(store: Store, *tape: events.JobEvent) -> Batch:
-    """Commit the tape's next events, none of which belongs to a job known before."""
+    """Commit the tape's next events."""
     now = store.checkpoint()
     assert now is not None
-    batch = folded(tape, first=0 if now.offset is None else now.offset + 1, epoch=now.epoch)
+    known = store.jobs({event.subject for event in tape})
+    batch = folded(tape, first=0 if now.offset is None else now.offset + 1, epoch=now.epoch, known=known)
     assert commit(store, batch)
     return batch

@@ -1,12 +1,14 @@
 """The committed history behind a cursor, and the positions of those who read it."""
 
+from datetime import timedelta
+
 import pytest
 
 from jobtape.schemas.position import cursor_of
 from jobtape.schemas.selection import Selection
-from jobtape.view.positions import RELAY
+from jobtape.view import committed
 from jobtape.view.store import Gap, Reach, Store
-from tests.view.samples import commit, folded, job_id, record, submitted, succeeded
+from tests.view.samples import NOON, commit, folded, job_id, record, submitted, succeeded
 
 ALL = Selection()
 
@@ -52,6 +54,19 @@ def test_what_is_unwanted_is_passed_over_in_bounded_steps(store: Store) -> None:
     assert (page.rows, page.cursor, page.full) == ([], cursor_of(1, 3), True)
 
 
+def test_a_page_of_large_events_is_small(store: Store) -> None:
+    orders = [submitted(n, payload={"text": "x" * 10_000}) for n in range(60)]
+    record(store, *orders)
+    seen: list[str] = []
+    cursor, full = 0, True
+    while full:
+        page = store.committed.page(cursor, 55, ALL, max_bytes=200_000)
+        assert len(page.rows) <= 20
+        seen += [row.event_id for row in page.rows]
+        cursor, full = page.cursor, page.full
+    assert seen == [order.id for order in orders]
+
+
 def test_reach_before_the_first_start_and_behind_a_gap(store: Store) -> None:
     assert store.committed.reach() == Reach(0, cursor_of(1, -1))
     record(store, submitted(1), submitted(2))
@@ -65,25 +80,47 @@ def test_reach_before_the_first_start_and_behind_a_gap(store: Store) -> None:
     assert [row.cursor for row in store.committed.page(reach.horizon, 5, ALL).rows] == [cursor_of(1, 90)]
 
 
+NAME = "subscription.x"
+
+
 def test_a_position_is_one_reader_s_at_a_time(store: Store) -> None:
     positions = store.positions
-    assert positions.take(RELAY, "a", 60) is None
-    assert positions.begin(RELAY, 7)
-    assert not positions.begin(RELAY, 99)
-    assert positions.take(RELAY, "a", 60) == 7
-    assert positions.take(RELAY, "b", 60) is None
-    assert not positions.move(RELAY, "b", 50, 60)
-    assert positions.move(RELAY, "a", 20, 60)
-    assert positions.move(RELAY, "a", 10, 60), "a lower cursor renews and does not go back"
-    positions.release(RELAY, "b")
-    assert positions.take(RELAY, "b", 60) is None
-    positions.release(RELAY, "a")
-    assert positions.take(RELAY, "b", 0) == 20
-    assert positions.take(RELAY, "a", 60) == 20, "a lease that has run out is free"
-    found = positions.read(RELAY)
+    assert positions.take(NAME, "a", 60) is None
+    assert positions.begin(NAME, 7)
+    assert not positions.begin(NAME, 99)
+    assert positions.take(NAME, "a", 60) == 7
+    assert positions.take(NAME, "b", 60) is None
+    assert not positions.move(NAME, "b", 50, 60)
+    assert positions.move(NAME, "a", 20, 60)
+    assert positions.move(NAME, "a", 10, 60), "a lower cursor renews and does not go back"
+    positions.release(NAME, "b")
+    assert positions.take(NAME, "b", 60) is None
+    positions.release(NAME, "a")
+    assert positions.take(NAME, "b", 0) == 20
+    assert positions.take(NAME, "a", 60) == 20, "a lease that has run out is free"
+    found = positions.read(NAME)
     assert found is not None
     assert (found.cursor, found.owner, found.idle.total_seconds() < 60) == (20, "a", True)
-    assert [each.name for each in positions.all()] == [RELAY]
-    assert positions.forget(RELAY)
-    assert not positions.forget(RELAY)
-    assert positions.read(RELAY) is None
+    assert [each.name for each in positions.all()] == [NAME]
+    assert positions.forget(NAME)
+    assert not positions.forget(NAME)
+    assert positions.read(NAME) is None
+
+
+@pytest.mark.parametrize("stretch", [3, 5000])
+def test_where_a_time_begins(store: Store, monkeypatch: pytest.MonkeyPatch, stretch: int) -> None:
+    monkeypatch.setattr(committed, "_STRETCH", stretch)
+    monkeypatch.setattr(committed, "_WINDOW", 4)
+    before = store.committed.before
+    assert before(NOON) == store.committed.reach().head
+    # A job a minute for five hours, and each tenth one came 30 minutes late.
+    late = timedelta(minutes=30)
+    orders = [submitted(n, NOON + timedelta(minutes=n) - (n % 10 == 9) * late) for n in range(300)]
+    record(store, *orders)
+    for n in (0, 1, 57, 150, 290):
+        wanted = NOON + timedelta(minutes=n)
+        first = next(i for i, order in enumerate(orders) if order.time >= wanted)
+        behind = store.committed.page(before(wanted), 1, ALL).rows[0]
+        assert behind.cursor == cursor_of(1, first)
+    assert before(NOON - timedelta(days=1000)) == 0
+    assert before(NOON + timedelta(days=1000)) == store.committed.reach().head

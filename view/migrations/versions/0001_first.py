@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.Column("superseded", sa.Text),
         sa.Column("progress_n", sa.BigInteger, nullable=False),
         sa.Column("placed", sa.BigInteger, nullable=False),
+        sa.Column("imported", sa.Boolean, nullable=False, server_default=sa.text("false")),
         sa.Column("cursor", sa.BigInteger, nullable=False),
     )
     for column in ("type", "state", "queue"):
@@ -69,6 +70,7 @@ def upgrade() -> None:
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("run", sa.BigInteger, nullable=False),
         sa.Column("attempt", sa.BigInteger, nullable=False),
+        sa.Column("reason", sa.Text),
     )
     op.create_index("history_by_job", "history", ["job_id", "cursor"])
     op.create_table(
@@ -130,6 +132,35 @@ def upgrade() -> None:
         sa.Column("lease_until", sa.Double),
     )
     op.create_table(
+        "tombstones",
+        sa.Column("job_id", key, primary_key=True),
+        sa.Column("at", sa.Double, nullable=False),
+    )
+    op.create_table(
+        "tasks",
+        sa.Column("key", key, primary_key=True),
+        sa.Column("state", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "rebuild",
+        sa.Column("id", row_key, primary_key=True, autoincrement=False),
+        sa.Column("generation", sa.BigInteger, nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+        sa.Column("cursor", sa.BigInteger, nullable=False),
+        sa.CheckConstraint("id = 1", name="rebuild_is_one_row"),
+    )
+    op.create_table(
+        "relay",
+        sa.Column("id", row_key, primary_key=True, autoincrement=False),
+        sa.Column("tells", sa.Text, nullable=False, server_default=sa.text("'final'")),
+        sa.Column("cursor", sa.BigInteger, nullable=False),
+        sa.Column("told", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("refused", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("stalls", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("trouble", sa.Text),
+        sa.CheckConstraint("id = 1", name="relay_is_one_row"),
+    )
+    op.create_table(
         "checkpoint",
         sa.Column("id", row_key, primary_key=True, autoincrement=False),
         sa.Column("epoch", sa.BigInteger, nullable=False),
@@ -140,6 +171,7 @@ def upgrade() -> None:
         sa.Column("gap_kind", sa.Text),
         sa.Column("gap_detail", sa.Text),
         sa.Column("horizon", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("generation", sa.BigInteger, nullable=False, server_default=sa.text("1")),
         sa.CheckConstraint("id = 1", name="checkpoint_is_one_row"),
     )
 

@@ -1,0 +1,109 @@
+"""How long it takes to look back: one job, a page of a list, a page that finds nothing, a time made a cursor.
+
+    .venv/bin/python -m benchmarks.time_travel [--jobs 100000] [--database URL]
+
+Fills a view of its own (SQLite in a temporary folder, or the empty database given) with jobs of three events, then
+looks at random points, each kind in turn. Reported: milliseconds, median and 99th percentile.
+"""
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+from jobtape.broker.stream import Recorded
+from jobtape.consumer.folding import fold_batch
+from jobtape.schemas import events, ids
+from jobtape.schemas.job import JobState, Order
+from jobtape.schemas.position import cursor_of
+from jobtape.view.store import JobQuery, Store
+from tests.schemas import facts
+
+BATCH = 500
+LOOKS = 300
+
+
+def main() -> None:
+    """Fill, look, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=100_000)
+    parser.add_argument("--database")
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(wanted.database or f"sqlite:///{folder}/view.db", patience=60)
+        store.migrate()
+        assert store.create_checkpoint(), "the database is not empty"
+        job_ids = fill(store, wanted.jobs)
+        print(f"{store.dialect}: {wanted.jobs} jobs, {3 * wanted.jobs} events")
+        look(store, job_ids)
+        store.close()
+
+
+def fill(store: Store, count: int) -> list[str]:
+    """Ten jobs a second, each started after one second and done after two."""
+    assert store.take_lease("benchmark", 600)
+    job_ids = [
+        str(UUID(int=UUID(ids.first_id_at(facts.EPOCH + timedelta(seconds=n / 10))).int + n)) for n in range(count)
+    ]
+    tape = sorted((second, n, kind) for n in range(count) for kind, second in enumerate((n, n + 10, n + 20)))
+    offset: int | None = None
+    for first in range(0, len(tape), BATCH):
+        messages = [
+            Recorded(place, events.encode(event(job_ids[n], n, kind)), "event", {})
+            for place, (_, n, kind) in enumerate(tape[first : first + BATCH], first)
+        ]
+        assert store.commit("benchmark", (1, offset), fold_batch(messages, 1, store.jobs), 600)
+        offset = messages[-1].offset
+    return job_ids
+
+
+def event(job_id: str, n: int, kind: int) -> events.JobEvent:
+    """The job's submission, start or success."""
+    second = n // 10 + kind
+    if kind == 0:
+        order = Order(type="add", payload={"x": n}, queue="main", labels={"tenant": str(n % 100)}, timeout=60)
+        return facts.submitted(second, job_id, order)
+    execution = facts.Execution("e", job=job_id)
+    return execution.started(second) if kind == 1 else execution.succeeded(second)
+
+
+def look(store: Store, job_ids: list[str]) -> None:
+    """Each kind of question LOOKS times at random points."""
+    chance = random.Random(1)
+    last = 3 * len(job_ids) - 1
+
+    def then() -> int:
+        return cursor_of(1, chance.randrange(last))
+
+    def page(query: JobQuery, cursor: Callable[[], int] = then) -> Callable[[], object]:
+        return lambda: store.past.page(query, cursor())
+
+    near = JobQuery(before=job_ids[len(job_ids) // 2])
+    measure("one job", lambda: store.past.job(chance.choice(job_ids), then()))
+    measure("a page of 100 as of now", page(JobQuery(), lambda: cursor_of(1, last)))
+    measure("the same of one label", page(JobQuery(labels=[("tenant", "7")]), lambda: cursor_of(1, last)))
+    measure("a page that finds nothing", page(JobQuery(states=[JobState.CANCELLED]), lambda: cursor_of(1, last)))
+    measure("a page before all its jobs", page(JobQuery(), lambda: 0))
+    measure("a page of 100 in the middle", page(near, lambda: cursor_of(1, last // 2 + 100)))
+    measure(
+        "a time", lambda: store.past.cursor_at(facts.EPOCH + timedelta(seconds=chance.random() * len(job_ids) / 10))
+    )
+    measure("the list of now, for comparison", lambda: store.list_jobs(JobQuery()))
+
+
+def measure(what: str, ask: Callable[[], object]) -> None:
+    """Time it."""
+    took = []
+    for _ in range(LOOKS):
+        begun = time.perf_counter()
+        ask()
+        took.append((time.perf_counter() - begun) * 1000)
+    print(f"{what:32} {statistics.median(took):8.2f} {statistics.quantiles(took, n=100)[98]:8.2f}")
+
+
+if __name__ == "__main__":
+    main()

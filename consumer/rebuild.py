@@ -1,0 +1,88 @@
+"""Folds everything that was ever on the tape into a new generation of the view, and lets that serve.
+
+The old generation serves and grows meanwhile; ``view.rebuilds`` has the theory. What follows from events (effects) is
+not done again, and nobody is told of them again: only the folded tables are made anew.
+"""
+
+import time
+from collections.abc import AsyncIterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from jobtape.consumer.folding import fold_archived
+from jobtape.consumer.slices import Slice, TakenOver
+from jobtape.schemas.errors import ViewUnavailable
+from jobtape.view.comparing import Comparing
+from jobtape.view.rebuilds import PAGE
+from jobtape.view.store import Archived, Differences, Rebuild, Store
+
+MOST_PAUSE: Final = 0.05
+SWITCH_TRIES: Final = 100
+SWITCH_PAUSE: Final = 0.2
+
+
+@dataclass(slots=True)
+class Rebuilding:
+    """One process's part in a rebuild of ``store``. All raise ViewUnavailable, Interrupted when the slice is over, and
+    TakenOver.
+    """
+
+    store: Store
+    part: Slice
+
+    async def from_stream(self, rebuild: Rebuild, messages: AsyncIterable[Sequence[Archived]]) -> Rebuild:
+        """Fold ``messages``, which lead up to where the serving view has come."""
+        async for entries in messages:
+            rebuild = self._fold(rebuild, entries)
+        return rebuild
+
+    def from_archive(self, rebuild: Rebuild) -> Rebuild:
+        """Fold what the serving history has and this generation has not, up to its present end."""
+        while entries := self.store.rebuilds.archive(rebuild.cursor):
+            rebuild = self._fold(rebuild, entries)
+            if len(entries) < PAGE:
+                break
+        return rebuild
+
+    def differences(self, rebuild: Rebuild, examples: int) -> Differences:
+        """What the new generation tells differently from the serving one, of the jobs at rest."""
+        self.part.report(0.95, "comparing")
+        comparing = Comparing(self.store.rebuilds.database, rebuild, examples)
+        while comparing.step():
+            self.part.check()
+        return comparing.found
+
+    def switch(self, rebuild: Rebuild) -> Rebuild:
+        """Let the new generation serve, however fast the old one grows."""
+        self.part.report(0.98, "switching")
+        for _ in range(SWITCH_TRIES):
+            rebuild = self.from_archive(rebuild)
+            with suppress(ViewUnavailable):  # somebody held a lock for too long
+                done = self.store.rebuilds.switch(rebuild, fold_archived)
+                if done is not None:
+                    return done
+            self.part.check()
+            self._check_ours(rebuild)
+            time.sleep(SWITCH_PAUSE)
+        raise ViewUnavailable(
+            "the switch did not come about: the database is busy; the rebuild goes on when tried again"
+        )
+
+    def _fold(self, rebuild: Rebuild, entries: Sequence[Archived]) -> Rebuild:
+        began = time.monotonic()
+        batch = fold_archived(entries, partial(self.store.rebuilds.known, rebuild), self.store.retention.gone)
+        moved = self.store.rebuilds.commit(rebuild, batch, entries[-1].cursor)
+        if moved is None:
+            raise TakenOver("another process rebuilds this view: see `jobtape list --type jobtape.rebuild`")
+        self.part.tell(len(entries), self.store.rebuilds.ahead(moved.cursor))
+        if self.store.dialect == "sqlite":
+            # SQLite has one writer, and lets nobody wait in line: leave the projector its turn.
+            time.sleep(min(MOST_PAUSE, time.monotonic() - began))
+        self.part.check()
+        return moved
+
+    def _check_ours(self, rebuild: Rebuild) -> None:
+        if self.store.rebuilds.state() != rebuild:
+            raise TakenOver("another process rebuilds this view: see `jobtape list --type jobtape.rebuild`")

@@ -1,0 +1,149 @@
+"""``jobtape.subscribe``: hear what happens to jobs, in a process of one's own.
+
+    async with jobtape.subscribe(events=["succeeded"], types=["mail.*"], name="billing") as heard:
+        async for each in heard:
+            print(each.job_id, each.result)
+
+Importing this connects to nothing; AMQP and SQL are imported by the subscription that needs them.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Literal
+
+from jobtape.schemas.errors import SubscriptionRefused
+from jobtape.schemas.ids import parse_job_id
+from jobtape.schemas.jobtype import JobType
+from jobtape.schemas.position import MAX_CURSOR
+from jobtape.schemas.relaying import TOLD, Tells
+from jobtape.schemas.selection import Selection
+from jobtape.schemas.topology import Bounds, Topology
+from jobtape.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from jobtape.consumer.subscription import Source, Subscription
+
+NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}")
+LONGEST_IDLE: Final = 45 * 86_400.0
+"""Seconds; RabbitMQ's longest expiry is a little more."""
+MOST_PREFETCHED: Final = 2000
+USUAL: Final = Bounds()
+Since = int | datetime | Literal["first", "now"]
+
+
+def subscribe(
+    *,
+    events: str | Iterable[str] = (),
+    types: str | JobType | Iterable[str | JobType] = (),
+    job: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    correlation_id: str | None = None,
+    name: str | None = None,
+    since: Since | None = None,
+    on_gap: Literal["raise", "skip"] | None = None,
+    max_length: int = USUAL.messages,
+    max_bytes: int = USUAL.octets,
+    expires: float = USUAL.idle,
+    prefetch: int = 20,
+    settings: Settings | None = None,
+) -> "Subscription":
+    """A subscription, for ``async with`` and ``async for``, or ``await subscribe(...).run(callback)``.
+
+    ``events``, ``types`` (``mail.*``: all that begin so), ``job``, ``labels`` and ``correlation_id`` filter; what is
+    left out wants any. Without ``since`` it is live over AMQP and hears what the relay tells; events that JOBTAPE_RELAY
+    leaves out are refused. With ``since`` it reads the history in the database and then follows it: behind a cursor,
+    from a time on, from the ``"first"`` event, or from ``"now"``.
+
+    ``name`` makes it durable. Live: a queue that consumers of this name share, of at most ``max_length`` messages and
+    ``max_bytes`` (the oldest are dropped), removed after ``expires`` seconds without a consumer; ``prefetch`` is how
+    many wait in one consumer. With ``since``: a stored position, which then counts instead of ``since``; one consumer
+    is active.
+
+    ``on_gap``: when events are not there any more, ``"raise"`` EventsMissed (HistoryGone with ``since``) or log it and
+    go on (``"skip"``). Default: raise with ``since``, otherwise skip. ``settings``: the environment's unless given.
+
+    Raises SubscriptionRefused, and JobtapeError for wrong settings; nothing connects before the ``async with``.
+    """
+    from jobtape.consumer.subscription import Subscription  # noqa: PLC0415
+
+    wanted = _selection(events, types, job, labels, correlation_id)
+    _check(name, since, max_length, max_bytes, expires, prefetch)
+    known = settings or read_settings()
+    if since is None:
+        _check_told(wanted, known.relay)
+    skip_gaps = on_gap == "skip" if on_gap is not None else since is None
+
+    def caught_up(since: Since) -> "Source":
+        from jobtape.consumer.catch_up import CatchUp  # noqa: PLC0415
+        from jobtape.view.store import Store  # noqa: PLC0415
+
+        return CatchUp(Store(known.database_url), wanted, since, name=name, lease=known.lease, skip_gaps=skip_gaps)
+
+    def live() -> "Source":
+        from jobtape.consumer.result_queue import OUTLIVES, ResultQueue  # noqa: PLC0415
+
+        return ResultQueue(
+            known.rabbitmq_url,
+            Topology(known.namespace),
+            wanted,
+            name=name,
+            bounds=Bounds(max_length, max_bytes, OUTLIVES if name is None else expires),
+            prefetch=prefetch,
+            skip_gaps=skip_gaps,
+        )
+
+    return Subscription(live if since is None else lambda: caught_up(since))
+
+
+def _selection(
+    events: str | Iterable[str],
+    types: str | JobType | Iterable[str | JobType],
+    job: str | None,
+    labels: Mapping[str, str] | None,
+    correlation_id: str | None,
+) -> Selection:
+    several = [types] if isinstance(types, str | JobType) else types
+    wanted = Selection(
+        events=frozenset([events] if isinstance(events, str) else events),
+        types=frozenset(each.name if isinstance(each, JobType) else each for each in several),
+        job=None if job is None else parse_job_id(job) or job,
+        labels=dict(labels or {}),
+        correlation_id=correlation_id,
+    )
+    if (fault := wanted.fault()) is not None:
+        raise SubscriptionRefused(f"nothing could be heard: {fault}")
+    return wanted
+
+
+def _check(
+    name: str | None, since: Since | None, max_length: int, max_bytes: int, expires: float, prefetch: int
+) -> None:
+    if name is not None and not NAME.fullmatch(name):
+        raise SubscriptionRefused(
+            f"{name!r} is no name of a subscription: letters, digits, _, - and . only, at most 64, not . or - first"
+        )
+    if isinstance(since, datetime) and since.tzinfo is None:
+        raise SubscriptionRefused("since has no time zone: say which, for example datetime.now(UTC)")
+    if isinstance(since, str) and since not in ("first", "now"):
+        raise SubscriptionRefused(f"since={since!r}: a cursor, an aware datetime, 'first' or 'now'")
+    if isinstance(since, int) and not 0 <= since <= MAX_CURSOR:
+        raise SubscriptionRefused(f"since={since} is no cursor")
+    if max_length < 1 or max_bytes < 1 or not 1 <= expires <= LONGEST_IDLE or not 1 <= prefetch <= MOST_PREFETCHED:
+        raise SubscriptionRefused(
+            f"max_length and max_bytes are at least 1, expires from 1 s to {LONGEST_IDLE:.0f} s, prefetch from 1 to "
+            f"{MOST_PREFETCHED}"
+        )
+
+
+def _check_told(wanted: Selection, relay: Tells) -> None:
+    """Nobody is to wait for what never comes. The projector's own setting is not known here: it has to be the same."""
+    told = TOLD[relay]
+    untold = wanted.events - told
+    if told and not untold:
+        return
+    more = "" if untold == {"submitted"} else ", or set JOBTAPE_RELAY=all for the projectors and here"
+    what = f"{', '.join(sorted(untold))} cannot be heard" if untold else "nothing can be heard"
+    raise SubscriptionRefused(
+        f"{what} over AMQP with JOBTAPE_RELAY={relay}: hear it from the database with since='now'{more}"
+    )

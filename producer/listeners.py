@@ -1,0 +1,81 @@
+"""Everybody who listens in this process: how many there may be, what they share, and their end."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
+
+from jobtape.producer.follow import Follower
+from jobtape.producer.reads import Reads
+from jobtape.producer.refusals import TooBusy
+from jobtape.producer.stopping import StopSignals
+from jobtape.producer.tail import Tail
+from jobtape.schemas.selection import Selection
+from jobtape.view.store import Store
+
+Kind = Literal["sse", "websocket", "wait"]
+KINDS: Final[tuple[Kind, ...]] = ("sse", "websocket", "wait")
+THREADS: Final = 3
+"""For the tail and for those who catch up: they must not keep other reads of the view waiting."""
+
+
+class Listeners:
+    """``most``: how many at once, of all kinds. ``read_limit``: seconds for one read of the view."""
+
+    def __init__(self, store: Store, *, most: int, read_limit: float) -> None:
+        self.now: Counter[Kind] = Counter()
+        self.told: Counter[Kind] = Counter()
+        """Events, each counted once for each listener that was told it."""
+        self.pages = 0
+        """Pages of the view that were read for those whose position was not in memory."""
+        self._most = most
+        self._at_end: set[Callable[[], None]] = set()
+        self._signals = StopSignals(self.end)
+        self._reads = Reads("jobtape-live", threads=THREADS, limit=read_limit)
+        self._committed = store.committed
+        self.tail = Tail(self._committed, self._reads)
+
+    @property
+    def room(self) -> bool:
+        """Whether there is a place."""
+        return not self.tail.ended and self.now.total() < self._most
+
+    @contextmanager
+    def place(self, kind: Kind) -> Iterator[None]:
+        """A place, given back at the end however that comes, and the tail running. Raises TooBusy."""
+        if self.tail.ended:
+            raise TooBusy("this process is about to stop: connect again, and another one answers")
+        if not self.room:
+            raise TooBusy(f"{self._most} are listening here already (JOBTAPE_MAX_LISTENERS): try again later")
+        self._signals.listen()
+        self.now[kind] += 1
+        try:
+            with self.tail.held(urgent=kind == "wait"):
+                yield
+        finally:
+            self.now[kind] -= 1
+
+    def follower(self, selection: Selection) -> Follower:
+        """One who listens, within a place."""
+        return Follower(self.tail, self._committed, self._reads, selection)
+
+    @contextmanager
+    def told_of_end(self, *calls: Callable[[], None]) -> Iterator[None]:
+        """``calls`` are made when the process is asked to stop meanwhile."""
+        self._at_end.update(calls)
+        try:
+            yield
+        finally:
+            self._at_end.difference_update(calls)
+
+    def end(self) -> None:
+        """Let all streams end and all who wait be answered, now: the process was asked to stop."""
+        self.tail.end()
+        for call in tuple(self._at_end):
+            call()
+
+    async def close(self) -> None:
+        """End, and let go of the threads."""
+        self._signals.leave()
+        await self.tail.close()
+        await self._reads.close()

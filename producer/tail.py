@@ -1,0 +1,182 @@
+"""The one tail of the committed history in this process: what the projector commits is read here once, for all.
+
+Theory of operation. While anybody listens, one task asks the view how far the history goes, and reads what is new. It
+puts that into the ring, and wakes those who sleep and want it. A listener has no queue: it is a cursor and a filter. It
+reads from the ring as long as its cursor is not before the ring's floor, and otherwise from the view (``follow.py``).
+So a listener that stops reading costs nothing but its own connection.
+
+``head`` is the cursor up to which the ring has everything. Where the history has a hole (the tape lost something, and
+that was accepted as a gap) or went back (another database), the ring begins again, ``breaks`` goes up, and everybody is
+woken to compare their own cursor with what there is.
+
+Often enough, not more: every 20 ms while something happens, then more and more seldom. While a request waits for the
+outcome of a job, every 40 ms at least.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Final
+
+from jobtape.producer.parked import Parked, Woken
+from jobtape.producer.reads import Reads
+from jobtape.producer.refusals import TooBusy
+from jobtape.producer.ring import Entry, Ring
+from jobtape.schemas.errors import ViewUnavailable
+from jobtape.schemas.selection import Selection
+from jobtape.view.committed import Committed
+from jobtape.view.store import Page, Reach
+
+log = logging.getLogger(__name__)
+
+BUSY, URGENT, IDLE, AWAY = 0.02, 0.04, 0.2, 1.0
+"""Seconds from one look to the next: after something came; at most, while somebody waits for an outcome, or not; while
+the database does not answer."""
+SLOWER: Final = 1.4
+PAGE_ROWS: Final = 1000
+PAGE_BYTES: Final = 4 * 1024 * 1024
+EVERYTHING: Final = Selection()
+
+
+class Tail:
+    """Runs while it is held. ``reads``: where its reads are made."""
+
+    def __init__(self, committed: Committed, reads: Reads, ring: Ring | None = None) -> None:
+        self.ring = Ring() if ring is None else ring
+        self.head = 0
+        self.breaks = 0
+        self.trouble: str | None = None
+        """Why nothing is heard at the moment; None while the view answers."""
+        self.ended = False
+        self._committed = committed
+        self._reads = reads
+        self._parked = Parked()
+        self._holders = 0
+        self._urgent = 0
+        self._task: asyncio.Task[None] | None = None
+        self._begun = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    @contextmanager
+    def held(self, *, urgent: bool = False) -> Iterator[None]:
+        """Let it run; with ``urgent`` it looks more often."""
+        self._holders += 1
+        self._urgent += urgent
+        if urgent:
+            self._hurry.set()
+        if self._task is None and not self.ended:
+            self._begun = asyncio.Event()
+            self._task = asyncio.create_task(self._run(), name="tail")
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            self._urgent -= urgent
+            if self._holders == 0:
+                self._stop()
+
+    async def begun(self, patience: float) -> bool:
+        """Whether it has looked since it runs, after ``patience`` seconds at most: what is committed from then on is
+        told.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._begun.wait()
+        return self._begun.is_set() and not self.ended
+
+    def sleeping(self, selection: Selection) -> AbstractContextManager[Woken]:
+        """See ``Parked.sleeping``; everything up to ``head`` must have been heard."""
+        return self._parked.sleeping(selection)
+
+    def wake_all(self) -> None:
+        """Let everybody who sleeps look for themselves."""
+        self._parked.wake_all()
+
+    def end(self) -> None:
+        """Tell nothing any more: this process is about to stop."""
+        self.ended = True
+        self._begun.set()
+        self._stop()
+        self._parked.wake_all()
+
+    async def close(self) -> None:
+        """End, and wait until the task has."""
+        task = self._task
+        self.end()
+        if task is not None:
+            await asyncio.wait({task})
+
+    def _stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
+    async def _run(self) -> None:
+        pause = BUSY
+        while True:
+            try:
+                came = await self._look()
+            except (ViewUnavailable, TooBusy) as error:
+                self._silent(str(error))
+                pause = AWAY
+            else:
+                self._speaks()
+                pause = BUSY if came else min(pause * SLOWER, URGENT if self._urgent else IDLE)
+            await self._rest(pause)
+
+    async def _look(self) -> bool:
+        """Read all that is new; whether something was."""
+        reach = await self._reads.call(self._committed.reach)
+        if not self._begun.is_set():
+            self._begin_at(reach.head)
+            self._begun.set()
+            return False
+        came = False
+        while reach.horizon > self.head or reach.head != self.head:
+            if reach.horizon > self.head or reach.head < self.head:
+                log.warning("the history goes on behind a hole, or went back: listeners are told to reset")
+                self._begin_at(reach.head)
+                self._parked.wake_all()
+                return True
+            came = True
+            reach = await self._read_on(reach)
+        return came
+
+    async def _read_on(self, reach: Reach) -> Reach:
+        """Read a page; how far the history goes after that."""
+        page, entries = await self._reads.call(self._page, self.head)
+        now = await self._reads.call(self._committed.reach)
+        if now.horizon > self.head:
+            return now  # what is in the page may stand behind the hole
+        heard = self.head
+        # A page that is not full has everything that was there before it was read.
+        self.head = page.cursor if page.full else max(page.cursor, reach.head)
+        self.ring.add(entries)
+        self._parked.tell(entries, heard)
+        return now
+
+    def _page(self, after: int) -> tuple[Page, list[Entry]]:
+        page = self._committed.page(after, PAGE_ROWS, EVERYTHING, PAGE_BYTES)
+        return page, [Entry(row) for row in page.rows]
+
+    def _begin_at(self, head: int) -> None:
+        self.head = head
+        self.ring.begin(head)
+        self.breaks += 1
+
+    async def _rest(self, pause: float) -> None:
+        self._hurry.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._hurry.wait()
+
+    def _silent(self, trouble: str) -> None:
+        if self.trouble is None:
+            log.warning("nothing is heard of the jobs for the moment: %s", trouble)
+        self.trouble = trouble
+
+    def _speaks(self) -> None:
+        if self.trouble is not None:
+            log.info("the view answers again; nothing was missed")
+            self.trouble = None

@@ -1,0 +1,89 @@
+"""``jobtape subscriptions``, and what ``jobtape doctor`` says of them."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import aio_pika
+import pytest
+
+from jobtape.broker import subscriptions
+from jobtape.broker.declare import remove_namespace
+from jobtape.commands.examine_view import examine_view
+from jobtape.commands.findings import Findings
+from jobtape.schemas.topology import Bounds, Topology
+from jobtape.view.store import Gap, Store
+from tests.cli.place import Place, place_in
+
+
+@pytest.fixture
+def topology() -> Topology:
+    return Topology(f"test-{uuid4().hex[:10]}")
+
+
+@pytest.fixture
+def here(tmp_path: Path, broker_url: str, topology: Topology, sqlite_url: str) -> Iterator[Place]:
+    """A broker with the queue of the subscription ``billing``, and a database; nothing runs."""
+    made = place_in(tmp_path, RABBITMQ_URL=broker_url, JOBTAPE_NAMESPACE=topology.namespace, DATABASE_URL=sqlite_url)
+    asyncio.run(declare(broker_url, topology))
+    yield made
+    made.close()
+    asyncio.run(remove_namespace(broker_url, topology))
+
+
+@pytest.fixture
+def view(sqlite_url: str) -> Iterator[Store]:
+    """With the position of ``audit``."""
+    store = Store(sqlite_url)
+    store.migrate()
+    store.create_checkpoint()
+    assert store.positions.begin("subscription.audit", 7)
+    yield store
+    store.close()
+
+
+async def declare(broker_url: str, topology: Topology) -> None:
+    queue = topology.subscription_queue("billing", "{}", Bounds())
+    async with await aio_pika.connect(broker_url) as connection:
+        await subscriptions.declare_bound(connection, topology.results, queue, ["#"])
+
+
+def test_they_are_listed_and_removed(here: Place, view: Store) -> None:
+    listed = here.run("subscriptions", "list", "billing", "--json")
+    audit, billing = json.loads(listed.stdout)["items"]
+    assert (audit["name"], audit["position"]["cursor"], audit["queue"]) == ("audit", 7, None)
+    assert billing == {"name": "billing", "position": None, "queue": {"messages": 0, "consumers": 0}}
+    lines = here.run("subscriptions", "list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["name", "audit"]
+    removed = here.run("subscriptions", "remove", "billing")
+    assert (removed.returncode, "with 0 events" in removed.stdout) == (0, True), removed.stderr
+    assert here.run("subscriptions", "remove", "audit").stdout == "position audit: removed\n"
+    assert view.positions.all() == []
+    again = here.run("subscriptions", "remove", "billing")
+    assert (again.returncode, "there is no subscription 'billing'" in again.stderr) == (1, True)
+
+
+def test_what_does_not_answer_is_said_and_the_rest_is_done(here: Place, view: Store) -> None:
+    away = {"RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:1/"}
+    done = here.run("subscriptions", "remove", "audit", **away)
+    assert (done.returncode, done.stdout) == (1, "position audit: removed\n")
+    assert "does not answer" in done.stderr
+    assert view.positions.all() == []
+    done = here.run("subscriptions", "remove", "billing", DATABASE_URL="sqlite:////nowhere/view.db")
+    assert (done.returncode, "jobtape init" in done.stderr, "removed" in done.stdout) == (1, True, True)
+    assert here.run("subscriptions", "remove", "a b").returncode == 2
+
+
+def test_the_doctor_tells_of_one_that_has_missed_something(view: Store) -> None:
+    found = Findings()
+    examine_view(found, view)
+    assert not any("audit" in item.what for item in found.items)
+    assert view.take_lease("me", 60) is not None
+    assert view.report_gap("me", Gap("log-replaced", "made anew"))
+    view.accept_gap()
+    found = Findings()
+    examine_view(found, view)
+    (wrong,) = [item for item in found.items if "audit has missed events" in item.what]
+    assert (wrong.level, "on_gap='skip'" in (wrong.todo or "")) == ("wrong", True)

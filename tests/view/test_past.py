@@ -1,0 +1,212 @@
+"""Jobs as they were are what an independent fold of the tape up to there makes of them, one by one and in lists."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from jobtape.broker.stream import Recorded
+from jobtape.consumer.folding import fold_batch
+from jobtape.schemas import events, ids
+from jobtape.schemas.events import JobEvent, Submitted
+from jobtape.schemas.fold import evolve, fold
+from jobtape.schemas.job import Job, JobState, Order
+from jobtape.schemas.position import cursor_of
+from jobtape.view import past
+from jobtape.view.store import JobQuery, Store
+from tests.schemas import lives, reference
+from tests.schemas.facts import JOB
+from tests.view.samples import NOON, commit, job_id, record, submitted, succeeded
+
+JOBS, POINTS, LISTS = 120, 1000, 40
+
+
+@dataclass
+class World:
+    """A tape with the lives of many jobs, and what a fold makes of each, event by event."""
+
+    tape: list[JobEvent]
+    states: dict[str, list[Job]] = field(default_factory=dict)
+    places: dict[str, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for offset, event in enumerate(self.tape):
+            own = self.states.setdefault(event.subject, [])
+            own.append(evolve(own[-1] if own else None, event, cursor_of(1, offset)))
+            self.places.setdefault(event.subject, []).append(cursor_of(1, offset))
+
+    def jobs_at(self, cursor: int) -> Iterator[Job]:
+        """Newest id first."""
+        for job in sorted(self.states, reverse=True):
+            if known := bisect_right(self.places[job], cursor):
+                yield self.states[job][known - 1]
+
+    def tape_of(self, job: str, cursor: int) -> list[tuple[JobEvent, int]]:
+        return [(self.tape[place - cursor_of(1, 0)], place) for place in self.places[job] if place <= cursor]
+
+
+def random_lives(count: int) -> list[list[JobEvent]]:
+    """Lives of one job, as the tape may show them."""
+    found: list[list[JobEvent]] = []
+
+    @settings(
+        max_examples=count,
+        phases=[Phase.generate],
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(lives.disturbed())
+    def take(life: list[JobEvent]) -> None:
+        found.append(life)
+
+    take()
+    return found
+
+
+def make_world(chance: Random) -> World:
+    """Each life that of a job of its own, with an order of its own, all at the same time."""
+    each = []
+    for n, life in enumerate(random_lives(JOBS)):
+        order = Order(
+            type="add",
+            payload={"n": n},
+            queue=chance.choice(["main", "slow"]),
+            labels={name: chance.choice("ab") for name in ("tenant", "colour") if chance.random() < 0.7},
+            timeout=60,
+            max_attempts=3,
+        )
+        name = job_id(n, NOON + timedelta(seconds=chance.randrange(5)))
+        each.append([own(event, name, order) for event in life])
+    turns = [n for n, life in enumerate(each) for _ in life]
+    chance.shuffle(turns)
+    said = [iter(life) for life in each]
+    return World([next(said[turn]) for turn in turns])
+
+
+def own(event: JobEvent, name: str, order: Order) -> JobEvent:
+    if isinstance(event, Submitted):
+        return events.submitted(name, order, source=event.source, time=event.time)
+    return events.decode(events.encode(event).replace(JOB.encode(), name.encode()))
+
+
+def write(store: Store, world: World, chance: Random) -> None:
+    """In batches of many sizes, by the projector's own code."""
+    first = 0
+    while first < len(world.tape):
+        batch = world.tape[first : first + chance.randrange(1, 200)]
+        messages = [Recorded(offset, events.encode(event), "event", {}) for offset, event in enumerate(batch, first)]
+        assert commit(store, fold_batch(messages, 1, store.jobs))
+        first += len(batch)
+
+
+def random_query(chance: Random) -> dict[str, Any]:
+    every: dict[str, list[Any]] = {
+        "states": [[JobState.SUCCEEDED], [JobState.RUNNING, JobState.RETRYING], list(JobState)],
+        "queues": [["main"]],
+        "labels": [[("tenant", "a")], [("tenant", "a"), ("colour", "b")]],
+        "reasons": [["error"], ["timeout", "error"]],
+        "types": [["add"], ["mail"]],
+        "since": [NOON + timedelta(seconds=2)],
+    }
+    return {name: chance.choice(values) for name, values in every.items() if chance.random() < 0.3}
+
+
+def fits(job: Job, query: dict[str, Any]) -> bool:
+    labels = job.labels or {}
+    return (
+        ("states" not in query or job.state in query["states"])
+        and ("queues" not in query or job.queue in query["queues"])
+        and all(labels.get(name) == value for name, value in query.get("labels", ()))
+        and ("reasons" not in query or job.reason in query["reasons"])
+        and ("types" not in query or job.type in query["types"])
+        and ("since" not in query or job.id >= ids.first_id_at(query["since"]))
+    )
+
+
+def listed(store: Store, query: dict[str, Any], cursor: int, limit: int) -> list[Job]:
+    """All pages, one after the other."""
+    found: list[Job] = []
+    before: str | None = None
+    while True:
+        page = store.past.page(JobQuery(limit=limit, before=before, **query), cursor)
+        assert len(page.jobs) <= limit
+        assert page.before is None or before is None or page.before < before
+        found += page.jobs
+        before = page.before
+        if before is None:
+            return found
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(Random(5))
+
+
+def test_a_thousand_points_of_random_lives(store: Store, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = Random(6)
+    write(store, world, chance)
+    for n in range(POINTS):
+        job, cursor = chance.choice(list(world.states)), cursor_of(1, chance.randrange(-1, len(world.tape)))
+        known = world.tape_of(job, cursor)
+        found = store.past.job(job, cursor)
+        assert found == fold(known).get(job), (job, cursor)
+        if found is not None and n % 10 == 0:  # the rules said another way, slowly
+            said = reference.status([event for event, _ in known])
+            said["cursor"] = known[said["cursor"]][1]
+            assert {name: getattr(found, name) for name in said} == said, (job, cursor)
+    monkeypatch.setattr(past, "LOOK", 30)  # so that many a page ends because of it
+    for _ in range(LISTS):
+        cursor, query = cursor_of(1, chance.randrange(-1, len(world.tape))), random_query(chance)
+        expected = [job for job in world.jobs_at(cursor) if fits(job, query)]
+        assert listed(store, query, cursor, chance.randrange(3, 40)) == expected, (cursor, query)
+    end = cursor_of(1, len(world.tape) - 1)
+    assert listed(store, {}, end, 50) == store.list_jobs(JobQuery(limit=JOBS + 1)), (
+        "as of the end it is the list of now"
+    )
+
+
+def test_a_page_looks_at_so_many_jobs_and_says_where_it_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(past, "LOOK", 10)
+    orders = [submitted(n) for n in range(25)]
+    record(store, *orders, succeeded(orders[3]))
+    end = cursor_of(1, 25)
+    page = store.past.page(JobQuery(states=[JobState.SUCCEEDED], limit=5), end)
+    assert (page.jobs, page.before) == ([], orders[15].subject)
+    page = store.past.page(JobQuery(states=[JobState.SUCCEEDED], limit=5, before=page.before), end)
+    assert (page.jobs, page.before) == ([], orders[5].subject)
+    page = store.past.page(JobQuery(states=[JobState.SUCCEEDED], limit=5, before=page.before), end)
+    assert ([job.id for job in page.jobs], page.before) == ([orders[3].subject], None)
+
+
+def test_a_time_is_the_cursor_where_the_clocks_pass_it(store: Store) -> None:
+    seconds = [0, 1, 1, 3, 2, 4, 9, 5, 6, 6, 7]
+    record(store, *(submitted(n, NOON + timedelta(seconds=second)) for n, second in enumerate(seconds)))
+    for tenths in range(-10, 100):
+        time = NOON + timedelta(seconds=tenths / 10)
+        cursor, last = store.past.cursor_at(time)
+        if cursor == 0:
+            assert tenths < 0
+            assert not last
+            continue
+        row, *later = store.history(after=cursor - 1, limit=2)
+        assert row.cursor == cursor
+        assert row.time <= time
+        assert last == (not later)
+        if later:
+            assert later[0].time > time
+    assert store.past.cursor_at(NOON + timedelta(seconds=1.5)) == (cursor_of(1, 2), False)
+    assert store.past.cursor_at(NOON + timedelta(seconds=9)) == (cursor_of(1, 10), True)
+
+
+def test_a_time_before_anything_was_written(store: Store) -> None:
+    assert store.past.cursor_at(NOON) == (0, True)
+    record(store, submitted(1))
+    assert store.past.cursor_at(NOON - timedelta(seconds=1)) == (0, False)
+    assert store.past.page(JobQuery(), 0).jobs == []

@@ -1,0 +1,167 @@
+"""A further generation of the view: made beside the serving one, compared with it, put in its place."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import pytest
+from sqlalchemy import inspect, text
+
+from jobtape.consumer.folding import fold_archived
+from jobtape.schemas.errors import UnreadableEvent
+from jobtape.schemas.events import decode
+from jobtape.schemas.position import cursor_of
+from jobtape.view import rebuilds
+from jobtape.view.comparing import Comparing
+from jobtape.view.store import Archived, Batch, Differences, JobQuery, Rebuild, Store
+from jobtape.view.values import UnreadableRow
+from tests.view.samples import commit, folded, record, submitted, succeeded
+
+
+def fold_all(store: Store, rebuild: Rebuild, limit: int = 1000) -> Rebuild:
+    while entries := store.rebuilds.archive(rebuild.cursor, limit):
+        batch = fold_archived(entries, partial(store.rebuilds.known, rebuild))
+        moved = store.rebuilds.commit(rebuild, batch, entries[-1].cursor)
+        assert moved is not None
+        rebuild = moved
+    return rebuild
+
+
+def compared(store: Store, rebuild: Rebuild) -> Differences:
+    comparing = Comparing(store.rebuilds.database, rebuild, 5)
+    while comparing.step():
+        pass
+    return comparing.found
+
+
+def dump(store: Store) -> tuple[object, ...]:
+    query = JobQuery(limit=1000)
+    return (store.list_jobs(query), store.history(), store.unreadable(), store.counts())
+
+
+def filled(store: Store) -> None:
+    """Jobs with labels and results, an event that did not count, and a message that is none."""
+    one, two = submitted(1, labels={"customer": "42"}), submitted(2)
+    record(store, one, two, one, succeeded(one, {"sum": 3}))
+    now = store.checkpoint()
+    assert now is not None
+    offset = 1 + (now.offset or 0)
+    commit(
+        store, Batch(offset=offset, digest="", unreadable=[UnreadableRow(cursor_of(1, offset), why_not(b"?"), b"?")])
+    )
+
+
+def test_the_archive_is_everything_raw_in_order(store: Store) -> None:
+    filled(store)
+    whole = store.rebuilds.archive(0)
+    assert [each.cursor for each in whole] == [cursor_of(1, offset) for offset in range(5)]
+    assert whole[4].body == b"?"
+    assert store.rebuilds.archive(whole[1].cursor, 2) == whole[2:4]
+    assert store.rebuilds.archive(whole[-1].cursor) == []
+
+
+def why_not(body: bytes) -> str:
+    with pytest.raises(UnreadableEvent) as raised:
+        decode(body)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("page", [1, 2, 1000])
+def test_the_same_rules_make_the_same_view(store: Store, page: int) -> None:
+    filled(store)
+    before = dump(store)
+    rebuild = fold_all(store, store.rebuilds.begin("a"), page)
+    found = compared(store, rebuild)
+    assert (found.compared, found.changed, found.missing, found.added) == (2, 0, 0, 0)
+    assert dict(found.states) == {("queued", "queued"): 1, ("succeeded", "succeeded"): 1}
+    assert store.rebuilds.switch(rebuild, fold_archived) == rebuild
+    assert (dump(store), store.rebuilds.state()) == (before, None)
+    assert store.list_jobs(JobQuery(labels=[("customer", "42")])) != []
+
+
+def test_what_comes_meanwhile_is_folded_by_the_switch(store: Store) -> None:
+    filled(store)
+    rebuild = fold_all(store, store.rebuilds.begin("a"))
+    three = submitted(3)
+    record(store, three, succeeded(three))
+    before = dump(store)
+    assert compared(store, rebuild).compared == 2, "what moved since is not compared"
+    done = store.rebuilds.switch(rebuild, fold_archived)
+    assert done is not None
+    assert done.cursor > rebuild.cursor
+    assert dump(store) == before
+
+
+def test_a_batch_folded_from_the_old_tables_fails_after_the_switch(store: Store) -> None:
+    filled(store)
+    store.rebuilds.switch(fold_all(store, store.rebuilds.begin("a")), fold_archived)
+    assert not commit(store, folded([submitted(9)], first=5))
+    assert store.take_lease("me", 60) is not None
+    assert commit(store, folded([submitted(9)], first=5))
+
+
+def test_again_and_again(store: Store) -> None:
+    filled(store)
+    for n in range(3):
+        before = dump(store)
+        assert store.rebuilds.switch(fold_all(store, store.rebuilds.begin(str(n))), fold_archived) is not None
+        assert dump(store) == before
+        assert store.take_lease("me", 60) is not None
+        record(store, submitted(20 + n))
+    assert sorted(table for table in names(store) if "_g" in table or "retired" in table) == []
+
+
+def test_it_goes_on_where_it_was_under_its_own_key_only(store: Store) -> None:
+    filled(store)
+    begun = store.rebuilds.begin("a")
+    entries = store.rebuilds.archive(0, 2)
+    moved = store.rebuilds.commit(begun, fold_archived(entries, lambda ids: {}), entries[-1].cursor)
+    assert store.rebuilds.begin("a") == moved != begun
+    assert store.rebuilds.commit(begun, Batch(offset=None, digest=None), 99) is None, "somebody else moved it"
+    other = store.rebuilds.begin("b")
+    assert (other.cursor, store.rebuilds.state()) == (0, other)
+    assert store.rebuilds.known(other, [job.id for job in store.list_jobs(JobQuery())]) == {}
+    assert store.rebuilds.give_up()
+    assert not store.rebuilds.give_up()
+    assert [table for table in names(store) if "_g" in table] == []
+
+
+def test_a_switch_far_behind_is_refused_and_changes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilds, "FINISHING", 3)
+    filled(store)
+    begun = store.rebuilds.begin("a")
+    assert store.rebuilds.switch(begun, fold_archived) is None
+    assert store.rebuilds.state() == begun
+    record(store, submitted(7))  # the lease is still ours
+
+
+def test_a_fold_that_fails_leaves_everything_as_it_was(store: Store) -> None:
+    filled(store)
+    begun, before = store.rebuilds.begin("a"), dump(store)
+
+    def broken(entries: Sequence[Archived], known: object) -> Batch:
+        raise RuntimeError("a fault in the new rules")
+
+    with pytest.raises(RuntimeError):
+        store.rebuilds.switch(begun, broken)
+    assert (dump(store), store.rebuilds.state()) == (before, begun)
+
+
+def test_differences_are_counted_and_shown(store: Store) -> None:
+    filled(store)
+    with store._database.writing() as connection:
+        connection.execute(text("UPDATE jobs SET state = 'failed', reason = 'error' WHERE state = 'succeeded'"))
+        connection.execute(text("DELETE FROM jobs WHERE state = 'queued'"))
+    rebuild = fold_all(store, store.rebuilds.begin("a"))
+    found = compared(store, rebuild)
+    assert (found.changed, found.missing, found.added) == (1, 0, 1)
+    assert dict(found.states) == {("failed", "succeeded"): 1}
+    changed, added = found.examples
+    assert changed.fields == {"state": ("failed", "succeeded"), "reason": ("error", None)}
+    assert added.fields == {"state": (None, "queued")}
+    assert store.rebuilds.switch(rebuild, fold_archived) is not None
+    assert sorted(job.state for job in store.list_jobs(JobQuery())) == ["queued", "succeeded"]
+
+
+def names(store: Store) -> list[str]:
+    with store._database.reading() as connection:
+        return inspect(connection).get_table_names()
