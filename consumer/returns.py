@@ -1,4 +1,4 @@
-"""Jobs of a type that this worker does not know go back, by way of the delay ladder.
+"""Jobs of a type, or with a version of its payload, that this worker does not know go back, by way of the delay ladder.
 
 While a new version is rolled out, old workers get jobs that only new ones know. Given back to the queue, such a job
 would come again at once, and RabbitMQ 4.3 would go round with it for ever. So a copy is put on the ladder's first

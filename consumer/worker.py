@@ -22,7 +22,7 @@ from jobtape.broker.bury import bury
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.consumer.cancels import Cancels
-from jobtape.consumer.execution import Execution, WorkEvent, attempt_of
+from jobtape.consumer.execution import Execution, WorkEvent, attempt_of, knows
 from jobtape.consumer.handlers import Handlers, Undone
 from jobtape.consumer.intake import Delivery, Intake
 from jobtape.consumer.line import Line
@@ -223,7 +223,7 @@ class Worker:
             self._begin(first.delivery, first.event)
 
     def _begin(self, delivery: Delivery, event: WorkEvent) -> None:
-        key = (event.subject, event.data.run, attempt_of(event))
+        key, order = (event.subject, event.data.run, attempt_of(event)), event.data.order
         if key in self._settled:
             self._spawn(delivery, delivery.ack())
         elif (same := self._running.get(key)) is not None:
@@ -231,10 +231,10 @@ class Worker:
             self._spawn(delivery, self._settle_with(same, key, delivery))
         elif self._cancels.runs.has(event.subject, event.data.run):
             self._spawn(delivery, self._leave_cancelled(event, delivery))
-        elif event.data.order.type not in self._job_types and not self._returns.is_over(delivery):
-            self._spawn(delivery, self._returns.send_back(delivery, event.data.order.queue))
+        elif not knows(self._job_types.get(order.type), order) and not self._returns.is_over(delivery):
+            self._spawn(delivery, self._returns.send_back(delivery, order.queue))
         else:
-            self._line.take_place(event.data.order.type)
+            self._line.take_place(order.type)
             task = self._spawn(delivery, self._settle(event, key, delivery))
             self._running[key] = task
             task.add_done_callback(lambda _: self._running.pop(key, None))

@@ -8,6 +8,7 @@ from jobtape.schemas import events, plainjson
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import Failed, JobEvent, Retrying, Succeeded
 from jobtape.schemas.job import ErrorInfo
+from jobtape.schemas.upcast import newest
 
 CURSOR: str = "cursor"
 """The attribute that is added to the CloudEvent."""
@@ -62,8 +63,8 @@ class Heard:
 
 
 def tell(event: str, cursor: int) -> bytes:
-    """The JSON that subscribers get: ``event`` (a CloudEvent as it was read) with its cursor."""
-    return plainjson.dumps({**plainjson.loads(event.encode()), CURSOR: cursor})
+    """The JSON that subscribers get: ``event`` (a CloudEvent as it was read) in the newest version, with its cursor."""
+    return plainjson.dumps({**newest(plainjson.loads(event.encode())), CURSOR: cursor})
 
 
 def hear(body: bytes) -> Heard:
