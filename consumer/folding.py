@@ -17,6 +17,12 @@ from jobtape.schemas.topology import BARRIER_KEY
 from jobtape.view.store import Archived, Batch, HistoryRow, OutboxRow, UnreadableRow
 
 Known = Callable[[Collection[str]], dict[str, Job]]
+Gone = Callable[[Collection[str]], Collection[str]]
+
+
+def none_gone(_: Collection[str]) -> Collection[str]:
+    """Nothing was ever let go."""
+    return ()
 
 
 def digest_of(message: Recorded) -> str:
@@ -24,8 +30,9 @@ def digest_of(message: Recorded) -> str:
     return hashlib.sha256(message.body).hexdigest()
 
 
-def fold_batch(messages: Sequence[Recorded], epoch: int, known: Known) -> Batch:
-    """What ``messages`` (at least one) change. ``known`` gives the jobs, by id, as they are in the view now.
+def fold_batch(messages: Sequence[Recorded], epoch: int, known: Known, gone: Gone = none_gone) -> Batch:
+    """What ``messages`` (at least one) change. ``known`` gives the jobs, by id, as they are in the view now, ``gone``
+    those of the unknown ones that were in it once and were let go: their events change nothing and are not kept.
 
     A message that cannot be read is kept with its reason, and holds up nothing.
     """
@@ -43,7 +50,7 @@ def fold_batch(messages: Sequence[Recorded], epoch: int, known: Known) -> Batch:
         except UnreadableEvent as error:
             unreadable.append(UnreadableRow(entry.cursor, str(error), entry.body))
     last = messages[-1]
-    batch = fold_archived(rest, known)
+    batch = fold_archived(rest, known, gone)
     return replace(
         batch,
         offset=last.offset,
@@ -53,7 +60,7 @@ def fold_batch(messages: Sequence[Recorded], epoch: int, known: Known) -> Batch:
     )
 
 
-def fold_archived(entries: Sequence[Archived], known: Known) -> Batch:
+def fold_archived(entries: Sequence[Archived], known: Known, gone: Gone = none_gone) -> Batch:
     """The same for what is no barrier, on its own; without the place that the batch ends at."""
     events: list[tuple[int, JobEvent, str]] = []
     unreadable: list[UnreadableRow] = []
@@ -65,13 +72,17 @@ def fold_archived(entries: Sequence[Archived], known: Known) -> Batch:
         except Exception as error:  # noqa: BLE001 - a reader's bug must not stop the tape for all
             unreadable.append(UnreadableRow(entry.cursor, f"it could not be read: {error!r}"[:500], entry.body))
 
-    before = known({event.subject for _, event, _ in events})
+    ids = {event.subject for _, event, _ in events}
+    before = known(ids)
+    pruned = gone(ids - before.keys())
     jobs = dict(before)
     history: list[HistoryRow] = []
     counts: Counter[tuple[str, str]] = Counter()
     effects: dict[str, OutboxRow] = {}
     seen: set[str] = set()
     for cursor, event, text in events:
+        if event.subject in pruned:
+            continue
         job = jobs.get(event.subject)
         after = evolve(job, event, cursor)
         accepted = after is not job

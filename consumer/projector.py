@@ -52,7 +52,8 @@ class _LostLease(Exception):
 class Projector:
     """Folds the tape of ``topology`` into ``store`` while no other does, and does what follows from it (``tending``).
 
-    ``lease`` and ``lost_after`` (see ``lost``) are in seconds; ``relay``: which events are told to subscribers.
+    ``lease``, ``lost_after`` (see ``lost``) and ``keep`` (see ``pruning``) are in seconds; ``relay``: which events are
+    told to subscribers.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Projector:
         lease: float,
         lost_after: float = LOST_AFTER,
         relay: Tells = "final",
+        keep: float = 0.0,
     ) -> None:
         self.owner = owner
         self._topology = topology
@@ -75,7 +77,9 @@ class Projector:
         self._publisher = Publisher(
             Link(url, name=f"{topology.namespace} projector {owner} (barriers)", setup=self._declare), topology
         )
-        self._tending = Tending(url, topology, store, owner=owner, link=self._link, lost_after=lost_after, relay=relay)
+        self._tending = Tending(
+            url, topology, store, owner=owner, link=self._link, lost_after=lost_after, relay=relay, keep=keep
+        )
         # One thread: the database's calls block, and are to happen one after the other.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="projector")
         self._harmless_step: tuple[int, int] | None = None
@@ -210,7 +214,7 @@ class Projector:
         return messages
 
     def _commit(self, epoch: int, offset: int | None, messages: Sequence[Recorded]) -> Batch | None:
-        batch = fold_batch(messages, epoch, self._store.jobs)
+        batch = fold_batch(messages, epoch, self._store.jobs, self._store.retention.gone)
         return batch if self._store.commit(self.owner, (epoch, offset), batch, self._lease) else None
 
     async def _stay_in_gap(self, gap: Gap, stop: asyncio.Event) -> None:

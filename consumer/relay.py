@@ -130,7 +130,8 @@ class Relay:
         while True:
             self._news.clear()
             page = await self._call(self._store.committed.page, self._progress.cursor, WINDOW, selection)
-            await self._tell(page.rows)
+            # Another tape's events are old news.
+            await self._tell([row for row in page.rows if not row.after.imported])
             self._progress.reach(page.cursor)
             if self._progress.unsaved and clock() >= save_at:
                 await self._save()

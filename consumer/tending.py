@@ -15,6 +15,7 @@ from jobtape.broker.publisher import Publisher
 from jobtape.consumer.dead_letters import DeadLetters
 from jobtape.consumer.desk import Desk, NotActive
 from jobtape.consumer.lost import LostJobs
+from jobtape.consumer.pruning import Pruning
 from jobtape.consumer.relay import Relay
 from jobtape.consumer.sender import Sender
 from jobtape.consumer.unroutable import Unroutable
@@ -32,12 +33,21 @@ EXPECTED: Final = (ViewUnavailable, BrokerUnavailable, LogMissing, NotActive, *B
 
 
 class Tending:
-    """``link``: the projector's own connection; ``lost_after`` as in ``consumer.lost``, in seconds; ``relay``: which
-    events subscribers are told.
+    """``link``: the projector's own connection; ``lost_after`` and ``keep``, in seconds, as in ``consumer.lost`` and
+    ``consumer.pruning``; ``relay``: which events subscribers are told.
     """
 
     def __init__(
-        self, url: str, topology: Topology, store: Store, *, owner: str, link: Link, lost_after: float, relay: Tells
+        self,
+        url: str,
+        topology: Topology,
+        store: Store,
+        *,
+        owner: str,
+        link: Link,
+        lost_after: float,
+        relay: Tells,
+        keep: float,
     ) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._link = Link(url, name=f"{topology.namespace} projector {owner} (effects)")
@@ -47,6 +57,7 @@ class Tending:
         self._others = (
             self._relay,
             DeadLetters(self._desk, self._sender.wake),
+            Pruning(self._desk, keep),
             LostJobs(self._desk, self._sender.wake, lost_after),
             Unroutable(self._desk, lost_after),
         )

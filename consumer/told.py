@@ -1,5 +1,6 @@
 """An event as subscribers get it over AMQP: routing key, properties and body."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +18,9 @@ LABELS_ROOM: Final = 65_536
 """Bytes of labels in the headers, which must all fit into one frame; the broker allows 128 KiB."""
 
 
+_NOTHING: Final[Mapping[str, str]] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """What is published to ``<ns>.results``."""
@@ -26,8 +30,10 @@ class Told:
     body: bytes
 
 
-def told(row: HistoryRow) -> Told:
-    """The message of an accepted event. What AMQP has no room for is in the body alone."""
+def told(row: HistoryRow, more: Mapping[str, str] = _NOTHING) -> Told:
+    """The message of an accepted event, which gets the attributes ``more``. What AMQP has no room for is in the body
+    alone.
+    """
     job = row.after
     headers: dict[str, Any] = {CURSOR: row.cursor, "job": job.id, "job_type": job.type, "state": job.state.value}
     labels = job.labels or {}
@@ -45,7 +51,7 @@ def told(row: HistoryRow) -> Told:
         timestamp=row.time,
         headers=headers,
     )
-    return Told(result_key(row.name, job.type), properties, tell(row.event, row.cursor))
+    return Told(result_key(row.name, job.type), properties, tell(row.event, row.cursor, more))
 
 
 def _short(text: str) -> bool:

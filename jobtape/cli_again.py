@@ -1,18 +1,25 @@
-"""The subcommands that play the tape again: ``rebuild``."""
+"""The subcommands that play the tape again: ``rebuild``, ``replay``, ``shadow``, ``export`` and
+``import``."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from jobtape.commands.options import DEFAULT_URL, Json, Url
+from jobtape.commands.options import DEFAULT_URL, Json, Labels, Url, words
 
 AGAIN = "Play it again"
+Some = list[str] | None
 Detach = Annotated[bool, typer.Option("--detach", help="Only submit it; prints the job's id.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add them to the command."""
     app.command(rich_help_panel=AGAIN)(rebuild)
+    app.command(rich_help_panel=AGAIN)(replay)
+    app.command(rich_help_panel=AGAIN)(shadow)
+    app.command(rich_help_panel=AGAIN)(export)
+    app.command("import", rich_help_panel=AGAIN)(import_)
 
 
 def rebuild(
@@ -31,3 +38,83 @@ def rebuild(
 
     payload = {"source": source, "dry_run": dry_run, "examples": examples}
     raise typer.Exit(jobs.run_builtin(url, "jobtape.rebuild", payload, detach=detach, as_json=as_json))
+
+
+def replay(
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="A queue on the broker; it must exist.")],
+    since: Annotated[
+        str, typer.Option(metavar="WHEN", help="From here on: an RFC 3339 time, a cursor, or first.")
+    ] = "first",
+    until: Annotated[str | None, typer.Option(metavar="WHEN", help="Up to here: a time or a cursor.")] = None,
+    event: Annotated[Some, typer.Option(metavar="EVENT", help="Only such events: succeeded, failed, …")] = None,
+    job_type: Annotated[Some, typer.Option("--type", metavar="TYPE", help="Only of this job type, or mail.*")] = None,
+    job: Annotated[str | None, typer.Option(metavar="ID", help="Only of this job.")] = None,
+    label: Labels = None,
+    rate: Annotated[float | None, typer.Option(metavar="N", help="Events a second at most.")] = None,
+    detach: Detach = False,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Send past events to a queue, as subscribers were told them; nothing runs again."""
+    from jobtape.commands import jobs  # noqa: PLC0415
+
+    order = {
+        "queue": queue,
+        "since": words(since),
+        "until": words(until),
+        "events": event,
+        "types": job_type,
+        "job": job,
+        "labels": dict(map(jobs.label_of, label or [])),
+        "rate": rate,
+    }
+    given = {name: value for name, value in order.items() if value}
+    raise typer.Exit(jobs.run_builtin(url, "jobtape.replay", given, detach=detach, as_json=as_json))
+
+
+def shadow(
+    job_type: Annotated[Some, typer.Option("--type", metavar="TYPE", help="Only of this job type.")] = None,
+    state: Annotated[Some, typer.Option(metavar="STATE", help="Those that ended so: succeeded, failed.")] = None,
+    queue: Annotated[Some, typer.Option(metavar="NAME", help="Only of this queue.")] = None,
+    label: Labels = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted then or later, RFC 3339.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted before, RFC 3339.")] = None,
+    limit: Annotated[int, typer.Option(help="How many at most, the newest first.")] = 1000,
+    detach: Detach = False,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Run past jobs with today's handlers and tell whose outcome changes; nothing else is changed."""
+    from jobtape.commands import jobs  # noqa: PLC0415
+
+    wanted = {
+        "type": job_type,
+        "state": state,
+        "queue": queue,
+        "labels": dict(map(jobs.label_of, label or [])),
+        "since": since,
+        "until": until,
+        "limit": limit,
+    }
+    given = {name: value for name, value in wanted.items() if value}
+    raise typer.Exit(jobs.run_builtin(url, "jobtape.shadow", given, detach=detach, as_json=as_json))
+
+
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Is written, compressed; must not exist.")],
+    since: Annotated[
+        str, typer.Option(metavar="WHEN", help="From here on: an RFC 3339 time, a cursor, or first.")
+    ] = "first",
+    until: Annotated[str | None, typer.Option(metavar="WHEN", help="Up to here: a time or a cursor.")] = None,
+) -> None:
+    """Write the tape, as far as the view has kept it, to a file; needs DATABASE_URL. It is also the backup."""
+    from jobtape.commands.export import run_export  # noqa: PLC0415
+
+    raise typer.Exit(run_export(file, since=since, until=until))
+
+
+def import_(file: Annotated[Path, typer.Argument(metavar="FILE", help="As `jobtape export` wrote it.")]) -> None:
+    """Put the tape of a file into this empty installation, whose projector runs; nothing of it runs again by itself."""
+    from jobtape.commands.import_ import run_import  # noqa: PLC0415
+
+    raise typer.Exit(run_import(file))

@@ -94,6 +94,11 @@ class Settings(BaseSettings):
         description="What the projector tells subscribers over <namespace>.results: `final` events, `all` but "
         "`submitted`, or nothing (`off`).",
     )
+    keep: float = Field(
+        0.0,
+        ge=0,
+        description="How long jobs are kept in the view after they ended, with their history; 0 is for ever.",
+    )
     lease: float = Field(4.0, ge=0.5, le=300, description="How long a projector that died keeps others waiting.")
     log_max_bytes: int = Field(10_000_000_000, ge=1000, description="Size of the tape that the broker keeps.")
     log_max_age: str = Field("30D", pattern=r"^\d+[YMDhms]$", description="Age of the tape that the broker keeps.")

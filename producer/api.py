@@ -17,12 +17,14 @@ from jobtape.producer import (
     routes_live,
     routes_ops,
     routes_redrive,
+    routes_replays,
     routes_submit,
 )
 from jobtape.producer.access import FindProducer, require_key
 from jobtape.producer.problems import ProblemDetails
 from jobtape.producer.representation import BatchOut, EventPage, JobOut, JobPage
 from jobtape.producer.submission import BatchSubmission, Submission
+from jobtape.schemas.replaying import ReplayOrder
 
 MODELS: tuple[type[BaseModel], ...] = (
     Submission,
@@ -33,6 +35,7 @@ MODELS: tuple[type[BaseModel], ...] = (
     EventPage,
     routes_redrive.RedriveQuery,
     routes_redrive.RedrivesOut,
+    ReplayOrder,
     routes_dead.DeadPage,
     routes_dead.DeadMessageOut,
     routes_ops.JobTypesOut,
@@ -62,6 +65,7 @@ def build_api(find_producer: FindProducer, *, api_key: str | None, lifespan: Lif
     app.include_router(routes_live.router, dependencies=keyed)
     app.include_router(routes_cancel.router, dependencies=keyed)
     app.include_router(routes_redrive.router, dependencies=keyed)
+    app.include_router(routes_replays.router, dependencies=keyed)
     app.include_router(routes_dead.router, dependencies=keyed)
     app.include_router(routes_ops.router, dependencies=keyed)
     app.include_router(routes_ops.open_router)

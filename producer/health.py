@@ -13,11 +13,13 @@ from jobtape.producer.reads import Reads
 from jobtape.producer.refusals import TooBusy
 from jobtape.producer.watch import Watch
 from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
-from jobtape.view.store import Checkpoint, Store
+from jobtape.schemas.relaying import Tells
+from jobtape.view.store import Checkpoint, RelayState, Store
 
 CHECK_LIMIT: Final = 1.5
 """Seconds that a check of the database may take."""
-
+RELAY_LATE: Final = 60.0
+"""Seconds that the relay may be behind until that is worth a word."""
 
 _DEAD_ENDS: Final = {
     "unroutable": "jobs fell due for a work queue that is missing (see `workers`): make it, and they come to it",
@@ -50,12 +52,24 @@ class DeadEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class Telling:
+    """How the relay does: which events it ``tells`` (None: it is off, or not known), and how many seconds it is behind.
+    Jobs run, and can be read, whatever becomes of it.
+    """
+
+    tells: Tells | None = None
+    behind: float | None = None
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Readiness:
-    """``parts``: broker, tape, view, projector; ``workers`` by queue and ``dead_ends``, for information."""
+    """``parts``: broker, tape, view, projector; ``workers`` by queue, ``dead_ends`` and ``relay``, for information."""
 
     parts: dict[str, Part]
     workers: dict[str, Workers]
     dead_ends: dict[str, DeadEnd]
+    relay: Telling
 
     @property
     def ready(self) -> bool:
@@ -83,14 +97,20 @@ class Health:
         """As the store's. Raises ViewUnavailable."""
         return await self._reads.call(self._store.counts)
 
+    async def relay(self) -> RelayState | None:
+        """As the store's. Raises ViewUnavailable."""
+        return await self._reads.call(self._store.relay.state)
+
     async def depths(self) -> dict[str, Depth | None]:
         """As the watch's. Raises BrokerUnavailable."""
         return await self._watch.depths()
 
     async def readiness(self) -> Readiness:
         """The state of every part, in less than two seconds."""
-        parts, workers, dead_ends = await asyncio.gather(self.parts(), self._workers(), self._dead_ends())
-        return Readiness(parts, workers, dead_ends)
+        parts, workers, dead_ends, relay = await asyncio.gather(
+            self.parts(), self._workers(), self._dead_ends(), self._telling()
+        )
+        return Readiness(parts, workers, dead_ends, relay)
 
     async def parts(self) -> dict[str, Part]:
         """The same without a look at the queues."""
@@ -122,6 +142,23 @@ class Health:
         except BrokerUnavailable as error:
             return {name: DeadEnd(None, f"not known: {error}") for name in _DEAD_ENDS}
         return {name: _dead_end(depth, _DEAD_ENDS[name]) for name, depth in depths.items()}
+
+    async def _telling(self) -> Telling:
+        try:
+            state = await self.relay()
+        except (ViewUnavailable, TooBusy) as error:
+            return Telling(warning=f"not known: {error}")
+        return Telling() if state is None else Telling(state.tells, state.behind, relay_trouble(state))
+
+
+def relay_trouble(state: RelayState) -> str | None:
+    """What somebody should know of it now."""
+    if state.trouble is None and state.behind > RELAY_LATE:
+        return (
+            f"subscribers hear of events {state.behind:.0f} s late: see that the projector runs, and whether a queue "
+            "bound to the results is slow to confirm"
+        )
+    return state.trouble
 
 
 def _dead_end(depth: Depth | None, meaning: str) -> DeadEnd:

@@ -17,6 +17,7 @@ from jobtape.producer.health import Part
 from jobtape.producer.refusals import TooBusy
 from jobtape.producer.service import Producer
 from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
+from jobtape.view.store import RelayState
 
 MEDIA_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -26,10 +27,11 @@ _Depths = dict[str, Depth | None]
 
 async def exposition(producer: Producer) -> bytes:
     """The text of a scrape, in less than two seconds."""
-    parts, counts, depths, lag = await asyncio.gather(
-        producer.health.parts(), _counts(producer), _depths(producer), _seconds_behind(producer)
+    parts, counts, depths, lag, relay = await asyncio.gather(
+        producer.health.parts(), _counts(producer), _depths(producer), _seconds_behind(producer), _relay_state(producer)
     )
-    return generate_latest(_Scrape([*_up(parts), *_events(counts), *_queues(depths), *_lag(lag)]))
+    families = [*_up(parts), *_events(counts), *_queues(depths), *_lag(lag), *_relay(relay)]
+    return generate_latest(_Scrape(families))
 
 
 class _Scrape(Collector):
@@ -45,6 +47,13 @@ class _Scrape(Collector):
 async def _counts(producer: Producer) -> _Counts | None:
     try:
         return await producer.health.counts()
+    except (ViewUnavailable, TooBusy):
+        return None
+
+
+async def _relay_state(producer: Producer) -> RelayState | None:
+    try:
+        return await producer.health.relay()
     except (ViewUnavailable, TooBusy):
         return None
 
@@ -100,3 +109,17 @@ def _lag(seconds: float | None) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "jobtape_projector_lag_seconds", "How long an event published now takes to reach the view.", value=seconds
     )
+
+
+def _relay(state: RelayState | None) -> Iterator[Metric]:
+    if state is None:
+        return
+    yield GaugeMetricFamily(
+        "jobtape_relay_lag_seconds", "How long ago the oldest event happened that is not told yet.", value=state.behind
+    )
+    yield GaugeMetricFamily(
+        "jobtape_relay_stalled", "1 while nothing that is told is confirmed.", value=float(state.trouble is not None)
+    )
+    yield CounterMetricFamily("jobtape_relay_stalls", "How often that began.", value=state.stalls)
+    yield CounterMetricFamily("jobtape_relay_told", "Events told and confirmed.", value=state.told)
+    yield CounterMetricFamily("jobtape_relay_refused", "Events that a full queue refused.", value=state.refused)

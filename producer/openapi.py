@@ -73,6 +73,18 @@ def redrive_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def replay_body() -> dict[str, Any]:
+    """The request body of ``POST /replays``."""
+    example = {
+        "queue": "audit",
+        "since": "2030-01-31T00:00:00Z",
+        "events": ["succeeded", "failed"],
+        "types": ["mail.*"],
+    }
+    content = {"application/json": {"schema": {"$ref": _REF + "ReplayOrder"}, "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def install(app: FastAPI, models: Sequence[type[BaseModel]]) -> None:
     """Let ``app`` give a document in which ``models`` can be referred to by name."""
 

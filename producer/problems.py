@@ -13,6 +13,7 @@ from jobtape.producer.refusals import (
     IdempotencyKeyInvalid,
     IdempotencyKeyReused,
     JobFinal,
+    JobGone,
     JobNotFinal,
     OrderUnknown,
     PayloadTooLarge,
@@ -52,6 +53,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "job-final": (409, "The job has ended"),
     "job-not-final": (409, "The job has not ended"),
     "order-unknown": (409, "What was ordered is not known"),
+    "job-gone": (410, "The job is not kept any more"),
     "history-gone": (410, "The history of then is no longer kept"),
     "too-large": (413, "The body is too large"),
     "payload-too-large": (413, "The payload is too large"),
@@ -165,6 +167,8 @@ def problem_of(error: JobtapeError) -> Problem:
             return Problem("job-final", detail, state=error.state)
         case JobNotFinal():
             return Problem("job-not-final", detail, state=error.state)
+        case JobGone():
+            return Problem("job-gone", detail)
         case OrderUnknown():
             return Problem("order-unknown", detail)
         case PointGone():

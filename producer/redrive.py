@@ -44,7 +44,7 @@ async def redrive(producer: "Producer", job_id: str) -> Job | None:
     job = await producer.find_now(job_id)
     if job is None:
         return None
-    if not job.final:
+    if not (job.final or job.imported):
         if job.run > 1:
             return job
         raise JobNotFinal(f"the job {job.id} is {job.state}: only one that has ended can be redriven", job.state)

@@ -5,6 +5,7 @@ JobtapeError
 ├── PayloadTooLarge      the caller's fault
 ├── JobFinal             the caller's fault, or just too late: the job has ended
 ├── JobNotFinal          the caller's fault, or too early: the job has not ended
+├── JobGone              nobody's: the job ended long ago and was let go
 ├── OrderUnknown         nobody's: the tape no longer says what was ordered
 ├── PointGone            nobody's: what was then can't be told any more
 ├── PointNotReached      the caller's fault: what will be then can't be told
@@ -28,6 +29,10 @@ class SubmissionInvalid(JobtapeError):
     def __init__(self, message: str, errors: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__(message)
         self.errors = list(errors)
+
+
+class JobGone(JobtapeError):
+    """The job ended so long ago that it is not kept any more (JOBTAPE_KEEP)."""
 
 
 class PayloadTooLarge(JobtapeError):

@@ -19,7 +19,7 @@ router = APIRouter(tags=["jobs"], dependencies=[Depends(no_query)])
     "/jobs/{job_id}/cancel",
     status_code=202,
     summary="Cancel a job",
-    responses=openapi.answers(202, "JobOut", "Asked for, or cancelled already.", 401, 404, 409, 422, 503),
+    responses=openapi.answers(202, "JobOut", "Asked for, or cancelled already.", 401, 404, 409, 410, 422, 503),
 )
 async def cancel_job(job_id: JobId, producer: RunningProducer) -> Response:
     """The answer is the job as it was when asked. The tape decides: a job that ends at the same moment may still

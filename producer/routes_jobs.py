@@ -72,7 +72,7 @@ async def get_job(
 @router.get(
     "/jobs/{job_id}/events",
     summary="What happened to a job",
-    responses=live_openapi.also_stream(openapi.answers(200, "EventPage", "A page.", 400, 401, 404, 422, 503)),
+    responses=live_openapi.also_stream(openapi.answers(200, "EventPage", "A page.", 400, 401, 404, 410, 422, 503)),
     openapi_extra=live_openapi.last_event_id(),
 )
 async def get_events(

@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from jobtape.producer import metrics, openapi
 from jobtape.producer.access import RunningProducer
 from jobtape.schemas.jobtype import JobType
+from jobtape.schemas.relaying import Tells
 
 router = APIRouter(tags=["operations"])
 open_router = APIRouter(tags=["operations"])
@@ -54,13 +55,24 @@ class DeadEndOut(BaseModel):
     warning: str | None
 
 
+class TellingOut(BaseModel):
+    """How many seconds subscribers hear late of events; null when the relay is off, or that is not known."""
+
+    tells: Tells | None
+    behind: float | None
+    warning: str | None
+
+
 class ReadinessOut(BaseModel):
-    """``parts``: broker, tape, view and projector. ``workers`` by queue and ``dead_ends`` don't count for ``ready``."""
+    """``parts``: broker, tape, view and projector. ``workers`` by queue, ``dead_ends`` and ``relay`` don't count for
+    ``ready``.
+    """
 
     ready: bool
     parts: dict[str, PartOut]
     workers: dict[str, WorkersOut]
     dead_ends: dict[str, DeadEndOut]
+    relay: TellingOut
 
 
 @router.get(

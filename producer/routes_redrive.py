@@ -57,7 +57,7 @@ class RedrivesOut(BaseModel):
     "/jobs/{job_id}/redrive",
     status_code=202,
     summary="Run a job again that has ended",
-    responses=openapi.answers(202, "JobOut", "Its next run is on the tape.", 401, 404, 409, 422, 503),
+    responses=openapi.answers(202, "JobOut", "Its next run is on the tape.", 401, 404, 409, 410, 422, 503),
 )
 async def redrive_job(job_id: JobId, producer: RunningProducer) -> Response:
     """The job starts again as run 2, 3, …; its history stays. Asking again while that run is open changes nothing."""

@@ -21,6 +21,8 @@ class Context:
     attempt: int
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
     report: Callable[[Progress], None]
+    shadow: bool = False
+    """Whether this is a shadow run: the result is only compared, so leave alone what is outside."""
 
     @property
     def idempotency_key(self) -> str:

@@ -33,11 +33,11 @@ class Effect:
 
 
 def effects_of(before: Job | None, event: JobEvent, after: Job) -> tuple[Effect, ...]:
-    """What follows from ``event``, which made ``after`` of ``before``; nothing when it did not count.
+    """What follows from ``event``, which made ``after`` of ``before``; nothing when it did not count, or is history.
 
     A run that was opened by ``redriven`` has its work placed, once the order is known.
     """
-    if after is before or after.run == 1 or after.placed or after.state is not JobState.QUEUED:
+    if after is before or after.imported or after.run == 1 or after.placed or after.state is not JobState.QUEUED:
         return ()
     order = order_of(after)
     if order is None:

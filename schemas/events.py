@@ -135,6 +135,10 @@ class _Envelope(BaseModel):
     correlationid: str | None = None
     causationid: str | None = None
     traceparent: str | None = None
+    imported: str | None = None
+    """Of an event of another tape: the export's id. What it says is history, and nothing follows from it."""
+    importline: int | None = None
+    """Its line in the export."""
 
 
 class Submitted(_Envelope):

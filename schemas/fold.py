@@ -71,6 +71,12 @@ refused because of its run, attempt or execution (see above)."""
 
 def evolve(job: Job | None, event: JobEvent, cursor: int = 0) -> Job:
     """The job after ``event``, which stands at ``cursor``; the same object when the event does not count."""
+    after = _evolve(job, event, cursor)
+    imported = event.imported is not None
+    return after if after is job or after.imported is imported else replace(after, imported=imported)
+
+
+def _evolve(job: Job | None, event: JobEvent, cursor: int) -> Job:
     if isinstance(event, Submitted):
         return _submit(job, event, cursor)
     if job is None or event.data.run > job.run:

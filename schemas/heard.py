@@ -1,8 +1,9 @@
 """An event as subscribers are told it, whichever way it comes: a CloudEvent the fold accepted, with its cursor."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from jobtape.schemas import events, plainjson
 from jobtape.schemas.errors import UnreadableEvent
@@ -12,6 +13,7 @@ from jobtape.schemas.upcast import newest
 
 CURSOR: str = "cursor"
 """The attribute that is added to the CloudEvent."""
+_NOTHING: Final[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,11 @@ class Heard:
         return self.event.data.error if isinstance(self.event, Failed | Retrying) else None
 
 
-def tell(event: str, cursor: int) -> bytes:
-    """The JSON that subscribers get: ``event`` (a CloudEvent as it was read) in the newest version, with its cursor."""
-    return plainjson.dumps({**newest(plainjson.loads(event.encode())), CURSOR: cursor})
+def tell(event: str, cursor: int, more: Mapping[str, str] = _NOTHING) -> bytes:
+    """The JSON that subscribers get: ``event`` (a CloudEvent as it was read) in the newest version, with its cursor and
+    ``more``.
+    """
+    return plainjson.dumps({**newest(plainjson.loads(event.encode())), CURSOR: cursor, **more})
 
 
 def hear(body: bytes) -> Heard:

@@ -118,6 +118,8 @@ class Job:
     superseded: tuple[str, ...] = ()
     progress_n: int = 0
     placed: int = 0
+    imported: bool = False
+    """Whether what was last heard of it came from another tape: then its work is on no queue here, and not missed."""
     cursor: int = 0
 
     @property

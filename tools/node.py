@@ -8,6 +8,7 @@ import contextlib
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tools.amqp import Server, UnreachableError, probe
@@ -18,6 +19,7 @@ from tools.node_files import (
     find_server,
     load_settings,
     node_environment,
+    take_cookie,
     write_files,
 )
 from tools.processes import FolderInUseError, FolderLock
@@ -31,9 +33,14 @@ class NodeError(Exception):
 class PrivateNode:
     """One node. Starts at `start`, not before; several run side by side in different folders. Not thread-safe."""
 
-    def __init__(self, folder: Path, extra_config: Sequence[str] = ()) -> None:
-        """`folder` is made when missing and kept; `extra_config` are lines for rabbitmq.conf."""
+    def __init__(self, folder: Path, extra_config: Sequence[str] = (), *, cluster: "PrivateNode | None" = None) -> None:
+        """`folder` is made when missing and kept; `extra_config` are lines for rabbitmq.conf.
+
+        `cluster`: a node that runs, whose cluster this one joins at its first start; it needs that node's port mapper
+        whenever it starts.
+        """
         self.folder = folder.resolve()
+        self._cluster = cluster
         self._extra_config = tuple(extra_config)
         self._settings: NodeSettings | None = None
         self._server: Tethered | None = None
@@ -86,17 +93,19 @@ class PrivateNode:
             raise NodeError(str(error)) from None
         try:
             end_leftover_node(self.folder)
-            self._settings = settings = load_settings(self.folder)
+            self._settings = settings = self._load()
             write_files(self.folder, settings, self._extra_config)
             self._server = Tethered(
                 [str(script)],
-                companions=[[str(epmd), "-port", str(settings.epmd_port), "-address", "127.0.0.1"]],
+                companions=[] if self._cluster else [_port_mapper(epmd, settings)],
                 environment=node_environment(self.folder, settings),
                 log=self.folder / "log" / "startup.log",
                 folder=self.folder,
             )
             (self.folder / "node.pid").write_text(f"{self._server.pid} {settings.name}")
             self._answer = self._wait_for_amqp(self._server, timeout)
+            if self._cluster is not None:
+                self._join(self._cluster)
         except BaseException as error:
             self.stop()
             if isinstance(error, OSError):
@@ -142,6 +151,21 @@ class PrivateNode:
             raise NodeError(f"rabbitmqctl {arguments[0]} failed: {said}")
         return done.stdout
 
+    def _load(self) -> NodeSettings:
+        settings = load_settings(self.folder)
+        if self._cluster is None:
+            return settings
+        first = self._cluster
+        take_cookie(first.folder, self.folder)
+        known = first._known()
+        return replace(settings, user=known.user, password=known.password, epmd_port=known.epmd_port)
+
+    def _join(self, first: "PrivateNode") -> None:
+        if first.name in self.ctl("eval", "rabbit_nodes:all_running()."):
+            return
+        for step in (["stop_app"], ["join_cluster", first.name], ["start_app"]):
+            self.ctl(*step)
+
     def _wait_for_amqp(self, server: Tethered, timeout: float) -> Server:
         """RabbitMQ opens its listener as the last step of its start, so an answer means that it is ready."""
         deadline = time.monotonic() + timeout
@@ -168,3 +192,7 @@ class PrivateNode:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+def _port_mapper(epmd: Path, settings: NodeSettings) -> list[str]:
+    return [str(epmd), "-port", str(settings.epmd_port), "-address", "127.0.0.1"]

@@ -85,6 +85,15 @@ def write_files(folder: Path, settings: NodeSettings, extra_config: Sequence[str
     (folder / "env.conf").write_text("")
 
 
+def take_cookie(source: Path, folder: Path) -> None:
+    """Gives the node in `folder`, which was not started yet, the cookie of the one in `source`."""
+    (folder / "home").mkdir(exist_ok=True)
+    cookie = folder / "home" / ".erlang.cookie"
+    if not cookie.exists():
+        write_private(cookie, (source / "home" / ".erlang.cookie").read_text())
+        cookie.chmod(0o400)
+
+
 def node_environment(folder: Path, settings: NodeSettings) -> dict[str, str]:
     """The environment for the server and its command line tools: ours alone, nothing of another node's."""
     foreign = ("RABBITMQ_", "ERL_", "JOBTAPE_")

@@ -37,11 +37,11 @@ def queues(connection: Connection) -> list[str]:
 
 def overdue(connection: Connection, queue: str, due: datetime, cursor: int, after: str, limit: int) -> list[Job]:
     """Open jobs of ``queue`` that were due by then, and of which the tape has said nothing behind ``cursor``; by id,
-    from the first behind ``after``.
+    from the first behind ``after``. Not those of another tape, which were on no queue here.
     """
     statement = (
         select(tables.jobs)
-        .where(_OPEN, _job.queue == queue, _job.run_at <= due, _job.cursor <= cursor, _job.id > after)
+        .where(_OPEN, _job.queue == queue, _job.run_at <= due, _job.cursor <= cursor, _job.id > after, ~_job.imported)
         .order_by(_job.id)
         .limit(limit)
     )

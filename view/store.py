@@ -17,6 +17,8 @@ from jobtape.view.past import Past
 from jobtape.view.positions import Positions
 from jobtape.view.rebuilds import Rebuilds
 from jobtape.view.relay_row import RelayRow
+from jobtape.view.retention import Retention
+from jobtape.view.tasks import Tasks
 from jobtape.view.values import (
     Archived,
     Batch,
@@ -81,6 +83,10 @@ class Store:
         """Jobs as they were."""
         self.rebuilds = Rebuilds(self._database)
         """A further generation of the view, made beside this one."""
+        self.tasks = Tasks(self._database)
+        """How far long tasks have come."""
+        self.retention = Retention(self._database)
+        """Lets go of what ended long ago."""
         self.relay = RelayRow(self._database)
         """How far the relay has told it."""
 

@@ -92,6 +92,7 @@ jobs = Table(
     Column("superseded", Text),
     Column("progress_n", BigInteger, nullable=False),
     Column("placed", BigInteger, nullable=False),
+    Column("imported", Boolean, nullable=False, server_default=text("false")),
     Column("cursor", BigInteger, nullable=False),
     # Each serves a list filtered by its column, newest first, from any id on.
     Index("jobs_by_type", "type", "id"),
@@ -208,6 +209,22 @@ positions = Table(
     Column("moved_at", Double, nullable=False),
     Column("owner", Text),
     Column("lease_until", Double),
+)
+
+# Jobs that were let go: no late event brings one back. ``at``: when, by the database's clock.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("job_id", Key, primary_key=True),
+    Column("at", Double, nullable=False),
+)
+
+# How far long tasks have come, as JSON.
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("state", Text, nullable=False),
 )
 
 # The rebuild that goes on (``key`` says whose): a further generation of the folded tables, folded up to ``cursor``.

@@ -226,6 +226,14 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Pruned:
+    """So many jobs were removed; ``last``: the id to go on behind, None when there are no more."""
+
+    jobs: int
+    last: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rebuild:
     """A further ``generation`` of the folded tables, folded up to ``cursor``; ``key`` says who makes it."""
 

@@ -84,3 +84,8 @@ AsOf = Annotated[
 ]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def words(text: str | None) -> int | str | None:
+    """A cursor where the text is a number; otherwise the text."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() else text

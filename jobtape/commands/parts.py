@@ -110,6 +110,7 @@ def run_projector(**options: str | None) -> None:
             lease=settings.lease,
             lost_after=settings.lost_after,
             relay=settings.relay,
+            keep=settings.keep,
         )
         # What works on the whole view runs here, since workers have no database; in processes of its own.
         builtin_worker = Worker(

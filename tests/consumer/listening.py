@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 from uuid import uuid4
 
 import aio_pika
@@ -11,6 +12,8 @@ from jobtape.broker import declare
 from jobtape.broker.link import Connection
 from jobtape.schemas.heard import hear
 from jobtape.schemas.topology import Topology
+
+T = TypeVar("T")
 
 
 class Listener:
@@ -74,6 +77,6 @@ async def delete_queue(connection: Connection, name: str) -> None:
         await channel.queue_delete(name)
 
 
-def without_repeats(ids: Sequence[str]) -> list[str]:
+def without_repeats(told: Sequence[T]) -> list[T]:
     """In their order."""
-    return list(dict.fromkeys(ids))
+    return list(dict.fromkeys(told))

@@ -64,6 +64,19 @@ async def test_the_projector(settings: Settings, rig: Rig, view: Store) -> None:
         assert "log-truncated: something is missing" in await reason(served, "projector")
 
 
+async def test_the_relay(settings: Settings, rig: Rig, view: Store) -> None:
+    """It is told of, and is no reason to take no jobs."""
+    async with api(settings, add) as served:
+        view.create_checkpoint(fresh_tape=True)
+        assert view.take_lease("test", 60)
+        well = (await readiness(served, 200))["relay"]
+        assert well == {"tells": "final", "behind": 0, "warning": None}
+        assert view.relay.move("test", 1, 0, 0, "relay-stalled: a test")
+        assert (await readiness(served, 200))["relay"]["warning"] == "relay-stalled: a test"
+        assert view.relay.forget("test")
+        assert (await readiness(served, 200))["relay"] == {"tells": None, "behind": None, "warning": None}
+
+
 async def test_the_tape(settings: Settings, view: Store) -> None:
     async with api(settings, add, ready=False) as served:
         await eventually(lambda: served.producer.watch.broker_trouble is None)

@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jobtape.settings import Settings
 from jobtape.view.store import Store
+from tests.consumer.listening import bound_queue, delete_queue
 from tests.consumer.rig import Rig
 from tests.producer.jobs import add, keep, place
 from tests.producer.serving import Api, api
@@ -83,6 +84,26 @@ async def test_lag(served: Api, rig: Rig, view: Store) -> None:
             return await lag() < 0.5 and served.producer.lag._seq > 1
 
         await eventually(small)
+
+
+async def test_the_relay(kept: Api, rig: Rig) -> None:
+    connection = await rig.link.connection()
+    full = await bound_queue(connection, rig.topology, {"x-max-length": 2, "x-overflow": "reject-publish"})
+    async with rig.worker(add, queues=("default",)):
+        for n in range(20):
+            await kept.submit(x=n)
+
+        async def settled() -> Samples | None:
+            samples = await scrape(kept)
+            told, refused = (value(samples, f"jobtape_relay_{what}_total") for what in ("told", "refused"))
+            return samples if (told, refused) != (None, None) and (told or 0) + (refused or 0) == 20 else None
+
+        samples = await eventually(settled)
+    await delete_queue(connection, full)
+    assert (value(samples, "jobtape_relay_refused_total") or 0) > 0
+    assert value(samples, "jobtape_relay_lag_seconds") == 0
+    assert value(samples, "jobtape_relay_stalled") == 0
+    assert value(samples, "jobtape_relay_stalls_total") == 0
 
 
 async def test_parts_that_are_away_fail_no_scrape(settings: Settings) -> None:

@@ -48,6 +48,7 @@ async def test_all_paths_are_there(document: dict[str, Any]) -> None:
         ("post", "/jobs/{job_id}/cancel"),
         ("post", "/jobs/{job_id}/redrive"),
         ("post", "/redrives"),
+        ("post", "/replays"),
         ("get", "/events"),
         ("get", "/dead"),
         ("get", "/dead/{number}"),

@@ -44,6 +44,7 @@ def upgrade() -> None:
         sa.Column("superseded", sa.Text),
         sa.Column("progress_n", sa.BigInteger, nullable=False),
         sa.Column("placed", sa.BigInteger, nullable=False),
+        sa.Column("imported", sa.Boolean, nullable=False, server_default=sa.text("false")),
         sa.Column("cursor", sa.BigInteger, nullable=False),
     )
     for column in ("type", "state", "queue"):
@@ -130,6 +131,16 @@ def upgrade() -> None:
         sa.Column("moved_at", sa.Double, nullable=False),
         sa.Column("owner", sa.Text),
         sa.Column("lease_until", sa.Double),
+    )
+    op.create_table(
+        "tombstones",
+        sa.Column("job_id", key, primary_key=True),
+        sa.Column("at", sa.Double, nullable=False),
+    )
+    op.create_table(
+        "tasks",
+        sa.Column("key", key, primary_key=True),
+        sa.Column("state", sa.Text, nullable=False),
     )
     op.create_table(
         "rebuild",

@@ -1,0 +1,115 @@
+"""Publishes past events to a queue, as subscribers were told them, and marked as replayed; nothing runs again.
+
+Each event is sent to the default exchange with headers built anew. A message of the tape sent on with its own headers
+would place its work once more on RabbitMQ 4, where the tape keeps ``CC``.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import aiormq.exceptions
+
+from jobtape.broker.confirmed import ConfirmedChannel
+from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
+from jobtape.consumer.slices import Slice, TakenOver
+from jobtape.consumer.told import Told, told
+from jobtape.consumer.window import settle
+from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
+from jobtape.schemas.selection import Selection
+from jobtape.view.store import HistoryRow, Store
+
+PAGE: Final = 500
+"""Events in flight at most."""
+CONFIRM_LIMIT: Final = 10.0
+CONNECT_LIMIT: Final = 15.0
+MARK: Final = "replayed"
+"""The header, and the attribute of the event, that name the replay."""
+
+
+class QueueGone(JobtapeError):
+    """The queue to replay to is not there, or refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Events of ``selection`` behind the cursor ``after``, up to and with ``until``, to ``queue``; ``rate``: so many a
+    second at most. ``name`` is this replay's own.
+    """
+
+    name: str
+    queue: str
+    after: int
+    until: int
+    selection: Selection
+    rate: float | None = None
+
+
+async def replay_to_queue(url: str, store: Store, replay: Replay, part: Slice) -> int:
+    """Send what was not confirmed before; how many events were sent in all.
+
+    Raises QueueGone, BrokerUnavailable, ViewUnavailable; Interrupted when the slice is over, TakenOver.
+    """
+    link = Link(url, name=f"replay {replay.name}")
+    link.start()
+    try:
+        return await _send_all(ConfirmedChannel(link, ""), store, replay, part)
+    finally:
+        await link.close()
+
+
+async def _send_all(channel: ConfirmedChannel, store: Store, replay: Replay, part: Slice) -> int:
+    stretch = {"after": replay.after, "until": replay.until}
+    state = store.tasks.begin(replay.name, {**stretch, "cursor": replay.after, "events": 0})
+    # As they were when it began, not what the same words mean now.
+    replay = replace(replay, after=state["after"], until=state["until"])
+    before = int(state["events"])
+    size = PAGE if replay.rate is None else max(1, min(PAGE, round(replay.rate / 4)))
+    began, sent = time.monotonic(), 0
+    while state["cursor"] < replay.until:
+        page = store.committed.page(state["cursor"], size, replay.selection)
+        rows = [row for row in page.rows if row.cursor <= replay.until]
+        await _send(channel, [_message(row, replay) for row in rows])
+        end = min(page.cursor, replay.until) if page.full else replay.until
+        state = _moved(store, replay, state, {**state, "cursor": end, "events": state["events"] + len(rows)})
+        sent += len(rows)
+        part.tell(len(rows), _left(state["cursor"], replay, state["events"]), before)
+        part.check()
+        if replay.rate is not None:
+            await asyncio.sleep(max(0.0, began + sent / replay.rate - time.monotonic()))
+    return int(state["events"])
+
+
+def _left(cursor: int, replay: Replay, events: int) -> int:
+    """About how many are still to be sent: as many of the cursors to come as of those gone by."""
+    gone = max(1, cursor - replay.after)
+    return round(events * (replay.until - cursor) / gone)
+
+
+def _moved(store: Store, replay: Replay, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    if before != after and not store.tasks.move(replay.name, before, after):
+        raise TakenOver(f"another process works on the replay {replay.name}")
+    return after
+
+
+def _message(row: HistoryRow, replay: Replay) -> Told:
+    message = told(row, {MARK: replay.name})
+    headers = {name: value for name, value in (message.properties.headers or {}).items() if name != "CC"}
+    message.properties.headers = {**headers, MARK: replay.name}
+    return replace(message, key=replay.queue)
+
+
+async def _send(channel: ConfirmedChannel, messages: list[Told]) -> None:
+    async with asyncio.timeout(CONNECT_LIMIT):
+        await channel.link.connection()
+    publishes = [channel.publish(each.body, each.key, each.properties, mandatory=True) for each in messages]
+    for outcome in await settle(publishes, CONFIRM_LIMIT):
+        if isinstance(outcome, aiormq.exceptions.PublishError):
+            raise QueueGone("the queue to replay to is not on the broker: declare it, then redrive this job") from None
+        if isinstance(outcome, aiormq.exceptions.DeliveryError):
+            raise QueueGone("the queue to replay to is full and refuses: empty it, then redrive this job") from None
+        if isinstance(outcome, (asyncio.CancelledError, *BROKER_ERRORS)):
+            raise BrokerUnavailable(f"the replay was interrupted: {reason_of(outcome)}") from None
+        if outcome is not None:
+            raise outcome

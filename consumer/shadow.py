@@ -1,0 +1,151 @@
+"""Runs past jobs again in the shade: today's handlers on the payloads of then, and what comes out is only compared.
+
+Nothing is published and nothing written but how far the run has come. The handlers run in this process, one after the
+other; ``ctx.shadow`` tells them. One that ends the process or never comes back is known by its mark when the run is
+taken up again, and counted as different.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from jobtape.consumer.outcome import Failure, Outcome, failure, failure_of, success_of, timed_out
+from jobtape.consumer.slices import Slice, TakenOver
+from jobtape.schemas import plainjson
+from jobtape.schemas.context import Context
+from jobtape.schemas.errors import PayloadInvalid
+from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.jobtype import JobType
+from jobtape.view.store import JobQuery, Store
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = 100
+NAMED: Final = 10_000
+"""Jobs that are named as different; more are only counted."""
+SHOWN: Final = 20
+SHOWN_BYTES: Final = 2_000
+MAX_RESULT: Final = 8 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """The jobs of ``query`` (``limit``: how many at most), all of final states. ``name`` is this run's own."""
+
+    name: str
+    query: JobQuery
+
+
+class ShadowRun:
+    """Goes on where an earlier process was. ``state``: what there is to report."""
+
+    def __init__(self, store: Store, job_types: Mapping[str, JobType], shadow: Shadow, part: Slice) -> None:
+        self._store = store
+        self._job_types = job_types
+        self._shadow = shadow
+        self._part = part
+        fresh: dict[str, Any] = {"before": shadow.query.before, "doing": None, "jobs": 0, "same": 0}
+        self.state = store.tasks.begin(shadow.name, {**fresh, "unknown": 0, "different": [], "more": 0, "shown": []})
+
+    def run(self) -> dict[str, Any]:
+        """All that is left; the state at the end. Raises ViewUnavailable, Interrupted, TakenOver."""
+        before = self.state["jobs"]
+        if (job_id := self.state["doing"]) is not None:
+            job = self._store.job(job_id)
+            if job is not None:
+                self._note(job, failure("crashed", "Crashed", "the handler ended its process, or did not come back"))
+        while (room := self._shadow.query.limit - self.state["jobs"]) > 0:
+            query = replace(self._shadow.query, before=self.state["before"], limit=min(PAGE, room))
+            jobs = self._store.list_jobs(query)
+            for job in jobs:
+                self._one(job)
+                self._part.tell(1, max(0, self._shadow.query.limit - self.state["jobs"]), before)
+                self._part.check()
+            if len(jobs) < query.limit:
+                break
+        return self.state
+
+    def _one(self, job: Job) -> None:
+        job_type = self._job_types.get(job.type)
+        if job_type is None:
+            self._move(before=job.id, jobs=self.state["jobs"] + 1, unknown=self.state["unknown"] + 1)
+            return
+        self._move(doing=job.id)
+        self._note(job, run_in_shadow(job_type, job))
+
+    def _note(self, job: Job, now: Outcome) -> None:
+        state = self.state
+        if _same(job, now):
+            self._move(before=job.id, doing=None, jobs=state["jobs"] + 1, same=state["same"] + 1)
+            return
+        named = len(state["different"]) < NAMED
+        shown = [_told(job, now)] if len(state["shown"]) < SHOWN else []
+        self._move(
+            before=job.id,
+            doing=None,
+            jobs=state["jobs"] + 1,
+            different=[*state["different"], job.id] if named else state["different"],
+            more=state["more"] + (not named),
+            shown=[*state["shown"], *shown],
+        )
+
+    def _move(self, **changes: Any) -> None:
+        after = {**self.state, **changes}
+        if not self._store.tasks.move(self._shadow.name, self.state, after):
+            raise TakenOver(f"another process works on the shadow run {self._shadow.name}")
+        self.state = after
+
+
+def run_in_shadow(job_type: JobType, job: Job) -> Outcome:
+    """What today's handler makes of the job's payload, within its time-out; nobody hears of it."""
+    outcomes: list[Outcome] = []
+    # A thread of its own: one that does not end is left behind.
+    thread = threading.Thread(target=lambda: outcomes.append(_run(job_type, job)), name=f"shadow {job.id}", daemon=True)
+    thread.start()
+    thread.join(job_type.timeout)
+    return outcomes[0] if outcomes else timed_out(job_type, job_type.timeout)
+
+
+def _run(job_type: JobType, job: Job) -> Outcome:
+    context = Context(
+        job_id=job.id,
+        job_type=job.type,
+        run=job.run,
+        attempt=job.attempt,
+        log=logging.getLogger("jobtape.job"),
+        report=lambda progress: None,
+        shadow=True,
+    )
+    try:
+        arguments = job_type.arguments(job.payload or {}, job.payload_version)
+        if job_type.context_parameter is not None:
+            arguments[job_type.context_parameter] = context
+        value = asyncio.run(job_type.function(**arguments)) if job_type.is_async else job_type.function(**arguments)
+    except PayloadInvalid as error:
+        return failure("payload_invalid", "PayloadInvalid", str(error))
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's outcome
+        return failure_of(error, job_type.retry, skip=1)
+    return success_of(job_type, value, MAX_RESULT)
+
+
+def _same(job: Job, now: Outcome) -> bool:
+    """Whether it ends as it did: with the same result, or with an error of the same type."""
+    if isinstance(now, Failure):
+        return job.state is JobState.FAILED and job.error is not None and job.error.type == now.error.type
+    return job.state is JobState.SUCCEEDED and plainjson.dumps(job.result) == plainjson.dumps(now.result)
+
+
+def _told(job: Job, now: Outcome) -> dict[str, Any]:
+    then: Any = (
+        job.result if job.state is JobState.SUCCEEDED else job.error and f"{job.error.type}: {job.error.message}"
+    )
+    after: Any = f"{now.error.type}: {now.error.message}" if isinstance(now, Failure) else now.result
+    return {"job": job.id, "type": job.type, "then": _short(then), "now": _short(after)}
+
+
+def _short(value: Any) -> Any:
+    text = plainjson.dumps(value)
+    return value if len(text) <= SHOWN_BYTES else f"{text[:SHOWN_BYTES].decode(errors='ignore')}…"

@@ -1,0 +1,80 @@
+"""``jobtape.rebuild``: the view folded anew."""
+
+from contextlib import closing
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from jobtape.builtin.common import OURS, slice_of, topology_of
+from jobtape.jobs import job
+from jobtape.schemas.context import Context
+from jobtape.schemas.errors import ViewUnavailable
+from jobtape.schemas.position import cursor_of
+from jobtape.settings import read_settings
+
+
+class Rebuilt(BaseModel):
+    """What became of a rebuild. ``states``: of the compared jobs, how many stand in which state, as
+    ``serving → rebuilt``; ``examples``: jobs that differ, and field by field what was and what is.
+    """
+
+    switched: bool
+    cursor: int = Field(description="The new generation was folded up to here when it was compared.")
+    compared: int
+    states: dict[str, int]
+    changed: int
+    missing: int
+    added: int
+    examples: list[dict[str, Any]]
+
+
+@job("jobtape.rebuild", concurrency=1, **OURS)
+async def rebuild(
+    ctx: Context,
+    source: Literal["archive", "stream"] = "archive",
+    dry_run: bool = False,
+    examples: int = 10,
+) -> Rebuilt:
+    """Fold the whole tape into a new generation of the view, compare, and let it serve unless it is a dry run."""
+    # Imported here: who only submits the job needs neither AMQP nor SQL.
+    from jobtape.consumer.rebuild import Rebuilding  # noqa: PLC0415
+    from jobtape.consumer.rebuild_stream import read_tape  # noqa: PLC0415
+    from jobtape.view.store import Store  # noqa: PLC0415
+
+    settings = read_settings()
+    with slice_of(ctx, "events", share=0.95) as part, closing(Store(settings.database_url)) as store:
+        working = Rebuilding(store, part)
+        checkpoint = store.checkpoint()
+        if checkpoint is None:
+            raise ViewUnavailable("nothing was ever folded: there is no view to rebuild")
+        behind = cursor_of(checkpoint.epoch, 0) - 1 if source == "stream" else 0
+        state = store.rebuilds.begin(ctx.idempotency_key, behind)
+        if source == "stream":
+            tape = read_tape(settings.rabbitmq_url, topology_of(settings), state.cursor, checkpoint)
+            state = await working.from_stream(state, tape)
+        state = working.from_archive(state)
+        found = working.differences(state, examples)
+        if dry_run:
+            store.rebuilds.give_up()
+        else:
+            working.switch(state)
+    return Rebuilt(
+        switched=not dry_run,
+        cursor=state.cursor,
+        compared=found.compared,
+        states={old if old == new else f"{old} → {new}": n for (old, new), n in sorted(found.states.items())},
+        changed=found.changed,
+        missing=found.missing,
+        added=found.added,
+        examples=[
+            {
+                "job": each.job_id,
+                "fields": {name: [_plain(value) for value in pair] for name, pair in each.fields.items()},
+            }
+            for each in found.examples
+        ],
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | int | float) else str(value)

@@ -1,0 +1,89 @@
+"""Clients that know only RabbitMQ's address hear of every outcome: Node, pika, the shell; aio-pika of its own."""
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from jobtape.schemas.relaying import TOLD
+from jobtape.schemas.selection import Selection
+from jobtape.view.store import HistoryRow, Store
+from tests.consumer import jobs
+from tests.consumer.listening import delete_queue
+from tests.consumer.rig import Rig
+from tests.result_clients import client, have_amqp_consume, is_bound, listens, node_folder
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+JOBS = 60
+
+
+@pytest.fixture
+async def rig(broker_url: str, topology: object) -> AsyncIterator[Rig]:
+    """On the session's broker."""
+    async with Rig(broker_url, topology) as opened:  # type: ignore[arg-type]
+        yield opened
+
+
+@pytest.fixture
+def store(sqlite_url: str) -> Store:
+    """A view in a file."""
+    opened = Store(sqlite_url)
+    opened.migrate()
+    return opened
+
+
+def outcomes(store: Store) -> list[HistoryRow]:
+    return list(store.committed.page(0, 10_000, Selection(events=TOLD["final"])).rows)
+
+
+async def test_each_client_hears_of_every_outcome_and_one_of_its_own(rig: Rig, store: Store, tmp_path: Path) -> None:
+    node = node_folder(tmp_path)
+    have_amqp_consume()
+    url, namespace = rig.url, rig.topology.namespace
+    durable = f"{namespace}-billing"
+    async with AsyncExitStack() as stack:
+        by_shell = await stack.enter_async_context(client(url, namespace, ["./results.sh"]))
+        await is_bound(by_shell, url, rig.topology.results.name, "succeeded.probe")
+        by_pika = await stack.enter_async_context(
+            client(url, namespace, [sys.executable, "results_pika.py", durable, "*.add", "failed.#"])
+        )
+        by_node = await stack.enter_async_context(
+            client(url, namespace, [node, "results.mjs", "succeeded.#", "failed.#"], tmp_path)
+        )
+        replies = await stack.enter_async_context(
+            client(url, namespace, [sys.executable, "replies_aio_pika.py", "desk-7"])
+        )
+        for each in (by_pika, by_node, replies):
+            await listens(each)
+        async with rig.projector(store), rig.worker(jobs.add, jobs.boom):
+            mine = set()
+            for n in range(JOBS):
+                reply_to = ("desk-7", "desk-8", None)[n % 3]
+                if n % 10:
+                    job_id = await rig.submit("add", {"x": n, "y": 0}, reply_to=reply_to)
+                else:
+                    job_id = await rig.submit("boom", reply_to=reply_to, max_attempts=1)
+                mine |= {job_id} if reply_to == "desk-7" else set()
+            await eventually(lambda: len(outcomes(store)) == JOBS)
+            expected = {row.event_id for row in outcomes(store)}
+            for each in (by_pika, by_node):
+                await eventually(lambda: set(each.words) == expected, what="all outcomes")  # noqa: B023
+                assert len(each.words) == JOBS, "repeats are dropped"
+            await eventually(lambda: heard_by_shell(by_shell.lines) == expected)
+            own = {row.event_id for row in outcomes(store) if row.job_id in mine}
+            await eventually(lambda: set(replies.words) == own)
+            assert len(replies.words) == len(own) == JOBS // 3
+    assert 'failed boom {"type": "ValueError"' in "\n".join(by_pika.lines)
+    assert f"succeeded add {JOBS - 1}" in "\n".join(by_node.lines)
+    await delete_queue(await rig.link.connection(), durable)
+    store.close()
+
+
+def heard_by_shell(lines: list[str]) -> set[str]:
+    """Ids of the events; what is no event are our own looks."""
+    return {event["id"] for line in lines if (event := json.loads(line))}

@@ -1,0 +1,90 @@
+"""A subscriber's queue that has lost its majority confirms nothing: the relay says so, the core does not notice."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobtape.consumer import relay
+from jobtape.view.store import RelayState, Store
+from tests.consumer import jobs
+from tests.consumer.listening import bound_queue, listening, without_repeats
+from tests.consumer.rig import Rig
+from tests.waiting import eventually
+from tools.node import PrivateNode
+
+pytestmark = pytest.mark.anyio
+
+JOBS = 30
+
+
+@pytest.fixture
+def second(node: PrivateNode, tmp_path: Path) -> Iterator[PrivateNode]:
+    """A node that joins the cluster of the first one when it is started, and has left it afterwards."""
+    joining = PrivateNode(tmp_path / "second", cluster=node)
+    yield joining
+    joining.stop()
+    if joining.name in node.ctl("eval", "rabbit_nodes:all()."):
+        node.ctl("forget_cluster_node", joining.name)
+
+
+@pytest.fixture
+def store(sqlite_url: str) -> Iterator[Store]:
+    """A view in a file."""
+    opened = Store(sqlite_url)
+    opened.migrate()
+    yield opened
+    opened.close()
+
+
+async def test_a_queue_without_a_majority_stalls_the_relay_alone(
+    node_rig: Rig, node: PrivateNode, second: PrivateNode, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The namespace is declared before the second node joins: the core's queues are on the first alone."""
+    monkeypatch.setattr(relay, "CONFIRM_LIMIT", 1.0)
+    monkeypatch.setattr(relay, "FIRST_PAUSE", 0.5)
+    monkeypatch.setattr(relay, "LONGEST_PAUSE", 1.0)
+    await asyncio.to_thread(second.start)
+    rig = node_rig
+    connection = await rig.link.connection()
+    lame = await bound_queue(connection, rig.topology, {"x-queue-type": "quorum"}, "succeeded.#")
+    async with (
+        listening(rig.url, rig.topology) as heard,
+        rig.projector(store),
+        rig.worker(jobs.add),
+    ):
+        await eventually(store.relay.state)
+        first = await rig.submit("add", {"x": 1, "y": 2})
+        await eventually(lambda: (s := store.relay.state()) is not None and s.told == 1)
+        await asyncio.to_thread(second.kill)
+        ids = [await rig.submit("add", {"x": n, "y": 2}) for n in range(JOBS)]
+        await eventually(lambda: all((job := store.job(job_id)) is not None and job.final for job_id in ids))
+        stalled = await eventually(lambda: state_if(store, stalled=True))
+        assert "relay-stalled" in (stalled.trouble or "")
+        assert (stalled.told, stalled.stalls) == (1, 1)
+        assert stalled.behind > 0
+        before = len(heard.messages)
+        await asyncio.to_thread(second.start)
+        await eventually(lambda: state_if(store, stalled=False), 60)
+        await eventually(lambda: (s := store.relay.state()) is not None and s.told == JOBS + 1)
+        await eventually(lambda: {str(message.headers["job"]) for message in heard.messages} == {first, *ids})
+    assert without_repeats(heard.cursors) == sorted(set(heard.cursors))
+    # Each try while it was stalled told one event, not all that wait.
+    assert before < 2 * JOBS
+    state = store.relay.state()
+    assert state is not None
+    assert (state.trouble, state.behind) == (None, 0.0)
+    assert await depth(rig, lame) >= JOBS + 1
+
+
+def state_if(store: Store, *, stalled: bool) -> RelayState | None:
+    state = store.relay.state()
+    return state if state is not None and (state.trouble is not None) == stalled else None
+
+
+async def depth(rig: Rig, name: str) -> int:
+    channel = await (await rig.link.connection()).channel()
+    async with channel:
+        under = await channel.get_underlay_channel()
+        return (await under.queue_declare(name, passive=True)).message_count or 0
