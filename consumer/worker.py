@@ -212,7 +212,9 @@ class Worker:
             if not isinstance(event, Submitted | Retrying | Requeued):
                 raise UnreadableEvent(f"a {event.name} event on a work queue")
         except UnreadableEvent as error:
-            self._spawn(delivery, self._put_aside(delivery, str(error)))
+            newer = error.newer and not self._returns.is_over(delivery)
+            away = self._returns.send_back(delivery) if newer else self._put_aside(delivery, str(error))
+            self._spawn(delivery, away)
             return
         # At most the prefetch.
         self._line.add(delivery, event, longest_wait(self._ack_timeout, self._grace, event.data.order.timeout))
@@ -232,7 +234,7 @@ class Worker:
         elif self._cancels.runs.has(event.subject, event.data.run):
             self._spawn(delivery, self._leave_cancelled(event, delivery))
         elif not knows(self._job_types.get(order.type), order) and not self._returns.is_over(delivery):
-            self._spawn(delivery, self._returns.send_back(delivery, order.queue))
+            self._spawn(delivery, self._returns.send_back(delivery))
         else:
             self._line.take_place(order.type)
             task = self._spawn(delivery, self._settle(event, key, delivery))

@@ -35,7 +35,8 @@ def upcast(raw: Mapping[str, Any], upcasters: Mapping[int, Upcaster] = UPCASTERS
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise UnreadableEvent(f"schemaversion {str(version)[:40]!r} is no version")
     if version > newest:
-        raise UnreadableEvent(f"schemaversion {version} is newer than {newest}: update Jobtape, then rebuild the view")
+        text = f"schemaversion {version} is newer than {newest}: update Jobtape, then rebuild the view"
+        raise UnreadableEvent(text, newer=True)
     for step in range(version, newest):
         try:
             raw = {**upcasters[step](raw), "schemaversion": step + 1}
