@@ -76,7 +76,7 @@ def create_app(settings: Settings | None = None, job_types: JobTypes | None = No
                 "lifespan=jobtape.lifespan",
             ) from None
 
-    return build_api(find_producer, api_key=known.api_key, lifespan=start)
+    return build_api(find_producer, api_key=known.api_key, origins=known.origins, lifespan=start)
 
 
 @asynccontextmanager

@@ -38,6 +38,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Where the API listens. Beyond loopback it needs JOBTAPE_API_KEY.")
     port: int = Field(8000, ge=0, le=65535, description="The API's port.")
     api_key: str | None = Field(None, min_length=8, description="Bearer token that every request must carry.")
+    origins: Names = Field(
+        (),
+        description="Origins of web pages of other hosts that may use the API, as https://example.org, with commas.",
+    )
     api_workers: int = Field(1, ge=1, le=64, description="API processes.")
     access_log: bool = Field(False, description="Log every request.")
     proxy_headers: bool = Field(
@@ -113,7 +117,7 @@ class Settings(BaseSettings):
         description="Health of worker and projector over HTTP; 0 is off. Several worker processes: from this one on.",
     )
 
-    @field_validator("jobs", "queues", mode="before")
+    @field_validator("jobs", "queues", "origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -127,6 +131,16 @@ class Settings(BaseSettings):
             # The value is not shown: it may have a password in it.
             raise ValueError("it is no URL: percent-encode what is special in the password (/ is %2F, # %23, @ %40)")
         return value
+
+    @field_validator("origins")
+    @classmethod
+    def _origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            if not re.fullmatch(r"https?://[^/\s*]+", value):
+                raise ValueError(
+                    f"{value!r} is no origin: write https://example.org, with the port if it has one, no path"
+                )
+        return tuple(value.lower() for value in values)
 
     @field_validator("namespace")
     @classmethod

@@ -1,4 +1,7 @@
-"""What a route needs of the application it runs in: the running producer, and the key that requests must carry."""
+"""What a route needs of the application it runs in: the running producer, and the key that requests must carry.
+
+Dependencies are coroutines throughout: FastAPI runs others in threads, one for each of a request.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -16,25 +19,31 @@ FindProducer = Callable[[], Producer]
 _bearer = HTTPBearer(auto_error=False, description="JOBTAPE_API_KEY, when the API runs with one.")
 
 
-def running_producer(request: Request) -> Producer:
+async def running_producer(request: Request) -> Producer:
     """The producer that answers this request. Raises the problem 503 when none is running."""
     find: FindProducer = request.app.state.find_producer
     return find()
 
 
-def require_key(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+async def require_key(
+    request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> None:
     """Raises the problem 401 unless the request carries the API key, or none is needed."""
     key: str | None = request.app.state.api_key
     if key is None:
         return
     # Headers come as Latin-1 text: encoded so they are the bytes that were sent.
-    sent = b"" if given is None else given.credentials.encode("latin-1", "replace")
-    if not compare_digest(sent, key.encode()):
+    if not is_key(None if given is None else given.credentials.encode("latin-1", "replace"), key):
         raise Problem(
             "unauthorized",
             "send the API key as Authorization: Bearer …" if given is None else "this is not the API key",
             headers={"WWW-Authenticate": 'Bearer realm="jobtape"'},
         )
+
+
+def is_key(sent: bytes | None, key: str) -> bool:
+    """Whether what was sent is the key; the time that takes does not tell how much of it was right."""
+    return compare_digest(sent or b"", key.encode())
 
 
 def scope_of(request: Request) -> str:

@@ -1,12 +1,13 @@
 """Puts the REST face together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import Depends, FastAPI
 from pydantic import BaseModel
+from starlette.middleware.cors import CORSMiddleware
 
 from jobtape.producer import (
     answers,
@@ -19,8 +20,13 @@ from jobtape.producer import (
     routes_redrive,
     routes_replays,
     routes_submit,
+    routes_ws,
 )
 from jobtape.producer.access import FindProducer, require_key
+from jobtape.producer.idempotency_key import HEADER as KEY
+from jobtape.producer.live_queries import LAST_EVENT_ID
+from jobtape.producer.prefer import APPLIED
+from jobtape.producer.prefer import HEADER as PREFER
 from jobtape.producer.problems import ProblemDetails
 from jobtape.producer.representation import BatchOut, EventPage, JobOut, JobPage
 from jobtape.producer.submission import BatchSubmission, Submission
@@ -46,8 +52,13 @@ MODELS: tuple[type[BaseModel], ...] = (
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def build_api(find_producer: FindProducer, *, api_key: str | None, lifespan: Lifespan) -> FastAPI:
-    """The application. ``find_producer`` gives the running producer or raises Problem; nothing is started here."""
+def build_api(
+    find_producer: FindProducer, *, api_key: str | None, origins: Collection[str], lifespan: Lifespan
+) -> FastAPI:
+    """The application. ``find_producer`` gives the running producer or raises Problem; nothing is started here.
+
+    ``origins``: of other hosts' pages that may use it from a browser.
+    """
     app = FastAPI(
         title="Jobtape",
         version=version("jobtape"),
@@ -59,6 +70,7 @@ def build_api(find_producer: FindProducer, *, api_key: str | None, lifespan: Lif
     )
     app.state.find_producer = find_producer
     app.state.api_key = api_key
+    app.state.origins = frozenset(origins)
     keyed: list[Any] = [Depends(require_key)]
     app.include_router(routes_submit.router, dependencies=keyed)
     app.include_router(routes_jobs.router, dependencies=keyed)
@@ -69,6 +81,15 @@ def build_api(find_producer: FindProducer, *, api_key: str | None, lifespan: Lif
     app.include_router(routes_dead.router, dependencies=keyed)
     app.include_router(routes_ops.router, dependencies=keyed)
     app.include_router(routes_ops.open_router)
+    app.include_router(routes_ws.router)
     answers.install(app)
     openapi.install(app, MODELS)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "If-None-Match", KEY, LAST_EVENT_ID, PREFER],
+            expose_headers=["ETag", "Location", "Retry-After", APPLIED],
+        )
     return app

@@ -1,18 +1,13 @@
 """The events of one job as a stream, which may end when the job has."""
 
-from typing import Final
-
 from jobtape.producer.event_stream import Enough, EventStream, never
 from jobtape.producer.follow import After
 from jobtape.producer.live_queries import JobEventsQuery
 from jobtape.producer.refusals import TooBusy
 from jobtape.producer.service import Producer
 from jobtape.schemas.errors import ViewUnavailable
-from jobtape.schemas.job import FINAL
+from jobtape.schemas.job import ENDINGS, FINAL
 from jobtape.schemas.selection import Selection
-
-ENDINGS: Final = frozenset(state.value for state in FINAL)
-"""The names of final events are those of the states."""
 
 
 def job_stream(producer: Producer, job_id: str, query: JobEventsQuery, after: After) -> EventStream:

@@ -8,6 +8,7 @@ from typing import Final, Literal
 from jobtape.producer.follow import Follower
 from jobtape.producer.reads import Reads
 from jobtape.producer.refusals import TooBusy
+from jobtape.producer.stopping import StopSignals
 from jobtape.producer.tail import Tail
 from jobtape.schemas.selection import Selection
 from jobtape.view.store import Store
@@ -29,6 +30,7 @@ class Listeners:
         """Pages of the view that were read for those whose position was not in memory."""
         self._most = most
         self._at_end: set[Callable[[], None]] = set()
+        self._signals = StopSignals(self.end)
         self._reads = Reads("jobtape-live", threads=THREADS, limit=read_limit)
         self._committed = store.committed
         self.tail = Tail(self._committed, self._reads)
@@ -45,6 +47,7 @@ class Listeners:
             raise TooBusy("this process is about to stop: connect again, and another one answers")
         if not self.room:
             raise TooBusy(f"{self._most} are listening here already (JOBTAPE_MAX_LISTENERS): try again later")
+        self._signals.listen()
         self.now[kind] += 1
         try:
             with self.tail.held(urgent=kind == "wait"):
@@ -73,5 +76,6 @@ class Listeners:
 
     async def close(self) -> None:
         """End, and let go of the threads."""
+        self._signals.leave()
         await self.tail.close()
         await self._reads.close()

@@ -1,10 +1,11 @@
-"""What the OpenAPI document says of streams."""
+"""What the OpenAPI document says of streams, and of requests that wait."""
 
 from typing import Any, Final
 
 from jobtape.producer.event_stream import MEDIA_TYPE
 from jobtape.producer.live_queries import LAST_EVENT_ID
 from jobtape.producer.openapi import Answers
+from jobtape.producer.prefer import APPLIED, HEADER
 
 _EXAMPLE: Final = (
     'retry: 2000\nevent: hello\nid: 281474976710690\ndata: {"cursor":281474976710690}\n\n'
@@ -13,6 +14,20 @@ _EXAMPLE: Final = (
     '"data":{"job_type":"add","run":1,"attempt":1,"result":7},"cursor":281474976710702}\n\n'
     ": keep-alive\nid: 281474976710745\n\n"
 )
+
+LAST_EVENT: Final[dict[str, Any]] = {
+    "name": LAST_EVENT_ID,
+    "description": "The id of the last event that was received; goes before `after`.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+"""The header of a client that resumes."""
+PREFER: Final[dict[str, Any]] = {
+    "name": HEADER,
+    "description": "`wait=10` (RFC 7240): answer when the job has ended, after 10 seconds at the latest. "
+    f"`{APPLIED}` tells how long was granted; it is missing where too many wait already, and the answer comes at once.",
+    "schema": {"type": "string"},
+    "example": "wait=10",
+}
 
 
 def stream(description: str) -> Answers:
@@ -24,13 +39,6 @@ def also_stream(answers: Answers) -> Answers:
     """The answers of a route that gives a page, or a stream to who asks for one."""
     answers[200]["content"] |= _content()
     return answers
-
-
-def last_event_id() -> dict[str, Any]:
-    """The header of a client that resumes."""
-    description = "The id of the last event that was received; goes before `after`."
-    schema = {"type": "integer", "minimum": 0}
-    return {"parameters": [{"name": LAST_EVENT_ID, "in": "header", "description": description, "schema": schema}]}
 
 
 def _content() -> dict[str, Any]:

@@ -21,6 +21,14 @@ _LABELLED: Final[dict[str, Any]] = {
     "correlation_id": "order-7",
 }
 
+IDEMPOTENCY_KEY: Final[dict[str, Any]] = {
+    "name": HEADER,
+    "description": "Makes the request safe to repeat: the same submission under the same key is one job. A structured "
+    'field string (`"8e03978e"`) or the same without quotes; 1 to 255 visible ASCII characters.',
+    "schema": {"type": "string", "minLength": 1},
+}
+"""The header of ``POST /jobs``."""
+
 Answers = dict[int | str, dict[str, Any]]
 
 
@@ -42,14 +50,9 @@ def submission_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def idempotency_key() -> dict[str, Any]:
-    """The header of ``POST /jobs``."""
-    description = (
-        "Makes the request safe to repeat: the same submission under the same key is one job. A structured field "
-        'string (`"8e03978e"`) or the same without quotes; 1 to 255 visible ASCII characters.'
-    )
-    schema = {"type": "string", "minLength": 1}
-    return {"parameters": [{"name": HEADER, "in": "header", "description": description, "schema": schema}]}
+def headers(*described: dict[str, Any]) -> dict[str, Any]:
+    """The headers that a route heeds, besides what FastAPI knows."""
+    return {"parameters": [{"in": "header", **header} for header in described]}
 
 
 def batch_body() -> dict[str, Any]:

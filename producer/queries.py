@@ -96,6 +96,7 @@ class ListQuery(BaseModel):
             until=self.until,
             before=self.cursor,
             limit=limit,
+            whole=True,
         )
 
 
@@ -113,7 +114,7 @@ class JobQueryString(BaseModel):
     as_of: AsOf | None = None
 
 
-def no_query(request: Request) -> None:
+async def no_query(request: Request) -> None:
     """A dependency of routes without query parameters: one that does nothing would mislead whoever sends it."""
     if names := list(request.query_params):
         raise Problem("invalid-query", f"there is no query parameter here called {names[0]!r}; see /openapi.json")

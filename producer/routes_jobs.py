@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic_core import to_json
 
-from jobtape.producer import event_stream, live_openapi, openapi
+from jobtape.producer import event_stream, live_openapi, openapi, prefer, waiting
 from jobtape.producer.accept import prefers
 from jobtape.producer.access import RunningProducer
 from jobtape.producer.job_stream import job_stream
@@ -50,30 +50,30 @@ async def list_jobs(query: Annotated[JobsQuery, Query()], producer: RunningProdu
     "/jobs/{job_id}",
     summary="One job",
     responses=openapi.answers(200, "JobOut", "The job.", 304, 401, 404, 410, 422, 503),
+    openapi_extra=openapi.headers(live_openapi.PREFER),
 )
 async def get_job(
     job_id: JobId, query: Annotated[JobQueryString, Query()], request: Request, producer: RunningProducer
 ) -> Response:
     """With ``ETag``; ask again with ``If-None-Match`` and get 304 while nothing has happened. With ``as_of`` as it was
-    then.
+    then. With ``Prefer: wait=N`` the answer comes when the job has ended, or, with ``If-None-Match`` too, when anything
+    has happened; after N seconds at the latest.
     """
-    headers = {}
+    known = request.headers.get("if-none-match")
     if query.as_of is None:
-        job = await _find(producer, job_id)
+        job, headers = await _awaited(producer, await _find(producer, job_id), known, request)
     else:
         job, cursor = await _find_then(producer, job_id, point_of(query.as_of))
-        headers[AS_OF] = str(cursor)
-    headers["ETag"] = f'"{job.cursor}"'
-    if _has_it(request.headers.get("if-none-match"), headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return _json(job_out(job), headers)
+        headers = {AS_OF: str(cursor)}
+    headers["ETag"] = _etag(job)
+    return Response(status_code=304, headers=headers) if _has(known, job) else _json(job_out(job), headers)
 
 
 @router.get(
     "/jobs/{job_id}/events",
     summary="What happened to a job",
     responses=live_openapi.also_stream(openapi.answers(200, "EventPage", "A page.", 400, 401, 404, 410, 422, 503)),
-    openapi_extra=live_openapi.last_event_id(),
+    openapi_extra=openapi.headers(live_openapi.LAST_EVENT),
 )
 async def get_events(
     job_id: JobId, request: Request, query: Annotated[JobEventsQuery, Query()], producer: RunningProducer
@@ -125,10 +125,24 @@ async def _find_then(producer: Producer, text: str, point: int | datetime) -> tu
     return job, cursor
 
 
-def _has_it(if_none_match: str | None, etag: str) -> bool:
+async def _awaited(producer: Producer, job: Job, known: str | None, request: Request) -> waiting.Waited:
+    seconds = prefer.wait_of(request, producer.limits.max_wait)
+    if seconds is None:
+        return job, {}
+    if known is None:
+        return await waiting.outcome(producer, job, seconds, request.receive)
+    return await waiting.change(producer, job, seconds, request.receive, lambda now: not _has(known, now))
+
+
+def _etag(job: Job) -> str:
+    return f'"{job.cursor}"'
+
+
+def _has(if_none_match: str | None, job: Job) -> bool:
     """Weak comparison with each of the list (RFC 9110, section 13.1.2)."""
     if if_none_match is None:
         return False
+    etag = _etag(job)
     given = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     return etag in given or given == ["*"]
 

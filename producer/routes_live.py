@@ -17,7 +17,7 @@ router = APIRouter(tags=["live"])
     summary="What happens, as it happens",
     response_class=Response,
     responses={**live_openapi.stream("The events."), **openapi.problems(400, 401, 422, 503)},
-    openapi_extra=live_openapi.last_event_id(),
+    openapi_extra=openapi.headers(live_openapi.LAST_EVENT),
 )
 async def events(request: Request, query: Annotated[StreamQuery, Query()], producer: RunningProducer) -> Response:
     """Server-sent events: what was accepted, in the tape's order; what one tells, a GET shows. A client that was cut

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic_core import to_json
 
-from jobtape.producer import batch_body, openapi, reading
+from jobtape.producer import batch_body, live_openapi, openapi, prefer, reading, waiting
 from jobtape.producer.access import RunningProducer, scope_of
 from jobtape.producer.batch_outcome import Accepted, Outcome, Refused, Unknown
 from jobtape.producer.idempotency import Keyed
@@ -30,12 +30,16 @@ router = APIRouter(tags=["jobs"], dependencies=[Depends(no_query)])
     "/jobs",
     status_code=202,
     summary="Submit a job",
-    responses=openapi.answers(202, "JobOut", "Accepted: it is on the tape.", 400, 401, 408, 409, 413, 415, 422, 503),
-    openapi_extra=openapi.submission_body() | openapi.idempotency_key(),
+    responses={
+        **openapi.answers(202, "JobOut", "Accepted: it is on the tape.", 400, 401, 408, 409, 413, 415, 422, 503),
+        **openapi.answers(200, "JobOut", "With `Prefer: wait`: it has ended."),
+    },
+    openapi_extra=openapi.submission_body() | openapi.headers(openapi.IDEMPOTENCY_KEY, live_openapi.PREFER),
 )
 async def submit(request: Request, producer: RunningProducer) -> Response:
     """The job is recorded and on its queue before this answers. A 503 leaves open whether it was accepted: with an
-    `Idempotency-Key` the request can be repeated, and there is one job.
+    `Idempotency-Key` the request can be repeated, and there is one job. With `Prefer: wait=N` the answer is 200 with
+    the outcome if the job ends within N seconds.
     """
     reading.media_type(request, reading.JSON)
     key = key_in_header(request.headers.getlist(HEADER))
@@ -45,7 +49,13 @@ async def submit(request: Request, producer: RunningProducer) -> Response:
     else:
         keyed = await reading.unhurried(len(body), _keyed, producer, key, body)
         job = await producer.place_once(scope_of(request), keyed)
-    headers = {"Location": f"{_prefix(request)}/jobs/{job.id}", "Retry-After": str(POLL_AFTER)}
+    headers = {"Location": f"{_prefix(request)}/jobs/{job.id}"}
+    if (seconds := prefer.wait_of(request, producer.limits.max_wait)) is not None:
+        job, applied = await waiting.outcome(producer, job, seconds, request.receive)
+        headers |= applied
+        if waiting.has_ended(job) and applied:
+            return Response(to_json(job_out(job)), 200, headers, "application/json")
+    headers["Retry-After"] = str(POLL_AFTER)
     return Response(to_json(job_out(job)), 202, headers, "application/json")
 
 

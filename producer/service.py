@@ -225,8 +225,9 @@ class Producer:
         return job
 
     async def look(self, job_id: str) -> Job | None:
-        """The job as the view has it now, waiting for nothing. Raises ViewUnavailable."""
-        return await self._reads.call(self._store.job, job_id)
+        """The job as the view has it now, None unless it has its order too. Raises ViewUnavailable."""
+        job = await self._reads.call(self._store.job, job_id)
+        return job if is_whole(job) else None
 
     async def find_now(self, job_id: str) -> Job | None:
         """The same when the view has read everything that is on the tape by now. Raises ViewBehind."""

@@ -42,6 +42,8 @@ class JobState(StrEnum):
 
 
 FINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+ENDINGS: Final = frozenset(state.value for state in FINAL)
+"""The names of the events that end a run: those of the states they lead to."""
 
 
 class Order(BaseModel):

@@ -3,13 +3,13 @@
 from typing import Final, Literal
 
 from jobtape.schemas.events import EVENT_NAMES, Submitted
-from jobtape.schemas.job import FINAL
+from jobtape.schemas.job import ENDINGS
 
 Tells = Literal["final", "all", "off"]
 """As ``JOBTAPE_RELAY`` says it."""
 
 TOLD: Final[dict[Tells, frozenset[str]]] = {
-    "final": frozenset(state.value for state in FINAL),
+    "final": ENDINGS,
     # Whoever submitted a job knows of it, and its payload would travel a second time.
     "all": frozenset(EVENT_NAMES) - {Submitted.name},
     "off": frozenset(),

@@ -16,6 +16,7 @@ from jobtape.commands.lifeline import Lifeline, end_with_parent
 from jobtape.commands.listening import check_port
 from jobtape.commands.signals import STOPPING, Signal, Signals, end_at_once, tell
 from jobtape.commands.starting import job_types_of, refuse_exposure, settings_with
+from jobtape.producer.ws_requests import MAX_MESSAGE
 from jobtape.settings import Settings
 
 
@@ -76,5 +77,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "proxy_headers": settings.proxy_headers,
         "root_path": settings.root_path,
         "server_header": False,
+        # Requests over a WebSocket are small.
+        "ws_max_size": MAX_MESSAGE,
         "timeout_graceful_shutdown": math.ceil(settings.grace),
     }

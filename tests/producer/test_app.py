@@ -7,6 +7,8 @@ from functools import partial
 import httpx
 import pytest
 from fastapi import FastAPI
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError
 
 import jobtape
 from jobtape import builtin, running
@@ -16,7 +18,7 @@ from jobtape.settings import Settings, read_settings
 from jobtape.view.store import Store
 from tests.consumer.rig import Rig
 from tests.producer.jobs import add
-from tests.producer.serving import Api, problem
+from tests.producer.serving import Api, listening, problem
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -97,6 +99,9 @@ async def test_mounted_where_nothing_runs() -> None:
         answer = await client.post("/jobtape/jobs", json={"type": "add", "payload": {"x": 5}})
         assert "lifespan=jobtape.lifespan" in problem(answer, 503, "not-running")["detail"]
         assert (await client.get("/jobtape/health/live")).status_code == 200
+    async with listening(app) as port, connect(f"ws://127.0.0.1:{port}/jobtape/ws") as socket:
+        with pytest.raises(ConnectionClosedError, match="1013"):
+            await socket.recv()
 
 
 async def test_an_unexpected_error_shows_no_traceback(served: Api, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,76 @@
+"""SIGTERM with open streams: they end in order, and nobody waits for them."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from jobtape.view.store import Store
+from tests.cli.programs import COMMAND, Program
+from tests.producer.hearing import hearing
+from tests.view.samples import begin, job_id, record, submitted
+from tests.waiting import eventually
+from tools.ports import free_port
+
+pytestmark = pytest.mark.anyio
+
+UVICORN = (sys.executable, "-m", "uvicorn", "--factory", "jobtape:create_app", "--port")
+
+
+@asynccontextmanager
+async def serving(command: Sequence[str], port: int, folder: Path, database_url: str) -> AsyncIterator[Program]:
+    """An API without a broker. It would wait for longer than this test does."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "DATABASE_"))}
+    env |= {"RABBITMQ_URL": "amqp://127.0.0.1:1/", "DATABASE_URL": database_url, "JOBTAPE_JOBS": "tests.producer.jobs"}
+    env |= {"JOBTAPE_APP_DIR": str(Path(__file__).parents[2]), "JOBTAPE_PORT": str(port), "JOBTAPE_GRACE": "300"}
+    program = Program(command, env, folder)
+    try:
+        async with httpx.AsyncClient(trust_env=False) as client:
+
+            async def lives() -> bool:
+                assert program.running(), program.lines
+                try:
+                    return (await client.get(f"http://127.0.0.1:{port}/health/live")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await eventually(lives, 60, what="the API lives")
+        yield program
+    finally:
+        if program.running():
+            program.send(signal.SIGKILL)
+        program.close()
+
+
+@pytest.mark.parametrize(("by", "streams"), [("jobtape", 100), ("uvicorn", 20)])
+async def test_streams_and_waits_end_at_sigterm(
+    view: Store, sqlite_url: str, tmp_path: Path, by: str, streams: int
+) -> None:
+    begin(view)
+    record(view, submitted(1))
+    port = free_port()
+    command = [*UVICORN, str(port)] if by == "uvicorn" else [*COMMAND, "api"]
+    url = f"http://127.0.0.1:{port}"
+    async with (
+        serving(command, port, tmp_path, sqlite_url) as program,
+        AsyncExitStack() as stack,
+        httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as client,
+    ):
+        heard = [await stack.enter_async_context(hearing(f"{url}/events")) for _ in range(streams)]
+        for each in heard:
+            await each.next(control=True)
+        waiting = asyncio.create_task(client.get(f"/jobs/{job_id(1)}", headers={"Prefer": "wait=60"}))
+        again = await client.get(f"/jobs/{job_id(1)}", headers={"Prefer": "wait=1"})
+        assert again.headers["preference-applied"] == "wait=1"
+        program.send(signal.SIGTERM)
+        assert not [said for each in heard for said in await each.rest() if said.data]
+        assert (await waiting).json()["state"] == "queued"
+        # A client that keeps its connection open for the next request is not waited for either.
+        code = await asyncio.to_thread(program.code)
+        assert code in ((0, -signal.SIGTERM) if by == "uvicorn" else (0,)), program.lines
