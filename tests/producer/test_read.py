@@ -31,7 +31,17 @@ FIELDS = [
         "run",
         "attempt",
     ),
-    *("max_attempts", "submitted_at", "run_at", "started_at", "finished_at", "correlation_id", "reply_to", "cursor"),
+    *(
+        "max_attempts",
+        "submitted_at",
+        "run_at",
+        "started_at",
+        "finished_at",
+        "correlation_id",
+        "reply_to",
+        "imported",
+        "cursor",
+    ),
 ]
 
 
