@@ -18,6 +18,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -31,6 +32,7 @@ from jobtape.consumer.lost import LOST_AFTER
 from jobtape.consumer.tending import Tending
 from jobtape.consumer.waiting import first_of, wait_for_stop
 from jobtape.schemas.errors import BrokerUnavailable, LogMissing, ViewUnavailable
+from jobtape.schemas.position import cursor_of
 from jobtape.schemas.relaying import Tells
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Batch, Checkpoint, Gap, Store
@@ -215,6 +217,12 @@ class Projector:
 
     def _commit(self, epoch: int, offset: int | None, messages: Sequence[Recorded]) -> Batch | None:
         batch = fold_batch(messages, epoch, self._store.jobs, self._store.retention.gone)
+        if offset is None and messages[0].offset > 0:
+            batch = replace(batch, horizon=cursor_of(epoch, messages[0].offset) - 1)
+            log.warning(
+                "the tape begins at offset %d: the view has nothing of what came before, see docs/replay.md",
+                messages[0].offset,
+            )
         return batch if self._store.commit(self.owner, (epoch, offset), batch, self._lease) else None
 
     async def _stay_in_gap(self, gap: Gap, stop: asyncio.Event) -> None:

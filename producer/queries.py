@@ -96,6 +96,7 @@ class ListQuery(BaseModel):
             until=self.until,
             before=self.cursor,
             limit=limit,
+            whole=True,
         )
 
 

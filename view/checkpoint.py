@@ -84,7 +84,14 @@ def advance(
     lease_until = clock.now(connection.dialect.name) + lease_seconds
     return _changed(
         connection,
-        update(_row).where(ours).values(offset=batch.offset, digest=batch.digest, lease_until=lease_until),
+        update(_row)
+        .where(ours)
+        .values(
+            offset=batch.offset,
+            digest=batch.digest,
+            lease_until=lease_until,
+            horizon=case((_c.horizon < batch.horizon, batch.horizon), else_=_c.horizon),
+        ),
     )
 
 

@@ -82,6 +82,8 @@ def newest_first(
         statement = statement.where(job.id < ids.first_id_at(query.until))
     if query.before is not None:
         statement = statement.where(job.id < query.before)
+    if query.whole:
+        statement = statement.where(job.submitted_at.is_not(None))
     return statement
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Connection,
     LargeBinary,
     Text,
+    case,
     cast,
     delete,
     func,
@@ -116,6 +117,7 @@ class Rebuilds:
             if done is None:
                 connection.rollback()
                 return None
+            _note_what_is_not_there(connection, own)
             _take_the_names(connection, own)
             connection.execute(delete(tables.rebuild))
             connection.execute(update(tables.checkpoint).values(generation=rebuild.generation))
@@ -163,6 +165,17 @@ def _advance(connection: Connection, rebuild: Rebuild, batch: Batch, cursor: int
 def _give_up(connection: Connection, rebuild: Rebuild) -> None:
     tables.generation(rebuild.generation).jobs.metadata.drop_all(connection)
     connection.execute(delete(tables.rebuild))
+
+
+def _note_what_is_not_there(connection: Connection, own: Folded) -> None:
+    """A tape that begins later than the history that it replaces: who listens is to know."""
+    old, new = (
+        connection.execute(select(func.min(table.c.cursor))).scalar() for table in (tables.history, own.history)
+    )
+    if old is not None and new is not None and new > old:
+        horizon = tables.checkpoint.c.horizon
+        higher = case((horizon < new - 1, new - 1), else_=horizon)
+        connection.execute(update(tables.checkpoint).values(horizon=higher))
 
 
 def _take_the_names(connection: Connection, own: Folded) -> None:

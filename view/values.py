@@ -19,7 +19,7 @@ class JobQuery:
 
     ``labels``: (name, value) pairs, all of which a job must have. ``since`` (inclusive) and ``until`` (exclusive) are
     about the time in the job's id, to the millisecond. ``before``: only ids smaller than this one, which is the last
-    of the page before.
+    of the page before. ``whole``: only jobs of which what was ordered is known.
     """
 
     types: Sequence[str] = ()
@@ -31,6 +31,7 @@ class JobQuery:
     until: datetime | None = None
     before: str | None = None
     limit: int = 100
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,7 @@ class Batch:
     ``jobs``: the changed ones as they are at the end of the stretch, each once. ``counts``: (job type, event) to the
     number of accepted events, to be added. ``barriers``: process to the highest number of its barriers that passed.
     ``effects``: what is to be published because of it; ``seen``: ids of effects that were on this stretch.
+    ``horizon``: the cursor before which the tape has lost what was never folded, when that shows in this stretch.
     """
 
     offset: int | None
@@ -223,6 +225,7 @@ class Batch:
     barriers: Mapping[str, int] = field(default_factory=dict)
     effects: Sequence[OutboxRow] = ()
     seen: Collection[str] = ()
+    horizon: int = 0
 
 
 @dataclass(frozen=True, slots=True)

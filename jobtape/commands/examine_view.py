@@ -31,6 +31,13 @@ def examine_view(found: Findings, store: Store) -> list[str]:
         )
     if dead:
         found.note("view", f"{dead} messages that are no job were put aside", "see `jobtape dead list`")
+    if reach.horizon:
+        found.note(
+            "view",
+            f"history is complete from behind cursor {reach.horizon} on: before, jobs were let go (JOBTAPE_KEEP), a "
+            "gap was accepted, or the tape began later than the jobs",
+            "see docs/replay.md",
+        )
     for position in positions:
         _examine_position(found, position, reach)
     return queues

@@ -165,3 +165,11 @@ def test_differences_are_counted_and_shown(store: Store) -> None:
 def names(store: Store) -> list[str]:
     with store._database.reading() as connection:
         return inspect(connection).get_table_names()
+
+
+def test_who_listens_learns_that_the_new_history_begins_later(store: Store) -> None:
+    filled(store)
+    whole = store.rebuilds.archive(0)
+    late = store.rebuilds.begin("stream", whole[1].cursor)
+    assert store.rebuilds.switch(fold_all(store, late), fold_archived) is not None
+    assert store.committed.reach().horizon == whole[2].cursor - 1

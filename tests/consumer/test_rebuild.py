@@ -1,0 +1,156 @@
+"""A rebuild beside a view that is read and written: the same view at the end, and never less than before."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jobtape.consumer import rebuild as rebuild_module
+from jobtape.consumer.rebuild import Rebuilding
+from jobtape.consumer.rebuild_stream import read_tape
+from jobtape.consumer.slices import Interrupted, Slice, TakenOver
+from jobtape.schemas import fold
+from jobtape.schemas.events import JobEvent
+from jobtape.schemas.job import Job
+from jobtape.schemas.position import cursor_of
+from jobtape.view.store import JobQuery, Rebuild, Store
+from tests.checker import Checker
+from tests.consumer import jobs
+from tests.consumer.rig import Rig
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+def part(seconds: float = 60.0) -> Slice:
+    return Slice(lambda fraction, words: None, time.monotonic() + seconds, "events")
+
+
+def rebuilt(store: Store, key: str = "a") -> Rebuild:
+    """All of it, as the job does it."""
+    working = Rebuilding(store, part())
+    state = working.from_archive(store.rebuilds.begin(key))
+    found = working.differences(state, 5)
+    assert (found.changed, found.missing, found.added) == (0, 0, 0), found.examples
+    return working.switch(state)
+
+
+async def some_jobs(rig: Rig, n: int) -> list[str]:
+    ids = [await rig.submit("add", {"x": i, "y": i}, labels={"n": str(i)}) for i in range(n)]
+    await asyncio.gather(*(rig.outcome(job_id) for job_id in ids))
+    return ids
+
+
+async def test_under_load_no_read_fails_or_goes_back(rig: Rig, store: Store) -> None:
+    stop = asyncio.Event()
+    highest: dict[str, int] = {}
+
+    def read_all() -> None:
+        for job in store.list_jobs(JobQuery(limit=1000)):
+            assert job.cursor >= highest.get(job.id, 0)
+            highest[job.id] = job.cursor
+
+    async def reads() -> None:
+        while not stop.is_set():
+            before = len(highest)
+            await asyncio.to_thread(read_all)
+            assert len(highest) >= before
+
+    async def submits() -> list[str]:
+        ids = []
+        while not stop.is_set():
+            ids += await some_jobs(rig, 10)
+        return ids
+
+    async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
+        await some_jobs(rig, 50)
+        await eventually(lambda: len(store.list_jobs(JobQuery(limit=1000))) == 50)
+        reading, submitting = asyncio.create_task(reads()), asyncio.create_task(submits())
+        for key in ("a", "b"):
+            await asyncio.to_thread(rebuilt, store, key)
+        stop.set()
+        await reading
+        assert await submitting
+        report = await Checker(rig.url, rig.topology).check(store)
+    assert not report.problems, str(report)
+    assert store.rebuilds.state() is None
+
+
+async def test_from_the_tape_itself_when_the_history_cannot_be_trusted(rig: Rig, store: Store) -> None:
+    async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
+        ids = await some_jobs(rig, 20)
+        await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
+        before = [store.job(job_id) for job_id in ids]
+        damage(store, ids[0])
+        checkpoint = store.checkpoint()
+        assert checkpoint is not None
+        behind = cursor_of(checkpoint.epoch, 0) - 1
+        working = Rebuilding(store, part())
+        state = store.rebuilds.begin("tape", behind)
+        state = await working.from_stream(state, read_tape(rig.url, rig.topology, state.cursor, checkpoint))
+        found = working.differences(state, 5)
+        assert [each.job_id for each in found.examples] == [ids[0]]
+        await asyncio.to_thread(working.switch, state)
+        assert [store.job(job_id) for job_id in ids] == before
+
+
+def damage(store: Store, job_id: str) -> None:
+    from sqlalchemy import text
+
+    with store._database.writing() as connection:
+        connection.execute(text("UPDATE jobs SET state = 'failed' WHERE id = :id"), {"id": job_id})
+        connection.execute(text("DELETE FROM history WHERE job_id = :id"), {"id": job_id})
+
+
+async def test_interrupted_it_goes_on_and_another_one_ends_it(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
+        ids = await some_jobs(rig, 20)
+        await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
+    monkeypatch.setattr(rebuild_module, "PAGE", 7)
+    monkeypatch.setattr(store.rebuilds, "archive", in_sevens(store.rebuilds.archive))
+    begun = store.rebuilds.begin("a")
+    with pytest.raises(Interrupted):
+        Rebuilding(store, part(seconds=-1)).from_archive(begun)
+    moved = store.rebuilds.begin("a")
+    assert moved.cursor > begun.cursor
+    with pytest.raises(TakenOver):
+        Rebuilding(store, part()).from_archive(begun)
+    rebuilt(store)
+    assert store.rebuilds.state() is None
+
+
+def in_sevens(archive: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda after: archive(after, 7)
+
+
+async def test_changed_rules_are_told_before_they_serve(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real change of ``evolve``: what succeeded more slowly than wanted counts as failed."""
+    async with rig.projector(store), rig.worker(jobs.add, jobs.boom, concurrency=10):
+        ids = [await rig.submit("boom"), *await some_jobs(rig, 3)]
+        await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
+    plain = fold.evolve
+
+    def stricter(job: Job | None, event: JobEvent, cursor: int = 0) -> Job:
+        from dataclasses import replace
+
+        from jobtape.schemas.job import JobState
+
+        after = plain(job, event, cursor)
+        return replace(after, state=JobState.CANCELLED) if after.state is JobState.FAILED else after
+
+    monkeypatch.setattr("jobtape.consumer.folding.evolve", stricter)
+    working = Rebuilding(store, part())
+    state = working.from_archive(store.rebuilds.begin("new rules"))
+    found = working.differences(state, 5)
+    assert (found.changed, dict(found.states)) == (1, {("failed", "cancelled"): 1, ("succeeded", "succeeded"): 3})
+    assert found.examples[0].fields == {"state": ("failed", "cancelled")}
+    working.switch(state)
+    job = store.job(ids[0])
+    assert job is not None
+    assert job.state == "cancelled"

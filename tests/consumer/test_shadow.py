@@ -1,0 +1,96 @@
+"""Past jobs with today's handlers: which end differently is told, and nothing else changes."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from jobtape import Context, job
+from jobtape.consumer.shadow import Shadow, ShadowRun
+from jobtape.consumer.slices import Interrupted, Slice
+from jobtape.jobs import JobType
+from jobtape.schemas.job import JobState
+from jobtape.view.store import JobQuery, Store
+from tests.view.samples import record, submitted, succeeded
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    """Thirty jobs that doubled a number, as their handler did then."""
+    assert store.create_checkpoint()
+    assert store.take_lease("me", 60)
+    tape: list[Any] = [submitted(n) for n in range(30)]
+    record(store, *tape, *(succeeded(event, 2 * n) for n, event in enumerate(tape)))
+    return store
+
+
+@job("add")
+def wrong_for_tens(ctx: Context, x: int) -> int:
+    assert ctx.shadow
+    ctx.progress(0.5)
+    return 2 * x + (x % 10 == 0)
+
+
+@job("add")
+async def right(x: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * x
+
+
+@job("add")
+def raises(x: int) -> int:
+    raise ValueError(str(x))
+
+
+@job("add", timeout=0.05)
+def never_ends(x: int) -> int:
+    time.sleep(30)
+    return x
+
+
+def part(seconds: float = 60.0) -> Slice:
+    return Slice(lambda fraction, words: None, time.monotonic() + seconds, "jobs")
+
+
+def run(store: Store, *types: JobType, limit: int = 1000, seconds: float = 60.0) -> dict[str, Any]:
+    query = JobQuery(states=[JobState.SUCCEEDED], limit=limit)
+    return ShadowRun(store, {each.name: each for each in types}, Shadow("s/1", query), part(seconds)).run()
+
+
+def test_exactly_those_that_change_are_named(filled: Store) -> None:
+    before = (filled.history(), filled.list_jobs(JobQuery()), filled.counts())
+    found = run(filled, wrong_for_tens)
+    expected = [each.id for each in filled.list_jobs(JobQuery()) if each.payload and each.payload["x"] % 10 == 0]
+    assert (found["jobs"], found["same"], found["different"], found["more"]) == (30, 27, expected, 0)
+    assert found["shown"][0] == {"job": expected[0], "type": "add", "then": 40, "now": 41}
+    assert (filled.history(), filled.list_jobs(JobQuery()), filled.counts()) == before
+
+
+def test_the_same_handler_changes_nothing(filled: Store) -> None:
+    assert run(filled, right)["different"] == []
+
+
+def test_handlers_that_raise_or_never_end(filled: Store) -> None:
+    assert run(filled, raises, limit=3)["shown"][0]["now"] == "ValueError: 29"
+    filled.tasks.end("s/1")
+    assert "did not end" in run(filled, never_ends, limit=1)["shown"][0]["now"]
+
+
+def test_types_that_are_not_loaded_are_counted(filled: Store) -> None:
+    found = run(filled)
+    assert (found["jobs"], found["unknown"], found["different"]) == (30, 30, [])
+
+
+def test_interrupted_it_goes_on_and_what_killed_it_is_told(filled: Store) -> None:
+    with pytest.raises(Interrupted):
+        run(filled, wrong_for_tens, seconds=-1)
+    state = filled.tasks.read("s/1")
+    assert state is not None
+    assert state["jobs"] == 1
+    doing = filled.list_jobs(JobQuery(before=state["before"], limit=1))[0]
+    assert filled.tasks.move("s/1", state, {**state, "doing": doing.id})
+    found = run(filled, wrong_for_tens)
+    assert found["jobs"] == 30
+    assert doing.id in found["different"]
+    assert len(found["different"]) == 4

@@ -1,0 +1,74 @@
+"""What ended long ago goes, with its history, and no late event brings it back."""
+
+from datetime import timedelta
+
+import pytest
+
+from jobtape.consumer.folding import fold_archived
+from jobtape.schemas.events import JobEvent, encode
+from jobtape.view import retention
+from jobtape.view.store import Archived, JobQuery, Store
+from tests.view.samples import NOON, record, submitted, succeeded
+
+LATER = NOON + timedelta(days=10)
+
+
+def test_only_what_ended_before(store: Store) -> None:
+    old, open_, new = submitted(1, labels={"a": "b"}), submitted(2), submitted(3, at=LATER)
+    record(store, old, open_, succeeded(old), new, succeeded(new))
+    assert store.retention.prune("another", LATER) is None
+    pruned = store.retention.prune("me", LATER)
+    assert pruned is not None
+    assert (pruned.jobs, pruned.last) == (1, None)
+    assert store.job(old.subject) is None
+    assert store.history(old.subject) == []
+    assert store.list_jobs(JobQuery(labels=[("a", "b")])) == []
+    assert {job.id for job in store.list_jobs(JobQuery())} == {open_.subject, new.subject}
+    assert store.retention.gone([old.subject, open_.subject, "x"]) == {old.subject}
+
+
+def test_listeners_learn_that_something_is_gone(store: Store) -> None:
+    old = submitted(1)
+    record(store, old, succeeded(old), submitted(2))
+    newest = store.history(old.subject)[-1].cursor
+    assert store.committed.reach().horizon == 0
+    store.retention.prune("me", LATER)
+    assert store.committed.reach().horizon == newest
+    store.retention.prune("me", LATER)
+    assert store.committed.reach().horizon == newest
+
+
+def test_a_late_event_resurrects_nothing(store: Store) -> None:
+    old, new = submitted(1), submitted(2)
+    record(store, old, succeeded(old))
+    store.retention.prune("me", LATER)
+    events: list[JobEvent] = [succeeded(old), old, new]
+    late = [Archived(2**48 + 10 + n, encode(event)) for n, event in enumerate(events)]
+    batch = fold_archived(late, store.jobs, store.retention.gone)
+    assert [job.id for job in batch.jobs] == [new.subject]
+    assert [row.event_id for row in batch.history] == [new.id]
+
+
+def test_page_by_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "CHUNK", 2)
+    tape = [submitted(n) for n in range(5)]
+    record(store, *tape, *map(succeeded, tape))
+    sizes, after = [], ""
+    while (pruned := store.retention.prune("me", LATER, after)) is not None:
+        sizes.append(pruned.jobs)
+        if pruned.last is None:
+            break
+        after = pruned.last
+    assert sizes == [2, 2, 1]
+    assert store.list_jobs(JobQuery()) == []
+
+
+def test_tombstones_go_in_the_end(store: Store) -> None:
+    old = submitted(1)
+    record(store, old, succeeded(old))
+    store.retention.prune("me", LATER)
+    assert store.retention.prune_rest("me", LATER, 3600.0)
+    assert store.retention.gone([old.subject]) == {old.subject}
+    assert store.retention.prune_rest("me", LATER, -1.0)
+    assert store.retention.gone([old.subject]) == set()
+    assert not store.retention.prune_rest("another", LATER, -1.0)
