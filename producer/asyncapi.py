@@ -8,13 +8,13 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
-from jobtape.producer.live_queries import JobEventsQuery, StreamQuery
 from pydantic_core import to_json
 
 from jobtape.producer import asyncapi_socket
 from jobtape.producer.access import RunningProducer
 from jobtape.producer.asyncapi_messages import event_messages, event_schemas
 from jobtape.producer.event_examples import examples
+from jobtape.producer.live_queries import JobEventsQuery, StreamQuery
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.job import QUEUE_PATTERN
 from jobtape.schemas.relaying import TOLD
