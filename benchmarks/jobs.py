@@ -25,3 +25,10 @@ def flaky(ctx: Context, fails: float, seconds: float) -> str:
     if random.random() < fails:
         raise ConnectionError("the other side did not answer")
     return f"attempt {ctx.attempt}"
+
+
+@job("blocks")
+async def blocks(seconds: float) -> str:
+    """Holds its loop up for so long."""
+    time.sleep(seconds)  # noqa: ASYNC251 - that is the point
+    return "done"

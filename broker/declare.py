@@ -11,6 +11,7 @@ from aio_pika.abc import AbstractChannel
 
 from jobtape.broker.link import Connection
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.jobtype import BUILTIN_QUEUE
 from jobtape.schemas.topology import Binding, Exchange, Queue, Topology
 
 NOT_FOUND = (aiormq.exceptions.ChannelNotFoundEntity,)
@@ -123,7 +124,8 @@ def is_missing(error: BaseException) -> bool:
 
 
 async def remove_namespace(url: str, topology: Topology) -> None:
-    """Delete every queue and exchange of ``topology``, and nothing else."""
+    """Delete every queue and exchange of ``topology``, that of the built-in jobs too, and nothing else."""
+    topology = topology.with_queues((*topology.queues, BUILTIN_QUEUE))
     connection = await aio_pika.connect(url)
     async with connection:
         channel = await connection.channel(publisher_confirms=False)

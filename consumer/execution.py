@@ -33,6 +33,7 @@ from jobtape.schemas.events import (
 )
 from jobtape.schemas.job import ErrorInfo, Progress
 from jobtape.schemas.jobtype import JobType
+from jobtape.schemas.ladder import LONGEST
 from jobtape.schemas.retry import RetryPolicy, next_delay
 
 log = logging.getLogger("jobtape.job")
@@ -58,11 +59,20 @@ class Execution:
     """Runs a job's handler once. ``note`` publishes without being waited for; ``now`` gives the time (UTC).
 
     ``suspect``: the job may be one that kills its worker. Its ``started`` is confirmed first, so that its end can be
-    told whatever happens, and it runs in a process of its own whatever its type.
+    told whatever happens, and it runs in a process of its own whatever its type. ``longest_delay``: seconds after which
+    the next attempt follows at the latest, whatever handler and policy say.
     """
 
     def __init__(
-        self, event: WorkEvent, *, source: str, worker: str, note: Publish, now: Clock, suspect: bool = False
+        self,
+        event: WorkEvent,
+        *,
+        source: str,
+        worker: str,
+        note: Publish,
+        now: Clock,
+        longest_delay: float = LONGEST,
+        suspect: bool = False,
     ) -> None:
         self.event = event
         self.order = event.data.order
@@ -75,6 +85,7 @@ class Execution:
         self._worker = worker
         self._note = note
         self._now = now
+        self._longest_delay = longest_delay
         self._started_at = now()
         self._began = time.monotonic()
         self._loop = asyncio.get_running_loop()
@@ -216,7 +227,7 @@ class Execution:
                     chance=random.random(),  # noqa: S311 - spreads load, hides nothing
                 )
                 if delay is not None:
-                    return self._retrying(reason, error, delay)
+                    return self._retrying(reason, error, min(delay, self._longest_delay))
                 if self.suspect and reason == "crashed":
                     reason = "crash_loop"
                 return Failed(

@@ -17,7 +17,7 @@ from jobtape.broker.side import SideChannel
 from jobtape.consumer.intake import Delivery
 from jobtape.schemas.errors import BrokerUnavailable
 from jobtape.schemas.events import CONTENT_TYPE
-from jobtape.schemas.ladder import STEP, delay_key
+from jobtape.schemas.ladder import delay_key
 from jobtape.schemas.topology import Topology
 
 log = logging.getLogger(__name__)
@@ -47,8 +47,7 @@ class Returns:
         meanwhile, nothing more is done: the broker gives it to somebody else.
         """
         count = _whole(delivery.headers.get(RETURNS_HEADER)) or 0
-        longest = min(LONGEST_DELAY, ((1 << self._topology.delay_levels) - 1) * STEP)
-        delay = min(FIRST_DELAY * 2 ** min(count, 10), longest)
+        delay = min(FIRST_DELAY * 2 ** min(count, 10), LONGEST_DELAY, self._topology.longest_delay)
         headers = {RETURNS_HEADER: count + 1, FIRST_HEADER: self._first(delivery.headers)}
         key = delay_key(delay, queue, self._topology.delay_levels)
         while delivery.is_ours:

@@ -287,6 +287,7 @@ class Worker:
                 worker=self.name,
                 note=self._publisher.publish,
                 now=_now,
+                longest_delay=self._topology.longest_delay,
                 suspect=delivery.count >= SUSPECT_FROM,
             )
             outcome = await self._outcome(execution, key)

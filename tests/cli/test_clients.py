@@ -11,15 +11,15 @@ import httpx
 import pytest
 
 from jobtape.broker.declare import remove_namespace
-from jobtape.schemas.topology import Topology
 from tests.cli.place import Place, place_in
+from tests.namespaces import environment_for, some_topology
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Place]:
     """One ``jobtape up`` for all the tests here."""
-    topology = Topology(f"test-{uuid4().hex[:10]}").with_queues(["default", "gates"])
-    made = place_in(tmp_path_factory.mktemp("cli"), RABBITMQ_URL=broker_url, JOBTAPE_NAMESPACE=topology.namespace)
+    topology = some_topology("default", "gates", delay_levels=16)
+    made = place_in(tmp_path_factory.mktemp("cli"), **environment_for(broker_url, topology))
     made.env["JOBTAPE_API_KEY"] = "a-key-for-tests"
     made.up()
     yield made
