@@ -15,7 +15,7 @@ import json
 import sys
 import tempfile
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -139,12 +139,15 @@ async def _clients(made: Installation, store: Store, jobs: int) -> bool:
             everything = {row.event_id for row in rows}
             expected = dict.fromkeys(("shell", "pika", "node"), everything)
             expected["reply_to"] = {row.event_id for row in rows if row.job_id in own}
-            heard = {name: each.words for name, each in running.items()}
-            for _ in range(600):
+            heard: dict[str, list[str]] = {}
+
+            def all_heard() -> bool:
+                heard.update({name: each.words for name, each in running.items()})
                 heard["shell"] = [event["id"] for line in shell.lines if (event := json.loads(line))]
-                if all(set(heard[name]) == ids for name, ids in expected.items()):
-                    break
-                await asyncio.sleep(0.1)
+                return all(set(heard[name]) == ids for name, ids in expected.items())
+
+            with suppress(AssertionError):  # what is missing is printed
+                await eventually(all_heard, LIMIT)
     for name, ids in expected.items():
         repeats = len(heard[name]) - len(set(heard[name]))
         print(

@@ -1,14 +1,19 @@
 """How a user names a handler: the ``@job`` decorator, and ``await add.submit(x=1, y=2)`` on what it returns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, Protocol, overload
+
+from typing_extensions import TypeVar
 
 from jobtape import running
 from jobtape.schemas import jobtype
 from jobtape.schemas.job import Job
 from jobtape.schemas.retry import RetryPolicy
+
+R = TypeVar("R", default=Any)
+"""What a handler returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +33,10 @@ class Options:
     """The same submission under the same key is one job, however often it is made; needs the database."""
 
 
-class JobType(jobtype.JobType):
-    """A job type that can be submitted from an application that runs under ``jobtape.lifespan``."""
+class JobType(jobtype.JobType, Generic[R]):
+    """A job type that can be submitted from an application that runs under ``jobtape.lifespan``, and by
+    ``jobtape.Client``. ``R`` is what its handler returns.
+    """
 
     async def submit(self, *args: Any, **kwargs: Any) -> Job:
         """Publish a job with these arguments of the handler; returns when the broker has it safely.
@@ -56,6 +63,15 @@ class JobType(jobtype.JobType):
         )
 
 
+class _Decorator(Protocol):
+    """An ``async def`` returns what its coroutine does."""
+
+    @overload
+    def __call__(self, function: Callable[..., Coroutine[Any, Any, R]]) -> JobType[R]: ...
+    @overload
+    def __call__(self, function: Callable[..., R]) -> JobType[R]: ...
+
+
 def job(
     name: str,
     *,
@@ -65,7 +81,7 @@ def job(
     isolate: bool = False,
     memory: int | None = None,
     concurrency: int | None = None,
-) -> Callable[[Callable[..., Any]], JobType]:
+) -> _Decorator:
     """Make a function a job type: ``async def`` runs on a loop, ``def`` in a thread, and either in a process of its own
     with ``isolate``, where it can be killed and be given at most ``memory`` bytes.
 
@@ -74,7 +90,7 @@ def job(
     JobTypeInvalid where the decorated function stands, with what to change.
     """
 
-    def decorate(function: Callable[..., Any]) -> JobType:
+    def decorate(function: Callable[..., Any]) -> JobType[Any]:
         return JobType(
             function,
             name,

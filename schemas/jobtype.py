@@ -144,6 +144,15 @@ class JobType:
             raise ResultInvalid(f"the result of {self.name} cannot be recorded: {reason}")
         return plain
 
+    def read_result(self, plain: Any) -> Any:
+        """What a handler's recorded result stands for, by its return annotation. Raises ResultInvalid."""
+        try:
+            return self._result.validate_json(plainjson.dumps(plain))
+        except (ValidationError, PydanticSerializationError) as error:
+            raise ResultInvalid(
+                f"the recorded result of {self.name} does not fit its return annotation: {error}"
+            ) from None
+
     def _model_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BaseModel:
         whole = self._takes_model(args, kwargs)
         names = [str(self._model_parameter)] if whole else list(self.payload_model.model_fields)

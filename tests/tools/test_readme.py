@@ -38,6 +38,7 @@ class Newcomer:
         (folder / "hear.py").write_text(block_with("jobtape.subscribe"))
         port = free_port()
         self.port, self.app_port = str(port), str(free_port(avoid={port}))
+        (folder / "ask.py").write_text(self._here(block_with("SyncClient(")))
         self._plain = plain_environment()
         self._for_make = {"RABBITMQ_URL": broker_url, "JOBTAPE_PORT": self.port}
         self._programs: list[Program] = []
@@ -106,6 +107,7 @@ def test_a_job_and_an_application_of_ones_own(newcomer: Newcomer) -> None:
     known = [one["name"] for one in json.loads(newcomer.type(run.line_with("curl -s")))["items"]]
     assert [name for name in known if not name.startswith("jobtape.")] == ["hello"]
     assert newcomer.type(block_with("submit hello")) == '"Hello, Ada! "\n'
+    assert newcomer.type(block_with("python ask.py")) == "Hello, Ada! \n"
     newcomer.start(block_with("uvicorn app:app"), "Uvicorn running")
     accepted, *listed = newcomer.type(block_with("/greetings?name=Ada")).splitlines()
     job = json.loads(accepted)["job"]
