@@ -1,5 +1,6 @@
 """Job types for measurements."""
 
+import asyncio
 import os
 import random
 import time
@@ -14,6 +15,13 @@ MAX_ATTEMPTS = 5
 def add(x: int, y: int) -> int:
     """No work at all."""
     return x + y
+
+
+@job("nap")
+async def nap(seconds: float) -> float:
+    """Takes so long."""
+    await asyncio.sleep(seconds)
+    return seconds
 
 
 @job("flaky", retry=RetryPolicy(max_attempts=MAX_ATTEMPTS, first=0.2, factor=2, longest=2))

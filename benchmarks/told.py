@@ -1,15 +1,17 @@
 """What a subscriber has been told, an immediate GET shows: from another API process, also with the projector killed.
 
-    .venv/bin/python -m benchmarks.told [--broker B] [--database D] [--way amqp] [--jobs 10000] [--kill-every 1000]
+    .venv/bin/python -m benchmarks.told [--way amqp|sse|websocket] [--broker B] [--database D] [--jobs 10000]
 
-Jobs are submitted to one API process. For each event that comes by ``--way`` (amqp: ``jobtape.subscribe``, live), the
-other one is asked at once with ``GET /jobs/{id}``, once: it must show the state that was told, at the event's cursor or
-behind it. Meanwhile one of two projectors is killed (SIGKILL) whenever so many were told, in turn, and started again.
+Jobs are submitted to one API process. For each event that comes by ``--way`` (amqp: ``jobtape.subscribe``, live; sse
+and websocket: from that process), another one is asked at once with ``GET /jobs/{id}``, once: it must show the state
+that was told, at the event's cursor or behind it. Meanwhile one of two projectors is killed (SIGKILL) whenever so many
+were told (``--kill-every``), in turn, and started again.
 
 Exits 0 only if every job was told and every GET showed it.
 """
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,12 +20,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
+from websockets.asyncio.client import ClientConnection, connect
 
 import jobtape
 from benchmarks import paced
 from benchmarks.installation import Installation
 from benchmarks.place import options, place
-from jobtape.schemas.heard import Heard
+from benchmarks.wire import Wire
+from jobtape.schemas.heard import Heard, hear
 from jobtape.settings import Settings
 from tests.ledger import Ledger
 from tools.ports import free_port
@@ -44,7 +48,38 @@ async def amqp(made: Installation, url: str) -> AsyncIterator[AsyncIterator[Hear
         yield heard
 
 
-WAYS: Final[dict[str, Way]] = {"amqp": amqp}
+@asynccontextmanager
+async def sse(made: Installation, url: str) -> AsyncIterator[AsyncIterator[Heard]]:
+    """A stream of the API that is not asked."""
+    del url
+    async with Wire(made.url) as wire:
+        yield _heard(wire)
+
+
+async def _heard(wire: Wire) -> AsyncIterator[Heard]:
+    query = "&".join(f"event={name}" for name in FINAL)
+    async for name, _, data in wire.stream(f"/events?after=first&{query}"):
+        if name in FINAL:
+            yield hear(data.encode())
+
+
+@asynccontextmanager
+async def websocket(made: Installation, url: str) -> AsyncIterator[AsyncIterator[Heard]]:
+    """The same over a WebSocket."""
+    del url
+    async with connect(f"{made.url.replace('http', 'ws')}/ws", max_size=None) as socket:
+        await socket.send(json.dumps({"type": "subscribe", "id": "all", "events": FINAL, "after": "first"}))
+        yield _spoken(socket)
+
+
+async def _spoken(socket: ClientConnection) -> AsyncIterator[Heard]:
+    async for text in socket:
+        message = json.loads(text)
+        if message["type"] == "event":
+            yield hear(json.dumps(message["event"]).encode())
+
+
+WAYS: Final[dict[str, Way]] = {"amqp": amqp, "sse": sse, "websocket": websocket}
 
 
 @dataclass
