@@ -124,8 +124,8 @@ def is_missing(error: BaseException) -> bool:
 
 
 async def remove_namespace(url: str, topology: Topology) -> None:
-    """Delete every queue and exchange of ``topology``, and that of the built-in jobs, and nothing else."""
-    topology = topology.with_queues([*topology.queues, BUILTIN_QUEUE])
+    """Delete every queue and exchange of ``topology``, that of the built-in jobs too, and nothing else."""
+    topology = topology.with_queues((*topology.queues, BUILTIN_QUEUE))
     connection = await aio_pika.connect(url)
     async with connection:
         channel = await connection.channel(publisher_confirms=False)

@@ -31,8 +31,9 @@ from jobtape.schemas.events import (
     Succeeded,
     SucceededData,
 )
-from jobtape.schemas.job import ErrorInfo, Progress
+from jobtape.schemas.job import ErrorInfo, Order, Progress
 from jobtape.schemas.jobtype import JobType
+from jobtape.schemas.ladder import LONGEST
 from jobtape.schemas.retry import RetryPolicy, next_delay
 
 log = logging.getLogger("jobtape.job")
@@ -54,15 +55,29 @@ def attempt_of(event: WorkEvent) -> int:
     return event.data.attempt + 1 if isinstance(event, Retrying) else event.data.attempt
 
 
+def knows(job_type: JobType | None, order: Order) -> bool:
+    """Whether a worker with this job type can do what was ordered; if not, a newer one may."""
+    return job_type is not None and order.payload_version <= job_type.version
+
+
 class Execution:
     """Runs a job's handler once. ``note`` publishes without being waited for; ``now`` gives the time (UTC).
 
     ``suspect``: the job may be one that kills its worker. Its ``started`` is confirmed first, so that its end can be
-    told whatever happens, and it runs in a process of its own whatever its type.
+    told whatever happens, and it runs in a process of its own whatever its type. ``longest_delay``: seconds after which
+    the next attempt follows at the latest, whatever handler and policy say.
     """
 
     def __init__(
-        self, event: WorkEvent, *, source: str, worker: str, note: Publish, now: Clock, suspect: bool = False
+        self,
+        event: WorkEvent,
+        *,
+        source: str,
+        worker: str,
+        note: Publish,
+        now: Clock,
+        longest_delay: float = LONGEST,
+        suspect: bool = False,
     ) -> None:
         self.event = event
         self.order = event.data.order
@@ -75,6 +90,7 @@ class Execution:
         self._worker = worker
         self._note = note
         self._now = now
+        self._longest_delay = longest_delay
         self._started_at = now()
         self._began = time.monotonic()
         self._loop = asyncio.get_running_loop()
@@ -98,13 +114,20 @@ class Execution:
                 f"the worker {self._worker} has no job type {self.order.type!r}: start it with the module that has it "
                 "(--jobs / JOBTAPE_JOBS)",
             )
+        if not knows(job_type, self.order):
+            return failure(
+                "unknown_type",
+                "UnknownJobType",
+                f"the worker {self._worker} knows payloads of {self.order.type} up to version {job_type.version}, and "
+                f"this one is of version {self.order.payload_version}: start it with the newer module",
+            )
         isolated = self.suspect or job_type.isolate
         if self.suspect:
             await self._confirm_started()
         timer = self._loop.call_later(STARTED_AFTER, self._begin_notes)
         try:
             start = handlers.start_isolated if isolated else handlers.start
-            self.working = start(job_type, self.order.payload, self._context(), self.order.timeout)
+            self.working = start(job_type, self.order, self._context())
             return await handlers.outcome(self.working, job_type, self.order.timeout)
         except asyncio.CancelledError:
             if self.working is not None:
@@ -216,7 +239,7 @@ class Execution:
                     chance=random.random(),  # noqa: S311 - spreads load, hides nothing
                 )
                 if delay is not None:
-                    return self._retrying(reason, error, delay)
+                    return self._retrying(reason, error, min(delay, self._longest_delay))
                 if self.suspect and reason == "crashed":
                     reason = "crash_loop"
                 return Failed(

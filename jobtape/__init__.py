@@ -24,16 +24,18 @@ from jobtape.schemas.errors import (
     UnknownJobType,
     ViewUnavailable,
 )
-from jobtape.schemas.heard import Heard
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.retry import Crashed, Fail, Retry, RetryPolicy
 
 if TYPE_CHECKING:
     from jobtape.app import create_app, lifespan
+    from jobtape.client import Client, SyncClient
+    from jobtape.schemas.heard import Heard
     from jobtape.subscribing import subscribe
 
 __all__ = [
     "BrokerUnavailable",
+    "Client",
     "Context",
     "Crashed",
     "EventsMissed",
@@ -50,6 +52,7 @@ __all__ = [
     "Retry",
     "RetryPolicy",
     "SubscriptionRefused",
+    "SyncClient",
     "UnknownJobType",
     "ViewUnavailable",
     "create_app",
@@ -59,14 +62,20 @@ __all__ = [
 ]
 
 
+_ELSEWHERE = {
+    "Client": "jobtape.client",
+    "Heard": "jobtape.schemas.heard",
+    "SyncClient": "jobtape.client",
+    "create_app": "jobtape.app",
+    "lifespan": "jobtape.app",
+    "subscribe": "jobtape.subscribing",
+}
+
+
 def __getattr__(name: str) -> Any:
-    # Workers import their jobs through here and need no web framework for it.
-    if name in ("create_app", "lifespan"):
-        from jobtape import app  # noqa: PLC0415
+    # Workers import their jobs through here and need no web framework for it; the command line is to start quickly.
+    if name in _ELSEWHERE:
+        from importlib import import_module  # noqa: PLC0415
 
-        return getattr(app, name)
-    if name == "subscribe":
-        from jobtape.subscribing import subscribe  # noqa: PLC0415
-
-        return subscribe
+        return getattr(import_module(_ELSEWHERE[name]), name)
     raise AttributeError(f"module 'jobtape' has no attribute {name!r}")

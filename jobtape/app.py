@@ -39,7 +39,6 @@ from jobtape.producer.problems import Problem
 from jobtape.producer.service import Producer
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
 from jobtape.schemas.jobtype import longest_timeout
-from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings, read_settings
 from jobtape.view.store import Store
 
@@ -109,10 +108,9 @@ async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncItera
     if not known:
         log.warning("there are no job types to submit: name the modules that have them in JOBTAPE_JOBS")
     known = {**known, **builtin.job_types()}
-    topology = Topology(settings.namespace, retention=settings.retention)
     store = Store(settings.database_url)
     try:
-        async with Producer(settings.rabbitmq_url, topology, store, known, _limits(settings)) as producer:
+        async with Producer(settings.rabbitmq_url, settings.topology, store, known, _limits(settings)) as producer:
             running.enter(producer)
             try:
                 yield producer
@@ -139,6 +137,7 @@ def _limits(settings: Settings) -> Limits:
         publish_timeout=settings.publish_timeout,
         read_timeout=settings.read_timeout,
         longest_timeout=longest_timeout(settings.ack_timeout, settings.grace),
+        longest_delay=settings.topology.longest_delay,
         idempotency_retention=settings.idempotency_retention,
         idempotency_lease=settings.idempotency_lease,
         max_listeners=settings.max_listeners,

@@ -273,6 +273,32 @@ def events(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None
     raise typer.Exit(jobs.events(url, job_id, as_json=as_json))
 
 
+@app.command(rich_help_panel=CLIENTS)
+def watch(
+    pattern: Annotated[
+        str,
+        typer.Argument(
+            metavar="[PATTERN]",
+            help="<event>.<job type>: succeeded, failed.billing.*, *.mail.send.",
+            show_default=False,
+        ),
+    ] = "*",
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CURSOR", help="Begin behind this cursor, or with the first.  [dim]\\[default: now][/dim]"
+        ),
+    ] = None,
+    label: Labels = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON.")] = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Show events as they happen, until Ctrl-C."""
+    from jobtape.commands import watch as command  # noqa: PLC0415
+
+    raise typer.Exit(command.watch_events(url, pattern, since, label or [], as_json=as_json))
+
+
 cli_repair.register(app)
 cli_subscriptions.register(app, CLIENTS)
 cli_again.register(app)

@@ -1,14 +1,20 @@
 """How a user names a handler: the ``@job`` decorator, and ``await add.submit(x=1, y=2)`` on what it returns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, Protocol, overload
+
+from typing_extensions import TypeVar
 
 from jobtape import running
 from jobtape.schemas import jobtype
 from jobtape.schemas.job import Job
 from jobtape.schemas.retry import RetryPolicy
+from jobtape.schemas.versions import PayloadUpcaster
+
+R = TypeVar("R", default=Any)
+"""What a handler returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +34,10 @@ class Options:
     """The same submission under the same key is one job, however often it is made; needs the database."""
 
 
-class JobType(jobtype.JobType):
-    """A job type that can be submitted from an application that runs under ``jobtape.lifespan``."""
+class JobType(jobtype.JobType, Generic[R]):
+    """A job type that can be submitted from an application that runs under ``jobtape.lifespan``, and by
+    ``jobtape.Client``. ``R`` is what its handler returns.
+    """
 
     async def submit(self, *args: Any, **kwargs: Any) -> Job:
         """Publish a job with these arguments of the handler; returns when the broker has it safely.
@@ -56,6 +64,15 @@ class JobType(jobtype.JobType):
         )
 
 
+class _Decorator(Protocol):
+    """An ``async def`` returns what its coroutine does."""
+
+    @overload
+    def __call__(self, function: Callable[..., Coroutine[Any, Any, R]]) -> JobType[R]: ...
+    @overload
+    def __call__(self, function: Callable[..., R]) -> JobType[R]: ...
+
+
 def job(
     name: str,
     *,
@@ -65,16 +82,20 @@ def job(
     isolate: bool = False,
     memory: int | None = None,
     concurrency: int | None = None,
-) -> Callable[[Callable[..., Any]], JobType]:
+    version: int = 1,
+    upcasters: Mapping[int, PayloadUpcaster] | None = None,
+) -> _Decorator:
     """Make a function a job type: ``async def`` runs on a loop, ``def`` in a thread, and either in a process of its own
     with ``isolate``, where it can be killed and be given at most ``memory`` bytes.
 
     ``timeout`` is in seconds; ``queue`` names the work queue; ``retry`` says how often and how soon a failed attempt is
-    followed by another (default: never); ``concurrency`` is how many of them one worker runs at once. Raises
+    followed by another (default: never); ``concurrency`` is how many of them one worker runs at once. When the payload
+    changes, ``version`` goes up, and ``upcasters={1: lift}`` makes payloads of version 1, which may still be waiting or
+    be redriven, ones of version 2: ``lift`` takes the payload and returns the new one, from nothing else. Raises
     JobTypeInvalid where the decorated function stands, with what to change.
     """
 
-    def decorate(function: Callable[..., Any]) -> JobType:
+    def decorate(function: Callable[..., Any]) -> JobType[Any]:
         return JobType(
             function,
             name,
@@ -84,6 +105,8 @@ def job(
             isolate=isolate,
             memory=memory,
             concurrency=concurrency,
+            version=version,
+            upcasters=upcasters,
         )
 
     return decorate

@@ -10,8 +10,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.job import QueueName
+from jobtape.schemas.ladder import LEVELS
 from jobtape.schemas.relaying import Tells
-from jobtape.schemas.topology import Retention
+from jobtape.schemas.topology import Retention, Topology
 
 MEBIBYTE = 1024 * 1024
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -31,6 +32,14 @@ class Settings(BaseSettings):
         "sqlite:///.jobtape/view.db",
         validation_alias=AliasChoices("DATABASE_URL"),
         description="The view: sqlite:///path or postgresql://user:password@host/name.",
+    )
+    management_url: str | None = Field(
+        None,
+        description="RabbitMQ's management API, for `jobtape doctor`, which signs in as RABBITMQ_URL does; where it is "
+        "not named, port 15672 of the broker's host is tried (15671 with amqps).",
+    )
+    rabbitmqctl: str | None = Field(
+        None, description="A command that is this broker's rabbitmqctl, for `jobtape doctor` where that API is away."
     )
     namespace: str = Field("jobtape", description="Stands before every exchange and queue on the broker.")
     jobs: Names = Field((), description="Modules with the job types, separated by commas.")
@@ -104,6 +113,13 @@ class Settings(BaseSettings):
         description="How long jobs are kept in the view after they ended, with their history; 0 is for ever.",
     )
     lease: float = Field(4.0, ge=0.5, le=300, description="How long a projector that died keeps others waiting.")
+    delay_levels: int = Field(
+        LEVELS,
+        ge=1,
+        le=LEVELS,
+        description="Levels of the delay ladder, a queue each, the same for all parts: jobs and retries can be put off "
+        "by 2^levels / 10 s, with 25 by 30 days.",
+    )
     log_max_bytes: int = Field(10_000_000_000, ge=1000, description="Size of the tape that the broker keeps.")
     log_max_age: str = Field("30D", pattern=r"^\d+[YMDhms]$", description="Age of the tape that the broker keeps.")
     log_segment_bytes: int = Field(
@@ -150,9 +166,10 @@ class Settings(BaseSettings):
         return value
 
     @property
-    def retention(self) -> Retention:
-        """What the tape is created with."""
-        return Retention(self.log_max_bytes, self.log_max_age, self.log_segment_bytes)
+    def topology(self) -> Topology:
+        """What there is on the broker, but for the work queues."""
+        retention = Retention(self.log_max_bytes, self.log_max_age, self.log_segment_bytes)
+        return Topology(self.namespace, retention=retention, delay_levels=self.delay_levels)
 
 
 def read_settings(**overrides: Any) -> Settings:

@@ -18,7 +18,7 @@ from jobtape.schemas.jobtype import JobType
 from jobtape.schemas.position import MAX_CURSOR
 from jobtape.schemas.relaying import TOLD, Tells
 from jobtape.schemas.selection import Selection
-from jobtape.schemas.topology import Bounds, Topology
+from jobtape.schemas.topology import Bounds
 from jobtape.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def subscribe(
 
         return ResultQueue(
             known.rabbitmq_url,
-            Topology(known.namespace),
+            known.topology,
             wanted,
             name=name,
             bounds=Bounds(max_length, max_bytes, OUTLIVES if name is None else expires),

@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from jobtape.producer import (
     answers,
+    asyncapi,
     openapi,
     routes_cancel,
     routes_dead,
@@ -81,6 +82,7 @@ def build_api(
     app.include_router(routes_dead.router, dependencies=keyed)
     app.include_router(routes_ops.router, dependencies=keyed)
     app.include_router(routes_ops.open_router)
+    app.include_router(asyncapi.router)
     app.include_router(routes_ws.router)
     answers.install(app)
     openapi.install(app, MODELS)

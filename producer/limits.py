@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from jobtape.schemas.ladder import LONGEST
+
 MEBIBYTE: Final = 1024 * 1024
 ENVELOPE: Final = 128 * 1024
 """Room in a body for what stands beside the payload: 32 labels at their longest, with every character escaped."""
@@ -11,7 +13,7 @@ ENVELOPE: Final = 128 * 1024
 @dataclass(frozen=True, slots=True)
 class Limits:
     """``max_payload`` counts the payload's bytes as JSON; ``longest_timeout`` is the most that a job may
-    ask for (``schemas.jobtype.longest_timeout``)."""
+    ask for (``schemas.jobtype.longest_timeout``), ``longest_delay`` how far ahead it may be scheduled."""
 
     max_payload: int = MEBIBYTE
     max_batch: int = 10_000
@@ -19,6 +21,7 @@ class Limits:
     publish_timeout: float = 10.0
     read_timeout: float = 3.0
     longest_timeout: float = 865.0
+    longest_delay: float = LONGEST
     idempotency_retention: float = 86_400.0
     idempotency_lease: float = 30.0
     max_listeners: int = 2000

@@ -1,7 +1,8 @@
 """Prometheus metrics, made anew for each scrape from the view and the broker.
 
-No counters are kept in this process: what the view has counted is exact, survives restarts, and is the same whichever
-API process is scraped. A part that is away leaves its samples out; the scrape never fails.
+No counters of jobs are kept in this process: what the view has counted is exact, survives restarts, and is the same
+whichever API process is scraped. Only who listens is told of the process itself. A part that is away leaves its samples
+out; the scrape never fails.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from jobtape.broker.declare import Depth
 from jobtape.producer.health import Part
+from jobtape.producer.listeners import KINDS, Listeners
 from jobtape.producer.refusals import TooBusy
 from jobtape.producer.service import Producer
 from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
@@ -31,6 +33,7 @@ async def exposition(producer: Producer) -> bytes:
         producer.health.parts(), _counts(producer), _depths(producer), _seconds_behind(producer), _relay_state(producer)
     )
     families = [*_up(parts), *_events(counts), *_queues(depths), *_lag(lag), *_relay(relay)]
+    families += _listening(producer.listeners)
     return generate_latest(_Scrape(families))
 
 
@@ -101,6 +104,24 @@ def _queues(depths: _Depths | None) -> Iterator[Metric]:
             consumers.add_metric([queue], state.consumers)
     yield depth
     yield consumers
+
+
+def _listening(listeners: Listeners) -> Iterator[Metric]:
+    now = GaugeMetricFamily("jobtape_listeners", "Who listens to this API process.", labels=["kind"])
+    told = CounterMetricFamily(
+        "jobtape_told_events", "Events that this API process told, once for each listener.", labels=["kind"]
+    )
+    for kind in KINDS:
+        now.add_metric([kind], listeners.now[kind])
+        if kind != "wait":
+            told.add_metric([kind], listeners.told[kind])
+    yield now
+    yield told
+    yield CounterMetricFamily(
+        "jobtape_catch_up_reads",
+        "Pages of the history that this API process read for listeners that stood further back than its memory.",
+        value=listeners.pages,
+    )
 
 
 def _lag(seconds: float | None) -> Iterator[Metric]:

@@ -28,10 +28,11 @@ def order_for(submission: Submission, job_types: Mapping[str, JobType], limits: 
     return Order(
         type=job_type.name,
         payload=submission.payload,
+        payload_version=job_type.version,
         queue=_queue(submission, job_type, job_types),
         labels=submission.labels,
         correlation_id=submission.correlation_id,
-        run_at=_run_at(submission, now),
+        run_at=_run_at(submission, limits, now),
         timeout=_timeout(submission, job_type, limits),
         max_attempts=submission.max_attempts or job_type.retry.max_attempts,
         reply_to=submission.reply_to,
@@ -83,12 +84,14 @@ def _timeout(submission: Submission, job_type: JobType, limits: Limits) -> float
     return submission.timeout
 
 
-def _run_at(submission: Submission, now: datetime) -> datetime | None:
-    if submission.delay:
-        return now + timedelta(seconds=submission.delay)
-    if submission.run_at is not None and submission.run_at > now + timedelta(seconds=LONGEST):
-        raise _invalid("run_at", f"a job can be scheduled {LONGEST / 86_400:g} days ahead at most")
-    return submission.run_at
+def _run_at(submission: Submission, limits: Limits, now: datetime) -> datetime | None:
+    field = "delay" if submission.delay else "run_at"
+    run_at = now + timedelta(seconds=submission.delay) if submission.delay else submission.run_at
+    if run_at is not None and run_at > now + timedelta(seconds=limits.longest_delay):
+        longest = limits.longest_delay
+        told = f"{LONGEST / 86_400:g} days" if longest == LONGEST else f"{longest:g} s (JOBTAPE_DELAY_LEVELS)"
+        raise _invalid(field, f"a job can be scheduled {told} ahead at most")
+    return run_at
 
 
 def _invalid(field: str, message: str) -> SubmissionInvalid:

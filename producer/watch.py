@@ -14,7 +14,7 @@ from jobtape.broker import declare
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.producer.bounded import within
-from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, LogMissing
+from jobtape.schemas.errors import BrokerUnavailable, LogMissing
 from jobtape.schemas.topology import Topology
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class Watch:
                 await declare.declare(connection, self.topology)
             self._tape = exists
             self._silent = None
-        except (*BROKER_ERRORS, JobtapeError) as error:
+        except Exception as error:  # noqa: BLE001 - aiormq has a bare one for what was asked when the connection ended
             if not connection.is_closed:  # otherwise it is the link's matter, which may have a new one by now
                 self._silent = f"the broker does not do what it is asked: {reason_of(error)}"
 

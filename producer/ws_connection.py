@@ -3,7 +3,7 @@
 Theory of operation. A subscription is a follower with a name; it has no queue. All of them speak through one outlet,
 one after the other; who does not read blocks them, and after a while loses the connection, and resumes by cursor. What
 a subscription has told stands in ``sent``, which only goes up once a message has left. The keep-alive tells the lowest
-of them: a client that resumes all its subscriptions there misses nothing.
+of them: a client that resumes there all its subscriptions that were confirmed by then misses nothing.
 """
 
 import asyncio
@@ -104,6 +104,8 @@ class Connection:
             else:
                 for entry in found:
                     await self._event(subscription, entry)
+                    # The server may take all of it without a pause: others have a turn, and a lost connection shows.
+                    await asyncio.sleep(0)
             subscription.sent = follower.position
         self._listeners.pages += follower.pages
 

@@ -19,6 +19,11 @@ LONGEST: Final = 30 * 86_400.0
 """Seconds; 25 levels could hold 38 days."""
 
 
+def longest_delay(levels: int = LEVELS) -> float:
+    """Seconds that a job may be delayed with so many levels."""
+    return min(LONGEST, ((1 << levels) - 1) * STEP)
+
+
 def delay_key(seconds: float, queue: str, levels: int = LEVELS) -> str:
     """The routing key that brings a message to ``queue`` after ``seconds`` (0 to what the levels can hold).
 

@@ -164,6 +164,11 @@ class Topology:
         """Keeps what ``unroutable`` took until the work queue is there again."""
         return Queue(f"{self.namespace}.unroutable", _KEPT)
 
+    @property
+    def longest_delay(self) -> float:
+        """Seconds that a job may be delayed here."""
+        return ladder.longest_delay(self.delay_levels)
+
     def delay_exchange(self, level: int) -> Exchange:
         """Where a delayed message enters ``level``; below level 0 it is due."""
         return Exchange(f"{self.namespace}.delay.{level}", "topic") if level >= 0 else self.due
@@ -283,6 +288,12 @@ class Topology:
     def _levels(self) -> range:
         return range(self.delay_levels)
 
+    def is_ours(self, queue: str) -> bool:
+        """Whether we declare queues of that name, as far as the name tells."""
+        prefix, _, rest = queue.partition(".")
+        alone = rest in ("log", "cancels", "dead", "unroutable")
+        return prefix == self.namespace and (alone or rest.startswith(("run.", "delay.", "sub.", "hear.")))
+
     @property
     def log_binding(self) -> Binding:
         """The tape takes everything."""
@@ -318,6 +329,11 @@ def result_patterns(events: Iterable[str], types: Iterable[str]) -> tuple[str, .
 def reply_key(name: str) -> str:
     """The second key of what is told of a job that was submitted with ``reply_to`` ``name``."""
     return f"reply.{name}"
+
+
+def queue_of(name: str) -> str:
+    """The queue whose jobs the work queue of that name on the broker holds."""
+    return name.rpartition(".")[2]
 
 
 def run_key(queue: str) -> str:

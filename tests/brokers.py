@@ -22,6 +22,7 @@ from pathlib import Path
 from testcontainers.community.rabbitmq import RabbitMqContainer
 
 from tests.containers import NoContainersError, engine_with
+from tools import apt
 from tools.amqp import UnreachableError, probe, too_old, without_password
 from tools.broker import NotThisWayError, install_server
 from tools.container import ARGUMENTS, IMAGE
@@ -65,6 +66,13 @@ def start_session_broker() -> SessionBroker:
     raise NoTestBrokerError(f"no RabbitMQ for the tests ({'; '.join(reasons)}): {WHAT_TO_DO}")
 
 
+def see_to_a_server() -> None:
+    """Installs RabbitMQ where there is none, for a private node. Raises NotThisWayError."""
+    apt.wait_for_others()
+    if find_server() is None:
+        install_server(lambda line: print(line, flush=True))
+
+
 def _container() -> SessionBroker:
     engine_with(IMAGE)
     container = RabbitMqContainer(IMAGE)
@@ -81,8 +89,7 @@ def _container() -> SessionBroker:
 
 
 def _node() -> SessionBroker:
-    if find_server() is None:
-        install_server(lambda line: print(line, flush=True))
+    see_to_a_server()
     folder = Path(tempfile.mkdtemp(prefix="jobtape-test-broker-"))
     node = PrivateNode(folder)
 

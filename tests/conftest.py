@@ -1,12 +1,16 @@
 """What all tests share: one real broker and one real PostgreSQL a session, each started when first needed.
 
-Every test works in a namespace of its own on the broker, and in a file or database of its own.
+Every test works in a namespace of its own on the broker, and in a file or database of its own. With pytest-xdist (as
+``make test`` does it) each of its processes is a session, with a broker and a PostgreSQL of its own.
 """
 
+import asyncio
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -14,16 +18,14 @@ import psycopg
 import pytest
 
 from jobtape.broker.declare import remove_namespace
-from jobtape.schemas import ladder
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Store
-from tests.brokers import SessionBroker, start_session_broker
+from tests.brokers import SessionBroker, see_to_a_server, start_session_broker
 from tests.databases import SessionPostgres, start_session_postgres
+from tests.namespaces import some_topology
+from tools.node import PrivateNode
 
 _used: list[str] = []
-
-FEW_LEVELS = 8
-"""Levels of the delay ladder: up to 25 s, declared in a fraction of the time that all of them take."""
 
 MakeTopology = Callable[..., Topology]
 
@@ -36,7 +38,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[SessionBroker]:
-    """The session's RabbitMQ; a test that needs to break one starts its own."""
+    """The session's RabbitMQ, which stays whole."""
     started = start_session_broker()
     _used.append(started.description)
     yield started
@@ -50,6 +52,26 @@ def broker_url(broker: SessionBroker) -> str:
 
 
 @pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNode]:
+    """A second RabbitMQ, which may be broken: each test leaves it in order. A missing one is an error that says what
+    to do."""
+    see_to_a_server()
+    folder = tmp_path_factory.mktemp("node")
+    folder.chmod(0o755)
+    started = PrivateNode(folder)
+    started.start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+async def node_without_alarm(node: PrivateNode) -> AsyncIterator[PrivateNode]:
+    """For alarms (``set_vm_memory_high_watermark``), which end with the test."""
+    yield node
+    await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.4")
+
+
+@pytest.fixture(scope="session")
 def postgres() -> Iterator[SessionPostgres]:
     """The session's PostgreSQL."""
     started = start_session_postgres()
@@ -60,21 +82,16 @@ def postgres() -> Iterator[SessionPostgres]:
 
 @pytest.fixture
 def make_topology(broker_url: str) -> Iterator[MakeTopology]:
-    """Makes topologies of random namespaces, which are removed afterwards: ``make_topology("default", "mail")``.
-
-    Their delay ladders are short, unless ``delay_levels`` says otherwise.
-    """
+    """Makes what ``some_topology`` does, and removes it from the broker afterwards."""
     made: list[Topology] = []
 
-    def make(*queues: str, namespace: str | None = None, delay_levels: int = FEW_LEVELS) -> Topology:
-        name = namespace or f"test-{uuid4().hex[:10]}"
-        made.append(Topology(name, delay_levels=delay_levels).with_queues(queues or ("default",)))
+    def make(*queues: str, **more: Any) -> Topology:
+        made.append(some_topology(*queues, **more))
         return made[-1]
 
     yield make
     for topology in made:
-        # Parts that were configured as a user's have declared the whole ladder.
-        anyio.run(remove_namespace, broker_url, replace(topology, delay_levels=ladder.LEVELS))
+        anyio.run(remove_namespace, broker_url, topology)
 
 
 @pytest.fixture
@@ -114,14 +131,30 @@ def store(database_url: str) -> Iterator[Store]:
     opened.close()
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of pytest-xdist tells the one that started it what it used."""
+    told: dict[str, list[str]] | None = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told["ran_against"] = _used
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What such a process told; one that crashed tells nothing, and pytest-xdist reports that."""
+    _used.extend(getattr(node, "workeroutput", {}).get("ran_against", ()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which broker and database were used."""
-    for description in _used:
-        terminalreporter.write_line(f"ran against {description}")
+    """Say which broker and database were used, and by how many processes."""
+    for description, times in sorted(Counter(_used).items()):
+        terminalreporter.write_line(f"ran against {description}" + (f" ({times} of them)" if times > 1 else ""))
 
 
 def pytest_configure() -> None:
-    """What a developer's shell says of a broker must not leak into tests: they are given theirs explicitly."""
+    """What a developer's shell says of a broker, or of signals, must not leak into tests."""
     for name in [name for name in os.environ if name.startswith("JOBTAPE_") and not name.startswith("JOBTAPE_TEST_")]:
         if name != "JOBTAPE_SETUP":
             del os.environ[name]
+    # A shell starts what runs in the background with Ctrl-C ignored, and whatever the tests start would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

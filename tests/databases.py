@@ -73,6 +73,7 @@ def _binaries() -> Path | None:
 
 def _cluster() -> SessionPostgres:
     """A new cluster in a temporary folder, on a free port of 127.0.0.1, with a random password and without fsync."""
+    apt.wait_for_others()
     binaries = _binaries()
     if binaries is None:
         raise NoTestPostgresError("PostgreSQL is not installed")

@@ -5,6 +5,7 @@ needs are removed again; one that a killed run left behind carries our mark and 
 """
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 MARK = "# Written by Jobtape's setup for the time of one installation; delete it if it is still here.\n"
 POLICY = Path("/usr/sbin/policy-rc.d")
 CLUSTERS = Path("/etc/postgresql-common/createcluster.d/jobtape.conf")
+DPKG = Path("/var/lib/dpkg")
 # Seconds; a slow mirror and a slow disk, but not for ever.
 UPDATE_LIMIT = 300.0
 INSTALL_LIMIT = 900.0
@@ -28,22 +30,42 @@ def install(package: str, log: Callable[[str], None], *, oldest: tuple[int, ...]
     """Installs `package` (at least version `oldest`); raises AptError when it isn't allowed, possible or successful."""
     _allowed(os.environ)
     log(f"Installing the system package {package} with apt-get (JOBTAPE_SETUP=never forbids it) ...")
-    _apt(["apt-get", "update", "-qq"], UPDATE_LIMIT)
-    version = _candidate(package)
-    if version < oldest:
-        wanted = ".".join(str(part) for part in oldest)
-        found = ".".join(str(part) for part in version) or "none"
-        raise AptError(f"this distribution's {package} is too old ({found}): {wanted} is needed")
-    policy = f"#!/bin/sh\n{MARK}exit 101\n"
-    with temporary_file(POLICY, policy, 0o755), temporary_file(CLUSTERS, f"{MARK}create_main_cluster = false\n", 0o644):
-        _apt(["apt-get", "install", "-y", "-qq", "--no-install-recommends", package], INSTALL_LIMIT)
-    _keep_disabled(package)
+    with _alone():
+        _apt(["apt-get", "update", "-qq"], UPDATE_LIMIT)
+        version = _candidate(package)
+        if version < oldest:
+            wanted = ".".join(str(part) for part in oldest)
+            found = ".".join(str(part) for part in version) or "none"
+            raise AptError(f"this distribution's {package} is too old ({found}): {wanted} is needed")
+        policy, clusters = f"#!/bin/sh\n{MARK}exit 101\n", f"{MARK}create_main_cluster = false\n"
+        with temporary_file(POLICY, policy, 0o755), temporary_file(CLUSTERS, clusters, 0o644):
+            _apt(["apt-get", "install", "-y", "-qq", "--no-install-recommends", package], INSTALL_LIMIT)
+        _keep_disabled(package)
+
+
+def wait_for_others() -> None:
+    """Until no other process of ours installs anything: what is found then is there as a whole."""
+    if DPKG.is_dir():
+        with _alone():
+            pass
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One installation of ours at a time on a machine: the second finds done what the first did. dpkg's folder itself
+    is the lock, which a killed process leaves free."""
+    handle = os.open(DPKG, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _allowed(environment: Mapping[str, str]) -> None:
     if environment.get("JOBTAPE_SETUP") == "never":
         raise AptError("JOBTAPE_SETUP=never forbids installing packages")
-    if shutil.which("apt-get") is None:
+    if shutil.which("apt-get") is None or not DPKG.is_dir():
         raise AptError("this is no Debian or Ubuntu (no apt-get)")
     if os.geteuid() != 0:
         raise AptError("installing packages needs root")

@@ -21,6 +21,7 @@ from tools.node_files import (
     node_environment,
     take_cookie,
     write_files,
+    write_program,
 )
 from tools.processes import FolderInUseError, FolderLock
 from tools.tethered import Tethered
@@ -33,7 +34,14 @@ class NodeError(Exception):
 class PrivateNode:
     """One node. Starts at `start`, not before; several run side by side in different folders. Not thread-safe."""
 
-    def __init__(self, folder: Path, extra_config: Sequence[str] = (), *, cluster: "PrivateNode | None" = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        extra_config: Sequence[str] = (),
+        *,
+        plugins: Sequence[str] = (),
+        cluster: "PrivateNode | None" = None,
+    ) -> None:
         """`folder` is made when missing and kept; `extra_config` are lines for rabbitmq.conf.
 
         `cluster`: a node that runs, whose cluster this one joins at its first start; it needs that node's port mapper
@@ -41,6 +49,7 @@ class PrivateNode:
         """
         self.folder = folder.resolve()
         self._cluster = cluster
+        self._plugins = tuple(plugins)
         self._extra_config = tuple(extra_config)
         self._settings: NodeSettings | None = None
         self._server: Tethered | None = None
@@ -75,6 +84,11 @@ class PrivateNode:
         """The server's process id while it runs."""
         return self._server.pid if self._server is not None and self._server.running else None
 
+    @property
+    def ctl_program(self) -> Path:
+        """This node's own rabbitmqctl, for people and other programs."""
+        return self.folder / "rabbitmqctl"
+
     def start(self, timeout: float = 60.0) -> None:
         """Starts the server on the folder's data and waits until AMQP answers, `timeout` seconds at most.
 
@@ -94,7 +108,8 @@ class PrivateNode:
         try:
             end_leftover_node(self.folder)
             self._settings = settings = self._load()
-            write_files(self.folder, settings, self._extra_config)
+            write_files(self.folder, settings, self._extra_config, self._plugins)
+            write_program(self.ctl_program, script.with_name("rabbitmqctl"), node_environment(self.folder, settings))
             self._server = Tethered(
                 [str(script)],
                 companions=[] if self._cluster else [_port_mapper(epmd, settings)],

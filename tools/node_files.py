@@ -6,6 +6,7 @@ Everything stands in one folder, so that a node started there again goes on with
     home/.erlang.cookie the secret of its command line tools  (kept)
     data/ log/          the broker's own                      (kept)
     rabbitmq.conf advanced.config enabled_plugins env.conf    (written at every start)
+    rabbitmqctl         the node's own                        (written at every start)
     node.pid            process id of the last start
     lock                held while a process of ours uses the folder
 
@@ -15,8 +16,9 @@ Standard library only: `make clean` needs it when there is no .venv.
 import json
 import os
 import secrets
+import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,7 +63,7 @@ def load_settings(folder: Path) -> NodeSettings:
     return settings
 
 
-def write_files(folder: Path, settings: NodeSettings, extra_config: Sequence[str]) -> None:
+def write_files(folder: Path, settings: NodeSettings, extra_config: Sequence[str], plugins: Sequence[str] = ()) -> None:
     """Writes the configuration; `extra_config` are more lines for rabbitmq.conf, which win over ours."""
     for name in ("home", "data", "log", "conf.d"):
         (folder / name).mkdir(exist_ok=True)
@@ -80,9 +82,17 @@ def write_files(folder: Path, settings: NodeSettings, extra_config: Sequence[str
     ]
     write_private(folder / "rabbitmq.conf", "\n".join(lines) + "\n")
     (folder / "advanced.config").write_text(ADVANCED)
-    (folder / "enabled_plugins").write_text("[].\n")
+    (folder / "enabled_plugins").write_text(f"[{','.join(plugins)}].\n")
     # Named below so that the machine's own /etc/rabbitmq has no say here.
     (folder / "env.conf").write_text("")
+
+
+def write_program(path: Path, program: Path, environment: Mapping[str, str]) -> None:
+    """Writes a script at `path` that runs `program` in `environment`."""
+    ours = {name: value for name, value in environment.items() if os.environ.get(name) != value}
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in ours.items()]
+    write_private(path, "\n".join(["#!/bin/sh", *exports, f'exec {shlex.quote(str(program))} "$@"', ""]))
+    path.chmod(0o700)
 
 
 def take_cookie(source: Path, folder: Path) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from tools.files import write_private
 
-SHARED = ("RABBITMQ_URL", "DATABASE_URL", "JOBTAPE_NAMESPACE")
+SHARED = ("RABBITMQ_URL", "DATABASE_URL", "JOBTAPE_NAMESPACE", "JOBTAPE_RABBITMQCTL")
 
 
 def write_env(path: Path, settings: Mapping[str, str]) -> None:
     """The shell assignments to `path`."""
-    write_private(path, "".join(f"{name}={shlex.quote(settings[name])}\n" for name in SHARED))
+    write_private(path, "".join(f"{name}={shlex.quote(settings[name])}\n" for name in SHARED if name in settings))
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ has run out or was released.
 """
 
 from datetime import timedelta
+from functools import cache
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import BigInteger, Double, Update, bindparam, case, delete, or_, select, update
 
 from jobtape.view import bulk, clock, tables
 from jobtape.view.database import Database
@@ -14,6 +15,21 @@ from jobtape.view.values import Position
 
 _row = tables.positions
 _c = tables.positions.c
+
+
+@cache
+def _moving(dialect: str) -> Update:
+    """Made once: it runs for each event of each named subscription, and making it costs more than running it."""
+    now, to = clock.now(dialect), bindparam("to", type_=BigInteger)
+    return (
+        update(_row)
+        .where(_c.name == bindparam("by_name"), _c.owner == bindparam("by_owner"))
+        .values(
+            lease_until=now + bindparam("seconds", type_=Double),
+            cursor=case((_c.cursor < to, to), else_=_c.cursor),
+            moved_at=case((_c.cursor < to, now), else_=_c.moved_at),
+        )
+    )
 
 
 class Positions:
@@ -53,11 +69,8 @@ class Positions:
         Never back: a smaller cursor only renews the lease.
         """
         with self._database.writing() as connection:
-            now = clock.now(connection.dialect.name)
-            ours = update(_row).where(_c.name == name, _c.owner == owner)
-            held = connection.execute(ours.values(lease_until=now + seconds)).rowcount == 1
-            connection.execute(ours.where(_c.cursor < cursor).values(cursor=cursor, moved_at=now))
-            return held
+            values = {"by_name": name, "by_owner": owner, "to": cursor, "seconds": seconds}
+            return connection.execute(_moving(connection.dialect.name), values).rowcount == 1
 
     def release(self, name: str, owner: str) -> None:
         """Let another hold it at once; nothing happens when it is another's."""

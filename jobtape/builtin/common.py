@@ -34,4 +34,4 @@ def slice_of(ctx: Context, what: str, share: float = 1.0) -> Iterator[Slice]:
 
 def topology_of(settings: Settings) -> Topology:
     """What there is on the broker, as the built-in jobs need it."""
-    return Topology(settings.namespace, retention=settings.retention).with_queues([BUILTIN_QUEUE])
+    return settings.topology.with_queues([BUILTIN_QUEUE])

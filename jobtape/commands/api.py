@@ -70,6 +70,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "factory": True,
         "host": settings.host,
         "port": settings.port,
+        "http": "jobtape.commands.impatience:Impatient",
         "workers": settings.api_workers,
         "lifespan": "on",
         "log_config": None,

@@ -51,7 +51,7 @@ def run_import(path: Path) -> int:
         store = Store(settings.database_url)
     with closing(store):
         header, events = _check(path)
-        topology = Topology(settings.namespace, retention=settings.retention)
+        topology = settings.topology
         asyncio.run(_Import(settings.rabbitmq_url, topology, store, path, header, events).run())
     print(f"{events} events of {path} are on the tape and in the view", file=sys.stderr)
     return 0

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jobtape.client.wire import Query
 from jobtape.commands import show
-from jobtape.commands.client import Api, Query
+from jobtape.commands.client import Api
 from jobtape.commands.errors import WrongUse
 from jobtape.commands.options import DEFAULT_URL
 from jobtape.commands.watching import watch

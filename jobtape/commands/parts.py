@@ -104,7 +104,7 @@ def run_projector(**options: str | None) -> None:
     def make() -> Part:
         projector = Projector(
             settings.rabbitmq_url,
-            Topology(settings.namespace, retention=settings.retention),
+            settings.topology,
             store,
             owner=f"{_name()}-{uuid4().hex[:8]}",
             lease=settings.lease,
@@ -134,8 +134,7 @@ def run_projector(**options: str | None) -> None:
 
 def topology_of(settings: Settings, job_types: Mapping[str, JobType]) -> Topology:
     """What there is on the broker, with the work queues of JOBTAPE_QUEUES or else those of all the job types."""
-    topology = Topology(settings.namespace, retention=settings.retention)
-    return topology.with_queues(settings.queues or (job_type.queue for job_type in job_types.values()))
+    return settings.topology.with_queues(settings.queues or (job_type.queue for job_type in job_types.values()))
 
 
 async def _run(name: str, make: Callable[[], Part], settings: Settings, lifeline: Lifeline) -> None:

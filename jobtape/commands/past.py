@@ -4,8 +4,9 @@ import sys
 from datetime import datetime
 from typing import Any
 
+from jobtape.client.wire import Query
 from jobtape.commands import show
-from jobtape.commands.client import Api, Query
+from jobtape.commands.client import Api
 from jobtape.commands.errors import WrongUse
 from jobtape.commands.jobs import OK
 

@@ -115,6 +115,21 @@ def print_events(items: Sequence[dict[str, Any]]) -> None:
     _console().print(table)
 
 
+def print_heard(event: dict[str, Any]) -> None:
+    """One event as it happens, on a line: time, job type, event, job, what it says."""
+    data, name = event["data"], event["type"].rpartition(".")[2]
+    line = Text(f"{_time(event['time'])}  {one_line(data['job_type']):<20}  ")
+    line.append(f"{name:<10}", style=COLOURS.get(name, ""))
+    line.append(f"  {event['subject']}  {one_line(_gist(data))}")
+    _console().print(line, soft_wrap=True)
+    sys.stdout.flush()
+
+
+def print_json_line(value: Any) -> None:
+    """The JSON document on one line, at once."""
+    print(json.dumps(value, ensure_ascii=not _speaks_utf8()), flush=True)
+
+
 def _console(width: int | None = WIDE) -> Console:
     return Console(width=width, highlight=False, markup=False, emoji=False)
 
@@ -173,7 +188,7 @@ def _gist(data: dict[str, Any]) -> str:
     if error := data.get("error"):
         return f"{error['type']}: {error['message']}"
     if "fraction" in data:
-        return f"{data['fraction']:.0%} {data['message'] or ''}"
+        return f"{data['fraction']:.0%} {data.get('message') or ''}"
     for name in ("order", "result", "worker"):
         if name in data:
             return f"{name} {json.dumps(data[name], ensure_ascii=False)}"[:200]

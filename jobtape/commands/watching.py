@@ -13,11 +13,12 @@ from jobtape.commands.client import Api
 from jobtape.commands.plain import one_line
 
 FINAL: Final = ("succeeded", "failed", "cancelled")
-SHORTEST, LONGEST, GROWTH = 0.1, 1.0, 1.4
-"""Seconds between two questions: soon after each change, then less and less often."""
-
 IMPATIENT: Final = 5.0
 """Seconds in the queue after which one may wonder."""
+LONG: Final = 30.0
+"""Seconds that the API is asked to wait for a change."""
+SHORTEST, LONGEST, GROWTH = 0.1, 1.0, 1.4
+"""Seconds between two questions to an API that does not wait: one that is about to end, say."""
 
 
 def watch(api: Api, job: dict[str, Any]) -> dict[str, Any]:
@@ -27,17 +28,17 @@ def watch(api: Api, job: dict[str, Any]) -> dict[str, Any]:
         pause = SHORTEST
         doubtful_at = time.monotonic() + IMPATIENT
         while job["state"] not in FINAL:
-            time.sleep(pause)
-            changed = api.changed(job["id"], job["cursor"])
+            left = doubtful_at - time.monotonic()
+            changed, waited = api.changed(job["id"], job["cursor"], max(1.0, min(left, LONG)))
             if (changed or job)["state"] == "queued" and time.monotonic() > doubtful_at:
                 display.note(f"still queued: is a worker running and free? See {api.url}/health/ready")
                 doubtful_at = math.inf
-            if changed is None:
-                pause = min(pause * GROWTH, LONGEST)
-                continue
-            if changed["cursor"] != job["cursor"]:
+            if changed is not None and changed["cursor"] != job["cursor"]:
                 pause = SHORTEST
-            job = changed
+            elif not waited:
+                time.sleep(pause)
+                pause = min(pause * GROWTH, LONGEST)
+            job = changed or job
             display.tell(job)
     return job
 

@@ -5,19 +5,17 @@ Without that setting a 3.10 stands still for up to three minutes.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from jobtape.schemas.topology import Topology
 from tests.broker.arrivals import arrivals
 from tests.broker.test_ladder import delayed, empty
 from tests.consumer.rig import Rig
 from tests.faults.test_broker_dies import REMEMBER
+from tests.namespaces import some_topology
 from tests.waiting import eventually
-from tools.broker import install_server
 from tools.node import PrivateNode
-from tools.node_files import find_server
 
 pytestmark = pytest.mark.anyio
 
@@ -25,21 +23,9 @@ GOES_ON_WITHIN = 15.0
 """Seconds after the broker's return."""
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNode]:
-    """A broker of this module's own."""
-    if find_server() is None:
-        install_server(lambda line: print(line, flush=True))
-    started = PrivateNode(tmp_path_factory.mktemp("node"))
-    started.start()
-    yield started
-    started.stop()
-
-
 @pytest.mark.parametrize(("name", "end"), [("stopped", PrivateNode.stop), ("killed", PrivateNode.kill)])
 async def test_delays_go_on_after_a_restart(node: PrivateNode, name: str, end: Callable[[PrivateNode], None]) -> None:
-    topology = Topology(name, ("default",), delay_levels=8)
-    async with Rig(node.url, topology) as rig, arrivals(rig) as arrived:
+    async with Rig(node.url, some_topology()) as rig, arrivals(rig) as arrived:
         await asyncio.to_thread(node.ctl, "eval", REMEMBER)
         # Due before, while it is away, and afterwards; on every level and between levels.
         await asyncio.gather(*(delayed(rig, arrived, 0.12 * n) for n in range(1, 80)))

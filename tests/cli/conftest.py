@@ -7,6 +7,7 @@ import pytest
 
 from tests.cli.place import Place, place_in
 from tests.conftest import MakeTopology
+from tests.namespaces import environment_for
 
 
 @pytest.fixture
@@ -21,6 +22,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def broker_place(tmp_path: Path, broker_url: str, make_topology: MakeTopology) -> Iterator[Place]:
     """A place with the session's broker, in a namespace of its own that is removed afterwards."""
     topology = make_topology("default", "gates")
-    made = place_in(tmp_path, RABBITMQ_URL=broker_url, JOBTAPE_NAMESPACE=topology.namespace)
+    made = place_in(tmp_path, **environment_for(broker_url, topology))
     yield made
     made.close()

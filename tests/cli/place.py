@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,18 @@ class Place:
             capture_output=True,
             text=True,
             encoding="utf-8",
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def shell(self, line: str) -> "subprocess.CompletedProcess[str]":
+        """A line for the shell, in which ``jobtape`` is ours."""
+        return subprocess.run(
+            ["sh", "-c", f'jobtape() {{ {shlex.join(COMMAND)} "$@"; }}; {line}'],
+            env=self.env,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
             timeout=PATIENCE,
             check=False,
         )

@@ -11,15 +11,15 @@ import httpx
 import pytest
 
 from jobtape.broker.declare import remove_namespace
-from jobtape.schemas.topology import Topology
 from tests.cli.place import Place, place_in
+from tests.namespaces import environment_for, some_topology
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Place]:
     """One ``jobtape up`` for all the tests here."""
-    topology = Topology(f"test-{uuid4().hex[:10]}").with_queues(["default", "gates"])
-    made = place_in(tmp_path_factory.mktemp("cli"), RABBITMQ_URL=broker_url, JOBTAPE_NAMESPACE=topology.namespace)
+    topology = some_topology("default", "gates", delay_levels=16)
+    made = place_in(tmp_path_factory.mktemp("cli"), **environment_for(broker_url, topology))
     made.env["JOBTAPE_API_KEY"] = "a-key-for-tests"
     made.up()
     yield made
@@ -83,6 +83,28 @@ def test_following_a_job_tells_its_progress(running: Place) -> None:
         pipe.write("open")
     assert watching.code() == 0
     assert "succeeded" in watching.lines
+
+
+def test_watching_events(running: Place) -> None:
+    before = json.loads(running.run("submit", "add", '{"x": 1, "y": 1}', "--wait", "--json").stdout)
+    json_lines = running.start("watch", "succeeded.add", "--since", str(before["cursor"]), "--json")
+    people = running.start("watch", "failed", "--since", str(before["cursor"]), "--label", "who=me")
+    added = running.submit("add", {"x": 1, "y": 2})
+    told = json.loads(json_lines.line_with(added))
+    assert (told["type"], told["data"]["result"]) == ("jobtape.job.succeeded", 3)
+    running.submit("boom", {"text": "not mine"})
+    mine = running.submit("boom", {"text": "no\x1b[31m\nway"}, "--label", "who=me")
+    line = people.line_with(mine)
+    assert line.split()[2:] == ["boom", "failed", mine, "ValueError:", r"no\x1b[31m\nway"]
+    for program in (json_lines, people):
+        program.send(signal.SIGINT)
+        assert (program.code(), len(program.lines)) == (130, 1)
+
+
+def test_watching_ends_when_nobody_reads(running: Place) -> None:
+    running.run("submit", "add", '{"x": 1, "y": 1}', "--wait")
+    reading = running.shell("jobtape watch --since first | head -n 1")
+    assert (reading.returncode, reading.stderr, reading.stdout.count("\n")) == (0, "", 1)
 
 
 def test_what_was(running: Place) -> None:
@@ -156,6 +178,9 @@ def test_without_the_key(running: Place) -> None:
         (("submit", "add", "@missing.json"), "cannot read the payload"),
         (("submit", "add", "{}", "--label", "customer"), "write it as name=value"),
         (("submit", "add"), "Missing argument"),
+        (("watch", "done"), "is no event: submitted, started"),
+        (("watch", "*.mail*"), "is no job type"),
+        (("watch", "--since", "soon"), "a cursor is a number"),
         (("list", "--limit", "many"), "--limit"),
         (("--as-of", "yesterday", "list"), "write a time such as"),
         (("--as-of", "7", "submit", "add", "{}"), "list and status can tell what was"),
@@ -169,7 +194,13 @@ def test_wrong_use(place: Place, arguments: tuple[str, ...], says: str) -> None:
 
 
 def test_no_api_is_one_line_that_says_what_to_do(place: Place) -> None:
-    for arguments in (("submit", "add", "{}"), ("status", str(uuid4())), ("list",), ("events", str(uuid4()))):
+    for arguments in (
+        ("submit", "add", "{}"),
+        ("status", str(uuid4())),
+        ("list",),
+        ("events", str(uuid4())),
+        ("watch",),
+    ):
         done = place.run(*arguments)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.count("\n") == 1

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import aio_pika
 import anyio
@@ -14,18 +13,19 @@ from jobtape.broker.declare import remove_namespace
 from jobtape.schemas.topology import Topology
 from tests.cli.place import Place, place_in
 from tests.cli.programs import until
+from tests.namespaces import environment_for, some_topology
 
 
 @pytest.fixture(scope="module")
 def topology() -> Topology:
-    return Topology(f"test-{uuid4().hex[:10]}").with_queues(["default", "gates"])
+    return some_topology("default", "gates")
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, broker_url: str, topology: Topology) -> Iterator[Place]:
     """One ``jobtape up`` for all the tests here, whose worker does not serve the queue ``gates``."""
     folder = tmp_path_factory.mktemp("repair")
-    made = place_in(folder, RABBITMQ_URL=broker_url, JOBTAPE_NAMESPACE=topology.namespace)
+    made = place_in(folder, **environment_for(broker_url, topology))
     made.up(JOBTAPE_QUEUES="default")
     yield made
     made.close()

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import aio_pika
 import pytest
@@ -16,17 +15,18 @@ from jobtape.commands.findings import Findings
 from jobtape.schemas.topology import Bounds, Topology
 from jobtape.view.store import Gap, Store
 from tests.cli.place import Place, place_in
+from tests.namespaces import environment_for, some_topology
 
 
 @pytest.fixture
 def topology() -> Topology:
-    return Topology(f"test-{uuid4().hex[:10]}")
+    return some_topology()
 
 
 @pytest.fixture
 def here(tmp_path: Path, broker_url: str, topology: Topology, sqlite_url: str) -> Iterator[Place]:
     """A broker with the queue of the subscription ``billing``, and a database; nothing runs."""
-    made = place_in(tmp_path, RABBITMQ_URL=broker_url, JOBTAPE_NAMESPACE=topology.namespace, DATABASE_URL=sqlite_url)
+    made = place_in(tmp_path, **environment_for(broker_url, topology), DATABASE_URL=sqlite_url)
     asyncio.run(declare(broker_url, topology))
     yield made
     made.close()

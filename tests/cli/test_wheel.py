@@ -14,6 +14,7 @@ import pytest
 from tests.cli.place import place_in
 from tests.cli.programs import PATIENCE, Program, until
 from tests.conftest import MakeTopology
+from tests.namespaces import environment_for
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "view", "consumer", "broker", "producer")
@@ -71,8 +72,7 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture
 def up(python: Path, project: Path, broker_url: str, make_topology: MakeTopology) -> Iterator[str]:
     """``jobtape up`` there; the API's address."""
-    namespace = make_topology().namespace
-    place = place_in(project, RABBITMQ_URL=broker_url, JOBTAPE_NAMESPACE=namespace, JOBTAPE_JOBS="shop")
+    place = place_in(project, **environment_for(broker_url, make_topology()), JOBTAPE_JOBS="shop")
     program = Program([str(python.parent / "jobtape"), "up"], place.env, project)
     program.line_with("api ", "running on")
     yield f"http://127.0.0.1:{place.port}"

@@ -1,10 +1,11 @@
-"""A rig in a namespace of the test's own."""
+"""A rig in a namespace of the test's own, and handlers that wait."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from jobtape.schemas.topology import Topology
+from tests.consumer import jobs
 from tests.consumer.rig import Rig
 
 
@@ -13,3 +14,12 @@ async def rig(broker_url: str, topology: Topology) -> AsyncIterator[Rig]:
     """Tape, publisher and watcher, without worker and projector."""
     async with Rig(broker_url, topology) as opened:
         yield opened
+
+
+@pytest.fixture
+def closed_gate() -> Iterator[None]:
+    """Held jobs hold, until the test opens the gate; at the end all are let go, since threads cannot be ended."""
+    jobs.gate.clear()
+    jobs.calls.clear()
+    yield
+    jobs.gate.set()

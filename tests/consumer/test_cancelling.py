@@ -1,7 +1,6 @@
 """What a worker does about cancelled jobs, waiting and running."""
 
 import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,16 +15,7 @@ from tests.consumer import isolated_jobs, jobs
 from tests.consumer.rig import Rig, order_event
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def closed_gate() -> Iterator[None]:
-    """Held jobs hold; at the end they are let go."""
-    jobs.gate.clear()
-    jobs.calls.clear()
-    yield
-    jobs.gate.set()
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("closed_gate")]
 
 
 async def cancel(rig: Rig, job_id: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from jobtape.broker import declare
 from jobtape.schemas.events import JobEvent, Retrying, Started
 from tests.broker.proxy import Proxy
+from tests.conftest import MakeTopology
 from tests.consumer import retry_jobs as jobs
 from tests.consumer.rig import Rig
 from tests.waiting import eventually
@@ -113,6 +114,15 @@ async def test_a_handler_may_say_when_it_wants_to_be_tried_again(emptied: Rig, s
     assert (retrying.data.error.type, retrying.data.error.message) == ("Retry", "the other side is busy")
     assert (outcome.name, outcome.data.attempt) == ("succeeded", 2)
     assert outcome.data.started_at >= retrying.data.next_at
+
+
+async def test_nobody_is_put_off_longer_than_the_ladder_can_hold(broker_url: str, make_topology: MakeTopology) -> None:
+    async with Rig(broker_url, make_topology(delay_levels=3)) as rig, rig.worker(jobs.asks):
+        job_id = await rig.submit("asks", {"seconds": 3600}, max_attempts=2)
+        outcome = await rig.outcome(job_id)
+    (retrying,) = (event for event in rig.of(job_id) if isinstance(event, Retrying))
+    assert retrying.data.next_at - retrying.time == 7 * STEP
+    assert (outcome.name, outcome.data.attempt) == ("succeeded", 2)
 
 
 async def test_asking_for_another_attempt_ends_with_the_attempts(emptied: Rig) -> None:

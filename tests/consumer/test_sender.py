@@ -76,14 +76,19 @@ async def test_redriven_twice_is_one_run_and_one_execution(rig: Rig, store: Stor
     assert (report.executions, report.repeated, store.effects_waiting()) == (2, 0, 0)
 
 
-async def test_rows_that_another_left_are_sent(
-    rig: Rig, store: Store, failed: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def leave_an_effect(rig: Rig, store: Store, failed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A projector that folds a redrive, and ends before it sends what follows from it."""
     with monkeypatch.context() as patched:
         patched.setattr(Tending, "begin", idle)
         async with rig.projector(store, owner="dies"):
             await rig.publisher.publish(redriven(failed, 2, rig.topology.source))
             await eventually(lambda: store.effects_waiting() == 1)
+
+
+async def test_rows_that_another_left_are_sent(
+    rig: Rig, store: Store, failed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await leave_an_effect(rig, store, failed, monkeypatch)
     async with rig.projector(store, owner="next"), rig.worker(jobs.boom):
         await eventually(state_is(store, failed, JobState.FAILED, 2))
         await eventually(lambda: store.effects_waiting() == 0)
@@ -94,11 +99,7 @@ async def test_rows_that_another_has_sent_already_are_not_sent_again(
     rig: Rig, store: Store, failed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It died after the publish, and before the fold came to it."""
-    with monkeypatch.context() as patched:
-        patched.setattr(Tending, "begin", idle)
-        async with rig.projector(store, owner="dies"):
-            await rig.publisher.publish(redriven(failed, 2, rig.topology.source))
-            await eventually(lambda: store.effects_waiting() == 1)
+    await leave_an_effect(rig, store, failed, monkeypatch)
     (row,) = store.effects_due(10)
     await rig.publisher.publish(decode(row.event.encode()), row.keys)
     async with rig.projector(store, owner="next"), rig.worker(jobs.boom):

@@ -1,7 +1,5 @@
 """Settling: what is acknowledged, when, and what a redelivery does."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from jobtape.broker.bury import REASON_HEADER
@@ -11,16 +9,7 @@ from tests.consumer import jobs
 from tests.consumer.rig import Rig, order_event
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def closed_gate() -> Iterator[None]:
-    """Held jobs hold; at the end they are let go."""
-    jobs.gate.clear()
-    jobs.calls.clear()
-    yield
-    jobs.gate.set()
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("closed_gate")]
 
 
 async def test_a_redelivery_of_what_is_settled_is_acknowledged_unrun(rig: Rig) -> None:

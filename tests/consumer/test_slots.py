@@ -1,7 +1,5 @@
 """Concurrency: a slot is taken as long as a handler runs, whatever is known of its outcome."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from jobtape.consumer import handlers
@@ -9,16 +7,7 @@ from tests.consumer import jobs
 from tests.consumer.rig import Rig
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def closed_gate() -> Iterator[None]:
-    """Held jobs hold; they are let go at the end, since threads cannot be ended."""
-    jobs.gate.clear()
-    jobs.calls.clear()
-    yield
-    jobs.gate.set()
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("closed_gate")]
 
 
 async def test_no_more_handlers_than_slots(rig: Rig) -> None:
@@ -44,15 +33,21 @@ async def test_no_more_deliveries_are_taken_than_can_begin_soon(rig: Rig) -> Non
             await rig.outcome(job_id)
 
 
+async def keeps_the_only_slot(rig: Rig, job_type: str) -> str:
+    """A job that goes on past its time-out: its outcome is known, and the next one waits until it has ended."""
+    late = await rig.submit(job_type, timeout=0.2)
+    assert (await rig.outcome(late)).data.reason == "timeout"
+    waiting = await rig.submit("note")
+    with pytest.raises(AssertionError):
+        await rig.outcome(waiting, timeout=0.5)
+    jobs.gate.set()
+    assert (await rig.outcome(waiting)).name == "succeeded"
+    return late
+
+
 async def test_a_thread_past_its_time_out_keeps_its_slot(rig: Rig) -> None:
     async with rig.worker(jobs.hold, jobs.note, concurrency=1):
-        late = await rig.submit("hold", timeout=0.2)
-        assert (await rig.outcome(late)).data.reason == "timeout"
-        waiting = await rig.submit("note")
-        with pytest.raises(AssertionError):
-            await rig.outcome(waiting, timeout=0.5)
-        jobs.gate.set()
-        assert (await rig.outcome(waiting)).name == "succeeded"
+        late = await keeps_the_only_slot(rig, "hold")
     assert rig.names(late) == ["submitted", "started", "failed"]
 
 
@@ -61,10 +56,4 @@ async def test_a_handler_that_heeds_no_cancelling_is_given_up_and_keeps_its_slot
 ) -> None:
     monkeypatch.setattr(handlers, "LATE", 0.3)
     async with rig.worker(jobs.heedless, jobs.note, concurrency=1):
-        late = await rig.submit("heedless", timeout=0.2)
-        assert (await rig.outcome(late)).data.reason == "timeout"
-        waiting = await rig.submit("note")
-        with pytest.raises(AssertionError):
-            await rig.outcome(waiting, timeout=0.5)
-        jobs.gate.set()
-        assert (await rig.outcome(waiting)).name == "succeeded"
+        await keeps_the_only_slot(rig, "heedless")

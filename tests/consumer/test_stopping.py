@@ -1,10 +1,9 @@
 """A worker that is asked to stop, and one that must not start."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from jobtape.consumer.worker import Worker
+from jobtape.jobs import JobType
 from jobtape.schemas.errors import JobTypeInvalid
 from jobtape.schemas.topology import Topology
 from tests.broker.proxy import Proxy
@@ -12,16 +11,7 @@ from tests.consumer import jobs
 from tests.consumer.rig import Rig, running
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def closed_gate() -> Iterator[None]:
-    """Held jobs hold; at the end they are let go."""
-    jobs.gate.clear()
-    jobs.calls.clear()
-    yield
-    jobs.gate.set()
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("closed_gate")]
 
 
 async def test_what_runs_may_finish_and_what_waits_goes_back(rig: Rig) -> None:
@@ -82,17 +72,15 @@ async def test_what_runs_may_finish_when_the_broker_is_away_too(rig: Rig) -> Non
         assert (await rig.outcome(job_id)).name == "succeeded"
 
 
+def worker_of(topology: Topology, job_type: JobType, *, grace: float) -> Worker:
+    """One whose broker is away."""
+    url = "amqp://guest:guest@127.0.0.1:1/"
+    known = {job_type.name: job_type}
+    return Worker(url, topology, known, concurrency=1, grace=grace, max_result=1000, ack_timeout=1800, name="w")
+
+
 async def test_it_stops_while_the_broker_is_away(topology: Topology) -> None:
-    worker = Worker(
-        "amqp://guest:guest@127.0.0.1:1/",
-        topology,
-        {"add": jobs.add},
-        concurrency=1,
-        grace=1,
-        max_result=1000,
-        ack_timeout=1800,
-        name="w",
-    )
+    worker = worker_of(topology, jobs.add, grace=1)
     async with running(worker):
         await eventually(lambda: (worker.trouble or "").startswith("no broker"))
     assert "guest:guest" not in str(worker.trouble)
@@ -100,13 +88,4 @@ async def test_it_stops_while_the_broker_is_away(topology: Topology) -> None:
 
 def test_a_time_out_that_does_not_fit_the_acknowledgement_time_out_is_refused(topology: Topology) -> None:
     with pytest.raises(JobTypeInvalid, match=r"time-out of long, 900 s, is more than 865 s.*JOBTAPE_ACK_TIMEOUT"):
-        Worker(
-            "amqp://localhost",
-            topology,
-            {"long": jobs.long},
-            concurrency=1,
-            grace=30,
-            max_result=1000,
-            ack_timeout=1800,
-            name="w",
-        )
+        worker_of(topology, jobs.long, grace=30)

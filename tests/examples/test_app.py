@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import anyio
 import httpx
@@ -20,7 +20,7 @@ from examples.app import store
 from examples.files import SAMPLES
 from examples.thumbnails import MAX_FILE_BYTES
 from jobtape.broker.declare import remove_namespace
-from jobtape.schemas.topology import Topology
+from tests.namespaces import environment_for, some_topology
 from tests.waiting import eventually
 from tools.clone import ROOT
 from tools.ports import free_port
@@ -43,12 +43,11 @@ class Running:
 def running(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """The three processes, on a namespace of their own."""
     folder = tmp_path_factory.mktemp("app")
-    topology = Topology(f"test-{uuid4().hex[:10]}").with_queues(["default", "mail", "images", "files"])
+    topology = some_topology("default", "mail", "images", "files")
     port = free_port()
     environment = os.environ | {
-        "RABBITMQ_URL": broker_url,
+        **environment_for(broker_url, topology),
         "DATABASE_URL": f"sqlite:///{folder / 'view.db'}",
-        "JOBTAPE_NAMESPACE": topology.namespace,
         "JOBTAPE_JOBS": "examples.jobs",
         "JOBTAPE_EXAMPLE_FILES": str(folder / "files"),
     }

@@ -6,7 +6,6 @@ import hashlib
 import logging
 import statistics
 import tracemalloc
-import zoneinfo
 from collections import Counter
 from pathlib import Path
 
@@ -156,9 +155,7 @@ def test_no_name_leads_outside_the_upload_folder(uploads: Path) -> None:
         run("../outside.csv")
 
 
-def test_the_sample_can_be_made_from_this_machines_time_zones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not any((Path(folder) / "zone.tab").exists() for folder in zoneinfo.TZPATH):
-        pytest.skip("this machine has no time-zone database (Debian's package tzdata)")
+def test_the_sample_can_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "made.csv.gz"
     monkeypatch.setattr("sys.argv", ["make_offsets", str(target)])
     assert make_offsets.main() == 0

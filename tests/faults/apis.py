@@ -9,7 +9,9 @@ from typing import Any
 
 import httpx
 
+from jobtape.schemas.topology import Topology
 from tests.cli.programs import COMMAND, Program
+from tests.namespaces import environment_for
 from tests.waiting import eventually
 from tools.ports import free_port
 
@@ -18,20 +20,20 @@ ADD: Mapping[str, Any] = {"type": "add", "payload": {"x": 3, "y": 4}}
 
 
 class Apis:
-    """``async with Apis(folder, namespace=…, database=…) as apis``: none of them outlives it."""
+    """``async with Apis(folder, topology=…, database=…) as apis``: none of them outlives it."""
 
-    def __init__(self, folder: Path, *, namespace: str, database: str, **variables: str) -> None:
+    def __init__(self, folder: Path, *, topology: Topology, database: str, **variables: str) -> None:
         own = ("JOBTAPE_", "RABBITMQ_", "DATABASE_", "HTTP_PROXY", "http_proxy")
         self._env = {name: value for name, value in os.environ.items() if not name.startswith(own)}
         self._env |= {
             "DATABASE_URL": database,
-            "JOBTAPE_NAMESPACE": namespace,
             "JOBTAPE_JOBS": "tests.faults.jobs",
             "JOBTAPE_APP_DIR": str(ROOT),
             "JOBTAPE_PUBLISH_TIMEOUT": "1",
             "JOBTAPE_IDEMPOTENCY_LEASE": "2",
         }
         self._env |= variables
+        self._topology = topology
         self._folder = folder
         self._programs: dict[str, Program] = {}
 
@@ -44,7 +46,7 @@ class Apis:
     async def start(self, broker_url: str) -> str:
         """Start one and wait until it is ready; its address."""
         port = free_port()
-        env = self._env | {"RABBITMQ_URL": broker_url, "JOBTAPE_PORT": str(port)}
+        env = self._env | environment_for(broker_url, self._topology) | {"JOBTAPE_PORT": str(port)}
         url = f"http://127.0.0.1:{port}"
         self._programs[url] = Program([*COMMAND, "api"], env, self._folder)
         async with httpx.AsyncClient(trust_env=False) as client:

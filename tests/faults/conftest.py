@@ -1,29 +1,13 @@
-"""A broker that may be broken: one private node for all of these tests, which each of them leaves in order."""
+"""A namespace on the session's broker, and one on the node that may be broken."""
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from uuid import uuid4
+from collections.abc import AsyncIterator
 
 import pytest
 
 from jobtape.schemas.topology import Topology
 from tests.consumer.rig import Rig
-from tools.broker import install_server
+from tests.namespaces import some_topology
 from tools.node import PrivateNode
-from tools.node_files import find_server
-
-
-@pytest.fixture(scope="session")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNode]:
-    """Started once; a missing RabbitMQ is an error that says what to do."""
-    if find_server() is None:
-        install_server(lambda line: print(line, flush=True))
-    folder = tmp_path_factory.mktemp("node")
-    Path(folder).chmod(0o755)
-    started = PrivateNode(folder)
-    started.start()
-    yield started
-    started.stop()
 
 
 @pytest.fixture
@@ -36,6 +20,6 @@ async def rig(broker_url: str, topology: Topology) -> AsyncIterator[Rig]:
 @pytest.fixture
 async def node_rig(node: PrivateNode) -> AsyncIterator[Rig]:
     """On the node that may be broken."""
-    topology = Topology(f"test-{uuid4().hex[:10]}").with_queues(["default"])
+    topology = some_topology()
     async with Rig(node.url, topology) as opened:
         yield opened

@@ -7,14 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from jobtape.schemas.topology import Topology
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class Parts:
-    """``with Parts(url=…, namespace=…, database=…) as parts``: none of them outlives it."""
+    """``with Parts(log, topology, url=…, database=…) as parts``: none of them outlives it."""
 
-    def __init__(self, log: Path, **common: Any) -> None:
-        self._common = {"lease": 1.0, "heartbeat": 10} | common
+    def __init__(self, log: Path, topology: Topology, **common: Any) -> None:
+        place = {"namespace": topology.namespace, "delay_levels": topology.delay_levels}
+        self._common = {"lease": 1.0, "heartbeat": 10} | place | common
         self._log = log
         self._started = 0
         self._running: dict[str, subprocess.Popen[bytes]] = {}

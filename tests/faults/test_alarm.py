@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -19,21 +18,14 @@ from tools.node import PrivateNode
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def node_in_order(node: PrivateNode) -> AsyncIterator[PrivateNode]:
-    """The alarm ends with the test."""
-    yield node
-    await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.4")
-
-
 async def alarm(node: PrivateNode, on: bool) -> None:
     """Let the broker believe that its memory is full."""
     await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.0001" if on else "0.4")
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_an_alarm(node_in_order: PrivateNode, node_rig: Rig, store: Store) -> None:
-    node, rig, ledger = node_in_order, node_rig, Ledger()
+async def test_an_alarm(node_without_alarm: PrivateNode, node_rig: Rig, store: Store) -> None:
+    node, rig, ledger = node_without_alarm, node_rig, Ledger()
     jobs.gate.clear()
     async with rig.projector(store), rig.worker(jobs.ahold, jobs.add):
         running = order_event(rig.topology, "ahold")
@@ -54,8 +46,8 @@ async def test_an_alarm(node_in_order: PrivateNode, node_rig: Rig, store: Store)
     assert not report.problems, str(report)
 
 
-async def test_acknowledgements_flow_during_an_alarm(node_in_order: PrivateNode, node_rig: Rig) -> None:
-    node, rig = node_in_order, node_rig
+async def test_acknowledgements_flow_during_an_alarm(node_without_alarm: PrivateNode, node_rig: Rig) -> None:
+    node, rig = node_without_alarm, node_rig
     taken: list[Delivery] = []
     queue = rig.topology.work_queue("default").name
     for _ in range(3):

@@ -87,14 +87,14 @@ async def test_the_tape_is_made_anew_while_nobody_looks(rig: Rig, store: Store, 
             await submit(rig, ledger, 20)
             await all_done(rig, ledger)
             assert not (await checker.check(store, ledger)).problems
+        folded = len(store.history())
         await rig.delete_tape()
         await rig.create_tape()
         await submit(rig, ledger, refill)
         await all_done(rig, ledger)
         async with rig.projector(store, ready=False) as projector:
             assert why in await gap_of(projector, store, "log-replaced")
-            rows = len(store.history())
-            assert rows == 40, "nothing beyond is folded"
+            assert len(store.history()) == folded >= 40, "nothing beyond is folded"
             store.accept_gap()
             await folds_again(rig, checker, store, ledger, projector)
 
@@ -107,12 +107,15 @@ async def tiny_rig(broker_url: str, topology: Topology) -> AsyncIterator[Rig]:
 
 async def overrun(rig: Rig, beyond: int) -> None:
     """Publish until retention has dropped the message at ``beyond`` (no work, only the tape)."""
+    first: int | None = None
     for _ in range(100):
         events = [order_event(rig.topology, "add", {"x": 1, "pad": "p" * 500}) for _ in range(50)]
         await asyncio.gather(*(rig.publisher.publish(event) for event in events))
         async with StreamReader(await rig.link.connection(), rig.topology.log.name, "first") as reader:
-            first = (await reader.read(1, 5))[0].offset
-        if first > beyond + 1:
+            found = await reader.read(1, 5)
+        # Nothing, when the segment that it attached to is dropped just then, or on a machine under load.
+        first = found[0].offset if found else None
+        if first is not None and first > beyond + 1:
             return
     raise AssertionError(f"retention keeps everything since {first}")
 

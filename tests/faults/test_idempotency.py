@@ -59,7 +59,7 @@ async def warm(rig: Rig, url: str) -> str:
 
 
 async def test_a_hundred_clients_of_two_apis(rig: Rig, store: Store, database_url: str, tmp_path: Path) -> None:
-    apis = Apis(tmp_path, namespace=rig.topology.namespace, database=database_url)
+    apis = Apis(tmp_path, topology=rig.topology, database=database_url)
     async with rig.projector(store), rig.worker(jobs.add), apis, Clients("k") as clients:
         urls = await asyncio.gather(apis.start(rig.url), apis.start(rig.url))
         ids = set(await asyncio.gather(*(clients.until_accepted(urls[n % 2]) for n in range(AT_ONCE))))
@@ -71,7 +71,7 @@ async def test_a_hundred_clients_of_two_apis(rig: Rig, store: Store, database_ur
 @pytest.mark.parametrize("moment", ["row, publish", "publish, mark"])
 async def test_an_api_is_killed_between(rig: Rig, store: Store, database_url: str, tmp_path: Path, moment: str) -> None:
     """All its clients repeat their request at the other one."""
-    apis = Apis(tmp_path, namespace=rig.topology.namespace, database=database_url)
+    apis = Apis(tmp_path, topology=rig.topology, database=database_url)
     async with Proxy(rig.url) as proxy, rig.projector(store), rig.worker(jobs.add), apis, Clients("k") as clients:
         first, second = await asyncio.gather(apis.start(proxy.url), apis.start(rig.url))
         before = await warm(rig, first)
@@ -98,7 +98,7 @@ async def test_an_api_is_killed_between(rig: Rig, store: Store, database_url: st
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_publish_comes_late(rig: Rig, store: Store, database_url: str, tmp_path: Path) -> None:
     """It was under way when its API died, and arrives after another has taken over: one job all the same."""
-    apis = Apis(tmp_path, namespace=rig.topology.namespace, database=database_url)
+    apis = Apis(tmp_path, topology=rig.topology, database=database_url)
     async with Proxy(rig.url) as proxy, rig.projector(store), rig.worker(jobs.add), apis, Clients("k") as clients:
         first, second = await asyncio.gather(apis.start(proxy.url), apis.start(rig.url))
         before = await warm(rig, first)
@@ -116,7 +116,7 @@ async def test_a_publish_comes_late(rig: Rig, store: Store, database_url: str, t
 
 async def test_a_batch_whose_api_is_killed(rig: Rig, store: Store, database_url: str, tmp_path: Path) -> None:
     """Published and not marked, or not published: repeated at the other API until nothing is unknown."""
-    apis = Apis(tmp_path, namespace=rig.topology.namespace, database=database_url)
+    apis = Apis(tmp_path, topology=rig.topology, database=database_url)
     keys = [f"k-{n}" for n in range(BATCH)]
     async with Proxy(rig.url) as proxy, rig.projector(store), rig.worker(jobs.add), apis, Clients("-") as clients:
         first, second = await asyncio.gather(apis.start(proxy.url), apis.start(rig.url))

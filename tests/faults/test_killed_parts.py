@@ -25,7 +25,7 @@ async def test_killed_again_and_again_during_some_thousand_jobs(
 ) -> None:
     """Two workers and two projectors; each in turn dies as soon as a share of the jobs is done, and is replaced."""
     ledger, log = Ledger(), tmp_path / "parts.log"
-    with Parts(log, url=rig.url, namespace=rig.topology.namespace, database=database_url) as parts:
+    with Parts(log, rig.topology, url=rig.url, database=database_url) as parts:
         for part in ("worker", "projector"):
             for place in ("1", "2"):
                 parts.start(part, part + place)
@@ -55,9 +55,9 @@ def _reached(rig: Rig, share: int) -> bool:
 async def test_a_frozen_worker_wakes_up_too_late(rig: Rig, store: Store, sqlite_url: str, tmp_path: Path) -> None:
     """Its jobs are given to another; its late outcomes and stale acks change nothing."""
     ledger = Ledger()
-    common = {"url": rig.url, "namespace": rig.topology.namespace, "database": sqlite_url, "heartbeat": 1}
+    log = tmp_path / "parts.log"
     async with rig.projector(store):
-        with Parts(tmp_path / "parts.log", **common) as parts:
+        with Parts(log, rig.topology, url=rig.url, database=sqlite_url, heartbeat=1) as parts:
             parts.start("worker", "first")
             await submit(rig, ledger, 40, seconds=1.0)
             await eventually(lambda: any(event.name == "started" for event in rig.events))

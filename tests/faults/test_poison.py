@@ -35,11 +35,10 @@ async def test_poison_among_good_jobs(rig: Rig, sqlite_url: str, tmp_path: Path)
     orders = list(good)
     for i, order in enumerate(poison.values()):
         orders.insert(i * every + every // 2, order)
-    common = {"url": rig.url, "namespace": rig.topology.namespace, "database": sqlite_url}
     async with rig.projector(store):
         for order in orders:
             await ledger.submit(rig.publisher, order)
-        with Parts(log, **common) as parts:
+        with Parts(log, rig.topology, url=rig.url, database=sqlite_url) as parts:
             parts.start("worker", "worker")
 
             def done_and_alive() -> bool:

@@ -2,14 +2,14 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from jobtape.broker.declare import remove_namespace
 from jobtape.broker.stream import StreamReader
-from jobtape.schemas.topology import BARRIER_KEY, Topology
+from jobtape.schemas.topology import BARRIER_KEY
 from tests.consumer.rig import Rig
+from tests.namespaces import some_topology
 from tests.producer.bad_bodies import BATCHES, BODIES, MAX_PAYLOAD, an_add
 from tests.producer.serving import QUEUES, Api, api, problem, settings_for
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(scope="module")
 async def quiet(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
     """An API to which nothing good is sent; at the end nothing is on its queues or its tape."""
-    topology = Topology(f"test-{uuid4().hex[:10]}").with_queues(QUEUES)
+    topology = some_topology(*QUEUES)
     folder: Path = tmp_path_factory.mktemp("view")
     settings = settings_for(broker_url, topology, f"sqlite:///{folder}/view.db", max_payload=MAX_PAYLOAD, max_batch=5)
     async with Rig(broker_url, topology) as rig:

@@ -3,15 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.broker.proxy import Proxy
 from tests.consumer.rig import Rig
+from tests.namespaces import some_topology
 from tests.producer.jobs import add
 from tests.producer.serving import Api, api, problem, settings_for
 from tests.waiting import eventually
@@ -119,24 +118,19 @@ async def test_starts_without_a_broker_and_finds_it_later(
         await eventually(lambda: accepted(served))
 
 
-async def test_a_blocking_broker(tmp_path: Path, view: Store, sqlite_url: str) -> None:
+async def test_a_blocking_broker(node_without_alarm: PrivateNode, view: Store, sqlite_url: str) -> None:
     """With a memory alarm the broker reads nothing more from who publishes: 503 in time, and on when it is over."""
-    node = PrivateNode(tmp_path / "node")
-    await asyncio.to_thread(node.start)
-    try:
-        topology = Topology("blocked").with_queues(["default"])
-        async with (
-            Rig(node.url, topology),
-            api(settings_for(node.url, topology, sqlite_url, publish_timeout=1.0), add) as served,
-        ):
-            assert await accepted(served)
-            await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.00001")
-            begun = time.monotonic()
-            problem(await served.client.post("/jobs", json=ADD), 503, "broker-unavailable")
-            assert time.monotonic() - begun < 3
-            assert "alarm" in await eventually(lambda: not_ready(served, "broker"))
-            assert (await served.client.get("/metrics")).status_code == 200
-            await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.6")
-            await eventually(lambda: accepted(served))
-    finally:
-        await asyncio.to_thread(node.stop)
+    node, topology = node_without_alarm, some_topology()
+    async with (
+        Rig(node.url, topology),
+        api(settings_for(node.url, topology, sqlite_url, publish_timeout=1.0), add) as served,
+    ):
+        assert await accepted(served)
+        await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.00001")
+        begun = time.monotonic()
+        problem(await served.client.post("/jobs", json=ADD), 503, "broker-unavailable")
+        assert time.monotonic() - begun < 3
+        assert "alarm" in await eventually(lambda: not_ready(served, "broker"))
+        assert (await served.client.get("/metrics")).status_code == 200
+        await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.6")
+        await eventually(lambda: accepted(served))

@@ -22,7 +22,7 @@ async def state_of(api: Api, job_id: str) -> str:
 
 async def test_a_job_that_waits_is_cancelled_and_asking_again_is_the_same(kept: Api, rig: Rig) -> None:
     waiting = await kept.submit(x=1)
-    later = (await kept.client.post("/jobs", json={"type": "add", "payload": {"x": 1}, "delay": 3600})).json()
+    later = (await kept.client.post("/jobs", json={"type": "add", "payload": {"x": 1}, "delay": 20})).json()
     for job in (waiting, later):
         answer = await kept.client.post(f"/jobs/{job['id']}/cancel")
         assert (answer.status_code, answer.json()["id"]) == (202, job["id"]), answer.text

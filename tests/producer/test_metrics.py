@@ -9,8 +9,11 @@ from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.consumer.listening import bound_queue, delete_queue
 from tests.consumer.rig import Rig
+from tests.producer.hearing import hearing
 from tests.producer.jobs import add, keep, place
+from tests.producer.live import Live
 from tests.producer.serving import Api, api
+from tests.view.samples import record, submitted
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -111,4 +114,23 @@ async def test_parts_that_are_away_fail_no_scrape(settings: Settings) -> None:
     async with api(away, add, ready=False) as served:
         samples = await scrape(served)
         assert {value(samples, "jobtape_up", part) for part in ("broker", "tape", "view", "projector")} == {0}
-        assert {name for name, _ in samples} == {"jobtape_up"}
+        of_the_process = {"jobtape_listeners", "jobtape_told_events_total", "jobtape_catch_up_reads_total"}
+        assert {name for name, _ in samples} == {"jobtape_up"} | of_the_process
+
+
+async def test_who_listens(live: Live) -> None:
+    record(live.store, submitted(1), submitted(2))
+    url = f"{live.url}/events?after=first"
+    async with hearing(url) as first, hearing(url) as second:
+        for heard in (first, second):
+            await heard.next()
+            await heard.next()
+        samples = await scrape(live.api)
+        assert value(samples, "jobtape_listeners", "sse") == 2
+        assert value(samples, "jobtape_listeners", "websocket") == 0
+        assert value(samples, "jobtape_told_events_total", "sse") == 4
+        await first.block()
+    await live.idle()
+    samples = await scrape(live.api)
+    assert value(samples, "jobtape_listeners", "sse") == 0
+    assert value(samples, "jobtape_catch_up_reads_total") == 2

@@ -11,18 +11,26 @@ from jobtape import RetryPolicy, job, running
 from jobtape.producer.refusals import SubmissionInvalid
 from jobtape.schemas.events import Submitted
 from jobtape.schemas.job import JobState
-from jobtape.schemas.ladder import LONGEST
+from jobtape.schemas.ladder import LEVELS, LONGEST
+from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
+from tests.conftest import MakeTopology
 from tests.consumer import jobs as handlers
 from tests.consumer.rig import Rig
 from tests.producer.jobs import add
-from tests.producer.serving import Api, api, problem
+from tests.producer.serving import QUEUES, Api, api, problem
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
 DAY = 86_400
 ADD: dict[str, Any] = {"type": "add", "payload": {"x": 1, "y": 1}}
+
+
+@pytest.fixture
+def topology(make_topology: MakeTopology) -> Topology:
+    """With the whole delay ladder."""
+    return make_topology(*QUEUES, delay_levels=LEVELS)
 
 
 @job("patient", retry=RetryPolicy(max_attempts=4, first=60))
@@ -100,6 +108,15 @@ async def test_the_longest_delay_is_thirty_days(served: Api) -> None:
     latest = (datetime.now(UTC) + timedelta(days=30)).isoformat()
     for when in ({"delay": LONGEST}, {"delay": 30 * DAY}, {"run_at": latest}):
         assert (await accepted(served, **when))["state"] == "scheduled"
+
+
+async def test_a_shorter_ladder_allows_shorter_delays(settings: Settings, rig: Rig) -> None:
+    async with api(settings.model_copy(update={"delay_levels": 5})) as served:
+        assert (await accepted(served, delay=3.1))["state"] == "scheduled"
+        for when in ({"delay": 3.2}, {"run_at": in_(seconds=60)}):
+            body = problem(await served.client.post("/jobs", json=ADD | when), 422, "invalid-submission")
+            assert body["errors"][0]["pointer"] == f"/{next(iter(when))}"
+            assert "3.1 s (JOBTAPE_DELAY_LEVELS) ahead at most" in body["detail"]
 
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [

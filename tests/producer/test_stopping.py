@@ -1,8 +1,9 @@
-"""SIGTERM with open streams: they end in order, and nobody waits for them."""
+"""An API as a process: at SIGTERM its streams end in order; a client that never reads loses its connection."""
 
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,11 +25,14 @@ UVICORN = (sys.executable, "-m", "uvicorn", "--factory", "jobtape:create_app", "
 
 
 @asynccontextmanager
-async def serving(command: Sequence[str], port: int, folder: Path, database_url: str) -> AsyncIterator[Program]:
+async def serving(
+    command: Sequence[str], port: int, folder: Path, database_url: str, **variables: str
+) -> AsyncIterator[Program]:
     """An API without a broker. It would wait for longer than this test does."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "DATABASE_"))}
     env |= {"RABBITMQ_URL": "amqp://127.0.0.1:1/", "DATABASE_URL": database_url, "JOBTAPE_JOBS": "tests.producer.jobs"}
     env |= {"JOBTAPE_APP_DIR": str(Path(__file__).parents[2]), "JOBTAPE_PORT": str(port), "JOBTAPE_GRACE": "300"}
+    env |= variables
     program = Program(command, env, folder)
     try:
         async with httpx.AsyncClient(trust_env=False) as client:
@@ -74,3 +78,29 @@ async def test_streams_and_waits_end_at_sigterm(
         # A client that keeps its connection open for the next request is not waited for either.
         code = await asyncio.to_thread(program.code)
         assert code in ((0, -signal.SIGTERM) if by == "uvicorn" else (0,)), program.lines
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at /proc")
+async def test_the_connection_of_who_never_reads_ends(view: Store, sqlite_url: str, tmp_path: Path) -> None:
+    """Not only its place comes back: with what lay in the server's buffers, it would stay for ever."""
+    begin(view)
+    record(view, *(submitted(n, payload={"text": "x" * 200_000}) for n in range(60)))
+    port = free_port()
+    async with serving([*COMMAND, "api"], port, tmp_path, sqlite_url, JOBTAPE_STALL="1"):
+        with socket.socket() as silent:
+            silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            silent.connect(("127.0.0.1", port))
+            silent.sendall(b"GET /events?after=first HTTP/1.1\r\nHost: x\r\n\r\n")
+            here = silent.getsockname()
+            assert here in _peers(port)
+            await eventually(lambda: here not in _peers(port), what="the connection is gone")
+
+
+def _peers(port: int) -> set[tuple[str, int]]:
+    """Who is connected to the port, as the kernel has it."""
+    found = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        local, remote = (place.split(":") for place in line.split()[1:3])
+        if int(local[1], 16) == port:
+            found.add((socket.inet_ntoa(bytes.fromhex(remote[0])[::-1]), int(remote[1], 16)))
+    return found

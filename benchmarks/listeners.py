@@ -1,0 +1,134 @@
+"""A thousand idle listeners, and twenty that never read: what they cost those who submit, and the API's memory.
+
+    .venv/bin/python -m benchmarks.listeners [--idle 1000] [--stuck 20] [--rounds 4] [--seconds 10] [--database D]
+
+Rounds without and with listeners take turns in one run (without, with, with, without, …). In each, eight clients submit
+as fast as they are answered, and a projector folds what they submit. The idle ones wait for events that don't come; the
+others want everything and read nothing. Reported: submissions a second, and the API's memory, descriptors and threads
+before, during and after.
+
+Exits 0 if submissions with listeners are at least 80 % of those without, the API has let go of all listeners afterwards
+and its memory after the last round is no more than a tenth above that after the first.
+"""
+
+import argparse
+import asyncio
+import socket
+import statistics
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from benchmarks.installation import Installation, Part
+from benchmarks.place import options, place
+from benchmarks.wire import Wire
+
+SUBMITTERS = 8
+LIMIT = 120.0
+
+
+def main() -> int:
+    """Run once; the exit status."""
+    parser = options(__doc__)
+    parser.add_argument("--idle", type=int, default=1000)
+    parser.add_argument("--stuck", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=4, help="of each kind")
+    parser.add_argument("--seconds", type=float, default=10)
+    wanted = parser.parse_args()
+    with place(wanted, jobs="benchmarks.jobs") as (_, made):
+        return asyncio.run(run(made, wanted))
+
+
+async def run(made: Installation, wanted: argparse.Namespace) -> int:
+    """Rounds in turn; compare."""
+    made.start("projector")
+    api = made.start("api")
+    await asyncio.to_thread(made.wait_ready)
+    await submissions(made.url, wanted.seconds / 2)
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    after: list[int] = []
+    for turn in range(2 * wanted.rounds):
+        listened = turn % 4 in (1, 2)
+        before = _state(api)
+        sockets = await listeners(made.url, wanted.idle, wanted.stuck) if listened else []
+        rates[listened].append(await submissions(made.url, wanted.seconds))
+        during = _state(api)
+        for each in sockets:
+            each.close()
+        if listened:
+            await _all_gone(made.url)
+            after.append(_memory(api))
+        kind = "with   " if listened else "without"
+        print(f"{kind} {rates[listened][-1]:7.0f} a second; {before} -> {during} -> {_state(api)}", flush=True)
+    ratio = statistics.median(rates[True]) / statistics.median(rates[False])
+    print(f"submissions with listeners / without: {ratio:.2f}; memory after rounds with listeners: {after} KiB")
+    return 0 if ratio >= 0.8 and after[-1] <= 1.1 * after[0] else 1
+
+
+async def submissions(url: str, seconds: float) -> float:
+    """Submissions a second."""
+    until = time.monotonic() + seconds
+
+    async def submit() -> int:
+        accepted = 0
+        async with Wire(url) as wire:
+            while time.monotonic() < until:
+                answer = await wire.request("POST", "/jobs", {"type": "add", "payload": {"x": 1, "y": 2}})
+                if answer.status != 202:
+                    raise RuntimeError(answer.body.decode())
+                accepted += 1
+        return accepted
+
+    begun = time.monotonic()
+    accepted = await asyncio.gather(*(submit() for _ in range(SUBMITTERS)))
+    return sum(accepted) / (time.monotonic() - begun)
+
+
+async def listeners(url: str, idle: int, stuck: int) -> list[socket.socket]:
+    """Open streams: their first bytes have come, and nobody reads on. (Nothing but keep-alives comes to the idle.)"""
+    parts = urlsplit(url)
+    loop = asyncio.get_running_loop()
+    opened: list[socket.socket] = []
+    for number in range(idle + stuck):
+        one = socket.socket()
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.setblocking(False)
+        await loop.sock_connect(one, (parts.hostname, parts.port))
+        path = "/events?event=failed" if number < idle else "/events"
+        await loop.sock_sendall(one, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        if b"200 OK" not in (first := await loop.sock_recv(one, 4096)):
+            raise RuntimeError(first.decode())
+        opened.append(one)
+    return opened
+
+
+async def _all_gone(url: str) -> None:
+    deadline = time.monotonic() + LIMIT
+    async with Wire(url) as wire:
+        while True:
+            text = (await wire.request("GET", "/metrics")).body.decode()
+            if 'jobtape_listeners{kind="sse"} 0.0' in text:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"listeners are left after {LIMIT:g} s")
+            await asyncio.sleep(0.2)
+
+
+def _memory(part: Part) -> int:
+    """Resident, in KiB (Linux only)."""
+    return int(_status(part)["VmRSS"].split()[0])
+
+
+def _state(part: Part) -> str:
+    descriptors = sum(1 for _ in Path(f"/proc/{part.process.pid}/fd").iterdir())
+    return f"{_memory(part) / 1024:.0f} MiB, {descriptors} descriptors, {_status(part)['Threads']} threads"
+
+
+def _status(part: Part) -> dict[str, str]:
+    lines = Path(f"/proc/{part.process.pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""HTTP by hand, so that what is measured is the server and not the client."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``headers`` in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body's value."""
+        return json.loads(self.body)
+
+
+class Wire:
+    """One connection that is kept open; one request at a time. Use as ``async with``."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname, parts.port
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
+
+    async def __aenter__(self) -> "Wire":
+        """Connect."""
+        self._reader, self._writer = await asyncio.open_connection(self._host, self._port, limit=2**24)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        self._writer.close()
+
+    async def request(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """Send, and wait for the answer."""
+        sent = b"" if body is None else json.dumps(body).encode()
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        await self._send(method, path, sent, headers)
+        status, told = await self._head()
+        length = int(told.get("content-length", "0"))
+        return Answer(status, told, await self._reader.readexactly(length))
+
+    async def stream(self, path: str, **headers: str) -> AsyncIterator[tuple[str, str, str]]:
+        """The (event, id, data) of each message of a stream of server-sent events."""
+        await self._send("GET", path, b"", {"Accept": "text/event-stream", **headers})
+        status, _ = await self._head()
+        if status != 200:
+            raise RuntimeError(f"{path}: {status}")
+        fields: dict[str, str] = {}
+        async for line in self._chunks():
+            if line:
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            else:
+                yield fields.get("event", ""), fields.get("id", ""), fields.get("data", "")
+                fields = {}
+
+    async def _chunks(self) -> AsyncIterator[str]:
+        rest = b""
+        while size := int(await self._reader.readline(), 16):
+            rest += await self._reader.readexactly(size)
+            await self._reader.readexactly(2)
+            *lines, rest = rest.split(b"\n")
+            for line in lines:
+                yield line.decode()
+
+    async def _send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> None:
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        self._writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+        await self._writer.drain()
+
+    async def _head(self) -> tuple[int, dict[str, str]]:
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        pairs = (line.partition(": ") for line in head[1:] if line)
+        return int(head[0].split(" ")[1]), {name.lower(): value for name, _, value in pairs}

@@ -1,0 +1,55 @@
+"""A running Jobtape used over HTTP: ``from jobtape import Client, SyncClient``. What it raises,
+``jobtape.client.NotFound`` and so on, is in ``jobtape.client.errors``.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from jobtape.client.errors import (
+    ApiError,
+    Conflict,
+    Invalid,
+    JobNotSucceeded,
+    NoAnswer,
+    NotConfirmed,
+    NotFound,
+    NotInTime,
+    Refused,
+    Unauthorized,
+    Unavailable,
+    Unreachable,
+    WrongAddress,
+)
+
+if TYPE_CHECKING:
+    from jobtape.client.client import Client
+    from jobtape.client.handle import Handle
+    from jobtape.client.sync import SyncClient, SyncHandle
+
+__all__ = [
+    "ApiError",
+    "Client",
+    "Conflict",
+    "Handle",
+    "Invalid",
+    "JobNotSucceeded",
+    "NoAnswer",
+    "NotConfirmed",
+    "NotFound",
+    "NotInTime",
+    "Refused",
+    "SyncClient",
+    "SyncHandle",
+    "Unauthorized",
+    "Unavailable",
+    "Unreachable",
+    "WrongAddress",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # The command line uses parts of this, and is to start quickly.
+    if name in ("Client", "Handle", "SyncClient", "SyncHandle"):
+        from jobtape.client import sync  # noqa: PLC0415
+
+        return getattr(sync, name)
+    raise AttributeError(f"module 'jobtape.client' has no attribute {name!r}")

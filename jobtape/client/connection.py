@@ -1,0 +1,118 @@
+"""Requests to the API, each until it is answered or the client's patience is over. The one place that speaks HTTP.
+
+What may be asked twice is asked again while the API says that it cannot answer just now (503, or 409 with Retry-After),
+and unless told otherwise also when there is no connection or it ends before the answer. Every error is an ApiError.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+
+from jobtape.client.backoff import pauses
+from jobtape.client.errors import ApiError, NoAnswer, Unavailable, Unreachable, WrongAddress
+from jobtape.client.problems import error_of
+
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+IN_PYTHON: Final = "the client's url or JOBTAPE_URL"
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """``timeout``: seconds until a request counts as unanswered. ``patience``: seconds during which one that may be
+    asked twice is asked again. ``after_cuts``: also when there was no connection. ``hint``: what texts call the place
+    that says which API is meant.
+    """
+
+    timeout: float = 15.0
+    patience: float = 30.0
+    after_cuts: bool = True
+    hint: str = IN_PYTHON
+
+
+class Connection:
+    """``url`` and ``api_key`` are those of JOBTAPE_URL and JOBTAPE_API_KEY unless given. Nothing is sent yet.
+
+    Raises WrongAddress when ``url`` is none.
+    """
+
+    def __init__(self, url: str | None = None, api_key: str | None = None, manners: Manners | None = None) -> None:
+        self.manners = manners or Manners()
+        given = url if url is not None else os.environ.get("JOBTAPE_URL") or DEFAULT_URL
+        self.url = given.rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise WrongAddress(f"{given} is no address of an API: give {self.manners.hint} as http://host:port")
+        key = api_key if api_key is not None else os.environ.get("JOBTAPE_API_KEY")
+        headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        try:
+            # A proxy of the environment is for the internet, not for this machine.
+            local = httpx.URL(self.url).host in LOOPBACK
+        except httpx.InvalidURL as error:
+            raise WrongAddress(f"{self.url} is no address of an API ({error}): see {self.manners.hint}") from None
+        self._http = httpx.AsyncClient(headers=headers, timeout=self.manners.timeout, trust_env=not local)
+
+    async def close(self) -> None:
+        """End the connections."""
+        await self._http.aclose()
+
+    async def ask(self, method: str, path: str, *, twice: bool = True, **more: Any) -> httpx.Response:
+        """A good answer (2xx or 304). ``twice``: it may be asked again. ``more`` is for httpx. Raises ApiError."""
+        deadline = time.monotonic() + self.manners.patience
+        for pause in pauses():
+            try:
+                return await self._ask(method, path, more)
+            except (Unreachable, NoAnswer, Unavailable) as error:
+                wait = self.pause_after(error, pause)
+                if not twice or wait is None or time.monotonic() + wait > deadline:
+                    raise
+                await asyncio.sleep(wait)
+        raise AssertionError("pauses have no end")
+
+    def pause_after(self, error: ApiError, pause: float) -> float | None:
+        """Seconds until it is worth asking again, None when it is not."""
+        if isinstance(error, Unavailable):
+            return error.retry_after
+        return pause if self.manners.after_cuts else None
+
+    @asynccontextmanager
+    async def stream(self, path: str, *, silence: float, **more: Any) -> AsyncIterator[httpx.Response]:
+        """An answer whose body is still to come. ``silence``: seconds without a byte that mean the connection is dead.
+
+        Raises ApiError, also within the block.
+        """
+        timeout = httpx.Timeout(self.manners.timeout, read=silence)
+        with self._errors():
+            async with self._http.stream("GET", self.url + path, timeout=timeout, **more) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise error_of(answer, self.manners.hint)
+                yield answer
+
+    async def _ask(self, method: str, path: str, more: dict[str, Any]) -> httpx.Response:
+        with self._errors():
+            answer = await self._http.request(method, self.url + path, **more)
+        if answer.is_success or answer.status_code == httpx.codes.NOT_MODIFIED:
+            return answer
+        raise error_of(answer, self.manners.hint)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """httpx's errors become ours."""
+        hint = self.manners.hint
+        try:
+            yield
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise WrongAddress(f"{self.url} is no address of an API ({error}): see {hint}") from None
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            said = str(error) or type(error).__name__
+            raise Unreachable(
+                f"no API at {self.url} ({said}): start one with `jobtape up`, or say where it is with {hint}"
+            ) from None
+        except httpx.HTTPError as error:
+            raise NoAnswer(f"{self.url} did not answer ({str(error) or type(error).__name__})") from None

@@ -1,0 +1,67 @@
+"""The filters of events and of lists as keyword arguments, and as the API's query has them."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, TypedDict
+
+from jobtape.jobs import JobType
+from jobtape.schemas.job import JobState
+
+Words = str | Iterable[str]
+Types = str | JobType[Any] | Iterable[str | JobType[Any]]
+States = JobState | str | Iterable[JobState | str]
+
+
+class EventFilters(TypedDict, total=False):
+    """All must hold; several values of one: either of them. See ``schemas.selection.Selection``."""
+
+    events: Words
+    types: Types
+    job: str
+    labels: Mapping[str, str]
+    correlation_id: str
+
+
+class JobFilters(TypedDict, total=False):
+    """All must hold; several values of one: either of them; of labels: all. Times have an offset."""
+
+    types: Types
+    states: States
+    queues: Words
+    labels: Mapping[str, str]
+    reasons: Words
+    since: datetime
+    until: datetime
+
+
+_NAMES = {
+    "events": "event",
+    "types": "type",
+    "states": "state",
+    "queues": "queue",
+    "reasons": "reason",
+    "labels": "label",
+}
+
+
+def query_of(filters: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The query parameters."""
+    query: list[tuple[str, str]] = []
+    for name, given in filters.items():
+        query += [(_NAMES.get(name, name), value) for value in _values(given)]
+    return query
+
+
+def _values(given: Any) -> list[str]:
+    match given:
+        case None:
+            return []
+        case str():  # also the names of states
+            return [str(given)]
+        case JobType():
+            return [given.name]
+        case datetime():
+            return [given.isoformat()]
+        case Mapping():
+            return [f"{name}:{value}" for name, value in given.items()]
+    return [value for one in given for value in _values(one)]

@@ -1,0 +1,114 @@
+"""The client for code without ``await``: the asynchronous one, which does everything, run in a thread."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Unpack, overload
+
+from jobtape.client.client import Client, JobRef
+from jobtape.client.filters import EventFilters, JobFilters
+from jobtape.client.handle import PATIENCE, Handle, Submitted
+from jobtape.client.portal import Portal
+from jobtape.client.stream import OUTAGE, Since
+from jobtape.jobs import JobType, Options, R
+from jobtape.schemas.heard import Heard
+from jobtape.schemas.job import Job
+
+
+class SyncClient:
+    """``with SyncClient("http://127.0.0.1:8000") as client``. What its methods do, take and raise is in ``Client``.
+
+    It may be used by many threads at once.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, api_key: str | None = None, patience: float = 30.0, outage: float = OUTAGE
+    ) -> None:
+        self._client = Client(url, api_key=api_key, patience=patience, outage=outage)
+        self._portal = Portal()
+
+    def __enter__(self) -> "SyncClient":
+        """Nothing is sent yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """End the connections and the thread."""
+        try:
+            self._portal.call(self._client.close)
+        finally:
+            self._portal.close()
+
+    @property
+    def url(self) -> str:
+        """Where the API is."""
+        return self._client.url
+
+    @overload
+    def submit(self, job_type: JobType[R], /, *args: Any, **kwargs: Any) -> "SyncHandle[R]": ...
+    @overload
+    def submit(self, job_type: str, /, *args: Any, **kwargs: Any) -> "SyncHandle[Any]": ...
+    def submit(self, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any) -> "SyncHandle[Any]":
+        """See ``Client.submit``."""
+        return self.submit_with(Options(), job_type, *args, **kwargs)
+
+    @overload
+    def submit_with(self, options: Options, job_type: JobType[R], /, *args: Any, **kwargs: Any) -> "SyncHandle[R]": ...
+    @overload
+    def submit_with(self, options: Options, job_type: str, /, *args: Any, **kwargs: Any) -> "SyncHandle[Any]": ...
+    def submit_with(
+        self, options: Options, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any
+    ) -> "SyncHandle[Any]":
+        """See ``Client.submit_with``."""
+        handle: Handle[Any] = self._portal.call(self._client.submit_with, options, job_type, *args, **kwargs)
+        return SyncHandle(handle.job, handle.job_type, self)
+
+    def get(self, job: JobRef) -> Job:
+        """See ``Client.get``."""
+        return self._portal.call(self._client.get, job)
+
+    def wait(self, job: JobRef, *, timeout: float = PATIENCE) -> Job:
+        """See ``Client.wait``."""
+        return self._portal.call(self._client.wait, job, timeout=timeout)
+
+    def cancel(self, job: JobRef) -> Job:
+        """See ``Client.cancel``."""
+        return self._portal.call(self._client.cancel, job)
+
+    def redrive(self, job: JobRef) -> Job:
+        """See ``Client.redrive``."""
+        return self._portal.call(self._client.redrive, job)
+
+    def events(self, *, since: Since = None, **filters: Unpack[EventFilters]) -> Iterator[Heard]:
+        """See ``Client.events``."""
+        with self._portal.iterate(self._client.events(since=since, **filters)) as heard:
+            yield from heard
+
+    def list(self, *, limit: int | None = None, **filters: Unpack[JobFilters]) -> Iterator[Job]:
+        """See ``Client.list``."""
+        with self._portal.iterate(self._client.list(limit=limit, **filters)) as jobs:
+            yield from jobs
+
+
+@dataclass(frozen=True, slots=True)
+class SyncHandle(Submitted[R]):
+    """What ``SyncClient.submit`` returns; see ``Handle``."""
+
+    client: SyncClient
+
+    def result(self, timeout: float = PATIENCE) -> R:
+        """See ``Handle.result``."""
+        return self.read(self.wait(timeout))
+
+    def wait(self, timeout: float = PATIENCE) -> Job:
+        """See ``Handle.wait``."""
+        return self.client.wait(self.id, timeout=timeout)
+
+    def cancel(self) -> Job:
+        """See ``Handle.cancel``."""
+        return self.client.cancel(self.id)

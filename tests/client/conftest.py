@@ -1,0 +1,64 @@
+"""An API that listens, with a projector behind it, and a network in between that can misbehave."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from jobtape import Client
+from jobtape.broker.declare import remove_namespace
+from jobtape.view.store import Store
+from tests.broker.proxy import Proxy
+from tests.client.jobs import add, boom, period, steps
+from tests.consumer.rig import Rig
+from tests.namespaces import some_topology
+from tests.producer.serving import api, listening, settings_for
+
+JOBS = (add, period, boom, steps)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the API is, and the rig behind it."""
+
+    url: str
+    rig: Rig
+
+
+@pytest.fixture(scope="module")
+async def place(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    """One API for the tests of a module, which takes jobs and tells of them; nobody works on them."""
+    topology = some_topology(delay_levels=12)
+    database_url = f"sqlite:///{tmp_path_factory.mktemp('client') / 'view.db'}"
+    store = Store(database_url)
+    store.migrate()
+    async with (
+        Rig(broker_url, topology) as rig,
+        api(settings_for(broker_url, topology, database_url), *JOBS) as served,
+        rig.projector(store),
+        listening(served.app, lifespan="off") as port,
+    ):
+        yield Place(f"http://127.0.0.1:{port}", rig)
+    store.close()
+    await remove_namespace(broker_url, topology)
+
+
+@pytest.fixture
+async def network(place: Place) -> AsyncIterator[Proxy]:
+    """The way there."""
+    async with Proxy(place.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def client(network: Proxy) -> AsyncIterator[Client]:
+    """A client that goes this way."""
+    async with Client(network.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def worker(place: Place) -> AsyncIterator[None]:
+    """Somebody who works on the jobs."""
+    async with place.rig.worker(*JOBS):
+        yield

@@ -1,0 +1,40 @@
+"""Job types of the client's tests."""
+
+from datetime import date, timedelta
+
+from pydantic import BaseModel
+
+from jobtape import Context, job
+
+
+class Period(BaseModel):
+    """A result that is a model."""
+
+    first: date
+    last: date
+
+
+@job("add")
+def add(x: int, y: int = 0) -> int:
+    """The sum."""
+    return x + y
+
+
+@job("period.of")
+async def period(first: date, days: int) -> Period:
+    """As many days from the first on."""
+    return Period(first=first, last=first + timedelta(days=days - 1))
+
+
+@job("boom")
+def boom(text: str) -> None:
+    """Fails."""
+    raise ValueError(text)
+
+
+@job("steps")
+async def steps(ctx: Context, n: int) -> int:
+    """Says how far it is."""
+    for step in range(n):
+        ctx.progress(step / n, f"step {step}")
+    return n

@@ -1,0 +1,158 @@
+"""Events over a network that cuts: each once, in the tape's order; and what ends the iteration."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+
+from jobtape import Client, HistoryGone, SyncClient
+from jobtape.client import Invalid, NoAnswer, NotFound
+from jobtape.client.connection import Connection
+from jobtape.client.stream import EventReader
+from jobtape.schemas.position import cursor_of
+from jobtape.view.store import Gap
+from tests.broker.proxy import Proxy
+from tests.producer.conftest import one, view
+from tests.producer.live import Live
+from tests.view.samples import commit, folded, record, submitted, succeeded
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+__all__ = ["one", "view"]
+
+
+@pytest.fixture
+async def network(one: Live) -> AsyncIterator[Proxy]:
+    """The way to an API on a view that the test writes into."""
+    async with Proxy(one.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def client(network: Proxy) -> AsyncIterator[Client]:
+    async with Client(network.url) as opened:
+        yield opened
+
+
+async def test_from_now_and_from_the_first(client: Client, one: Live) -> None:
+    old, new = submitted(0), submitted(1)
+    record(one.store, old, new)
+    async with aclosing(client.events(since="first")) as heard:
+        assert [(await anext(heard)).event for _ in range(2)] == [old, new]
+    async with aclosing(client.events(since=cursor_of(1, 0))) as heard:
+        assert (await anext(heard)).event == new, "behind the old one"
+    async with aclosing(client.events()) as heard:
+        first = asyncio.ensure_future(anext(heard))
+        later = [submitted(n) for n in range(2, 1000)]
+        # When it begins to listen is not told here, so something happens again and again.
+        while not first.done():
+            record(one.store, later[0])
+            assert later.pop(0)
+            await asyncio.sleep(0.05)
+        assert first.result().id not in (old.id, new.id)
+
+
+async def test_filters(client: Client, one: Live) -> None:
+    mail = submitted(1, type="mail.send", labels={"customer": "42"}, correlation_id="c")
+    add = submitted(2)
+    record(one.store, mail, add, succeeded(mail), succeeded(add))
+    for filters, expected in (
+        ({"types": "mail.*"}, [mail.id, succeeded(mail).id]),
+        ({"events": "succeeded"}, [succeeded(mail).id, succeeded(add).id]),
+        ({"events": ["succeeded"], "labels": {"customer": "42"}, "correlation_id": "c"}, [succeeded(mail).id]),
+        ({"job": add.subject}, [add.id, succeeded(add).id]),
+    ):
+        async with aclosing(client.events(since="first", **filters)) as heard:
+            assert [(await anext(heard)).id for _ in expected] == expected
+
+
+async def test_cuts_at_random(client: Client, network: Proxy, one: Live) -> None:
+    chance = random.Random(7)
+    orders = [submitted(n) for n in range(160)]
+    told: list[str] = []
+
+    async def listen() -> None:
+        async with aclosing(client.events(since="first")) as heard:
+            async for event in heard:
+                told.append(event.id)
+                if event.id == orders[-1].id:
+                    return
+
+    async def cut() -> None:
+        for n in range(15):
+            await eventually(lambda: network.connections and one.listeners, what="it is connected")
+            record(one.store, *orders[10 * n : 10 * n + 10])
+            await asyncio.sleep(chance.uniform(0, 0.05))
+            network.cut(reset=n % 2 == 0)
+        record(one.store, *orders[150:])
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(listen(), cut())
+    assert told == [order.id for order in orders]
+    assert network.seen > 15
+
+
+async def test_history_that_is_gone(client: Client, one: Live) -> None:
+    record(one.store, submitted(1), submitted(2))
+    assert one.store.report_gap("me", Gap("log-replaced", "test"))
+    one.store.accept_gap()
+    commit(one.store, folded([submitted(3)], first=0, epoch=2))
+    horizon = one.store.committed.reach().horizon
+    with pytest.raises(HistoryGone) as below:
+        await anext(client.events(since=cursor_of(1, 0)))
+    assert (below.value.horizon, below.value.head, below.value.cursor) == (horizon, cursor_of(2, 0), horizon)
+    assert (await anext(client.events(since=horizon))).event == submitted(3)
+    with pytest.raises(HistoryGone) as beyond:
+        await anext(client.events(since=cursor_of(7, 0)))
+    assert beyond.value.cursor == cursor_of(2, 0)
+
+
+async def test_signs_of_life_move_the_position(network: Proxy, one: Live) -> None:
+    connection = Connection(network.url)
+    reader = EventReader(connection, [("event", "failed")], None, outage=5)
+    async with aclosing(reader.events()) as heard:
+        waiting = asyncio.ensure_future(anext(heard))
+        await eventually(lambda: one.listeners, what="it listens")
+        record(one.store, submitted(1), submitted(2))
+        await eventually(
+            lambda: reader.position == cursor_of(1, 1), what="who wants nothing of it does not fall behind"
+        )
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    await connection.close()
+
+
+async def test_when_it_gives_up(one: Live, network: Proxy) -> None:
+    async with Client(network.url, patience=0.2, outage=0.5) as client:
+        with pytest.raises(Invalid, match="there is no event 'done'"):
+            await anext(client.events(events="done"))
+        async with aclosing(client.events()) as heard:
+            waiting = asyncio.ensure_future(anext(heard))
+            await eventually(lambda: one.listeners, what="it listens")
+            network.refuse = True
+            network.cut(reset=True)
+            with pytest.raises(NoAnswer):
+                await waiting
+    async with Client(f"{network.url}/elsewhere", patience=0.2) as lost:
+        network.refuse = False
+        with pytest.raises(NotFound):
+            await anext(lost.events())
+
+
+async def test_without_await(network: Proxy, one: Live) -> None:
+    record(one.store, *(submitted(n) for n in range(3)))
+
+    def use() -> list[str]:
+        with SyncClient(network.url) as client:
+            found = []
+            for heard in client.events(since="first"):
+                found.append(heard.id)
+                if len(found) == 3:
+                    break
+            return found
+
+    assert await asyncio.to_thread(use) == [submitted(n).id for n in range(3)]
+    await one.idle()

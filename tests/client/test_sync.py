@@ -1,0 +1,47 @@
+"""The client without ``await``."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from jobtape import JobState, SyncClient
+from jobtape.client import Invalid, NotInTime
+from tests.broker.proxy import Proxy
+from tests.client.jobs import Period, add, period
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.usefixtures("worker")
+async def test_it_does_what_the_other_does(network: Proxy) -> None:
+    def use() -> None:
+        with SyncClient(network.url) as client:
+            handle = client.submit(period, first="2030-02-27", days=1)
+            result = handle.result(timeout=20)
+            assert isinstance(result, Period)
+            assert client.get(handle).state is JobState.SUCCEEDED
+            assert next(client.list(types=period)).id == handle.id
+            with pytest.raises(Invalid):
+                client.submit("nope")
+
+    await asyncio.to_thread(use)
+
+
+async def test_jobs_that_wait(network: Proxy) -> None:
+    def use() -> None:
+        with SyncClient(network.url) as client:
+            handle = client.submit(add, x=1)
+            with pytest.raises(NotInTime):
+                handle.result(timeout=0.1)
+            handle.cancel()
+            assert client.wait(handle, timeout=20).state is JobState.CANCELLED
+
+    await asyncio.to_thread(use)
+
+
+def test_a_program_that_does_not_close_it_ends() -> None:
+    program = "from jobtape import SyncClient; SyncClient('http://127.0.0.1:1')"
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

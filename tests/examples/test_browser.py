@@ -1,0 +1,84 @@
+"""The browser's module, in Node: a page that is cut off again and again misses nothing and hears nothing twice."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobtape.schemas.position import cursor_of
+from jobtape.view.store import Gap, Store
+from tests.broker.proxy import Proxy
+from tests.producer.conftest import view
+from tests.producer.live import Live, live_api
+from tests.result_clients import Client, client, node_program
+from tests.view.samples import begin, commit, folded, record, submitted, succeeded
+from tests.waiting import eventually
+from tools.clone import ROOT
+
+pytestmark = pytest.mark.anyio
+
+__all__ = ["view"]
+
+MODULE = ROOT / "examples" / "browser" / "events.mjs"
+LISTEN = Path(__file__).parent / "listen.mjs"
+KEY = "a-key-for-tests"
+
+
+@pytest.fixture
+async def api(view: Store, sqlite_url: str) -> AsyncIterator[Live]:
+    """An API with a key, on a view that the test writes into."""
+    begin(view)
+    async with live_api(view, sqlite_url, keep_alive=0.2, api_key=KEY) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def page(url: str, **options: Any) -> AsyncIterator[Client]:
+    """A page that listens there."""
+    command = (node_program()[0], str(LISTEN), str(MODULE), url, json.dumps({"key": KEY} | options))
+    async with client("", "", command) as running:
+        yield running
+
+
+async def test_a_network_that_cuts(api: Live) -> None:
+    chance = random.Random(11)
+    orders = [submitted(n) for n in range(110)]
+    async with Proxy(api.url) as network, page(network.url, after="first") as running:
+        for n in range(10):
+            await eventually(lambda: network.connections and api.listeners, what=f"it listens: {running.errors}")
+            record(api.store, *orders[10 * n : 10 * n + 10])
+            await asyncio.sleep(chance.uniform(0, 0.03))
+            network.cut(reset=n % 2 == 0)
+        record(api.store, *orders[100:])
+        last = orders[-1].id
+        await eventually(lambda: running.lines and running.lines[-1].endswith(last), what="it has heard the last")
+        assert running.lines == [f"{cursor_of(1, n)} {order.id}" for n, order in enumerate(orders)]
+        assert running.errors.count("cut") >= 10
+
+
+async def test_filters_and_history_that_is_gone(api: Live) -> None:
+    mail = submitted(1, type="mail.send", labels={"a": "b"})
+    record(api.store, mail, submitted(2, labels={"a": "b"}), succeeded(mail))
+    filters = {"type": ["mail.*", "other"], "label": "a:b", "event": "succeeded"}
+    async with page(api.url, after="first", **filters) as running:
+        await eventually(lambda: running.lines)
+        assert running.lines == [f"{cursor_of(1, 2)} {succeeded(mail).id}"]
+    assert api.store.report_gap("me", Gap("log-replaced", "test"))
+    api.store.accept_gap()
+    commit(api.store, folded([submitted(3)], first=0, epoch=2))
+    horizon = api.store.committed.reach().horizon
+    async with page(api.url, after=str(cursor_of(1, 0))) as running:
+        await eventually(lambda: running.lines)
+        assert running.lines == [f"HistoryGone {horizon}"]
+        assert await running.process.wait() == 0
+
+
+async def test_a_wrong_key_is_not_tried_again(api: Live) -> None:
+    async with page(api.url, key="another-key") as running:
+        await eventually(lambda: running.lines)
+        assert running.lines == ["Refused 401"]
