@@ -123,5 +123,6 @@ async def _cut(proxy: Proxy, client: Client, chance: random.Random, events: int)
         await eventually(ripe, 60)
         for _ in range(chance.randint(0, 30)):
             await asyncio.sleep(0)
+        await eventually(ripe, 60)  # there is a connection to be cut
         proxy.cut(reset=True)
         await eventually(_more_than(proxy, before), 60)
