@@ -31,7 +31,7 @@ from jobtape.schemas.events import (
     Succeeded,
     SucceededData,
 )
-from jobtape.schemas.job import ErrorInfo, Progress
+from jobtape.schemas.job import ErrorInfo, Order, Progress
 from jobtape.schemas.jobtype import JobType
 from jobtape.schemas.ladder import LONGEST
 from jobtape.schemas.retry import RetryPolicy, next_delay
@@ -53,6 +53,11 @@ PAUSE: Final = 0.5
 def attempt_of(event: WorkEvent) -> int:
     """The attempt that a message on a work queue is for: a ``retrying`` orders the one behind that which failed."""
     return event.data.attempt + 1 if isinstance(event, Retrying) else event.data.attempt
+
+
+def knows(job_type: JobType | None, order: Order) -> bool:
+    """Whether a worker with this job type can do what was ordered; if not, a newer one may."""
+    return job_type is not None and order.payload_version <= job_type.version
 
 
 class Execution:
@@ -109,13 +114,20 @@ class Execution:
                 f"the worker {self._worker} has no job type {self.order.type!r}: start it with the module that has it "
                 "(--jobs / JOBTAPE_JOBS)",
             )
+        if not knows(job_type, self.order):
+            return failure(
+                "unknown_type",
+                "UnknownJobType",
+                f"the worker {self._worker} knows payloads of {self.order.type} up to version {job_type.version}, and "
+                f"this one is of version {self.order.payload_version}: start it with the newer module",
+            )
         isolated = self.suspect or job_type.isolate
         if self.suspect:
             await self._confirm_started()
         timer = self._loop.call_later(STARTED_AFTER, self._begin_notes)
         try:
             start = handlers.start_isolated if isolated else handlers.start
-            self.working = start(job_type, self.order.payload, self._context(), self.order.timeout)
+            self.working = start(job_type, self.order, self._context())
             return await handlers.outcome(self.working, job_type, self.order.timeout)
         except asyncio.CancelledError:
             if self.working is not None:

@@ -23,6 +23,7 @@ from jobtape.consumer.isolated import Isolated
 from jobtape.consumer.outcome import Outcome, failure, failure_of, success_of, timed_out
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import PayloadInvalid
+from jobtape.schemas.job import Order
 from jobtape.schemas.jobtype import JobType
 
 log = logging.getLogger(__name__)
@@ -98,31 +99,32 @@ class Handlers:
         self._on_loop: set[Working] = set()
         self._isolated = Isolated(modules, max_result=max_result)
 
-    def start(self, job_type: JobType, payload: dict[str, Any], context: Context, timeout: float) -> Working:
-        """Begin one execution; checking the payload is part of it, since that runs validators of the users'.
+    def start(self, job_type: JobType, order: Order, context: Context) -> Working:
+        """Begin one execution of ``order``; lifting and checking its payload is part of it, since that runs code of the
+        users'.
 
         The future never raises, and is done when no handler runs any more; cancelling it asks the handler to end, as
         cancelling a task does.
 
-        An ``async`` handler is cancelled after ``timeout`` seconds. A thread cannot be ended: it is asked in vain.
+        An ``async`` handler is cancelled after the order's time-out. A thread cannot be ended: it is asked in vain.
         """
         if job_type.is_async:
             working = Working("loop")
             self._on_loop.add(working)
             working.add_done_callback(self._on_loop.discard)
-            coroutine = self._run_async(job_type, payload, context, timeout)
+            coroutine = self._run_async(job_type, order, context)
             working.ask = self._loop.begin(coroutine, working, working.end_with)
         else:
             working = Working("thread")
-            self._threads.submit(self._run_sync, job_type, payload, context).add_done_callback(working.end_with)
+            self._threads.submit(self._run_sync, job_type, order, context).add_done_callback(working.end_with)
         return working
 
-    def start_isolated(self, job_type: JobType, payload: dict[str, Any], context: Context, timeout: float) -> Working:
-        """Begin one execution in a process of its own. It is killed after ``timeout`` seconds, and when it is asked to
+    def start_isolated(self, job_type: JobType, order: Order, context: Context) -> Working:
+        """Begin one execution in a process of its own. It is killed after the order's time-out, and when it is asked to
         end.
         """
         working = Working("process")
-        task = asyncio.create_task(self._isolated.run(job_type, payload, context, timeout))
+        task = asyncio.create_task(self._isolated.run(job_type, order, context))
         task.add_done_callback(working.end_with)
         working.ask = task.cancel
         return working
@@ -174,15 +176,15 @@ class Handlers:
         for working in self._on_loop - {culprit}:
             working.abandon()
 
-    async def _run_async(self, job_type: JobType, payload: dict[str, Any], context: Context, timeout: float) -> Outcome:
+    async def _run_async(self, job_type: JobType, order: Order, context: Context) -> Outcome:
         limit = asyncio.timeout(None)
-        stop_timer = self._loop.call_later(timeout, lambda: limit.reschedule(0), credit=CREDIT)
+        stop_timer = self._loop.call_later(order.timeout, lambda: limit.reschedule(0), credit=CREDIT)
         try:
             with contextlib.suppress(TimeoutError):
                 async with limit:
                     # Within the limit, so that it cannot be mistaken for a TimeoutError of the handler's own.
                     try:
-                        value = await job_type.function(**_arguments(job_type, payload, context))
+                        value = await job_type.function(**_arguments(job_type, order, context))
                     except TimeoutError as error:
                         return failure_of(error, job_type.retry, skip=1)
                     return success_of(job_type, value, self._max_result)
@@ -197,11 +199,11 @@ class Handlers:
             return failure_of(error, job_type.retry, skip=1)
         finally:
             stop_timer()
-        return timed_out(job_type, timeout)
+        return timed_out(job_type, order.timeout)
 
-    def _run_sync(self, job_type: JobType, payload: dict[str, Any], context: Context) -> Outcome:
+    def _run_sync(self, job_type: JobType, order: Order, context: Context) -> Outcome:
         try:
-            arguments = _arguments(job_type, payload, context)
+            arguments = _arguments(job_type, order, context)
             return success_of(job_type, job_type.function(**arguments), self._max_result)
         except PayloadMisfit as error:
             return failure("payload_invalid", "PayloadInvalid", str(error))
@@ -209,9 +211,9 @@ class Handlers:
             return failure_of(error, job_type.retry, skip=1)
 
 
-def _arguments(job_type: JobType, payload: dict[str, Any], context: Context) -> dict[str, Any]:
+def _arguments(job_type: JobType, order: Order, context: Context) -> dict[str, Any]:
     try:
-        arguments = job_type.arguments(payload)
+        arguments = job_type.arguments(order.payload, order.payload_version)
     except PayloadInvalid as error:
         raise PayloadMisfit(str(error)) from error
     return arguments if job_type.context_parameter is None else {**arguments, job_type.context_parameter: context}

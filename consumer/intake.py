@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -16,11 +17,13 @@ CLOSE_TIMEOUT = 5.0
 class Delivery:
     """A message from a work queue; it is settled once, on the channel that it came by."""
 
-    def __init__(self, channel: aiormq.abc.AbstractChannel, message: aiormq.abc.DeliveredMessage) -> None:
+    def __init__(self, channel: aiormq.abc.AbstractChannel, message: aiormq.abc.DeliveredMessage, queue: str) -> None:
         properties = message.header.properties
         self.body = message.body
         self.headers: Mapping[str, Any] = properties.headers or {}
         self.message_id: str | None = properties.message_id
+        self.queue = queue
+        """The name that the queue it came from has on the broker."""
         self._tag = message.delivery_tag or 0
         self._channel = channel
 
@@ -93,7 +96,7 @@ class Intake:
         under.on_consumer_cancel_callbacks.add(lambda _: self.ended.set())
         await under.basic_qos(prefetch_count=self._prefetch)
         for queue in self._queues:
-            answer = await under.basic_consume(queue, self._on_message)
+            answer = await under.basic_consume(queue, partial(self._on_message, queue))
             self._tags.append(answer.consumer_tag or "")
         return self
 
@@ -114,6 +117,6 @@ class Intake:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._channel.close()
 
-    async def _on_message(self, message: aiormq.abc.DeliveredMessage) -> None:
+    async def _on_message(self, queue: str, message: aiormq.abc.DeliveredMessage) -> None:
         assert self._channel is not None
-        self._deliver(Delivery(self._channel, message))
+        self._deliver(Delivery(self._channel, message, queue))

@@ -12,11 +12,12 @@ import logging
 import os
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from jobtape.consumer.isolated_process import CannotStart, IsolatedProcess
 from jobtape.consumer.outcome import Outcome, crashed
 from jobtape.schemas.context import Context
+from jobtape.schemas.job import Order
 from jobtape.schemas.jobtype import JobType
 
 log = logging.getLogger(__name__)
@@ -38,8 +39,8 @@ class Isolated:
         self._starting: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def run(self, job_type: JobType, payload: dict[str, Any], context: Context, timeout: float) -> Outcome:
-        """Do one job in a process that is killed after ``timeout`` seconds, or when this is cancelled.
+    async def run(self, job_type: JobType, order: Order, context: Context) -> Outcome:
+        """Do one job in a process that is killed after the order's time-out, or when this is cancelled.
 
         Only then does this return: nothing of the job runs any more, except what the handler itself left running.
         """
@@ -48,7 +49,7 @@ class Isolated:
         except CannotStart as error:
             return crashed(job_type, str(error))
         try:
-            return await process.run(job_type, payload, context, timeout)
+            return await process.run(job_type, order, context)
         finally:
             self._release(process)
 

@@ -102,7 +102,7 @@ def _run(job_types: dict[str, JobType], job: Message, reports: "_Reports", max_r
     try:
         with memory_limit(job["memory"]):
             try:
-                arguments = job_type.arguments(job["payload"])
+                arguments = job_type.arguments(job["payload"], job["version"])
             except PayloadInvalid as error:  # not one that the handler itself met, submitting another job
                 return failure("payload_invalid", "PayloadInvalid", str(error))
             if job_type.context_parameter is not None:

@@ -14,7 +14,7 @@ from jobtape.consumer.isolated_kill import kill_all
 from jobtape.consumer.isolated_wire import Message, pack, receive
 from jobtape.consumer.outcome import Failure, Outcome, Success, crashed, timed_out
 from jobtape.schemas.context import Context
-from jobtape.schemas.job import ErrorInfo, Progress
+from jobtape.schemas.job import ErrorInfo, Order, Progress
 from jobtape.schemas.jobtype import JobType
 
 START_LIMIT: Final = 30.0
@@ -67,12 +67,13 @@ class IsolatedProcess:
             raise
         return made
 
-    async def run(self, job_type: JobType, payload: dict[str, Any], context: Context, timeout: float) -> Outcome:
-        """Do one job; it is killed ``timeout`` seconds from now, or when this is cancelled."""
+    async def run(self, job_type: JobType, order: Order, context: Context) -> Outcome:
+        """Do one job; it is killed when its time-out is over, or when this is cancelled."""
         self.jobs += 1
         job = {
             "type": job_type.name,
-            "payload": payload,
+            "payload": order.payload,
+            "version": order.payload_version,
             "memory": job_type.memory,
             "n": self.jobs,
             "context": {
@@ -83,11 +84,11 @@ class IsolatedProcess:
             },
         }
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(order.timeout):
                 answer = await self._do(job, context)
         except TimeoutError:
             await self.kill_and_wait()
-            return timed_out(job_type, timeout)
+            return timed_out(job_type, order.timeout)
         except BaseException:
             await self.kill_and_wait()
             raise

@@ -113,6 +113,11 @@ class Relay:
         """The position to go on behind."""
         cursor = await self._call(self._store.relay.take_up, self._owner, self._tells)
         if cursor is not None:
+            reach = await self._call(self._store.committed.reach)
+            if cursor < reach.horizon:
+                log.warning(
+                    "events between the cursors %d and %d are not kept any more, and not told", cursor, reach.horizon
+                )
             return cursor
         await self._catch_up()
         reach = await self._call(self._store.committed.reach)

@@ -1,4 +1,4 @@
-"""Jobs of a type that this worker does not know go back, by way of the delay ladder.
+"""What this worker does not know goes back, by way of the delay ladder: a job type, a payload's version, an event's.
 
 While a new version is rolled out, old workers get jobs that only new ones know. Given back to the queue, such a job
 would come again at once, and RabbitMQ 4.3 would go round with it for ever. So a copy is put on the ladder's first
@@ -18,7 +18,7 @@ from jobtape.consumer.intake import Delivery
 from jobtape.schemas.errors import BrokerUnavailable
 from jobtape.schemas.events import CONTENT_TYPE
 from jobtape.schemas.ladder import delay_key
-from jobtape.schemas.topology import Topology
+from jobtape.schemas.topology import Topology, queue_of
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +42,14 @@ class Returns:
         """Whether it has been sent back for so long that nobody can be expected to know it any more."""
         return self._milliseconds() - self._first(delivery.headers) >= self._patience * 1000
 
-    async def send_back(self, delivery: Delivery, queue: str) -> None:
-        """A confirmed copy that reaches ``queue`` after a while, then the ack. When the delivery is lost to us
+    async def send_back(self, delivery: Delivery) -> None:
+        """A confirmed copy that reaches the queue it came from after a while, then the ack. When the delivery is lost
         meanwhile, nothing more is done: the broker gives it to somebody else.
         """
         count = _whole(delivery.headers.get(RETURNS_HEADER)) or 0
         delay = min(FIRST_DELAY * 2 ** min(count, 10), LONGEST_DELAY, self._topology.longest_delay)
         headers = {RETURNS_HEADER: count + 1, FIRST_HEADER: self._first(delivery.headers)}
-        key = delay_key(delay, queue, self._topology.delay_levels)
+        key = delay_key(delay, queue_of(delivery.queue), self._topology.delay_levels)
         while delivery.is_ours:
             try:
                 await self._ladder.publish(delivery.body, key, headers=headers, content_type=CONTENT_TYPE)

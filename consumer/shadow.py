@@ -120,7 +120,7 @@ def _run(job_type: JobType, job: Job) -> Outcome:
         shadow=True,
     )
     try:
-        arguments = job_type.arguments(job.payload or {})
+        arguments = job_type.arguments(job.payload or {}, job.payload_version)
         if job_type.context_parameter is not None:
             arguments[job_type.context_parameter] = context
         value = asyncio.run(job_type.function(**arguments)) if job_type.is_async else job_type.function(**arguments)

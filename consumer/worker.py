@@ -22,7 +22,7 @@ from jobtape.broker.bury import bury
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.consumer.cancels import Cancels
-from jobtape.consumer.execution import Execution, WorkEvent, attempt_of
+from jobtape.consumer.execution import Execution, WorkEvent, attempt_of, knows
 from jobtape.consumer.handlers import Handlers, Undone
 from jobtape.consumer.intake import Delivery, Intake
 from jobtape.consumer.line import Line
@@ -212,7 +212,9 @@ class Worker:
             if not isinstance(event, Submitted | Retrying | Requeued):
                 raise UnreadableEvent(f"a {event.name} event on a work queue")
         except UnreadableEvent as error:
-            self._spawn(delivery, self._put_aside(delivery, str(error)))
+            newer = error.newer and not self._returns.is_over(delivery)
+            away = self._returns.send_back(delivery) if newer else self._put_aside(delivery, str(error))
+            self._spawn(delivery, away)
             return
         # At most the prefetch.
         self._line.add(delivery, event, longest_wait(self._ack_timeout, self._grace, event.data.order.timeout))
@@ -223,7 +225,7 @@ class Worker:
             self._begin(first.delivery, first.event)
 
     def _begin(self, delivery: Delivery, event: WorkEvent) -> None:
-        key = (event.subject, event.data.run, attempt_of(event))
+        key, order = (event.subject, event.data.run, attempt_of(event)), event.data.order
         if key in self._settled:
             self._spawn(delivery, delivery.ack())
         elif (same := self._running.get(key)) is not None:
@@ -231,10 +233,10 @@ class Worker:
             self._spawn(delivery, self._settle_with(same, key, delivery))
         elif self._cancels.runs.has(event.subject, event.data.run):
             self._spawn(delivery, self._leave_cancelled(event, delivery))
-        elif event.data.order.type not in self._job_types and not self._returns.is_over(delivery):
-            self._spawn(delivery, self._returns.send_back(delivery, event.data.order.queue))
+        elif not knows(self._job_types.get(order.type), order) and not self._returns.is_over(delivery):
+            self._spawn(delivery, self._returns.send_back(delivery))
         else:
-            self._line.take_place(event.data.order.type)
+            self._line.take_place(order.type)
             task = self._spawn(delivery, self._settle(event, key, delivery))
             self._running[key] = task
             task.add_done_callback(lambda _: self._running.pop(key, None))

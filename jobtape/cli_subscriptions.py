@@ -21,7 +21,7 @@ def list_(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List those with a position (`since=`), and the queues of the names that are given."""
+    """List those with a position (`since=`), and the queues as far as the broker shows them, or of the names given."""
     from jobtape.commands import subscriptions as command  # noqa: PLC0415
 
     raise typer.Exit(command.list_them(names or [], as_json=as_json))

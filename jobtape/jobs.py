@@ -11,6 +11,7 @@ from jobtape import running
 from jobtape.schemas import jobtype
 from jobtape.schemas.job import Job
 from jobtape.schemas.retry import RetryPolicy
+from jobtape.schemas.versions import PayloadUpcaster
 
 R = TypeVar("R", default=Any)
 """What a handler returns."""
@@ -81,12 +82,16 @@ def job(
     isolate: bool = False,
     memory: int | None = None,
     concurrency: int | None = None,
+    version: int = 1,
+    upcasters: Mapping[int, PayloadUpcaster] | None = None,
 ) -> _Decorator:
     """Make a function a job type: ``async def`` runs on a loop, ``def`` in a thread, and either in a process of its own
     with ``isolate``, where it can be killed and be given at most ``memory`` bytes.
 
     ``timeout`` is in seconds; ``queue`` names the work queue; ``retry`` says how often and how soon a failed attempt is
-    followed by another (default: never); ``concurrency`` is how many of them one worker runs at once. Raises
+    followed by another (default: never); ``concurrency`` is how many of them one worker runs at once. When the payload
+    changes, ``version`` goes up, and ``upcasters={1: lift}`` makes payloads of version 1, which may still be waiting or
+    be redriven, ones of version 2: ``lift`` takes the payload and returns the new one, from nothing else. Raises
     JobTypeInvalid where the decorated function stands, with what to change.
     """
 
@@ -100,6 +105,8 @@ def job(
             isolate=isolate,
             memory=memory,
             concurrency=concurrency,
+            version=version,
+            upcasters=upcasters,
         )
 
     return decorate

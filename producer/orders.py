@@ -28,6 +28,7 @@ def order_for(submission: Submission, job_types: Mapping[str, JobType], limits: 
     return Order(
         type=job_type.name,
         payload=submission.payload,
+        payload_version=job_type.version,
         queue=_queue(submission, job_type, job_types),
         labels=submission.labels,
         correlation_id=submission.correlation_id,

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from jobtape.producer.problems import ProblemDetails
 from jobtape.schemas import plainjson
 from jobtape.schemas.job import ErrorInfo, Job, JobState, Progress
+from jobtape.schemas.upcast import newest
 from jobtape.view.store import HistoryRow
 
 
@@ -17,7 +18,8 @@ class JobOut(BaseModel):
     id: str
     type: str
     state: JobState
-    payload: dict[str, Any] | None
+    payload: dict[str, Any] | None = Field(description="As it was submitted.")
+    payload_version: int | None = Field(description="Which version of the job type's payload it is; from 1.")
     result: Any
     error: ErrorInfo | None
     reason: str | None = Field(description="Why the last attempt failed: `error`, `timeout`, `crash_loop`, `lost`, …")
@@ -93,5 +95,5 @@ def job_out(job: Job) -> dict[str, Any]:
 
 
 def event_out(row: HistoryRow) -> dict[str, Any]:
-    """The values of ``EventOut``: the event as it was read, with its cursor."""
-    return {**plainjson.loads(row.event.encode()), "cursor": row.cursor, "accepted": row.accepted}
+    """The values of ``EventOut``: the event in the newest version, whichever was written, with its cursor."""
+    return {**newest(plainjson.loads(row.event.encode())), "cursor": row.cursor, "accepted": row.accepted}

@@ -18,9 +18,10 @@ open_router = APIRouter(tags=["operations"])
 
 
 class JobTypeOut(BaseModel):
-    """A job type; ``schemas`` holds the JSON Schemas of its ``payload`` and ``result``."""
+    """A job type; ``schemas`` holds the JSON Schemas of its ``payload``, in its newest ``version``, and ``result``."""
 
     name: str
+    version: int
     queue: str
     timeout: float
     description: str
@@ -117,6 +118,7 @@ async def get_metrics(producer: RunningProducer) -> Response:
 def _job_type(job_type: JobType) -> dict[str, Any]:
     return {
         "name": job_type.name,
+        "version": job_type.version,
         "queue": job_type.queue,
         "timeout": job_type.timeout,
         "description": job_type.description,

@@ -98,6 +98,7 @@ def order_of(job: Job) -> Order | None:
     return Order(
         type=job.type,
         payload=job.payload or {},
+        payload_version=job.payload_version or 1,
         queue=job.queue,
         labels=job.labels or {},
         correlation_id=job.correlation_id,

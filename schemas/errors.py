@@ -44,7 +44,11 @@ class JobTypeInvalid(JobtapeError):
 
 
 class UnreadableEvent(JobtapeError):
-    """A message that is not an event, or one of a version newer than this program."""
+    """A message that is not an event, or one of a version ``newer`` than this program."""
+
+    def __init__(self, message: str, *, newer: bool = False) -> None:
+        super().__init__(message)
+        self.newer = newer
 
 
 class BrokerUnavailable(JobtapeError):

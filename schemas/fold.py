@@ -104,6 +104,7 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
         job,
         type=order.type,
         payload=order.payload,
+        payload_version=order.payload_version,
         queue=order.queue,
         labels=order.labels,
         correlation_id=order.correlation_id,

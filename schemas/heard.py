@@ -9,6 +9,7 @@ from jobtape.schemas import events, plainjson
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import Failed, JobEvent, Retrying, Succeeded
 from jobtape.schemas.job import ErrorInfo
+from jobtape.schemas.upcast import newest
 
 CURSOR: str = "cursor"
 """The attribute that is added to the CloudEvent."""
@@ -64,8 +65,10 @@ class Heard:
 
 
 def tell(event: str, cursor: int, more: Mapping[str, str] = _NOTHING) -> bytes:
-    """The JSON that subscribers get: ``event`` (a CloudEvent as it was read) with its cursor, and with ``more``."""
-    return plainjson.dumps({**plainjson.loads(event.encode()), CURSOR: cursor, **more})
+    """The JSON that subscribers get: ``event`` (a CloudEvent as it was read) in the newest version, with its cursor and
+    ``more``.
+    """
+    return plainjson.dumps({**newest(plainjson.loads(event.encode())), CURSOR: cursor, **more})
 
 
 def hear(body: bytes) -> Heard:

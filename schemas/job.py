@@ -48,13 +48,15 @@ ENDINGS: Final = frozenset(state.value for state in FINAL)
 
 class Order(BaseModel):
     """What was asked for, complete: a worker needs nothing else to do the job. It travels with every event that puts
-    a job on a queue. ``timeout`` is in seconds; ``run_at`` None means at once.
+    a job on a queue. ``payload_version``: which version of the job type's payload it is. ``timeout`` is in seconds;
+    ``run_at`` None means at once.
     """
 
     model_config = ConfigDict(frozen=True)
 
     type: JobTypeName
     payload: dict[str, Any]
+    payload_version: int = Field(default=1, ge=1, lt=2**31)
     queue: QueueName
     labels: dict[str, str] = Field(default_factory=dict)
     correlation_id: str | None = None
@@ -99,6 +101,7 @@ class Job:
     run: int
     attempt: int
     payload: dict[str, Any] | None = None
+    payload_version: int | None = None
     result: Any = None
     error: ErrorInfo | None = None
     progress: Progress | None = None

@@ -8,7 +8,7 @@ annotation is the result.
 import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, get_type_hints
 
@@ -21,6 +21,7 @@ from jobtape.schemas.context import Context
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, ResultInvalid
 from jobtape.schemas.job import JOB_TYPE_PATTERN, QUEUE_PATTERN
 from jobtape.schemas.retry import RetryPolicy
+from jobtape.schemas.versions import PayloadUpcaster, Versions
 
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_TIMEOUT: Final = 600.0
@@ -38,7 +39,8 @@ class JobType:
     """One kind of job. Calling it calls the handler itself, for tests of one's own.
 
     ``isolate``: the handler runs in a process of its own, which may allocate ``memory`` bytes beyond what it has before
-    the job (None: no limit). ``concurrency``: at most so many at once in one worker.
+    the job (None: no limit). ``concurrency``: at most so many at once in one worker. ``version``: which version of the
+    payload the parameters are; ``upcasters``, by version, make an older payload one of the next version.
 
     Raises JobTypeInvalid, with what to change, when ``function`` cannot be a handler.
     """
@@ -54,6 +56,8 @@ class JobType:
         isolate: bool = False,
         memory: int | None = None,
         concurrency: int | None = None,
+        version: int = 1,
+        upcasters: Mapping[int, PayloadUpcaster] | None = None,
     ) -> None:
         if not (inspect.isfunction(function) or inspect.ismethod(function)):
             raise JobTypeInvalid(f"{function!r}: a handler must be a function, `def` or `async def`")
@@ -77,6 +81,7 @@ class JobType:
         self.isolate = isolate
         self.memory = memory
         self.concurrency = concurrency
+        self._versions = Versions(version, upcasters or {}, where)
         self.queue = queue
         self.timeout = float(timeout)
         self.retry = retry or RetryPolicy()
@@ -98,8 +103,17 @@ class JobType:
     def __repr__(self) -> str:
         return f"<job type {self.name} on queue {self.queue}>"
 
-    def arguments(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """The handler's keyword arguments for a payload. Raises PayloadInvalid with every fault."""
+    @property
+    def version(self) -> int:
+        """Which version of the payload the handler takes."""
+        return self._versions.newest
+
+    def arguments(self, payload: dict[str, Any], version: int | None = None) -> dict[str, Any]:
+        """The handler's keyword arguments for a payload of ``version`` (default: the newest), which is lifted first and
+        left as it is. Raises PayloadInvalid with every fault.
+        """
+        if version is not None:
+            payload = self._versions.lift(payload, version)
         try:
             model = self.payload_model.model_validate_json(plainjson.dumps(payload))
         except ValidationError as error:

@@ -331,6 +331,11 @@ def reply_key(name: str) -> str:
     return f"reply.{name}"
 
 
+def queue_of(name: str) -> str:
+    """The queue whose jobs the work queue of that name on the broker holds."""
+    return name.rpartition(".")[2]
+
+
 def run_key(queue: str) -> str:
     """The second key that puts a job on its work queue now."""
     return f"run.{queue}"

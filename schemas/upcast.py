@@ -11,8 +11,18 @@ from jobtape.schemas.errors import UnreadableEvent
 
 Upcaster = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
-CURRENT_VERSION: Final = 1
-UPCASTERS: Final[dict[int, Upcaster]] = {}
+
+def _order_says_its_payloads_version(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """1 to 2. Before, a job type's payloads were all of one version."""
+    data = raw.get("data")
+    order = data.get("order") if isinstance(data, Mapping) else None
+    if data is None or not isinstance(order, Mapping):
+        return raw
+    return {**raw, "data": {**data, "order": {**order, "payload_version": 1}}}
+
+
+CURRENT_VERSION: Final = 2
+UPCASTERS: Final[dict[int, Upcaster]] = {1: _order_says_its_payloads_version}
 
 
 def upcast(raw: Mapping[str, Any], upcasters: Mapping[int, Upcaster] = UPCASTERS) -> Mapping[str, Any]:
@@ -25,7 +35,8 @@ def upcast(raw: Mapping[str, Any], upcasters: Mapping[int, Upcaster] = UPCASTERS
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise UnreadableEvent(f"schemaversion {str(version)[:40]!r} is no version")
     if version > newest:
-        raise UnreadableEvent(f"schemaversion {version} is newer than {newest}: update Jobtape, then rebuild the view")
+        text = f"schemaversion {version} is newer than {newest}: update Jobtape, then rebuild the view"
+        raise UnreadableEvent(text, newer=True)
     for step in range(version, newest):
         try:
             raw = {**upcasters[step](raw), "schemaversion": step + 1}
@@ -33,3 +44,11 @@ def upcast(raw: Mapping[str, Any], upcasters: Mapping[int, Upcaster] = UPCASTERS
             # An upcaster may trust the shape of its version; a message need not have it.
             raise UnreadableEvent(f"not an event of schemaversion {step}: {error!r}"[:200]) from None
     return raw
+
+
+def newest(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``raw`` for whoever hands it on: lifted, or as it is when that is beyond this program."""
+    try:
+        return upcast(raw)
+    except UnreadableEvent:
+        return raw

@@ -73,6 +73,7 @@ jobs = Table(
     Column("attempt", BigInteger, nullable=False),
     # JSON as text, not jsonb: numbers come out exactly as they went in.
     Column("payload", Text),
+    Column("payload_version", BigInteger),
     Column("result", Text),
     Column("error", Text),
     Column("progress", Text),

@@ -12,6 +12,7 @@ from jobtape.broker import declare, subscriptions
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Connection, reason_of, without_password
 from jobtape.commands import show
+from jobtape.commands.bound_queues import Unseen, bound_queues
 from jobtape.commands.errors import WrongUse
 from jobtape.commands.starting import configuring, settings_with
 from jobtape.consumer.held_position import PREFIX
@@ -46,14 +47,15 @@ class Found:
 
 
 def list_them(names: Sequence[str], *, as_json: bool) -> int:
-    """Print those that have a position, and those of these names. Returns the exit code: 1 when database or broker did
-    not answer.
+    """Print those that have a position, those whose queues can be seen, and those of these names. Returns the exit
+    code: 1 when database or broker did not answer.
     """
     settings = settings_with()
     trouble: list[str] = []
     positions = _of_view(settings, lambda store: store.positions.all(), trouble) or []
     by_name = {each.name.removeprefix(PREFIX): each for each in positions if each.name.startswith(PREFIX)}
-    wanted = sorted({*by_name, *(_checked(name) for name in names)})
+    seen, unseen = queues_seen(settings)
+    wanted = sorted({*by_name, *seen, *(_checked(name) for name in names)})
 
     async def look(connection: Connection) -> list[Depth | None]:
         return [await declare.depth(connection, _queue(settings, name)) for name in wanted]
@@ -64,10 +66,8 @@ def list_them(names: Sequence[str], *, as_json: bool) -> int:
         show.print_json({"items": [each.as_json() for each in found]})
     else:
         show.print_subscriptions([each.as_json() for each in found])
-        if not names:
-            print(
-                f"queues are shown of the names that are given; {_queue(settings, '*')} on the broker", file=sys.stderr
-            )
+        if unseen and not names:
+            print(f"queues are only shown of names that are given here: {unseen}", file=sys.stderr)
     return _tell(trouble)
 
 
@@ -95,6 +95,16 @@ def remove(name: str) -> int:
 
 def _queue(settings: Settings, name: str) -> str:
     return Topology(settings.namespace).subscription_name(name)
+
+
+def queues_seen(settings: Settings) -> tuple[list[str], str | None]:
+    """The names that have a queue, or why that cannot be seen."""
+    results, prefix = Topology(settings.namespace).results.name, _queue(settings, "")
+    try:
+        bound = bound_queues(settings.rabbitmq_url, settings.management_url, settings.rabbitmqctl, [results])
+    except Unseen as error:
+        return [], str(error)
+    return [each.name.removeprefix(prefix) for each in bound[results] if each.name.startswith(prefix)], None
 
 
 def _checked(name: str) -> str:

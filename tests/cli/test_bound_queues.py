@@ -12,6 +12,7 @@ from jobtape.broker import declare
 from jobtape.commands.bound_queues import Unseen, bound_queues
 from jobtape.commands.examine_relay import examine_relay
 from jobtape.commands.findings import Findings
+from jobtape.commands.subscriptions import queues_seen
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from jobtape.view.store import Store
@@ -106,6 +107,7 @@ async def test_both_ways_and_what_the_doctor_says(
         by_api = Findings()
         examine_relay(by_api, settings.model_copy(update={"management_url": api}), topology, store)
     assert by_ctl == by_api
+    assert queues_seen(settings) == (["x"], None)
     said = {item.what: item.level for item in by_api.items}
     assert said["relay-stalled: no confirm"] == "wrong"
     (refused,) = [what for what in said if what.startswith("2 events were refused")]

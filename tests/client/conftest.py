@@ -1,20 +1,17 @@
 """An API that listens, with a projector behind it, and a network in between that can misbehave."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
-from uuid import uuid4
+from dataclasses import dataclass
 
 import pytest
 
 from jobtape import Client
 from jobtape.broker.declare import remove_namespace
-from jobtape.schemas import ladder
-from jobtape.schemas.topology import Topology
 from jobtape.view.store import Store
 from tests.broker.proxy import Proxy
 from tests.client.jobs import add, boom, period, steps
-from tests.conftest import FEW_LEVELS
 from tests.consumer.rig import Rig
+from tests.namespaces import some_topology
 from tests.producer.serving import api, listening, settings_for
 
 JOBS = (add, period, boom, steps)
@@ -31,7 +28,7 @@ class Place:
 @pytest.fixture(scope="module")
 async def place(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
     """One API for the tests of a module, which takes jobs and tells of them; nobody works on them."""
-    topology = Topology(f"test-{uuid4().hex[:10]}", delay_levels=FEW_LEVELS).with_queues(("default",))
+    topology = some_topology(delay_levels=12)
     database_url = f"sqlite:///{tmp_path_factory.mktemp('client') / 'view.db'}"
     store = Store(database_url)
     store.migrate()
@@ -43,7 +40,7 @@ async def place(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> As
     ):
         yield Place(f"http://127.0.0.1:{port}", rig)
     store.close()
-    await remove_namespace(broker_url, replace(topology, delay_levels=ladder.LEVELS))
+    await remove_namespace(broker_url, topology)
 
 
 @pytest.fixture

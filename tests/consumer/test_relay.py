@@ -1,6 +1,7 @@
 """The relay: what the fold accepted is told in the tape's order, at least once, and nothing old again."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,18 @@ async def test_a_deleted_exchange_is_made_again(rig: Rig, store: Store) -> None:
         async with listening(rig.url, rig.topology) as heard:
             new = await finished(rig, 1)
             await eventually(lambda: new[0] in heard.ids)
+
+
+async def test_what_is_not_kept_any_more_is_said(rig: Rig, store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """The relay stood still for longer than history is kept."""
+    async with rig.projector(store):
+        await finished(rig, 2)
+        await eventually(lambda: (s := store.relay.state()) is not None and s.told == 2)
+    assert store.take_lease("test", 60)
+    assert store.relay.forget("test")
+    assert store.relay.begin("test", 1)
+    pruned = store.retention.prune("test", datetime.now(UTC) + timedelta(days=1))
+    assert pruned is not None and pruned.jobs == 2
+    store.release_lease("test")
+    async with rig.projector(store, owner="p2"):
+        await eventually(lambda: "not kept any more, and not told" in caplog.text)

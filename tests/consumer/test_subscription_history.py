@@ -289,3 +289,14 @@ async def test_without_a_database_it_says_so_at_once() -> None:
 def test_what_cannot_be_subscribed_to_is_refused_where_it_stands(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(SubscriptionRefused, match=said):
         subscribe(**wrong)
+
+
+async def test_a_time_that_may_lie_in_lost_history_is_said(view: Store, subscribed: Subscribe) -> None:
+    jobs(view, 0, at=NOON)
+    assert view.report_gap("me", Gap("log-replaced", "made anew"))
+    view.accept_gap()
+    jobs(view, 1, at=NOON + timedelta(hours=10))
+    with pytest.raises(HistoryGone):
+        await take(subscribed(events="succeeded", since=NOON + timedelta(hours=5)), 1)
+    jobs(view, 2, at=NOON + timedelta(hours=20))
+    assert results(await take(subscribed(events="succeeded", since=NOON + timedelta(hours=15)), 1)) == [2]

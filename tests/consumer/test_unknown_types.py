@@ -78,7 +78,7 @@ async def test_the_delay_grows_and_ends_at_a_minute(rig: Rig, monkeypatch: pytes
     monkeypatch.setattr("jobtape.broker.side.SideChannel.publish", publish)
     sender = returns.Returns(rig.link, Topology("ns"), patience=3600, now=lambda: order_event(rig.topology, "x").time)
     for count in (0, 1, 2, 5, 6, 2**31):
-        await sender.send_back(_Delivery(count), "default")  # type: ignore[arg-type]
+        await sender.send_back(_Delivery(count))  # type: ignore[arg-type]
     bits = [int(key.removeprefix("delay.").partition(".run.")[0].replace(".", ""), 2) for key in keys]
     assert bits == [10, 20, 40, 320, 600, 600], "tenths of a second"
 
@@ -87,6 +87,7 @@ class _Delivery:
     """Comes for the n-th time."""
 
     is_ours = True
+    queue = "ns.run.default"
 
     def __init__(self, count: int) -> None:
         self.headers = {returns.RETURNS_HEADER: count}
@@ -95,6 +96,21 @@ class _Delivery:
 
     async def ack(self) -> None:
         return
+
+
+async def test_an_event_of_a_later_version_is_for_a_newer_worker(rig: Rig) -> None:
+    event = order_event(rig.topology, "note")
+    future = encode(event).replace(b'"schemaversion":2', b'"schemaversion":9')
+    await rig.put(future)
+    async with rig.worker(jobs.note):
+        await eventually(rig.depth_is(0))
+    body, headers = await on_the_queue(rig)
+    assert (body, headers[returns.RETURNS_HEADER]) == (future, 1)
+    await rig.put(future)
+    async with rig.worker(jobs.note, unknown_type_patience=0.0):
+        buried = await eventually(rig.dead, what="it is put aside in the end")
+    assert buried[0] == future
+    assert jobs.calls == []
 
 
 async def test_after_a_while_it_fails(rig: Rig) -> None:

@@ -23,7 +23,7 @@ async def good(answer: httpx.Response) -> Any:
 
 
 async def test_what_was_shown_is_shown_again(kept: Api) -> None:
-    order = {"type": "add", "payload": {"x": 1}, "delay": 3600, "labels": {"tenant": "a"}}
+    order = {"type": "add", "payload": {"x": 1}, "delay": 20, "labels": {"tenant": "a"}}
     url = f"/jobs/{(await kept.client.post('/jobs', json=order)).json()['id']}"
     before = await good(await kept.client.get(url))
     listed = await good(await kept.client.get("/jobs?label=tenant:a"))

@@ -16,8 +16,32 @@ from tests.view.samples import NOON, folded, job_id, submitted, succeeded
 pytestmark = pytest.mark.anyio
 
 FIELDS = [
-    *("id", "type", "state", "payload", "result", "error", "reason", "progress", "queue", "labels", "run", "attempt"),
-    *("max_attempts", "submitted_at", "run_at", "started_at", "finished_at", "correlation_id", "reply_to", "cursor"),
+    *(
+        "id",
+        "type",
+        "state",
+        "payload",
+        "payload_version",
+        "result",
+        "error",
+        "reason",
+        "progress",
+        "queue",
+        "labels",
+        "run",
+        "attempt",
+    ),
+    *(
+        "max_attempts",
+        "submitted_at",
+        "run_at",
+        "started_at",
+        "finished_at",
+        "correlation_id",
+        "reply_to",
+        "imported",
+        "cursor",
+    ),
 ]
 
 

@@ -29,6 +29,7 @@ orders = st.builds(
     Order,
     type=st.sampled_from(["add", "email.send"]),
     payload=st.dictionaries(text, plain_json, max_size=3),
+    payload_version=st.integers(1, 3),
     queue=st.just("default"),
     labels=st.dictionaries(text, text, max_size=2),
     correlation_id=st.none() | text,

@@ -93,7 +93,7 @@ def test_fields_of_a_later_minor_version_are_ignored(event: events.JobEvent, mor
         (b"{}", "type"),
         (changed(type="jobtape.job.paused"), "jobtape.job.paused"),
         (changed(type="jobtape.job." + "x" * 100_000), "jobtape.job.xxx"),
-        (changed(schemaversion=2), "schemaversion 2 is newer than 1: update Jobtape"),
+        (changed(schemaversion=3), "schemaversion 3 is newer than 2: update Jobtape"),
         (changed(schemaversion="x" * 100_000), "is no version"),
         (changed(specversion="2.0"), "specversion"),
         (changed(subject="no job"), "subject"),

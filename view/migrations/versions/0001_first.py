@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("run", sa.BigInteger, nullable=False),
         sa.Column("attempt", sa.BigInteger, nullable=False),
         sa.Column("payload", sa.Text),
+        sa.Column("payload_version", sa.BigInteger),
         sa.Column("result", sa.Text),
         sa.Column("error", sa.Text),
         sa.Column("progress", sa.Text),

@@ -1,0 +1,52 @@
+"""What was written in version 1 is read, folded and told as version 2, and stays as it was written."""
+
+from jobtape.schemas import events, plainjson, upcast
+from jobtape.schemas.events import EVENT_NAMES, JobEvent
+from jobtape.schemas.fold import fold
+from jobtape.schemas.heard import Heard, hear, tell
+from jobtape.schemas.job import JobState
+from jobtape.schemas.position import cursor_of
+from tests.schemas import reference
+from tests.schemas.old import VERSION_1, as_version_1
+
+TAPE: list[JobEvent] = [events.decode(line) for line in VERSION_1]
+
+
+def test_each_event_is_there_and_is_of_version_1() -> None:
+    written = [plainjson.loads(line) for line in VERSION_1]
+    assert {raw["type"].removeprefix(events.TYPE_PREFIX) for raw in written} == set(EVENT_NAMES)
+    assert {raw["schemaversion"] for raw in written} == {1}
+    assert not any("payload_version" in raw["data"].get("order", {}) for raw in written)
+
+
+def test_it_is_read_as_the_newest_version() -> None:
+    assert {event.schemaversion for event in TAPE} == {upcast.CURRENT_VERSION}
+    orders = [event.data.order for event in TAPE if hasattr(event.data, "order")]
+    assert len(orders) == 3
+    assert {order.payload_version for order in orders} == {1}
+    assert [events.decode(events.encode(event)) for event in TAPE] == TAPE
+    assert [events.decode(as_version_1(event)) for event in TAPE] == TAPE
+
+
+def test_it_is_folded() -> None:
+    (job,) = fold((event, cursor_of(1, n)) for n, event in enumerate(TAPE)).values()
+    said = reference.status(TAPE)
+    del said["cursor"]
+    assert {name: getattr(job, name) for name in said} == said
+    assert (job.state, job.run, job.payload_version, job.labels) == (JobState.CANCELLED, 2, 1, {"customer": "42"})
+
+
+def test_it_is_told_as_the_newest_version() -> None:
+    for n, line in enumerate(VERSION_1):
+        cursor = cursor_of(1, n)
+        told = tell(line.decode(), cursor)
+        raw = plainjson.loads(told)
+        assert raw["schemaversion"] == upcast.CURRENT_VERSION
+        assert raw["data"].get("order", {"payload_version": 1})["payload_version"] == 1
+        assert hear(told) == Heard(TAPE[n], cursor)
+
+
+def test_what_is_newer_than_this_program_is_told_as_it_is() -> None:
+    future = {**plainjson.loads(VERSION_1[0]), "schemaversion": 99, "data": {"new": "shape"}}
+    told = plainjson.loads(tell(plainjson.dumps(future).decode(), 7))
+    assert told == {**future, "cursor": 7}
