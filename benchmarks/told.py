@@ -67,7 +67,8 @@ async def _heard(wire: Wire) -> AsyncIterator[Heard]:
 async def websocket(made: Installation, url: str) -> AsyncIterator[AsyncIterator[Heard]]:
     """The same over a WebSocket."""
     del url
-    async with connect(f"{made.url.replace('http', 'ws')}/ws", max_size=None) as socket:
+    # No pings: this client reads slowly, and a pong comes behind what it has not read yet.
+    async with connect(f"{made.url.replace('http', 'ws')}/ws", max_size=None, ping_interval=None) as socket:
         await socket.send(json.dumps({"type": "subscribe", "id": "all", "events": FINAL, "after": "first"}))
         yield _spoken(socket)
 

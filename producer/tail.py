@@ -120,6 +120,10 @@ class Tail:
             except (ViewUnavailable, TooBusy) as error:
                 self._silent(str(error))
                 pause = AWAY
+            except Exception as error:  # whatever it is, it must not end in silence
+                log.exception("the history could not be read")
+                self.trouble = repr(error)
+                pause = AWAY
             else:
                 self._speaks()
                 pause = BUSY if came else min(pause * SLOWER, URGENT if self._urgent else IDLE)
@@ -134,27 +138,29 @@ class Tail:
             return False
         came = False
         while reach.horizon > self.head or reach.head != self.head:
+            came = True
             if reach.horizon > self.head or reach.head < self.head:
                 log.warning("the history goes on behind a hole, or went back: listeners are told to reset")
                 self._begin_at(reach.head)
                 self._parked.wake_all()
-                return True
-            came = True
-            reach = await self._read_on(reach)
+                break
+            if not await self._read_on(reach):
+                break
+            reach = await self._reads.call(self._committed.reach)
         return came
 
-    async def _read_on(self, reach: Reach) -> Reach:
-        """Read a page; how far the history goes after that."""
+    async def _read_on(self, reach: Reach) -> bool:
+        """Read a page; whether there is more to see to at once."""
         page, entries = await self._reads.call(self._page, self.head)
         now = await self._reads.call(self._committed.reach)
         if now.horizon > self.head:
-            return now  # what is in the page may stand behind the hole
+            return True  # what is in the page may stand behind the hole
         heard = self.head
         # A page that is not full has everything that was there before it was read.
         self.head = page.cursor if page.full else max(page.cursor, reach.head)
         self.ring.add(entries)
         self._parked.tell(entries, heard)
-        return now
+        return page.full
 
     def _page(self, after: int) -> tuple[Page, list[Entry]]:
         page = self._committed.page(after, PAGE_ROWS, EVERYTHING, PAGE_BYTES)

@@ -80,5 +80,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "server_header": False,
         # Requests over a WebSocket are small.
         "ws_max_size": MAX_MESSAGE,
+        # A pong comes behind what the client has not read yet.
+        "ws_ping_timeout": settings.stall,
         "timeout_graceful_shutdown": math.ceil(settings.grace),
     }

@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import psycopg
 import pytest
 from starlette.types import Message
 
 from jobtape.schemas.position import cursor_of
 from jobtape.view.store import Gap, Store
+from tests.databases import SessionPostgres
 from tests.producer.hearing import Said, hearing
 from tests.producer.live import Live, live_api
 from tests.producer.serving import problem
-from tests.view.samples import begin, commit, folded, job_id, record, submitted, succeeded
+from tests.view.samples import begin, commit, folded, job_id, postgresql_only, record, submitted, succeeded
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -299,3 +301,17 @@ async def test_without_a_database(tmp_path_factory: pytest.TempPathFactory) -> N
     async with live_api(Store(nowhere), nowhere) as live:
         problem(await live.api.client.get("/events"), 503, "view-unavailable")
         await live.idle()
+
+
+@postgresql_only
+async def test_a_database_that_is_away_meanwhile(live: Live, postgres: SessionPostgres, database_url: str) -> None:
+    schema = database_url.rpartition("%3D")[2]
+    with psycopg.connect(postgres.url, autocommit=True) as admin:
+        async with hearing(f"{live.url}/events") as heard:
+            await heard.next(control=True)
+            admin.execute(f"ALTER SCHEMA {schema} RENAME TO {schema}_away".encode())
+            await eventually(lambda: live.api.producer.listeners.tail.trouble)
+            assert (await heard.block()) is not None, "it shows life all the same"
+            admin.execute(f"ALTER SCHEMA {schema}_away RENAME TO {schema}".encode())
+            record(live.store, submitted(1))
+            assert (await heard.next()).fact == submitted(1).id

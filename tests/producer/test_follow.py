@@ -1,0 +1,82 @@
+"""A follower between the ring and the view: in order, nothing twice or missing, whatever the ring has room for."""
+
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from jobtape.producer.follow import Follower, From, Reset
+from jobtape.producer.reads import Reads
+from jobtape.producer.ring import Entry, Ring
+from jobtape.producer.tail import Tail
+from jobtape.schemas.events import JobEvent
+from jobtape.schemas.position import cursor_of
+from jobtape.schemas.selection import Selection
+from jobtape.view.store import Store
+from tests.view.samples import begin, folded, record, submitted, succeeded
+
+pytestmark = pytest.mark.anyio
+
+SOME = Selection(events=frozenset({"succeeded"}))
+
+
+@pytest.fixture
+async def reads() -> AsyncIterator[Reads]:
+    opened = Reads("test", threads=2, limit=10)
+    yield opened
+    await opened.close()
+
+
+def entries(*tape: JobEvent, first: int = 0) -> list[Entry]:
+    return [Entry(row) for row in folded(tape, first=first).history]
+
+
+def test_the_ring_is_bounded_by_count_and_by_size() -> None:
+    ring = Ring(max_entries=10, max_bytes=100_000)
+    ring.begin(cursor_of(1, 0) - 1)
+    ring.add(entries(*(submitted(n) for n in range(25))))
+    assert (len(ring), ring.floor) == (10, cursor_of(1, 14))
+    assert [entry.cursor for entry in ring.after(cursor_of(1, 22))] == [cursor_of(1, 23), cursor_of(1, 24)]
+    ring.add(entries(submitted(25, payload={"text": "x" * 40_000}), first=25))
+    assert ring.bytes <= 100_000
+    assert len(ring) >= 1
+    ring.add(entries(submitted(26, payload={"text": "x" * 90_000}), first=26))
+    assert (len(ring), ring.bytes, ring.floor) == (0, 0, cursor_of(1, 26))
+    assert list(ring.after(ring.floor)) == []
+
+
+@pytest.mark.parametrize("selection", [Selection(), SOME], ids=["all", "some"])
+@pytest.mark.parametrize("room", [1, 7, 5000])
+async def test_no_gap_and_no_repeat(view: Store, reads: Reads, selection: Selection, room: int) -> None:
+    chance = random.Random(room)
+    begin(view)
+    tail = Tail(view.committed, reads, Ring(max_entries=room))
+    tape: list[JobEvent] = []
+    heard: dict[Follower, list[int]] = {}
+    with tail.held():
+        for n in range(40):
+            if n % 10 == 0:
+                follower = Follower(tail, view.committed, reads, selection)
+                await follower.begin(From.FIRST)
+                heard[follower] = []
+            for _ in range(chance.randint(0, 3)):
+                order = submitted(len(tape))
+                tape += [order, succeeded(order)]
+                record(view, order, succeeded(order))
+            for each, told in heard.items():
+                if chance.random() < 0.5:
+                    told.extend(await cursors(each, 0.02))
+        history = [row.cursor for row in view.history(limit=10_000) if selection.wants_event(row.name)]
+        for each, told in heard.items():
+            while len(told) < len(history):
+                more = await cursors(each, 10)
+                assert more, "nothing comes"
+                told.extend(more)
+            assert told == history
+    await tail.close()
+
+
+async def cursors(follower: Follower, patience: float) -> list[int]:
+    found = await follower.next(patience)
+    assert not isinstance(found, Reset)
+    return [entry.cursor for entry in found]
