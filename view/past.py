@@ -116,7 +116,8 @@ def _successes(connection: Connection, jobs: Iterable[Job]) -> dict[str, Any]:
     for job_id in open_.keys() - events.keys():
         # Its submission came later than its end, and was the last that counted.
         earlier = _SUCCESSES.where(_entry.job_id == job_id, _entry.cursor < open_[job_id].cursor)
-        events[job_id] = connection.execute(earlier.order_by(_entry.cursor.desc()).limit(1)).one().event
+        if row := connection.execute(earlier.order_by(_entry.cursor.desc()).limit(1)).first():
+            events[job_id] = row.event
     return {job_id: _result(event) for job_id, event in events.items()}
 
 

@@ -1,7 +1,6 @@
 """A rebuild beside a view that is read and written: the same view at the end, and never less than before."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,31 +9,19 @@ import pytest
 from jobtape.consumer import rebuild as rebuild_module
 from jobtape.consumer.rebuild import Rebuilding
 from jobtape.consumer.rebuild_stream import read_tape
-from jobtape.consumer.slices import Interrupted, Slice, TakenOver
+from jobtape.consumer.slices import Interrupted, TakenOver
 from jobtape.schemas import fold
 from jobtape.schemas.events import JobEvent
 from jobtape.schemas.job import Job
 from jobtape.schemas.position import cursor_of
-from jobtape.view.store import JobQuery, Rebuild, Store
+from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.consumer import jobs
+from tests.consumer.rebuilding import part, rebuilt
 from tests.consumer.rig import Rig
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
-
-
-def part(seconds: float = 60.0) -> Slice:
-    return Slice(lambda fraction, words: None, time.monotonic() + seconds, "events")
-
-
-def rebuilt(store: Store, key: str = "a") -> Rebuild:
-    """All of it, as the job does it."""
-    working = Rebuilding(store, part())
-    state = working.from_archive(store.rebuilds.begin(key))
-    found = working.differences(state, 5)
-    assert (found.changed, found.missing, found.added) == (0, 0, 0), found.examples
-    return working.switch(state)
 
 
 async def some_jobs(rig: Rig, n: int) -> list[str]:

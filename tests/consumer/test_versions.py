@@ -6,12 +6,18 @@ from typing import Any
 import pytest
 
 from jobtape.consumer import returns
-from jobtape.schemas import ids
-from jobtape.schemas.events import CONTENT_TYPE, Redriven, RedrivenData, Retrying, Submitted
+from jobtape.consumer.outcome import Success
+from jobtape.consumer.shadow import run_in_shadow
+from jobtape.consumer.told import told
+from jobtape.schemas import ids, plainjson
+from jobtape.schemas.events import CONTENT_TYPE, Redriven, RedrivenData, Retrying, Submitted, decode
+from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import JobState
 from jobtape.schemas.topology import event_key, run_key
+from jobtape.schemas.upcast import CURRENT_VERSION
 from jobtape.view.store import Store
 from tests.consumer import version_jobs as jobs
+from tests.consumer.rebuilding import rebuilt
 from tests.consumer.rig import Rig, order_event
 from tests.schemas.old import as_version_1
 from tests.waiting import eventually
@@ -69,7 +75,7 @@ async def test_after_a_while_it_fails(rig: Rig) -> None:
     assert "up to version 1, and this one is of version 2" in outcome.data.error.message
 
 
-async def test_a_job_of_version_1_is_driven_again_as_version_2(rig: Rig, store: Store) -> None:
+async def test_a_job_of_version_1_is_driven_again_told_and_rebuilt_as_version_2(rig: Rig, store: Store) -> None:
     async with rig.projector(store):
         async with rig.worker(jobs.old_greet):
             job_id, body = await submit_old(rig, "greet.async", {"name": "ann"})
@@ -83,9 +89,18 @@ async def test_a_job_of_version_1_is_driven_again_as_version_2(rig: Rig, store: 
     first = store.history(job_id)[0]
     assert first.event.encode() == body, "the history keeps what was written"
     assert isinstance(rig.of(job_id)[0], Submitted)
+    assert plainjson.loads(told(first).body)["schemaversion"] == CURRENT_VERSION, "and others are told the newest"
+    assert rebuilt(store).generation == 2
+    assert store.job(job_id) == job
+    assert store.history(job_id)[0] == first
     then = store.past.job(job_id, first.cursor)
     assert then is not None
     assert (then.payload, then.payload_version) == ({"name": "ann"}, 1)
+
+
+async def test_a_shadow_run_lifts_it_too(rig: Rig) -> None:
+    job = evolve(None, decode(as_version_1(order_event(rig.topology, "greet.async", {"name": "ann"}))))
+    assert run_in_shadow(jobs.greet_async, job) == Success("hello ann")
 
 
 def _redriven(rig: Rig, job_id: str) -> Redriven:

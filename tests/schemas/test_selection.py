@@ -24,7 +24,7 @@ def test_another_filter_has_another_text_and_each_is_short() -> None:
     assert again.in_words() == texts[3]
 
 
-@pytest.mark.parametrize("fine", SOME[1:4:2], ids=str)
+@pytest.mark.parametrize("fine", SOME[1:4:2], ids=["events", "labels"])
 def test_a_good_filter(fine: Selection) -> None:
     assert fine.fault() is None
 
