@@ -67,8 +67,8 @@ async def _heard(wire: Wire) -> AsyncIterator[Heard]:
 async def websocket(made: Installation, url: str) -> AsyncIterator[AsyncIterator[Heard]]:
     """The same over a WebSocket."""
     del url
-    # No pings: this client reads slowly, and a pong comes behind what it has not read yet.
-    async with connect(f"{made.url.replace('http', 'ws')}/ws", max_size=None, ping_interval=None) as socket:
+    # It reads ahead of the GETs: a client that leaves its socket full for JOBTAPE_STALL seconds would be cut.
+    async with connect(f"{made.url.replace('http', 'ws')}/ws", max_size=None, max_queue=None) as socket:
         await socket.send(json.dumps({"type": "subscribe", "id": "all", "events": FINAL, "after": "first"}))
         yield _spoken(socket)
 

@@ -80,7 +80,8 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "server_header": False,
         # Requests over a WebSocket are small.
         "ws_max_size": MAX_MESSAGE,
-        # A pong comes behind what the client has not read yet.
-        "ws_ping_timeout": settings.stall,
+        # A pong comes behind what the client has not read yet, so one that reads slowly would look dead. Who is gone is
+        # found out by the keep-alives: see Impatient.
+        "ws_ping_interval": None,
         "timeout_graceful_shutdown": math.ceil(settings.grace),
     }
