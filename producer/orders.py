@@ -10,7 +10,7 @@ from jobtape.producer.submission import Submission
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, UnknownJobType
 from jobtape.schemas.job import Order
-from jobtape.schemas.jobtype import BUILTIN_PREFIX, JobType
+from jobtape.schemas.jobtype import BUILTIN_PREFIX, BUILTIN_QUEUE, JobType
 from jobtape.schemas.ladder import LONGEST
 
 _NAMES_TOLD: Final = 50
@@ -66,7 +66,8 @@ def _check_payload(submission: Submission, job_type: JobType, limits: Limits) ->
 def _queue(submission: Submission, job_type: JobType, job_types: Mapping[str, JobType]) -> str:
     if submission.queue is None:
         return job_type.queue
-    known = {each.queue for each in job_types.values()}
+    ours = job_type.queue == BUILTIN_QUEUE  # who works on that one knows no other job types, and nobody else knows these
+    known = {each.queue for each in job_types.values() if (each.queue == BUILTIN_QUEUE) is ours}
     if submission.queue not in known:
         raise _invalid("queue", f"there is no queue {submission.queue!r} here; known: {_names(known)}")
     return submission.queue

@@ -139,7 +139,7 @@ async def test_old_keys_are_forgotten(served: Api, view: Store) -> None:
 async def test_what_the_openapi_document_says(served: Api) -> None:
     document = (await served.client.get("/openapi.json")).json()
     post_jobs = document["paths"]["/jobs"]["post"]
-    assert [each["name"] for each in post_jobs["parameters"]] == ["Idempotency-Key"]
+    assert "Idempotency-Key" in [each["name"] for each in post_jobs["parameters"]]
     assert "idempotency-in-flight" in post_jobs["responses"]["409"]["content"]["application/problem+json"]["examples"]
     assert "idempotency_key" in document["components"]["schemas"]["BatchSubmission"]["properties"]
     assert "idempotency_key" not in document["components"]["schemas"]["Submission"]["properties"]
