@@ -66,7 +66,8 @@ def _check_payload(submission: Submission, job_type: JobType, limits: Limits) ->
 def _queue(submission: Submission, job_type: JobType, job_types: Mapping[str, JobType]) -> str:
     if submission.queue is None:
         return job_type.queue
-    ours = job_type.queue == BUILTIN_QUEUE  # who works on that one knows no other job types, and nobody else knows these
+    # Who works on the built-in jobs' queue knows no others, and nobody else knows these.
+    ours = job_type.queue == BUILTIN_QUEUE
     known = {each.queue for each in job_types.values() if (each.queue == BUILTIN_QUEUE) is ours}
     if submission.queue not in known:
         raise _invalid("queue", f"there is no queue {submission.queue!r} here; known: {_names(known)}")
