@@ -18,9 +18,9 @@ run: venv ## the whole application, with a broker found or started
 demo: venv ## the examples on real input, end to end, in a namespace of its own; exits 0 when all came out right
 	@$(BIN)/python -m tools.demo
 
-# Half of what tests do is to wait for other processes: one on each core, up to four.
+# Half of what tests do is to wait for other processes.
 test: venv ## all tests, each process on a broker and a PostgreSQL of its own; ARGS="-k name" are for pytest
-	@$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
 
 lint: venv ## ruff, and the arrows between the rooms
 	@$(BIN)/ruff check .
