@@ -1,0 +1,93 @@
+"""A tape in a file, and back into an empty installation: the same view without its cursors, and nothing runs."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from jobtape.view.store import JobQuery, Store
+from tests.cli.place import Place, place_in
+from tests.cli.programs import until
+from tests.conftest import MakeTopology
+from tests.namespaces import environment_for
+
+HOUR = 15
+"""Levels of the delay ladder."""
+WHERE_IT_STANDS = ("cursor", "imported")
+
+
+@pytest.fixture
+def both(tmp_path: Path, broker_url: str, make_topology: MakeTopology) -> Iterator[tuple[Place, Place]]:
+    """Two installations on one broker, where jobs can be put off for an hour."""
+    made = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        topology = make_topology("default", "gates", delay_levels=HOUR)
+        made.append(place_in(tmp_path / name, **environment_for(broker_url, topology)))
+    yield made[0], made[1]
+    for place in made:
+        place.close()
+
+
+def test_there_and_back(both: tuple[Place, Place], tmp_path: Path) -> None:
+    one, other = both
+    one.up()
+    assert one.submit("add", {"x": 1, "y": 2}, "--wait") == "3"
+    assert one.run("submit", "boom", '{"text": "no"}', "--wait").returncode == 1
+    scheduled = later(one)
+    path = tmp_path / "tape.ndjson.gz"
+    done = one.run("export", str(path))
+    assert done.returncode == 0, done.stderr
+    again = one.run("export", str(path))
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+
+    other.up()
+    torn = tmp_path / "torn.gz"
+    torn.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-20]))
+    refused = other.run("import", str(torn))
+    assert refused.returncode == 1
+    assert "export it again" in refused.stderr
+    assert view(other) == {}
+    for _ in range(2):  # the second time there is nothing left to do
+        done = other.run("import", str(path))
+        assert done.returncode == 0, done.stderr
+        assert view(other) == view(one)
+
+    assert other.run("redrive", scheduled).returncode == 0
+    until(lambda: view(other)[scheduled]["state"] == "succeeded", "the imported job has run here")
+    refused = one.run("import", str(path))
+    assert refused.returncode == 1
+    assert "an empty one only" in refused.stderr
+
+
+def later(place: Place) -> str:
+    """A job for half an hour from now, as soon as it is in the view; its id."""
+    order = {"type": "add", "payload": {"x": 5, "y": 6}, "delay": 1800}
+    job_id = str(httpx.post(f"{place.env['JOBTAPE_URL']}/jobs", json=order, trust_env=False).json()["id"])
+    until(lambda: job_id in view(place), "the job is in the view")
+    return job_id
+
+
+def view(place: Place) -> dict[str, dict[str, Any]]:
+    """The jobs by id, without where they stand."""
+    store = Store(place.env["DATABASE_URL"])
+    found = store.list_jobs(JobQuery(limit=1000))
+    store.close()
+    return {
+        job.id: {name: value for name, value in asdict(job).items() if name not in WHERE_IT_STANDS} for job in found
+    }
+
+
+def test_what_is_no_tape_is_refused(place: Place, tmp_path: Path) -> None:
+    for name, content in (("plain", b"{}"), ("other", gzip.compress(json.dumps({"format": "x"}).encode()))):
+        (tmp_path / name).write_bytes(content)
+        done = place.run("import", str(tmp_path / name))
+        assert done.returncode == 1, done.stdout
+        assert done.stderr.startswith("jobtape: ")
+    assert place.run("import", str(tmp_path / "nothing")).returncode == 2
