@@ -112,6 +112,8 @@ def node_folder(folder: Path) -> str:
     done = subprocess.run(
         [*npm, "ci", "--no-audit", "--no-fund"],
         cwd=folder,
+        # Node believes no certificates but its own, unless it is told; others are told so.
+        env={"NODE_EXTRA_CA_CERTS": os.environ.get("SSL_CERT_FILE", ""), **os.environ},
         capture_output=True,
         text=True,
         check=False,

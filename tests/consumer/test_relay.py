@@ -29,6 +29,7 @@ async def finished(rig: Rig, n: int) -> list[str]:
 
 async def test_final_events_are_told_with_all_that_amqp_can_say(rig: Rig, store: Store) -> None:
     async with listening(rig.url, rig.topology) as heard, rig.projector(store), rig.worker(jobs.add, jobs.boom):
+        await eventually(store.relay.state)
         added = await rig.submit("add", {"x": 1, "y": 2}, labels={"a": "b"}, correlation_id="c-1")
         failed = await rig.submit("boom", max_attempts=1)
         await eventually(lambda: len(heard.messages) == 2)
@@ -60,6 +61,7 @@ async def test_all_is_all_but_submitted(rig: Rig, store: Store) -> None:
         rig.projector(store, relay="all"),
         rig.worker(jobs.ahold),
     ):
+        await eventually(store.relay.state)
         jobs.gate.clear()
         job_id = await rig.submit("ahold")
         await eventually(lambda: heard.of(job_id) == ["started"])
@@ -75,6 +77,7 @@ async def test_reply_to_hears_exactly_its_own(rig: Rig, store: Store) -> None:
         rig.projector(store),
         rig.worker(jobs.add),
     ):
+        await eventually(store.relay.state)
         submitted = [
             await rig.submit("add", {"x": n, "y": 0}, reply_to=who) for n, who in enumerate(("me", "you", None, "me"))
         ]
@@ -87,6 +90,7 @@ async def test_what_cannot_be_an_amqp_property_is_in_the_body_alone(rig: Rig, st
     """None of it may be a reason for the broker to close the connection, again and again."""
     labels = [{"n" * 300: "x"}, {"name": "x" * 200_000}]
     async with listening(rig.url, rig.topology) as heard, rig.projector(store), rig.worker(jobs.add):
+        await eventually(store.relay.state)
         for each in labels:
             payload = {"x": 1, "y": 2}
             job_id = await rig.submit("add", payload, labels=each, correlation_id="é" * 200, reply_to="r" * 300)
@@ -101,6 +105,7 @@ async def test_in_the_order_of_the_tape_and_by_one_projector_after_another(rig: 
     """More than are in flight at once; repeats are allowed, and none are expected here."""
     async with listening(rig.url, rig.topology, "succeeded.#") as heard:
         async with rig.projector(store):
+            await eventually(store.relay.state)
             first = await finished(rig, WINDOW + 50)
             await eventually(lambda: set(heard.ids) == set(first), 60)
         async with rig.projector(store, owner="p2"):
@@ -115,6 +120,7 @@ async def test_in_the_order_of_the_tape_and_by_one_projector_after_another(rig: 
 async def test_what_was_told_can_be_read(rig: Rig, store: Store) -> None:
     unread = []
     async with listening(rig.url, rig.topology) as heard, rig.projector(store), rig.worker(jobs.add):
+        await eventually(store.relay.state)
 
         async def submit_and_wait(n: int) -> None:
             job_id = await rig.submit("add", {"x": n, "y": 0})
@@ -132,6 +138,7 @@ async def test_a_queue_that_refuses_holds_up_nobody(rig: Rig, store: Store) -> N
     full = await bound_queue(connection, rig.topology, {"x-max-length": 5, "x-overflow": "reject-publish"})
     try:
         async with listening(rig.url, rig.topology) as heard, rig.projector(store):
+            await eventually(store.relay.state)
             done = await finished(rig, 100)
             await eventually(lambda: len(heard.messages) >= 100)
             state = await eventually(lambda: s if (s := store.relay.state()) and s.told + s.refused == 100 else None)
@@ -145,6 +152,7 @@ async def test_a_queue_that_refuses_holds_up_nobody(rig: Rig, store: Store) -> N
 async def test_a_view_folded_anew_tells_nothing_again(rig: Rig, store: Store, tmp_path: Path) -> None:
     async with listening(rig.url, rig.topology, "succeeded.#") as heard:
         async with rig.projector(store):
+            await eventually(store.relay.state)
             old = await finished(rig, 20)
             await eventually(lambda: len(heard.messages) == 20)
         anew = Store(f"sqlite:///{tmp_path / 'anew.db'}")
@@ -187,6 +195,7 @@ async def test_a_deleted_exchange_is_made_again(rig: Rig, store: Store) -> None:
 async def test_what_is_not_kept_any_more_is_said(rig: Rig, store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """The relay stood still for longer than history is kept."""
     async with rig.projector(store):
+        await eventually(store.relay.state)  # beside a tape that was there before, it begins behind what it finds
         await finished(rig, 2)
         await eventually(lambda: (s := store.relay.state()) is not None and s.told == 2)
     assert store.take_lease("test", 60)
