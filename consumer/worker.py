@@ -30,10 +30,11 @@ from jobtape.consumer.returns import Returns
 from jobtape.consumer.settled import Key, Settled
 from jobtape.consumer.telling import publish_outcome
 from jobtape.consumer.waiting import first_of, wait_for_stop
-from jobtape.schemas.errors import BrokerUnavailable, JobTypeInvalid, LogMissing, UnreadableEvent, WorkerStuck
+from jobtape.schemas.errors import BrokerUnavailable, LogMissing, UnreadableEvent, WorkerStuck
 from jobtape.schemas.events import Cancelled, Failed, Requeued, Retrying, Submitted, Succeeded, cancelled, decode
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.jobtype import BEYOND_TIMEOUT, JobType, longest_timeout, longest_wait
+from jobtape.schemas.jobtype import JobType
+from jobtape.schemas.timeouts import check_timeouts, longest_timeout, longest_wait
 from jobtape.schemas.topology import Topology
 
 log = logging.getLogger(__name__)
@@ -77,15 +78,7 @@ class Worker:
         unknown_type_patience: float = 3600.0,
         modules: Sequence[str] = (),
     ) -> None:
-        limit = longest_timeout(ack_timeout, grace)
-        for job_type in job_types.values():
-            if job_type.timeout > limit:
-                raise JobTypeInvalid(
-                    f"the time-out of {job_type.name}, {job_type.timeout:g} s, is more than {limit:g} s: twice the "
-                    f"time-out, {BEYOND_TIMEOUT:g} s and the grace time ({grace:g} s) must fit the broker's "
-                    "acknowledgement time-out "
-                    f"(JOBTAPE_ACK_TIMEOUT, {ack_timeout:g} s; the broker's consumer_timeout): shorten it or raise both"
-                )
+        check_timeouts(job_types.values(), longest_timeout(ack_timeout, grace))
         self.name = name
         self._topology = topology
         self._job_types = job_types

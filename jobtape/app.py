@@ -38,7 +38,7 @@ from jobtape.producer.limits import Limits
 from jobtape.producer.problems import Problem
 from jobtape.producer.service import Producer
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
-from jobtape.schemas.jobtype import longest_timeout
+from jobtape.schemas.timeouts import longest_timeout
 from jobtape.settings import Settings, read_settings
 from jobtape.view.store import Store
 

@@ -13,7 +13,7 @@ ENVELOPE: Final = 128 * 1024
 @dataclass(frozen=True, slots=True)
 class Limits:
     """``max_payload`` counts the payload's bytes as JSON; ``longest_timeout`` is the most that a job may
-    ask for (``schemas.jobtype.longest_timeout``), ``longest_delay`` how far ahead it may be scheduled."""
+    ask for (``schemas.timeouts.longest_timeout``), ``longest_delay`` how far ahead it may be scheduled."""
 
     max_payload: int = MEBIBYTE
     max_batch: int = 10_000

@@ -8,7 +8,7 @@ from jobtape.producer.limits import Limits
 from jobtape.producer.refusals import PayloadTooLarge, SubmissionInvalid
 from jobtape.producer.submission import Submission
 from jobtape.schemas import plainjson
-from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, UnknownJobType
+from jobtape.schemas.errors import PayloadInvalid, UnknownJobType
 from jobtape.schemas.job import Order
 from jobtape.schemas.jobtype import BUILTIN_PREFIX, BUILTIN_QUEUE, JobType
 from jobtape.schemas.ladder import LONGEST
@@ -37,17 +37,6 @@ def order_for(submission: Submission, job_types: Mapping[str, JobType], limits: 
         max_attempts=submission.max_attempts or job_type.retry.max_attempts,
         reply_to=submission.reply_to,
     )
-
-
-def check_job_types(job_types: Mapping[str, JobType], limits: Limits) -> None:
-    """Raises JobTypeInvalid for a job type whose time-out the broker would not wait for."""
-    for job_type in job_types.values():
-        if job_type.timeout > limits.longest_timeout:
-            raise JobTypeInvalid(
-                f"the job type {job_type.name} may run {job_type.timeout:g} s, and {limits.longest_timeout:g} s "
-                "fit the broker's acknowledgement time-out: shorten its timeout, or raise consumer_timeout on the "
-                "broker and JOBTAPE_ACK_TIMEOUT with it"
-            )
 
 
 def _check_payload(submission: Submission, job_type: JobType, limits: Limits) -> None:

@@ -22,7 +22,7 @@ from jobtape.producer.ids import new_job_id, utc_now
 from jobtape.producer.lag import Lag
 from jobtape.producer.limits import Limits
 from jobtape.producer.listeners import Listeners
-from jobtape.producer.orders import check_job_types, order_for
+from jobtape.producer.orders import order_for
 from jobtape.producer.past import Past
 from jobtape.producer.reads import Reads
 from jobtape.producer.redrive import Redrives, redrive, redrive_many
@@ -35,6 +35,7 @@ from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, Order
 from jobtape.schemas.jobtype import JobType
 from jobtape.schemas.ladder import delay_key
+from jobtape.schemas.timeouts import check_timeouts
 from jobtape.schemas.topology import Topology, run_key
 from jobtape.view.store import Closed, DeadMessage, HistoryRow, JobQuery, Store
 
@@ -56,7 +57,7 @@ class Producer:
     def __init__(
         self, url: str, topology: Topology, store: Store, job_types: Mapping[str, JobType], limits: Limits
     ) -> None:
-        check_job_types(job_types, limits)
+        check_timeouts(job_types.values(), limits.longest_timeout)
         self.job_types = dict(job_types)
         self.limits = limits
         self.topology = topology.with_queues(job_type.queue for job_type in job_types.values())

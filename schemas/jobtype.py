@@ -30,9 +30,6 @@ BUILTIN_PREFIX: Final = "jobtape."
 """Job types of such names, and the queue ``BUILTIN_QUEUE``, are Jobtape's own."""
 BUILTIN_QUEUE: Final = "jobtape"
 SMALLEST_MEMORY: Final = 2**20
-BEYOND_TIMEOUT: Final = 40.0
-"""Seconds that an execution may last beyond its time-out: a process is started for it (30), a handler that heeds no
-cancelling is given up or killed (5), the outcome is confirmed."""
 
 
 class JobType:
@@ -243,20 +240,3 @@ def _plain(dump: Callable[..., Any]) -> Any:
     if not plainjson.finite(dump()):
         raise ValueError("NaN and Infinity are no JSON; send null or a string")
     return plain
-
-
-def longest_timeout(ack_timeout: float, grace: float) -> float:
-    """The longest time-out that a job may have, in seconds.
-
-    The broker closes the channel of a delivery that is not acknowledged within ``ack_timeout``. Of that, a worker keeps
-    what an execution may last beyond its time-out, and the grace time; of the rest a job may run half, so that it may
-    wait in the worker for its turn as long.
-    """
-    return max(0.0, (ack_timeout - grace - BEYOND_TIMEOUT) / 2)
-
-
-def longest_wait(ack_timeout: float, grace: float, timeout: float) -> float:
-    """How long a delivery may wait in a worker, in seconds, and still be executed and settled in time; it is given back
-    then. At least a second, also where nothing fits.
-    """
-    return max(1.0, ack_timeout - grace - BEYOND_TIMEOUT - timeout)

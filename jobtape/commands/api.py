@@ -15,7 +15,7 @@ from jobtape.commands.guest import Guest
 from jobtape.commands.lifeline import Lifeline, end_with_parent
 from jobtape.commands.listening import check_port
 from jobtape.commands.signals import STOPPING, Signal, Signals, end_at_once, tell
-from jobtape.commands.starting import job_types_of, refuse_exposure, settings_with
+from jobtape.commands.starting import fitting_job_types_of, refuse_exposure, settings_with
 from jobtape.producer.ws_requests import MAX_MESSAGE
 from jobtape.settings import Settings
 
@@ -26,7 +26,7 @@ def run_api(**options: str | None) -> None:
     settings = settings_with(**options)
     logs.configure("api", settings.log_level)
     refuse_exposure(settings)
-    job_types_of(settings)
+    fitting_job_types_of(settings)
     # uvicorn binds it anew, later and with less of an explanation.
     check_port(settings.host, settings.port, "--port / JOBTAPE_PORT")
     lifeline.configured()
@@ -60,7 +60,7 @@ def application() -> FastAPI:
     settings = settings_with()
     if not logging.getLogger().handlers:
         logs.configure("api", settings.log_level)
-    return create_app(settings, job_types_of(settings))
+    return create_app(settings, fitting_job_types_of(settings))
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:

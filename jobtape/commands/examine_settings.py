@@ -4,22 +4,15 @@ from collections.abc import Mapping
 
 from jobtape.commands.findings import Findings
 from jobtape.jobs import JobType
-from jobtape.schemas.jobtype import longest_timeout
+from jobtape.schemas.timeouts import WAY_OUT, longest_timeout, misfits
 from jobtape.settings import Settings
 
 
 def examine_settings(found: Findings, settings: Settings, job_types: Mapping[str, JobType]) -> None:
     """Add what is found."""
     before = len(found.items)
-    limit = longest_timeout(settings.ack_timeout, settings.grace)
-    for job_type in job_types.values():
-        if job_type.timeout > limit:
-            found.wrong(
-                "settings",
-                f"the job type {job_type.name} may run {job_type.timeout:g} s, and {limit:g} s fit the broker's "
-                "acknowledgement time-out: no worker starts with it",
-                "shorten its timeout, or raise consumer_timeout on the broker and JOBTAPE_ACK_TIMEOUT with it",
-            )
+    for sentence in misfits(job_types.values(), longest_timeout(settings.ack_timeout, settings.grace)):
+        found.wrong("settings", f"{sentence}: no worker starts with it", WAY_OUT)
     for name, value in (
         ("JOBTAPE_ACK_TIMEOUT", settings.ack_timeout),
         ("JOBTAPE_UNKNOWN_TYPE_PATIENCE", settings.unknown_type_patience),

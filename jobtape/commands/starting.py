@@ -17,6 +17,7 @@ from jobtape.commands.errors import BrokenModule, CannotStart
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.timeouts import check_timeouts, longest_timeout
 from jobtape.settings import Settings, read_settings
 
 _OURS: Final = (
@@ -69,6 +70,14 @@ def job_types_of(settings: Settings) -> dict[str, JobType]:
             ) from None
         except Exception as error:  # noqa: BLE001  # whatever their code raises is theirs to see
             raise BrokenModule(_without_us(error)) from None
+
+
+def fitting_job_types_of(settings: Settings) -> dict[str, JobType]:
+    """The same, of which each must have a time-out that the broker waits for. Raises what ``job_types_of`` does."""
+    job_types = job_types_of(settings)
+    with configuring():
+        check_timeouts(job_types.values(), longest_timeout(settings.ack_timeout, settings.grace))
+    return job_types
 
 
 def _without_us(error: BaseException) -> str:

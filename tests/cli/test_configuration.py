@@ -43,6 +43,15 @@ def test_no_jobs(place: Place, command: str, jobs: str, what_to_do: str) -> None
     assert what_to_do in only_line(done.stderr)
 
 
+@pytest.mark.parametrize("command", ["api", "worker"])
+def test_a_job_type_that_the_broker_would_not_wait_for(place: Place, command: str) -> None:
+    done = place.run(command, JOBTAPE_ACK_TIMEOUT="100")
+    assert done.returncode == 2
+    line = only_line(done.stderr)
+    assert "may run 600 s" in line
+    assert "shorten its timeout, or raise consumer_timeout" in line
+
+
 @pytest.mark.parametrize("command", SERVERS)
 def test_a_broken_module_shows_its_authors_traceback_once(place: Place, command: str) -> None:
     (place.folder / "jobs_here.py").write_text("from helper import price\n")

@@ -8,7 +8,7 @@ import pytest
 import jobtape
 from jobtape import running
 from jobtape.producer.refusals import PayloadTooLarge, SubmissionInvalid
-from jobtape.schemas.errors import JobTypeInvalid, LogMissing, PayloadInvalid, UnknownJobType
+from jobtape.schemas.errors import LogMissing, PayloadInvalid, UnknownJobType
 from jobtape.schemas.events import Submitted
 from jobtape.schemas.job import JobState
 from jobtape.schemas.topology import Topology
@@ -153,11 +153,3 @@ async def test_without_a_tape_nothing_is_accepted_until_there_is_one(
             assert await rig.depth() == 0
             await eventually(lambda: served.producer.watch.tape_trouble is None, what="the tape is seen")
             await served.submit()
-
-
-def test_a_job_type_that_the_broker_would_not_wait_for_is_refused(broker_url: str, topology: Topology) -> None:
-    from jobtape.producer.limits import Limits
-    from jobtape.producer.orders import check_job_types
-
-    with pytest.raises(JobTypeInvalid, match="add may run 600 s"):
-        check_job_types({"add": add}, Limits(longest_timeout=599))
