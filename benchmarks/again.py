@@ -47,7 +47,7 @@ def main() -> int:
                 STEPS[name](scene)
                 print(f"{name}: held, in {time.monotonic() - began:.1f} s", flush=True)
         finally:
-            scene.close()
+            scene.end()
     return 0
 
 

@@ -42,23 +42,29 @@ class Scene:
     store: Store = field(init=False)
     checker: Checker = field(init=False)
     projector: Part = field(init=False)
+    _others: list[Part] = field(init=False)
 
     def begin(self) -> None:
         """Start the parts, with the bug in, and let the jobs be done."""
         self.executions = self.made.folder / "executions"
         self.made.environment |= {"BENCH_EXECUTIONS": str(self.executions), "BENCH_BUG": "1"}
-        self.projector = self.made.start("projector")
-        self.made.start("api")
-        self.made.start("worker", "--concurrency", "20")
-        self.made.wait_ready()
-        self.store, self.checker = self.made.store(), self.made.checker()
+        self.start()
         began = time.monotonic()
         self.submit(range(self.jobs))
         self.wait_done()
         print(f"{self.jobs} jobs done in {time.monotonic() - began:.1f} s", flush=True)
 
-    def close(self) -> None:
-        """Let go of the database."""
+    def start(self) -> None:
+        """Start the parts."""
+        self.projector = self.made.start("projector")
+        self._others = [self.made.start("api"), self.made.start("worker", "--concurrency", "20")]
+        self.made.wait_ready()
+        self.store, self.checker = self.made.store(), self.made.checker()
+
+    def end(self) -> None:
+        """End the parts, and let go of the database."""
+        for part in (*self._others, self.projector):
+            part.stop()
         self.store.close()
 
     def submit(self, numbers: range) -> None:

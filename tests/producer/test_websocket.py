@@ -1,18 +1,12 @@
 """The WebSocket, spoken to by a client of the ``websockets`` library."""
 
-import asyncio
 import json
-from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
-from websockets.typing import Origin, Subprotocol
+from websockets.asyncio.client import connect
 
 import jobtape
 from jobtape.producer.ws_connection import MAX_SUBSCRIPTIONS
@@ -20,46 +14,11 @@ from jobtape.schemas.position import cursor_of
 from jobtape.view.store import Gap, Store
 from tests.producer.live import Live, live_api
 from tests.producer.serving import listening, without_broker
+from tests.producer.speaking import Spoken, speaking
 from tests.view.samples import begin, commit, folded, job_id, record, submitted, succeeded
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
-
-KEY = "sésame-öffne-dich"
-
-
-class Spoken:
-    """A client's side."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
-
-    async def ask(self, **request: Any) -> None:
-        await self.socket.send(json.dumps(request))
-
-    async def hear(self, *kinds: str) -> dict[str, Any]:
-        """The next message, of these kinds when some are named, otherwise any but a keep-alive."""
-        async with asyncio.timeout(20):
-            while True:
-                message: dict[str, Any] = json.loads(await self.socket.recv())
-                if message["type"] in kinds or (not kinds and message["type"] != "keep-alive"):
-                    return message
-
-    async def closed(self) -> tuple[int, str]:
-        """With which code and why it is closed; what comes before is passed over."""
-        try:
-            async with asyncio.timeout(20):
-                while True:
-                    await self.socket.recv()
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None
-            return closed.rcvd.code, closed.rcvd.reason
-
-
-@asynccontextmanager
-async def speaking(live: Live, path: str = "/ws", **options: Any) -> AsyncIterator[Spoken]:
-    async with connect(f"{live.url.replace('http', 'ws')}{path}", max_size=None, **options) as socket:
-        yield Spoken(socket)
 
 
 async def test_subscribe_hear_and_unsubscribe(live: Live) -> None:
@@ -245,97 +204,6 @@ async def test_a_database_that_is_away(tmp_path_factory: pytest.TempPathFactory)
     async with live_api(Store(nowhere), nowhere) as live, speaking(live) as client:
         await client.ask(type="subscribe", id="a")
         assert (await client.closed())[0] == 1013
-
-
-def token(key: str) -> str:
-    return urlsafe_b64encode(key.encode()).decode().rstrip("=")
-
-
-@pytest.fixture(scope="module")
-async def locked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
-    url = f"sqlite:///{tmp_path_factory.mktemp('view')}/view.db"
-    store = Store(url)
-    store.migrate()
-    begin(store)
-    async with live_api(store, url, api_key=KEY, origins=["https://app.example.org"]) as opened:
-        yield opened
-    store.close()
-
-
-@pytest.mark.parametrize(
-    ("header", "subprotocols"),
-    [
-        (f"Bearer {KEY}", []),
-        (f"bearer {KEY}", ["jobtape"]),
-        (None, ["jobtape", f"bearer.{token(KEY)}"]),
-        (None, [f"bearer.{token(KEY)}"]),
-        ("Bearer wrong", ["jobtape", f"bearer.{token(KEY)}"]),
-        ("Basic xyz", ["jobtape", f"bearer.{token(KEY)}x"]),
-        (None, []),
-        (None, ["jobtape"]),
-        (None, ["jobtape", "bearer."]),
-        (None, ["jobtape", "bearer.!!"]),
-        (None, ["jobtape", f"bearer.{KEY.encode().hex()}"]),
-        (f"Bearer {KEY}x", []),
-    ],
-)
-async def test_the_key(locked: Live, header: str | None, subprotocols: list[str]) -> None:
-    opens = (header is not None and header.lower() == f"bearer {KEY}") or (
-        header is None and f"bearer.{token(KEY)}" in subprotocols
-    )
-    headers = {} if header is None else {"Authorization": header.encode().decode("latin-1")}
-    offered = [Subprotocol(each) for each in subprotocols]
-    async with speaking(locked, additional_headers=headers, subprotocols=offered or None) as client:
-        assert client.socket.subprotocol == ("jobtape" if "jobtape" in subprotocols else None)
-        if opens:
-            await client.ask(type="subscribe", id="a")
-            await client.hear("subscribed")
-        else:
-            code, reason = await client.closed()
-            assert (code, "API key" in reason) == (1008, True)
-
-
-@pytest.mark.parametrize(
-    ("origin", "opens"),
-    [
-        (None, True),
-        ("http://{host}", True),
-        ("https://{host}", True),
-        ("https://app.example.org", True),
-        ("http://app.example.org", False),
-        ("https://example.org", False),
-        ("https://evil.example/{host}", False),
-        ("https://{host}.evil.example", False),
-        ("null", False),
-        ("", False),
-        ("https://[", False),
-    ],
-)
-async def test_the_origin(locked: Live, origin: str | None, opens: bool) -> None:
-    told = None if origin is None else Origin(origin.format(host=locked.url.removeprefix("http://")))
-    async with speaking(locked, origin=told, additional_headers={"Authorization": _header()}) as client:
-        if opens:
-            await client.ask(type="subscribe", id="a")
-            await client.hear("subscribed")
-        else:
-            code, reason = await client.closed()
-            assert (code, "JOBTAPE_ORIGINS" in reason) == (1008, True)
-
-
-def _header() -> str:
-    return f"Bearer {KEY}".encode().decode("latin-1")
-
-
-async def test_pages_of_a_named_origin_may_use_the_rest_too(locked: Live, one: Live) -> None:
-    asked = {"Origin": "https://app.example.org", "Access-Control-Request-Method": "GET"}
-    asked["Access-Control-Request-Headers"] = "authorization, last-event-id, prefer"
-    allowed = await locked.api.client.options("/events", headers=asked)
-    assert allowed.headers["access-control-allow-origin"] == "https://app.example.org"
-    answer = await locked.api.client.get("/job-types", headers={"Origin": "https://app.example.org"})
-    assert answer.headers["access-control-allow-origin"] == "https://app.example.org"
-    for live, origin in ((locked, "https://other.example.org"), (one, "https://app.example.org")):
-        answer = await live.api.client.get("/job-types", headers={"Origin": origin})
-        assert "access-control-allow-origin" not in answer.headers
 
 
 async def test_mounted_under_a_prefix(view: Store, sqlite_url: str) -> None:
