@@ -1,8 +1,8 @@
 """Runs past jobs again in the shade: today's handlers on the payloads of then, and what comes out is only compared.
 
 Nothing is published and nothing written but how far the run has come. The handlers run in this process, one after the
-other; ``ctx.shadow`` tells them. One that ends the process or never comes back is known by its mark when the run is
-taken up again, and counted as different.
+other; ``ctx.shadow`` tells them. A job is marked before its handler runs. Whatever ended the process then, the job is
+run again when the run is taken up; one that was marked TRIES times ends the process itself, and counts as different.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from jobtape.view.store import JobQuery, Store
 log = logging.getLogger(__name__)
 
 PAGE: Final = 100
+TRIES: Final = 2
 NAMED: Final = 10_000
 """Jobs that are named as different; more are only counted."""
 SHOWN: Final = 20
@@ -47,16 +48,12 @@ class ShadowRun:
         self._job_types = job_types
         self._shadow = shadow
         self._part = part
-        fresh: dict[str, Any] = {"before": shadow.query.before, "doing": None, "jobs": 0, "same": 0}
+        fresh: dict[str, Any] = {"before": shadow.query.before, "doing": None, "tries": 0, "jobs": 0, "same": 0}
         self.state = store.tasks.begin(shadow.name, {**fresh, "unknown": 0, "different": [], "more": 0, "shown": []})
 
     def run(self) -> dict[str, Any]:
         """All that is left; the state at the end. Raises ViewUnavailable, Interrupted, TakenOver."""
         before = self.state["jobs"]
-        if (job_id := self.state["doing"]) is not None:
-            job = self._store.job(job_id)
-            if job is not None:
-                self._note(job, failure("crashed", "Crashed", "the handler ended its process, or did not come back"))
         while (room := self._shadow.query.limit - self.state["jobs"]) > 0:
             query = replace(self._shadow.query, before=self.state["before"], limit=min(PAGE, room))
             jobs = self._store.list_jobs(query)
@@ -73,7 +70,11 @@ class ShadowRun:
         if job_type is None:
             self._move(before=job.id, jobs=self.state["jobs"] + 1, unknown=self.state["unknown"] + 1)
             return
-        self._move(doing=job.id)
+        tries = self.state["tries"] + 1 if self.state["doing"] == job.id else 1
+        if tries > TRIES:
+            self._note(job, failure("crashed", "Crashed", "the handler ended its process, or did not come back"))
+            return
+        self._move(doing=job.id, tries=tries)
         self._note(job, run_in_shadow(job_type, job))
 
     def _note(self, job: Job, now: Outcome) -> None:
