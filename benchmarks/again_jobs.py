@@ -14,11 +14,17 @@ SHADOWED = 1000
 
 
 def kills(scene: Scene) -> None:
-    """A rebuild, a replay and a shadow run, each killed once."""
-    result = killed(scene, scene.builtin("rebuild"), 0.3)
-    told = result["result"]
-    assert (told["changed"], told["missing"], told["added"]) == (0, 0, 0), told
-    print(f"rebuild, killed and gone on with: attempt {result['attempt']}, {told['compared']} jobs compared")
+    """Rebuilds, a replay and a shadow run, each killed once; one of them with the whole projector."""
+    for source in ("archive", "stream"):
+        job_id = scene.builtin("rebuild", source=source)
+        scene.kill_working_process(job_id, 0.3)
+        if source == "stream":
+            scene.projector.kill()
+            scene.projector = scene.made.start("projector")
+        result = scene.outcome(job_id)
+        told = result["result"]
+        assert (told["changed"], told["missing"], told["added"]) == (0, 0, 0), told
+        print(f"rebuild from the {source}, killed and gone on with: {told['compared']} jobs compared", flush=True)
     with Queue(scene) as queue:
         events = expected(scene)
         killed(scene, scene.builtin("replay", queue=queue.name, rate=2000, until=max(events.values())), 0.3)

@@ -11,8 +11,9 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import islice
 from uuid import UUID
 
 from jobtape.broker.stream import Recorded
@@ -43,21 +44,30 @@ def main() -> None:
         store.close()
 
 
+def job_ids_of(count: int) -> list[str]:
+    """Ids of ten jobs a second."""
+    return [str(UUID(int=UUID(ids.first_id_at(facts.EPOCH + timedelta(seconds=n / 10))).int + n)) for n in range(count)]
+
+
+def tape(job_ids: list[str]) -> Iterator[events.JobEvent]:
+    """Each job is started after one second and done after two."""
+    count = len(job_ids)
+    # All that happens in a tenth of a second: one is submitted, one begins, one ends.
+    for second in range(count + 20):
+        for kind in (0, 1, 2):
+            if 0 <= (n := second - 10 * kind) < count:
+                yield event(job_ids[n], n, kind)
+
+
 def fill(store: Store, count: int) -> list[str]:
-    """Ten jobs a second, each started after one second and done after two."""
+    """Fold and commit such a tape."""
     assert store.take_lease("benchmark", 600)
-    job_ids = [
-        str(UUID(int=UUID(ids.first_id_at(facts.EPOCH + timedelta(seconds=n / 10))).int + n)) for n in range(count)
-    ]
-    tape = sorted((second, n, kind) for n in range(count) for kind, second in enumerate((n, n + 10, n + 20)))
-    offset: int | None = None
-    for first in range(0, len(tape), BATCH):
-        messages = [
-            Recorded(place, events.encode(event(job_ids[n], n, kind)), "event", {})
-            for place, (_, n, kind) in enumerate(tape[first : first + BATCH], first)
-        ]
-        assert store.commit("benchmark", (1, offset), fold_batch(messages, 1, store.jobs), 600)
-        offset = messages[-1].offset
+    job_ids = job_ids_of(count)
+    place: int | None = None
+    rest = enumerate(tape(job_ids))
+    while batch := [Recorded(place, events.encode(each), "event", {}) for place, each in islice(rest, BATCH)]:
+        assert store.commit("benchmark", (1, place), fold_batch(batch, 1, store.jobs), 600)
+        place = batch[-1].offset
     return job_ids
 
 
