@@ -13,6 +13,7 @@ ENTRY: Final = 29
 
 def messages_per_chunk(broker: Broker, stream: str, messages: int) -> str:
     """In words; those of a broker that is not ours cannot be counted."""
+    stream = stream.replace(".", "_")  # as its folder is called
     if isinstance(broker, PrivateNode):
         indices = (broker.folder / "data").rglob(f"stream/*{stream}*/*.index")
         sizes = [path.stat().st_size for path in indices]

@@ -3,14 +3,17 @@
 from collections.abc import AsyncIterator, Sequence
 
 from jobtape.broker.link import Link
-from jobtape.broker.stream import PREFETCH, StreamReader
+from jobtape.broker.stream import Recorded, StreamReader
 from jobtape.schemas.errors import BrokerUnavailable
 from jobtape.schemas.position import cursor_of, offset_of
 from jobtape.schemas.topology import BARRIER_KEY, Topology
+from jobtape.view.rebuilds import PAGE
 from jobtape.view.store import Archived, Checkpoint
 
 SILENCE = 10.0
 """Seconds without a message before the tape's known end, after which the reading is given up."""
+GATHER = 0.05
+"""Seconds in which more messages are awaited for a page: each page is a transaction, and deliveries come one by one."""
 
 
 async def read_tape(
@@ -27,9 +30,10 @@ async def read_tape(
     link = Link(url, name=f"{topology.namespace} rebuild")
     link.start()
     try:
-        async with StreamReader(await link.connection(), topology.log.name, start or "first") as reader:
+        connection = await link.connection()
+        async with StreamReader(connection, topology.log.name, start or "first", prefetch=PAGE) as reader:
             while True:
-                messages = await reader.read(PREFETCH, timeout=SILENCE)
+                messages = await _page(reader, checkpoint.offset)
                 if not messages:
                     raise BrokerUnavailable(
                         f"the tape {topology.log.name} shows nothing before offset {checkpoint.offset}, up to which "
@@ -47,3 +51,14 @@ async def read_tape(
                     return
     finally:
         await link.close()
+
+
+async def _page(reader: StreamReader, end: int) -> list[Recorded]:
+    """The next messages, PAGE at most, up to that of the offset ``end``; none when there is silence."""
+    messages = await reader.read(PAGE, timeout=SILENCE)
+    while messages and len(messages) < PAGE and messages[-1].offset < end:
+        more = await reader.read(PAGE - len(messages), timeout=GATHER)
+        if not more:
+            break
+        messages += more
+    return messages
