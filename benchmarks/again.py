@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from benchmarks import again_backup, again_jobs, again_rebuild
 from benchmarks.again_rig import Scene
+from benchmarks.chunks import messages_per_chunk
 from benchmarks.place import options, place
 
 STEPS: dict[str, Callable[[Scene], None]] = {
@@ -38,10 +39,11 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--only", default=",".join(STEPS))
     wanted = parser.parse_args()
-    with place(wanted, jobs="benchmarks.again_handlers") as (_, made):
+    with place(wanted, jobs="benchmarks.again_handlers") as (broker, made):
         scene = Scene(made, wanted.jobs)
         try:
             scene.begin()
+            print(messages_per_chunk(broker, made.topology.log.name, scene.tape_length), flush=True)
             for name in wanted.only.split(","):
                 began = time.monotonic()
                 STEPS[name](scene)

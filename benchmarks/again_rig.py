@@ -67,6 +67,14 @@ class Scene:
             part.stop()
         self.store.close()
 
+    @property
+    def tape_length(self) -> int:
+        """Messages on the tape that the view has read."""
+        checkpoint = self.store.checkpoint()
+        assert checkpoint is not None
+        assert checkpoint.offset is not None
+        return checkpoint.offset + 1
+
     def submit(self, numbers: range) -> None:
         """So many doubles, in batches."""
         with self.made.client() as client:
