@@ -4,9 +4,9 @@ The old generation serves and grows meanwhile; ``view.rebuilds`` has the theory.
 not done again, and nobody is told of them again: only the folded tables are made anew.
 """
 
+import logging
 import time
 from collections.abc import AsyncIterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -15,12 +15,16 @@ from jobtape.consumer.folding import fold_archived
 from jobtape.consumer.slices import Slice, TakenOver
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view.comparing import Comparing
-from jobtape.view.rebuilds import PAGE
+from jobtape.view.rebuilds import PAGE, PAGE_BYTES
 from jobtape.view.store import Archived, Differences, Rebuild, Store
+
+log = logging.getLogger(__name__)
 
 MOST_PAUSE: Final = 0.05
 SWITCH_TRIES: Final = 100
 SWITCH_PAUSE: Final = 0.2
+SWITCH_LONGEST: Final = 5.0
+SWITCH_GROWTH: Final = 1.5
 
 
 @dataclass(slots=True)
@@ -39,11 +43,15 @@ class Rebuilding:
         return rebuild
 
     def from_archive(self, rebuild: Rebuild) -> Rebuild:
-        """Fold what the serving history has and this generation has not, up to its present end."""
+        """Fold what the serving history has and this generation has not, up to its present end; without the jobs that
+        were let go meanwhile.
+        """
         while entries := self.store.rebuilds.archive(rebuild.cursor):
             rebuild = self._fold(rebuild, entries)
-            if len(entries) < PAGE:
+            if len(entries) < PAGE and sum(len(entry.body) for entry in entries) < PAGE_BYTES:
                 break
+        while self.store.rebuilds.let_go(rebuild):
+            self.part.check()
         return rebuild
 
     def differences(self, rebuild: Rebuild, examples: int) -> Differences:
@@ -52,23 +60,41 @@ class Rebuilding:
         comparing = Comparing(self.store.rebuilds.database, rebuild, examples)
         while comparing.step():
             self.part.check()
+        # Another one's tables have the same names: what was compared may be those.
+        self._check_ours(rebuild)
         return comparing.found
 
     def switch(self, rebuild: Rebuild) -> Rebuild:
         """Let the new generation serve, however fast the old one grows."""
         self.part.report(0.98, "switching")
+        pause = SWITCH_PAUSE
         for _ in range(SWITCH_TRIES):
             rebuild = self.from_archive(rebuild)
-            with suppress(ViewUnavailable):  # somebody held a lock for too long
-                done = self.store.rebuilds.switch(rebuild, fold_archived)
-                if done is not None:
-                    return done
+            done = self._try_to_switch(rebuild)
+            if done is not None:
+                self._clean_up()
+                return done
             self.part.check()
             self._check_ours(rebuild)
-            time.sleep(SWITCH_PAUSE)
+            time.sleep(pause)
+            pause = min(SWITCH_LONGEST, pause * SWITCH_GROWTH)
         raise ViewUnavailable(
             "the switch did not come about: the database is busy; the rebuild goes on when tried again"
         )
+
+    def _try_to_switch(self, rebuild: Rebuild) -> Rebuild | None:
+        try:
+            return self.store.rebuilds.switch(rebuild, fold_archived)
+        except ViewUnavailable as error:
+            # Somebody held a lock for too long; or it was committed, and only the answer is lost.
+            log.info("the switch is in doubt: %s", error)
+            return rebuild if self.store.rebuilds.has_switched(rebuild) else None
+
+    def _clean_up(self) -> None:
+        try:
+            self.store.rebuilds.clean_up()
+        except ViewUnavailable as error:
+            log.warning("the tables that served before are left for the next rebuild to remove: %s", error)
 
     def _fold(self, rebuild: Rebuild, entries: Sequence[Archived]) -> Rebuild:
         began = time.monotonic()

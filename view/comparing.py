@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, Table, func, or_, select
+from sqlalchemy import Connection, Select, Table, exists, func, or_, select
 
 from jobtape.view import tables
 from jobtape.view.database import Database
@@ -58,10 +58,11 @@ class Comparing:
             .select_from(self._old.outerjoin(self._new, old.id == new.id))
             .where(settled, new.id.is_(None))
         )
+        let_go = exists(select(tables.tombstones.c.job_id).where(tables.tombstones.c.job_id == new.id))
         added = (
             select(new.id)
             .select_from(self._new.outerjoin(self._old, old.id == new.id))
-            .where(new.id > self._after, new.id <= end, old.id.is_(None))
+            .where(new.id > self._after, new.id <= end, old.id.is_(None), ~let_go)
         )
         self.found = self.found.plus(
             Differences(

@@ -11,6 +11,7 @@ from jobtape.consumer.rebuild import Rebuilding
 from jobtape.consumer.rebuild_stream import read_tape
 from jobtape.consumer.slices import Interrupted, TakenOver
 from jobtape.schemas import fold
+from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.events import JobEvent
 from jobtape.schemas.job import Job
 from jobtape.schemas.position import cursor_of
@@ -35,15 +36,14 @@ async def test_under_load_no_read_fails_or_goes_back(rig: Rig, store: Store) -> 
     highest: dict[str, int] = {}
 
     def read_all() -> None:
-        for job in store.list_jobs(JobQuery(limit=1000)):
-            assert job.cursor >= highest.get(job.id, 0)
-            highest[job.id] = job.cursor
+        now = {job.id: job.cursor for job in store.list_jobs(JobQuery(limit=100_000))}
+        gone_back = {job_id for job_id, cursor in highest.items() if now.get(job_id, -1) < cursor}
+        assert not gone_back, "every job that was seen is there, as far on as it was or further"
+        highest.update(now)
 
     async def reads() -> None:
         while not stop.is_set():
-            before = len(highest)
             await asyncio.to_thread(read_all)
-            assert len(highest) >= before
 
     async def submits() -> list[str]:
         ids = []
@@ -141,3 +141,43 @@ async def test_changed_rules_are_told_before_they_serve(
     job = store.job(ids[0])
     assert job is not None
     assert job.state == "cancelled"
+
+
+async def test_a_switch_whose_answer_is_lost_has_happened(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
+        ids = await some_jobs(rig, 3)
+        await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
+    switch = store.rebuilds.switch
+
+    def unanswered(*arguments: Any) -> None:
+        assert switch(*arguments) is not None
+        raise ViewUnavailable("the connection broke in the answer")
+
+    def busy() -> None:
+        raise ViewUnavailable("somebody reads the old tables")
+
+    monkeypatch.setattr(store.rebuilds, "switch", unanswered)
+    monkeypatch.setattr(store.rebuilds, "clean_up", busy)
+    working = Rebuilding(store, part())
+    state = working.from_archive(store.rebuilds.begin("a"))
+    assert working.switch(state) == state
+    assert store.rebuilds.has_switched(state)
+    monkeypatch.undo()
+    rebuilt(store, "b")
+
+
+async def test_a_comparison_with_tables_that_another_rebuild_made_is_none(rig: Rig, store: Store) -> None:
+    async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
+        ids = await some_jobs(rig, 3)
+        await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
+    working = Rebuilding(store, part())
+    first = working.from_archive(store.rebuilds.begin("a"))
+    second = store.rebuilds.begin("b")
+    with pytest.raises(TakenOver):
+        working.differences(first, 5)
+    with pytest.raises(TakenOver):
+        working.switch(first)
+    assert store.rebuilds.state() == second
+    assert len(store.list_jobs(JobQuery())) == 3

@@ -1,20 +1,24 @@
 """A further generation of the view: made beside the serving one, compared with it, put in its place."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 
 import pytest
 from sqlalchemy import inspect, text
 
 from jobtape.consumer.folding import fold_archived
-from jobtape.schemas.errors import UnreadableEvent
+from jobtape.schemas.errors import UnreadableEvent, ViewUnavailable
 from jobtape.schemas.events import decode
 from jobtape.schemas.position import cursor_of
 from jobtape.view import rebuilds
 from jobtape.view.comparing import Comparing
 from jobtape.view.store import Archived, Batch, Differences, JobQuery, Rebuild, Store
 from jobtape.view.values import UnreadableRow
-from tests.view.samples import commit, folded, record, submitted, succeeded
+from tests.view.samples import NOON, commit, folded, postgresql_only, record, submitted, succeeded
+
+LATER = NOON + timedelta(days=10)
 
 
 def fold_all(store: Store, rebuild: Rebuild, limit: int = 1000) -> Rebuild:
@@ -107,6 +111,7 @@ def test_again_and_again(store: Store) -> None:
         assert dump(store) == before
         assert store.take_lease("me", 60) is not None
         record(store, submitted(20 + n))
+    store.rebuilds.clean_up()
     assert sorted(table for table in names(store) if "_g" in table or "retired" in table) == []
 
 
@@ -120,8 +125,10 @@ def test_it_goes_on_where_it_was_under_its_own_key_only(store: Store) -> None:
     other = store.rebuilds.begin("b")
     assert (other.cursor, store.rebuilds.state()) == (0, other)
     assert store.rebuilds.known(other, [job.id for job in store.list_jobs(JobQuery())]) == {}
-    assert store.rebuilds.give_up()
-    assert not store.rebuilds.give_up()
+    assert not store.rebuilds.give_up(moved), "that one was ended by the other"
+    assert store.rebuilds.state() == other
+    assert store.rebuilds.give_up(other)
+    assert not store.rebuilds.give_up(other)
     assert [table for table in names(store) if "_g" in table] == []
 
 
@@ -132,6 +139,74 @@ def test_a_switch_far_behind_is_refused_and_changes_nothing(store: Store, monkey
     assert store.rebuilds.switch(begun, fold_archived) is None
     assert store.rebuilds.state() == begun
     record(store, submitted(7))  # the lease is still ours
+
+
+def test_who_was_given_up_neither_switches_nor_writes(store: Store) -> None:
+    filled(store)
+    first = fold_all(store, store.rebuilds.begin("a"))
+    second = store.rebuilds.begin("b")
+    before = dump(store)
+    assert store.rebuilds.switch(first, fold_archived) is None
+    assert not store.rebuilds.has_switched(first)
+    assert (dump(store), store.rebuilds.state()) == (before, second)
+    fresh = store.rebuilds.begin("a")
+    store.rebuilds.begin("b")
+    assert store.rebuilds.commit(fresh, Batch(offset=None, digest=None), 1) is None, "of the same number and cursor"
+    done = store.rebuilds.switch(fold_all(store, second), fold_archived)
+    assert done is not None
+    assert store.rebuilds.has_switched(done)
+    assert dump(store) == before
+
+
+def test_what_is_let_go_meanwhile_does_not_come_back(store: Store) -> None:
+    half, whole, kept = submitted(1, labels={"a": "b"}), submitted(2), submitted(3, at=LATER)
+    record(store, half, whole, succeeded(whole), succeeded(half), kept, succeeded(kept))
+    begun = store.rebuilds.begin("a")
+    entries = store.rebuilds.archive(0, 3)
+    moved = store.rebuilds.commit(begun, fold_archived(entries, lambda ids: {}), entries[-1].cursor)
+    assert moved is not None
+    pruned = store.retention.prune("me", LATER)
+    assert pruned is not None
+    assert pruned.jobs == 2
+    found = compared(store, moved)
+    assert (found.missing, found.added) == (0, 0)
+    assert store.rebuilds.switch(fold_all(store, moved), fold_archived) is not None
+    assert [job.id for job in store.list_jobs(JobQuery())] == [kept.subject]
+    assert {row.job_id for row in store.history()} == {kept.subject}
+    with store._database.reading() as connection:
+        assert connection.execute(text("SELECT * FROM job_labels")).all() == []
+
+
+def test_what_is_let_go_can_be_removed_before_the_switch(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilds, "LET_GO", 2)
+    tape = [submitted(n) for n in range(3)]
+    record(store, *tape, *map(succeeded, tape))
+    rebuild = fold_all(store, store.rebuilds.begin("a"))
+    assert not store.rebuilds.let_go(rebuild)
+    assert store.retention.prune("me", LATER) is not None
+    assert [store.rebuilds.let_go(rebuild) for _ in range(3)] == [True, True, False]
+    assert store.rebuilds.known(rebuild, [event.subject for event in tape]) == {}
+
+
+@postgresql_only
+def test_reads_go_on_while_the_switch_waits_for_another_reader(store: Store) -> None:
+    """A dump, say: it holds the old tables for minutes, and whoever wants to read waits behind who wants to rename."""
+    filled(store)
+    rebuild = fold_all(store, store.rebuilds.begin("a"))
+    impatient = Store(store._database.url.render_as_string(hide_password=False), patience=1.5)
+    with store._database._readers.connect().execution_options(isolation_level="READ COMMITTED") as dump_like:
+        dump_like.execute(text("SELECT * FROM jobs"))
+        with ThreadPoolExecutor(1) as thread:
+            tried = thread.submit(store.rebuilds.switch, rebuild, fold_archived)
+            while not tried.done():
+                assert len(impatient.list_jobs(JobQuery())) == 2
+            with pytest.raises(ViewUnavailable, match="locked"):
+                tried.result()
+        assert store.rebuilds.state() == rebuild
+        dump_like.rollback()
+    impatient.close()
+    record(store, submitted(9))  # the lease is still ours
+    assert store.rebuilds.switch(rebuild, fold_archived) is not None
 
 
 def test_a_fold_that_fails_leaves_everything_as_it_was(store: Store) -> None:
