@@ -129,8 +129,9 @@ def _due(before: float, sent: int, replay: Replay) -> float:
 
 def _left(state: dict[str, Any], replay: Replay) -> int:
     """About how many are still to be sent: as many of the cursors to come as of those gone by."""
-    gone = max(1, state["cursor"] - max(replay.after, state["first"] - 1))
-    return round(state["events"] * (replay.until - state["cursor"]) / gone)
+    cursor, events = int(state["cursor"]), int(state["events"])
+    gone = max(1, cursor - max(replay.after, state["first"] - 1))
+    return round(events * (replay.until - cursor) / gone)
 
 
 def _moved(store: Store, replay: Replay, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
