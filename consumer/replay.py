@@ -130,7 +130,7 @@ def _due(before: float, sent: int, replay: Replay) -> float:
 def _left(state: dict[str, Any], replay: Replay) -> int:
     """About how many are still to be sent: as many of the cursors to come as of those gone by."""
     cursor, events = int(state["cursor"]), int(state["events"])
-    gone = max(1, cursor - max(replay.after, state["first"] - 1))
+    gone = max(1, cursor - max(replay.after, int(state["first"]) - 1))
     return round(events * (replay.until - cursor) / gone)
 
 
