@@ -17,6 +17,8 @@ from jobtape.view.values import Pruned
 
 CHUNK: Final = 200
 """Jobs in one transaction."""
+NEWEST: Final = 100
+"""Events among which one of another tape says that an import goes on."""
 _CLOSED: Final = text(f"NOT ({tables.OPEN})")
 _job = tables.jobs.c
 
@@ -56,6 +58,13 @@ class Retention:
             too_old = clock.now(connection.dialect.name) - tombstones
             connection.execute(delete(tables.tombstones).where(tables.tombstones.c.at < too_old))
             return True
+
+    def importing(self) -> bool:
+        """Whether an import goes on, as far as it shows: among the newest events is one of another tape."""
+        newest = select(tables.history.c.job_id).order_by(tables.history.c.cursor.desc()).limit(NEWEST).subquery()
+        found = select(_job.id).join(newest, newest.c.job_id == _job.id).where(_job.imported).limit(1)
+        with self._database.reading() as connection:
+            return connection.execute(found).first() is not None
 
     def gone(self, job_ids: Collection[str]) -> set[str]:
         """Those of the jobs that were removed."""
