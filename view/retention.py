@@ -74,6 +74,12 @@ class Retention:
         with self._database.reading() as connection:
             return set(connection.execute(select(stone).where(stone.in_(list(job_ids)))).scalars())
 
+    def let_go_since(self, time: float) -> set[str]:
+        """The jobs that were removed at ``time`` or later, by the database's clock."""
+        stone = tables.tombstones.c
+        with self._database.reading() as connection:
+            return set(connection.execute(select(stone.job_id).where(stone.at >= time)).scalars())
+
 
 def _remove(connection: Connection, job_ids: list[str]) -> None:
     entry = tables.history.c
