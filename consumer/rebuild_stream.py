@@ -1,5 +1,6 @@
 """The tape itself as a source of a rebuild, for a history that cannot be trusted."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from jobtape.broker.link import Link
@@ -10,6 +11,7 @@ from jobtape.schemas.topology import BARRIER_KEY, Topology
 from jobtape.view.rebuilds import PAGE
 from jobtape.view.store import Archived, Checkpoint
 
+CONNECT_LIMIT = 15.0
 SILENCE = 10.0
 """Seconds without a message before the tape's known end, after which the reading is given up."""
 GATHER = 0.05
@@ -21,8 +23,8 @@ async def read_tape(
 ) -> AsyncIterator[Sequence[Archived]]:
     """What is on the tape behind the cursor ``after``, without barriers, up to the checkpoint, in whose epoch it is.
 
-    Where retention has dropped the beginning, from the first message that is left. Raises LogMissing, and
-    BrokerUnavailable when it ends before the checkpoint.
+    Where retention has dropped the beginning, from the first message that is left. Raises LogMissing,
+    BrokerUnavailable when it ends before the checkpoint, and others of ``BROKER_ERRORS``, TimeoutError among them.
     """
     if checkpoint.offset is None or after >= checkpoint.cursor:
         return
@@ -30,7 +32,8 @@ async def read_tape(
     link = Link(url, name=f"{topology.namespace} rebuild")
     link.start()
     try:
-        connection = await link.connection()
+        async with asyncio.timeout(CONNECT_LIMIT):
+            connection = await link.connection()
         async with StreamReader(connection, topology.log.name, start or "first", prefetch=PAGE) as reader:
             while True:
                 messages = await _page(reader, checkpoint.offset)

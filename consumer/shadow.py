@@ -3,6 +3,7 @@
 Nothing is published and nothing written but how far the run has come. The handlers run in this process, one after the
 other; ``ctx.shadow`` tells them. A job is marked before its handler runs. Whatever ended the process then, the job is
 run again when the run is taken up; one that was marked TRIES times ends the process itself, and counts as different.
+One for which the slice's time was too short is run again at the beginning of the next, where it has all of its own.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from jobtape.consumer.outcome import Failure, Outcome, failure, failure_of, success_of, timed_out
-from jobtape.consumer.slices import Slice, TakenOver
+from jobtape.consumer.slices import Interrupted, Slice, TakenOver
 from jobtape.schemas import plainjson
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import PayloadInvalid
@@ -34,14 +35,17 @@ MAX_RESULT: Final = 8 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """The jobs of ``query`` (``limit``: how many at most), all of final states. ``name`` is this run's own."""
+    """The jobs of ``query`` (``limit``: how many at most), all of final states. ``name`` is this run's own. A handler
+    has ``longest`` seconds at most, whatever its time-out.
+    """
 
     name: str
     query: JobQuery
+    longest: float
 
 
 class ShadowRun:
-    """Goes on where an earlier process was. ``state``: what there is to report."""
+    """Goes on where an earlier process was, also when that was the end. ``state``: what there is to report."""
 
     def __init__(self, store: Store, job_types: Mapping[str, JobType], shadow: Shadow, part: Slice) -> None:
         self._store = store
@@ -49,12 +53,13 @@ class ShadowRun:
         self._shadow = shadow
         self._part = part
         fresh: dict[str, Any] = {"before": shadow.query.before, "doing": None, "tries": 0, "jobs": 0, "same": 0}
-        self.state = store.tasks.begin(shadow.name, {**fresh, "unknown": 0, "different": [], "more": 0, "shown": []})
+        fresh |= {"unknown": 0, "different": [], "more": 0, "shown": [], "done": False}
+        self.state = store.tasks.begin(shadow.name, fresh)
 
     def run(self) -> dict[str, Any]:
         """All that is left; the state at the end. Raises ViewUnavailable, Interrupted, TakenOver."""
         before = self.state["jobs"]
-        while (room := self._shadow.query.limit - self.state["jobs"]) > 0:
+        while not self.state["done"] and (room := self._shadow.query.limit - self.state["jobs"]) > 0:
             query = replace(self._shadow.query, before=self.state["before"], limit=min(PAGE, room))
             jobs = self._store.list_jobs(query)
             for job in jobs:
@@ -63,6 +68,8 @@ class ShadowRun:
                 self._part.check()
             if len(jobs) < query.limit:
                 break
+        if not self.state["done"]:
+            self._move(done=True)
         return self.state
 
     def _one(self, job: Job) -> None:
@@ -75,7 +82,14 @@ class ShadowRun:
             self._note(job, failure("crashed", "Crashed", "the handler ended its process, or did not come back"))
             return
         self._move(doing=job.id, tries=tries)
-        self._note(job, run_in_shadow(job_type, job))
+        whole = min(job_type.timeout, self._shadow.longest)
+        # The first of a slice has all of its time, so that the run goes on.
+        seconds = whole if self._part.done == 0 else min(whole, max(0.0, self._part.room()))
+        outcome = run_in_shadow(job_type, job, seconds)
+        if outcome is None and seconds < whole:
+            self._move(doing=None, tries=0)
+            raise Interrupted(f"the time for {job.id} was too short: it is run again in the next attempt")
+        self._note(job, outcome or timed_out(job_type, seconds))
 
     def _note(self, job: Job, now: Outcome) -> None:
         state = self.state
@@ -96,18 +110,18 @@ class ShadowRun:
     def _move(self, **changes: Any) -> None:
         after = {**self.state, **changes}
         if not self._store.tasks.move(self._shadow.name, self.state, after):
-            raise TakenOver(f"another process works on the shadow run {self._shadow.name}")
+            raise TakenOver(f"another process works on the shadow run {self._shadow.name}: wait for it")
         self.state = after
 
 
-def run_in_shadow(job_type: JobType, job: Job) -> Outcome:
-    """What today's handler makes of the job's payload, within its time-out; nobody hears of it."""
+def run_in_shadow(job_type: JobType, job: Job, seconds: float) -> Outcome | None:
+    """What today's handler makes of the job's payload, of which nobody hears; None when it does not end in time."""
     outcomes: list[Outcome] = []
     # A thread of its own: one that does not end is left behind.
     thread = threading.Thread(target=lambda: outcomes.append(_run(job_type, job)), name=f"shadow {job.id}", daemon=True)
     thread.start()
-    thread.join(job_type.timeout)
-    return outcomes[0] if outcomes else timed_out(job_type, job_type.timeout)
+    thread.join(seconds)
+    return outcomes[0] if outcomes else None
 
 
 def _run(job_type: JobType, job: Job) -> Outcome:

@@ -15,19 +15,20 @@ class Interrupted(JobtapeError):
 
 
 class TakenOver(JobtapeError):
-    """Another process works on the same task."""
+    """Another process works on the same task, and is ahead; taken up later, it is done, or goes on."""
 
 
 @dataclass(slots=True)
 class Slice:
     """``until``: the time of ``time.monotonic`` at which it is over. ``what`` is counted, such as "events", and makes
-    ``share`` of the whole task.
+    ``share`` of the whole task. ``spare``: seconds behind ``until`` in which what was begun before may end.
     """
 
     report: Report
     until: float
     what: str
     share: float = 1.0
+    spare: float = 0.0
     done: int = 0
     _began: float = field(default_factory=time.monotonic)
 
@@ -43,3 +44,7 @@ class Slice:
         """Raises Interrupted when it is over."""
         if time.monotonic() > self.until:
             raise Interrupted("it goes on in its next attempt")
+
+    def room(self) -> float:
+        """Seconds that something which begins now may take."""
+        return self.until + self.spare - time.monotonic()

@@ -1,8 +1,9 @@
 """The subcommands that play the tape again: ``rebuild``, ``replay``, ``shadow``, ``export`` and
 ``import``."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -50,7 +51,7 @@ def replay(
     job_type: Annotated[Some, typer.Option("--type", metavar="TYPE", help="Only of this job type, or mail.*")] = None,
     job: Annotated[str | None, typer.Option(metavar="ID", help="Only of this job.")] = None,
     label: Labels = None,
-    rate: Annotated[float | None, typer.Option(metavar="N", help="Events a second at most.")] = None,
+    rate: Annotated[float | None, typer.Option(metavar="N", help="Events a second at most: 0.001 or more.")] = None,
     detach: Detach = False,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
@@ -68,7 +69,7 @@ def replay(
         "labels": dict(map(jobs.label_of, label or [])),
         "rate": rate,
     }
-    given = {name: value for name, value in order.items() if value}
+    given = _given(order)
     raise typer.Exit(jobs.run_builtin(url, "jobtape.replay", given, detach=detach, as_json=as_json))
 
 
@@ -96,7 +97,7 @@ def shadow(
         "until": until,
         "limit": limit,
     }
-    given = {name: value for name, value in wanted.items() if value}
+    given = _given(wanted)
     raise typer.Exit(jobs.run_builtin(url, "jobtape.shadow", given, detach=detach, as_json=as_json))
 
 
@@ -118,3 +119,8 @@ def import_(file: Annotated[Path, typer.Argument(metavar="FILE", help="As `jobta
     from jobtape.commands.import_ import run_import  # noqa: PLC0415
 
     raise typer.Exit(run_import(file))
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said: a 0 is something, an empty list is not."""
+    return {name: value for name, value in options.items() if value is not None and value not in ([], {})}

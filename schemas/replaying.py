@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from jobtape.schemas import ids
 from jobtape.schemas.events import EVENT_NAMES
@@ -14,6 +14,7 @@ from jobtape.schemas.selection import Selection
 
 REPLAY: Final = "jobtape.replay"
 """The job type."""
+MIN_RATE: Final = 0.001
 MAX_RATE: Final = 100_000.0
 Cursor = Annotated[int, Field(ge=0, le=MAX_CURSOR)]
 EventName = Literal[
@@ -33,6 +34,14 @@ class Stretch(BaseModel):
     until: Cursor | Utc | None = Field(
         None, description="Before this time, or up to and with this cursor; up to now when absent."
     )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Stretch":
+        since, until = self.since, self.until
+        both_times = isinstance(since, datetime) and isinstance(until, datetime) and since > until
+        if both_times or (isinstance(since, int) and isinstance(until, int) and since > until):
+            raise ValueError(f"since ({since}) is behind until ({until}): there is nothing in between, swap them")
+        return self
 
     def cursors(self, before: Callable[[datetime], int], head: int) -> tuple[int, int]:
         """Behind which, and up to and with which; ``before`` finds the cursor of a time, ``head`` is the newest."""
@@ -57,7 +66,7 @@ class ReplayOrder(Stretch):
     job: Annotated[str, StringConstraints(to_lower=True, pattern=ids.UUID_PATTERN)] | None = None
     labels: dict[str, str] = Field(default_factory=dict, max_length=8)
     correlation_id: str | None = None
-    rate: float | None = Field(None, gt=0, le=MAX_RATE, description="Events a second at most.")
+    rate: float | None = Field(None, ge=MIN_RATE, le=MAX_RATE, description="Events a second at most.")
 
     def selection(self) -> Selection:
         """Which events, wherever they stand."""

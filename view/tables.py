@@ -219,12 +219,13 @@ tombstones = Table(
     Column("at", Double, nullable=False),
 )
 
-# How far long tasks have come, as JSON.
+# How far long tasks have come, as JSON. ``at``: when that changed last, by the database's clock.
 tasks = Table(
     "tasks",
     metadata,
     Column("key", Key, primary_key=True),
     Column("state", Text, nullable=False),
+    Column("at", Double, nullable=False),
 )
 
 # The rebuild that goes on (``key`` says whose): a further generation of the folded tables, folded up to ``cursor``.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from jobtape.consumer.slices import Interrupted, Slice
+from jobtape.consumer.slices import Interrupted, Slice, TakenOver
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import BrokerUnavailable, LogMissing, ViewUnavailable
 from jobtape.schemas.jobtype import BUILTIN_QUEUE
@@ -16,8 +16,15 @@ from jobtape.settings import Settings
 TIMEOUT: Final = 600.0
 SLICE: Final = 500.0
 """Seconds after which a job goes on in its next attempt, so that none comes near its time-out."""
+SPARE: Final = 50.0
+"""Seconds behind the slice in which something that was begun may still end."""
 ANEW: Final = RetryPolicy(
-    max_attempts=1000, first=1.0, longest=30.0, on=(Crashed, ViewUnavailable, BrokerUnavailable, LogMissing)
+    max_attempts=1000,
+    first=1.0,
+    longest=30.0,
+    # A broker that starts anew may deliver a job twice. Who loses comes again, and finds it done or goes on: a failure
+    # would close the run, and the success of the other would count no more.
+    on=(Crashed, ViewUnavailable, BrokerUnavailable, LogMissing, TakenOver),
 )
 OURS: Final[dict[str, Any]] = {"queue": BUILTIN_QUEUE, "timeout": TIMEOUT, "isolate": True, "retry": ANEW}
 """What ``@job`` is told of each."""
@@ -25,11 +32,22 @@ OURS: Final[dict[str, Any]] = {"queue": BUILTIN_QUEUE, "timeout": TIMEOUT, "isol
 
 @contextmanager
 def slice_of(ctx: Context, what: str, share: float = 1.0) -> Iterator[Slice]:
-    """A slice of time for the work inside, which counts ``what``; where it ends the job goes on in another attempt."""
+    """A slice of time for the work inside, which counts ``what``; where it ends the job goes on in another attempt.
+
+    Raises BrokerUnavailable for whatever AMQP's own libraries raise, so that the job comes again.
+    """
+    # Imported here: who only submits the job needs no AMQP.
+    from jobtape.broker.link import BROKER_ERRORS, reason_of  # noqa: PLC0415
+
     try:
-        yield Slice(ctx.progress, time.monotonic() + SLICE, what, share)
+        yield Slice(ctx.progress, time.monotonic() + SLICE, what, share, SPARE)
     except Interrupted as error:
         raise Retry(0.0, str(error)) from None
+    except BROKER_ERRORS as error:
+        raise BrokerUnavailable(
+            f"the broker was not there for it ({reason_of(error)}): it goes on by itself when the broker answers; "
+            "`jobtape doctor` says what is wrong"
+        ) from error
 
 
 def topology_of(settings: Settings) -> Topology:

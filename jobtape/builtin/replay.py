@@ -27,10 +27,9 @@ async def replay(ctx: Context, order: ReplayOrder) -> Replayed:
     settings = read_settings()
     if (reason := refusal_of(order.queue, settings.namespace)) is not None:
         raise Fail(reason)
-    name = ctx.idempotency_key
     with slice_of(ctx, "events") as part, closing(Store(settings.database_url)) as store:
         after, until = order.cursors(store.committed.before, store.committed.reach().head)
-        wanted = Replay(name, order.queue, after, until, order.selection(), order.rate)
+        # By the job, not the run: redriven, it goes on where it was.
+        wanted = Replay(ctx.job_id, order.queue, after, until, order.selection(), order.rate, ctx.run)
         events = await replay_to_queue(settings.rabbitmq_url, store, wanted, part)
-        store.tasks.end(name)
     return Replayed(events=events)

@@ -1,17 +1,22 @@
 """``jobtape.shadow``: past jobs with today's handlers, only compared."""
 
 from contextlib import closing
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jobtape.builtin.common import OURS, slice_of
+from jobtape.builtin.common import OURS, SLICE, slice_of
 from jobtape.jobs import job
 from jobtape.loading import load_job_types
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.job import JobState, JobTypeName, QueueName, Utc
 from jobtape.settings import read_settings
+
+if TYPE_CHECKING:
+    from jobtape.view.store import JobQuery
+
+MOST: Final = 10_000_000
 
 
 class Shadowed(BaseModel):
@@ -25,38 +30,54 @@ class Shadowed(BaseModel):
     examples: list[dict[str, Any]]
 
 
+class ShadowOrder(BaseModel):
+    """Which past jobs: what is absent restricts nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: list[JobTypeName] = []
+    state: list[Literal["succeeded", "failed"]] = ["succeeded"]
+    queue: list[QueueName] = []
+    labels: dict[str, str] = {}
+    since: Utc | None = None
+    until: Utc | None = None
+    limit: int = Field(1000, ge=1, le=MOST, description="How many at most, the newest first.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "ShadowOrder":
+        if self.since is not None and self.until is not None and self.since > self.until:
+            raise ValueError(f"since ({self.since}) is later than until ({self.until}): no job is between, swap them")
+        return self
+
+    def query(self) -> "JobQuery":
+        """The jobs, newest first."""
+        from jobtape.view.store import JobQuery  # noqa: PLC0415
+
+        return JobQuery(
+            types=self.type,
+            states=[JobState(each) for each in self.state],
+            queues=self.queue,
+            labels=tuple(self.labels.items()),
+            since=self.since,
+            until=self.until,
+            limit=self.limit,
+        )
+
+
 @job("jobtape.shadow", **OURS)
-def shadow(
-    ctx: Context,
-    type: list[JobTypeName] = [],  # noqa: A002, B006  # pydantic copies defaults
-    state: list[Literal["succeeded", "failed"]] = ["succeeded"],  # noqa: B006
-    queue: list[QueueName] = [],  # noqa: B006
-    labels: dict[str, str] = {},  # noqa: B006
-    since: Utc | None = None,
-    until: Utc | None = None,
-    limit: int = 1000,
-) -> Shadowed:
+def shadow(ctx: Context, order: ShadowOrder) -> Shadowed:
     """Run past jobs with today's handlers, the newest first, and tell which end differently; nothing else changes."""
     from jobtape.consumer.shadow import Shadow, ShadowRun  # noqa: PLC0415
-    from jobtape.view.store import JobQuery, Store  # noqa: PLC0415
+    from jobtape.view.store import Store  # noqa: PLC0415
 
     settings = read_settings()
     if not settings.jobs:
         raise JobtapeError("the projector that ran this knows no handlers: set JOBTAPE_JOBS where projectors run")
     job_types = load_job_types(settings.jobs, settings.app_dir)
-    query = JobQuery(
-        types=type,
-        states=[JobState(each) for each in state],
-        queues=queue,
-        labels=tuple(labels.items()),
-        since=since,
-        until=until,
-        limit=limit,
-    )
-    name = ctx.idempotency_key
     with slice_of(ctx, "jobs") as part, closing(Store(settings.database_url)) as store:
-        found = ShadowRun(store, job_types, Shadow(name, query), part).run()
-        store.tasks.end(name)
+        # By the run: redriven, it begins anew, as the handlers may be others.
+        wanted = Shadow(ctx.idempotency_key, order.query(), longest=SLICE)
+        found = ShadowRun(store, job_types, wanted, part).run()
     return Shadowed(
         jobs=found["jobs"],
         same=found["same"],

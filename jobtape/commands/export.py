@@ -80,13 +80,15 @@ def _stretch(store: Store, since: str, until: str | None) -> tuple[int, int]:
 def _write(store: Store, file: gzip.GzipFile, header: Header) -> int:
     file.write(header_line(header))
     cursor, events = header.after, 0
-    span = max(1, header.until - header.after)
+    begin = None
     with bar() as progress:
         task = progress.add_task("exporting", total=1.0)
         while rows := [row for row in store.rebuilds.archive(cursor) if row.cursor <= header.until]:
             file.writelines(entry_line(row.cursor, row.body) for row in rows)
             cursor, events = rows[-1].cursor, events + len(rows)
-            progress.update(task, completed=(cursor - header.after) / span)
+            # Not from ``after``: that may be 0, and cursors begin far above it.
+            begin = rows[0].cursor - 1 if begin is None else begin
+            progress.update(task, completed=(cursor - begin) / max(1, header.until - begin))
     file.write(end_line(events))
     return events
 

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import aio_pika
 import pytest
+from pydantic import ValidationError
 
 from jobtape.consumer import replay as replay_module
 from jobtape.consumer.replay import MARK, QueueGone, Replay, replay_to_queue
@@ -57,7 +59,7 @@ async def test_events_come_as_they_were_told_and_nothing_else_happens(
 ) -> None:
     head = filled.committed.reach().head
     before = (len(rig.events), await rig.depth(), filled.history())
-    assert await replay_to_queue(rig.url, filled, Replay("r/1", queue.name, 0, head, ALL), part()) == 15
+    assert await replay_to_queue(rig.url, filled, Replay("r", queue.name, 0, head, ALL), part()) == 15
     messages = await taken(queue)
     heard = [hear(message.body) for message in messages]
     assert [each.cursor for each in heard] == [row.cursor for row in filled.history()]
@@ -70,7 +72,7 @@ async def test_events_come_as_they_were_told_and_nothing_else_happens(
 async def test_a_part_of_them(rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue) -> None:
     rows = filled.history()
     done = Selection(events=frozenset({"succeeded"}))
-    wanted = Replay("r/1", queue.name, rows[10].cursor, rows[12].cursor, done)
+    wanted = Replay("r", queue.name, rows[10].cursor, rows[12].cursor, done)
     assert await replay_to_queue(rig.url, filled, wanted, part()) == 2
     assert [message.message_id for message in await taken(queue)] == [row.event_id for row in rows[11:13]]
 
@@ -79,7 +81,7 @@ async def test_interrupted_it_goes_on(
     rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay_module, "PAGE", 4)
-    wanted = Replay("r/1", queue.name, 0, filled.committed.reach().head, ALL)
+    wanted = Replay("r", queue.name, 0, filled.committed.reach().head, ALL)
     with pytest.raises(Interrupted):
         await replay_to_queue(rig.url, filled, wanted, part(seconds=-1))
     assert await replay_to_queue(rig.url, filled, wanted, part()) == 15
@@ -87,8 +89,54 @@ async def test_interrupted_it_goes_on(
     assert ids == [row.event_id for row in filled.history()]
 
 
+async def test_done_it_sends_nothing_again_and_in_another_run_all(
+    rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue
+) -> None:
+    wanted = Replay("r", queue.name, 0, filled.committed.reach().head, ALL)
+    assert await replay_to_queue(rig.url, filled, wanted, part()) == 15
+    assert await replay_to_queue(rig.url, filled, wanted, part()) == 15
+    assert len(await taken(queue)) == 15
+    assert await replay_to_queue(rig.url, filled, replace(wanted, run=2), part()) == 15
+    assert {message.headers[MARK] for message in await taken(queue)} == {"r/2"}
+
+
+async def test_another_run_goes_on_where_the_first_was_and_takes_it_over(
+    rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_module, "PAGE", 4)
+    wanted = Replay("r", queue.name, 0, filled.committed.reach().head, ALL)
+    with pytest.raises(Interrupted):
+        await replay_to_queue(rig.url, filled, wanted, part(seconds=-1))
+    began = filled.tasks.read("r")
+    assert began is not None
+    assert await replay_to_queue(rig.url, filled, replace(wanted, run=2), part()) == 15
+    assert [message.message_id for message in await taken(queue)] == [row.event_id for row in filled.history()]
+    assert not filled.tasks.move("r", began, {**began, "events": 0})
+
+
+async def test_progress_begins_at_nothing_and_ends_at_all(
+    rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_module, "PAGE", 5)
+    told: list[float] = []
+    told_to = Slice(lambda fraction, words: told.append(round(fraction, 2)), time.monotonic() + 60, "events")
+    await replay_to_queue(rig.url, filled, Replay("r", queue.name, 0, filled.committed.reach().head, ALL), told_to)
+    assert told == [0.33, 0.67, 1.0]
+
+
+async def test_a_slow_rate_ends_with_the_slice_and_holds_in_the_next(
+    rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_module, "LOOK", 0.05)
+    wanted = Replay("r", queue.name, 0, filled.committed.reach().head, ALL, rate=0.01)
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            await replay_to_queue(rig.url, filled, wanted, part(seconds=0.3))
+    assert len(await taken(queue)) == 1
+
+
 async def test_a_queue_that_is_not_there(rig: Rig, filled: Store) -> None:
-    wanted = Replay("r/1", f"nothing-{uuid4().hex}", 0, filled.committed.reach().head, ALL)
+    wanted = Replay("r", f"nothing-{uuid4().hex}", 0, filled.committed.reach().head, ALL)
     with pytest.raises(QueueGone, match="declare it"):
         await replay_to_queue(rig.url, filled, wanted, part())
 
@@ -107,3 +155,18 @@ def test_times_become_cursors_when_it_begins(filled: Store) -> None:
     assert whole.cursors(filled.committed.before, head) == (0, head)
     since = ReplayOrder(queue="q", since=rows[10].time, until=rows[-1].cursor + 99)
     assert since.cursors(filled.committed.before, head) == (rows[9].cursor, head)
+
+
+@pytest.mark.parametrize(
+    ("order", "fault"),
+    [
+        ({"rate": 0}, "rate"),
+        ({"rate": 0.0001}, "rate"),
+        ({"since": 7, "until": 0}, "behind until"),
+        ({"since": "2030-01-02T00:00:00Z", "until": "2030-01-01T00:00:00Z"}, "behind until"),
+    ],
+    ids=["no rate", "hardly a rate", "cursors", "times"],
+)
+def test_what_makes_no_sense_is_refused(order: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ValidationError, match=fault):
+        ReplayOrder.model_validate({"queue": "q", **order})

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from jobtape import Context, job
+from jobtape.builtin.shadow import shadow
 from jobtape.consumer.shadow import Shadow, ShadowRun
 from jobtape.consumer.slices import Interrupted, Slice
 from jobtape.jobs import JobType
+from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.job import JobState
 from jobtape.view.store import JobQuery, Store
 from tests.view.samples import record, submitted, succeeded
@@ -49,13 +51,29 @@ def never_ends(x: int) -> int:
     return x
 
 
+@job("add", timeout=900)
+def never_ends_by_its_own(x: int) -> int:
+    time.sleep(30)
+    return x
+
+
+@job("add", timeout=900)
+def slow_for_27(x: int) -> int:
+    if x == 27:
+        time.sleep(1.0)
+    return 2 * x
+
+
 def part(seconds: float = 60.0) -> Slice:
     return Slice(lambda fraction, words: None, time.monotonic() + seconds, "jobs")
 
 
-def run(store: Store, *types: JobType, limit: int = 1000, seconds: float = 60.0) -> dict[str, Any]:
+def run(
+    store: Store, *types: JobType, limit: int = 1000, seconds: float = 60.0, name: str = "s/1", longest: float = 60.0
+) -> dict[str, Any]:
     query = JobQuery(states=[JobState.SUCCEEDED], limit=limit)
-    return ShadowRun(store, {each.name: each for each in types}, Shadow("s/1", query), part(seconds)).run()
+    wanted = Shadow(name, query, longest)
+    return ShadowRun(store, {each.name: each for each in types}, wanted, part(seconds)).run()
 
 
 def test_exactly_those_that_change_are_named(filled: Store) -> None:
@@ -73,8 +91,8 @@ def test_the_same_handler_changes_nothing(filled: Store) -> None:
 
 def test_handlers_that_raise_or_never_end(filled: Store) -> None:
     assert run(filled, raises, limit=3)["shown"][0]["now"] == "ValueError: 29"
-    filled.tasks.end("s/1")
-    assert "did not end" in run(filled, never_ends, limit=1)["shown"][0]["now"]
+    assert "did not end" in run(filled, never_ends, limit=1, name="s/2")["shown"][0]["now"]
+    assert "within 0.1 s" in run(filled, never_ends_by_its_own, limit=1, name="s/3", longest=0.1)["shown"][0]["now"]
 
 
 def test_types_that_are_not_loaded_are_counted(filled: Store) -> None:
@@ -95,3 +113,32 @@ def test_interrupted_it_goes_on_and_what_killed_it_twice_is_told(filled: Store, 
     assert found["jobs"] == 30
     assert (doing.id in found["different"]) == (tries == 2)
     assert len(found["different"]) == different
+
+
+def test_one_that_the_slice_had_no_time_for_is_run_again_in_the_next(filled: Store) -> None:
+    with pytest.raises(Interrupted, match="too short"):
+        run(filled, slow_for_27, seconds=0.5)
+    state = filled.tasks.read("s/1")
+    assert state is not None
+    assert (state["jobs"], state["doing"], state["different"]) == (2, None, [])
+    found = run(filled, slow_for_27)
+    assert (found["jobs"], found["same"], found["different"]) == (30, 30, [])
+
+
+def test_done_it_is_not_run_again(filled: Store) -> None:
+    assert run(filled, right)["same"] == 30
+    assert run(filled, raises)["same"] == 30
+    assert run(filled, raises, name="s/2")["same"] == 0
+
+
+@pytest.mark.parametrize(
+    ("order", "fault"),
+    [
+        ({"limit": 0}, "greater than or equal to 1"),
+        ({"since": "2030-01-02T00:00:00Z", "until": "2030-01-01T00:00:00Z"}, "later than until"),
+    ],
+    ids=["limit", "times"],
+)
+def test_what_makes_no_sense_is_refused(order: dict[str, Any], fault: str) -> None:
+    with pytest.raises(PayloadInvalid, match=fault):
+        shadow.arguments(order)

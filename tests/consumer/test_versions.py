@@ -100,7 +100,7 @@ async def test_a_job_of_version_1_is_driven_again_told_and_rebuilt_as_version_2(
 
 async def test_a_shadow_run_lifts_it_too(rig: Rig) -> None:
     job = evolve(None, decode(as_version_1(order_event(rig.topology, "greet.async", {"name": "ann"}))))
-    assert run_in_shadow(jobs.greet_async, job) == Success("hello ann")
+    assert run_in_shadow(jobs.greet_async, job, 10.0) == Success("hello ann")
 
 
 def _redriven(rig: Rig, job_id: str) -> Redriven:

@@ -141,6 +141,7 @@ def upgrade() -> None:
         "tasks",
         sa.Column("key", key, primary_key=True),
         sa.Column("state", sa.Text, nullable=False),
+        sa.Column("at", sa.Double, nullable=False),
     )
     op.create_table(
         "rebuild",
