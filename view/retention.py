@@ -17,6 +17,8 @@ from jobtape.view.values import Pruned
 
 CHUNK: Final = 200
 """Jobs in one transaction."""
+NEWEST: Final = 100
+"""Events among which one of another tape says that an import goes on."""
 _CLOSED: Final = text(f"NOT ({tables.OPEN})")
 _job = tables.jobs.c
 
@@ -57,6 +59,13 @@ class Retention:
             connection.execute(delete(tables.tombstones).where(tables.tombstones.c.at < too_old))
             return True
 
+    def importing(self) -> bool:
+        """Whether an import goes on, as far as it shows: among the newest events is one of another tape."""
+        newest = select(tables.history.c.job_id).order_by(tables.history.c.cursor.desc()).limit(NEWEST).subquery()
+        found = select(_job.id).join(newest, newest.c.job_id == _job.id).where(_job.imported).limit(1)
+        with self._database.reading() as connection:
+            return connection.execute(found).first() is not None
+
     def gone(self, job_ids: Collection[str]) -> set[str]:
         """Those of the jobs that were removed."""
         if not job_ids:
@@ -64,6 +73,12 @@ class Retention:
         stone = tables.tombstones.c.job_id
         with self._database.reading() as connection:
             return set(connection.execute(select(stone).where(stone.in_(list(job_ids)))).scalars())
+
+    def let_go_since(self, time: float) -> set[str]:
+        """The jobs that were removed at ``time`` or later, by the database's clock."""
+        stone = tables.tombstones.c
+        with self._database.reading() as connection:
+            return set(connection.execute(select(stone.job_id).where(stone.at >= time)).scalars())
 
 
 def _remove(connection: Connection, job_ids: list[str]) -> None:

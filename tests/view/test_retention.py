@@ -72,3 +72,15 @@ def test_tombstones_go_in_the_end(store: Store) -> None:
     assert store.retention.prune_rest("me", LATER, -1.0)
     assert store.retention.gone([old.subject]) == set()
     assert not store.retention.prune_rest("another", LATER, -1.0)
+
+
+def test_an_import_shows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "NEWEST", 2)
+    assert not store.retention.importing()
+    old, new = submitted(1), submitted(2)
+    record(store, old, succeeded(old).model_copy(update={"imported": "x"}))
+    assert store.retention.importing()
+    record(store, new)
+    assert store.retention.importing()
+    record(store, succeeded(new))
+    assert not store.retention.importing()
