@@ -1,4 +1,9 @@
-"""Lets go of what ended long ago, as JOBTAPE_KEEP says; the active projector does it, from time to time."""
+"""Lets go of what ended long ago, as JOBTAPE_KEEP says; the active projector does it, from time to time.
+
+That a job ended long ago is known only when all of the tape is folded: what it says next may be that the job was
+redriven. So each round first fixes the time before which jobs must have ended, and then waits for what was on the tape
+at that time. An import puts a whole tape there window by window, so while one goes on nothing is removed at all.
+"""
 
 import asyncio
 import logging
@@ -25,7 +30,9 @@ class Pruning:
         self._keep = keep
 
     async def run(self) -> None:
-        """Until it is cancelled. Raises ViewUnavailable, and NotActive when another projector is the active one."""
+        """Until it is cancelled. Raises what view and broker raise, and NotActive when another projector is the active
+        one.
+        """
         if not self._keep:
             await asyncio.get_running_loop().create_future()
         while True:
@@ -35,6 +42,9 @@ class Pruning:
     async def _round(self) -> None:
         retention, owner = self._desk.store.retention, self._desk.owner
         before = datetime.now(UTC) - timedelta(seconds=self._keep)
+        await self._desk.catch_up()
+        if await self._desk.call(retention.importing):
+            return
         count, after = 0, ""
         while True:
             pruned = await self._desk.call(retention.prune, owner, before, after)

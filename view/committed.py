@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, select
 
-from jobtape.schemas import plainjson
 from jobtape.schemas.selection import Selection
 from jobtape.view import tables
 from jobtape.view.database import Database
@@ -41,12 +40,6 @@ class Committed:
         with self._database.reading() as connection:
             row = connection.execute(_REACH).first()
         return Reach() if row is None else Reach.of(row.epoch, row.offset, row.horizon)
-
-    def newest(self, limit: int) -> list[dict[str, Any]]:
-        """The newest events, accepted or not, parsed, the newest first."""
-        statement = select(_entry.event).order_by(_entry.cursor.desc()).limit(limit)
-        with self._database.reading() as connection:
-            return [dict(plainjson.loads(text.encode())) for text in connection.execute(statement).scalars()]
 
     def page(self, after: int, limit: int, wanted: Selection, max_bytes: int = PAGE_BYTES) -> Page:
         """The wanted among the next ``limit`` accepted events behind the cursor ``after``; fewer when their events, in

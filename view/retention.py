@@ -8,7 +8,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, case, delete, func, select, text, update
+from sqlalchemy import Connection, case, delete, exists, func, select, text, update
 
 from jobtape.schemas import ids
 from jobtape.view import bulk, checkpoint, clock, tables
@@ -17,6 +17,8 @@ from jobtape.view.values import Pruned
 
 CHUNK: Final = 200
 """Jobs in one transaction."""
+NEWEST: Final = 100
+"""Events among which one of another tape says that an import goes on."""
 _CLOSED: Final = text(f"NOT ({tables.OPEN})")
 _job = tables.jobs.c
 
@@ -28,15 +30,16 @@ class Retention:
         self._database = database
 
     def prune(self, owner: str, before: datetime, after: str = "") -> Pruned | None:
-        """Remove up to ``CHUNK`` jobs that ended before that time, of larger ids than ``after``; None, and nothing is
-        done, when ``owner`` isn't the active projector.
+        """Remove up to ``CHUNK`` jobs that ended before that time, of larger ids than ``after``, and whose last event
+        the relay has behind it, if there is one; None, and nothing is done, when ``owner`` isn't the active projector.
         """
         with self._database.writing() as connection:
             if not checkpoint.is_active(connection, owner):
                 return None
+            untold = exists(select(tables.relay.c.id).where(tables.relay.c.cursor < _job.cursor))
             old = (
                 select(_job.id)
-                .where(_CLOSED, _job.finished_at < before, _job.id > after, _job.id < ids.first_id_at(before))
+                .where(_CLOSED, _job.finished_at < before, _job.id > after, _job.id < ids.first_id_at(before), ~untold)
                 .order_by(_job.id)
                 .limit(CHUNK)
             )
@@ -57,6 +60,13 @@ class Retention:
             connection.execute(delete(tables.tombstones).where(tables.tombstones.c.at < too_old))
             return True
 
+    def importing(self) -> bool:
+        """Whether an import goes on, as far as it shows: among the newest events is one of another tape."""
+        newest = select(tables.history.c.job_id).order_by(tables.history.c.cursor.desc()).limit(NEWEST).subquery()
+        found = select(_job.id).join(newest, newest.c.job_id == _job.id).where(_job.imported).limit(1)
+        with self._database.reading() as connection:
+            return connection.execute(found).first() is not None
+
     def gone(self, job_ids: Collection[str]) -> set[str]:
         """Those of the jobs that were removed."""
         if not job_ids:
@@ -64,6 +74,12 @@ class Retention:
         stone = tables.tombstones.c.job_id
         with self._database.reading() as connection:
             return set(connection.execute(select(stone).where(stone.in_(list(job_ids)))).scalars())
+
+    def let_go_since(self, time: float) -> set[str]:
+        """The jobs that were removed at ``time`` or later, by the database's clock."""
+        stone = tables.tombstones.c
+        with self._database.reading() as connection:
+            return set(connection.execute(select(stone.job_id).where(stone.at >= time)).scalars())
 
 
 def _remove(connection: Connection, job_ids: list[str]) -> None:

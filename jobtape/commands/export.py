@@ -1,10 +1,16 @@
-"""``jobtape export``: the tape, as far as the view has kept it, into a file."""
+"""``jobtape export``: the tape, as far as the view has kept it, into a file.
+
+The history is read page by page, and retention may remove a job with all of its history between two of them. Half a
+job would be one that never ended, so what was let go meanwhile is left out in the end, as if it had gone before.
+"""
 
 import gzip
 import os
 import sys
+from collections.abc import Collection
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
 
 from pydantic import ValidationError
@@ -14,9 +20,13 @@ from jobtape.commands.bar import bar
 from jobtape.commands.errors import CannotStart, WrongUse
 from jobtape.commands.options import words
 from jobtape.commands.starting import configuring, settings_with
+from jobtape.schemas import plainjson
 from jobtape.schemas.replaying import Stretch
 from jobtape.schemas.tapefile import Header, end_line, entry_line, header_line
 from jobtape.view.store import Store
+
+SLACK: Final = 300.0
+"""Seconds: a removal that was under way when the export began may say an earlier time than it was committed at."""
 
 
 def run_export(path: Path, *, since: str, until: str | None) -> int:
@@ -29,19 +39,33 @@ def run_export(path: Path, *, since: str, until: str | None) -> int:
         store = Store(settings.database_url)
     with closing(store):
         after, until_cursor = _stretch(store, since, until)
-        part = path.with_name(f"{path.name}.part-{os.getpid()}")
-        try:
-            with gzip.open(part, "wb", compresslevel=6) as file:
-                header = Header(id=str(uuid4()), namespace=settings.namespace, after=after, until=until_cursor)
-                events = _write(store, file, header)
-            part.rename(path)
-        except OSError as error:
-            raise CannotStart(f"cannot write {path}: {error}") from None
-        finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
+        header = Header(id=str(uuid4()), namespace=settings.namespace, after=after, until=until_cursor)
+        events = export(store, path, header)
     print(f"{events} events in {path}, up to the cursor {until_cursor}", file=sys.stderr)
     return 0
+
+
+def export(store: Store, path: Path, header: Header) -> int:
+    """Write ``path``, whole or not at all; how many events. Raises CannotStart and ViewUnavailable."""
+    all_of_it, part = (path.with_name(f"{path.name}.{name}-{os.getpid()}") for name in ("all", "part"))
+    try:
+        began = store.moment()
+        with gzip.open(all_of_it, "wb", compresslevel=6) as file:
+            events = _write(store, file, header)
+        let_go = store.retention.let_go_since(began.now - SLACK) if began is not None else ()
+        if let_go:
+            with gzip.open(all_of_it, "rb") as source, gzip.open(part, "wb", compresslevel=6) as file:
+                events = _leave_out(let_go, source, file)
+            part.rename(path)
+        else:
+            all_of_it.rename(path)
+    except OSError as error:
+        raise CannotStart(f"cannot write {path}: {error}") from None
+    finally:
+        for left in (all_of_it, part):
+            with suppress(OSError):
+                left.unlink(missing_ok=True)
+    return events
 
 
 def _stretch(store: Store, since: str, until: str | None) -> tuple[int, int]:
@@ -66,4 +90,20 @@ def _write(store: Store, file: gzip.GzipFile, header: Header) -> int:
             begin = rows[0].cursor - 1 if begin is None else begin
             progress.update(task, completed=(cursor - begin) / max(1, header.until - begin))
     file.write(end_line(events))
+    return events
+
+
+def _leave_out(let_go: Collection[str], source: gzip.GzipFile, file: gzip.GzipFile) -> int:
+    """What is in ``source`` without these jobs; how many events."""
+    events = 0
+    file.write(next(source))
+    for line in source:
+        match plainjson.loads(line):
+            case {"end": True}:
+                file.write(end_line(events))
+            case {"event": {"subject": job_id}} if job_id in let_go:
+                pass
+            case _:
+                file.write(line)
+                events += 1
     return events

@@ -1,14 +1,14 @@
 """``jobtape import``: the tape of a file onto the empty tape of this installation.
 
 Every event is published once more, with its id and time, and marked; no work is placed by it, and nothing follows from
-it. Where an import was interrupted, the marks in the view say at which line it goes on.
+it. Where an import was interrupted, the view says at which line it goes on, and at the end whether it has all.
 """
 
 import asyncio
 import gzip
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from jobtape.broker.publisher import Publisher
 from jobtape.commands import logs
 from jobtape.commands.bar import bar
 from jobtape.commands.errors import CannotStart
+from jobtape.commands.imported import ANEW, lines_in_view
 from jobtape.commands.starting import configuring, settings_with
 from jobtape.consumer.window import settle
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, ViewUnavailable
@@ -35,9 +36,9 @@ from jobtape.view.store import Store
 
 CONFIRM_LIMIT: Final = 15.0
 WINDOW: Final = 500
-"""Events in flight."""
-SEEN: Final = 4 * WINDOW
-"""Newest events in which an interrupted import is looked for."""
+"""Events in flight at most."""
+WINDOW_BYTES: Final = 8 * 2**20
+"""Their size, about: an event may have more than 1 MiB, and is in memory several times."""
 CATCH_UP: Final = 60.0
 """Seconds without progress until the projector is taken for dead."""
 LOOK: Final = 0.1
@@ -106,34 +107,36 @@ class _Import:
         self._link.start()
         try:
             await self._passed()
-            done = self._done()
-            if done:
-                print(f"going on at line {done + 1}", file=sys.stderr)
+            horizon = self._store.committed.reach().horizon
             with bar() as progress:
-                await self._publish(done, progress)
-                await self._passed()
+                done = self._done(progress)
+                if done:
+                    print(f"going on at line {done + 1}", file=sys.stderr)
+                if done < self._events:
+                    await self._publish(done, progress)
+                    await self._passed()
+                    self._check_all(progress, horizon)
         finally:
             await self._link.close()
 
-    def _done(self) -> int:
+    def _done(self, progress: Progress) -> int:
         """The last line that is in the view. Raises JobtapeError when the view has something else."""
-        newest = self._store.committed.newest(SEEN)
-        marks = [mark for mark in map(_mark, newest) if mark is not None and mark[0] == self._header.id]
-        if newest and not marks:
-            raise JobtapeError(
-                "this installation has jobs already, and a tape is imported into an empty one only: give it a "
-                "JOBTAPE_NAMESPACE and a DATABASE_URL of its own"
-            )
-        lines = [line for _, line in marks]
-        if lines != sorted(lines, reverse=True):
-            raise JobtapeError("what was imported is not in the file's order: begin anew, in an empty installation")
-        return max(lines, default=0)
+        task = progress.add_task("comparing", total=None)
+        with _opened(self._path) as (_, lines):
+            done = lines_in_view(self._store, self._header.id, lines)
+        progress.remove_task(task)
+        return done
+
+    def _check_all(self, progress: Progress, horizon: int) -> None:
+        if self._store.committed.reach().horizon != horizon:
+            print("old jobs were let go meanwhile (JOBTAPE_KEEP), so the view is not compared", file=sys.stderr)
+        elif (done := self._done(progress)) != self._events:
+            raise JobtapeError(f"{done} of {self._events} events are in the view: {ANEW}")
 
     async def _publish(self, done: int, progress: Progress) -> None:
         task = progress.add_task("importing", total=self._events, completed=done)
         with _opened(self._path) as (_, lines):
-            rest = islice(lines, done, None)
-            while window := list(islice(rest, WINDOW)):
+            for window in _windows(islice(lines, done, None)):
                 await self._send(window)
                 progress.update(task, completed=window[-1].number)
 
@@ -168,8 +171,15 @@ class _Import:
             await asyncio.sleep(LOOK)
 
 
-def _mark(event: dict[str, object]) -> tuple[str, int] | None:
-    match event:
-        case {"imported": str(key), "importline": int(line)}:
-            return key, line
-    return None
+def _windows(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    """The lines in their order, so many at a time as are in flight at once."""
+    window: list[Line] = []
+    size = 0
+    for line in lines:
+        window.append(line)
+        size += len(line.body)
+        if len(window) == WINDOW or size >= WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window

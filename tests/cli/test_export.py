@@ -4,17 +4,21 @@ import gzip
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from jobtape.view.store import JobQuery, Store
+from jobtape.commands.export import export
+from jobtape.schemas.tapefile import Header, read_header, read_lines
+from jobtape.view.store import Archived, JobQuery, Store
 from tests.cli.place import Place, place_in
 from tests.cli.programs import until
 from tests.conftest import MakeTopology
 from tests.namespaces import environment_for
+from tests.view.samples import begin, record, submitted, succeeded
 
 HOUR = 15
 """Levels of the delay ladder."""
@@ -91,3 +95,24 @@ def test_what_is_no_tape_is_refused(place: Place, tmp_path: Path) -> None:
         assert done.returncode == 1, done.stdout
         assert done.stderr.startswith("jobtape: ")
     assert place.run("import", str(tmp_path / "nothing")).returncode == 2
+
+
+def test_no_job_is_exported_by_halves(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retention removes jobs between two pages."""
+    begin(store)
+    old, new = submitted(1), submitted(2)
+    record(store, old, new, succeeded(old))
+    archive = store.rebuilds.archive
+
+    def a_page(after: int) -> list[Archived]:
+        page = archive(after, 1)
+        store.retention.prune("me", old.time + timedelta(days=1))
+        return page
+
+    monkeypatch.setattr(store.rebuilds, "archive", a_page)
+    path = tmp_path / "tape.gz"
+    assert export(store, path, Header("x", "ns", 0, store.committed.reach().head)) == 1
+    assert list(tmp_path.glob("tape*")) == [path]
+    with gzip.open(path) as file:
+        assert read_header(next(file)).id == "x"
+        assert [line.event and line.event["subject"] for line in read_lines(file)] == [new.subject]
