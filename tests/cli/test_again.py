@@ -90,7 +90,7 @@ def queue(channel: BlockingChannel) -> Iterator[str]:
 
 def taken(channel: BlockingChannel, queue: str) -> list[tuple[str, str]]:
     """What is on the queue: of which event each message is, and of which replay. It is empty then."""
-    found = []
+    found: list[tuple[str, str]] = []
     while True:
         method, properties, _ = channel.basic_get(queue, auto_ack=True)
         if method is None or properties is None:
@@ -159,7 +159,7 @@ def test_a_queue_that_is_missing_and_a_redrive_when_it_is_there(past: Past, chan
     try:
         for run in (1, 2):  # first it goes on with what run 1 had begun, then it does all of it again
             assert past.place.run("redrive", job["id"]).returncode == 0
-            ended = {"run": run}
+            ended: dict[str, Any] = {"run": run}
             while ended["run"] == run:  # the view may not have its redrive yet
                 ended = past.watched(job["id"])
             assert (ended["run"], ended["result"]) == (run + 1, {"events": 1})
