@@ -10,7 +10,7 @@ from typing import Final
 import aiormq
 from aiormq import spec
 
-from jobtape.broker.link import Connection, Link
+from jobtape.broker.link import Connection, Link, lost_where_cancelled
 
 PERSISTENT: Final = 2
 
@@ -35,7 +35,7 @@ class ConfirmedChannel:
         Raises aiormq's PublishError when it is mandatory and no queue was there, its DeliveryError when a queue refused
         it, others of ``BROKER_ERRORS`` when channel or connection were lost: then it is not known who has it.
         """
-        try:
+        with lost_where_cancelled():
             channel = await self._open()
             waiting = self._waiting
             async with asyncio.timeout(None) as lost:
@@ -51,12 +51,6 @@ class ConfirmedChannel:
                     )
                 finally:
                     waiting.discard(lost)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # aiormq cancels who waits for a confirm
-            raise ConnectionError("the connection was lost before the confirm") from None
 
     async def _open(self) -> aiormq.Channel:
         if self._channel is not None and not self._channel.is_closed and self.link.up:

@@ -6,8 +6,8 @@ a stream reader, so each says it in ``setup`` and nothing is restored behind its
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import aio_pika
 import aio_pika.abc
@@ -28,6 +28,32 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 BROKER_ERRORS = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
 """What aio-pika and aiormq raise for a broker that is away, restarting or closing things; RuntimeError is theirs for a
 channel or connection that is closed already."""
+
+
+@contextmanager
+def lost_where_cancelled() -> Iterator[None]:
+    """aiormq cancels whoever waits for an answer when the connection ends: inside, that is a ConnectionError.
+
+    A cancelling of the task itself stays what it is.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the connection was lost") from None
+
+
+async def end(task: "asyncio.Task[None]") -> None:
+    """Cancel it, and return when it has ended.
+
+    Again and again: what fails in the very step in which it is cancelled swallows that (``wait_for`` before Python
+    3.12, in aiormq), and would go on for ever.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN)
 
 
 def without_password(url: str) -> str:
@@ -68,11 +94,8 @@ class Link:
     async def close(self) -> None:
         """End the connection and stop making it again."""
         task, self._task = self._task, None
-        while task is not None and not task.done():
-            # Again and again: a connection attempt that fails in the very step in which it is cancelled swallows that
-            # (``wait_for`` before Python 3.12, in aiormq), and would go on for ever.
-            task.cancel()
-            await asyncio.wait({task}, timeout=CANCEL_AGAIN)
+        if task is not None:
+            await end(task)
 
     def reset(self) -> None:
         """Drop the connection, which answers no more, and make another one."""

@@ -1,8 +1,9 @@
 """Reads the tape from a position, in order, with bounded memory.
 
 No iterator and no ``process()`` of aio-pika's: both may nack, and a nack on a stream closes the connection on
-RabbitMQ 3.10. Deliveries go into a buffer that the broker's prefetch bounds; what was handed out is acknowledged when
-the next is asked for.
+RabbitMQ 3.10. Deliveries go into a buffer that the broker's prefetch bounds; what is handed out is acknowledged at
+once, so that as much again arrives while it is worked on. Where a reader stands is its own business, and no
+acknowledgement's.
 """
 
 import asyncio
@@ -50,7 +51,6 @@ class StreamReader:
         self._buffer: deque[aiormq.abc.DeliveredMessage] = deque()
         self._changed = asyncio.Event()
         self._ended: str | None = None
-        self._unacked: int | None = None
         self._channel: aiormq.abc.AbstractChannel | None = None
 
     async def __aenter__(self) -> "StreamReader":
@@ -92,7 +92,6 @@ class StreamReader:
         """The next messages, at least one and at most ``limit``, as soon as there are any; an empty list when
         ``timeout`` seconds pass without. Raises BrokerUnavailable when the attachment has ended.
         """
-        await self._acknowledge()
         if not self._buffer:
             try:
                 async with asyncio.timeout(timeout):
@@ -104,12 +103,11 @@ class StreamReader:
             except TimeoutError:
                 return []
         taken = [self._buffer.popleft() for _ in range(min(limit, len(self._buffer)))]
-        self._unacked = taken[-1].delivery_tag
+        await self._acknowledge(taken[-1].delivery_tag)
         return [_recorded(message) for message in taken]
 
-    async def _acknowledge(self) -> None:
-        if self._unacked is not None and self._channel is not None and not self._channel.is_closed:
-            tag, self._unacked = self._unacked, None
+    async def _acknowledge(self, tag: int | None) -> None:
+        if tag is not None and self._channel is not None and not self._channel.is_closed:
             await self._channel.basic_ack(tag, multiple=True, wait=False)
 
     async def _on_message(self, message: aiormq.abc.DeliveredMessage) -> None:

@@ -55,6 +55,11 @@ def attempt_of(event: WorkEvent) -> int:
     return event.data.attempt + 1 if isinstance(event, Retrying) else event.data.attempt
 
 
+def placement_of(event: WorkEvent) -> int:
+    """Which of its run's placements a message on a work queue is, counted from 1."""
+    return event.data.n if isinstance(event, Requeued) else 1
+
+
 def knows(job_type: JobType | None, order: Order) -> bool:
     """Whether a worker with this job type can do what was ordered; if not, a newer one may."""
     return job_type is not None and order.payload_version <= job_type.version

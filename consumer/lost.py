@@ -18,6 +18,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
+from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.consumer.desk import Desk
 from jobtape.consumer.folding import outbox_row
 from jobtape.schemas.effects import put_back
@@ -71,7 +72,6 @@ class LostJobs:
 
     async def run(self) -> None:
         """Until it is cancelled; raises what broker and view raise."""
-        self._looks.clear()
         while True:
             await asyncio.sleep(min(LONGEST_PAUSE, self._lost_after / 4))
             await self._look()
@@ -83,7 +83,11 @@ class LostJobs:
         for queue, looks in self._looks.items():
             # First the moment, then the look: what was folded before it had come to its queue by then.
             moment = await self._desk.call(store.moment)
-            depth = await self._desk.depth(queue)
+            try:
+                depth = await self._desk.depth(queue)
+            except BROKER_ERRORS as error:  # one queue without a leader must not hold up the others
+                log.info("the queue %s cannot be looked at: %s", queue, reason_of(error))
+                depth = None
             if moment is None:
                 return
             since = looks.note(moment, depth is not None and depth.messages == 0)

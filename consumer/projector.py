@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import TypeVar
 
 from jobtape.broker import declare
@@ -156,10 +155,11 @@ class Projector:
         """Tables; and where nothing was ever folded, the tape. Later a missing tape is a gap, never made anew."""
         await self._call(self._store.migrate)
         if await self._call(self._store.checkpoint) is None:
-            created = await declare.create_log(connection, self._topology)
-            if created:
-                log.info("created the tape %s", self._topology.log.name)
-            await self._call(partial(self._store.create_checkpoint, fresh_tape=created))
+            if not await declare.log_exists(connection, self._topology):
+                await self._call(self._store.expect_fresh_tape)
+                if await declare.create_log(connection, self._topology):
+                    log.info("created the tape %s", self._topology.log.name)
+            await self._call(self._store.create_checkpoint)
 
     async def _lead(self, connection: Connection, checkpoint: Checkpoint, stop: asyncio.Event) -> None:
         lost = asyncio.Event()

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from jobtape.consumer.folding import fold_archived
-from jobtape.consumer.slices import Slice, TakenOver
+from jobtape.consumer.slices import Interrupted, Slice, TakenOver
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view.comparing import Comparing
 from jobtape.view.rebuilds import PAGE, PAGE_BYTES
@@ -58,8 +58,12 @@ class Rebuilding:
         """What the new generation tells differently from the serving one, of the jobs at rest."""
         self.part.report(0.95, "comparing")
         comparing = Comparing(self.store.rebuilds.database, rebuild, examples)
-        while comparing.step():
-            self.part.check()
+        try:
+            while comparing.step():
+                self.part.check()
+        except Interrupted:
+            comparing.keep()
+            raise
         # Another one's tables have the same names: what was compared may be those.
         self._check_ours(rebuild)
         return comparing.found

@@ -18,7 +18,7 @@ from typing import Final
 from uuid import uuid4
 
 from jobtape.broker import subscriptions
-from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
+from jobtape.broker.link import BROKER_ERRORS, Connection, Link, end, lost_where_cancelled, reason_of
 from jobtape.consumer.intake import Delivery, Intake
 from jobtape.schemas.errors import BrokerUnavailable, EventsMissed, JobtapeError, SubscriptionRefused, UnreadableEvent
 from jobtape.schemas.heard import Heard, hear
@@ -132,8 +132,7 @@ class ResultQueue:
     async def close(self) -> None:
         """What is not settled goes back to the queue; that of an ephemeral subscription is removed."""
         if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.gather(self._keeping, return_exceptions=True)
+            await end(self._keeping)
         if self._name is None and self._link.up:
             with suppress(*BROKER_ERRORS):  # it expires by itself then
                 async with asyncio.timeout(CLOSE_LIMIT):
@@ -161,7 +160,8 @@ class ResultQueue:
         while True:
             connection = await self._link.connection()
             try:
-                await self._consume(connection)
+                with lost_where_cancelled():
+                    await self._consume(connection)
             except (SubscriptionRefused, EventsMissed) as error:
                 self._failure = error
                 self._attached.set()

@@ -29,7 +29,6 @@ TRIES: Final = 2
 NAMED: Final = 10_000
 """Jobs that are named as different; more are only counted."""
 SHOWN: Final = 20
-SHOWN_BYTES: Final = 2_000
 MAX_RESULT: Final = 8 * 2**20
 
 
@@ -161,9 +160,4 @@ def _told(job: Job, now: Outcome) -> dict[str, Any]:
         job.result if job.state is JobState.SUCCEEDED else job.error and f"{job.error.type}: {job.error.message}"
     )
     after: Any = f"{now.error.type}: {now.error.message}" if isinstance(now, Failure) else now.result
-    return {"job": job.id, "type": job.type, "then": _short(then), "now": _short(after)}
-
-
-def _short(value: Any) -> Any:
-    text = plainjson.dumps(value)
-    return value if len(text) <= SHOWN_BYTES else f"{text[:SHOWN_BYTES].decode(errors='ignore')}…"
+    return {"job": job.id, "type": job.type, "then": plainjson.short(then), "now": plainjson.short(after)}

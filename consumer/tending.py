@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
+from jobtape.broker.link import BROKER_ERRORS, Link, lost_where_cancelled, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.consumer.dead_letters import DeadLetters
 from jobtape.consumer.desk import Desk, NotActive
@@ -99,11 +99,8 @@ async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
     assert task is not None
     while not task.cancelling():
         try:
-            await work()
-        except asyncio.CancelledError:
-            if task.cancelling():
-                raise
-            log.info("%s: the connection was lost; it begins again", task.get_name())  # aiormq cancels who waits
+            with lost_where_cancelled():
+                await work()
         except EXPECTED as error:
             log.warning("%s was interrupted and begins again: %s", task.get_name(), reason_of(error))
         except Exception:

@@ -19,10 +19,10 @@ from typing import Any
 
 from jobtape.broker import declare
 from jobtape.broker.bury import bury
-from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
+from jobtape.broker.link import BROKER_ERRORS, Connection, Link, lost_where_cancelled, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.consumer.cancels import Cancels
-from jobtape.consumer.execution import Execution, WorkEvent, attempt_of, knows
+from jobtape.consumer.execution import Execution, WorkEvent, attempt_of, knows, placement_of
 from jobtape.consumer.handlers import Handlers, Undone
 from jobtape.consumer.intake import Delivery, Intake
 from jobtape.consumer.line import Line
@@ -127,7 +127,8 @@ class Worker:
                 if connection is None:
                     break
                 try:
-                    await self._take(connection, stop)
+                    with lost_where_cancelled():
+                        await self._take(connection, stop)
                 except (BrokerUnavailable, LogMissing, *BROKER_ERRORS) as error:
                     self._trouble = f"taking jobs was interrupted: {reason_of(error)}"
                     log.warning("%s", self._trouble)
@@ -219,7 +220,7 @@ class Worker:
 
     def _begin(self, delivery: Delivery, event: WorkEvent) -> None:
         key, order = (event.subject, event.data.run, attempt_of(event)), event.data.order
-        if key in self._settled:
+        if self._settled.covers(key, placement_of(event)):
             self._spawn(delivery, delivery.ack())
         elif (same := self._running.get(key)) is not None:
             # Its channel was lost while it ran; the execution goes on and settles for this delivery too.
@@ -294,7 +295,7 @@ class Worker:
             return
         finally:
             self._release_slot(event.data.order.type, execution)
-        self._settled.add(key)
+        self._settled.add(key, placement_of(event))
         await delivery.ack()
 
     async def _outcome(self, execution: Execution, key: Key) -> Succeeded | Failed | Retrying | None:

@@ -32,7 +32,7 @@ from jobtape.producer.idempotency_key import digest_of
 from jobtape.producer.ids import new_job_id
 from jobtape.producer.limits import Limits
 from jobtape.producer.reads import Reads
-from jobtape.producer.refusals import IdempotencyInFlight, IdempotencyKeyReused, TooBusy
+from jobtape.producer.refusals import IdempotencyInFlight, IdempotencyKeyReused, JobGone, TooBusy
 from jobtape.producer.submission import Submission
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.events import submitted
@@ -166,6 +166,14 @@ class Idempotency:
         """Whether the job was submitted under a key that is still kept."""
         return await self._reads.call(self._store.accepted_by_key, job_id) is not None
 
+    async def check_kept(self, job_id: str) -> None:
+        """Raises JobGone for a job that ended long ago and was let go."""
+        if await self._is_gone(job_id):
+            raise JobGone(f"the job {job_id} ended so long ago that it is not kept any more (JOBTAPE_KEEP)")
+
+    async def _is_gone(self, job_id: str) -> bool:
+        return bool(await self._reads.call(self._store.retention.gone, [job_id]))
+
     async def _publish(self, owner: str, keyed: Keyed, claim: Claim) -> Job:
         try:
             job = await self._place(keyed.order_at(claim.time), claim.job_id, claim.time)
@@ -180,18 +188,20 @@ class Idempotency:
     async def _resolve(self, owner: str, keyed: Keyed, claim: Claim) -> Job:
         try:
             job = (await self.on_the_tape([claim.job_id])).get(claim.job_id)
+            gone = job is None and await self._is_gone(claim.job_id)
         except JobtapeError:
             await self.settle(owner, let_go=[claim.job_id])
             raise
-        if job is None:
+        if job is None and not gone:
             return await self._publish(owner, keyed, claim)
         await self.settle(owner, accepted=[claim.job_id])
-        return job
+        return await self._as_it_is(keyed, claim)
 
     async def _as_it_is(self, keyed: Keyed, claim: Claim) -> Job:
         job = await self._reads.call(self._store.job, claim.job_id)
         if is_whole(job):
             return job
+        await self.check_kept(claim.job_id)
         return evolve(None, submitted(claim.job_id, keyed.order_at(claim.time), source=self._source, time=claim.time))
 
     async def _wait(self, scope: str, row: KeyedSubmission, claim: Claim, deadline: float) -> None:

@@ -26,7 +26,7 @@ from jobtape.producer.orders import order_for
 from jobtape.producer.past import Past
 from jobtape.producer.reads import Reads
 from jobtape.producer.redrive import Redrives, redrive, redrive_many
-from jobtape.producer.refusals import JobGone, ViewBehind
+from jobtape.producer.refusals import ViewBehind
 from jobtape.producer.submission import Submission, read_submission
 from jobtape.producer.watch import Watch
 from jobtape.schemas.errors import LogMissing
@@ -199,13 +199,6 @@ class Producer:
         Waits for the view to catch up when the id may be that of a job just accepted. Raises ViewBehind when it does
         not in time, JobGone for one that was and is not kept any more, ViewUnavailable without a database.
         """
-        job = await self._find(job_id)
-        gone = set() if job is not None else await self._reads.call(self._store.retention.gone, [job_id])
-        if gone:
-            raise JobGone(f"the job {job_id} ended so long ago that it is not kept any more (JOBTAPE_KEEP)")
-        return job
-
-    async def _find(self, job_id: str) -> Job | None:
         settled = self._barriers.settled(job_id)
         job = await self._reads.call(self._store.job, job_id)
         # Without its order the job is known only from an event that overtook its submission.
@@ -214,7 +207,10 @@ class Producer:
         if not settled:
             await self._barriers.wait()
             job = await self._reads.call(self._store.job, job_id)
-        if is_whole(job) or not await self.idempotency.knows(job_id):
+        if is_whole(job):
+            return job
+        await self.idempotency.check_kept(job_id)
+        if not await self.idempotency.knows(job_id):
             return job
         # Its submission may have been published much later than its id was made.
         job = (await self.idempotency.on_the_tape([job_id])).get(job_id)

@@ -13,6 +13,7 @@ from pydantic_core import from_json, to_json
 INT_LIMIT = 2**63
 DEPTH_LIMIT = 64
 PLACE_LENGTH = 120
+SHORT = 2_000
 
 
 class NotJson(ValueError):
@@ -35,6 +36,12 @@ def loads(body: bytes) -> Any:
 def dumps(value: Any) -> bytes:
     """The JSON text of a plain value, UTF-8, without spaces."""
     return to_json(value, inf_nan_mode="constants")
+
+
+def short(value: Any, most: int = SHORT) -> Any:
+    """A plain value to show: itself, or the beginning of its text when that is longer than ``most`` bytes."""
+    text = dumps(value)
+    return value if len(text) <= most else f"{text[:most].decode(errors='ignore')}…"
 
 
 def fault(value: Any, at: str = "", *, depth_limit: int = DEPTH_LIMIT) -> str | None:

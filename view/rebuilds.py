@@ -156,7 +156,7 @@ class Rebuilds:
                 pass
             _note_what_is_not_there(connection, own)
             _take_the_names(connection, own)
-            connection.execute(delete(tables.rebuild))
+            _end(connection, rebuild)
             connection.execute(update(tables.checkpoint).values(generation=rebuild.generation))
         return done
 
@@ -188,6 +188,11 @@ class Rebuilds:
         """Remove the tables that served before."""
         with self.database.writing() as connection:
             _drop_retired(connection)
+
+
+def comparison(key: str) -> str:
+    """The task that says how far the comparison of the rebuild of that key has come; it goes with the rebuild."""
+    return f"comparison of {key}"
 
 
 def _state(connection: Connection) -> Rebuild | None:
@@ -238,7 +243,12 @@ def _let_go(connection: Connection, own: Folded) -> bool:
 
 def _give_up(connection: Connection, rebuild: Rebuild) -> None:
     tables.generation(rebuild.generation).jobs.metadata.drop_all(connection)
+    _end(connection, rebuild)
+
+
+def _end(connection: Connection, rebuild: Rebuild) -> None:
     connection.execute(delete(tables.rebuild))
+    connection.execute(delete(tables.tasks).where(tables.tasks.c.key == comparison(rebuild.key)))
 
 
 def _note_what_is_not_there(connection: Connection, own: Folded) -> None:

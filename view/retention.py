@@ -8,7 +8,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, case, delete, func, select, text, update
+from sqlalchemy import Connection, case, delete, exists, func, select, text, update
 
 from jobtape.schemas import ids
 from jobtape.view import bulk, checkpoint, clock, tables
@@ -30,15 +30,16 @@ class Retention:
         self._database = database
 
     def prune(self, owner: str, before: datetime, after: str = "") -> Pruned | None:
-        """Remove up to ``CHUNK`` jobs that ended before that time, of larger ids than ``after``; None, and nothing is
-        done, when ``owner`` isn't the active projector.
+        """Remove up to ``CHUNK`` jobs that ended before that time, of larger ids than ``after``, and whose last event
+        the relay has behind it, if there is one; None, and nothing is done, when ``owner`` isn't the active projector.
         """
         with self._database.writing() as connection:
             if not checkpoint.is_active(connection, owner):
                 return None
+            untold = exists(select(tables.relay.c.id).where(tables.relay.c.cursor < _job.cursor))
             old = (
                 select(_job.id)
-                .where(_CLOSED, _job.finished_at < before, _job.id > after, _job.id < ids.first_id_at(before))
+                .where(_CLOSED, _job.finished_at < before, _job.id > after, _job.id < ids.first_id_at(before), ~untold)
                 .order_by(_job.id)
                 .limit(CHUNK)
             )

@@ -200,17 +200,19 @@ class Store:
 
     # Writing: the projector's
 
-    def create_checkpoint(self, *, fresh_tape: bool = False) -> bool:
-        """Make the checkpoint of the first start (epoch 1, nothing read); False when there is one.
+    def expect_fresh_tape(self) -> None:
+        """Before the tape is created: the relay is to tell all of it, unless something was folded before.
 
-        ``fresh_tape``: it was created by us just now, so the relay is to tell all of it.
+        Not afterwards: whoever finds the tape, while its creator is slow or dead, must find that noted.
         """
         with self._database.writing() as connection:
-            made = checkpoint.create(connection)
-            # Another may have made the checkpoint of the tape that we created.
-            if fresh_tape and (made or checkpoint.is_unread(connection)):
+            if checkpoint.read(connection) is None or checkpoint.is_unread(connection):
                 relay_row.begin_with_tape(connection)
-            return made
+
+    def create_checkpoint(self) -> bool:
+        """Make the checkpoint of the first start (epoch 1, nothing read); False when there is one."""
+        with self._database.writing() as connection:
+            return checkpoint.create(connection)
 
     def take_lease(self, owner: str, seconds: float) -> Checkpoint | None:
         """Become the active projector for ``seconds``: the checkpoint to go on from, or None while another is.

@@ -1,7 +1,7 @@
 """``jobtape.rebuild``: the view folded anew."""
 
 from contextlib import closing
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -33,7 +33,7 @@ async def rebuild(
     ctx: Context,
     source: Literal["archive", "stream"] = "archive",
     dry_run: bool = False,
-    examples: int = 10,
+    examples: Annotated[int, Field(ge=0, le=100)] = 10,
 ) -> Rebuilt:
     """Fold the whole tape into a new generation of the view, compare, and let it serve unless it is a dry run."""
     # Imported here: who only submits the job needs neither AMQP nor SQL.
@@ -69,12 +69,8 @@ async def rebuild(
         examples=[
             {
                 "job": each.job_id,
-                "fields": {name: [_plain(value) for value in pair] for name, pair in each.fields.items()},
+                "fields": {name: list(pair) for name, pair in each.fields.items()},
             }
             for each in found.examples
         ],
     )
-
-
-def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, str | int | float) else str(value)

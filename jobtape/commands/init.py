@@ -23,8 +23,8 @@ def run_init(*, accept_gap: bool, **options: str | None) -> None:
         store = Store(settings.database_url)
     try:
         _view(store)
-        fresh = asyncio.run(_broker(settings.rabbitmq_url, topology))
-        made = store.create_checkpoint(fresh_tape=fresh)
+        asyncio.run(_broker(settings.rabbitmq_url, topology, store))
+        made = store.create_checkpoint()
         print(f"checkpoint: {'made, at the beginning of the tape' if made else 'there already'}")
         if accept_gap:
             _accept_gap(store)
@@ -41,14 +41,15 @@ def _view(store: Store) -> None:
         print(f"view {store.url_for_messages}: tables brought to this version")
 
 
-async def _broker(url: str, topology: Topology) -> bool:
-    """Whether the tape was made."""
+async def _broker(url: str, topology: Topology, store: Store) -> None:
     shown = without_password(url)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             connection = await aio_pika.connect(url)
         async with connection, asyncio.timeout(CONNECT_TIMEOUT * 4):
             await declare.declare(connection, topology)
+            if not await declare.log_exists(connection, topology):
+                await asyncio.to_thread(store.expect_fresh_tape)
             created = await declare.create_log(connection, topology)
     except BROKER_ERRORS as error:
         raise BrokerUnavailable(
@@ -58,7 +59,6 @@ async def _broker(url: str, topology: Topology) -> bool:
     queues = ", ".join(topology.queues) or "none (no --jobs were named; api and worker declare theirs)"
     print(f"broker {shown}: exchanges made or there already; work queues: {queues}")
     print(f"tape {topology.log.name}: {'made' if created else 'there already'}")
-    return created
 
 
 def _accept_gap(store: Store) -> None:

@@ -92,7 +92,8 @@ async def test_both_ways_and_what_the_doctor_says(
 ) -> None:
     store = Store(f"sqlite:///{tmp_path / 'view.db'}")
     store.migrate()
-    store.create_checkpoint(fresh_tape=True)
+    store.expect_fresh_tape()
+    store.create_checkpoint()
     store.take_lease("me", 60)
     store.relay.move("me", 1, 5, 2, "relay-stalled: no confirm")
     nobody = "http://127.0.0.1:1"

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import aio_pika
 import pytest
 
 from jobtape.broker import declare
@@ -67,6 +68,18 @@ async def test_work_that_disappeared_is_put_back(rig: Rig, store: Store) -> None
         await channel.close()
     assert (report.problems, report.executions, report.repeated) == ([], 5, 0)
     assert all(rig.names(job_id).count("requeued") == 1 for job_id in lost)
+
+
+async def test_a_queue_that_cannot_be_looked_at_holds_up_no_other(rig: Rig, store: Store) -> None:
+    """It may have no leader for days. Here somebody else's connection has it for itself, which looks the same."""
+    async with await aio_pika.connect(rig.url) as other:
+        channel = await other.channel()
+        name = rig.topology.work_queue("locked").name
+        await channel.declare_queue(name, exclusive=True)
+        async with rig.projector(store, lost_after=1.0):
+            await rig.publisher.publish(order_event(rig.topology, "add", {"x": 1, "y": 1}, queue="locked"))
+            await rig.publisher.publish(order_event(rig.topology, "add", {"x": 1, "y": 1}))
+            await eventually(rig.depth_is(1), what="the other queue's lost job is put back")
 
 
 async def test_three_times_and_then_it_has_failed(rig: Rig, store: Store) -> None:

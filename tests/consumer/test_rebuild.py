@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 
+from jobtape.builtin.rebuild import rebuild
 from jobtape.consumer import rebuild as rebuild_module
 from jobtape.consumer.rebuild import Rebuilding
 from jobtape.consumer.rebuild_stream import read_tape
 from jobtape.consumer.slices import Interrupted, TakenOver
 from jobtape.schemas import fold
-from jobtape.schemas.errors import ViewUnavailable
+from jobtape.schemas.errors import PayloadInvalid, ViewUnavailable
 from jobtape.schemas.events import JobEvent
 from jobtape.schemas.job import Job
 from jobtape.schemas.position import cursor_of
+from jobtape.view import comparing
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.consumer import jobs
@@ -181,3 +183,24 @@ async def test_a_comparison_with_tables_that_another_rebuild_made_is_none(rig: R
         working.switch(first)
     assert store.rebuilds.state() == second
     assert len(store.list_jobs(JobQuery())) == 3
+
+
+async def test_a_comparison_that_takes_many_attempts_ends(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
+        ids = await some_jobs(rig, 3)
+        await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
+    monkeypatch.setattr(comparing, "JOBS_AT_ONCE", 1)
+    state = Rebuilding(store, part()).from_archive(store.rebuilds.begin("a"))
+    for _ in ids:
+        with pytest.raises(Interrupted):
+            Rebuilding(store, part(seconds=-1)).differences(state, 5)
+    assert Rebuilding(store, part(seconds=-1)).differences(state, 5).compared == 3
+
+
+def test_how_many_examples_may_be_wanted() -> None:
+    assert rebuild.payload(examples=100)["examples"] == 100
+    for n in (-1, 101):
+        with pytest.raises(PayloadInvalid):
+            rebuild.payload(examples=n)

@@ -2,11 +2,14 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from jobtape.broker import declare
 from jobtape.consumer.relay import WINDOW
+from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.heard import hear
 from jobtape.view.store import Store
 from tests.consumer import jobs
@@ -192,6 +195,29 @@ async def test_a_deleted_exchange_is_made_again(rig: Rig, store: Store) -> None:
             await eventually(lambda: new[0] in heard.ids)
 
 
+async def test_who_makes_the_tape_and_dies_leaves_it_to_be_told_from_its_beginning(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between making the tape and noting that the view begins there, others may write to it."""
+    await rig.delete_tape()
+
+    def fails() -> bool:
+        raise ViewUnavailable("it dies here")
+
+    with monkeypatch.context() as dying:
+        dying.setattr(store, "create_checkpoint", fails)
+        async with rig.projector(store, ready=False):
+            await eventually(partial(tape_is_there, rig), what="the tape is made")
+    async with listening(rig.url, rig.topology) as heard:
+        early = await finished(rig, 1)
+        async with rig.projector(store, owner="p2"):
+            await eventually(lambda: early[0] in heard.ids, what="what came before the projector is told")
+
+
+async def tape_is_there(rig: Rig) -> bool:
+    return await declare.log_exists(await rig.link.connection(), rig.topology)
+
+
 async def test_what_is_not_kept_any_more_is_said(rig: Rig, store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """The relay stood still for longer than history is kept."""
     async with rig.projector(store):
@@ -200,9 +226,9 @@ async def test_what_is_not_kept_any_more_is_said(rig: Rig, store: Store, caplog:
         await eventually(lambda: (s := store.relay.state()) is not None and s.told == 2)
     assert store.take_lease("test", 60)
     assert store.relay.forget("test")
-    assert store.relay.begin("test", 1)
     pruned = store.retention.prune("test", datetime.now(UTC) + timedelta(days=1))
     assert pruned is not None and pruned.jobs == 2
+    assert store.relay.begin("test", 1)
     store.release_lease("test")
     async with rig.projector(store, owner="p2"):
         await eventually(lambda: "not kept any more, and not told" in caplog.text)

@@ -3,7 +3,7 @@
 import pytest
 
 from jobtape.broker.bury import REASON_HEADER
-from jobtape.schemas.events import encode
+from jobtape.schemas.events import Requeued, RequeuedData, encode
 from tests.broker.proxy import Proxy
 from tests.consumer import jobs
 from tests.consumer.rig import Rig, order_event
@@ -22,6 +22,29 @@ async def test_a_redelivery_of_what_is_settled_is_acknowledged_unrun(rig: Rig) -
         last = await rig.submit("note")
         await rig.outcome(last)
     assert jobs.calls == [event.subject, last]
+    assert await rig.depth() == 0
+
+
+async def test_what_is_placed_anew_is_run_again_though_it_was_settled(rig: Rig) -> None:
+    """Its outcome was lost with the tape's last seconds, and nobody else remembers it."""
+    event = order_event(rig.topology, "note")
+    again = Requeued(
+        id="again",
+        source=event.source,
+        subject=event.subject,
+        time=event.time,
+        data=RequeuedData(run=1, attempt=1, job_type="note", n=2, why="lost", order=event.data.order),
+    )
+    async with rig.worker(jobs.note):
+        await rig.put(encode(event))
+        await rig.outcome(event.subject)
+        await rig.put(encode(again))
+        await eventually(lambda: jobs.calls == [event.subject] * 2)
+        await eventually(lambda: rig.names(event.subject).count("succeeded") == 2)
+        await rig.put(encode(again))
+        last = await rig.submit("note")
+        await rig.outcome(last)
+    assert jobs.calls == [event.subject, event.subject, last]
     assert await rig.depth() == 0
 
 

@@ -26,7 +26,7 @@ Subscribe = Callable[..., Subscription]
 @pytest.fixture
 def view(store: Store) -> Store:
     """A view at its start, which the test commits to as the projector ``me``."""
-    assert store.create_checkpoint(fresh_tape=False)
+    assert store.create_checkpoint()
     assert store.take_lease("me", 60) is not None
     return store
 

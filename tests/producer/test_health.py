@@ -67,7 +67,8 @@ async def test_the_projector(settings: Settings, rig: Rig, view: Store) -> None:
 async def test_the_relay(settings: Settings, rig: Rig, view: Store) -> None:
     """It is told of, and is no reason to take no jobs."""
     async with api(settings, add) as served:
-        view.create_checkpoint(fresh_tape=True)
+        view.expect_fresh_tape()
+        view.create_checkpoint()
         assert view.take_lease("test", 60)
         well = (await readiness(served, 200))["relay"]
         assert well == {"tells": "final", "behind": 0, "warning": None}

@@ -1,6 +1,7 @@
 """One key, one job: repeats, other payloads, whose keys they are, and for how long."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -41,6 +42,21 @@ async def test_a_repeat_is_the_same_job_as_it_is_now(kept: Api, rig: Rig) -> Non
     other = await post(kept, "k-2")
     assert other.json()["id"] != first.json()["id"]
     assert rig.names(first.json()["id"]) == ["submitted", "succeeded"]
+
+
+async def test_a_job_that_was_let_go_is_gone_though_its_key_is_still_kept(kept: Api, rig: Rig, view: Store) -> None:
+    first = await post(kept, "k")
+    async with rig.worker(add):
+        await rig.outcome(first.json()["id"])
+        await eventually(lambda: (job := view.job(first.json()["id"])) is not None and job.final)
+    await eventually(lambda: let_go(view, first.json()["id"]), what="it is let go")
+    for answer in (await kept.client.get(first.headers["location"]), await post(kept, "k")):
+        problem(answer, 410, "job-gone")
+
+
+def let_go(view: Store, job_id: str) -> bool:
+    view.retention.prune("p1", datetime.now(UTC) + timedelta(days=1))
+    return bool(view.retention.gone([job_id]))
 
 
 async def test_what_the_view_does_not_have_yet_is_what_was_submitted(served: Api, view: Store) -> None:

@@ -6,13 +6,13 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, text
 
 from jobtape.consumer.folding import fold_archived
 from jobtape.schemas.errors import UnreadableEvent, ViewUnavailable
 from jobtape.schemas.events import decode
 from jobtape.schemas.position import cursor_of
-from jobtape.view import rebuilds
+from jobtape.view import comparing, rebuilds
 from jobtape.view.comparing import Comparing
 from jobtape.view.store import Archived, Batch, Differences, JobQuery, Rebuild, Store
 from jobtape.view.values import UnreadableRow
@@ -31,10 +31,10 @@ def fold_all(store: Store, rebuild: Rebuild, limit: int = 1000) -> Rebuild:
 
 
 def compared(store: Store, rebuild: Rebuild) -> Differences:
-    comparing = Comparing(store.rebuilds.database, rebuild, 5)
-    while comparing.step():
+    comparison = Comparing(store.rebuilds.database, rebuild, 5)
+    while comparison.step():
         pass
-    return comparing.found
+    return comparison.found
 
 
 def dump(store: Store) -> tuple[object, ...]:
@@ -235,6 +235,67 @@ def test_differences_are_counted_and_shown(store: Store) -> None:
     assert added.fields == {"state": (None, "queued")}
     assert store.rebuilds.switch(rebuild, fold_archived) is not None
     assert sorted(job.state for job in store.list_jobs(JobQuery())) == ["queued", "succeeded"]
+
+
+def test_a_comparison_goes_on_where_it_was_with_fewer_jobs_where_it_takes_long(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "JOBS_AT_ONCE", 4)
+    monkeypatch.setattr(comparing, "FEWEST", 1)
+    record(store, *(submitted(n) for n in range(5)))
+    with store._database.writing() as connection:
+        connection.execute(text("UPDATE jobs SET state = 'failed'"))
+    rebuild = fold_all(store, store.rebuilds.begin("a"))
+    compare = Comparing._compare
+
+    def two_at_most(self: Comparing, connection: Connection, end: str) -> Differences:
+        found = compare(self, connection, end)
+        if found.compared > 2:
+            raise ViewUnavailable("it took too long")
+        return found
+
+    monkeypatch.setattr(Comparing, "_compare", two_at_most)
+    totals = []
+    for _ in range(4):
+        part = Comparing(store.rebuilds.database, rebuild, 3)
+        more = part.step()
+        part.keep()
+        totals.append((more, part.found.compared, part.found.changed, len(part.found.examples)))
+    assert totals == [(True, 2, 2, 2), (True, 4, 4, 3), (True, 5, 5, 3), (False, 5, 5, 3)]
+    assert dict(part.found.states) == {("failed", "queued"): 5}
+    assert part.found.examples[0].fields == {"state": ("failed", "queued")}
+    assert store.rebuilds.give_up(rebuild)
+    assert Comparing(store.rebuilds.database, store.rebuilds.begin("a"), 3).found == Differences()
+
+
+def test_examples_are_short_one_by_one_and_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "SHOWN_BYTES", 10_000)
+    tape = [submitted(n) for n in range(5)]
+    record(store, *tape, *(succeeded(event, {"text": "é" * 30_000}) for event in tape))
+    with store._database.writing() as connection:
+        connection.execute(text("UPDATE jobs SET result = result || ' '"))
+    found = compared(store, fold_all(store, store.rebuilds.begin("a")))
+    assert found.changed == 5
+    assert len(found.examples) == 2
+    old, new = found.examples[0].fields["result"]
+    assert old == new
+    assert old.endswith("…")
+    assert len(old.encode()) < 2_010
+
+
+def test_a_page_of_the_archive_is_bounded_in_bytes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilds, "STEP", 2)
+    monkeypatch.setattr(rebuilds, "PAGE_BYTES", 30_000)
+    tape = [submitted(n, payload={"text": "x" * 10_000}) for n in range(9)]
+    record(store, *tape)
+    pages, after = [], 0
+    while page := store.rebuilds.archive(after):
+        pages.append(len(page))
+        after = page[-1].cursor
+    assert pages == [4, 4, 1]
+    rebuilt = fold_all(store, store.rebuilds.begin("a"))
+    assert store.rebuilds.switch(rebuilt, fold_archived) is not None
+    assert len(store.list_jobs(JobQuery())) == 9
 
 
 def names(store: Store) -> list[str]:

@@ -17,7 +17,8 @@ def test_it_begins_with_a_tape_that_was_made_by_us(database_url: str) -> None:
     store.migrate()
     assert store.create_checkpoint()
     assert store.relay.state() is None
-    assert not store.create_checkpoint(fresh_tape=True), "another projector made the tape, and this one the checkpoint"
+    store.expect_fresh_tape()
+    store.expect_fresh_tape()
     assert state(store) == RelayState("final", 0, 0, 0, 0, None, 0.0)
     store.close()
 
@@ -25,7 +26,7 @@ def test_it_begins_with_a_tape_that_was_made_by_us(database_url: str) -> None:
 def test_a_tape_made_again_later_is_no_beginning(store: Store) -> None:
     """The view knows jobs: told from its beginning, they would all be told."""
     record(store, submitted(1))
-    assert not store.create_checkpoint(fresh_tape=True)
+    store.expect_fresh_tape()
     assert store.relay.state() is None
 
 

@@ -27,6 +27,17 @@ def test_only_what_ended_before(store: Store) -> None:
     assert store.retention.gone([old.subject, open_.subject, "x"]) == {old.subject}
 
 
+def test_what_is_to_be_told_is_kept_until_it_was(store: Store) -> None:
+    old = submitted(1)
+    record(store, old, succeeded(old))
+    assert store.relay.begin("me", 0)
+    pruned = store.retention.prune("me", LATER)
+    assert pruned is not None and pruned.jobs == 0
+    assert store.relay.move("me", store.committed.reach().head, 2, 0, None)
+    pruned = store.retention.prune("me", LATER)
+    assert pruned is not None and pruned.jobs == 1
+
+
 def test_listeners_learn_that_something_is_gone(store: Store) -> None:
     old = submitted(1)
     record(store, old, succeeded(old), submitted(2))
