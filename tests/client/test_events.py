@@ -81,11 +81,14 @@ async def test_cuts_at_random(client: Client, network: Proxy, one: Live) -> None
                 if event.id == orders[-1].id:
                     return
 
+    async def until_told(count: int) -> None:
+        await eventually(lambda: len(told) >= count, what=f"{count} were told")
+
     async def cut() -> None:
         for n in range(15):
             await eventually(lambda: network.connections and one.listeners, what="it is connected")
             record(one.store, *orders[10 * n : 10 * n + 10])
-            await asyncio.sleep(chance.uniform(0, 0.05))
+            await until_told(10 * n + chance.randint(0, 10))
             network.cut(reset=n % 2 == 0)
         record(one.store, *orders[150:])
 
