@@ -13,7 +13,7 @@ from typing import Final
 
 from jobtape.consumer.folding import fold_archived
 from jobtape.consumer.slices import Interrupted, Slice, TakenOver
-from jobtape.schemas.errors import ViewUnavailable
+from jobtape.schemas.errors import JobtapeError, ViewUnavailable
 from jobtape.view.comparing import Comparing
 from jobtape.view.rebuilds import PAGE, PAGE_BYTES
 from jobtape.view.store import Archived, Differences, Rebuild, Store
@@ -27,10 +27,14 @@ SWITCH_LONGEST: Final = 5.0
 SWITCH_GROWTH: Final = 1.5
 
 
+class GivenUp(JobtapeError):
+    """Another rebuild of the view was begun. Begun again, the two would give up each other for ever."""
+
+
 @dataclass(slots=True)
 class Rebuilding:
-    """One process's part in a rebuild of ``store``. All raise ViewUnavailable, Interrupted when the slice is over, and
-    TakenOver.
+    """One process's part in a rebuild of ``store``. All raise ViewUnavailable, Interrupted when the slice is over,
+    TakenOver when another process is at the same rebuild, or has ended it, and GivenUp.
     """
 
     store: Store
@@ -105,7 +109,7 @@ class Rebuilding:
         batch = fold_archived(entries, partial(self.store.rebuilds.known, rebuild), self.store.retention.gone)
         moved = self.store.rebuilds.commit(rebuild, batch, entries[-1].cursor)
         if moved is None:
-            raise TakenOver("another process rebuilds this view: see `jobtape list --type jobtape.rebuild`")
+            raise self._lost(rebuild)
         self.part.tell(len(entries), self.store.rebuilds.ahead(moved.cursor))
         if self.store.dialect == "sqlite":
             # SQLite has one writer, and lets nobody wait in line: leave the projector its turn.
@@ -115,4 +119,10 @@ class Rebuilding:
 
     def _check_ours(self, rebuild: Rebuild) -> None:
         if self.store.rebuilds.state() != rebuild:
-            raise TakenOver("another process rebuilds this view: see `jobtape list --type jobtape.rebuild`")
+            raise self._lost(rebuild)
+
+    def _lost(self, rebuild: Rebuild) -> JobtapeError:
+        now = self.store.rebuilds.state()
+        if now is not None and now.key != rebuild.key:
+            return GivenUp("another rebuild of this view was begun: see `jobtape list --type jobtape.rebuild`")
+        return TakenOver("another process is at this rebuild: see `jobtape list --type jobtape.rebuild`")

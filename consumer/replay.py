@@ -101,7 +101,7 @@ def _begun(store: Store, replay: Replay) -> dict[str, Any]:
         "first": first,
         "cursor": replay.after,
         "events": 0,
-        "due": 0.0,
+        "due": time.time(),
         "done": False,
     }
     state = store.tasks.begin(replay.name, fresh)

@@ -61,11 +61,14 @@ class ShadowRun:
         while not self.state["done"] and (room := self._shadow.query.limit - self.state["jobs"]) > 0:
             query = replace(self._shadow.query, before=self.state["before"], limit=min(PAGE, room))
             jobs = self._store.list_jobs(query)
-            for job in jobs:
+            end = len(jobs) < query.limit
+            for n, job in enumerate(jobs, 1):
                 self._one(job)
-                self._part.tell(1, max(0, self._shadow.query.limit - self.state["jobs"]), before)
+                # How many there are is only known at the last page; they are no more than the limit.
+                left = len(jobs) - n if end else self._shadow.query.limit - self.state["jobs"]
+                self._part.tell(1, max(0, left), before)
                 self._part.check()
-            if len(jobs) < query.limit:
+            if end:
                 break
         if not self.state["done"]:
             self._move(done=True)

@@ -42,7 +42,7 @@ async def never(_: str | None, __: int) -> bool:
 
 class EventStream(Response):
     """``keep_alive``: seconds without an event until a sign of life; ``stall``: seconds that one piece may take to be
-    read.
+    read; ``unsaid``: names of events that may be enough, and are not told.
     """
 
     media_type = MEDIA_TYPE
@@ -56,6 +56,7 @@ class EventStream(Response):
         keep_alive: float,
         stall: float,
         enough: Enough = never,
+        unsaid: frozenset[str] = frozenset(),
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -66,6 +67,7 @@ class EventStream(Response):
         self._keep_alive = keep_alive
         self._stall = stall
         self._enough = enough
+        self._unsaid = unsaid
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Raises TooBusy or ViewUnavailable before anything is sent."""
@@ -112,11 +114,12 @@ class EventStream(Response):
         frames: list[bytes] = []
         size = 0
         for entry in entries:
-            frames.append(_frame(entry))
-            size += len(frames[-1])
-            self._listeners.told["sse"] += 1
+            if entry.name not in self._unsaid:
+                frames.append(_frame(entry))
+                size += len(frames[-1])
+                self._listeners.told["sse"] += 1
             enough = await self._enough(entry.name, entry.cursor)
-            if size >= AT_ONCE or enough:
+            if frames and (size >= AT_ONCE or enough):
                 await _say(outlet, b"".join(frames))
                 frames, size = [], 0
             if enough:

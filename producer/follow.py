@@ -6,7 +6,8 @@ until it is within. A page that is not full has everything that was committed be
 included, so the follower may step there: no gap between view and ring, and no repeat, since the cursor only goes up.
 
 Where the history is not complete behind the cursor any more, or does not reach it, the follower says ``Reset`` once and
-goes on from what there is.
+goes on from what there is. Who begins with the first event is before the horizon, where some events are kept and others
+are not: what was gone by then is no news to it, what is lost later is.
 """
 
 import asyncio
@@ -63,6 +64,8 @@ class Follower:
         self._committed = committed
         self._reads = reads
         self._selection = selection
+        self._known_horizon = 0
+        """Up to here a loss of history is no news."""
         self._breaks = -1
         self._woken: Woken | None = None
         self._stopped = False
@@ -73,7 +76,10 @@ class Follower:
             self.position = after
             return
         reach = await self._reads.call(self._committed.reach)
-        self.position = reach.horizon if after is From.FIRST else reach.head
+        if after is From.FIRST:
+            self.position, self._known_horizon = 0, reach.horizon
+        else:
+            self.position = reach.head
 
     def stop(self) -> None:
         """Let ``next`` return at once, now and later."""
@@ -123,13 +129,13 @@ class Follower:
         breaks = self._tail.breaks
         reach = await self._reads.call(self._committed.reach)
         self._breaks = breaks
-        return None if reach.horizon <= self.position <= reach.head else self._reset(reach)
+        return self._reset(reach) if self._lost(reach) or self.position > reach.head else None
 
     async def _from_view(self) -> Sequence[Entry] | Reset:
         head = self._tail.head
         page, entries, reach = await self._reads.call(self._page, self.position)
         self.pages += 1
-        if reach.horizon > self.position:
+        if self._lost(reach):
             return self._reset(reach)
         self.position = page.cursor if page.full else max(page.cursor, head)
         return entries
@@ -166,6 +172,9 @@ class Follower:
             # Not done: nothing was wanted of all that the tail has heard.
             heard = woken.result() if woken.done() else self._tail.head
         self.position = max(self.position, heard or 0)
+
+    def _lost(self, reach: Reach) -> bool:
+        return reach.horizon > max(self.position, self._known_horizon)
 
     def _reset(self, reach: Reach) -> Reset:
         self.position = reach.horizon if self.position < reach.horizon else reach.head

@@ -5,6 +5,7 @@ from jobtape.producer.follow import After
 from jobtape.producer.live_queries import JobEventsQuery
 from jobtape.producer.refusals import TooBusy
 from jobtape.producer.service import Producer
+from jobtape.producer.waiting import AWAITED
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.job import ENDINGS, FINAL
 from jobtape.schemas.selection import Selection
@@ -12,9 +13,9 @@ from jobtape.schemas.selection import Selection
 
 def job_stream(producer: Producer, job_id: str, query: JobEventsQuery, after: After) -> EventStream:
     """The response. A stream that is to end with the job tells its final event also where it was not asked for."""
-    events = frozenset(query.event)
+    wanted = events = frozenset(query.event)
     if query.until is not None and events:
-        events |= ENDINGS
+        events |= AWAITED
     return EventStream(
         producer.listeners,
         Selection(job=job_id, events=events),
@@ -22,12 +23,13 @@ def job_stream(producer: Producer, job_id: str, query: JobEventsQuery, after: Af
         keep_alive=producer.limits.keep_alive,
         stall=producer.limits.stall,
         enough=never if query.until is None else _has_ended(producer, job_id),
+        unsaid=events - wanted - ENDINGS,
     )
 
 
 def _has_ended(producer: Producer, job_id: str) -> Enough:
     async def enough(name: str | None, position: int) -> bool:
-        if name is not None and name not in ENDINGS:
+        if name is not None and name not in AWAITED:
             return False
         try:
             job = await producer.look(job_id)

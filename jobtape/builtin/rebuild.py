@@ -38,7 +38,7 @@ async def rebuild(
     """Fold the whole tape into a new generation of the view, compare, and let it serve unless it is a dry run."""
     # Imported here: who only submits the job needs neither AMQP nor SQL.
     from jobtape.consumer.rebuild import Rebuilding  # noqa: PLC0415
-    from jobtape.consumer.rebuild_stream import read_tape  # noqa: PLC0415
+    from jobtape.consumer.rebuild_stream import Overtaken, read_tape  # noqa: PLC0415
     from jobtape.view.store import Store  # noqa: PLC0415
 
     settings = read_settings()
@@ -50,8 +50,13 @@ async def rebuild(
         behind = cursor_of(checkpoint.epoch, 0) - 1 if source == "stream" else 0
         state = store.rebuilds.begin(ctx.idempotency_key, behind)
         if source == "stream":
-            tape = read_tape(settings.rabbitmq_url, topology_of(settings), state.cursor, checkpoint)
-            state = await working.from_stream(state, tape)
+            url, topology = settings.rabbitmq_url, topology_of(settings)
+            try:
+                state = await working.from_stream(state, read_tape(url, topology, state.cursor, checkpoint))
+            except Overtaken:  # it was interrupted for long
+                store.rebuilds.give_up(state)
+                state = store.rebuilds.begin(ctx.idempotency_key, behind)
+                state = await working.from_stream(state, read_tape(url, topology, state.cursor, checkpoint))
         state = working.from_archive(state)
         found = working.differences(state, examples)
         if dry_run:

@@ -62,14 +62,22 @@ class Connection:
         await self._http.aclose()
 
     async def ask(self, method: str, path: str, *, twice: bool = True, **more: Any) -> httpx.Response:
-        """A good answer (2xx or 304). ``twice``: it may be asked again. ``more`` is for httpx. Raises ApiError."""
+        """A good answer (2xx or 304). ``twice``: it may be asked again. ``more`` is for httpx. Raises ApiError:
+        Unreachable only when none of the tries can have arrived.
+        """
         deadline = time.monotonic() + self.manners.patience
+        doubt: ApiError | None = None
         for pause in pauses():
             try:
                 return await self._ask(method, path, more)
             except (Unreachable, NoAnswer, Unavailable) as error:
+                if doubt is None and not isinstance(error, Unreachable):
+                    doubt = error
                 wait = self.pause_after(error, pause)
                 if not twice or wait is None or time.monotonic() + wait > deadline:
+                    if isinstance(error, Unreachable) and doubt is not None:
+                        # This try did nothing; an earlier one may have.
+                        raise doubt from error
                     raise
                 await asyncio.sleep(wait)
         raise AssertionError("pauses have no end")

@@ -88,7 +88,7 @@ def _write(store: Store, file: gzip.GzipFile, header: Header) -> int:
             cursor, events = rows[-1].cursor, events + len(rows)
             # Not from ``after``: that may be 0, and cursors begin far above it.
             begin = rows[0].cursor - 1 if begin is None else begin
-            progress.update(task, completed=(cursor - begin) / max(1, header.until - begin))
+            progress.update(task, completed=share(begin, cursor, header.until))
     file.write(end_line(events))
     return events
 
@@ -107,3 +107,8 @@ def _leave_out(let_go: Collection[str], source: gzip.GzipFile, file: gzip.GzipFi
                 file.write(line)
                 events += 1
     return events
+
+
+def share(begin: int, cursor: int, end: int) -> float:
+    """How much of the stretch behind ``begin`` up to and with ``end`` is done at ``cursor``: from 0 to 1."""
+    return (cursor - begin) / max(1, end - begin)

@@ -25,6 +25,8 @@ class Proxy:
         """How many pieces of what was said are held now or were lost."""
         self.seen = 0
         """How many connections there ever were."""
+        self.answered = 0
+        """How many pieces of answers were passed on."""
         self._target = URL(url)
         self._server: asyncio.Server | None = None
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
@@ -63,6 +65,12 @@ class Proxy:
                     writer.transport.abort()
                 else:
                     writer.close()
+
+    def leave(self) -> None:
+        """End all connections with a reset; whoever connects from now on is refused."""
+        assert self._server is not None
+        self._server.close()
+        self.cut(reset=True)
 
     def half_close(self) -> None:
         """Tell the clients that the broker will say no more, and go on listening to them."""
@@ -105,6 +113,7 @@ class Proxy:
                     return  # what was held is lost
                 sink.write(data)
                 await sink.drain()
+                self.answered += not requests
         if pair in self._pairs:
             self._pairs.discard(pair)
             for writer in pair:

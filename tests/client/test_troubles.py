@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from jobtape import Client, Options
-from jobtape.client import NotConfirmed, Unavailable, Unreachable
+from jobtape.client import NoAnswer, NotConfirmed, Unavailable, Unreachable
 from jobtape.schemas.events import Submitted
 from jobtape.settings import Settings
 from jobtape.view.store import Store
@@ -65,6 +65,22 @@ async def test_no_answer_at_all(network: Proxy, place: Place) -> None:
     assert jobs_with(place.rig, 72) == {handle.id}
 
 
+async def test_no_answer_and_then_nobody_there(place: Place) -> None:
+    """The API dies before it answers: that nobody is there later doesn't say that nothing was done."""
+    async with Proxy(place.url) as network, Client(network.url, patience=1.0) as client:
+        network.hold_answers = True
+        submitting = asyncio.create_task(client.submit(add, x=73))
+        await eventually(lambda: network.held, what="the API has answered")
+        network.leave()
+        with pytest.raises(NotConfirmed, match="submit it again with") as raised:
+            await submitting
+    assert isinstance(raised.value.__cause__, NoAnswer)
+    async with Client(place.url) as client:
+        handle = await client.submit_with(Options(idempotency_key=raised.value.idempotency_key), add, x=73)
+    await eventually(lambda: jobs_with(place.rig, 73), what="it is on the tape")
+    assert jobs_with(place.rig, 73) == {handle.id}
+
+
 async def test_an_api_that_is_started_meanwhile(client: Client, network: Proxy) -> None:
     network.refuse = True
     submitting = asyncio.create_task(client.submit(add, x=1))
@@ -93,6 +109,13 @@ async def test_not_just_now(settings: Settings, rig: Rig, view: Store) -> None:
                 return False
 
             await eventually(refused, what="the API has noticed")
+        async with Proxy(f"http://127.0.0.1:{port}") as network, Client(network.url, patience=3.0) as left_alone:
+            submitting = asyncio.create_task(left_alone.submit(add, x=1))
+            await eventually(lambda: network.answered, what="it was told that the tape is missing")
+            network.leave()
+            with pytest.raises(NotConfirmed) as raised:
+                await submitting
+            assert isinstance(raised.value.__cause__, Unavailable), "nobody is there now, but somebody was"
         async with Client(f"http://127.0.0.1:{port}") as client:
             submitting = asyncio.create_task(client.submit(add, x=2))
             await rig.create_tape()

@@ -1,5 +1,6 @@
 """What a built-in job does about a broker that is away and about another process at the same work: it comes again."""
 
+import asyncio
 import logging
 
 import pytest
@@ -48,6 +49,13 @@ async def test_a_rebuild_waits_for_a_broker_that_is_away(topology: Topology, mon
     with pytest.raises(BrokerUnavailable, match="goes on by itself"), slice_of(CTX, "events"):
         async for _ in read_tape(NOBODY, topology, 0, Checkpoint(1, 5, "", "me", 60.0, None)):
             pass
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [TimeoutError, OSError, asyncio.CancelledError], ids=lambda error: error.__name__)
+async def test_whatever_a_lost_connection_raises(error: type[BaseException]) -> None:
+    with pytest.raises(BrokerUnavailable, match="jobtape doctor"), slice_of(CTX, "events"):
+        raise error
 
 
 @pytest.mark.parametrize("name", sorted(job_types()))

@@ -8,7 +8,7 @@ import pytest
 
 from jobtape.builtin.rebuild import rebuild
 from jobtape.consumer import rebuild as rebuild_module
-from jobtape.consumer.rebuild import Rebuilding
+from jobtape.consumer.rebuild import GivenUp, Rebuilding
 from jobtape.consumer.rebuild_stream import read_tape
 from jobtape.consumer.slices import Interrupted, TakenOver
 from jobtape.schemas import fold
@@ -16,6 +16,7 @@ from jobtape.schemas.errors import PayloadInvalid, ViewUnavailable
 from jobtape.schemas.events import JobEvent
 from jobtape.schemas.job import Job
 from jobtape.schemas.position import cursor_of
+from jobtape.schemas.retry import POLICY
 from jobtape.view import comparing
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
@@ -177,10 +178,11 @@ async def test_a_comparison_with_tables_that_another_rebuild_made_is_none(rig: R
     working = Rebuilding(store, part())
     first = working.from_archive(store.rebuilds.begin("a"))
     second = store.rebuilds.begin("b")
-    with pytest.raises(TakenOver):
+    with pytest.raises(GivenUp):
         working.differences(first, 5)
-    with pytest.raises(TakenOver):
+    with pytest.raises(GivenUp) as raised:
         working.switch(first)
+    assert rebuild.retry.wish(raised.value) != POLICY, "the two would give up each other for ever"
     assert store.rebuilds.state() == second
     assert len(store.list_jobs(JobQuery())) == 3
 

@@ -135,6 +135,13 @@ async def test_a_slow_rate_ends_with_the_slice_and_holds_in_the_next(
     assert len(await taken(queue)) == 1
 
 
+async def test_a_rate_holds_from_the_beginning(rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue) -> None:
+    began = time.monotonic()
+    wanted = Replay("r", queue.name, 0, filled.committed.reach().head, ALL, rate=20)
+    assert await replay_to_queue(rig.url, filled, wanted, part()) == 15
+    assert time.monotonic() - began >= 0.5, "five, and five, and five, a quarter of a second apart"
+
+
 async def test_a_queue_that_is_not_there(rig: Rig, filled: Store) -> None:
     wanted = Replay("r", f"nothing-{uuid4().hex}", 0, filled.committed.reach().head, ALL)
     with pytest.raises(QueueGone, match="declare it"):

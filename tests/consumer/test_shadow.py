@@ -125,6 +125,13 @@ def test_one_that_the_slice_had_no_time_for_is_run_again_in_the_next(filled: Sto
     assert (found["jobs"], found["same"], found["different"]) == (30, 30, [])
 
 
+def test_progress_ends_at_all_where_there_are_fewer_than_the_limit(filled: Store) -> None:
+    told: list[float] = []
+    until = Slice(lambda fraction, words: told.append(fraction), time.monotonic() + 60, "jobs")
+    ShadowRun(filled, {"add": right}, Shadow("s", JobQuery(states=[JobState.SUCCEEDED], limit=1000), 60.0), until).run()
+    assert (told[14], told[-1]) == (0.5, 1.0)
+
+
 def test_done_it_is_not_run_again(filled: Store) -> None:
     assert run(filled, right)["same"] == 30
     assert run(filled, raises)["same"] == 30

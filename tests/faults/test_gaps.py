@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +12,10 @@ import pytest
 from jobtape.broker.stream import StreamReader
 from jobtape.consumer import attachment
 from jobtape.consumer.projector import Projector
+from jobtape.consumer.rebuild_stream import Overtaken, read_tape
+from jobtape.schemas.position import cursor_of
 from jobtape.schemas.topology import Retention, Topology
-from jobtape.view.store import Store
+from jobtape.view.store import Checkpoint, Store
 from tests.checker import Checker
 from tests.consumer.rig import Rig, order_event
 from tests.faults import jobs
@@ -146,6 +148,21 @@ async def test_retention_cuts_the_tape_while_no_projector_runs(
     differences = [problem for problem in report.problems if not problem.startswith("stuck")]
     assert not differences, str(report)
     assert report.jobs > 5
+
+
+async def test_retention_overtakes_an_interrupted_rebuild(broker_url: str, topology: Topology) -> None:
+    async with tiny_rig(broker_url, topology) as rig:
+        end = Checkpoint(1, 10_000, "", "me", 60.0, None)
+        await rig.submit("add")
+        await rig.submit("add")
+        async with aclosing(read_tape(rig.url, rig.topology, cursor_of(1, 0), end)) as tape:
+            assert [entry.cursor for entry in await anext(tape)] == [cursor_of(1, 1)]
+        await overrun(rig, 0)
+        async with aclosing(read_tape(rig.url, rig.topology, cursor_of(1, 0), end)) as tape:
+            with pytest.raises(Overtaken, match="begin the rebuild again"):
+                await anext(tape)
+        async with aclosing(read_tape(rig.url, rig.topology, cursor_of(1, 0) - 1, end)) as tape:
+            assert (await anext(tape))[0].cursor > cursor_of(1, 1), "begun anew, with what is left"
 
 
 async def test_retention_overtakes_a_projector_that_is_too_slow(

@@ -115,8 +115,21 @@ async def test_a_position_before_what_is_kept_is_reset_to_the_horizon(live: Live
         assert reset.data == {"horizon": reach.horizon, "head": cursor_of(2, 0)}
         assert (await heard.next()).fact == submitted(3).id
     async with hearing(f"{live.url}/events?after=first") as heard:
-        assert (await heard.next(control=True)).id == reach.horizon
-        assert (await heard.next(control=True)).event == "submitted", "who asks for all there is, is told no reset"
+        assert (await heard.next(control=True)).id == 0
+        told = [await heard.next(control=True) for _ in range(3)]
+        everything = [submitted(n).id for n in (1, 2, 3)]
+        assert [said.fact for said in told] == everything, "who asks for all there is, is told no reset"
+
+
+async def test_a_job_from_before_the_horizon_has_its_own_events(live: Live) -> None:
+    order = submitted(1)
+    record(live.store, order, succeeded(order))
+    assert live.store.report_gap("me", Gap("log-replaced", "test"))
+    live.store.accept_gap()
+    commit(live.store, folded([submitted(2)], first=0, epoch=2))
+    assert live.store.committed.reach().horizon > cursor_of(1, 1)
+    async with hearing(f"{live.url}/jobs/{job_id(1)}/events?until=final") as heard:
+        assert [said.event for said in await heard.rest() if said.data] == ["hello", "submitted", "succeeded"]
 
 
 async def test_a_position_that_the_tape_never_reached_is_reset_to_the_head(live: Live) -> None:
@@ -156,6 +169,19 @@ async def test_the_stream_of_a_job_ends_with_the_job_when_asked(live: Live) -> N
         assert [said.event for said in await narrow.rest() if said.data] == ["hello", "succeeded"]
     async with hearing(url, last_id=cursor_of(1, 1)) as again:
         assert [said.event for said in await again.rest() if said.data] == ["hello"]
+
+
+@pytest.mark.parametrize("query", ["", "&event=failed"], ids=["all", "some"])
+async def test_an_outcome_that_overtook_its_submission_ends_the_stream(
+    view: Store, sqlite_url: str, query: str
+) -> None:
+    begin(view)
+    order = submitted(1)
+    record(view, succeeded(order), order)
+    url = f"/jobs/{job_id(1)}/events?until=final{query}"
+    async with live_api(view, sqlite_url, keep_alive=600.0) as live, hearing(live.url + url) as heard:
+        told = [said.event for said in await heard.rest() if said.data]
+    assert told == ["hello", "succeeded"] + ([] if query else ["submitted"])
 
 
 async def test_the_page_of_a_job_s_events_stays_what_one_gets_without_asking_for_a_stream(one: Live) -> None:
