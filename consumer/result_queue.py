@@ -199,7 +199,8 @@ class ResultQueue:
     def _missed(self, why: str) -> None:
         text = f"the subscription {self._name or self._queue.name} may have missed events: {why}"
         if not self._skip_gaps:
-            raise EventsMissed(f"{text}; go on with since=<the last cursor that was heard>", self._cursor)
+            stored = "a cursor that you have stored, or since='first': this consumer has settled nothing yet"
+            raise EventsMissed(f"{text}; go on with since={self._cursor or stored}", self._cursor)
         log.warning("%s", text)
 
     def _arrived(self, delivery: Delivery) -> None:

@@ -24,6 +24,7 @@ from jobtape.commands.options import (
     Port,
     Processes,
     Queues,
+    Some,
     Url,
     Workers,
 )
@@ -244,22 +245,23 @@ def cancel(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None
 
 @app.command("list", rich_help_panel=CLIENTS)
 def list_(
-    job_type: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Only of this job type.")] = None,
-    state: Annotated[str | None, typer.Option(metavar="STATE", help="Only in this state.")] = None,
-    queue: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this queue.")] = None,
+    job_type: Annotated[Some, typer.Option("--type", metavar="TYPE", help="Only of this job type.")] = None,
+    state: Annotated[Some, typer.Option(metavar="STATE", help="Only in this state.")] = None,
+    queue: Annotated[Some, typer.Option(metavar="NAME", help="Only of this queue.")] = None,
     label: Labels = None,
-    reason: Annotated[str | None, typer.Option(metavar="REASON", help="Only those that failed so.")] = None,
+    reason: Annotated[Some, typer.Option(metavar="REASON", help="Only those that failed so.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted then or later, RFC 3339.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted before, RFC 3339.")] = None,
     limit: Annotated[int, typer.Option(help="How many at most.")] = 20,
     as_of: AsOf = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first; an option given several times means any of the values."""
     from jobtape.commands import jobs, past  # noqa: PLC0415
 
-    query = jobs.filters(
-        {"type": job_type, "state": state, "queue": queue, "reason": reason, "limit": str(limit)}, label or []
-    )
+    some = {"type": job_type, "state": state, "queue": queue, "reason": reason}
+    query = jobs.filters(some, {"since": since, "until": until, "limit": str(limit)}, label or [])
     if as_of is None:
         raise typer.Exit(jobs.list_jobs(url, query, as_json=as_json))
     raise typer.Exit(past.list_jobs(url, query, as_of, limit, as_json=as_json))

@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jobtape.commands.options import DEFAULT_URL, Json, Labels, Url, words
+from jobtape.commands.options import DEFAULT_URL, Json, Labels, Some, Url, words
 
 AGAIN = "Play it again"
-Some = list[str] | None
 Detach = Annotated[bool, typer.Option("--detach", help="Only submit it; prints the job's id.")]
 
 

@@ -4,10 +4,9 @@ from typing import Annotated
 
 import typer
 
-from jobtape.commands.options import DEFAULT_URL, AppDir, Jobs, Json, Labels, Url
+from jobtape.commands.options import DEFAULT_URL, AppDir, Jobs, Json, Labels, Some, Url
 
 REPAIRS = "Put it right"
-Some = list[str] | None
 
 dead = typer.Typer(help="Messages that came to a work queue and are no job.", no_args_is_help=True)
 

@@ -73,7 +73,8 @@ class SubscriptionRefused(JobtapeError):
 
 class EventsMissed(JobtapeError):
     """Events that were wanted may have gone by unheard. ``cursor``: going on behind it (``since=cursor``) misses
-    nothing that is still there; None when nothing was heard yet.
+    nothing that is still there; None when nothing was settled yet (``since=None`` is live: begin with a cursor of one's
+    own, or "first").
     """
 
     def __init__(self, message: str, cursor: int | None = None) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobtape.client.errors import (
     ApiError,
+    ClientClosed,
     Conflict,
     Invalid,
     JobNotSucceeded,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ApiError",
     "Client",
+    "ClientClosed",
     "Conflict",
     "Handle",
     "Invalid",

@@ -1,7 +1,8 @@
 """Requests to the API, each until it is answered or the client's patience is over. The one place that speaks HTTP.
 
 What may be asked twice is asked again while the API says that it cannot answer just now (503, or 409 with Retry-After),
-and unless told otherwise also when there is no connection or it ends before the answer. Every error is an ApiError.
+and unless told otherwise also when there is no connection or it ends before the answer. Every error is an ApiError, but
+for ClientClosed.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Any, Final
 import httpx
 
 from jobtape.client.backoff import pauses
-from jobtape.client.errors import ApiError, NoAnswer, Unavailable, Unreachable, WrongAddress
+from jobtape.client.errors import ApiError, ClientClosed, NoAnswer, Unavailable, Unreachable, WrongAddress
 from jobtape.client.problems import error_of
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
@@ -62,8 +63,8 @@ class Connection:
         await self._http.aclose()
 
     async def ask(self, method: str, path: str, *, twice: bool = True, **more: Any) -> httpx.Response:
-        """A good answer (2xx or 304). ``twice``: it may be asked again. ``more`` is for httpx. Raises ApiError:
-        Unreachable only when none of the tries can have arrived.
+        """A good answer (2xx or 304). ``twice``: it may be asked again. ``more`` is for httpx. Raises ClientClosed, and
+        ApiError: Unreachable only when none of the tries can have arrived.
         """
         deadline = time.monotonic() + self.manners.patience
         doubt: ApiError | None = None
@@ -113,6 +114,8 @@ class Connection:
     def _errors(self) -> Iterator[None]:
         """httpx's errors become ours."""
         hint = self.manners.hint
+        if self._http.is_closed:
+            raise ClientClosed
         try:
             yield
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:

@@ -12,6 +12,7 @@ JobtapeError
 │       ├── Conflict        409: not in the state that the job is in
 │       ├── Invalid         400, 413, 415, 422: the request itself is wrong
 │       └── Unavailable     409 and 503 with Retry-After: not just now, and not within the client's patience
+├── ClientClosed            the caller's fault: the client was closed before, or meanwhile
 ├── JobNotSucceeded         the job's own fault: it has failed, or was cancelled, and has no result
 └── NotInTime               the job has not ended yet (also a TimeoutError)
 """
@@ -85,6 +86,13 @@ class Unavailable(Refused):
     def __init__(self, text: str, status: int, problem: Mapping[str, Any], retry_after: float) -> None:
         super().__init__(text, status, problem)
         self.retry_after = retry_after
+
+
+class ClientClosed(JobtapeError):
+    """The client was closed: what was still asked for has no answer."""
+
+    def __init__(self) -> None:
+        super().__init__("this client is closed: make another one")
 
 
 class JobNotSucceeded(JobtapeError):

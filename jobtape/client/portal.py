@@ -6,9 +6,12 @@ The thread is a daemon: a program that forgets to close it ends all the same.
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from concurrent import futures
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
+
+from jobtape.client.errors import ClientClosed
 
 T = TypeVar("T")
 
@@ -20,6 +23,9 @@ class Portal:
     """``call`` from any thread but its own; ``close`` ends what still runs."""
 
     def __init__(self) -> None:
+        self._closed = False
+        self._turn = threading.Lock()
+        """Nothing is begun behind the end: nobody would finish it."""
         self._loop: asyncio.AbstractEventLoop
         self._end: asyncio.Event
         started = threading.Event()
@@ -31,7 +37,7 @@ class Portal:
 
     def call(self, function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
         """What ``await function(*args, **kwargs)`` gives. Broken off here, by Ctrl-C say, it is cancelled there, and
-        has ended when this raises.
+        has ended when this raises. Raises ClientClosed when the portal is closed, or is meanwhile.
         """
         outcome: Future[T] = Future()
         tasks: list[asyncio.Task[None]] = []
@@ -50,12 +56,17 @@ class Portal:
         def end() -> None:
             tasks[0].cancel()
 
-        self._loop.call_soon_threadsafe(begin)
+        self._soon(begin)
         try:
             return outcome.result()
+        except (asyncio.CancelledError, futures.CancelledError):
+            if self._closed:
+                raise ClientClosed from None
+            raise
         except BaseException:
             if not outcome.done():
-                self._loop.call_soon_threadsafe(end)
+                with suppress(ClientClosed):  # it ends there by itself
+                    self._soon(end)
                 wait([outcome], TO_END)
             raise
 
@@ -65,13 +76,22 @@ class Portal:
         try:
             yield self._items(items)
         finally:
-            self.call(items.aclose)
+            with suppress(ClientClosed):  # the end of the loop has closed it
+                self.call(items.aclose)
 
     def close(self) -> None:
-        """Cancel what still runs, and end the thread."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._end.set)
-            self._thread.join()
+        """Cancel what still runs, and end the thread; a second time does nothing."""
+        with self._turn:
+            if not self._closed:
+                self._closed = True
+                self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+
+    def _soon(self, function: Callable[[], None]) -> None:
+        with self._turn:
+            if self._closed:
+                raise ClientClosed
+            self._loop.call_soon_threadsafe(function)
 
     async def _serve(self, started: threading.Event) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()

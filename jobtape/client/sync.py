@@ -1,11 +1,13 @@
 """The client for code without ``await``: the asynchronous one, which does everything, run in a thread."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Unpack, overload
 
 from jobtape.client.client import Client, JobRef
+from jobtape.client.errors import ClientClosed
 from jobtape.client.filters import EventFilters, JobFilters
 from jobtape.client.handle import PATIENCE, Handle, Submitted
 from jobtape.client.portal import Portal
@@ -38,9 +40,10 @@ class SyncClient:
         self.close()
 
     def close(self) -> None:
-        """End the connections and the thread."""
+        """End the connections and the thread; a second time does nothing. Whoever still waits gets ClientClosed."""
         try:
-            self._portal.call(self._client.close)
+            with suppress(ClientClosed):
+                self._portal.call(self._client.close)
         finally:
             self._portal.close()
 

@@ -84,9 +84,12 @@ def cancel(url: str, job_id: str, *, as_json: bool) -> int:
     return OK
 
 
-def filters(options: Mapping[str, str | None], labels: Sequence[str]) -> Query:
-    """The options of ``jobtape list`` that were given, as the API has them. Raises WrongUse."""
-    given = [(name, value) for name, value in options.items() if value is not None]
+def filters(some: Mapping[str, Sequence[str] | None], one: Mapping[str, str | None], labels: Sequence[str]) -> Query:
+    """The options of ``jobtape list`` that were given, as the API has them: ``some`` with any of several values,
+    ``one`` with one. Raises WrongUse.
+    """
+    given = [(name, value) for name, values in some.items() for value in values or ()]
+    given += [(name, value) for name, value in one.items() if value is not None]
     return given + [("label", ":".join(label_of(label))) for label in labels]
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+Some = list[str] | None
+"""The values of an option that may be given several times."""
 Jobs = Annotated[
     str | None,
     typer.Option("--jobs", metavar="MODULES", envvar="JOBTAPE_JOBS", help="Modules with job types, comma-separated."),

@@ -47,7 +47,7 @@ def point(when: str) -> str:
         return (time if time.tzinfo else time.astimezone()).isoformat()
     except (ValueError, OverflowError, OSError):
         raise WrongUse(
-            f"--as-of {when}: write a time such as '2030-01-31 12:00' (of this place) or 2030-01-31T12:00:00Z, or a "
+            f"--as-of {when}: write a time such as '2025-01-31 12:00' (of this place) or 2025-01-31T12:00:00Z, or a "
             "cursor as `jobtape events` shows it"
         ) from None
 

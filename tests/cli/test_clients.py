@@ -122,9 +122,31 @@ def test_what_was(running: Place) -> None:
     then = running.run("--as-of", submitted.strftime("%Y-%m-%d %H:%M:%S.%f"), "list", "--limit", "1")
     assert job_id in then.stdout
     assert "queued" in then.stdout
+    midnight = running.shell('jobtape --as-of "$(date +%F)" list')
+    assert midnight.returncode == 0, "as the README has it"
     early = running.run("--as-of", "1999-12-31", "status", job_id)
     assert early.returncode == 1
     assert "there was no job" in early.stderr
+
+
+def test_a_list_of_several(running: Place) -> None:
+    label = f"list={uuid4().hex}"
+    added = running.submit("add", {"x": 1, "y": 2}, "--label", label, "--wait", "--json")
+    done = json.loads(added)
+    running.run("submit", "boom", '{"text": "no"}', "--label", label, "--wait")
+
+    def listed(*options: str) -> list[str]:
+        found = running.run("list", "--label", label, "--json", *options)
+        assert found.returncode == 0, found.stderr
+        return [job["type"] for job in json.loads(found.stdout)["items"]]
+
+    assert listed("--state", "succeeded", "--state", "failed") == ["boom", "add"]
+    assert listed("--state", "failed", "--state", "queued") == ["boom"]
+    assert listed("--type", "add", "--type", "boom", "--queue", "default", "--queue", "gates") == ["boom", "add"]
+    assert listed("--reason", "error", "--reason", "timeout") == ["boom"]
+    assert listed("--until", done["submitted_at"]) == []
+    assert listed("--since", done["finished_at"]) == ["boom"]
+    assert listed("--state", "queued", "--state", "succeeded", "--as-of", str(done["cursor"])) == ["add"]
 
 
 def test_waiting_for_nobody_is_doubted_and_ctrl_c_says_that_the_job_goes_on(broker_place: Place) -> None:

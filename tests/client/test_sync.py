@@ -3,13 +3,15 @@
 import asyncio
 import subprocess
 import sys
+from uuid import uuid4
 
 import pytest
 
-from jobtape import JobState, SyncClient
-from jobtape.client import Invalid, NotInTime
+from jobtape import Client, JobState, SyncClient
+from jobtape.client import ClientClosed, Invalid, NotInTime
 from tests.broker.proxy import Proxy
 from tests.client.jobs import Period, add, period
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +41,36 @@ async def test_jobs_that_wait(network: Proxy) -> None:
             assert client.wait(handle, timeout=20).state is JobState.CANCELLED
 
     await asyncio.to_thread(use)
+
+
+async def test_a_client_that_was_closed(network: Proxy) -> None:
+    def use() -> None:
+        client = SyncClient(network.url)
+        jobs = client.list()
+        client.close()
+        client.close()
+        with pytest.raises(ClientClosed, match="make another one"):
+            client.get(str(uuid4()))
+        with pytest.raises(ClientClosed):
+            next(jobs)
+
+    await asyncio.to_thread(use)
+    asynchronous = Client(network.url)
+    await asynchronous.close()
+    with pytest.raises(ClientClosed, match="make another one"):
+        await asynchronous.get(str(uuid4()))
+    with pytest.raises(ClientClosed):
+        await anext(asynchronous.events())
+
+
+async def test_closing_while_somebody_waits(network: Proxy) -> None:
+    client = SyncClient(network.url)
+    network.hold_answers = True
+    waiting = asyncio.create_task(asyncio.to_thread(client.get, str(uuid4())))
+    await eventually(lambda: network.held, what="it has asked")
+    await asyncio.to_thread(client.close)
+    with pytest.raises(ClientClosed):
+        await waiting
 
 
 def test_a_program_that_does_not_close_it_ends() -> None:

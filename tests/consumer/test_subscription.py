@@ -240,6 +240,17 @@ async def test_missing_something_ends_it_where_that_is_asked_for(rig: Rig, subsc
         with pytest.raises(EventsMissed) as missed:
             await asyncio.wait_for(anext(heard), 20)
     assert missed.value.cursor == cursor_of(1, 2)
+    assert f"go on with since={cursor_of(1, 2)}" in str(missed.value)
+
+
+async def test_missing_something_before_anything_was_settled_says_what_to_do(rig: Rig, subscribed: Subscribe) -> None:
+    wanted = {"name": BILLING, "max_length": 2}
+    async with subscribed(**wanted):
+        pass
+    await tell(rig, 1, 2, 3)
+    with pytest.raises(EventsMissed, match="a cursor that you have stored, or since='first'") as missed:
+        await take(subscribed(**wanted, on_gap="raise"), 1)
+    assert missed.value.cursor is None
 
 
 async def test_a_full_queue_drops_its_oldest_and_that_is_said(
