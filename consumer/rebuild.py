@@ -90,6 +90,11 @@ class Rebuilding:
             "the switch did not come about: the database is busy; the rebuild goes on when tried again"
         )
 
+    def give_up(self, rebuild: Rebuild) -> None:
+        """Remove what was made."""
+        self.store.rebuilds.give_up(rebuild)
+        self._clean_up()
+
     def _try_to_switch(self, rebuild: Rebuild) -> Rebuild | None:
         try:
             return self.store.rebuilds.switch(rebuild, fold_archived)
@@ -102,7 +107,7 @@ class Rebuilding:
         try:
             self.store.rebuilds.clean_up()
         except ViewUnavailable as error:
-            log.warning("the tables that served before are left for the next rebuild to remove: %s", error)
+            log.warning("tables that serve no more are left for the next rebuild to remove: %s", error)
 
     def _fold(self, rebuild: Rebuild, entries: Sequence[Archived]) -> Rebuild:
         began = time.monotonic()

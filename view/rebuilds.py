@@ -14,6 +14,7 @@ so every write makes sure, in its own transaction, that the rebuild is still the
 taken in one order: checkpoint, rebuild, folded tables.
 """
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ from sqlalchemy import (
 )
 
 from jobtape.schemas.job import Job
-from jobtape.view import jobs, projection, tables
+from jobtape.view import jobs, projection, retired, tables
 from jobtape.view.database import Database
 from jobtape.view.tables import Folded
 from jobtape.view.values import Archived, Batch, Rebuild
@@ -47,11 +48,12 @@ from jobtape.view.values import Archived, Batch, Rebuild
 Known = Callable[[Collection[str]], dict[str, Job]]
 Fold = Callable[[Sequence[Archived], Known], Batch]
 
-RETIRED: Final = "retired"
 PAGE: Final = 1000
 PAGE_BYTES: Final = 8 * 1024 * 1024
 STEP: Final = 50
 """Entries fetched at a time: each may be as large as a job's payload."""
+BREATH: Final = 0.01
+"""Seconds between two transactions that remove tables: SQLite lets nobody wait in line."""
 LET_GO: Final = 200
 """Jobs removed at a time."""
 PATIENCE: Final = "300ms"
@@ -92,8 +94,8 @@ class Rebuilds:
         """Make the tables, to be folded into from behind ``cursor``. A rebuild that was begun under the same key goes
         on where it is; another one is given up, since it may have been made by other rules.
         """
+        self.clean_up()
         with self.database.writing() as connection:
-            _drop_retired(connection)
             number = 1 + connection.execute(select(tables.checkpoint.c.generation).with_for_update()).scalar_one()
             going_on = _locked(connection)
             if going_on is not None and going_on.key == key:
@@ -185,9 +187,12 @@ class Rebuilds:
             return True
 
     def clean_up(self) -> None:
-        """Remove the tables that served before."""
-        with self.database.writing() as connection:
-            _drop_retired(connection)
+        """Remove the tables that served before, or were given up: piece by piece, others write in between."""
+        more = True
+        while more:
+            with self.database.writing() as connection:
+                more = retired.clear_some(connection)
+            time.sleep(BREATH)
 
 
 def comparison(key: str) -> str:
@@ -242,7 +247,13 @@ def _let_go(connection: Connection, own: Folded) -> bool:
 
 
 def _give_up(connection: Connection, rebuild: Rebuild) -> None:
-    tables.generation(rebuild.generation).jobs.metadata.drop_all(connection)
+    own = tables.generation(rebuild.generation)
+    if connection.dialect.name == "sqlite":
+        for index in (index for table in own.each() for index in table.indexes):
+            index.drop(connection)  # its name is needed by the next of this number
+        retired.retire(connection, own)
+    else:
+        own.jobs.metadata.drop_all(connection)
     _end(connection, rebuild)
 
 
@@ -268,15 +279,6 @@ def _take_the_names(connection: Connection, own: Folded) -> None:
         connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}'"))
         names = ", ".join(table.name for table in tables.SERVING.each())
         connection.execute(text(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE"))
+    retired.retire(connection, tables.SERVING)
     for old, new in zip(tables.SERVING.each(), own.each(), strict=True):
-        _rename(connection, old.name, f"{old.name}_{RETIRED}")
-        _rename(connection, new.name, old.name)
-
-
-def _rename(connection: Connection, name: str, into: str) -> None:
-    connection.execute(text(f"ALTER TABLE {name} RENAME TO {into}"))
-
-
-def _drop_retired(connection: Connection) -> None:
-    for table in tables.SERVING.each():
-        connection.execute(text(f"DROP TABLE IF EXISTS {table.name}_{RETIRED}"))
+        retired.rename(connection, new.name, old.name)

@@ -60,7 +60,7 @@ async def rebuild(
         state = working.from_archive(state)
         found = working.differences(state, examples)
         if dry_run:
-            store.rebuilds.give_up(state)
+            working.give_up(state)
         else:
             working.switch(state)
     return Rebuilt(

@@ -161,10 +161,10 @@ async def test_a_switch_whose_answer_is_lost_has_happened(
     def busy() -> None:
         raise ViewUnavailable("somebody reads the old tables")
 
-    monkeypatch.setattr(store.rebuilds, "switch", unanswered)
-    monkeypatch.setattr(store.rebuilds, "clean_up", busy)
     working = Rebuilding(store, part())
     state = working.from_archive(store.rebuilds.begin("a"))
+    monkeypatch.setattr(store.rebuilds, "switch", unanswered)
+    monkeypatch.setattr(store.rebuilds, "clean_up", busy)
     assert working.switch(state) == state
     assert store.rebuilds.has_switched(state)
     monkeypatch.undo()

@@ -12,7 +12,7 @@ from jobtape.consumer.folding import fold_archived
 from jobtape.schemas.errors import UnreadableEvent, ViewUnavailable
 from jobtape.schemas.events import decode
 from jobtape.schemas.position import cursor_of
-from jobtape.view import comparing, rebuilds
+from jobtape.view import comparing, rebuilds, retired
 from jobtape.view.comparing import Comparing
 from jobtape.view.store import Archived, Batch, Differences, JobQuery, Rebuild, Store
 from jobtape.view.values import UnreadableRow
@@ -111,6 +111,21 @@ def test_again_and_again(store: Store) -> None:
         assert dump(store) == before
         assert store.take_lease("me", 60) is not None
         record(store, submitted(20 + n))
+    store.rebuilds.clean_up()
+    store.rebuilds.clean_up()
+    assert sorted(table for table in names(store) if "_g" in table or "retired" in table) == []
+
+
+def test_those_given_up_leave_nothing_and_their_number_to_the_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(store)
+    before = dump(store)
+    monkeypatch.setattr(retired, "CHUNK", 2)
+    for n in range(3):
+        fold_all(store, store.rebuilds.begin(f"given up {n}"))
+    assert store.rebuilds.switch(fold_all(store, store.rebuilds.begin("last")), fold_archived) is not None
+    assert dump(store) == before
     store.rebuilds.clean_up()
     assert sorted(table for table in names(store) if "_g" in table or "retired" in table) == []
 
