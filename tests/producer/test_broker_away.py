@@ -127,6 +127,11 @@ async def test_a_blocking_broker(node_without_alarm: PrivateNode, view: Store, s
     ):
         assert await accepted(served)
         await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.00001")
+
+        async def in_force() -> bool:
+            return not await accepted(served)
+
+        await eventually(in_force, what="the alarm is in force")
         begun = time.monotonic()
         problem(await served.client.post("/jobs", json=ADD), 503, "broker-unavailable")
         assert time.monotonic() - begun < 3
