@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from jobtape.broker.stream import StreamReader
+from jobtape.commands.examine_view import examine_view
+from jobtape.commands.findings import Findings
 from jobtape.consumer import attachment
 from jobtape.consumer.projector import Projector
 from jobtape.consumer.rebuild_stream import Overtaken, read_tape
-from jobtape.schemas.position import cursor_of
+from jobtape.schemas.position import cursor_of, offset_of
 from jobtape.schemas.topology import Retention, Topology
 from jobtape.view.store import Checkpoint, Store
 from tests.checker import Checker
@@ -148,6 +150,27 @@ async def test_retention_cuts_the_tape_while_no_projector_runs(
     differences = [problem for problem in report.problems if not problem.startswith("stuck")]
     assert not differences, str(report)
     assert report.jobs > 5
+
+
+async def test_a_lost_database_is_folded_from_what_is_left_and_what_is_missing_is_said(
+    broker_url: str, topology: Topology, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with tiny_rig(broker_url, topology) as rig:
+        early = await rig.submit("add", {"x": 1, "y": 1})
+        await overrun(rig, 0)
+        late = await rig.submit("add", {"x": 2, "y": 2})
+        async with rig.projector(store):
+            report = await Checker(rig.url, rig.topology).check(store)
+    differences = [problem for problem in report.problems if not problem.startswith("stuck")]
+    assert not differences, str(report)
+    assert store.job(early) is None
+    assert store.job(late) is not None
+    horizon = store.committed.reach().horizon
+    assert horizon == store.history()[0].cursor - 1 > cursor_of(1, 0)
+    assert f"the tape begins at offset {offset_of(horizon) + 1}" in caplog.text
+    doctor = Findings()
+    examine_view(doctor, store)
+    assert any(f"complete from behind cursor {horizon} on" in each.what for each in doctor.items)
 
 
 async def test_retention_overtakes_an_interrupted_rebuild(broker_url: str, topology: Topology) -> None:
