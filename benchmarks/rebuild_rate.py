@@ -116,7 +116,7 @@ class Memory:
 def folded(made: Installation, store: Store, events: int) -> bool:
     """By a projector, from the first message on."""
     began = time.monotonic()
-    projector: Part = made.start("projector")
+    projector: Part = made.start("projector", JOBTAPE_RELAY="off")  # after a loss, nothing is told again
     memory = Memory(projector.process.pid)
     while (done := offset(store)) < events:
         memory.look(done / events)
