@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from jobtape.commands.lifeline import VARIABLE
@@ -21,17 +21,25 @@ class Child:
     """Use ``start``. It writes to pipes, has a process group of its own (a Ctrl-C on the terminal is for the supervisor
     alone) and holds one end of a lifeline.
 
-    Until it has said that it is configured, its output is held back: what is wrong with the settings is wrong for
-    several parts, and is to be read once.
+    Until ``show_held`` its output is held back: what is wrong with the settings is wrong for several parts, and is to
+    be read once, and alone. ``on_configured`` is called when it has said that it is configured.
     """
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, lifeline: socket.socket, output: Output) -> None:
+    def __init__(
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        lifeline: socket.socket,
+        output: Output,
+        on_configured: Callable[[], None],
+    ) -> None:
         self.name = name
         self.configured = False
         self._process = process
         self._lifeline = lifeline
         self._output = output
-        self._held: list[tuple[bool, str]] = []
+        self._on_configured = on_configured
+        self._held: list[tuple[bool, str]] | None = []
         assert process.stdout is not None
         assert process.stderr is not None
         self._readers = [
@@ -43,7 +51,12 @@ class Child:
 
     @classmethod
     async def start(
-        cls, name: str, command: Sequence[str], output: Output, variables: Mapping[str, str] | None = None
+        cls,
+        name: str,
+        command: Sequence[str],
+        output: Output,
+        on_configured: Callable[[], None],
+        variables: Mapping[str, str] | None = None,
     ) -> "Child":
         """Start ``command`` as the part ``name``, with these ``variables`` besides our environment."""
         ours, theirs = socket.socketpair()
@@ -58,7 +71,7 @@ class Child:
                 env={**os.environ, **(variables or {}), VARIABLE: str(theirs.fileno()), SUPERVISED: "1"},
             )
         ours.setblocking(False)
-        return cls(name, process, ours, output)
+        return cls(name, process, ours, output, on_configured)
 
     @property
     def pid(self) -> int:
@@ -78,9 +91,9 @@ class Child:
         self._signal(signal.SIGKILL)
 
     def show_held(self) -> None:
-        """Write what was held back."""
-        held, self._held = self._held, []
-        for error, line in held:
+        """Write what was held back, and from now on everything as it comes."""
+        held, self._held = self._held, None
+        for error, line in held or ():
             self._output.line(self.name, line, error=error)
 
     def discard_held(self) -> None:
@@ -103,7 +116,7 @@ class Child:
         with contextlib.suppress(OSError):
             if await asyncio.get_running_loop().sock_recv(self._lifeline, 1):
                 self.configured = True
-                self.show_held()
+                self._on_configured()
 
     async def _read(self, stream: asyncio.StreamReader, *, error: bool) -> None:
         rest = b""
@@ -118,7 +131,7 @@ class Child:
 
     def _line(self, raw: bytes, error: bool) -> None:
         line = raw.decode(errors="replace").rstrip("\r")
-        if self.configured:
+        if self._held is None:
             self._output.line(self.name, line, error=error)
         else:
             self._held.append((error, line))

@@ -53,6 +53,7 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._signals = Signals()
         self._code = 0
+        self._shown = False
 
     async def run(self) -> int:
         """Until SIGTERM or SIGINT, or until a part says that it cannot start; returns the exit code."""
@@ -84,7 +85,7 @@ class Supervisor:
         while not self._stop.is_set():
             begun = time.monotonic()
             child = self._children[name] = await Child.start(
-                name, self._commands[name], self._output, self._variables.get(name)
+                name, self._commands[name], self._output, self._show_when_all_are, self._variables.get(name)
             )
             self._output.say(f"{name} is process {child.pid}")
             if self._stop.is_set():  # it came while this one was being started
@@ -99,6 +100,7 @@ class Supervisor:
                 self._code = WRONG
                 self._stop.set()
                 return
+            self._show_all()
             if time.monotonic() - begun > STEADY:
                 pause = FIRST_PAUSE
             if child.configured and _kind(name) == "worker":
@@ -106,6 +108,17 @@ class Supervisor:
             self._output.say(f"{name} ended ({_how(code)}); starting it again in {pause:g} s")
             await self._pause(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _show_when_all_are(self) -> None:
+        """All of them being configured, none will say what is wrong with the settings."""
+        children = self._children.values()
+        if self._shown or (len(children) == len(self._commands) and all(child.configured for child in children)):
+            self._show_all()
+
+    def _show_all(self) -> None:
+        self._shown = True
+        for child in self._children.values():
+            child.show_held()
 
     async def _pause(self, seconds: float) -> None:
         try:
