@@ -47,11 +47,13 @@ async def test_from_now_and_from_the_first(client: Client, one: Live) -> None:
     async with aclosing(client.events()) as heard:
         first = asyncio.ensure_future(anext(heard))
         later = [submitted(n) for n in range(2, 1000)]
+
+        def happens_until_it_is_heard() -> bool:
+            record(one.store, later.pop(0))
+            return first.done()
+
         # When it begins to listen is not told here, so something happens again and again.
-        while not first.done():
-            record(one.store, later[0])
-            assert later.pop(0)
-            await asyncio.sleep(0.05)
+        await eventually(happens_until_it_is_heard, what="it listens")
         assert first.result().id not in (old.id, new.id)
 
 

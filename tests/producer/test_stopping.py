@@ -80,7 +80,10 @@ async def test_streams_and_waits_end_at_sigterm(
         assert code in ((0, -signal.SIGTERM) if by == "uvicorn" else (0,)), program.lines
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(),
+    reason="Linux alone shows, in /proc/net/tcp, a connection that its process has let go",
+)
 async def test_the_connection_of_who_never_reads_ends(view: Store, sqlite_url: str, tmp_path: Path) -> None:
     """Not only its place comes back: with what lay in the server's buffers, it would stay for ever."""
     begin(view)

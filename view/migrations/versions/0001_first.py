@@ -5,6 +5,7 @@ Revision ID: 0001
 
 import sqlalchemy as sa
 from alembic import op
+from alembic.util import CommandError
 
 revision = "0001"
 down_revision = None
@@ -180,4 +181,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """The view can be folded from the tape again, so there is no way back but that."""
-    raise NotImplementedError("make a new database and rebuild the view from the tape")
+    raise CommandError("there is no older version: make a new database, and a projector folds the tape into it")
