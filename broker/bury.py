@@ -2,8 +2,10 @@
 
 from uuid import uuid4
 
-import aio_pika
+from aiormq import spec
 
+from jobtape.broker.channels import channel
+from jobtape.broker.confirmed import PERSISTENT
 from jobtape.broker.link import Link
 from jobtape.schemas.topology import Topology
 
@@ -11,19 +13,15 @@ REASON_HEADER = "jobtape-reason"
 
 
 async def bury(link: Link, topology: Topology, body: bytes, reason: str) -> None:
-    """Publish ``body`` to the dead exchange, confirmed. Raises what aio-pika raises.
+    """Publish ``body`` to the dead exchange, confirmed. Raises one of ``BROKER_ERRORS``.
 
     On a channel of its own: the publisher's channel publishes to one exchange only. Headers are not copied: ``CC``
     and ``x-death`` would send it on its way again.
     """
-    connection = await link.connection()
-    channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-    async with channel:
-        exchange = await channel.get_exchange(topology.dead.name, ensure=False)
-        message = aio_pika.Message(
-            body,
-            headers={REASON_HEADER: reason[:500]},
-            message_id=uuid4().hex,
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+    properties = spec.Basic.Properties(
+        headers={REASON_HEADER: reason[:500]}, message_id=uuid4().hex, delivery_mode=PERSISTENT
+    )
+    async with channel(await link.connection(), confirms=True) as opened:
+        await opened.basic_publish(
+            body, exchange=topology.dead.name, routing_key="no-job", properties=properties, mandatory=True
         )
-        await exchange.publish(message, routing_key="no-job", mandatory=True)

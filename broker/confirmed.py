@@ -10,6 +10,7 @@ from typing import Final
 import aiormq
 from aiormq import spec
 
+from jobtape.broker.channels import open_channel
 from jobtape.broker.link import Connection, Link, lost_where_cancelled
 
 PERSISTENT: Final = 2
@@ -58,13 +59,12 @@ class ConfirmedChannel:
         async with self._opening:
             connection = await self.link.connection()
             if self._channel is None or self._channel.is_closed or self._connection is not connection:
-                channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-                under = await channel.get_underlay_channel()
-                assert isinstance(under, aiormq.Channel)  # its wait=False is not in the abstract class
+                channel = await open_channel(connection, confirms=True)
+                assert isinstance(channel, aiormq.Channel)  # its wait=False is not in the abstract class
                 waiting: set[asyncio.Timeout] = set()
                 self._waiting = waiting
-                under.closing.add_done_callback(lambda _: _wake(waiting))
-                self._channel = under
+                channel.closing.add_done_callback(lambda _: _wake(waiting))
+                self._channel = channel
                 self._connection = connection
             return self._channel
 

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 
 import aio_pika
 import aiormq.exceptions
-from aio_pika.abc import AbstractChannel
 
+from jobtape.broker.channels import Channel, channel
 from jobtape.broker.link import Connection
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.jobtype import BUILTIN_QUEUE
@@ -30,50 +29,41 @@ async def declare(connection: Connection, topology: Topology) -> None:
 
     Raises JobtapeError when something of the same name exists with other properties.
     """
-    channel = await connection.channel(publisher_confirms=False)
-    under = await channel.get_underlay_channel()
     try:
-        for exchange in topology.exchanges():
-            await _exchange(channel, exchange)
-        for queue in topology.declared_queues():
-            await _queue(channel, queue)
-        for binding in topology.bindings():
-            await _bind(channel, binding)
-        for passage in topology.passages():
-            await under.exchange_bind(passage.target, passage.source, passage.key)
-        if await log_exists(connection, topology):
-            # The tape may have been there before its exchange: a broker restored in part.
-            await _bind(channel, topology.log_binding)
+        async with channel(connection) as opened:
+            for exchange in topology.exchanges():
+                await _exchange(opened, exchange)
+            for queue in topology.declared_queues():
+                await _queue(opened, queue)
+            for binding in topology.bindings():
+                await _bind(opened, binding)
+            for passage in topology.passages():
+                await opened.exchange_bind(passage.target, passage.source, passage.key)
+            if await log_exists(connection, topology):
+                # The tape may have been there before its exchange: a broker restored in part.
+                await _bind(opened, topology.log_binding)
     except aiormq.exceptions.ChannelPreconditionFailed as error:
         raise JobtapeError(
             f"the broker has something of ours with other properties: {error}. "
             "Delete it there, or choose another JOBTAPE_NAMESPACE"
         ) from None
-    finally:
-        await _close(channel)
 
 
 async def create_log(connection: Connection, topology: Topology) -> bool:
     """Create the tape when it isn't there. True when it was created; an existing one is left as it is."""
     if await log_exists(connection, topology):
         return False
-    channel = await connection.channel(publisher_confirms=False)
-    try:
-        await _exchange(channel, topology.events)
-        await _queue(channel, topology.log)
-        await _bind(channel, topology.log_binding)
-    finally:
-        await _close(channel)
+    async with channel(connection) as opened:
+        await _exchange(opened, topology.events)
+        await _queue(opened, topology.log)
+        await _bind(opened, topology.log_binding)
     return True
 
 
 async def declare_results(connection: Connection, topology: Topology) -> None:
     """Declare the exchange that subscribers bind to, and nothing else."""
-    channel = await connection.channel(publisher_confirms=False)
-    try:
-        await _exchange(channel, topology.results)
-    finally:
-        await _close(channel)
+    async with channel(connection) as opened:
+        await _exchange(opened, topology.results)
 
 
 async def log_exists(connection: Connection, topology: Topology) -> bool:
@@ -97,17 +87,14 @@ async def depth(connection: Connection, queue: str) -> Depth | None:
 
 
 async def _depth(connection: Connection, queue: str) -> Depth | None:
-    channel = await connection.channel(publisher_confirms=False)
     try:
-        under = await channel.get_underlay_channel()
-        answer = await under.queue_declare(queue, passive=True)
-        return Depth(answer.message_count or 0, answer.consumer_count or 0)
+        async with channel(connection) as opened:
+            answer = await opened.queue_declare(queue, passive=True)
     except NOT_FOUND as error:
         if is_missing(error):
             return None
         raise
-    finally:
-        await _close(channel)
+    return Depth(answer.message_count or 0, answer.consumer_count or 0)
 
 
 def _take_error(look: "asyncio.Task[Depth | None]") -> None:
@@ -127,12 +114,11 @@ async def remove_namespace(url: str, topology: Topology) -> None:
     """Delete every queue and exchange of ``topology``, that of the built-in jobs too, and nothing else."""
     topology = topology.with_queues((*topology.queues, BUILTIN_QUEUE))
     connection = await aio_pika.connect(url)
-    async with connection:
-        channel = await connection.channel(publisher_confirms=False)
+    async with connection, channel(connection) as opened:
         for queue in (*topology.declared_queues(), topology.log):
-            await channel.queue_delete(queue.name)
+            await opened.queue_delete(queue.name)
         for exchange in topology.exchanges():
-            await channel.exchange_delete(exchange.name)
+            await opened.exchange_delete(exchange.name)
 
 
 def queue_names(queues: Iterable[str], topology: Topology) -> dict[str, str]:
@@ -140,24 +126,18 @@ def queue_names(queues: Iterable[str], topology: Topology) -> dict[str, str]:
     return {queue: topology.work_queue(queue).name for queue in queues}
 
 
-async def _exchange(channel: AbstractChannel, exchange: Exchange) -> None:
-    await channel.declare_exchange(
+async def _exchange(opened: Channel, exchange: Exchange) -> None:
+    await opened.exchange_declare(
         exchange.name,
-        aio_pika.ExchangeType(exchange.type),
+        exchange_type=exchange.type,
         durable=True,
         arguments={"alternate-exchange": exchange.alternate} if exchange.alternate else None,
     )
 
 
-async def _queue(channel: AbstractChannel, queue: Queue) -> None:
-    await channel.declare_queue(queue.name, durable=True, arguments=queue.declared_arguments())
+async def _queue(opened: Channel, queue: Queue) -> None:
+    await opened.queue_declare(queue.name, durable=True, arguments=queue.declared_arguments())
 
 
-async def _bind(channel: AbstractChannel, binding: Binding) -> None:
-    under = await channel.get_underlay_channel()
-    await under.queue_bind(binding.queue, binding.exchange, binding.key)
-
-
-async def _close(channel: AbstractChannel) -> None:
-    with suppress(aiormq.exceptions.AMQPError, RuntimeError, OSError):
-        await channel.close()
+async def _bind(opened: Channel, binding: Binding) -> None:
+    await opened.queue_bind(binding.queue, binding.exchange, binding.key)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import aiormq.abc
 import aiormq.exceptions
 
+from jobtape.broker.channels import Channel, open_channel
 from jobtape.broker.declare import is_missing
 from jobtape.broker.link import Connection
 from jobtape.schemas.errors import BrokerUnavailable, LogMissing
@@ -51,7 +52,7 @@ class StreamReader:
         self._buffer: deque[aiormq.abc.DeliveredMessage] = deque()
         self._changed = asyncio.Event()
         self._ended: str | None = None
-        self._channel: aiormq.abc.AbstractChannel | None = None
+        self._channel: Channel | None = None
 
     async def __aenter__(self) -> "StreamReader":
         """Attach. Raises LogMissing when the stream does not exist, BrokerUnavailable when it has no leader."""
@@ -64,8 +65,7 @@ class StreamReader:
             raise
 
     async def _attach(self) -> "StreamReader":
-        channel = await self._connection.channel(publisher_confirms=False)
-        self._channel = await channel.get_underlay_channel()
+        self._channel = await open_channel(self._connection)
         self._channel.closing.add_done_callback(lambda _: self._end("its channel was closed"))
         self._channel.on_consumer_cancel_callbacks.add(lambda _: self._end("the broker ended it"))
         await self._channel.basic_qos(prefetch_count=self._prefetch)

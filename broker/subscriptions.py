@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import aiormq.exceptions
 
 from jobtape.broker import declare
+from jobtape.broker.channels import channel
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import Connection
 from jobtape.schemas.errors import SubscriptionRefused
@@ -19,32 +20,23 @@ async def declare_bound(connection: Connection, exchange: Exchange, queue: Queue
     be reached.
     """
     before = await declare.depth(connection, queue.name)
-    channel = await connection.channel(publisher_confirms=False)
-    under = await channel.get_underlay_channel()
     try:
-        await under.exchange_declare(exchange.name, exchange_type=exchange.type, durable=True)
-        await under.queue_declare(queue.name, durable=True, arguments=queue.declared_arguments())
-        for key in keys:
-            await under.queue_bind(queue.name, exchange.name, key)
+        async with channel(connection) as opened:
+            await opened.exchange_declare(exchange.name, exchange_type=exchange.type, durable=True)
+            await opened.queue_declare(queue.name, durable=True, arguments=queue.declared_arguments())
+            for key in keys:
+                await opened.queue_bind(queue.name, exchange.name, key)
     except aiormq.exceptions.ChannelPreconditionFailed as error:
         raise SubscriptionRefused(
             f"the subscription of this name has another filter or other limits ({error}): give the same ones, choose "
             "another name, or remove it with all that waits on it (`jobtape subscriptions remove NAME`)"
         ) from None
-    finally:
-        if not channel.is_closed:
-            await channel.close()
     return before
 
 
 async def delete(connection: Connection, queue: str) -> int | None:
     """Remove a queue; how many messages were on it, None when it was not there."""
     before = await declare.depth(connection, queue)
-    channel = await connection.channel(publisher_confirms=False)
-    try:
-        under = await channel.get_underlay_channel()
-        await under.queue_delete(queue)
-    finally:
-        if not channel.is_closed:
-            await channel.close()
+    async with channel(connection) as opened:
+        await opened.queue_delete(queue)
     return None if before is None else before.messages

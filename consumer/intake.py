@@ -9,6 +9,7 @@ from typing import Any
 
 import aiormq.abc
 
+from jobtape.broker.channels import Channel, open_channel
 from jobtape.broker.link import BROKER_ERRORS, Connection
 
 CLOSE_TIMEOUT = 5.0
@@ -17,7 +18,7 @@ CLOSE_TIMEOUT = 5.0
 class Delivery:
     """A message from a work queue; it is settled once, on the channel that it came by."""
 
-    def __init__(self, channel: aiormq.abc.AbstractChannel, message: aiormq.abc.DeliveredMessage, queue: str) -> None:
+    def __init__(self, channel: Channel, message: aiormq.abc.DeliveredMessage, queue: str) -> None:
         properties = message.header.properties
         self.body = message.body
         self.headers: Mapping[str, Any] = properties.headers or {}
@@ -86,17 +87,16 @@ class Intake:
         self._prefetch = prefetch
         self._deliver = deliver
         self._tags: list[str] = []
-        self._channel: aiormq.abc.AbstractChannel | None = None
+        self._channel: Channel | None = None
 
     async def __aenter__(self) -> "Intake":
         """Begin to take. Raises aio-pika's errors, among them when a queue does not exist."""
-        channel = await self._connection.channel(publisher_confirms=False)
-        self._channel = under = await channel.get_underlay_channel()
-        under.closing.add_done_callback(lambda _: self.ended.set())
-        under.on_consumer_cancel_callbacks.add(lambda _: self.ended.set())
-        await under.basic_qos(prefetch_count=self._prefetch)
+        self._channel = channel = await open_channel(self._connection)
+        channel.closing.add_done_callback(lambda _: self.ended.set())
+        channel.on_consumer_cancel_callbacks.add(lambda _: self.ended.set())
+        await channel.basic_qos(prefetch_count=self._prefetch)
         for queue in self._queues:
-            answer = await under.basic_consume(queue, partial(self._on_message, queue))
+            answer = await channel.basic_consume(queue, partial(self._on_message, queue))
             self._tags.append(answer.consumer_tag or "")
         return self
 

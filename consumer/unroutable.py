@@ -11,11 +11,13 @@ import logging
 from typing import Final
 from uuid import uuid4
 
-import aio_pika
 import aiormq.exceptions
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aiormq import spec
+from aiormq.abc import DeliveredMessage
 
 from jobtape.broker.bury import bury
+from jobtape.broker.channels import Channel, channel
+from jobtape.broker.confirmed import PERSISTENT
 from jobtape.consumer.desk import Desk
 from jobtape.consumer.waiting import unbroken
 from jobtape.schemas.errors import UnreadableEvent
@@ -71,45 +73,53 @@ class Unroutable:
     async def _page(self, most: int) -> tuple[int, int]:
         """Take so many of them; how many there were, and how many of these found their queues."""
         connection = await self._desk.link.connection()
-        sending = await (await self._desk.publisher.link.connection()).channel(on_return_raises=True)
-        async with sending, await connection.channel(publisher_confirms=False) as taking:
-            queue = await taking.get_queue(self._desk.topology.unroutable_queue.name, ensure=False)
-            messages: list[AbstractIncomingMessage] = []
-            while len(messages) < most and (message := await queue.get(fail=False)) is not None:
-                messages.append(message)
+        sender = await self._desk.publisher.link.connection()
+        async with channel(sender, confirms=True) as sending, channel(connection) as taking:
+            messages = await _take(taking, self._desk.topology.unroutable_queue.name, most)
             there: dict[str, bool] = {}
-            placed = [await self._place(sending, message, there) for message in messages]
-        return len(messages), sum(placed)
+            placed = 0
+            for message in messages:
+                placed += await self._place(sending, message, there)
+                await taking.basic_ack(message.delivery_tag or 0)
+        return len(messages), placed
 
-    async def _place(self, channel: AbstractChannel, message: AbstractIncomingMessage, there: dict[str, bool]) -> bool:
+    async def _place(self, sending: Channel, message: DeliveredMessage, there: dict[str, bool]) -> bool:
         """Publish it anew, to its queue or to the end of this one; whether it found its queue."""
         try:
             name = _queue_of(message.body)
         except UnreadableEvent as error:
             await bury(self._desk.publisher.link, self._desk.topology, message.body, str(error))
-            await message.ack()
             return True
         if name not in there:
             there[name] = await self._desk.is_there(name)
-        placed = there[name] and await _publish(channel, self._desk.topology.work_queue(name).name, message)
+        placed = there[name] and await _publish(sending, self._desk.topology.work_queue(name).name, message)
         if not placed:
             there[name] = False
-            await _publish(channel, self._desk.topology.unroutable_queue.name, message)
-        await message.ack()
+            await _publish(sending, self._desk.topology.unroutable_queue.name, message)
         return placed
 
 
-async def _publish(channel: AbstractChannel, queue: str, message: AbstractIncomingMessage) -> bool:
+async def _take(taking: Channel, queue: str, most: int) -> list[DeliveredMessage]:
+    messages: list[DeliveredMessage] = []
+    while len(messages) < most:
+        message = await taking.basic_get(queue)
+        if isinstance(message.delivery, spec.Basic.GetEmpty):
+            break
+        messages.append(message)
+    return messages
+
+
+async def _publish(sending: Channel, queue: str, message: DeliveredMessage) -> bool:
     """False when there is no such queue."""
-    copy = aio_pika.Message(
-        message.body,
-        headers={name: value for name, value in message.headers.items() if name.startswith(OURS)},
-        content_type=message.content_type,
+    before = message.header.properties
+    properties = spec.Basic.Properties(
+        headers={name: value for name, value in (before.headers or {}).items() if name.startswith(OURS)},
+        content_type=before.content_type,
         message_id=uuid4().hex,
-        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        delivery_mode=PERSISTENT,
     )
     try:
-        await channel.default_exchange.publish(copy, queue, mandatory=True)
+        await sending.basic_publish(message.body, routing_key=queue, properties=properties, mandatory=True)
     except aiormq.exceptions.PublishError:
         return False
     return True

@@ -111,6 +111,7 @@ class Tail:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
+        self.ring.begin(self.head)
 
     async def _run(self) -> None:
         pause = BUSY

@@ -4,6 +4,7 @@ import aiormq.exceptions
 from aio_pika.abc import AbstractConnection
 
 from jobtape.broker import declare
+from jobtape.broker.channels import channel
 from jobtape.commands.findings import Findings
 from jobtape.schemas.topology import Exchange, Topology
 
@@ -85,15 +86,11 @@ async def _examine_dead_ends(found: Findings, connection: AbstractConnection, to
 
 
 async def _exchange_exists(connection: AbstractConnection, exchange: Exchange) -> bool:
-    channel = await connection.channel(publisher_confirms=False)
     try:
-        under = await channel.get_underlay_channel()
-        await under.exchange_declare(exchange.name, passive=True)
+        async with channel(connection) as opened:
+            await opened.exchange_declare(exchange.name, passive=True)
     except aiormq.exceptions.ChannelNotFoundEntity:
         return False
-    finally:
-        if not channel.is_closed:
-            await channel.close()
     return True
 
 
