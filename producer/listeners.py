@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Final, Literal
 
 from jobtape.producer.follow import Follower
+from jobtape.producer.leftovers import Leftovers
 from jobtape.producer.reads import Reads
 from jobtape.producer.refusals import TooBusy
 from jobtape.producer.stopping import StopSignals
@@ -31,6 +32,7 @@ class Listeners:
         self._most = most
         self._at_end: set[Callable[[], None]] = set()
         self._signals = StopSignals(self.end)
+        self._leftovers = Leftovers()
         self._reads = Reads("jobtape-live", threads=THREADS, limit=read_limit)
         self._committed = store.committed
         self.tail = Tail(self._committed, self._reads)
@@ -54,6 +56,8 @@ class Listeners:
                 yield
         finally:
             self.now[kind] -= 1
+            if kind != "wait":  # which is short, and there may be hundreds in a second
+                self._leftovers.stream_ended()
 
     def follower(self, selection: Selection) -> Follower:
         """One who listens, within a place."""
@@ -77,5 +81,6 @@ class Listeners:
     async def close(self) -> None:
         """End, and let go of the threads."""
         self._signals.leave()
+        self._leftovers.close()
         await self.tail.close()
         await self._reads.close()

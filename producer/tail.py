@@ -111,7 +111,7 @@ class Tail:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-        self.ring.begin(self.head)
+        self.ring.begin(self.head)  # nobody is there to be told what is in it
 
     async def _run(self) -> None:
         pause = BUSY

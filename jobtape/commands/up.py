@@ -24,6 +24,13 @@ def run_up(**options: str | None) -> int:
     os.environ["JOBTAPE_PROCESSES"] = "1"
     parts = ("api", *workers(settings.processes), "projector")
     output = Output(parts)
-    supervisor = Supervisor({part: command(part) for part in parts}, grace=settings.grace, output=output)
+    supervisor = Supervisor(
+        {part: command(part) for part in parts}, grace=settings.grace, output=output, variables={"api": _allocator()}
+    )
     output.say(f"starting {', '.join(parts)}; Ctrl-C stops them")
     return asyncio.run(supervisor.run())
+
+
+def _allocator() -> dict[str, str]:
+    # What many listeners took goes back to the system after they have left: see producer/leftovers.py.
+    return {} if "PYTHONMALLOC" in os.environ else {"PYTHONMALLOC": "malloc"}
