@@ -8,9 +8,9 @@ as fast as they are answered, and a projector folds what they submit. The idle o
 others want everything and read nothing. Reported: submissions a second, and the API's memory, descriptors and threads
 before, during and after. The API runs with the C library's allocator, as under `jobtape up`, or with Python's own.
 
-Exits 0 if submissions with listeners are at least 80 % of those without, the API has let go of all listeners afterwards,
-its memory after the last round is no more than a tenth above that after the first, and (with the C library's allocator)
-in each round it has handed back at least half of what it had more during than before the first.
+Exits 0 if submissions with listeners are at least 80 % of those without, the API has let go of all listeners
+afterwards, its memory after the last round is no more than a tenth above that after the first, and (with the C
+library's allocator) in each round it has handed back at least half of what it had more during than before the first.
 """
 
 import argparse

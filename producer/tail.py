@@ -9,14 +9,16 @@ So a listener that stops reading costs nothing but its own connection.
 that was accepted as a gap) or went back (another database), the ring begins again, ``breaks`` goes up, and everybody is
 woken to compare their own cursor with what there is.
 
-Often enough, not more: every 20 ms while something happens, then more and more seldom. While a request waits for the
-outcome of a job, every 40 ms at least.
+Often enough, not more: every 20 ms while something happens, less often where a look takes long, since it takes turns
+with those who submit; then more and more seldom. While a request waits for the outcome of a job, every 40 ms at least.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 from jobtape.producer.parked import Parked, Woken
@@ -26,7 +28,7 @@ from jobtape.producer.ring import Entry, Ring
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.selection import Selection
 from jobtape.view.committed import Committed
-from jobtape.view.store import Page, Reach
+from jobtape.view.store import Reach
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +36,20 @@ BUSY, URGENT, IDLE, AWAY = 0.02, 0.04, 0.2, 1.0
 """Seconds from one look to the next: after something came; at most, while somebody waits for an outcome, or not; while
 the database does not answer."""
 SLOWER: Final = 1.4
+SHARE: Final = 10
+"""While something happens, looking takes one part of the time in so many, so that those who submit have the rest."""
 PAGE_ROWS: Final = 1000
 PAGE_BYTES: Final = 4 * 1024 * 1024
 EVERYTHING: Final = Selection()
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """``head``: everything up to there is in ``entries``; ``full``: there may be more right now."""
+
+    entries: Sequence[Entry]
+    head: int
+    full: bool
 
 
 class Tail:
@@ -116,6 +129,7 @@ class Tail:
     async def _run(self) -> None:
         pause = BUSY
         while True:
+            begun = time.monotonic()
             try:
                 came = await self._look()
             except (ViewUnavailable, TooBusy) as error:
@@ -127,45 +141,49 @@ class Tail:
                 pause = AWAY
             else:
                 self._speaks()
-                pause = BUSY if came else min(pause * SLOWER, URGENT if self._urgent else IDLE)
+                least = max(BUSY, SHARE * (time.monotonic() - begun))
+                pause = min(least if came else pause * SLOWER, URGENT if self._urgent else IDLE)
             await self._rest(pause)
 
     async def _look(self) -> bool:
         """Read all that is new; whether something was."""
-        reach = await self._reads.call(self._committed.reach)
         if not self._begun.is_set():
+            reach = await self._reads.call(self._committed.reach)
             self._begin_at(reach.head)
             self._begun.set()
             return False
         came = False
-        while reach.horizon > self.head or reach.head != self.head:
+        while (news := await self._reads.call(self._news, self.head)) is not None:
             came = True
-            if reach.horizon > self.head or reach.head < self.head:
+            if isinstance(news, Reach):
                 log.warning("the history goes on behind a hole, or went back: listeners are told to reset")
-                self._begin_at(reach.head)
+                self._begin_at(news.head)
                 self._parked.wake_all()
                 break
-            if not await self._read_on(reach):
+            heard, self.head = self.head, news.head
+            self.ring.add(news.entries)
+            self._parked.tell(news.entries, heard)
+            if not news.full:
                 break
-            reach = await self._reads.call(self._committed.reach)
         return came
 
-    async def _read_on(self, reach: Reach) -> bool:
-        """Read a page; whether there is more to see to at once."""
-        page, entries = await self._reads.call(self._page, self.head)
-        now = await self._reads.call(self._committed.reach)
-        if now.horizon > self.head:
-            return True  # what is in the page may stand behind the hole
-        heard = self.head
-        # A page that is not full has everything that was there before it was read.
-        self.head = page.cursor if page.full else max(page.cursor, reach.head)
-        self.ring.add(entries)
-        self._parked.tell(entries, heard)
-        return page.full
+    def _news(self, head: int) -> "_News | Reach | None":
+        """What stands behind ``head``, a page at most; the reach where the history does not go on there; or None.
 
-    def _page(self, after: int) -> tuple[Page, list[Entry]]:
-        page = self._committed.page(after, PAGE_ROWS, EVERYTHING, PAGE_BYTES)
-        return page, [Entry(row) for row in page.rows]
+        In one call, since each costs those who submit a change of threads.
+        """
+        reach = self._committed.reach()
+        if reach.horizon > head or reach.head < head:
+            return reach
+        if reach.head == head:
+            return None
+        page = self._committed.page(head, PAGE_ROWS, EVERYTHING, PAGE_BYTES)
+        now = self._committed.reach()
+        if now.horizon > head:
+            return now  # what is in the page may stand behind the hole
+        # A page that is not full has everything that was there before it was read.
+        reached = page.cursor if page.full else max(page.cursor, reach.head)
+        return _News([Entry(row) for row in page.rows], reached, page.full)
 
     def _begin_at(self, head: int) -> None:
         self.head = head
