@@ -35,7 +35,7 @@ from jobtape.schemas.job import Job
 from jobtape.schemas.relaying import TOLD
 from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import Bounds
-from jobtape.view.store import HistoryRow, Store
+from jobtape.view.store import Accepted, Store
 from tests.consumer.listening import bound_queue, delete_queue, listening, without_repeats
 from tests.ledger import Ledger
 from tests.result_clients import client, have_amqp_consume, is_bound, listens, node_folder
@@ -225,7 +225,7 @@ async def _beset(made: Installation, store: Store, jobs: int, behind: int, bound
             await delete_queue(connection, abandoned.name)
 
 
-async def _tell(url: str, made: Installation, row: HistoryRow, times: int) -> None:
+async def _tell(url: str, made: Installation, row: Accepted, times: int) -> None:
     """As the relay does, over and over: it is about what lies on the queues. The full one refuses nearly all."""
     link = Link(url, name="benchmark")
     link.start()
@@ -248,8 +248,8 @@ def _refused(made: Installation) -> float:
     return float(lines[0].split()[1]) if lines else -1
 
 
-def _outcomes(store: Store) -> list[HistoryRow]:
-    rows: list[HistoryRow] = []
+def _outcomes(store: Store) -> list[Accepted]:
+    rows: list[Accepted] = []
     cursor, full = 0, True
     while full:
         page = store.committed.page(cursor, 5000, Selection(events=TOLD["final"]))

@@ -16,7 +16,7 @@ from jobtape.schemas import events
 from jobtape.schemas.errors import HistoryGone, ViewUnavailable
 from jobtape.schemas.heard import Heard
 from jobtape.schemas.selection import Selection
-from jobtape.view.store import HistoryRow, Page, Reach, Store
+from jobtape.view.store import Accepted, Page, Reach, Store
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class HistoryTail:
         self._known_horizon = start.horizon
         self._skip_gaps = skip_gaps
         self._in_thread = in_thread
-        self._rows: deque[HistoryRow] = deque()
+        self._rows: deque[Accepted] = deque()
         self._through = start.cursor
         self._seen: Reach | None = None
         self._pause = FIRST_PAUSE

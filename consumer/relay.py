@@ -35,7 +35,7 @@ from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.relaying import TOLD, Tells
 from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import Topology
-from jobtape.view.store import HistoryRow, Store
+from jobtape.view.store import Accepted, Store
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -144,7 +144,7 @@ class Relay:
             if not page.full:
                 await wait_for_stop(self._news, max(0.0, save_at - clock()) if self._progress.unsaved else EVERY)
 
-    async def _tell(self, rows: Sequence[HistoryRow]) -> None:
+    async def _tell(self, rows: Sequence[Accepted]) -> None:
         """Returns when all of them are settled; the progress goes along."""
         while rows:
             await self._link.connection()
@@ -162,12 +162,12 @@ class Relay:
                 raise trouble
             await self._stalls()
 
-    async def _publish(self, row: HistoryRow) -> None:
+    async def _publish(self, row: Accepted) -> None:
         message = told(row)
         await self._channel.publish(message.body, message.key, message.properties, mandatory=False)
 
     def _reckon(
-        self, rows: Sequence[HistoryRow], outcomes: Sequence[BaseException | None]
+        self, rows: Sequence[Accepted], outcomes: Sequence[BaseException | None]
     ) -> tuple[int, BaseException | None]:
         """How many of the first events are settled, and why the next one is not."""
         for n, outcome in enumerate(outcomes):

@@ -18,7 +18,7 @@ from jobtape.consumer.told import Told, told
 from jobtape.consumer.window import settle
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.selection import Selection
-from jobtape.view.store import HistoryRow, Store
+from jobtape.view.store import Accepted, Store
 
 PAGE: Final = 500
 """Events in flight at most."""
@@ -140,7 +140,7 @@ def _moved(store: Store, replay: Replay, before: dict[str, Any], after: dict[str
     return after
 
 
-def _message(row: HistoryRow, replay: Replay, mark: str) -> Told:
+def _message(row: Accepted, replay: Replay, mark: str) -> Told:
     message = told(row, {MARK: mark})
     headers = {name: value for name, value in (message.properties.headers or {}).items() if name != "CC"}
     message.properties.headers = {**headers, MARK: mark}

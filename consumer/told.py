@@ -10,7 +10,7 @@ from jobtape.broker.confirmed import PERSISTENT
 from jobtape.schemas.events import CONTENT_TYPE
 from jobtape.schemas.heard import CURSOR, tell
 from jobtape.schemas.topology import reply_key, result_key
-from jobtape.view.store import HistoryRow
+from jobtape.view.store import Accepted
 
 SHORT: Final = 255
 """Bytes of AMQP's short strings."""
@@ -30,7 +30,7 @@ class Told:
     body: bytes
 
 
-def told(row: HistoryRow, more: Mapping[str, str] = _NOTHING) -> Told:
+def told(row: Accepted, more: Mapping[str, str] = _NOTHING) -> Told:
     """The message of an accepted event, which gets the attributes ``more``. What AMQP has no room for is in the body
     alone.
     """

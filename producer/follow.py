@@ -150,7 +150,7 @@ class Follower:
         size = 0
         for entry in self._tail.ring.after(self.position):
             self.position = entry.cursor
-            if entry.wanted_by(self._selection):
+            if entry.row.wanted_by(self._selection):
                 found.append(entry)
                 size += len(entry.told)
                 if size >= AT_ONCE:

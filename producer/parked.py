@@ -53,12 +53,12 @@ class Parked:
     def tell(self, entries: Sequence[Entry], heard: int) -> None:
         """Wake whoever wants one of ``entries``; everybody had heard everything up to the cursor ``heard``."""
         for group in self._general.values():
-            if any(entry.wanted_by(group.selection) for entry in entries):
+            if any(entry.row.wanted_by(group.selection) for entry in entries):
                 _wake(group, heard)
         if self._by_job:
             for entry in entries:
-                for group in self._by_job.get(entry.job.id, {}).values():
-                    if entry.wanted_by(group.selection):
+                for group in self._by_job.get(entry.row.job_id, {}).values():
+                    if entry.row.wanted_by(group.selection):
                         _wake(group, heard)
 
     def wake_all(self) -> None:

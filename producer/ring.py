@@ -5,9 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from jobtape.schemas.heard import tell
-from jobtape.schemas.job import Job
-from jobtape.schemas.selection import Selection
-from jobtape.view.store import HistoryRow
+from jobtape.view.store import Accepted
 
 MAX_ENTRIES: Final = 5000
 MAX_BYTES: Final = 16 * 1024 * 1024
@@ -20,30 +18,33 @@ LARGE: Final = 16 * 1024
 class Entry:
     """An accepted event. ``told`` is the JSON that subscribers get, made once for all of them and when first needed."""
 
-    __slots__ = ("_event", "_told", "cursor", "job", "name")
+    __slots__ = ("_told", "row")
 
-    def __init__(self, row: HistoryRow) -> None:
-        self.cursor = row.cursor
-        self.name = row.name
-        self.job: Job = row.after
-        self._event = row.event
+    def __init__(self, row: Accepted) -> None:
+        self.row = row
         self._told = tell(row.event, row.cursor) if len(row.event) >= LARGE else b""
+
+    @property
+    def cursor(self) -> int:
+        """Where it stands."""
+        return self.row.cursor
+
+    @property
+    def name(self) -> str:
+        """What happened."""
+        return self.row.name
 
     @property
     def told(self) -> bytes:
         """The CloudEvent with its cursor."""
         if not self._told:
-            self._told = tell(self._event, self.cursor)
+            self._told = tell(self.row.event, self.row.cursor)
         return self._told
 
     @property
     def size(self) -> int:
         """About how many bytes it takes, its JSON included."""
-        return JOB_BYTES + 2 * len(self._event)
-
-    def wanted_by(self, selection: Selection) -> bool:
-        """Whether it passes the filter."""
-        return selection.wants(self.name, self.job)
+        return JOB_BYTES + 2 * len(self.row.event)
 
 
 class Ring:

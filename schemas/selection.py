@@ -32,6 +32,11 @@ class Selection:
         """Whether an event of this name may be wanted; cheap, before anything is decoded."""
         return not self.events or name in self.events
 
+    @property
+    def looks_into_job(self) -> bool:
+        """Whether more than the event's name and the job's id has to be known."""
+        return bool(self.types or self.labels or self.correlation_id is not None)
+
     def wants(self, name: str, job: Job) -> bool:
         """Whether the event is wanted that left ``job`` as it is."""
         return self.fits(name, job.id, job.type, job.correlation_id, job.labels or {})

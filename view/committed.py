@@ -11,9 +11,9 @@ from sqlalchemy import Connection, Row, select
 
 from jobtape.schemas.selection import Selection
 from jobtape.view import tables
+from jobtape.view.accepted import Accepted, Page
 from jobtape.view.database import Database
-from jobtape.view.rows import history_from_row
-from jobtape.view.values import Page, Reach
+from jobtape.view.values import Reach
 
 _checkpoint = tables.checkpoint.c
 _entry = tables.history.c
@@ -101,9 +101,11 @@ def _page(connection: Connection, after: int, limit: int, wanted: Selection, max
                 break
             rows.append(row)
             size += len(row.event)
-    maybe = [history_from_row(row) for row in rows if wanted.wants_event(row.name)]
+    accepted = [
+        Accepted(row.cursor, row.job_id, row.event_id, row.name, row.time, row.event, row.after) for row in rows
+    ]
     return Page(
-        rows=[row for row in maybe if wanted.wants(row.name, row.after)],
+        rows=[row for row in accepted if row.wanted_by(wanted)],
         cursor=rows[-1].cursor if rows else after,
         full=full,
     )

@@ -94,13 +94,18 @@ def history_from_row(row: Any) -> HistoryRow:
         time=row.time,
         accepted=row.accepted,
         event=row.event,
-        after=_JOB.validate_json(row.after),
+        after=after_from_text(row.after),
     )
+
+
+def after_from_text(after: str) -> Job:
+    """The job of a history row's ``after``, which has neither payload nor result."""
+    return _JOB.validate_json(after)
 
 
 def job_as_of(after: str, payload: str | None) -> Job:
     """The job of a history row's ``after``, with the ``payload`` of its row in ``jobs`` if that was known then."""
-    job = _JOB.validate_json(after)
+    job = after_from_text(after)
     return job if job.submitted_at is None else replace(job, payload=_plain(payload))
 
 

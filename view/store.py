@@ -10,6 +10,7 @@ from datetime import datetime
 
 from jobtape.schemas.job import Job
 from jobtape.view import checkpoint, dead, engine, jobs, keys, migrate, open_jobs, outbox, projection, relay_row
+from jobtape.view.accepted import Accepted, Page
 from jobtape.view.committed import Committed
 from jobtape.view.database import Database
 from jobtape.view.keys import Claim, KeyedSubmission, Standing
@@ -31,7 +32,6 @@ from jobtape.view.values import (
     JobQuery,
     Moment,
     OutboxRow,
-    Page,
     PastPage,
     Position,
     Reach,
@@ -41,6 +41,7 @@ from jobtape.view.values import (
 )
 
 __all__ = [
+    "Accepted",
     "Archived",
     "Batch",
     "Checkpoint",

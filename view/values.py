@@ -63,18 +63,6 @@ class HistoryRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """A stretch of the committed history: the wanted ``rows`` of it, and the ``cursor`` to go on behind.
-
-    ``full``: there may be more right now.
-    """
-
-    rows: Sequence[HistoryRow]
-    cursor: int
-    full: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Reach:
     """From where to where the committed history goes: complete behind the cursor ``horizon``, up to and with ``head``.
 

@@ -13,6 +13,7 @@ from jobtape.schemas import ids, plainjson
 from jobtape.schemas.events import CONTENT_TYPE, Redriven, RedrivenData, Retrying, Submitted, decode
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import JobState
+from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import event_key, run_key
 from jobtape.schemas.upcast import CURRENT_VERSION
 from jobtape.view.store import Store
@@ -89,7 +90,8 @@ async def test_a_job_of_version_1_is_driven_again_told_and_rebuilt_as_version_2(
     first = store.history(job_id)[0]
     assert first.event.encode() == body, "the history keeps what was written"
     assert isinstance(rig.of(job_id)[0], Submitted)
-    assert plainjson.loads(told(first).body)["schemaversion"] == CURRENT_VERSION, "and others are told the newest"
+    row = store.committed.page(first.cursor - 1, 1, Selection()).rows[0]
+    assert plainjson.loads(told(row).body)["schemaversion"] == CURRENT_VERSION, "and others are told the newest"
     assert rebuilt(store).generation == 2
     assert store.job(job_id) == job
     assert store.history(job_id)[0] == first

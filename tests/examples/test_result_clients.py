@@ -10,7 +10,7 @@ import pytest
 
 from jobtape.schemas.relaying import TOLD
 from jobtape.schemas.selection import Selection
-from jobtape.view.store import HistoryRow, Store
+from jobtape.view.store import Accepted, Store
 from tests.consumer import jobs
 from tests.consumer.listening import delete_queue
 from tests.consumer.rig import Rig
@@ -37,7 +37,7 @@ def store(sqlite_url: str) -> Store:
     return opened
 
 
-def outcomes(store: Store) -> list[HistoryRow]:
+def outcomes(store: Store) -> list[Accepted]:
     return list(store.committed.page(0, 10_000, Selection(events=TOLD["final"])).rows)
 
 

@@ -12,7 +12,7 @@ from jobtape.producer.tail import Tail
 from jobtape.schemas.events import JobEvent
 from jobtape.schemas.position import cursor_of
 from jobtape.schemas.selection import Selection
-from jobtape.view.store import Store
+from jobtape.view.store import Accepted, Store
 from tests.view.samples import begin, folded, record, submitted, succeeded
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +28,10 @@ async def reads() -> AsyncIterator[Reads]:
 
 
 def entries(*tape: JobEvent, first: int = 0) -> list[Entry]:
-    return [Entry(row) for row in folded(tape, first=first).history]
+    return [
+        Entry(Accepted(row.cursor, row.job_id, row.event_id, row.name, row.time, row.event, row.after))
+        for row in folded(tape, first=first).history
+    ]
 
 
 def test_the_ring_is_bounded_by_count_and_by_size() -> None:
