@@ -41,6 +41,8 @@ class Rig:
         self.url = url
         self.topology = topology
         self.link = Link(url, name=f"rig {topology.namespace}", setup=self._declare)
+        # Where somebody attaches to a tape that is just being deleted, RabbitMQ 3.10 ends the whole connection.
+        self._watch_link = Link(url, name=f"rig {topology.namespace} watch")
         self.publisher = Publisher(self.link, topology)
         self.events: list[JobEvent] = []
         self._watching: asyncio.Task[None] | None = None
@@ -49,6 +51,7 @@ class Rig:
 
     async def __aenter__(self) -> "Rig":
         self.link.start()
+        self._watch_link.start()
         await declare.create_log(await self.link.connection(), self.topology)
         self._watching = asyncio.create_task(self._watch())
         return self
@@ -58,6 +61,7 @@ class Rig:
         self._watching.cancel()
         with suppress(asyncio.CancelledError):
             await self._watching
+        await self._watch_link.close()
         await self.link.close()
 
     async def submit(self, job_type: str, payload: dict[str, Any] | None = None, **order: Any) -> str:
@@ -171,7 +175,7 @@ class Rig:
         while True:
             try:
                 async with StreamReader(
-                    await self.link.connection(), self.topology.log.name, self._following or "first"
+                    await self._watch_link.connection(), self.topology.log.name, self._following or "first"
                 ) as reader:
                     while True:
                         for message in await reader.read(1000):
