@@ -10,7 +10,8 @@ before, during and after. The API runs with the C library's allocator, as under 
 
 Exits 0 if submissions with listeners are at least 80 % of those without, the API has let go of all listeners
 afterwards, its memory after the last round is no more than a tenth above that after the first, and (with the C
-library's allocator) in each round it has handed back at least half of what it had more during than before the first.
+library's allocator) in each round it has handed back at least half of what it had more during than before the first;
+that is for hundreds of listeners, few are not worth it.
 """
 
 import argparse
@@ -62,17 +63,18 @@ async def run(made: Installation, wanted: argparse.Namespace) -> int:
         sockets = await listeners(made.url, wanted.idle, wanted.stuck) if listened else []
         rates[listened].append(await submissions(made.url, wanted.seconds))
         during = _state(api)
+        if listened:
+            at_most.append(_memory(api))
         for each in sockets:
             each.close()
         if listened:
-            at_most.append(_memory(api))
             await _all_gone(made.url)
             await asyncio.sleep(HANDED_BACK)
             after.append(_memory(api))
         kind = "with   " if listened else "without"
         print(f"{kind} {rates[listened][-1]:7.0f} a second; {before} -> {during} -> {_state(api)}", flush=True)
     ratio = statistics.median(rates[True]) / statistics.median(rates[False])
-    back = [(most - left) / (most - at_first) for most, left in zip(at_most, after, strict=True)]
+    back = [(most - left) / max(1, most - at_first) for most, left in zip(at_most, after, strict=True)]
     print(f"submissions with listeners / without: {ratio:.2f}")
     print(f"memory: {at_first} KiB at first, with listeners {at_most}, after them {after}")
     print("of what was taken was handed back:", ", ".join(f"{part:.0%}" for part in back))

@@ -25,7 +25,7 @@ async def open_channel(connection: Connection, *, confirms: bool = False) -> Cha
     transport = connection.transport
     if transport is None:
         raise ConnectionError("the connection was lost")
-    await transport.ready()
+    # Without ``transport.ready()``: it waits for the end of an alarm, and for ever when the connection is lost before.
     return await transport.connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
 
 

@@ -16,8 +16,8 @@ async def declare_bound(connection: Connection, exchange: Exchange, queue: Queue
     """Make ``queue`` and bind it to ``exchange`` where that is not done yet; how full it was, None when it was not
     there.
 
-    Raises SubscriptionRefused when it is there with another filter or other limits, aio-pika's errors while it cannot
-    be reached.
+    Raises SubscriptionRefused when it is there with another filter or other limits, one of ``BROKER_ERRORS`` while it
+    cannot be reached.
     """
     before = await declare.depth(connection, queue.name)
     try:

@@ -105,7 +105,7 @@ class Cancels:
     async def catch_up(self, connection: Connection) -> StreamReader:
         """Returns when all that had been cancelled before is known; from there on a reader for ``following``.
 
-        Raises BrokerUnavailable, LogMissing or aio-pika's errors while the stream cannot be read to its end.
+        Raises BrokerUnavailable, LogMissing or one of ``BROKER_ERRORS`` while the stream cannot be read to its end.
         """
         name = self._topology.cancels.name
         while True:

@@ -90,7 +90,16 @@ class Intake:
         self._channel: Channel | None = None
 
     async def __aenter__(self) -> "Intake":
-        """Begin to take. Raises aio-pika's errors, among them when a queue does not exist."""
+        """Begin to take. Raises one of ``BROKER_ERRORS``, also when a queue does not exist."""
+        try:
+            return await self._begin()
+        except BaseException:
+            # ``__aexit__`` is not called then, and what has been delivered would stay with us
+            if self._channel is not None:
+                await self.__aexit__(None, None, None)
+            raise
+
+    async def _begin(self) -> "Intake":
         self._channel = channel = await open_channel(self._connection)
         channel.closing.add_done_callback(lambda _: self.ended.set())
         channel.on_consumer_cancel_callbacks.add(lambda _: self.ended.set())

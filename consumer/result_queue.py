@@ -22,7 +22,7 @@ from jobtape.broker.link import BROKER_ERRORS, Connection, Link, end, lost_where
 from jobtape.consumer.intake import Delivery, Intake
 from jobtape.schemas.errors import BrokerUnavailable, EventsMissed, JobtapeError, SubscriptionRefused, UnreadableEvent
 from jobtape.schemas.heard import Heard, hear
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.selection import Selection, Traits
 from jobtape.schemas.topology import Bounds, Topology, result_patterns
 
 log = logging.getLogger(__name__)
@@ -147,13 +147,8 @@ class ResultQueue:
             log.error("dropped a message on %s that is no event (%s): %s", self._queue.name, error, delivery.message_id)
             return None
         labels = delivery.headers.get("labels")
-        fits = self._wanted.fits(
-            heard.name,
-            heard.job_id,
-            heard.job_type,
-            heard.correlation_id,
-            labels if isinstance(labels, Mapping) else {},
-        )
+        traits = Traits(heard.job_type, heard.correlation_id, labels if isinstance(labels, Mapping) else {})
+        fits = self._wanted.fits(heard.name, heard.job_id, lambda: traits)
         return heard if fits and heard.id not in self._settled else None
 
     async def _keep(self) -> None:

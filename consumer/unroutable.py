@@ -30,6 +30,8 @@ LONGEST_PAUSE: Final = 5.0
 """Seconds between two looks."""
 SELDOM: Final = 12
 """Looks from one to the next that takes a few of them though nothing has changed."""
+GET_LIMIT: Final = 5.0
+"""Seconds; a queue without a majority answers nothing."""
 OURS: Final = "jobtape-"
 """How the headers begin that mean something to a worker."""
 
@@ -102,7 +104,7 @@ class Unroutable:
 async def _take(taking: Channel, queue: str, most: int) -> list[DeliveredMessage]:
     messages: list[DeliveredMessage] = []
     while len(messages) < most:
-        message = await taking.basic_get(queue)
+        message = await taking.basic_get(queue, timeout=GET_LIMIT)
         if isinstance(message.delivery, spec.Basic.GetEmpty):
             break
         messages.append(message)

@@ -3,7 +3,7 @@
 Theory of operation. A thousand streams are some thirty megabytes. Their objects refer to each other in circles, which
 Python looks for seldom, and the C library keeps what was freed. So once many have ended, and a little later, since the
 others mostly follow, both are told: a full collection, then ``malloc_trim`` (glibc; elsewhere the collection alone).
-The loop stands still for that, for about a tenth of a second.
+The loop stands still for that, for about a tenth of a second where Jobtape is all that the process has.
 
 Python's own allocator for small objects gives back whole megabytes only, and hardly one of them ever is quite free.
 With ``PYTHONMALLOC=malloc``, as ``jobtape up`` and the Compose file start an API, the C library has those too.
@@ -28,12 +28,13 @@ class Leftovers:
         self._many = many
         self._pause = pause
         self._left = 0
+        self._closed = False
         self._timer: asyncio.TimerHandle | None = None
 
     def stream_ended(self) -> None:
         """One more."""
         self._left += 1
-        if self._left >= self._many and self._timer is None:
+        if self._left >= self._many and not self.due and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(self._pause, self._hand_back)
 
     @property
@@ -43,6 +44,7 @@ class Leftovers:
 
     def close(self) -> None:
         """Do nothing more."""
+        self._closed = True
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()

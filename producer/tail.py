@@ -9,8 +9,8 @@ So a listener that stops reading costs nothing but its own connection.
 that was accepted as a gap) or went back (another database), the ring begins again, ``breaks`` goes up, and everybody is
 woken to compare their own cursor with what there is.
 
-Often enough, not more: every 20 ms while something happens, less often where a look takes long, since it takes turns
-with those who submit; then more and more seldom. While a request waits for the outcome of a job, every 40 ms at least.
+Often enough, not more: every 20 ms while something happens, up to ten times less often where there is much to read, and
+more and more seldom while there is nothing. While a request waits for the outcome of a job, every 40 ms at least.
 """
 
 import asyncio
@@ -32,12 +32,13 @@ from jobtape.view.store import Reach
 
 log = logging.getLogger(__name__)
 
-BUSY, URGENT, IDLE, AWAY = 0.02, 0.04, 0.2, 1.0
-"""Seconds from one look to the next: after something came; at most, while somebody waits for an outcome, or not; while
-the database does not answer."""
+BUSY, URGENT, LONGEST, AWAY = 0.02, 0.04, 0.2, 1.0
+"""Seconds from one look to the next: after something came, at least; at most, while somebody waits for an outcome, or
+not; while the database does not answer."""
 SLOWER: Final = 1.4
-SHARE: Final = 10
-"""While something happens, looking takes one part of the time in so many, so that those who submit have the rest."""
+SHARE: Final = 20
+"""The pause after something came is so many times the processor time that reading it took: threads of Python take
+turns, so what is read is taken from those who submit."""
 PAGE_ROWS: Final = 1000
 PAGE_BYTES: Final = 4 * 1024 * 1024
 EVERYTHING: Final = Selection()
@@ -45,11 +46,22 @@ EVERYTHING: Final = Selection()
 
 @dataclass(frozen=True, slots=True)
 class _News:
-    """``head``: everything up to there is in ``entries``; ``full``: there may be more right now."""
+    """``head``: everything up to there is in ``entries``; ``full``: there may be more right now; ``spent``: seconds of
+    processor time that reading it took.
+    """
 
     entries: Sequence[Entry]
     head: int
     full: bool
+    spent: float
+
+
+def next_pause(before: float, spent: float | None, *, urgent: bool) -> float:
+    """Seconds until the next look. ``before``: until the last one; ``spent``: the processor time of what came, in
+    seconds, None when nothing did; ``urgent``: somebody waits for an outcome.
+    """
+    wanted = before * SLOWER if spent is None else max(BUSY, SHARE * spent)
+    return min(wanted, URGENT if urgent else LONGEST)
 
 
 class Tail:
@@ -129,9 +141,8 @@ class Tail:
     async def _run(self) -> None:
         pause = BUSY
         while True:
-            begun = time.monotonic()
             try:
-                came = await self._look()
+                spent = await self._look()
             except (ViewUnavailable, TooBusy) as error:
                 self._silent(str(error))
                 pause = AWAY
@@ -141,37 +152,37 @@ class Tail:
                 pause = AWAY
             else:
                 self._speaks()
-                least = max(BUSY, SHARE * (time.monotonic() - begun))
-                pause = min(least if came else pause * SLOWER, URGENT if self._urgent else IDLE)
+                pause = next_pause(pause, spent, urgent=self._urgent > 0)
             await self._rest(pause)
 
-    async def _look(self) -> bool:
-        """Read all that is new; whether something was."""
+    async def _look(self) -> float | None:
+        """Read all that is new; the seconds of processor time that it took, None when nothing was."""
         if not self._begun.is_set():
             reach = await self._reads.call(self._committed.reach)
             self._begin_at(reach.head)
             self._begun.set()
-            return False
-        came = False
-        while (news := await self._reads.call(self._news, self.head)) is not None:
-            came = True
+            return None
+        spent: float | None = None
+        while (news := await self._reads.call(self._read, self.head)) is not None:
             if isinstance(news, Reach):
                 log.warning("the history goes on behind a hole, or went back: listeners are told to reset")
                 self._begin_at(news.head)
                 self._parked.wake_all()
-                break
+                return 0.0
+            spent = (spent or 0.0) + news.spent
             heard, self.head = self.head, news.head
             self.ring.add(news.entries)
             self._parked.tell(news.entries, heard)
             if not news.full:
                 break
-        return came
+        return spent
 
-    def _news(self, head: int) -> "_News | Reach | None":
+    def _read(self, head: int) -> "_News | Reach | None":
         """What stands behind ``head``, a page at most; the reach where the history does not go on there; or None.
 
         In one call, since each costs those who submit a change of threads.
         """
+        begun = time.thread_time()
         reach = self._committed.reach()
         if reach.horizon > head or reach.head < head:
             return reach
@@ -183,7 +194,7 @@ class Tail:
             return now  # what is in the page may stand behind the hole
         # A page that is not full has everything that was there before it was read.
         reached = page.cursor if page.full else max(page.cursor, reach.head)
-        return _News([Entry(row) for row in page.rows], reached, page.full)
+        return _News([Entry(row) for row in page.rows], reached, page.full, time.thread_time() - begun)
 
     def _begin_at(self, head: int) -> None:
         self.head = head

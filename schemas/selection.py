@@ -2,16 +2,25 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.ids import parse_job_id
-from jobtape.schemas.job import JOB_TYPE_PATTERN, Job
+from jobtape.schemas.job import JOB_TYPE_PATTERN
 
 _JOB_TYPE: Final = re.compile(JOB_TYPE_PATTERN)
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a job has from its submission on, as far as a filter looks at it."""
+
+    type: str
+    correlation_id: str | None
+    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +41,19 @@ class Selection:
         """Whether an event of this name may be wanted; cheap, before anything is decoded."""
         return not self.events or name in self.events
 
-    @property
-    def looks_into_job(self) -> bool:
-        """Whether more than the event's name and the job's id has to be known."""
-        return bool(self.types or self.labels or self.correlation_id is not None)
-
-    def wants(self, name: str, job: Job) -> bool:
-        """Whether the event is wanted that left ``job`` as it is."""
-        return self.fits(name, job.id, job.type, job.correlation_id, job.labels or {})
-
-    def fits(self, name: str, job: str, job_type: str, correlation_id: str | None, labels: Mapping[str, str]) -> bool:
-        """The same, where only this much is known of the job."""
+    def fits(self, name: str, job: str, traits: Callable[[], Traits]) -> bool:
+        """Whether the event of this name is wanted that this job had; ``traits`` is only asked where they matter."""
         return (
             self.wants_event(name)
             and (self.job is None or job == self.job)
-            and (not self.types or any(_fits(pattern, job_type) for pattern in self.types))
-            and (self.correlation_id is None or correlation_id == self.correlation_id)
-            and (not self.labels or self.labels.items() <= labels.items())
+            and (not (self.types or self.labels or self.correlation_id is not None) or self._fits_traits(traits()))
+        )
+
+    def _fits_traits(self, job: Traits) -> bool:
+        return (
+            (not self.types or any(_fits(pattern, job.type) for pattern in self.types))
+            and (self.correlation_id is None or job.correlation_id == self.correlation_id)
+            and (not self.labels or self.labels.items() <= job.labels.items())
         )
 
     def fault(self) -> str | None:

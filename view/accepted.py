@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from jobtape.schemas.job import Job
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.selection import Selection, Traits
 from jobtape.view.rows import after_from_text
 
 
@@ -21,20 +21,24 @@ class Accepted:
     name: str
     time: datetime
     event: str
-    stored: "str | Job"
+    _after: str | Job
+    """The job after it, or its JSON."""
 
     @property
     def after(self) -> Job:
         """The job after it, without payload and result: those stand in the ``submitted`` and ``succeeded`` events."""
-        if isinstance(self.stored, str):
-            self.stored = after_from_text(self.stored)
-        return self.stored
+        after = self._after
+        if isinstance(after, str):
+            after = self._after = after_from_text(after)
+        return after
 
     def wanted_by(self, selection: Selection) -> bool:
         """Whether it passes the filter."""
-        if not selection.wants_event(self.name) or selection.job not in (None, self.job_id):
-            return False
-        return not selection.looks_into_job or selection.wants(self.name, self.after)
+        return selection.fits(self.name, self.job_id, self._traits)
+
+    def _traits(self) -> Traits:
+        job = self.after
+        return Traits(job.type, job.correlation_id, job.labels or {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,13 @@ async def health(host: str, port: int, part: str, trouble: Callable[[], str | No
     with listener_on(host, port, "JOBTAPE_HEALTH_PORT") as listener:
         app = _application(part, trouble)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=1
+            app,
+            http="h11",  # which bounds what comes before the end of the headers
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
         )
         server = Guest(config)
         serving = asyncio.create_task(server.serve([listener]), name="health")

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +19,17 @@ def processes(program: Program) -> list[int]:
     return [int(program.line_with(f"{part} is process").rpartition(" ")[2]) for part in PARTS]
 
 
+def environment(process: int) -> dict[str, str]:
+    """Of a process (Linux)."""
+    entries = Path(f"/proc/{process}/environ").read_text().split("\0")
+    return dict(entry.split("=", 1) for entry in entries if entry)
+
+
 def test_a_job_from_its_submission_to_its_end(broker_place: Place) -> None:
     program = broker_place.up()
+    environments = dict(zip(PARTS, map(environment, processes(program)), strict=True))
+    assert environments["api"]["PYTHONMALLOC"] == "malloc", "it is to give memory back"
+    assert "PYTHONMALLOC" not in environments["worker"]
     job = json.loads(broker_place.submit("add", {"x": 3, "y": 4}, "--wait", "--label", "customer=42", "--json"))
     assert (job["state"], job["result"], job["labels"]) == ("succeeded", 7, {"customer": "42"})
 

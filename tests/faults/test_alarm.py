@@ -4,10 +4,15 @@ import asyncio
 import time
 
 import pytest
+from aiormq import spec
 
+from jobtape.broker.confirmed import ConfirmedChannel
+from jobtape.broker.link import BROKER_ERRORS
 from jobtape.consumer.intake import Delivery, Intake
+from jobtape.producer.watch import Watch
 from jobtape.schemas.errors import BrokerUnavailable
 from jobtape.view.store import Store
+from tests.broker.proxy import Proxy
 from tests.checker import Checker
 from tests.consumer import jobs
 from tests.consumer.rig import Rig, order_event
@@ -16,6 +21,8 @@ from tests.waiting import eventually
 from tools.node import PrivateNode
 
 pytestmark = pytest.mark.anyio
+
+Properties = spec.Basic.Properties
 
 
 async def alarm(node: PrivateNode, on: bool) -> None:
@@ -44,6 +51,35 @@ async def test_an_alarm(node_without_alarm: PrivateNode, node_rig: Rig, store: S
         await rig.outcome(refused.subject)
         report = await Checker(rig.url, rig.topology).check(store, ledger)
     assert not report.problems, str(report)
+
+
+async def test_a_connection_that_is_lost_while_the_broker_blocks_it_keeps_nobody_waiting(
+    node_without_alarm: PrivateNode, node_rig: Rig
+) -> None:
+    """A channel that is opened then must not wait for the end of the alarm on a connection that is gone."""
+    node = node_without_alarm
+    async with Proxy(node.url) as proxy:
+        watch = Watch(proxy.url, node_rig.topology)
+        watch.start()
+        await watch.link.connection()
+        blocked = ConfirmedChannel(watch.link, "")
+        await blocked.publish(b"", "nowhere", Properties(message_id="1"), mandatory=False)
+        await alarm(node, True)
+        # Whoever publishes is blocked, and the others on its connection with it.
+        waiting = asyncio.create_task(blocked.publish(b"", "nowhere", Properties(message_id="2"), mandatory=False))
+        opening = ConfirmedChannel(watch.link, node_rig.topology.events.name)
+        await eventually(lambda: watch.broker_trouble, what="the watch finds out")
+        late = asyncio.create_task(opening.publish(b"", "x", Properties(message_id="3"), mandatory=False))
+        await asyncio.sleep(0)
+        proxy.cut()
+        await asyncio.wait({waiting, late}, timeout=20)
+        assert waiting.done()
+        assert late.done()
+        assert isinstance(late.exception(), BROKER_ERRORS)
+        await alarm(node, False)
+        await eventually(lambda: watch.broker_trouble is None, what="the watch looks again")
+        await opening.publish(b"", "x", Properties(message_id="4"), mandatory=False)
+        await watch.close()
 
 
 async def test_acknowledgements_flow_during_an_alarm(node_without_alarm: PrivateNode, node_rig: Rig) -> None:

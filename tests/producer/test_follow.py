@@ -8,12 +8,13 @@ import pytest
 from jobtape.producer.follow import Follower, From, Reset
 from jobtape.producer.reads import Reads
 from jobtape.producer.ring import Entry, Ring
-from jobtape.producer.tail import Tail
+from jobtape.producer.tail import BUSY, LONGEST, SHARE, URGENT, Tail, next_pause
 from jobtape.schemas.events import JobEvent
 from jobtape.schemas.position import cursor_of
 from jobtape.schemas.selection import Selection
 from jobtape.view.store import Accepted, Store
 from tests.view.samples import begin, folded, record, submitted, succeeded
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +47,35 @@ def test_the_ring_is_bounded_by_count_and_by_size() -> None:
     ring.add(entries(submitted(26, payload={"text": "x" * 90_000}), first=26))
     assert (len(ring), ring.bytes, ring.floor) == (0, 0, cursor_of(1, 26))
     assert list(ring.after(ring.floor)) == []
+
+
+async def test_nothing_is_kept_while_nobody_listens(view: Store, reads: Reads) -> None:
+    begin(view)
+    tail = Tail(view.committed, reads)
+    with tail.held():
+        assert await tail.begun(10)
+        record(view, submitted(0), submitted(1))
+        await eventually(lambda: len(tail.ring) == 2)
+        with tail.held():
+            pass
+        assert len(tail.ring) == 2, "somebody is left"
+    assert len(tail.ring) == 0
+    with tail.held():
+        assert await tail.begun(10)
+        record(view, submitted(2))
+        await eventually(lambda: [entry.cursor for entry in tail.ring.after(tail.ring.floor)] == [cursor_of(1, 2)])
+    await tail.close()
+
+
+def test_the_more_a_look_takes_from_others_the_longer_is_the_pause() -> None:
+    assert next_pause(0.2, 0.0, urgent=False) == BUSY
+    assert next_pause(0.02, 0.003, urgent=False) == pytest.approx(SHARE * 0.003)
+    assert next_pause(0.02, 5.0, urgent=False) == LONGEST
+    assert next_pause(0.02, 5.0, urgent=True) == URGENT
+    pause = BUSY
+    for _ in range(20):
+        pause = next_pause(pause, None, urgent=False)
+    assert pause == LONGEST, "nothing comes"
 
 
 @pytest.mark.parametrize("selection", [Selection(), SOME], ids=["all", "some"])

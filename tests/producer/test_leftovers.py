@@ -51,6 +51,7 @@ async def test_nothing_is_done_after_the_close() -> None:
     circle = weakref.ref(Circle())
     leftovers.stream_ended()
     leftovers.close()
+    leftovers.stream_ended()
     later = asyncio.Event()
     asyncio.get_running_loop().call_later(0, later.set)  # behind what was due
     await later.wait()
