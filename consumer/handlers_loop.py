@@ -59,8 +59,12 @@ class HandlersLoop:
 
         def begin() -> None:
             self._owner.set(owner)  # in the context of this callback, which the task takes a copy of
-            begun.append(self._loop.create_task(coroutine))
-            begun[0].add_done_callback(ended)
+            task = self._loop.create_task(coroutine)
+            begun.append(task)
+            task.add_done_callback(ended)
+            # An owner keeps what cancels its task. If that still led to the task, which is the weak key under which the
+            # owner is kept, neither would ever be let go.
+            task.add_done_callback(lambda _: begun.clear())
 
         def cancel() -> None:
             self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in begun])  # behind ``begin``

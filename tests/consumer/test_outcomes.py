@@ -1,11 +1,18 @@
 """What a worker says of what a handler did."""
 
+import asyncio
+import gc
+import logging
 from typing import Any
 
 import pytest
 
+from jobtape.consumer.handlers import Handlers, Working
+from jobtape.schemas.context import Context
+from jobtape.schemas.job import Order
 from tests.consumer import jobs
 from tests.consumer.rig import Rig
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -85,3 +92,24 @@ async def test_a_payload_that_does_not_fit(rig: Rig) -> None:
         outcome = await rig.outcome(await rig.submit("add", {"x": "q"}))
     assert (outcome.name, outcome.data.reason) == ("failed", "payload_invalid")
     assert rig.names(outcome.subject) == ["submitted", "failed"]
+
+
+@pytest.mark.parametrize("job_type", [jobs.add, jobs.aadd, jobs.boom, jobs.aboom, jobs.too_long])
+async def test_nothing_is_kept_of_executions_that_have_ended(job_type: Any) -> None:
+    """asyncio itself keeps a hundred timers that were called off."""
+    many = 300
+    before = len(_executions())
+    handlers = Handlers(concurrency=4, max_result=1000)
+    payload = {"x": 1, "y": 2} if job_type in (jobs.add, jobs.aadd) else {}
+    order = Order(type=job_type.name, payload=payload, queue="default", timeout=job_type.timeout)
+    context = Context("id", job_type.name, 1, 1, logging.getLogger("test"), lambda _: None)
+    started = [handlers.start(job_type, order, context) for _ in range(many)]
+    await asyncio.gather(*(handlers.outcome(each, job_type, order.timeout) for each in started))
+    started.clear()
+    await eventually(lambda: len(_executions()) - before < many / 2, what="they are let go")
+    await handlers.close()
+
+
+def _executions() -> list[Working]:
+    gc.collect()
+    return [each for each in gc.get_objects() if isinstance(each, Working)]
