@@ -119,9 +119,23 @@ async def overrun(rig: Rig, beyond: int) -> None:
         # Nothing, when the segment that it attached to is dropped just then, or on a machine under load.
         first = await _first(rig)
         if first is not None and first > beyond + 1:
-            await eventually(partial(_has_settled, rig), what="retention has done its work")
+            await _begin_a_segment(rig)
             return
     raise AssertionError(f"retention keeps everything since {first}")
+
+
+async def _begin_a_segment(rig: Rig) -> None:
+    """Go on until a segment has just begun: what a test writes then fits into it, and drops nothing more."""
+    await eventually(partial(_has_settled, rig), what="retention has done its work")
+    before = await _first(rig)
+
+    async def begins() -> bool:
+        await rig.publisher.publish(order_event(rig.topology, "add", {"x": 1, "pad": "p" * 500}))
+        now = await _first(rig)
+        return now is not None and now != before
+
+    await eventually(begins, what="the next segment begins, and an old one goes")
+    await eventually(partial(_has_settled, rig), what="retention has done its work")
 
 
 async def _has_settled(rig: Rig) -> bool:
