@@ -36,7 +36,7 @@ BUSY, URGENT, LONGEST, AWAY = 0.02, 0.04, 0.2, 1.0
 """Seconds from one look to the next: after something came, at least; at most, while somebody waits for an outcome, or
 not; while the database does not answer."""
 SLOWER: Final = 1.4
-SHARE: Final = 20
+SHARE: Final = 100
 """The pause after something came is so many times the processor time that reading it took: threads of Python take
 turns, so what is read is taken from those who submit."""
 PAGE_ROWS: Final = 1000

@@ -69,7 +69,7 @@ async def test_nothing_is_kept_while_nobody_listens(view: Store, reads: Reads) -
 
 def test_the_more_a_look_takes_from_others_the_longer_is_the_pause() -> None:
     assert next_pause(0.2, 0.0, urgent=False) == BUSY
-    assert next_pause(0.02, 0.003, urgent=False) == pytest.approx(SHARE * 0.003)
+    assert next_pause(0.02, 0.001, urgent=False) == pytest.approx(SHARE * 0.001)
     assert next_pause(0.02, 5.0, urgent=False) == LONGEST
     assert next_pause(0.02, 5.0, urgent=True) == URGENT
     pause = BUSY
