@@ -9,8 +9,8 @@ So a listener that stops reading costs nothing but its own connection.
 that was accepted as a gap) or went back (another database), the ring begins again, ``breaks`` goes up, and everybody is
 woken to compare their own cursor with what there is.
 
-Often enough, not more: every 20 ms while something happens, up to ten times less often where there is much to read, and
-more and more seldom while there is nothing. While a request waits for the outcome of a job, every 40 ms at least.
+Often enough, not more: every 20 to 200 ms while something happens, less often the more there is to read, and more and
+more seldom while there is nothing. While a request waits for the outcome of a job, every 40 ms at least.
 """
 
 import asyncio
