@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jobtape.producer.methods import HeadAsGet, methods_of
 from jobtape.producer.problems import Problem, problem_of
 from jobtape.schemas.errors import JobtapeError
 
@@ -21,6 +22,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _query_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(NoTraceback)
+    app.add_middleware(HeadAsGet)
 
 
 def one_line(text: str) -> str:
@@ -52,15 +54,24 @@ async def _http_error(request: Request, error: Exception) -> Response:
     """What the router itself answers."""
     assert isinstance(error, HTTPException)
     path = request.url.path
-    if error.status_code == 405:
-        detail = f"{request.method} is not for {path}; see /openapi.json"
-        return Problem("method-not-allowed", detail, headers=dict(error.headers or {})).response()
+    if error.status_code in (404, 405) and (methods := methods_of(request.app, request.scope)):
+        allow = {"Allow": ", ".join(methods)}
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=allow)
+        detail = f"{request.method} is not for {path}, which takes {allow['Allow']}; see /openapi.json"
+        return Problem("method-not-allowed", detail, headers=allow).response()
     if error.status_code == 404:
-        return Problem("not-found", f"there is nothing at {path}; see /openapi.json").response()
+        return Problem("not-found", f"there is nothing at {path}{_hint(request)}; see /openapi.json").response()
     if error.status_code == 413:  # an application that this one is mounted in has a limit of its own
         return Problem("too-large", "the body is larger than this application takes").response()
     log.error("an unexpected HTTP error %d: %s", error.status_code, one_line(str(error.detail)))
     return Problem("internal", "the reason is in the log of the API").response()
+
+
+def _hint(request: Request) -> str:
+    bare = request.scope["path"].rstrip("/")
+    without = bare != request.scope["path"] and methods_of(request.app, request.scope, bare)
+    return ": leave out the slash at its end" if without else ""
 
 
 class NoTraceback:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from fastapi import Depends, FastAPI
 from pydantic import BaseModel
@@ -29,7 +29,9 @@ from jobtape.producer.live_queries import LAST_EVENT_ID
 from jobtape.producer.prefer import APPLIED
 from jobtape.producer.prefer import HEADER as PREFER
 from jobtape.producer.problems import ProblemDetails
+from jobtape.producer.queries import once
 from jobtape.producer.representation import BatchOut, EventPage, JobOut, JobPage
+from jobtape.producer.routes_jobs import AS_OF
 from jobtape.producer.submission import BatchSubmission, Submission
 from jobtape.schemas.replaying import ReplayOrder
 
@@ -49,6 +51,18 @@ MODELS: tuple[type[BaseModel], ...] = (
     routes_ops.ReadinessOut,
     ProblemDetails,
 )
+
+ALLOWED_HEADERS: Final = (
+    *("Authorization", "Cache-Control", "Content-Type", "If-Match", "If-None-Match", KEY, LAST_EVENT_ID, PREFER),
+    # What tracing in the browser adds to every request (W3C Trace Context and Baggage).
+    *("traceparent", "tracestate", "baggage"),
+)
+"""What pages of other hosts may send besides what browsers always let them."""
+EXPOSED_HEADERS: Final = (
+    *("Allow", "Content-Length", "ETag", "Location", "Retry-After", "WWW-Authenticate", APPLIED, AS_OF),
+    *("Accept-Encoding", "Date", KEY, "Link", "traceparent", "tracestate"),
+)
+"""What they may read of an answer: all that says something, also what a proxy may add."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -72,7 +86,7 @@ def build_api(
     app.state.find_producer = find_producer
     app.state.api_key = api_key
     app.state.origins = frozenset(origins)
-    keyed: list[Any] = [Depends(require_key)]
+    keyed: list[Any] = [Depends(once)] if api_key is None else [Depends(require_key), Depends(once)]
     app.include_router(routes_submit.router, dependencies=keyed)
     app.include_router(routes_jobs.router, dependencies=keyed)
     app.include_router(routes_live.router, dependencies=keyed)
@@ -90,8 +104,8 @@ def build_api(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=sorted(origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "If-None-Match", KEY, LAST_EVENT_ID, PREFER],
-            expose_headers=["ETag", "Location", "Retry-After", APPLIED],
+            allow_methods=["GET", "HEAD", "OPTIONS", "POST"],
+            allow_headers=ALLOWED_HEADERS,
+            expose_headers=EXPOSED_HEADERS,
         )
     return app

@@ -21,6 +21,7 @@ from jobtape.schemas.relaying import TOLD
 from jobtape.schemas.topology import Topology, reply_key, result_key
 
 SPECIFICATION: Final = "3.0.0"
+_SCHEMES: Final = {"key": {"type": "http", "scheme": "bearer", "description": "JOBTAPE_API_KEY"}}
 JOB_ID: Final = {"jobId": {"description": "The job's id, a UUID."}}
 
 router = APIRouter(include_in_schema=False)
@@ -57,7 +58,7 @@ def document_of(topology: Topology, host: str, prefix: str, scheme: str, *, secu
         "components": {
             "schemas": event_schemas(),
             "messages": event_messages(found) | asyncapi_socket.messages(found["succeeded"]),
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "JOBTAPE_API_KEY"}},
+            **({"securitySchemes": _SCHEMES} if secured else {}),
         },
     }
 
@@ -113,7 +114,8 @@ def _channels(topology: Topology) -> dict[str, Any]:
             "title": "Server-sent events",
             "description": (
                 "`id:` is the cursor, `event:` the name, `data:` the event. First comes `hello`. Send the last id as "
-                "`Last-Event-ID` to get exactly what was missed; `reset` says that some of it is no longer kept."
+                "`Last-Event-ID`, or in the query as `lastEventId`, to get exactly what was missed; `reset` says that "
+                "some of it is no longer kept."
             ),
             "servers": [{"$ref": "#/servers/api"}],
             "messages": _messages(EVENT_NAMES) | _messages(("hello", "reset")),

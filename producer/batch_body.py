@@ -33,7 +33,8 @@ def _array(body: bytes) -> list[Any]:
 
 
 def _lines(body: bytes, most: int) -> list[Any]:
-    lines = [line for line in body.split(b"\n") if line.strip()]
+    # Files that were put together may each have begun with a mark.
+    lines = [line for line in body.split(b"\n") if line.removeprefix(plainjson.MARK).strip()]
     if len(lines) > most:
         raise _too_many(most)
     return [_json(line, "the line") for line in lines]
@@ -41,7 +42,7 @@ def _lines(body: bytes, most: int) -> list[Any]:
 
 def _json(text: bytes, what: str) -> Any:
     try:
-        return plainjson.loads(text)
+        return plainjson.loads_sent(text)
     except plainjson.NotJson as error:
         return Problem("not-json", f"{what} is not JSON: {error}")
 

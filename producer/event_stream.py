@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from jobtape.producer.follow import AT_ONCE, After, Follower, Reset
 from jobtape.producer.listeners import Listeners
+from jobtape.producer.methods import is_head
 from jobtape.producer.outlet import Outlet, Stalled
 from jobtape.producer.ring import Entry
 from jobtape.schemas.selection import Selection
@@ -71,6 +72,9 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Raises TooBusy or ViewUnavailable before anything is sent."""
+        if is_head(scope):
+            await self._show_headers(send)
+            return
         with self._listeners.place("sse"):
             follower = self._listeners.follower(self._selection)
             await follower.begin(self._after)
@@ -88,6 +92,13 @@ class EventStream(Response):
             finally:
                 leaving.cancel()
                 self._listeners.pages += follower.pages
+
+    async def _show_headers(self, send: Send) -> None:
+        """What a stream would begin with, or be refused with; no place is taken."""
+        self._listeners.check_room()
+        await self._listeners.follower(self._selection).begin(self._after)
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _speak(self, follower: Follower, outlet: Outlet) -> None:
         await outlet.send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

@@ -37,18 +37,17 @@ class Listeners:
         self._committed = store.committed
         self.tail = Tail(self._committed, self._reads)
 
-    @property
-    def room(self) -> bool:
-        """Whether there is a place."""
-        return not self.tail.ended and self.now.total() < self._most
+    def check_room(self) -> None:
+        """Raises TooBusy when there is no place."""
+        if self.tail.ended:
+            raise TooBusy("this process is about to stop: connect again, and another one answers")
+        if self.now.total() >= self._most:
+            raise TooBusy(f"{self._most} are listening here already (JOBTAPE_MAX_LISTENERS): try again later")
 
     @contextmanager
     def place(self, kind: Kind) -> Iterator[None]:
         """A place, given back at the end however that comes, and the tail running. Raises TooBusy."""
-        if self.tail.ended:
-            raise TooBusy("this process is about to stop: connect again, and another one answers")
-        if not self.room:
-            raise TooBusy(f"{self._most} are listening here already (JOBTAPE_MAX_LISTENERS): try again later")
+        self.check_room()
         self._signals.listen()
         self.now[kind] += 1
         try:

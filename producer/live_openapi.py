@@ -17,7 +17,8 @@ _EXAMPLE: Final = (
 
 LAST_EVENT: Final[dict[str, Any]] = {
     "name": LAST_EVENT_ID,
-    "description": "The id of the last event that was received; goes before `after`.",
+    "description": "The id of the last event that was received; goes before `lastEventId` and `after`. "
+    "Empty is as if it were not there.",
     "schema": {"type": "integer", "minimum": 0},
 }
 """The header of a client that resumes."""

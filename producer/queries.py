@@ -1,6 +1,7 @@
 """What may stand behind the ``?``; anything else is refused."""
 
 import re
+from collections import Counter
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -118,3 +119,23 @@ async def no_query(request: Request) -> None:
     """A dependency of routes without query parameters: one that does nothing would mislead whoever sends it."""
     if names := list(request.query_params):
         raise Problem("invalid-query", f"there is no query parameter here called {names[0]!r}; see /openapi.json")
+
+
+REPEATED: Final = frozenset({"event", "label", "queue", "reason", "state", "type"})
+"""Query parameters of which there may be several."""
+
+
+def is_last_event_id(name: str) -> bool:
+    """Whether a query parameter is ``lastEventId``, however it is spelled: clients that cannot send the header
+    ``Last-Event-ID`` differ in case, hyphens and underscores.
+    """
+    return name.replace("-", "").replace("_", "").lower() == "lasteventid"
+
+
+async def once(request: Request) -> None:
+    """A dependency: of what means one value there is one, since the others would be dropped without a word."""
+    counted = Counter(name for name, _ in request.query_params.multi_items())
+    for name, number in counted.items():
+        if number > 1 and name not in REPEATED and not is_last_event_id(name):
+            detail = f"it stands there {number} times: send it once"
+            raise Problem("invalid-query", f"{name}: {detail}. See /openapi.json", errors=[(name, detail)])

@@ -21,7 +21,8 @@ LARGE: Final = 32 * 1024
 
 def media_type(request: Request, *allowed: str) -> str:
     """Which of ``allowed`` the body is of. Raises the problem 415."""
-    given, _, parameters = request.headers.get("content-type", "").partition(";")
+    # Several headers are a list to whoever is in between, and a list is no media type.
+    given, _, parameters = ", ".join(request.headers.getlist("content-type")).partition(";")
     kind = given.strip().lower()
     wanted = " or ".join(allowed)
     if kind not in allowed:
@@ -30,8 +31,9 @@ def media_type(request: Request, *allowed: str) -> str:
         name, _, value = parameter.partition("=")
         if name.strip() == "charset" and value.strip().strip('"') not in ("utf-8", "utf8"):
             raise _unsupported("JSON is UTF-8 (RFC 8259): send it so, without another charset")
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise _unsupported("the body is compressed: send it without Content-Encoding")
+    codings = ",".join(request.headers.getlist("content-encoding")).lower()
+    if any(coding.strip() not in ("", "identity") for coding in codings.split(",")):
+        raise _unsupported("the body is compressed: send it without Content-Encoding", {"Accept-Encoding": "identity"})
     return kind
 
 
@@ -69,5 +71,5 @@ def _too_large(limit: int) -> Problem:
     )
 
 
-def _unsupported(detail: str) -> Problem:
-    return Problem("unsupported-media-type", detail)
+def _unsupported(detail: str, headers: dict[str, str] | None = None) -> Problem:
+    return Problem("unsupported-media-type", detail, headers=headers)

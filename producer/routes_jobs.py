@@ -59,7 +59,7 @@ async def get_job(
     then. With ``Prefer: wait=N`` the answer comes when the job has ended, or, with ``If-None-Match`` too, when anything
     has happened; after N seconds at the latest.
     """
-    known = request.headers.get("if-none-match")
+    known = ", ".join(request.headers.getlist("if-none-match")) or None
     if query.as_of is None:
         job, headers = await _awaited(producer, await _find(producer, job_id), known, request)
     else:
@@ -83,7 +83,7 @@ async def get_events(
     """
     stream = prefers(request, event_stream.MEDIA_TYPE, to="application/json")
     query.check(stream=stream)
-    after = begin_at(request, query.after) if stream else 0
+    after = begin_at(request, query) if stream else 0
     job = await _find(producer, job_id)
     if stream:
         return job_stream(producer, job.id, query, after)

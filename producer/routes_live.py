@@ -30,7 +30,7 @@ async def events(request: Request, query: Annotated[StreamQuery, Query()], produ
     return EventStream(
         producer.listeners,
         query.selection(),
-        begin_at(request, query.after),
+        begin_at(request, query),
         keep_alive=limits.keep_alive,
         stall=limits.stall,
     )

@@ -86,7 +86,7 @@ async def redrive_jobs(request: Request, producer: RunningProducer) -> Response:
 
 def _query(body: bytes) -> RedriveQuery:
     try:
-        return RedriveQuery.model_validate(plainjson.loads(body))
+        return RedriveQuery.model_validate(plainjson.loads_sent(body))
     except plainjson.NotJson as error:
         raise Problem("not-json", f"the body is not JSON: {error}") from None
     except ValidationError as error:

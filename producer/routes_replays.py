@@ -44,7 +44,7 @@ async def replay(request: Request, producer: RunningProducer) -> Response:
 
 def _order(producer: Producer, body: bytes) -> Order:
     try:
-        payload = plainjson.loads(body)
+        payload = plainjson.loads_sent(body)
     except plainjson.NotJson as error:
         raise Problem("not-json", f"the body is not JSON: {error}") from None
     order = producer.order(read_submission({"type": REPLAY, "payload": payload}, Submission))

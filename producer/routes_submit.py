@@ -88,7 +88,7 @@ def _keyed(producer: Producer, key: str, body: bytes) -> Keyed:
 
 def _submission(body: bytes) -> Submission:
     try:
-        value = plainjson.loads(body)
+        value = plainjson.loads_sent(body)
     except plainjson.NotJson as error:
         raise Problem("not-json", f"the body is not JSON: {error}") from None
     return read_submission(value, Submission)

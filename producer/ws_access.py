@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from starlette.websockets import WebSocket
 
-from jobtape.producer.access import is_key
+from jobtape.producer.access import bearer_token, is_key
 
 SUBPROTOCOL: Final = "jobtape"
 BEARER: Final = "bearer."
@@ -50,9 +50,9 @@ def _bare(host: str) -> str:
 
 
 def _sent_key(socket: WebSocket) -> bytes | None:
-    scheme, _, credentials = socket.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials.strip().encode("latin-1", "replace")
+    sent = bearer_token(socket)
+    if sent is not None or len(socket.headers.getlist("authorization")) > 1:
+        return sent
     for offered in socket.scope.get("subprotocols", ()):
         if offered.startswith(BEARER):
             return _decoded(offered.removeprefix(BEARER))

@@ -91,7 +91,7 @@ def request_of(message: Mapping[str, Any]) -> Subscribe | Unsubscribe:
     if len(text) > MAX_MESSAGE:
         raise Unfit(TOO_LARGE, f"a message may have {MAX_MESSAGE} characters")
     try:
-        value = plainjson.loads(text.encode())
+        value = plainjson.loads_sent(text.encode())
     except (plainjson.NotJson, UnicodeEncodeError):
         raise Unfit(NOT_JSON, "this is not JSON") from None
     if (fault := plainjson.fault(value)) is not None:

@@ -113,7 +113,7 @@ def _line(value: dict[str, Any]) -> bytes:
 
 def _parsed(line: bytes, number: int) -> Any:
     try:
-        return plainjson.loads(line)
+        return plainjson.loads_sent(line)
     except plainjson.NotJson:
         raise TapeFileInvalid(f"line {number} of the file is no JSON: export it again") from None
 

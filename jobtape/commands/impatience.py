@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from jobtape.commands.close_delimited import without_chunks
 from jobtape.settings import read_settings
 
 MAX_UNFINISHED: Final = 64 * 1024
@@ -55,7 +56,10 @@ class Impatient(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """As the parser calls it."""
         self._got_on = True
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before and self.scope["http_version"] == "1.0":
+            without_chunks(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """As the parser calls it."""

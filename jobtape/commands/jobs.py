@@ -141,7 +141,7 @@ def payload_of(text: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUse(f"cannot read the payload: {error}") from None
     try:
-        payload = json.loads(text)
+        payload = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise WrongUse(
             f"the payload is not JSON ({error}): write it as '{{\"x\": 1}}', as @file.json, or - for stdin"

@@ -125,6 +125,7 @@ async def test_the_api_gives_it_without_a_key(served: Api) -> None:
     document = answer.json()
     assert (answer.status_code, document["asyncapi"]) == (200, "3.0.0")
     assert document["servers"]["api"] == {"host": "api", "protocol": "http"}
+    assert "security" not in answer.text, "this API wants no key"
     exchange = document["channels"]["results"]["bindings"]["amqp"]["exchange"]
     assert exchange["name"] == served.producer.topology.results.name
     assert Draft7Validator(OFFICIAL).is_valid(document)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.consumer.rig import Rig
 from tests.producer.serving import Api, listening, problem
+from tests.producer.wire import speak
 
 pytestmark = pytest.mark.anyio
 
@@ -19,19 +20,6 @@ BODY = b'{"type": "add", "payload": {"x": 1}}'
 async def port(served: Api) -> AsyncIterator[int]:
     async with listening(served.app, lifespan="off") as opened:
         yield opened
-
-
-async def speak(port: int, *parts: bytes, wait: float = 10) -> bytes:
-    """Send the parts and read until the server closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        async with asyncio.timeout(wait):
-            for part in parts:
-                writer.write(part)
-                await writer.drain()
-            return await reader.read()
-    finally:
-        writer.close()
 
 
 def request(*headers: str) -> bytes:

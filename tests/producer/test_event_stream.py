@@ -246,7 +246,7 @@ async def test_what_is_for_a_stream_is_refused_for_a_page(refusing: Live, query:
     assert "text/event-stream" in problem(answer, 422, "invalid-query")["detail"]
 
 
-@pytest.mark.parametrize("last_id", ["x", "-1", "1.0", "first", "", str(2**63), "9" * 5000, "1 2", "\u0661"])
+@pytest.mark.parametrize("last_id", ["x", "-1", "1.0", "first", str(2**63), "9" * 5000, "1 2", "\u0661"])
 @pytest.mark.parametrize("path", ["/events", f"/jobs/{job_id(1)}/events"])
 async def test_a_last_event_id_that_is_none(refusing: Live, path: str, last_id: str) -> None:
     headers = {b"Accept": b"text/event-stream", b"Last-Event-ID": last_id.encode()}

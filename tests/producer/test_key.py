@@ -59,7 +59,36 @@ async def test_locked(locked: Api, method: str, path: str, authorization: bytes 
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-@pytest.mark.parametrize("scheme", [b"Bearer ", b"bearer "])
+RIGHT = b"Bearer " + KEY.encode()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [RIGHT, RIGHT],
+        [RIGHT, b"Bearer wrong"],
+        [b"Bearer wrong", RIGHT],
+        [b"Basic eA==", RIGHT],
+        [RIGHT, b""],
+        [b"Bearer\t" + KEY.encode()],
+        [RIGHT + b" x"],
+        [RIGHT + b"\xa0"],  # a space in Latin-1
+        [b"Bearer \x85" + KEY.encode()],
+        [RIGHT + b", " + RIGHT],
+        [b"Bearer " + KEY.encode("utf-16")],
+        [b"Bearer " + KEY.encode() * 500],
+        [bytes(range(0x80, 0x100))],
+        [b"Bearer " + bytes(range(0x80, 0x100))],
+        ["Bärer ".encode() + KEY.encode()],
+        ["BEARER \u017f".encode()],
+    ],
+)
+async def test_never_an_error(locked: Api, given: list[bytes]) -> None:
+    answer = await locked.client.get("/job-types", headers=[(b"Authorization", value) for value in given])
+    problem(answer, 401, "unauthorized")
+
+
+@pytest.mark.parametrize("scheme", [b"Bearer ", b"bearer ", b"BEARER ", b"Bearer   "])
 async def test_the_key_opens(locked: Api, scheme: bytes) -> None:
     answer = await locked.client.get("/job-types", headers={b"Authorization": scheme + KEY.encode()})
     assert answer.status_code == 200

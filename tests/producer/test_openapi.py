@@ -4,10 +4,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
+from jobtape.app import create_app
 from jobtape.producer.problems import KINDS
+from jobtape.settings import Settings
 from tests.consumer.rig import Rig
+from tests.producer.jobs import add
 from tests.producer.serving import Api
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +61,46 @@ async def test_all_paths_are_there(document: dict[str, Any]) -> None:
         ("get", "/health/ready"),
         ("get", "/metrics"),
     }
+
+
+def secured(document: dict[str, Any]) -> set[str]:
+    """The paths whose operations want a key."""
+    return {path for path, item in document["paths"].items() for each in item.values() if each.get("security")}
+
+
+OPEN = {"/health/live", "/health/ready"}
+
+
+async def test_a_key_is_claimed_where_there_is_one(settings: Settings) -> None:
+    plain, locked = (create_app(settings.model_copy(update={"api_key": key}), [add]) for key in (None, "0123456789"))
+    assert secured(plain.openapi()) == set()
+    assert "securitySchemes" not in plain.openapi()["components"]
+    assert "security" not in plain.openapi()
+    document = locked.openapi()
+    assert secured(document) == set(document["paths"]) - OPEN
+    (scheme,) = document["components"]["securitySchemes"].values()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    for app in (plain, locked):
+        named = [each["name"].lower() for item in app.openapi()["paths"].values() for each in parameters(item)]
+        assert "authorization" not in named, "it is a scheme, and no parameter"
+
+
+def parameters(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for operation in item.values():
+        yield from operation.get("parameters", ())
+
+
+async def test_asyncapi_claims_a_key_where_there_is_one(settings: Settings) -> None:
+    for key in (None, "0123456789"):
+        app = create_app(settings.model_copy(update={"api_key": key}), [add])
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api") as client,
+        ):
+            document = (await client.get("/asyncapi.json")).json()
+        claims = ["api", "socket"] if key else []
+        assert [name for name, server in document["servers"].items() if "security" in server] == claims
+        assert ("securitySchemes" in document["components"]) == (key is not None)
 
 
 async def test_every_failure_is_a_problem(document: dict[str, Any]) -> None:

@@ -65,6 +65,29 @@ async def test_the_key(locked: Live, header: str | None, subprotocols: list[str]
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        [f"Bearer {KEY}", f"Bearer {KEY}"],
+        ["Basic eA==", f"Bearer {KEY}"],
+        [f"Bearer {KEY}x"],
+        ["Bearer \xff\xfe"],
+        [f"Bearer {KEY}, Bearer {KEY}"],
+    ],
+)
+async def test_a_header_that_is_none_is_refused(locked: Live, given: list[str]) -> None:
+    headers = [("Authorization", value.encode().decode("latin-1")) for value in given]
+    async with speaking(locked, additional_headers=headers) as client:
+        assert (await client.closed())[0] == 1008
+
+
+async def test_several_headers_are_not_made_good_by_a_subprotocol(locked: Live) -> None:
+    headers = [("Authorization", "Bearer wrong"), ("Authorization", "Basic eA==")]
+    offered = [Subprotocol("jobtape"), Subprotocol(f"bearer.{token(KEY)}")]
+    async with speaking(locked, additional_headers=headers, subprotocols=offered) as client:
+        assert (await client.closed())[0] == 1008
+
+
+@pytest.mark.parametrize(
     ("origin", "opens"),
     [
         (None, True),
