@@ -10,6 +10,7 @@ from jobtape import Client, SyncClient
 from jobtape.client import ClientClosed, Handle
 from tests.broker.proxy import Proxy
 from tests.client.jobs import add
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -48,11 +49,9 @@ async def test_a_client_is_used_by_several_loops_at_once(network: Proxy) -> None
             return list(await asyncio.gather(*(handle.result(timeout=20) for handle in handles)))
 
         here = await client.submit(add, x=-1)
-        found = await asyncio.gather(
-            *(asyncio.to_thread(lambda first=first: asyncio.run(several(first))) for first in (0, 100, 200)),
-            several(300),
-        )
-        assert sorted(sum(found, [])) == [first + n for first in (0, 100, 200, 300) for n in range(TIMES)]
+        others = [asyncio.to_thread(asyncio.run, several(first)) for first in (0, 100, 200)]
+        found = await asyncio.gather(*others, several(300))
+        assert found == [[first + n for n in range(TIMES)] for first in (0, 100, 200, 300)]
         assert await here.result(timeout=20) == -1
 
 
@@ -64,8 +63,7 @@ async def test_closing_ends_the_connections_of_a_loop_that_runs(network: Proxy) 
     async def use() -> None:
         await client.submit(add, x=1)
         loop.call_soon_threadsafe(used.set)
-        while not client._connection._pools.closed:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: client._connection._pools.closed)
         with pytest.raises(ClientClosed):
             await client.submit(add, x=1)
         loop.call_soon_threadsafe(closed.set)
@@ -90,4 +88,4 @@ async def test_a_blocking_client_on_any_thread_or_loop(network: Proxy) -> None:
         found = await asyncio.gather(
             asyncio.to_thread(use, client), asyncio.to_thread(lambda: asyncio.run(on_a_loop(client)))
         )
-        assert found == [list(range(TIMES))] * 2
+        assert list(found) == [list(range(TIMES))] * 2

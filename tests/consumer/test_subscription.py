@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -309,7 +309,7 @@ async def test_without_a_broker_it_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("since", [None, "first"])
-async def test_another_event_loop_is_refused_at_once(rig: Rig, since: str | None, sqlite_url: str) -> None:
+async def test_another_event_loop_is_refused_at_once(rig: Rig, since: Literal["first"] | None, sqlite_url: str) -> None:
     Store(sqlite_url).migrate()
     settings = Settings(rabbitmq_url=rig.url, namespace=rig.topology.namespace, database_url=sqlite_url)
 
