@@ -150,6 +150,8 @@ class Execution:
             attempt=self.attempt,
             log=logging.LoggerAdapter(log, {"job_id": self.event.subject}),
             report=self._report,
+            correlation_id=self.event.correlationid,
+            event_id=self.event.id,
         )
 
     def _report(self, progress: Progress) -> None:

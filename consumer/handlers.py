@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 from jobtape.consumer.handlers_loop import HandlersLoop
 from jobtape.consumer.isolated import Isolated
 from jobtape.consumer.outcome import Outcome, failure, failure_of, success_of, timed_out
-from jobtape.schemas.context import Context
+from jobtape.schemas.context import Context, current
 from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.job import Order
 from jobtape.schemas.jobtype import JobType
@@ -177,6 +177,7 @@ class Handlers:
             working.abandon()
 
     async def _run_async(self, job_type: JobType, order: Order, context: Context) -> Outcome:
+        current.set(context)  # of this task, which has a context of its own
         limit = asyncio.timeout(None)
         stop_timer = self._loop.call_later(order.timeout, lambda: limit.reschedule(0), credit=CREDIT)
         try:
@@ -202,6 +203,7 @@ class Handlers:
         return timed_out(job_type, order.timeout)
 
     def _run_sync(self, job_type: JobType, order: Order, context: Context) -> Outcome:
+        token = current.set(context)
         try:
             arguments = _arguments(job_type, order, context)
             return success_of(job_type, job_type.function(**arguments), self._max_result)
@@ -209,6 +211,8 @@ class Handlers:
             return failure("payload_invalid", "PayloadInvalid", str(error))
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's failure
             return failure_of(error, job_type.retry, skip=1)
+        finally:
+            current.reset(token)
 
 
 def _arguments(job_type: JobType, order: Order, context: Context) -> dict[str, Any]:

@@ -19,10 +19,12 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final
 
+from jobtape import own_loggers, running
 from jobtape.consumer.isolated_limits import belong_to, memory_limit
+from jobtape.consumer.isolated_submitting import AskWorker
 from jobtape.consumer.isolated_wire import Message, Wire
 from jobtape.consumer.outcome import Failure, Outcome, Success, failure, failure_of, success_of
-from jobtape.schemas.context import Context
+from jobtape.schemas.context import Context, current
 from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.job import Progress
 from jobtape.schemas.jobtype import JobType
@@ -43,14 +45,16 @@ def main() -> None:
     if setup is None:
         return
     sys.path[:] = setup["path"]
-    _log_to(wire, setup["level"])
+    _log_to(wire, setup["level"], setup["own_level"])
     try:
         job_types = _load(setup["modules"])
     except BaseException:  # noqa: BLE001 - whatever their module raises is theirs to see
         wire.send({"broken": traceback.format_exc()[-LONGEST_LOG:]})
         return
     orders: SimpleQueue[Message] = SimpleQueue()
-    threading.Thread(target=_read, args=(wire, orders), name="wire", daemon=True).start()
+    submitting = AskWorker(wire, setup["installation"], job_types)
+    running.enter(submitting)
+    threading.Thread(target=_read, args=(wire, orders, submitting), name="wire", daemon=True).start()
     reports = _Reports(wire)
     wire.send({"ready": os.getpid()})
     while True:
@@ -82,9 +86,12 @@ def _load(modules: Iterable[str]) -> dict[str, JobType]:
     }
 
 
-def _read(wire: Wire, orders: "SimpleQueue[Message]") -> None:
+def _read(wire: Wire, orders: "SimpleQueue[Message]", submitting: AskWorker) -> None:
     while (message := wire.receive()) is not None:
-        orders.put(message)
+        if "submitted" in message:
+            submitting.answered(message)
+        else:
+            orders.put(message)
     # The worker is gone: nobody waits for what runs here, nor for what that started.
     os.killpg(0, signal.SIGKILL)
 
@@ -99,6 +106,7 @@ def _run(job_types: dict[str, JobType], job: Message, reports: "_Reports", max_r
             "whenever its module is imported",
         )
     context = Context(**job["context"], log=_job_log(job["context"]["job_id"]), report=reports.of(job["n"]))
+    current.set(context)
     try:
         with memory_limit(job["memory"]):
             try:
@@ -160,10 +168,13 @@ class _ToWire(logging.Handler):
             self.handleError(record)
 
 
-def _log_to(wire: Wire, level: int) -> None:
+def _log_to(wire: Wire, level: int, own_level: int) -> None:
+    to_wire = _ToWire(wire)
     root = logging.getLogger()
-    root.handlers[:] = [_ToWire(wire)]
+    root.handlers[:] = [to_wire]
     root.setLevel(level)
+    logging.getLogger("jobtape.job")  # made here, so that no module can switch it off
+    own_loggers.keep(to_wire, own_level)
     logging.captureWarnings(True)
 
 

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from jobtape import running
 from jobtape.consumer.isolated_kill import kill_all
+from jobtape.consumer.isolated_submitting import answer_to
 from jobtape.consumer.isolated_wire import Message, pack, receive
 from jobtape.consumer.outcome import Failure, Outcome, Success, crashed, timed_out
 from jobtape.schemas.context import Context
@@ -41,6 +43,7 @@ class IsolatedProcess:
         self._reader = reader
         self._writer = writer
         self.jobs = 0
+        self._submitting: set[asyncio.Task[None]] = set()
         self._closing = asyncio.create_task(self._close(), name=f"end of process {process.pid}")
 
     @classmethod
@@ -81,6 +84,8 @@ class IsolatedProcess:
                 "job_type": context.job_type,
                 "run": context.run,
                 "attempt": context.attempt,
+                "correlation_id": context.correlation_id,
+                "event_id": context.event_id,
             },
         }
         try:
@@ -117,6 +122,8 @@ class IsolatedProcess:
                 "modules": list(modules),
                 "max_result": max_result,
                 "level": logging.getLogger().getEffectiveLevel(),
+                "installation": running.name(),
+                "own_level": logging.getLogger("jobtape").getEffectiveLevel(),
             }
         )
         while (answer := await self._receive()) is not None:
@@ -136,9 +143,16 @@ class IsolatedProcess:
                 return answer
             if "log" in answer:
                 _pass_on(answer["log"])
+            elif "submit" in answer:
+                task = asyncio.create_task(self._submit(answer), name="submission of an isolated handler")
+                self._submitting.add(task)
+                task.add_done_callback(self._submitting.discard)
             elif answer.get("n") == job["n"]:  # not the last word on the job before
                 context.report(Progress(**answer["progress"]))
         return None
+
+    async def _submit(self, message: Message) -> None:
+        await self._send(await answer_to(message))
 
     async def _send(self, message: Message) -> None:
         with suppress(OSError):  # it has ended, which receiving tells

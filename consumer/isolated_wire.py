@@ -2,7 +2,7 @@
 
 JSON and nothing else: a handler's process must not be able to make the worker run code. The worker sends one
 ``setup``, then one ``job`` at a time; the process answers ``ready`` or ``broken``, and for a job any number of
-``progress`` and ``log``, then one ``outcome``.
+``progress`` and ``log``, then one ``outcome``; ``submit`` is answered by ``submitted``.
 """
 
 import asyncio
@@ -46,8 +46,10 @@ class Wire:
         self._sending = threading.Lock()
 
     def send(self, message: Message) -> None:
-        """Raises OSError when the worker is gone."""
+        """Raises OSError when the worker is gone, ValueError or TypeError for what is too large or no JSON."""
         data = pack(message)
+        if len(data) > LARGEST:
+            raise ValueError(f"{len(data)} bytes are more than a process can send to its worker: send a reference")
         with self._sending:
             self._end.sendall(data)
 

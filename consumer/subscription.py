@@ -44,12 +44,14 @@ class Subscription:
         self._source: Source | None = None
         self._unsettled: Heard | None = None
         self._settling: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._asked = False
 
     async def __aenter__(self) -> "Subscription":
         """Begin to listen. Raises JobtapeError when broker or database don't answer, or refuse."""
         if self._source is not None:
             raise JobtapeError("this subscription is entered already: make another one with jobtape.subscribe(...)")
+        self._loop = asyncio.get_running_loop()
         self._source = source = self._make()
         try:
             await source.open()
@@ -64,6 +66,7 @@ class Subscription:
     ) -> None:
         """Settle the last one, unless an exception leaves, and stop listening."""
         assert self._source is not None
+        self._check_loop()
         try:
             if kind is None:
                 await self._settle_at_last()
@@ -84,6 +87,7 @@ class Subscription:
         """
         if self._source is None:
             raise JobtapeError("iterate inside `async with jobtape.subscribe(...) as heard:`")
+        self._check_loop()
         if self._asked:
             raise JobtapeError(
                 "one loop a subscription: subscribe once for each, under the same name to share the work"
@@ -109,6 +113,14 @@ class Subscription:
                 answer = callback(heard) if asynchronous else await asyncio.to_thread(callback, heard)
                 if inspect.isawaitable(answer):
                     await answer
+
+    def _check_loop(self) -> None:
+        """Connections cannot be used on another event loop than their own: a wait there would never end."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise JobtapeError(
+                "this subscription was entered on another event loop: enter and iterate over it on one, "
+                "or call jobtape.subscribe(...) again for each event loop and thread"
+            )
 
     async def _settle(self) -> None:
         """Goes on by itself when whoever waits for it is cancelled: an acknowledgement is not to be sent twice."""

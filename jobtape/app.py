@@ -31,14 +31,13 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from jobtape import builtin, running
+from jobtape.crossing import Crossing
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
 from jobtape.producer.api import build_api
-from jobtape.producer.limits import Limits
 from jobtape.producer.problems import Problem
 from jobtape.producer.service import Producer
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
-from jobtape.schemas.timeouts import longest_timeout
 from jobtape.settings import Settings, read_settings
 from jobtape.view.store import Store
 
@@ -54,28 +53,35 @@ def create_app(settings: Settings | None = None, job_types: JobTypes | None = No
     (see the module's text), and answers 503 when there is none. Raises JobtapeError for settings that are wrong.
     """
     known = settings or read_settings()
-    own: list[Producer] = []
+    own: list[running.OnLoop] = []
 
     @asynccontextmanager
     async def start(_: FastAPI) -> AsyncIterator[None]:
-        async with _started(known, job_types) as producer:
-            own.append(producer)
+        async with _started(known, job_types) as installation:
+            own.append(installation)
             try:
                 yield
             finally:
-                own.remove(producer)
+                own.remove(installation)
+
+    def find() -> running.OnLoop:
+        return own[-1] if own else running.serving()
 
     def find_producer() -> Producer:
         try:
-            return own[-1] if own else running.producer()
+            producer = find().submitter
         except JobtapeError:
             raise Problem(
                 "not-running",
                 "this API is mounted in an application that does not run Jobtape: give that application "
                 "lifespan=jobtape.lifespan",
             ) from None
+        assert isinstance(producer, Producer)
+        return producer
 
-    return build_api(find_producer, api_key=known.api_key, origins=known.origins, lifespan=start)
+    app = build_api(find_producer, api_key=known.api_key, origins=known.origins, lifespan=start)
+    app.add_middleware(Crossing, find=find)
+    return app
 
 
 @asynccontextmanager
@@ -85,7 +91,7 @@ async def lifespan(
     job_types: JobTypes | None = None,
     settings: Settings | None = None,
 ) -> AsyncIterator[None]:
-    """While this is entered, ``await some_job.submit(...)`` works in this process.
+    """While this is entered, ``await some_job.submit(...)`` works in this process, from any of its threads and loops.
 
     A FastAPI ``lifespan`` as it stands, or with ``functools.partial`` for its keywords. ``settings`` are the
     environment's, ``job_types`` those of ``JOBTAPE_JOBS``, unless given. Only reading needs the database.
@@ -103,19 +109,22 @@ def check_exposure(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncIterator[Producer]:
+async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncIterator[running.OnLoop]:
     known = load_job_types(settings.jobs, settings.app_dir) if job_types is None else _by_name(job_types)
     if not known:
         log.warning("there are no job types to submit: name the modules that have them in JOBTAPE_JOBS")
     known = {**known, **builtin.job_types()}
     store = Store(settings.database_url)
     try:
-        async with Producer(settings.rabbitmq_url, settings.topology, store, known, _limits(settings)) as producer:
-            running.enter(producer)
+        async with Producer(settings.rabbitmq_url, settings.topology, store, known, settings.limits) as producer:
+            installation = running.OnLoop(
+                settings.installation, producer, serves=True, start_limit=settings.publish_timeout
+            )
+            running.enter(installation)
             try:
-                yield producer
+                yield installation
             finally:
-                running.leave(producer)
+                running.leave(installation)
     finally:
         store.close()
 
@@ -127,24 +136,6 @@ def _by_name(job_types: JobTypes) -> dict[str, JobType]:
         if found.setdefault(job_type.name, job_type) is not job_type:
             raise JobTypeInvalid(f"two job types are called {job_type.name!r}: rename one")
     return found
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        max_payload=settings.max_payload,
-        max_batch=settings.max_batch,
-        max_batch_bytes=settings.max_batch_bytes,
-        publish_timeout=settings.publish_timeout,
-        read_timeout=settings.read_timeout,
-        longest_timeout=longest_timeout(settings.ack_timeout, settings.grace),
-        longest_delay=settings.topology.longest_delay,
-        idempotency_retention=settings.idempotency_retention,
-        idempotency_lease=settings.idempotency_lease,
-        max_listeners=settings.max_listeners,
-        max_wait=settings.max_wait,
-        keep_alive=settings.keep_alive,
-        stall=settings.stall,
-    )
 
 
 def _is_loopback(host: str) -> bool:

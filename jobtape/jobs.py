@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, overload
 from typing_extensions import TypeVar
 
 from jobtape import running
-from jobtape.schemas import jobtype
+from jobtape.schemas import context, jobtype
 from jobtape.schemas.job import Job
 from jobtape.schemas.retry import RetryPolicy
 from jobtape.schemas.versions import PayloadUpcaster
@@ -35,33 +35,55 @@ class Options:
 
 
 class JobType(jobtype.JobType, Generic[R]):
-    """A job type that can be submitted from an application that runs under ``jobtape.lifespan``, and by
-    ``jobtape.Client``. ``R`` is what its handler returns.
+    """A job type that can be submitted from an application that runs under ``jobtape.lifespan``, from a worker's
+    handlers, and by ``jobtape.Client``. ``R`` is what its handler returns.
     """
 
     async def submit(self, *args: Any, **kwargs: Any) -> Job:
         """Publish a job with these arguments of the handler; returns when the broker has it safely.
 
-        Raises PayloadInvalid before anything is published, BrokerUnavailable when no confirm came in time, LogMissing
-        when there is no tape, and JobtapeError outside a running application.
+        From any thread and event loop of a process in which an application runs under ``jobtape.lifespan``, and from a
+        worker's handlers. Raises PayloadInvalid before anything is published, BrokerUnavailable when no confirm came in
+        time, LogMissing when there is no tape, and JobtapeError, and nothing was submitted, where nothing runs.
         """
         return await self.submit_with(Options(), *args, **kwargs)
 
     async def submit_with(self, options: Options, /, *args: Any, **kwargs: Any) -> Job:
-        """The same, with a queue, time-out, labels or correlation id for this one job."""
-        return await running.producer().submit(
-            self.name,
-            self.payload(*args, **kwargs),
-            queue=options.queue,
-            timeout=options.timeout,
-            delay=options.delay,
-            run_at=options.run_at,
-            max_attempts=options.max_attempts,
-            labels=dict(options.labels),
-            correlation_id=options.correlation_id,
-            reply_to=options.reply_to,
-            idempotency_key=options.idempotency_key,
-        )
+        """``submit`` with a queue, time-out, labels or correlation id for this one job."""
+        installation = running.installation_for(self.name)
+        return await installation.submit(self.name, self.payload(*args, **kwargs), _keywords(options))
+
+    def submit_sync(self, *args: Any, **kwargs: Any) -> Job:
+        """``submit`` for code that cannot await, such as ``def`` endpoints and ``def`` handlers: it blocks the thread.
+
+        Raises as ``submit`` does, and JobtapeError on the event loop that has the connection, which it would block.
+        """
+        return self.submit_sync_with(Options(), *args, **kwargs)
+
+    def submit_sync_with(self, options: Options, /, *args: Any, **kwargs: Any) -> Job:
+        """``submit_with`` for code that cannot await, as ``submit_sync``."""
+        installation = running.installation_for(self.name)
+        return installation.submit_sync(self.name, self.payload(*args, **kwargs), _keywords(options))
+
+
+def _keywords(options: Options) -> dict[str, Any]:
+    """What ``Producer.submit`` takes. A job that a handler submits carries on the conversation of the handler's job.
+
+    Not under an idempotency key: submitted again elsewhere, it would be another submission.
+    """
+    within = None if options.idempotency_key is not None else context.current.get()
+    return {
+        "queue": options.queue,
+        "timeout": options.timeout,
+        "delay": options.delay,
+        "run_at": options.run_at,
+        "max_attempts": options.max_attempts,
+        "labels": dict(options.labels),
+        "correlation_id": options.correlation_id or (within and within.correlation_id),
+        "reply_to": options.reply_to,
+        "idempotency_key": options.idempotency_key,
+        "causation_id": within and within.event_id,
+    }
 
 
 class _Decorator(Protocol):

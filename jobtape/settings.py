@@ -8,10 +8,12 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from jobtape.producer.limits import Limits
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.job import QueueName
 from jobtape.schemas.ladder import LEVELS
 from jobtape.schemas.relaying import Tells
+from jobtape.schemas.timeouts import longest_timeout
 from jobtape.schemas.topology import Retention, Topology
 
 MEBIBYTE = 1024 * 1024
@@ -170,6 +172,32 @@ class Settings(BaseSettings):
         """What there is on the broker, but for the work queues."""
         retention = Retention(self.log_max_bytes, self.log_max_age, self.log_segment_bytes)
         return Topology(self.namespace, retention=retention, delay_levels=self.delay_levels)
+
+    @property
+    def limits(self) -> Limits:
+        """What may be submitted and read here."""
+        return Limits(
+            max_payload=self.max_payload,
+            max_batch=self.max_batch,
+            max_batch_bytes=self.max_batch_bytes,
+            publish_timeout=self.publish_timeout,
+            read_timeout=self.read_timeout,
+            longest_timeout=longest_timeout(self.ack_timeout, self.grace),
+            longest_delay=self.topology.longest_delay,
+            idempotency_retention=self.idempotency_retention,
+            idempotency_lease=self.idempotency_lease,
+            max_listeners=self.max_listeners,
+            max_wait=self.max_wait,
+            keep_alive=self.keep_alive,
+            stall=self.stall,
+        )
+
+    @property
+    def installation(self) -> str:
+        """Which installation this is, in words without a password: where jobs go that are submitted here."""
+        broker = urlsplit(self.rabbitmq_url)
+        port = "" if broker.port is None else f":{broker.port}"
+        return f"{self.namespace} on {broker.hostname}{port}{broker.path}"
 
 
 def read_settings(**overrides: Any) -> Settings:

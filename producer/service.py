@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any, Final
 from uuid import uuid4
 
-from jobtape.broker.publisher import Publisher
 from jobtape.producer import batch
 from jobtape.producer.barrier import Barriers
 from jobtape.producer.batch_outcome import Outcome
@@ -18,7 +17,7 @@ from jobtape.producer.cancel import cancel
 from jobtape.producer.health import Health
 from jobtape.producer.idempotency import Idempotency, Keyed, is_whole
 from jobtape.producer.idempotency_key import checked_key
-from jobtape.producer.ids import new_job_id, utc_now
+from jobtape.producer.ids import utc_now
 from jobtape.producer.lag import Lag
 from jobtape.producer.limits import Limits
 from jobtape.producer.listeners import Listeners
@@ -27,16 +26,12 @@ from jobtape.producer.past import Past
 from jobtape.producer.reads import Reads
 from jobtape.producer.redrive import Redrives, redrive, redrive_many
 from jobtape.producer.refusals import ViewBehind
-from jobtape.producer.submission import Submission, read_submission
-from jobtape.producer.watch import Watch
-from jobtape.schemas.errors import LogMissing
-from jobtape.schemas.events import JobEvent, submitted
-from jobtape.schemas.fold import evolve
+from jobtape.producer.submission import Submission
+from jobtape.producer.submitter import Submitter, asked
+from jobtape.schemas.events import JobEvent
 from jobtape.schemas.job import Job, Order
 from jobtape.schemas.jobtype import JobType
-from jobtape.schemas.ladder import delay_key
-from jobtape.schemas.timeouts import check_timeouts
-from jobtape.schemas.topology import Topology, run_key
+from jobtape.schemas.topology import Topology
 from jobtape.view.store import Closed, DeadMessage, HistoryRow, JobQuery, Store
 
 APPLICATION: Final = "application"
@@ -57,13 +52,12 @@ class Producer:
     def __init__(
         self, url: str, topology: Topology, store: Store, job_types: Mapping[str, JobType], limits: Limits
     ) -> None:
-        check_timeouts(job_types.values(), limits.longest_timeout)
-        self.job_types = dict(job_types)
+        self.submitter = Submitter(url, topology, job_types, limits)
+        self.job_types = self.submitter.job_types
         self.limits = limits
-        self.topology = topology.with_queues(job_type.queue for job_type in job_types.values())
-        self.watch = Watch(url, self.topology)
+        self.topology = self.submitter.topology
+        self.watch = self.submitter.watch
         self._store = store
-        self._publisher = Publisher(self.watch.link, self.topology, timeout=limits.publish_timeout)
         self._reads = Reads("jobtape-view", threads=READ_THREADS, limit=READ_LIMIT)
         self.listeners = Listeners(store, most=limits.max_listeners, read_limit=READ_LIMIT)
         process = uuid4().hex
@@ -93,14 +87,14 @@ class Producer:
 
     async def start(self) -> None:
         """Begin to connect, in the background: a broker that is away is waited for, and health says so."""
-        self.watch.start()
+        await self.submitter.start()
 
     async def close(self) -> None:
         """Stop; publishes in flight end as unknown."""
         await self.listeners.close()
         await self.lag.close()
         await self._barriers.close()
-        await self.watch.close()
+        await self.submitter.close()
         await self.idempotency.close()
         await self._reads.close()
         await self.health.close()
@@ -119,6 +113,7 @@ class Producer:
         correlation_id: str | None = None,
         reply_to: str | None = None,
         idempotency_key: str | None = None,
+        causation_id: str | None = None,
     ) -> Job:
         """Accept a job: it is on the tape and on its queue when this returns.
 
@@ -126,32 +121,32 @@ class Producer:
         UnknownJobType, PayloadInvalid, PayloadTooLarge and SubmissionInvalid before anything is published, LogMissing
         when there is no tape, and BrokerUnavailable when no confirm came in time: then it is not known whether the job
         was accepted. With an ``idempotency_key`` the same submission may be made again: it is one job, and this returns
-        it as it is now. That needs the database, and may raise what ``Idempotency.submit`` does.
+        it as it is now. That needs the database, and may raise what ``Idempotency.submit`` does. ``causation_id``: the
+        event that a submission without a key answers.
         """
-        submission = read_submission(
+        submission = asked(
+            type,
+            payload,
             {
-                "type": type,
-                "payload": payload,
                 "queue": queue,
                 "timeout": timeout,
                 "delay": delay,
                 "run_at": run_at,
                 "max_attempts": max_attempts,
-                "labels": dict(labels or {}),
+                "labels": labels,
                 "correlation_id": correlation_id,
                 "reply_to": reply_to,
             },
-            Submission,
         )
         if idempotency_key is None:
-            return await self.place(self.order(submission))
+            return await self.submitter.place(self.order(submission), causation_id=causation_id)
         return await self.place_once(APPLICATION, self.keyed(checked_key(idempotency_key), submission))
 
     def order(self, submission: Submission) -> Order:
         """The order a submission becomes, or what is wrong with it (see ``submit``). Blocks while a large payload is
         checked: call it from a thread then.
         """
-        return order_for(submission, self.job_types, self.limits, utc_now())
+        return self.submitter.order(submission)
 
     def keyed(self, key: str, submission: Submission) -> Keyed:
         """The same for a submission under an idempotency key."""
@@ -168,22 +163,11 @@ class Producer:
 
         With ``job_id`` and ``time`` (of the event) the same event can be published again.
         """
-        self.watch.require_tape()
-        now = utc_now()
-        event = submitted(job_id or new_job_id(), order, source=self.topology.source, time=time or now)
-        wait = 0.0 if order.run_at is None else (order.run_at - now).total_seconds()
-        key = delay_key(wait, order.queue, self.topology.delay_levels) if wait > 0 else run_key(order.queue)
-        await self.publish(event, key)
-        return evolve(None, event)
+        return await self.submitter.place(order, job_id, time)
 
     async def publish(self, event: JobEvent, key: str | None = None) -> None:
         """Write ``event`` to the tape, and to where ``key`` leads. Raises LogMissing or BrokerUnavailable."""
-        self.watch.require_tape()
-        try:
-            await self._publisher.publish(event, cc=() if key is None else [key])
-        except LogMissing:
-            self.watch.tape_is_missing()
-            raise
+        await self.submitter.publish(event, key)
 
     async def submit_many(self, submissions: Sequence[Submission], scope: str = APPLICATION) -> list[Outcome]:
         """What became of each, in the order given, with many publishes in flight at once.
@@ -279,4 +263,4 @@ class Producer:
 
     async def _publish_barrier(self, process: str, seq: int, timeout: float) -> None:
         self.watch.require_tape()
-        await self._publisher.publish_barrier(process, seq, timeout=timeout)
+        await self.submitter.publisher.publish_barrier(process, seq, timeout=timeout)

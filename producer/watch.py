@@ -28,9 +28,9 @@ DEPTH_LIMIT: Final = 1.0
 class Watch:
     """The producer's link to the broker and what is known of it."""
 
-    def __init__(self, url: str, topology: Topology) -> None:
+    def __init__(self, url: str, topology: Topology, name: str = "api") -> None:
         self.topology = topology
-        self.link = Link(url, name=f"{topology.namespace} api", setup=self._set_up)
+        self.link = Link(url, name=f"{topology.namespace} {name}", setup=self._set_up)
         self._silent: str | None = None
         self._tape: bool | None = None
         self._task: asyncio.Task[None] | None = None

@@ -3,7 +3,9 @@
 import logging
 import math
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Final
 
 from jobtape.schemas.job import Progress
 
@@ -23,6 +25,10 @@ class Context:
     report: Callable[[Progress], None]
     shadow: bool = False
     """Whether this is a shadow run: the result is only compared, so leave alone what is outside."""
+    correlation_id: str | None = None
+    """The job's, which jobs that the handler submits get too."""
+    event_id: str | None = None
+    """The event that this execution answers."""
 
     @property
     def idempotency_key(self) -> str:
@@ -35,3 +41,7 @@ class Context:
         """
         clamped = min(1.0, max(0.0, fraction)) if math.isfinite(fraction) else 0.0
         self.report(Progress(fraction=clamped, message=None if message is None else message[:200]))
+
+
+current: Final[ContextVar[Context | None]] = ContextVar("jobtape_context", default=None)
+"""The execution that this code runs in; None outside a handler."""

@@ -257,14 +257,25 @@ def parse(raw: Mapping[str, Any]) -> JobEvent:
         raise UnreadableEvent(f"{place or 'event'}: {first['msg']}"[:_REASON_LENGTH]) from None
 
 
-def submitted(job_id: str, order: Order, *, source: str, time: datetime, traceparent: str | None = None) -> Submitted:
-    """The event that accepts ``order`` as the job ``job_id``; accepting it again gives the same event id."""
+def submitted(
+    job_id: str,
+    order: Order,
+    *,
+    source: str,
+    time: datetime,
+    traceparent: str | None = None,
+    causation_id: str | None = None,
+) -> Submitted:
+    """The event that accepts ``order`` as the job ``job_id``; accepting it again gives the same event id.
+    ``causation_id``: the event that it answers.
+    """
     return Submitted(
         id=ids.run_fact(job_id, 1, Submitted.name),
         source=source,
         subject=job_id,
         time=time,
         correlationid=order.correlation_id,
+        causationid=causation_id,
         traceparent=traceparent,
         data=SubmittedData(job_type=order.type, run=1, attempt=1, order=order),
     )

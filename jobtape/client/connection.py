@@ -17,6 +17,7 @@ import httpx
 
 from jobtape.client.backoff import pauses
 from jobtape.client.errors import ApiError, ClientClosed, NoAnswer, Unavailable, Unreachable, WrongAddress
+from jobtape.client.pools import Pools
 from jobtape.client.problems import error_of
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
@@ -56,11 +57,16 @@ class Connection:
             local = httpx.URL(self.url).host in LOOPBACK
         except httpx.InvalidURL as error:
             raise WrongAddress(f"{self.url} is no address of an API ({error}): see {self.manners.hint}") from None
-        self._http = httpx.AsyncClient(headers=headers, timeout=self.manners.timeout, trust_env=not local)
+        certificates = httpx.create_ssl_context(trust_env=not local)
+        self._pools = Pools(
+            lambda: httpx.AsyncClient(
+                headers=headers, timeout=self.manners.timeout, trust_env=not local, verify=certificates
+            )
+        )
 
     async def close(self) -> None:
-        """End the connections."""
-        await self._http.aclose()
+        """End the connections, whichever event loop they are on."""
+        await self._pools.close()
 
     async def ask(self, method: str, path: str, *, twice: bool = True, **more: Any) -> httpx.Response:
         """A good answer (2xx or 304). ``twice``: it may be asked again. ``more`` is for httpx. Raises ClientClosed, and
@@ -97,7 +103,7 @@ class Connection:
         """
         timeout = httpx.Timeout(self.manners.timeout, read=silence)
         with self._errors():
-            async with self._http.stream("GET", self.url + path, timeout=timeout, **more) as answer:
+            async with self._pools.here().stream("GET", self.url + path, timeout=timeout, **more) as answer:
                 if not answer.is_success:
                     await answer.aread()
                     raise error_of(answer, self.manners.hint)
@@ -105,7 +111,7 @@ class Connection:
 
     async def _ask(self, method: str, path: str, more: dict[str, Any]) -> httpx.Response:
         with self._errors():
-            answer = await self._http.request(method, self.url + path, **more)
+            answer = await self._pools.here().request(method, self.url + path, **more)
         if answer.is_success or answer.status_code == httpx.codes.NOT_MODIFIED:
             return answer
         raise error_of(answer, self.manners.hint)
@@ -114,7 +120,7 @@ class Connection:
     def _errors(self) -> Iterator[None]:
         """httpx's errors become ours."""
         hint = self.manners.hint
-        if self._http.is_closed:
+        if self._pools.closed:
             raise ClientClosed
         try:
             yield

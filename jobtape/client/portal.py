@@ -6,17 +6,13 @@ The thread is a daemon: a program that forgets to close it ends all the same.
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from concurrent import futures
-from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from jobtape.client.errors import ClientClosed
+from jobtape.handover import Handover, Lost, NotBegun
 
 T = TypeVar("T")
-
-TO_END: Final = 5.0
-"""Seconds that a cancelled call may take to its end."""
 
 
 class Portal:
@@ -25,8 +21,7 @@ class Portal:
     def __init__(self) -> None:
         self._closed = False
         self._turn = threading.Lock()
-        """Nothing is begun behind the end: nobody would finish it."""
-        self._loop: asyncio.AbstractEventLoop
+        self._handover: Handover
         self._end: asyncio.Event
         started = threading.Event()
         self._thread = threading.Thread(
@@ -39,36 +34,10 @@ class Portal:
         """What ``await function(*args, **kwargs)`` gives. Broken off here, by Ctrl-C say, it is cancelled there, and
         has ended when this raises. Raises ClientClosed when the portal is closed, or is meanwhile.
         """
-        outcome: Future[T] = Future()
-        tasks: list[asyncio.Task[None]] = []
-
-        async def run() -> None:
-            try:
-                outcome.set_result(await function(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001  # it is raised where it was called
-                outcome.set_exception(error)
-
-        def begin() -> None:
-            tasks.append(self._loop.create_task(run()))
-            # One that is cancelled before its first step never gets to its own end.
-            tasks[0].add_done_callback(lambda _: outcome.cancel())
-
-        def end() -> None:
-            tasks[0].cancel()
-
-        self._soon(begin)
         try:
-            return outcome.result()
-        except (asyncio.CancelledError, futures.CancelledError):
-            if self._closed:
-                raise ClientClosed from None
-            raise
-        except BaseException:
-            if not outcome.done():
-                with suppress(ClientClosed):  # it ends there by itself
-                    self._soon(end)
-                wait([outcome], TO_END)
-            raise
+            return self._handover.call_blocking(function, *args, **kwargs)
+        except (NotBegun, Lost):
+            raise ClientClosed from None
 
     @contextmanager
     def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[Iterator[T]]:
@@ -84,19 +53,14 @@ class Portal:
         with self._turn:
             if not self._closed:
                 self._closed = True
-                self._loop.call_soon_threadsafe(self._end.set)
+                self._handover.loop.call_soon_threadsafe(self._end.set)
         self._thread.join()
 
-    def _soon(self, function: Callable[[], None]) -> None:
-        with self._turn:
-            if self._closed:
-                raise ClientClosed
-            self._loop.call_soon_threadsafe(function)
-
     async def _serve(self, started: threading.Event) -> None:
-        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        self._handover, self._end = Handover(), asyncio.Event()
         started.set()
         await self._end.wait()
+        self._handover.close()
 
     def _items(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
         async def following() -> list[T]:

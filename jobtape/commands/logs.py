@@ -6,10 +6,13 @@ import sys
 from datetime import UTC, datetime
 from typing import Final
 
+from jobtape import own_loggers
 from jobtape.commands.plain import one_line
 
 SUPERVISED: Final = "JOBTAPE_SUPERVISED"
 """The variable that a supervisor sets for the parts it starts."""
+KEPT: Final = ("jobtape", "uvicorn.error")
+"""Whose messages are shown whatever the modules with the jobs do to logging."""
 # They tell of every lost connection with tracebacks; ``broker.link`` says the same in one line.
 _SILENT: Final = ("aio_pika", "aiormq", "pamqp")
 _QUIET: Final = ("alembic", "asyncio", "httpcore", "httpx", "sqlalchemy")
@@ -35,13 +38,13 @@ class OneLine(logging.Formatter):
 def configure(part: str, level: str) -> None:
     """Send everything that is logged in this process to stderr, from ``level`` (``debug`` … ``error``) upwards.
 
+    What Jobtape itself says is shown even when a module of the user's configures logging anew (``own_loggers``).
     Under a supervisor, which writes it before each line anyway, the name of the part is left out.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine(part))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_to_stderr(part)]
     root.setLevel(level.upper())
+    own_loggers.keep(_to_stderr(part), level.upper(), KEPT)
     logging.captureWarnings(True)
     if level == "debug":
         return
@@ -50,6 +53,12 @@ def configure(part: str, level: str) -> None:
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_worth_reading)
+
+
+def _to_stderr(part: str) -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine(part))
+    return handler
 
 
 def _worth_reading(record: logging.LogRecord) -> bool:

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final, Protocol
 from uuid import uuid4
 
-from jobtape import builtin
+from jobtape import builtin, own_loggers
 from jobtape.commands import logs
 from jobtape.commands.lifeline import Lifeline
 from jobtape.commands.signals import end_now, stop_on_signals
@@ -62,7 +62,8 @@ def run_worker(**options: str | None) -> None:
     unbuffered()
     job_types = job_types_of(settings)
     topology = topology_of(settings, job_types)
-    from jobtape.consumer.worker import Worker  # noqa: PLC0415  # --help needs no AMQP
+    from jobtape.commands.submitting import submissions  # noqa: PLC0415  # --help needs no AMQP
+    from jobtape.consumer.worker import Worker  # noqa: PLC0415
 
     made: list[Worker] = []
 
@@ -83,7 +84,7 @@ def run_worker(**options: str | None) -> None:
         return worker
 
     try:
-        asyncio.run(_run("worker", make, settings, lifeline))
+        asyncio.run(_run("worker", make, settings, lifeline, lambda: submissions(settings, job_types, _name())))
     finally:
         if made and made[0].unending:  # Python waits for its threads, and these never end
             end_now(1 if sys.exc_info()[0] else 0)
@@ -137,12 +138,20 @@ def topology_of(settings: Settings, job_types: Mapping[str, JobType]) -> Topolog
     return settings.topology.with_queues(settings.queues or (job_type.queue for job_type in job_types.values()))
 
 
-async def _run(name: str, make: Callable[[], Part], settings: Settings, lifeline: Lifeline) -> None:
+async def _run(
+    name: str,
+    make: Callable[[], Part],
+    settings: Settings,
+    lifeline: Lifeline,
+    around: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+) -> None:
+    """``around``: what is entered while the part works."""
     stop = asyncio.Event()
     stop_on_signals(stop)
+    own_loggers.adopt()  # those of the modules that were imported since
     with configuring():
         part = make()
-    async with _health(name, part, settings):
+    async with around(), _health(name, part, settings):
         lifeline.configured()
         await part.run(stop)
 

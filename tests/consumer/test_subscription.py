@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from jobtape import BrokerUnavailable, EventsMissed, Heard, SubscriptionRefused, subscribe
+from jobtape import BrokerUnavailable, EventsMissed, Heard, JobtapeError, SubscriptionRefused, subscribe
 from jobtape.broker import declare, subscriptions
 from jobtape.consumer import result_queue
 from jobtape.consumer.result_queue import RecentIds
@@ -16,6 +16,7 @@ from jobtape.schemas.ids import execution_fact
 from jobtape.schemas.job import ErrorInfo
 from jobtape.schemas.position import cursor_of
 from jobtape.settings import Settings
+from jobtape.view.store import Store
 from tests.consumer.hearing import listening, results, take
 from tests.consumer.rig import Rig
 from tests.consumer.telling import put, tell_of
@@ -305,3 +306,30 @@ async def test_without_a_broker_it_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(BrokerUnavailable, match="no broker at"):
         async with subscribe(settings=Settings(rabbitmq_url="amqp://guest:guest@127.0.0.1:1/")):
             pass
+
+
+@pytest.mark.parametrize("since", [None, "first"])
+async def test_another_event_loop_is_refused_at_once(rig: Rig, since: Literal["first"] | None, sqlite_url: str) -> None:
+    Store(sqlite_url).migrate()
+    settings = Settings(rabbitmq_url=rig.url, namespace=rig.topology.namespace, database_url=sqlite_url)
+
+    async def entered_elsewhere() -> None:
+        async with subscription:
+            raise AssertionError("it is entered already")
+
+    async with subscribe(settings=settings, since=since) as subscription:
+        for _ in range(10):
+            with pytest.raises(JobtapeError, match="another event loop"):
+                await asyncio.to_thread(lambda: asyncio.run(anext_of(subscription)))
+        with pytest.raises(JobtapeError, match="entered already"):
+            await asyncio.to_thread(lambda: asyncio.run(entered_elsewhere()))
+
+    async def whole() -> None:
+        async with subscribe(settings=settings, since=since):
+            pass
+
+    await asyncio.to_thread(lambda: asyncio.run(whole()))  # on a loop of its own it is as good
+
+
+async def anext_of(subscription: Subscription) -> Heard:
+    return await anext(subscription)
