@@ -1,24 +1,28 @@
 """Runs the users' handlers, where they cannot hurt the connection.
 
-``async def`` handlers run on an event loop in a thread of its own, ``def`` handlers in a pool of threads, isolated ones
+``async def`` handlers run on an event loop in a thread of its own, ``def`` handlers in a thread each, isolated ones
 in processes; the loop that keeps the AMQP connection alive runs no user code. So a handler that blocks costs its
 neighbours time, and never the heartbeat.
 
+A cancelled ``async`` handler has ended in one of four ways, and what is noted outside of its task says in which
+(``Handlers._ended_by_cancel``): the task's own count may be changed by the handler. The worker asked for it; its time
+was over; another handler cancelled it, so it is to be done again; or it did that itself, and has failed.
+
 Time in which the handlers' loop was blocked is not charged to those who waited for it, up to CREDIT. A handler that
 still blocks it when its own time is over can be ended by nobody: it fails, the loop is given up (``given_up``) with all
-that runs on it, and those executions are undone: to be done again, by a worker whose loop answers.
+that runs on it, and those executions are undone: to be done again, by a worker whose loop answers. So it is where what
+blocks the loop belongs to no execution (a callback, a task that a handler left behind) and the credit is used up.
 """
 
 import asyncio
-import concurrent.futures
 import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Literal
 
-from jobtape.consumer.handlers_loop import HandlersLoop
+from jobtape.consumer.handlers_loop import OWNER, HandlersLoop, HandlerTask
+from jobtape.consumer.handlers_threads import HandlerThreads
 from jobtape.consumer.isolated import Isolated
 from jobtape.consumer.outcome import Outcome, failure, failure_of, success_of, timed_out
 from jobtape.schemas.context import Context, current
@@ -35,6 +39,10 @@ CREDIT = 30.0
 SILENT: Final = 1.0
 """Seconds without an answer after which the handlers' loop counts as blocked now."""
 LOOK: Final = 0.5
+LEAST_EXECUTOR_THREADS: Final = 32
+"""Threads, at the least, for the functions that handlers give to ``asyncio.to_thread``."""
+CLOSE_LIMIT: Final = 1.0
+"""Seconds for those threads to end when this is closed."""
 
 Where = Literal["loop", "thread", "process"]
 
@@ -49,18 +57,25 @@ class Undone(Exception):
 
 class Working(asyncio.Future[Outcome]):
     """A handler at work, seen from the worker's loop. ``cancel`` only asks (``ask``) the handler to end: as long as it
-    runs it takes its place.
+    runs it keeps its slot. Cancelled itself when the handler ended as it was asked to.
     """
 
     def __init__(self, where: Where) -> None:
         super().__init__()
         self.where = where
         self.ask: Callable[[], object] = lambda: None
+        self.asked = False
+        """Whether the worker asked the handler to end."""
+        self.timed_out = False
+        """Whether the handler was cancelled because its time was over."""
+        self.ending = False
+        """Whether ``end`` was called."""
 
     def cancel(self, msg: Any = None) -> bool:
         """Ask; False when it has ended already."""
         if self.done():
             return False
+        self.asked = True
         self.ask()
         return True
 
@@ -68,25 +83,32 @@ class Working(asyncio.Future[Outcome]):
         """It is not waited for any longer."""
         super().cancel()
 
-    def end_with(self, source: "asyncio.Future[Outcome] | concurrent.futures.Future[Outcome]") -> None:
-        """Be done with the outcome of ``source``, which is; callable from any thread."""
+    def end(self, how: "Outcome | BaseException | None") -> None:
+        """No handler runs any more: with an outcome, with none (an error, such as Undone), or as it was asked to
+        (None). Callable from any thread; only the first call counts.
+        """
+        if self.ending:
+            return
+        self.ending = True
         with contextlib.suppress(RuntimeError):  # the worker's loop has ended while a handler still ran
-            self.get_loop().call_soon_threadsafe(self._end, source)
+            self.get_loop().call_soon_threadsafe(self._end, how)
 
-    def _end(self, source: "asyncio.Future[Outcome] | concurrent.futures.Future[Outcome]") -> None:
+    def _end(self, how: "Outcome | BaseException | None") -> None:
         if self.done():
             return
-        if source.cancelled():
+        if how is None:
             super().cancel()
-        elif (error := source.exception()) is not None:
-            self.set_exception(error)
+        elif isinstance(how, BaseException):
+            self.set_exception(how)
+            if isinstance(how, Undone):
+                self.exception()  # it may come after the time-out, when nobody asks any more, and is no fault to log
         else:
-            self.set_result(source.result())
+            self.set_result(how)
 
 
 class Handlers:
-    """``concurrency``: how many ``def`` handlers may run at once; ``max_result``: bytes of JSON; ``modules``: where the
-    job types are, for the processes of isolated handlers to import.
+    """``concurrency``: how many handlers may run at once; ``max_result``: bytes of JSON; ``modules``: where the job
+    types are, for the processes of isolated handlers to import.
     """
 
     def __init__(self, *, concurrency: int, max_result: int, modules: Sequence[str] = ()) -> None:
@@ -94,8 +116,8 @@ class Handlers:
         """Set when handlers cannot be ended that leave nothing to work with: this process should end."""
         self.why_given_up = ""
         self._max_result = max_result
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="job")
-        self._loop = HandlersLoop()
+        self._threads = HandlerThreads()
+        self._loop = HandlersLoop(max(concurrency, LEAST_EXECUTOR_THREADS))
         self._on_loop: set[Working] = set()
         self._isolated = Isolated(modules, max_result=max_result)
 
@@ -112,11 +134,14 @@ class Handlers:
             working = Working("loop")
             self._on_loop.add(working)
             working.add_done_callback(self._on_loop.discard)
-            coroutine = self._run_async(job_type, order, context)
-            working.ask = self._loop.begin(coroutine, working, working.end_with)
+            working.ask = self._loop.begin(
+                self._run_async(job_type, order, context, working),
+                working,
+                lambda task: self._end_unrun(job_type, order, working, task),
+            )
         else:
             working = Working("thread")
-            self._threads.submit(self._run_sync, job_type, order, context).add_done_callback(working.end_with)
+            self._threads.begin(lambda: self._run_sync(job_type, order, context, working))
         return working
 
     def start_isolated(self, job_type: JobType, order: Order, context: Context) -> Working:
@@ -125,15 +150,15 @@ class Handlers:
         """
         working = Working("process")
         task = asyncio.create_task(self._isolated.run(job_type, order, context))
-        task.add_done_callback(working.end_with)
+        task.add_done_callback(lambda _: working.end(_how(task)))
         working.ask = task.cancel
         return working
 
     async def outcome(self, working: Working, job_type: JobType, timeout: float) -> Outcome:
-        """What became of it. Raises Undone, or CancelledError when the handler was asked to end and did."""
+        """What became of it. Raises Undone, also when it ended as it was asked to while this waits for it."""
         if working.where == "process":  # it keeps its time itself, and begins to count when the process is there
             await asyncio.wait({working})
-            return working.result()
+            return self._result(working, job_type)
         begun, blocked = time.monotonic(), self._loop.blocked
         late = LATE if working.where == "loop" else 0.0
         while True:
@@ -143,25 +168,42 @@ class Handlers:
                     return timed_out(job_type, timeout)
                 left += min(CREDIT, self._loop.blocked - blocked)
                 if self._loop.silence > SILENT:
-                    if self._loop.running() is working:
-                        self._give_up_loop(working, job_type)
+                    culprit = self._loop.running()
+                    if culprit is working:
+                        self._give_up_loop(f"the handler of {job_type.name} blocks", working)
                         return timed_out(job_type, timeout)
                     if left <= 0:
+                        if culprit not in self._on_loop:
+                            self._give_up_loop("a callback of a handler, or a task that one left behind, blocks")
                         raise Undone(f"another handler blocked the loop on which {job_type.name} ran")
                 elif left <= 0:
                     return timed_out(job_type, timeout)
                 left = min(left, LOOK)
             done, _ = await asyncio.wait({working}, timeout=left)
             if done:
-                if working.cancelled() and self.given_up.is_set():
-                    raise Undone(f"another handler blocked the loop on which {job_type.name} ran")
-                return working.result()
+                return self._result(working, job_type)
+
+    @property
+    def threads_left(self) -> int:
+        """After ``close``: how many threads do not end in which functions run that handlers gave to
+        ``asyncio.to_thread``. Python would wait for them at the end of the process.
+        """
+        return self._loop.threads_left
 
     async def close(self) -> None:
         """Stop; what still runs in threads is left to the end of the process."""
         self._loop.stop()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
         await self._isolated.close()
+        if self.threads_left:
+            await asyncio.to_thread(self._loop.join_threads, CLOSE_LIMIT)
+
+    def _result(self, working: Working, job_type: JobType) -> Outcome:
+        if not working.cancelled():
+            return working.result()
+        if self.given_up.is_set():
+            raise Undone(f"another handler blocked the loop on which {job_type.name} ran")
+        raise Undone(f"the handler of {job_type.name} was asked to end")
 
     def give_up(self, why: str) -> None:
         """This process should end."""
@@ -171,48 +213,77 @@ class Handlers:
         log.error("%s", self.why_given_up)
         self.given_up.set()
 
-    def _give_up_loop(self, culprit: Working, job_type: JobType) -> None:
-        self.give_up(f"the handler of {job_type.name} blocks the loop of all async handlers beyond its time-out")
+    def _give_up_loop(self, what: str, culprit: Working | None = None) -> None:
+        self.give_up(f"{what} the loop of all async handlers beyond its time-out")
         for working in self._on_loop - {culprit}:
             working.abandon()
 
-    async def _run_async(self, job_type: JobType, order: Order, context: Context) -> Outcome:
+    async def _run_async(self, job_type: JobType, order: Order, context: Context, working: Working) -> None:
+        """Ends ``working`` itself: what a handler did to its task may change how the task ends."""
         current.set(context)  # of this task, which has a context of its own
-        limit = asyncio.timeout(None)
-        stop_timer = self._loop.call_later(order.timeout, lambda: limit.reschedule(0), credit=CREDIT)
+        task = asyncio.current_task()
+        assert isinstance(task, HandlerTask)
+
+        def time_out() -> None:
+            working.timed_out = True
+            task.cancel()
+
+        stop_timer = self._loop.call_later(order.timeout, time_out, credit=CREDIT)
+        how: Outcome | BaseException | None
         try:
-            with contextlib.suppress(TimeoutError):
-                async with limit:
-                    # Within the limit, so that it cannot be mistaken for a TimeoutError of the handler's own.
-                    try:
-                        value = await job_type.function(**_arguments(job_type, order, context))
-                    except TimeoutError as error:
-                        return failure_of(error, job_type.retry, skip=1)
-                    return success_of(job_type, value, self._max_result)
+            value = await job_type.function(**_arguments(job_type, order, context))
+            how = success_of(job_type, value, self._max_result)
         except PayloadMisfit as error:
-            return failure("payload_invalid", "PayloadInvalid", str(error))
+            how = failure("payload_invalid", "PayloadInvalid", str(error))
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            return failure_of(error, job_type.retry, skip=1)
+            how = self._ended_by_cancel(job_type, order, working, task, error)
         except BaseException as error:  # noqa: BLE001 - SystemExit from a handler must not end the loop for all
-            return failure_of(error, job_type.retry, skip=1)
+            how = failure_of(error, job_type.retry, skip=1)
         finally:
             stop_timer()
-        return timed_out(job_type, order.timeout)
+        working.end(how)
 
-    def _run_sync(self, job_type: JobType, order: Order, context: Context) -> Outcome:
-        token = current.set(context)
+    def _end_unrun(self, job_type: JobType, order: Order, working: Working, task: HandlerTask[None]) -> None:
+        """End what ``_run_async`` has not: its task was cancelled before it ran."""
+        if not working.ending:
+            working.end(self._ended_by_cancel(job_type, order, working, task, asyncio.CancelledError()))
+
+    def _ended_by_cancel(
+        self,
+        job_type: JobType,
+        order: Order,
+        working: Working,
+        task: HandlerTask[None],
+        error: asyncio.CancelledError,
+    ) -> Outcome | Undone | None:
+        """What it means that a handler ended with ``error``; see above for the four ways."""
+        if working.asked:
+            return None
+        if working.timed_out:
+            return timed_out(job_type, order.timeout)
+        if task.canceller not in (None, working):
+            return Undone(f"another handler cancelled the task in which {job_type.name} ran")
+        return failure_of(error, job_type.retry, skip=1)
+
+    def _run_sync(self, job_type: JobType, order: Order, context: Context, working: Working) -> None:
+        current.set(context)  # of this thread, which serves this execution alone
+        OWNER.set(working)
+        how: Outcome
         try:
-            arguments = _arguments(job_type, order, context)
-            return success_of(job_type, job_type.function(**arguments), self._max_result)
+            value = job_type.function(**_arguments(job_type, order, context))
+            how = success_of(job_type, value, self._max_result)
         except PayloadMisfit as error:
-            return failure("payload_invalid", "PayloadInvalid", str(error))
+            how = failure("payload_invalid", "PayloadInvalid", str(error))
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's failure
-            return failure_of(error, job_type.retry, skip=1)
-        finally:
-            current.reset(token)
+            how = failure_of(error, job_type.retry, skip=1)
+        working.end(how)
+
+
+def _how(task: "asyncio.Task[Outcome]") -> "Outcome | BaseException | None":
+    """How an isolated execution ended."""
+    if task.cancelled():
+        return None
+    return task.exception() or task.result()
 
 
 def _arguments(job_type: JobType, order: Order, context: Context) -> dict[str, Any]:

@@ -141,11 +141,11 @@ def _run(job_type: JobType, job: Job) -> Outcome:
         if job_type.context_parameter is not None:
             arguments[job_type.context_parameter] = context
         value = asyncio.run(job_type.function(**arguments)) if job_type.is_async else job_type.function(**arguments)
+        return success_of(job_type, value, MAX_RESULT)
     except PayloadInvalid as error:
         return failure("payload_invalid", "PayloadInvalid", str(error))
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's outcome
         return failure_of(error, job_type.retry, skip=1)
-    return success_of(job_type, value, MAX_RESULT)
 
 
 def _same(job: Job, now: Outcome) -> bool:

@@ -8,10 +8,14 @@ because an alarm on the broker blocks a publishing connection entirely. No user 
 ``handlers``).
 
 Every delivery ends acknowledged, given back, or lost with its channel, whatever goes wrong here (``_guarded``).
+
+A slot is taken as long as a handler runs, also one whose job is settled already: cancelled, or past its time-out. Such
+a handler is *unending*, which is logged, and reported as trouble once it is so with all of them.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -48,8 +52,10 @@ SPARE_PREFETCH = 4
 are slots: what waits here counts against the acknowledgement time-out, which allows for one job's length, and is given
 back when this worker dies."""
 MIND_EVERY = 1.0
+UNENDING = 5.0
+"""Seconds for which a handler may run on after its job was settled, until that is logged."""
 STUCK = 30.0
-"""Seconds for which every place may be taken by handlers that do not end, until this worker does."""
+"""Seconds for which every slot may be taken by handlers that do not end, until this worker does."""
 SUSPECT_FROM = 2
 """Deliveries in vain after which a job is a suspect: the worker died with it, and may have died of it. It also counts
 those that were only prefetched, but two in a row are few enough to run them apart."""
@@ -96,23 +102,28 @@ class Worker:
         )
         self._ack_timeout = ack_timeout
         self._line = Line(job_types, concurrency)
-        self._unending = 0
+        self._unending: dict[Execution, float] = {}
+        self._unending_logged: set[Execution] = set()
+        self._stuck = 0.0
         self._settled = Settled()
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._cancellable: set[Key] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._closed = False
         self._trouble: str | None = "starting"
 
     @property
     def trouble(self) -> str | None:
         """Why no jobs are taken; None while they are."""
-        return self._intake_link.trouble or self._publisher.link.trouble or self._trouble
+        return self._intake_link.trouble or self._publisher.link.trouble or self._trouble or self._no_slot_left()
 
     @property
     def unending(self) -> int:
-        """How many handlers run on although their jobs are settled or given back: the process must end without them."""
-        return self._unending
+        """How many handlers run on although their jobs are settled or given back; after ``run``, also how many threads
+        do that handlers have started by ``asyncio.to_thread``. The process must end without them.
+        """
+        return len(self._unending) + (self._handlers.threads_left if self._closed else 0)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set, then drain: running jobs get the grace time, the rest goes back.
@@ -136,6 +147,7 @@ class Worker:
             await self._let_finish()  # what still runs when the broker went away before the end
         finally:
             await self._handlers.close()
+            self._closed = True
             await self._publisher.link.close()
             await self._intake_link.close()
         if self._handlers.given_up.is_set():
@@ -167,15 +179,40 @@ class Worker:
                 self._trouble = "the channel to the broker was closed"
 
     async def _mind(self, intake: Intake) -> None:
-        """Until the channel ends: give back what has waited too long, and notice when no place is left to work in."""
-        stuck = 0.0
+        """Until the channel ends: give back what has waited too long, and notice slots that do not come back."""
+        self._stuck = 0.0
         while not await wait_for_stop(intake.ended, MIND_EVERY):
             for delivery in self._line.overdue():
                 log.warning("a delivery has waited as long as the acknowledgement time-out allows and goes back")
                 await delivery.give_back()
-            stuck = stuck + MIND_EVERY if self._unending >= self._concurrency else 0.0
-            if stuck >= STUCK:
+            self._log_unending()
+            self._stuck = self._stuck + MIND_EVERY if len(self._unending) >= self._concurrency else 0.0
+            if self._stuck >= STUCK:
                 self._handlers.give_up("every place is taken by a handler that does not end, long after its time-out")
+
+    def _no_slot_left(self) -> str | None:
+        if not self._stuck or len(self._unending) < self._concurrency:
+            return None
+        return (
+            f"every slot ({self._concurrency}) is taken by a handler that does not end although its job is settled: "
+            f"the worker ends after {STUCK:g} s of that, to be started again; isolate=True makes a handler one that "
+            "can be ended"
+        )
+
+    def _log_unending(self) -> None:
+        now = time.monotonic()
+        for execution, since in self._unending.items():
+            if now - since >= UNENDING and execution not in self._unending_logged:
+                self._unending_logged.add(execution)
+                log.warning(
+                    "the handler of job %s (%s) still runs %.0f s after its job was settled, and keeps its slot until "
+                    "it ends: %d of %d slots are taken so; isolate=True makes a handler one that can be ended",
+                    execution.event.subject,
+                    execution.order.type,
+                    now - since,
+                    len(self._unending),
+                    self._concurrency,
+                )
 
     async def _drain(self, intake: Intake) -> None:
         self._trouble = "draining"
@@ -253,9 +290,16 @@ class Worker:
         return task
 
     async def _guarded(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> None:
-        """``work``, which settles the delivery; an error of ours must not leave it neither settled nor given back."""
+        """``work``, which settles the delivery; an error of ours must not leave it neither settled nor given back, and
+        neither must a cancellation that nobody here asked for.
+        """
         try:
             await work
+        except asyncio.CancelledError:
+            if self._draining:  # it goes back with its channel
+                raise
+            log.exception("the work on a delivery was cancelled, and not by this worker; it goes back to its queue")
+            await delivery.refuse()
         except Exception:
             log.exception("a delivery could not be handled, which is a fault of ours; it goes back to its queue")
             await asyncio.sleep(BROKEN_PAUSE)
@@ -322,10 +366,13 @@ class Worker:
             self._line.leave_place(job_type)
             self._begin_waiting()
             return
-        self._unending += 1
+        self._unending[execution] = time.monotonic()
 
         def at_last(_: object) -> None:
-            self._unending -= 1
+            del self._unending[execution]
+            if execution in self._unending_logged:
+                self._unending_logged.remove(execution)
+                log.warning("the handler of job %s has ended: its slot is free again", execution.event.subject)
             self._line.leave_place(job_type)
             self._begin_waiting()
 

@@ -42,8 +42,8 @@ class RetryPolicy:
 
     The n-th failure is followed by a pause of ``first * factor ** (n - 1)``, at most ``longest``, less up to the
     fraction ``jitter`` of it, so that what failed together does not come again together. ``on``: the exceptions worth
-    another attempt; a time-out is one of them as ``TimeoutError``, a handler's process that ended under it as
-    ``Crashed``. Raises ValueError for what makes no sense.
+    another attempt, compared as an ``except`` clause compares; a time-out is one of them as ``TimeoutError``, a
+    handler's process that ended under it as ``Crashed``. Raises ValueError for what makes no sense.
     """
 
     max_attempts: int = 1
@@ -77,7 +77,8 @@ class RetryPolicy:
                 return NEVER
             case Retry(delay=delay):
                 return POLICY if delay is None else delay
-        return POLICY if isinstance(error, self.on) else NEVER
+        # As an ``except`` clause compares: ``isinstance`` asks the classes, which are the users' and may do anything.
+        return POLICY if any(type.__subclasscheck__(kind, type(error)) for kind in self.on) else NEVER
 
 
 def next_delay(policy: RetryPolicy, *, attempt: int, max_attempts: int, wish: Wish, chance: float) -> float | None:

@@ -83,13 +83,21 @@ async def test_one_that_cannot_be_ended_fails_on_time_and_hurts_nobody(rig: Rig,
 
 
 @pytest.mark.parametrize("name", ["sleep", "heedless"])
-async def test_a_worker_without_a_place_left_ends(rig: Rig, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+async def test_a_worker_without_a_place_left_ends(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """Before that it says so: in its log for each, and as trouble when none is left."""
     monkeypatch.setattr(worker, "STUCK", 1.0)
     monkeypatch.setattr(worker, "MIND_EVERY", 0.2)
+    monkeypatch.setattr(worker, "UNENDING", 0.1)
     with pytest.raises(WorkerStuck, match="every place is taken"):
         async with rig.worker(jobs.sleep, jobs.heedless, jobs.quick, concurrency=2) as stuck:
             late = [await rig.submit(name, timeout=0.2) for _ in range(2)]
             assert {(await rig.outcome(job_id)).data.reason for job_id in late} == {"timeout"}
+            await eventually(lambda: "every slot (2) is taken" in str(stuck.trouble))
+            await eventually(
+                lambda: all(f"the handler of job {job_id} ({name}) still runs" in caplog.text for job_id in late)
+            )
             waiting = await rig.submit("quick")
             await eventually(rig.depth_is(1), what="what waits is given back")
             assert stuck.unending == 2
