@@ -31,7 +31,7 @@ from jobtape.commands.options import (
     Workers,
 )
 from jobtape.commands.plain import lines, one_line
-from jobtape.commands.streams import flushed, prepare_streams
+from jobtape.commands.streams import UNWRITTEN, flushed, output_failed, prepare_streams
 from jobtape.schemas.errors import JobtapeError
 
 app = typer.Typer(
@@ -57,6 +57,10 @@ def main() -> None:
         app(prog_name="jobtape")
     except SystemExit as end:
         raise SystemExit(flushed(end.code)) from None
+    except OSError as error:
+        if error.errno not in UNWRITTEN:
+            raise
+        sys.exit(output_failed(error))
     except BrokenModule as broken:
         _fail(lines(str(broken)), WRONG)
     except WrongUse as error:

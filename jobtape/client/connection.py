@@ -133,5 +133,7 @@ class Connection:
             raise Unreachable(
                 f"no API at {self.url} ({said}): start one with `jobtape up`, or say where it is with {hint}"
             ) from None
+        except UnicodeEncodeError as error:
+            raise ApiError(f"nothing was sent: {error.object!a} is no text ({error.reason})") from None
         except httpx.HTTPError as error:
             raise NoAnswer(f"{self.url} did not answer ({str(error) or type(error).__name__})") from None

@@ -1,12 +1,15 @@
 """The standard streams of the command line: whatever they are, they end no command in a traceback."""
 
+import errno
 import io
 import os
 import sys
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from jobtape.commands.logs import SUPERVISED
 
+UNWRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What goes wrong where output is written, and hardly elsewhere."""
 Code = TypeVar("Code")
 
 
@@ -34,10 +37,15 @@ def flushed(code: Code) -> Code | int:
     except BrokenPipeError:
         discard_output()
     except OSError as error:
-        discard_output()
-        print(f"jobtape: the output cannot be written: {error.strerror}", file=sys.stderr)
-        return 1
+        return output_failed(error)
     return code
+
+
+def output_failed(error: OSError) -> int:
+    """Say that the output could not be written; the exit code."""
+    discard_output()
+    print(f"jobtape: the output cannot be written: {error.strerror}", file=sys.stderr)
+    return 1
 
 
 def discard_output() -> None:

@@ -7,7 +7,8 @@ import unicodedata
 
 import pytest
 
-from jobtape.commands import show
+from jobtape.commands import dead, show
+from jobtape.commands.client import Api
 from jobtape.commands.output import Output
 from jobtape.commands.plain import json_text, lines, one_line
 
@@ -101,10 +102,8 @@ def test_what_a_part_prints_goes_through_the_supervisor_harmless(capsys: pytest.
 
 def test_a_body_that_is_no_text_is_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal gets it written out."""
-    from jobtape.commands import dead
-
     message = {"at": "then", "size": 4, "reason": "odd", "text": None, "base64": "G1szMW3/"}
-    monkeypatch.setattr(dead.Api, "dead_message", lambda *_: message)
+    monkeypatch.setattr(Api, "dead_message", lambda *_: message)
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
         monkeypatch.setattr("sys.stdout", terminal)
