@@ -12,7 +12,10 @@ from contextlib import contextmanager, suppress
 import aio_pika
 import aio_pika.abc
 import aiormq.exceptions
-from yarl import URL
+
+from jobtape.broker.connecting import reason_of, why_not_connected, without_password
+
+__all__ = ["BROKER_ERRORS", "Connection", "Link", "end", "lost_where_cancelled", "reason_of", "without_password"]
 
 log = logging.getLogger(__name__)
 
@@ -54,22 +57,6 @@ async def end(task: "asyncio.Task[None]") -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=CANCEL_AGAIN)
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown in messages and logs."""
-    try:
-        parsed = URL(url)
-        return str(parsed.with_password(None).with_query(None)) if parsed.host else "(not a URL)"
-    except ValueError:  # a password that isn't percent-encoded, for instance; what the parser says could show it
-        return "(not a URL)"
-
-
-def reason_of(error: BaseException) -> str:
-    """An error in one short line."""
-    if isinstance(error, TimeoutError) and not str(error):
-        return "no answer in time"
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 class Link:
@@ -128,9 +115,10 @@ class Link:
                 self.trouble = f"the connection to {without_password(self.url)} was lost"
                 log.warning("%s: %s; connecting again", self.name, self.trouble)
             except Exception as error:  # noqa: BLE001 - whatever it is (a URL that is none), it is said and not silent
-                where = without_password(self.url)
-                what = f"no broker at {where}" if self._connection is None else f"the broker at {where} is not usable"
-                self.trouble = f"{what}: {reason_of(error)}"
+                if self._connection is None:
+                    self.trouble = why_not_connected(self.url, error)
+                else:
+                    self.trouble = f"the broker at {without_password(self.url)} is not usable: {reason_of(error)}"
                 if pause == FIRST_PAUSE:
                     log.warning("%s: %s; trying again until it answers (see RABBITMQ_URL)", self.name, self.trouble)
             finally:

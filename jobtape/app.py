@@ -32,6 +32,7 @@ from fastapi import FastAPI
 
 from jobtape import builtin, running
 from jobtape.crossing import Crossing
+from jobtape.environment import fault_of_key
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
 from jobtape.producer.api import build_api
@@ -53,6 +54,8 @@ def create_app(settings: Settings | None = None, job_types: JobTypes | None = No
     (see the module's text), and answers 503 when there is none. Raises JobtapeError for settings that are wrong.
     """
     known = settings or read_settings()
+    if known.api_key is not None and (fault := fault_of_key(known.api_key)) is not None:
+        raise JobtapeError(f"no request could carry this API key: {fault}")
     own: list[running.OnLoop] = []
 
     @asynccontextmanager

@@ -24,11 +24,14 @@ from jobtape.commands.options import (
     Port,
     Processes,
     Queues,
+    Since,
     Some,
+    Until,
     Url,
     Workers,
 )
 from jobtape.commands.plain import lines, one_line
+from jobtape.commands.streams import UNWRITTEN, flushed, output_failed, prepare_streams
 from jobtape.schemas.errors import JobtapeError
 
 app = typer.Typer(
@@ -49,8 +52,15 @@ def main() -> None:
     0: done; 1: a job failed, or something did not work; 2: the call or the configuration is wrong; 128 and more: ended
     by a signal. An error of ours is one line on stderr, a broken job module its author's traceback.
     """
+    prepare_streams()
     try:
         app(prog_name="jobtape")
+    except SystemExit as end:
+        raise SystemExit(flushed(end.code)) from None
+    except OSError as error:
+        if error.errno not in UNWRITTEN:
+            raise
+        sys.exit(output_failed(error))
     except BrokenModule as broken:
         _fail(lines(str(broken)), WRONG)
     except WrongUse as error:
@@ -60,7 +70,7 @@ def main() -> None:
 
 
 def _fail(text: str, code: int) -> NoReturn:
-    sys.stdout.flush()
+    code = flushed(code)
     print(text, file=sys.stderr)
     sys.exit(code)
 
@@ -250,8 +260,8 @@ def list_(
     queue: Annotated[Some, typer.Option(metavar="NAME", help="Only of this queue.")] = None,
     label: Labels = None,
     reason: Annotated[Some, typer.Option(metavar="REASON", help="Only those that failed so.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted then or later, RFC 3339.")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted before, RFC 3339.")] = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option(help="How many at most.")] = 20,
     as_of: AsOf = None,
     as_json: Json = False,
@@ -259,9 +269,11 @@ def list_(
 ) -> None:
     """List jobs, newest first; an option given several times means any of the values."""
     from jobtape.commands import jobs, past  # noqa: PLC0415
+    from jobtape.commands.times import time_of  # noqa: PLC0415
 
     some = {"type": job_type, "state": state, "queue": queue, "reason": reason}
-    query = jobs.filters(some, {"since": since, "until": until, "limit": str(limit)}, label or [])
+    one = {"since": time_of("--since", since), "until": time_of("--until", until), "limit": str(limit)}
+    query = jobs.filters(some, one, label or [])
     if as_of is None:
         raise typer.Exit(jobs.list_jobs(url, query, as_json=as_json))
     raise typer.Exit(past.list_jobs(url, query, as_of, limit, as_json=as_json))
@@ -288,7 +300,8 @@ def watch(
     since: Annotated[
         str | None,
         typer.Option(
-            metavar="CURSOR", help="Begin behind this cursor, or with the first.  [dim]\\[default: now][/dim]"
+            metavar="WHEN",
+            help="From here on: a time (here, or with a zone), a cursor, or first.  [dim]\\[default: now][/dim]",
         ),
     ] = None,
     label: Labels = None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jobtape.commands.options import DEFAULT_URL, Json, Labels, Some, Url, words
+from jobtape.commands.options import DEFAULT_URL, Json, Labels, Since, Some, Until, Url
 
 AGAIN = "Play it again"
 Detach = Annotated[bool, typer.Option("--detach", help="Only submit it; prints the job's id.")]
@@ -43,9 +43,11 @@ def rebuild(
 def replay(
     queue: Annotated[str, typer.Argument(metavar="QUEUE", help="A queue on the broker; it must exist.")],
     since: Annotated[
-        str, typer.Option(metavar="WHEN", help="From here on: an RFC 3339 time, a cursor, or first.")
+        str, typer.Option(metavar="WHEN", help="From here on: a time (here, or with a zone), a cursor, or first.")
     ] = "first",
-    until: Annotated[str | None, typer.Option(metavar="WHEN", help="Up to here: a time or a cursor.")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Up to here: a time (here, or with a zone) or a cursor.")
+    ] = None,
     event: Annotated[Some, typer.Option(metavar="EVENT", help="Only such events: succeeded, failed, …")] = None,
     job_type: Annotated[Some, typer.Option("--type", metavar="TYPE", help="Only of this job type, or mail.*")] = None,
     job: Annotated[str | None, typer.Option(metavar="ID", help="Only of this job.")] = None,
@@ -57,11 +59,12 @@ def replay(
 ) -> None:
     """Send past events to a queue, as subscribers were told them; nothing runs again."""
     from jobtape.commands import jobs  # noqa: PLC0415
+    from jobtape.commands.times import place_of  # noqa: PLC0415
 
     order = {
         "queue": queue,
-        "since": words(since),
-        "until": words(until),
+        "since": place_of("--since", since),
+        "until": place_of("--until", until),
         "events": event,
         "types": job_type,
         "job": job,
@@ -77,8 +80,8 @@ def shadow(
     state: Annotated[Some, typer.Option(metavar="STATE", help="Those that ended so: succeeded, failed.")] = None,
     queue: Annotated[Some, typer.Option(metavar="NAME", help="Only of this queue.")] = None,
     label: Labels = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted then or later, RFC 3339.")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted before, RFC 3339.")] = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option(help="How many at most, the newest first.")] = 1000,
     detach: Detach = False,
     as_json: Json = False,
@@ -86,14 +89,15 @@ def shadow(
 ) -> None:
     """Run past jobs with today's handlers and tell whose outcome changes; nothing else is changed."""
     from jobtape.commands import jobs  # noqa: PLC0415
+    from jobtape.commands.times import time_of  # noqa: PLC0415
 
     wanted = {
         "type": job_type,
         "state": state,
         "queue": queue,
         "labels": dict(map(jobs.label_of, label or [])),
-        "since": since,
-        "until": until,
+        "since": time_of("--since", since),
+        "until": time_of("--until", until),
         "limit": limit,
     }
     given = _given(wanted)
@@ -103,9 +107,11 @@ def shadow(
 def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Is written, compressed; must not exist.")],
     since: Annotated[
-        str, typer.Option(metavar="WHEN", help="From here on: an RFC 3339 time, a cursor, or first.")
+        str, typer.Option(metavar="WHEN", help="From here on: a time (here, or with a zone), a cursor, or first.")
     ] = "first",
-    until: Annotated[str | None, typer.Option(metavar="WHEN", help="Up to here: a time or a cursor.")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Up to here: a time (here, or with a zone) or a cursor.")
+    ] = None,
 ) -> None:
     """Write the tape, as far as the view has kept it, to a file; needs DATABASE_URL. It is also the backup."""
     from jobtape.commands.export import run_export  # noqa: PLC0415

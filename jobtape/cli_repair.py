@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobtape.commands.options import DEFAULT_URL, AppDir, Jobs, Json, Labels, Some, Url
+from jobtape.commands.options import DEFAULT_URL, AppDir, Jobs, Json, Labels, Since, Some, Until, Url
 
 REPAIRS = "Put it right"
 
@@ -29,8 +29,8 @@ def redrive(
     reason: Annotated[
         Some, typer.Option(metavar="REASON", help="Those that failed so: error, timeout, lost, crash_loop, …")
     ] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted then or later, RFC 3339.")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted before, RFC 3339.")] = None,
+    since: Since = None,
+    until: Until = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many and which.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,
@@ -38,6 +38,7 @@ def redrive(
 ) -> None:
     """Run jobs again that have ended; an option given several times means any of the values."""
     from jobtape.commands import redrive as command  # noqa: PLC0415
+    from jobtape.commands.times import time_of  # noqa: PLC0415
 
     query: dict[str, object] = {
         "type": job_type,
@@ -45,8 +46,8 @@ def redrive(
         "label": label,
         "state": state,
         "reason": reason,
-        "since": since,
-        "until": until,
+        "since": time_of("--since", since),
+        "until": time_of("--until", until),
     }
     given = {name: value for name, value in query.items() if value}
     raise typer.Exit(command.redrive(url, job_ids or [], given, dry_run=dry_run, yes=yes, as_json=as_json))

@@ -1,13 +1,23 @@
 """What the environment says: ``JOBTAPE_*``, and the customary ``RABBITMQ_URL`` and ``DATABASE_URL``."""
 
+import logging
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from jobtape.environment import fault_of_key, fault_of_url, is_service_address, trimmed
 from jobtape.producer.limits import Limits
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.job import QueueName
@@ -16,8 +26,22 @@ from jobtape.schemas.relaying import Tells
 from jobtape.schemas.timeouts import longest_timeout
 from jobtape.schemas.topology import Retention, Topology
 
+log = logging.getLogger(__name__)
+
 MEBIBYTE = 1024 * 1024
 Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, but for what Kubernetes put there and nobody chose: the addresses of Services."""
+
+    def __call__(self) -> dict[str, Any]:
+        found = super().__call__()
+        return {
+            name: value
+            for name, value in found.items()
+            if not (name.endswith("port") and isinstance(value, str) and is_service_address(value))
+        }
 
 
 class Settings(BaseSettings):
@@ -48,7 +72,11 @@ class Settings(BaseSettings):
     app_dir: Path = Field(Path(), description="Joins the import path for the modules of JOBTAPE_JOBS.")
     host: str = Field("127.0.0.1", description="Where the API listens. Beyond loopback it needs JOBTAPE_API_KEY.")
     port: int = Field(8000, ge=0, le=65535, description="The API's port.")
-    api_key: str | None = Field(None, min_length=8, description="Bearer token that every request must carry.")
+    api_key: str | None = Field(
+        None,
+        min_length=8,
+        description="Bearer token that every request must carry: 8 or more visible ASCII characters.",
+    )
     origins: Names = Field(
         (),
         description="Origins of web pages of other hosts that may use the API, as https://example.org, with commas.",
@@ -135,10 +163,49 @@ class Settings(BaseSettings):
         description="Health of worker and projector over HTTP; 0 is off. Several worker processes: from this one on.",
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given in the program goes before the environment, and there is no other source."""
+        del env_settings, dotenv_settings, file_secret_settings
+        return init_settings, _Environment(settings_cls)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _trim(cls, value: Any) -> Any:
+        return trimmed(value) if isinstance(value, str) else value
+
     @field_validator("jobs", "queues", "origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("rabbitmq_url", "database_url", "management_url")
+    @classmethod
+    def _whole(cls, value: str | None) -> str | None:
+        if value is not None and (fault := fault_of_url(value)) is not None:
+            raise ValueError(fault)
+        return value
+
+    @field_validator("management_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and not (value.startswith(("http://", "https://")) and _is_url(value)):
+            raise ValueError("write it as http://host:15672 (or https://)")
+        return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _sendable(cls, value: str | None) -> str | None:
+        if value is not None and (fault := fault_of_key(value)) is not None:
+            raise ValueError(fault)
+        return value
 
     @field_validator("rabbitmq_url")
     @classmethod
@@ -203,8 +270,11 @@ class Settings(BaseSettings):
 def read_settings(**overrides: Any) -> Settings:
     """The settings of this process; an override that is not None goes before the environment.
 
-    Raises JobtapeError that names each setting that is wrong.
+    A variable that Kubernetes has set for a Service counts as absent, and the log says so. Raises JobtapeError that
+    names each setting that is wrong.
     """
+    for note in service_notes(overrides).values():
+        log.warning(note)
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
@@ -212,8 +282,25 @@ def read_settings(**overrides: Any) -> Settings:
         raise JobtapeError(f"the settings are wrong: {faults}") from None
 
 
+def service_notes(overrides: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """What to say of each variable of ours that holds the address of a Service, unless an override replaces it."""
+    given = {name for name, value in (overrides or {}).items() if value is not None}
+    notes: dict[str, str] = {}
+    for name, field in Settings.model_fields.items():
+        variable = _variable(name)
+        value = os.environ.get(variable, "")
+        if name.endswith("port") and name not in given and is_service_address(value):
+            notes[variable] = (
+                f"{variable}={trimmed(value)} is not ours: Kubernetes sets it for a Service of that name; going on "
+                f"with the default, {field.default} (enableServiceLinks: false in the Pod keeps such variables out)"
+            )
+    return notes
+
+
 def _variable(name: str) -> str:
-    return name if name.isupper() else f"JOBTAPE_{name.upper()}"
+    return {"rabbitmq_url": "RABBITMQ_URL", "database_url": "DATABASE_URL"}.get(
+        name, name if name.isupper() else f"JOBTAPE_{name.upper()}"
+    )
 
 
 def _is_url(text: str) -> bool:

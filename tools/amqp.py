@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiormq
 
+from jobtape.broker.connecting import why_not_connected
 from tools.clone import short_hash
 
 # Streams exist from 3.9, at-least-once dead-lettering from 3.10.
@@ -92,8 +93,8 @@ async def _probe(url: str, timeout: float) -> Server:
         raise UnreachableError(f"{where} gave no AMQP answer within {timeout:g} s") from None
     except (aiormq.exceptions.AuthenticationError, aiormq.exceptions.ProbableAuthenticationError):
         raise UnreachableError(f"{where} refuses this user and password") from None
-    except aiormq.exceptions.ProtocolSyntaxError:
-        raise UnreachableError(f"{where} refuses this virtual host") from None
+    except aiormq.exceptions.ProtocolSyntaxError as error:
+        raise UnreachableError(f"{where} refuses this virtual host: {why_not_connected(url, error)}") from None
     except (OSError, aiormq.exceptions.AMQPError) as error:
         raise UnreachableError(f"{where} can't be connected to: {_text(error)}") from None
     return Server(product=_field(properties, "product"), version=_field(properties, "version"))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobtape.environment import trimmed
 from tools import apt
 from tools.amqp import OLDEST, Server, UnreachableError, identity, probe, too_old, without_password
 from tools.container import IMAGE, BrokerContainer
@@ -91,7 +92,7 @@ def install_server(log: Log) -> None:
 
 
 def _at_url(environment: Mapping[str, str]) -> Broker:
-    url = environment.get("RABBITMQ_URL")
+    url = trimmed(environment.get("RABBITMQ_URL", ""))
     if not url:
         raise NotThisWayError("RABBITMQ_URL is not set")
     return _somebody_elses("url", url)

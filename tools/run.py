@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
+from jobtape.environment import is_service_address
 from tools.amqp import without_password
 from tools.broker import Broker, BrokerError, find_broker
 from tools.clone import DATA, ROOT, clone_name
@@ -36,6 +37,8 @@ class RunError(Exception):
 def address(environment: Mapping[str, str]) -> tuple[str, int]:
     """Host and port of the API, port 0 replaced by a free one; raises RunError when the port is taken."""
     host, text = environment.get("JOBTAPE_HOST") or "127.0.0.1", environment.get("JOBTAPE_PORT") or "8000"
+    if is_service_address(text):  # Kubernetes sets it for a Service called jobtape
+        text = "8000"
     if not text.isdecimal() or int(text) > 65535:
         raise RunError(f"JOBTAPE_PORT={text} is no port: use a number up to 65535, 0 for any free one.")
     port = int(text) or free_port()

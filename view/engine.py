@@ -6,7 +6,7 @@ transaction that first reads and then writes fails at once when another writes, 
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -38,22 +38,59 @@ _LIBPQ_DEFAULTS: Final[dict[str, Any]] = {
 
 
 def parse_url(text: str) -> URL:
-    """The database a ``DATABASE_URL`` names. Raises JobtapeError saying which forms there are."""
+    """The database a ``DATABASE_URL`` names, with our driver: one that SQLAlchemy's users write into it is left out.
+
+    Raises JobtapeError saying which forms there are.
+    """
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
         # Not the text itself: it may hold a password.
         raise JobtapeError(f"DATABASE_URL is no URL; {_FORMS}") from None
-    if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
-        return url.set(drivername="postgresql+psycopg")
-    if url.drivername in ("sqlite", "sqlite+pysqlite"):
-        if url.database in (None, "", ":memory:"):
-            raise JobtapeError(f"the view needs a file, since several processes share it; {_FORMS}")
-        return url.set(drivername="sqlite", query={})
-    raise JobtapeError(f"DATABASE_URL begins with {url.drivername}:// ; {_FORMS}")
+    database, _, driver = url.drivername.lower().partition("+")
+    if database in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg", query=_libpq_parameters(url.query))
+    if database != "sqlite" or "cipher" in driver:
+        raise JobtapeError(
+            f"DATABASE_URL begins with {url.drivername}:// , and the view is kept in SQLite or PostgreSQL; {_FORMS}"
+        )
+    if url.host:
+        raise JobtapeError(f"DATABASE_URL has {url.host} where a host would stand, and SQLite has none; {_FORMS}")
+    if url.database in (None, "", ":memory:"):
+        raise JobtapeError(f"the view needs a file, since several processes share it; {_FORMS}")
+    return url.set(drivername="sqlite", query={})
 
 
 _FORMS: Final = "write sqlite:///path/to/file or postgresql://user:password@host/database"
+_OTHER_DRIVERS: Final = (
+    "async_fallback",
+    "max_cacheable_statement_size",
+    "max_cached_statement_lifetime",
+    "prepared_statement_cache_size",
+    "prepared_statement_name_func",
+    "statement_cache_size",
+)
+"""Parameters of asyncpg, which change nothing about the database."""
+_SSL_MODES: Final = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
+
+
+def _libpq_parameters(query: Mapping[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
+    """The parameters behind the ``?``, as libpq knows them. Raises JobtapeError for one that it does not."""
+    from psycopg.pq import Conninfo  # noqa: PLC0415  # SQLite needs none of it
+
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    found: dict[str, str | tuple[str, ...]] = {}
+    for name, value in query.items():
+        if name == "ssl" and isinstance(value, str):
+            found["sslmode"] = _SSL_MODES.get(value.lower(), value)
+        elif name in known:
+            found[name] = value
+        elif name not in _OTHER_DRIVERS:
+            raise JobtapeError(
+                f"DATABASE_URL has the parameter {name}, which PostgreSQL's own library does not know: leave it out, "
+                "or write it as that library has it (sslmode, connect_timeout, options, …)"
+            )
+    return found
 
 
 def url_for_messages(url: URL) -> str:

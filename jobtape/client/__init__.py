@@ -19,6 +19,7 @@ from jobtape.client.errors import (
     Unavailable,
     Unreachable,
     WrongAddress,
+    WrongKey,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ __all__ = [
     "Unavailable",
     "Unreachable",
     "WrongAddress",
+    "WrongKey",
 ]
 
 

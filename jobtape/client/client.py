@@ -41,7 +41,8 @@ class Client:
 
     ``patience``: seconds during which a request is repeated while the API cannot be reached or cannot answer just now;
     ``outage``: the same for ``events``, once it has begun. Repeating is safe: a submission has an Idempotency-Key, and
-    whatever else changes something may be asked twice. Raises WrongAddress when ``url`` is none.
+    whatever else changes something may be asked twice. Raises WrongAddress when ``url`` is none, or the environment's
+    proxy cannot be used, and WrongKey when ``api_key`` cannot be one.
     """
 
     def __init__(

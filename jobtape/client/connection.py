@@ -7,6 +7,7 @@ for ClientClosed.
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -16,12 +17,13 @@ from typing import Any, Final
 import httpx
 
 from jobtape.client.backoff import pauses
-from jobtape.client.errors import ApiError, ClientClosed, NoAnswer, Unavailable, Unreachable, WrongAddress
+from jobtape.client.errors import ApiError, ClientClosed, NoAnswer, Unavailable, Unreachable, WrongAddress, WrongKey
 from jobtape.client.pools import Pools
 from jobtape.client.problems import error_of
+from jobtape.client.proxies import transport_to
+from jobtape.environment import fault_of_key, fault_of_url, trimmed
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
-LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 IN_PYTHON: Final = "the client's url or JOBTAPE_URL"
 
 
@@ -41,28 +43,35 @@ class Manners:
 class Connection:
     """``url`` and ``api_key`` are those of JOBTAPE_URL and JOBTAPE_API_KEY unless given. Nothing is sent yet.
 
-    Raises WrongAddress when ``url`` is none.
+    Raises WrongAddress when ``url`` is none, or cannot be reached by the proxy of the environment, and WrongKey when
+    ``api_key`` cannot be one.
     """
 
     def __init__(self, url: str | None = None, api_key: str | None = None, manners: Manners | None = None) -> None:
         self.manners = manners or Manners()
-        given = url if url is not None else os.environ.get("JOBTAPE_URL") or DEFAULT_URL
+        given = trimmed(url if url is not None else os.environ.get("JOBTAPE_URL") or DEFAULT_URL)
         self.url = given.rstrip("/")
-        if not self.url.startswith(("http://", "https://")):
-            raise WrongAddress(f"{given} is no address of an API: give {self.manners.hint} as http://host:port")
-        key = api_key if api_key is not None else os.environ.get("JOBTAPE_API_KEY")
-        headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         try:
-            # A proxy of the environment is for the internet, not for this machine.
-            local = httpx.URL(self.url).host in LOOPBACK
-        except httpx.InvalidURL as error:
-            raise WrongAddress(f"{self.url} is no address of an API ({error}): see {self.manners.hint}") from None
-        certificates = httpx.create_ssl_context(trust_env=not local)
-        self._pools = Pools(
-            lambda: httpx.AsyncClient(
-                headers=headers, timeout=self.manners.timeout, trust_env=not local, verify=certificates
+            address = httpx.URL(self.url)
+            sound = address.scheme in ("http", "https") and address.host and not re.search(r"\s", self.url)
+            fault = fault_of_url(self.url) if sound else "it is not http://host:port"
+        except (httpx.InvalidURL, ValueError) as error:
+            fault = str(error)
+        if fault is not None:
+            raise WrongAddress(
+                f"{self.url} is no address of an API ({fault}): give {self.manners.hint} as http://host:port"
             )
-        )
+        key = trimmed(api_key if api_key is not None else os.environ.get("JOBTAPE_API_KEY", ""))
+        if key and (wrong := fault_of_key(key)) is not None:
+            raise WrongKey(f"JOBTAPE_API_KEY, or the client's api_key, cannot be one: {wrong}")
+        headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        transports = [transport_to(address)]  # now, so that a proxy that cannot be used is said at once
+
+        def make() -> httpx.AsyncClient:
+            transport = transports.pop() if transports else transport_to(address)
+            return httpx.AsyncClient(headers=headers, timeout=self.manners.timeout, transport=transport)
+
+        self._pools = Pools(make)
 
     async def close(self) -> None:
         """End the connections, whichever event loop they are on."""
@@ -131,5 +140,7 @@ class Connection:
             raise Unreachable(
                 f"no API at {self.url} ({said}): start one with `jobtape up`, or say where it is with {hint}"
             ) from None
+        except UnicodeEncodeError as error:
+            raise ApiError(f"nothing was sent: {error.object!a} is no text ({error.reason})") from None
         except httpx.HTTPError as error:
             raise NoAnswer(f"{self.url} did not answer ({str(error) or type(error).__name__})") from None

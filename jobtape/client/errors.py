@@ -3,6 +3,7 @@
 JobtapeError
 ├── ApiError                the API could not be used
 │   ├── WrongAddress        the caller's fault: no address of an API, or something else answers there
+│   ├── WrongKey            the caller's fault: a key that no API can have
 │   ├── Unreachable         nobody answers: nothing was done
 │   ├── NoAnswer            the question may have arrived, the answer did not: what was asked for may have been done
 │   ├── NotConfirmed        the same of a submission; submitting again under its key is safe
@@ -32,6 +33,10 @@ class ApiError(JobtapeError):
 
 class WrongAddress(ApiError):
     """This is no address of an API."""
+
+
+class WrongKey(ApiError):
+    """This can be no API key: it has other than visible ASCII characters."""
 
 
 class Unreachable(ApiError):

@@ -29,10 +29,14 @@ def dead_show(url: str, number: int, *, as_json: bool) -> int:
     if as_json:
         show.print_json(message)
         return OK
-    print(f"put aside {message['at']}, {message['size']} bytes: {one_line(message['reason'])}", file=sys.stderr)
+    print(one_line(f"put aside {message['at']}, {message['size']} bytes: {message['reason']}"), file=sys.stderr)
     if message["text"] is None:
+        body = base64.b64decode(message["base64"])
+        if sys.stdout.isatty():  # no text, so nothing for a terminal; a file gets it as it is
+            print(lines(body.decode("utf-8", "backslashreplace")))
+            return OK
         sys.stdout.flush()
-        sys.stdout.buffer.write(base64.b64decode(message["base64"]))
+        sys.stdout.buffer.write(body)
     else:
         print(lines(message["text"]))
     return OK

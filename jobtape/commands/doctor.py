@@ -11,7 +11,8 @@ import aio_pika
 from rich.console import Console
 from rich.text import Text
 
-from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Link, reason_of, without_password
+from jobtape.broker.connecting import why_not_connected
+from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Link, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.commands import logs, show
 from jobtape.commands.examine_broker import examine_broker
@@ -61,9 +62,8 @@ async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: 
         async with asyncio.timeout(CONNECT_TIMEOUT):
             connection = await aio_pika.connect(settings.rabbitmq_url)
     except BROKER_ERRORS as error:
-        shown = without_password(settings.rabbitmq_url)
         todo = "start it, or say where it is with RABBITMQ_URL"
-        found.wrong("broker", f"no broker at {shown}: {reason_of(error)}", todo)
+        found.wrong("broker", why_not_connected(settings.rabbitmq_url, error), todo)
         return found
     link = Link(settings.rabbitmq_url, name=f"{topology.namespace} doctor")
     link.start()

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from jobtape.commands import logs
 from jobtape.commands.bar import bar
 from jobtape.commands.errors import CannotStart, WrongUse
-from jobtape.commands.options import words
 from jobtape.commands.starting import configuring, settings_with
+from jobtape.commands.times import place_of
 from jobtape.schemas import plainjson
 from jobtape.schemas.replaying import Stretch
 from jobtape.schemas.tapefile import Header, end_line, entry_line, header_line
@@ -70,7 +70,7 @@ def export(store: Store, path: Path, header: Header) -> int:
 
 def _stretch(store: Store, since: str, until: str | None) -> tuple[int, int]:
     try:
-        wanted = Stretch.model_validate({"since": words(since), "until": words(until)})
+        wanted = Stretch.model_validate({"since": place_of("--since", since), "until": place_of("--until", until)})
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         raise WrongUse(f"--{fault['loc'][0]}: {fault['msg']}: give an RFC 3339 time or a cursor") from None

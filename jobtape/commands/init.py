@@ -5,9 +5,11 @@ import asyncio
 import aio_pika
 
 from jobtape.broker import declare
-from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, reason_of, without_password
+from jobtape.broker.connecting import reason_of, why_not_connected, without_password
+from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT
 from jobtape.commands import logs
 from jobtape.commands.parts import topology_of
+from jobtape.commands.plain import one_line
 from jobtape.commands.starting import configuring, job_types_of, settings_with
 from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
 from jobtape.schemas.topology import Topology
@@ -46,6 +48,11 @@ async def _broker(url: str, topology: Topology, store: Store) -> None:
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             connection = await aio_pika.connect(url)
+    except BROKER_ERRORS as error:
+        raise BrokerUnavailable(
+            f"{why_not_connected(url, error)}: start it, or say where it is with RABBITMQ_URL"
+        ) from None
+    try:
         async with connection, asyncio.timeout(CONNECT_TIMEOUT * 4):
             await declare.declare(connection, topology)
             if not await declare.log_exists(connection, topology):
@@ -53,8 +60,7 @@ async def _broker(url: str, topology: Topology, store: Store) -> None:
             created = await declare.create_log(connection, topology)
     except BROKER_ERRORS as error:
         raise BrokerUnavailable(
-            f"the broker at {shown} does not answer as it should ({reason_of(error)}): start it, or say where it is "
-            "with RABBITMQ_URL"
+            f"the broker at {shown} does not answer as it should ({reason_of(error)}): see its log, then run this again"
         ) from None
     queues = ", ".join(topology.queues) or "none (no --jobs were named; api and worker declare theirs)"
     print(f"broker {shown}: exchanges made or there already; work queues: {queues}")
@@ -67,8 +73,9 @@ def _accept_gap(store: Store) -> None:
         print("gap: none is reported, so there is nothing to accept (a projector that runs reports one within seconds)")
         return
     after = store.accept_gap()
+    what = f"{before.gap.kind}: {one_line(before.gap.detail)}"
     print(
-        f"gap: accepted ({before.gap.kind}: {before.gap.detail}). The projector goes on with the first message that "
-        f"the tape has now, in epoch {after.epoch}. What stood in between is lost to the view: jobs submitted there "
-        "are not in it, and others may stay in the state they had, though workers run whatever is on their queues."
+        f"gap: accepted ({what}). The projector goes on with the first message that the tape has now, in epoch "
+        f"{after.epoch}. What stood in between is lost to the view: jobs submitted there are not in it, and others may "
+        "stay in the state they had, though workers run whatever is on their queues."
     )

@@ -16,6 +16,7 @@ from jobtape.commands import show
 from jobtape.commands.client import Api
 from jobtape.commands.errors import WrongUse
 from jobtape.commands.options import DEFAULT_URL
+from jobtape.commands.plain import one_line
 from jobtape.commands.watching import watch
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -44,7 +45,7 @@ def submit(
     with Api(url) as api:
         job = api.submit(order, idempotency_key)
         if not wait:
-            show.print_json(job) if as_json else print(job["id"])
+            show.print_json(job) if as_json else print(one_line(job["id"]))
             return OK
         return _follow(api, job, as_json)
 
@@ -56,7 +57,7 @@ def run_builtin(url: str, job_type: str, payload: Mapping[str, Any], *, detach: 
     with Api(url) as api:
         job = api.submit({"type": job_type, "payload": payload}, None)
         if detach:
-            show.print_json(job) if as_json else print(job["id"])
+            show.print_json(job) if as_json else print(one_line(job["id"]))
             return OK
         return _follow(api, job, as_json)
 
@@ -80,7 +81,7 @@ def cancel(url: str, job_id: str, *, as_json: bool) -> int:
     elif job["state"] == "cancelled":
         print("cancelled")
     else:
-        print(f"asked for; it was {job['state']}")
+        print(one_line(f"asked for; it was {job['state']}"))
     return OK
 
 
@@ -111,7 +112,7 @@ def events(url: str, job_id: str, *, as_json: bool) -> int:
 
 def _follow(api: Api, job: dict[str, Any], as_json: bool) -> int:
     if not as_json:
-        print(f"job {job['id']}", file=sys.stderr)
+        print(one_line(f"job {job['id']}"), file=sys.stderr)
     job = _watched(api, job)
     if as_json:
         show.print_json(job)
@@ -128,7 +129,8 @@ def _watched(api: Api, job: dict[str, Any]) -> dict[str, Any]:
         return watch(api, job)
     except KeyboardInterrupt:
         where = "" if api.url in (DEFAULT_URL, os.environ.get("JOBTAPE_URL")) else f" --url {shlex.quote(api.url)}"
-        print(f"jobtape: the job goes on; follow it with: jobtape status {job['id']} --watch{where}", file=sys.stderr)
+        how = f"jobtape status {job['id']} --watch{where}"
+        print(one_line(f"jobtape: the job goes on; follow it with: {how}"), file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 

@@ -84,10 +84,10 @@ AsOf = Annotated[
         help="Not as it is now but as it was: a time (here, or with a zone), or a cursor as `jobtape events` shows it.",
     ),
 ]
+Since = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Submitted then or later: a time (here, or with a zone)."),
+]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Submitted before: a time (here, or with a zone).")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
-
-
-def words(text: str | None) -> int | str | None:
-    """A cursor where the text is a number; otherwise the text."""
-    return int(text) if text is not None and text.isascii() and text.isdigit() else text

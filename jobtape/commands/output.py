@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final, TextIO
 
+from jobtape.commands.plain import lines
+
 OWN: Final = "jobtape"
 _COLOURS: Final = ("\x1b[36m", "\x1b[33m", "\x1b[35m", "\x1b[32m")
 _RESET: Final = "\x1b[0m"
@@ -22,7 +24,7 @@ class Output:
     def line(self, name: str, text: str, *, error: bool) -> None:
         """Write a line of the part ``name`` to stdout or, an error, to stderr."""
         stream = sys.stderr if error else sys.stdout
-        self._write(stream, f"{self._prefix(name, stream)} {text}\n")
+        self._write(stream, f"{self._prefix(name, stream)} {lines(text)}\n")
 
     def say(self, text: str) -> None:
         """Write a line of our own to stderr."""

@@ -1,20 +1,20 @@
 """``jobtape --as-of WHEN list`` and ``status``: what was, from the history of a running Jobtape."""
 
 import sys
-from datetime import datetime
 from typing import Any
 
 from jobtape.client.wire import Query
 from jobtape.commands import show
 from jobtape.commands.client import Api
-from jobtape.commands.errors import WrongUse
 from jobtape.commands.jobs import OK
+from jobtape.commands.plain import one_line
+from jobtape.commands.times import point_of
 
 
 def status(url: str, job_id: str, when: str, *, as_json: bool) -> int:
     """Tell how a job was. Returns the exit code; raises JobtapeError."""
     with Api(url) as api:
-        job, cursor = api.job_then(job_id, point(when))
+        job, cursor = api.job_then(job_id, point_of("--as-of", when))
     _say(cursor)
     show.print_json(job) if as_json else show.print_job(job)
     return OK
@@ -25,7 +25,7 @@ def list_jobs(url: str, query: Query, when: str, limit: int, *, as_json: bool) -
     JobtapeError.
     """
     with Api(url) as api:
-        page, cursor = api.jobs_then(query, point(when))
+        page, cursor = api.jobs_then(query, point_of("--as-of", when))
         items: list[Any] = page["items"]
         # The API looks at so many jobs for a page; whether they fitted, their histories say.
         while page["next"] is not None and len(items) < limit:
@@ -38,19 +38,5 @@ def list_jobs(url: str, query: Query, when: str, limit: int, *, as_json: bool) -
     return OK
 
 
-def point(when: str) -> str:
-    """``when`` for the API: a cursor, or a time with its zone (one without is of this place). Raises WrongUse."""
-    if when.isascii() and when.isdigit():
-        return when
-    try:
-        time = datetime.fromisoformat(when)
-        return (time if time.tzinfo else time.astimezone()).isoformat()
-    except (ValueError, OverflowError, OSError):
-        raise WrongUse(
-            f"--as-of {when}: write a time such as '2025-01-31 12:00' (of this place) or 2025-01-31T12:00:00Z, or a "
-            "cursor as `jobtape events` shows it"
-        ) from None
-
-
 def _say(cursor: str) -> None:
-    print(f"as of cursor {cursor}", file=sys.stderr)
+    print(one_line(f"as of cursor {cursor}"), file=sys.stderr)

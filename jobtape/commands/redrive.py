@@ -8,6 +8,7 @@ from jobtape.commands import show
 from jobtape.commands.client import Api
 from jobtape.commands.errors import WrongUse
 from jobtape.commands.jobs import FAILED, OK, label_of
+from jobtape.commands.plain import one_line
 
 PAGE: Final = 2000
 """Jobs in one request."""
@@ -44,7 +45,7 @@ def _one_by_one(api: Api, job_ids: Sequence[str], as_json: bool) -> int:
         show.print_json({"items": jobs})
     else:
         for job in jobs:
-            print(f"{job['id']} run {job['run']}")
+            print(one_line(f"{job['id']} run {job['run']}"))
     return OK
 
 
@@ -76,7 +77,7 @@ def _through(api: Api, body: Mapping[str, Any], dry_run: bool) -> dict[str, Any]
 
 def _tell(total: Mapping[str, Any]) -> None:
     for job_id in total["ids"][:SHOWN]:
-        print(job_id)
+        print(one_line(job_id))
     if total["matched"] > SHOWN:
         print("…")
     if total["dry_run"]:

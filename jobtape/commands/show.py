@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobtape.commands.plain import lines, one_line
+from jobtape.commands.plain import harmless, json_text, lines, one_line
 
 COLOURS: Final = {
     "succeeded": "green",
@@ -25,7 +25,7 @@ WIDE: Final = 10_000
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(value, ensure_ascii=not _speaks_utf8(), indent=2))
+    print(_json(value, indent=2))
 
 
 def print_result(job: dict[str, Any]) -> None:
@@ -58,14 +58,15 @@ def print_jobs(page: dict[str, Any]) -> None:
     table = _table("id", "type", "state", "queue", "submitted", "took", "labels")
     for job in page["items"]:
         labels = " ".join(f"{name}={value}" for name, value in (job["labels"] or {}).items())
-        table.add_row(
+        _add_row(
+            table,
             job["id"],
-            one_line(job["type"]),
+            job["type"],
             _state(job).append(f" ({one_line(job['reason'])})" if job.get("reason") else ""),
-            one_line(job["queue"] or ""),
+            job["queue"],
             _time(job["submitted_at"]),
             _took(job),
-            one_line(labels),
+            labels,
         )
     console.print(table)
     if page["next"]:
@@ -76,7 +77,7 @@ def print_dead(page: dict[str, Any]) -> None:
     """A page of messages that are no job, a line each."""
     table = _table("number", "put aside", "bytes", "reason")
     for message in page["items"]:
-        table.add_row(str(message["id"]), _time(message["at"]), str(message["size"]), one_line(message["reason"]))
+        _add_row(table, message["id"], _time(message["at"]), message["size"], message["reason"])
     _console().print(table)
     if page["next"]:
         print("there are more: see --limit", file=sys.stderr)
@@ -87,13 +88,14 @@ def print_subscriptions(items: Sequence[dict[str, Any]]) -> None:
     table = _table("name", "cursor", "moved", "read by", "waiting", "consumers")
     for each in items:
         position, queue = each["position"] or {}, each["queue"] or {}
-        table.add_row(
-            one_line(each["name"]),
-            str(position.get("cursor", "")),
+        _add_row(
+            table,
+            each["name"],
+            position.get("cursor"),
             f"{position['idle']:.0f} s ago" if position else "",
-            one_line(position.get("owner") or ""),
-            str(queue.get("messages", "")),
-            str(queue.get("consumers", "")),
+            position.get("owner"),
+            queue.get("messages"),
+            queue.get("consumers"),
         )
     _console().print(table)
 
@@ -104,30 +106,31 @@ def print_events(items: Sequence[dict[str, Any]]) -> None:
     for event in items:
         data = event["data"]
         name = event["type"].rpartition(".")[2]
-        table.add_row(
-            str(event["cursor"]),
+        _add_row(
+            table,
+            event["cursor"],
             _time(event["time"]),
             name if event.get("accepted", True) else f"{name} (changed nothing)",
-            str(data.get("run", "")),
-            str(data.get("attempt", "")),
-            one_line(_gist(data)),
+            data.get("run"),
+            data.get("attempt"),
+            _gist(data),
         )
     _console().print(table)
 
 
 def print_heard(event: dict[str, Any]) -> None:
     """One event as it happens, on a line: time, job type, event, job, what it says."""
-    data, name = event["data"], event["type"].rpartition(".")[2]
+    data, name = event["data"], one_line(event["type"].rpartition(".")[2])
     line = Text(f"{_time(event['time'])}  {one_line(data['job_type']):<20}  ")
     line.append(f"{name:<10}", style=COLOURS.get(name, ""))
-    line.append(f"  {event['subject']}  {one_line(_gist(data))}")
+    line.append(f"  {one_line(event['subject'])}  {one_line(_gist(data))}")
     _console().print(line, soft_wrap=True)
     sys.stdout.flush()
 
 
 def print_json_line(value: Any) -> None:
     """The JSON document on one line, at once."""
-    print(json.dumps(value, ensure_ascii=not _speaks_utf8()), flush=True)
+    print(_json(value), flush=True)
 
 
 def _console(width: int | None = WIDE) -> Console:
@@ -139,6 +142,10 @@ def _table(*names: str) -> Table:
     for name in names:
         table.add_column(name, no_wrap=True)
     return table
+
+
+def _add_row(table: Table, *cells: Any) -> None:
+    table.add_row(*(cell if isinstance(cell, Text) else harmless(cell) for cell in cells))
 
 
 def _fields(job: dict[str, Any]) -> list[tuple[str, str | Text]]:
@@ -170,7 +177,7 @@ def _fields(job: dict[str, Any]) -> list[tuple[str, str | Text]]:
 
 
 def _state(job: dict[str, Any]) -> Text:
-    return Text(job["state"], style=COLOURS.get(job["state"], ""))
+    return Text(one_line(job["state"]), style=COLOURS.get(job["state"], ""))
 
 
 def _time(text: str | None) -> str:
@@ -193,6 +200,10 @@ def _gist(data: dict[str, Any]) -> str:
         if name in data:
             return f"{name} {json.dumps(data[name], ensure_ascii=False)}"[:200]
     return ""
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    return json_text(json.dumps(value, ensure_ascii=not _speaks_utf8(), indent=indent))
 
 
 def _speaks_utf8() -> bool:

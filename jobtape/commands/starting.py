@@ -14,11 +14,13 @@ from typing import Final
 
 import jobtape
 from jobtape.commands.errors import BrokenModule, CannotStart
+from jobtape.commands.plain import one_line
+from jobtape.environment import is_service_address
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout
-from jobtape.settings import Settings, read_settings
+from jobtape.settings import Settings, read_settings, service_notes
 
 _OURS: Final = (
     f"{Path(jobtape.__file__).parent}{os.sep}",
@@ -30,14 +32,24 @@ _OURS: Final = (
 def settings_with(**options: str | None) -> Settings:
     """The settings, where an option of the command line goes before the environment.
 
-    The options are put into the environment, so that every process started from here has them too.
-    Raises CannotStart.
+    The options are put into the environment, so that every process started from here has them too. What Kubernetes
+    has put there for a Service is taken away, after one line on stderr about it. Raises CannotStart.
     """
     for name, value in options.items():
         if value is not None:
-            os.environ[f"JOBTAPE_{name.upper()}"] = value
+            _put(f"JOBTAPE_{name.upper()}", value)
+    for variable, note in service_notes().items():
+        print(f"jobtape: {one_line(note)}", file=sys.stderr)
+        del os.environ[variable]
     with configuring():
         return read_settings()
+
+
+def _put(variable: str, value: str) -> None:
+    # Typer gives a variable of the environment as the option, too; typed by somebody it is a mistake.
+    if is_service_address(value) and value != os.environ.get(variable):
+        raise CannotStart(f"{variable}: {value} is the address of a Service: give a number")
+    os.environ[variable] = value
 
 
 @contextmanager

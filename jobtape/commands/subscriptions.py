@@ -9,14 +9,16 @@ from typing import Any, Final, TypeVar
 import aio_pika
 
 from jobtape.broker import declare, subscriptions
+from jobtape.broker.connecting import reason_of, why_not_connected, without_password
 from jobtape.broker.declare import Depth
-from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Connection, reason_of, without_password
-from jobtape.commands import show
+from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Connection
+from jobtape.commands import logs, show
 from jobtape.commands.bound_queues import Unseen, bound_queues
 from jobtape.commands.errors import WrongUse
+from jobtape.commands.plain import one_line
 from jobtape.commands.starting import configuring, settings_with
 from jobtape.consumer.held_position import PREFIX
-from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
+from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from jobtape.subscribing import NAME
@@ -51,6 +53,7 @@ def list_them(names: Sequence[str], *, as_json: bool) -> int:
     code: 1 when database or broker did not answer.
     """
     settings = settings_with()
+    logs.configure("subscriptions", "error")
     trouble: list[str] = []
     positions = _of_view(settings, lambda store: store.positions.all(), trouble) or []
     by_name = {each.name.removeprefix(PREFIX): each for each in positions if each.name.startswith(PREFIX)}
@@ -67,7 +70,7 @@ def list_them(names: Sequence[str], *, as_json: bool) -> int:
     else:
         show.print_subscriptions([each.as_json() for each in found])
         if unseen and not names:
-            print(f"queues are only shown of names that are given here: {unseen}", file=sys.stderr)
+            print(f"queues are only shown of names that are given here: {one_line(unseen)}", file=sys.stderr)
     return _tell(trouble)
 
 
@@ -76,6 +79,7 @@ def remove(name: str) -> int:
     of them could not be looked for.
     """
     settings = settings_with()
+    logs.configure("subscriptions", "error")
     _checked(name)
     trouble: list[str] = []
 
@@ -131,15 +135,19 @@ async def _of_broker(
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             connection = await aio_pika.connect(settings.rabbitmq_url)
+    except BROKER_ERRORS as error:
+        trouble.append(f"the broker does not answer: {why_not_connected(settings.rabbitmq_url, error)}")
+        return None
+    try:
         async with connection, asyncio.timeout(ANSWER):
             return await ask(connection)
     except BROKER_ERRORS as error:
         shown = without_password(settings.rabbitmq_url)
-        trouble.append(str(BrokerUnavailable(f"the broker at {shown} does not answer: {reason_of(error)}")))
+        trouble.append(f"the broker at {shown} does not answer: {reason_of(error)}")
         return None
 
 
 def _tell(trouble: Sequence[str]) -> int:
     for each in trouble:
-        print(f"jobtape: {each}", file=sys.stderr)
+        print(f"jobtape: {one_line(each)}", file=sys.stderr)
     return FAILED if trouble else OK

@@ -1,7 +1,6 @@
 """``jobtape watch``: events as they happen, from wherever on the tape one likes."""
 
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,8 @@ from jobtape.commands import show
 from jobtape.commands.client import ONCE_THERE, Api
 from jobtape.commands.errors import WrongUse
 from jobtape.commands.jobs import INTERRUPTED, OK, label_of
+from jobtape.commands.streams import discard_output
+from jobtape.commands.times import place_of
 from jobtape.schemas.errors import HistoryGone
 from jobtape.schemas.events import EVENT_NAMES, encode
 from jobtape.schemas.heard import tell
@@ -23,8 +24,9 @@ ANY: Final = "*"
 def watch_events(url: str, pattern: str, since: str | None, labels: Sequence[str], *, as_json: bool) -> int:
     """Print events until Ctrl-C, or until nobody reads any more. Returns the exit code; raises JobtapeError."""
     query = query_of(pattern) + [("label", ":".join(label_of(label))) for label in labels]
-    position = _position(since)
+    place = place_of("--since", since)
     with Api(url, ONCE_THERE) as api:
+        position = _position(api, place)
         while True:
             try:
                 for heard in api.live(query, position):
@@ -38,8 +40,7 @@ def watch_events(url: str, pattern: str, since: str | None, labels: Sequence[str
             except KeyboardInterrupt:
                 return INTERRUPTED
             except BrokenPipeError:
-                # Otherwise Python complains of it once more when it ends.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                discard_output()
                 return OK
 
 
@@ -59,11 +60,11 @@ def query_of(pattern: str) -> list[tuple[str, str]]:
     return [(name, value) for name, value in given if value not in ("", ANY)]
 
 
-def _position(since: str | None) -> Since:
-    if since is None:
-        return None
-    if since == "first":
+def _position(api: Api, place: int | str | None) -> Since:
+    """The cursor behind which ``place`` is: the API knows which one a time stands for."""
+    if place is None or isinstance(place, int):
+        return place
+    if place == "first":
         return "first"
-    if not (since.isascii() and since.isdecimal()):
-        raise WrongUse(f"--since {since}: a cursor is a number, as `jobtape events` shows it; or else: first")
-    return int(since)
+    _, cursor = api.jobs_then([("limit", "1")], place)
+    return int(cursor)

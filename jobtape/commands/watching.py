@@ -53,7 +53,8 @@ class _Bar:
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
-            SpinnerColumn(),
+            # Braille where the terminal has it.
+            SpinnerColumn("line" if console.options.ascii_only else "dots"),
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
@@ -75,7 +76,7 @@ class _Bar:
 
     def note(self, text: str) -> None:
         """Write a line above the bar, to stay."""
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
 
     def tell(self, job: dict[str, Any]) -> None:
         """Show how the job is now."""
@@ -105,7 +106,7 @@ class _Lines:
 
     def note(self, text: str) -> None:
         """Write a line of its own."""
-        print(text, file=sys.stderr, flush=True)
+        print(one_line(text), file=sys.stderr, flush=True)
 
     def tell(self, job: dict[str, Any]) -> None:
         """Write the line unless it is the last one again."""

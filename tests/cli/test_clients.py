@@ -146,6 +146,9 @@ def test_a_list_of_several(running: Place) -> None:
     assert listed("--reason", "error", "--reason", "timeout") == ["boom"]
     assert listed("--until", done["submitted_at"]) == []
     assert listed("--since", done["finished_at"]) == ["boom"]
+    today = datetime.fromisoformat(done["submitted_at"]).astimezone().strftime("%Y-%m-%d")
+    assert listed("--since", today) == ["boom", "add"], "as --as-of has it"
+    assert listed("--until", today) == []
     assert listed("--state", "queued", "--state", "succeeded", "--as-of", str(done["cursor"])) == ["add"]
 
 

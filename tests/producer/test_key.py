@@ -10,7 +10,7 @@ from tests.producer.serving import Api, api, problem
 
 pytestmark = pytest.mark.anyio
 
-KEY = "sésame-öffne-dich"
+KEY = "sesame-oeffne-dich"
 ID = "01a20133-210c-72fa-b9c6-a0de53b5235f"
 
 
@@ -45,7 +45,7 @@ async def locked(settings: Settings) -> AsyncIterator[Api]:
         b"Bearer ",
         b"Bearer wrong",
         b"Basic " + KEY.encode(),
-        b"Bearer " + KEY.encode("latin-1"),
+        b"Bearer " + KEY.upper().encode(),
         b"Bearer " + KEY.encode()[:-1],
         b"Bearer " + KEY.encode() + b"x",
         b"Bearer \xff\xfe",

@@ -1,0 +1,43 @@
+"""Streams that do not take what is written: no command ends in a traceback."""
+
+from pathlib import Path
+
+import pytest
+
+from jobtape.commands import show
+from jobtape.commands.streams import prepare_streams
+from tests.cli.place import Place
+from tests.cli.test_plain import EVIL, job
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_an_encoding_that_lacks_letters(encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out"
+    with path.open("w", encoding=encoding) as stream:
+        monkeypatch.setattr("sys.stdout", stream)
+        prepare_streams()
+        show.print_job(job(type="漢字 …"))
+        show.print_jobs({"items": [job(type="漢字 …")], "next": None})
+        show.print_json(job())
+        monkeypatch.undo()
+    written = path.read_text(encoding)
+    assert ("漢字" if encoding == "utf-8" else "\\u6f22\\u5b57") in written
+    assert EVIL not in written
+
+
+@pytest.mark.parametrize("line", ["jobtape --help >/dev/full", "jobtape --version >/dev/full"])
+def test_a_full_disk_is_said_in_a_line(place: Place, line: str) -> None:
+    done = place.shell(line)
+    assert (done.returncode, done.stderr) == (1, "jobtape: the output cannot be written: No space left on device\n")
+
+
+def test_nobody_reads_and_nothing_is_open(place: Place) -> None:
+    done = place.shell("PYTHONIOENCODING=ascii jobtape --help | true; jobtape --help >&-")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_argument_that_is_no_text(place: Place) -> None:
+    done = place.shell("jobtape list --type \"$(printf '\\377')\"")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "is no text" in done.stderr

@@ -1,0 +1,66 @@
+"""Times as the command line has them: the same for all its options."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from jobtape.commands.errors import WrongUse
+from jobtape.commands.times import place_of, point_of, time_of
+from tests.cli.place import Place
+
+
+@pytest.fixture(autouse=True)
+def _in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nine hours before UTC."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("2026-11-28", "2026-11-27T15:00:00+00:00"),
+        ("2026-11-28 12:30", "2026-11-28T03:30:00+00:00"),
+        ("2026-11-28T12:30:15.5", "2026-11-28T03:30:15.500000+00:00"),
+        ("2026-11-28T12:00:00Z", "2026-11-28T12:00:00+00:00"),
+        ("2026-11-28t12:00:00z", "2026-11-28T12:00:00+00:00"),
+        ("2026-11-28 12:00+02:00", "2026-11-28T10:00:00+00:00"),
+        (" 2026-11-28\n", "2026-11-27T15:00:00+00:00"),
+    ],
+)
+def test_a_time(text: str, utc: str) -> None:
+    assert time_of("--since", text) == point_of("--as-of", text) == place_of("--until", text) == utc
+
+
+def test_places_on_the_tape() -> None:
+    assert point_of("--as-of", "281474976710700") == "281474976710700"
+    assert place_of("--since", "281474976710700") == 281474976710700
+    assert place_of("--since", "first") == "first"
+    assert (place_of("--until", None), time_of("--until", None)) == (None, None)
+
+
+@pytest.mark.parametrize("text", ["yesterday", "", "2026-13-01", "0001-01-01", "12:00", "2026-11-28T12:00:00+99:00"])
+def test_what_is_no_time(text: str) -> None:
+    for read in (time_of, point_of, place_of):
+        with pytest.raises(WrongUse, match=r"--since .*write a time such as"):
+            read("--since", text)
+
+
+def test_a_cursor_is_no_time() -> None:
+    with pytest.raises(WrongUse, match="--since 7: a cursor does not do here"):
+        time_of("--since", "7")
+
+
+@pytest.mark.parametrize("command", [("redrive", "--yes"), ("shadow",), ("replay", "audit"), ("export", "file")])
+def test_all_who_have_times_take_the_same(place: Place, command: tuple[str, ...]) -> None:
+    """Nobody listens there, so what is taken ends with code 1."""
+    done = place.run(*command, "--since", "2026-11-28", "--until", "soon")
+    assert done.returncode == 2
+    assert "--until soon: write a time such as" in done.stderr
+    done = place.run(*command, "--since", "2026-11-28", "--until", "2026-11-29 12:00")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("\n") == 1
