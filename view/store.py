@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from jobtape.schemas.job import Job
-from jobtape.view import checkpoint, dead, engine, jobs, keys, migrate, open_jobs, outbox, projection, relay_row
+from jobtape.view import checkpoint, dead, jobs, keys, migrate, open_jobs, outbox, projection, relay_row
 from jobtape.view.accepted import Accepted, Page
 from jobtape.view.committed import Committed
 from jobtape.view.database import Database
@@ -19,6 +19,7 @@ from jobtape.view.positions import Positions
 from jobtape.view.rebuilds import Rebuilds
 from jobtape.view.relay_row import RelayRow
 from jobtape.view.retention import Retention
+from jobtape.view.roles import PATIENCE
 from jobtape.view.tasks import Tasks
 from jobtape.view.values import (
     Archived,
@@ -74,7 +75,7 @@ class Store:
     ``patience``: seconds to wait for a lock, a free connection, and for the answer to a read. Nothing connects yet.
     """
 
-    def __init__(self, url: str, *, patience: float = engine.PATIENCE) -> None:
+    def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
         self._database = Database(url, patience)
         self.committed = Committed(self._database)
         """What the fold accepted, for those who listen."""
