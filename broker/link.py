@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 import aio_pika
 import aio_pika.abc
 import aiormq.exceptions
-from yarl import URL
+
+from jobtape.schemas.urls import without_password
 
 log = logging.getLogger(__name__)
 
@@ -54,15 +55,6 @@ async def end(task: "asyncio.Task[None]") -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=CANCEL_AGAIN)
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown in messages and logs."""
-    try:
-        parsed = URL(url)
-        return str(parsed.with_password(None).with_query(None)) if parsed.host else "(not a URL)"
-    except ValueError:  # a password that isn't percent-encoded, for instance; what the parser says could show it
-        return "(not a URL)"
 
 
 def reason_of(error: BaseException) -> str:

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -13,6 +12,7 @@ from jobtape.schemas.job import QueueName
 from jobtape.schemas.ladder import LEVELS
 from jobtape.schemas.relaying import Tells
 from jobtape.schemas.topology import Retention, Topology
+from jobtape.schemas.urls import ENCODE, is_clear
 
 MEBIBYTE = 1024 * 1024
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -143,9 +143,16 @@ class Settings(BaseSettings):
     def _amqp(cls, value: str) -> str:
         if not value.startswith(("amqp://", "amqps://")):
             raise ValueError("write it as amqp://user:password@host:5672/ (or amqps://)")
-        if not _is_url(value):
+        if not is_clear(value):
             # The value is not shown: it may have a password in it.
-            raise ValueError("it is no URL: percent-encode what is special in the password (/ is %2F, # %23, @ %40)")
+            raise ValueError(f"it is no URL: {ENCODE}")
+        return value
+
+    @field_validator("management_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and not (value.startswith(("http://", "https://")) and is_clear(value)):
+            raise ValueError(f"write it as http://host:15672 (or https://); with a user in it, {ENCODE}")
         return value
 
     @field_validator("origins")
@@ -186,11 +193,3 @@ def read_settings(**overrides: Any) -> Settings:
 
 def _variable(name: str) -> str:
     return name if name.isupper() else f"JOBTAPE_{name.upper()}"
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return bool(parts.hostname) and not parts.fragment and "@" not in parts.path + parts.query and parts.port != 0
-    except ValueError:  # a port that is no number: the rest of a password, as a rule
-        return False

@@ -19,7 +19,6 @@ from jobtape.producer.health import Health
 from jobtape.producer.idempotency import Idempotency, Keyed, is_whole
 from jobtape.producer.idempotency_key import checked_key
 from jobtape.producer.ids import new_job_id, utc_now
-from jobtape.producer.lag import Lag
 from jobtape.producer.limits import Limits
 from jobtape.producer.listeners import Listeners
 from jobtape.producer.orders import order_for
@@ -77,8 +76,7 @@ class Producer:
         )
         self.past = Past(store, self._reads, self._barriers.wait)
         """The jobs as they were."""
-        self.health = Health(self.watch, store)
-        self.lag = Lag(self._publish_barrier, self.health.passed_barrier)
+        self.health = Health(self.watch, store, self._publish_barrier)
 
     async def __aenter__(self) -> "Producer":
         """Start."""
@@ -98,7 +96,6 @@ class Producer:
     async def close(self) -> None:
         """Stop; publishes in flight end as unknown."""
         await self.listeners.close()
-        await self.lag.close()
         await self._barriers.close()
         await self.watch.close()
         await self.idempotency.close()

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
-from tools.amqp import without_password
+from jobtape.schemas.urls import without_password
 from tools.broker import Broker, BrokerError, find_broker
 from tools.clone import DATA, ROOT, clone_name
 from tools.ports import free_port, is_free

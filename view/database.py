@@ -9,7 +9,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view import engine, tables
-from jobtape.view.failures import explain, no_tables
+from jobtape.view.failures import failure_of, no_tables
 from jobtape.view.roles import PATIENCE
 from jobtape.view.urls import parse_url, url_for_messages
 
@@ -49,8 +49,11 @@ class Database:
             yield connection
 
     @contextmanager
-    def speaking(self) -> Iterator[None]:
-        """Turn the database's failures into ViewUnavailable. What a caller did wrong (constraints) passes through."""
+    def speaking(self, *, making: bool = False) -> Iterator[None]:
+        """Turn the database's failures into ViewUnavailable. What a caller did wrong (constraints) passes through.
+
+        ``making``: the tables are to be made here.
+        """
         try:
             yield
         except (IntegrityError, DataError):
@@ -58,7 +61,7 @@ class Database:
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             self._version_seen = False
             # Without its cause: drivers' errors may quote a connection string.
-            raise ViewUnavailable(explain(error, self.url, self.name)) from None
+            raise failure_of(error, self.url, self.name, making=making) from None
 
     def _check_version(self, connection: Connection) -> None:
         if self._version_seen:

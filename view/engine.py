@@ -26,8 +26,8 @@ def open_engine(url: URL, role: Role, patience: float = PATIENCE) -> Engine:
         patience = MIGRATE_PATIENCE
     else:
         options |= {"pool_size": POOL_SIZE, "max_overflow": POOL_OVERFLOW, "pool_timeout": patience}
-    kind = sqlite if url.drivername == "sqlite" else postgres
-    engine = kind.open_engine(url, role, patience, options)
+    opens = sqlite.open_engine if url.drivername == "sqlite" else postgres.open_engine
+    engine = opens(url, role, patience, options)
     event.listen(engine, "handle_error", _end_session)
     return engine
 

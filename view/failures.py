@@ -7,6 +7,8 @@ from typing import Final
 
 from sqlalchemy import URL, exc
 
+from jobtape.schemas.errors import DatabaseUnfit, ViewUnavailable
+
 SECRET: Final = 3
 """Characters from which on a password is looked for in what a driver says; a shorter one is part of many words."""
 
@@ -14,6 +16,8 @@ _NO_TABLES: Final = ("42P01", "3F000")
 # The session waited, or was to give way to another one: there is nothing wrong with it.
 _BUSY: Final = ("55P03", "57014", "40P01")
 _SQLITE_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_REFUSED: Final = "unsupported startup parameter"
+"""What PgBouncer says of a parameter that it does not pass on."""
 _LOGIN: Final = ("28000", "28P01")
 
 
@@ -30,14 +34,21 @@ def ends_session(error: BaseException | None) -> bool:
     return state not in _BUSY and state[:2] not in ("22", "23")
 
 
-def explain(error: Exception, url: URL, name: str) -> str:
-    """What is wrong with the database ``name`` and what to do, in one line without a password."""
+def failure_of(error: Exception, url: URL, name: str, *, making: bool = False) -> ViewUnavailable:
+    """What to raise for an error of a driver: its text says what is wrong with the database ``name`` and what to do, in
+    one line without a password. ``making``: it came while the tables were to be made.
+    """
+    text = _explain(error, url, name, making=making)
+    return DatabaseUnfit(text) if _REFUSED in text else ViewUnavailable(text)
+
+
+def _explain(error: Exception, url: URL, name: str, *, making: bool) -> str:
     if isinstance(error, exc.TimeoutError):
         return f"no free connection to {name} in time; try again"
     driver_error = error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
     said = _without(url.password, str(driver_error).strip().partition("\n")[0])
     if url.drivername == "sqlite":
-        return _explain_sqlite(driver_error, Path(url.database or "").absolute(), name, said)
+        return _explain_sqlite(driver_error, Path(url.database or "").absolute(), name, said, making=making)
     return _explain_postgresql(getattr(driver_error, "sqlstate", None) or "", name, said)
 
 
@@ -61,7 +72,7 @@ def _explain_postgresql(state: str, name: str, said: str) -> str:
         return f"the database {name} does not let us in: put user and password in DATABASE_URL right ({said})"
     if state.startswith("53") or "too many clients" in said or "too many connections" in said:
         return f"the database {name} has no room for another connection: raise max_connections ({said})"
-    if "unsupported startup parameter" in said:
+    if _REFUSED in said:
         return (
             f"the pooler in front of the database {name} refuses a parameter of DATABASE_URL: leave it out, see "
             f"docs/databases.md ({said})"
@@ -69,28 +80,28 @@ def _explain_postgresql(state: str, name: str, said: str) -> str:
     return f"the database {name} does not answer: is it running, and is DATABASE_URL right? ({said})"
 
 
-def _explain_sqlite(error: Exception, path: Path, name: str, said: str) -> str:
+def _explain_sqlite(error: Exception, path: Path, name: str, said: str, *, making: bool) -> str:
     if _is_locked(error):
         return f"the database {name} is locked or too busy: end what holds it, or try again ({said})"
     if "no such table" in said or "no such column" in said or "has no column" in said:
         return _tables_are_wrong(name, said)
-    if "disk is full" in said or isinstance(error, OSError) and error.errno == 28:
+    if "disk is full" in said or (isinstance(error, OSError) and error.errno == 28):
         return f"no room on the disk of the database {name}: make some, then go on ({said})"
     if "not a database" in said:
-        return f"the file of {name} is no SQLite database: name another file in DATABASE_URL ({said})"
-    if (fault := _fault_of_path(path)) is not None:
+        return f"the file of {name} is no SQLite database: is DATABASE_URL right? Name another file ({said})"
+    if (fault := _fault_of_path(path, name, making=making)) is not None:
         return f"{fault} ({said})"
     if "readonly" in said:
         return f"the file {path} cannot be written now: see its rights and its disk, then go on ({said})"
     return f"the database {name} cannot be used: see its file and its disk, and whether DATABASE_URL is right ({said})"
 
 
-def _fault_of_path(path: Path) -> str | None:
+def _fault_of_path(path: Path, name: str, *, making: bool) -> str | None:
     """Why this process cannot open the file, or make it; None when nothing shows."""
-    todo = "name a file in DATABASE_URL that this user may write"
+    todo = "is DATABASE_URL right? Name a file that this user may write"
     try:
         if path.is_dir():
-            return f"{path} is a folder: name a file in DATABASE_URL"
+            return f"{path} is a folder: is DATABASE_URL right? Name a file"
         if path.exists():
             able = _may(path, os.R_OK | os.W_OK) and _may(path.parent, os.W_OK | os.X_OK)
             return None if able else f"this user may not write {path} and its folder: change their rights, or {todo}"
@@ -101,7 +112,7 @@ def _fault_of_path(path: Path) -> str | None:
         return f"{folder} is no folder: {todo}"
     if not _may(folder, os.W_OK | os.X_OK):
         return f"{path} is not there, and this user may not write the folder {folder}: change its rights, or {todo}"
-    return f"there is no database {path} yet: run `jobtape init`"
+    return None if making else no_tables(name)
 
 
 def _may(path: Path, what: int) -> bool:

@@ -10,10 +10,11 @@ session says itself what it depends on.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event
 
 from jobtape.schemas.errors import DatabaseUnfit
 from jobtape.view.roles import WRITE_LIMIT, Role
@@ -34,6 +35,10 @@ _LIBPQ_DEFAULTS: Final[dict[str, Any]] = {
     "tcp_user_timeout": 15_000,
     "application_name": "jobtape",
 }
+_END_READ_ONLY: Final = b"""
+    SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())
+    WHERE pg_catalog.current_setting('default_transaction_read_only') = 'on' AND NOT pg_catalog.pg_is_in_recovery()
+"""
 _POOLED: Final = "pooled"
 _ISOLATION: Final = "READ COMMITTED"
 
@@ -44,15 +49,21 @@ def open_engine(url: URL, role: Role, patience: float, options: dict[str, Any]) 
     # Whatever PGCLIENTENCODING, the role or the URL say: psycopg would encode text by it.
     arguments["client_encoding"] = "utf8"
     engine = create_engine(
-        url, connect_args=arguments, pool_pre_ping=True, **({"isolation_level": _ISOLATION} | options)
+        url,
+        connect_args=arguments,
+        pool_pre_ping=True,
+        use_native_hstore=False,
+        **({"isolation_level": _ISOLATION} | options),
     )
-    event.listen(engine, "connect", _on_connect(url, role, patience))
+    # Before SQLAlchemy's own first statement.
+    event.listen(engine, "connect", _on_connect(url, role, patience), insert=True)
 
     def begun(connection: Connection) -> None:
         if connection.info.get(_POOLED):
             connection.exec_driver_sql(_settings(role, patience, "SET LOCAL"))
 
     event.listen(engine, "begin", begun)
+    event.listen(engine, "handle_error", _end_read_only_session)
     return engine
 
 
@@ -60,6 +71,19 @@ def begin_reading(connection: Connection) -> None:
     """Let what is read here stay within one transaction where a pooler would give each statement another session."""
     if connection.info.get(_POOLED):
         connection.execution_options(isolation_level=_ISOLATION)
+
+
+def _end_read_only_session(context: ExceptionContext) -> None:
+    """A pooler keeps a session of the server that began while the database took no writes: let the server end it."""
+    connection = context.connection
+    if connection is None or not connection.info.get(_POOLED):
+        return
+    if isinstance(context.original_exception, psycopg.errors.ReadOnlySqlTransaction):
+        driver: psycopg.Connection[Any] = connection.connection.dbapi_connection  # type: ignore[assignment]
+        with suppress(psycopg.Error):  # that it has ended is an error, too
+            driver.rollback()
+            driver.autocommit = True
+            driver.execute(_END_READ_ONLY)
 
 
 def _on_connect(url: URL, role: Role, patience: float) -> Callable[[Any, Any], None]:
@@ -100,8 +124,8 @@ def _check_server(connection: "psycopg.Connection[Any]", url: URL) -> None:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise DatabaseUnfit(
-            f"the database {name} is in {encoding} and cannot hold every text of a job: create one with CREATE DATABASE "
-            "… ENCODING 'UTF8' TEMPLATE template0, and name it in DATABASE_URL"
+            f"the database {name} is in {encoding} and cannot hold every text of a job: create one with CREATE "
+            "DATABASE … ENCODING 'UTF8' TEMPLATE template0, and name it in DATABASE_URL"
         )
     if connection.info.server_version < OLDEST:
         version = connection.info.parameter_status("server_version")
@@ -118,8 +142,8 @@ def _check_pooler(connection: "psycopg.Connection[Any]", url: URL) -> None:
     name = url_for_messages(url)
     if "options" in url.query:
         raise DatabaseUnfit(
-            f"there is a pooler in front of {name}, which does not keep to `options` of DATABASE_URL: leave it out, and "
-            "set what it says with ALTER ROLE … SET (see docs/databases.md)"
+            f"there is a pooler in front of {name}, which does not keep to `options` of DATABASE_URL: leave it out, "
+            "and set what it says with ALTER ROLE … SET (see docs/databases.md)"
         )
     try:
         connection.execute(b"BEGIN")
@@ -128,6 +152,6 @@ def _check_pooler(connection: "psycopg.Connection[Any]", url: URL) -> None:
         if "statement pooling" not in str(error):
             raise
         raise DatabaseUnfit(
-            f"the pooler in front of {name} is in statement mode, in which there are no transactions: set its pool_mode "
-            "to transaction or session, or connect to the database itself"
+            f"the pooler in front of {name} is in statement mode, in which there are no transactions: set its "
+            "pool_mode to transaction or session, or connect to the database itself"
         ) from None

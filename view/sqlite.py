@@ -8,7 +8,6 @@ A file that is deleted or replaced lives on for those who have it open. So whoev
 makes sure that it is of the file which is there now.
 """
 
-import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -78,6 +77,6 @@ def opener(url: URL, role: Role, patience: float) -> Callable[[], sqlite3.Connec
 
 def _identity(path: Path) -> tuple[int, int] | None:
     with suppress(OSError):
-        found = os.stat(path)
+        found = path.stat()
         return (found.st_dev, found.st_ino)
     return None

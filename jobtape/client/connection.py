@@ -18,6 +18,7 @@ import httpx
 from jobtape.client.backoff import pauses
 from jobtape.client.errors import ApiError, ClientClosed, NoAnswer, Unavailable, Unreachable, WrongAddress
 from jobtape.client.problems import error_of
+from jobtape.schemas.urls import without_password
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -47,15 +48,16 @@ class Connection:
         self.manners = manners or Manners()
         given = url if url is not None else os.environ.get("JOBTAPE_URL") or DEFAULT_URL
         self.url = given.rstrip("/")
+        self._shown = self.url if "@" not in self.url else without_password(self.url)
         if not self.url.startswith(("http://", "https://")):
-            raise WrongAddress(f"{given} is no address of an API: give {self.manners.hint} as http://host:port")
+            raise WrongAddress(f"{self._shown} is no address of an API: give {self.manners.hint} as http://host:port")
         key = api_key if api_key is not None else os.environ.get("JOBTAPE_API_KEY")
         headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         try:
             # A proxy of the environment is for the internet, not for this machine.
             local = httpx.URL(self.url).host in LOOPBACK
         except httpx.InvalidURL as error:
-            raise WrongAddress(f"{self.url} is no address of an API ({error}): see {self.manners.hint}") from None
+            raise WrongAddress(f"{self._shown} is no address of an API ({error}): see {self.manners.hint}") from None
         self._http = httpx.AsyncClient(headers=headers, timeout=self.manners.timeout, trust_env=not local)
 
     async def close(self) -> None:
@@ -119,11 +121,11 @@ class Connection:
         try:
             yield
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise WrongAddress(f"{self.url} is no address of an API ({error}): see {hint}") from None
+            raise WrongAddress(f"{self._shown} is no address of an API ({error}): see {hint}") from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             said = str(error) or type(error).__name__
             raise Unreachable(
-                f"no API at {self.url} ({said}): start one with `jobtape up`, or say where it is with {hint}"
+                f"no API at {self._shown} ({said}): start one with `jobtape up`, or say where it is with {hint}"
             ) from None
         except httpx.HTTPError as error:
-            raise NoAnswer(f"{self.url} did not answer ({str(error) or type(error).__name__})") from None
+            raise NoAnswer(f"{self._shown} did not answer ({str(error) or type(error).__name__})") from None

@@ -11,7 +11,7 @@ import aio_pika
 from rich.console import Console
 from rich.text import Text
 
-from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Link, reason_of, without_password
+from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Link, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.commands import logs, show
 from jobtape.commands.examine_broker import examine_broker
@@ -24,6 +24,7 @@ from jobtape.commands.plain import one_line
 from jobtape.commands.starting import configuring, job_types_of, settings_with
 from jobtape.jobs import JobType
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.urls import without_password
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 

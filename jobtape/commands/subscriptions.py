@@ -10,7 +10,7 @@ import aio_pika
 
 from jobtape.broker import declare, subscriptions
 from jobtape.broker.declare import Depth
-from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Connection, reason_of, without_password
+from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Connection, reason_of
 from jobtape.commands import show
 from jobtape.commands.bound_queues import Unseen, bound_queues
 from jobtape.commands.errors import WrongUse
@@ -18,6 +18,7 @@ from jobtape.commands.starting import configuring, settings_with
 from jobtape.consumer.held_position import PREFIX
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.topology import Topology
+from jobtape.schemas.urls import without_password
 from jobtape.settings import Settings
 from jobtape.subscribing import NAME
 from jobtape.view.store import Position, Store
