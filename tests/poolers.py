@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 from sqlalchemy import URL, make_url
 
+from tests.databases import own_database
 from tools import apt
 from tools.ports import free_port
 from tools.tethered import Tethered
@@ -27,18 +27,11 @@ class NoTestPoolerError(Exception):
 @contextmanager
 def pooled_database(server_url: str, mode: str, sessions: int = 2, **settings: str) -> Iterator[tuple[str, str]]:
     """A database of its own: its URL through a PgBouncer with so many sessions of the server, and its direct one."""
-    direct = make_url(server_url)
-    name = f"pooled_{uuid4().hex}"
-    with psycopg.connect(server_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
-    direct = direct.set(database=name, query={})
-    try:
+    with own_database(server_url) as made:
+        direct = make_url(made.url)
         with _pooler(direct, {"pool_mode": mode, "default_pool_size": str(sessions)} | settings) as port:
             through = direct.set(host="127.0.0.1", port=port)
-            yield through.render_as_string(hide_password=False), direct.render_as_string(hide_password=False)
-    finally:
-        with psycopg.connect(server_url, autocommit=True) as admin:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+            yield through.render_as_string(hide_password=False), made.url
 
 
 @contextmanager

@@ -13,8 +13,7 @@ from sqlalchemy import make_url, text
 
 from jobtape.schemas.errors import DatabaseUnfit, ViewUnavailable
 from jobtape.view.store import JobQuery, KeyedSubmission, Store
-from tests.cli.programs import until
-from tests.databases import SessionPostgres
+from tests.databases import OwnDatabase, SessionPostgres, own_database
 from tests.poolers import pooled_database
 from tests.view.samples import NOON, begin, commit, folded, job_id, record, submitted
 
@@ -22,37 +21,14 @@ TIMES = int(os.environ.get("JOBTAPE_TEST_TIMES", "2"))
 """How often each case is repeated."""
 
 
-class Database:
-    """A database of a test's own, and who administers it."""
-
-    def __init__(self, server: str, name: str) -> None:
-        self.server = server
-        self.name = name
-        self.url = make_url(server).set(database=name, query={}).render_as_string(hide_password=False)
-
-    def administer(self, *statements: str) -> None:
-        """Execute as the owner, from another database."""
-        with psycopg.connect(self.server, autocommit=True) as admin:
-            for statement in statements:
-                admin.execute(statement.format(name=self.name).encode())
-
-    def cut(self) -> None:
-        """End all its sessions, and wait until they have ended."""
-        others = b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
-        with psycopg.connect(self.server, autocommit=True) as admin:
-            until(lambda: not admin.execute(others, [self.name]).fetchall(), "no session is left")
-
-
 @pytest.fixture(scope="module")
-def database(postgres: SessionPostgres) -> Iterator[Database]:
-    made = Database(postgres.url, f"sessions_{uuid.uuid4().hex}")
-    made.administer("CREATE DATABASE {name} TEMPLATE template0")
-    yield made
-    made.administer("DROP DATABASE {name} WITH (FORCE)")
+def database(postgres: SessionPostgres) -> Iterator[OwnDatabase]:
+    with own_database(postgres.url) as made:
+        yield made
 
 
 @pytest.fixture
-def view(database: Database) -> Iterator[Store]:
+def view(database: OwnDatabase) -> Iterator[Store]:
     store = Store(database.url, patience=2.0)
     store.migrate()
     store.create_checkpoint()
@@ -68,7 +44,7 @@ def claim(store: Store, key: str) -> object:
     return store.claim_keys("api", uuid.uuid4().hex, [row], 30)
 
 
-def test_writes_go_on_once_the_database_takes_them_again(view: Store, database: Database) -> None:
+def test_writes_go_on_once_the_database_takes_them_again(view: Store, database: OwnDatabase) -> None:
     for n in range(TIMES):
         database.administer("ALTER DATABASE {name} SET default_transaction_read_only = on")
         database.cut()
@@ -100,7 +76,7 @@ BROKEN: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("breaks", "mends"), BROKEN.values(), ids=BROKEN)
-def test_what_was_broken_and_mended_is_used_again(view: Store, database: Database, breaks: str, mends: str) -> None:
+def test_what_was_broken_and_mended_is_used_again(view: Store, database: OwnDatabase, breaks: str, mends: str) -> None:
     for n in range(TIMES):
         with psycopg.connect(database.url, autocommit=True) as admin:
             admin.execute(breaks.format(name=database.name).encode())
@@ -113,7 +89,7 @@ def test_what_was_broken_and_mended_is_used_again(view: Store, database: Databas
     assert len(view.list_jobs(JobQuery())) == TIMES
 
 
-def test_a_plan_that_no_longer_fits_is_made_again(view: Store, database: Database) -> None:
+def test_a_plan_that_no_longer_fits_is_made_again(view: Store, database: OwnDatabase) -> None:
     """A session that has prepared a statement refuses it for good once the table has changed."""
     record(view, submitted(1))
     for n in range(TIMES):
@@ -129,7 +105,7 @@ def test_a_plan_that_no_longer_fits_is_made_again(view: Store, database: Databas
         assert view.job(job_id(1)) is not None
 
 
-def test_settings_of_a_role_change_nothing(view: Store, database: Database) -> None:
+def test_settings_of_a_role_change_nothing(view: Store, database: OwnDatabase) -> None:
     """Dates, floats, isolation and encoding as an administrator may set them for all sessions."""
     record(view, submitted(1))
     before = view.job(job_id(1))
@@ -154,7 +130,7 @@ def test_settings_of_a_role_change_nothing(view: Store, database: Database) -> N
 
 
 def test_the_encoding_of_the_environment_changes_nothing(
-    view: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+    view: Store, database: OwnDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     for url in (database.url, f"{database.url}?client_encoding=WIN1252"):
@@ -166,17 +142,15 @@ def test_the_encoding_of_the_environment_changes_nothing(
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "WIN1252", "EUC_JP"])
 def test_a_database_that_cannot_hold_every_text_is_refused(postgres: SessionPostgres, encoding: str) -> None:
-    made = Database(postgres.url, f"encoding_{uuid.uuid4().hex}")
-    made.administer(f"CREATE DATABASE {{name}} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'")
-    store = Store(made.url)
-    calls: list[Callable[[], object]] = [store.migrate, store.checkpoint, store.create_checkpoint]
-    for call in calls * TIMES:
-        with pytest.raises(DatabaseUnfit, match=f"is in {encoding}.*ENCODING 'UTF8' TEMPLATE template0"):
-            call()
-    with psycopg.connect(made.url) as connection:
-        assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
-    store.close()
-    made.administer("DROP DATABASE {name} WITH (FORCE)")
+    with own_database(postgres.url, f"ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'") as made:
+        store = Store(made.url)
+        calls: list[Callable[[], object]] = [store.migrate, store.checkpoint, store.create_checkpoint]
+        for call in calls * TIMES:
+            with pytest.raises(DatabaseUnfit, match=f"is in {encoding}.*ENCODING 'UTF8' TEMPLATE template0"):
+                call()
+        with psycopg.connect(made.url) as connection:
+            assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+        store.close()
 
 
 @pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
@@ -223,7 +197,7 @@ def test_a_pooler_in_transaction_mode(postgres: SessionPostgres) -> None:
 
 def test_a_pooler_that_kept_read_only_sessions(postgres: SessionPostgres) -> None:
     with pooled_database(postgres.url, "transaction") as (url, direct):
-        database = Database(postgres.url, make_url(direct).database or "")
+        database = OwnDatabase(postgres.url, make_url(direct).database or "")
         store = Store(url)
         store.migrate()
         begin(store)
