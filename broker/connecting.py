@@ -15,21 +15,14 @@ import aiormq.exceptions
 from pamqp import commands
 from yarl import URL
 
+from jobtape.schemas.urls import without_password
+
 _NO_VHOST: Final = re.compile(r"vhost .*not found", re.DOTALL)
 _MAY_NOT: Final = re.compile(r"access to vhost .* refused for user [^:]*$", re.DOTALL)
 _FROM_ELSEWHERE: Final = (
     aiormq.exceptions.InvalidFrameError,
     aiormq.exceptions.IncompatibleProtocolError,
 )
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown in messages and logs."""
-    try:
-        parsed = URL(url)
-        return str(parsed.with_password(None).with_query(None)) if parsed.host else "(not a URL)"
-    except ValueError:  # a password that isn't percent-encoded, for instance; what the parser says could show it
-        return "(not a URL)"
 
 
 def reason_of(error: BaseException) -> str:

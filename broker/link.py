@@ -13,9 +13,10 @@ import aio_pika
 import aio_pika.abc
 import aiormq.exceptions
 
-from jobtape.broker.connecting import reason_of, why_not_connected, without_password
+from jobtape.broker.connecting import reason_of, why_not_connected
+from jobtape.schemas.urls import without_password
 
-__all__ = ["BROKER_ERRORS", "Connection", "Link", "end", "lost_where_cancelled", "reason_of", "without_password"]
+__all__ = ["BROKER_ERRORS", "Connection", "Link", "end", "lost_where_cancelled", "reason_of"]
 
 log = logging.getLogger(__name__)
 

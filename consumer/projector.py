@@ -30,7 +30,7 @@ from jobtape.consumer.folding import fold_batch
 from jobtape.consumer.lost import LOST_AFTER
 from jobtape.consumer.tending import Tending
 from jobtape.consumer.waiting import first_of, wait_for_stop
-from jobtape.schemas.errors import BrokerUnavailable, LogMissing, ViewUnavailable
+from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, LogMissing, ViewUnavailable
 from jobtape.schemas.position import cursor_of
 from jobtape.schemas.relaying import Tells
 from jobtape.schemas.topology import Topology
@@ -74,6 +74,8 @@ class Projector:
         self._store = store
         self._lease = lease
         self._trouble: str | None = "starting"
+        self._failure: tuple[int, str] | None = None
+        """The cursor behind which folding fails, and why."""
         self._link = Link(url, name=f"{topology.namespace} projector {owner}", setup=self._declare)
         self._publisher = Publisher(
             Link(url, name=f"{topology.namespace} projector {owner} (barriers)", setup=self._declare), topology
@@ -88,7 +90,9 @@ class Projector:
     @property
     def trouble(self) -> str | None:
         """Why nothing is folded; None while it is, or while standing by."""
-        return self._trouble if self._link.up else self._link.trouble
+        if not self._link.up:
+            return self._link.trouble
+        return self._trouble if self._failure is None else self._failure[1]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set. Faults of broker and database are waited out, never raised."""
@@ -109,9 +113,11 @@ class Projector:
                 except _LostLease:
                     log.info("another projector has taken over; standing by")
                 except Exception as error:
-                    # Ended, it would only be started again, and nobody would be told why the view stands still.
-                    log.exception("folding failed")
-                    self._say(f"folding failed, trying again: {error!r}; its log has the traceback")
+                    # Ended, it would only be started again, and nobody would know why the view stands still.
+                    trouble = _failure_of(error)
+                    if trouble != self._trouble:
+                        log.exception("folding failed; trying again")
+                    self._trouble = trouble
                 await wait_for_stop(stop, PAUSE)
         finally:
             with suppress(ViewUnavailable):
@@ -140,6 +146,7 @@ class Projector:
                 if not standing_by:
                     log.info("another projector is active; standing by")
                 standing_by = True
+                self._failure = None
                 self._say(None)
                 await self._tending.end()
                 await wait_for_stop(stop, min(PAUSE, self._lease / 4))
@@ -176,8 +183,10 @@ class Projector:
             if checkpoint.gap is not None:
                 log.warning("the gap has closed: %s", checkpoint.gap.detail)
                 await self._call(self._store.report_gap, self.owner, None)
-            log.info("folding the tape %s from cursor %d", self._topology.log.name, checkpoint.cursor)
-            self._say(None)
+            if self._failure is None or self._failure[0] != checkpoint.cursor:
+                self._failure = None
+                log.info("folding the tape %s from cursor %d", self._topology.log.name, checkpoint.cursor)
+                self._say(None)
             self._tending.begin()
             await self._fold(reader, checkpoint, stop, lost)
 
@@ -193,9 +202,14 @@ class Projector:
                 return
             contiguous = self._up_to_step(offset, messages)
             if contiguous:
-                batch = await self._call(self._commit, epoch, offset, contiguous)
+                try:
+                    batch = await self._call(self._commit, epoch, offset, contiguous)
+                except Exception as error:
+                    await self._note(cursor_of(epoch, -1 if offset is None else offset), error)
+                    raise
                 if batch is None:
                     raise _LostLease
+                self._goes_on()
                 self._tending.folded(batch)
                 offset = contiguous[-1].offset
                 await wait_for_stop(stop, LULL)
@@ -205,6 +219,21 @@ class Projector:
                 log.info("offset %d follows %d: making sure that nothing is missing", beyond, offset)
                 self._harmless_step = (offset, beyond)
                 return  # attach again, at ``offset``; a gap shows there
+
+    async def _note(self, cursor: int, error: Exception) -> None:
+        """Let readiness know why nothing is folded behind ``cursor``, as far as the database takes that."""
+        trouble = _failure_of(error)
+        if self._failure is None:
+            log.warning("nothing is folded behind cursor %d: %s", cursor, trouble)
+        self._failure = (cursor, trouble)
+        with suppress(Exception):  # readiness sees the checkpoint stand still, or the lease run out
+            await self._call(self._store.note_fold_trouble, self.owner, trouble)
+
+    def _goes_on(self) -> None:
+        if self._failure is not None:
+            log.info("folding goes on")
+        self._failure = None
+        self._say(None)
 
     def _up_to_step(self, offset: int | None, messages: Sequence[Recorded]) -> Sequence[Recorded]:
         """The messages before the first step of more than one that is not known to be harmless."""
@@ -258,3 +287,11 @@ class Projector:
 
     async def _call(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+
+
+def _failure_of(error: Exception) -> str:
+    """Why a batch was not committed, in one line. Data of jobs stand in the further lines of what a driver says."""
+    if isinstance(error, JobtapeError):
+        return str(error)
+    said = str(error).strip().partition("\n")[0][:300]
+    return f"folding failed ({type(error).__name__}: {said}); it is tried again, the projector's log has the traceback"

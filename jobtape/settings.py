@@ -25,6 +25,7 @@ from jobtape.schemas.ladder import LEVELS
 from jobtape.schemas.relaying import Tells
 from jobtape.schemas.timeouts import longest_timeout
 from jobtape.schemas.topology import Retention, Topology
+from jobtape.schemas.urls import ENCODE, is_clear
 
 log = logging.getLogger(__name__)
 
@@ -193,13 +194,6 @@ class Settings(BaseSettings):
             raise ValueError(fault)
         return value
 
-    @field_validator("management_url")
-    @classmethod
-    def _http(cls, value: str | None) -> str | None:
-        if value is not None and not (value.startswith(("http://", "https://")) and _is_url(value)):
-            raise ValueError("write it as http://host:15672 (or https://)")
-        return value
-
     @field_validator("api_key")
     @classmethod
     def _sendable(cls, value: str | None) -> str | None:
@@ -212,9 +206,16 @@ class Settings(BaseSettings):
     def _amqp(cls, value: str) -> str:
         if not value.startswith(("amqp://", "amqps://")):
             raise ValueError("write it as amqp://user:password@host:5672/ (or amqps://)")
-        if not _is_url(value):
+        if not is_clear(value):
             # The value is not shown: it may have a password in it.
-            raise ValueError("it is no URL: percent-encode what is special in the password (/ is %2F, # %23, @ %40)")
+            raise ValueError(f"it is no URL: {ENCODE}")
+        return value
+
+    @field_validator("management_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and not (value.startswith(("http://", "https://")) and is_clear(value)):
+            raise ValueError(f"write it as http://host:15672 (or https://); with a user in it, {ENCODE}")
         return value
 
     @field_validator("origins")
@@ -301,11 +302,3 @@ def _variable(name: str) -> str:
     return {"rabbitmq_url": "RABBITMQ_URL", "database_url": "DATABASE_URL"}.get(
         name, name if name.isupper() else f"JOBTAPE_{name.upper()}"
     )
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return bool(parts.hostname) and not parts.fragment and "@" not in parts.path + parts.query and parts.port != 0
-    except ValueError:  # a port that is no number: the rest of a password, as a rule
-        return False

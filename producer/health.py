@@ -5,10 +5,12 @@ the queues are asked with a time limit.
 """
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Final
 
 from jobtape.broker.declare import Depth
+from jobtape.producer.lag import Lag, PublishBarrier
 from jobtape.producer.reads import Reads
 from jobtape.producer.refusals import TooBusy
 from jobtape.producer.watch import Watch
@@ -18,6 +20,9 @@ from jobtape.view.store import Checkpoint, RelayState, Store
 
 CHECK_LIMIT: Final = 1.5
 """Seconds that a check of the database may take."""
+STANDS_STILL: Final = 8.0
+"""Seconds without a move of the checkpoint, while the tape has something to be folded, that mean trouble: more than a
+change of projectors takes."""
 RELAY_LATE: Final = 60.0
 """Seconds that the relay may be behind until that is worth a word."""
 
@@ -78,16 +83,24 @@ class Readiness:
 
 
 class Health:
-    """Checks with threads of their own: slow reads of jobs don't hold them up."""
+    """Checks with threads of their own: slow reads of jobs don't hold them up. ``publish_barrier`` as ``Lag``'s."""
 
-    def __init__(self, watch: Watch, store: Store) -> None:
+    def __init__(self, watch: Watch, store: Store, publish_barrier: PublishBarrier) -> None:
         self._watch = watch
         self._store = store
         self._reads = Reads("jobtape-health", threads=2, limit=CHECK_LIMIT)
+        self._lag = Lag(publish_barrier, self.passed_barrier)
+        self._standing = (-1, 0.0)
+        """Where the checkpoint stands, and since when we have seen it there (monotonic seconds)."""
 
     async def close(self) -> None:
-        """Let go of the threads."""
+        """Stop measuring, and let go of the threads."""
+        await self._lag.close()
         await self._reads.close()
+
+    async def seconds_behind(self) -> float | None:
+        """As ``Lag.seconds``; None also while there is no tape: a barrier would measure the broker's absence."""
+        return None if self._watch.tape_trouble is not None else await self._lag.seconds()
 
     async def passed_barrier(self, process: str) -> int:
         """As the store's. Raises ViewUnavailable."""
@@ -123,11 +136,37 @@ class Health:
         }
 
     async def _view_parts(self) -> tuple[Part, Part]:
-        try:
-            checkpoint = await self._reads.call(self._store.checkpoint)
-        except (ViewUnavailable, TooBusy) as error:
-            return Part(False, str(error)), Part(False, "not known while the view does not answer")
-        return Part(True), _part(_projector_trouble(checkpoint))
+        behind, view = await asyncio.gather(self.seconds_behind(), self._view(), return_exceptions=True)
+        if isinstance(view, ViewUnavailable | TooBusy):
+            self._standing = (-1, 0.0)
+            return Part(False, str(view)), Part(False, "not known while the view does not answer")
+        if isinstance(view, BaseException):
+            raise view
+        checkpoint, noted = view
+        trouble = _projector_trouble(checkpoint)
+        if trouble is None and checkpoint is not None:
+            late = behind if isinstance(behind, float) else None
+            trouble = self._fold_trouble(checkpoint.cursor, noted, late)
+        return Part(True), _part(trouble)
+
+    async def _view(self) -> tuple[Checkpoint | None, str | None]:
+        return await asyncio.gather(
+            self._reads.call(self._store.checkpoint), self._reads.call(self._store.fold_trouble)
+        )
+
+    def _fold_trouble(self, cursor: int, noted: str | None, behind: float | None) -> str | None:
+        """Why the fold does not go on: as the projector noted it, or since it stands still and the tape does not."""
+        now = time.monotonic()
+        if cursor != self._standing[0]:
+            self._standing = (cursor, now)
+        if noted is not None:
+            return f"nothing is folded behind cursor {cursor}: {noted}"
+        if behind is not None and min(behind, now - self._standing[1]) >= STANDS_STILL:
+            return (
+                f"nothing has been folded behind cursor {cursor} for {behind:.0f} s, though the tape goes on: see the "
+                "projector's log"
+            )
+        return None
 
     async def _workers(self) -> dict[str, Workers]:
         try:
@@ -177,7 +216,10 @@ def _projector_trouble(checkpoint: Checkpoint | None) -> str | None:
     if checkpoint.gap is not None:
         return f"{checkpoint.gap.kind}: {checkpoint.gap.detail}"
     if checkpoint.lease_left <= 0:
-        return "no projector is running: start `jobtape projector`, or see in its log why it ended"
+        return (
+            "no projector is running: start `jobtape projector`, or see in its log why it ended, or cannot write to "
+            "the database"
+        )
     return None
 
 

@@ -15,12 +15,16 @@ FIRST_POLL, LONGEST_POLL = 0.002, 0.5
 PUBLISH_TIMEOUT: Final = 5.0
 
 
+PublishBarrier = Callable[[str, int, float], Awaitable[None]]
+"""Writes a barrier of a process with a number to the tape, within so many seconds."""
+
+
 class Lag:
     """At most one barrier at a time, which stays out across scrapes until it has passed."""
 
     def __init__(
         self,
-        publish: Callable[[str, int, float], Awaitable[None]],
+        publish: PublishBarrier,
         passed: Callable[[str], Awaitable[int]],
     ) -> None:
         self._publish = publish

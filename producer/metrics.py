@@ -30,7 +30,11 @@ _Depths = dict[str, Depth | None]
 async def exposition(producer: Producer) -> bytes:
     """The text of a scrape, in less than two seconds."""
     parts, counts, depths, lag, relay = await asyncio.gather(
-        producer.health.parts(), _counts(producer), _depths(producer), _seconds_behind(producer), _relay_state(producer)
+        producer.health.parts(),
+        _counts(producer),
+        _depths(producer),
+        producer.health.seconds_behind(),
+        _relay_state(producer),
     )
     families = [*_up(parts), *_events(counts), *_queues(depths), *_lag(lag), *_relay(relay)]
     families += _listening(producer.listeners)
@@ -66,11 +70,6 @@ async def _depths(producer: Producer) -> _Depths | None:
         return await producer.health.depths()
     except BrokerUnavailable:
         return None
-
-
-async def _seconds_behind(producer: Producer) -> float | None:
-    # A barrier that cannot be published would measure the broker's absence, not the projector's lag.
-    return None if producer.watch.tape_trouble is not None else await producer.lag.seconds()
 
 
 def _up(parts: dict[str, Part]) -> Iterator[Metric]:

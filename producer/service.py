@@ -18,7 +18,6 @@ from jobtape.producer.health import Health
 from jobtape.producer.idempotency import Idempotency, Keyed, is_whole
 from jobtape.producer.idempotency_key import checked_key
 from jobtape.producer.ids import utc_now
-from jobtape.producer.lag import Lag
 from jobtape.producer.limits import Limits
 from jobtape.producer.listeners import Listeners
 from jobtape.producer.orders import order_for
@@ -71,8 +70,7 @@ class Producer:
         )
         self.past = Past(store, self._reads, self._barriers.wait)
         """The jobs as they were."""
-        self.health = Health(self.watch, store)
-        self.lag = Lag(self._publish_barrier, self.health.passed_barrier)
+        self.health = Health(self.watch, store, self._publish_barrier)
 
     async def __aenter__(self) -> "Producer":
         """Start."""
@@ -92,7 +90,6 @@ class Producer:
     async def close(self) -> None:
         """Stop; publishes in flight end as unknown."""
         await self.listeners.close()
-        await self.lag.close()
         await self._barriers.close()
         await self.submitter.close()
         await self.idempotency.close()

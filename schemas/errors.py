@@ -10,6 +10,7 @@ JobtapeError
 ├── WorkerStuck             the handlers' fault: they do not end, and this process can do nothing more
 ├── LogMissing              the broker answers, but the tape is not there
 ├── ViewUnavailable         the database does not answer
+│   └── DatabaseUnfit       the installation's fault: a database or a pooler that cannot hold a view
 ├── SubscriptionRefused     the caller's fault: a subscription that could not be what was asked for
 └── EventsMissed            nobody's fault: events that were wanted may have gone by unheard
     └── HistoryGone         the reader's position: what comes behind it is no longer kept, or it is of another tape
@@ -65,6 +66,10 @@ class LogMissing(JobtapeError):
 
 class ViewUnavailable(JobtapeError):
     """The database does not answer, or has no tables yet."""
+
+
+class DatabaseUnfit(ViewUnavailable):
+    """The database answers and cannot hold a view, whatever is tried: its encoding, version or pooler does not fit."""
 
 
 class SubscriptionRefused(JobtapeError):

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from testcontainers.community.rabbitmq import RabbitMqContainer
 
+from jobtape.schemas.urls import without_password
 from tests.containers import NoContainersError, engine_with
 from tools import apt
-from tools.amqp import UnreachableError, probe, too_old, without_password
+from tools.amqp import UnreachableError, probe, too_old
 from tools.broker import NotThisWayError, install_server
 from tools.container import ARGUMENTS, IMAGE
 from tools.node import NodeError, PrivateNode

@@ -11,11 +11,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from sqlalchemy import make_url
 from testcontainers.community.postgres import PostgresContainer
 
 from tests.containers import NoContainersError, engine_with
@@ -39,6 +40,51 @@ class SessionPostgres:
     url: str
     description: str
     stop: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class OwnDatabase:
+    """A database of a test's own on a server, and who administers it from another database."""
+
+    server: str
+    name: str
+
+    @property
+    def url(self) -> str:
+        """Its own."""
+        return make_url(self.server).set(database=self.name, query={}).render_as_string(hide_password=False)
+
+    def administer(self, *statements: str) -> None:
+        """Execute as its owner; ``{name}`` in a statement is the database's."""
+        with psycopg.connect(self.server, autocommit=True) as admin:
+            for statement in statements:
+                admin.execute(statement.format(name=self.name).encode())
+
+    def execute(self, *statements: str) -> None:
+        """Execute as its owner, in the database itself."""
+        with psycopg.connect(self.url, autocommit=True) as admin:
+            for statement in statements:
+                admin.execute(statement.format(name=self.name).encode())
+
+    def cut(self) -> None:
+        """End all its sessions, and wait until they have ended."""
+        others = b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+        deadline = time.monotonic() + START_LIMIT
+        with psycopg.connect(self.server, autocommit=True) as admin:
+            while admin.execute(others, [self.name]).fetchall():
+                assert time.monotonic() < deadline, "sessions are left"
+                time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def own_database(server: str, options: str = "") -> Iterator[OwnDatabase]:
+    """A database of a test's own, made with such options, and removed at the end."""
+    made = OwnDatabase(server, f"test_{secrets.token_hex(8)}")
+    made.administer(f"CREATE DATABASE {{name}} TEMPLATE template0 {options}")
+    try:
+        yield made
+    finally:
+        made.administer("DROP DATABASE {name} WITH (FORCE)")
 
 
 def start_session_postgres() -> SessionPostgres:

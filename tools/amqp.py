@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import aiormq
 
 from jobtape.broker.connecting import why_not_connected
+from jobtape.schemas.urls import ENCODE, is_clear, without_password
 from tools.clone import short_hash
 
 # Streams exist from 3.9, at-least-once dead-lettering from 3.10.
@@ -36,7 +37,9 @@ def probe(url: str, timeout: float = 5.0) -> Server:
     Works inside a running event loop as well: it brings a thread and a loop of its own.
     """
     if not _is_amqp(url):
-        raise UnreachableError(f"{without_password(url)!r} is no AMQP URL: write amqp://user:password@host:5672/")
+        raise UnreachableError(
+            f"{without_password(url)} is no AMQP URL: write amqp://user:password@host:5672/, and {ENCODE}"
+        )
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(lambda: asyncio.run(_probe(url, timeout))).result()
 
@@ -51,15 +54,6 @@ def too_old(server: Server) -> str | None:
     return None
 
 
-def without_password(url: str) -> str:
-    """The URL as it may be shown."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user.partition(':')[0]}@{host}").geturl()
-
-
 def identity(url: str) -> str:
     """`url-<8 hex digits>`: the same for spellings of one broker, user and vhost, whatever the password."""
     parts = urlsplit(url)
@@ -68,10 +62,7 @@ def identity(url: str) -> str:
 
 
 def _is_amqp(url: str) -> bool:
-    parts = urlsplit(url)
-    with contextlib.suppress(ValueError):
-        return parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and _port(url) > 0
-    return False
+    return is_clear(url) and urlsplit(url).scheme in ("amqp", "amqps")
 
 
 def _port(url: str) -> int:

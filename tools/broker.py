@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobtape.environment import trimmed
+from jobtape.schemas.urls import without_password
 from tools import apt
-from tools.amqp import OLDEST, Server, UnreachableError, identity, probe, too_old, without_password
+from tools.amqp import OLDEST, Server, UnreachableError, identity, probe, too_old
 from tools.container import IMAGE, BrokerContainer
 from tools.docker import DockerError, engine_answers, have_image
 from tools.node import NodeError, PrivateNode

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from jobtape.environment import is_service_address
-from tools.amqp import without_password
+from jobtape.schemas.urls import without_password
 from tools.broker import Broker, BrokerError, find_broker
 from tools.clone import DATA, ROOT, clone_name
 from tools.ports import free_port, is_free

@@ -4,11 +4,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, exc, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view import engine, tables
+from jobtape.view.failures import failure_of, no_tables
+from jobtape.view.roles import PATIENCE
+from jobtape.view.urls import parse_url, url_for_messages
 
 
 class Database:
@@ -17,9 +20,9 @@ class Database:
     ``url`` as in ``DATABASE_URL``; ``patience``: seconds to wait for a lock or an answer. Nothing connects yet.
     """
 
-    def __init__(self, url: str, patience: float = engine.PATIENCE) -> None:
-        self.url = engine.parse_url(url)
-        self.name = engine.url_for_messages(self.url)
+    def __init__(self, url: str, patience: float = PATIENCE) -> None:
+        self.url = parse_url(url)
+        self.name = url_for_messages(self.url)
         self.dialect = "sqlite" if self.url.drivername == "sqlite" else "postgresql"
         self._readers = engine.open_engine(self.url, "read", patience)
         self._writers = engine.open_engine(self.url, "write", patience)
@@ -32,8 +35,9 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection in autocommit, for one statement."""
+        """A connection for statements that each see what is committed when they begin."""
         with self.speaking(), self._readers.connect() as connection:
+            engine.begin_reading(connection)
             self._check_version(connection)
             yield connection
 
@@ -45,8 +49,11 @@ class Database:
             yield connection
 
     @contextmanager
-    def speaking(self) -> Iterator[None]:
-        """Turn the database's failures into ViewUnavailable. What a caller did wrong (constraints) passes through."""
+    def speaking(self, *, making: bool = False) -> Iterator[None]:
+        """Turn the database's failures into ViewUnavailable. What a caller did wrong (constraints) passes through.
+
+        ``making``: the tables are to be made here.
+        """
         try:
             yield
         except (IntegrityError, DataError):
@@ -54,14 +61,14 @@ class Database:
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             self._version_seen = False
             # Without its cause: drivers' errors may quote a connection string.
-            raise ViewUnavailable(self._explain(error)) from None
+            raise failure_of(error, self.url, self.name, making=making) from None
 
     def _check_version(self, connection: Connection) -> None:
         if self._version_seen:
             return
         version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
         if version is None:
-            raise ViewUnavailable(self._no_tables())
+            raise ViewUnavailable(no_tables(self.name))
         if version < tables.SCHEMA_VERSION:
             raise ViewUnavailable(
                 f"the tables in {self.name} are of version {version} and this program needs {tables.SCHEMA_VERSION}: "
@@ -73,20 +80,3 @@ class Database:
                 f"({tables.SCHEMA_VERSION}): update Jobtape here"
             )
         self._version_seen = True
-
-    def _no_tables(self) -> str:
-        return f"the database {self.name} has no tables yet: run `jobtape init`"
-
-    def _explain(self, error: Exception) -> str:
-        if isinstance(error, exc.TimeoutError):
-            return f"no free connection to {self.name} in time; try again"
-        driver_error = error.orig if isinstance(error, exc.DBAPIError) else error
-        said = str(driver_error).strip().partition("\n")[0]
-        state = getattr(driver_error, "sqlstate", None) or ""
-        if state in ("42P01", "3F000") or "no such table" in said or "unable to open database file" in said:
-            return f"{self._no_tables()} ({said})"
-        if state in ("55P03", "57014", "40P01") or "locked" in said:
-            return f"the database {self.name} is locked or too busy: end what holds it, or try again ({said})"
-        if state == "53100" or "disk is full" in said:
-            return f"no room on the disk of the database {self.name}: make some, then go on ({said})"
-        return f"the database {self.name} does not answer: is it running, and is DATABASE_URL right? ({said})"

@@ -10,7 +10,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, Connection, text
 
-from jobtape.view import engine
+from jobtape.view import engine, sqlite
+from jobtape.view.roles import MIGRATE_PATIENCE
 
 _LOCK: Final = 0x6A6F62746170  # "jobtap": the advisory lock's key, the same for all versions
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -24,7 +25,7 @@ def to_newest(url: URL) -> None:
     migrators = engine.open_engine(url, "migrate")
     try:
         if url.drivername == "sqlite":
-            engine.sqlite_path(url).parent.mkdir(parents=True, exist_ok=True)
+            sqlite.path_of(url).parent.mkdir(parents=True, exist_ok=True)
             _use_write_ahead_log(url)
         with migrators.begin() as connection:
             if url.drivername != "sqlite":
@@ -46,8 +47,8 @@ def _use_write_ahead_log(url: URL) -> None:
 
     SQLite answers "locked" at once, without its busy timeout, when another process is changing the mode.
     """
-    deadline = time.monotonic() + engine.MIGRATE_PATIENCE
-    with closing(engine.sqlite_opener(url, "migrate", engine.MIGRATE_PATIENCE)()) as connection:
+    deadline = time.monotonic() + MIGRATE_PATIENCE
+    with closing(sqlite.opener(url, "migrate", MIGRATE_PATIENCE)()) as connection:
         while True:
             try:
                 connection.execute("PRAGMA journal_mode=WAL").close()

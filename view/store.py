@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from jobtape.schemas.job import Job
-from jobtape.view import checkpoint, dead, engine, jobs, keys, migrate, open_jobs, outbox, projection, relay_row
+from jobtape.view import checkpoint, dead, fold_trouble, jobs, keys, migrate, open_jobs, outbox, projection, relay_row
 from jobtape.view.accepted import Accepted, Page
 from jobtape.view.committed import Committed
 from jobtape.view.database import Database
@@ -19,6 +19,7 @@ from jobtape.view.positions import Positions
 from jobtape.view.rebuilds import Rebuilds
 from jobtape.view.relay_row import RelayRow
 from jobtape.view.retention import Retention
+from jobtape.view.roles import PATIENCE
 from jobtape.view.tasks import Tasks
 from jobtape.view.values import (
     Archived,
@@ -74,7 +75,7 @@ class Store:
     ``patience``: seconds to wait for a lock, a free connection, and for the answer to a read. Nothing connects yet.
     """
 
-    def __init__(self, url: str, *, patience: float = engine.PATIENCE) -> None:
+    def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
         self._database = Database(url, patience)
         self.committed = Committed(self._database)
         """What the fold accepted, for those who listen."""
@@ -107,7 +108,7 @@ class Store:
 
     def migrate(self) -> None:
         """Make the tables, or bring them to this program's version; any number of processes may do it at once."""
-        with self._database.speaking():
+        with self._database.speaking(making=True):
             migrate.to_newest(self._database.url)
 
     # Reading
@@ -199,6 +200,11 @@ class Store:
         with self._database.reading() as connection:
             return checkpoint.read(connection)
 
+    def fold_trouble(self) -> str | None:
+        """Why nothing is folded from the checkpoint on, as the active projector noted it; None when it goes on."""
+        with self._database.reading() as connection:
+            return fold_trouble.read(connection)
+
     # Writing: the projector's
 
     def expect_fresh_tape(self) -> None:
@@ -252,6 +258,11 @@ class Store:
         """Note why the active projector cannot go on, or with None that it can; False when ``owner`` isn't active."""
         with self._database.writing() as connection:
             return checkpoint.report_gap(connection, owner, gap)
+
+    def note_fold_trouble(self, owner: str, trouble: str) -> bool:
+        """Note why nothing is folded from the checkpoint on; False when ``owner`` isn't active."""
+        with self._database.writing() as connection:
+            return fold_trouble.note(connection, owner, trouble)
 
     # Idempotency keys: the producer's, and no part of the view
 

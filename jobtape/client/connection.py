@@ -22,6 +22,7 @@ from jobtape.client.pools import Pools
 from jobtape.client.problems import error_of
 from jobtape.client.proxies import transport_to
 from jobtape.environment import fault_of_key, fault_of_url, trimmed
+from jobtape.schemas.urls import without_password
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 IN_PYTHON: Final = "the client's url or JOBTAPE_URL"
@@ -51,6 +52,7 @@ class Connection:
         self.manners = manners or Manners()
         given = trimmed(url if url is not None else os.environ.get("JOBTAPE_URL") or DEFAULT_URL)
         self.url = given.rstrip("/")
+        self._shown = self.url if "@" not in self.url else without_password(self.url)
         try:
             address = httpx.URL(self.url)
             sound = address.scheme in ("http", "https") and address.host and not re.search(r"\s", self.url)
@@ -59,7 +61,7 @@ class Connection:
             fault = str(error)
         if fault is not None:
             raise WrongAddress(
-                f"{self.url} is no address of an API ({fault}): give {self.manners.hint} as http://host:port"
+                f"{self._shown} is no address of an API ({fault}): give {self.manners.hint} as http://host:port"
             )
         key = trimmed(api_key if api_key is not None else os.environ.get("JOBTAPE_API_KEY", ""))
         if key and (wrong := fault_of_key(key)) is not None:
@@ -134,13 +136,13 @@ class Connection:
         try:
             yield
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise WrongAddress(f"{self.url} is no address of an API ({error}): see {hint}") from None
+            raise WrongAddress(f"{self._shown} is no address of an API ({error}): see {hint}") from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             said = str(error) or type(error).__name__
             raise Unreachable(
-                f"no API at {self.url} ({said}): start one with `jobtape up`, or say where it is with {hint}"
+                f"no API at {self._shown} ({said}): start one with `jobtape up`, or say where it is with {hint}"
             ) from None
         except UnicodeEncodeError as error:
             raise ApiError(f"nothing was sent: {error.object!a} is no text ({error.reason})") from None
         except httpx.HTTPError as error:
-            raise NoAnswer(f"{self.url} did not answer ({str(error) or type(error).__name__})") from None
+            raise NoAnswer(f"{self._shown} did not answer ({str(error) or type(error).__name__})") from None

@@ -13,6 +13,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
+from jobtape.schemas.urls import without_password
+
 LIMIT: Final = 5.0
 """Seconds for one answer of the management API."""
 CTL_LIMIT: Final = 30.0
@@ -71,16 +73,19 @@ def _by_api(amqp_url: str, management_url: str | None, exchanges: Sequence[str])
                 found[exchange] = [
                     _of_api(_get(client, f"/api/queues/{vhost}/{quote(each, safe='')}")) for each in names
                 ]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        shown = httpx.URL(base).copy_with(userinfo=b"")
-        raise Unseen(f"the management API at {shown} does not answer ({str(error) or type(error).__name__})") from None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+        shown = without_password(base)
+        # httpx names the URL that was asked for, with its password.
+        said = type(error).__name__ if "@" in str(error) else str(error) or type(error).__name__
+        raise Unseen(f"the management API at {shown} does not answer ({said})") from None
     return found
 
 
 def _get(client: httpx.Client, path: str) -> Any:
     answer = client.get(path)
     if answer.status_code == 401:
-        raise Unseen(f"the management API at {client.base_url} lets this user not in: it needs the tag `monitoring`")
+        shown = without_password(str(client.base_url))
+        raise Unseen(f"the management API at {shown} lets this user not in: it needs the tag `monitoring`")
     answer.raise_for_status()
     return answer.json()
 

@@ -14,15 +14,18 @@ ABANDONED: Final = timedelta(days=7)
 def examine_view(found: Findings, store: Store) -> list[str]:
     """Add what is found; the queues that unfinished jobs are on. Blocks."""
     try:
-        checkpoint = store.checkpoint()
+        checkpoint, trouble = store.checkpoint(), store.fold_trouble()
         queues = store.open_queues()
         effects, dead = store.effects_waiting(), store.dead_count()
         positions, reach = store.positions.all(), store.committed.reach()
     except ViewUnavailable as error:
-        found.wrong("view", str(error), "`jobtape init` makes the tables; DATABASE_URL says where they are")
+        found.wrong("view", str(error), "DATABASE_URL says where the view is; see docs/databases.md")
         return []
     found.fine("view", f"{store.url_for_messages} answers, its tables are of this version")
     _examine_checkpoint(found, checkpoint)
+    if checkpoint is not None and trouble is not None:
+        what = f"nothing is folded behind cursor {checkpoint.cursor}: {trouble}"
+        found.wrong("view", what, "mend what it says; the projector tries it again and again, and goes on by itself")
     if effects:
         found.note(
             "view",

@@ -5,14 +5,16 @@ import asyncio
 import aio_pika
 
 from jobtape.broker import declare
-from jobtape.broker.connecting import reason_of, why_not_connected, without_password
+from jobtape.broker.connecting import reason_of, why_not_connected
 from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT
 from jobtape.commands import logs
+from jobtape.commands.errors import CannotStart
 from jobtape.commands.parts import topology_of
 from jobtape.commands.plain import one_line
 from jobtape.commands.starting import configuring, job_types_of, settings_with
-from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
+from jobtape.schemas.errors import BrokerUnavailable, DatabaseUnfit, ViewUnavailable
 from jobtape.schemas.topology import Topology
+from jobtape.schemas.urls import without_password
 from jobtape.view.store import Store
 
 
@@ -38,6 +40,8 @@ def _view(store: Store) -> None:
     try:
         store.checkpoint()
         print(f"view {store.url_for_messages}: there already")
+    except DatabaseUnfit as error:
+        raise CannotStart(str(error)) from None
     except ViewUnavailable:
         store.migrate()  # says it better, when it is not the tables that are missing
         print(f"view {store.url_for_messages}: tables brought to this version")

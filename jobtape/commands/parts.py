@@ -13,7 +13,14 @@ from jobtape import builtin, own_loggers
 from jobtape.commands import logs
 from jobtape.commands.lifeline import Lifeline
 from jobtape.commands.signals import end_now, stop_on_signals
-from jobtape.commands.starting import configuring, job_types_of, refuse_exposure, settings_with, unbuffered
+from jobtape.commands.starting import (
+    configuring,
+    job_types_of,
+    refuse_exposure,
+    refuse_unfit,
+    settings_with,
+    unbuffered,
+)
 from jobtape.jobs import JobType
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
@@ -101,6 +108,7 @@ def run_projector(**options: str | None) -> None:
 
     with configuring():
         store = Store(settings.database_url)
+        refuse_unfit(store)
 
     def make() -> Part:
         projector = Projector(

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import jobtape
 from jobtape.commands.errors import BrokenModule, CannotStart
@@ -18,9 +18,12 @@ from jobtape.commands.plain import one_line
 from jobtape.environment import is_service_address
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
-from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.errors import DatabaseUnfit, JobtapeError, ViewUnavailable
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout
 from jobtape.settings import Settings, read_settings, service_notes
+
+if TYPE_CHECKING:
+    from jobtape.view.store import Store
 
 _OURS: Final = (
     f"{Path(jobtape.__file__).parent}{os.sep}",
@@ -109,6 +112,16 @@ def refuse_exposure(settings: Settings) -> None:
 
     with configuring():
         check_exposure(settings)
+
+
+def refuse_unfit(store: "Store") -> None:
+    """Raises DatabaseUnfit when the database answers and can never hold a view. One that is away is waited for."""
+    try:
+        store.checkpoint()
+    except DatabaseUnfit:
+        raise
+    except ViewUnavailable:
+        pass
 
 
 def unbuffered() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import aio_pika
 
 from jobtape.broker import declare, subscriptions
-from jobtape.broker.connecting import reason_of, why_not_connected, without_password
+from jobtape.broker.connecting import reason_of, why_not_connected
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Connection
 from jobtape.commands import logs, show
@@ -20,6 +20,7 @@ from jobtape.commands.starting import configuring, settings_with
 from jobtape.consumer.held_position import PREFIX
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.topology import Topology
+from jobtape.schemas.urls import without_password
 from jobtape.settings import Settings
 from jobtape.subscribing import NAME
 from jobtape.view.store import Position, Store

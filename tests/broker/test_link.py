@@ -7,8 +7,9 @@ import pytest
 from yarl import URL
 
 from jobtape.broker import link as link_module
-from jobtape.broker.link import Connection, Link, without_password
+from jobtape.broker.link import Connection, Link
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.urls import without_password
 from tests.broker.proxy import Proxy
 from tests.waiting import eventually
 

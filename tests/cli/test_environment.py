@@ -10,7 +10,7 @@ from jobtape.commands.starting import settings_with
 from jobtape.environment import trimmed
 from jobtape.schemas.errors import JobtapeError
 from jobtape.settings import Settings, read_settings
-from jobtape.view.engine import parse_url
+from jobtape.view.urls import parse_url
 from tests.cli.place import Place
 
 KEY = "sesame-open"

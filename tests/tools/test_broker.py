@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from jobtape.schemas.urls import without_password
 from tests.brokers import SessionBroker
 from tools import apt, broker
-from tools.amqp import Server, UnreachableError, identity, probe, too_old, without_password
+from tools.amqp import Server, UnreachableError, identity, probe, too_old
 from tools.broker import BrokerError, find_broker
 from tools.ports import free_port
 

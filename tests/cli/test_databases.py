@@ -1,0 +1,135 @@
+"""What the command line says of a database that it cannot use, and that it shows no password."""
+
+import os
+import pwd
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from jobtape.schemas.errors import ViewUnavailable
+from jobtape.view.store import Store
+from tests.cli.place import Place
+from tests.databases import SessionPostgres, own_database
+from tests.poolers import pooled_database
+from tests.view.samples import begin, record, submitted
+
+TIMES = int(os.environ.get("JOBTAPE_TEST_TIMES", "1"))
+
+
+@contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Nobody may write everywhere inside, as root does."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that an ordinary user reaches, and owns."""
+    made = Path(tempfile.mkdtemp(prefix="jobtape-test-rights-"))
+    if os.geteuid() == 0:
+        shutil.chown(made, "nobody")
+    yield made
+    made.chmod(0o700)
+    shutil.rmtree(made)
+
+
+@pytest.mark.parametrize("where", ["file", "folder", "missing folder"])
+def test_a_path_that_may_not_be_written(folder: Path, where: str) -> None:
+    path = folder / ("new/view.db" if where == "missing folder" else "view.db")
+    if where == "file":
+        path.write_bytes(b"")
+        path.chmod(0o444)
+    folder.chmod(0o555)
+    store = Store(f"sqlite:///{path}")
+    for _ in range(10):
+        with ordinary_user(), pytest.raises(ViewUnavailable, match="this user may not write") as caught:
+            store.migrate()
+        assert "jobtape init" not in str(caught.value)
+    store.close()
+
+
+def test_a_file_that_may_be_written_again(folder: Path) -> None:
+    path = folder / "view.db"
+    with ordinary_user():
+        store = Store(f"sqlite:///{path}")
+        store.migrate()
+        begin(store)
+        for n in range(10):
+            store.close()
+            for each in folder.iterdir():
+                each.chmod(0o444)
+            with pytest.raises(ViewUnavailable, match="may not write"):
+                record(store, submitted(n))
+            for each in folder.iterdir():
+                each.chmod(0o644)
+            record(store, submitted(n))
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("a folder", "is a folder"), ("no database", "no SQLite database"), ("below a file", "is no folder")],
+)
+def test_init_says_what_is_wrong_with_a_path(place: Place, kind: str, said: str) -> None:
+    path = place.folder / "here"
+    if kind == "a folder":
+        path.mkdir()
+    else:
+        path.write_text("This is no database. " * 100)
+    url = f"sqlite:///{path / 'view.db' if kind == 'below a file' else path}"
+    for _ in range(TIMES):
+        done = place.run("init", DATABASE_URL=url)
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert said in done.stderr
+        assert "is DATABASE_URL right?" in done.stderr
+        assert "jobtape init" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["init", "projector"])
+def test_a_database_that_cannot_hold_a_view_is_refused(place: Place, postgres: SessionPostgres, command: str) -> None:
+    with own_database(postgres.url, "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'") as made:
+        for _ in range(TIMES):
+            done = place.run(command, DATABASE_URL=made.url)
+            assert done.returncode == 2
+            assert done.stderr.count("\n") == 1
+            assert "is in LATIN1 and cannot hold every text" in done.stderr
+
+
+def test_a_pooler_in_statement_mode_is_refused(place: Place, postgres: SessionPostgres) -> None:
+    with pooled_database(postgres.url, "statement") as (url, _):
+        for _ in range(TIMES):
+            done = place.run("projector", DATABASE_URL=url)
+            assert done.returncode == 2
+            assert "in statement mode" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", "postgresql://me:hun@ter2@host/x"),
+        ("DATABASE_URL", "host=host password=hunter2"),
+        ("RABBITMQ_URL", "amqp://me:hun/ter2@host/"),
+        ("RABBITMQ_URL", "amqp://me:1#hunter2@host/"),
+        ("JOBTAPE_MANAGEMENT_URL", "http://me:hun/ter2@host/"),
+    ],
+)
+def test_a_malformed_url_shows_no_password(place: Place, name: str, url: str) -> None:
+    done = place.run("doctor", **{name: url})
+    assert done.returncode == 2
+    said = done.stdout + done.stderr
+    assert name in said
+    assert "percent-encode" in said
+    assert "hun" not in said
+    assert "ter2" not in said

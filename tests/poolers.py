@@ -1,0 +1,97 @@
+"""PgBouncer in front of the session's PostgreSQL: Debian's package is installed where the machine has none."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import URL, make_url
+
+from tests.databases import own_database
+from tools import apt
+from tools.ports import free_port
+from tools.tethered import Tethered
+
+START_LIMIT = 30.0  # seconds
+WHAT_TO_DO = "install the package pgbouncer, or run the tests as root on Debian, where they install it"
+
+
+class NoTestPoolerError(Exception):
+    """There is no PgBouncer for the tests; the text has the reason and what to do."""
+
+
+@contextmanager
+def pooled_database(server_url: str, mode: str, sessions: int = 2, **settings: str) -> Iterator[tuple[str, str]]:
+    """A database of its own: its URL through a PgBouncer with so many sessions of the server, and its direct one."""
+    with own_database(server_url) as made:
+        direct = make_url(made.url)
+        with _pooler(direct, {"pool_mode": mode, "default_pool_size": str(sessions)} | settings) as port:
+            through = direct.set(host="127.0.0.1", port=port)
+            yield through.render_as_string(hide_password=False), made.url
+
+
+@contextmanager
+def _pooler(server: URL, settings: dict[str, str]) -> Iterator[int]:
+    program = _program()
+    # PgBouncer refuses to run as root.
+    user = "postgres" if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="jobtape-test-pooler-"))
+    port = free_port()
+    all_settings = {
+        "listen_addr": "127.0.0.1",
+        "listen_port": str(port),
+        "unix_socket_dir": "",
+        "auth_type": "any",
+    } | settings
+    lines = [f"{key} = {value}" for key, value in all_settings.items()]
+    to = f"host={server.host} port={server.port} user={server.username} password={server.password}"
+    file = folder / "pgbouncer.ini"
+    file.write_text("\n".join(["[databases]", f"* = {to}", "[pgbouncer]", *lines, ""]))
+    if user:
+        for path in (folder, file):
+            shutil.chown(path, user, user)
+    log = folder / "pgbouncer.log"
+    running = Tethered([program, "--quiet", str(file)], log=log, folder=folder, user=user)
+    try:
+        _wait(server.set(host="127.0.0.1", port=port), running, log)
+        yield port
+    finally:
+        running.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _program() -> str:
+    apt.wait_for_others()
+    found = _found()
+    if found is None:
+        try:
+            apt.install("pgbouncer", lambda line: print(line, flush=True))
+        except apt.AptError as error:
+            raise NoTestPoolerError(f"no PgBouncer for the tests ({error}): {WHAT_TO_DO}") from None
+        found = _found()
+    if found is None:
+        raise NoTestPoolerError(f"the package pgbouncer brings no program: {WHAT_TO_DO}")
+    return found
+
+
+def _found() -> str | None:
+    """Debian keeps it off the PATH of ordinary users."""
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def _wait(url: URL, running: Tethered, log: Path) -> None:
+    deadline = time.monotonic() + START_LIMIT
+    while True:
+        try:
+            psycopg.connect(
+                host=url.host, port=url.port, user=url.username, password=url.password, dbname=url.database
+            ).close()
+            return
+        except psycopg.OperationalError as error:
+            if not running.running or time.monotonic() > deadline:
+                raise NoTestPoolerError(f"PgBouncer did not start: {error} {log.read_text()[-500:]}") from None
+        time.sleep(0.02)

@@ -1,0 +1,52 @@
+"""No URL shows a password, however it is written."""
+
+import pytest
+
+from jobtape.schemas.urls import HIDDEN, is_clear, without_password
+
+SECRETS = ("hun", "ter2")
+"""The halves of a password: neither may be shown."""
+MALFORMED = [
+    "{scheme}://me:hun/ter2@host/x",
+    "{scheme}://me:hun#ter2@host/x",
+    "{scheme}://me:hun?ter2@host/x",
+    "{scheme}://me:hun?ter2=1@host/x",
+    "{scheme}://me:1/hun@ter2@host/x",
+    "{scheme}://me:1?hunter2@host/x",
+    "{scheme}://me:1#hunter2@host/x",
+    "{scheme}://me:hun[ter2@host/x",
+    "{scheme}://me:hun]ter2@host/x",
+    "{scheme}://me:hun ter2@host/x",
+    "{scheme}://me:hun\nter2@host/x",
+    "{scheme}:me:hunter2@host/x",
+    "{scheme}:/me:hunter2@host/x",
+    "{scheme}//me:hunter2@host/x",
+    "me:hunter2@host/x",
+    "://me:hunter2@host/x",
+    "hun ter2",
+    "host=host user=me password=hunter2",
+    "me:hun@ter2:5672",
+]
+READABLE = [
+    ("{scheme}://me:hunter2@host:5672/x", "{scheme}://me@host:5672/x"),
+    ("{scheme}://me:hun@ter2@host/x", "{scheme}://me@host/x"),
+    ("{scheme}://me:hun:ter2@host/x", "{scheme}://me@host/x"),
+    ("{scheme}://me:hun%ter2@host/x", "{scheme}://me@host/x"),
+    ("{scheme}://me:hun%40ter2@host/%2Fx", "{scheme}://me@host/%2Fx"),
+    ("{scheme}://host/x?password=hunter2", "{scheme}://host/x"),
+    ("{scheme}://:hunter2@[::1]:5672/", "{scheme}://@[::1]:5672/"),
+]
+
+
+@pytest.mark.parametrize("scheme", ["amqp", "amqps", "http"])
+@pytest.mark.parametrize("url", MALFORMED)
+def test_what_cannot_be_read_is_not_shown(url: str, scheme: str) -> None:
+    given = url.format(scheme=scheme)
+    assert not is_clear(given)
+    assert without_password(given) == HIDDEN
+
+
+@pytest.mark.parametrize(("url", "shown"), READABLE)
+def test_what_can_be_read_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert is_clear(url.format(scheme="amqp"))
+    assert without_password(url.format(scheme="amqp")) == shown.format(scheme="amqp")

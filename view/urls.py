@@ -1,0 +1,96 @@
+"""Reads ``DATABASE_URL``, and never shows a password of it, also where it is malformed.
+
+A password with an ``@`` that is not percent-encoded would be cut in two, and its second half taken for the host, which
+every message names. So whatever may be the rest of a password is refused, without a word of what was given.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from psycopg import pq
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from jobtape.schemas.errors import JobtapeError
+
+FORMS: Final = "write sqlite:///path/to/file or postgresql://user:password@host/database"
+ENCODE: Final = "percent-encode what is special in the password (@ is %40, / %2F, ? %3F, # %23, : %3A, % %25)"
+
+_HOST: Final = re.compile(r"[A-Za-z0-9_.,:%/~-]*")
+_KEYWORDS: Final = frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())
+"""The parameters that libpq knows."""
+_DRIVER: Final = re.compile(r"[a-z0-9_+]+")
+_PARAMETER: Final = re.compile(r"[a-z_]+")
+_OTHER_DRIVERS: Final = (
+    "async_fallback",
+    "max_cacheable_statement_size",
+    "max_cached_statement_lifetime",
+    "prepared_statement_cache_size",
+    "prepared_statement_name_func",
+    "statement_cache_size",
+)
+"""Parameters of asyncpg, which change nothing about the database."""
+_SSL_MODES: Final = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
+
+
+def parse_url(text: str) -> URL:
+    """The database a ``DATABASE_URL`` names, with our driver: one that SQLAlchemy's users write into it is left out.
+
+    Raises JobtapeError saying which forms there are.
+    """
+    try:
+        url = make_url(text.strip())
+    except (ArgumentError, ValueError):
+        raise JobtapeError(f"DATABASE_URL is no URL; {FORMS}, and {ENCODE}") from None
+    database, _, driver = url.drivername.lower().partition("+")
+    if database in ("postgresql", "postgres"):
+        if not _is_clear(url, text):
+            raise JobtapeError(f"DATABASE_URL cannot be read without doubt; {FORMS}, and {ENCODE}")
+        return url.set(drivername="postgresql+psycopg", query=_libpq_parameters(url.query))
+    if database != "sqlite" or "cipher" in driver:
+        kind = f"begins with {url.drivername}://" if _DRIVER.fullmatch(url.drivername) else "is of another kind"
+        raise JobtapeError(f"DATABASE_URL {kind}, and the view is kept in SQLite or PostgreSQL; {FORMS}")
+    if url.host:
+        raise JobtapeError(f"DATABASE_URL has a host (or two slashes instead of three), and SQLite has none; {FORMS}")
+    if url.database in (None, "", ":memory:"):
+        raise JobtapeError(f"the view needs a file, since several processes share it; {FORMS}")
+    return url.set(drivername="sqlite", query={})
+
+
+def _libpq_parameters(query: Mapping[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
+    """The parameters behind the ``?``, as libpq knows them. Raises JobtapeError for one that it does not."""
+    found: dict[str, str | tuple[str, ...]] = {}
+    for name, value in query.items():
+        if name == "ssl" and isinstance(value, str):
+            found["sslmode"] = _SSL_MODES.get(value.lower(), value)
+        elif name in _KEYWORDS:
+            found[name] = value
+        elif name not in _OTHER_DRIVERS:
+            raise JobtapeError(
+                f"DATABASE_URL has the parameter {name}, which PostgreSQL's own library does not know: leave it out, "
+                "or write it as that library has it (sslmode, connect_timeout, options, …)"
+            )
+    return found
+
+
+def url_for_messages(url: URL) -> str:
+    """The URL without password and parameters."""
+    name = "sqlite" if url.drivername == "sqlite" else "postgresql"
+    shown = URL.create(name, username=url.username, host=url.host, port=url.port, database=url.database)
+    return shown.render_as_string()
+
+
+def _is_clear(url: URL, text: str) -> bool:
+    """Whether user, host, database and parameters can be nothing of a password."""
+    rest = text.partition("://")[2]
+    if url.password is not None:
+        rest = rest.partition(":")[2].partition("@")[2]
+    asked = [part for part in rest.partition("?")[2].split("&") if part]
+    return (
+        not re.search(r"[?#\s]", url.username or "")
+        and _HOST.fullmatch(url.host or "") is not None
+        and not re.search(r"[@#\s]", url.database or "")
+        # SQLAlchemy passes over a parameter without a value, which may be the rest of a password.
+        and all(_PARAMETER.fullmatch(part.partition("=")[0]) and "=" in part and "@" not in part for part in asked)
+    )
