@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Literal
 
+from jobtape.consumer.handler_call import Call
 from jobtape.consumer.handlers_loop import HandlersLoop
 from jobtape.consumer.isolated import Isolated
-from jobtape.consumer.outcome import Outcome, failure, failure_of, success_of, timed_out
+from jobtape.consumer.outcome import Outcome, timed_out
 from jobtape.schemas.context import Context
-from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.job import Order
 from jobtape.schemas.jobtype import JobType
 
@@ -37,10 +37,6 @@ SILENT: Final = 1.0
 LOOK: Final = 0.5
 
 Where = Literal["loop", "thread", "process"]
-
-
-class PayloadMisfit(Exception):
-    """The payload does not fit the job type: not to be mistaken for a PayloadInvalid that a handler itself met."""
 
 
 class Undone(Exception):
@@ -112,11 +108,11 @@ class Handlers:
             working = Working("loop")
             self._on_loop.add(working)
             working.add_done_callback(self._on_loop.discard)
-            coroutine = self._run_async(job_type, order, context)
+            coroutine = self._run_async(self._call(job_type, order, context), order.timeout)
             working.ask = self._loop.begin(coroutine, working, working.end_with)
         else:
             working = Working("thread")
-            self._threads.submit(self._run_sync, job_type, order, context).add_done_callback(working.end_with)
+            self._threads.submit(self._call(job_type, order, context).run).add_done_callback(working.end_with)
         return working
 
     def start_isolated(self, job_type: JobType, order: Order, context: Context) -> Working:
@@ -176,44 +172,21 @@ class Handlers:
         for working in self._on_loop - {culprit}:
             working.abandon()
 
-    async def _run_async(self, job_type: JobType, order: Order, context: Context) -> Outcome:
+    def _call(self, job_type: JobType, order: Order, context: Context) -> Call:
+        return Call(job_type, order.payload, order.payload_version, context, self._max_result)
+
+    async def _run_async(self, call: Call, timeout: float) -> Outcome:
         limit = asyncio.timeout(None)
-        stop_timer = self._loop.call_later(order.timeout, lambda: limit.reschedule(0), credit=CREDIT)
+        stop_timer = self._loop.call_later(timeout, lambda: limit.reschedule(0), credit=CREDIT)
         try:
             with contextlib.suppress(TimeoutError):
                 async with limit:
-                    # Within the limit, so that it cannot be mistaken for a TimeoutError of the handler's own.
-                    try:
-                        value = await job_type.function(**_arguments(job_type, order, context))
-                    except TimeoutError as error:
-                        return failure_of(error, job_type.retry, skip=1)
-                    return success_of(job_type, value, self._max_result)
-        except PayloadMisfit as error:
-            return failure("payload_invalid", "PayloadInvalid", str(error))
+                    return await call.run_async()
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return failure_of(error, job_type.retry, skip=1)
-        except BaseException as error:  # noqa: BLE001 - SystemExit from a handler must not end the loop for all
-            return failure_of(error, job_type.retry, skip=1)
+            return call.failed(error)
         finally:
             stop_timer()
-        return timed_out(job_type, order.timeout)
-
-    def _run_sync(self, job_type: JobType, order: Order, context: Context) -> Outcome:
-        try:
-            arguments = _arguments(job_type, order, context)
-            return success_of(job_type, job_type.function(**arguments), self._max_result)
-        except PayloadMisfit as error:
-            return failure("payload_invalid", "PayloadInvalid", str(error))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's failure
-            return failure_of(error, job_type.retry, skip=1)
-
-
-def _arguments(job_type: JobType, order: Order, context: Context) -> dict[str, Any]:
-    try:
-        arguments = job_type.arguments(order.payload, order.payload_version)
-    except PayloadInvalid as error:
-        raise PayloadMisfit(str(error)) from error
-    return arguments if job_type.context_parameter is None else {**arguments, job_type.context_parameter: context}
+        return timed_out(call.job_type, timeout)

@@ -6,12 +6,15 @@ charged to those who waited, and names the handler that blocks it now: seen from
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
+
+from jobtape import forks
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ class HandlersLoop:
         self._owners: WeakKeyDictionary[asyncio.Future[Any], object] = WeakKeyDictionary()
         self._beat = time.monotonic()
         self._blocked = 0.0
+        self._pid = os.getpid()
+        forks.in_child(self, lambda handlers: forks.leave_loop(handlers._loop, sockets=False))
         threading.Thread(target=self._run, name="handlers", daemon=True).start()
 
     @property
@@ -107,6 +112,7 @@ class HandlersLoop:
             try:
                 return self._loop.run_forever()
             except BaseException as error:  # noqa: BLE001 - the task keeps it, for whoever awaits it
+                forks.end_child(self._pid, forks.awaited(error))
                 log.warning("a task that a handler started raised %r; the other jobs go on", error)
 
     def _tick(self) -> None:

@@ -77,7 +77,7 @@ def failure_of(error: BaseException, policy: RetryPolicy, *, skip: int) -> Failu
     try:
         text = "".join(traceback.format_exception(type(error), error, trace))
         message = str(error)
-    except Exception as broken:  # noqa: BLE001 - an exception whose own __str__ raises
+    except BaseException as broken:  # noqa: BLE001 - an exception whose own __str__ raises
         text, message = "", f"(its text could not be made: {type(broken).__name__})"
     return Failure(
         "error",
@@ -87,8 +87,15 @@ def failure_of(error: BaseException, policy: RetryPolicy, *, skip: int) -> Failu
             # The end tells more: that is where it was raised.
             traceback=text if len(text) <= TRACEBACK_LENGTH else f"…{text[-TRACEBACK_LENGTH:]}",
         ),
-        policy.wish(error),
+        _wish(policy, error),
     )
+
+
+def _wish(policy: RetryPolicy, error: BaseException) -> Wish:
+    try:
+        return policy.wish(error)
+    except BaseException:  # noqa: BLE001 - a class in ``on`` may have an __instancecheck__ of its own
+        return NEVER
 
 
 def _bounded(text: str, length: int) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
+from jobtape import forks
 from jobtape.schemas.errors import JobtapeError
 
 Role = Literal["read", "write", "migrate"]
@@ -84,6 +85,7 @@ def open_engine(url: URL, role: Role, patience: float = PATIENCE) -> Engine:
     defaults = {name: value for name, value in _LIBPQ_DEFAULTS.items() if name not in url.query}
     engine = create_engine(url, connect_args=defaults, pool_pre_ping=True, **options)
     event.listen(engine, "connect", _postgres_settings(role, patience))
+    event.listen(engine, "connect", _leave_in_children)
     return engine
 
 
@@ -111,6 +113,11 @@ def sqlite_opener(url: URL, role: Role, patience: float) -> Callable[[], sqlite3
         return connection
 
     return opened
+
+
+def _leave_in_children(connection: Any, _record: Any) -> None:
+    """Let no forked child keep a session open, and its locks, that this process has ended."""
+    forks.in_child(connection, lambda shared: None if shared.closed else forks.close_here(shared.fileno()))
 
 
 def _postgres_settings(role: Role, patience: float) -> Callable[[Any, Any], None]:

@@ -11,10 +11,12 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import httpx
 
+from jobtape import forks
 from jobtape.client.backoff import pauses
 from jobtape.client.errors import ApiError, ClientClosed, NoAnswer, Unavailable, Unreachable, WrongAddress
 from jobtape.client.problems import error_of
@@ -56,11 +58,19 @@ class Connection:
             local = httpx.URL(self.url).host in LOOPBACK
         except httpx.InvalidURL as error:
             raise WrongAddress(f"{self.url} is no address of an API ({error}): see {self.manners.hint}") from None
-        self._http = httpx.AsyncClient(headers=headers, timeout=self.manners.timeout, trust_env=not local)
+        self._make = partial(httpx.AsyncClient, headers=headers, timeout=self.manners.timeout, trust_env=not local)
+        self._http: httpx.AsyncClient | None = self._make()
+        self._closed = False
+        self._sockets: list[Any] = []
+        self._left: list[httpx.AsyncClient | None] = []
+        """Of the process that this one was forked from. Kept, since at their end they would use their event loop."""
+        forks.in_child(self, Connection._leave)
 
     async def close(self) -> None:
         """End the connections."""
-        await self._http.aclose()
+        self._closed = True
+        if self._http is not None:
+            await self._http.aclose()
 
     async def ask(self, method: str, path: str, *, twice: bool = True, **more: Any) -> httpx.Response:
         """A good answer (2xx or 304). ``twice``: it may be asked again. ``more`` is for httpx. Raises ClientClosed, and
@@ -95,9 +105,9 @@ class Connection:
 
         Raises ApiError, also within the block.
         """
-        timeout = httpx.Timeout(self.manners.timeout, read=silence)
+        more |= {"timeout": httpx.Timeout(self.manners.timeout, read=silence), "extensions": {"trace": self._trace}}
         with self._errors():
-            async with self._http.stream("GET", self.url + path, timeout=timeout, **more) as answer:
+            async with self._client().stream("GET", self.url + path, **more) as answer:
                 if not answer.is_success:
                     await answer.aread()
                     raise error_of(answer, self.manners.hint)
@@ -105,16 +115,34 @@ class Connection:
 
     async def _ask(self, method: str, path: str, more: dict[str, Any]) -> httpx.Response:
         with self._errors():
-            answer = await self._http.request(method, self.url + path, **more)
+            answer = await self._client().request(method, self.url + path, extensions={"trace": self._trace}, **more)
         if answer.is_success or answer.status_code == httpx.codes.NOT_MODIFIED:
             return answer
         raise error_of(answer, self.manners.hint)
+
+    def _client(self) -> httpx.AsyncClient:
+        if self._http is None:
+            self._http = self._make()
+        return self._http
+
+    async def _trace(self, what: str, more: dict[str, Any]) -> None:
+        """Remember the sockets, which httpx does not show."""
+        if what == "connection.connect_tcp.complete":
+            self._sockets = [each for each in self._sockets if each.fileno() >= 0]
+            self._sockets.append(more["return_value"].get_extra_info("socket"))
+
+    def _leave(self) -> None:
+        """In a forked child, make connections of its own from here on."""
+        forks.close_here(*(each.fileno() for each in self._sockets))
+        self._sockets = []
+        self._left.append(self._http)
+        self._http = None
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """httpx's errors become ours."""
         hint = self.manners.hint
-        if self._http.is_closed:
+        if self._closed:
             raise ClientClosed
         try:
             yield

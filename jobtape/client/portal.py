@@ -1,9 +1,11 @@
 """Asynchronous calls made from code that is not: on a loop in a thread of its own.
 
-The thread is a daemon: a program that forgets to close it ends all the same.
+The thread is a daemon: a program that forgets to close it ends all the same. A forked child has no such thread, and
+starts its own when it first calls.
 """
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent import futures
@@ -11,7 +13,8 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
-from jobtape.client.errors import ClientClosed
+from jobtape import forks
+from jobtape.client.errors import ClientClosed, ClientForked
 
 T = TypeVar("T")
 
@@ -28,12 +31,11 @@ class Portal:
         """Nothing is begun behind the end: nobody would finish it."""
         self._loop: asyncio.AbstractEventLoop
         self._end: asyncio.Event
-        started = threading.Event()
-        self._thread = threading.Thread(
-            target=asyncio.run, args=(self._serve(started),), name="jobtape-client", daemon=True
-        )
-        self._thread.start()
-        started.wait()
+        self._thread: threading.Thread | None = None
+        self._left: list[asyncio.AbstractEventLoop] = []
+        """Of the process that this one was forked from. Kept, since at its end it would be closed there too."""
+        self._start()
+        forks.in_child(self, Portal._leave)
 
     def call(self, function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
         """What ``await function(*args, **kwargs)`` gives. Broken off here, by Ctrl-C say, it is cancelled there, and
@@ -72,38 +74,63 @@ class Portal:
 
     @contextmanager
     def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[Iterator[T]]:
-        """The items one by one; afterwards the generator is closed."""
+        """The items one by one; afterwards the generator is closed. Raises ClientForked in a child that was forked
+        meanwhile.
+        """
+        begun = os.getpid()
         try:
-            yield self._items(items)
+            yield self._items(items, begun)
         finally:
-            with suppress(ClientClosed):  # the end of the loop has closed it
-                self.call(items.aclose)
+            if os.getpid() == begun:
+                with suppress(ClientClosed):  # the end of the loop has closed it
+                    self.call(items.aclose)
 
     def close(self) -> None:
         """Cancel what still runs, and end the thread; a second time does nothing."""
         with self._turn:
-            if not self._closed:
-                self._closed = True
+            thread = self._thread
+            if not self._closed and thread is not None:
                 self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
+            self._closed = True
+        if thread is not None:
+            thread.join()
 
     def _soon(self, function: Callable[[], None]) -> None:
         with self._turn:
             if self._closed:
                 raise ClientClosed
+            if self._thread is None:
+                self._start()
             self._loop.call_soon_threadsafe(function)
+
+    def _start(self) -> None:
+        started = threading.Event()
+        self._thread = threading.Thread(
+            target=asyncio.run, args=(self._serve(started),), name="jobtape-client", daemon=True
+        )
+        self._thread.start()
+        started.wait()
+
+    def _leave(self) -> None:
+        """In a forked child."""
+        self._turn = threading.Lock()  # another thread may have held it
+        self._thread = None
+        self._left.append(self._loop)
+        forks.leave_loop(self._loop, sockets=True)
 
     async def _serve(self, started: threading.Event) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
         started.set()
         await self._end.wait()
 
-    def _items(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
+    def _items(self, items: AsyncGenerator[T, None], begun: int) -> Iterator[T]:
         async def following() -> list[T]:
             # Not anext: its StopAsyncIteration cannot leave a coroutine.
             async for one in items:
                 return [one]
             return []
 
-        while found := self.call(following):
+        while os.getpid() == begun and (found := self.call(following)):
             yield found[0]
+        if os.getpid() != begun:
+            raise ClientForked

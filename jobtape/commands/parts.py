@@ -6,10 +6,11 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from typing import Final, Protocol
 from uuid import uuid4
 
-from jobtape import builtin
+from jobtape import builtin, forks
 from jobtape.commands import logs
 from jobtape.commands.lifeline import Lifeline
 from jobtape.commands.signals import end_now, stop_on_signals
@@ -140,6 +141,8 @@ def topology_of(settings: Settings, job_types: Mapping[str, JobType]) -> Topolog
 async def _run(name: str, make: Callable[[], Part], settings: Settings, lifeline: Lifeline) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
+    # Everything on this loop is ours, handlers run elsewhere.
+    forks.in_child(asyncio.get_running_loop(), partial(forks.leave_loop, sockets=True))
     with configuring():
         part = make()
     async with _health(name, part, settings):
