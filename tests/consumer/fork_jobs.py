@@ -55,9 +55,10 @@ def executor() -> list[int]:
 
 def preexec() -> list[int]:
     """A child that runs Python before it becomes another program."""
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"], preexec_fn=os.getpid)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"], preexec_fn=os.getpid)  # noqa: PLW1509
     child.terminate()
-    return [child.wait(), subprocess.run(["true"], preexec_fn=os.getpid, check=False).returncode]
+    done = subprocess.run(["true"], preexec_fn=os.getpid, check=False)  # noqa: PLW1509
+    return [child.wait(), done.returncode]
 
 
 def signalled() -> list[int]:
@@ -172,7 +173,7 @@ def stays(path: str) -> None:
 async def neighbour(path: str) -> None:
     """Writes a line for each execution, and one for each step of it in whatever process."""
     for _ in range(200):
-        with Path(path).open("a") as file:
+        with Path(path).open("a") as file:  # noqa: ASYNC230
             file.write(f"{os.getpid()}\n")
         await asyncio.sleep(0)
 
