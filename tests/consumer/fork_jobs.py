@@ -57,7 +57,7 @@ def preexec() -> list[int]:
     """A child that runs Python before it becomes another program."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"], preexec_fn=os.getpid)  # noqa: PLW1509
     child.terminate()
-    done = subprocess.run(["true"], preexec_fn=os.getpid, check=False)  # noqa: PLW1509
+    done = subprocess.run(["true"], preexec_fn=os.getpid, check=False)
     return [child.wait(), done.returncode]
 
 

@@ -1,4 +1,4 @@
-"""A handler's outcome is the same on the loop, in a thread and in a process; nothing of one execution is in the next."""
+"""An outcome is the same on the loop, in a thread and in a process; nothing of one execution is in the next."""
 
 import pytest
 
