@@ -8,11 +8,16 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import aio_pika
 import aio_pika.abc
 import aiormq.exceptions
+from aio_pika.connection import make_url
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from yarl import URL
 
+from jobtape import forks
 from jobtape.broker.connecting import reason_of, why_not_connected
 from jobtape.schemas.urls import without_password
 
@@ -60,6 +65,24 @@ async def end(task: "asyncio.Task[None]") -> None:
         await asyncio.wait({task}, timeout=CANCEL_AGAIN)
 
 
+class _Transports(TransportFactory):
+    """Connects as aiormq does by itself, and knows the socket."""
+
+    def __init__(self) -> None:
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a connection to the broker at ``url``."""
+        factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
+        reader, self._writer = await factory.create(url, **kwargs)
+        return reader, self._writer
+
+    def descriptor(self) -> int:
+        """The file descriptor of the latest connection; -1 when there is none."""
+        socket = None if self._writer is None else self._writer.get_extra_info("socket")
+        return -1 if socket is None else int(socket.fileno())
+
+
 class Link:
     """Keeps one connection up. ``setup`` runs on each new connection before anyone gets to use it."""
 
@@ -73,9 +96,12 @@ class Link:
         self._up = asyncio.Event()
         self._closed: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._transports = _Transports()
 
     def start(self) -> None:
         """Begin to connect, in the background."""
+        # The broker gives back what a worker held only when nobody has its connection open any more.
+        forks.in_child(self, lambda link: forks.close_here(link._transports.descriptor()))
         if self._task is None:
             self._task = asyncio.create_task(self._keep_up(), name=f"link {self.name}")
 
@@ -133,9 +159,11 @@ class Link:
     async def _connect(self) -> "asyncio.Future[None]":
         """A new, set-up connection; the future that is returned is done when it is lost."""
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            connection = await aio_pika.connect(
-                self.url, client_properties={"connection_name": self.name}, heartbeat=HEARTBEAT
+            connection = aio_pika.Connection(
+                make_url(self.url, heartbeat=HEARTBEAT), client_properties={"connection_name": self.name}
             )
+            connection.kwargs["transport_factory"] = self._transports
+            await connection.connect()
         closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def on_close(*_: object) -> None:

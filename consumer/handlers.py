@@ -21,12 +21,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
+from jobtape.consumer.handler_call import Call
 from jobtape.consumer.handlers_loop import OWNER, HandlersLoop, HandlerTask
 from jobtape.consumer.handlers_threads import HandlerThreads
 from jobtape.consumer.isolated import Isolated
-from jobtape.consumer.outcome import Outcome, failure, failure_of, success_of, timed_out
-from jobtape.schemas.context import Context, current
-from jobtape.schemas.errors import PayloadInvalid
+from jobtape.consumer.outcome import Outcome, timed_out
+from jobtape.schemas.context import Context
 from jobtape.schemas.job import Order
 from jobtape.schemas.jobtype import JobType
 
@@ -45,10 +45,6 @@ CLOSE_LIMIT: Final = 1.0
 """Seconds for those threads to end when this is closed."""
 
 Where = Literal["loop", "thread", "process"]
-
-
-class PayloadMisfit(Exception):
-    """The payload does not fit the job type: not to be mistaken for a PayloadInvalid that a handler itself met."""
 
 
 class Undone(Exception):
@@ -134,14 +130,16 @@ class Handlers:
             working = Working("loop")
             self._on_loop.add(working)
             working.add_done_callback(self._on_loop.discard)
+            call = self._call(job_type, order, context)
             working.ask = self._loop.begin(
-                self._run_async(job_type, order, context, working),
+                self._run_async(call, order.timeout, working),
                 working,
-                lambda task: self._end_unrun(job_type, order, working, task),
+                lambda task: self._end_unrun(call, order.timeout, working, task),
             )
         else:
             working = Working("thread")
-            self._threads.begin(lambda: self._run_sync(job_type, order, context, working))
+            call = self._call(job_type, order, context)
+            self._threads.begin(lambda: self._run_sync(call, working))
         return working
 
     def start_isolated(self, job_type: JobType, order: Order, context: Context) -> Working:
@@ -218,9 +216,11 @@ class Handlers:
         for working in self._on_loop - {culprit}:
             working.abandon()
 
-    async def _run_async(self, job_type: JobType, order: Order, context: Context, working: Working) -> None:
+    def _call(self, job_type: JobType, order: Order, context: Context) -> Call:
+        return Call(job_type, order.payload, order.payload_version, context, self._max_result)
+
+    async def _run_async(self, call: Call, timeout: float, working: Working) -> None:
         """Ends ``working`` itself: what a handler did to its task may change how the task ends."""
-        current.set(context)  # of this task, which has a context of its own
         task = asyncio.current_task()
         assert isinstance(task, HandlerTask)
 
@@ -228,55 +228,36 @@ class Handlers:
             working.timed_out = True
             task.cancel()
 
-        stop_timer = self._loop.call_later(order.timeout, time_out, credit=CREDIT)
+        stop_timer = self._loop.call_later(timeout, time_out, credit=CREDIT)
         how: Outcome | BaseException | None
         try:
-            value = await job_type.function(**_arguments(job_type, order, context))
-            how = success_of(job_type, value, self._max_result)
-        except PayloadMisfit as error:
-            how = failure("payload_invalid", "PayloadInvalid", str(error))
+            how = await call.run_async()
         except asyncio.CancelledError as error:
-            how = self._ended_by_cancel(job_type, order, working, task, error)
-        except BaseException as error:  # noqa: BLE001 - SystemExit from a handler must not end the loop for all
-            how = failure_of(error, job_type.retry, skip=1)
+            how = self._ended_by_cancel(call, timeout, working, task, error)
         finally:
             stop_timer()
         working.end(how)
 
-    def _end_unrun(self, job_type: JobType, order: Order, working: Working, task: HandlerTask[None]) -> None:
+    def _end_unrun(self, call: Call, timeout: float, working: Working, task: HandlerTask[None]) -> None:
         """End what ``_run_async`` has not: its task was cancelled before it ran."""
         if not working.ending:
-            working.end(self._ended_by_cancel(job_type, order, working, task, asyncio.CancelledError()))
+            working.end(self._ended_by_cancel(call, timeout, working, task, asyncio.CancelledError()))
 
     def _ended_by_cancel(
-        self,
-        job_type: JobType,
-        order: Order,
-        working: Working,
-        task: HandlerTask[None],
-        error: asyncio.CancelledError,
+        self, call: Call, timeout: float, working: Working, task: HandlerTask[None], error: asyncio.CancelledError
     ) -> Outcome | Undone | None:
         """What it means that a handler ended with ``error``; see above for the four ways."""
         if working.asked:
             return None
         if working.timed_out:
-            return timed_out(job_type, order.timeout)
+            return timed_out(call.job_type, timeout)
         if task.canceller not in (None, working):
-            return Undone(f"another handler cancelled the task in which {job_type.name} ran")
-        return failure_of(error, job_type.retry, skip=1)
+            return Undone(f"another handler cancelled the task in which {call.job_type.name} ran")
+        return call.failed(error)
 
-    def _run_sync(self, job_type: JobType, order: Order, context: Context, working: Working) -> None:
-        current.set(context)  # of this thread, which serves this execution alone
+    def _run_sync(self, call: Call, working: Working) -> None:
         OWNER.set(working)
-        how: Outcome
-        try:
-            value = job_type.function(**_arguments(job_type, order, context))
-            how = success_of(job_type, value, self._max_result)
-        except PayloadMisfit as error:
-            how = failure("payload_invalid", "PayloadInvalid", str(error))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's failure
-            how = failure_of(error, job_type.retry, skip=1)
-        working.end(how)
+        working.end(call.run())
 
 
 def _how(task: "asyncio.Task[Outcome]") -> "Outcome | BaseException | None":
@@ -284,11 +265,3 @@ def _how(task: "asyncio.Task[Outcome]") -> "Outcome | BaseException | None":
     if task.cancelled():
         return None
     return task.exception() or task.result()
-
-
-def _arguments(job_type: JobType, order: Order, context: Context) -> dict[str, Any]:
-    try:
-        arguments = job_type.arguments(order.payload, order.payload_version)
-    except PayloadInvalid as error:
-        raise PayloadMisfit(str(error)) from error
-    return arguments if job_type.context_parameter is None else {**arguments, job_type.context_parameter: context}

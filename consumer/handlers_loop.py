@@ -9,6 +9,7 @@ remembers who cancelled it last. No handler may stop or close the loop.
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -16,6 +17,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
+
+from jobtape import forks
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,8 @@ class HandlersLoop:
         self._owners: WeakKeyDictionary[asyncio.Future[Any], object] = WeakKeyDictionary()
         self._beat = time.monotonic()
         self._blocked = 0.0
+        self._pid = os.getpid()
+        forks.in_child(self, lambda handlers: forks.leave_loop(handlers._loop, sockets=False))
         threading.Thread(target=self._run, name="handlers", daemon=True).start()
 
     @property
@@ -151,6 +156,7 @@ class HandlersLoop:
             try:
                 self._loop.run_forever()
             except BaseException as error:  # noqa: BLE001 - a task keeps it, for whoever awaits it
+                forks.end_child(self._pid, forks.awaited(error))
                 log.warning("a task or a callback of a handler raised %s; the other jobs go on", type(error).__name__)
         for name in FORBIDDEN:
             delattr(self._loop, name)

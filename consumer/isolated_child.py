@@ -1,11 +1,13 @@
 """The process in which isolated handlers run: ``python -m jobtape.consumer.isolated_child <descriptor> <worker>``.
 
 A fresh interpreter, never a fork of the worker: it imports the job modules anew, says ``ready`` and then runs one job
-after the other, each in its main thread, until the worker ends it or is gone. What the handler prints goes where the
-worker's output goes; what it logs goes over the wire and is the worker's log.
+after the other, each in its main thread and in a context of its own, until the worker ends it or is gone. What the
+handler prints goes where the worker's output goes; what it logs goes over the wire and is the worker's log. A child
+that a handler forks has no wire: what it logs goes to stderr.
 """
 
 import asyncio
+import contextvars
 import importlib
 import logging
 import os
@@ -17,15 +19,16 @@ import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import Final
 
 from jobtape import own_loggers, running
+from jobtape.consumer.handler_call import Call
 from jobtape.consumer.isolated_limits import belong_to, memory_limit
+from jobtape.consumer.isolated_loop import IsolatedLoop
 from jobtape.consumer.isolated_submitting import AskWorker
 from jobtape.consumer.isolated_wire import Message, Wire
-from jobtape.consumer.outcome import Failure, Outcome, Success, failure, failure_of, success_of
-from jobtape.schemas.context import Context, current
-from jobtape.schemas.errors import PayloadInvalid
+from jobtape.consumer.outcome import Failure, Outcome, Success, failure
+from jobtape.schemas.context import Context
 from jobtape.schemas.job import Progress
 from jobtape.schemas.jobtype import JobType
 
@@ -56,13 +59,14 @@ def main() -> None:
     running.enter(submitting)
     threading.Thread(target=_read, args=(wire, orders, submitting), name="wire", daemon=True).start()
     reports = _Reports(wire)
+    loop = IsolatedLoop()
     wire.send({"ready": os.getpid()})
     while True:
-        outcome = _run(job_types, orders.get()["job"], reports, setup["max_result"])
+        outcome = _run(job_types, orders.get()["job"], reports, loop, setup["max_result"])
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):  # a handler may have closed it
                 stream.flush()
-        wire.send({"outcome": outcome_to_json(outcome), "retire": _out_of_memory(outcome)})
+        wire.send({"outcome": outcome_to_json(outcome), "retire": loop.spent or _out_of_memory(outcome)})
 
 
 def outcome_to_json(outcome: Outcome) -> Message:
@@ -96,7 +100,9 @@ def _read(wire: Wire, orders: "SimpleQueue[Message]", submitting: AskWorker) -> 
     os.killpg(0, signal.SIGKILL)
 
 
-def _run(job_types: dict[str, JobType], job: Message, reports: "_Reports", max_result: int) -> Outcome:
+def _run(
+    job_types: dict[str, JobType], job: Message, reports: "_Reports", loop: IsolatedLoop, max_result: int
+) -> Outcome:
     job_type = job_types.get(job["type"])
     if job_type is None:
         return failure(
@@ -106,26 +112,15 @@ def _run(job_types: dict[str, JobType], job: Message, reports: "_Reports", max_r
             "whenever its module is imported",
         )
     context = Context(**job["context"], log=_job_log(job["context"]["job_id"]), report=reports.of(job["n"]))
-    current.set(context)
-    try:
-        with memory_limit(job["memory"]):
-            try:
-                arguments = job_type.arguments(job["payload"], job["version"])
-            except PayloadInvalid as error:  # not one that the handler itself met, submitting another job
-                return failure("payload_invalid", "PayloadInvalid", str(error))
-            if job_type.context_parameter is not None:
-                arguments[job_type.context_parameter] = context
-            value = _call(job_type, arguments)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's failure
-        return failure_of(error, job_type.retry, skip=4 if job_type.is_async else 2)
-    return success_of(job_type, value, max_result)
-
-
-def _call(job_type: JobType, arguments: dict[str, Any]) -> Any:
+    call = Call(job_type, job["payload"], job["version"], context, max_result)
+    # Not a copy of this thread's: what is in that can be changed in place, as the decimal context is.
+    variables, limit = contextvars.Context(), memory_limit(job["memory"])
     if not job_type.is_async:
-        return job_type.function(**arguments)
-    with asyncio.Runner() as runner:
-        return runner.run(job_type.function(**arguments))
+        return variables.run(call.run, limit)
+    try:
+        return loop.run(call.run_async(limit), variables)
+    except asyncio.CancelledError as error:  # its own: who cancels the job kills this process
+        return call.failed(error)
 
 
 class _Reports:
@@ -162,6 +157,9 @@ class _ToWire(logging.Handler):
         """Send it, its traceback too."""
         try:
             text = self.format(record)
+            if self._wire.left:  # in a child that a handler forked
+                print(text, file=sys.stderr, flush=True)
+                return
             job_id = getattr(record, "job_id", None)
             self._wire.send({"log": [record.name, record.levelno, text[:LONGEST_LOG], job_id]})
         except Exception:  # noqa: BLE001 - as logging's own handlers do

@@ -12,6 +12,8 @@ import struct
 import threading
 from typing import Any, Final
 
+from jobtape import forks
+
 LENGTH: Final = struct.Struct(">I")
 LARGEST: Final = 64 * 1024 * 1024
 """Bytes of one message: payload and result have limits of their own far below."""
@@ -44,9 +46,14 @@ class Wire:
         self._end = end
         self._file = end.makefile("rb")
         self._sending = threading.Lock()
+        self.left = False
+        """Whether this is a forked child, whose words would go into the middle of its parent's."""
+        forks.in_child(self, Wire._leave)
 
     def send(self, message: Message) -> None:
         """Raises OSError when the worker is gone, ValueError or TypeError for what is too large or no JSON."""
+        if self.left:
+            raise ConnectionError("a forked child has no wire to the worker")
         data = pack(message)
         if len(data) > LARGEST:
             raise ValueError(f"{len(data)} bytes are more than a process can send to its worker: send a reference")
@@ -64,3 +71,7 @@ class Wire:
             return None
         message: Message = json.loads(body)
         return message
+
+    def _leave(self) -> None:
+        self.left = True
+        forks.close_here(self._end.fileno())

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from jobtape.consumer.outcome import Failure, Outcome, failure, failure_of, success_of, timed_out
+from jobtape.consumer.handler_call import Call
+from jobtape.consumer.outcome import Failure, Outcome, failure, timed_out
 from jobtape.consumer.slices import Interrupted, Slice, TakenOver
 from jobtape.schemas import plainjson
 from jobtape.schemas.context import Context
-from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.jobtype import JobType
 from jobtape.view.store import JobQuery, Store
@@ -136,16 +136,13 @@ def _run(job_type: JobType, job: Job) -> Outcome:
         report=lambda progress: None,
         shadow=True,
     )
+    call = Call(job_type, job.payload or {}, job.payload_version, context, MAX_RESULT)
+    if not job_type.is_async:
+        return call.run()
     try:
-        arguments = job_type.arguments(job.payload or {}, job.payload_version)
-        if job_type.context_parameter is not None:
-            arguments[job_type.context_parameter] = context
-        value = asyncio.run(job_type.function(**arguments)) if job_type.is_async else job_type.function(**arguments)
-        return success_of(job_type, value, MAX_RESULT)
-    except PayloadInvalid as error:
-        return failure("payload_invalid", "PayloadInvalid", str(error))
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's outcome
-        return failure_of(error, job_type.retry, skip=1)
+        return asyncio.run(call.run_async())
+    except BaseException as error:  # noqa: BLE001 - its own cancellation, or a SystemExit of a task that it started
+        return call.failed(error)
 
 
 def _same(job: Job, now: Outcome) -> bool:

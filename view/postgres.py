@@ -16,6 +16,7 @@ from typing import Any, Final
 import psycopg
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event
 
+from jobtape import forks
 from jobtape.schemas.errors import DatabaseUnfit
 from jobtape.view.roles import WRITE_LIMIT, Role
 from jobtape.view.urls import url_for_messages
@@ -64,7 +65,13 @@ def open_engine(url: URL, role: Role, patience: float, options: dict[str, Any]) 
 
     event.listen(engine, "begin", begun)
     event.listen(engine, "handle_error", _end_read_only_session)
+    event.listen(engine, "connect", _leave_in_children)
     return engine
+
+
+def _leave_in_children(connection: Any, _record: Any) -> None:
+    """Let no forked child keep a session open, and its locks, that this process has ended."""
+    forks.in_child(connection, lambda shared: None if shared.closed else forks.close_here(shared.fileno()))
 
 
 def begin_reading(connection: Connection) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jobtape.client.errors import (
     ApiError,
     ClientClosed,
+    ClientForked,
     Conflict,
     Invalid,
     JobNotSucceeded,
@@ -31,6 +32,7 @@ __all__ = [
     "ApiError",
     "Client",
     "ClientClosed",
+    "ClientForked",
     "Conflict",
     "Handle",
     "Invalid",

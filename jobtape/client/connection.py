@@ -113,8 +113,9 @@ class Connection:
         Raises ApiError, also within the block.
         """
         timeout = httpx.Timeout(self.manners.timeout, read=silence)
+        more |= {"timeout": timeout, "extensions": {"trace": self._pools.trace}}
         with self._errors():
-            async with self._pools.here().stream("GET", self.url + path, timeout=timeout, **more) as answer:
+            async with self._pools.here().stream("GET", self.url + path, **more) as answer:
                 if not answer.is_success:
                     await answer.aread()
                     raise error_of(answer, self.manners.hint)
@@ -122,7 +123,8 @@ class Connection:
 
     async def _ask(self, method: str, path: str, more: dict[str, Any]) -> httpx.Response:
         with self._errors():
-            answer = await self._pools.here().request(method, self.url + path, **more)
+            extensions = {"trace": self._pools.trace}
+            answer = await self._pools.here().request(method, self.url + path, extensions=extensions, **more)
         if answer.is_success or answer.status_code == httpx.codes.NOT_MODIFIED:
             return answer
         raise error_of(answer, self.manners.hint)

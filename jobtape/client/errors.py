@@ -14,6 +14,7 @@ JobtapeError
 │       ├── Invalid         400, 413, 415, 422: the request itself is wrong
 │       └── Unavailable     409 and 503 with Retry-After: not just now, and not within the client's patience
 ├── ClientClosed            the caller's fault: the client was closed before, or meanwhile
+├── ClientForked            the caller's fault: begun in the process that this one was forked from
 ├── JobNotSucceeded         the job's own fault: it has failed, or was cancelled, and has no result
 └── NotInTime               the job has not ended yet (also a TimeoutError)
 """
@@ -98,6 +99,16 @@ class ClientClosed(JobtapeError):
 
     def __init__(self) -> None:
         super().__init__("this client is closed: make another one")
+
+
+class ClientForked(JobtapeError):
+    """An iteration that was begun in the process that this one was forked from cannot go on here."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this iteration was begun before the process was forked, and goes on in the parent alone: begin another "
+            "one here, with the same client"
+        )
 
 
 class JobNotSucceeded(JobtapeError):

@@ -4,10 +4,11 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
+from jobtape import forks
 from jobtape.handover import Handover, Lost, NotBegun
 
 CLOSE_LIMIT: Final = 5.0
@@ -22,6 +23,24 @@ class Pools:
         self._make = make
         self._by_loop: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
         self._turn = threading.Lock()
+        self._sockets: list[Any] = []
+        self._left: list[dict[asyncio.AbstractEventLoop, httpx.AsyncClient]] = []
+        """Of the process that this one was forked from. Kept, since at their end they would use their event loops."""
+        forks.in_child(self, Pools._leave)
+
+    async def trace(self, what: str, more: dict[str, Any]) -> None:
+        """Remember the sockets, which httpx does not show; to be given to each request as the extension ``trace``."""
+        if what == "connection.connect_tcp.complete":
+            self._sockets = [each for each in self._sockets if each.fileno() >= 0]
+            self._sockets.append(more["return_value"].get_extra_info("socket"))
+
+    def _leave(self) -> None:
+        """In a forked child, make connections of its own from here on."""
+        self._turn = threading.Lock()  # another thread may have held it
+        forks.close_here(*(each.fileno() for each in self._sockets))
+        self._sockets = []
+        self._left.append(self._by_loop)
+        self._by_loop = {}
 
     def here(self) -> httpx.AsyncClient:
         """The pool of the running loop."""

@@ -1,15 +1,18 @@
 """``jobtape api``: the HTTP side in uvicorn, in this process or in several."""
 
+import asyncio
 import logging
 import math
 import signal
 import sys
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
+from jobtape import forks
 from jobtape.commands import logs
 from jobtape.commands.guest import Guest
 from jobtape.commands.lifeline import Lifeline, end_with_parent
@@ -55,6 +58,7 @@ def run_api(**options: str | None) -> None:
 def application() -> FastAPI:
     """The application of one server process, from the environment; uvicorn calls it in each."""
     end_with_parent()
+    forks.in_child(asyncio.get_running_loop(), partial(forks.leave_loop, sockets=True))
     from jobtape.app import create_app  # noqa: PLC0415
 
     settings = settings_with()

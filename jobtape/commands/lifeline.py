@@ -11,6 +11,8 @@ import socket
 import threading
 from typing import Final
 
+from jobtape import forks
+
 VARIABLE: Final = "JOBTAPE_LIFELINE"
 PATIENCE: Final = 5.0
 """Seconds that an orphan has to end in order."""
@@ -25,6 +27,7 @@ class Lifeline:
         self._socket = None if number is None else socket.socket(fileno=int(number))
         if self._socket is not None:
             self._socket.set_inheritable(False)
+            forks.in_child(self._socket, lambda end: forks.close_here(end.fileno()))
             threading.Thread(target=self._watch, args=(self._socket,), name="lifeline", daemon=True).start()
 
     def configured(self) -> None:

@@ -6,10 +6,11 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from typing import Final, Protocol
 from uuid import uuid4
 
-from jobtape import builtin, own_loggers
+from jobtape import builtin, forks, own_loggers
 from jobtape.commands import logs
 from jobtape.commands.lifeline import Lifeline
 from jobtape.commands.signals import end_now, stop_on_signals
@@ -157,6 +158,8 @@ async def _run(
     stop = asyncio.Event()
     stop_on_signals(stop)
     own_loggers.adopt()  # those of the modules that were imported since
+    # Everything on this loop is ours, handlers run elsewhere.
+    forks.in_child(asyncio.get_running_loop(), partial(forks.leave_loop, sockets=True))
     with configuring():
         part = make()
     async with around(), _health(name, part, settings):

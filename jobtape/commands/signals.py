@@ -9,6 +9,7 @@ import time
 from enum import Enum, auto
 from typing import Final, NoReturn
 
+from jobtape import forks
 from jobtape.commands import logs
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ class Signals:
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """From now on the first signal sets ``stop`` of the running loop."""
+    """From now on the first signal sets ``stop`` of the running loop. Children that are forked are not concerned."""
+    forks.install()
     signals = Signals()
 
     def on_signal(number: signal.Signals) -> None:

@@ -1,0 +1,72 @@
+"""Clients that are used in a child which was forked after they were made."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from uuid import uuid4
+
+import pytest
+
+from jobtape import Client, JobtapeError, SyncClient, running
+from jobtape.client import ClientForked, NotFound
+from tests.client.conftest import Place
+from tests.client.jobs import add
+
+pytestmark = pytest.mark.anyio
+
+
+def in_child(does: Callable[[], object]) -> int:
+    """The exit code of a child that does this: 0 when all is well; one that hangs is killed."""
+    if (pid := os.fork()) == 0:
+        try:
+            does()
+        except BaseException:  # noqa: BLE001
+            os._exit(1)
+        os._exit(0)
+    guard = threading.Timer(20, os.kill, (pid, signal.SIGKILL))
+    guard.start()
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    guard.cancel()
+    return code
+
+
+async def test_sync_client_works_in_child_and_parent(place: Place) -> None:
+    def use() -> None:
+        with SyncClient(place.url) as client:
+            job_id = client.submit(add, x=1).id
+            assert in_child(lambda: client.get(job_id)) == 0
+            assert in_child(client.close) == 0
+            jobs = client.list()
+            next(jobs)
+
+            def go_on() -> None:
+                with pytest.raises(ClientForked, match="begin another"):
+                    next(jobs)
+
+            assert in_child(go_on) == 0
+            assert client.get(job_id).id == job_id
+
+    await asyncio.to_thread(use)
+
+
+async def test_async_client_works_in_child(place: Place) -> None:
+    async with Client(place.url) as client:
+
+        async def ask() -> None:
+            with pytest.raises(NotFound):
+                await client.get(str(uuid4()))
+
+        await ask()
+        assert await asyncio.to_thread(in_child, lambda: asyncio.run(ask())) == 0
+        await ask()
+
+
+async def test_submit_in_a_child_of_an_application_says_so(place: Place) -> None:
+    def submit() -> None:
+        with pytest.raises(JobtapeError, match="forked from"):
+            asyncio.run(add.submit(x=1))
+
+    assert running.producer()
+    assert await asyncio.to_thread(in_child, submit) == 0
