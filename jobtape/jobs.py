@@ -51,7 +51,7 @@ class JobType(jobtype.JobType, Generic[R]):
         """The same, with a queue, time-out, labels or correlation id for this one job."""
         return await running.producer().submit(
             self.name,
-            self.payload(*args, **kwargs),
+            self.payload_to_send(*args, **kwargs),
             queue=options.queue,
             timeout=options.timeout,
             delay=options.delay,
