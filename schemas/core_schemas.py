@@ -1,8 +1,8 @@
 """Derives core schemas: what pydantic makes of a type, with other names, rules and serializers, beside the type itself.
 
-A user's class keeps its own validator and serializer. A derived schema is a changed copy of the class's core schema, from
-which a second validator and serializer are built for what travels. They are built without the prebuilt ones of the
-classes, which would bring back what the copy has changed.
+A user's class keeps its own validator and serializer. A derived schema is a changed copy of the class's core schema,
+from which a second validator and serializer are built for what travels. They are built without the prebuilt ones of
+the classes, which would bring back what the copy has changed.
 """
 
 from collections.abc import Callable, Iterator
@@ -94,6 +94,14 @@ def revealing(node: Node) -> Node:
         "return_schema": secret.get("schema", {"type": "any"}),
         "when_used": "unless-none",
     }
+
+
+def holds_secret(node: Node) -> bool:
+    """Whether something in the node masks what it holds, or has been made to reveal it."""
+    return any(
+        masks(each) or (isinstance(each.get("serialization"), dict) and each["serialization"].get("function") is _reveal)
+        for each in nodes(node)
+    )
 
 
 def _reveal(value: Any) -> Any:

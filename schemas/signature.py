@@ -99,10 +99,9 @@ def handler_of(function: Any) -> tuple[Callable[..., Any], Callable[..., Any], b
         function = function.__func__
     if not (inspect.isfunction(function) or inspect.ismethod(function)):
         raise JobTypeInvalid(f"{function!r}: a handler must be a function, `def` or `async def`")
-    chain = list(_unwrapped(function))
-    if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in chain):
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise JobTypeInvalid(f"{where_of(function)}: a handler returns its result; this one yields")
-    if inspect.iscoroutinefunction(function) or not any(map(inspect.iscoroutinefunction, chain)):
+    if inspect.iscoroutinefunction(function) or not any(map(inspect.iscoroutinefunction, _unwrapped(function))):
         return function, function, inspect.iscoroutinefunction(function)
 
     @functools.wraps(function)

@@ -6,7 +6,8 @@ writes it, by the names of the serialization side and with its computed fields, 
 returned of a subclass is written by the subclass.
 """
 
-from collections.abc import Callable, Hashable
+import math
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from datetime import date, time
 from functools import lru_cache, partial
@@ -23,6 +24,7 @@ from jobtape.schemas.core_schemas import (
     Node,
     derive,
     function_of,
+    holds_secret,
     is_users,
     masks,
     nodes,
@@ -102,6 +104,9 @@ def result_schema(root: Node, *, plainly: bool = False) -> Node:
             node["discriminator"] = _written_discriminator(node, definitions)
         node = _shared(node, plainly)
         match node.get("type"):
+            case "float" if config.get("ser_json_inf_nan") == "strings" and "serialization" not in node:
+                # Within what a function writes, pydantic leaves the number as it is.
+                node["serialization"] = {"type": "function-plain", "function": _infinite_text}
             case "any" if "serialization" not in node:
                 node["serialization"] = _ANY
             case "model-fields" | "typed-dict" if "allow" in (node.get("extra_behavior"), config.get(_EXTRA)):
@@ -153,7 +158,14 @@ def serializer(schema: Node) -> SchemaSerializer:
 
 
 class WireJsonSchema(GenerateJsonSchema):
-    """JSON Schemas of derived core schemas: a model says of unknown fields what the derived schema does."""
+    """JSON Schemas of derived core schemas: a model says of unknown fields what the derived schema does. The default of a
+    secret is left out: it would be readable, or a mask that somebody sends.
+    """
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        """See the base."""
+        inner: Any = schema["schema"]
+        return self.generate_inner(inner) if holds_secret(inner) else super().default_schema(schema)
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         """See the base."""
@@ -253,9 +265,11 @@ def _write(writer: SchemaSerializer, value: Any, returned: Returned | None) -> A
     return writer.to_python(value, mode="json", by_alias=True, warnings=False, context=returned)
 
 
-@lru_cache(maxsize=1024)
-def _writer_of(kind: Hashable) -> SchemaSerializer:
+def _make_writer(kind: type) -> SchemaSerializer:
     return serializer(result_schema(root_of(kind)))
+
+
+_writer_of: Final[Callable[[type], SchemaSerializer]] = lru_cache(maxsize=1024)(_make_writer)
 
 
 def _by_its_class(declared: type, value: Any, handler: Callable[[Any], Any], info: Any) -> Any:
@@ -264,6 +278,12 @@ def _by_its_class(declared: type, value: Any, handler: Callable[[Any], Any], inf
     if isinstance(info.context, Returned):
         info.context.open = True
     return _write(_writer_of(type(value)), value, info.context)
+
+
+def _infinite_text(value: Any) -> Any:
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def _by_its_type(value: Any, info: Any) -> Any:
