@@ -98,10 +98,8 @@ def revealing(node: Node) -> Node:
 
 def holds_secret(node: Node) -> bool:
     """Whether something in the node masks what it holds, or has been made to reveal it."""
-    return any(
-        masks(each) or (isinstance(each.get("serialization"), dict) and each["serialization"].get("function") is _reveal)
-        for each in nodes(node)
-    )
+    # A serialization is a node of its own.
+    return any(masks(each) or each.get("function") is _reveal for each in nodes(node))
 
 
 def _reveal(value: Any) -> Any:

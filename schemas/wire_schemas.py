@@ -158,8 +158,8 @@ def serializer(schema: Node) -> SchemaSerializer:
 
 
 class WireJsonSchema(GenerateJsonSchema):
-    """JSON Schemas of derived core schemas: a model says of unknown fields what the derived schema does. The default of a
-    secret is left out: it would be readable, or a mask that somebody sends.
+    """JSON Schemas of derived core schemas: a model says of unknown fields what the derived schema does. The default of
+    a secret is left out: it would be readable, or a mask that somebody sends.
     """
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:

@@ -19,8 +19,10 @@ def now() -> datetime:
 
 
 def parameters(
-    x: int, key: UUID = Field(default_factory=uuid4), made: Annotated[datetime, Field(default_factory=now)] = ...
-) -> None: ...  # type: ignore[assignment]
+    x: int,
+    key: UUID = Field(default_factory=uuid4),  # noqa: B008
+    made: datetime = Field(default_factory=now),  # noqa: B008
+) -> None: ...
 
 
 class Order(BaseModel):
@@ -106,7 +108,7 @@ def test_what_is_given_is_kept() -> None:
 
 @pytest.mark.parametrize("payload", [{"n": 1}, {}])
 def test_payload_without_such_defaults_stays_as_it_was_sent(payload: dict[str, Any]) -> None:
-    def plain(n: int = 0, items: list[int] = Field(default_factory=list)) -> None: ...
+    def plain(n: int = 0, items: list[int] = Field(default_factory=list)) -> None: ...  # noqa: B008
 
     assert JobType(plain, "plain").accept(payload) is payload
 

@@ -1,4 +1,4 @@
-"""What is handed in arrives in the handler, and what it returns is read back: whatever a type's dump would make of it."""
+"""What is handed in arrives in the handler, and what it returns is read back, whatever a dump would make of it."""
 
 import abc
 import collections
@@ -127,7 +127,7 @@ class Shown(BaseModel):
     names: Annotated[
         list[str],
         BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value),
-        PlainSerializer(lambda value: ",".join(value)),
+        PlainSerializer(",".join),
     ]
 
     @field_serializer("when")
@@ -162,7 +162,7 @@ class Dog(BaseModel):
 
 
 def kind_of(value: Any) -> str:
-    return value.get("type", value.get("typeOut")) if isinstance(value, dict) else value.kind
+    return str(value.get("type", value.get("typeOut")) if isinstance(value, dict) else value.kind)
 
 
 Pet = Annotated[Cat | Dog, Field(discriminator="kind")]
@@ -261,7 +261,7 @@ CARRIED: list[tuple[Any, Any]] = [
     (Point, Point(1, date(2026, 1, 2))),
     (Derived, Derived(3)),
     (Private, Private(n=1)),
-    (Open, Open(n=1, more={"a": [1]})),  # type: ignore[call-arg]
+    (Open, Open(n=1, more={"a": [1]})),
     (Numbers, Numbers([1, 2])),
     (timedelta, timedelta(days=-1, microseconds=3)),
     (Decimal, Decimal("1.10")),
@@ -364,7 +364,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Doubled, Doubled(n=1), "n: another int would arrive"),
     (Person, Employee(name="a"), "an? Employee would arrive as an? Person"),
     (SerializeAsAny[Person], Employee(name="a"), "x.number"),
-    (str | datetime, datetime(2026, 1, 1), "a datetime would arrive as a str"),
+    (str | datetime, datetime(2026, 1, 1, tzinfo=UTC), "a datetime would arrive as a str"),
     (Any, date(2026, 1, 1), "a date would arrive as a str"),
     (Any, {1, 2}, "a set would arrive as a list"),
     (Any, SecretStr("s"), "SecretStr"),
@@ -463,7 +463,7 @@ DEEP_RECORDED = {**RECORDED, "inner": {"x": 3, "secret": "s", "y": 2, "inner": N
         (list[Shape], [Square(x=1)], [{"x": 1}]),
         (Base, Sub(1, SecretStr("s")), {"n": 1, "secret": "s"}),
         (Less, {"n": 1, "more": Sub(1, SecretStr("s"))}, {"n": 1, "more": {"n": 1, "secret": "s"}}),
-        (Any, datetime(2026, 1, 1), "2026-01-01T00:00:00"),
+        (Any, datetime(2026, 1, 1, tzinfo=UTC), "2026-01-01T00:00:00Z"),
         (Any, {1: SecretStr("s")}, {"1": "s"}),
     ],
     ids=str,
@@ -486,7 +486,7 @@ def test_result_of_a_derived_class_is_read_as_the_annotation_says() -> None:
 @pytest.mark.parametrize(
     ("annotation", "value", "says"),
     [
-        (str | datetime, datetime(2026, 1, 1), "a datetime would arrive as a str"),
+        (str | datetime, datetime(2026, 1, 1, tzinfo=UTC), "a datetime would arrive as a str"),
         (Doubled, Doubled(n=1), "another int"),
         (dict[tuple[int, int], int], {(1, 2): 3}, "cannot be read back"),
         (float, float("nan"), "NaN"),
