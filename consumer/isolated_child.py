@@ -29,6 +29,7 @@ from jobtape.consumer.isolated_submitting import AskWorker
 from jobtape.consumer.isolated_wire import Message, Wire
 from jobtape.consumer.outcome import Failure, Outcome, Success, failure
 from jobtape.schemas.context import Context
+from jobtape.schemas.declared import job_types_in
 from jobtape.schemas.job import Progress
 from jobtape.schemas.jobtype import JobType
 
@@ -83,10 +84,9 @@ def _out_of_memory(outcome: Outcome) -> bool:
 
 def _load(modules: Iterable[str]) -> dict[str, JobType]:
     return {
-        value.name: value
+        job_type.name: job_type
         for module in modules
-        for value in vars(importlib.import_module(module)).values()
-        if isinstance(value, JobType)
+        for job_type in job_types_in(importlib.import_module(module), JobType)
     }
 
 

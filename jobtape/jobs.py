@@ -51,7 +51,7 @@ class JobType(jobtype.JobType, Generic[R]):
     async def submit_with(self, options: Options, /, *args: Any, **kwargs: Any) -> Job:
         """``submit`` with a queue, time-out, labels or correlation id for this one job."""
         installation = running.installation_for(self.name)
-        return await installation.submit(self.name, self.payload(*args, **kwargs), _keywords(options))
+        return await installation.submit(self.name, self.payload_to_send(*args, **kwargs), _keywords(options))
 
     def submit_sync(self, *args: Any, **kwargs: Any) -> Job:
         """``submit`` for code that cannot await, such as ``def`` endpoints and ``def`` handlers: it blocks the thread.
@@ -63,7 +63,7 @@ class JobType(jobtype.JobType, Generic[R]):
     def submit_sync_with(self, options: Options, /, *args: Any, **kwargs: Any) -> Job:
         """``submit_with`` for code that cannot await, as ``submit_sync``."""
         installation = running.installation_for(self.name)
-        return installation.submit_sync(self.name, self.payload(*args, **kwargs), _keywords(options))
+        return installation.submit_sync(self.name, self.payload_to_send(*args, **kwargs), _keywords(options))
 
 
 def _keywords(options: Options) -> dict[str, Any]:

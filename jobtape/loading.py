@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from jobtape.jobs import JobType
+from jobtape.schemas.declared import job_types_in
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
 from jobtape.schemas.jobtype import BUILTIN_PREFIX, BUILTIN_QUEUE
 
@@ -21,7 +22,7 @@ def load_job_types(modules: Iterable[str], app_dir: Path | None = None) -> dict[
         sys.path.insert(0, path)
     found: dict[str, JobType] = {}
     for name in modules:
-        types = _types_of(_module(name))
+        types = job_types_in(_module(name), JobType)
         if not types:
             raise JobtapeError(f"no job types in {name}: decorate a function there with @jobtape.job(...)")
         for job_type in types:
@@ -48,10 +49,6 @@ def _module(name: str) -> ModuleType:
                 "that it is imported from"
             ) from None
         raise
-
-
-def _types_of(module: ModuleType) -> list[JobType]:
-    return [value for value in vars(module).values() if isinstance(value, JobType)]
 
 
 def _place(job_type: JobType) -> str:

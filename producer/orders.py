@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from jobtape.producer.limits import Limits
 from jobtape.producer.refusals import PayloadTooLarge, SubmissionInvalid
@@ -24,10 +24,10 @@ def order_for(submission: Submission, job_types: Mapping[str, JobType], limits: 
     job_type = job_types.get(submission.type)
     if job_type is None:
         raise UnknownJobType(f"there is no job type {submission.type!r} here; known: {_names(job_types)}")
-    _check_payload(submission, job_type, limits)
+    payload = _accepted_payload(submission, job_type, limits)
     return Order(
         type=job_type.name,
-        payload=submission.payload,
+        payload=payload,
         payload_version=job_type.version,
         queue=_queue(submission, job_type, job_types),
         labels=submission.labels,
@@ -39,17 +39,24 @@ def order_for(submission: Submission, job_types: Mapping[str, JobType], limits: 
     )
 
 
-def _check_payload(submission: Submission, job_type: JobType, limits: Limits) -> None:
+def _accepted_payload(submission: Submission, job_type: JobType, limits: Limits) -> dict[str, Any]:
     if (reason := plainjson.fault(submission.payload)) is not None:
         message = f"the payload cannot be carried: {reason}"
         raise PayloadInvalid(message, [{"loc": (), "msg": reason}])
-    size = len(plainjson.dumps(submission.payload))
+    _check_size(submission.payload, limits)
+    accepted = job_type.accept(submission.payload)
+    if accepted is not submission.payload:
+        _check_size(accepted, limits)
+    return accepted
+
+
+def _check_size(payload: dict[str, Any], limits: Limits) -> None:
+    size = len(plainjson.dumps(payload))
     if size > limits.max_payload:
         raise PayloadTooLarge(
             f"the payload has {size} bytes, {limits.max_payload} are allowed (JOBTAPE_MAX_PAYLOAD): "
             "store large data elsewhere and send a reference"
         )
-    job_type.arguments(submission.payload)
 
 
 def _queue(submission: Submission, job_type: JobType, job_types: Mapping[str, JobType]) -> str:

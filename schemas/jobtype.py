@@ -9,20 +9,21 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import PydanticSerializationError
 
-from jobtape.schemas import plainjson
-from jobtape.schemas.context import Context
+from jobtape.schemas import declared
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, ResultInvalid
 from jobtape.schemas.job import JOB_TYPE_PATTERN, QUEUE_PATTERN
 from jobtape.schemas.retry import RetryPolicy
+from jobtape.schemas.signature import Signature, handler_of, where_of
+from jobtape.schemas.values import NotCarried, PayloadValues, ResultValues
 from jobtape.schemas.versions import PayloadUpcaster, Versions
 
+R = TypeVar("R")
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_TIMEOUT: Final = 600.0
 """Seconds; with the grace time well within RabbitMQ's acknowledgement time-out of 1800 s."""
@@ -56,11 +57,9 @@ class JobType:
         version: int = 1,
         upcasters: Mapping[int, PayloadUpcaster] | None = None,
     ) -> None:
-        if not (inspect.isfunction(function) or inspect.ismethod(function)):
-            raise JobTypeInvalid(f"{function!r}: a handler must be a function, `def` or `async def`")
-        where = f"{function.__module__}.{function.__qualname__}"
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise JobTypeInvalid(f"{where}: a handler returns its result; this one yields")
+        self._called, self.function, self.is_async = handler_of(function)
+        function = self._called
+        where = where_of(function)
         if not re.fullmatch(JOB_TYPE_PATTERN, name):
             raise JobTypeInvalid(f"{where}: the job type name {name!r} must match {JOB_TYPE_PATTERN}")
         if not re.fullmatch(QUEUE_PATTERN, queue):
@@ -73,7 +72,6 @@ class JobType:
             raise JobTypeInvalid(f"{where}: memory is in bytes, at least {SMALLEST_MEMORY}, not {memory!r}")
         if concurrency is not None and concurrency < 1:
             raise JobTypeInvalid(f"{where}: concurrency is how many run at once, at least 1, not {concurrency!r}")
-        self.function = function
         self.name = name
         self.isolate = isolate
         self.memory = memory
@@ -83,19 +81,16 @@ class JobType:
         self.timeout = float(timeout)
         self.retry = retry or RetryPolicy()
         self.description = inspect.cleandoc(function.__doc__ or "").split("\n\n")[0]
-        self.is_async = inspect.iscoroutinefunction(function)
-        self.context_parameter: str | None = None
-        self._model_parameter: str | None = None
-        self.payload_model = self._read_parameters(where)
-        self._result = self._read_result(where)
-        try:
-            self.json_schema()
-        except PydanticUserError as error:
-            raise JobTypeInvalid(f"{where}: what JSON cannot carry: {error}") from None
+        signature = Signature(function, name, where)
+        self.context_parameter = signature.context_parameter
+        self.payload_model = signature.model
+        self._model_parameter = signature.model_parameter
+        self._payloads, self._results = self._values(signature, where)
+        declared.note(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The handler's own result (a coroutine when it is ``async``)."""
-        return self.function(*args, **kwargs)
+        return self._called(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<job type {self.name} on queue {self.queue}>"
@@ -111,8 +106,63 @@ class JobType:
         """
         if version is not None:
             payload = self._versions.lift(payload, version)
+        model = self._read(payload, self._payloads.read)
+        if self._model_parameter is not None:
+            return {self._model_parameter: model}
+        return {name: getattr(model, name) for name in type(model).model_fields}
+
+    def accept(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """The payload to record for one that was sent. Where a default is made by a factory, or validators of the
+        author's own run, it has the values that these make now, so that every attempt has the same. Raises
+        PayloadInvalid with every fault.
+        """
+        return self._read(payload, self._payloads.accept)
+
+    def payload(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The payload for a call with these arguments, as plain JSON. Raises PayloadInvalid, also when the handler
+        would not be handed the same values.
+        """
+        return self._payload(args, kwargs)[0]
+
+    def payload_to_send(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As ``payload``, without the defaults that ``accept`` makes: so the same call is the same submission when it
+        is repeated.
+        """
+        payload, made = self._payload(args, kwargs)
+        return {name: value for name, value in payload.items() if name not in made} if made else payload
+
+    def result(self, value: Any) -> Any:
+        """What a handler returned as plain JSON. Raises ResultInvalid, also when it could not be read back."""
+        if inspect.iscoroutine(value):
+            value.close()
+            raise ResultInvalid(
+                f"the handler of {self.name} returned a coroutine, which nobody awaits: make it an `async def`, and "
+                "the wrappers of its decorators too, or give them functools.wraps"
+            )
         try:
-            model = self.payload_model.model_validate_json(plainjson.dumps(payload))
+            return self._results.write(value)
+        except (ValidationError, ValueError, TypeError, RecursionError) as error:
+            raise ResultInvalid(f"the result of {self.name} cannot be recorded: {error}") from None
+
+    def read_result(self, plain: Any) -> Any:
+        """What a handler's recorded result stands for, by its return annotation. What was returned of a derived class
+        is one of the annotation's class, with what else was recorded as extra attributes; where the annotation is no
+        class to make one of, it is plain JSON. Raises ResultInvalid.
+        """
+        try:
+            return self._results.read(plain)
+        except (ValidationError, PydanticSerializationError) as error:
+            raise ResultInvalid(
+                f"the recorded result of {self.name} does not fit its return annotation: {error}"
+            ) from None
+
+    def json_schema(self) -> dict[str, Any]:
+        """The JSON Schemas of payload and result."""
+        return {"payload": self._payloads.json_schema, "result": self._results.json_schema}
+
+    def _read(self, payload: dict[str, Any], read: Callable[[dict[str, Any]], R]) -> R:
+        try:
+            return read(payload)
         except ValidationError as error:
             faults = error.errors(include_url=False, include_input=False, include_context=False)
             first = faults[0]
@@ -123,48 +173,38 @@ class JobType:
             ) from None
         except PydanticSerializationError as error:
             raise PayloadInvalid(f"the payload of {self.name} is no JSON: {error}") from None
+        except NotCarried as error:
+            raise self._not_carried(error) from None
         except Exception as error:
             # A validator of the author's own raised something that pydantic doesn't collect.
             raise PayloadInvalid(
                 f"the payload does not fit the job type {self.name}: {type(error).__name__}: {error}"
             ) from error
-        if self._model_parameter is not None:
-            return {self._model_parameter: model}
-        return {name: getattr(model, name) for name in type(model).model_fields}
 
-    def payload(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The payload for a call with these arguments, as plain JSON. Raises PayloadInvalid."""
+    def _payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+        """The payload, and the names in it whose value is a default that was made for it."""
         try:
-            payload: dict[str, Any] = _plain(self._model_for(args, kwargs).model_dump)
+            model, whole = self._model_for(args, kwargs)
+            payload = self._payloads.write(model, checked=not whole)
         except ValidationError as error:
             faults = error.errors(include_url=False, include_input=False, include_context=False)
             raise PayloadInvalid(str(error), [dict(fault) for fault in faults]) from None
+        except NotCarried as error:
+            raise self._not_carried(error) from None
         except (ValueError, TypeError, RecursionError) as error:
             raise PayloadInvalid(f"the payload of {self.name} cannot be made into JSON: {error}") from None
-        if (reason := plainjson.fault(payload)) is not None:
-            raise PayloadInvalid(f"the payload of {self.name}: {reason}")
-        return payload
+        unset = () if whole else self._payloads.made.keys() - model.model_fields_set
+        return payload, {self._payloads.made[name] for name in unset}
 
-    def result(self, value: Any) -> Any:
-        """What a handler returned as plain JSON. Raises ResultInvalid."""
-        try:
-            plain = _plain(partial(self._result.dump_python, self._result.validate_python(value)))
-        except (ValidationError, PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
-            raise ResultInvalid(f"the result of {self.name} cannot be recorded: {error}") from None
-        if (reason := plainjson.fault(plain)) is not None:
-            raise ResultInvalid(f"the result of {self.name} cannot be recorded: {reason}")
-        return plain
+    def _not_carried(self, error: NotCarried) -> PayloadInvalid:
+        return PayloadInvalid(
+            f"the payload of {self.name} would not reach the handler as it is: {error}. Annotate the parameter with "
+            "the class that is handed in, or let its class read what it writes",
+            [{"loc": (), "msg": str(error), "type": "not_carried"}],
+        )
 
-    def read_result(self, plain: Any) -> Any:
-        """What a handler's recorded result stands for, by its return annotation. Raises ResultInvalid."""
-        try:
-            return self._result.validate_json(plainjson.dumps(plain))
-        except (ValidationError, PydanticSerializationError) as error:
-            raise ResultInvalid(
-                f"the recorded result of {self.name} does not fit its return annotation: {error}"
-            ) from None
-
-    def _model_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BaseModel:
+    def _model_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[BaseModel, bool]:
+        """The payload's model, and whether the call hands it in."""
         whole = self._takes_model(args, kwargs)
         names = [str(self._model_parameter)] if whole else list(self.payload_model.model_fields)
         if len(args) > len(names):
@@ -175,8 +215,7 @@ class JobType:
         given.update(kwargs)
         if whole and len(given) > 1:
             raise TypeError(f"beside {names[0]!r} it takes nothing")
-        # By name too: a call says the parameter's name, whatever the field is called in JSON.
-        return self.payload_model.model_validate(given[names[0]] if whole else given, by_name=True, by_alias=True)
+        return self._payloads.check(given[names[0]] if whole else given), whole
 
     def _takes_model(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether the call hands in the payload as one model, not the model's fields."""
@@ -184,59 +223,16 @@ class JobType:
             return False
         return isinstance(args[0] if args else kwargs.get(self._model_parameter), BaseModel)
 
-    def json_schema(self) -> dict[str, Any]:
-        """The JSON Schemas of payload and result."""
-        return {
-            "payload": self.payload_model.model_json_schema(),
-            "result": self._result.json_schema(mode="serialization"),
-        }
-
-    def _read_parameters(self, where: str) -> type[BaseModel]:
-        hints = self._hints(where)
-        fields: dict[str, Any] = {}
-        for parameter in inspect.signature(self.function).parameters.values():
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-                raise JobTypeInvalid(f"{where}: parameter {parameter.name!r} must be a plain named one")
-            hint = hints.get(parameter.name, Any)
-            if hint is Context:
-                self.context_parameter = parameter.name
-                continue
-            fields[parameter.name] = (hint, ... if parameter.default is parameter.empty else parameter.default)
-        if len(fields) == 1:
-            ((name, (hint, default)),) = fields.items()
-            if (
-                isinstance(hint, type)
-                and issubclass(hint, BaseModel)
-                and not issubclass(hint, RootModel)
-                and default is ...
-            ):
-                self._model_parameter = name
-                return hint
-        if odd := [name for name in fields if name.startswith("_") or hasattr(BaseModel, name)]:
-            raise JobTypeInvalid(f"{where}: a parameter cannot be called {odd[0]!r} (pydantic uses it): rename it")
+    def _values(self, signature: Signature, where: str) -> tuple[PayloadValues, ResultValues]:
         try:
-            return create_model(
-                f"{self.name}.payload", __config__=ConfigDict(extra="forbid", validate_default=True), **fields
-            )
+            payloads = PayloadValues(signature.model)
         except (PydanticSchemaGenerationError, PydanticUserError) as error:
-            raise JobTypeInvalid(f"{where}: pydantic cannot check these parameters: {error}") from None
-
-    def _read_result(self, where: str) -> TypeAdapter[Any]:
+            raise JobTypeInvalid(f"{where}: no JSON can carry these parameters: {error}") from None
+        if payloads.fault is not None:
+            raise JobTypeInvalid(f"{where}: {payloads.fault}")
         try:
-            return TypeAdapter(self._hints(where).get("return", Any))
+            return payloads, ResultValues(signature.returns)
         except (PydanticSchemaGenerationError, PydanticUserError) as error:
-            raise JobTypeInvalid(f"{where}: pydantic cannot check the return annotation: {error}") from None
-
-    def _hints(self, where: str) -> dict[str, Any]:
-        try:
-            return get_type_hints(self.function, include_extras=True)
-        except (NameError, TypeError, SyntaxError, AttributeError) as error:
-            raise JobTypeInvalid(f"{where}: its annotations cannot be read: {error}") from None
-
-
-def _plain(dump: Callable[..., Any]) -> Any:
-    """Plain JSON by pydantic's ``dump``, which would write NaN as null: a value lost without a word."""
-    plain = dump(mode="json", by_alias=True)
-    if not plainjson.finite(dump()):
-        raise ValueError("NaN and Infinity are no JSON; send null or a string")
-    return plain
+            raise JobTypeInvalid(
+                f"{where}: pydantic cannot check the return annotation, or no JSON can carry it: {error}"
+            ) from None

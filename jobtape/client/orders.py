@@ -15,7 +15,7 @@ def order_of(
     if isinstance(job_type, str):
         order: dict[str, Any] = {"type": job_type, "payload": _payload(job_type, args, kwargs)}
     else:
-        order = {"type": job_type.name, "payload": job_type.payload(*args, **kwargs)}
+        order = {"type": job_type.name, "payload": job_type.payload_to_send(*args, **kwargs)}
     said = {
         "queue": options.queue,
         "timeout": options.timeout,

@@ -1,0 +1,93 @@
+"""Where two values differ: the one that was given, and the one that was read back from what was written of it."""
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def difference(given: Any, arrived: Any, place: str = "") -> str | None:
+    """The first difference, with its place and never with a value, which may be a secret; None when there is none.
+
+    JSON has no tuples, and no other mapping than the object, so a list for a tuple and a dict for a mapping are none;
+    nor is another time zone with the same instant. What cannot be compared, having no ``__eq__``, counts as the same.
+    """
+    if given is arrived:
+        return None
+    if (pairs := _parts(given, arrived)) is not None:
+        for step, one, other in pairs:
+            if (found := difference(one, other, f"{place}.{step}" if place else str(step))) is not None:
+                return found
+        return None
+    if _same(given, arrived):
+        return None
+    if type(given) is type(arrived):
+        return f"{_at(place)}another {type(given).__name__} would arrive"
+    return f"{_at(place)}a {type(given).__name__} would arrive as a {type(arrived).__name__}"
+
+
+def _parts(given: Any, arrived: Any) -> list[tuple[Any, Any, Any]] | None:
+    """Step, given and arrived of all that the two are made of; None when they are to be compared as a whole."""
+    if type(given) is not type(arrived):
+        if isinstance(given, Mapping) and type(arrived) is dict and not dataclasses.is_dataclass(given):
+            return _entries(given, arrived)
+        if type(given) in (tuple, deque) and type(arrived) is list:
+            return _items(given, arrived)
+        return None
+    if isinstance(given, BaseModel):
+        fields = [(name, given.__dict__.get(name), arrived.__dict__.get(name)) for name in type(given).model_fields]
+        extras = _entries(given.__pydantic_extra__ or {}, arrived.__pydantic_extra__ or {})
+        return None if extras is None else [*fields, *extras]
+    if dataclasses.is_dataclass(given):
+        names = [field.name for field in dataclasses.fields(given)]
+        return [(name, getattr(given, name, None), getattr(arrived, name, None)) for name in names]
+    if isinstance(given, dict):
+        return _entries(given, arrived)
+    if isinstance(given, list | tuple | deque):
+        return _items(given, arrived)
+    if hasattr(given, "get_secret_value"):
+        return [("secret", given.get_secret_value(), arrived.get_secret_value())]
+    return None
+
+
+def _entries(given: Mapping[Any, Any], arrived: Mapping[Any, Any]) -> list[tuple[Any, Any, Any]] | None:
+    if len(given) != len(arrived) or any(key not in arrived for key in given):
+        return None
+    kinds = {key: type(key) for key in arrived}
+    if any(kinds[key] is not type(key) for key in given):  # 1 and True are one key, and not the same one
+        return None
+    return [(key, value, arrived[key]) for key, value in given.items()]
+
+
+def _items(given: Any, arrived: Any) -> list[tuple[Any, Any, Any]] | None:
+    if len(given) != len(arrived):
+        return None
+    return [(n, one, other) for n, (one, other) in enumerate(zip(given, arrived, strict=True))]
+
+
+def _same(given: Any, arrived: Any) -> bool:
+    if isinstance(given, datetime) and isinstance(arrived, datetime):
+        if (given.utcoffset() is None) is not (arrived.utcoffset() is None):
+            return False
+        return not given - arrived  # == is never true for an hour that comes twice in its zone
+    if type(given) is not type(arrived):
+        return False
+    if isinstance(given, float):
+        return given == arrived or (math.isnan(given) and math.isnan(arrived))
+    if isinstance(given, dict | list | tuple | deque | BaseModel):  # of other sizes, or with other keys
+        return False
+    compare: Any = type(given).__eq__
+    if compare is object.__eq__:
+        return True
+    try:
+        return bool(given == arrived) or given != given  # noqa: PLR0124 - a NaN of Decimal
+    except Exception:  # noqa: BLE001 - an author's own comparison, or an array's, which is no yes or no
+        return True
+
+
+def _at(place: str) -> str:
+    return f"{place}: " if place else ""

@@ -1,0 +1,154 @@
+"""What a handler's signature says: which parameters are the payload, which one is the context, what it returns.
+
+Whatever Jobtape would not honour is refused here, with the reason, since a job type that is loaded must do what its
+author wrote.
+"""
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, RootModel, create_model
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+from jobtape.schemas.context import Context
+from jobtape.schemas.errors import JobTypeInvalid
+
+
+class Signature:
+    """The signature of ``function``, which messages call ``where``; ``name`` is the job type's.
+
+    ``model`` is the payload's; ``model_parameter`` the only parameter, when it is the payload itself. Raises
+    JobTypeInvalid with what to change.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str, where: str) -> None:
+        self._where = where
+        self._hints = _hints(function, where)
+        self.context_parameter: str | None = None
+        self.model_parameter: str | None = None
+        self.model = self._payload_model(function, name)
+        self.returns: Any = self._hints.get("return", Any)
+
+    def _payload_model(self, function: Callable[..., Any], name: str) -> type[BaseModel]:
+        fields: dict[str, Any] = {}
+        for n, parameter in enumerate(inspect.signature(function).parameters.values()):
+            self._check(parameter, function, first=n == 0)
+            hint = self._hints.get(parameter.name, Any)
+            if self._is_context(parameter.name, hint):
+                if self.context_parameter is not None:
+                    raise JobTypeInvalid(
+                        f"{self._where}: {self.context_parameter!r} and {parameter.name!r} are both a Context: keep one"
+                    )
+                self.context_parameter = parameter.name
+                continue
+            fields[parameter.name] = (hint, ... if parameter.default is parameter.empty else parameter.default)
+        if len(fields) == 1:
+            ((only, (hint, default)),) = fields.items()
+            if _is_model(hint) and default is ...:
+                self.model_parameter = only
+                return hint  # type: ignore[no-any-return]
+        if odd := [each for each in fields if each.startswith("_") or hasattr(BaseModel, each)]:
+            raise JobTypeInvalid(
+                f"{self._where}: a parameter cannot be called {odd[0]!r} (pydantic uses it): rename it"
+            )
+        try:
+            return create_model(
+                f"{name}.payload", __config__=ConfigDict(extra="forbid", validate_default=True), **fields
+            )
+        except (PydanticSchemaGenerationError, PydanticUserError) as error:
+            raise JobTypeInvalid(f"{self._where}: pydantic cannot check these parameters: {error}") from None
+
+    def _check(self, parameter: inspect.Parameter, function: Callable[..., Any], *, first: bool) -> None:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise JobTypeInvalid(f"{self._where}: parameter {parameter.name!r} must be a plain named one")
+        if first and parameter.name in ("self", "cls") and _is_in_class(function):
+            raise JobTypeInvalid(
+                f"{self._where}: nothing would be handed in for {parameter.name!r}: make the handler a function of the "
+                "module, or of the class without it"
+            )
+        hint = self._hints.get(parameter.name, Any)
+        metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+        for each in (parameter.default, *metadata):
+            # FastAPI's, whose Security is derived from it, and those of libraries that are called alike.
+            if any(kind.__name__.endswith("Depends") for kind in type(each).__mro__):
+                raise JobTypeInvalid(
+                    f"{self._where}: a worker resolves no dependencies, so nothing would be handed in for "
+                    f"{parameter.name!r}: leave out {type(each).__name__}, and call its function in the handler"
+                )
+
+    def _is_context(self, name: str, hint: Any) -> bool:
+        kinds = list(_alternatives(hint))
+        contexts = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Context)]
+        if not contexts:
+            return False
+        if set(kinds) <= {Context, types.NoneType}:
+            return True
+        raise JobTypeInvalid(f"{self._where}: {name!r} is handed a jobtape.Context and nothing else: annotate it so")
+
+
+def handler_of(function: Any) -> tuple[Callable[..., Any], Callable[..., Any], bool]:
+    """The function that was written, what a worker calls for it, and whether that is awaited. Raises JobTypeInvalid.
+
+    A decorator that is a plain ``def`` around an ``async def`` hands on a coroutine, so it is awaited too.
+    """
+    if isinstance(function, staticmethod):
+        function = function.__func__
+    if not (inspect.isfunction(function) or inspect.ismethod(function)):
+        raise JobTypeInvalid(f"{function!r}: a handler must be a function, `def` or `async def`")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise JobTypeInvalid(f"{where_of(function)}: a handler returns its result; this one yields")
+    if inspect.iscoroutinefunction(function) or not any(map(inspect.iscoroutinefunction, _unwrapped(function))):
+        return function, function, inspect.iscoroutinefunction(function)
+
+    @functools.wraps(function)
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        value = function(*args, **kwargs)
+        return await value if inspect.isawaitable(value) else value
+
+    return function, awaited, True
+
+
+def where_of(function: Callable[..., Any]) -> str:
+    """How messages call a handler."""
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def _hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except (NameError, TypeError, SyntaxError, AttributeError) as error:
+        raise JobTypeInvalid(f"{where}: its annotations cannot be read: {error}") from None
+
+
+def _is_model(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, BaseModel) and not issubclass(hint, RootModel)
+
+
+def _is_in_class(function: Callable[..., Any]) -> bool:
+    outer = function.__qualname__.rpartition(".")[0]
+    return inspect.isfunction(function) and outer != "" and not outer.endswith("<locals>")
+
+
+def _alternatives(hint: Any) -> Iterator[Any]:
+    """What a parameter of this annotation may be, without what is noted beside."""
+    if get_origin(hint) is Annotated:
+        yield from _alternatives(get_args(hint)[0])
+    elif get_origin(hint) in (typing.Union, types.UnionType):
+        for each in get_args(hint):
+            yield from _alternatives(each)
+    elif hasattr(hint, "__value__"):  # `type Ctx = Context`
+        yield from _alternatives(hint.__value__)
+    else:
+        yield hint
+
+
+def _unwrapped(function: Any) -> Iterator[Any]:
+    seen: set[int] = set()
+    while function is not None and id(function) not in seen:
+        seen.add(id(function))
+        yield function
+        function = getattr(function, "__wrapped__", None)
