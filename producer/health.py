@@ -144,9 +144,11 @@ class Health:
             raise view
         checkpoint, noted = view
         trouble = _projector_trouble(checkpoint)
-        if trouble is None and checkpoint is not None:
+        if checkpoint is not None and checkpoint.gap is None:
             late = behind if isinstance(behind, float) else None
-            trouble = self._fold_trouble(checkpoint.cursor, noted, late)
+            # A projector that fails again and again may lose its lease in between: what it noted says more.
+            folding = self._fold_trouble(checkpoint.cursor, noted, late)
+            trouble = folding if noted is not None else trouble or folding
         return Part(True), _part(trouble)
 
     async def _view(self) -> tuple[Checkpoint | None, str | None]:

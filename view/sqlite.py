@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.exc import InvalidatePoolError
 
 from jobtape.schemas.errors import DatabaseUnfit
@@ -41,7 +41,20 @@ def open_engine(url: URL, role: Role, patience: float, options: dict[str, Any]) 
 
     event.listen(engine, "connect", connected)
     event.listen(engine, "checkout", taken)
+    event.listen(engine, "handle_error", _roll_back)
     return engine
+
+
+def _roll_back(context: ExceptionContext) -> None:
+    """End the transaction of a failure now. A connection that is closed while somebody still has a statement of it, as
+    the error's traceback may, keeps its transaction, and so the lock of SQLite's one writer.
+    """
+    connection = context.connection
+    if connection is not None and not connection.invalidated:
+        driver = connection.connection.dbapi_connection
+        if driver is not None:
+            with suppress(sqlite3.Error):
+                driver.rollback()
 
 
 def path_of(url: URL) -> Path:

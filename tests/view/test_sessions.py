@@ -319,3 +319,16 @@ def test_a_full_disk_that_has_room_again(on_file: Store) -> None:
             record(on_file, submitted(n, payload={"text": "x" * 100_000}))
         record(on_file, submitted(n, payload={"text": "x" * 100_000}))
     assert len(on_file.list_jobs(JobQuery())) == TIMES
+
+
+def test_a_failure_that_is_remembered_holds_no_lock(on_file: Store, sqlite_url: str) -> None:
+    """Its traceback refers to statements of the connection that was ended."""
+    other = Store(sqlite_url, patience=0.2)
+    kept: list[BaseException] = []
+    for n in range(TIMES):
+        with pytest.raises(ViewUnavailable) as caught, on_file._database.writing() as connection:
+            connection.execute(text("UPDATE checkpoint SET horizon = horizon"))
+            connection.execute(text("INSERT INTO missing VALUES (1)"))
+        kept.append(caught.value)
+        record(other, submitted(n))
+    other.close()
