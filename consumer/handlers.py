@@ -234,6 +234,8 @@ class Handlers:
             how = await call.run_async()
         except asyncio.CancelledError as error:
             how = self._ended_by_cancel(call, timeout, working, task, error)
+        except GeneratorExit as error:  # the handler closed the coroutine of its own task
+            how = call.failed(error)
         finally:
             stop_timer()
         working.end(how)

@@ -10,7 +10,6 @@ import math
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
@@ -58,18 +57,13 @@ def failure(reason: Reason, kind: str, message: str, wish: Wish = NEVER) -> Fail
 
 def success_of(job_type: JobType, value: Any, max_result: int) -> Outcome:
     """What a handler returned as the outcome; a Failure when it is no result, or larger than ``max_result`` bytes.
-    Raises MemoryError and nothing else.
+    Raises what the result's own code raises while it is made into JSON: that is a failure like the handler's own.
     """
     try:
         result = job_type.result(value)
         size = len(plainjson.dumps(result))
     except ResultInvalid as error:
         return failure("result_invalid", "ResultInvalid", str(error))
-    except MemoryError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - a result's own code may raise anything while it becomes JSON
-        why = f"its own code raised {_name(error)} as it was made into JSON: {_text(partial(str, error))}"
-        return failure("result_invalid", "ResultInvalid", f"the result of {job_type.name} cannot be recorded: {why}")
     if size > max_result:
         return failure(
             "result_too_large",
