@@ -69,7 +69,7 @@ class Tending:
     async def close(self) -> None:
         """End the connections."""
         await self._relay.close()
-        await self._link.close()
+        await self._desk.publisher.close()
         self._desk.close()
 
     def folded(self, batch: Batch) -> None:

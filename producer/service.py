@@ -100,6 +100,7 @@ class Producer:
         await self.listeners.close()
         await self.lag.close()
         await self._barriers.close()
+        await self._publisher.close()
         await self.watch.close()
         await self.idempotency.close()
         await self._reads.close()
@@ -125,7 +126,7 @@ class Producer:
         ``timeout`` is the job's own, in seconds; it is due after ``delay`` seconds, or at ``run_at``. Raises
         UnknownJobType, PayloadInvalid, PayloadTooLarge and SubmissionInvalid before anything is published, LogMissing
         when there is no tape, and BrokerUnavailable when no confirm came in time: then it is not known whether the job
-        was accepted. With an ``idempotency_key`` the same submission may be made again: it is one job, and this returns
+        was accepted; QueueFull, which is one of these, when its queue is full. With an ``idempotency_key`` the same submission may be made again: it is one job, and this returns
         it as it is now. That needs the database, and may raise what ``Idempotency.submit`` does.
         """
         submission = read_submission(
@@ -177,10 +178,12 @@ class Producer:
         return evolve(None, event)
 
     async def publish(self, event: JobEvent, key: str | None = None) -> None:
-        """Write ``event`` to the tape, and to where ``key`` leads. Raises LogMissing or BrokerUnavailable."""
+        """Write ``event`` to the tape, and to where ``key`` leads. Raises LogMissing, BrokerUnavailable or QueueFull."""
         self.watch.require_tape()
+        cc = () if key is None else (key,)
+        self._publisher.check_room(cc)
         try:
-            await self._publisher.publish(event, cc=() if key is None else [key])
+            await self._publisher.publish(event, cc=cc)
         except LogMissing:
             self.watch.tape_is_missing()
             raise

@@ -7,6 +7,7 @@ JobtapeError
 ├── JobTypeInvalid          the author's fault: a handler that cannot be a job type
 ├── UnreadableEvent         the message's fault: not an event that this version can read
 ├── BrokerUnavailable       the broker did not confirm in time; whether it has the message is not known
+│   └── QueueFull           the queue that the work is for has a length limit, and refuses more
 ├── WorkerStuck             the handlers' fault: they do not end, and this process can do nothing more
 ├── LogMissing              the broker answers, but the tape is not there
 ├── ViewUnavailable         the database does not answer
@@ -15,6 +16,7 @@ JobtapeError
     └── HistoryGone         the reader's position: what comes behind it is no longer kept, or it is of another tape
 """
 
+from asyncio import Future
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +55,22 @@ class UnreadableEvent(JobtapeError):
 
 class BrokerUnavailable(JobtapeError):
     """No confirm in time. The broker may or may not have the message: publish the same event id again, or give up."""
+
+
+class QueueFull(BrokerUnavailable):
+    """The queue refuses the work, because a policy limits its length. ``recorded``: the event is on the tape all the
+    same, and ``placing`` is done when its work was placed after all; cancelling it gives that up. Otherwise nothing was
+    published.
+    """
+
+    def __init__(self, message: str, placing: Future[None] | None = None) -> None:
+        super().__init__(message)
+        self.placing = placing
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the event is on the tape."""
+        return self.placing is not None
 
 
 class WorkerStuck(JobtapeError):
