@@ -4,7 +4,7 @@ A nack, a time-out and a lost connection all mean *unknown*: some queue may have
 event id) is published again until a confirm comes or the deadline passes; whoever reads events drops repeats.
 
 Where the queue of the work refuses it (a policy limits its length), the tape has the event by then, so only the work is
-offered again (``refused``), and further work for that queue can be refused before anything is published (``check_room``).
+offered again (``refused``), and more work for that queue can be refused before anything is published (``check_room``).
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from aiormq import spec
 
 from jobtape.broker.confirmed import PERSISTENT, ConfirmedChannel
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
-from jobtape.broker.refused import RefusedWork, Way, way_of
+from jobtape.broker.refused import RefusedWork, Way, WorkRefused, way_of
 from jobtape.schemas.barrier import barrier_body
 from jobtape.schemas.errors import BrokerUnavailable, LogMissing, QueueFull
 from jobtape.schemas.events import CONTENT_TYPE, JobEvent, encode
@@ -58,7 +58,8 @@ class Publisher:
         if way is not None and self._refused.is_full(way.queue):
             raise QueueFull(
                 f"the queue {way.queue} is full and refuses more work: nothing was recorded. Try again when its jobs "
-                "have been worked on; `jobtape doctor` names the policy that limits it"
+                "have been worked on; `jobtape doctor` names the policy that limits it",
+                recorded=False,
             )
 
     async def publish(self, event: JobEvent, cc: Sequence[str] = (), *, timeout: float | None = None) -> None:
@@ -90,7 +91,7 @@ class Publisher:
         placing = self._refused.add(way, body, content_type, record)
         await asyncio.wait({placing}, timeout=min(limit, REFUSED_LIMIT))
         if not placing.done() or placing.cancelled():
-            raise QueueFull(
+            raise WorkRefused(
                 f"the queue {way.queue} is full and refuses more work. The job is recorded, and may be run when there "
                 "is room: try again later, under the same Idempotency-Key if it must not become two jobs; `jobtape "
                 "doctor` names the policy that limits the queue",

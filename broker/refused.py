@@ -24,7 +24,7 @@ from aiormq import spec
 from jobtape.broker.channels import channel
 from jobtape.broker.confirmed import PERSISTENT
 from jobtape.broker.link import BROKER_ERRORS, Link, end, lost_where_cancelled, reason_of
-from jobtape.schemas.errors import BrokerUnavailable, LogMissing
+from jobtape.schemas.errors import BrokerUnavailable, LogMissing, QueueFull
 from jobtape.schemas.topology import Topology, queue_of
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,16 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 CONFIRM_LIMIT: Final = 10.0
 MOST: Final = 1000
 """Messages kept of one queue."""
+
+
+class WorkRefused(QueueFull):
+    """The event is on the tape, and its work was refused. ``placing`` is done when it was placed after all; cancelling
+    it gives that up.
+    """
+
+    def __init__(self, message: str, placing: "asyncio.Future[None]") -> None:
+        super().__init__(message, recorded=True)
+        self.placing = placing
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ would come again at once, and RabbitMQ 4.3 would go round with it for ever. So a
 exchange, past the tape: no attempt was made, and nothing has happened that anybody should read. The copy's body is the
 same; its headers count the returns and keep the time of the first.
 
-Work that is not due yet goes back too: a policy that lets messages expire (``message-ttl``) holds for the ladder as well,
-and shortens its delays. The header ``jobtape-due`` says when it is due by the clock of the worker that met it first, and
-is at most as far away as was asked for: workers whose clocks are wrong may run it late, and never put it off for ever.
+Work that is not due yet goes back too: a policy that lets messages expire (``message-ttl``) holds for the ladder as
+well, and shortens its delays. The header ``jobtape-due`` says when it is due by the clock of the worker that met it
+first, at most as far away as was asked for: workers whose clocks are wrong may run it late, and never put it off for
+ever.
 """
 
 import asyncio

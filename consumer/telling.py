@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from jobtape.broker.publisher import Publisher
+from jobtape.broker.refused import WorkRefused
 from jobtape.consumer.intake import Delivery
-from jobtape.schemas.errors import BrokerUnavailable, LogMissing, QueueFull
+from jobtape.schemas.errors import BrokerUnavailable, LogMissing
 from jobtape.schemas.events import Cancelled, Failed, Retrying, Succeeded
 from jobtape.schemas.ladder import delay_key
 from jobtape.schemas.topology import Topology
@@ -38,9 +39,9 @@ async def publish_outcome(
         try:
             await publisher.publish(outcome, cc)
             return True
-        except QueueFull as refused:
+        except WorkRefused as refused:
             log.warning("the next attempt of %s waits for room in its queue: %s", outcome.subject, refused)
-            if refused.placing is not None and not refused.placing.cancelled():
+            if not refused.placing.cancelled():
                 return await _placed(refused.placing, delivery)
             await asyncio.sleep(FULL_PAUSE)
         except (BrokerUnavailable, LogMissing) as error:

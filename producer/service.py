@@ -126,8 +126,9 @@ class Producer:
         ``timeout`` is the job's own, in seconds; it is due after ``delay`` seconds, or at ``run_at``. Raises
         UnknownJobType, PayloadInvalid, PayloadTooLarge and SubmissionInvalid before anything is published, LogMissing
         when there is no tape, and BrokerUnavailable when no confirm came in time: then it is not known whether the job
-        was accepted; QueueFull, which is one of these, when its queue is full. With an ``idempotency_key`` the same submission may be made again: it is one job, and this returns
-        it as it is now. That needs the database, and may raise what ``Idempotency.submit`` does.
+        was accepted; QueueFull, which is one of these, when its queue is full. With an ``idempotency_key`` the same
+        submission may be made again: it is one job, and this returns it as it is now. That needs the database, and may
+        raise what ``Idempotency.submit`` does.
         """
         submission = read_submission(
             {
@@ -178,7 +179,9 @@ class Producer:
         return evolve(None, event)
 
     async def publish(self, event: JobEvent, key: str | None = None) -> None:
-        """Write ``event`` to the tape, and to where ``key`` leads. Raises LogMissing, BrokerUnavailable or QueueFull."""
+        """Write ``event`` to the tape, and to where ``key`` leads. Raises LogMissing, and BrokerUnavailable or its kind
+        QueueFull.
+        """
         self.watch.require_tape()
         cc = () if key is None else (key,)
         self._publisher.check_room(cc)

@@ -72,8 +72,8 @@ def put_back(job: Job, why: Why, *, source: str, time: datetime, dropped: int = 
 
 
 def put_back_dropped(job: Job, reason: Dropped, *, source: str, time: datetime) -> Effect | None:
-    """Place work that the broker dropped while it waited, as a policy asks for: however often, for nothing is wrong with
-    the job, and a little later each time. None when what was ordered is not known.
+    """Place work that the broker dropped while it waited, as a policy asks for: however often, for nothing is wrong
+    with the job, and a little later each time. None when what was ordered is not known.
     """
     order = order_of(job)
     if order is None:

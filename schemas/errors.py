@@ -16,7 +16,6 @@ JobtapeError
     └── HistoryGone         the reader's position: what comes behind it is no longer kept, or it is of another tape
 """
 
-from asyncio import Future
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,18 +58,12 @@ class BrokerUnavailable(JobtapeError):
 
 class QueueFull(BrokerUnavailable):
     """The queue refuses the work, because a policy limits its length. ``recorded``: the event is on the tape all the
-    same, and ``placing`` is done when its work was placed after all; cancelling it gives that up. Otherwise nothing was
-    published.
+    same; otherwise nothing was published.
     """
 
-    def __init__(self, message: str, placing: Future[None] | None = None) -> None:
+    def __init__(self, message: str, *, recorded: bool) -> None:
         super().__init__(message)
-        self.placing = placing
-
-    @property
-    def recorded(self) -> bool:
-        """Whether the event is on the tape."""
-        return self.placing is not None
+        self.recorded = recorded
 
 
 class WorkerStuck(JobtapeError):

@@ -12,7 +12,8 @@ from jobtape.broker import declare, subscriptions
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Connection, reason_of, without_password
 from jobtape.commands import show
-from jobtape.commands.bound_queues import Unseen, bound_queues
+from jobtape.commands.administration import Unseen
+from jobtape.commands.bound_queues import bound_queues
 from jobtape.commands.errors import WrongUse
 from jobtape.commands.starting import configuring, settings_with
 from jobtape.consumer.held_position import PREFIX
