@@ -1,5 +1,6 @@
 """An operator's policies on our queues: what a queue drops is put back, and a full one is not asked again and again."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.consumer import jobs, retry_jobs
 from tests.consumer.rig import Rig, order_event
+from tests.consumer.test_sender import redriven
 from tests.faults.policies import Policy, policies
 from tests.namespaces import some_topology
 from tests.producer.serving import Api, api, problem, settings_for
@@ -129,6 +131,7 @@ async def test_a_full_queue_refuses_submissions_and_the_tape_has_few_copies(
             assert (again.status_code, {again.json()["id"]}) == (202, recorded)
             await eventually(lambda: not served.producer._publisher._refused._tasks)
             assert (await served.client.post("/jobs", json=ADD)).status_code == 202
+            await eventually(lambda: in_state(view, JobState.SUCCEEDED) == len(accepted) + 2, what="that one too")
         assert all(rig.names(job_id).count("submitted") <= 2 for job_id in recorded)
         assert (await Checker(rig.url, rig.topology).check(view)).problems == []
 
@@ -183,17 +186,35 @@ async def test_the_next_attempt_waits_for_room_and_the_tape_has_few_copies(node:
 
 
 async def test_effects_wait_for_room_and_the_tape_has_few_copies(node: PrivateNode, view: Store) -> None:
-    """Work that is put back finds its queue full."""
-    async with rig_under(node, Policy({"max-length": 3}, on="run")) as rig, rig.projector(view, lost_after=1.0):
-        lost = [event.subject for event in [order_event(rig.topology, "add", {"x": n, "y": 1}) for n in range(12)]]
-        for n, job_id in enumerate(lost):
-            event = order_event(rig.topology, "add", {"x": n, "y": 1})
-            await rig.publisher.publish(event.model_copy(update={"subject": job_id, "id": f"{job_id}/submitted"}))
-        await eventually(lambda: sum("requeued" in rig.names(job_id) for job_id in lost) >= 4, 30, what="put back")
+    """The work of a redriven run finds its queue full."""
+    async with rig_under(node, Policy({"max-length": 1}, on="run")) as rig, rig.projector(view):
+        async with rig.worker(jobs.boom):
+            job_id = await rig.submit("boom", max_attempts=1)
+            await eventually(lambda: in_state(view, JobState.FAILED) == 1)
+        with pytest.raises(QueueFull):
+            for n in range(10):
+                await rig.submit("add", {"x": n, "y": 1})
+        await rig.publisher.publish(redriven(job_id, 2, rig.topology.source))
+        await eventually(lambda: "requeued" in rig.names(job_id))
+        await asyncio.sleep(1)  # it is refused a few times
+        async with rig.worker(jobs.boom, jobs.add):
+            await eventually(lambda: rig.names(job_id).count("failed") == 2, 30, what="its second run has ended")
+        await rig.publisher.close()
+    assert rig.names(job_id).count("requeued") <= 2
+
+
+async def test_queues_that_nobody_consumes_are_kept(node: PrivateNode, view: Store) -> None:
+    expires = 2.0
+    policy = Policy({"expires": round(expires * 1000)})
+    async with rig_under(node, policy) as rig, rig.projector(view, lost_after=4.0):
+        job_id = await rig.submit("add", {"x": 1, "y": 1})
+        await asyncio.sleep(2 * expires)
+        connection = await rig.link.connection()
+        names = [queue.name for queue in rig.topology.declared_queues()]
+        assert [name for name in names if await declare.depth(connection, name) is None] == []
         async with rig.worker(jobs.add):
-            await eventually(lambda: in_state(view, JobState.SUCCEEDED) == len(lost), 40, what="all are done")
-    assert max(rig.names(job_id).count("requeued") for job_id in lost) <= 2
-    assert in_state(view, JobState.FAILED) == 0
+            assert (await rig.outcome(job_id)).name == "succeeded"
+    assert rig.names(job_id) == ["submitted", "succeeded"]
 
 
 def test_the_reason_is_that_of_the_work_queue() -> None:
