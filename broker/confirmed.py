@@ -5,23 +5,31 @@ publishes to several (rabbitmq-server#12236); and one channel for all messages, 
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 import aiormq
+import aiormq.exceptions
 from aiormq import spec
 
 from jobtape.broker.channels import open_channel
-from jobtape.broker.link import Connection, Link, lost_where_cancelled
+from jobtape.broker.link import BROKER_ERRORS, Connection, Link, lost_where_cancelled
 
 PERSISTENT: Final = 2
 
 
 class ConfirmedChannel:
-    """Publishes to the exchange of that name (the default exchange: ``""``) over ``link``."""
+    """Publishes to the exchange of that name (the default exchange: ``""``) over ``link``.
 
-    def __init__(self, link: Link, exchange: str) -> None:
+    ``renew``: open another channel after a refusal. On RabbitMQ 3.10 a queue that has refused a channel's message goes
+    on to refuse them by that channel when its limit is lifted, or it is purged (*tried*); a fresh one is not affected.
+    """
+
+    def __init__(self, link: Link, exchange: str, *, renew: bool = False) -> None:
         self.link = link
         self.exchange = exchange
+        self._renew = renew
+        self._closing: set[asyncio.Task[None]] = set()
         self._opening = asyncio.Lock()
         self._channel: aiormq.Channel | None = None
         self._connection: Connection | None = None
@@ -50,8 +58,17 @@ class ConfirmedChannel:
                         mandatory=mandatory,
                         wait=False,
                     )
+                except aiormq.exceptions.DeliveryError as error:
+                    refused = not isinstance(error, aiormq.exceptions.PublishError)
+                    if self._renew and refused and self._channel is channel:
+                        self._channel = None
+                    raise
                 finally:
                     waiting.discard(lost)
+                    if not waiting and self._channel is not channel and not channel.is_closed:
+                        closing = asyncio.create_task(_close(channel))
+                        self._closing.add(closing)
+                        closing.add_done_callback(self._closing.discard)
 
     async def _open(self) -> aiormq.Channel:
         if self._channel is not None and not self._channel.is_closed and self.link.up:
@@ -67,6 +84,11 @@ class ConfirmedChannel:
                 self._channel = channel
                 self._connection = connection
             return self._channel
+
+
+async def _close(channel: aiormq.Channel) -> None:
+    with suppress(*BROKER_ERRORS):
+        await channel.close()
 
 
 def _wake(waiting: set[asyncio.Timeout]) -> None:

@@ -18,7 +18,7 @@ class SideChannel:
     """Publishes to the exchange of that name (the default exchange: ``""``) over ``link``."""
 
     def __init__(self, link: Link, exchange: str) -> None:
-        self._channel = ConfirmedChannel(link, exchange)
+        self._channel = ConfirmedChannel(link, exchange, renew=True)
 
     async def publish(
         self, body: bytes, key: str, *, headers: Mapping[str, str | int] | None = None, content_type: str | None = None

@@ -2,18 +2,19 @@
 
 A delivery is given up after twenty returns. Mostly it was beside a job that kills its worker, and was never begun: then
 it is put back on its queue, a few times at most. Where the job's ``started`` says that it was itself at work, the run
-has failed. Either is an effect, and the message is acknowledged once the effect is in the view; so one that is taken
-again comes to the same effect. It is judged by a view that has folded everything that was on the tape when the message
-was taken, which is more than had happened when the broker gave it up.
+has failed. Work that the broker dropped while it waited, because a policy limits how long or how many may wait, says
+nothing about its job: it is put back however often. Each of these is an effect, and the message is acknowledged once
+the effect is in the view; so one that is taken again comes to the same effect. It is judged by a view that has folded
+everything that was on the tape when the message was taken, which is more than had happened when the broker gave it up.
 """
 
 import asyncio
 import hashlib
 import logging
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, cast, get_args
 
 from jobtape.broker.bury import REASON_HEADER
 from jobtape.consumer.desk import Desk
@@ -21,15 +22,17 @@ from jobtape.consumer.execution import WorkEvent, attempt_of
 from jobtape.consumer.folding import outbox_row
 from jobtape.consumer.intake import Delivery, Intake
 from jobtape.consumer.waiting import first_of
-from jobtape.schemas.effects import Effect, attempt_due, failure, put_back
+from jobtape.schemas.effects import PUT_BACK_AT_MOST, Effect, attempt_due, failure, put_back, put_back_dropped
 from jobtape.schemas.errors import UnreadableEvent
-from jobtape.schemas.events import Requeued, Retrying, Submitted, decode
+from jobtape.schemas.events import Dropped, Requeued, Retrying, Submitted, decode
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.topology import Topology, queue_of
 from jobtape.view.store import DeadMessage, OutboxRow
 
 log = logging.getLogger(__name__)
 
-PREFETCH: Final = 100
+PREFETCH: Final = 1000
+"""Many: under a policy that lets messages expire, what waits on the dead queue vanishes too."""
 
 
 class DeadLetters:
@@ -71,13 +74,30 @@ class DeadLetters:
         if given_up:
             await self._desk.catch_up()
             jobs = await self._desk.call(self._desk.store.jobs, {event.subject for _, event in given_up})
+            placed_often = [job for job in jobs.values() if job.placed > PUT_BACK_AT_MOST]
+            discounts = await self._desk.call(self._desk.store.dropped_placements, placed_often) if placed_often else {}
+            drops: Counter[tuple[str, Dropped]] = Counter()
             for delivery, event in given_up:
-                verdict = judge(event, jobs.get(event.subject), self._desk.topology.source, datetime.now(UTC))
+                dropped = dropped_because(delivery.headers, self._desk.topology)
+                discount = discounts.get(event.subject, 0)
+                now, source = datetime.now(UTC), self._desk.topology.source
+                verdict = judge(event, jobs.get(event.subject), source, now, dropped=dropped, discount=discount)
                 if isinstance(verdict, Effect):
-                    log.warning("given up by the broker: %s of %s follows", verdict.event.name, event.subject)
+                    if dropped is None:
+                        log.warning("given up by the broker: %s of %s follows", verdict.event.name, event.subject)
+                    else:
+                        drops[event.data.order.queue, dropped] += 1
                     effects.append(outbox_row(verdict))
                 elif verdict is not None:
                     dead.append(_dead(delivery, verdict))
+            for (queue, dropped), n in drops.items():
+                log.warning(
+                    "the broker has dropped the work of %d jobs from the queue %s (%s) as a policy asks for; it is put "
+                    "back, see `jobtape doctor` and docs/broker-policies.md",
+                    n,
+                    self._desk.topology.work_queue(queue).name,
+                    dropped,
+                )
         for message in dead:
             log.error("a message is no job and is kept aside (`jobtape dead list`): %s", message.reason)
         await self._desk.add(effects, dead)
@@ -87,10 +107,25 @@ class DeadLetters:
             await delivery.ack()
 
 
-def judge(event: WorkEvent, job: Job | None, source: str, now: datetime) -> Effect | str | None:
-    """What a job's work that the broker gave up means for it; ``job`` as the view has it since.
+def dropped_because(headers: Mapping[str, Any], topology: Topology) -> Dropped | None:
+    """Why the broker dropped the work from its work queue; None when it gave it up after many returns.
 
-    An effect; or None when it is of no matter any more; or why it is kept aside.
+    The headers name each queue that the message left so; what was delayed has left the ladder's as it should.
+    """
+    for death in headers.get("x-death") or ():
+        queue, reason = str(death.get("queue", "")), death.get("reason")
+        if queue == topology.work_queue(queue_of(queue)).name:
+            return cast("Dropped", reason) if reason in get_args(Dropped) else None
+    return None
+
+
+def judge(
+    event: WorkEvent, job: Job | None, source: str, now: datetime, *, dropped: Dropped | None = None, discount: int = 0
+) -> Effect | str | None:
+    """What a job's work that the broker gave up, or ``dropped``, means for it; ``job`` as the view has it since.
+
+    ``discount``: how many of its placements followed from drops. An effect; or None when it is of no matter any more;
+    or why it is kept aside.
     """
     if job is None or job.run < event.data.run:
         return (
@@ -102,10 +137,13 @@ def judge(event: WorkEvent, job: Job | None, source: str, now: datetime) -> Effe
         n = 1 if isinstance(event, Submitted) else event.data.n
         if n < job.placed:
             return None  # it was placed again since
+    unknown = "given up by the broker; what was ordered is not known"
+    if dropped is not None:
+        return put_back_dropped(job, dropped, source=source, time=now) or unknown
     if job.state is JobState.RUNNING and job.attempt == attempt_of(event):
         message = "the broker has given up delivering it: it was begun again and again, and each time its worker died"
         return failure(job, "crash_loop", message, source=source, time=now)
-    return put_back(job, "given_up", source=source, time=now) or "given up by the broker; what was ordered is not known"
+    return put_back(job, "given_up", source=source, time=now, dropped=discount) or unknown
 
 
 def _work(body: bytes) -> WorkEvent:

@@ -107,4 +107,4 @@ def fold_archived(entries: Sequence[Archived], known: Known, gone: Gone = none_g
 
 def outbox_row(effect: Effect) -> OutboxRow:
     """An effect as the view keeps it until it is on the tape."""
-    return OutboxRow(effect.event.id, encode(effect.event).decode(), effect.keys)
+    return OutboxRow(effect.event.id, encode(effect.event).decode(), effect.keys, wait=effect.wait)

@@ -21,7 +21,7 @@ from typing import Final
 from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.consumer.desk import Desk
 from jobtape.consumer.folding import outbox_row
-from jobtape.schemas.effects import put_back
+from jobtape.schemas.effects import PUT_BACK_AT_MOST, put_back
 from jobtape.schemas.job import Job
 from jobtape.view.store import Moment
 
@@ -103,7 +103,9 @@ class LostJobs:
 
     async def _add(self, queue: str, jobs: list[Job]) -> None:
         now, source = datetime.now(UTC), self._desk.topology.source
-        effects = [put_back(job, "lost", source=source, time=now) for job in jobs]
+        placed_often = [job for job in jobs if job.placed > PUT_BACK_AT_MOST]
+        dropped = await self._desk.call(self._desk.store.dropped_placements, placed_often) if placed_often else {}
+        effects = [put_back(job, "lost", source=source, time=now, dropped=dropped.get(job.id, 0)) for job in jobs]
         rows = [outbox_row(effect) for effect in effects if effect is not None]
         log.warning("%d jobs of the queue %s are lost: it is empty, and nothing was heard of them", len(jobs), queue)
         await self._desk.add(rows)

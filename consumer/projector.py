@@ -123,7 +123,7 @@ class Projector:
             with suppress(ViewUnavailable):
                 await self._call(self._store.release_lease, self.owner)
             await self._tending.close()
-            await self._publisher.link.close()
+            await self._publisher.close()
             await self._link.close()
             self._thread.shutdown(wait=False)
 

@@ -1,9 +1,16 @@
-"""What this worker does not know goes back, by way of the delay ladder: a job type, a payload's version, an event's.
+"""What is not for this worker, or not yet, goes back by way of the delay ladder.
+
+A job type, a payload's version or an event's version may not be known here.
 
 While a new version is rolled out, old workers get jobs that only new ones know. Given back to the queue, such a job
 would come again at once, and RabbitMQ 4.3 would go round with it for ever. So a copy is put on the ladder's first
 exchange, past the tape: no attempt was made, and nothing has happened that anybody should read. The copy's body is the
 same; its headers count the returns and keep the time of the first.
+
+Work that is not due yet goes back too: a policy that lets messages expire (``message-ttl``) holds for the ladder as
+well, and shortens its delays. The header ``jobtape-due`` says when it is due by the clock of the worker that met it
+first, at most as far away as was asked for: workers whose clocks are wrong may run it late, and never put it off for
+ever.
 """
 
 import asyncio
@@ -16,7 +23,7 @@ from jobtape.broker.link import Link
 from jobtape.broker.side import SideChannel
 from jobtape.consumer.intake import Delivery
 from jobtape.schemas.errors import BrokerUnavailable
-from jobtape.schemas.events import CONTENT_TYPE
+from jobtape.schemas.events import CONTENT_TYPE, Requeued, Retrying, Submitted
 from jobtape.schemas.ladder import delay_key
 from jobtape.schemas.topology import Topology, queue_of
 
@@ -25,6 +32,10 @@ log = logging.getLogger(__name__)
 RETURNS_HEADER: Final = "jobtape-returns"
 FIRST_HEADER: Final = "jobtape-first-return"
 """Milliseconds since 1970: floats in headers are 32 bits long."""
+DUE_HEADER: Final = "jobtape-due"
+"""Likewise."""
+EARLY: Final = 1.0
+"""Seconds before it is due that work is done all the same: clocks differ a little."""
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 PAUSE: Final = 0.5
 
@@ -47,8 +58,32 @@ class Returns:
         meanwhile, nothing more is done: the broker gives it to somebody else.
         """
         count = _whole(delivery.headers.get(RETURNS_HEADER)) or 0
-        delay = min(FIRST_DELAY * 2 ** min(count, 10), LONGEST_DELAY, self._topology.longest_delay)
-        headers = {RETURNS_HEADER: count + 1, FIRST_HEADER: self._first(delivery.headers)}
+        delay = min(FIRST_DELAY * 2 ** min(count, 10), LONGEST_DELAY)
+        await self._send(delivery, delay, {RETURNS_HEADER: count + 1, FIRST_HEADER: self._first(delivery.headers)})
+
+    def early(self, event: Submitted | Retrying | Requeued, delivery: Delivery) -> float:
+        """Seconds until the work is due, 0 when it may be done now."""
+        if isinstance(event, Retrying):
+            due: datetime | None = event.data.next_at
+        else:
+            due = event.data.order.run_at
+        if due is None or not self._topology.delay_levels:
+            return 0.0
+        now = self._milliseconds()
+        asked = (due - event.time).total_seconds() * 1000
+        until = min(due.timestamp() * 1000, now + asked)
+        if (noted := _whole(delivery.headers.get(DUE_HEADER))) is not None:
+            until = min(until, noted)
+        left = (until - now) / 1000
+        return left if left > EARLY else 0.0
+
+    async def defer(self, delivery: Delivery, seconds: float) -> None:
+        """Send it back as ``send_back`` does, for so long."""
+        kept = {name: n for name in (RETURNS_HEADER, FIRST_HEADER) if (n := _whole(delivery.headers.get(name)))}
+        await self._send(delivery, seconds, {**kept, DUE_HEADER: self._milliseconds() + round(seconds * 1000)})
+
+    async def _send(self, delivery: Delivery, delay: float, headers: Mapping[str, int]) -> None:
+        delay = min(delay, self._topology.longest_delay)
         key = delay_key(delay, queue_of(delivery.queue), self._topology.delay_levels)
         while delivery.is_ours:
             try:

@@ -7,7 +7,10 @@ deleted. The same holds for a row whose publish came to nothing, since that mean
 again only behind another barrier. Rows that the fold writes from then on are new, and are sent at once.
 
 What was confirmed stays in the outbox until the fold comes to it, and is remembered here so long. Work for a queue that
-is not there would vanish, so such a row waits until it is. Rows that fail hold up no others.
+is not there would vanish, so such a row waits until it is. Work that the broker dropped waits until somebody consumes
+its queue: it would only be dropped again. Where a full queue refuses work, the tape has the event, so the fold deletes
+the row: the publisher goes on to place that work alone, and other rows for the queue wait. Rows that fail hold up no
+others.
 """
 
 import asyncio
@@ -16,9 +19,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from jobtape.broker.declare import Depth
+from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.consumer.desk import Desk
 from jobtape.consumer.waiting import wait_for_stop
-from jobtape.schemas.errors import UnreadableEvent
+from jobtape.schemas.errors import QueueFull, UnreadableEvent
 from jobtape.schemas.events import JobEvent, Requeued, decode
 from jobtape.view.store import Batch, OutboxRow
 
@@ -29,6 +34,7 @@ PAGE: Final = 500
 EVERY: Final = 1.0
 """Seconds between two looks for rows that were put off."""
 LONGEST_WAIT: Final = 30.0
+LONGEST_WAIT_FOR_CONSUMERS: Final = 10.0
 
 
 class Sender:
@@ -81,35 +87,52 @@ class Sender:
             *(self._publisher.publish(event, row.keys) for row, event in sendable), return_exceptions=True
         )
         for (row, _), trouble in zip(sendable, results, strict=True):
-            if trouble is None:
+            if trouble is None or (isinstance(trouble, QueueFull) and trouble.recorded):
                 continue
             self._sent.discard(row.id)
-            waiting.append(row)
+            waiting.append((row, LONGEST_WAIT))
             log.warning("the effect %s was not confirmed and is put off: %s", row.id, trouble)
         await self._desk.call(
-            self._desk.store.put_off_effects, {row.id: min(2.0**row.tries, LONGEST_WAIT) for row in waiting}
+            self._desk.store.put_off_effects,
+            {row.id: min(2.0 ** min(row.tries, 10), longest) for row, longest in waiting},
         )
 
-    async def _sendable(self, rows: Sequence[OutboxRow]) -> tuple[list[OutboxRow], list[tuple[OutboxRow, JobEvent]]]:
-        """Those that have to wait, and the others with their events."""
-        waiting: list[OutboxRow] = []
+    async def _sendable(
+        self, rows: Sequence[OutboxRow]
+    ) -> tuple[list[tuple[OutboxRow, float]], list[tuple[OutboxRow, JobEvent]]]:
+        """Those that have to wait, each with the seconds it waits at most, and the others with their events."""
+        waiting: list[tuple[OutboxRow, float]] = []
         sendable: list[tuple[OutboxRow, JobEvent]] = []
-        there: dict[str, bool] = {}
+        depths: dict[str, Depth | None] = {}
         for row in rows:
             try:
                 event = decode(row.event.encode())
             except UnreadableEvent as error:
                 log.error("the effect %s waits for a newer program: %s", row.id, error)
-                waiting.append(row)
+                waiting.append((row, LONGEST_WAIT))
                 continue
             if isinstance(event, Requeued):
                 queue = event.data.order.queue
-                if queue not in there:
-                    there[queue] = await self._desk.is_there(queue)
-                    if not there[queue]:
-                        log.warning("work for the queue %s waits: it is not on the broker; see `jobtape doctor`", queue)
-                if not there[queue]:
-                    waiting.append(row)
+                if queue not in depths:
+                    depths[queue] = await self._depth(queue, row.keys)
+                depth = depths[queue]
+                if depth is None:
+                    waiting.append((row, LONGEST_WAIT))
+                    continue
+                if event.data.dropped is not None and not depth.consumers:
+                    waiting.append((row, LONGEST_WAIT_FOR_CONSUMERS))
                     continue
             sendable.append((row, event.model_copy(update={"time": datetime.now(UTC)})))
         return waiting, sendable
+
+    async def _depth(self, queue: str, keys: Sequence[str]) -> Depth | None:
+        """How full the work queue is; None when it takes no work just now."""
+        try:
+            self._publisher.check_room(keys)
+            depth = await self._desk.depth(queue)
+        except (QueueFull, *BROKER_ERRORS) as error:
+            log.warning("work for the queue %s waits: %s", queue, reason_of(error))
+            return None
+        if depth is None:
+            log.warning("work for the queue %s waits: it is not on the broker; see `jobtape doctor`", queue)
+        return depth

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from jobtape.broker.publisher import Publisher
+from jobtape.broker.refused import WorkRefused
 from jobtape.consumer.intake import Delivery
 from jobtape.schemas.errors import BrokerUnavailable, LogMissing
 from jobtape.schemas.events import Cancelled, Failed, Retrying, Succeeded
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 
 PAUSE: Final = 0.5
 """Seconds until it is tried again."""
+FULL_PAUSE: Final = 60.0
+"""Seconds until more is offered to a full queue that too much waits for already."""
 
 
 async def publish_outcome(
@@ -36,6 +39,21 @@ async def publish_outcome(
         try:
             await publisher.publish(outcome, cc)
             return True
+        except WorkRefused as refused:
+            log.warning("the next attempt of %s waits for room in its queue: %s", outcome.subject, refused)
+            if not refused.placing.cancelled():
+                return await _placed(refused.placing, delivery)
+            await asyncio.sleep(FULL_PAUSE)
         except (BrokerUnavailable, LogMissing) as error:
             log.warning("the outcome of %s waits: %s", outcome.subject, error)
             await asyncio.sleep(PAUSE)
+
+
+async def _placed(placing: "asyncio.Future[None]", delivery: Delivery) -> bool:
+    """Whether the next attempt was placed while the delivery was ours; otherwise it is not placed any more."""
+    try:
+        while not placing.done() and delivery.is_ours:
+            await asyncio.wait({placing}, timeout=PAUSE)
+        return placing.done() and not placing.cancelled()
+    finally:
+        placing.cancel()

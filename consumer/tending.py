@@ -14,6 +14,7 @@ from jobtape.broker.link import BROKER_ERRORS, Link, lost_where_cancelled, reaso
 from jobtape.broker.publisher import Publisher
 from jobtape.consumer.dead_letters import DeadLetters
 from jobtape.consumer.desk import Desk, NotActive
+from jobtape.consumer.kept_queues import KeptQueues
 from jobtape.consumer.lost import LostJobs
 from jobtape.consumer.pruning import Pruning
 from jobtape.consumer.relay import Relay
@@ -60,6 +61,7 @@ class Tending:
             Pruning(self._desk, keep),
             LostJobs(self._desk, self._sender.wake, lost_after),
             Unroutable(self._desk, lost_after),
+            KeptQueues(self._desk, lost_after),
         )
 
     def connect(self) -> None:
@@ -69,7 +71,7 @@ class Tending:
     async def close(self) -> None:
         """End the connections."""
         await self._relay.close()
-        await self._link.close()
+        await self._desk.publisher.close()
         self._desk.close()
 
     def folded(self, batch: Batch) -> None:

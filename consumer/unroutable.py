@@ -112,7 +112,7 @@ async def _take(taking: Channel, queue: str, most: int) -> list[DeliveredMessage
 
 
 async def _publish(sending: Channel, queue: str, message: DeliveredMessage) -> bool:
-    """False when there is no such queue."""
+    """False when there is no such queue, or it is full."""
     before = message.header.properties
     properties = spec.Basic.Properties(
         headers={name: value for name, value in (before.headers or {}).items() if name.startswith(OURS)},
@@ -122,7 +122,7 @@ async def _publish(sending: Channel, queue: str, message: DeliveredMessage) -> b
     )
     try:
         await sending.basic_publish(message.body, routing_key=queue, properties=properties, mandatory=True)
-    except aiormq.exceptions.PublishError:
+    except aiormq.exceptions.DeliveryError:
         return False
     return True
 

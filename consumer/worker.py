@@ -148,7 +148,7 @@ class Worker:
         finally:
             await self._handlers.close()
             self._closed = True
-            await self._publisher.link.close()
+            await self._publisher.close()
             await self._intake_link.close()
         if self._handlers.given_up.is_set():
             raise WorkerStuck(self._handlers.why_given_up)
@@ -264,6 +264,11 @@ class Worker:
             self._spawn(delivery, self._settle_with(same, key, delivery))
         elif self._cancels.runs.has(event.subject, event.data.run):
             self._spawn(delivery, self._leave_cancelled(event, delivery))
+        elif early := self._returns.early(event, delivery):
+            log.info(
+                "job %s came %.1f s before it is due and goes back: see docs/broker-policies.md", event.subject, early
+            )
+            self._spawn(delivery, self._returns.defer(delivery, early))
         elif not knows(self._job_types.get(order.type), order) and not self._returns.is_over(delivery):
             self._spawn(delivery, self._returns.send_back(delivery))
         else:

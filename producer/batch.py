@@ -9,7 +9,7 @@ from jobtape.producer.batch_outcome import Accepted, Outcome, Refused, ToPlace, 
 from jobtape.producer.idempotency import Keyed
 from jobtape.producer.ids import new_job_id
 from jobtape.producer.submission import BatchSubmission
-from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
+from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, QueueFull
 from jobtape.schemas.job import Order
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class _Sender:
             return Refused(self._trouble)
         try:
             await self._producer.place(item.order, item.job_id, item.time)
+        except QueueFull as error:  # the other queues take theirs
+            return Unknown(item.job_id, full=True) if error.recorded else Refused(error)
         except BrokerUnavailable:
             self._trouble = BrokerUnavailable("not sent, since the broker stopped confirming: submit it again")
             return Unknown(item.job_id)

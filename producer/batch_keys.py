@@ -65,6 +65,8 @@ class KeyedItems:
             match outcomes[self._first[key][0]], claim.standing:
                 case Accepted(job_id), Standing.NEW | Standing.TAKEN_OVER:
                     accepted.append(job_id)
+                case Unknown(full=True), Standing.NEW | Standing.TAKEN_OVER:
+                    let_go.append(claim.job_id)  # a repeat finds it on the tape
                 case Refused(LogMissing()), Standing.NEW | Standing.TAKEN_OVER:
                     let_go.append(claim.job_id)  # its work may be on its queue
                 case Refused(), Standing.NEW:

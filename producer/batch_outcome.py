@@ -33,10 +33,11 @@ class Refused:
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """The job ``job_id`` may have been accepted, or not: no confirm came in time, or somebody else is submitting it
-    under the same idempotency key just now.
+    under the same idempotency key just now. ``full``: it is on the tape, and its queue was too full to take its work.
     """
 
     job_id: str
+    full: bool = False
 
 
 Outcome = Accepted | Refused | Unknown

@@ -34,7 +34,7 @@ from jobtape.producer.limits import Limits
 from jobtape.producer.reads import Reads
 from jobtape.producer.refusals import IdempotencyInFlight, IdempotencyKeyReused, JobGone, TooBusy
 from jobtape.producer.submission import Submission
-from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
+from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, QueueFull
 from jobtape.schemas.events import submitted
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, Order
@@ -177,6 +177,9 @@ class Idempotency:
     async def _publish(self, owner: str, keyed: Keyed, claim: Claim) -> Job:
         try:
             job = await self._place(keyed.order_at(claim.time), claim.job_id, claim.time)
+        except QueueFull:  # a repeat need not wait: it finds the job on the tape, or nothing was published
+            await self.settle(owner, let_go=[claim.job_id])
+            raise
         except BrokerUnavailable:
             raise  # nobody knows: the row stays as it is
         except JobtapeError:

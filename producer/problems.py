@@ -29,6 +29,7 @@ from jobtape.schemas.errors import (
     JobtapeError,
     LogMissing,
     PayloadInvalid,
+    QueueFull,
     UnknownJobType,
     ViewUnavailable,
 )
@@ -38,6 +39,8 @@ MEDIA_TYPE: Final = "application/problem+json"
 URN: Final = "urn:jobtape:problem:"
 RETRY_AFTER: Final = 2
 """Seconds; about as long as a broker or a projector needs to come back."""
+RETRY_AFTER_FULL: Final = 5
+"""Seconds; a full queue needs workers, and not a moment."""
 MAX_ERRORS: Final = 20
 _TEXT_LENGTH: Final = 500
 
@@ -70,6 +73,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "invalid-redrive": (422, "This does not say which jobs to redrive"),
     "internal": (500, "Something went wrong here"),
     "broker-unavailable": (503, "The broker does not confirm"),
+    "queue-full": (503, "The queue is full"),
     "log-missing": (503, "The tape is missing"),
     "view-unavailable": (503, "The view does not answer"),
     "view-behind": (503, "The view has not caught up"),
@@ -177,6 +181,8 @@ def problem_of(error: JobtapeError) -> Problem:
             return Problem("not-reached", detail)
         case LogMissing():
             return Problem("log-missing", detail)
+        case QueueFull():
+            return Problem("queue-full", detail, headers={"Retry-After": str(RETRY_AFTER_FULL)})
         case BrokerUnavailable():
             return Problem("broker-unavailable", detail)
         case ViewUnavailable():

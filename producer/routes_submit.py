@@ -105,7 +105,7 @@ def _answer(outcome: Outcome) -> dict[str, Any]:
             return {"status": "accepted", "id": job_id}
         case Refused(error):
             return _refused(problem_of(error))
-        case Unknown(job_id):
+        case Unknown(job_id=job_id):
             return {"status": "unknown", "id": job_id}
 
 

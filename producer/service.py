@@ -117,9 +117,9 @@ class Producer:
         ``timeout`` is the job's own, in seconds; it is due after ``delay`` seconds, or at ``run_at``. Raises
         UnknownJobType, PayloadInvalid, PayloadTooLarge and SubmissionInvalid before anything is published, LogMissing
         when there is no tape, and BrokerUnavailable when no confirm came in time: then it is not known whether the job
-        was accepted. With an ``idempotency_key`` the same submission may be made again: it is one job, and this returns
-        it as it is now. That needs the database, and may raise what ``Idempotency.submit`` does. ``causation_id``: the
-        event that a submission without a key answers.
+        was accepted; QueueFull, which is one of these, when its queue is full. With an ``idempotency_key`` the same
+        submission may be made again: it is one job, and this returns it as it is now. That needs the database, and may
+        raise what ``Idempotency.submit`` does. ``causation_id``: the event that a submission without a key answers.
         """
         submission = asked(
             type,

@@ -60,6 +60,7 @@ class Submitter:
 
     async def close(self) -> None:
         """Stop; publishes in flight end as unknown."""
+        await self.publisher.close()
         await self.watch.close()
 
     async def submit(self, type: str, payload: dict[str, Any], **options: Any) -> Job:  # noqa: A002
@@ -98,10 +99,14 @@ class Submitter:
         return evolve(None, event)
 
     async def publish(self, event: JobEvent, key: str | None = None) -> None:
-        """Write ``event`` to the tape, and to where ``key`` leads. Raises LogMissing or BrokerUnavailable."""
+        """Write ``event`` to the tape, and to where ``key`` leads. Raises LogMissing, and BrokerUnavailable or its kind
+        QueueFull.
+        """
         self.watch.require_tape()
+        cc = () if key is None else (key,)
+        self.publisher.check_room(cc)
         try:
-            await self.publisher.publish(event, cc=() if key is None else [key])
+            await self.publisher.publish(event, cc=cc)
         except LogMissing:
             self.watch.tape_is_missing()
             raise

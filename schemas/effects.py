@@ -8,17 +8,21 @@ its own event further on. Hence its id says which fact it is and is the same how
 All functions are pure and total; ``time`` is when the effect was found, and is replaced by that of the publish.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
 
 from jobtape.schemas import ids
-from jobtape.schemas.events import Failed, FailedData, JobEvent, Requeued, RequeuedData
+from jobtape.schemas.events import Dropped, Failed, FailedData, JobEvent, Requeued, RequeuedData
 from jobtape.schemas.job import ErrorInfo, Job, JobState, Order
 from jobtape.schemas.topology import run_key
 
 PUT_BACK_AT_MOST: Final = 3
 """How often the work of one run is placed again before the run fails: what gets lost that often will get lost again."""
+
+FIRST_WAIT: Final = 0.5
+LONGEST_WAIT: Final = 30.0
+"""Seconds until work that the broker dropped is placed again; they double with each placement."""
 
 Why = Literal["lost", "given_up"]
 _REASONS: Final[dict[Why, Literal["lost", "crash_loop"]]] = {"lost": "lost", "given_up": "crash_loop"}
@@ -26,10 +30,11 @@ _REASONS: Final[dict[Why, Literal["lost", "crash_loop"]]] = {"lost": "lost", "gi
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """An event to be published, and the further keys (``CC``) that it is published with."""
+    """An event to be published after ``wait`` seconds, and the further keys (``CC``) that it is published with."""
 
     event: Requeued | Failed
     keys: tuple[str, ...] = ()
+    wait: float = 0.0
 
 
 def effects_of(before: Job | None, event: JobEvent, after: Job) -> tuple[Effect, ...]:
@@ -50,19 +55,32 @@ def may_be_effect(event: JobEvent) -> bool:
     return isinstance(event, Requeued) or (isinstance(event, Failed) and event.data.execution is None)
 
 
-def put_back(job: Job, why: Why, *, source: str, time: datetime) -> Effect | None:
+def put_back(job: Job, why: Why, *, source: str, time: datetime, dropped: int = 0) -> Effect | None:
     """Place the work of an open job once more, or end its run when that was done often enough already.
 
-    None when it cannot be placed, because what was ordered is not known.
+    ``dropped``: how many of the run's placements followed from ``put_back_dropped``, which do not count here. None when
+    it cannot be placed, because what was ordered is not known.
     """
     order = order_of(job)
     if order is None:
         return None
-    if job.placed > PUT_BACK_AT_MOST:
+    if job.placed - dropped > PUT_BACK_AT_MOST:
         what = "its work has disappeared" if why == "lost" else "the broker has given up delivering it"
         message = f"{what} {job.placed} times; nobody has finished it. See docs/redrive.md, then redrive it"
         return failure(job, _REASONS[why], message, source=source, time=time)
     return _placement(job, order, why, attempt_due(job), source, time)
+
+
+def put_back_dropped(job: Job, reason: Dropped, *, source: str, time: datetime) -> Effect | None:
+    """Place work that the broker dropped while it waited, as a policy asks for: however often, for nothing is wrong
+    with the job, and a little later each time. None when what was ordered is not known.
+    """
+    order = order_of(job)
+    if order is None:
+        return None
+    effect = _placement(job, order, "given_up", attempt_due(job), source, time, dropped=reason)
+    pause = FIRST_WAIT * 2.0 ** min(max(0, job.placed - 1), 10)
+    return replace(effect, wait=max(effect.wait, min(pause, LONGEST_WAIT)))
 
 
 def failure(job: Job, reason: Literal["lost", "crash_loop"], message: str, *, source: str, time: datetime) -> Effect:
@@ -116,6 +134,7 @@ def _placement(
     source: str,
     time: datetime,
     cause: JobEvent | None = None,
+    dropped: Dropped | None = None,
 ) -> Effect:
     n = job.placed + 1
     event = Requeued(
@@ -133,7 +152,10 @@ def _placement(
             n=n,
             why=why,
             lost_execution=job.execution if job.state is JobState.RUNNING else None,
+            dropped=dropped,
             order=order,
         ),
     )
-    return Effect(event, (run_key(order.queue),))
+    # A policy that lets messages expire shortens delays, and then lets the work expire before it is due.
+    wait = 0.0 if job.run_at is None else max(0.0, (job.run_at - time).total_seconds())
+    return Effect(event, (run_key(order.queue),), wait)

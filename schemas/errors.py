@@ -7,6 +7,7 @@ JobtapeError
 ├── JobTypeInvalid          the author's fault: a handler that cannot be a job type
 ├── UnreadableEvent         the message's fault: not an event that this version can read
 ├── BrokerUnavailable       the broker did not confirm in time; whether it has the message is not known
+│   └── QueueFull           the queue that the work is for has a length limit, and refuses more
 ├── WorkerStuck             the handlers' fault: they do not end, and this process can do nothing more
 ├── LogMissing              the broker answers, but the tape is not there
 ├── ViewUnavailable         the database does not answer
@@ -54,6 +55,16 @@ class UnreadableEvent(JobtapeError):
 
 class BrokerUnavailable(JobtapeError):
     """No confirm in time. The broker may or may not have the message: publish the same event id again, or give up."""
+
+
+class QueueFull(BrokerUnavailable):
+    """The queue refuses the work, because a policy limits its length. ``recorded``: the event is on the tape all the
+    same; otherwise nothing was published.
+    """
+
+    def __init__(self, message: str, *, recorded: bool) -> None:
+        super().__init__(message)
+        self.recorded = recorded
 
 
 class WorkerStuck(JobtapeError):

@@ -22,6 +22,8 @@ _DEPTH_LIMIT: Final = plainjson.DEPTH_LIMIT + 3
 _REASON_LENGTH: Final = 500
 
 ExecutionId = Annotated[str, Field(min_length=1, max_length=64)]  # it stands in event ids, which have 255 characters
+Dropped = Literal["expired", "maxlen"]
+"""Why the broker dropped work that waited, in its own words."""
 Reason = Literal[
     "error",
     "timeout",
@@ -110,11 +112,14 @@ class RedrivenData(_Data):
 class RequeuedData(_Data):
     """The work was placed on its queue as an effect of the fold: the ``n``-th time for this run, counting the
     submission's own. ``why``: after a redrive, because it was found lost, or because the broker had given it up.
-    ``lost_execution``: the one that was shown as running when that was found, and is taken for dead."""
+    ``lost_execution``: the one that was shown as running when that was found, and is taken for dead. ``dropped``: the
+    broker had not given it up after many returns, but dropped it while it waited, as a policy asks for: it had expired,
+    or the queue was longer than its limit."""
 
     n: int = Field(ge=1, lt=2**31)
     why: Literal["redriven", "lost", "given_up"]
     lost_execution: ExecutionId | None = None
+    dropped: Dropped | None = None
     order: Order
 
 

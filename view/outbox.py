@@ -16,8 +16,17 @@ _DELETE: Final = delete(tables.outbox).where(_row.id == bindparam("effect"))
 
 def add(connection: Connection, effects: Sequence[OutboxRow]) -> None:
     """Let them be published; one that waits already stays as it is."""
+    now = 0.0
+    if any(each.wait for each in effects):
+        now = float(connection.execute(select(clock.now(connection.dialect.name))).scalar_one())
     rows = [
-        {"id": each.id, "due": 0.0, "tries": each.tries, "keys": " ".join(each.keys), "event": each.event}
+        {
+            "id": each.id,
+            "due": now + each.wait if each.wait else 0.0,
+            "tries": each.tries,
+            "keys": " ".join(each.keys),
+            "event": each.event,
+        }
         for each in effects
     ]
     bulk.insert(connection, tables.outbox, rows, on_conflict="keep")
@@ -54,6 +63,12 @@ def put_off(connection: Connection, seconds: dict[str, float]) -> None:
     later = clock.now(connection.dialect.name) + bindparam("seconds")
     statement = update(tables.outbox).where(_row.id == bindparam("effect")).values(due=later, tries=_row.tries + 1)
     connection.execute(statement, [{"effect": each, "seconds": wait} for each, wait in seconds.items()])
+
+
+def newest_events(connection: Connection, limit: int) -> list[str]:
+    """The events of those that wait, those that are due last first."""
+    statement = select(_row.event).order_by(_row.due.desc(), _row.id).limit(limit)
+    return list(connection.execute(statement).scalars())
 
 
 def waiting(connection: Connection) -> int:

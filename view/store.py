@@ -5,11 +5,24 @@ other ones than this program knows. After a write that raised it, nobody knows w
 may have died in the answer): read the checkpoint again.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
+from jobtape.schemas.events import Dropped
 from jobtape.schemas.job import Job
-from jobtape.view import checkpoint, dead, fold_trouble, jobs, keys, migrate, open_jobs, outbox, projection, relay_row
+from jobtape.view import (
+    checkpoint,
+    dead,
+    fold_trouble,
+    jobs,
+    keys,
+    migrate,
+    open_jobs,
+    outbox,
+    placements,
+    projection,
+    relay_row,
+)
 from jobtape.view.accepted import Accepted, Page
 from jobtape.view.committed import Committed
 from jobtape.view.database import Database
@@ -174,6 +187,16 @@ class Store:
         """What may be published now."""
         with self._database.reading() as connection:
             return outbox.due(connection, limit)
+
+    def dropped_placements(self, jobs: Collection[Job]) -> Mapping[str, int]:
+        """How many placements of each job's present run followed from work that the broker dropped, by id."""
+        with self._database.reading() as connection:
+            return placements.dropped_of(connection, jobs)
+
+    def recent_drops(self) -> Mapping[tuple[str, Dropped], int]:
+        """How often the broker dropped work of late, by queue and reason (``expired``, ``maxlen``)."""
+        with self._database.reading() as connection:
+            return placements.recent_drops(connection)
 
     def effects_waiting(self) -> int:
         """How many effects are not on the tape yet, as far as it is folded."""

@@ -117,13 +117,15 @@ class UnreadableRow:
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
     """An effect that is not known to be on the tape: ``event`` is its CloudEvent, ``id`` the event's, ``keys`` its
-    further routing keys. ``tries``: how often publishing it came to nothing.
+    further routing keys. ``tries``: how often publishing it came to nothing. ``wait``: seconds until it is due, from
+    when it is added.
     """
 
     id: str
     event: str
     keys: Sequence[str] = ()
     tries: int = 0
+    wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Link, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.commands import logs, show
 from jobtape.commands.examine_broker import examine_broker
+from jobtape.commands.examine_policies import examine_policies
 from jobtape.commands.examine_relay import examine_relay
 from jobtape.commands.examine_settings import examine_settings
 from jobtape.commands.examine_view import examine_view
@@ -70,6 +71,7 @@ async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: 
     try:
         async with connection:
             await examine_broker(found, connection, topology)
+        await asyncio.to_thread(examine_policies, found, settings, topology, store)
         await asyncio.to_thread(examine_relay, found, settings, topology, store)
         await _examine_lag(found, Publisher(link, topology), store)
     except BROKER_ERRORS as error:

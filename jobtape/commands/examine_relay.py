@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from jobtape.commands.bound_queues import BoundQueue, Unseen, bound_queues
+from jobtape.commands.administration import Unseen
+from jobtape.commands.bound_queues import BoundQueue, bound_queues
 from jobtape.commands.findings import Findings
 from jobtape.producer.health import relay_trouble
 from jobtape.schemas.errors import ViewUnavailable

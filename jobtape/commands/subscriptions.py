@@ -13,7 +13,8 @@ from jobtape.broker.connecting import reason_of, why_not_connected
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Connection
 from jobtape.commands import logs, show
-from jobtape.commands.bound_queues import Unseen, bound_queues
+from jobtape.commands.administration import Unseen
+from jobtape.commands.bound_queues import bound_queues
 from jobtape.commands.errors import WrongUse
 from jobtape.commands.plain import one_line
 from jobtape.commands.starting import configuring, settings_with

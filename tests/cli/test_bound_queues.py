@@ -10,7 +10,8 @@ import aio_pika
 import pytest
 
 from jobtape.broker import declare
-from jobtape.commands.bound_queues import Unseen, bound_queues
+from jobtape.commands.administration import Unseen
+from jobtape.commands.bound_queues import bound_queues
 from jobtape.commands.examine_relay import examine_relay
 from jobtape.commands.findings import Findings
 from jobtape.commands.subscriptions import queues_seen

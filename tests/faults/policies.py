@@ -1,0 +1,34 @@
+"""Policies on the node that may be broken: each holds for one namespace, from before its queues are declared."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from tools.node import PrivateNode
+
+
+@dataclass(frozen=True)
+class Policy:
+    """``on``: what the names of the queues begin with, behind the namespace's dot; ``operator``: an operator policy."""
+
+    definition: dict[str, Any] = field(default_factory=dict)
+    on: str = ""
+    name: str = "limits"
+    operator: bool = False
+
+
+@contextmanager
+def policies(node: PrivateNode, namespace: str, given: Sequence[Policy]) -> Iterator[None]:
+    """While these hold."""
+    for each in given:
+        kind = "set_operator_policy" if each.operator else "set_policy"
+        pattern = rf"^{namespace}\.{each.on}"
+        node.ctl(kind, f"{namespace}-{each.name}", pattern, json.dumps(each.definition), "--apply-to", "queues")
+    try:
+        yield
+    finally:
+        for each in given:
+            kind = "clear_operator_policy" if each.operator else "clear_policy"
+            node.ctl(kind, f"{namespace}-{each.name}")

@@ -1,0 +1,228 @@
+"""An operator's policies on our queues: what a queue drops is put back, and a full one is not asked again and again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from jobtape.broker import declare
+from jobtape.consumer.dead_letters import dropped_because
+from jobtape.schemas.errors import QueueFull
+from jobtape.schemas.events import Requeued, Retrying
+from jobtape.schemas.job import JobState
+from jobtape.schemas.ladder import delay_key
+from jobtape.view.store import JobQuery, Store
+from tests.checker import Checker
+from tests.consumer import jobs, retry_jobs
+from tests.consumer.rig import Rig, order_event
+from tests.consumer.test_sender import redriven
+from tests.faults.policies import Policy, policies
+from tests.namespaces import some_topology
+from tests.producer.serving import Api, api, problem, settings_for
+from tests.waiting import eventually
+from tools.node import PrivateNode
+
+pytestmark = pytest.mark.anyio
+
+ADD = {"type": "add", "payload": {"x": 1, "y": 1}}
+
+
+@pytest.fixture
+def view(sqlite_url: str) -> Iterator[Store]:
+    """An empty view in SQLite: the database is not what these are about."""
+    opened = Store(sqlite_url)
+    opened.migrate()
+    yield opened
+    opened.close()
+
+
+@asynccontextmanager
+async def rig_under(node: PrivateNode, *given: Policy) -> AsyncIterator[Rig]:
+    """A namespace whose queues have these policies."""
+    topology = some_topology()
+    with policies(node, topology.namespace, given):
+        try:
+            async with Rig(node.url, topology) as rig:
+                yield rig
+        finally:
+            await declare.remove_namespace(node.url, topology)
+
+
+@asynccontextmanager
+async def api_of(rig: Rig, tmp_path: Path) -> AsyncIterator[Api]:
+    """An API on the rig's namespace and the test's view."""
+    async with api(settings_for(rig.url, rig.topology, f"sqlite:///{tmp_path / 'view.db'}")) as opened:
+        yield opened
+
+
+def in_state(view: Store, state: JobState) -> int:
+    return len(view.list_jobs(JobQuery(states=[state], limit=10_000)))
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy({"message-ttl": 300}, on="run", operator=True),
+        Policy({"message-ttl": 300, "dead-letter-exchange": "amq.fanout", "dead-letter-routing-key": "x"}),
+    ],
+    ids=["the work queues, by an operator policy", "all queues, with a dead-letter exchange"],
+)
+async def test_work_that_expired_is_put_back_and_done(node: PrivateNode, view: Store, policy: Policy) -> None:
+    many = 120
+    async with rig_under(node, policy) as rig, rig.projector(view):
+        ids = [await rig.submit("add", {"x": n, "y": 1}) for n in range(many)]
+        await eventually(lambda: sum(view.recent_drops().values()) == many, what="all have expired")
+        assert view.recent_drops() == {("default", "expired"): many}
+        assert in_state(view, JobState.QUEUED) == many
+        async with rig.worker(jobs.add, concurrency=50):
+            await eventually(lambda: in_state(view, JobState.SUCCEEDED) == many, 30, what="all are done")
+        report = await Checker(rig.url, rig.topology).check(view)
+    assert report.problems == []
+    assert {job.attempt for job in view.list_jobs(JobQuery(limit=10_000))} == {1}
+    placed = [event for event in rig.events if isinstance(event, Requeued)]
+    assert {event.data.dropped for event in placed} == {"expired"}
+    assert {event.subject for event in placed} == set(ids)
+
+
+async def test_delays_that_a_policy_shortens_end_when_they_were_to(node: PrivateNode, view: Store) -> None:
+    delay = 3.0
+    async with rig_under(node, Policy({"message-ttl": 300})) as rig, rig.projector(view), rig.worker(jobs.add):
+        event = order_event(rig.topology, "add", {"x": 1, "y": 1}, run_at=datetime.now(UTC) + timedelta(seconds=delay))
+        await rig.publisher.publish(event, [delay_key(delay, "default", rig.topology.delay_levels)])
+        outcome = await rig.outcome(event.subject)
+        assert outcome.name == "succeeded"
+        assert (outcome.time - event.data.order.run_at).total_seconds() > -1.0
+
+
+@pytest.mark.parametrize(
+    ("policy", "body"),
+    [
+        (Policy({"max-length": 2}, on="run"), ADD),
+        (Policy({"max-length-bytes": 1000}, on="run", operator=True), ADD),
+        (Policy({"max-length": 2}, on="delay"), ADD | {"delay": 1.6}),
+    ],
+    ids=["max-length", "max-length-bytes by an operator policy", "the ladder's queues"],
+)
+async def test_a_full_queue_refuses_submissions_and_the_tape_has_few_copies(
+    node: PrivateNode, view: Store, tmp_path: Path, policy: Policy, body: dict[str, object]
+) -> None:
+    async with rig_under(node, policy) as rig, rig.projector(view), api_of(rig, tmp_path) as served:
+        accepted: list[str] = []
+        for n in range(10):
+            answer = await served.client.post("/jobs", json=body, headers={"Idempotency-Key": f"k{n}"})
+            if answer.status_code == 503:
+                break
+            accepted.append(answer.json()["id"])
+        told = problem(answer, 503, "queue-full")
+        assert f"the queue {rig.topology.namespace}.{policy.on}" in told["detail"]
+        for _ in range(5):  # others find that out before anything is published
+            told = problem(await served.client.post("/jobs", json=body), 503, "queue-full")
+            assert "nothing was recorded" in told["detail"]
+        recorded = {event.subject for event in rig.events} - set(accepted)
+        assert len(recorded) == 1
+        assert [rig.names(job_id).count("submitted") for job_id in recorded] == [1]
+
+        async with rig.worker(jobs.add):
+            await eventually(lambda: in_state(view, JobState.SUCCEEDED) == len(accepted) + 1, 30, what="all are done")
+            again = await served.client.post("/jobs", json=body, headers={"Idempotency-Key": f"k{len(accepted)}"})
+            assert (again.status_code, {again.json()["id"]}) == (202, recorded)
+            await eventually(lambda: not served.producer.submitter.publisher._refused._tasks)
+            assert (await served.client.post("/jobs", json=ADD)).status_code == 202
+            await eventually(lambda: in_state(view, JobState.SUCCEEDED) == len(accepted) + 2, what="that one too")
+        assert all(rig.names(job_id).count("submitted") <= 2 for job_id in recorded)
+        assert (await Checker(rig.url, rig.topology).check(view)).problems == []
+
+
+async def test_a_limit_that_is_lifted_is_noticed(node: PrivateNode, view: Store, tmp_path: Path) -> None:
+    """RabbitMQ 3.10 goes on to refuse what comes by the channel that it has refused once."""
+    async with rig_under(node) as rig, rig.projector(view), api_of(rig, tmp_path) as served:
+        with policies(node, rig.topology.namespace, [Policy({"max-length": 1}, on="run")]):
+
+            async def refused() -> bool:
+                return (await served.client.post("/jobs", json=ADD)).status_code == 503
+
+            await eventually(refused)
+
+        async def taken() -> bool:
+            return (await served.client.post("/jobs", json=ADD)).status_code == 202
+
+        await eventually(taken, what="it takes jobs again, without a worker")
+
+
+async def test_a_batch_goes_on_for_other_queues(node: PrivateNode, view: Store, tmp_path: Path) -> None:
+    topology = some_topology("default", "orders")
+    with policies(node, topology.namespace, [Policy({"max-length": 1}, on="run.default")]):
+        async with Rig(node.url, topology) as rig, rig.projector(view), api_of(rig, tmp_path) as served:
+
+            async def full() -> bool:
+                return (await served.client.post("/jobs", json=ADD)).status_code == 503
+
+            await eventually(full)
+            items = [ADD | {"idempotency_key": "k"}, ADD, *[ADD | {"queue": "orders"} for _ in range(5)]]
+            found = (await served.client.post("/jobs/batch", json=items)).json()["items"]
+            assert [item["status"] for item in found] == [*["refused"] * 2, *["accepted"] * 5]
+            assert {item["problem"]["type"] for item in found[:2]} == {"urn:jobtape:problem:queue-full"}
+        await declare.remove_namespace(node.url, topology)
+
+
+async def test_the_next_attempt_waits_for_room_and_the_tape_has_few_copies(node: PrivateNode, view: Store) -> None:
+    async with (
+        rig_under(node, Policy({"max-length": 1}, on="delay")) as rig,
+        rig.projector(view),
+        rig.worker(retry_jobs.by_the_fifth_level, jobs.add),
+    ):
+        key = delay_key(1.6, "default", rig.topology.delay_levels)
+        with pytest.raises(QueueFull):
+            for _ in range(10):
+                event = order_event(rig.topology, "add", {"x": 1, "y": 1})
+                await rig.publisher.publish(event, [key], timeout=0.1)
+        job_id = await rig.submit("by-the-fifth-level", max_attempts=2)
+        assert (await rig.outcome(job_id, 40)).name == "succeeded"
+    copies = [event for event in rig.of(job_id) if isinstance(event, Retrying)]
+    assert len(copies) == 2, "one with the refusal, and one when it was placed"
+
+
+async def test_effects_wait_for_room_and_the_tape_has_few_copies(node: PrivateNode, view: Store) -> None:
+    """The work of a redriven run finds its queue full."""
+    async with rig_under(node, Policy({"max-length": 1}, on="run")) as rig, rig.projector(view):
+        async with rig.worker(jobs.boom):
+            job_id = await rig.submit("boom", max_attempts=1)
+            await eventually(lambda: in_state(view, JobState.FAILED) == 1)
+        with pytest.raises(QueueFull):
+            for n in range(10):
+                await rig.submit("add", {"x": n, "y": 1})
+        await rig.publisher.publish(redriven(job_id, 2, rig.topology.source))
+        await eventually(lambda: "requeued" in rig.names(job_id))
+        await asyncio.sleep(1)  # it is refused a few times
+        async with rig.worker(jobs.boom, jobs.add):
+            await eventually(lambda: rig.names(job_id).count("failed") == 2, 30, what="its second run has ended")
+        await rig.publisher.close()
+    assert rig.names(job_id).count("requeued") <= 2
+
+
+async def test_queues_that_nobody_consumes_are_kept(node: PrivateNode, view: Store) -> None:
+    expires = 2.0
+    policy = Policy({"expires": round(expires * 1000)})
+    async with rig_under(node, policy) as rig, rig.projector(view, lost_after=4.0):
+        job_id = await rig.submit("add", {"x": 1, "y": 1})
+        await asyncio.sleep(2 * expires)
+        connection = await rig.link.connection()
+        names = [queue.name for queue in rig.topology.declared_queues()]
+        assert [name for name in names if await declare.depth(connection, name) is None] == []
+        async with rig.worker(jobs.add):
+            assert (await rig.outcome(job_id)).name == "succeeded"
+    assert rig.names(job_id) == ["submitted", "succeeded"]
+
+
+def test_the_reason_is_that_of_the_work_queue() -> None:
+    """What was delayed has expired on the ladder's queues, as it should."""
+    topology = some_topology(namespace="ns")
+    ladder = {"queue": "ns.delay.3", "reason": "expired"}
+    assert dropped_because({"x-death": [ladder]}, topology) is None
+    assert dropped_because({"x-death": [{"queue": "ns.run.a", "reason": "delivery_limit"}, ladder]}, topology) is None
+    assert dropped_because({"x-death": [ladder, {"queue": "ns.run.a", "reason": "maxlen"}]}, topology) == "maxlen"
+    assert dropped_because({"x-death": [{"queue": "ns.run.a", "reason": "rejected"}]}, topology) is None
+    assert dropped_because({}, topology) is None
