@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from benchmarks.installation import Installation
-from benchmarks.place import options, place
+from benchmarks.installation_options import options, place
 from jobtape.broker.link import HEARTBEAT
 from tests.broker.proxy import Proxy
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import httpx
 
 from benchmarks.installation import Installation
-from benchmarks.place import options, place
-from jobtape.consumer.projector import Projector
+from benchmarks.installation_options import options, place
+from jobtape.consumer.projector.projector import Projector
 from jobtape.view.store import Store
 from tests.ledger import Ledger
 from tests.waiting import eventually

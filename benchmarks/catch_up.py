@@ -17,7 +17,7 @@ from threading import Thread
 
 from benchmarks import paced
 from benchmarks.installation import Installation
-from benchmarks.place import options, place
+from benchmarks.installation_options import options, place
 from tests.faults.subscriber import Subscriber, without_repeats
 from tests.faults.test_catch_up import everything
 from tests.ledger import Ledger
@@ -69,11 +69,11 @@ def run(made: Installation, jobs: int, kills: int) -> int:
                 final = time.monotonic() - began
                 expected = everything(store)
                 _until_heard(len(expected), subscriber)
-                heard = time.monotonic() - began
+                received = time.monotonic() - began
                 lines = subscriber.lines()
         same, repeats = without_repeats(lines) == expected, len(lines) - len(expected)
         count = f"{len(ledger.ok)} jobs, {len(expected)} events"
-        print(f"{count}: all final after {final:.0f} s, all heard after {heard:.0f} s")
+        print(f"{count}: all final after {final:.0f} s, all heard after {received:.0f} s")
         print(f"every event once, in the tape's order: {same}; repeats before they were dropped: {repeats}")
         position = store.positions.read(f"subscription.{NAME}")
     finally:

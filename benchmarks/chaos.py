@@ -25,7 +25,7 @@ import httpx
 import uuid_utils
 
 from benchmarks.installation import EXAMPLE_QUEUES, Installation, Part, installation
-from benchmarks.place import options, place
+from benchmarks.installation_options import options, place
 from jobtape.schemas.job import FINAL
 from jobtape.view.store import Store
 from tests.checker import Report

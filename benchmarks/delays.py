@@ -25,7 +25,7 @@ import anyio
 from benchmarks import paced
 from benchmarks.brokers import Broker
 from benchmarks.installation import Installation
-from benchmarks.place import options, place
+from benchmarks.installation_options import options, place
 from jobtape.schemas.job import Job
 from tests.checker import Report
 from tests.ledger import Ledger

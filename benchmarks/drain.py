@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.installation import EXAMPLE_QUEUES
-from benchmarks.place import options, place
+from benchmarks.installation_options import options, place
 
 LIMIT = 300.0
 

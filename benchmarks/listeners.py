@@ -24,9 +24,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.installation import Installation, Part
-from benchmarks.place import options, place
+from benchmarks.installation_options import options, place
 from benchmarks.wire import Wire
-from jobtape.producer.leftovers import PAUSE
+from jobtape.producer.live.memory_trim import PAUSE
 
 SUBMITTERS = 8
 LIMIT = 120.0

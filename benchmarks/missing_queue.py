@@ -4,7 +4,7 @@
 
 Half of the jobs are for the queue that goes missing, every second one is delayed. Meanwhile the others' must go on as
 before: their lateness is printed, from before the deletion and from while the queue was missing. ``jobtape doctor``
-must name it. When a worker declares it again, nothing may stay lost. Time settings are small (JOBTAPE_LOST_AFTER=5).
+must name it. When a worker declares it again, nothing may stay lost. Time settings are small (JOBTAPE_RESCUE_AFTER=5).
 
 Exits 0 only if everything held.
 """
@@ -21,7 +21,7 @@ import anyio
 
 from benchmarks import paced
 from benchmarks.installation import Installation
-from benchmarks.place import options, place
+from benchmarks.installation_options import options, place
 from jobtape.broker import declare
 from jobtape.schemas.job import Job
 from tests.checker import Report
@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=4000)
     wanted = parser.parse_args()
     with place(wanted, jobs="benchmarks.repair_jobs", queues=("default", "side")) as (_, made):
-        made.environment["JOBTAPE_LOST_AFTER"] = "5"
+        made.environment["JOBTAPE_RESCUE_AFTER"] = "5"
         return run(made, wanted.jobs)
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 
-from benchmarks.place import options, place
+from benchmarks.installation_options import options, place
 from jobtape.view.store import JobQuery, Store
 
 CONCURRENCY = 16

@@ -24,16 +24,16 @@ from aiormq import spec
 
 from benchmarks.chunks import messages_per_chunk
 from benchmarks.installation import Installation, Part
-from benchmarks.place import options, place
+from benchmarks.installation_options import options, place
 from benchmarks.time_travel import job_ids_of, tape
-from jobtape.broker.confirmed import ConfirmedChannel
+from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import Link
-from jobtape.consumer.rebuild import Rebuilding
-from jobtape.consumer.rebuild_stream import read_tape
-from jobtape.consumer.replay import Replay, replay_to_queue
-from jobtape.consumer.slices import Slice
+from jobtape.consumer.replays.long_task import TaskSlice
+from jobtape.consumer.replays.rebuild import ViewRebuild
+from jobtape.consumer.replays.replay import Replay, replay_to_queue
+from jobtape.consumer.replays.tape_source import read_tape
+from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import encode
-from jobtape.schemas.position import cursor_of
 from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import event_key
 from jobtape.view.store import Rebuild, Store
@@ -116,7 +116,7 @@ class Memory:
 def folded(made: Installation, store: Store, events: int) -> bool:
     """By a projector, from the first message on."""
     began = time.monotonic()
-    projector: Part = made.start("projector", JOBTAPE_RELAY="off")  # after a loss, nothing is told again
+    projector: Part = made.start("projector", JOBTAPE_RELAY_EVENTS="off")  # after a loss, nothing is told again
     memory = Memory(projector.process.pid)
     while (done := offset(store)) < events:
         memory.look(done / events)
@@ -136,8 +136,8 @@ def offset(store: Store) -> int:
 def rebuilt(made: Installation, store: Store, source: str, events: int) -> bool:
     """As the job does it."""
     memory = Memory()
-    part = Slice(lambda fraction, _: memory.look(fraction), time.monotonic() + LONG, "events", share=0.95)
-    working = Rebuilding(store, part)
+    part = TaskSlice(lambda fraction, _: memory.look(fraction), time.monotonic() + LONG, "events", share=0.95)
+    working = ViewRebuild(store, part)
     began = time.monotonic()
     if source == "stream":
         checkpoint = store.checkpoint()
@@ -170,7 +170,7 @@ async def replayed(made: Installation, store: Store, count: int) -> None:
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(name, durable=True)
-        part = Slice(lambda fraction, words: None, time.monotonic() + LONG, "events")
+        part = TaskSlice(lambda fraction, words: None, time.monotonic() + LONG, "events")
         until = cursor_of(1, count)  # some of them are barriers
         began = time.monotonic()
         sent = await replay_to_queue(url, store, Replay(name, name, 0, until, Selection()), part)

@@ -20,7 +20,7 @@ import anyio
 
 from benchmarks import paced
 from benchmarks.installation import Installation
-from benchmarks.place import options, place
+from benchmarks.installation_options import options, place
 from jobtape.schemas.events import JobEvent, Redriven, Requeued
 from jobtape.schemas.job import JobState
 from jobtape.view.store import Store
@@ -59,11 +59,11 @@ def run(made: Installation, jobs: int) -> int:
         looked = [_redrive(made, url, "--dry-run") for url in urls]
         anyio.run(checker.read)
         unchanged = sum(1 for _ in checker.events()) == before
-        print(f"--dry-run: {[told['matched'] for told in looked]} match, the tape is unchanged: {unchanged}")
+        print(f"--dry-run: {[delivered['matched'] for delivered in looked]} match, the tape is unchanged: {unchanged}")
         began = time.monotonic()
         with ThreadPoolExecutor(2) as people:
-            told = list(people.map(lambda url: _redrive(made, url, "--yes"), urls))
-        print(f"at once, in {time.monotonic() - began:.1f} s: {told}")
+            delivered = list(people.map(lambda url: _redrive(made, url, "--yes"), urls))
+        print(f"at once, in {time.monotonic() - began:.1f} s: {delivered}")
         _wait(store, ledger)
         print(f"all succeeded in run 2 {time.monotonic() - began:.1f} s after they were redriven")
         report: Report = anyio.run(checker.check, store, ledger)
@@ -71,7 +71,7 @@ def run(made: Installation, jobs: int) -> int:
     finally:
         store.close()
     print(f"placements a job: {dict(placed)}; {report}")
-    counted = all(each["accepted"] == each["matched"] for each in told)
+    counted = all(each["accepted"] == each["matched"] for each in delivered)
     same = {each["matched"] for each in looked} == {jobs}
     return 0 if same and unchanged and counted and set(placed) == {(2, 1)} and not report.problems else 1
 
@@ -79,8 +79,8 @@ def run(made: Installation, jobs: int) -> int:
 def _redrive(made: Installation, url: str, how: str) -> dict[str, int]:
     command = [sys.executable, "-m", "jobtape", "redrive", "--type", "second-time", how, "--json", "--url", url]
     done = subprocess.run(command, env=made.environment, capture_output=True, text=True, check=True)  # noqa: S603
-    told = json.loads(done.stdout)
-    return {name: told[name] for name in ("matched", "accepted", "refused", "unknown")}
+    delivered = json.loads(done.stdout)
+    return {name: delivered[name] for name in ("matched", "accepted", "refused", "unknown")}
 
 
 def _wait(store: Store, ledger: Ledger) -> None:

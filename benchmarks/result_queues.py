@@ -26,17 +26,17 @@ import httpx
 
 from benchmarks import paced
 from benchmarks.installation import Installation
-from benchmarks.place import options, place
+from benchmarks.installation_options import options, place
 from jobtape.broker import declare
-from jobtape.broker.confirmed import ConfirmedChannel
+from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import Link
-from jobtape.consumer.told import told
+from jobtape.consumer.subscriber_message import subscriber_message
 from jobtape.schemas.job import Job
-from jobtape.schemas.relaying import TOLD
+from jobtape.schemas.relay_events import RELAYED_EVENTS
 from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import Bounds
-from jobtape.view.store import Accepted, Store
-from tests.consumer.listening import bound_queue, delete_queue, listening, without_repeats
+from jobtape.view.store import CommittedEvent, Store
+from tests.consumer.bound_queues import bound_queue, delete_queue, listening, without_repeats
 from tests.ledger import Ledger
 from tests.result_clients import client, have_amqp_consume, is_bound, listens, node_folder
 from tests.waiting import eventually
@@ -62,7 +62,7 @@ def main() -> int:
         made.wait_ready()
         store = made.store()
         try:
-            heard = anyio.run(_clients, made, store, wanted.jobs)
+            received = anyio.run(_clients, made, store, wanted.jobs)
             quiet = anyio.run(_submissions, made, store, wanted.jobs)
             beset = anyio.run(_beset, made, store, wanted.jobs, wanted.behind, Bounds(messages=wanted.limit))
             again = anyio.run(_submissions, made, store, wanted.jobs)
@@ -77,7 +77,7 @@ def main() -> int:
     alone = min(quiet.half, again.half)
     unchanged = beset.load.half < alone * SLOWER + 0.02 and beset.kept <= wanted.limit
     well = quiet.well and again.well and beset.load.well and beset.refused > 0
-    return 0 if heard and well and unchanged else 1
+    return 0 if received and well and unchanged else 1
 
 
 @dataclass
@@ -144,24 +144,24 @@ async def _clients(made: Installation, store: Store, jobs: int) -> bool:
             everything = {row.event_id for row in rows}
             expected = dict.fromkeys(("shell", "pika", "node"), everything)
             expected["reply_to"] = {row.event_id for row in rows if row.job_id in own}
-            heard: dict[str, list[str]] = {}
+            received: dict[str, list[str]] = {}
 
             def all_heard() -> bool:
-                heard.update({name: each.words for name, each in running.items()})
-                heard["shell"] = [event["id"] for line in shell.lines if (event := json.loads(line))]
-                return all(set(heard[name]) == ids for name, ids in expected.items())
+                received.update({name: each.words for name, each in running.items()})
+                received["shell"] = [event["id"] for line in shell.lines if (event := json.loads(line))]
+                return all(set(received[name]) == ids for name, ids in expected.items())
 
             with suppress(AssertionError):  # what is missing is printed
                 await eventually(all_heard, LIMIT)
     for name, ids in expected.items():
-        repeats = len(heard[name]) - len(set(heard[name]))
+        repeats = len(received[name]) - len(set(received[name]))
         print(
-            f"{name}: heard of {len(set(heard[name]) & ids)} of {len(ids)} outcomes, {repeats} repeats shown",
+            f"{name}: heard of {len(set(received[name]) & ids)} of {len(ids)} outcomes, {repeats} repeats shown",
             flush=True,
         )
     async with await aio_pika.connect(url) as connection:
         await delete_queue(connection, durable)
-    return len(everything) == jobs and all(set(heard[name]) == ids for name, ids in expected.items())
+    return len(everything) == jobs and all(set(received[name]) == ids for name, ids in expected.items())
 
 
 def _submit_and_wait(made: Installation, store: Store, jobs: int) -> list[Job]:
@@ -181,7 +181,7 @@ async def _submissions(made: Installation, store: Store, jobs: int) -> Load:
     load = Load()
     url = made.environment["RABBITMQ_URL"]
     async with (
-        listening(url, made.topology, "succeeded.#") as heard,
+        listening(url, made.topology, "succeeded.#") as received,
         httpx.AsyncClient(base_url=made.url, timeout=30) as http,
     ):
         ids = []
@@ -195,10 +195,10 @@ async def _submissions(made: Installation, store: Store, jobs: int) -> Load:
         mine = set(ids)
 
         def all_heard() -> bool:
-            return mine <= {str(message.headers["job"]) for message in heard.messages}
+            return mine <= {str(message.headers["job"]) for message in received.messages}
 
         await eventually(all_heard, LIMIT, what="the subscriber in order hears of all")
-        own = [message.message_id for message in heard.messages if message.headers["job"] in mine]
+        own = [message.message_id for message in received.messages if message.headers["job"] in mine]
     load.heard_all = len(without_repeats(own)) == jobs
     report = await made.checker().check(store)
     load.executed_once = report.repeated == 0 and not report.problems
@@ -225,12 +225,12 @@ async def _beset(made: Installation, store: Store, jobs: int, behind: int, bound
             await delete_queue(connection, abandoned.name)
 
 
-async def _tell(url: str, made: Installation, row: Accepted, times: int) -> None:
+async def _tell(url: str, made: Installation, row: CommittedEvent, times: int) -> None:
     """As the relay does, over and over: it is about what lies on the queues. The full one refuses nearly all."""
     link = Link(url, name="benchmark")
     link.start()
     channel = ConfirmedChannel(link, made.topology.results.name)
-    message = told(row)
+    message = subscriber_message(row)
     began = time.monotonic()
     for start in range(0, times, IN_FLIGHT):
         publishes = [
@@ -248,11 +248,11 @@ def _refused(made: Installation) -> float:
     return float(lines[0].split()[1]) if lines else -1
 
 
-def _outcomes(store: Store) -> list[Accepted]:
-    rows: list[Accepted] = []
+def _outcomes(store: Store) -> list[CommittedEvent]:
+    rows: list[CommittedEvent] = []
     cursor, full = 0, True
     while full:
-        page = store.committed.page(cursor, 5000, Selection(events=TOLD["final"]))
+        page = store.committed.page(cursor, 5000, Selection(events=RELAYED_EVENTS["final"]))
         rows += page.rows
         cursor, full = page.cursor, page.full
     return rows

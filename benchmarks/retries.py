@@ -22,8 +22,8 @@ import anyio
 
 from benchmarks import paced
 from benchmarks.installation import Installation
+from benchmarks.installation_options import options, place
 from benchmarks.jobs import MAX_ATTEMPTS
-from benchmarks.place import options, place
 from jobtape.broker import declare
 from jobtape.schemas import fold
 from jobtape.schemas.events import Failed, Retrying, Succeeded

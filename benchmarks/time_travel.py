@@ -16,13 +16,13 @@ from datetime import timedelta
 from itertools import islice
 from uuid import UUID
 
-from jobtape.broker.stream import Recorded
+from jobtape.broker.stream_reader import Recorded
 from jobtape.consumer.folding import fold_batch
 from jobtape.schemas import events, ids
+from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.job import JobState, Order
-from jobtape.schemas.position import cursor_of
 from jobtape.view.store import JobQuery, Store
-from tests.schemas import facts
+from tests.schemas import events_of_a_job as facts
 
 BATCH = 500
 LOOKS = 300

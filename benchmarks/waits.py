@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from benchmarks.installation import Installation, Part
-from benchmarks.place import options, place
+from benchmarks.installation_options import options, place
 from benchmarks.wire import Wire
 
 NAP = {"type": "nap", "payload": {"seconds": 1.0}}

@@ -45,9 +45,9 @@ class Wire:
         if body is not None:
             headers["Content-Type"] = "application/json"
         await self._send(method, path, sent, headers)
-        status, told = await self._head()
-        length = int(told.get("content-length", "0"))
-        return Answer(status, told, await self._reader.readexactly(length))
+        status, delivered = await self._head()
+        length = int(delivered.get("content-length", "0"))
+        return Answer(status, delivered, await self._reader.readexactly(length))
 
     async def stream(self, path: str, **headers: str) -> AsyncIterator[tuple[str, str, str]]:
         """The (event, id, data) of each message of a stream of server-sent events."""

@@ -10,7 +10,7 @@ import aiormq.exceptions
 from jobtape.broker.channels import Channel, channel
 from jobtape.broker.link import Connection
 from jobtape.schemas.errors import JobtapeError
-from jobtape.schemas.jobtype import BUILTIN_QUEUE
+from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
 from jobtape.schemas.topology import Binding, Exchange, Queue, Topology
 
 NOT_FOUND = (aiormq.exceptions.ChannelNotFoundEntity,)

@@ -16,11 +16,11 @@ from uuid import uuid4
 import aiormq.exceptions
 from aiormq import spec
 
-from jobtape.broker.confirmed import PERSISTENT, ConfirmedChannel
+from jobtape.broker.confirmed_channel import PERSISTENT, ConfirmedChannel
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
 from jobtape.broker.refused import RefusedWork, Way, WorkRefused, way_of
 from jobtape.schemas.barrier import barrier_body
-from jobtape.schemas.errors import BrokerUnavailable, LogMissing, QueueFull
+from jobtape.schemas.errors import BrokerUnavailable, QueueFull, TapeMissing
 from jobtape.schemas.events import CONTENT_TYPE, JobEvent, encode
 from jobtape.schemas.topology import BARRIER_KEY, Topology, event_key
 
@@ -66,7 +66,7 @@ class Publisher:
         """Write ``event`` to the tape and to the queues that the keys ``cc`` lead to; returns when all have it.
 
         Raises BrokerUnavailable when no confirm came within ``timeout`` seconds (then it is not known whether the
-        broker has it), LogMissing when the tape is not there, QueueFull when the queue of the work did not take it
+        broker has it), TapeMissing when the tape is not there, QueueFull when the queue of the work did not take it
         within ``REFUSED_LIMIT``: then the tape has the event, and the work is placed once there is room.
         """
         await self.send(
@@ -119,7 +119,7 @@ class Publisher:
                         await self._channel.publish(body, key, properties, mandatory=True)
                         return
                     except aiormq.exceptions.PublishError:
-                        raise LogMissing(
+                        raise TapeMissing(
                             f"the tape {self.topology.log.name} is not on the broker: nothing was recorded. "
                             "Start `jobtape projector` on a new installation, or run `jobtape init`"
                         ) from None

@@ -22,9 +22,9 @@ import aiormq.exceptions
 from aiormq import spec
 
 from jobtape.broker.channels import channel
-from jobtape.broker.confirmed import PERSISTENT
+from jobtape.broker.confirmed_channel import PERSISTENT
 from jobtape.broker.link import BROKER_ERRORS, Link, end, lost_where_cancelled, reason_of
-from jobtape.schemas.errors import BrokerUnavailable, LogMissing, QueueFull
+from jobtape.schemas.errors import BrokerUnavailable, QueueFull, TapeMissing
 from jobtape.schemas.topology import Topology, queue_of
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class RefusedWork:
         self, way: Way, body: bytes, content_type: str, record: Callable[[], Awaitable[None]]
     ) -> "asyncio.Future[None]":
         """Place it as soon as there is room; done when it was placed and ``record`` has returned. ``record`` writes it
-        to the tape, and raises BrokerUnavailable or LogMissing. Cancelled when too much waits already.
+        to the tape, and raises BrokerUnavailable or TapeMissing. Cancelled when too much waits already.
         """
         placed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(way.queue, deque())
@@ -139,7 +139,7 @@ class RefusedWork:
                         await self._publish(refused)
                     placed = True
                 return await refused.record()
-            except LogMissing as error:
+            except TapeMissing as error:
                 log.warning("work was placed, and its event is not on the tape: %s", error)
                 return
             except (BrokerUnavailable, *BROKER_ERRORS) as error:

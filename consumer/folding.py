@@ -5,14 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from jobtape.broker.stream import Recorded
+from jobtape.broker.stream_reader import Recorded
 from jobtape.schemas.barrier import read_barrier
+from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.effects import Effect, effects_of, may_be_effect
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import JobEvent, decode, encode
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
-from jobtape.schemas.position import cursor_of
 from jobtape.schemas.topology import BARRIER_KEY
 from jobtape.view.store import Archived, Batch, HistoryRow, OutboxRow, UnreadableRow
 

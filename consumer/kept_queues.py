@@ -9,7 +9,7 @@ import logging
 from typing import Final
 
 from jobtape.broker import declare
-from jobtape.consumer.desk import Desk
+from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas.errors import JobtapeError
 
 log = logging.getLogger(__name__)
@@ -19,20 +19,20 @@ LONGEST_PAUSE: Final = 15.0
 
 
 class KeptQueues:
-    """Declares as often as is fitting for ``lost_after`` (seconds): what a deleted queue held seems lost."""
+    """Declares as often as is fitting for ``rescue_after`` (seconds): what a deleted queue held seems lost."""
 
-    def __init__(self, desk: Desk, lost_after: float) -> None:
-        self._desk = desk
-        self._every = min(LONGEST_PAUSE, lost_after / 8)
+    def __init__(self, leader: Leader, rescue_after: float) -> None:
+        self._leader = leader
+        self._every = min(LONGEST_PAUSE, rescue_after / 8)
 
     async def run(self) -> None:
         """Until it is cancelled; raises what broker and view raise."""
         while True:
             await asyncio.sleep(self._every)
-            queues = await self._desk.call(self._desk.store.open_queues)
-            there = [queue for queue in queues if await self._desk.is_there(queue)]
+            queues = await self._leader.call(self._leader.store.open_queues)
+            there = [queue for queue in queues if await self._leader.is_there(queue)]
             try:
-                await declare.declare(await self._desk.link.connection(), self._desk.topology.with_queues(there))
+                await declare.declare(await self._leader.link.connection(), self._leader.topology.with_queues(there))
             except JobtapeError as error:
                 log.warning("our queues cannot be declared: %s", error)
                 await asyncio.sleep(LONGEST_PAUSE)

@@ -18,9 +18,9 @@ from jobtape.schemas.errors import (
     EventsMissed,
     HistoryGone,
     JobtapeError,
-    LogMissing,
     PayloadInvalid,
     SubscriptionRefused,
+    TapeMissing,
     UnknownJobType,
     ViewUnavailable,
 )
@@ -30,7 +30,7 @@ from jobtape.schemas.retry import Crashed, Fail, Retry, RetryPolicy
 if TYPE_CHECKING:
     from jobtape.app import create_app, lifespan
     from jobtape.client import Client, SyncClient
-    from jobtape.schemas.heard import Heard
+    from jobtape.schemas.delivered_event import DeliveredEvent
     from jobtape.subscribing import subscribe
 
 __all__ = [
@@ -38,21 +38,21 @@ __all__ = [
     "Client",
     "Context",
     "Crashed",
+    "DeliveredEvent",
     "EventsMissed",
     "Fail",
-    "Heard",
     "HistoryGone",
     "Job",
     "JobState",
     "JobType",
     "JobtapeError",
-    "LogMissing",
     "Options",
     "PayloadInvalid",
     "Retry",
     "RetryPolicy",
     "SubscriptionRefused",
     "SyncClient",
+    "TapeMissing",
     "UnknownJobType",
     "ViewUnavailable",
     "create_app",
@@ -64,7 +64,7 @@ __all__ = [
 
 _ELSEWHERE = {
     "Client": "jobtape.client",
-    "Heard": "jobtape.schemas.heard",
+    "DeliveredEvent": "jobtape.schemas.delivered_event",
     "SyncClient": "jobtape.client",
     "create_app": "jobtape.app",
     "lifespan": "jobtape.app",

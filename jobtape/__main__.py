@@ -1,6 +1,6 @@
 """``python -m jobtape``: the same as the ``jobtape`` command."""
 
-from jobtape.cli import main
+from jobtape.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -31,13 +31,13 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from jobtape import builtin, running
-from jobtape.crossing import Crossing
 from jobtape.environment import fault_of_key
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
-from jobtape.producer.api import build_api
-from jobtape.producer.problems import Problem
-from jobtape.producer.service import Producer
+from jobtape.loop_bridge import Crossing
+from jobtape.producer.http.api import build_api
+from jobtape.producer.http.problems import Problem
+from jobtape.producer.service.service import Producer
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
 from jobtape.settings import Settings, read_settings
 from jobtape.view.store import Store
@@ -82,7 +82,7 @@ def create_app(settings: Settings | None = None, job_types: JobTypes | None = No
         assert isinstance(producer, Producer)
         return producer
 
-    app = build_api(find_producer, api_key=known.api_key, origins=known.origins, lifespan=start)
+    app = build_api(find_producer, api_key=known.api_key, origins=known.cors_origins, lifespan=start)
     app.add_middleware(Crossing, find=find)
     return app
 

@@ -8,10 +8,11 @@ from typing import Any, Generic, Protocol, overload
 from typing_extensions import TypeVar
 
 from jobtape import running
-from jobtape.schemas import context, jobtype
+from jobtape.schemas import context
 from jobtape.schemas.job import Job
+from jobtape.schemas.job_types import job_type as jobtype
+from jobtape.schemas.job_types.payload_versions import PayloadUpcaster
 from jobtape.schemas.retry import RetryPolicy
-from jobtape.schemas.versions import PayloadUpcaster
 
 R = TypeVar("R", default=Any)
 """What a handler returns."""
@@ -34,7 +35,7 @@ class Options:
     """The same submission under the same key is one job, however often it is made; needs the database."""
 
 
-class JobType(jobtype.JobType, Generic[R]):
+class JobType(jobtype.JobTypeSpec, Generic[R]):
     """A job type that can be submitted from an application that runs under ``jobtape.lifespan``, from a worker's
     handlers, and by ``jobtape.Client``. ``R`` is what its handler returns.
     """
@@ -44,7 +45,7 @@ class JobType(jobtype.JobType, Generic[R]):
 
         From any thread and event loop of a process in which an application runs under ``jobtape.lifespan``, and from a
         worker's handlers. Raises PayloadInvalid before anything is published, BrokerUnavailable when no confirm came in
-        time, LogMissing when there is no tape, and JobtapeError, and nothing was submitted, where nothing runs.
+        time, TapeMissing when there is no tape, and JobtapeError, and nothing was submitted, where nothing runs.
         """
         return await self.submit_with(Options(), *args, **kwargs)
 

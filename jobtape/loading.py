@@ -7,9 +7,9 @@ from pathlib import Path
 from types import ModuleType
 
 from jobtape.jobs import JobType
-from jobtape.schemas.declared import job_types_in
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
-from jobtape.schemas.jobtype import BUILTIN_PREFIX, BUILTIN_QUEUE
+from jobtape.schemas.job_types.declared import job_types_in
+from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, BUILTIN_QUEUE
 
 
 def load_job_types(modules: Iterable[str], app_dir: Path | None = None) -> dict[str, JobType]:

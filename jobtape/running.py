@@ -9,7 +9,7 @@ import os
 from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any, Final, Protocol
 
-from jobtape.handover import Handover, Lost, NotBegun
+from jobtape.loop_calls import Handover, Lost, NotBegun
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.job import Job
 

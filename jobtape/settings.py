@@ -18,13 +18,13 @@ from pydantic_settings import (
 )
 
 from jobtape.environment import fault_of_key, fault_of_url, is_service_address, trimmed
-from jobtape.producer.limits import Limits
+from jobtape.producer.service.limits import Limits
+from jobtape.schemas.delay_ladder import LEVELS
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.job import QueueName
-from jobtape.schemas.ladder import LEVELS
-from jobtape.schemas.relaying import Tells
+from jobtape.schemas.relay_events import RelayMode
 from jobtape.schemas.timeouts import longest_timeout
-from jobtape.schemas.topology import Retention, Topology
+from jobtape.schemas.topology import TapeRetention, Topology
 from jobtape.schemas.urls import ENCODE, is_clear
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class _Environment(EnvSettingsSource):
 
 
 class Settings(BaseSettings):
-    """Every setting; sizes in bytes, times in seconds. ``docs/settings.md`` is written from this class."""
+    """Every setting; sizes in bytes, times in seconds. ``docs/reference/settings.md`` is written from this class."""
 
     model_config = SettingsConfigDict(env_prefix="JOBTAPE_", frozen=True, extra="ignore", populate_by_name=True)
 
@@ -78,7 +78,7 @@ class Settings(BaseSettings):
         min_length=8,
         description="Bearer token that every request must carry: 8 or more visible ASCII characters.",
     )
-    origins: Names = Field(
+    cors_origins: Names = Field(
         (),
         description="Origins of web pages of other hosts that may use the API, as https://example.org, with commas.",
     )
@@ -108,10 +108,10 @@ class Settings(BaseSettings):
         2000, ge=1, le=100_000, description="Most streams, WebSockets and requests that wait, in one API process."
     )
     max_wait: int = Field(60, ge=0, le=3600, description="Longest wait that `Prefer: wait=` is granted; 0 for none.")
-    keep_alive: float = Field(
+    keepalive_interval: float = Field(
         15.0, ge=0.1, le=600, description="Time without an event after which a stream shows life."
     )
-    stall: float = Field(
+    send_timeout: float = Field(
         30.0, ge=0.1, le=3600, description="How long a listener may not read, until its connection is ended."
     )
     queues: Annotated[tuple[QueueName, ...], NoDecode] = Field(
@@ -119,31 +119,33 @@ class Settings(BaseSettings):
     )
     processes: int = Field(1, ge=1, le=256, description="Worker processes, each with JOBTAPE_CONCURRENCY of its own.")
     concurrency: int = Field(10, ge=1, le=1000, description="Jobs that one worker runs at once.")
-    grace: float = Field(30.0, ge=0, le=3600, description="How long running jobs may go on after SIGTERM.")
-    unknown_type_patience: float = Field(
+    grace_period: float = Field(30.0, ge=0, le=3600, description="How long running jobs may go on after SIGTERM.")
+    unknown_type_timeout: float = Field(
         3600.0,
         ge=0,
         le=30 * 86_400,
         description="How long a job whose type a worker does not know goes back for others, before it fails.",
     )
     ack_timeout: float = Field(1800.0, gt=0, description="The broker's acknowledgement time-out (consumer_timeout).")
-    lost_after: float = Field(
+    rescue_after: float = Field(
         5400.0,
         ge=1,
         description="How long a due job may be on no queue, and nothing be heard of it, until it is put back; more "
         "than JOBTAPE_ACK_TIMEOUT, and than the time that a job of an unknown type is kept waiting.",
     )
-    relay: Tells = Field(
+    relay_events: RelayMode = Field(
         "final",
         description="What the projector tells subscribers over <namespace>.results: `final` events, `all` but "
         "`submitted`, or nothing (`off`).",
     )
-    keep: float = Field(
+    job_retention: float = Field(
         0.0,
         ge=0,
         description="How long jobs are kept in the view after they ended, with their history; 0 is for ever.",
     )
-    lease: float = Field(4.0, ge=0.5, le=300, description="How long a projector that died keeps others waiting.")
+    projector_lease: float = Field(
+        4.0, ge=0.5, le=300, description="How long a projector that died keeps others waiting."
+    )
     delay_levels: int = Field(
         LEVELS,
         ge=1,
@@ -151,9 +153,9 @@ class Settings(BaseSettings):
         description="Levels of the delay ladder, a queue each, the same for all parts: jobs and retries can be put off "
         "by 2^levels / 10 s, with 25 by 30 days.",
     )
-    log_max_bytes: int = Field(10_000_000_000, ge=1000, description="Size of the tape that the broker keeps.")
-    log_max_age: str = Field("30D", pattern=r"^\d+[YMDhms]$", description="Age of the tape that the broker keeps.")
-    log_segment_bytes: int = Field(
+    tape_max_bytes: int = Field(10_000_000_000, ge=1000, description="Size of the tape that the broker keeps.")
+    tape_max_age: str = Field("30D", pattern=r"^\d+[YMDhms]$", description="Age of the tape that the broker keeps.")
+    tape_segment_bytes: int = Field(
         100_000_000, ge=1000, le=3_000_000_000, description="Segment of the tape: what retention drops at a time."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged, to stderr.")
@@ -182,7 +184,7 @@ class Settings(BaseSettings):
     def _trim(cls, value: Any) -> Any:
         return trimmed(value) if isinstance(value, str) else value
 
-    @field_validator("jobs", "queues", "origins", mode="before")
+    @field_validator("jobs", "queues", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -218,7 +220,7 @@ class Settings(BaseSettings):
             raise ValueError(f"write it as http://host:15672 (or https://); with a user in it, {ENCODE}")
         return value
 
-    @field_validator("origins")
+    @field_validator("cors_origins")
     @classmethod
     def _origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         for value in values:
@@ -238,7 +240,7 @@ class Settings(BaseSettings):
     @property
     def topology(self) -> Topology:
         """What there is on the broker, but for the work queues."""
-        retention = Retention(self.log_max_bytes, self.log_max_age, self.log_segment_bytes)
+        retention = TapeRetention(self.tape_max_bytes, self.tape_max_age, self.tape_segment_bytes)
         return Topology(self.namespace, retention=retention, delay_levels=self.delay_levels)
 
     @property
@@ -250,14 +252,14 @@ class Settings(BaseSettings):
             max_batch_bytes=self.max_batch_bytes,
             publish_timeout=self.publish_timeout,
             read_timeout=self.read_timeout,
-            longest_timeout=longest_timeout(self.ack_timeout, self.grace),
+            longest_timeout=longest_timeout(self.ack_timeout, self.grace_period),
             longest_delay=self.topology.longest_delay,
             idempotency_retention=self.idempotency_retention,
             idempotency_lease=self.idempotency_lease,
             max_listeners=self.max_listeners,
             max_wait=self.max_wait,
-            keep_alive=self.keep_alive,
-            stall=self.stall,
+            keep_alive=self.keepalive_interval,
+            stall=self.send_timeout,
         )
 
     @property

@@ -12,17 +12,17 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
+from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.errors import SubscriptionRefused
 from jobtape.schemas.ids import parse_job_id
-from jobtape.schemas.jobtype import JobType
-from jobtape.schemas.position import MAX_CURSOR
-from jobtape.schemas.relaying import TOLD, Tells
+from jobtape.schemas.job_types.job_type import JobTypeSpec
+from jobtape.schemas.relay_events import RELAYED_EVENTS, RelayMode
 from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import Bounds
 from jobtape.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from jobtape.consumer.subscription import Source, Subscription
+    from jobtape.consumer.subscriptions.subscription import EventSource, Subscription
 
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}")
 LONGEST_IDLE: Final = 45 * 86_400.0
@@ -35,7 +35,7 @@ Since = int | datetime | Literal["first", "now"]
 def subscribe(
     *,
     events: str | Iterable[str] = (),
-    types: str | JobType | Iterable[str | JobType] = (),
+    types: str | JobTypeSpec | Iterable[str | JobTypeSpec] = (),
     job: str | None = None,
     labels: Mapping[str, str] | None = None,
     correlation_id: str | None = None,
@@ -51,7 +51,7 @@ def subscribe(
     """A subscription, for ``async with`` and ``async for``, or ``await subscribe(...).run(callback)``.
 
     ``events``, ``types`` (``mail.*``: all that begin so), ``job``, ``labels`` and ``correlation_id`` filter; what is
-    left out wants any. Without ``since`` it is live over AMQP and hears what the relay tells; events that JOBTAPE_RELAY
+    left out wants any. Without ``since`` it is live over AMQP and hears what the relay tells; events that JOBTAPE_RELAY_EVENTS
     leaves out are refused. With ``since`` it reads the history in the database and then follows it: behind a cursor,
     from a time on, from the ``"first"`` event, or from ``"now"``.
 
@@ -65,23 +65,25 @@ def subscribe(
 
     Raises SubscriptionRefused, and JobtapeError for wrong settings; nothing connects before the ``async with``.
     """
-    from jobtape.consumer.subscription import Subscription  # noqa: PLC0415
+    from jobtape.consumer.subscriptions.subscription import Subscription  # noqa: PLC0415
 
     wanted = _selection(events, types, job, labels, correlation_id)
     _check(name, since, max_length, max_bytes, expires, prefetch)
     known = settings or read_settings()
     if since is None:
-        _check_told(wanted, known.relay)
+        _check_relayed(wanted, known.relay_events)
     skip_gaps = on_gap == "skip" if on_gap is not None else since is None
 
-    def caught_up(since: Since) -> "Source":
-        from jobtape.consumer.catch_up import CatchUp  # noqa: PLC0415
+    def caught_up(since: Since) -> "EventSource":
+        from jobtape.consumer.subscriptions.catch_up import CatchUp  # noqa: PLC0415
         from jobtape.view.store import Store  # noqa: PLC0415
 
-        return CatchUp(Store(known.database_url), wanted, since, name=name, lease=known.lease, skip_gaps=skip_gaps)
+        return CatchUp(
+            Store(known.database_url), wanted, since, name=name, lease=known.projector_lease, skip_gaps=skip_gaps
+        )
 
-    def live() -> "Source":
-        from jobtape.consumer.result_queue import OUTLIVES, ResultQueue  # noqa: PLC0415
+    def live() -> "EventSource":
+        from jobtape.consumer.subscriptions.result_queue import OUTLIVES, ResultQueue  # noqa: PLC0415
 
         return ResultQueue(
             known.rabbitmq_url,
@@ -98,15 +100,15 @@ def subscribe(
 
 def _selection(
     events: str | Iterable[str],
-    types: str | JobType | Iterable[str | JobType],
+    types: str | JobTypeSpec | Iterable[str | JobTypeSpec],
     job: str | None,
     labels: Mapping[str, str] | None,
     correlation_id: str | None,
 ) -> Selection:
-    several = [types] if isinstance(types, str | JobType) else types
+    several = [types] if isinstance(types, str | JobTypeSpec) else types
     wanted = Selection(
         events=frozenset([events] if isinstance(events, str) else events),
-        types=frozenset(each.name if isinstance(each, JobType) else each for each in several),
+        types=frozenset(each.name if isinstance(each, JobTypeSpec) else each for each in several),
         job=None if job is None else parse_job_id(job) or job,
         labels=dict(labels or {}),
         correlation_id=correlation_id,
@@ -136,14 +138,14 @@ def _check(
         )
 
 
-def _check_told(wanted: Selection, relay: Tells) -> None:
+def _check_relayed(wanted: Selection, relay: RelayMode) -> None:
     """Nobody is to wait for what never comes. The projector's own setting is not known here: it has to be the same."""
-    told = TOLD[relay]
-    untold = wanted.events - told
-    if told and not untold:
+    delivered = RELAYED_EVENTS[relay]
+    undelivered = wanted.events - delivered
+    if delivered and not undelivered:
         return
-    more = "" if untold == {"submitted"} else ", or set JOBTAPE_RELAY=all for the projectors and here"
-    what = f"{', '.join(sorted(untold))} cannot be heard" if untold else "nothing can be heard"
+    more = "" if undelivered == {"submitted"} else ", or set JOBTAPE_RELAY_EVENTS=all for the projectors and here"
+    what = f"{', '.join(sorted(undelivered))} cannot be heard" if undelivered else "nothing can be heard"
     raise SubscriptionRefused(
-        f"{what} over AMQP with JOBTAPE_RELAY={relay}: hear it from the database with since='now'{more}"
+        f"{what} over AMQP with JOBTAPE_RELAY_EVENTS={relay}: hear it from the database with since='now'{more}"
     )

@@ -1,7 +1,7 @@
 """What follows from an accepted event, and what is done for a job whose work has got lost: events to be published.
 
 Theory of operation. The fold's transaction writes an effect into the outbox beside the status; the active projector
-publishes it (``consumer.sender``); the fold deletes it when it sees its id on the tape. So an effect is never lost, a
+publishes it (``consumer.projector.maintenance.effect_sender``); the fold deletes it when it sees its id on the tape. So an effect is never lost, a
 rejected event has none, and folding the same tape again comes to the same: an effect that was published is deleted by
 its own event further on. Hence its id says which fact it is and is the same however often it is found.
 
@@ -66,7 +66,7 @@ def put_back(job: Job, why: Why, *, source: str, time: datetime, dropped: int = 
         return None
     if job.placed - dropped > PUT_BACK_AT_MOST:
         what = "its work has disappeared" if why == "lost" else "the broker has given up delivering it"
-        message = f"{what} {job.placed} times; nobody has finished it. See docs/redrive.md, then redrive it"
+        message = f"{what} {job.placed} times; nobody has finished it. See docs/how-to/redrive.md, then redrive it"
         return failure(job, _REASONS[why], message, source=source, time=time)
     return _placement(job, order, why, attempt_due(job), source, time)
 

@@ -9,7 +9,7 @@ JobtapeError
 ├── BrokerUnavailable       the broker did not confirm in time; whether it has the message is not known
 │   └── QueueFull           the queue that the work is for has a length limit, and refuses more
 ├── WorkerStuck             the handlers' fault: they do not end, and this process can do nothing more
-├── LogMissing              the broker answers, but the tape is not there
+├── TapeMissing              the broker answers, but the tape is not there
 ├── ViewUnavailable         the database does not answer
 │   └── DatabaseUnfit       the installation's fault: a database or a pooler that cannot hold a view
 ├── SubscriptionRefused     the caller's fault: a subscription that could not be what was asked for
@@ -71,7 +71,7 @@ class WorkerStuck(JobtapeError):
     """Handlers that cannot be ended leave a worker nothing to work with: its process should end and be started anew."""
 
 
-class LogMissing(JobtapeError):
+class TapeMissing(JobtapeError):
     """The broker took the publish, but no tape is bound: the event is not recorded."""
 
 

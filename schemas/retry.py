@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from jobtape.schemas.ladder import LONGEST
+from jobtape.schemas.delay_ladder import LONGEST
 
 Wish = Literal["policy", "never"] | float
 """What an attempt's failure says of the next one: as the policy has it, none, or after so many seconds."""

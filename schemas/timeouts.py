@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from jobtape.schemas.errors import JobTypeInvalid
-from jobtape.schemas.jobtype import JobType
+from jobtape.schemas.job_types.job_type import JobTypeSpec
 
 BEYOND_TIMEOUT: Final = 40.0
 """Seconds that an execution may last beyond its time-out: a process is started for it (30), a handler that heeds no
@@ -30,7 +30,7 @@ def longest_wait(ack_timeout: float, grace: float, timeout: float) -> float:
     return max(1.0, ack_timeout - grace - BEYOND_TIMEOUT - timeout)
 
 
-def misfits(job_types: Iterable[JobType], limit: float) -> list[str]:
+def misfits(job_types: Iterable[JobTypeSpec], limit: float) -> list[str]:
     """A sentence on each job type that may run longer than ``limit`` (``longest_timeout``)."""
     return [
         f"the job type {job_type.name} may run {job_type.timeout:g} s, and {limit:g} s fit the broker's "
@@ -40,7 +40,7 @@ def misfits(job_types: Iterable[JobType], limit: float) -> list[str]:
     ]
 
 
-def check_timeouts(job_types: Iterable[JobType], limit: float) -> None:
+def check_timeouts(job_types: Iterable[JobTypeSpec], limit: float) -> None:
     """Raises JobTypeInvalid for a job type whose time-out the broker would not wait for."""
     for sentence in misfits(job_types, limit):
         raise JobTypeInvalid(f"{sentence}: {WAY_OUT}")

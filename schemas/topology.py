@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from jobtape.schemas import ladder
+from jobtape.schemas import delay_ladder as ladder
 
 BARRIER_KEY: Final = "barrier"
 CANCEL_KEY: Final = "cancel"
@@ -58,7 +58,7 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class ExchangeBinding:
     """What goes on from one exchange to another: messages of ``source`` whose routing key matches ``key``."""
 
     source: str
@@ -67,7 +67,7 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
+class TapeRetention:
     """How much of the tape the broker keeps: it drops whole segments, oldest first, beyond ``max_bytes`` or
     ``max_age`` (RabbitMQ's notation: a number and one of Y, M, D, h, m, s); one segment always stays.
     """
@@ -94,7 +94,7 @@ class Topology:
 
     namespace: str
     queues: tuple[str, ...] = ()
-    retention: Retention = Retention()
+    retention: TapeRetention = TapeRetention()
     delay_levels: int = ladder.LEVELS
     """Levels of the delay ladder; 0 is none."""
 
@@ -265,10 +265,10 @@ class Topology:
             *delay,
         )
 
-    def passages(self) -> tuple[Passage, ...]:
+    def passages(self) -> tuple[ExchangeBinding, ...]:
         """All bindings between exchanges: into the ladder, and past the levels whose bit is 0."""
         down = (
-            Passage(
+            ExchangeBinding(
                 self.delay_exchange(level).name,
                 self.delay_exchange(level - 1).name,
                 ladder.level_pattern(level, 0, self.delay_levels),
@@ -276,7 +276,7 @@ class Topology:
             for level in self._levels
         )
         return (
-            Passage(
+            ExchangeBinding(
                 self.events.name,
                 self.delay_exchange(self.delay_levels - 1).name,
                 ladder.entry_pattern(self.delay_levels),

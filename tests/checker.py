@@ -1,6 +1,6 @@
 """Compares the view with an independent fold of the tape, and the ledger of a client with both.
 
-Independent: it reads the stream with plain aio-pika, not with ``broker.stream``, and folds the raw messages with
+Independent: it reads the stream with plain aio-pika, not with ``broker.stream_reader``, and folds the raw messages with
 ``schemas.fold`` alone. It knows the end of the tape by a barrier of its own, which the view must have passed too.
 """
 
@@ -15,7 +15,8 @@ from uuid import uuid4
 import aio_pika
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
-from jobtape.schemas import fold, position
+from jobtape.schemas import cursor as position
+from jobtape.schemas import fold
 from jobtape.schemas.barrier import barrier_body
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import JobEvent, decode

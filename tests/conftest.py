@@ -133,9 +133,9 @@ def store(database_url: str) -> Iterator[Store]:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A process of pytest-xdist tells the one that started it what it used."""
-    told: dict[str, list[str]] | None = getattr(session.config, "workeroutput", None)
-    if told is not None:
-        told["ran_against"] = _used
+    delivered: dict[str, list[str]] | None = getattr(session.config, "workeroutput", None)
+    if delivered is not None:
+        delivered["ran_against"] = _used
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jobtape.broker.publisher import Publisher
-from jobtape.schemas.errors import BrokerUnavailable, LogMissing
+from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 from jobtape.schemas.events import Submitted
 from jobtape.schemas.topology import run_key
 
@@ -29,7 +29,7 @@ class Ledger:
         except BrokerUnavailable:
             self.unknown.append(event.subject)
             return False
-        except LogMissing:
+        except TapeMissing:
             self.refused.append(event.subject)
             return False
         self.ok.append(event.subject)

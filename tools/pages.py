@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from jobtape.producer.problems import KINDS, URN
+from jobtape.producer.http.problems import KINDS, URN
 from jobtape.settings import Settings
 from tools.state_diagram import draw
 
@@ -35,9 +35,9 @@ def problems_table() -> str:
 
 
 PARTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
-    "states": ("states.md", draw),
-    "settings": ("settings.md", settings_table),
-    "problems": ("rest.md", problems_table),
+    "states": ("concepts/states.md", draw),
+    "settings": ("reference/settings.md", settings_table),
+    "problems": ("reference/rest.md", problems_table),
 }
 """Name of the part -> its page and what makes it."""
 

@@ -1,4 +1,4 @@
-"""Draws the diagram in ``docs/states.md`` from the transition table; ``tools/pages.py`` puts it there.
+"""Draws the diagram in ``docs/concepts/states.md`` from the transition table; ``tools/pages.py`` puts it there.
 
 The table is the source, so the picture cannot say anything else than the code. What all open states have in common is
 drawn once.

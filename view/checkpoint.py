@@ -7,11 +7,12 @@ from typing import Any, get_args
 
 from sqlalchemy import Connection, RowMapping, case, func, or_, select, update
 
-from jobtape.schemas import position
+from jobtape.schemas import cursor as position
+from jobtape.schemas.cursor import FIRST_EPOCH
 from jobtape.schemas.errors import JobtapeError
-from jobtape.schemas.position import FIRST_EPOCH
-from jobtape.view import bulk, clock, tables
+from jobtape.view import tables
 from jobtape.view.rows import storable
+from jobtape.view.sql import bulk, clock
 from jobtape.view.values import Batch, Checkpoint, Gap, GapKind
 
 _row = tables.checkpoint
@@ -109,7 +110,7 @@ def accept_gap(connection: Connection) -> Checkpoint:
     Raises JobtapeError when there is no gap.
     """
     # The update comes first: it locks the row, so nobody moves it between reading and writing.
-    new_epoch = _c.gap_kind.in_(("log-missing", "log-replaced"))
+    new_epoch = _c.gap_kind.in_(("tape-missing", "log-replaced"))
     moved = _changed(
         connection,
         update(_row)

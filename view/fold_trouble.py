@@ -9,7 +9,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, select
 
 from jobtape.schemas import plainjson
-from jobtape.view import bulk, checkpoint, clock, tables
+from jobtape.view import checkpoint, tables
+from jobtape.view.sql import bulk, clock
 
 KEY: Final = "fold"
 """Its row among the long tasks."""

@@ -11,7 +11,7 @@ from jobtape.schemas import ids
 from jobtape.schemas.job import Job
 from jobtape.view import tables
 from jobtape.view.rows import history_from_row, job_from_row
-from jobtape.view.values import Closed, HistoryRow, JobQuery, UnreadableRow
+from jobtape.view.values import ClosedJob, HistoryRow, JobQuery, UnreadableRow
 
 _CHUNK = 500  # ids in one statement; both databases take at least 32,000
 
@@ -46,12 +46,12 @@ def page(connection: Connection, query: JobQuery) -> list[Job]:
     return [job_from_row(row) for row in connection.execute(newest_first(select(tables.jobs), query)).all()]
 
 
-def closed(connection: Connection, query: JobQuery) -> list[Closed]:
+def closed(connection: Connection, query: JobQuery) -> list[ClosedJob]:
     """Of the jobs that fit ``query`` what a redrive needs, without their payloads and results."""
     job = tables.jobs.c
     columns = select(job.id, job.type, job.run, job.correlation_id, job.submitted_at)
     return [
-        Closed(id=row[0], type=row[1], run=row[2], correlation_id=row[3], known=row[4] is not None)
+        ClosedJob(id=row[0], type=row[1], run=row[2], correlation_id=row[3], known=row[4] is not None)
         for row in connection.execute(newest_first(columns, query)).all()
     ]
 

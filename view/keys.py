@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, select, update
 
-from jobtape.view import bulk, clock, tables
+from jobtape.view import tables
+from jobtape.view.sql import bulk, clock
 
 _CHUNK: Final = 500  # keys in one statement
 _TRIES: Final = 5
@@ -26,7 +27,7 @@ _row = tables.idempotency
 _c = tables.idempotency.c
 
 
-class Standing(StrEnum):
+class KeyState(StrEnum):
     """How a submission stands to what its key is known for."""
 
     NEW = "new"
@@ -55,7 +56,7 @@ class KeyedSubmission:
 class Claim:
     """What became of a claim: the job that the key stands for, and its event's time. ``lease_left``: seconds."""
 
-    standing: Standing
+    state_of_key: KeyState
     job_id: str
     time: datetime
     lease_left: float
@@ -81,7 +82,7 @@ def claim(
         )
         for row in _locked(connection, scope, missing):
             found[row.key] = _judge(row, missing[row.key].digest, owner, now)
-    expired = [each.job_id for each in found.values() if each.standing is Standing.TAKEN_OVER]
+    expired = [each.job_id for each in found.values() if each.state_of_key is KeyState.TAKEN_OVER]
     for chunk in _chunks(expired):
         until = clock.now(connection.dialect.name) + lease
         connection.execute(update(_row).where(_c.job_id.in_(chunk)).values(owner=owner, lease_until=until))
@@ -107,7 +108,7 @@ def mark(connection: Connection, job_ids: Iterable[str]) -> None:
         connection.execute(update(_row).where(_c.job_id.in_(chunk)).values(accepted=True))
 
 
-def let_go(connection: Connection, owner: str, job_ids: Iterable[str]) -> None:
+def release(connection: Connection, owner: str, job_ids: Iterable[str]) -> None:
     """End the lease of open rows at once: the next one who comes takes over."""
     for chunk in _chunks(job_ids):
         ours = _c.job_id.in_(chunk) & (_c.owner == owner) & _c.accepted.is_(False)
@@ -155,14 +156,14 @@ def _locked(connection: Connection, scope: str, keys: Mapping[str, object]) -> I
 def _judge(row: Row[Any], digest: str, owner: str | None, now: float) -> Claim:
     left = max(0.0, row.lease_until - now)
     if row.owner == owner:
-        standing = Standing.NEW
+        state_of_key = KeyState.NEW
     elif row.digest != digest:
-        standing = Standing.REUSED
+        state_of_key = KeyState.REUSED
     elif row.accepted:
-        standing = Standing.ACCEPTED
+        state_of_key = KeyState.ACCEPTED
     else:
-        standing = Standing.IN_FLIGHT if left > 0 else Standing.TAKEN_OVER
-    return Claim(standing, row.job_id, row.time, left)
+        state_of_key = KeyState.IN_FLIGHT if left > 0 else KeyState.TAKEN_OVER
+    return Claim(state_of_key, row.job_id, row.time, left)
 
 
 def _chunks(values: Iterable[str]) -> Iterator[list[str]]:

@@ -8,20 +8,21 @@ from datetime import datetime
 from sqlalchemy import Connection, func, select, text
 
 from jobtape.schemas.job import Job
-from jobtape.view import clock, tables
+from jobtape.view import tables
 from jobtape.view.rows import job_from_row
-from jobtape.view.values import Moment
+from jobtape.view.sql import clock
+from jobtape.view.values import OpenJobsMoment
 
 _OPEN = text(tables.OPEN)
 _job = tables.jobs.c
 
 
-def moment(connection: Connection) -> Moment | None:
+def moment(connection: Connection) -> OpenJobsMoment | None:
     """The database's time and how far the tape is folded, as one; None before the first start."""
     row = connection.execute(
         select(clock.now(connection.dialect.name), tables.checkpoint.c.epoch, tables.checkpoint.c.offset)
     ).first()
-    return None if row is None else Moment(row[0], row[1], row[2])
+    return None if row is None else OpenJobsMoment(row[0], row[1], row[2])
 
 
 def queues(connection: Connection) -> list[str]:

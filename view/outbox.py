@@ -6,7 +6,8 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from jobtape.schemas import ids
-from jobtape.view import bulk, clock, tables
+from jobtape.view import tables
+from jobtape.view.sql import bulk, clock
 from jobtape.view.values import OutboxRow
 
 _row = tables.outbox.c
@@ -39,8 +40,8 @@ def add_new(connection: Connection, effects: Sequence[OutboxRow]) -> None:
             _event.job_id.in_({ids.job_of(each.id) for each in effects}),
             _event.event_id.in_({each.id for each in effects}),
         )
-        told = set(connection.execute(seen).scalars())
-        add(connection, [each for each in effects if each.id not in told])
+        delivered = set(connection.execute(seen).scalars())
+        add(connection, [each for each in effects if each.id not in delivered])
 
 
 def remove(connection: Connection, effects: Collection[str]) -> None:

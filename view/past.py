@@ -16,13 +16,13 @@ from typing import Any, Final
 
 from sqlalchemy import BindParameter, Connection, bindparam, func, select
 
+from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.events import Succeeded, decode
 from jobtape.schemas.job import Job, JobState
-from jobtape.schemas.position import MAX_CURSOR
 from jobtape.view import tables
-from jobtape.view.database import Database
 from jobtape.view.jobs import newest_first
 from jobtape.view.rows import job_as_of
+from jobtape.view.sql.database import Database
 from jobtape.view.values import JobQuery, PastPage
 
 LOOK: Final = 10_000
@@ -41,7 +41,7 @@ _LAST = select(func.max(_entry.cursor))
 _SUCCESSES = select(_entry.job_id, _entry.event).where(_entry.name == Succeeded.name, _entry.accepted)
 
 
-class Past:
+class PastView:
     """Reads; each call blocks, and raises ViewUnavailable as all of the store's do.
 
     ``cursor`` is a point that the view has passed and whose history it has (``Committed.reach``).

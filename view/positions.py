@@ -9,9 +9,10 @@ from functools import cache
 
 from sqlalchemy import BigInteger, Double, Update, bindparam, case, delete, or_, select, update
 
-from jobtape.view import bulk, clock, tables
-from jobtape.view.database import Database
-from jobtape.view.values import Position
+from jobtape.view import tables
+from jobtape.view.sql import bulk, clock
+from jobtape.view.sql.database import Database
+from jobtape.view.values import NamedPosition
 
 _row = tables.positions
 _c = tables.positions.c
@@ -38,11 +39,11 @@ class Positions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def read(self, name: str) -> Position | None:
+    def read(self, name: str) -> NamedPosition | None:
         """The position of that name, or None when there is none."""
         return next(iter(self._read(_c.name == name)), None)
 
-    def all(self) -> list[Position]:
+    def all(self) -> list[NamedPosition]:
         """All there are, by name."""
         return self._read(_c.name.is_not(None))
 
@@ -84,7 +85,7 @@ class Positions:
         with self._database.writing() as connection:
             return connection.execute(delete(_row).where(_c.name == name)).rowcount == 1
 
-    def _read(self, condition: object) -> list[Position]:
+    def _read(self, condition: object) -> list[NamedPosition]:
         with self._database.reading() as connection:
             now = clock.now(connection.dialect.name)
             rows = connection.execute(
@@ -93,6 +94,6 @@ class Positions:
                 .order_by(_c.name)
             ).all()
         return [
-            Position(row.name, row.cursor, row.owner if (row.left or 0) > 0 else None, timedelta(seconds=row.idle))
+            NamedPosition(row.name, row.cursor, row.owner if (row.left or 0) > 0 else None, timedelta(seconds=row.idle))
             for row in rows
         ]

@@ -7,8 +7,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table, case, delete
 
 from jobtape.schemas.job import Job
-from jobtape.view import bulk, clock, outbox, tables
+from jobtape.view import outbox, tables
 from jobtape.view.rows import history_to_row, job_to_row, unreadable_to_row
+from jobtape.view.sql import bulk, clock
 from jobtape.view.tables import Folded
 from jobtape.view.values import Batch
 

@@ -40,8 +40,9 @@ from sqlalchemy import (
 )
 
 from jobtape.schemas.job import Job
-from jobtape.view import jobs, projection, retired, tables
-from jobtape.view.database import Database
+from jobtape.view import dropped_tables as retired
+from jobtape.view import jobs, projection, tables
+from jobtape.view.sql.database import Database
 from jobtape.view.tables import Folded
 from jobtape.view.values import Archived, Batch, Rebuild
 
@@ -154,7 +155,7 @@ class Rebuilds:
             if done is None:
                 connection.rollback()
                 return None
-            while _let_go(connection, own):
+            while _remove(connection, own):
                 pass
             _note_what_is_not_there(connection, own)
             _take_the_names(connection, own)
@@ -175,7 +176,7 @@ class Rebuilds:
         """
         with self.database.writing() as connection:
             ours = _locked(connection) == rebuild
-            return ours and _let_go(connection, tables.generation(rebuild.generation))
+            return ours and _remove(connection, tables.generation(rebuild.generation))
 
     def give_up(self, rebuild: Rebuild) -> bool:
         """Remove what the rebuild has made so far; False when somebody else ended it before."""
@@ -236,7 +237,7 @@ def _advance(connection: Connection, rebuild: Rebuild, batch: Batch, cursor: int
     return Rebuild(rebuild.generation, rebuild.key, cursor)
 
 
-def _let_go(connection: Connection, own: Folded) -> bool:
+def _remove(connection: Connection, own: Folded) -> bool:
     """Remove some of the jobs that are gone from the serving tables; False when there were none."""
     stone, serving, new = tables.tombstones.c.job_id, tables.jobs.c.id, own.jobs.c.id
     gone = select(new).join(tables.tombstones, stone == new).where(~exists(select(serving).where(serving == new)))

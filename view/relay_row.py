@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, case, delete, select, update
 
-from jobtape.schemas.relaying import TOLD, Tells
-from jobtape.view import bulk, checkpoint, clock, tables
-from jobtape.view.database import Database
+from jobtape.schemas.relay_events import RELAYED_EVENTS, RelayMode
+from jobtape.view import checkpoint, tables
 from jobtape.view.rows import storable
+from jobtape.view.sql import bulk, clock
+from jobtape.view.sql.database import Database
 from jobtape.view.values import RelayState
 
 _row = tables.relay
@@ -41,10 +42,10 @@ class RelayRow:
             row = connection.execute(select(_row)).first()
             if row is None:
                 return None
-            oldest = _oldest_untold(connection, row.tells, row.cursor)
+            oldest = _oldest_untold(connection, row.mode, row.cursor)
             now = connection.execute(select(clock.now(connection.dialect.name))).scalar_one()
         behind = 0.0 if oldest is None else max(0.0, (datetime.fromtimestamp(now, UTC) - oldest).total_seconds())
-        return RelayState(row.tells, row.cursor, row.told, row.refused, row.stalls, row.trouble, behind)
+        return RelayState(row.mode, row.cursor, row.delivered, row.refused, row.stalls, row.trouble, behind)
 
     def begin(self, owner: str, cursor: int) -> bool:
         """Let the relay begin behind ``cursor``; nothing happens where it has begun."""
@@ -54,20 +55,22 @@ class RelayRow:
             _insert(connection, cursor)
             return True
 
-    def take_up(self, owner: str, tells: Tells) -> int | None:
+    def take_up(self, owner: str, mode: RelayMode) -> int | None:
         """Note what is told from now on: the cursor behind which it goes on, or None where no relay has begun."""
         with self._database.writing() as connection:
             if not checkpoint.is_active(connection, owner):
                 return None
-            taken = connection.execute(update(_row).values(tells=tells).returning(_c.cursor)).first()
+            taken = connection.execute(update(_row).values(mode=mode).returning(_c.cursor)).first()
             return None if taken is None else int(taken.cursor)
 
-    def move(self, owner: str, cursor: int, told: int, refused: int, trouble: str | None) -> bool:
-        """Everything up to ``cursor`` is settled: ``told`` more events have been confirmed, ``refused`` more refused.
+    def move(self, owner: str, cursor: int, delivered: int, refused: int, trouble: str | None) -> bool:
+        """Everything up to ``cursor`` is settled: ``delivered`` more events have been confirmed, ``refused`` more refused.
         ``trouble``: why it is stalled there, or None.
         """
         moved = update(_row).where(_c.cursor <= cursor)
-        moved = moved.values(cursor=cursor, told=_c.told + told, refused=_c.refused + refused, trouble=None)
+        moved = moved.values(
+            cursor=cursor, delivered=_c.delivered + delivered, refused=_c.refused + refused, trouble=None
+        )
         if trouble is not None:
             newly = case((_c.trouble.is_(None), 1), else_=0)
             moved = moved.values(stalls=_c.stalls + newly, trouble=storable(trouble))
@@ -92,7 +95,9 @@ def _change(connection: Connection, owner: str, statement: Any) -> bool:
     return True
 
 
-def _oldest_untold(connection: Connection, tells: Tells, cursor: int) -> datetime | None:
+def _oldest_untold(connection: Connection, mode: RelayMode, cursor: int) -> datetime | None:
     """When the event was published that comes next; few rows are looked at, as the relay passes over the others."""
-    untold = select(_entry.time).where(_entry.cursor > cursor, _entry.accepted, _entry.name.in_(sorted(TOLD[tells])))
-    return connection.execute(untold.order_by(_entry.cursor).limit(1)).scalar()
+    undelivered = select(_entry.time).where(
+        _entry.cursor > cursor, _entry.accepted, _entry.name.in_(sorted(RELAYED_EVENTS[mode]))
+    )
+    return connection.execute(undelivered.order_by(_entry.cursor).limit(1)).scalar()

@@ -11,8 +11,9 @@ from typing import Final
 from sqlalchemy import Connection, case, delete, exists, func, select, text, update
 
 from jobtape.schemas import ids
-from jobtape.view import bulk, checkpoint, clock, tables
-from jobtape.view.database import Database
+from jobtape.view import checkpoint, tables
+from jobtape.view.sql import bulk, clock
+from jobtape.view.sql.database import Database
 from jobtape.view.values import Pruned
 
 CHUNK: Final = 200
@@ -23,7 +24,7 @@ _CLOSED: Final = text(f"NOT ({tables.OPEN})")
 _job = tables.jobs.c
 
 
-class Retention:
+class JobRetention:
     """Prunes; each call is one transaction, blocks, and raises ViewUnavailable as all of the store's do."""
 
     def __init__(self, database: Database) -> None:
@@ -36,10 +37,12 @@ class Retention:
         with self._database.writing() as connection:
             if not checkpoint.is_active(connection, owner):
                 return None
-            untold = exists(select(tables.relay.c.id).where(tables.relay.c.cursor < _job.cursor))
+            undelivered = exists(select(tables.relay.c.id).where(tables.relay.c.cursor < _job.cursor))
             old = (
                 select(_job.id)
-                .where(_CLOSED, _job.finished_at < before, _job.id > after, _job.id < ids.first_id_at(before), ~untold)
+                .where(
+                    _CLOSED, _job.finished_at < before, _job.id > after, _job.id < ids.first_id_at(before), ~undelivered
+                )
                 .order_by(_job.id)
                 .limit(CHUNK)
             )
@@ -75,7 +78,7 @@ class Retention:
         with self._database.reading() as connection:
             return set(connection.execute(select(stone).where(stone.in_(list(job_ids)))).scalars())
 
-    def let_go_since(self, time: float) -> set[str]:
+    def removed_since(self, time: float) -> set[str]:
         """The jobs that were removed at ``time`` or later, by the database's clock."""
         stone = tables.tombstones.c
         with self._database.reading() as connection:

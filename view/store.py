@@ -12,70 +12,72 @@ from jobtape.schemas.events import Dropped
 from jobtape.schemas.job import Job
 from jobtape.view import (
     checkpoint,
-    dead,
     fold_trouble,
     jobs,
     keys,
-    migrate,
     open_jobs,
     outbox,
     placements,
     projection,
     relay_row,
 )
-from jobtape.view.accepted import Accepted, Page
-from jobtape.view.committed import Committed
-from jobtape.view.database import Database
-from jobtape.view.keys import Claim, KeyedSubmission, Standing
-from jobtape.view.past import Past
+from jobtape.view import (
+    dead_messages as dead,
+)
+from jobtape.view.committed_event import CommittedEvent, CommittedPage
+from jobtape.view.committed_history import CommittedHistory
+from jobtape.view.keys import Claim, KeyedSubmission, KeyState
+from jobtape.view.past import PastView
 from jobtape.view.positions import Positions
 from jobtape.view.rebuilds import Rebuilds
 from jobtape.view.relay_row import RelayRow
-from jobtape.view.retention import Retention
-from jobtape.view.roles import PATIENCE
+from jobtape.view.retention import JobRetention
+from jobtape.view.sql import migrate
+from jobtape.view.sql.database import Database
+from jobtape.view.sql.roles import PATIENCE
 from jobtape.view.tasks import Tasks
 from jobtape.view.values import (
     Archived,
     Batch,
     Checkpoint,
-    Closed,
+    ClosedJob,
     DeadMessage,
     Differences,
     Gap,
+    HistoryRange,
     HistoryRow,
     JobQuery,
-    Moment,
+    NamedPosition,
+    OpenJobsMoment,
     OutboxRow,
     PastPage,
-    Position,
-    Reach,
     Rebuild,
     RelayState,
     UnreadableRow,
 )
 
 __all__ = [
-    "Accepted",
     "Archived",
     "Batch",
     "Checkpoint",
     "Claim",
-    "Closed",
+    "ClosedJob",
+    "CommittedEvent",
+    "CommittedPage",
     "DeadMessage",
     "Differences",
     "Gap",
+    "HistoryRange",
     "HistoryRow",
     "JobQuery",
+    "KeyState",
     "KeyedSubmission",
-    "Moment",
+    "NamedPosition",
+    "OpenJobsMoment",
     "OutboxRow",
-    "Page",
     "PastPage",
-    "Position",
-    "Reach",
     "Rebuild",
     "RelayState",
-    "Standing",
     "Store",
     "UnreadableRow",
 ]
@@ -90,17 +92,17 @@ class Store:
 
     def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
         self._database = Database(url, patience)
-        self.committed = Committed(self._database)
+        self.committed = CommittedHistory(self._database)
         """What the fold accepted, for those who listen."""
         self.positions = Positions(self._database)
         """How far the named ones among them have come."""
-        self.past = Past(self._database)
+        self.past = PastView(self._database)
         """Jobs as they were."""
         self.rebuilds = Rebuilds(self._database)
         """A further generation of the view, made beside this one."""
         self.tasks = Tasks(self._database)
         """How far long tasks have come."""
-        self.retention = Retention(self._database)
+        self.retention = JobRetention(self._database)
         """Lets go of what ended long ago."""
         self.relay = RelayRow(self._database)
         """How far the relay has told it."""
@@ -121,7 +123,7 @@ class Store:
 
     def migrate(self) -> None:
         """Make the tables, or bring them to this program's version; any number of processes may do it at once."""
-        with self._database.speaking(making=True):
+        with self._database.translating_errors(making=True):
             migrate.to_newest(self._database.url)
 
     # Reading
@@ -161,7 +163,7 @@ class Store:
         with self._database.reading() as connection:
             return jobs.passed_barrier(connection, process)
 
-    def closed_jobs(self, query: JobQuery) -> list[Closed]:
+    def closed_jobs(self, query: JobQuery) -> list[ClosedJob]:
         """A page of jobs, newest first, with what a redrive needs of them."""
         with self._database.reading() as connection:
             return jobs.closed(connection, query)
@@ -171,7 +173,7 @@ class Store:
         with self._database.reading() as connection:
             return open_jobs.queues(connection)
 
-    def moment(self) -> Moment | None:
+    def moment(self) -> OpenJobsMoment | None:
         """The database's time and how far the tape is folded; None before the first start."""
         with self._database.reading() as connection:
             return open_jobs.moment(connection)
@@ -299,7 +301,7 @@ class Store:
         with self._database.writing() as connection:
             return keys.claim(connection, scope, owner, submissions, lease)
 
-    def key_standing(self, scope: str, submission: KeyedSubmission) -> Claim | None:
+    def key_state(self, scope: str, submission: KeyedSubmission) -> Claim | None:
         """How the submission's key stands now; None when nobody uses it."""
         with self._database.reading() as connection:
             return keys.one(connection, scope, submission)
@@ -317,7 +319,7 @@ class Store:
         """
         with self._database.writing() as connection:
             keys.mark(connection, accepted)
-            keys.let_go(connection, owner, let_go)
+            keys.release(connection, owner, let_go)
             keys.forget(connection, owner, forget)
 
     def prune_keys(self, older_than: float, limit: int) -> int:

@@ -239,14 +239,14 @@ rebuild = Table(
     CheckConstraint("id = 1", name="rebuild_is_one_row"),
 )
 
-# How far the relay has told the history, and how that went; ``tells`` as in schemas.relaying.
+# How far the relay has told the history, and how that went; ``mode`` as in schemas.relaying.
 relay = Table(
     "relay",
     metadata,
     Column("id", RowKey, primary_key=True, autoincrement=False),
-    Column("tells", Text, nullable=False, server_default=text("'final'")),
+    Column("mode", Text, nullable=False, server_default=text("'final'")),
     Column("cursor", BigInteger, nullable=False),
-    Column("told", BigInteger, nullable=False, server_default=text("0")),
+    Column("delivered", BigInteger, nullable=False, server_default=text("0")),
     Column("refused", BigInteger, nullable=False, server_default=text("0")),
     Column("stalls", BigInteger, nullable=False, server_default=text("0")),
     Column("trouble", Text),

@@ -5,8 +5,9 @@ from typing import Any, Final
 from sqlalchemy import delete, select, update
 
 from jobtape.schemas import plainjson
-from jobtape.view import bulk, clock, tables
-from jobtape.view.database import Database
+from jobtape.view import tables
+from jobtape.view.sql import bulk, clock
+from jobtape.view.sql.database import Database
 
 KEPT: Final = 7 * 86_400.0
 """Seconds after its last change for which a state is kept: longer than what is done is delivered again."""

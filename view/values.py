@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from jobtape.schemas import position
+from jobtape.schemas import cursor as position
 from jobtape.schemas.job import Job, JobState
-from jobtape.schemas.relaying import Tells
+from jobtape.schemas.relay_events import RelayMode
 
-GapKind = Literal["log-missing", "log-replaced", "log-truncated"]
+GapKind = Literal["tape-missing", "log-replaced", "log-truncated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class HistoryRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class HistoryRange:
     """From where to where the committed history goes: complete behind the cursor ``horizon``, up to and with ``head``.
 
     Whoever stands before ``horizon`` has missed what is not there any more.
@@ -73,14 +73,14 @@ class Reach:
     head: int = 0
 
     @classmethod
-    def of(cls, epoch: int, offset: int | None, horizon: int) -> "Reach":
+    def of(cls, epoch: int, offset: int | None, horizon: int) -> "HistoryRange":
         """As the checkpoint says it."""
         head = position.cursor_of(epoch, -1 if offset is None else offset)
         return cls(horizon, max(head, horizon))
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class NamedPosition:
     """A named reader has done with everything up to ``cursor``, and last moved ``idle`` ago; ``owner`` holds it now."""
 
     name: str
@@ -91,14 +91,14 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class RelayState:
-    """How the relay stands: what it tells, up to where it has, how many events were confirmed (``told``) and how many a
+    """How the relay stands: what it tells, up to where it has, how many events were confirmed (``delivered``) and how many a
     full queue refused, how often it ``stalled`` and why it does now, and how many seconds ago the event was published
     that comes next (0 when all is told).
     """
 
-    tells: Tells
+    mode: RelayMode
     cursor: int
-    told: int
+    delivered: int
     refused: int
     stalls: int
     trouble: str | None
@@ -143,7 +143,7 @@ class DeadMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class ClosedJob:
     """A job as a redrive needs it. ``known``: whether what was ordered is known, so that it can be placed again."""
 
     id: str
@@ -183,7 +183,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class OpenJobsMoment:
     """``now``: the database's time, in seconds since 1970; ``cursor``: how far the tape was folded then."""
 
     now: float

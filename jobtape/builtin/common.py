@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from jobtape.consumer.slices import Interrupted, Slice, TakenOver
+from jobtape.consumer.replays.long_task import Interrupted, TakenOver, TaskSlice
 from jobtape.schemas.context import Context
-from jobtape.schemas.errors import BrokerUnavailable, LogMissing, ViewUnavailable
-from jobtape.schemas.jobtype import BUILTIN_QUEUE
+from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
+from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
 from jobtape.schemas.retry import Crashed, Retry, RetryPolicy
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
@@ -24,14 +24,14 @@ ANEW: Final = RetryPolicy(
     longest=30.0,
     # A broker that starts anew may deliver a job twice. Who loses comes again, and finds it done or goes on: a failure
     # would close the run, and the success of the other would count no more.
-    on=(Crashed, ViewUnavailable, BrokerUnavailable, LogMissing, TakenOver),
+    on=(Crashed, ViewUnavailable, BrokerUnavailable, TapeMissing, TakenOver),
 )
 OURS: Final[dict[str, Any]] = {"queue": BUILTIN_QUEUE, "timeout": TIMEOUT, "isolate": True, "retry": ANEW}
 """What ``@job`` is told of each."""
 
 
 @contextmanager
-def slice_of(ctx: Context, what: str, share: float = 1.0) -> Iterator[Slice]:
+def slice_of(ctx: Context, what: str, share: float = 1.0) -> Iterator[TaskSlice]:
     """A slice of time for the work inside, which counts ``what``; where it ends the job goes on in another attempt.
 
     Raises BrokerUnavailable for whatever AMQP's own libraries raise, so that the job comes again.
@@ -41,7 +41,7 @@ def slice_of(ctx: Context, what: str, share: float = 1.0) -> Iterator[Slice]:
 
     try:
         with lost_where_cancelled():
-            yield Slice(ctx.progress, time.monotonic() + SLICE, what, share, SPARE)
+            yield TaskSlice(ctx.progress, time.monotonic() + SLICE, what, share, SPARE)
     except Interrupted as error:
         raise Retry(0.0, str(error)) from None
     except BROKER_ERRORS as error:

@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 from jobtape.builtin.common import OURS, slice_of, topology_of
 from jobtape.jobs import job
 from jobtape.schemas.context import Context
+from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import ViewUnavailable
-from jobtape.schemas.position import cursor_of
 from jobtape.settings import read_settings
 
 
@@ -37,13 +37,13 @@ async def rebuild(
 ) -> Rebuilt:
     """Fold the whole tape into a new generation of the view, compare, and let it serve unless it is a dry run."""
     # Imported here: who only submits the job needs neither AMQP nor SQL.
-    from jobtape.consumer.rebuild import Rebuilding  # noqa: PLC0415
-    from jobtape.consumer.rebuild_stream import Overtaken, read_tape  # noqa: PLC0415
+    from jobtape.consumer.replays.rebuild import ViewRebuild  # noqa: PLC0415
+    from jobtape.consumer.replays.tape_source import TapeOvertaken, read_tape  # noqa: PLC0415
     from jobtape.view.store import Store  # noqa: PLC0415
 
     settings = read_settings()
     with slice_of(ctx, "events", share=0.95) as part, closing(Store(settings.database_url)) as store:
-        working = Rebuilding(store, part)
+        working = ViewRebuild(store, part)
         checkpoint = store.checkpoint()
         if checkpoint is None:
             raise ViewUnavailable("nothing was ever folded: there is no view to rebuild")
@@ -53,7 +53,7 @@ async def rebuild(
             url, topology = settings.rabbitmq_url, topology_of(settings)
             try:
                 state = await working.from_stream(state, read_tape(url, topology, state.cursor, checkpoint))
-            except Overtaken:  # it was interrupted for long
+            except TapeOvertaken:  # it was interrupted for long
                 store.rebuilds.give_up(state)
                 state = store.rebuilds.begin(ctx.idempotency_key, behind)
                 state = await working.from_stream(state, read_tape(url, topology, state.cursor, checkpoint))

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from jobtape.builtin.common import OURS, slice_of
 from jobtape.jobs import job
 from jobtape.schemas.context import Context
-from jobtape.schemas.replaying import REPLAY, ReplayOrder, refusal_of
+from jobtape.schemas.replay_order import REPLAY, ReplayOrder, reason_to_refuse
 from jobtape.schemas.retry import Fail
 from jobtape.settings import read_settings
 
@@ -21,11 +21,11 @@ class Replayed(BaseModel):
 @job(REPLAY, **OURS)
 async def replay(ctx: Context, order: ReplayOrder) -> Replayed:
     """Send past events to a queue as subscribers were told them, marked as replayed, at a rate; nothing runs again."""
-    from jobtape.consumer.replay import Replay, replay_to_queue  # noqa: PLC0415
+    from jobtape.consumer.replays.replay import Replay, replay_to_queue  # noqa: PLC0415
     from jobtape.view.store import Store  # noqa: PLC0415
 
     settings = read_settings()
-    if (reason := refusal_of(order.queue, settings.namespace)) is not None:
+    if (reason := reason_to_refuse(order.queue, settings.namespace)) is not None:
         raise Fail(reason)
     with slice_of(ctx, "events") as part, closing(Store(settings.database_url)) as store:
         after, until = order.cursors(store.committed.before, store.committed.reach().head)

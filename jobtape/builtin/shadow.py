@@ -67,7 +67,7 @@ class ShadowOrder(BaseModel):
 @job("jobtape.shadow", **OURS)
 def shadow(ctx: Context, order: ShadowOrder) -> Shadowed:
     """Run past jobs with today's handlers, the newest first, and tell which end differently; nothing else changes."""
-    from jobtape.consumer.shadow import Shadow, ShadowRun  # noqa: PLC0415
+    from jobtape.consumer.replays.shadow import Shadow, ShadowRun  # noqa: PLC0415
     from jobtape.view.store import Store  # noqa: PLC0415
 
     settings = read_settings()

@@ -13,17 +13,17 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Unpack, overload
 
-from jobtape.client import wire
-from jobtape.client.connection import Connection, Manners
+from jobtape.client import encoding as wire
+from jobtape.client.answers import json_object
+from jobtape.client.connection import ApiConnection, RequestPolicy
 from jobtape.client.errors import NoAnswer, NotConfirmed, NotInTime, Unavailable
 from jobtape.client.filters import EventFilters, JobFilters, query_of
-from jobtape.client.handle import PATIENCE, Handle, Submitted
-from jobtape.client.orders import order_of
-from jobtape.client.problems import json_object
-from jobtape.client.reading import job_of
+from jobtape.client.handle import PATIENCE, Handle, SubmittedJob
+from jobtape.client.job_reading import job_of
 from jobtape.client.stream import OUTAGE, EventReader, Since
+from jobtape.client.submission import order_of
 from jobtape.jobs import JobType, Options, R
-from jobtape.schemas.heard import Heard
+from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.job import Job
 
 LONG_POLL: Final = 30.0
@@ -32,7 +32,7 @@ SLACK: Final = 15.0
 """Seconds that an answer may take beyond that."""
 PAGE: Final = 100
 
-JobRef = str | Job | Submitted[Any]
+JobRef = str | Job | SubmittedJob[Any]
 """A job, by its id or itself."""
 
 
@@ -48,7 +48,7 @@ class Client:
     def __init__(
         self, url: str | None = None, *, api_key: str | None = None, patience: float = 30.0, outage: float = OUTAGE
     ) -> None:
-        self._connection = Connection(url, api_key, Manners(patience=patience))
+        self._connection = ApiConnection(url, api_key, RequestPolicy(patience=patience))
         self._outage = outage
 
     async def __aenter__(self) -> "Client":
@@ -137,7 +137,9 @@ class Client:
         """Let a job that has ended run again; the job in its next run. Raises NotFound and Conflict."""
         return job_of(await self._object("POST", f"{_path(job)}/redrive"))
 
-    async def events(self, *, since: Since = None, **filters: Unpack[EventFilters]) -> AsyncGenerator[Heard, None]:
+    async def events(
+        self, *, since: Since = None, **filters: Unpack[EventFilters]
+    ) -> AsyncGenerator[DeliveredEvent, None]:
         """What happens, in the tape's order, each event once, without end; a GET of its job shows at least that.
 
         ``since``: a cursor, behind which it begins; ``"first"``; None for now. It goes on by itself behind the last
@@ -146,8 +148,8 @@ class Client:
         away too long: ``since=heard.cursor`` goes on from any of them.
         """
         reader = EventReader(self._connection, query_of(filters), since, outage=self._outage)
-        async with aclosing(reader.events()) as heard:
-            async for one in heard:
+        async with aclosing(reader.events()) as received:
+            async for one in received:
                 yield one
 
     async def list(self, *, limit: int | None = None, **filters: Unpack[JobFilters]) -> AsyncGenerator[Job, None]:
@@ -169,11 +171,11 @@ class Client:
         whole = math.floor(seconds)
         headers = {"Prefer": f"wait={whole}"} if whole else {}
         answer = await self._connection.ask("GET", _path(job), headers=headers, timeout=whole + SLACK)
-        found = job_of(json_object(answer, self._connection.manners.hint))
+        found = job_of(json_object(answer, self._connection.policy.hint))
         return found, "preference-applied" in answer.headers
 
     async def _object(self, method: str, path: str, **more: Any) -> dict[str, Any]:
-        return json_object(await self._connection.ask(method, path, **more), self._connection.manners.hint)
+        return json_object(await self._connection.ask(method, path, **more), self._connection.policy.hint)
 
 
 def _path(job: JobRef) -> str:
@@ -184,6 +186,6 @@ def _run(job: JobRef) -> int:
     match job:
         case Job():
             return job.run
-        case Submitted():
+        case SubmittedJob():
             return job.job.run
     return 1

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import httpx
 
+from jobtape.client.answers import error_of
 from jobtape.client.backoff import pauses
 from jobtape.client.errors import ApiError, ClientClosed, NoAnswer, Unavailable, Unreachable, WrongAddress, WrongKey
 from jobtape.client.pools import Pools
-from jobtape.client.problems import error_of
 from jobtape.client.proxies import transport_to
 from jobtape.environment import fault_of_key, fault_of_url, trimmed
 from jobtape.schemas.urls import without_password
@@ -29,7 +29,7 @@ IN_PYTHON: Final = "the client's url or JOBTAPE_URL"
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class RequestPolicy:
     """``timeout``: seconds until a request counts as unanswered. ``patience``: seconds during which one that may be
     asked twice is asked again. ``after_cuts``: also when there was no connection. ``hint``: what texts call the place
     that says which API is meant.
@@ -41,15 +41,15 @@ class Manners:
     hint: str = IN_PYTHON
 
 
-class Connection:
+class ApiConnection:
     """``url`` and ``api_key`` are those of JOBTAPE_URL and JOBTAPE_API_KEY unless given. Nothing is sent yet.
 
     Raises WrongAddress when ``url`` is none, or cannot be reached by the proxy of the environment, and WrongKey when
     ``api_key`` cannot be one.
     """
 
-    def __init__(self, url: str | None = None, api_key: str | None = None, manners: Manners | None = None) -> None:
-        self.manners = manners or Manners()
+    def __init__(self, url: str | None = None, api_key: str | None = None, policy: RequestPolicy | None = None) -> None:
+        self.policy = policy or RequestPolicy()
         given = trimmed(url if url is not None else os.environ.get("JOBTAPE_URL") or DEFAULT_URL)
         self.url = given.rstrip("/")
         self._shown = self.url if "@" not in self.url else without_password(self.url)
@@ -61,7 +61,7 @@ class Connection:
             fault = str(error)
         if fault is not None:
             raise WrongAddress(
-                f"{self._shown} is no address of an API ({fault}): give {self.manners.hint} as http://host:port"
+                f"{self._shown} is no address of an API ({fault}): give {self.policy.hint} as http://host:port"
             )
         key = trimmed(api_key if api_key is not None else os.environ.get("JOBTAPE_API_KEY", ""))
         if key and (wrong := fault_of_key(key)) is not None:
@@ -71,7 +71,7 @@ class Connection:
 
         def make() -> httpx.AsyncClient:
             transport = transports.pop() if transports else transport_to(address)
-            return httpx.AsyncClient(headers=headers, timeout=self.manners.timeout, transport=transport)
+            return httpx.AsyncClient(headers=headers, timeout=self.policy.timeout, transport=transport)
 
         self._pools = Pools(make)
 
@@ -83,7 +83,7 @@ class Connection:
         """A good answer (2xx or 304). ``twice``: it may be asked again. ``more`` is for httpx. Raises ClientClosed, and
         ApiError: Unreachable only when none of the tries can have arrived.
         """
-        deadline = time.monotonic() + self.manners.patience
+        deadline = time.monotonic() + self.policy.patience
         doubt: ApiError | None = None
         for pause in pauses():
             try:
@@ -104,7 +104,7 @@ class Connection:
         """Seconds until it is worth asking again, None when it is not."""
         if isinstance(error, Unavailable):
             return error.retry_after
-        return pause if self.manners.after_cuts else None
+        return pause if self.policy.after_cuts else None
 
     @asynccontextmanager
     async def stream(self, path: str, *, silence: float, **more: Any) -> AsyncIterator[httpx.Response]:
@@ -112,13 +112,13 @@ class Connection:
 
         Raises ApiError, also within the block.
         """
-        timeout = httpx.Timeout(self.manners.timeout, read=silence)
+        timeout = httpx.Timeout(self.policy.timeout, read=silence)
         more |= {"timeout": timeout, "extensions": {"trace": self._pools.trace}}
         with self._errors():
             async with self._pools.here().stream("GET", self.url + path, **more) as answer:
                 if not answer.is_success:
                     await answer.aread()
-                    raise error_of(answer, self.manners.hint)
+                    raise error_of(answer, self.policy.hint)
                 yield answer
 
     async def _ask(self, method: str, path: str, more: dict[str, Any]) -> httpx.Response:
@@ -127,12 +127,12 @@ class Connection:
             answer = await self._pools.here().request(method, self.url + path, extensions=extensions, **more)
         if answer.is_success or answer.status_code == httpx.codes.NOT_MODIFIED:
             return answer
-        raise error_of(answer, self.manners.hint)
+        raise error_of(answer, self.policy.hint)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """httpx's errors become ours."""
-        hint = self.manners.hint
+        hint = self.policy.hint
         if self._pools.closed:
             raise ClientClosed
         try:

@@ -56,7 +56,7 @@ class NotConfirmed(ApiError):
         self.idempotency_key = idempotency_key
 
 
-class Refused(ApiError):
+class RequestRefused(ApiError):
     """The API's own words. ``kind``: the last part of the problem's type; ``errors``: each with pointer and detail."""
 
     def __init__(self, text: str, status: int, problem: Mapping[str, Any]) -> None:
@@ -70,23 +70,23 @@ class Refused(ApiError):
         ]
 
 
-class Unauthorized(Refused):
+class Unauthorized(RequestRefused):
     """Without the API's key."""
 
 
-class NotFound(Refused):
+class NotFound(RequestRefused):
     """There is no such job, or nothing at this path."""
 
 
-class Conflict(Refused):
+class Conflict(RequestRefused):
     """Not in the state that the job is in."""
 
 
-class Invalid(Refused):
+class Invalid(RequestRefused):
     """The request is wrong: the same request will be refused again."""
 
 
-class Unavailable(Refused):
+class Unavailable(RequestRefused):
     """Not just now; ``retry_after`` is in seconds."""
 
     def __init__(self, text: str, status: int, problem: Mapping[str, Any], retry_after: float) -> None:

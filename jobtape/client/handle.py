@@ -15,7 +15,7 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted(Generic[R]):
+class SubmittedJob(Generic[R]):
     """``job``: as the submission was answered. ``job_type``: who reads its result; None leaves it as JSON has it."""
 
     job: Job
@@ -37,7 +37,7 @@ class Submitted(Generic[R]):
 
 
 @dataclass(frozen=True, slots=True)
-class Handle(Submitted[R]):
+class Handle(SubmittedJob[R]):
     """What ``Client.submit`` returns."""
 
     client: "Client"

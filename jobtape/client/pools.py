@@ -9,7 +9,7 @@ from typing import Any, Final
 import httpx
 
 from jobtape import forks
-from jobtape.handover import Handover, Lost, NotBegun
+from jobtape.loop_calls import Handover, Lost, NotBegun
 
 CLOSE_LIMIT: Final = 5.0
 """Seconds that a loop which something blocks may keep ``close`` waiting."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from jobtape import forks
 from jobtape.client.errors import ClientClosed, ClientForked
-from jobtape.handover import Handover, Lost, NotBegun
+from jobtape.loop_calls import Handover, Lost, NotBegun
 
 T = TypeVar("T")
 

@@ -17,12 +17,12 @@ import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
 from jobtape.client.backoff import pauses
-from jobtape.client.connection import Connection
+from jobtape.client.connection import ApiConnection
+from jobtape.client.encoding import Query
 from jobtape.client.errors import ApiError, NoAnswer, Unavailable, Unreachable, WrongAddress
-from jobtape.client.wire import Query
 from jobtape.schemas import plainjson
+from jobtape.schemas.delivered_event import DeliveredEvent, decode_delivered
 from jobtape.schemas.errors import HistoryGone, UnreadableEvent
-from jobtape.schemas.heard import Heard, hear
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class EventReader:
     any request.
     """
 
-    def __init__(self, connection: Connection, query: Query, since: Since, *, outage: float) -> None:
+    def __init__(self, connection: ApiConnection, query: Query, since: Since, *, outage: float) -> None:
         self._connection = connection
         self._query = list(query)
         self.position: Since = since
@@ -53,14 +53,14 @@ class EventReader:
         self._greeted = False
         """Whether this connection has said ``hello``."""
 
-    async def events(self) -> AsyncGenerator[Heard, None]:
+    async def events(self) -> AsyncGenerator[DeliveredEvent, None]:
         """Each event once, in the tape's order, without end. Raises HistoryGone, UnreadableEvent and ApiError."""
-        waits, deadline = pauses(), time.monotonic() + self._connection.manners.patience
+        waits, deadline = pauses(), time.monotonic() + self._connection.policy.patience
         while True:
             self._greeted, begun, position = False, time.monotonic(), self.position
             try:
-                async with aclosing(self._one_connection()) as heard:
-                    async for one in heard:
+                async with aclosing(self._one_connection()) as received:
+                    async for one in received:
                         yield one
                 broken: ApiError = NoAnswer(f"{self._connection.url} ended the stream of events")
             except (Unreachable, NoAnswer, Unavailable) as error:
@@ -76,20 +76,20 @@ class EventReader:
             log.info("%s: going on behind cursor %s in %.1f s", broken, self.position, wait)
             await asyncio.sleep(wait)
 
-    async def _one_connection(self) -> AsyncGenerator[Heard, None]:
+    async def _one_connection(self) -> AsyncGenerator[DeliveredEvent, None]:
         after = [] if self.position is None else [("after", str(self.position))]
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         params = httpx.QueryParams([*self._query, *after])
         async with self._connection.stream("/events", silence=SILENCE, params=params, headers=headers) as answer:
             kind = answer.headers.get("content-type", "nothing")
             if not kind.startswith("text/event-stream"):
-                raise WrongAddress(f"{answer.url} answers with {kind}: see {self._connection.manners.hint}")
+                raise WrongAddress(f"{answer.url} answers with {kind}: see {self._connection.policy.hint}")
             async with aclosing(EventSource(answer).aiter_sse()) as messages:
                 async for message in messages:
                     if (one := self._taken(message)) is not None:
                         yield one
 
-    def _taken(self, message: ServerSentEvent) -> Heard | None:
+    def _taken(self, message: ServerSentEvent) -> DeliveredEvent | None:
         """The event of a message that is one, and not a repeat; the position has moved behind it."""
         if not message.data:
             # A sign of life says how far the tape has been read: who wants little does not fall behind what is kept.
@@ -105,11 +105,11 @@ class EventReader:
         if message.event == "reset":
             content = _content(message)
             raise HistoryGone(_number(content, "horizon"), _number(content, "head"), _number({"id": message.id}, "id"))
-        heard = hear(message.data.encode())
-        if isinstance(self.position, int) and heard.cursor <= self.position:
+        received = decode_delivered(message.data.encode())
+        if isinstance(self.position, int) and received.cursor <= self.position:
             return None
-        self.position = heard.cursor
-        return heard
+        self.position = received.cursor
+        return received
 
 
 def _content(message: ServerSentEvent) -> Mapping[str, Any]:

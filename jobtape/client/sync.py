@@ -9,11 +9,11 @@ from typing import Any, Unpack, overload
 from jobtape.client.client import Client, JobRef
 from jobtape.client.errors import ClientClosed
 from jobtape.client.filters import EventFilters, JobFilters
-from jobtape.client.handle import PATIENCE, Handle, Submitted
+from jobtape.client.handle import PATIENCE, Handle, SubmittedJob
 from jobtape.client.portal import Portal
 from jobtape.client.stream import OUTAGE, Since
 from jobtape.jobs import JobType, Options, R
-from jobtape.schemas.heard import Heard
+from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.job import Job
 
 
@@ -87,10 +87,10 @@ class SyncClient:
         """See ``Client.redrive``."""
         return self._portal.call(self._client.redrive, job)
 
-    def events(self, *, since: Since = None, **filters: Unpack[EventFilters]) -> Iterator[Heard]:
+    def events(self, *, since: Since = None, **filters: Unpack[EventFilters]) -> Iterator[DeliveredEvent]:
         """See ``Client.events``."""
-        with self._portal.iterate(self._client.events(since=since, **filters)) as heard:
-            yield from heard
+        with self._portal.iterate(self._client.events(since=since, **filters)) as received:
+            yield from received
 
     def list(self, *, limit: int | None = None, **filters: Unpack[JobFilters]) -> Iterator[Job]:
         """See ``Client.list``."""
@@ -99,7 +99,7 @@ class SyncClient:
 
 
 @dataclass(frozen=True, slots=True)
-class SyncHandle(Submitted[R]):
+class SyncHandle(SubmittedJob[R]):
     """What ``SyncClient.submit`` returns; see ``Handle``."""
 
     client: SyncClient

@@ -9,7 +9,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from jobtape.broker.link import BROKER_ERRORS
 from jobtape.schemas.events import decode
-from tests.consumer.rig import Rig
+from tests.consumer.installation import Rig
 
 
 class Arrivals:

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from jobtape.broker import declare
-from jobtape.broker.bury import bury
 from jobtape.broker.channels import channel
+from jobtape.broker.dead_queue import publish_dead
+from jobtape.broker.intake import Intake
 from jobtape.broker.link import Connection, Link
-from jobtape.broker.stream import StreamReader
-from jobtape.broker.subscriptions import declare_bound
-from jobtape.consumer.intake import Intake
+from jobtape.broker.stream_reader import StreamReader
+from jobtape.broker.subscription_queues import declare_bound
 from jobtape.schemas.topology import Topology
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +45,7 @@ async def _bind(_: Link, connection: Connection, topology: Topology) -> None:
 
 
 async def _bury(link: Link, _: Connection, topology: Topology) -> None:
-    await bury(link, topology, b"no job", "a test")
+    await publish_dead(link, topology, b"no job", "a test")
 
 
 async def _read(_: Link, connection: Connection, topology: Topology) -> None:

@@ -9,9 +9,9 @@ from jobtape.broker import declare
 from jobtape.broker.link import Link
 from jobtape.broker.publisher import Publisher
 from jobtape.schemas.errors import JobtapeError
-from jobtape.schemas.topology import Retention, Topology
+from jobtape.schemas.topology import TapeRetention, Topology
 from tests.conftest import MakeTopology
-from tests.consumer.rig import order_event
+from tests.consumer.installation import order_event
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +47,7 @@ async def test_the_tape_is_created_by_create_log_alone(link: Link, make_topology
 
 async def test_a_tape_that_exists_may_have_another_retention(link: Link, topology: Topology) -> None:
     """Declared arguments cannot be changed; settings may have been since."""
-    other = replace(topology, retention=Retention(max_bytes=1_000_000))
+    other = replace(topology, retention=TapeRetention(max_bytes=1_000_000))
     await declare.declare(await link.connection(), other)
     assert await declare.create_log(await link.connection(), other) is False
 

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from jobtape.broker import declare
+from jobtape.schemas.delay_ladder import delay_key
 from jobtape.schemas.events import encode
-from jobtape.schemas.ladder import delay_key
 from jobtape.schemas.topology import Topology
 from tests.broker.arrivals import Arrivals, arrivals
 from tests.conftest import MakeTopology
-from tests.consumer.rig import Rig, order_event
+from tests.consumer.installation import Rig, order_event
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio

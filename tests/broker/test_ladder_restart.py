@@ -11,7 +11,7 @@ import pytest
 
 from tests.broker.arrivals import arrivals
 from tests.broker.test_ladder import delayed, empty
-from tests.consumer.rig import Rig
+from tests.consumer.installation import Rig
 from tests.faults.test_broker_dies import REMEMBER
 from tests.namespaces import some_topology
 from tests.waiting import eventually

@@ -11,13 +11,13 @@ import pytest
 from jobtape.broker import declare
 from jobtape.broker.link import Link
 from jobtape.broker.publisher import Publisher
-from jobtape.broker.stream import StreamReader
-from jobtape.schemas.errors import BrokerUnavailable, LogMissing
+from jobtape.broker.stream_reader import StreamReader
+from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 from jobtape.schemas.events import JobEvent, Submitted, decode
 from jobtape.schemas.fold import fold
 from jobtape.schemas.topology import Topology
 from tests.broker.proxy import Proxy
-from tests.consumer.rig import order_event
+from tests.consumer.installation import order_event
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -74,7 +74,7 @@ async def test_without_a_tape_a_publish_says_so(link: Link, publisher: Publisher
     channel = await (await link.connection()).channel()
     await channel.queue_delete(topology.log.name)
     for _ in range(3):
-        with pytest.raises(LogMissing, match=r"nothing was recorded.*jobtape init"):
+        with pytest.raises(TapeMissing, match=r"nothing was recorded.*jobtape init"):
             await publisher.publish(order_event(topology, "add"))
     await declare.create_log(await link.connection(), topology)
     await publisher.publish(order_event(topology, "add"))

@@ -7,12 +7,12 @@ import pytest
 
 from jobtape.broker.link import Link
 from jobtape.broker.publisher import Publisher
-from jobtape.broker.stream import Start, StreamReader
-from jobtape.schemas.errors import BrokerUnavailable, LogMissing
+from jobtape.broker.stream_reader import Start, StreamReader
+from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 from jobtape.schemas.events import Submitted, decode
 from jobtape.schemas.topology import Topology
 from tests.broker.proxy import Proxy
-from tests.consumer.rig import order_event
+from tests.consumer.installation import order_event
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -97,7 +97,7 @@ async def test_what_comes_later_is_read_at_once(link: Link, publisher: Publisher
 
 
 async def test_no_tape(link: Link) -> None:
-    with pytest.raises(LogMissing, match="no-such-log"):
+    with pytest.raises(TapeMissing, match="no-such-log"):
         async with StreamReader(await link.connection(), "no-such-log", "first"):
             pass
 

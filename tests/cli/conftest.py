@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.place import Place, place_in
+from tests.cli.installation import Place, place_in
 from tests.conftest import MakeTopology
 from tests.namespaces import environment_for
 

@@ -10,11 +10,11 @@ import aio_pika
 import pytest
 
 from jobtape.broker import declare
-from jobtape.commands.administration import Unseen
-from jobtape.commands.bound_queues import bound_queues
-from jobtape.commands.examine_relay import examine_relay
-from jobtape.commands.findings import Findings
-from jobtape.commands.subscriptions import queues_seen
+from jobtape.cli.doctor.administration import Unseen
+from jobtape.cli.doctor.bound_queues import bound_queues
+from jobtape.cli.doctor.findings import Findings
+from jobtape.cli.doctor.relay import examine_relay
+from jobtape.cli.subscriptions.subscriptions import queues_seen
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from jobtape.view.store import Store

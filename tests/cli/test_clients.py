@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from jobtape.broker.declare import remove_namespace
-from tests.cli.place import Place, place_in
+from tests.cli.installation import Place, place_in
 from tests.namespaces import environment_for, some_topology
 
 
@@ -90,8 +90,8 @@ def test_watching_events(running: Place) -> None:
     json_lines = running.start("watch", "succeeded.add", "--since", str(before["cursor"]), "--json")
     people = running.start("watch", "failed", "--since", str(before["cursor"]), "--label", "who=me")
     added = running.submit("add", {"x": 1, "y": 2})
-    told = json.loads(json_lines.line_with(added))
-    assert (told["type"], told["data"]["result"]) == ("jobtape.job.succeeded", 3)
+    delivered = json.loads(json_lines.line_with(added))
+    assert (delivered["type"], delivered["data"]["result"]) == ("jobtape.job.succeeded", 3)
     running.submit("boom", {"text": "not mine"})
     mine = running.submit("boom", {"text": "no\x1b[31m\nway"}, "--label", "who=me")
     line = people.line_with(mine)

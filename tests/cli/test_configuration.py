@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tests.cli.place import Place
+from tests.cli.installation import Place
 
 SERVERS = ("up", "api", "worker")
 

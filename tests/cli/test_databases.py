@@ -12,7 +12,7 @@ import pytest
 
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view.store import Store
-from tests.cli.place import Place
+from tests.cli.installation import Place
 from tests.databases import SessionPostgres, own_database
 from tests.poolers import pooled_database
 from tests.view.samples import begin, record, submitted

@@ -5,13 +5,13 @@ import signal
 
 import pytest
 
-from jobtape.commands.errors import CannotStart
-from jobtape.commands.starting import settings_with
+from jobtape.cli.errors import CannotStart
+from jobtape.cli.parts.start import settings_with
 from jobtape.environment import trimmed
 from jobtape.schemas.errors import JobtapeError
 from jobtape.settings import Settings, read_settings
-from jobtape.view.urls import parse_url
-from tests.cli.place import Place
+from jobtape.view.sql.urls import parse_url
+from tests.cli.installation import Place
 
 KEY = "sesame-open"
 # As Kubernetes writes them for Services called jobtape, jobtape-api, jobtape-db and rabbitmq.

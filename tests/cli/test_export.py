@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from jobtape.commands.export import export
-from jobtape.schemas.tapefile import Header, read_header, read_lines
+from jobtape.cli.tape.export import export
+from jobtape.schemas.tape_file import TapeHeader, read_header, read_lines
 from jobtape.view.store import Archived, JobQuery, Store
-from tests.cli.place import Place, place_in
+from tests.cli.installation import Place, place_in
 from tests.cli.programs import until
 from tests.conftest import MakeTopology
 from tests.namespaces import environment_for
@@ -111,7 +111,7 @@ def test_no_job_is_exported_by_halves(store: Store, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(store.rebuilds, "archive", a_page)
     path = tmp_path / "tape.gz"
-    assert export(store, path, Header("x", "ns", 0, store.committed.reach().head)) == 1
+    assert export(store, path, TapeHeader("x", "ns", 0, store.committed.reach().head)) == 1
     assert list(tmp_path.glob("tape*")) == [path]
     with gzip.open(path) as file:
         assert read_header(next(file)).id == "x"

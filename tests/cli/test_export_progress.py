@@ -1,7 +1,7 @@
 """How far an export is, whose cursors begin far above 0."""
 
-from jobtape.commands.export import share
-from jobtape.schemas.position import cursor_of
+from jobtape.cli.tape.export import share
+from jobtape.schemas.cursor import cursor_of
 
 
 def test_from_nothing_to_all() -> None:

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.cli.place import Place, health
+from tests.cli.installation import Place, health
 from tests.cli.programs import until
 from tools.ports import free_port
 

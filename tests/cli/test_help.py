@@ -8,7 +8,7 @@ from importlib.metadata import version
 import pytest
 
 from jobtape.settings import Settings
-from tests.cli.place import Place
+from tests.cli.installation import Place
 
 HEAVY = ("fastapi", "uvicorn", "httpx", "sqlalchemy", "aio_pika", "alembic")
 
@@ -18,7 +18,7 @@ def test_the_version(place: Place) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = f"import sys, jobtape.cli; print([name for name in {HEAVY} if name in sys.modules])"
+    code = f"import sys, jobtape.cli.main; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

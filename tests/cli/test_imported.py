@@ -4,22 +4,22 @@ from collections.abc import Sequence
 
 import pytest
 
-from jobtape.broker.stream import Recorded
-from jobtape.commands import import_
-from jobtape.commands.import_ import _windows
-from jobtape.commands.imported import lines_in_view
+from jobtape.broker.stream_reader import Recorded
+from jobtape.cli.tape import import_
+from jobtape.cli.tape.import_ import _windows
+from jobtape.cli.tape.imported import lines_in_view
 from jobtape.consumer.folding import fold_batch
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.events import encode
-from jobtape.schemas.tapefile import Line, marked
+from jobtape.schemas.tape_file import TapeLine, marked
 from jobtape.view.store import Store
 from tests.view.samples import begin, commit, submitted
 
 FILE = "the-export"
 BODIES = [encode(submitted(n)) for n in range(6)]
-LINES = [Line(n, body, plainjson.loads(body)) for n, body in enumerate(BODIES, 1)]
-LINES[2] = Line(3, b"no event", None)
+LINES = [TapeLine(n, body, plainjson.loads(body)) for n, body in enumerate(BODIES, 1)]
+LINES[2] = TapeLine(3, b"no event", None)
 OTHER = encode(submitted(99))
 
 
@@ -74,5 +74,5 @@ def test_few_large_lines_are_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_, "WINDOW", 4)
     monkeypatch.setattr(import_, "WINDOW_BYTES", 100)
     sizes = [10, 10, 10, 10, 10, 99, 99, 10, 200, 10]
-    lines = [Line(n, b"x" * size, None) for n, size in enumerate(sizes, 1)]
+    lines = [TapeLine(n, b"x" * size, None) for n, size in enumerate(sizes, 1)]
     assert [[line.number for line in window] for window in _windows(lines)] == [[1, 2, 3, 4], [5, 6], [7, 8], [9], [10]]

@@ -1,7 +1,7 @@
 """``jobtape init``."""
 
 from jobtape.view.store import Gap, Store
-from tests.cli.place import Place
+from tests.cli.installation import Place
 
 
 def test_it_makes_what_is_missing_and_leaves_what_is_there(broker_place: Place) -> None:

@@ -3,8 +3,8 @@
 import logging
 import sys
 
-from jobtape.commands.logs import OneLine
-from jobtape.commands.plain import lines, one_line
+from jobtape.cli.escaping import lines, one_line
+from jobtape.cli.log_output import OneLine
 
 
 def record(message: str, *arguments: object, error: bool = False) -> logging.LogRecord:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.place import Place
+from tests.cli.installation import Place
 from tests.cli.programs import until
 
 SAY = """

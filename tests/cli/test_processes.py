@@ -4,7 +4,7 @@ import json
 import os
 import signal
 
-from tests.cli.place import Place
+from tests.cli.installation import Place
 from tests.cli.programs import alive, until
 
 
@@ -26,7 +26,7 @@ def test_a_worker_that_an_async_handler_blocks_for_good_is_started_again(broker_
     jobs = broker_place.folder / "jobs_here.py"
     spin = '\n@job("aspin", timeout=0.5)\nasync def aspin() -> None:\n    while True:\n        pass\n'
     jobs.write_text(jobs.read_text() + spin)
-    program = broker_place.up(JOBTAPE_GRACE="2")
+    program = broker_place.up(JOBTAPE_GRACE_PERIOD="2")
     job_id = broker_place.submit("aspin", {})
     program.line_with("worker ended (exit code 1); starting it again")
     job = json.loads(broker_place.run("status", job_id, "--watch", "--json").stdout)

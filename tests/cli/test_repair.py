@@ -11,7 +11,7 @@ import pytest
 
 from jobtape.broker.declare import remove_namespace
 from jobtape.schemas.topology import Topology
-from tests.cli.place import Place, place_in
+from tests.cli.installation import Place, place_in
 from tests.cli.programs import until
 from tests.namespaces import environment_for, some_topology
 
@@ -64,8 +64,8 @@ def test_jobs_by_a_filter(running: Place) -> None:
     unasked = running.run("redrive", "--label", "kind=many")
     assert (unasked.returncode, "--yes" in unasked.stderr) == (2, True)
     done = running.run("redrive", "--label", "kind=many", "--yes", "--json")
-    told = json.loads(done.stdout)
-    assert (done.returncode, told["matched"], told["accepted"]) == (0, 3, 3)
+    delivered = json.loads(done.stdout)
+    assert (done.returncode, delivered["matched"], delivered["accepted"]) == (0, 3, 3)
     until(lambda: listed(running, "many", run=2) == found[::-1], "they have failed again")
 
 
@@ -106,20 +106,20 @@ def test_what_is_no_job(running: Place, broker_url: str, topology: Topology) -> 
 def doctor(place: Place, **variables: str) -> tuple[int, dict[str, Any]]:
     done = place.run("doctor", "--json", **variables)
     assert done.stderr == ""
-    told: dict[str, Any] = json.loads(done.stdout)
-    assert told["healthy"] == (done.returncode == 0)
-    return done.returncode, told
+    delivered: dict[str, Any] = json.loads(done.stdout)
+    assert delivered["healthy"] == (done.returncode == 0)
+    return done.returncode, delivered
 
 
-def wrong(told: dict[str, Any]) -> str:
-    assert all(item["todo"] for item in told["findings"] if item["level"] == "wrong")
-    return "\n".join(item["what"] for item in told["findings"] if item["level"] == "wrong")
+def wrong(delivered: dict[str, Any]) -> str:
+    assert all(item["todo"] for item in delivered["findings"] if item["level"] == "wrong")
+    return "\n".join(item["what"] for item in delivered["findings"] if item["level"] == "wrong")
 
 
 def test_nothing_is_wrong(running: Place) -> None:
-    code, told = doctor(running)
-    assert code == 0, wrong(told)
-    said = "\n".join(item["what"] for item in told["findings"])
+    code, delivered = doctor(running)
+    assert code == 0, wrong(delivered)
+    said = "\n".join(item["what"] for item in delivered["findings"])
     for words in ("RabbitMQ", "the queue default has 1 consumers", "keeps the view", "behind the tape", "gates; none"):
         assert words in said, said
     assert running.run("doctor").stdout.splitlines()[-1] == "nothing is wrong"
@@ -127,9 +127,9 @@ def test_nothing_is_wrong(running: Place) -> None:
 
 def test_what_is_wrong_is_named(running: Place, broker_url: str, topology: Topology) -> None:
     running.submit("gate", {"path": "/nowhere"})
-    code, told = doctor(running)
+    code, delivered = doctor(running)
     assert code == 1
-    assert "nobody takes jobs from the queue gates, 1 wait" in wrong(told)
+    assert "nobody takes jobs from the queue gates, 1 wait" in wrong(delivered)
 
     async def delete() -> None:
         connection = await aio_pika.connect(broker_url)
@@ -138,15 +138,15 @@ def test_what_is_wrong_is_named(running: Place, broker_url: str, topology: Topol
 
     anyio.run(delete)
     assert "the work queue gates is missing" in wrong(doctor(running)[1])
-    short = wrong(doctor(running, JOBTAPE_LOST_AFTER="60", JOBTAPE_ACK_TIMEOUT="100")[1])
-    assert "JOBTAPE_LOST_AFTER (60 s) is not more than JOBTAPE_ACK_TIMEOUT" in short
+    short = wrong(doctor(running, JOBTAPE_RESCUE_AFTER="60", JOBTAPE_ACK_TIMEOUT="100")[1])
+    assert "JOBTAPE_RESCUE_AFTER (60 s) is not more than JOBTAPE_ACK_TIMEOUT" in short
     assert "the job type add may run" in short
 
 
 def test_without_anything(place: Place, tmp_path: Path) -> None:
-    code, told = doctor(place)
+    code, delivered = doctor(place)
     assert code == 1
-    assert {item["part"] for item in told["findings"] if item["level"] == "wrong"} == {"broker", "view"}
-    assert "secret" not in json.dumps(told)
+    assert {item["part"] for item in delivered["findings"] if item["level"] == "wrong"} == {"broker", "view"}
+    assert "secret" not in json.dumps(delivered)
     lines = place.run("doctor").stdout.splitlines()
     assert lines[-1] == "2 things are wrong"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jobtape.commands import show
+from jobtape.cli import printing as show
 from jobtape.schemas import events
 from jobtape.schemas.events import Progressed, ProgressedData
 from tests.view.samples import NOON, SOURCE, job_id
@@ -23,5 +23,5 @@ def test_a_report_without_a_message(capsys: pytest.CaptureFixture[str]) -> None:
     event = json.loads(events.encode(PROGRESSED)) | {"cursor": 7, "accepted": True}
     show.print_events([event])
     assert capsys.readouterr().out.splitlines()[-1].split()[-4:] == ["progressed", "1", "1", "50%"]
-    show.print_heard(event)
+    show.print_delivered(event)
     assert capsys.readouterr().out.split()[-4:] == ["add", "progressed", job_id(1), "50%"]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from jobtape.commands import show
-from jobtape.commands.streams import prepare_streams
-from tests.cli.place import Place
-from tests.cli.test_plain import EVIL, job
+from jobtape.cli import printing as show
+from jobtape.cli.output_streams import prepare_streams
+from tests.cli.installation import Place
+from tests.cli.test_escaping import EVIL, job
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])

@@ -8,13 +8,13 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from jobtape.broker import subscriptions
+from jobtape.broker import subscription_queues as subscriptions
 from jobtape.broker.declare import remove_namespace
-from jobtape.commands.examine_view import examine_view
-from jobtape.commands.findings import Findings
+from jobtape.cli.doctor.findings import Findings
+from jobtape.cli.doctor.view import examine_view
 from jobtape.schemas.topology import Bounds, Topology
 from jobtape.view.store import Gap, Store
-from tests.cli.place import Place, place_in
+from tests.cli.installation import Place, place_in
 from tests.namespaces import environment_for, some_topology
 
 

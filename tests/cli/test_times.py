@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobtape.commands.errors import WrongUse
-from jobtape.commands.times import place_of, point_of, time_of
-from tests.cli.place import Place
+from jobtape.cli.errors import WrongUse
+from jobtape.cli.times import place_of, point_of, time_of
+from tests.cli.installation import Place
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.place import Place
+from tests.cli.installation import Place
 from tests.cli.programs import Program, alive, until
 from tools.ports import is_free
 

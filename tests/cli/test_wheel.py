@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cli.place import place_in
+from tests.cli.installation import place_in
 from tests.cli.programs import PATIENCE, Program, until
 from tests.conftest import MakeTopology
 from tests.namespaces import environment_for

@@ -10,9 +10,9 @@ from jobtape.broker.declare import remove_namespace
 from jobtape.view.store import Store
 from tests.broker.proxy import Proxy
 from tests.client.jobs import add, boom, period, steps
-from tests.consumer.rig import Rig
+from tests.consumer.installation import Rig
 from tests.namespaces import some_topology
-from tests.producer.serving import api, listening, settings_for
+from tests.producer.running_api import api, listening, settings_for
 
 JOBS = (add, period, boom, steps)
 

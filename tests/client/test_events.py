@@ -9,13 +9,13 @@ import pytest
 
 from jobtape import Client, HistoryGone, SyncClient
 from jobtape.client import Invalid, NoAnswer, NotFound
-from jobtape.client.connection import Connection
+from jobtape.client.connection import ApiConnection
 from jobtape.client.stream import EventReader
-from jobtape.schemas.position import cursor_of
+from jobtape.schemas.cursor import cursor_of
 from jobtape.view.store import Gap
 from tests.broker.proxy import Proxy
 from tests.producer.conftest import one, view
-from tests.producer.live import Live
+from tests.producer.live_api import Live
 from tests.view.samples import commit, folded, record, submitted, succeeded
 from tests.waiting import eventually
 
@@ -40,12 +40,12 @@ async def client(network: Proxy) -> AsyncIterator[Client]:
 async def test_from_now_and_from_the_first(client: Client, one: Live) -> None:
     old, new = submitted(0), submitted(1)
     record(one.store, old, new)
-    async with aclosing(client.events(since="first")) as heard:
-        assert [(await anext(heard)).event for _ in range(2)] == [old, new]
-    async with aclosing(client.events(since=cursor_of(1, 0))) as heard:
-        assert (await anext(heard)).event == new, "behind the old one"
-    async with aclosing(client.events()) as heard:
-        first = asyncio.ensure_future(anext(heard))
+    async with aclosing(client.events(since="first")) as received:
+        assert [(await anext(received)).event for _ in range(2)] == [old, new]
+    async with aclosing(client.events(since=cursor_of(1, 0))) as received:
+        assert (await anext(received)).event == new, "behind the old one"
+    async with aclosing(client.events()) as received:
+        first = asyncio.ensure_future(anext(received))
         later = [submitted(n) for n in range(2, 1000)]
 
         def happens_until_it_is_heard() -> bool:
@@ -67,24 +67,24 @@ async def test_filters(client: Client, one: Live) -> None:
         ({"events": ["succeeded"], "labels": {"customer": "42"}, "correlation_id": "c"}, [succeeded(mail).id]),
         ({"job": add.subject}, [add.id, succeeded(add).id]),
     ):
-        async with aclosing(client.events(since="first", **filters)) as heard:
-            assert [(await anext(heard)).id for _ in expected] == expected
+        async with aclosing(client.events(since="first", **filters)) as received:
+            assert [(await anext(received)).id for _ in expected] == expected
 
 
 async def test_cuts_at_random(client: Client, network: Proxy, one: Live) -> None:
     chance = random.Random(7)
     orders = [submitted(n) for n in range(160)]
-    told: list[str] = []
+    delivered: list[str] = []
 
     async def listen() -> None:
-        async with aclosing(client.events(since="first")) as heard:
-            async for event in heard:
-                told.append(event.id)
+        async with aclosing(client.events(since="first")) as received:
+            async for event in received:
+                delivered.append(event.id)
                 if event.id == orders[-1].id:
                     return
 
     async def until_told(count: int) -> None:
-        await eventually(lambda: len(told) >= count, what=f"{count} were told")
+        await eventually(lambda: len(delivered) >= count, what=f"{count} were told")
 
     async def cut() -> None:
         for n in range(15):
@@ -96,7 +96,7 @@ async def test_cuts_at_random(client: Client, network: Proxy, one: Live) -> None
 
     async with asyncio.timeout(60):
         await asyncio.gather(listen(), cut())
-    assert told == [order.id for order in orders]
+    assert delivered == [order.id for order in orders]
     assert network.seen > 15
 
 
@@ -116,10 +116,10 @@ async def test_history_that_is_gone(client: Client, one: Live) -> None:
 
 
 async def test_signs_of_life_move_the_position(network: Proxy, one: Live) -> None:
-    connection = Connection(network.url)
+    connection = ApiConnection(network.url)
     reader = EventReader(connection, [("event", "failed")], None, outage=5)
-    async with aclosing(reader.events()) as heard:
-        waiting = asyncio.ensure_future(anext(heard))
+    async with aclosing(reader.events()) as received:
+        waiting = asyncio.ensure_future(anext(received))
         await eventually(lambda: one.listeners, what="it listens")
         record(one.store, submitted(1), submitted(2))
         await eventually(
@@ -134,8 +134,8 @@ async def test_when_it_gives_up(one: Live, network: Proxy) -> None:
     async with Client(network.url, patience=0.2, outage=0.5) as client:
         with pytest.raises(Invalid, match="there is no event 'done'"):
             await anext(client.events(events="done"))
-        async with aclosing(client.events()) as heard:
-            waiting = asyncio.ensure_future(anext(heard))
+        async with aclosing(client.events()) as received:
+            waiting = asyncio.ensure_future(anext(received))
             await eventually(lambda: one.listeners, what="it listens")
             network.refuse = True
             network.cut(reset=True)
@@ -153,8 +153,8 @@ async def test_without_await(network: Proxy, one: Live) -> None:
     def use() -> list[str]:
         with SyncClient(network.url) as client:
             found = []
-            for heard in client.events(since="first"):
-                found.append(heard.id)
+            for received in client.events(since="first"):
+                found.append(received.id)
                 if len(found) == 3:
                     break
             return found

@@ -8,7 +8,7 @@ from jobtape import Client, JobState, Options, PayloadInvalid
 from jobtape.client import Conflict, Invalid, JobNotSucceeded, NotFound, NotInTime, Unauthorized, WrongAddress
 from tests.broker.proxy import Proxy
 from tests.client.jobs import Period, add, boom, period
-from tests.producer.serving import listening, without_broker
+from tests.producer.running_api import listening, without_broker
 
 pytestmark = pytest.mark.anyio
 

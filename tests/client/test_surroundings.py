@@ -9,7 +9,7 @@ from jobtape.app import create_app
 from jobtape.client import Invalid, WrongAddress, WrongKey
 from jobtape.schemas.errors import JobtapeError
 from tests.client.jobs import add
-from tests.producer.serving import listening, without_broker
+from tests.producer.running_api import listening, without_broker
 
 KEY = "a-key-for-tests"
 SOCKS = {"ALL_PROXY": "socks5://me:secret@proxy:1080"}

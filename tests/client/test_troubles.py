@@ -12,9 +12,9 @@ from jobtape.view.store import Store
 from tests.broker.proxy import Proxy
 from tests.client.conftest import Place
 from tests.client.jobs import add
-from tests.consumer.rig import Rig
+from tests.consumer.installation import Rig
 from tests.producer.conftest import rig, settings, topology, view
-from tests.producer.serving import api, listening
+from tests.producer.running_api import api, listening
 from tests.waiting import eventually
 from tools.ports import free_port
 
@@ -105,7 +105,7 @@ async def test_not_just_now(settings: Settings, rig: Rig, view: Store) -> None:
                 try:
                     await hasty.submit(add, x=1)
                 except NotConfirmed as error:
-                    return isinstance(error.__cause__, Unavailable) and error.__cause__.kind == "log-missing"
+                    return isinstance(error.__cause__, Unavailable) and error.__cause__.kind == "tape-missing"
                 return False
 
             await eventually(refused, what="the API has noticed")

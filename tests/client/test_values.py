@@ -14,9 +14,9 @@ from jobtape import Client, Context, Options, RetryPolicy, job
 from jobtape.broker.declare import remove_namespace
 from jobtape.client import Invalid
 from jobtape.view.store import Store
-from tests.consumer.rig import Rig
+from tests.consumer.installation import Rig
 from tests.namespaces import some_topology
-from tests.producer.serving import api, listening, settings_for
+from tests.producer.running_api import api, listening, settings_for
 
 pytestmark = pytest.mark.anyio
 

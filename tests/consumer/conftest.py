@@ -6,7 +6,7 @@ import pytest
 
 from jobtape.schemas.topology import Topology
 from tests.consumer import jobs
-from tests.consumer.rig import Rig
+from tests.consumer.installation import Rig
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from jobtape.schemas.position import cursor_of
+from jobtape.schemas.cursor import cursor_of
 from jobtape.view.store import Gap, Store
 from tests.broker.proxy import Proxy
 from tests.producer.conftest import view
-from tests.producer.live import Live, live_api
+from tests.producer.live_api import Live, live_api
 from tests.result_clients import Client, client, node_program
 from tests.view.samples import begin, commit, folded, record, submitted, succeeded
 from tests.waiting import eventually

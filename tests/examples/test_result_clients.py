@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from jobtape.schemas.relaying import TOLD
+from jobtape.schemas.relay_events import RELAYED_EVENTS
 from jobtape.schemas.selection import Selection
-from jobtape.view.store import Accepted, Store
+from jobtape.view.store import CommittedEvent, Store
 from tests.consumer import jobs
-from tests.consumer.listening import delete_queue
-from tests.consumer.rig import Rig
+from tests.consumer.bound_queues import delete_queue
+from tests.consumer.installation import Rig
 from tests.result_clients import client, have_amqp_consume, is_bound, listens, node_folder
 from tests.waiting import eventually
 
@@ -37,8 +37,8 @@ def store(sqlite_url: str) -> Store:
     return opened
 
 
-def outcomes(store: Store) -> list[Accepted]:
-    return list(store.committed.page(0, 10_000, Selection(events=TOLD["final"])).rows)
+def outcomes(store: Store) -> list[CommittedEvent]:
+    return list(store.committed.page(0, 10_000, Selection(events=RELAYED_EVENTS["final"])).rows)
 
 
 async def test_each_client_hears_of_every_outcome_and_one_of_its_own(rig: Rig, store: Store, tmp_path: Path) -> None:

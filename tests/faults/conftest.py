@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from jobtape.schemas.topology import Topology
-from tests.consumer.rig import Rig
+from tests.consumer.installation import Rig
 from tests.namespaces import some_topology
 from tools.node import PrivateNode
 

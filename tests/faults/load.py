@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from jobtape.schemas.job import FINAL
-from tests.consumer.rig import Rig, order_event
+from tests.consumer.installation import Rig, order_event
 from tests.ledger import Ledger
 from tests.waiting import eventually
 

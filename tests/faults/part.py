@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from jobtape.broker import link
-from jobtape.consumer.projector import Projector
-from jobtape.consumer.worker import Worker
+from jobtape.consumer.projector.projector import Projector
+from jobtape.consumer.worker.worker import Worker
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Store
 from tests.faults import jobs, poison_jobs

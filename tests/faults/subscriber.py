@@ -72,8 +72,8 @@ def without_repeats(lines: Sequence[Line]) -> list[Line]:
 async def run(spec: dict[str, Any]) -> None:
     """Hear and write."""
     file = os.open(spec["file"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    async with subscribe(settings=Settings(**spec["settings"]), **spec["arguments"]) as heard:
-        async for each in heard:
+    async with subscribe(settings=Settings(**spec["settings"]), **spec["arguments"]) as received:
+        async for each in received:
             os.write(file, f"{each.cursor} {each.id}\n".encode())
 
 

@@ -6,16 +6,16 @@ import time
 import pytest
 from aiormq import spec
 
-from jobtape.broker.confirmed import ConfirmedChannel
+from jobtape.broker.confirmed_channel import ConfirmedChannel
+from jobtape.broker.intake import Delivery, Intake
 from jobtape.broker.link import BROKER_ERRORS
-from jobtape.consumer.intake import Delivery, Intake
-from jobtape.producer.watch import Watch
+from jobtape.producer.service.broker_watch import BrokerWatch
 from jobtape.schemas.errors import BrokerUnavailable
 from jobtape.view.store import Store
 from tests.broker.proxy import Proxy
 from tests.checker import Checker
 from tests.consumer import jobs
-from tests.consumer.rig import Rig, order_event
+from tests.consumer.installation import Rig, order_event
 from tests.ledger import Ledger
 from tests.waiting import eventually
 from tools.node import PrivateNode
@@ -59,7 +59,7 @@ async def test_a_connection_that_is_lost_while_the_broker_blocks_it_keeps_nobody
     """A channel that is opened then must not wait for the end of the alarm on a connection that is gone."""
     node = node_without_alarm
     async with Proxy(node.url) as proxy:
-        watch = Watch(proxy.url, node_rig.topology)
+        watch = BrokerWatch(proxy.url, node_rig.topology)
         watch.start()
         await watch.link.connection()
         blocked = ConfirmedChannel(watch.link, "")

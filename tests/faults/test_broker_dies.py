@@ -7,7 +7,7 @@ import pytest
 
 from jobtape.view.store import Store
 from tests.checker import Checker
-from tests.consumer.rig import Rig
+from tests.consumer.installation import Rig
 from tests.faults import jobs
 from tests.faults.load import all_done, done, load
 from tests.faults.scale import SCALE, scaled
@@ -66,7 +66,7 @@ async def test_the_broker_is_away_for_a_while(
             back = time.monotonic()
             await eventually(lambda: worker.trouble is None and projector.trouble is None)
             await progress(rig)
-            assert "log-missing" not in caplog.text, "a tape without a leader yet is no gap"
+            assert "tape-missing" not in caplog.text, "a tape without a leader yet is no gap"
             assert time.monotonic() - back < BACK_WITHIN
         await all_done(rig, ledger)
         report = await Checker(rig.url, rig.topology).check(store, ledger)

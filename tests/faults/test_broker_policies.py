@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from jobtape.broker import declare
-from jobtape.consumer.dead_letters import dropped_because
+from jobtape.consumer.projector.maintenance.dead_letters import dropped_because
+from jobtape.schemas.delay_ladder import delay_key
 from jobtape.schemas.errors import QueueFull
 from jobtape.schemas.events import Requeued, Retrying
 from jobtape.schemas.job import JobState
-from jobtape.schemas.ladder import delay_key
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.consumer import jobs, retry_jobs
-from tests.consumer.rig import Rig, order_event
-from tests.consumer.test_sender import redriven
+from tests.consumer.installation import Rig, order_event
+from tests.consumer.projector.test_effect_sender import redriven
 from tests.faults.policies import Policy, policies
 from tests.namespaces import some_topology
-from tests.producer.serving import Api, api, problem, settings_for
+from tests.producer.running_api import Api, api, problem, settings_for
 from tests.waiting import eventually
 from tools.node import PrivateNode
 
@@ -116,11 +116,11 @@ async def test_a_full_queue_refuses_submissions_and_the_tape_has_few_copies(
             if answer.status_code == 503:
                 break
             accepted.append(answer.json()["id"])
-        told = problem(answer, 503, "queue-full")
-        assert f"the queue {rig.topology.namespace}.{policy.on}" in told["detail"]
+        delivered = problem(answer, 503, "queue-full")
+        assert f"the queue {rig.topology.namespace}.{policy.on}" in delivered["detail"]
         for _ in range(5):  # others find that out before anything is published
-            told = problem(await served.client.post("/jobs", json=body), 503, "queue-full")
-            assert "nothing was recorded" in told["detail"]
+            delivered = problem(await served.client.post("/jobs", json=body), 503, "queue-full")
+            assert "nothing was recorded" in delivered["detail"]
         recorded = {event.subject for event in rig.events} - set(accepted)
         assert len(recorded) == 1
         assert [rig.names(job_id).count("submitted") for job_id in recorded] == [1]
@@ -206,7 +206,7 @@ async def test_effects_wait_for_room_and_the_tape_has_few_copies(node: PrivateNo
 async def test_queues_that_nobody_consumes_are_kept(node: PrivateNode, view: Store) -> None:
     expires = 2.0
     policy = Policy({"expires": round(expires * 1000)})
-    async with rig_under(node, policy) as rig, rig.projector(view, lost_after=4.0):
+    async with rig_under(node, policy) as rig, rig.projector(view, rescue_after=4.0):
         job_id = await rig.submit("add", {"x": 1, "y": 1})
         await asyncio.sleep(2 * expires)
         connection = await rig.link.connection()

@@ -12,7 +12,7 @@ from jobtape.schemas.fold import evolve
 from jobtape.schemas.topology import CANCEL_KEY
 from jobtape.view.store import Store
 from tests.checker import Checker
-from tests.consumer.rig import Rig, order_event
+from tests.consumer.installation import Rig, order_event
 from tests.faults import jobs
 from tests.faults.load import all_done
 from tests.faults.scale import scaled

@@ -32,7 +32,7 @@ async def test_killed_and_started_again_by_name(store: Store, database_url: str,
     settings = {"database_url": database_url, "lease": 0.5}
     with Subscriber(tmp_path / "heard", settings, name="audit", since="first") as subscriber:
         for kill in range(1, KILLS + 1):
-            await heard(subscriber, len(subscriber.lines()) + random.randrange(1, 60))
+            await received(subscriber, len(subscriber.lines()) + random.randrange(1, 60))
             subscriber.kill()
             for _ in range(4):
                 commit(store, next(batches))
@@ -52,7 +52,7 @@ async def test_killed_and_started_again_by_name(store: Store, database_url: str,
     assert len(lines) - len(expected) <= KILLS
 
 
-async def heard(subscriber: Subscriber, n: int) -> None:
+async def received(subscriber: Subscriber, n: int) -> None:
     await eventually(lambda: len(subscriber.lines()) >= n, 60, what="it hears on")
 
 

@@ -7,7 +7,7 @@ import pytest
 from jobtape.view.store import Store
 from tests.broker.proxy import Proxy
 from tests.checker import Checker
-from tests.consumer.rig import Rig
+from tests.consumer.installation import Rig
 from tests.faults import jobs
 from tests.faults.load import all_done, submit
 from tests.ledger import Ledger

@@ -9,18 +9,18 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from jobtape.commands.examine_view import examine_view
-from jobtape.commands.findings import Findings
-from jobtape.consumer import projector as projecting
-from jobtape.producer import health
+from jobtape.cli.doctor.findings import Findings
+from jobtape.cli.doctor.view import examine_view
+from jobtape.consumer.projector import projector as projecting
+from jobtape.producer.monitoring import health
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Store
 from tests.conftest import MakeTopology
-from tests.consumer.rig import Rig
+from tests.consumer.installation import Rig
 from tests.databases import OwnDatabase, SessionPostgres, own_database
 from tests.poolers import pooled_database
 from tests.producer.jobs import add
-from tests.producer.serving import Api, api, settings_for
+from tests.producer.running_api import Api, api, settings_for
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio

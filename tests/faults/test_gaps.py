@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from jobtape.broker.stream import StreamReader
-from jobtape.commands.examine_view import examine_view
-from jobtape.commands.findings import Findings
-from jobtape.consumer import attachment
-from jobtape.consumer.projector import Projector
-from jobtape.consumer.rebuild_stream import Overtaken, read_tape
-from jobtape.schemas.position import cursor_of, offset_of
-from jobtape.schemas.topology import Retention, Topology
+from jobtape.broker.stream_reader import StreamReader
+from jobtape.cli.doctor.findings import Findings
+from jobtape.cli.doctor.view import examine_view
+from jobtape.consumer.projector import attachment
+from jobtape.consumer.projector.projector import Projector
+from jobtape.consumer.replays.tape_source import TapeOvertaken, read_tape
+from jobtape.schemas.cursor import cursor_of, offset_of
+from jobtape.schemas.topology import TapeRetention, Topology
 from jobtape.view.store import Checkpoint, Store
 from tests.checker import Checker
-from tests.consumer.rig import Rig, order_event
+from tests.consumer.installation import Rig, order_event
 from tests.faults import jobs
 from tests.faults.load import all_done, submit
 from tests.ledger import Ledger
@@ -28,7 +28,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-TINY = Retention(max_bytes=40_000, segment_bytes=10_000)
+TINY = TapeRetention(max_bytes=40_000, segment_bytes=10_000)
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ async def test_the_tape_is_deleted_under_the_projector(rig: Rig, store: Store, a
         await all_done(rig, ledger)
         assert not (await checker.check(store, ledger)).problems
         await rig.delete_tape()
-        detail = await gap_of(projector, store, "log-missing")
+        detail = await gap_of(projector, store, "tape-missing")
         assert f"{rig.topology.log.name} is not on the broker" in detail
         if accept_first:
             store.accept_gap()
@@ -207,7 +207,7 @@ async def test_retention_overtakes_an_interrupted_rebuild(broker_url: str, topol
             assert [entry.cursor for entry in await anext(tape)] == [cursor_of(1, 1)]
         await overrun(rig, 0)
         async with aclosing(read_tape(rig.url, rig.topology, cursor_of(1, 0), end)) as tape:
-            with pytest.raises(Overtaken, match="begin the rebuild again"):
+            with pytest.raises(TapeOvertaken, match="begin the rebuild again"):
                 await anext(tape)
         async with aclosing(read_tape(rig.url, rig.topology, cursor_of(1, 0) - 1, end)) as tape:
             assert (await anext(tape))[0].cursor > cursor_of(1, 1), "begun anew, with what is left"
@@ -242,7 +242,7 @@ async def test_retention_overtakes_a_projector_that_is_too_slow(
 
 
 async def test_steps_where_a_segment_rolls_are_no_gaps(broker_url: str, topology: Topology, store: Store) -> None:
-    retention = Retention(segment_bytes=10_000)
+    retention = TapeRetention(segment_bytes=10_000)
     async with Rig(broker_url, replace(topology, retention=retention)) as rig:
         ledger, checker = Ledger(), Checker(rig.url, rig.topology)
         async with rig.projector(store) as projector, rig.worker(jobs.add, jobs.nap, concurrency=10):

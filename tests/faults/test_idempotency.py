@@ -14,7 +14,7 @@ from jobtape.schemas.events import Submitted
 from jobtape.view.store import Store
 from tests.broker.proxy import Proxy
 from tests.checker import Checker, Report
-from tests.consumer.rig import Rig
+from tests.consumer.installation import Rig
 from tests.faults import jobs
 from tests.faults.apis import Apis, Clients
 from tests.ledger import Ledger
@@ -127,14 +127,14 @@ async def test_a_batch_whose_api_is_killed(rig: Rig, store: Store, database_url:
         await apis.kill(first)
         proxy.cut()
         assert await asked is None
-        told = {job_id for _, job_id, _ in rows(store)} - {before}
-        assert len(told) == BATCH
+        delivered = {job_id for _, job_id, _ in rows(store)} - {before}
+        assert len(delivered) == BATCH
 
         async def all_accepted() -> set[str] | None:
             found = await clients.batch(second, keys)
             assert found is not None
-            assert {item["id"] for item in found["items"]} == told, "unknown ones too carry their id"
-            return told if found["accepted"] == BATCH else None
+            assert {item["id"] for item in found["items"]} == delivered, "unknown ones too carry their id"
+            return delivered if found["accepted"] == BATCH else None
 
         ids = await eventually(all_accepted)
         await checked(rig, store, ids | {before})

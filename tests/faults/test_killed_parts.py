@@ -7,7 +7,7 @@ import pytest
 
 from jobtape.view.store import Store
 from tests.checker import Checker
-from tests.consumer.rig import Rig
+from tests.consumer.installation import Rig
 from tests.faults.load import all_done, done, submit
 from tests.faults.parts import Parts
 from tests.faults.scale import SCALE, scaled

@@ -8,15 +8,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobtape.broker import declare
-from jobtape.commands.examine_broker import examine_broker
-from jobtape.commands.findings import Findings
+from jobtape.cli.doctor.broker import examine_broker
+from jobtape.cli.doctor.findings import Findings
+from jobtape.schemas.delay_ladder import delay_key
 from jobtape.schemas.job import JobState
-from jobtape.schemas.ladder import delay_key
 from jobtape.schemas.topology import Topology, run_key
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.conftest import MakeTopology
-from tests.consumer.rig import Rig, order_event
+from tests.consumer.installation import Rig, order_event
 from tests.faults.repair_jobs import aside, here
 from tests.faults.scale import scaled
 from tests.ledger import Ledger
@@ -72,7 +72,7 @@ async def without(rig: Rig, queue: str) -> AsyncIterator[None]:
 async def test_others_go_on_and_nothing_stays_lost(rig: Rig, store: Store) -> None:
     ledger = Ledger()
     half = JOBS // 2
-    async with rig.projector(store, lost_after=2.0), rig.worker(here, queues=["default"], concurrency=10):
+    async with rig.projector(store, rescue_after=2.0), rig.worker(here, queues=["default"], concurrency=10):
         await submit(rig, ledger, half, delay=2.0)
         async with without(rig, "side"):
             began = time.monotonic()

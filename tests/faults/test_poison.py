@@ -10,7 +10,7 @@ import pytest
 from jobtape.schemas.events import Submitted
 from jobtape.view.store import Store
 from tests.checker import Checker
-from tests.consumer.rig import Rig, order_event
+from tests.consumer.installation import Rig, order_event
 from tests.faults.load import all_done
 from tests.faults.parts import Parts
 from tests.faults.scale import scaled

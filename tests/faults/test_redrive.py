@@ -6,14 +6,14 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from jobtape.producer.limits import Limits
-from jobtape.producer.redrive import Redrives
-from jobtape.producer.service import Producer
+from jobtape.producer.service.limits import Limits
+from jobtape.producer.service.redrive import Redrives
+from jobtape.producer.service.service import Producer
 from jobtape.schemas.events import Redriven, Requeued
 from jobtape.schemas.job import JobState
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
-from tests.consumer.rig import Rig
+from tests.consumer.installation import Rig
 from tests.faults.repair_jobs import second_time
 from tests.faults.scale import scaled
 from tests.waiting import eventually

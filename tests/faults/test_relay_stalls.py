@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from jobtape.consumer import relay
+from jobtape.consumer.projector import relay
 from jobtape.view.store import RelayState, Store
 from tests.consumer import jobs
-from tests.consumer.listening import bound_queue, listening, without_repeats
-from tests.consumer.rig import Rig
+from tests.consumer.bound_queues import bound_queue, listening, without_repeats
+from tests.consumer.installation import Rig
 from tests.waiting import eventually
 from tools.node import PrivateNode
 
@@ -50,26 +50,26 @@ async def test_a_queue_without_a_majority_stalls_the_relay_alone(
     connection = await rig.link.connection()
     lame = await bound_queue(connection, rig.topology, {"x-queue-type": "quorum"}, "succeeded.#")
     async with (
-        listening(rig.url, rig.topology) as heard,
+        listening(rig.url, rig.topology) as received,
         rig.projector(store),
         rig.worker(jobs.add),
     ):
         await eventually(store.relay.state)
         first = await rig.submit("add", {"x": 1, "y": 2})
-        await eventually(lambda: (s := store.relay.state()) is not None and s.told == 1)
+        await eventually(lambda: (s := store.relay.state()) is not None and s.delivered == 1)
         await asyncio.to_thread(second.kill)
         ids = [await rig.submit("add", {"x": n, "y": 2}) for n in range(JOBS)]
         await eventually(lambda: all((job := store.job(job_id)) is not None and job.final for job_id in ids))
         stalled = await eventually(lambda: state_if(store, stalled=True))
         assert "relay-stalled" in (stalled.trouble or "")
-        assert (stalled.told, stalled.stalls) == (1, 1)
+        assert (stalled.delivered, stalled.stalls) == (1, 1)
         assert stalled.behind > 0
-        before = len(heard.messages)
+        before = len(received.messages)
         await asyncio.to_thread(second.start)
         await eventually(lambda: state_if(store, stalled=False), 60)
-        await eventually(lambda: (s := store.relay.state()) is not None and s.told == JOBS + 1)
-        await eventually(lambda: {str(message.headers["job"]) for message in heard.messages} == {first, *ids})
-    assert without_repeats(heard.cursors) == sorted(set(heard.cursors))
+        await eventually(lambda: (s := store.relay.state()) is not None and s.delivered == JOBS + 1)
+        await eventually(lambda: {str(message.headers["job"]) for message in received.messages} == {first, *ids})
+    assert without_repeats(received.cursors) == sorted(set(received.cursors))
     # Each try while it was stalled told one event, not all that wait.
     assert before < 2 * JOBS
     state = store.relay.state()

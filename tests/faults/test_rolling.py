@@ -12,7 +12,7 @@ import pytest
 from jobtape.view.store import Store
 from tests.checker import Checker
 from tests.cli.programs import COMMAND, Program
-from tests.consumer.rig import Rig, order_event
+from tests.consumer.installation import Rig, order_event
 from tests.faults.load import all_done
 from tests.faults.scale import scaled
 from tests.ledger import Ledger
@@ -70,7 +70,7 @@ def start_worker(rig: Rig, tmp_path: Path) -> Iterator[StartWorker]:
     (tmp_path / "new_jobs.py").write_text(NEW)
     programs: list[Program] = []
     env = {name: value for name, value in os.environ.items() if not name.startswith("JOBTAPE_")}
-    env |= environment_for(rig.url, rig.topology) | {"JOBTAPE_GRACE": "20"}
+    env |= environment_for(rig.url, rig.topology) | {"JOBTAPE_GRACE_PERIOD": "20"}
 
     def start(jobs: str) -> Program:
         programs.append(Program([*COMMAND, "worker", "--jobs", jobs], env, tmp_path))

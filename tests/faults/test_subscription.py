@@ -6,9 +6,9 @@ import pytest
 
 from jobtape import subscribe
 from jobtape.settings import Settings
-from tests.consumer.hearing import listening, results
-from tests.consumer.rig import Rig
-from tests.consumer.telling import tell_of
+from tests.consumer.background_subscriber import listening, results
+from tests.consumer.installation import Rig
+from tests.consumer.relay_messages import tell_of
 from tests.faults.test_broker_dies import REMEMBER
 from tests.view.samples import submitted, succeeded
 from tests.waiting import eventually
@@ -50,13 +50,13 @@ async def test_the_broker_is_killed(node: PrivateNode, node_rig: Rig, caplog: py
 async def test_two_connections_are_lost_in_the_middle_of_a_body(node: PrivateNode, node_rig: Rig) -> None:
     rig = node_rig
     settings = Settings(rabbitmq_url=rig.url, namespace=rig.topology.namespace)
-    async with subscribe(name="billing", prefetch=1, settings=settings) as heard:
+    async with subscribe(name="billing", prefetch=1, settings=settings) as received:
         await tell(rig, 1, 2)
         async with asyncio.timeout(60):
             for expected in (1, 2):
-                assert (await anext(heard)).result == expected
+                assert (await anext(received)).result == expected
                 await asyncio.to_thread(node.ctl, "close_all_connections", "a test")
                 await eventually(lambda: rig.link.trouble is not None)
                 await rig.link.connection()
             await tell(rig, 3)
-            assert (await anext(heard)).result == 3
+            assert (await anext(received)).result == 3

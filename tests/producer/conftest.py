@@ -8,9 +8,9 @@ from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.conftest import MakeTopology
-from tests.consumer.rig import Rig
-from tests.producer.live import Live, live_api
-from tests.producer.serving import QUEUES, Api, api, settings_for
+from tests.consumer.installation import Rig
+from tests.producer.live_api import Live, live_api
+from tests.producer.running_api import QUEUES, Api, api, settings_for
 from tests.view.samples import begin
 
 

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from jobtape.schemas import events, plainjson
 from jobtape.schemas.job import ErrorInfo, Order
-from tests.schemas.facts import JOB, at
+from tests.schemas.events_of_a_job import JOB, at
 
 text = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=8)
 plain_leaves = (

@@ -12,15 +12,15 @@ from jobtape.schemas.context import Context
 from jobtape.schemas.job import Progress
 
 
-def context(told: list[Progress], run: int = 1, attempt: int = 1) -> Context:
-    return Context("job", "add", run, attempt, logging.getLogger("test"), told.append)
+def context(delivered: list[Progress], run: int = 1, attempt: int = 1) -> Context:
+    return Context("job", "add", run, attempt, logging.getLogger("test"), delivered.append)
 
 
 @given(st.floats(), st.none() | st.text(st.characters(exclude_categories=[]), max_size=300))
 def test_any_fraction_and_any_words_are_reported(fraction: float, message: str | None) -> None:
-    told: list[Progress] = []
-    context(told).progress(fraction, message)
-    (progress,) = told
+    delivered: list[Progress] = []
+    context(delivered).progress(fraction, message)
+    (progress,) = delivered
     assert 0 <= progress.fraction <= 1
     assert (progress.message is None) == (message is None)
     assert len(progress.message or "") <= 200
@@ -28,10 +28,10 @@ def test_any_fraction_and_any_words_are_reported(fraction: float, message: str |
 
 
 @pytest.mark.parametrize(("said", "told"), [(0.5, 0.5), (-1, 0), (7, 1), (math.nan, 0), (math.inf, 0), (1, 1)])
-def test_fractions_are_clamped(said: float, told: float) -> None:
+def test_fractions_are_clamped(said: float, delivered: float) -> None:
     reports: list[Progress] = []
     context(reports).progress(said)
-    assert reports == [Progress(fraction=told)]
+    assert reports == [Progress(fraction=delivered)]
 
 
 def test_the_idempotency_key_is_of_the_run_not_of_the_attempt() -> None:

@@ -10,7 +10,7 @@ from jobtape.schemas.effects import PUT_BACK_AT_MOST, effects_of, may_be_effect,
 from jobtape.schemas.events import Failed, JobEvent, Requeued
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
-from tests.schemas.facts import JOB, ORDER, SOURCE, Execution, at, cancelled, redriven, requeued, submitted
+from tests.schemas.events_of_a_job import JOB, ORDER, SOURCE, Execution, at, cancelled, redriven, requeued, submitted
 from tests.schemas.strategies import any_event
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jobtape.schemas import events, plainjson
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.job import ErrorInfo, Order
-from tests.schemas import facts
+from tests.schemas import events_of_a_job as facts
 from tests.schemas.strategies import any_event, plain_json
 
 PLAIN: dict[str, Any] = json.loads(events.encode(facts.submitted()))

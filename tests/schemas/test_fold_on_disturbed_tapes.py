@@ -11,8 +11,8 @@ from jobtape.schemas.events import Cancelled, Failed, JobEvent, Submitted, Succe
 from jobtape.schemas.fold import evolve, fold
 from jobtape.schemas.job import Job
 from tests.schemas import reference
-from tests.schemas.facts import JOB
-from tests.schemas.lives import Tape, disturbed, honest, interleaved, repeated
+from tests.schemas.events_of_a_job import JOB
+from tests.schemas.job_lives import Tape, disturbed, honest, interleaved, repeated
 
 OTHER = "01890a5d-ac96-774b-bcce-b302099a8058"
 

@@ -8,7 +8,7 @@ import pytest
 from jobtape.schemas.events import JobEvent
 from jobtape.schemas.fold import fold
 from jobtape.schemas.job import Job
-from tests.schemas.facts import JOB, ORDER, Execution, at, cancelled, redriven, requeued, submitted
+from tests.schemas.events_of_a_job import JOB, ORDER, Execution, at, cancelled, redriven, requeued, submitted
 
 A, B = Execution("b-first"), Execution("a-second")  # the later execution has the smaller id: ids tell no order
 NEXT = Execution("next", attempt=2)

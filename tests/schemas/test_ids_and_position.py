@@ -8,8 +8,9 @@ import uuid_utils
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobtape.schemas import ids, position
-from tests.schemas.facts import JOB
+from jobtape.schemas import cursor as position
+from jobtape.schemas import ids
+from tests.schemas.events_of_a_job import JOB
 
 moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
 

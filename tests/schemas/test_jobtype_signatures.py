@@ -9,7 +9,7 @@ from pydantic import BaseModel, RootModel
 
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import JobTypeInvalid
-from jobtape.schemas.jobtype import DEFAULT_QUEUE, DEFAULT_TIMEOUT, JobType
+from jobtape.schemas.job_types.job_type import DEFAULT_QUEUE, DEFAULT_TIMEOUT, JobTypeSpec
 
 
 class Mail(BaseModel):
@@ -36,7 +36,7 @@ def root(names: Names) -> None: ...
 
 
 def test_parameters_are_the_fields() -> None:
-    job = JobType(fields, "math.add")
+    job = JobTypeSpec(fields, "math.add")
     assert (job.name, job.queue, job.timeout) == ("math.add", DEFAULT_QUEUE, DEFAULT_TIMEOUT)
     assert (job.is_async, job.context_parameter, job.description) == (True, "context", "Adds.")
     schema = job.json_schema()
@@ -47,17 +47,17 @@ def test_parameters_are_the_fields() -> None:
 
 
 def test_a_single_model_is_the_payload_itself() -> None:
-    job = JobType(model, "mail", queue="mail", timeout=5)
+    job = JobTypeSpec(model, "mail", queue="mail", timeout=5)
     assert (job.is_async, job.context_parameter, job.payload_model) == (False, "ctx", Mail)
     assert (job.queue, job.timeout) == ("mail", 5.0)
 
 
 def test_a_root_model_is_a_field_since_a_payload_is_an_object() -> None:
-    assert JobType(root, "names").payload(["a"]) == {"names": ["a"]}
+    assert JobTypeSpec(root, "names").payload(["a"]) == {"names": ["a"]}
 
 
 def test_calling_a_job_type_calls_the_handler() -> None:
-    assert JobType(lambda x: x + 1, "inc")(1) == 2
+    assert JobTypeSpec(lambda x: x + 1, "inc")(1) == 2
 
 
 def star(*x: int) -> None: ...
@@ -102,22 +102,22 @@ async def yields_later() -> AsyncIterator[int]:
 )
 def test_what_cannot_be_a_handler(function: Any, says: str) -> None:
     with pytest.raises(JobTypeInvalid, match=f"(?s){says}"):
-        JobType(function, "bad")
+        JobTypeSpec(function, "bad")
 
 
 @pytest.mark.parametrize("name", ["", "a b", ".a", "add\n", "ä", "x" * 121])
 def test_names_that_are_none(name: str) -> None:
     with pytest.raises(JobTypeInvalid, match="job type name"):
-        JobType(fields, name)
+        JobTypeSpec(fields, name)
 
 
 @pytest.mark.parametrize("queue", ["", "a.b", "mail\n", "x" * 65])
 def test_queues_that_are_none(queue: str) -> None:
     with pytest.raises(JobTypeInvalid, match="queue name"):
-        JobType(fields, "add", queue=queue)
+        JobTypeSpec(fields, "add", queue=queue)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
 def test_timeouts_that_are_none(timeout: float) -> None:
     with pytest.raises(JobTypeInvalid, match="time-out"):
-        JobType(fields, "add", timeout=timeout)
+        JobTypeSpec(fields, "add", timeout=timeout)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import PayloadInvalid, ResultInvalid
-from jobtape.schemas.jobtype import JobType
+from jobtape.schemas.job_types.job_type import JobTypeSpec
 from tests.schemas.strategies import plain_json, text
 
 
@@ -33,8 +33,8 @@ def free(): ...  # type: ignore[no-untyped-def]
 def fetched() -> Mail: ...  # type: ignore[empty-body]
 
 
-TYPED, MAIL, CARELESS, RATIO = (JobType(f, f.__name__) for f in (typed, mail, careless, ratio))
-FREE, FETCHED = JobType(free, "free"), JobType(fetched, "fetched")
+TYPED, MAIL, CARELESS, RATIO = (JobTypeSpec(f, f.__name__) for f in (typed, mail, careless, ratio))
+FREE, FETCHED = JobTypeSpec(free, "free"), JobTypeSpec(fetched, "fetched")
 
 
 @given(

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobtape.schemas import ladder, topology
+from jobtape.schemas import delay_ladder as ladder
+from jobtape.schemas import topology
 from jobtape.schemas.job import QUEUE_PATTERN
 from jobtape.schemas.topology import Topology
 from tests.schemas.test_topology import key_matches

@@ -11,7 +11,7 @@ import pytest
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
 
 from jobtape.schemas.errors import PayloadInvalid
-from jobtape.schemas.jobtype import JobType
+from jobtape.schemas.job_types.job_type import JobTypeSpec
 
 
 def now() -> datetime:
@@ -93,7 +93,7 @@ def optional(key: Annotated[str, BeforeValidator(lambda value: value or str(uuid
     ],
 )
 def test_accepted_payload_has_the_values(handler: Callable[..., None], payload: dict[str, Any]) -> None:
-    job = JobType(handler, "made")
+    job = JobTypeSpec(handler, "made")
     assert job.arguments(payload) != job.arguments(payload), "this is what differs in each attempt"
     accepted = job.accept(payload)
     assert job.arguments(accepted) == job.arguments(accepted)
@@ -103,20 +103,20 @@ def test_accepted_payload_has_the_values(handler: Callable[..., None], payload: 
 
 def test_what_is_given_is_kept() -> None:
     key = str(uuid4())
-    assert JobType(model, "made").accept({"Key": key}) == {"article": "pen", "Key": key, "pieces": []}
+    assert JobTypeSpec(model, "made").accept({"Key": key}) == {"article": "pen", "Key": key, "pieces": []}
 
 
 @pytest.mark.parametrize("payload", [{"n": 1}, {}])
 def test_payload_without_such_defaults_stays_as_it_was_sent(payload: dict[str, Any]) -> None:
     def plain(n: int = 0, items: list[int] = Field(default_factory=list)) -> None: ...  # noqa: B008
 
-    assert JobType(plain, "plain").accept(payload) is payload
+    assert JobTypeSpec(plain, "plain").accept(payload) is payload
 
 
 def test_validator_that_changes_a_value_again_leaves_the_payload_as_it_was_sent() -> None:
     def doubled(n: Annotated[int, AfterValidator(lambda value: 2 * value)]) -> None: ...
 
-    job = JobType(doubled, "doubled")
+    job = JobTypeSpec(doubled, "doubled")
     assert job.accept({"n": 1}) == {"n": 1}
     assert job.arguments({"n": 1}) == {"n": 2}
 
@@ -127,15 +127,15 @@ def test_made_value_that_could_not_be_recorded_is_refused() -> None:
     def counted(n: Annotated[int, AfterValidator(lambda value: value + next(counter) + 1)]) -> None: ...
 
     with pytest.raises(PayloadInvalid, match="another int"):
-        JobType(counted, "counted").accept({"n": 1})
+        JobTypeSpec(counted, "counted").accept({"n": 1})
 
 
 def test_call_has_the_values_and_what_is_sent_leaves_them_to_the_api() -> None:
-    job = JobType(parameters, "made")
+    job = JobTypeSpec(parameters, "made")
     assert job.payload(x=1).keys() == {"x", "key", "made"}
     assert job.payload_to_send(x=1) == {"x": 1}
     key = uuid4()
     assert job.payload_to_send(x=1, key=key) == {"x": 1, "key": str(key)}
     order = Order()
-    assert JobType(model, "made").payload_to_send(order)["Key"] == str(order.key), "it has been seen already"
-    assert JobType(model, "made").payload_to_send("pen") == {"article": "pen", "pieces": []}
+    assert JobTypeSpec(model, "made").payload_to_send(order)["Key"] == str(order.key), "it has been seen already"
+    assert JobTypeSpec(model, "made").payload_to_send("pen") == {"article": "pen", "pieces": []}

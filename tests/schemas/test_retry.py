@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobtape.schemas.ladder import LONGEST, delay_key
+from jobtape.schemas.delay_ladder import LONGEST, delay_key
 from jobtape.schemas.retry import NEVER, POLICY, Fail, Retry, RetryPolicy, Wish, next_delay
 
 DOUBLING = RetryPolicy(max_attempts=5, first=1, factor=2, longest=10, jitter=0)

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
 
 from jobtape.schemas.errors import PayloadInvalid
-from jobtape.schemas.jobtype import JobType
+from jobtape.schemas.job_types.job_type import JobTypeSpec
 
 
 class Item(BaseModel):
@@ -67,11 +67,11 @@ class Tree(BaseModel):
     children: "list[Tree]" = []
 
 
-def job_of(annotation: Any) -> JobType:
+def job_of(annotation: Any) -> JobTypeSpec:
     def handler(x: Any) -> None: ...
 
     handler.__annotations__ = {"x": annotation}
-    return JobType(handler, "orders")
+    return JobTypeSpec(handler, "orders")
 
 
 def two(item: Item, n: int = 0) -> None: ...
@@ -92,11 +92,11 @@ def two(item: Item, n: int = 0) -> None: ...
         (job_of(Keys), {"x": {"m": 1}}, "x.m"),
         (job_of(Pair), {"x": {"n": 1, "o": 1}}, "x.o"),
         (job_of(Ignoring), {"item": {"article": "a", "peices": 2}}, "item.peices"),
-        (JobType(two, "two"), {"item": {"article": "a", "peices": 2}}, "item.peices"),
-        (JobType(two, "two"), {"item": {"article": "a"}, "m": 2}, "m"),
+        (JobTypeSpec(two, "two"), {"item": {"article": "a", "peices": 2}}, "item.peices"),
+        (JobTypeSpec(two, "two"), {"item": {"article": "a"}, "m": 2}, "m"),
     ],
 )
-def test_misspelt_field_is_refused(job: JobType, payload: dict[str, Any], place: str) -> None:
+def test_misspelt_field_is_refused(job: JobTypeSpec, payload: dict[str, Any], place: str) -> None:
     for check in (job.arguments, job.accept):
         with pytest.raises(PayloadInvalid, match=place) as refused:
             check(payload)
@@ -108,7 +108,7 @@ def test_misspelt_argument_is_refused(handed_in: dict[str, Any]) -> None:
     with pytest.raises(PayloadInvalid, match="peices"):
         job_of(Item).payload(**handed_in)
     with pytest.raises(PayloadInvalid, match="peices"):
-        JobType(two, "two").payload(item=handed_in)
+        JobTypeSpec(two, "two").payload(item=handed_in)
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,9 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from jobtape.schemas import plainjson
-from jobtape.schemas.difference import difference
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, ResultInvalid
-from jobtape.schemas.jobtype import JobType
+from jobtape.schemas.job_types.difference import difference
+from jobtape.schemas.job_types.job_type import JobTypeSpec
 
 T = TypeVar("T")
 
@@ -280,11 +280,11 @@ CARRIED: list[tuple[Any, Any]] = [
 ]
 
 
-def job_of(annotation: Any) -> JobType:
+def job_of(annotation: Any) -> JobTypeSpec:
     def handler(x: Any) -> Any: ...
 
     handler.__annotations__ = {"x": annotation, "return": annotation}
-    return JobType(handler, "carried")
+    return JobTypeSpec(handler, "carried")
 
 
 @pytest.mark.parametrize(("annotation", "value"), CARRIED, ids=str)
@@ -314,7 +314,7 @@ def test_model_alone_reaches_handler(model: type[BaseModel], value: BaseModel) -
     def handler(whole: Any) -> None: ...
 
     handler.__annotations__ = {"whole": model}
-    job = JobType(handler, "alone")
+    job = JobTypeSpec(handler, "alone")
     assert difference(value, next(iter(job.arguments(job.payload(value)).values()))) is None
 
 
@@ -499,8 +499,8 @@ def test_result_that_could_not_be_read_back_is_refused(annotation: Any, value: A
         job_of_result(annotation).result(value)
 
 
-def job_of_result(annotation: Any) -> JobType:
+def job_of_result(annotation: Any) -> JobTypeSpec:
     def handler() -> Any: ...
 
     handler.__annotations__ = {"return": annotation}
-    return JobType(handler, "returned")
+    return JobTypeSpec(handler, "returned")

@@ -1,13 +1,13 @@
 """What was written in version 1 is read, folded and told as version 2, and stays as it was written."""
 
 from jobtape.schemas import events, plainjson, upcast
+from jobtape.schemas.cursor import cursor_of
+from jobtape.schemas.delivered_event import DeliveredEvent, decode_delivered, encode_delivered
 from jobtape.schemas.events import EVENT_NAMES, JobEvent
 from jobtape.schemas.fold import fold
-from jobtape.schemas.heard import Heard, hear, tell
 from jobtape.schemas.job import JobState
-from jobtape.schemas.position import cursor_of
 from tests.schemas import reference
-from tests.schemas.old import VERSION_1, as_version_1
+from tests.schemas.old_events import VERSION_1, as_version_1
 
 TAPE: list[JobEvent] = [events.decode(line) for line in VERSION_1]
 
@@ -39,14 +39,14 @@ def test_it_is_folded() -> None:
 def test_it_is_told_as_the_newest_version() -> None:
     for n, line in enumerate(VERSION_1):
         cursor = cursor_of(1, n)
-        told = tell(line.decode(), cursor)
-        raw = plainjson.loads(told)
+        delivered = encode_delivered(line.decode(), cursor)
+        raw = plainjson.loads(delivered)
         assert raw["schemaversion"] == upcast.CURRENT_VERSION
         assert raw["data"].get("order", {"payload_version": 1})["payload_version"] == 1
-        assert hear(told) == Heard(TAPE[n], cursor)
+        assert decode_delivered(delivered) == DeliveredEvent(TAPE[n], cursor)
 
 
 def test_what_is_newer_than_this_program_is_told_as_it_is() -> None:
     future = {**plainjson.loads(VERSION_1[0]), "schemaversion": 99, "data": {"new": "shape"}}
-    told = plainjson.loads(tell(plainjson.dumps(future).decode(), 7))
-    assert told == {**future, "cursor": 7}
+    delivered = plainjson.loads(encode_delivered(plainjson.dumps(future).decode(), 7))
+    assert delivered == {**future, "cursor": 7}

@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 
 from jobtape.schemas import events, ids
+from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, Order
-from jobtape.schemas.position import cursor_of
 from jobtape.view.store import Batch, HistoryRow, Store
 
 postgresql_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import JobtapeError
-from jobtape.schemas.position import cursor_of
 from jobtape.view.store import Batch, Checkpoint, Gap, JobQuery, Store
 from tests.view.samples import commit, folded, record, submitted
 
@@ -150,7 +150,7 @@ def test_rows_and_checkpoint_move_together(store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("gap", "epoch"),
-    [(Gap("log-missing", "no stream"), 2), (Gap("log-replaced", "x\x00"), 2), (Gap("log-truncated", ""), 1)],
+    [(Gap("tape-missing", "no stream"), 2), (Gap("log-replaced", "x\x00"), 2), (Gap("log-truncated", ""), 1)],
     ids=lambda value: value.kind if isinstance(value, Gap) else "",
 )
 def test_a_gap_is_reported_and_accepted(store: Store, gap: Gap, epoch: int) -> None:
@@ -171,7 +171,7 @@ def test_a_gap_is_reported_and_accepted(store: Store, gap: Gap, epoch: int) -> N
 
 def test_no_gap_nothing_to_accept(store: Store) -> None:
     record(store, submitted(1))
-    assert store.report_gap("me", Gap("log-missing", "for a moment"))
+    assert store.report_gap("me", Gap("tape-missing", "for a moment"))
     assert store.report_gap("me", None)
     with pytest.raises(JobtapeError, match="no gap"):
         store.accept_gap()

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from jobtape.schemas.position import cursor_of
+from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.selection import Selection
-from jobtape.view import committed
-from jobtape.view.store import Gap, Reach, Store
+from jobtape.view import committed_history as committed
+from jobtape.view.store import Gap, HistoryRange, Store
 from tests.view.samples import NOON, commit, folded, job_id, record, submitted, succeeded
 
 ALL = Selection()
@@ -69,7 +69,7 @@ def test_a_page_of_large_events_is_small(store: Store) -> None:
 
 
 def test_reach_before_the_first_start_and_behind_a_gap(store: Store) -> None:
-    assert store.committed.reach() == Reach(0, cursor_of(1, -1))
+    assert store.committed.reach() == HistoryRange(0, cursor_of(1, -1))
     record(store, submitted(1), submitted(2))
     assert store.report_gap("me", Gap("log-truncated", "retention"))
     store.accept_gap()
@@ -77,7 +77,7 @@ def test_reach_before_the_first_start_and_behind_a_gap(store: Store) -> None:
     assert reach.horizon == cursor_of(1, 1) + 1
     assert reach.head >= reach.horizon
     commit(store, folded([submitted(3)], first=90))
-    assert store.committed.reach() == Reach(reach.horizon, cursor_of(1, 90))
+    assert store.committed.reach() == HistoryRange(reach.horizon, cursor_of(1, 90))
     assert [row.cursor for row in store.committed.page(reach.horizon, 5, ALL).rows] == [cursor_of(1, 90)]
 
 

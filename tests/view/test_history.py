@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from jobtape.schemas.position import cursor_of
+from jobtape.schemas.cursor import cursor_of
 from jobtape.view.projection import BARRIERS_KEPT
 from jobtape.view.store import Batch, HistoryRow, Store, UnreadableRow
 from tests.view.samples import commit, folded, record, submitted, succeeded

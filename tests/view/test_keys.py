@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import text
 
-from jobtape.view.store import Claim, KeyedSubmission, Standing, Store
+from jobtape.view.store import Claim, KeyedSubmission, KeyState, Store
 from tests.view.samples import NOON, job_id
 
 LONG_AGO = 100_000.0  # seconds; longer than any lease or retention here
@@ -31,49 +31,49 @@ def age(store: Store, seconds: float = LONG_AGO) -> None:
 def test_the_first_is_new_and_all_others_are_told_of_its_job(store: Store) -> None:
     at = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
     first = claim(store, keyed("k", 1, at=at))
-    assert (first.standing, first.job_id, first.time) == (Standing.NEW, job_id(1, at), at)
+    assert (first.state_of_key, first.job_id, first.time) == (KeyState.NEW, job_id(1, at), at)
     second = claim(store, keyed("k", 2), owner="other")
-    assert (second.standing, second.job_id, second.time) == (Standing.IN_FLIGHT, job_id(1, at), at)
+    assert (second.state_of_key, second.job_id, second.time) == (KeyState.IN_FLIGHT, job_id(1, at), at)
     assert 0 < second.lease_left <= 30
-    assert claim(store, keyed("k", 3, digest="e"), owner="other").standing is Standing.REUSED
+    assert claim(store, keyed("k", 3, digest="e"), owner="other").state_of_key is KeyState.REUSED
     store.settle_keys("me", accepted=[job_id(1, at)])
-    assert claim(store, keyed("k", 4), owner="other").standing is Standing.ACCEPTED
-    assert claim(store, keyed("k", 5, digest="e"), owner="other").standing is Standing.REUSED
-    assert claim(store, keyed("k", 6), scope="another", owner="other").standing is Standing.NEW
+    assert claim(store, keyed("k", 4), owner="other").state_of_key is KeyState.ACCEPTED
+    assert claim(store, keyed("k", 5, digest="e"), owner="other").state_of_key is KeyState.REUSED
+    assert claim(store, keyed("k", 6), scope="another", owner="other").state_of_key is KeyState.NEW
 
 
 def test_looking_writes_nothing(store: Store) -> None:
-    assert store.key_standing("api", keyed("k")) is None
-    assert claim(store, keyed("k")).standing is Standing.NEW
+    assert store.key_state("api", keyed("k")) is None
+    assert claim(store, keyed("k")).state_of_key is KeyState.NEW
     for n in (1, 2):
-        seen = store.key_standing("api", keyed("k", n))
+        seen = store.key_state("api", keyed("k", n))
         assert seen is not None
-        assert (seen.standing, seen.job_id) == (Standing.IN_FLIGHT, job_id(1))
+        assert (seen.state_of_key, seen.job_id) == (KeyState.IN_FLIGHT, job_id(1))
     age(store)
-    seen = store.key_standing("api", keyed("k", 2))
+    seen = store.key_state("api", keyed("k", 2))
     assert seen is not None
-    assert seen.standing is Standing.TAKEN_OVER
-    assert claim(store, keyed("k", 2), owner="other").standing is Standing.TAKEN_OVER
+    assert seen.state_of_key is KeyState.TAKEN_OVER
+    assert claim(store, keyed("k", 2), owner="other").state_of_key is KeyState.TAKEN_OVER
 
 
 def test_an_expired_lease_is_taken_over_once_with_the_first_job(store: Store) -> None:
     claim(store, keyed("k", 1))
     age(store)
     taken = claim(store, keyed("k", 2), owner="other")
-    assert (taken.standing, taken.job_id, taken.time) == (Standing.TAKEN_OVER, job_id(1), NOON)
-    assert claim(store, keyed("k", 3), owner="third").standing is Standing.IN_FLIGHT
+    assert (taken.state_of_key, taken.job_id, taken.time) == (KeyState.TAKEN_OVER, job_id(1), NOON)
+    assert claim(store, keyed("k", 3), owner="third").state_of_key is KeyState.IN_FLIGHT
     store.settle_keys("me", let_go=[job_id(1)], forget=[job_id(1)])  # no longer its owner
-    assert claim(store, keyed("k", 3), owner="third").standing is Standing.IN_FLIGHT
+    assert claim(store, keyed("k", 3), owner="third").state_of_key is KeyState.IN_FLIGHT
     store.settle_keys("me", accepted=[job_id(1)])  # but a confirm is a confirm
-    assert claim(store, keyed("k", 3), owner="third").standing is Standing.ACCEPTED
+    assert claim(store, keyed("k", 3), owner="third").state_of_key is KeyState.ACCEPTED
 
 
 def test_what_was_let_go_is_taken_over_and_what_was_forgotten_is_new(store: Store) -> None:
     claim(store, keyed("a", 1))
     claim(store, keyed("b", 2))
     store.settle_keys("me", let_go=[job_id(1)], forget=[job_id(2)])
-    assert claim(store, keyed("a", 3), owner="other").standing is Standing.TAKEN_OVER
-    assert claim(store, keyed("b", 4), owner="other").standing is Standing.NEW
+    assert claim(store, keyed("a", 3), owner="other").state_of_key is KeyState.TAKEN_OVER
+    assert claim(store, keyed("b", 4), owner="other").state_of_key is KeyState.NEW
     store.settle_keys("other", accepted=[job_id(1), job_id(4)])
     store.settle_keys("other", let_go=[job_id(1)], forget=[job_id(4)])
     assert store.accepted_by_key(job_id(1)) is True
@@ -92,18 +92,20 @@ def test_keys_at_their_longest_and_strangest(store: Store) -> None:
     every = "".join(map(chr, range(0x21, 0x7F)))
     strange = [every, "k" * 255, "'; DROP TABLE jobs; --", "%s", ":key"]
     for n, key in enumerate(strange):
-        assert claim(store, keyed(key, n)).standing is Standing.NEW
+        assert claim(store, keyed(key, n)).state_of_key is KeyState.NEW
         assert claim(store, keyed(key, 100 + n), owner="other").job_id == job_id(n)
-    assert claim(store, keyed("K" * 255, 50)).standing is Standing.NEW, "case matters"
+    assert claim(store, keyed("K" * 255, 50)).state_of_key is KeyState.NEW, "case matters"
 
 
 def test_a_batch_of_many_keys_in_one_transaction(store: Store) -> None:
     first = [keyed(f"k{n}", n) for n in range(2500)]
-    assert {each.standing for each in store.claim_keys("api", "me", first, 30).values()} == {Standing.NEW}
+    assert {each.state_of_key for each in store.claim_keys("api", "me", first, 30).values()} == {KeyState.NEW}
     store.settle_keys("me", accepted=[each.job_id for each in first[:1200]], let_go=[first[2000].job_id])
     found = store.claim_keys("api", "other", [keyed(f"k{n}", 5000 + n) for n in range(3000)], 30)
     assert all(found[f"k{n}"].job_id == job_id(n) for n in range(2500))
-    counted = {standing: [each.standing for each in found.values()].count(standing) for standing in Standing}
+    counted = {
+        state_of_key: [each.state_of_key for each in found.values()].count(state_of_key) for state_of_key in KeyState
+    }
     assert counted == {"new": 500, "taken_over": 1, "in_flight": 1299, "accepted": 1200, "reused": 0}
 
 
@@ -120,7 +122,7 @@ def test_at_once_each_key_has_one_owner(store: Store, database_url: str) -> None
         for part in range(0, len(order), 10):
             asked = [keyed(key, thread * 1000 + names.index(key)) for key in order[part : part + 10]]
             found = own.claim_keys("api", f"{thread}-{part}", asked, 30)
-            won += [key for key, each in found.items() if each.standing is Standing.NEW]
+            won += [key for key, each in found.items() if each.state_of_key is KeyState.NEW]
         own.close()
         return won
 
@@ -134,17 +136,17 @@ def test_an_expired_lease_is_taken_over_by_one_of_many(store: Store, database_ur
     age(store)
     start = threading.Barrier(8)
 
-    def one(thread: int) -> Standing:
+    def one(thread: int) -> KeyState:
         own = Store(database_url)
         start.wait()
         found = own.claim_keys("api", str(thread), [keyed("k", 100 + thread)], 30)["k"]
         own.close()
-        return found.standing
+        return found.state_of_key
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(one, range(8)))
-    assert found.count(Standing.TAKEN_OVER) == 1
-    assert found.count(Standing.IN_FLIGHT) == 7
+    assert found.count(KeyState.TAKEN_OVER) == 1
+    assert found.count(KeyState.IN_FLIGHT) == 7
 
 
 def test_old_rows_go_in_small_steps(store: Store) -> None:
@@ -152,5 +154,5 @@ def test_old_rows_go_in_small_steps(store: Store) -> None:
     age(store)
     store.claim_keys("api", "me", [keyed(f"new{n}", 100 + n) for n in range(5)], 30)
     assert [store.prune_keys(DAY, 10) for _ in range(4)] == [10, 10, 5, 0]
-    assert claim(store, keyed("old1", 200), owner="other").standing is Standing.NEW
-    assert claim(store, keyed("new1", 201), owner="other").standing is Standing.IN_FLIGHT
+    assert claim(store, keyed("old1", 200), owner="other").state_of_key is KeyState.NEW
+    assert claim(store, keyed("new1", 201), owner="other").state_of_key is KeyState.IN_FLIGHT

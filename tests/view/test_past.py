@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from jobtape.broker.stream import Recorded
+from jobtape.broker.stream_reader import Recorded
 from jobtape.consumer.folding import fold_batch
 from jobtape.schemas import events, ids
+from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import JobEvent, Submitted
 from jobtape.schemas.fold import evolve, fold
 from jobtape.schemas.job import Job, JobState, Order
-from jobtape.schemas.position import cursor_of
 from jobtape.view import past
 from jobtape.view.store import JobQuery, Store
-from tests.schemas import lives, reference
-from tests.schemas.facts import JOB
+from tests.schemas import job_lives as lives
+from tests.schemas import reference
+from tests.schemas.events_of_a_job import JOB
 from tests.view.samples import NOON, commit, job_id, record, submitted, succeeded
 
 JOBS, POINTS, LISTS = 120, 1000, 40

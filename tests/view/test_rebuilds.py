@@ -9,11 +9,13 @@ import pytest
 from sqlalchemy import Connection, inspect, text
 
 from jobtape.consumer.folding import fold_archived
+from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import UnreadableEvent, ViewUnavailable
 from jobtape.schemas.events import decode
-from jobtape.schemas.position import cursor_of
-from jobtape.view import comparing, rebuilds, retired
-from jobtape.view.comparing import Comparing
+from jobtape.view import comparison as comparing
+from jobtape.view import dropped_tables as retired
+from jobtape.view import rebuilds
+from jobtape.view.comparison import ViewComparison
 from jobtape.view.store import Archived, Batch, Differences, JobQuery, Rebuild, Store
 from jobtape.view.values import UnreadableRow
 from tests.view.samples import NOON, commit, folded, postgresql_only, record, submitted, succeeded
@@ -31,7 +33,7 @@ def fold_all(store: Store, rebuild: Rebuild, limit: int = 1000) -> Rebuild:
 
 
 def compared(store: Store, rebuild: Rebuild) -> Differences:
-    comparison = Comparing(store.rebuilds.database, rebuild, 5)
+    comparison = ViewComparison(store.rebuilds.database, rebuild, 5)
     while comparison.step():
         pass
     return comparison.found
@@ -261,18 +263,18 @@ def test_a_comparison_goes_on_where_it_was_with_fewer_jobs_where_it_takes_long(
     with store._database.writing() as connection:
         connection.execute(text("UPDATE jobs SET state = 'failed'"))
     rebuild = fold_all(store, store.rebuilds.begin("a"))
-    compare = Comparing._compare
+    compare = ViewComparison._compare
 
-    def two_at_most(self: Comparing, connection: Connection, end: str) -> Differences:
+    def two_at_most(self: ViewComparison, connection: Connection, end: str) -> Differences:
         found = compare(self, connection, end)
         if found.compared > 2:
             raise ViewUnavailable("it took too long")
         return found
 
-    monkeypatch.setattr(Comparing, "_compare", two_at_most)
+    monkeypatch.setattr(ViewComparison, "_compare", two_at_most)
     totals = []
     for _ in range(4):
-        part = Comparing(store.rebuilds.database, rebuild, 3)
+        part = ViewComparison(store.rebuilds.database, rebuild, 3)
         more = part.step()
         part.keep()
         totals.append((more, part.found.compared, part.found.changed, len(part.found.examples)))
@@ -280,7 +282,7 @@ def test_a_comparison_goes_on_where_it_was_with_fewer_jobs_where_it_takes_long(
     assert dict(part.found.states) == {("failed", "queued"): 5}
     assert part.found.examples[0].fields == {"state": ("failed", "queued")}
     assert store.rebuilds.give_up(rebuild)
-    assert Comparing(store.rebuilds.database, store.rebuilds.begin("a"), 3).found == Differences()
+    assert ViewComparison(store.rebuilds.database, store.rebuilds.begin("a"), 3).found == Differences()
 
 
 def test_examples_are_short_one_by_one_and_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "renew_lease": lambda store: store.renew_lease("me", 1),
     "release_lease": lambda store: store.release_lease("me"),
     "commit": lambda store: store.commit("me", (1, None), Batch(offset=0, digest=""), 1),
-    "report_gap": lambda store: store.report_gap("me", Gap("log-missing", "")),
+    "report_gap": lambda store: store.report_gap("me", Gap("tape-missing", "")),
     "accept_gap": lambda store: store.accept_gap(),
 }
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)

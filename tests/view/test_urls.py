@@ -5,8 +5,8 @@ import traceback
 import pytest
 
 from jobtape.schemas.errors import JobtapeError
+from jobtape.view.sql.urls import parse_url
 from jobtape.view.store import Store
-from jobtape.view.urls import parse_url
 from tests.schemas.test_urls import MALFORMED, SECRETS
 
 MORE = [

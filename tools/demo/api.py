@@ -37,10 +37,10 @@ class Api:
         """POST /jobs/batch; the jobs' ids in the order given."""
         answer = await self._http.post("/jobs/batch", json=[order.body() for order in orders])
         expect(answer.status_code == 200, f"POST /jobs/batch: {answer.status_code} {answer.text[:300]}")
-        told = answer.json()
-        counts = (told["accepted"], told["refused"], told["unknown"])
+        delivered = answer.json()
+        counts = (delivered["accepted"], delivered["refused"], delivered["unknown"])
         expect(counts == (len(orders), 0, 0), f"of the batch were accepted, refused and unknown: {counts}")
-        return [str(item["id"]) for item in told["items"]]
+        return [str(item["id"]) for item in delivered["items"]]
 
     async def job(self, job_id: str) -> dict[str, Any]:
         """GET /jobs/{id}."""

@@ -42,11 +42,11 @@ def check_history(order: Order, job: dict[str, Any], history: list[dict[str, Any
     cursors = [event["cursor"] for event in history]
     expect(all(one < two for one, two in pairwise(cursors)), f"cursors don't rise: {cursors}")
     # A worker that dies hands its jobs to another, which begins anew: progress rises within each execution.
-    told: defaultdict[str, list[float]] = defaultdict(list)
+    delivered: defaultdict[str, list[float]] = defaultdict(list)
     for event in history:
         if event["type"].endswith(".progressed"):
-            told[event["data"]["execution"]].append(event["data"]["fraction"])
-    expect(all(one == sorted(one) for one in told.values()), f"its progress goes back: {dict(told)}")
+            delivered[event["data"]["execution"]].append(event["data"]["fraction"])
+    expect(all(one == sorted(one) for one in delivered.values()), f"its progress goes back: {dict(delivered)}")
     folded = fold.fold((events.parse(event), event["cursor"]) for event in history)
     expect(list(folded) == [job["id"]], f"the history is of {list(folded)}")
     mine = asdict(folded[job["id"]])

@@ -20,9 +20,9 @@ def check_counts(text: str, expected: Counter[tuple[str, str]]) -> str:
     wanted = expected.copy()
     for (job_type, _), count in expected.items():
         wanted[job_type, "submitted"] += count
-    expect(+counted == wanted, f"it counts {_told(counted)} instead of {_told(wanted)}")
+    expect(+counted == wanted, f"it counts {_delivered(counted)} instead of {_delivered(wanted)}")
     return ", ".join(f"{sum(counted[key] for key in counted if key[1] == event):,} {event}" for event in EVENTS[:3])
 
 
-def _told(counts: Counter[tuple[str, str]]) -> str:
+def _delivered(counts: Counter[tuple[str, str]]) -> str:
     return ", ".join(f"{count} {job_type} {event}" for (job_type, event), count in sorted(counts.items()))

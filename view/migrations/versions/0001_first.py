@@ -155,9 +155,9 @@ def upgrade() -> None:
     op.create_table(
         "relay",
         sa.Column("id", row_key, primary_key=True, autoincrement=False),
-        sa.Column("tells", sa.Text, nullable=False, server_default=sa.text("'final'")),
+        sa.Column("mode", sa.Text, nullable=False, server_default=sa.text("'final'")),
         sa.Column("cursor", sa.BigInteger, nullable=False),
-        sa.Column("told", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("delivered", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.Column("refused", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.Column("stalls", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.Column("trouble", sa.Text),

@@ -1,0 +1,98 @@
+"""Rebuilds: under load, and from the tape alone."""
+
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+
+from benchmarks.tape.rig import Scene, all_jobs
+
+RATE = 200
+ROUNDS = 3
+
+
+def under_load(scene: Scene) -> None:
+    """ROUNDS rebuilds while RATE jobs a second arrive."""
+    stop = threading.Event()
+    failures: list[BaseException] = []
+    submitted = reads = 0
+
+    def arrive() -> None:
+        nonlocal submitted
+        with scene.made.client() as client:
+            due = time.monotonic()
+            while not stop.is_set():
+                items = [{"type": "double", "payload": {"n": scene.jobs + submitted + n}} for n in range(RATE // 10)]
+                assert client.post("/jobs/batch", json=items).json()["accepted"] == len(items)
+                submitted += len(items)
+                due += 0.1
+                stop.wait(max(0.0, due - time.monotonic()))
+
+    def read() -> None:
+        nonlocal reads
+        highest: dict[str, int] = {}
+        with scene.made.client() as client:
+            while not stop.is_set():
+                answer = client.get("/jobs", params={"limit": 200})
+                assert answer.status_code == 200, answer.text
+                for job in answer.json()["items"]:
+                    assert job["cursor"] >= highest.get(job["id"], 0), f"{job['id']} went back"
+                    highest[job["id"]] = job["cursor"]
+                one = client.get(f"/jobs/{next(iter(highest))}")
+                assert one.status_code == 200, one.text
+                reads += 2
+
+    def guarded(work: object) -> None:
+        try:
+            work()  # type: ignore[operator]
+        except BaseException as error:  # noqa: BLE001 - told at the end
+            failures.append(error)
+            stop.set()
+
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in (arrive, read)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(ROUNDS):
+            result = scene.outcome(scene.builtin("rebuild"))
+            delivered = result["result"]
+            assert (delivered["changed"], delivered["missing"], delivered["added"]) == (0, 0, 0), delivered
+            print(f"rebuilt and switched, {delivered['compared']} jobs compared, in {result['took']:.1f} s", flush=True)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not failures, failures
+    print(f"meanwhile {submitted / (time.monotonic() - began):.0f} jobs/s arrived, {reads} reads were answered")
+    scene.wait_done()
+    print(scene.check())
+
+
+def database_lost(scene: Scene) -> None:
+    """Everything ends, the database is emptied, everything is started again and the tape is folded."""
+    before = all_jobs(scene.store)
+    scene.end()
+    empty(scene.made.environment["DATABASE_URL"])
+    began = time.monotonic()
+    scene.start()
+    scene.wait_done()
+    took = time.monotonic() - began
+    report = scene.check()
+    print(f"folded from the tape alone in {took:.1f} s with all starts, {report.events / took:.0f} events/s")
+    assert all_jobs(scene.store) == before
+    print(report)
+
+
+def empty(url: str) -> None:
+    """Lose the database."""
+    if url.startswith("sqlite"):
+        path = Path(urlsplit(url).path)
+        for each in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            each.unlink(missing_ok=True)
+        return
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")

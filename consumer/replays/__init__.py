@@ -1,0 +1,1 @@
+"""Reads history again: rebuilds the view, replays events to a queue, runs past payloads again for comparison."""

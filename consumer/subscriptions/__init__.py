@@ -1,0 +1,3 @@
+"""Delivers events to Python programs that call ``jobtape.subscribe``: live from a queue, or from the committed
+history.
+"""

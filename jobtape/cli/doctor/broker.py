@@ -1,0 +1,98 @@
+"""The broker as far as AMQP shows it: its version, what is missing, how full the queues are and who takes from them."""
+
+import aiormq.exceptions
+from aio_pika.abc import AbstractConnection
+
+from jobtape.broker import declare
+from jobtape.broker.channels import channel
+from jobtape.cli.doctor.findings import Findings
+from jobtape.schemas.topology import Exchange, Topology
+
+OLDEST = (3, 10)
+SLOW_LADDER = (3, 11)
+"""Before this version delays stand still for up to three minutes after a restart of the broker."""
+
+
+async def examine_broker(found: Findings, connection: AbstractConnection, topology: Topology) -> None:
+    """Add what is found. Raises what the broker's libraries raise."""
+    _examine_version(found, connection)
+    missing = [exchange.name for exchange in topology.exchanges() if not await _exchange_exists(connection, exchange)]
+    work = {topology.work_queue(queue).name: queue for queue in topology.queues}
+    others = {queue.name for queue in (topology.log, *topology.declared_queues())} - work.keys()
+    missing += [name for name in sorted(others) if await declare.depth(connection, name) is None]
+    if missing:
+        shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
+        found.wrong("broker", f"missing: {shown}", "run `jobtape init`, or restart the parts, which declare them")
+    else:
+        found.fine("broker", "the tape and all exchanges and queues beside the work queues are there")
+    for name, queue in work.items():
+        await _examine_work_queue(found, connection, name, queue)
+    await _examine_dead_ends(found, connection, topology)
+
+
+def _examine_version(found: Findings, connection: AbstractConnection) -> None:
+    transport = connection.transport
+    properties = getattr(transport and transport.connection, "server_properties", None) or {}
+    version = _text(properties.get("version", "unknown"))
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < OLDEST:
+        found.wrong("broker", f"RabbitMQ {version} is too old", "update it to 3.10 or later")
+        return
+    found.fine("broker", f"{_text(properties.get('product', 'the broker'))} {version} answers")
+    if numbers < SLOW_LADDER:
+        found.note(
+            "broker",
+            f"after a restart of {version}, delayed jobs and retries may stand still for up to three minutes; whether "
+            "the setting that shortens this is there cannot be read over AMQP",
+            "in advanced.config: [{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 3000}]}].",
+        )
+
+
+async def _examine_work_queue(found: Findings, connection: AbstractConnection, name: str, queue: str) -> None:
+    depth = await declare.depth(connection, name)
+    if depth is None:
+        found.wrong(
+            "broker",
+            f"the work queue {queue} is missing ({name}): its jobs do not run",
+            f"start a worker that serves it (`jobtape worker --queues {queue}`), or run `jobtape init`. Jobs that fell "
+            "due meanwhile come to it within seconds; those that were on it are put back after JOBTAPE_RESCUE_AFTER",
+        )
+    elif depth.consumers == 0 and depth.messages:
+        found.wrong(
+            "workers", f"nobody takes jobs from the queue {queue}, {depth.messages} wait", "start `jobtape worker`"
+        )
+    elif depth.consumers == 0:
+        found.note("workers", f"nobody takes jobs from the queue {queue}; none waits", "start `jobtape worker`")
+    else:
+        found.fine("workers", f"the queue {queue} has {depth.consumers} consumers, {depth.messages} jobs wait")
+
+
+async def _examine_dead_ends(found: Findings, connection: AbstractConnection, topology: Topology) -> None:
+    unroutable = await declare.depth(connection, topology.unroutable_queue.name)
+    if unroutable is not None and unroutable.messages:
+        found.wrong(
+            "broker",
+            f"{unroutable.messages} jobs fell due for a work queue that is missing, and wait on "
+            f"{topology.unroutable_queue.name}",
+            "make the queue (see above): the projector then brings them to it; if they stay, see that it runs",
+        )
+    dead = await declare.depth(connection, topology.dead_queue.name)
+    if dead is not None and dead.messages:
+        found.note(
+            "broker",
+            f"{dead.messages} messages wait on {topology.dead_queue.name}",
+            "the projector takes them within seconds; if they stay, see that it runs and its database answers",
+        )
+
+
+async def _exchange_exists(connection: AbstractConnection, exchange: Exchange) -> bool:
+    try:
+        async with channel(connection) as opened:
+            await opened.exchange_declare(exchange.name, passive=True)
+    except aiormq.exceptions.ChannelNotFoundEntity:
+        return False
+    return True
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

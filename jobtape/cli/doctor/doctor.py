@@ -1,0 +1,122 @@
+"""``jobtape doctor``: looks at broker, view and settings directly, so that it works when the API does not."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Final
+from uuid import uuid4
+
+import aio_pika
+from rich.console import Console
+from rich.text import Text
+
+from jobtape.broker.connecting import why_not_connected
+from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Link, reason_of
+from jobtape.broker.publisher import Publisher
+from jobtape.cli import log_output as logs
+from jobtape.cli import printing as show
+from jobtape.cli.doctor.broker import examine_broker
+from jobtape.cli.doctor.findings import Findings
+from jobtape.cli.doctor.policies import examine_policies
+from jobtape.cli.doctor.relay import examine_relay
+from jobtape.cli.doctor.settings import examine_settings
+from jobtape.cli.doctor.view import examine_view
+from jobtape.cli.escaping import one_line
+from jobtape.cli.parts.parts import topology_of
+from jobtape.cli.parts.start import configuring, job_types_of, settings_with
+from jobtape.jobs import JobType
+from jobtape.schemas.errors import JobtapeError
+from jobtape.settings import Settings
+from jobtape.view.store import Store
+
+OK, WRONG = 0, 1
+MARKS: Final = {"fine": ("ok   ", "green"), "note": ("note ", "yellow"), "wrong": ("WRONG", "bold red")}
+PASSING: Final = 5.0
+"""Seconds that a barrier may take, to the tape and into the view."""
+
+
+def run_doctor(*, as_json: bool, **options: str | None) -> int:
+    """Print what is found. Returns the exit code: 1 when something is wrong. Raises CannotStart, BrokenModule."""
+    settings = settings_with(**options)
+    logs.configure("doctor", "error")
+    job_types = job_types_of(settings) if settings.jobs else {}
+    with configuring():
+        store = Store(settings.database_url)
+    try:
+        findings = asyncio.run(_examine(settings, job_types, store))
+    finally:
+        store.close()
+    if as_json:
+        show.print_json({"healthy": findings.healthy, "findings": [asdict(item) for item in findings.items]})
+    else:
+        _print(findings)
+    return OK if findings.healthy else WRONG
+
+
+async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: Store) -> Findings:
+    found = Findings()
+    examine_settings(found, settings, job_types)
+    open_queues = await asyncio.to_thread(examine_view, found, store)
+    topology = topology_of(settings, job_types)
+    topology = topology.with_queues({*topology.queues, *open_queues})
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            connection = await aio_pika.connect(settings.rabbitmq_url)
+    except BROKER_ERRORS as error:
+        todo = "start it, or say where it is with RABBITMQ_URL"
+        found.wrong("broker", why_not_connected(settings.rabbitmq_url, error), todo)
+        return found
+    link = Link(settings.rabbitmq_url, name=f"{topology.namespace} doctor")
+    link.start()
+    try:
+        async with connection:
+            await examine_broker(found, connection, topology)
+        await asyncio.to_thread(examine_policies, found, settings, topology, store)
+        await asyncio.to_thread(examine_relay, found, settings, topology, store)
+        await _examine_lag(found, Publisher(link, topology), store)
+    except BROKER_ERRORS as error:
+        found.wrong("broker", f"it stopped answering: {reason_of(error)}", "look at its log, then run this again")
+    finally:
+        await link.close()
+    return found
+
+
+async def _examine_lag(found: Findings, publisher: Publisher, store: Store) -> None:
+    """A message to the tape and into the view: whether the broker takes one, and how far behind the view is."""
+    name, began = f"doctor-{uuid4().hex}", time.monotonic()
+    try:
+        await publisher.publish_barrier(name, 1, timeout=PASSING)
+    except JobtapeError as error:
+        found.wrong(
+            "broker",
+            f"the tape takes nothing: {error}",
+            "when the tape is there, the broker has a memory or disk alarm: see `rabbitmqctl status`, and free some",
+        )
+        return
+    took = time.monotonic() - began
+    found.fine("broker", f"the tape takes a message within {took * 1000:.0f} ms, so no alarm blocks publishers")
+    while time.monotonic() - began < PASSING:
+        try:
+            if await asyncio.to_thread(store.passed_barrier, name):
+                found.fine("view", f"it is {(time.monotonic() - began) * 1000:.0f} ms behind the tape")
+                return
+        except JobtapeError:
+            return  # the view's own examination has said why
+        await asyncio.sleep(0.02)
+    found.wrong(
+        "view",
+        f"it is more than {PASSING:g} s behind the tape",
+        "start `jobtape projector` where none runs; otherwise see its log, and whether the database keeps up",
+    )
+
+
+def _print(found: Findings) -> None:
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    for item in found.items:
+        mark, style = MARKS[item.level]
+        console.print(Text.assemble((mark, style), f" {item.part}: {one_line(item.what)}"))
+        if item.todo:
+            console.print(f"      -> {one_line(item.todo)}")
+    wrong = sum(item.level == "wrong" for item in found.items)
+    console.print("nothing is wrong" if wrong == 0 else f"{wrong} things are wrong")

@@ -1,0 +1,75 @@
+"""The view: its database, how far it is, and who keeps it."""
+
+from datetime import timedelta
+from typing import Final
+
+from jobtape.cli.doctor.findings import Findings
+from jobtape.consumer.subscriptions.position_lease import PREFIX
+from jobtape.schemas.errors import ViewUnavailable
+from jobtape.view.store import Checkpoint, HistoryRange, NamedPosition, Store
+
+ABANDONED: Final = timedelta(days=7)
+
+
+def examine_view(found: Findings, store: Store) -> list[str]:
+    """Add what is found; the queues that unfinished jobs are on. Blocks."""
+    try:
+        checkpoint, trouble = store.checkpoint(), store.fold_trouble()
+        queues = store.open_queues()
+        effects, dead = store.effects_waiting(), store.dead_count()
+        positions, reach = store.positions.all(), store.committed.reach()
+    except ViewUnavailable as error:
+        found.wrong("view", str(error), "DATABASE_URL says where the view is; see docs/reference/databases.md")
+        return []
+    found.fine("view", f"{store.url_for_messages} answers, its tables are of this version")
+    _examine_checkpoint(found, checkpoint)
+    if checkpoint is not None and trouble is not None:
+        what = f"nothing is folded behind cursor {checkpoint.cursor}: {trouble}"
+        found.wrong("view", what, "mend what it says; the projector tries it again and again, and goes on by itself")
+    if effects:
+        found.note(
+            "view",
+            f"{effects} effects wait to be published (redrives, jobs put back)",
+            "they are sent within seconds; if they stay, a queue is missing, or no projector runs",
+        )
+    if dead:
+        found.note("view", f"{dead} messages that are no job were put aside", "see `jobtape dead list`")
+    if reach.horizon:
+        found.note(
+            "view",
+            f"history is complete from behind cursor {reach.horizon} on: before, jobs were let go (JOBTAPE_JOB_RETENTION), a "
+            "gap was accepted, or the tape began later than the jobs",
+            "see docs/how-to/replay.md",
+        )
+    for position in positions:
+        _examine_position(found, position, reach)
+    return queues
+
+
+def _examine_position(found: Findings, position: NamedPosition, reach: HistoryRange) -> None:
+    name = position.name.removeprefix(PREFIX)
+    if position.cursor < reach.horizon:
+        found.wrong(
+            "view",
+            f"the subscription {name} has missed events: it stands at cursor {position.cursor}, and history is kept "
+            f"from behind {reach.horizon}",
+            f"start it once with on_gap='skip', or remove it (`jobtape subscriptions remove {name}`)",
+        )
+    elif position.owner is None and position.idle > ABANDONED:
+        found.note(
+            "view",
+            f"nobody has read the subscription {name} for {position.idle.days} days",
+            f"start it, or remove it (`jobtape subscriptions remove {name}`)",
+        )
+
+
+def _examine_checkpoint(found: Findings, checkpoint: Checkpoint | None) -> None:
+    if checkpoint is None:
+        found.wrong("view", "no projector was ever started on this database", "start `jobtape projector`")
+        return
+    if checkpoint.gap is not None:
+        found.wrong("view", f"{checkpoint.gap.kind}: {checkpoint.gap.detail}", "see docs/how-to/gaps.md")
+    if checkpoint.lease_left <= 0:
+        found.wrong("workers", "no projector runs, so the view stands still", "start `jobtape projector`")
+    else:
+        found.fine("workers", f"the projector {checkpoint.owner} keeps the view, at cursor {checkpoint.cursor}")

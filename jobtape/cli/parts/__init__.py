@@ -1,0 +1,1 @@
+"""Runs one part in this process: the API, a worker or a projector, with its signals, health and logs."""

@@ -1,0 +1,91 @@
+"""``jobtape api``: the HTTP side in uvicorn, in this process or in several."""
+
+import asyncio
+import logging
+import math
+import signal
+import sys
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from jobtape import forks
+from jobtape.cli import log_output as logs
+from jobtape.cli.parts.lifeline import Lifeline, end_with_parent
+from jobtape.cli.parts.ports import check_port
+from jobtape.cli.parts.signals import STOPPING, Signal, Signals, end_at_once, tell
+from jobtape.cli.parts.start import fitting_job_types_of, refuse_exposure, settings_with
+from jobtape.cli.parts.uvicorn_server import EmbeddedServer
+from jobtape.producer.http.websocket.requests import MAX_MESSAGE
+from jobtape.settings import Settings
+
+
+def run_api(**options: str | None) -> None:
+    """Serve until SIGTERM or SIGINT; returns when the requests under way are answered. Raises CannotStart."""
+    lifeline = Lifeline()
+    settings = settings_with(**options)
+    logs.configure("api", settings.log_level)
+    refuse_exposure(settings)
+    fitting_job_types_of(settings)
+    # uvicorn binds it anew, later and with less of an explanation.
+    check_port(settings.host, settings.port, "--port / JOBTAPE_PORT")
+    lifeline.configured()
+    configuration = _configuration(settings)
+    if settings.api_workers > 1:
+        uvicorn.run(**configuration)
+        return
+    server = EmbeddedServer(uvicorn.Config(**configuration))
+    signals = Signals()
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        match signals.take():
+            case Signal.FIRST:
+                tell(number)
+                server.should_exit = True
+            case Signal.SECOND:
+                end_at_once(number)
+
+    for number in STOPPING:
+        signal.signal(number, on_signal)
+    server.run()
+    if not server.started:
+        sys.exit(1)
+
+
+def application() -> FastAPI:
+    """The application of one server process, from the environment; uvicorn calls it in each."""
+    end_with_parent()
+    forks.in_child(asyncio.get_running_loop(), partial(forks.leave_loop, sockets=True))
+    from jobtape.app import create_app  # noqa: PLC0415
+
+    settings = settings_with()
+    if not logging.getLogger().handlers:
+        logs.configure("api", settings.log_level)
+    return create_app(settings, fitting_job_types_of(settings))
+
+
+def _configuration(settings: Settings) -> dict[str, Any]:
+    # No limit_concurrency: it counts connections, and every subscriber to the live events holds one.
+    return {
+        "app": "jobtape.cli.parts.api:application",
+        "factory": True,
+        "host": settings.host,
+        "port": settings.port,
+        "http": "jobtape.cli.parts.http_protocol:Impatient",
+        "workers": settings.api_workers,
+        "lifespan": "on",
+        "log_config": None,
+        "access_log": settings.access_log,
+        "proxy_headers": settings.proxy_headers,
+        "root_path": settings.root_path,
+        "server_header": False,
+        # Requests over a WebSocket are small.
+        "ws_max_size": MAX_MESSAGE,
+        # A pong comes behind what the client has not read yet, so one that reads slowly would look dead. Who is gone is
+        # found out by the keep-alives: see Impatient.
+        "ws_ping_interval": None,
+        "timeout_graceful_shutdown": math.ceil(settings.grace_period),
+    }

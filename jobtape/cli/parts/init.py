@@ -1,0 +1,85 @@
+"""``jobtape init``: makes what is missing on the broker and in the view, and says so."""
+
+import asyncio
+
+import aio_pika
+
+from jobtape.broker import declare
+from jobtape.broker.connecting import reason_of, why_not_connected
+from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT
+from jobtape.cli import log_output as logs
+from jobtape.cli.errors import CannotStart
+from jobtape.cli.escaping import one_line
+from jobtape.cli.parts.parts import topology_of
+from jobtape.cli.parts.start import configuring, job_types_of, settings_with
+from jobtape.schemas.errors import BrokerUnavailable, DatabaseUnfit, ViewUnavailable
+from jobtape.schemas.topology import Topology
+from jobtape.schemas.urls import without_password
+from jobtape.view.store import Store
+
+
+def run_init(*, accept_gap: bool, **options: str | None) -> None:
+    """Make what is missing; what is there stays as it is. Raises JobtapeError when broker or database don't answer."""
+    settings = settings_with(**options)
+    logs.configure("init", settings.log_level)
+    topology = topology_of(settings, job_types_of(settings) if settings.jobs else {})
+    with configuring():
+        store = Store(settings.database_url)
+    try:
+        _view(store)
+        asyncio.run(_broker(settings.rabbitmq_url, topology, store))
+        made = store.create_checkpoint()
+        print(f"checkpoint: {'made, at the beginning of the tape' if made else 'there already'}")
+        if accept_gap:
+            _accept_gap(store)
+    finally:
+        store.close()
+
+
+def _view(store: Store) -> None:
+    try:
+        store.checkpoint()
+        print(f"view {store.url_for_messages}: there already")
+    except DatabaseUnfit as error:
+        raise CannotStart(str(error)) from None
+    except ViewUnavailable:
+        store.migrate()  # says it better, when it is not the tables that are missing
+        print(f"view {store.url_for_messages}: tables brought to this version")
+
+
+async def _broker(url: str, topology: Topology, store: Store) -> None:
+    shown = without_password(url)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            connection = await aio_pika.connect(url)
+    except BROKER_ERRORS as error:
+        raise BrokerUnavailable(
+            f"{why_not_connected(url, error)}: start it, or say where it is with RABBITMQ_URL"
+        ) from None
+    try:
+        async with connection, asyncio.timeout(CONNECT_TIMEOUT * 4):
+            await declare.declare(connection, topology)
+            if not await declare.log_exists(connection, topology):
+                await asyncio.to_thread(store.expect_fresh_tape)
+            created = await declare.create_log(connection, topology)
+    except BROKER_ERRORS as error:
+        raise BrokerUnavailable(
+            f"the broker at {shown} does not answer as it should ({reason_of(error)}): see its log, then run this again"
+        ) from None
+    queues = ", ".join(topology.queues) or "none (no --jobs were named; api and worker declare theirs)"
+    print(f"broker {shown}: exchanges made or there already; work queues: {queues}")
+    print(f"tape {topology.log.name}: {'made' if created else 'there already'}")
+
+
+def _accept_gap(store: Store) -> None:
+    before = store.checkpoint()
+    if before is None or before.gap is None:
+        print("gap: none is reported, so there is nothing to accept (a projector that runs reports one within seconds)")
+        return
+    after = store.accept_gap()
+    what = f"{before.gap.kind}: {one_line(before.gap.detail)}"
+    print(
+        f"gap: accepted ({what}). The projector goes on with the first message that the tape has now, in epoch "
+        f"{after.epoch}. What stood in between is lost to the view: jobs submitted there are not in it, and others may "
+        "stay in the state they had, though workers run whatever is on their queues."
+    )

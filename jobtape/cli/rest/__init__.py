@@ -1,0 +1,1 @@
+"""Subcommands that use a running Jobtape over its REST API."""

@@ -1,0 +1,161 @@
+"""``jobtape submit``, ``status``, ``cancel``, ``list`` and ``events``: a running Jobtape used over its REST API.
+
+What was asked for goes to stdout, everything else to stderr, so that a script can use the one without the other.
+"""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jobtape.cli import printing as show
+from jobtape.cli.errors import WrongUse
+from jobtape.cli.escaping import one_line
+from jobtape.cli.options import DEFAULT_URL
+from jobtape.cli.rest.api import Api
+from jobtape.cli.rest.follow import watch
+from jobtape.client.encoding import Query
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+
+
+def submit(
+    url: str,
+    job_type: str,
+    payload: str,
+    *,
+    wait: bool,
+    queue: str | None,
+    labels: Sequence[str],
+    timeout: float | None,
+    idempotency_key: str | None,
+    as_json: bool,
+) -> int:
+    """Submit a job, and with ``wait`` follow it to its end. Returns the exit code; raises JobtapeError."""
+    order: dict[str, Any] = {"type": job_type, "payload": payload_of(payload)}
+    if queue is not None:
+        order["queue"] = queue
+    if labels:
+        order["labels"] = dict(label_of(label) for label in labels)
+    if timeout is not None:
+        order["timeout"] = timeout
+    with Api(url) as api:
+        job = api.submit(order, idempotency_key)
+        if not wait:
+            show.print_json(job) if as_json else print(one_line(job["id"]))
+            return OK
+        return _follow(api, job, as_json)
+
+
+def run_builtin(url: str, job_type: str, payload: Mapping[str, Any], *, detach: bool, as_json: bool) -> int:
+    """Submit one of Jobtape's own jobs and follow it to its end, unless with ``detach``. Returns the exit code; raises
+    JobtapeError.
+    """
+    with Api(url) as api:
+        job = api.submit({"type": job_type, "payload": payload}, None)
+        if detach:
+            show.print_json(job) if as_json else print(one_line(job["id"]))
+            return OK
+        return _follow(api, job, as_json)
+
+
+def status(url: str, job_id: str, *, follow: bool, as_json: bool) -> int:
+    """Tell how a job is, and with ``follow`` until its end. Returns the exit code; raises JobtapeError."""
+    with Api(url) as api:
+        job = api.job(job_id)
+        if follow:
+            job = _watched(api, job)
+        show.print_json(job) if as_json else show.print_job(job)
+    return FAILED if follow and job["state"] != "succeeded" else OK
+
+
+def cancel(url: str, job_id: str, *, as_json: bool) -> int:
+    """Ask for a job's end. Returns the exit code; raises JobtapeError, also when it is too late."""
+    with Api(url) as api:
+        job = api.cancel(job_id)
+    if as_json:
+        show.print_json(job)
+    elif job["state"] == "cancelled":
+        print("cancelled")
+    else:
+        print(one_line(f"asked for; it was {job['state']}"))
+    return OK
+
+
+def filters(some: Mapping[str, Sequence[str] | None], one: Mapping[str, str | None], labels: Sequence[str]) -> Query:
+    """The options of ``jobtape list`` that were given, as the API has them: ``some`` with any of several values,
+    ``one`` with one. Raises WrongUse.
+    """
+    given = [(name, value) for name, values in some.items() for value in values or ()]
+    given += [(name, value) for name, value in one.items() if value is not None]
+    return given + [("label", ":".join(label_of(label))) for label in labels]
+
+
+def list_jobs(url: str, query: Query, *, as_json: bool) -> int:
+    """Print a page of jobs, newest first. Returns the exit code; raises JobtapeError."""
+    with Api(url) as api:
+        page = api.jobs(query)
+    show.print_json(page) if as_json else show.print_jobs(page)
+    return OK
+
+
+def events(url: str, job_id: str, *, as_json: bool) -> int:
+    """Print what happened to a job, in the tape's order. Returns the exit code; raises JobtapeError."""
+    with Api(url) as api:
+        items = api.events(job_id)
+    show.print_json({"items": items}) if as_json else show.print_events(items)
+    return OK
+
+
+def _follow(api: Api, job: dict[str, Any], as_json: bool) -> int:
+    if not as_json:
+        print(one_line(f"job {job['id']}"), file=sys.stderr)
+    job = _watched(api, job)
+    if as_json:
+        show.print_json(job)
+    elif job["state"] == "succeeded":
+        show.print_result(job)
+    else:
+        show.print_failure(job)
+    return OK if job["state"] == "succeeded" else FAILED
+
+
+def _watched(api: Api, job: dict[str, Any]) -> dict[str, Any]:
+    """The job at its end. Ctrl-C ends the process, not the job."""
+    try:
+        return watch(api, job)
+    except KeyboardInterrupt:
+        where = "" if api.url in (DEFAULT_URL, os.environ.get("JOBTAPE_URL")) else f" --url {shlex.quote(api.url)}"
+        how = f"jobtape status {job['id']} --watch{where}"
+        print(one_line(f"jobtape: the job goes on; follow it with: {how}"), file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def payload_of(text: str) -> dict[str, Any]:
+    try:
+        if text == "-":
+            text = sys.stdin.read()
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUse(f"cannot read the payload: {error}") from None
+    try:
+        payload = json.loads(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError) as error:
+        raise WrongUse(
+            f"the payload is not JSON ({error}): write it as '{{\"x\": 1}}', as @file.json, or - for stdin"
+        ) from None
+    if not isinstance(payload, dict):
+        raise WrongUse("the payload is JSON, but no JSON object: write it as '{\"x\": 1}'")
+    return payload
+
+
+def label_of(text: str) -> tuple[str, str]:
+    """Name and value of a label as the command line has it. Raises WrongUse."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise WrongUse(f"--label {text}: write it as name=value")
+    return name, value

@@ -1,0 +1,70 @@
+"""``jobtape watch``: events as they happen, from wherever on the tape one likes."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from jobtape.cli import printing as show
+from jobtape.cli.errors import WrongUse
+from jobtape.cli.output_streams import discard_output
+from jobtape.cli.rest.api import ONCE_THERE, Api
+from jobtape.cli.rest.jobs import INTERRUPTED, OK, label_of
+from jobtape.cli.times import place_of
+from jobtape.client.stream import Since
+from jobtape.schemas.delivered_event import encode_delivered
+from jobtape.schemas.errors import HistoryGone
+from jobtape.schemas.events import EVENT_NAMES, encode
+from jobtape.schemas.job import JOB_TYPE_PATTERN
+
+ANY: Final = "*"
+
+
+def watch_events(url: str, pattern: str, since: str | None, labels: Sequence[str], *, as_json: bool) -> int:
+    """Print events until Ctrl-C, or until nobody reads any more. Returns the exit code; raises JobtapeError."""
+    query = query_of(pattern) + [("label", ":".join(label_of(label))) for label in labels]
+    place = place_of("--since", since)
+    with Api(url, ONCE_THERE) as api:
+        position = _position(api, place)
+        while True:
+            try:
+                for received in api.live(query, position):
+                    event = json.loads(encode_delivered(encode(received.event).decode(), received.cursor))
+                    show.print_json_line(event) if as_json else show.print_delivered(event)
+            except HistoryGone as gone:
+                kept = f"kept is what is behind {gone.horizon}, up to {gone.head}"
+                said = f"jobtape: the history behind this cursor is gone ({kept}); going on behind {gone.cursor}"
+                print(said, file=sys.stderr, flush=True)
+                position = gone.cursor
+            except KeyboardInterrupt:
+                return INTERRUPTED
+            except BrokenPipeError:
+                discard_output()
+                return OK
+
+
+def query_of(pattern: str) -> list[tuple[str, str]]:
+    """The filters of ``<event>.<job type>``, where either may be ``*``, the job type may end in ``.*``, and what is not
+    said is not asked for. Raises WrongUse.
+    """
+    event, _, job_type = pattern.partition(".")
+    if event not in (ANY, *EVENT_NAMES):
+        raise WrongUse(
+            f"{pattern}: a pattern is <event>.<job type>, such as failed.billing.* or *.mail.send; "
+            f"{event!r} is no event: {', '.join(EVENT_NAMES)}, or * for all"
+        )
+    if job_type not in ("", ANY) and not re.fullmatch(JOB_TYPE_PATTERN, job_type.removesuffix(".*")):
+        raise WrongUse(f"{pattern}: {job_type!r} is no job type, nor the beginning of some, such as billing.*")
+    given = [("event", event), ("type", job_type)]
+    return [(name, value) for name, value in given if value not in ("", ANY)]
+
+
+def _position(api: Api, place: int | str | None) -> Since:
+    """The cursor behind which ``place`` is: the API knows which one a time stands for."""
+    if place is None or isinstance(place, int):
+        return place
+    if place == "first":
+        return "first"
+    _, cursor = api.jobs_then([("limit", "1")], place)
+    return int(cursor)

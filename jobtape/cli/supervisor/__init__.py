@@ -1,0 +1,1 @@
+"""Runs several parts as child processes of one command: ``jobtape up`` and several workers."""

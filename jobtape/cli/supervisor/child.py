@@ -1,0 +1,137 @@
+"""One child process of the supervisor: how it starts, what it says, how it ends."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from jobtape.cli.log_output import SUPERVISED
+from jobtape.cli.parts.lifeline import VARIABLE
+from jobtape.cli.supervisor.output import Output
+
+LONGEST_LINE: Final = 65536
+DRAIN: Final = 1.0
+"""Seconds to wait for the rest of the output: a process that the part started may hold its pipes open."""
+
+
+class Child:
+    """Use ``start``. It writes to pipes, has a process group of its own (a Ctrl-C on the terminal is for the supervisor
+    alone) and holds one end of a lifeline.
+
+    Until ``show_held`` its output is held back: what is wrong with the settings is wrong for several parts, and is to
+    be read once, and alone. ``on_configured`` is called when it has said that it is configured.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        lifeline: socket.socket,
+        output: Output,
+        on_configured: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.configured = False
+        self._process = process
+        self._lifeline = lifeline
+        self._output = output
+        self._on_configured = on_configured
+        self._held: list[tuple[bool, str]] | None = []
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._readers = [
+            asyncio.create_task(self._read(process.stdout, error=False)),
+            asyncio.create_task(self._read(process.stderr, error=True)),
+        ]
+        self._listener = asyncio.create_task(self._listen())
+        self._end = asyncio.create_task(self._wait())
+
+    @classmethod
+    async def start(
+        cls,
+        name: str,
+        command: Sequence[str],
+        output: Output,
+        on_configured: Callable[[], None],
+        variables: Mapping[str, str] | None = None,
+    ) -> "Child":
+        """Start ``command`` as the part ``name``, with these ``variables`` besides our environment."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=(theirs.fileno(),),
+                process_group=0,
+                env={**os.environ, **(variables or {}), VARIABLE: str(theirs.fileno()), SUPERVISED: "1"},
+            )
+        ours.setblocking(False)
+        return cls(name, process, ours, output, on_configured)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    async def ended(self) -> int:
+        """The exit code, negative for a signal, once the process has ended and its output was read."""
+        return await asyncio.shield(self._end)
+
+    def terminate(self) -> None:
+        """Ask it to stop."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it now."""
+        self._signal(signal.SIGKILL)
+
+    def show_held(self) -> None:
+        """Write what was held back, and from now on everything as it comes."""
+        held, self._held = self._held, None
+        for error, line in held or ():
+            self._output.line(self.name, line, error=error)
+
+    def discard_held(self) -> None:
+        """Forget what was held back."""
+        self._held = []
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    async def _wait(self) -> int:
+        code = await self._process.wait()
+        _, late = await asyncio.wait([*self._readers, self._listener], timeout=DRAIN)
+        for task in late:
+            task.cancel()
+        self._lifeline.close()
+        return code
+
+    async def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            if await asyncio.get_running_loop().sock_recv(self._lifeline, 1):
+                self.configured = True
+                self._on_configured()
+
+    async def _read(self, stream: asyncio.StreamReader, *, error: bool) -> None:
+        rest = b""
+        while chunk := await stream.read(LONGEST_LINE):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > LONGEST_LINE:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                self._line(line, error)
+        if rest:
+            self._line(rest, error)
+
+    def _line(self, raw: bytes, error: bool) -> None:
+        line = raw.decode(errors="replace").rstrip("\r")
+        if self._held is None:
+            self._output.line(self.name, line, error=error)
+        else:
+            self._held.append((error, line))

@@ -1,0 +1,157 @@
+"""Runs api, worker and projector as child processes: what ``jobtape up`` is.
+
+Each part has a process of its own, as in production, so that a handler that takes all the processor, or the whole
+process with it, costs no other part. One that dies is started again, after a pause that doubles each time. One that
+ends with code 2 before it ever was configured would end so every time: then everything stops.
+
+Stopping: api and worker first, at once. What the API accepted is safe on the broker, and what the worker finishes must
+still be published. The projector last, so that it folds what those two had to say.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from jobtape.cli.errors import WRONG
+from jobtape.cli.parts.signals import STOPPING, Signal, Signals, end_at_once
+from jobtape.cli.supervisor.child import Child
+from jobtape.cli.supervisor.output import Output
+
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 30.0
+STEADY: Final = 60.0
+"""Seconds of life after which a part's earlier deaths are forgotten."""
+MARGIN: Final = 10.0
+"""Seconds beyond the grace time that parts have for closing their connections."""
+WORKING_PAUSE: Final = 1.0
+"""The longest pause of a worker that got to work: most likely a job ended it, and after a second time that job runs
+where it ends nothing but itself."""
+STOP_ORDER: Final = (("api", "worker"), ("projector",))
+
+
+class Supervisor:
+    """``commands``: name of a part (several of a kind: ``worker-1``, ``worker-2``) -> its command line.
+
+    ``grace`` in seconds, as the parts have it; ``variables``: name of a part -> what its environment has of its own.
+    """
+
+    def __init__(
+        self,
+        commands: Mapping[str, Sequence[str]],
+        *,
+        grace: float,
+        output: Output,
+        variables: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        self._commands = commands
+        self._variables = variables or {}
+        self._grace = grace
+        self._output = output
+        self._children: dict[str, Child] = {}
+        self._stop = asyncio.Event()
+        self._signals = Signals()
+        self._code = 0
+        self._shown = False
+
+    async def run(self) -> int:
+        """Until SIGTERM or SIGINT, or until a part says that it cannot start; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in STOPPING:
+            loop.add_signal_handler(number, self._on_signal, number)
+        keepers = [asyncio.create_task(self._keep(name), name=f"keep {name}") for name in self._commands]
+        await self._stop.wait()
+        await self._stop_children()
+        await asyncio.gather(*keepers)
+        self._output.say("stopped")
+        return self._code
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        match self._signals.take():
+            case Signal.FIRST:
+                grace = f"what runs may go on for {self._grace:g} s"
+                self._output.say(f"{number.name}: stopping; {grace}; a second signal ends it at once")
+                self._stop.set()
+            case Signal.SECOND:
+                for child in self._children.values():
+                    child.kill()
+                end_at_once(number)
+
+    async def _keep(self, name: str) -> None:
+        """Keep one part running until we stop."""
+        pause = FIRST_PAUSE
+        was_configured = False
+        while not self._stop.is_set():
+            begun = time.monotonic()
+            child = self._children[name] = await Child.start(
+                name, self._commands[name], self._output, self._show_when_all_are, self._variables.get(name)
+            )
+            self._output.say(f"{name} is process {child.pid}")
+            if self._stop.is_set():  # it came while this one was being started
+                child.terminate()
+            code = await child.ended()
+            was_configured = was_configured or child.configured
+            if self._stop.is_set():
+                child.discard_held() if self._code else child.show_held()
+                return
+            child.show_held()
+            if code == WRONG and not was_configured:
+                self._code = WRONG
+                self._stop.set()
+                return
+            self._show_all()
+            if time.monotonic() - begun > STEADY:
+                pause = FIRST_PAUSE
+            if child.configured and _kind(name) == "worker":
+                pause = min(pause, WORKING_PAUSE)
+            self._output.say(f"{name} ended ({_how(code)}); starting it again in {pause:g} s")
+            await self._pause(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _show_when_all_are(self) -> None:
+        """All of them being configured, none will say what is wrong with the settings."""
+        children = self._children.values()
+        if self._shown or (len(children) == len(self._commands) and all(child.configured for child in children)):
+            self._show_all()
+
+    def _show_all(self) -> None:
+        self._shown = True
+        for child in self._children.values():
+            child.show_held()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            return
+
+    async def _stop_children(self) -> None:
+        for kinds in STOP_ORDER:
+            children = [child for name, child in self._children.items() if _kind(name) in kinds]
+            for child in children:
+                child.terminate()
+            # A part that never was configured has nothing to finish.
+            patience = self._grace + MARGIN if self._code == 0 else MARGIN
+            for child in await _still_running(children, patience):
+                self._output.say(f"{child.name} has not ended within {patience:g} s: killing it")
+                child.kill()
+
+
+async def _still_running(children: Sequence[Child], seconds: float) -> list[Child]:
+    waiting = {asyncio.ensure_future(child.ended()): child for child in children}
+    if not waiting:
+        return []
+    _, late = await asyncio.wait(waiting, timeout=seconds)
+    for task in late:
+        task.cancel()
+    return [waiting[task] for task in late]
+
+
+def _kind(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def _how(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -1,0 +1,1 @@
+"""Subcommands that read or write the whole tape: rebuild, replay, shadow, export and import."""

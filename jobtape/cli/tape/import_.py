@@ -1,0 +1,187 @@
+"""``jobtape import``: the tape of a file onto the empty tape of this installation.
+
+Every event is published once more, with its id and time, and marked; no work is placed by it, and nothing follows from
+it. Where an import was interrupted, the view says at which line it goes on, and at the end whether it has all.
+"""
+
+import asyncio
+import gzip
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+from zlib import error as ZlibError  # noqa: N812
+
+from aiormq import spec
+from rich.progress import Progress
+
+from jobtape.broker.confirmed_channel import PERSISTENT, ConfirmedChannel
+from jobtape.broker.link import Link, reason_of
+from jobtape.broker.publish_window import publish_all
+from jobtape.broker.publisher import Publisher
+from jobtape.cli import log_output as logs
+from jobtape.cli.errors import CannotStart
+from jobtape.cli.parts.start import configuring, settings_with
+from jobtape.cli.tape.imported import ANEW, lines_in_view
+from jobtape.cli.tape.progress_bar import bar
+from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, ViewUnavailable
+from jobtape.schemas.events import CONTENT_TYPE
+from jobtape.schemas.tape_file import TapeFileInvalid, TapeHeader, TapeLine, marked, read_header, read_lines
+from jobtape.schemas.topology import Topology, event_key
+from jobtape.view.store import Store
+
+CONFIRM_LIMIT: Final = 15.0
+WINDOW: Final = 500
+"""Events in flight at most."""
+WINDOW_BYTES: Final = 8 * 2**20
+"""Their size, about: an event may have more than 1 MiB, and is in memory several times."""
+CATCH_UP: Final = 60.0
+"""Seconds without progress until the projector is taken for dead."""
+LOOK: Final = 0.1
+
+
+def run_import(path: Path) -> int:
+    """Import the file. Returns the exit code; raises JobtapeError."""
+    settings = settings_with()
+    logs.configure("import", settings.log_level)
+    with configuring():
+        store = Store(settings.database_url)
+    with closing(store):
+        header, events = _check(path)
+        topology = settings.topology
+        asyncio.run(_Import(settings.rabbitmq_url, topology, store, path, header, events).run())
+    print(f"{events} events of {path} are on the tape and in the view", file=sys.stderr)
+    return 0
+
+
+def _check(path: Path) -> tuple[TapeHeader, int]:
+    """Read the whole file once before anything is published. Raises TapeFileInvalid."""
+    with bar() as progress:
+        progress.add_task("checking", total=None)
+        with _opened(path) as (header, lines):
+            return header, sum(1 for _ in lines)
+
+
+class _opened:  # noqa: N801 - used like a function
+    """The header and the lines of a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = gzip.open(path, "rb")  # noqa: SIM115
+        except OSError as error:
+            raise CannotStart(f"cannot read {path}: {error}") from None
+
+    def __enter__(self) -> tuple[TapeHeader, Iterator[TapeLine]]:
+        lines = self._lines()
+        return read_header(next(lines, b"")), read_lines(lines)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _lines(self) -> Iterator[bytes]:
+        try:
+            yield from self._file
+        except (OSError, EOFError, ZlibError) as error:
+            raise TapeFileInvalid(f"{self._path} cannot be read to its end ({error}): export it again") from None
+
+
+class _Import:
+    def __init__(self, url: str, topology: Topology, store: Store, path: Path, header: TapeHeader, events: int) -> None:
+        self._link = Link(url, name=f"{topology.namespace} import")
+        self._publisher = Publisher(self._link, topology)
+        self._channel = ConfirmedChannel(self._link, topology.events.name)
+        self._store = store
+        self._path = path
+        self._header = header
+        self._events = events
+        self._process = f"import-{uuid4().hex}"
+        self._barriers = 0
+
+    async def run(self) -> None:
+        """Publish what is not on the tape yet, and wait until the view has it."""
+        self._link.start()
+        try:
+            await self._passed()
+            horizon = self._store.committed.reach().horizon
+            with bar() as progress:
+                done = self._done(progress)
+                if done:
+                    print(f"going on at line {done + 1}", file=sys.stderr)
+                if done < self._events:
+                    await self._publish(done, progress)
+                    await self._passed()
+                    self._check_all(progress, horizon)
+        finally:
+            await self._link.close()
+
+    def _done(self, progress: Progress) -> int:
+        """The last line that is in the view. Raises JobtapeError when the view has something else."""
+        task = progress.add_task("comparing", total=None)
+        with _opened(self._path) as (_, lines):
+            done = lines_in_view(self._store, self._header.id, lines)
+        progress.remove_task(task)
+        return done
+
+    def _check_all(self, progress: Progress, horizon: int) -> None:
+        if self._store.committed.reach().horizon != horizon:
+            print(
+                "old jobs were let go meanwhile (JOBTAPE_JOB_RETENTION), so the view is not compared", file=sys.stderr
+            )
+        elif (done := self._done(progress)) != self._events:
+            raise JobtapeError(f"{done} of {self._events} events are in the view: {ANEW}")
+
+    async def _publish(self, done: int, progress: Progress) -> None:
+        task = progress.add_task("importing", total=self._events, completed=done)
+        with _opened(self._path) as (_, lines):
+            for window in _windows(islice(lines, done, None)):
+                await self._send(window)
+                progress.update(task, completed=window[-1].number)
+
+    async def _send(self, window: list[TapeLine]) -> None:
+        """In the order of the file, over one channel. None is sent twice: what failed may be on the tape."""
+        outcomes = await publish_all([self._publish_one(line) for line in window], CONFIRM_LIMIT)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise BrokerUnavailable(
+                    f"the import was interrupted ({reason_of(outcome)}): run it again, and it goes on where it was"
+                )
+
+    async def _publish_one(self, line: TapeLine) -> None:
+        kind = str(line.event.get("type", "")).rpartition(".")[2] if line.event is not None else "unreadable"
+        properties = spec.Basic.Properties(
+            content_type=CONTENT_TYPE, delivery_mode=PERSISTENT, message_id=f"{self._header.id}/{line.number}"
+        )
+        key = event_key(kind[:40], "imported")
+        await self._channel.publish(marked(line, self._header.id), key, properties, mandatory=True)
+
+    async def _passed(self) -> None:
+        """Returns when the view has read everything that is on the tape by now."""
+        self._barriers += 1
+        await self._publisher.publish_barrier(self._process, self._barriers)
+        head, since = -1, time.monotonic()
+        while self._store.passed_barrier(self._process) < self._barriers:
+            now = self._store.committed.reach().head
+            if now != head:
+                head, since = now, time.monotonic()
+            if time.monotonic() - since > CATCH_UP:
+                raise ViewUnavailable("the view does not read the tape: start `jobtape projector`, then import again")
+            await asyncio.sleep(LOOK)
+
+
+def _windows(lines: Iterable[TapeLine]) -> Iterator[list[TapeLine]]:
+    """The lines in their order, so many at a time as are in flight at once."""
+    window: list[TapeLine] = []
+    size = 0
+    for line in lines:
+        window.append(line)
+        size += len(line.body)
+        if len(window) == WINDOW or size >= WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window

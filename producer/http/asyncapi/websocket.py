@@ -1,0 +1,109 @@
+"""The WebSocket in the AsyncAPI document: one channel, whose messages go both ways."""
+
+import inspect
+from collections.abc import Iterable
+from typing import Any, Final
+
+from jobtape.producer.http.asyncapi.event_examples import Example
+from jobtape.producer.http.websocket.requests import REQUESTS
+from jobtape.schemas.cursor import MAX_CURSOR
+from jobtape.schemas.events import EVENT_CLASSES
+
+CHANNEL: Final = "#/channels/socket"
+_REF: Final = "#/components/schemas/"
+_ID: Final = {"type": "string", "description": "The subscription's, chosen by the client."}
+_CURSOR: Final = {"type": "integer", "minimum": 0, "maximum": MAX_CURSOR}
+_NULLABLE: Final = {"type": ["string", "null"]}
+_EVENT: Final = {
+    "allOf": [{"anyOf": [{"$ref": _REF + cls.__name__} for cls in EVENT_CLASSES]}, {"$ref": _REF + "Delivered"}]
+}
+_SENT: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "subscribed": ("It begins behind `cursor`.", {"id": _ID, "cursor": _CURSOR}),
+    "event": ("It happened.", {"id": _ID, "cursor": _CURSOR, "event": _EVENT}),
+    "reset": (
+        "History behind the position asked for is gone, or it is of another tape: it goes on behind `cursor`.",
+        {"id": _ID, "horizon": _CURSOR, "head": _CURSOR, "cursor": _CURSOR},
+    ),
+    "unsubscribed": ("It has ended.", {"id": _ID}),
+    "keep-alive": (
+        "No subscription has anything up to `cursor`, which is null until all have begun.",
+        {"cursor": {"anyOf": [_CURSOR, {"type": "null"}]}},
+    ),
+    "error": ("A request that means nothing.", {"id": _NULLABLE, "detail": {"type": "string"}}),
+}
+
+
+def channel() -> dict[str, Any]:
+    """The connection."""
+    return {
+        "address": "/ws",
+        "title": "WebSocket",
+        "description": (
+            "JSON text messages. A client that was cut subscribes again with `after` its last cursor and gets exactly "
+            "what it missed. The key goes into `Authorization: Bearer`, or, in browsers, into the subprotocols "
+            '`["jobtape", "bearer.<the key in base64url>"]`.'
+        ),
+        "servers": [{"$ref": "#/servers/socket"}],
+        "messages": {name: {"$ref": f"#/components/messages/{_key(name)}"} for name in (*REQUESTS, *_SENT)},
+        "bindings": {"ws": {"method": "GET", "bindingVersion": "0.1.0"}},
+    }
+
+
+def operations() -> dict[str, Any]:
+    """What clients send, and what they are sent."""
+    return {
+        "takeSubscriptions": _operation("receive", "Begin or end a subscription.", REQUESTS),
+        "tellSubscribers": _operation("send", "What happens, as it happens.", _SENT),
+    }
+
+
+def messages(example: Example) -> dict[str, Any]:
+    """The messages of the channel; ``example`` is an event that one of them carries."""
+    cursor = example.headers["cursor"]
+    before = cursor - 12
+    examples: dict[str, dict[str, Any]] = {
+        "subscribe": {"id": "a", "events": [example.name], "types": ["mail.*"], "after": before},
+        "unsubscribe": {"id": "a"},
+        "subscribed": {"id": "a", "cursor": before},
+        "event": {"id": "a", "cursor": cursor, "event": example.delivered},
+        "reset": {"id": "a", "horizon": before, "head": cursor, "cursor": before},
+        "unsubscribed": {"id": "a"},
+        "keep-alive": {"cursor": cursor},
+        "error": {"id": "a", "detail": "events.0: there is no event 'done'"},
+    }
+    asked = {
+        name: (inspect.cleandoc(model.__doc__ or ""), model.model_json_schema()) for name, model in REQUESTS.items()
+    }
+    delivered = {name: (summary, _object(name, properties)) for name, (summary, properties) in _SENT.items()}
+    return {
+        _key(name): _message(name, summary, schema, examples[name])
+        for name, (summary, schema) in (asked | delivered).items()
+    }
+
+
+def _object(name: str, properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["type", *properties],
+        "properties": {"type": {"const": name}, **properties},
+    }
+
+
+def _key(name: str) -> str:
+    return f"socket.{name}"
+
+
+def _message(name: str, summary: str, schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "title": name,
+        "summary": summary,
+        "contentType": "application/json",
+        "payload": schema,
+        "examples": [{"name": name, "payload": {"type": name, **example}}],
+    }
+
+
+def _operation(action: str, summary: str, names: Iterable[str]) -> dict[str, Any]:
+    references = [{"$ref": f"{CHANNEL}/messages/{name}"} for name in names]
+    return {"action": action, "channel": {"$ref": CHANNEL}, "summary": summary, "messages": references}

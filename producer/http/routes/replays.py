@@ -1,0 +1,54 @@
+"""``POST /replays``: past events to a queue, as a job of the built-in type."""
+
+from typing import Final
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic_core import to_json
+
+from jobtape.producer.http import openapi
+from jobtape.producer.http import request_body as reading
+from jobtape.producer.http.auth import RunningProducer
+from jobtape.producer.http.problems import Problem
+from jobtape.producer.http.query_parameters import no_query
+from jobtape.producer.http.representation import job_out
+from jobtape.producer.service.errors import SubmissionInvalid
+from jobtape.producer.service.service import Producer
+from jobtape.producer.service.submission import Submission, read_submission
+from jobtape.schemas import plainjson
+from jobtape.schemas.job import Order
+from jobtape.schemas.replay_order import REPLAY, reason_to_refuse
+
+POLL_AFTER: Final = 1
+"""Seconds until it is worth asking how far it is."""
+BODY_LIMIT: Final = 64 * 1024
+
+router = APIRouter(tags=["tape"], dependencies=[Depends(no_query)])
+
+
+@router.post(
+    "/replays",
+    status_code=202,
+    summary="Send past events to a queue",
+    responses=openapi.answers(202, "JobOut", "Accepted, as a job.", 400, 401, 408, 413, 415, 422, 503),
+    openapi_extra=openapi.replay_body(),
+)
+async def replay(request: Request, producer: RunningProducer) -> Response:
+    """Events as subscribers were told them, with their ids and times, marked as replayed. Nothing runs again. The
+    answer is a job: follow it, or cancel it, as any other.
+    """
+    reading.media_type(request, reading.JSON)
+    job = await producer.place(_order(producer, await reading.read_body(request, BODY_LIMIT)))
+    prefix = str(request.scope.get("root_path", "")).rstrip("/")
+    headers = {"Location": f"{prefix}/jobs/{job.id}", "Retry-After": str(POLL_AFTER)}
+    return Response(to_json(job_out(job)), 202, headers, "application/json")
+
+
+def _order(producer: Producer, body: bytes) -> Order:
+    try:
+        payload = plainjson.loads_sent(body)
+    except plainjson.NotJson as error:
+        raise Problem("not-json", f"the body is not JSON: {error}") from None
+    order = producer.order(read_submission({"type": REPLAY, "payload": payload}, Submission))
+    if (reason := reason_to_refuse(order.payload["queue"], producer.topology.namespace)) is not None:
+        raise SubmissionInvalid(reason, [{"loc": ("payload", "queue"), "msg": reason}])
+    return order

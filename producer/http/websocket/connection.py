@@ -1,0 +1,147 @@
+"""One WebSocket: a task that reads its requests, one for each subscription, and one that shows life.
+
+Theory of operation. A subscription is a follower with a name; it has no queue. All of them speak through one outlet,
+one after the other; who does not read blocks them, and after a while loses the connection, and resumes by cursor. What
+a subscription has told stands in ``sent``, which only goes up once a message has left. The keep-alive tells the lowest
+of them: a client that resumes there all its subscriptions that were confirmed by then misses nothing.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic_core import to_json
+from starlette.websockets import WebSocket
+
+from jobtape.producer.http.websocket.requests import (
+    InvalidRequest,
+    Subscribe,
+    SubscribeRefused,
+    Unsubscribe,
+    request_of,
+)
+from jobtape.producer.live.client_writer import ClientWriter
+from jobtape.producer.live.event_buffer import BufferedEvent
+from jobtape.producer.live.follower import After, Follower, Reset
+from jobtape.producer.live.listeners import Listeners
+from jobtape.producer.service.errors import TooBusy
+from jobtape.schemas.errors import ViewUnavailable
+
+MAX_SUBSCRIPTIONS: Final = 20
+TRY_AGAIN: Final = 1013
+
+
+class ClientLeft(Exception):
+    """The client has closed the connection, or it was lost."""
+
+
+@dataclass(eq=False)
+class _Subscription:
+    name: str
+    follower: Follower
+    sent: int | None = None
+    task: "asyncio.Task[None] | None" = None
+
+
+class WebSocketConnection:
+    """``keep_alive`` and ``stall`` as for a stream."""
+
+    def __init__(self, socket: WebSocket, listeners: Listeners, *, keep_alive: float, stall: float) -> None:
+        self._socket = socket
+        self._listeners = listeners
+        self._keep_alive = keep_alive
+        self._writer = ClientWriter(socket.send_text, stall)
+        self._turn = asyncio.Lock()
+        self._ended = asyncio.Event()
+        self._subscriptions: dict[str, _Subscription] = {}
+
+    async def run(self) -> None:
+        """Until the process is asked to stop. Raises, in a group, Left, Unfit and Stalled."""
+        with self._listeners.notified_of_end(self._ended.set, self._writer.hasten):
+            async with asyncio.TaskGroup() as tasks:
+                others = [tasks.create_task(self._read(tasks)), tasks.create_task(self._show_life())]
+                await self._ended.wait()
+                for task in others + [each.task for each in self._subscriptions.values() if each.task is not None]:
+                    task.cancel()
+
+    async def _read(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise ClientLeft
+            try:
+                match request_of(message):
+                    case Subscribe() as request:
+                        self._subscribe(request, tasks)
+                    case Unsubscribe(id=name):
+                        await self._unsubscribe(name)
+            except SubscribeRefused as refused:
+                await self._say({"type": "error", "id": refused.id, "detail": refused.detail})
+
+    def _subscribe(self, request: Subscribe, tasks: asyncio.TaskGroup) -> None:
+        if request.id in self._subscriptions:
+            raise SubscribeRefused(
+                request.id, "there is a subscription of this id: choose another, or unsubscribe it first"
+            )
+        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
+            raise SubscribeRefused(
+                request.id, f"a connection may have {MAX_SUBSCRIPTIONS} subscriptions: open another one"
+            )
+        subscription = _Subscription(request.id, self._listeners.follower(request.selection()))
+        self._subscriptions[request.id] = subscription
+        subscription.task = tasks.create_task(self._tell(subscription, request.begin_at()), name="subscription")
+
+    async def _unsubscribe(self, name: str) -> None:
+        subscription = self._subscriptions.pop(name, None)
+        if subscription is None or subscription.task is None:
+            raise SubscribeRefused(name, "there is no subscription of this id")
+        subscription.task.cancel()
+        await asyncio.wait({subscription.task})
+        await self._say({"type": "unsubscribed", "id": name})
+
+    async def _tell(self, subscription: _Subscription, after: After) -> None:
+        follower = subscription.follower
+        try:
+            await follower.begin(after)
+        except (ViewUnavailable, TooBusy):
+            raise InvalidRequest(TRY_AGAIN, "the view does not answer: connect again, and resume") from None
+        await self._say({"type": "subscribed", "id": subscription.name, "cursor": follower.position})
+        subscription.sent = follower.position
+        while not follower.stopped:
+            found = await follower.next(self._keep_alive)
+            if isinstance(found, Reset):
+                await self._reset(subscription, found)
+            else:
+                for entry in found:
+                    await self._event(subscription, entry)
+                    # The server may take all of it without a pause: others have a turn, and a lost connection shows.
+                    await asyncio.sleep(0)
+            subscription.sent = follower.position
+        self._listeners.pages += follower.pages
+
+    async def _reset(self, subscription: _Subscription, reset: Reset) -> None:
+        delivered = {"horizon": reset.horizon, "head": reset.head, "cursor": subscription.follower.position}
+        await self._say({"type": "reset", "id": subscription.name, **delivered})
+
+    async def _event(self, subscription: _Subscription, entry: BufferedEvent) -> None:
+        name = to_json(subscription.name)
+        text = b'{"type":"event","id":%b,"cursor":%d,"event":%b}' % (name, entry.cursor, entry.delivered)
+        await self._send(text.decode())
+        subscription.sent = entry.cursor
+        self._listeners.delivered["websocket"] += 1
+
+    async def _show_life(self) -> None:
+        while True:
+            await asyncio.sleep(self._keep_alive)
+            sent = [each.sent for each in self._subscriptions.values()]
+            known = [cursor for cursor in sent if cursor is not None]
+            # One that has not begun yet has no position that may be stepped over.
+            cursor = min(known) if known and len(known) == len(sent) else None
+            await self._say({"type": "keep-alive", "cursor": cursor})
+
+    async def _say(self, message: dict[str, Any]) -> None:
+        await self._send(to_json(message).decode())
+
+    async def _send(self, text: str) -> None:
+        async with self._turn:
+            await self._writer.send(text)

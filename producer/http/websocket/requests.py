@@ -1,0 +1,112 @@
+"""What a client may ask for over a WebSocket.
+
+What cannot be understood at all ends the connection with a close code that says why (``InvalidRequest``); a request that is
+understood and wrong is answered (``SubscribeRefused``), and the connection goes on.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from jobtape.producer.http.stream_parameters import AfterText, EventName, JobIdText, TypePattern
+from jobtape.producer.live.follower import After, StartPosition
+from jobtape.producer.service.submission import CORRELATION_ID_LENGTH, LabelName, LabelValue
+from jobtape.schemas import plainjson
+from jobtape.schemas.events import EVENT_NAMES
+from jobtape.schemas.selection import Selection
+
+MAX_MESSAGE: Final = 64 * 1024
+"""Characters."""
+ID_LENGTH: Final = 64
+UNSUPPORTED, NOT_JSON, POLICY, TOO_LARGE = 1003, 1007, 1008, 1009
+
+
+class InvalidRequest(Exception):
+    """The connection ends, with this close code."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class SubscribeRefused(Exception):
+    """The request is wrong; ``id`` of the subscription it names, if it does."""
+
+    def __init__(self, id: str | None, detail: str) -> None:  # noqa: A002  # as it is called in the message
+        super().__init__(detail)
+        self.id = id
+        self.detail = detail
+
+
+class Subscribe(BaseModel):
+    """Tell what fits, from ``after`` on (a cursor, ``first``, or from now), under the name ``id``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["subscribe"]
+    id: str = Field(min_length=1, max_length=ID_LENGTH, strict=True)
+    events: list[EventName] = Field(default_factory=list, max_length=len(EVENT_NAMES))
+    types: list[TypePattern] = Field(default_factory=list, max_length=50)
+    job: JobIdText | None = None
+    labels: dict[LabelName, LabelValue] = Field(default_factory=dict, max_length=8)
+    correlation_id: str | None = Field(None, min_length=1, max_length=CORRELATION_ID_LENGTH)
+    after: AfterText | None = None
+
+    def selection(self) -> Selection:
+        """The filter."""
+        return Selection(
+            events=frozenset(self.events),
+            types=frozenset(self.types),
+            job=self.job,
+            labels=self.labels,
+            correlation_id=self.correlation_id,
+        )
+
+    def begin_at(self) -> After:
+        """Where to begin."""
+        if isinstance(self.after, int):
+            return self.after
+        return StartPosition.NOW if self.after is None else StartPosition.FIRST
+
+
+class Unsubscribe(BaseModel):
+    """Tell no more under the name ``id``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["unsubscribe"]
+    id: str = Field(min_length=1, max_length=ID_LENGTH, strict=True)
+
+
+REQUESTS: Final[Mapping[str, type[Subscribe | Unsubscribe]]] = {"subscribe": Subscribe, "unsubscribe": Unsubscribe}
+
+
+def request_of(message: Mapping[str, Any]) -> Subscribe | Unsubscribe:
+    """The request in an ASGI message. Raises Unfit or Refused."""
+    text = message.get("text")
+    if text is None:
+        raise InvalidRequest(UNSUPPORTED, "messages are JSON, in text frames")
+    if len(text) > MAX_MESSAGE:
+        raise InvalidRequest(TOO_LARGE, f"a message may have {MAX_MESSAGE} characters")
+    try:
+        value = plainjson.loads_sent(text.encode())
+    except (plainjson.NotJson, UnicodeEncodeError):
+        raise InvalidRequest(NOT_JSON, "this is not JSON") from None
+    if (fault := plainjson.fault(value)) is not None:
+        raise SubscribeRefused(None, fault)
+    kind = value.get("type") if isinstance(value, dict) else None
+    model = REQUESTS.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        raise InvalidRequest(POLICY, f"no such request; there are {' and '.join(REQUESTS)}")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the request"
+        name = value.get("id")
+        raise SubscribeRefused(
+            name if isinstance(name, str) and len(name) <= ID_LENGTH else None,
+            plainjson.carried(f"{place[:100]}: {first['msg'][:300]}"),
+        ) from None

@@ -1,0 +1,1 @@
+"""Says how the installation is: readiness, lag and Prometheus metrics."""

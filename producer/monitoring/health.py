@@ -1,0 +1,236 @@
+"""Whether this process can do its work, part by part, and what to do about it when not.
+
+Every answer comes within two seconds whatever is away: what the broker said last is known already, the database and
+the queues are asked with a time limit.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from jobtape.broker.declare import Depth
+from jobtape.producer.monitoring.lag import LagProbe, PublishBarrier
+from jobtape.producer.service.broker_watch import BrokerWatch
+from jobtape.producer.service.errors import TooBusy
+from jobtape.producer.service.reads import Reads
+from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
+from jobtape.schemas.relay_events import RelayMode
+from jobtape.view.store import Checkpoint, RelayState, Store
+
+CHECK_LIMIT: Final = 1.5
+"""Seconds that a check of the database may take."""
+STANDS_STILL: Final = 8.0
+"""Seconds without a move of the checkpoint, while the tape has something to be folded, that mean trouble: more than a
+change of projectors takes."""
+RELAY_LATE: Final = 60.0
+"""Seconds that the relay may be behind until that is worth a word."""
+
+_DEAD_ENDS: Final = {
+    "unroutable": "jobs fell due for a work queue that is missing (see `workers`): make it, and they come to it",
+    "dead": "messages wait to be looked at by the projector: if they stay, see that it runs",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PartStatus:
+    """``reason``: why it is not ready and what to do; None when it is."""
+
+    ready: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The consumers of one queue. Without any, submissions wait safely, so it is a warning only."""
+
+    consumers: int | None
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MissingQueue:
+    """Messages that found no way on: ``unroutable`` (due for a missing work queue), ``dead`` (given up, or no job)."""
+
+    messages: int | None
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RelayStatus:
+    """How the relay does: which events it ``mode`` (None: it is off, or not known), and how many seconds it is behind.
+    Jobs run, and can be read, whatever becomes of it.
+    """
+
+    mode: RelayMode | None = None
+    behind: float | None = None
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """``parts``: broker, tape, view, projector; ``workers`` by queue, ``dead_ends`` and ``relay``, for information."""
+
+    parts: dict[str, PartStatus]
+    workers: dict[str, Workers]
+    dead_ends: dict[str, MissingQueue]
+    relay: RelayStatus
+
+    @property
+    def ready(self) -> bool:
+        """Whether all parts are."""
+        return all(part.ready for part in self.parts.values())
+
+
+class Health:
+    """Checks with threads of their own: slow reads of jobs don't hold them up. ``publish_barrier`` as ``LagProbe``'s."""
+
+    def __init__(self, watch: BrokerWatch, store: Store, publish_barrier: PublishBarrier) -> None:
+        self._watch = watch
+        self._store = store
+        self._reads = Reads("jobtape-health", threads=2, limit=CHECK_LIMIT)
+        self._lag = LagProbe(publish_barrier, self.passed_barrier)
+        self._standing = (-1, 0.0)
+        """Where the checkpoint stands, and since when we have seen it there (monotonic seconds)."""
+
+    async def close(self) -> None:
+        """Stop measuring, and let go of the threads."""
+        await self._lag.close()
+        await self._reads.close()
+
+    async def seconds_behind(self) -> float | None:
+        """As ``LagProbe.seconds``; None also while there is no tape: a barrier would measure the broker's absence."""
+        return None if self._watch.tape_trouble is not None else await self._lag.seconds()
+
+    async def passed_barrier(self, process: str) -> int:
+        """As the store's. Raises ViewUnavailable."""
+        return await self._reads.call(self._store.passed_barrier, process)
+
+    async def counts(self) -> dict[tuple[str, str], int]:
+        """As the store's. Raises ViewUnavailable."""
+        return await self._reads.call(self._store.counts)
+
+    async def relay(self) -> RelayState | None:
+        """As the store's. Raises ViewUnavailable."""
+        return await self._reads.call(self._store.relay.state)
+
+    async def depths(self) -> dict[str, Depth | None]:
+        """As the watch's. Raises BrokerUnavailable."""
+        return await self._watch.depths()
+
+    async def readiness(self) -> Readiness:
+        """The state of every part, in less than two seconds."""
+        parts, workers, dead_ends, relay = await asyncio.gather(
+            self.parts(), self._workers(), self._dead_ends(), self._relay_status()
+        )
+        return Readiness(parts, workers, dead_ends, relay)
+
+    async def parts(self) -> dict[str, PartStatus]:
+        """The same without a look at the queues."""
+        view, projector = await self._view_parts()
+        return {
+            "broker": _part(self._watch.broker_trouble),
+            "tape": _part(self._watch.tape_trouble),
+            "view": view,
+            "projector": projector,
+        }
+
+    async def _view_parts(self) -> tuple[PartStatus, PartStatus]:
+        behind, view = await asyncio.gather(self.seconds_behind(), self._view(), return_exceptions=True)
+        if isinstance(view, ViewUnavailable | TooBusy):
+            self._standing = (-1, 0.0)
+            return PartStatus(False, str(view)), PartStatus(False, "not known while the view does not answer")
+        if isinstance(view, BaseException):
+            raise view
+        checkpoint, noted = view
+        trouble = _projector_trouble(checkpoint)
+        if checkpoint is not None and checkpoint.gap is None:
+            late = behind if isinstance(behind, float) else None
+            # A projector that fails again and again may lose its lease in between: what it noted says more.
+            folding = self._fold_trouble(checkpoint.cursor, noted, late)
+            trouble = folding if noted is not None else trouble or folding
+        return PartStatus(True), _part(trouble)
+
+    async def _view(self) -> tuple[Checkpoint | None, str | None]:
+        return await asyncio.gather(
+            self._reads.call(self._store.checkpoint), self._reads.call(self._store.fold_trouble)
+        )
+
+    def _fold_trouble(self, cursor: int, noted: str | None, behind: float | None) -> str | None:
+        """Why the fold does not go on: as the projector noted it, or since it stands still and the tape does not."""
+        now = time.monotonic()
+        if cursor != self._standing[0]:
+            self._standing = (cursor, now)
+        if noted is not None:
+            return f"nothing is folded behind cursor {cursor}: {noted}"
+        if behind is not None and min(behind, now - self._standing[1]) >= STANDS_STILL:
+            return (
+                f"nothing has been folded behind cursor {cursor} for {behind:.0f} s, though the tape goes on: see the "
+                "projector's log"
+            )
+        return None
+
+    async def _workers(self) -> dict[str, Workers]:
+        try:
+            depths = await self._watch.depths()
+        except BrokerUnavailable as error:
+            return {queue: Workers(None, f"not known: {error}") for queue in self._watch.topology.queues}
+        return {queue: _workers_of(depth) for queue, depth in depths.items()}
+
+    async def _dead_ends(self) -> dict[str, MissingQueue]:
+        try:
+            depths = await self._watch.dead_ends()
+        except BrokerUnavailable as error:
+            return {name: MissingQueue(None, f"not known: {error}") for name in _DEAD_ENDS}
+        return {name: _dead_end(depth, _DEAD_ENDS[name]) for name, depth in depths.items()}
+
+    async def _relay_status(self) -> RelayStatus:
+        try:
+            state = await self.relay()
+        except (ViewUnavailable, TooBusy) as error:
+            return RelayStatus(warning=f"not known: {error}")
+        return RelayStatus() if state is None else RelayStatus(state.mode, state.behind, relay_trouble(state))
+
+
+def relay_trouble(state: RelayState) -> str | None:
+    """What somebody should know of it now."""
+    if state.trouble is None and state.behind > RELAY_LATE:
+        return (
+            f"subscribers hear of events {state.behind:.0f} s late: see that the projector runs, and whether a queue "
+            "bound to the results is slow to confirm"
+        )
+    return state.trouble
+
+
+def _dead_end(depth: Depth | None, meaning: str) -> MissingQueue:
+    if depth is None:
+        return MissingQueue(None, "the queue is missing on the broker: run `jobtape init`")
+    return MissingQueue(depth.messages, f"{depth.messages} {meaning}" if depth.messages else None)
+
+
+def _part(trouble: str | None) -> PartStatus:
+    return PartStatus(trouble is None, trouble)
+
+
+def _projector_trouble(checkpoint: Checkpoint | None) -> str | None:
+    if checkpoint is None:
+        return "no projector has been started on this database yet: start `jobtape projector`"
+    if checkpoint.gap is not None:
+        return f"{checkpoint.gap.kind}: {checkpoint.gap.detail}"
+    if checkpoint.lease_left <= 0:
+        return (
+            "no projector is running: start `jobtape projector`, or see in its log why it ended, or cannot write to "
+            "the database"
+        )
+    return None
+
+
+def _workers_of(depth: Depth | None) -> Workers:
+    if depth is None:
+        return Workers(
+            0,
+            "the queue is missing on the broker: start a worker that serves it, or run `jobtape init`",
+        )
+    if depth.consumers == 0:
+        return Workers(0, f"no worker takes jobs from it, {depth.messages} are waiting: start `jobtape worker`")
+    return Workers(depth.consumers)

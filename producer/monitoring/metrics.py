@@ -1,0 +1,145 @@
+"""Prometheus metrics, made anew for each scrape from the view and the broker.
+
+No counters of jobs are kept in this process: what the view has counted is exact, survives restarts, and is the same
+whichever API process is scraped. Only who listens is told of the process itself. A part that is away leaves its samples
+out; the scrape never fails.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+from jobtape.broker.declare import Depth
+from jobtape.producer.live.listeners import KINDS, Listeners
+from jobtape.producer.monitoring.health import PartStatus
+from jobtape.producer.service.errors import TooBusy
+from jobtape.producer.service.service import Producer
+from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
+from jobtape.view.store import RelayState
+
+MEDIA_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+
+_Counts = dict[tuple[str, str], int]
+_Depths = dict[str, Depth | None]
+
+
+async def exposition(producer: Producer) -> bytes:
+    """The text of a scrape, in less than two seconds."""
+    parts, counts, depths, lag, relay = await asyncio.gather(
+        producer.health.parts(),
+        _counts(producer),
+        _depths(producer),
+        producer.health.seconds_behind(),
+        _relay_state(producer),
+    )
+    families = [*_up(parts), *_events(counts), *_queues(depths), *_lag(lag), *_relay(relay)]
+    families += _listening(producer.listeners)
+    return generate_latest(_Scrape(families))
+
+
+class _Scrape(Collector):
+    """Families that are ready made."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families
+
+
+async def _counts(producer: Producer) -> _Counts | None:
+    try:
+        return await producer.health.counts()
+    except (ViewUnavailable, TooBusy):
+        return None
+
+
+async def _relay_state(producer: Producer) -> RelayState | None:
+    try:
+        return await producer.health.relay()
+    except (ViewUnavailable, TooBusy):
+        return None
+
+
+async def _depths(producer: Producer) -> _Depths | None:
+    try:
+        return await producer.health.depths()
+    except BrokerUnavailable:
+        return None
+
+
+def _up(parts: dict[str, PartStatus]) -> Iterator[Metric]:
+    up = GaugeMetricFamily("jobtape_up", "Whether a part is ready (see /health/ready for why not).", labels=["part"])
+    for name, part in parts.items():
+        up.add_metric([name], float(part.ready))
+    yield up
+
+
+def _events(counts: _Counts | None) -> Iterator[Metric]:
+    if counts is None:
+        return
+    events = CounterMetricFamily(
+        "jobtape_events",
+        "Events that changed a job: accepted jobs are event=submitted, outcomes succeeded, failed and cancelled.",
+        labels=["job_type", "event"],
+    )
+    for (job_type, event), count in sorted(counts.items()):
+        events.add_metric([job_type, event], count)
+    yield events
+
+
+def _queues(depths: _Depths | None) -> Iterator[Metric]:
+    if depths is None:
+        return
+    depth = GaugeMetricFamily("jobtape_queue_depth", "Jobs that wait for a worker.", labels=["queue"])
+    consumers = GaugeMetricFamily("jobtape_queue_consumers", "Workers that take from the queue.", labels=["queue"])
+    for queue, state in depths.items():
+        if state is not None:
+            depth.add_metric([queue], state.messages)
+            consumers.add_metric([queue], state.consumers)
+    yield depth
+    yield consumers
+
+
+def _listening(listeners: Listeners) -> Iterator[Metric]:
+    now = GaugeMetricFamily("jobtape_listeners", "Who listens to this API process.", labels=["kind"])
+    delivered = CounterMetricFamily(
+        "jobtape_delivered_events", "Events that this API process told, once for each listener.", labels=["kind"]
+    )
+    for kind in KINDS:
+        now.add_metric([kind], listeners.now[kind])
+        if kind != "wait":
+            delivered.add_metric([kind], listeners.delivered[kind])
+    yield now
+    yield delivered
+    yield CounterMetricFamily(
+        "jobtape_catch_up_reads",
+        "Pages of the history that this API process read for listeners that stood further back than its memory.",
+        value=listeners.pages,
+    )
+
+
+def _lag(seconds: float | None) -> Iterator[Metric]:
+    if seconds is None:
+        return
+    yield GaugeMetricFamily(
+        "jobtape_projector_lag_seconds", "How long an event published now takes to reach the view.", value=seconds
+    )
+
+
+def _relay(state: RelayState | None) -> Iterator[Metric]:
+    if state is None:
+        return
+    yield GaugeMetricFamily(
+        "jobtape_relay_lag_seconds", "How long ago the oldest event happened that is not told yet.", value=state.behind
+    )
+    yield GaugeMetricFamily(
+        "jobtape_relay_stalled", "1 while nothing that is told is confirmed.", value=float(state.trouble is not None)
+    )
+    yield CounterMetricFamily("jobtape_relay_stalls", "How often that began.", value=state.stalls)
+    yield CounterMetricFamily("jobtape_relay_delivered", "Events told and confirmed.", value=state.delivered)
+    yield CounterMetricFamily("jobtape_relay_refused", "Events that a full queue refused.", value=state.refused)

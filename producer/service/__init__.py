@@ -1,0 +1,1 @@
+"""Submits jobs and reads them, without HTTP: validation, publishing, idempotency keys, barriers, cancel, redrive."""

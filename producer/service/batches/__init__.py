@@ -1,0 +1,1 @@
+"""Submits many jobs at once and says what became of each."""

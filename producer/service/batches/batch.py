@@ -1,0 +1,93 @@
+"""Many submissions at once: a bounded number of publishes in flight, and an outcome for each."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from jobtape.producer.service.batches.keys import KeyedItems
+from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, ItemRefused, ItemToPublish, ItemUnknown
+from jobtape.producer.service.idempotency import KeyedOrder
+from jobtape.producer.service.ids import new_job_id
+from jobtape.producer.service.submission import BatchSubmission
+from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, QueueFull
+from jobtape.schemas.job import Order
+
+if TYPE_CHECKING:
+    from jobtape.producer.service.service import Producer
+    from jobtape.producer.service.submission import Submission
+
+IN_FLIGHT: Final = 500
+
+
+async def submit_many(producer: "Producer", submissions: "Sequence[Submission]", scope: str) -> list[ItemOutcome]:
+    """What became of each, in the order given; their idempotency keys, if they have any, are those of ``scope``.
+
+    When the broker stops confirming, what was not yet sent is refused, so the whole takes one publish time-out longer
+    at most. Raises BrokerUnavailable or TapeMissing when there was no broker or tape to begin with.
+    """
+    producer.watch.require_tape()
+    checked = await asyncio.to_thread(_check, producer, submissions)
+    outcomes: list[ItemOutcome | None] = [item if isinstance(item, ItemRefused) else None for item in checked]
+    if any(outcome is None for outcome in outcomes):
+        await _connected(producer)
+        items = list(enumerate(checked))
+        keyed = KeyedItems(
+            producer.idempotency, scope, [(i, item) for i, item in items if isinstance(item, KeyedOrder)]
+        )
+        to_place = await keyed.claim(outcomes)
+        to_place |= {i: ItemToPublish(item, new_job_id()) for i, item in items if isinstance(item, Order)}
+        sender = _Sender(producer, outcomes)
+        waiting = iter(sorted(to_place.items()))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(IN_FLIGHT, len(to_place))):
+                group.create_task(sender.send(waiting))
+        await keyed.settle(outcomes)
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _check(producer: "Producer", submissions: "Sequence[Submission]") -> list[Order | KeyedOrder | ItemRefused]:
+    checked: list[Order | KeyedOrder | ItemRefused] = []
+    for submission in submissions:
+        key = submission.idempotency_key if isinstance(submission, BatchSubmission) else None
+        try:
+            checked.append(producer.order(submission) if key is None else producer.keyed(key, submission))
+        except JobtapeError as error:
+            checked.append(ItemRefused(error))
+    return checked
+
+
+async def _connected(producer: "Producer") -> None:
+    limit = producer.limits.publish_timeout
+    try:
+        async with asyncio.timeout(limit):
+            await producer.watch.link.connection()
+    except TimeoutError:
+        trouble = producer.watch.broker_trouble or "no connection"
+        raise BrokerUnavailable(f"no broker within {limit:g} s, nothing was submitted: {trouble}") from None
+
+
+class _Sender:
+    """Places orders until the broker stops confirming."""
+
+    def __init__(self, producer: "Producer", outcomes: list[ItemOutcome | None]) -> None:
+        self._producer = producer
+        self._outcomes = outcomes
+        self._trouble: JobtapeError | None = None
+
+    async def send(self, waiting: Iterator[tuple[int, ItemToPublish]]) -> None:
+        for index, item in waiting:
+            self._outcomes[index] = await self._place(item)
+
+    async def _place(self, item: ItemToPublish) -> ItemOutcome:
+        if self._trouble is not None:
+            return ItemRefused(self._trouble)
+        try:
+            await self._producer.place(item.order, item.job_id, item.time)
+        except QueueFull as error:  # the other queues take theirs
+            return ItemUnknown(item.job_id, full=True) if error.recorded else ItemRefused(error)
+        except BrokerUnavailable:
+            self._trouble = BrokerUnavailable("not sent, since the broker stopped confirming: submit it again")
+            return ItemUnknown(item.job_id)
+        except JobtapeError as error:
+            return ItemRefused(error)
+        return ItemAccepted(item.job_id)

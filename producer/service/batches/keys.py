@@ -1,0 +1,102 @@
+"""The items of a batch that have idempotency keys: one transaction claims all their keys, and one marks them.
+
+Nobody is waited for: an item that somebody else is submitting just now is ``unknown``, with its job's id. An item whose
+key an earlier one of the batch has is the same job, or refused when it is another submission.
+"""
+
+from collections.abc import Sequence
+from uuid import uuid4
+
+from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, ItemRefused, ItemToPublish, ItemUnknown
+from jobtape.producer.service.idempotency import Idempotency, KeyedOrder, reused
+from jobtape.schemas.errors import JobtapeError, TapeMissing
+from jobtape.view.store import Claim, KeyState
+
+Outcomes = list[ItemOutcome | None]
+
+
+class KeyedItems:
+    """``claim``, then publish what it returns, then ``settle``; ``items`` are those with a key, by their index."""
+
+    def __init__(self, idempotency: Idempotency, scope: str, items: Sequence[tuple[int, KeyedOrder]]) -> None:
+        self._idempotency = idempotency
+        self._scope = scope
+        self._owner = uuid4().hex
+        self._first: dict[str, tuple[int, KeyedOrder]] = {}
+        self._repeats: list[tuple[int, KeyedOrder]] = []
+        self._claims: dict[str, Claim] = {}
+        for index, keyed in items:
+            if self._first.setdefault(keyed.row.key, (index, keyed))[0] != index:
+                self._repeats.append((index, keyed))
+
+    async def claim(self, outcomes: Outcomes) -> dict[int, ItemToPublish]:
+        """What is to be published, by index; the outcomes of all others but repeats within the batch are noted."""
+        if not self._first:
+            return {}
+        try:
+            self._claims = await self._idempotency.claim(
+                self._scope, self._owner, [keyed for _, keyed in self._first.values()]
+            )
+        except JobtapeError as error:  # without the database: what has no key goes on
+            for index, _ in self._first.values():
+                outcomes[index] = ItemRefused(error)
+            return {}
+        to_place: dict[int, ItemToPublish] = {}
+        for key, claim in self._claims.items():
+            index, keyed = self._first[key]
+            match claim.state_of_key:
+                case KeyState.NEW | KeyState.TAKEN_OVER:
+                    to_place[index] = ItemToPublish(keyed.order_at(claim.time), claim.job_id, claim.time)
+                case KeyState.ACCEPTED:
+                    outcomes[index] = ItemAccepted(claim.job_id)
+                case KeyState.IN_FLIGHT:
+                    outcomes[index] = ItemUnknown(claim.job_id)
+                case KeyState.REUSED:
+                    outcomes[index] = ItemRefused(reused(key))
+        await self._resolve(to_place, outcomes)
+        return to_place
+
+    async def settle(self, outcomes: Outcomes) -> None:
+        """Note what became of the keys, and the outcomes of repeats within the batch."""
+        accepted: list[str] = []
+        let_go: list[str] = []
+        forget: list[str] = []
+        for key, claim in self._claims.items():
+            match outcomes[self._first[key][0]], claim.state_of_key:
+                case ItemAccepted(job_id), KeyState.NEW | KeyState.TAKEN_OVER:
+                    accepted.append(job_id)
+                case ItemUnknown(full=True), KeyState.NEW | KeyState.TAKEN_OVER:
+                    let_go.append(claim.job_id)  # a repeat finds it on the tape
+                case ItemRefused(TapeMissing()), KeyState.NEW | KeyState.TAKEN_OVER:
+                    let_go.append(claim.job_id)  # its work may be on its queue
+                case ItemRefused(), KeyState.NEW:
+                    forget.append(claim.job_id)
+                case ItemRefused(), KeyState.TAKEN_OVER:
+                    let_go.append(claim.job_id)
+        await self._idempotency.settle(self._owner, accepted=accepted, let_go=let_go, forget=forget)
+        for index, keyed in self._repeats:
+            at, first = self._first[keyed.row.key]
+            same = first.row.digest == keyed.row.digest
+            outcomes[index] = outcomes[at] if same else ItemRefused(reused(keyed.row.key))
+
+    async def _resolve(self, to_place: dict[int, ItemToPublish], outcomes: Outcomes) -> None:
+        """Of what was taken over, that which is on the tape already need not be published."""
+        taken = {
+            self._first[key][0]: claim.job_id
+            for key, claim in self._claims.items()
+            if claim.state_of_key is KeyState.TAKEN_OVER
+        }
+        if not taken:
+            return
+        try:
+            known = await self._idempotency.on_the_tape(list(taken.values()))
+        except JobtapeError:
+            await self._idempotency.settle(self._owner, let_go=list(taken.values()))
+            for index, job_id in taken.items():
+                outcomes[index] = ItemUnknown(job_id)
+                del to_place[index]
+            return
+        for index, job_id in taken.items():
+            if job_id in known:
+                outcomes[index] = ItemAccepted(job_id)
+                del to_place[index]

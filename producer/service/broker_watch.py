@@ -1,0 +1,146 @@
+"""Keeps an eye on the broker: is it there, is the tape there, how full are the queues?
+
+A heartbeat notices a black hole after half a minute. So every two seconds the tape is declared passively, with a time
+limit, which tells both whether the broker answers and whether the tape exists; who asks gets the last answer at once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from jobtape.broker import declare
+from jobtape.broker.declare import Depth
+from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
+from jobtape.producer.service.bounded import within
+from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
+from jobtape.schemas.topology import Topology
+
+log = logging.getLogger(__name__)
+
+INTERVAL: Final = 2.0
+ANSWER_LIMIT: Final = 2.0
+DEPTH_LIMIT: Final = 1.0
+"""Seconds for looking at all queues."""
+
+
+class BrokerWatch:
+    """The producer's link to the broker and what is known of it."""
+
+    def __init__(self, url: str, topology: Topology, name: str = "api") -> None:
+        self.topology = topology
+        self.link = Link(url, name=f"{topology.namespace} {name}", setup=self._set_up)
+        self._silent: str | None = None
+        self._tape: bool | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to connect and to look."""
+        self.link.start()
+        self._task = asyncio.create_task(self._check_again(), name=f"{self.link.name} watch")
+
+    async def close(self) -> None:
+        """Stop looking, and end the connection."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self.link.close()
+
+    @property
+    def broker_trouble(self) -> str | None:
+        """Why the broker cannot be used; None while it answers."""
+        if self.link.up:
+            return self._silent
+        return self.link.trouble or "the connection to the broker was lost just now"
+
+    @property
+    def tape_trouble(self) -> str | None:
+        """Why the tape cannot be written to; None while it is known to be there."""
+        if self.broker_trouble is not None:
+            return "not known while the broker does not answer"
+        return self._missing() if self._tape is False else None
+
+    def require_tape(self) -> None:
+        """Raises TapeMissing while the tape is known to be missing.
+
+        The broker alone would not tell: a submission's second key leads to its work queue, so it would be confirmed,
+        and run, without being recorded.
+        """
+        if self._tape is False:
+            raise TapeMissing(self._missing())
+
+    def tape_is_missing(self) -> None:
+        """A publish has found out."""
+        self._tape = False
+
+    async def depths(self) -> dict[str, Depth | None]:
+        """How full each of our queues is, None for one that is missing. Raises BrokerUnavailable."""
+        if (trouble := self.broker_trouble) is not None:
+            raise BrokerUnavailable(trouble)
+        try:
+            return await within(DEPTH_LIMIT, self._depths())
+        except BROKER_ERRORS as error:
+            raise BrokerUnavailable(f"the broker does not tell how full its queues are: {reason_of(error)}") from None
+
+    async def dead_ends(self) -> dict[str, Depth | None]:
+        """How full the queues are where messages end that found no other. Raises BrokerUnavailable."""
+        if (trouble := self.broker_trouble) is not None:
+            raise BrokerUnavailable(trouble)
+        names = {"unroutable": self.topology.unroutable_queue.name, "dead": self.topology.dead_queue.name}
+        try:
+            return await within(DEPTH_LIMIT, self._depths_of(names))
+        except BROKER_ERRORS as error:
+            raise BrokerUnavailable(f"the broker does not tell how full its queues are: {reason_of(error)}") from None
+
+    async def _depths(self) -> dict[str, Depth | None]:
+        return await self._depths_of(declare.queue_names(self.topology.queues, self.topology))
+
+    async def _depths_of(self, names: Mapping[str, str]) -> dict[str, Depth | None]:
+        connection = await self.link.connection()
+        return {queue: await declare.depth(connection, name) for queue, name in names.items()}
+
+    async def _set_up(self, connection: Connection) -> None:
+        await declare.declare(connection, self.topology)
+        self._tape = await declare.log_exists(connection, self.topology)
+        self._silent = None
+
+    async def _check_again(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL)
+            if not self.link.up:
+                continue
+            connection = await self.link.connection()
+            look = asyncio.create_task(self._look(connection), name=f"{self.link.name} look")
+            done, _ = await asyncio.wait({look}, timeout=ANSWER_LIMIT)
+            if not done:
+                self._silent = (
+                    f"the broker has not answered for {ANSWER_LIMIT:g} s: it is away, overloaded, or blocks us because "
+                    "of a memory or disk alarm"
+                )
+                log.warning("%s: %s", self.link.name, self._silent)
+                await asyncio.wait({look})  # it ends with the answer or with the connection
+                log.info("%s: the broker answers again, or its connection has ended", self.link.name)
+            with suppress(asyncio.CancelledError):  # by aiormq, when the connection went
+                look.result()
+
+    async def _look(self, connection: Connection) -> None:
+        try:
+            exists = await declare.log_exists(connection, self.topology)
+            cancels = await declare.depth(connection, self.topology.cancels.name)
+            if (exists and self._tape is False) or cancels is None:
+                # Whoever made the tape anew may have removed the rest with it. And without the stream of what was
+                # cancelled, a cancellation is confirmed, and no worker hears of it.
+                await declare.declare(connection, self.topology)
+            self._tape = exists
+            self._silent = None
+        except Exception as error:  # noqa: BLE001 - aiormq has a bare one for what was asked when the connection ended
+            if not connection.is_closed:  # otherwise it is the link's matter, which may have a new one by now
+                self._silent = f"the broker does not do what it is asked: {reason_of(error)}"
+
+    def _missing(self) -> str:
+        return (
+            f"the tape {self.topology.log.name} is not on the broker, and nothing is accepted without it. "
+            "Start `jobtape projector` on a new installation; where there was a tape before, run `jobtape init`"
+        )

@@ -1,0 +1,91 @@
+"""What the producer refuses, besides what ``schemas.errors`` knows.
+
+JobtapeError
+├── SubmissionInvalid    the caller's fault: not a submission, or one that can't be honoured here
+├── PayloadTooLarge      the caller's fault
+├── JobFinal             the caller's fault, or just too late: the job has ended
+├── JobNotFinal          the caller's fault, or too early: the job has not ended
+├── JobGone              nobody's: the job ended long ago and was let go
+├── SubmissionNotKept         nobody's: the tape no longer says what was ordered
+├── PointGone            nobody's: what was then can't be told any more
+├── PointNotReached      the caller's fault: what will be then can't be told
+├── IdempotencyKeyInvalid  the caller's fault: not a key
+├── IdempotencyKeyReused   the caller's fault: another submission under a key that was used
+├── IdempotencyInFlight  nobody's: the first submission under the key has no outcome yet
+├── ViewBehind           ours: whether there is such a job can't be told yet
+└── TooBusy              ours: too many are waiting for the same
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.job import JobState
+
+
+class SubmissionInvalid(JobtapeError):
+    """``errors``: one entry a fault, with ``loc`` (the path in the body) and ``msg``."""
+
+    def __init__(self, message: str, errors: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.errors = list(errors)
+
+
+class JobGone(JobtapeError):
+    """The job ended so long ago that it is not kept any more (JOBTAPE_JOB_RETENTION)."""
+
+
+class PayloadTooLarge(JobtapeError):
+    """The payload has more bytes than JOBTAPE_MAX_PAYLOAD allows."""
+
+
+class IdempotencyKeyInvalid(JobtapeError):
+    """The idempotency key is too long, or has characters that a key may not have."""
+
+
+class IdempotencyKeyReused(JobtapeError):
+    """The idempotency key stands for another submission; nothing was published."""
+
+
+class IdempotencyInFlight(JobtapeError):
+    """The first submission under the idempotency key has no outcome yet: repeat it after ``retry_after`` seconds."""
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class JobFinal(JobtapeError):
+    """The job has ended, in ``state``."""
+
+    def __init__(self, message: str, state: JobState) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class JobNotFinal(JobtapeError):
+    """The job has not ended; it is in ``state``."""
+
+    def __init__(self, message: str, state: JobState) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class SubmissionNotKept(JobtapeError):
+    """The job's submission is not on the tape, so its work cannot be placed again."""
+
+
+class PointGone(JobtapeError):
+    """What the jobs were at that point is not known: it is before the horizon, behind which the history is kept."""
+
+
+class PointNotReached(JobtapeError):
+    """That point is in the future, or beyond what the view has read."""
+
+
+class ViewBehind(JobtapeError):
+    """The view did not catch up in time: it is not known whether there is such a job."""
+
+
+class TooBusy(JobtapeError):
+    """More requests are waiting than this process holds."""

@@ -1,0 +1,245 @@
+"""One job for one idempotency key, however often and wherever it is submitted.
+
+Theory of operation. First a row says which job the key stands for, then the event is published, then the row is marked.
+The row is written in one transaction that only one can win, with a lease by the database's clock:
+
+- **Who wrote it** publishes, and marks it when the confirm came. Without a confirm the outcome is unknown: the row
+  stays, and the client's repeat resolves it.
+- **A repeat** finds it marked, and answers with the job as it is now. Or open, and waits for whoever is at work. Or
+  open with its lease run out, because that process died or gave up: then it takes the row over. It passes a barrier,
+  which brings everything that was on the tape into the view. If the job is there, only the mark was missing. If not,
+  it publishes the same event under the same id.
+
+Whatever comes late all the same, a frozen process that wakes up or a message that sat in a buffer, carries the same
+event id: the fold counts it once. So there is one job, though its work may be executed more than once.
+
+The row holds no payload. Who repeats a submission brings it along (the digest says that it is the same), and with the
+row's id and time it makes the same event again.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeGuard
+from uuid import uuid4
+
+from jobtape.producer.service.barrier import Barriers
+from jobtape.producer.service.errors import IdempotencyInFlight, IdempotencyKeyReused, JobGone, TooBusy
+from jobtape.producer.service.idempotency_key import digest_of
+from jobtape.producer.service.ids import new_job_id
+from jobtape.producer.service.limits import Limits
+from jobtape.producer.service.reads import Reads
+from jobtape.producer.service.submission import Submission
+from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, QueueFull
+from jobtape.schemas.events import submitted
+from jobtape.schemas.fold import evolve
+from jobtape.schemas.job import Job, Order
+from jobtape.view.store import Claim, KeyedSubmission, KeyState, Store
+
+log = logging.getLogger(__name__)
+
+Place = Callable[[Order, str, datetime], Awaitable[Job]]
+
+WAIT: Final = 5.0
+"""Seconds that a repeat waits for the one at work."""
+MAX_WAITING: Final = 200
+FIRST_POLL, LONGEST_POLL = 0.01, 0.25
+THREADS: Final = 4
+CALL_LIMIT: Final = 6.0
+"""Seconds; a little more than the store's own patience, which then says what is wrong."""
+PRUNE_STEP: Final = 1000
+PRUNE_EVERY, PRUNE_AGAIN = 60.0, 1.0
+"""Seconds until the next step, and after one that found as many as it may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedOrder:
+    """A submission that was found good, and what its event is made of if it is the first under its key."""
+
+    row: KeyedSubmission
+    order: Order
+    delay: float | None
+
+    @classmethod
+    def of(cls, key: str, submission: Submission, order: Order, now: datetime) -> "KeyedOrder":
+        """``order`` is the submission's, reckoned from ``now``. Takes milliseconds for a large payload."""
+        return cls(KeyedSubmission(key, digest_of(submission), new_job_id(), now), order, submission.delay)
+
+    def order_at(self, moment: datetime) -> Order:
+        """The order as it was when the key was first used."""
+        if not self.delay or moment == self.row.time:
+            return self.order
+        return self.order.model_copy(update={"run_at": moment + timedelta(seconds=self.delay)})
+
+
+def has_submission(job: Job | None) -> TypeGuard[Job]:
+    """Whether the job's submission is folded, and not only something that overtook it."""
+    return job is not None and job.submitted_at is not None
+
+
+def reused(key: str) -> IdempotencyKeyReused:
+    """Says so."""
+    return IdempotencyKeyReused(
+        f"the idempotency key {key!r} stands for another submission: repeat that one as it was, or take a new key"
+    )
+
+
+class Idempotency:
+    """``place(order, job id, time)`` publishes; ``source`` is the events'. Scopes keep the keys of different callers
+    apart. All calls raise ViewUnavailable without a database, TooBusy when too many wait.
+    """
+
+    def __init__(
+        self, store: Store, place: Place, barriers: Barriers, reads: Reads, limits: Limits, *, source: str
+    ) -> None:
+        self._store = store
+        self._place = place
+        self._barriers = barriers
+        self._reads = reads
+        self._limits = limits
+        self._source = source
+        # Of its own: on SQLite they wait for the one writer, and reads must not wait with them.
+        self._writes = Reads("jobtape-keys", threads=THREADS, limit=CALL_LIMIT)
+        self._waiting = 0
+        self._pruning: asyncio.Task[None] | None = None
+        self._prune_at = 0.0
+
+    async def close(self) -> None:
+        """Stop pruning, and let go of the threads."""
+        if self._pruning is not None:
+            await asyncio.wait({self._pruning})
+        await self._writes.close()
+
+    async def submit(self, scope: str, keyed: KeyedOrder) -> Job:
+        """The job that the key stands for: published now, or as it is now.
+
+        Raises IdempotencyKeyReused for another submission under the key, IdempotencyInFlight when somebody else's
+        does not end in time, BrokerUnavailable and TapeMissing as every submission does, and ViewBehind when an earlier
+        one without an end cannot be looked for.
+        """
+        deadline = time.monotonic() + WAIT
+        owner = uuid4().hex
+        while True:
+            claim = (await self.claim(scope, owner, [keyed]))[keyed.row.key]
+            match claim.state_of_key:
+                case KeyState.NEW:
+                    return await self._publish(owner, keyed, claim)
+                case KeyState.TAKEN_OVER:
+                    return await self._resolve(owner, keyed, claim)
+                case KeyState.ACCEPTED:
+                    return await self._as_it_is(keyed, claim)
+                case KeyState.REUSED:
+                    raise reused(keyed.row.key)
+                case KeyState.IN_FLIGHT:
+                    await self._wait(scope, keyed.row, claim, deadline)
+
+    async def claim(self, scope: str, owner: str, submissions: Sequence[KeyedOrder]) -> dict[str, Claim]:
+        """How each stands to its key, in one transaction; what is new or was let go is the owner's from now on."""
+        rows = [each.row for each in submissions]
+        found = await self._writes.call(self._store.claim_keys, scope, owner, rows, self._limits.key_lease)
+        if self._pruning is None and time.monotonic() >= self._prune_at:
+            self._pruning = asyncio.create_task(self._prune(), name="prune idempotency keys")
+        return found
+
+    async def settle(self, owner: str, **outcome: Sequence[str]) -> None:
+        """As ``Store.settle_keys``. That it did not work is only logged: what is on the tape is accepted, and a row
+        that stays open is resolved by a repeat, when its lease has run out.
+        """
+        if not any(outcome.values()):
+            return
+        try:
+            await self._writes.call(_settle, self._store, owner, outcome)
+        except JobtapeError as error:
+            log.warning("idempotency keys stay open until their lease runs out: %s", error)
+
+    async def on_the_tape(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Those of the jobs whose submission is on the tape now. Waits for the view; raises ViewBehind."""
+        await self._barriers.wait()
+        known = await self._reads.call(self._store.jobs, job_ids)
+        return {job_id: job for job_id, job in known.items() if has_submission(job)}
+
+    async def knows(self, job_id: str) -> bool:
+        """Whether the job was submitted under a key that is still kept."""
+        return await self._reads.call(self._store.accepted_by_key, job_id) is not None
+
+    async def check_kept(self, job_id: str) -> None:
+        """Raises JobGone for a job that ended long ago and was let go."""
+        if await self._is_gone(job_id):
+            raise JobGone(f"the job {job_id} ended so long ago that it is not kept any more (JOBTAPE_JOB_RETENTION)")
+
+    async def _is_gone(self, job_id: str) -> bool:
+        return bool(await self._reads.call(self._store.retention.gone, [job_id]))
+
+    async def _publish(self, owner: str, keyed: KeyedOrder, claim: Claim) -> Job:
+        try:
+            job = await self._place(keyed.order_at(claim.time), claim.job_id, claim.time)
+        except QueueFull:  # a repeat need not wait: it finds the job on the tape, or nothing was published
+            await self.settle(owner, let_go=[claim.job_id])
+            raise
+        except BrokerUnavailable:
+            raise  # nobody knows: the row stays as it is
+        except JobtapeError:
+            await self.settle(owner, let_go=[claim.job_id])
+            raise
+        await self.settle(owner, accepted=[claim.job_id])
+        return job
+
+    async def _resolve(self, owner: str, keyed: KeyedOrder, claim: Claim) -> Job:
+        try:
+            job = (await self.on_the_tape([claim.job_id])).get(claim.job_id)
+            gone = job is None and await self._is_gone(claim.job_id)
+        except JobtapeError:
+            await self.settle(owner, let_go=[claim.job_id])
+            raise
+        if job is None and not gone:
+            return await self._publish(owner, keyed, claim)
+        await self.settle(owner, accepted=[claim.job_id])
+        return await self._as_it_is(keyed, claim)
+
+    async def _as_it_is(self, keyed: KeyedOrder, claim: Claim) -> Job:
+        job = await self._reads.call(self._store.job, claim.job_id)
+        if has_submission(job):
+            return job
+        await self.check_kept(claim.job_id)
+        return evolve(None, submitted(claim.job_id, keyed.order_at(claim.time), source=self._source, time=claim.time))
+
+    async def _wait(self, scope: str, row: KeyedSubmission, claim: Claim, deadline: float) -> None:
+        """Returns as soon as the key is no longer in flight. Raises IdempotencyInFlight at the deadline."""
+        if self._waiting >= MAX_WAITING:
+            raise TooBusy(f"{MAX_WAITING} requests are waiting for a submission under their key: try again in a moment")
+        self._waiting += 1
+        pause = FIRST_POLL
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                await asyncio.sleep(min(pause, left))
+                pause = min(pause * 1.5, LONGEST_POLL)
+                now = await self._reads.call(self._store.key_state, scope, row)
+                if now is None or now.state_of_key is not KeyState.IN_FLIGHT:
+                    return
+        finally:
+            self._waiting -= 1
+        raise IdempotencyInFlight(
+            f"the first submission under the idempotency key {row.key!r} has no outcome yet: repeat it in a few "
+            f"seconds. Its job would be {claim.job_id}",
+            retry_after=max(1, math.ceil(min(claim.lease_left, WAIT))),
+        )
+
+    async def _prune(self) -> None:
+        pause = PRUNE_EVERY
+        try:
+            gone = await self._writes.call(self._store.prune_keys, self._limits.idempotency_retention, PRUNE_STEP)
+            if gone == PRUNE_STEP:
+                pause = PRUNE_AGAIN
+        except JobtapeError as error:
+            log.info("old idempotency keys are not removed for now: %s", error)
+        finally:
+            self._prune_at = time.monotonic() + pause
+            self._pruning = None
+
+
+def _settle(store: Store, owner: str, outcome: dict[str, Any]) -> None:
+    store.settle_keys(owner, **outcome)

@@ -1,0 +1,102 @@
+"""Whether a submission can be honoured here, and the order it becomes."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from jobtape.producer.service.errors import PayloadTooLarge, SubmissionInvalid
+from jobtape.producer.service.limits import Limits
+from jobtape.producer.service.submission import Submission
+from jobtape.schemas import plainjson
+from jobtape.schemas.delay_ladder import LONGEST
+from jobtape.schemas.errors import PayloadInvalid, UnknownJobType
+from jobtape.schemas.job import Order
+from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, BUILTIN_QUEUE, JobTypeSpec
+
+_NAMES_SHOWN: Final = 50
+
+
+def order_for(submission: Submission, job_types: Mapping[str, JobTypeSpec], limits: Limits, now: datetime) -> Order:
+    """The complete order; ``now`` is what a delay counts from. Takes milliseconds for a large payload.
+
+    Raises UnknownJobType, PayloadTooLarge, PayloadInvalid (with every fault), SubmissionInvalid (queue, times).
+    """
+    job_type = job_types.get(submission.type)
+    if job_type is None:
+        raise UnknownJobType(f"there is no job type {submission.type!r} here; known: {_names(job_types)}")
+    payload = _accepted_payload(submission, job_type, limits)
+    return Order(
+        type=job_type.name,
+        payload=payload,
+        payload_version=job_type.version,
+        queue=_queue(submission, job_type, job_types),
+        labels=submission.labels,
+        correlation_id=submission.correlation_id,
+        run_at=_run_at(submission, limits, now),
+        timeout=_timeout(submission, job_type, limits),
+        max_attempts=submission.max_attempts or job_type.retry.max_attempts,
+        reply_to=submission.reply_to,
+    )
+
+
+def _accepted_payload(submission: Submission, job_type: JobTypeSpec, limits: Limits) -> dict[str, Any]:
+    if (reason := plainjson.fault(submission.payload)) is not None:
+        message = f"the payload cannot be carried: {reason}"
+        raise PayloadInvalid(message, [{"loc": (), "msg": reason}])
+    _check_size(submission.payload, limits)
+    accepted = job_type.accept(submission.payload)
+    if accepted is not submission.payload:
+        _check_size(accepted, limits)
+    return accepted
+
+
+def _check_size(payload: dict[str, Any], limits: Limits) -> None:
+    size = len(plainjson.dumps(payload))
+    if size > limits.max_payload:
+        raise PayloadTooLarge(
+            f"the payload has {size} bytes, {limits.max_payload} are allowed (JOBTAPE_MAX_PAYLOAD): "
+            "store large data elsewhere and send a reference"
+        )
+
+
+def _queue(submission: Submission, job_type: JobTypeSpec, job_types: Mapping[str, JobTypeSpec]) -> str:
+    if submission.queue is None:
+        return job_type.queue
+    # Who works on the built-in jobs' queue knows no others, and nobody else knows these.
+    ours = job_type.queue == BUILTIN_QUEUE
+    known = {each.queue for each in job_types.values() if (each.queue == BUILTIN_QUEUE) is ours}
+    if submission.queue not in known:
+        raise _invalid("queue", f"there is no queue {submission.queue!r} here; known: {_names(known)}")
+    return submission.queue
+
+
+def _timeout(submission: Submission, job_type: JobTypeSpec, limits: Limits) -> float:
+    if submission.timeout is None:
+        return job_type.timeout
+    if submission.timeout > limits.longest_timeout:
+        raise _invalid(
+            "timeout",
+            f"a job may run {limits.longest_timeout:g} s at most, which is what fits the broker's acknowledgement "
+            "time-out (JOBTAPE_ACK_TIMEOUT)",
+        )
+    return submission.timeout
+
+
+def _run_at(submission: Submission, limits: Limits, now: datetime) -> datetime | None:
+    field = "delay" if submission.delay else "run_at"
+    run_at = now + timedelta(seconds=submission.delay) if submission.delay else submission.run_at
+    if run_at is not None and run_at > now + timedelta(seconds=limits.longest_delay):
+        longest = limits.longest_delay
+        delivered = f"{LONGEST / 86_400:g} days" if longest == LONGEST else f"{longest:g} s (JOBTAPE_DELAY_LEVELS)"
+        raise _invalid(field, f"a job can be scheduled {delivered} ahead at most")
+    return run_at
+
+
+def _invalid(field: str, message: str) -> SubmissionInvalid:
+    return SubmissionInvalid(message, [{"loc": (field,), "msg": message}])
+
+
+def _names(names: Collection[str]) -> str:
+    delivered = sorted(name for name in names if not name.startswith(BUILTIN_PREFIX))
+    more = f" and {len(delivered) - _NAMES_SHOWN} more" if len(delivered) > _NAMES_SHOWN else ""
+    return (", ".join(delivered[:_NAMES_SHOWN]) or "none") + more

@@ -1,0 +1,58 @@
+"""Calls the view, which blocks, from threads: so many at once, and never for longer than the caller can wait."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+from jobtape.producer.service.errors import TooBusy
+from jobtape.schemas.errors import ViewUnavailable
+
+T = TypeVar("T")
+
+MAX_WAITING: Final = 2000
+
+
+class Reads:
+    """``threads`` calls run at once, further ones wait their turn; each is given ``limit`` seconds, the wait included.
+
+    A call that takes longer goes on in its thread (it cannot be stopped) until the database's own limits end it.
+    """
+
+    def __init__(self, name: str, *, threads: int, limit: float) -> None:
+        self._name = name
+        self._threads = threads
+        self._limit = limit
+        self._executor: ThreadPoolExecutor | None = None
+        self._waiting = 0
+
+    async def call(self, function: Callable[..., T], *args: Any) -> T:
+        """What ``function`` returns or raises. Raises ViewUnavailable after the limit, TooBusy when too many wait."""
+        if self._waiting >= MAX_WAITING:
+            raise TooBusy(f"{MAX_WAITING} reads of the view are waiting already: try again in a moment")
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
+        future = asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+        # Whatever becomes of it when the caller is gone.
+        future.add_done_callback(_forget)
+        self._waiting += 1
+        try:
+            await asyncio.wait({future}, timeout=self._limit)
+        finally:
+            self._waiting -= 1
+            if not future.done():
+                future.cancel()
+        if future.cancelled():
+            raise ViewUnavailable(f"the view did not answer within {self._limit:g} s: is the database busy or away?")
+        return future.result()
+
+    async def close(self) -> None:
+        """Let go of the threads, and wait for those that are still reading."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+
+
+def _forget(future: "asyncio.Future[Any]") -> None:
+    if not future.cancelled():
+        future.exception()

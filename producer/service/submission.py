@@ -1,0 +1,125 @@
+"""What a client asks for: the body of ``POST /jobs``, an item of ``POST /jobs/batch``, the arguments of ``submit``."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    model_validator,
+)
+
+from jobtape.producer.service.errors import SubmissionInvalid
+from jobtape.schemas import plainjson
+from jobtape.schemas.delay_ladder import LONGEST
+from jobtape.schemas.job import MAX_LABELS, QueueName, Utc
+
+LABEL_NAME_LENGTH: Final = 64
+LABEL_VALUE_LENGTH: Final = 200
+CORRELATION_ID_LENGTH: Final = 255
+MAX_FAULTS: Final = 20
+"""Faults told of one body; a long list of wrong values would otherwise make an answer larger than the question."""
+
+
+_DATE_AND_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT", re.ASCII | re.IGNORECASE)
+
+
+def _carried(text: str) -> str:
+    if (reason := plainjson.fault(text)) is not None:
+        raise ValueError(reason.removeprefix("value: "))
+    return text
+
+
+def _time_text(value: Any) -> Any:
+    # pydantic would take numbers for seconds or milliseconds since 1970, depending on their size
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE_AND_TIME.match(value)):
+        return value
+    raise ValueError("a time is an RFC 3339 text with an offset, like 2026-01-31T12:00:00Z")
+
+
+_Text = AfterValidator(_carried)
+# No colon: lists ask for `?label=name:value`.
+LabelName = Annotated[str, Field(min_length=1, max_length=LABEL_NAME_LENGTH, pattern="^[^:]*$"), _Text]
+LabelValue = Annotated[str, Field(max_length=LABEL_VALUE_LENGTH), _Text]
+
+
+class Submission(BaseModel):
+    """One job to be done. What is absent is left to the job type; unknown fields are refused."""
+
+    # Strict: the text "30" is no number of seconds, and a client that sends it has made a mistake.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    type: str = Field(min_length=1, max_length=120, description="A job type of `GET /job-types`.")
+    payload: dict[str, Any] = Field(description="What the job type's JSON Schema asks for.")
+    queue: QueueName | None = Field(None, description="A queue of one of the job types; its own when absent.")
+    timeout: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Seconds that the job may run; the job type's when absent."
+    )
+    delay: float | None = Field(
+        None, ge=0, le=LONGEST, allow_inf_nan=False, description="Seconds from now until it is due, up to 30 days."
+    )
+    run_at: Annotated[Utc, Strict(False), BeforeValidator(_time_text)] | None = Field(
+        None, description="When it is due (RFC 3339, with an offset), up to 30 days ahead; a time gone by means now."
+    )
+    max_attempts: int | None = Field(
+        None, ge=1, le=1000, description="How often it may be tried; the job type's when absent."
+    )
+    labels: dict[LabelName, LabelValue] = Field(
+        default_factory=dict, max_length=MAX_LABELS, description="To find the job by, `?label=name:value`."
+    )
+    correlation_id: Annotated[str, _Text] | None = Field(
+        None, min_length=1, max_length=CORRELATION_ID_LENGTH, description="Your name for the whole conversation."
+    )
+
+    reply_to: QueueName | None = Field(
+        None, description="Its final event is also told with the routing key `reply.<reply_to>`."
+    )
+
+    @model_validator(mode="after")
+    def _one_time(self) -> "Submission":
+        if self.delay is not None and self.run_at is not None:
+            raise ValueError("delay and run_at both say when it is due: give one of them")
+        return self
+
+
+class BatchSubmission(Submission):
+    """An item of a batch."""
+
+    idempotency_key: str | None = Field(
+        None,
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        description="What the header Idempotency-Key is for a single submission, though as it is, without quotes.",
+    )
+
+
+S = TypeVar("S", bound=Submission)
+
+
+def read_submission(value: Any, model: type[S]) -> S:
+    """The submission in a parsed JSON value. Raises SubmissionInvalid with the faults."""
+    if not isinstance(value, Mapping):
+        kind = "null" if value is None else type(value).__name__
+        message = f"a submission is a JSON object with type and payload, not {kind}"
+        raise SubmissionInvalid(message, [{"loc": (), "msg": message}])
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        first = faults[0]
+        place = ".".join(str(part)[:80] for part in first["loc"])
+        raise SubmissionInvalid(
+            f"not a submission: {f'{place}: ' if place else ''}{_said(first)}",
+            [{"loc": fault["loc"], "msg": _said(fault)} for fault in faults[:MAX_FAULTS]],
+        ) from None
+
+
+def _said(fault: Mapping[str, Any]) -> str:
+    """What our own validators said, without what pydantic puts before it."""
+    return str(fault["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,65 @@
+"""Time travel: which point on the tape a caller means, and the jobs as they were there."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+from jobtape.producer.service.errors import PointGone, PointNotReached
+from jobtape.producer.service.ids import utc_now
+from jobtape.producer.service.reads import Reads
+from jobtape.schemas.job import Job
+from jobtape.view.store import JobQuery, PastPage, Store
+
+
+class TimeTravel:
+    """``catch_up`` waits until the view has read everything that is on the tape by now. Every call raises
+    ViewUnavailable without a database.
+    """
+
+    def __init__(self, store: Store, reads: Reads, catch_up: Callable[[], Awaitable[None]]) -> None:
+        self._store = store
+        self._reads = reads
+        self._catch_up = catch_up
+
+    async def cursor(self, point: int | datetime) -> int:
+        """The cursor that ``point``, a cursor or a time, stands for; what the view shows of there is complete.
+
+        Raises PointGone before the horizon, PointNotReached beyond the end; for a time that nothing known is later
+        than also ViewBehind, TapeMissing and BrokerUnavailable: what is on the tape by now must be known first.
+        """
+        cursor = await self._at(point) if isinstance(point, datetime) else point
+        reach = await self._reads.call(self._store.committed.reach)
+        if cursor < reach.horizon:
+            raise PointGone(
+                f"what was at {_named(point)} is not known: the history is complete from cursor {reach.horizon} on; "
+                f"ask for that or a later point"
+            )
+        if cursor > reach.head:
+            raise PointNotReached(
+                f"the view has read the tape up to cursor {reach.head}: take a cursor from an event or a job"
+            )
+        return cursor
+
+    async def job(self, job_id: str, cursor: int) -> Job | None:
+        """The job (of this canonical id) as it was there, or None when there was none."""
+        return await self._reads.call(self._store.past.job, job_id, cursor)
+
+    async def page(self, query: JobQuery, cursor: int) -> PastPage:
+        """Jobs that fitted ``query`` there, newest id first."""
+        return await self._reads.call(self._store.past.page, query, cursor)
+
+    async def _at(self, time: datetime) -> int:
+        if time > (now := utc_now()):
+            raise PointNotReached(f"{time.isoformat()} is in the future: here it is {now.isoformat()}")
+        cursor, last = await self._reads.call(self._store.past.cursor_at, time)
+        if last:
+            # Nothing that is known came later, but it may be on the tape.
+            await self._catch_up()
+            cursor, last = await self._reads.call(self._store.past.cursor_at, time)
+        if last:
+            # Then nothing has happened since, not even to what is behind a gap.
+            cursor = max(cursor, (await self._reads.call(self._store.committed.reach)).horizon)
+        return cursor
+
+
+def _named(point: int | datetime) -> str:
+    return point.isoformat() if isinstance(point, datetime) else f"cursor {point}"

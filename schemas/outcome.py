@@ -1,0 +1,137 @@
+"""What became of one execution, bounded so that it always fits into an event.
+
+An exception is the users' own code: its ``__str__``, its attributes and what its class says of itself may raise
+anything. Whatever they do, there is a failure with a text. What is kept of results and exceptions is plain: no code of
+the users' runs where it is read.
+"""
+
+import asyncio
+import math
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final
+
+from jobtape.schemas import plainjson
+from jobtape.schemas.delay_ladder import LONGEST
+from jobtape.schemas.errors import ResultInvalid
+from jobtape.schemas.events import Reason
+from jobtape.schemas.job import ErrorInfo
+from jobtape.schemas.job_types.job_type import JobTypeSpec
+from jobtape.schemas.retry import NEVER, POLICY, Crashed, RetryPolicy, Wish
+
+MESSAGE_LENGTH: Final = 2_000
+TRACEBACK_LENGTH: Final = 8_000
+NAME_LENGTH: Final = 200
+CANCELLED: Final = (
+    "the handler ended with CancelledError although nobody had cancelled the job: it cancelled its own task, or "
+    "awaited one that was cancelled; catch the error where that is meant"
+)
+"""The message of a CancelledError that has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """The handler returned ``result`` (plain JSON)."""
+
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """There is no result, and why; ``wish``: what that means for another attempt."""
+
+    reason: Reason
+    error: ErrorInfo
+    wish: Wish = NEVER
+
+
+Outcome = Success | Failure
+
+
+def failure(reason: Reason, kind: str, message: str, wish: Wish = NEVER) -> Failure:
+    """A failure that is not an exception of the handler."""
+    return Failure(reason, ErrorInfo(type=kind, message=_bounded(message, MESSAGE_LENGTH)), wish)
+
+
+def success_of(job_type: JobTypeSpec, value: Any, max_result: int) -> Outcome:
+    """What a handler returned as the outcome; a Failure when it is no result, or larger than ``max_result`` bytes.
+    Raises what the result's own code raises while it is made into JSON: that is a failure like the handler's own.
+    """
+    try:
+        result = job_type.result(value)
+        size = len(plainjson.dumps(result))
+    except ResultInvalid as error:
+        return failure("result_invalid", "ResultInvalid", str(error))
+    if size > max_result:
+        return failure(
+            "result_too_large",
+            "ResultTooLarge",
+            f"the result has {size} bytes of JSON, {max_result} are allowed: store it elsewhere and return "
+            "a reference, or raise JOBTAPE_MAX_RESULT",
+        )
+    return Success(result)
+
+
+def timed_out(job_type: JobTypeSpec, timeout: float) -> Failure:
+    """The failure of a handler that took longer than ``timeout`` seconds."""
+    message = f"the handler of {job_type.name} did not end within {timeout:g} s"
+    return _failure("timeout", "TimeoutError", message, TimeoutError(message), job_type.retry)
+
+
+def crashed(job_type: JobTypeSpec, how: str) -> Failure:
+    """The failure of a handler whose process ended under it; ``how`` says how that ended."""
+    message = f"the process in which the handler of {job_type.name} ran {how}"
+    return _failure("crashed", "Crashed", message, Crashed(message), job_type.retry)
+
+
+def failure_of(error: BaseException, policy: RetryPolicy, *, skip: int) -> Failure:
+    """The failure of a handler that raised. The first ``skip`` frames of the traceback are ours and left out."""
+    trace: TracebackType | None = vars(BaseException)["__traceback__"].__get__(error)
+    for _ in range(skip):
+        trace = trace.tb_next if trace is not None else None
+    kind = type(error)
+    message = _text(lambda: str(error)) or (CANCELLED if issubclass(kind, asyncio.CancelledError) else "")
+    text = _text(
+        lambda: "".join(traceback.format_exception(kind, error, trace)), lambda: "".join(traceback.format_tb(trace))
+    )
+    # The end tells more: that is where it was raised.
+    text = text if len(text) <= TRACEBACK_LENGTH else f"…{text[-TRACEBACK_LENGTH:]}"
+    return _failure("error", _name(error), message, error, policy, text)
+
+
+def _failure(
+    reason: Reason, kind: str, message: str, error: BaseException, policy: RetryPolicy, trace: str | None = None
+) -> Failure:
+    try:
+        wish = _checked(policy.wish(error))
+    except BaseException as broken:  # noqa: BLE001 - comparing with RetryPolicy.on runs code of the users'
+        wish = NEVER
+        why = f"(no further attempt, since RetryPolicy.on or Retry.delay raised {_name(broken)} when asked) "
+        message = why + message
+    return Failure(reason, ErrorInfo(type=kind, message=_bounded(message, MESSAGE_LENGTH), traceback=trace), wish)
+
+
+def _checked(wish: Any) -> Wish:
+    """A delay that an event can carry, whatever a ``Retry`` was made to say after it was made."""
+    if type(wish) is str and wish in (NEVER, POLICY):
+        return NEVER if wish == NEVER else POLICY
+    return min(max(float(wish), 0.0), LONGEST) if math.isfinite(wish) else POLICY
+
+
+def _text(make: Callable[[], str], simpler: Callable[[], str] = str) -> str:
+    """What ``make`` returns, as a plain str; when it raises, what ``simpler`` returns, and why."""
+    try:
+        return str.__str__(make())
+    except BaseException as broken:  # noqa: BLE001 - an exception whose own __str__ raises
+        return f"{_text(simpler)}(its text could not be made: {_name(broken)})"
+
+
+def _name(error: BaseException) -> str:
+    # Not ``type(error).__qualname__``, which a metaclass may compute.
+    return _bounded(str.__str__(vars(type)["__qualname__"].__get__(type(error))), NAME_LENGTH)
+
+
+def _bounded(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

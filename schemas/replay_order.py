@@ -1,0 +1,90 @@
+"""What is to be replayed, and where to."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from jobtape.schemas import ids
+from jobtape.schemas.cursor import MAX_CURSOR
+from jobtape.schemas.events import EVENT_NAMES
+from jobtape.schemas.job import Utc
+from jobtape.schemas.selection import Selection
+
+REPLAY: Final = "jobtape.replay"
+"""The job type."""
+MIN_RATE: Final = 0.001
+MAX_RATE: Final = 100_000.0
+Cursor = Annotated[int, Field(ge=0, le=MAX_CURSOR)]
+EventName = Literal[
+    "submitted", "started", "progressed", "retrying", "succeeded", "failed", "cancelled", "redriven", "requeued"
+]
+Pattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,119}(\.\*)?$")]
+
+
+class TapeRange(BaseModel):
+    """A part of the tape, by cursors or by times."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    since: Literal["first"] | Cursor | Utc = Field(
+        "first", description="Events at this time (RFC 3339) or later, or behind this cursor."
+    )
+    until: Cursor | Utc | None = Field(
+        None, description="Before this time, or up to and with this cursor; up to now when absent."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "TapeRange":
+        since, until = self.since, self.until
+        both_times = isinstance(since, datetime) and isinstance(until, datetime) and since > until
+        if both_times or (isinstance(since, int) and isinstance(until, int) and since > until):
+            raise ValueError(f"since ({since}) is behind until ({until}): there is nothing in between, swap them")
+        return self
+
+    def cursors(self, before: Callable[[datetime], int], head: int) -> tuple[int, int]:
+        """Behind which, and up to and with which; ``before`` finds the cursor of a time, ``head`` is the newest."""
+        since = 0 if self.since == "first" else self.since
+        until = head if self.until is None else self.until
+        return (
+            before(since) if isinstance(since, datetime) else since,
+            min(head, before(until) if isinstance(until, datetime) else until),
+        )
+
+
+class ReplayOrder(TapeRange):
+    """Past events, as far as the fold accepted them, to a queue. What is absent restricts nothing."""
+
+    queue: str = Field(
+        min_length=1,
+        max_length=255,
+        description="The queue's name on the broker; it must exist. None of Jobtape's own.",
+    )
+    events: list[EventName] = Field(default_factory=list, max_length=len(EVENT_NAMES))
+    types: list[Pattern] = Field(default_factory=list, max_length=50, description="`mail.*`: all that begin so.")
+    job: Annotated[str, StringConstraints(to_lower=True, pattern=ids.UUID_PATTERN)] | None = None
+    labels: dict[str, str] = Field(default_factory=dict, max_length=8)
+    correlation_id: str | None = None
+    rate: float | None = Field(None, ge=MIN_RATE, le=MAX_RATE, description="Events a second at most.")
+
+    def selection(self) -> Selection:
+        """Which events, wherever they stand."""
+        return Selection(
+            events=frozenset(self.events),
+            types=frozenset(self.types),
+            job=self.job,
+            labels=self.labels,
+            correlation_id=self.correlation_id,
+        )
+
+
+def reason_to_refuse(queue: str, namespace: str) -> str | None:
+    """Why nothing may be replayed to this queue; None when it may. On one of ours it would be taken for work."""
+    own, subscriptions = f"{namespace}.", f"{namespace}.sub."
+    if queue.startswith(own) and not queue.startswith(subscriptions):
+        return (
+            f"{queue} is one of Jobtape's own queues: name one of yours, or a subscription's ({subscriptions}<name>), "
+            "which must exist"
+        )
+    return None

@@ -1,0 +1,125 @@
+"""A tape in a file: lines of JSON, the first a header, the last an end that tells a whole file from a torn one.
+
+    {"format": "jobtape-tape", "version": 1, "id": "…", "namespace": "…", "after": 0, "until": 281474976710700}
+    {"cursor": 281474976710656, "event": {"specversion": "1.0", …}}
+    {"cursor": 281474976710657, "raw": "bm8gZXZlbnQ="}
+    {"end": true, "events": 2}
+
+An event stands there as it was read from the tape, and so does, in base64, what could not be read.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from jobtape.schemas import plainjson
+from jobtape.schemas.errors import JobtapeError
+
+FORMAT: Final = "jobtape-tape"
+VERSION: Final = 1
+
+
+class TapeFileInvalid(JobtapeError):
+    """The file is no tape, is torn, or is of a version newer than this program."""
+
+
+@dataclass(frozen=True, slots=True)
+class TapeHeader:
+    """``id``: this export's own. It has what stood behind the cursor ``after``, up to and with ``until``."""
+
+    id: str
+    namespace: str
+    after: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class TapeLine:
+    """Line ``number`` of the file, from 1 behind the header; ``event``: its CloudEvent, None for what is none."""
+
+    number: int
+    body: bytes
+    event: dict[str, Any] | None
+
+
+def header_line(header: TapeHeader) -> bytes:
+    """The first line."""
+    return _line({"format": FORMAT, "version": VERSION, **asdict(header)})
+
+
+def entry_line(cursor: int, body: bytes) -> bytes:
+    """The line of a message of the tape."""
+    try:
+        event = plainjson.loads(body)
+    except plainjson.NotJson:
+        event = None
+    if isinstance(event, dict) and plainjson.fault(event, depth_limit=plainjson.DEPTH_LIMIT + 3) is None:
+        return _line({"cursor": cursor, "event": event})
+    return _line({"cursor": cursor, "raw": base64.b64encode(body).decode()})
+
+
+def end_line(events: int) -> bytes:
+    """The last line."""
+    return _line({"end": True, "events": events})
+
+
+def read_header(line: bytes) -> TapeHeader:
+    """What the first line says. Raises TapeFileInvalid."""
+    match _parsed(line, 0):
+        case {"format": "jobtape-tape", "version": int(version)} if version > VERSION:
+            raise TapeFileInvalid(f"the file is of version {version}, newer than {VERSION}: update Jobtape")
+        case {
+            "format": "jobtape-tape",
+            "id": str(key),
+            "namespace": str(name),
+            "after": int(after),
+            "until": int(until),
+        }:
+            return TapeHeader(key, name, after, until)
+    raise TapeFileInvalid("the first line is not that of a tape: was it written by `jobtape export`?")
+
+
+def read_lines(lines: Iterable[bytes]) -> Iterator[TapeLine]:
+    """The rest of the file. Raises TapeFileInvalid where it is not what ``jobtape export`` writes, or is torn."""
+    number = 0
+    for text in lines:
+        number += 1
+        match _parsed(text, number):
+            case {"end": True, "events": int(events)}:
+                if events != number - 1:
+                    raise TapeFileInvalid(f"the file has {number - 1} events and says {events}: export it again")
+                return
+            case {"cursor": int(), "event": dict(event)}:
+                yield TapeLine(number, plainjson.dumps(event), event)
+            case {"cursor": int(), "raw": str(raw)}:
+                yield TapeLine(number, _decoded(raw, number), None)
+            case _:
+                raise TapeFileInvalid(f"line {number} is not one of a tape: export it again")
+    raise TapeFileInvalid(f"the file ends after {number} events, torn: export it again")
+
+
+def marked(line: TapeLine, export: str) -> bytes:
+    """The message to be published: the event, marked as one of another tape; or what is no event, as it was."""
+    if line.event is None:
+        return line.body
+    return plainjson.dumps({**line.event, "imported": export, "importline": line.number})
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return plainjson.dumps(value) + b"\n"
+
+
+def _parsed(line: bytes, number: int) -> Any:
+    try:
+        return plainjson.loads_sent(line)
+    except plainjson.NotJson:
+        raise TapeFileInvalid(f"line {number} of the file is no JSON: export it again") from None
+
+
+def _decoded(raw: str, number: int) -> bytes:
+    try:
+        return base64.b64decode(raw, validate=True)
+    except (binascii.Error, ValueError):
+        raise TapeFileInvalid(f"line {number} of the file is no base64: export it again") from None

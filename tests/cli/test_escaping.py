@@ -1,0 +1,114 @@
+"""Whatever a job says of itself, no terminal is steered by it, and JSON means what it meant."""
+
+import json
+import os
+import pty
+import unicodedata
+
+import pytest
+
+from jobtape.cli import printing as show
+from jobtape.cli.escaping import json_text, lines, one_line
+from jobtape.cli.rest import dead_messages as dead
+from jobtape.cli.rest.api import Api
+from jobtape.cli.supervisor.output import Output
+
+HOSTILE = [
+    *map(chr, (*range(0x20), *range(0x7F, 0xA0))),
+    *"\u061c\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u2060\ufeff\u00ad\u180e\ufff9",
+    *map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xE0001, 0xE0041, 0xD800, 0xDFFF)),
+]
+SHOWN = "ümlaut 漢字\u3000\u00a0עברית عربي e\u0301 👍 [red]not[/red] :smile:"  # noqa: RUF001
+EVIL = "no\x1b[31m\x9b2J\u202egnp.exe\u200b\u2066x\r\nway [red]loud[/red] :bomb: ü"
+
+
+def seen(text: str) -> bool:
+    return all(unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in text)
+
+
+@pytest.mark.parametrize("letter", HOSTILE, ids=ascii)
+def test_what_cannot_be_seen_is_written_out(letter: str) -> None:
+    shown = one_line(f"a{letter}b")
+    assert seen(shown)
+    assert shown == f"a{letter.encode('unicode_escape').decode()}b"
+    if letter not in "\t\n":
+        assert seen(lines(f"a{letter}b").replace("\n", ""))
+    document = json.dumps({letter: [letter]}, ensure_ascii=False, indent=2)
+    assert seen(json_text(document).replace("\n", ""))
+    assert json.loads(json_text(document)) == {letter: [letter]}
+
+
+def test_what_can_be_seen_stays() -> None:
+    assert one_line(SHOWN) == lines(SHOWN) == json_text(SHOWN) == SHOWN
+
+
+def job(**more: object) -> dict[str, object]:
+    """As the API tells of it; everything that can hold text holds that of ``EVIL``."""
+    times = dict.fromkeys(("submitted_at", "started_at", "finished_at"), "2026-01-31T12:00:00+00:00")
+    texts = dict.fromkeys(("id", "type", "queue", "reason", "correlation_id"), EVIL)
+    return {
+        **times,
+        **texts,
+        "state": "failed",
+        "labels": {EVIL: EVIL},
+        "payload": {EVIL: EVIL},
+        "result": EVIL,
+        "attempt": 1,
+        "max_attempts": 3,
+        "progress": {"fraction": 0.5, "message": EVIL},
+        "error": {"type": EVIL, "message": EVIL, "traceback": EVIL},
+        **more,
+    }
+
+
+EVENT = {
+    "cursor": EVIL,
+    "type": f"jobtape.job.{EVIL}",
+    "subject": EVIL,
+    "time": "2026-01-31T12:00:00+00:00",
+    "data": {"job_type": EVIL, "run": EVIL, "attempt": 1, "error": {"type": EVIL, "message": EVIL}},
+}
+SUBSCRIPTION = {"name": EVIL, "position": {"cursor": 1, "idle": 2.0, "owner": EVIL}, "queue": None}
+DEAD = {"id": EVIL, "at": "2026-01-31T12:00:00+00:00", "size": EVIL, "reason": EVIL}
+
+
+def test_no_text_of_a_job_is_printed_raw(capsys: pytest.CaptureFixture[str]) -> None:
+    show.print_job(job())
+    show.print_job(job(state=EVIL))
+    show.print_failure(job())
+    show.print_jobs({"items": [job()], "next": None})
+    show.print_events([EVENT])
+    show.print_delivered(EVENT)
+    show.print_subscriptions([SUBSCRIPTION])
+    show.print_dead({"items": [DEAD], "next": None})
+    show.print_result(job())
+    show.print_json_line(job())
+    out, err = capsys.readouterr()
+    for text in (out, err):
+        assert [line for line in text.splitlines() if not seen(line)] == []
+    assert out.count("[red]loud[/red] :bomb: ü") > 20, "nor is it taken for markup"
+
+
+def test_json_is_the_same_value(capsys: pytest.CaptureFixture[str]) -> None:
+    show.print_json(job())
+    assert json.loads(capsys.readouterr().out) == job()
+
+
+def test_what_a_part_prints_goes_through_the_supervisor_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(["worker"]).line("worker", "\tü " + EVIL.replace("\r\n", "\r"), error=False)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("worker  | \tü no\\x1b[31m")
+    assert seen(line.replace("\t", ""))
+
+
+def test_a_body_that_is_no_text_is_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal gets it written out."""
+    message = {"at": "then", "size": 4, "reason": "odd", "text": None, "base64": "G1szMW3/"}
+    monkeypatch.setattr(Api, "dead_message", lambda *_: message)
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        dead.dead_show("http://127.0.0.1:1", 7, as_json=False)
+        terminal.flush()
+        assert os.read(ours, 100) == b"\\x1b[31m\\xff\r\n"
+    os.close(ours)

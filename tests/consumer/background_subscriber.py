@@ -1,0 +1,51 @@
+"""Listening in the background of a test."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from jobtape.consumer.subscriptions.subscription import Subscription
+from jobtape.schemas.delivered_event import DeliveredEvent
+
+
+@asynccontextmanager
+async def listening(subscription: Subscription) -> AsyncIterator[list[DeliveredEvent]]:
+    """What it has heard so far, from when it listens; whatever it raises is raised at the end."""
+    found: list[DeliveredEvent] = []
+    entered = asyncio.Event()
+
+    async def listen() -> None:
+        try:
+            async with subscription as received:
+                entered.set()
+                async for each in received:
+                    found.append(each)
+        finally:
+            entered.set()
+
+    task = asyncio.create_task(listen())
+    try:
+        await entered.wait()
+        yield found
+    finally:
+        task.cancel()
+        (ended,) = await asyncio.gather(task, return_exceptions=True)
+    if not isinstance(ended, asyncio.CancelledError):
+        raise ended if isinstance(ended, BaseException) else AssertionError("it ended")
+
+
+async def take(subscription: Subscription, n: int) -> list[DeliveredEvent]:
+    """The first ``n``."""
+    found: list[DeliveredEvent] = []
+    async with asyncio.timeout(20), subscription as received:
+        async for each in received:
+            found.append(each)
+            if len(found) == n:
+                break
+    return found
+
+
+def results(received: list[DeliveredEvent]) -> list[Any]:
+    """What the jobs returned, in the order in which it was heard."""
+    return [each.result for each in received]

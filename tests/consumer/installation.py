@@ -1,0 +1,208 @@
+"""What worker and projector tests stand on: a namespace with its tape, a publisher, and a watcher of the tape."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+from uuid_utils import uuid7
+
+from jobtape.broker import declare
+from jobtape.broker.link import BROKER_ERRORS, Connection, Link
+from jobtape.broker.publisher import Publisher
+from jobtape.broker.stream_reader import StreamReader
+from jobtape.consumer.projector.projector import Projector
+from jobtape.consumer.worker.worker import Worker
+from jobtape.jobs import JobType
+from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, UnreadableEvent
+from jobtape.schemas.events import JobEvent, Submitted, decode, submitted
+from jobtape.schemas.job import FINAL, Order
+from jobtape.schemas.topology import BARRIER_KEY, Topology, run_key
+from jobtape.view.store import Store
+from tests.waiting import eventually
+
+_OUTCOMES = frozenset(state.value for state in FINAL)
+
+
+def order_event(topology: Topology, job_type: str, payload: dict[str, Any] | None = None, **order: Any) -> Submitted:
+    """A new job's ``submitted``."""
+    fields = {"queue": "default", "timeout": 30.0} | order
+    placed = Order(type=job_type, payload=payload or {}, **fields)
+    return submitted(str(uuid7()), placed, source=topology.source, time=datetime.now(UTC))
+
+
+class Rig:
+    """``async with Rig(url, topology) as rig``; ``events`` is what the tape says so far, in its order."""
+
+    def __init__(self, url: str, topology: Topology) -> None:
+        self.url = url
+        self.topology = topology
+        self.link = Link(url, name=f"rig {topology.namespace}", setup=self._declare)
+        # Where somebody attaches to a tape that is just being deleted, RabbitMQ 3.10 ends the whole connection.
+        self._watch_link = Link(url, name=f"rig {topology.namespace} watch")
+        self.publisher = Publisher(self.link, topology)
+        self.events: list[JobEvent] = []
+        self._watching: asyncio.Task[None] | None = None
+        self._following = 0
+        self._stops: dict[str, asyncio.Event] = {}
+
+    async def __aenter__(self) -> "Rig":
+        self.link.start()
+        self._watch_link.start()
+        await declare.create_log(await self.link.connection(), self.topology)
+        self._watching = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._watching is not None
+        self._watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._watching
+        await self._watch_link.close()
+        await self.link.close()
+
+    async def submit(self, job_type: str, payload: dict[str, Any] | None = None, **order: Any) -> str:
+        """Publish a new job; its id."""
+        event = order_event(self.topology, job_type, payload, **order)
+        await self.publisher.publish(event, [run_key(event.data.order.queue)])
+        return event.subject
+
+    async def put(self, body: bytes, queue: str = "default") -> None:
+        """A raw message on a work queue, past the tape."""
+        channel = await (await self.link.connection()).channel()
+        async with channel:
+            await channel.default_exchange.publish(aio_pika.Message(body), self.topology.work_queue(queue).name)
+
+    def of(self, job_id: str) -> list[JobEvent]:
+        """The job's events on the tape so far."""
+        return [event for event in self.events if event.subject == job_id]
+
+    def names(self, job_id: str) -> list[str]:
+        """The names of the job's events."""
+        return [event.name for event in self.of(job_id)]
+
+    async def outcome(self, job_id: str, timeout: float = 20) -> Any:
+        """The first final event of the job."""
+        return await eventually(
+            lambda: next((event for event in self.of(job_id) if event.name in _OUTCOMES), None),
+            timeout,
+            what=f"an outcome of {job_id}: {self.names(job_id)}",
+        )
+
+    async def depth(self, queue: str = "default") -> int:
+        """How many messages wait on the work queue (those with a worker not counted)."""
+        found = await declare.depth(await self.link.connection(), self.topology.work_queue(queue).name)
+        assert found is not None
+        return found.messages
+
+    def nothing_on(self, name: str) -> Callable[[], Awaitable[bool]]:
+        """For waiting until a queue, by its name on the broker, has no message that waits."""
+
+        async def condition() -> bool:
+            found = await declare.depth(await self.link.connection(), name)
+            return found is not None and found.messages == 0
+
+        return condition
+
+    def depth_is(self, expected: int) -> Callable[[], Awaitable[bool]]:
+        """For waiting until so many wait."""
+
+        async def condition() -> bool:
+            return await self.depth() == expected
+
+        return condition
+
+    async def consumers(self, queue: str = "default") -> int:
+        """How many consumers the work queue has; 0 too when there is no such queue."""
+        found = await declare.depth(await self.link.connection(), self.topology.work_queue(queue).name)
+        return 0 if found is None else found.consumers
+
+    async def delete_tape(self) -> None:
+        """As an administrator might; what it said so far stays in ``events``."""
+        channel = await (await self.link.connection()).channel()
+        async with channel:
+            await channel.queue_delete(self.topology.log.name)
+        self._following = 0
+
+    async def create_tape(self) -> None:
+        """Where there is none."""
+        assert await declare.create_log(await self.link.connection(), self.topology)
+
+    async def dead(self) -> tuple[bytes, Mapping[str, Any]] | None:
+        """Take one message from the dead queue: its body and headers."""
+        channel = await (await self.link.connection()).channel()
+        async with channel:
+            queue = await channel.get_queue(self.topology.dead_queue.name, ensure=False)
+            message = await queue.get(no_ack=True, fail=False)
+            return None if message is None else (message.body, message.headers)
+
+    @asynccontextmanager
+    async def worker(self, *job_types: JobType, stop: bool = True, **settings: Any) -> AsyncIterator[Worker]:
+        """A worker that takes jobs; with ``stop`` it ends in order at the end, otherwise as if it died."""
+        defaults = {"concurrency": 4, "grace": 5.0, "max_result": 2**20, "ack_timeout": 1800.0}
+        settings = defaults | {"name": f"w-{uuid4().hex[:4]}"} | settings
+        worker = Worker(self.url, self.topology, {each.name: each for each in job_types}, **settings)
+        async with running(worker, stop=stop) as stopping:
+            self._stops[worker.name] = stopping
+            await eventually(lambda: worker.trouble is None, what="the worker takes jobs")
+            yield worker
+
+    def stop(self, name: str) -> None:
+        """Ask the worker of that name, or the projector, to stop now, while the test goes on."""
+        self._stops[name].set()
+
+    @asynccontextmanager
+    async def projector(
+        self, store: Store, *, owner: str = "p1", lease: float = 4.0, ready: bool = True, **settings: Any
+    ) -> AsyncIterator[Projector]:
+        """A projector on ``store`` that folds or stands by."""
+        # In life too it does not know which work queues there are to be.
+        topology = self.topology.with_queues(())
+        projector = Projector(self.url, topology, store, owner=owner, lease=lease, **settings)
+        async with running(projector) as stopping:
+            self._stops[owner] = stopping
+            if ready:
+                await eventually(lambda: projector.trouble is None, what="the projector folds")
+            yield projector
+
+    async def _declare(self, connection: Connection) -> None:
+        await declare.declare(connection, self.topology)
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                async with StreamReader(
+                    await self._watch_link.connection(), self.topology.log.name, self._following or "first"
+                ) as reader:
+                    while True:
+                        for message in await reader.read(1000):
+                            self._following = message.offset + 1
+                            self._note(message.key, message.body)
+            except (BrokerUnavailable, TapeMissing, *BROKER_ERRORS):
+                pass
+            await asyncio.sleep(0.1)
+
+    def _note(self, key: str, body: bytes) -> None:
+        if key != BARRIER_KEY:
+            with suppress(UnreadableEvent):
+                self.events.append(decode(body))
+
+
+@asynccontextmanager
+async def running(part: Worker | Projector, *, stop: bool = True) -> AsyncIterator[asyncio.Event]:
+    """Runs a part; whatever it raises is raised at the end."""
+    stopping = asyncio.Event()
+    task = asyncio.create_task(part.run(stopping))
+    try:
+        yield stopping
+    finally:
+        if stop or task.done():
+            stopping.set()
+            async with asyncio.timeout(60):
+                await task
+        else:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,151 @@
+"""What comes to the dead queue: jobs that the broker gave up, and messages that are no job. On both databases."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import aio_pika
+import pytest
+
+from jobtape.broker.dead_queue import publish_dead
+from jobtape.schemas.events import JobEvent, Requeued, Started, StartedData, encode
+from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.topology import Topology
+from jobtape.view import dead_messages as dead
+from jobtape.view.store import DeadMessage, Store
+from tests.consumer import jobs
+from tests.consumer.installation import Rig, order_event
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def give_up(rig: Rig, *events: JobEvent) -> None:
+    """As the broker does: with the fixed key, and what it notes in the headers."""
+    channel = await (await rig.link.connection()).channel()
+    async with channel:
+        exchange = await channel.get_exchange(rig.topology.dead.name, ensure=False)
+        for event in events:
+            message = aio_pika.Message(encode(event), headers={"x-first-death-reason": "delivery_limit"})
+            await exchange.publish(message, "given-up")
+
+
+def state_is(store: Store, job_id: str, state: JobState) -> Callable[[], Job | None]:
+    def condition() -> Job | None:
+        job = store.job(job_id)
+        return job if job is not None and job.state is state else None
+
+    return condition
+
+
+async def placed(rig: Rig, job_id: str, n: int) -> Requeued:
+    """The ``n``-th placement of the job."""
+
+    def found() -> Requeued | None:
+        return next((each for each in rig.of(job_id) if isinstance(each, Requeued) and each.data.n == n), None)
+
+    return await eventually(found)
+
+
+async def dead_queue_is_empty(rig: Rig) -> None:
+    """Nothing waits there, and nothing is held: the queue says so once its consumer is gone."""
+    await eventually(rig.nothing_on(rig.topology.dead_queue.name))
+
+
+async def test_a_job_that_was_never_begun_is_put_back_and_done(rig: Rig, store: Store) -> None:
+    event = order_event(rig.topology, "add", {"x": 1, "y": 2})
+    async with rig.projector(store):
+        await rig.publisher.publish(event)  # without work: as if its message had been given up
+        await give_up(rig, event)
+        async with rig.worker(jobs.add):
+            await eventually(state_is(store, event.subject, JobState.SUCCEEDED))
+    data = (await placed(rig, event.subject, 2)).data
+    assert (data.why, data.attempt) == ("given_up", 1)
+    await dead_queue_is_empty(rig)
+
+
+async def test_three_times_and_then_it_has_failed(rig: Rig, store: Store) -> None:
+    event: JobEvent = order_event(rig.topology, "add", {"x": 1, "y": 2})
+    async with rig.projector(store):
+        await rig.publisher.publish(event)
+        for n in (2, 3, 4):
+            await give_up(rig, event, event)
+            event = await placed(rig, event.subject, n)
+        await give_up(rig, event)
+        job = await eventually(state_is(store, event.subject, JobState.FAILED))
+        await dead_queue_is_empty(rig)
+    assert (job.reason, job.placed) == ("crash_loop", 4)
+    assert rig.names(event.subject) == ["submitted", *["requeued"] * 3, "failed"]
+
+
+async def test_a_job_that_was_at_work_each_time_has_failed(rig: Rig, store: Store) -> None:
+    event = order_event(rig.topology, "add")
+    data = StartedData(job_type="add", run=1, attempt=1, execution="e", worker="w")
+    started = Started(
+        id=f"{event.subject}/1/1/started/e", source=event.source, subject=event.subject, time=event.time, data=data
+    )
+    async with rig.projector(store):
+        await rig.publisher.publish(event)
+        await rig.publisher.publish(started)
+        await give_up(rig, event)
+        job = await eventually(state_is(store, event.subject, JobState.FAILED))
+        assert job.reason == "crash_loop"
+        await give_up(rig, event)
+        await dead_queue_is_empty(rig)
+    assert rig.names(event.subject) == ["submitted", "started", "failed"], "a closed run is left as it is"
+    assert store.dead_count() == 0
+
+
+async def test_what_is_no_job_is_kept_to_be_looked_at(rig: Rig, store: Store, topology: Topology) -> None:
+    stranger = order_event(topology, "add")
+    async with rig.projector(store), rig.worker(jobs.add):
+        await rig.put(b"\x00\xffnonsense")
+        await publish_dead(rig.link, topology, b"{}", "because\x00of this")
+        await give_up(rig, stranger)
+        await eventually(lambda: store.dead_count() == 3)
+    found = {message.body: message for message in store.dead_messages()}
+    assert "not JSON" in found[b"\x00\xffnonsense"].reason
+    assert found[b"{}"].reason == "because\\x00of this"
+    assert "does not know its job" in found[encode(stranger)].reason
+    one = found[b"{}"]
+    assert one.id is not None
+    assert store.dead_message(one.id) == one
+    assert [message.id for message in store.dead_messages(before=3, limit=1)] == [2]
+    await dead_queue_is_empty(rig)
+
+
+async def test_nothing_is_lost_when_the_database_fails(rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once before, and once after it has kept them: then the second time it is the same message."""
+    failures = iter(["before", "after"])
+    real = dead.add
+
+    def add(*arguments: object) -> None:
+        when = next(failures, None)
+        if when == "before":
+            raise OSError(when)
+        real(*arguments)  # type: ignore[arg-type]
+        if when == "after":
+            raise OSError(when)
+
+    monkeypatch.setattr(dead, "add", add)
+    async with rig.projector(store):
+        await publish_dead(rig.link, rig.topology, b"kept", "no job")
+        await eventually(lambda: store.dead_count() == 1)
+    await dead_queue_is_empty(rig)
+
+
+def test_the_oldest_go_when_there_are_too_many(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def message(n: int, size: int = 10) -> DeadMessage:
+        return DeadMessage(f"m{n}", datetime(2030, 1, 1, tzinfo=UTC), "no job", b"x" * size, size)
+
+    monkeypatch.setattr(dead, "KEPT", 3)
+    monkeypatch.setattr(dead, "KEPT_BYTES", 100)
+    store.create_checkpoint()
+    assert store.take_lease("me", 60)
+    assert store.add_effects("me", (), [message(n) for n in range(5)])
+    assert store.add_effects("me", (), [message(4)])
+    assert [each.message_id for each in store.dead_messages()] == ["m4", "m3", "m2"]
+    store.add_effects("me", (), [message(5, 85)])
+    assert [each.message_id for each in store.dead_messages()] == ["m5", "m4"]
+    store.add_effects("me", (), [message(6, 200)])
+    assert [each.message_id for each in store.dead_messages()] == ["m6"], "one stays, however large"
+    assert not store.add_effects("another", (), [message(7)])

@@ -1,0 +1,236 @@
+"""The relay: what the fold accepted is told in the tape's order, at least once, and nothing old again."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from jobtape.broker import declare
+from jobtape.consumer.projector.relay import WINDOW
+from jobtape.schemas.delivered_event import decode_delivered
+from jobtape.schemas.errors import ViewUnavailable
+from jobtape.view.store import Store
+from tests.consumer import jobs
+from tests.consumer.bound_queues import bound_queue, delete_queue, listening, without_repeats
+from tests.consumer.installation import Rig, order_event
+from tests.schemas.events_of_a_job import Execution
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def finished(rig: Rig, n: int) -> list[str]:
+    """So many jobs that are done, written to the tape without a worker; their ids."""
+    events = [order_event(rig.topology, "add") for _ in range(n)]
+    await asyncio.gather(*(rig.publisher.publish(event, timeout=60) for event in events))
+    done = [Execution("e", job=event.subject).succeeded(5) for event in events]
+    await asyncio.gather(*(rig.publisher.publish(event, timeout=60) for event in done))
+    return [event.id for event in done]
+
+
+async def test_final_events_are_told_with_all_that_amqp_can_say(rig: Rig, store: Store) -> None:
+    async with listening(rig.url, rig.topology) as received, rig.projector(store), rig.worker(jobs.add, jobs.boom):
+        await eventually(store.relay.state)
+        added = await rig.submit("add", {"x": 1, "y": 2}, labels={"a": "b"}, correlation_id="c-1")
+        failed = await rig.submit("boom", max_attempts=1)
+        await eventually(lambda: len(received.messages) == 2)
+        message = next(each for each in received.messages if each.headers["job"] == added)
+    assert message.routing_key == "succeeded.add"
+    assert (message.content_type, message.delivery_mode) == ("application/cloudevents+json", 2)
+    (event,) = [event for event in rig.of(added) if event.name == "succeeded"]
+    said = decode_delivered(message.body)
+    assert said.event == event
+    job = store.job(added)
+    assert job is not None
+    assert message.message_id == event.id
+    assert (message.type, message.correlation_id) == ("succeeded", "c-1")
+    assert message.timestamp == event.time.replace(microsecond=0)
+    assert message.headers == {
+        "cursor": job.cursor,
+        "job": added,
+        "job_type": "add",
+        "state": "succeeded",
+        "labels": {"a": "b"},
+    }
+    assert said.cursor == job.cursor
+    assert received.of(failed) == ["failed"]
+
+
+async def test_all_is_all_but_submitted(rig: Rig, store: Store) -> None:
+    async with (
+        listening(rig.url, rig.topology) as received,
+        rig.projector(store, relay="all"),
+        rig.worker(jobs.ahold),
+    ):
+        await eventually(store.relay.state)
+        jobs.gate.clear()
+        job_id = await rig.submit("ahold")
+        await eventually(lambda: received.of(job_id) == ["started"])
+        jobs.gate.set()
+        await eventually(lambda: "succeeded" in received.of(job_id))
+    assert received.of(job_id) == ["started", "succeeded"]
+
+
+async def test_reply_to_hears_exactly_its_own(rig: Rig, store: Store) -> None:
+    async with (
+        listening(rig.url, rig.topology, "reply.me") as mine,
+        listening(rig.url, rig.topology, "succeeded.#", "reply.me") as both,
+        rig.projector(store),
+        rig.worker(jobs.add),
+    ):
+        await eventually(store.relay.state)
+        submitted = [
+            await rig.submit("add", {"x": n, "y": 0}, reply_to=who) for n, who in enumerate(("me", "you", None, "me"))
+        ]
+        await eventually(lambda: len(both.messages) == 4 and len(mine.messages) == 2)
+    assert {str(message.headers["job"]) for message in mine.messages} == {submitted[0], submitted[3]}
+    assert len(both.messages) == 4, "a queue that is bound twice gets each once"
+
+
+async def test_what_cannot_be_an_amqp_property_is_in_the_body_alone(rig: Rig, store: Store) -> None:
+    """None of it may be a reason for the broker to close the connection, again and again."""
+    labels = [{"n" * 300: "x"}, {"name": "x" * 200_000}]
+    async with listening(rig.url, rig.topology) as received, rig.projector(store), rig.worker(jobs.add):
+        await eventually(store.relay.state)
+        for each in labels:
+            payload = {"x": 1, "y": 2}
+            job_id = await rig.submit("add", payload, labels=each, correlation_id="é" * 200, reply_to="r" * 300)
+            await eventually(lambda: received.of(job_id))  # noqa: B023
+    for message in received.messages:
+        assert message.correlation_id is None
+        assert "labels" not in message.headers
+        assert decode_delivered(message.body).event.correlationid == "é" * 200
+
+
+async def test_in_the_order_of_the_tape_and_by_one_projector_after_another(rig: Rig, store: Store) -> None:
+    """More than are in flight at once; repeats are allowed, and none are expected here."""
+    async with listening(rig.url, rig.topology, "succeeded.#") as received:
+        async with rig.projector(store):
+            await eventually(store.relay.state)
+            first = await finished(rig, WINDOW + 50)
+            await eventually(lambda: set(received.ids) == set(first), 60)
+        async with rig.projector(store, owner="p2"):
+            second = await finished(rig, 3)
+            await eventually(lambda: set(received.ids) == {*first, *second})
+        assert without_repeats(received.cursors) == sorted(set(received.cursors))
+    state = store.relay.state()
+    assert state is not None
+    assert (state.delivered, state.refused, state.stalls, state.trouble, state.behind) == (WINDOW + 53, 0, 0, None, 0.0)
+
+
+async def test_what_was_told_can_be_read(rig: Rig, store: Store) -> None:
+    unread = []
+    async with listening(rig.url, rig.topology) as received, rig.projector(store), rig.worker(jobs.add):
+        await eventually(store.relay.state)
+
+        async def submit_and_wait(n: int) -> None:
+            job_id = await rig.submit("add", {"x": n, "y": 0})
+            await eventually(lambda: received.of(job_id))
+            job = store.job(job_id)
+            if job is None or not job.final:
+                unread.append(job_id)
+
+        await asyncio.gather(*(submit_and_wait(n) for n in range(40)))
+    assert unread == []
+
+
+async def test_a_queue_that_refuses_holds_up_nobody(rig: Rig, store: Store) -> None:
+    connection = await rig.link.connection()
+    full = await bound_queue(connection, rig.topology, {"x-max-length": 5, "x-overflow": "reject-publish"})
+    try:
+        async with listening(rig.url, rig.topology) as received, rig.projector(store):
+            await eventually(store.relay.state)
+            done = await finished(rig, 100)
+            await eventually(lambda: len(received.messages) >= 100)
+            state = await eventually(
+                lambda: s if (s := store.relay.state()) and s.delivered + s.refused == 100 else None
+            )
+    finally:
+        await delete_queue(connection, full)
+    assert sorted(received.ids) == sorted(done), "a refused event is not told again"
+    assert state.refused > 50
+    assert state.trouble is None
+
+
+async def test_a_view_folded_anew_tells_nothing_again(rig: Rig, store: Store, tmp_path: Path) -> None:
+    async with listening(rig.url, rig.topology, "succeeded.#") as received:
+        async with rig.projector(store):
+            await eventually(store.relay.state)
+            old = await finished(rig, 20)
+            await eventually(lambda: len(received.messages) == 20)
+        anew = Store(f"sqlite:///{tmp_path / 'anew.db'}")
+        try:
+            async with rig.projector(anew, owner="anew"):
+                await eventually(anew.relay.state)
+                new = await finished(rig, 1)
+                await eventually(lambda: received.ids[-1:] == new)
+        finally:
+            anew.close()
+    assert sorted(received.ids) == sorted(old + new)
+
+
+async def test_off_tells_nothing_and_on_again_begins_with_what_comes(rig: Rig, store: Store) -> None:
+    async with listening(rig.url, rig.topology, "succeeded.#") as received:
+        async with rig.projector(store, relay="off"):
+            await finished(rig, 5)
+            await eventually(lambda: store.counts().get(("add", "succeeded")) == 5)
+            await eventually(lambda: store.relay.state() is None)
+        async with rig.projector(store, owner="p2"):
+            await eventually(store.relay.state)
+            new = await finished(rig, 1)
+            await eventually(lambda: received.ids == new)
+
+
+async def test_a_deleted_exchange_is_made_again(rig: Rig, store: Store) -> None:
+    async with rig.projector(store):
+        await eventually(store.relay.state)
+        await finished(rig, 1)
+        await eventually(lambda: (s := store.relay.state()) is not None and s.delivered == 1)
+        channel = await (await rig.link.connection()).channel()
+        await channel.exchange_delete(rig.topology.results.name)
+        await finished(rig, 1)
+        await eventually(lambda: (s := store.relay.state()) is not None and s.delivered == 2)
+        async with listening(rig.url, rig.topology) as received:
+            new = await finished(rig, 1)
+            await eventually(lambda: new[0] in received.ids)
+
+
+async def test_who_makes_the_tape_and_dies_leaves_it_to_be_told_from_its_beginning(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between making the tape and noting that the view begins there, others may write to it."""
+    await rig.delete_tape()
+
+    def fails() -> bool:
+        raise ViewUnavailable("it dies here")
+
+    with monkeypatch.context() as dying:
+        dying.setattr(store, "create_checkpoint", fails)
+        async with rig.projector(store, ready=False):
+            await eventually(partial(tape_is_there, rig), what="the tape is made")
+    async with listening(rig.url, rig.topology) as received:
+        early = await finished(rig, 1)
+        async with rig.projector(store, owner="p2"):
+            await eventually(lambda: early[0] in received.ids, what="what came before the projector is told")
+
+
+async def tape_is_there(rig: Rig) -> bool:
+    return await declare.log_exists(await rig.link.connection(), rig.topology)
+
+
+async def test_what_is_not_kept_any_more_is_said(rig: Rig, store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """The relay stood still for longer than history is kept."""
+    async with rig.projector(store):
+        await eventually(store.relay.state)  # beside a tape that was there before, it begins behind what it finds
+        await finished(rig, 2)
+        await eventually(lambda: (s := store.relay.state()) is not None and s.delivered == 2)
+    assert store.take_lease("test", 60)
+    assert store.relay.forget("test")
+    pruned = store.retention.prune("test", datetime.now(UTC) + timedelta(days=1))
+    assert pruned is not None and pruned.jobs == 2
+    assert store.relay.begin("test", 1)
+    store.release_lease("test")
+    async with rig.projector(store, owner="p2"):
+        await eventually(lambda: "not kept any more, and not told" in caplog.text)

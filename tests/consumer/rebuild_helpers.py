@@ -1,0 +1,21 @@
+"""A rebuild from the archive, as the built-in job does it."""
+
+import time
+
+from jobtape.consumer.replays.long_task import TaskSlice
+from jobtape.consumer.replays.rebuild import ViewRebuild
+from jobtape.view.store import Rebuild, Store
+
+
+def part(seconds: float = 60.0) -> TaskSlice:
+    """A slice of its time."""
+    return TaskSlice(lambda fraction, words: None, time.monotonic() + seconds, "events")
+
+
+def rebuilt(store: Store, key: str = "a") -> Rebuild:
+    """All of it; nothing may differ."""
+    working = ViewRebuild(store, part())
+    state = working.from_archive(store.rebuilds.begin(key))
+    found = working.differences(state, 5)
+    assert (found.changed, found.missing, found.added) == (0, 0, 0), found.examples
+    return working.switch(state)

@@ -1,0 +1,65 @@
+"""What a built-in job does about a broker that is away and about another process at the same work: it comes again."""
+
+import asyncio
+import logging
+
+import pytest
+
+from jobtape.builtin import job_types
+from jobtape.builtin.common import slice_of
+from jobtape.consumer.replays import replay as replay_module
+from jobtape.consumer.replays import tape_source as rebuild_stream
+from jobtape.consumer.replays.long_task import TakenOver
+from jobtape.consumer.replays.replay import Replay, replay_to_queue
+from jobtape.consumer.replays.tape_source import read_tape
+from jobtape.schemas.context import Context
+from jobtape.schemas.errors import BrokerUnavailable
+from jobtape.schemas.retry import POLICY
+from jobtape.schemas.selection import Selection
+from jobtape.schemas.topology import Topology
+from jobtape.view.store import Checkpoint, Store
+from tests.view.samples import record, submitted
+
+NOBODY = "amqp://guest:guest@127.0.0.1:1/"
+CTX = Context(
+    job_id="j", job_type="jobtape.replay", run=1, attempt=1, log=logging.getLogger(), report=lambda progress: None
+)
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    """One job."""
+    assert store.create_checkpoint()
+    assert store.take_lease("me", 60)
+    record(store, submitted(1))
+    return store
+
+
+@pytest.mark.anyio
+async def test_a_replay_waits_for_a_broker_that_is_away(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_module, "CONNECT_LIMIT", 0.1)
+    with pytest.raises(BrokerUnavailable, match="goes on by itself"), slice_of(CTX, "events") as part:
+        wanted = Replay("r", "audit", 0, filled.committed.reach().head, Selection())
+        await replay_to_queue(NOBODY, filled, wanted, part)
+
+
+@pytest.mark.anyio
+async def test_a_rebuild_waits_for_a_broker_that_is_away(topology: Topology, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuild_stream, "CONNECT_LIMIT", 0.1)
+    with pytest.raises(BrokerUnavailable, match="goes on by itself"), slice_of(CTX, "events"):
+        async for _ in read_tape(NOBODY, topology, 0, Checkpoint(1, 5, "", "me", 60.0, None)):
+            pass
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [TimeoutError, OSError, asyncio.CancelledError], ids=lambda error: error.__name__)
+async def test_whatever_a_lost_connection_raises(error: type[BaseException]) -> None:
+    with pytest.raises(BrokerUnavailable, match="jobtape doctor"), slice_of(CTX, "events"):
+        raise error
+
+
+@pytest.mark.parametrize("name", sorted(job_types()))
+def test_what_ends_by_itself_fails_no_job(name: str) -> None:
+    policy = job_types()[name].retry
+    for error in (TakenOver("another process works on it"), BrokerUnavailable("away")):
+        assert policy.wish(error) == POLICY

@@ -1,0 +1,208 @@
+"""A rebuild beside a view that is read and written: the same view at the end, and never less than before."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jobtape.builtin.rebuild import rebuild
+from jobtape.consumer.replays import rebuild as rebuild_module
+from jobtape.consumer.replays.long_task import Interrupted, TakenOver
+from jobtape.consumer.replays.rebuild import RebuildAbandoned, ViewRebuild
+from jobtape.consumer.replays.tape_source import read_tape
+from jobtape.schemas import fold
+from jobtape.schemas.cursor import cursor_of
+from jobtape.schemas.errors import PayloadInvalid, ViewUnavailable
+from jobtape.schemas.events import JobEvent
+from jobtape.schemas.job import Job
+from jobtape.schemas.retry import POLICY
+from jobtape.view import comparison as comparing
+from jobtape.view.store import JobQuery, Store
+from tests.checker import Checker
+from tests.consumer import jobs
+from tests.consumer.installation import Rig
+from tests.consumer.rebuild_helpers import part, rebuilt
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def some_jobs(rig: Rig, n: int) -> list[str]:
+    ids = [await rig.submit("add", {"x": i, "y": i}, labels={"n": str(i)}) for i in range(n)]
+    await asyncio.gather(*(rig.outcome(job_id) for job_id in ids))
+    return ids
+
+
+async def test_under_load_no_read_fails_or_goes_back(rig: Rig, store: Store) -> None:
+    stop = asyncio.Event()
+    highest: dict[str, int] = {}
+
+    def read_all() -> None:
+        now = {job.id: job.cursor for job in store.list_jobs(JobQuery(limit=100_000))}
+        gone_back = {job_id for job_id, cursor in highest.items() if now.get(job_id, -1) < cursor}
+        assert not gone_back, "every job that was seen is there, as far on as it was or further"
+        highest.update(now)
+
+    async def reads() -> None:
+        while not stop.is_set():
+            await asyncio.to_thread(read_all)
+
+    async def submits() -> list[str]:
+        ids = []
+        while not stop.is_set():
+            ids += await some_jobs(rig, 10)
+        return ids
+
+    async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
+        await some_jobs(rig, 50)
+        await eventually(lambda: len(store.list_jobs(JobQuery(limit=1000))) == 50)
+        reading, submitting = asyncio.create_task(reads()), asyncio.create_task(submits())
+        for key in ("a", "b"):
+            await asyncio.to_thread(rebuilt, store, key)
+        stop.set()
+        await reading
+        assert await submitting
+        report = await Checker(rig.url, rig.topology).check(store)
+    assert not report.problems, str(report)
+    assert store.rebuilds.state() is None
+
+
+async def test_from_the_tape_itself_when_the_history_cannot_be_trusted(rig: Rig, store: Store) -> None:
+    async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
+        ids = await some_jobs(rig, 20)
+        await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
+        before = [store.job(job_id) for job_id in ids]
+        damage(store, ids[0])
+        checkpoint = store.checkpoint()
+        assert checkpoint is not None
+        behind = cursor_of(checkpoint.epoch, 0) - 1
+        working = ViewRebuild(store, part())
+        state = store.rebuilds.begin("tape", behind)
+        state = await working.from_stream(state, read_tape(rig.url, rig.topology, state.cursor, checkpoint))
+        found = working.differences(state, 5)
+        assert [each.job_id for each in found.examples] == [ids[0]]
+        await asyncio.to_thread(working.switch, state)
+        assert [store.job(job_id) for job_id in ids] == before
+
+
+def damage(store: Store, job_id: str) -> None:
+    from sqlalchemy import text
+
+    with store._database.writing() as connection:
+        connection.execute(text("UPDATE jobs SET state = 'failed' WHERE id = :id"), {"id": job_id})
+        connection.execute(text("DELETE FROM history WHERE job_id = :id"), {"id": job_id})
+
+
+async def test_interrupted_it_goes_on_and_another_one_ends_it(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
+        ids = await some_jobs(rig, 20)
+        await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
+    monkeypatch.setattr(rebuild_module, "PAGE", 7)
+    monkeypatch.setattr(store.rebuilds, "archive", in_sevens(store.rebuilds.archive))
+    begun = store.rebuilds.begin("a")
+    with pytest.raises(Interrupted):
+        ViewRebuild(store, part(seconds=-1)).from_archive(begun)
+    moved = store.rebuilds.begin("a")
+    assert moved.cursor > begun.cursor
+    with pytest.raises(TakenOver):
+        ViewRebuild(store, part()).from_archive(begun)
+    rebuilt(store)
+    assert store.rebuilds.state() is None
+
+
+def in_sevens(archive: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda after: archive(after, 7)
+
+
+async def test_changed_rules_are_told_before_they_serve(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real change of ``evolve``: what succeeded more slowly than wanted counts as failed."""
+    async with rig.projector(store), rig.worker(jobs.add, jobs.boom, concurrency=10):
+        ids = [await rig.submit("boom"), *await some_jobs(rig, 3)]
+        await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
+    plain = fold.evolve
+
+    def stricter(job: Job | None, event: JobEvent, cursor: int = 0) -> Job:
+        from dataclasses import replace
+
+        from jobtape.schemas.job import JobState
+
+        after = plain(job, event, cursor)
+        return replace(after, state=JobState.CANCELLED) if after.state is JobState.FAILED else after
+
+    monkeypatch.setattr("jobtape.consumer.folding.evolve", stricter)
+    working = ViewRebuild(store, part())
+    state = working.from_archive(store.rebuilds.begin("new rules"))
+    found = working.differences(state, 5)
+    assert (found.changed, dict(found.states)) == (1, {("failed", "cancelled"): 1, ("succeeded", "succeeded"): 3})
+    assert found.examples[0].fields == {"state": ("failed", "cancelled")}
+    working.switch(state)
+    job = store.job(ids[0])
+    assert job is not None
+    assert job.state == "cancelled"
+
+
+async def test_a_switch_whose_answer_is_lost_has_happened(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
+        ids = await some_jobs(rig, 3)
+        await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
+    switch = store.rebuilds.switch
+
+    def unanswered(*arguments: Any) -> None:
+        assert switch(*arguments) is not None
+        raise ViewUnavailable("the connection broke in the answer")
+
+    def busy() -> None:
+        raise ViewUnavailable("somebody reads the old tables")
+
+    working = ViewRebuild(store, part())
+    state = working.from_archive(store.rebuilds.begin("a"))
+    monkeypatch.setattr(store.rebuilds, "switch", unanswered)
+    monkeypatch.setattr(store.rebuilds, "clean_up", busy)
+    assert working.switch(state) == state
+    assert store.rebuilds.has_switched(state)
+    monkeypatch.undo()
+    rebuilt(store, "b")
+
+
+async def test_a_comparison_with_tables_that_another_rebuild_made_is_none(rig: Rig, store: Store) -> None:
+    async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
+        ids = await some_jobs(rig, 3)
+        await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
+    working = ViewRebuild(store, part())
+    first = working.from_archive(store.rebuilds.begin("a"))
+    second = store.rebuilds.begin("b")
+    with pytest.raises(RebuildAbandoned):
+        working.differences(first, 5)
+    with pytest.raises(RebuildAbandoned) as raised:
+        working.switch(first)
+    assert rebuild.retry.wish(raised.value) != POLICY, "the two would give up each other for ever"
+    assert store.rebuilds.state() == second
+    assert len(store.list_jobs(JobQuery())) == 3
+
+
+async def test_a_comparison_that_takes_many_attempts_ends(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
+        ids = await some_jobs(rig, 3)
+        await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
+    monkeypatch.setattr(comparing, "JOBS_AT_ONCE", 1)
+    state = ViewRebuild(store, part()).from_archive(store.rebuilds.begin("a"))
+    for _ in ids:
+        with pytest.raises(Interrupted):
+            ViewRebuild(store, part(seconds=-1)).differences(state, 5)
+    assert ViewRebuild(store, part(seconds=-1)).differences(state, 5).compared == 3
+
+
+def test_how_many_examples_may_be_wanted() -> None:
+    assert rebuild.payload(examples=100)["examples"] == 100
+    for n in (-1, 101):
+        with pytest.raises(PayloadInvalid):
+            rebuild.payload(examples=n)

@@ -1,0 +1,151 @@
+"""Past jobs with today's handlers: which end differently is told, and nothing else changes."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from jobtape import Context, job
+from jobtape.builtin.shadow import shadow
+from jobtape.consumer.replays.long_task import Interrupted, TaskSlice
+from jobtape.consumer.replays.shadow import Shadow, ShadowRun
+from jobtape.jobs import JobType
+from jobtape.schemas.errors import PayloadInvalid
+from jobtape.schemas.job import JobState
+from jobtape.view.store import JobQuery, Store
+from tests.view.samples import record, submitted, succeeded
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    """Thirty jobs that doubled a number, as their handler did then."""
+    assert store.create_checkpoint()
+    assert store.take_lease("me", 60)
+    tape: list[Any] = [submitted(n) for n in range(30)]
+    record(store, *tape, *(succeeded(event, 2 * n) for n, event in enumerate(tape)))
+    return store
+
+
+@job("add")
+def wrong_for_tens(ctx: Context, x: int) -> int:
+    assert ctx.shadow
+    ctx.progress(0.5)
+    return 2 * x + (x % 10 == 0)
+
+
+@job("add")
+async def right(x: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * x
+
+
+@job("add")
+def raises(x: int) -> int:
+    raise ValueError(str(x))
+
+
+@job("add", timeout=0.05)
+def never_ends(x: int) -> int:
+    time.sleep(30)
+    return x
+
+
+@job("add", timeout=900)
+def never_ends_by_its_own(x: int) -> int:
+    time.sleep(30)
+    return x
+
+
+@job("add", timeout=900)
+def slow_for_27(x: int) -> int:
+    if x == 27:
+        time.sleep(1.0)
+    return 2 * x
+
+
+def part(seconds: float = 60.0) -> TaskSlice:
+    return TaskSlice(lambda fraction, words: None, time.monotonic() + seconds, "jobs")
+
+
+def run(
+    store: Store, *types: JobType, limit: int = 1000, seconds: float = 60.0, name: str = "s/1", longest: float = 60.0
+) -> dict[str, Any]:
+    query = JobQuery(states=[JobState.SUCCEEDED], limit=limit)
+    wanted = Shadow(name, query, longest)
+    return ShadowRun(store, {each.name: each for each in types}, wanted, part(seconds)).run()
+
+
+def test_exactly_those_that_change_are_named(filled: Store) -> None:
+    before = (filled.history(), filled.list_jobs(JobQuery()), filled.counts())
+    found = run(filled, wrong_for_tens)
+    expected = [each.id for each in filled.list_jobs(JobQuery()) if each.payload and each.payload["x"] % 10 == 0]
+    assert (found["jobs"], found["same"], found["different"], found["more"]) == (30, 27, expected, 0)
+    assert found["shown"][0] == {"job": expected[0], "type": "add", "then": 40, "now": 41}
+    assert (filled.history(), filled.list_jobs(JobQuery()), filled.counts()) == before
+
+
+def test_the_same_handler_changes_nothing(filled: Store) -> None:
+    assert run(filled, right)["different"] == []
+
+
+def test_handlers_that_raise_or_never_end(filled: Store) -> None:
+    assert run(filled, raises, limit=3)["shown"][0]["now"] == "ValueError: 29"
+    assert "did not end" in run(filled, never_ends, limit=1, name="s/2")["shown"][0]["now"]
+    assert "within 0.1 s" in run(filled, never_ends_by_its_own, limit=1, name="s/3", longest=0.1)["shown"][0]["now"]
+
+
+def test_types_that_are_not_loaded_are_counted(filled: Store) -> None:
+    found = run(filled)
+    assert (found["jobs"], found["unknown"], found["different"]) == (30, 30, [])
+
+
+@pytest.mark.parametrize(("tries", "different"), [(1, 3), (2, 4)])
+def test_interrupted_it_goes_on_and_what_killed_it_twice_is_told(filled: Store, tries: int, different: int) -> None:
+    with pytest.raises(Interrupted):
+        run(filled, wrong_for_tens, seconds=-1)
+    state = filled.tasks.read("s/1")
+    assert state is not None
+    assert state["jobs"] == 1
+    doing = filled.list_jobs(JobQuery(before=state["before"], limit=1))[0]
+    assert filled.tasks.move("s/1", state, {**state, "doing": doing.id, "tries": tries})
+    found = run(filled, wrong_for_tens)
+    assert found["jobs"] == 30
+    assert (doing.id in found["different"]) == (tries == 2)
+    assert len(found["different"]) == different
+
+
+def test_one_that_the_slice_had_no_time_for_is_run_again_in_the_next(filled: Store) -> None:
+    with pytest.raises(Interrupted, match="too short"):
+        run(filled, slow_for_27, seconds=0.5)
+    state = filled.tasks.read("s/1")
+    assert state is not None
+    assert (state["jobs"], state["doing"], state["different"]) == (2, None, [])
+    found = run(filled, slow_for_27)
+    assert (found["jobs"], found["same"], found["different"]) == (30, 30, [])
+
+
+def test_progress_ends_at_all_where_there_are_fewer_than_the_limit(filled: Store) -> None:
+    delivered: list[float] = []
+    until = TaskSlice(lambda fraction, words: delivered.append(fraction), time.monotonic() + 60, "jobs")
+    ShadowRun(filled, {"add": right}, Shadow("s", JobQuery(states=[JobState.SUCCEEDED], limit=1000), 60.0), until).run()
+    assert (delivered[14], delivered[-1]) == (0.5, 1.0)
+
+
+def test_done_it_is_not_run_again(filled: Store) -> None:
+    assert run(filled, right)["same"] == 30
+    assert run(filled, raises)["same"] == 30
+    assert run(filled, raises, name="s/2")["same"] == 0
+
+
+@pytest.mark.parametrize(
+    ("order", "fault"),
+    [
+        ({"limit": 0}, "greater than or equal to 1"),
+        ({"since": "2030-01-02T00:00:00Z", "until": "2030-01-01T00:00:00Z"}, "later than until"),
+    ],
+    ids=["limit", "times"],
+)
+def test_what_makes_no_sense_is_refused(order: dict[str, Any], fault: str) -> None:
+    with pytest.raises(PayloadInvalid, match=fault):
+        shadow.arguments(order)

@@ -1,0 +1,199 @@
+"""Exceptions and results whose own code raises: there is a failure with a text all the same."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pytest
+from pydantic import PlainSerializer
+
+from jobtape.jobs import JobType
+from jobtape.schemas.delay_ladder import LONGEST
+from jobtape.schemas.events import Reason
+from jobtape.schemas.outcome import MESSAGE_LENGTH, NAME_LENGTH, Failure, failure_of, success_of, timed_out
+from jobtape.schemas.retry import Retry, RetryPolicy
+
+
+class EvilText(str):
+    """A text that does not do what a text does."""
+
+    def __len__(self) -> int:
+        raise ZeroDivisionError
+
+    def __getitem__(self, key: Any) -> str:
+        raise ZeroDivisionError
+
+
+class EvilMeta(type):
+    """A class that answers no question."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        raise ZeroDivisionError(name)
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        raise SystemExit
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def throw(*_: object) -> Any:
+        raise error
+
+    return throw
+
+
+class Silent(Exception):
+    __str__ = raising(KeyboardInterrupt())
+    __repr__ = raising(SystemExit())
+
+
+class NotText(Exception):
+    __str__ = lambda self: 7  # type: ignore[assignment,return-value]  # noqa: E731
+
+
+class TextOfItsOwn(Exception):
+    def __str__(self) -> str:
+        return EvilText("text")
+
+
+class Disguised(Exception):
+    """What it says of its traceback is wrong."""
+
+    __traceback__ = property(raising(ZeroDivisionError()))
+    __cause__ = property(raising(ZeroDivisionError()))
+    __notes__ = property(raising(ZeroDivisionError()))
+
+
+class OfEvilClass(Exception, metaclass=EvilMeta):
+    """Its class answers no question."""
+
+
+ENDLESS = type("x" * 10_000, (Exception,), {"__str__": lambda self: "y" * 10_000})
+DEEP = ValueError("deep")
+DEEP.__cause__ = DEEP
+
+
+# Made within the test: pytest asks what it gets for its class.
+EXCEPTIONS: dict[str, tuple[Callable[[], BaseException], str, str]] = {
+    "silent": (Silent, "Silent", "(its text could not be made: KeyboardInterrupt)"),
+    "no text": (NotText, "NotText", "(its text could not be made: TypeError)"),
+    "text of its own": (TextOfItsOwn, "TextOfItsOwn", "text"),
+    "disguised": (lambda: Disguised("words"), "Disguised", "words"),
+    "of an evil class": (lambda: OfEvilClass("words"), "OfEvilClass", "words"),
+    "endless": (ENDLESS, "x" * (NAME_LENGTH - 1) + "…", "y" * (MESSAGE_LENGTH - 1) + "…"),
+    "its own cause": (lambda: DEEP, "ValueError", "deep"),
+    "surrogate": (lambda: ValueError("\udfff\x00"), "ValueError", "\ufffd\ufffd"),
+    "group": (lambda: ExceptionGroup("several", [Silent()]), "ExceptionGroup", "several (1 sub-exception)"),
+}
+
+
+@pytest.mark.parametrize("which", EXCEPTIONS)
+def test_exception_of_any_kind_has_a_failure(which: str) -> None:
+    make, name, message = EXCEPTIONS[which]
+    try:
+        raise make()
+    except BaseException as raised:  # noqa: BLE001 - as the handlers' wrapper does
+        outcome = failure_of(raised, RetryPolicy(), skip=1)
+    assert (outcome.reason, outcome.error.type, outcome.error.message) == ("error", name, message)
+    assert outcome.wish == "policy"
+    assert outcome.error.traceback
+
+
+def test_cancelled_error_without_words_gets_some() -> None:
+    assert "cancelled its own task" in failure_of(asyncio.CancelledError(), RetryPolicy(), skip=0).error.message
+    assert failure_of(asyncio.CancelledError("mine"), RetryPolicy(), skip=0).error.message == "mine"
+
+
+def _retry(delay: Any) -> Retry:
+    error = Retry()
+    error.delay = delay
+    return error
+
+
+class Unfinished(Retry):
+    def __init__(self) -> None:
+        """Forget what ``Retry`` keeps."""
+
+
+@pytest.mark.parametrize(
+    ("error", "wish"),
+    [
+        (_retry(5), 5.0),
+        (_retry(float("nan")), "policy"),
+        (_retry(-3), 0.0),
+        (_retry(1e300), LONGEST),
+        (_retry("soon"), "never"),
+        (_retry("policy"), "policy"),
+        (Unfinished(), "policy"),
+    ],
+)
+def test_wish_for_another_attempt_is_one_that_can_be_granted(error: Retry, wish: Any) -> None:
+    assert failure_of(error, RetryPolicy(max_attempts=3), skip=0).wish == wish
+
+
+def test_retry_policy_asks_no_class() -> None:
+    """A time-out is compared on the loop that keeps the connection."""
+    policy = RetryPolicy(max_attempts=3, on=(OfEvilClass, KeyError))
+    assert [failure_of(each, policy, skip=0).wish for each in (OfEvilClass(), ValueError(), KeyError())] == [
+        *("policy", "never", "policy"),
+    ]
+
+    def handler() -> None: ...
+
+    outcome = timed_out(JobType(handler, "h", retry=policy), 1.0)
+    assert (outcome.wish, outcome.error.message) == ("never", "the handler of h did not end within 1 s")
+
+
+class Classless(Exception):
+    """It does not say what it is."""
+
+    __class__ = property(raising(ZeroDivisionError()))
+
+
+def test_exception_that_is_not_to_be_compared_ends_the_attempts() -> None:
+    outcome = failure_of(Classless("bang"), RetryPolicy(max_attempts=3), skip=0)
+    assert outcome.wish == "never"
+    assert "raised ZeroDivisionError" in outcome.error.message and "bang" in outcome.error.message
+
+
+class EvilPolicy(RetryPolicy):
+    wish = raising(SystemExit())
+
+
+def test_policy_that_raises_ends_the_attempts() -> None:
+    outcome = failure_of(ValueError("bang"), EvilPolicy(max_attempts=3), skip=0)
+    assert outcome.wish == "never"
+    assert "raised SystemExit" in outcome.error.message and "bang" in outcome.error.message
+
+
+class Unprintable:
+    __repr__ = raising(SystemExit())
+    __str__ = raising(asyncio.CancelledError())
+    __iter__ = raising(KeyboardInterrupt())
+
+
+def _serialised(error: BaseException) -> Any:
+    def throw(value: Any) -> Any:
+        raise error
+
+    return Annotated[Any, PlainSerializer(throw)]
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        *map(_serialised, (ValueError("v"), ZeroDivisionError(), KeyError("k"), TimeoutError(), StopIteration())),
+        *map(_serialised, (SystemExit(2), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit())),
+        *map(_serialised, (RecursionError(), Silent())),
+        int,
+        list[int],
+    ],
+)
+def test_result_whose_own_code_raises_is_no_result(annotation: Any) -> None:
+    def handler() -> None: ...
+
+    handler.__annotations__["return"] = annotation
+    outcome = success_of(JobType(handler, "h"), Unprintable(), 1000)
+    reason: Reason = "result_invalid"
+    assert isinstance(outcome, Failure)
+    assert (outcome.reason, outcome.error.type) == (reason, "ResultInvalid")
+    assert "the result of h cannot be recorded" in outcome.error.message

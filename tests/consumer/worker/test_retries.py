@@ -1,0 +1,182 @@
+"""Failed attempts and what follows them, on the tape and on the queues."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+
+import pytest
+
+from jobtape.broker import declare
+from jobtape.schemas.events import JobEvent, Retrying, Started
+from tests.broker.proxy import Proxy
+from tests.conftest import MakeTopology
+from tests.consumer import retry_jobs as jobs
+from tests.consumer.installation import Rig
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+STEP = timedelta(seconds=0.1)
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    jobs.calls.clear()
+    jobs.gate.set()
+    yield
+    jobs.gate.set()
+
+
+@pytest.fixture
+async def emptied(rig: Rig) -> AsyncIterator[Rig]:
+    """A rig on whose queues nothing may be left at the end, when no worker has it either."""
+    yield rig
+    await eventually(lambda: _left(rig, 0), what="nothing is left on any queue")
+
+
+async def _left(rig: Rig, expected: int) -> bool:
+    connection = await rig.link.connection()
+    left = 0
+    for queue in rig.topology.declared_queues():
+        if queue.declared_arguments()["x-queue-type"] != "stream":
+            found = await declare.depth(connection, queue.name)
+            left += found.messages if found is not None else 0
+    return left == expected
+
+
+def attempts(tape: list[JobEvent]) -> list[tuple[str, int]]:
+    """What ended each attempt."""
+    return [(event.name, event.data.attempt) for event in tape if event.name not in ("submitted", "started")]
+
+
+async def test_attempts_follow_each_other_until_one_succeeds(emptied: Rig) -> None:
+    rig = emptied
+    async with rig.worker(jobs.flaky):
+        job_id = await rig.submit("flaky", {"fails": 2}, max_attempts=5)
+        outcome = await rig.outcome(job_id)
+    assert outcome.data.result == "attempt 3"
+    assert attempts(rig.of(job_id)) == [("retrying", 1), ("retrying", 2), ("succeeded", 3)]
+    one, two = (event for event in rig.of(job_id) if isinstance(event, Retrying))
+    assert [one.data.next_at - one.time, two.data.next_at - two.time] == [2 * STEP, 4 * STEP]
+    assert (one.data.reason, one.data.error.type, one.data.error.message) == ("error", "ConnectionError", "attempt 1")
+    assert "raise ConnectionError" in (one.data.error.traceback or "")
+    assert one.data.order == two.data.order, "the order goes along"
+    assert outcome.data.started_at >= two.data.next_at > two.time >= one.data.next_at, "never early"
+    assert [event.causationid for event in (one, two, outcome)] == [rig.of(job_id)[0].id, one.id, two.id]
+    assert set(jobs.calls.values()) == {1}
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+async def test_the_order_says_how_many_attempts_there_are(emptied: Rig, most: int) -> None:
+    rig = emptied
+    async with rig.worker(jobs.flaky):
+        job_id = await rig.submit("flaky", {"fails": 99}, max_attempts=most)
+        outcome = await rig.outcome(job_id)
+    assert (outcome.name, outcome.data.attempt, outcome.data.reason) == ("failed", most, "error")
+    assert attempts(rig.of(job_id)) == [*(("retrying", n) for n in range(1, most)), ("failed", most)]
+    assert jobs.calls == {(job_id, n): 1 for n in range(1, most + 1)}
+
+
+async def test_a_job_type_without_a_policy_is_tried_as_often_as_the_order_says(emptied: Rig) -> None:
+    rig = emptied
+    async with rig.worker(jobs.never_again):
+        once, twice = await rig.submit("never-again"), await rig.submit("never-again", max_attempts=2)
+        assert (await rig.outcome(once)).data.attempt == 1
+        assert (await rig.outcome(twice)).data.attempt == 2
+
+
+@pytest.mark.parametrize(("error", "tries"), [("OSError", 3), ("ConnectionError", 3), ("ValueError", 1)])
+async def test_the_policy_says_which_exceptions_are_worth_another_attempt(emptied: Rig, error: str, tries: int) -> None:
+    rig = emptied
+    async with rig.worker(jobs.picky):
+        outcome = await rig.outcome(await rig.submit("picky", {"error": error}, max_attempts=3))
+    assert (outcome.name, outcome.data.attempt, outcome.data.error.type) == ("failed", tries, error)
+
+
+async def test_a_timeout_is_retried_as_a_timeout_error(emptied: Rig) -> None:
+    rig = emptied
+    async with rig.worker(jobs.slow, jobs.slow_but_fine):
+        job_id = await rig.submit("slow", timeout=0.2, max_attempts=2)
+        other = await rig.submit("slow-but-fine", timeout=0.2, max_attempts=2)
+        outcome, only = await rig.outcome(job_id), await rig.outcome(other)
+    assert attempts(rig.of(job_id)) == [("retrying", 1), ("failed", 2)]
+    assert {event.data.reason for event in rig.of(job_id) if isinstance(event, Retrying)} == {"timeout"}
+    assert (outcome.data.reason, only.data.reason, only.data.attempt) == ("timeout", "timeout", 1)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.35])
+async def test_a_handler_may_say_when_it_wants_to_be_tried_again(emptied: Rig, seconds: float) -> None:
+    rig = emptied
+    async with rig.worker(jobs.asks):
+        job_id = await rig.submit("asks", {"seconds": seconds}, max_attempts=3)
+        outcome = await rig.outcome(job_id)
+    (retrying,) = (event for event in rig.of(job_id) if isinstance(event, Retrying))
+    assert retrying.data.next_at - retrying.time == timedelta(seconds=seconds), "the policy says a minute"
+    assert (retrying.data.error.type, retrying.data.error.message) == ("Retry", "the other side is busy")
+    assert (outcome.name, outcome.data.attempt) == ("succeeded", 2)
+    assert outcome.data.started_at >= retrying.data.next_at
+
+
+async def test_nobody_is_put_off_longer_than_the_ladder_can_hold(broker_url: str, make_topology: MakeTopology) -> None:
+    async with Rig(broker_url, make_topology(delay_levels=3)) as rig, rig.worker(jobs.asks):
+        job_id = await rig.submit("asks", {"seconds": 3600}, max_attempts=2)
+        outcome = await rig.outcome(job_id)
+    (retrying,) = (event for event in rig.of(job_id) if isinstance(event, Retrying))
+    assert retrying.data.next_at - retrying.time == 7 * STEP
+    assert (outcome.name, outcome.data.attempt) == ("succeeded", 2)
+
+
+async def test_asking_for_another_attempt_ends_with_the_attempts(emptied: Rig) -> None:
+    rig = emptied
+    async with rig.worker(jobs.asks):
+        outcome = await rig.outcome(await rig.submit("asks", {"seconds": 0.1}, max_attempts=1))
+    assert (outcome.name, outcome.data.error.type, outcome.data.attempt) == ("failed", "Retry", 1)
+
+
+async def test_a_handler_may_say_that_it_is_hopeless(emptied: Rig) -> None:
+    rig = emptied
+    async with rig.worker(jobs.gives_up):
+        outcome = await rig.outcome(await rig.submit("gives-up", max_attempts=5))
+    assert (outcome.name, outcome.data.attempt, outcome.data.error.type) == ("failed", 1, "Fail")
+    assert outcome.data.error.message == "there is no such customer"
+
+
+async def test_nobody_holds_a_job_that_waits_for_its_next_attempt(emptied: Rig) -> None:
+    """Another worker, started later, has it when its time comes."""
+    rig = emptied
+    async with rig.worker(jobs.flaky):
+        job_id = await rig.submit("flaky", {"fails": 2}, max_attempts=3)
+        await eventually(lambda: attempts(rig.of(job_id)) == [("retrying", 1), ("retrying", 2)])
+    assert await _left(rig, 1), "on the ladder"
+    async with rig.worker(jobs.flaky, name="later"):
+        outcome = await rig.outcome(job_id)
+    assert (outcome.name, outcome.data.worker) == ("succeeded", "later")
+
+
+@pytest.mark.parametrize("back", ["before", "after"])
+async def test_without_its_delivery_a_worker_arranges_no_next_attempt(emptied: Rig, back: str) -> None:
+    """The broker has given the attempt to somebody else by then: two would arrange two. ``back``: whether the worker's
+    connection is there again before or after the handler has failed."""
+    rig = emptied
+    jobs.gate.clear()
+    async with Proxy(rig.url) as proxy:
+        direct, rig.url = rig.url, proxy.url
+        async with rig.worker(jobs.fails_behind_the_gate, grace=10) as worker:
+            rig.url = direct
+            job_id = await rig.submit("fails-behind-the-gate", max_attempts=3)
+            await eventually(lambda: jobs.calls[job_id, 1] == 1 and "started" in rig.names(job_id))
+            proxy.refuse = True
+            proxy.cut()
+            await eventually(lambda: worker.trouble is not None, what="the loss is noticed")
+            if back == "after":
+                jobs.gate.set()
+            proxy.refuse = False
+            await eventually(lambda: worker.trouble is None, what="jobs are taken again")
+            jobs.gate.set()
+            outcome = await rig.outcome(job_id)
+    assert (outcome.name, outcome.data.attempt) == ("failed", 3)
+    assert attempts(rig.of(job_id)) == [("retrying", 1), ("retrying", 2), ("failed", 3)]
+    assert (jobs.calls[job_id, 2], jobs.calls[job_id, 3]) == (1, 1)
+    first = next(event for event in rig.of(job_id) if isinstance(event, Started))
+    retrying = next(event for event in rig.of(job_id) if isinstance(event, Retrying))
+    assert retrying.data.attempt == first.data.attempt == 1
+    assert retrying.data.execution != first.data.execution, "the attempt was executed again, and that one counts"

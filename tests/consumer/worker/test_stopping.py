@@ -1,0 +1,91 @@
+"""A worker that is asked to stop, and one that must not start."""
+
+import pytest
+
+from jobtape.consumer.worker.worker import Worker
+from jobtape.jobs import JobType
+from jobtape.schemas.errors import JobTypeInvalid
+from jobtape.schemas.topology import Topology
+from tests.broker.proxy import Proxy
+from tests.consumer import jobs
+from tests.consumer.installation import Rig, running
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("closed_gate")]
+
+
+async def test_what_runs_may_finish_and_what_waits_goes_back(rig: Rig) -> None:
+    async with rig.worker(jobs.ahold, jobs.hold, concurrency=2) as worker:
+        ends = [await rig.submit(name) for name in ("hold", "ahold") * 4]
+        await eventually(lambda: len(jobs.calls) == 2)
+        rig.stop(worker.name)
+        await eventually(rig.depth_is(6), what="what waited is back on its queue")
+        assert worker.trouble == "draining"
+        jobs.gate.set()
+        for job_id in ends[:2]:
+            assert (await rig.outcome(job_id)).name == "succeeded"
+    assert sorted(jobs.calls) == sorted(ends[:2])
+    assert await rig.depth() == 6
+    async with rig.worker(jobs.ahold, jobs.hold):
+        for job_id in ends:
+            await rig.outcome(job_id)
+    assert sorted(jobs.calls) == sorted(ends), "each ran once"
+
+
+async def test_what_does_not_finish_in_time_goes_back(rig: Rig) -> None:
+    async with rig.worker(jobs.ahold, jobs.hold, concurrency=2, grace=0.3):
+        ends = [await rig.submit(name) for name in ("hold", "ahold")]
+        await eventually(lambda: len(jobs.calls) == 2)
+    await eventually(rig.depth_is(2), what="both are back")
+    assert all(rig.names(job_id)[-1] in ("submitted", "started") for job_id in ends)
+    jobs.gate.set()
+    async with rig.worker(jobs.ahold, jobs.hold):
+        for job_id in ends:
+            assert (await rig.outcome(job_id)).name == "succeeded"
+
+
+async def test_many_waiting_deliveries_all_go_back(rig: Rig) -> None:
+    """Under load, with deliveries on their way while it drains."""
+    async with rig.worker(jobs.nap, concurrency=20):
+        ends = [await rig.submit("nap", {"seconds": 0.001}) for _ in range(300)]
+        await eventually(lambda: sum(event.name == "succeeded" for event in rig.events) > 20)
+    async with rig.worker(jobs.nap, concurrency=20):
+        for job_id in ends:
+            await rig.outcome(job_id)
+    assert await rig.depth() == 0
+
+
+async def test_what_runs_may_finish_when_the_broker_is_away_too(rig: Rig) -> None:
+    """Its outcome is published when the broker is back within the grace time."""
+    async with Proxy(rig.url) as proxy:
+        direct, rig.url = rig.url, proxy.url
+        async with rig.worker(jobs.ahold, grace=20) as worker:
+            rig.url = direct
+            job_id = await rig.submit("ahold")
+            await eventually(lambda: jobs.calls)
+            proxy.refuse = True
+            proxy.cut()
+            await eventually(lambda: worker.trouble is not None)
+            rig.stop(worker.name)
+            jobs.gate.set()
+            proxy.refuse = False
+        assert (await rig.outcome(job_id)).name == "succeeded"
+
+
+def worker_of(topology: Topology, job_type: JobType, *, grace: float) -> Worker:
+    """One whose broker is away."""
+    url = "amqp://guest:guest@127.0.0.1:1/"
+    known = {job_type.name: job_type}
+    return Worker(url, topology, known, concurrency=1, grace=grace, max_result=1000, ack_timeout=1800, name="w")
+
+
+async def test_it_stops_while_the_broker_is_away(topology: Topology) -> None:
+    worker = worker_of(topology, jobs.add, grace=1)
+    async with running(worker):
+        await eventually(lambda: (worker.trouble or "").startswith("no broker"))
+    assert "guest:guest" not in str(worker.trouble)
+
+
+def test_a_time_out_that_does_not_fit_the_acknowledgement_time_out_is_refused(topology: Topology) -> None:
+    with pytest.raises(JobTypeInvalid, match=r"long may run 900 s, and 865 s fit .*JOBTAPE_ACK_TIMEOUT"):
+        worker_of(topology, jobs.long, grace=30)

@@ -1,0 +1,101 @@
+"""Handlers that cancel and end what is not theirs, in a worker: each delivery is settled, and the worker goes on."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from jobtape.jobs import JobType
+from tests.consumer import jobs as good
+from tests.consumer import unruly_jobs as jobs
+from tests.consumer.installation import Rig
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def gate() -> Iterator[None]:
+    """Closed until the end."""
+    jobs.gate.clear()
+    jobs.calls.clear()
+    yield
+    jobs.gate.set()
+
+
+@pytest.mark.parametrize(
+    ("job_type", "payload"),
+    [
+        (jobs.cancels_task, {}),
+        (jobs.child_cancels_parent, {}),
+        (jobs.closes_its_coroutine, {}),
+        (jobs.araises, {"name": "CancelledError"}),
+        (jobs.on_loop, {"method": "stop"}),
+        (jobs.thread_cancels_its_run, {}),
+        (jobs.isolated_cancels_task, {}),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+async def test_more_than_a_worker_takes_at_once_and_all_fail(
+    rig: Rig, job_type: JobType, payload: dict[str, str]
+) -> None:
+    """Each runs once, and a healthy job afterwards."""
+    async with rig.worker(job_type, good.aadd, concurrency=3) as running:
+        ends = [await rig.submit(job_type.name, payload) for _ in range(7)]
+        assert Counter([(await rig.outcome(job_id)).name for job_id in ends]) == {"failed": 7}
+        assert (await rig.outcome(await rig.submit("aadd", {"x": 1, "y": 2}))).data.result == 3
+        assert running.trouble is None
+    assert await rig.depth() == 0
+    assert Counter(event.name for event in rig.events)["failed"] == 7
+
+
+async def test_neighbour_whose_task_is_cancelled_is_executed_again(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Without an attempt used."""
+    async with rig.worker(jobs.cancels_the_others, jobs.rests, concurrency=3):
+        neighbour = await rig.submit("rests")
+        await eventually(lambda: jobs.calls)
+        assert (await rig.outcome(await rig.submit("cancels-the-others"))).name == "succeeded"
+        outcome = await rig.outcome(neighbour)
+    assert (outcome.name, outcome.data.attempt) == ("succeeded", 1)
+    assert jobs.calls == ["rests", "rests"]
+    assert "another handler cancelled the task in which rests ran" in caplog.text
+    assert await rig.depth() == 0
+
+
+async def test_jobs_that_all_cancel_each_other_all_end(rig: Rig) -> None:
+    async with rig.worker(jobs.cancels_all, concurrency=3):
+        ends = [await rig.submit("cancels-all") for _ in range(7)]
+        outcomes = [await rig.outcome(job_id) for job_id in ends]
+        assert Counter((each.name, each.data.error.type) for each in outcomes) == {("failed", "CancelledError"): 7}
+    assert await rig.depth() == 0
+
+
+async def test_cancellation_within_the_worker_gives_the_delivery_back(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever it was."""
+    async with rig.worker(jobs.rests, concurrency=1) as running:
+        job_id = await rig.submit("rests")
+        await eventually(lambda: jobs.calls)
+        for task in list(running._tasks):
+            task.cancel()
+        assert (await rig.outcome(job_id)).name == "succeeded"
+    assert jobs.calls == ["rests", "rests"]
+    assert "not by this worker" in caplog.text
+    assert await rig.depth() == 0
+
+
+async def test_function_that_a_handler_left_in_a_thread_does_not_keep_the_process(rig: Rig) -> None:
+    """Python would wait for it."""
+    async with rig.worker(jobs.leaves_a_thread) as running:
+        outcome = await rig.outcome(await rig.submit("leaves-a-thread", timeout=0.2))
+        assert outcome.data.reason == "timeout"
+        assert running.stuck_handlers == 0
+    assert running.stuck_handlers == 1
+
+
+async def test_nothing_is_said_of_threads_that_end(rig: Rig) -> None:
+    async with rig.worker(jobs.leaves_in_executor, jobs.leaves_in_thread) as running:
+        for name in ("leaves-in-executor", "leaves-in-thread"):
+            assert (await rig.outcome(await rig.submit(name))).name == "succeeded"
+    assert running.stuck_handlers == 0

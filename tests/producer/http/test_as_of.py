@@ -1,0 +1,126 @@
+"""``?as_of=``: an answer is what it would have been there, or a clear word that nobody knows."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from jobtape.schemas.cursor import cursor_of
+from jobtape.settings import Settings
+from jobtape.view.store import Batch, Gap, Store
+from tests.consumer.installation import Rig
+from tests.producer.running_api import Api, api, problem
+from tests.view.samples import NOON, folded, job_id, submitted, succeeded
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def good(answer: httpx.Response) -> Any:
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_what_was_shown_is_shown_again(kept: Api) -> None:
+    order = {"type": "add", "payload": {"x": 1}, "delay": 20, "labels": {"tenant": "a"}}
+    url = f"/jobs/{(await kept.client.post('/jobs', json=order)).json()['id']}"
+    before = await good(await kept.client.get(url))
+    listed = await good(await kept.client.get("/jobs?label=tenant:a"))
+    between = datetime.now(UTC)
+    assert (await kept.client.post(f"{url}/cancel")).status_code == 202
+
+    async def cancelled() -> Any:
+        job = (await kept.client.get(url)).json()
+        return job if job["state"] == "cancelled" else None
+
+    after = await eventually(cancelled, what="the cancellation is folded")
+    for moment, job in ((before["cursor"], before), (after["cursor"], after), (between.isoformat(), before)):
+        answer = await kept.client.get(url, params={"as_of": moment})
+        assert await good(answer) == job
+        assert answer.headers["etag"] == f'"{job["cursor"]}"'
+        assert answer.headers["jobtape-as-of"] == str(job["cursor"])
+    query = {"as_of": between.isoformat(), "state": "scheduled", "label": "tenant:a"}
+    assert await good(await kept.client.get("/jobs", params=query)) == listed
+    assert (await good(await kept.client.get("/jobs", params=query | {"as_of": after["cursor"]})))["items"] == []
+    now = await kept.client.get(url, params={"as_of": datetime.now(UTC).isoformat()})
+    assert await good(now) == after
+    same = await kept.client.get(url, params={"as_of": after["cursor"]}, headers={"If-None-Match": now.headers["etag"]})
+    assert (same.status_code, same.content) == (304, b"")
+
+
+async def test_before_its_submission_there_is_no_job(kept: Api) -> None:
+    first, second = await kept.submit(x=1), await kept.submit(x=2)
+    cursor = (await good(await kept.client.get(f"/jobs/{first['id']}")))["cursor"]
+    await good(await kept.client.get(f"/jobs/{second['id']}"))
+    delivered = problem(await kept.client.get(f"/jobs/{second['id']}?as_of={cursor}"), 404, "job-not-found")
+    assert f"at cursor {cursor} there was no job" in delivered["detail"]
+    listed = await good(await kept.client.get(f"/jobs?as_of={cursor}"))
+    assert [job["id"] for job in listed["items"]] == [first["id"]]
+    assert (await good(await kept.client.get("/jobs?as_of=0")))["items"] == []
+
+
+async def test_a_time_that_all_is_older_than_waits_for_what_is_on_the_tape(
+    settings: Settings, rig: Rig, view: Store
+) -> None:
+    async with api(settings.model_copy(update={"read_timeout": 0.5})) as served:
+        job = await served.submit()
+        query = {"as_of": datetime.now(UTC).isoformat()}
+        problem(await served.client.get("/jobs", params=query), 503, "view-behind")
+        async with rig.projector(view):
+            await good(await served.client.get(f"/jobs/{job['id']}"))
+            assert [item["id"] for item in (await good(await served.client.get("/jobs", params=query)))["items"]] == [
+                job["id"]
+            ]
+
+
+@pytest.fixture
+async def torn(settings: Settings, rig: Rig, view: Store) -> Any:
+    """Three jobs before a gap, whose last event stands at offset 3, and one behind it."""
+    view.create_checkpoint()
+    assert view.take_lease("test", 60)
+    order = submitted(1)
+    assert view.commit("test", (1, None), folded([order, submitted(2), submitted(3), succeeded(order, 7)]), 60)
+    assert view.report_gap("test", Gap("log-replaced", "made anew"))
+    view.accept_gap()
+    assert view.commit("test", (2, None), Batch(0, ""), 60)
+    batch = folded([submitted(4, NOON + timedelta(minutes=1))], first=1, epoch=2)
+    assert view.commit("test", (2, 0), batch, 60)
+    async with api(settings) as served:
+        yield served
+
+
+async def test_before_the_horizon_nothing_is_told(torn: Api) -> None:
+    horizon = cursor_of(1, 4)
+    for moment in (cursor_of(1, 3), 0, "2026-03-01T12:00:01Z", "2026-03-01T12:00:30Z", "2026-03-01T11:00:00Z"):
+        for path in (f"/jobs/{job_id(1)}", "/jobs"):
+            delivered = problem(await torn.client.get(path, params={"as_of": moment}), 410, "history-gone")
+            assert f"complete from cursor {horizon} on" in delivered["detail"]
+    for cursor, found in ((horizon, [3, 2, 1]), (cursor_of(2, 0), [3, 2, 1]), (cursor_of(2, 1), [4, 3, 2, 1])):
+        page = await good(await torn.client.get("/jobs", params={"as_of": cursor}))
+        ids = [job_id(n, NOON + timedelta(minutes=n == 4)) for n in found]
+        assert [job["id"] for job in page["items"]] == ids
+    job = await good(await torn.client.get(f"/jobs/{job_id(1)}", params={"as_of": horizon}))
+    assert (job["state"], job["result"], job["payload"]) == ("succeeded", 7, {"x": 1})
+
+
+@pytest.mark.parametrize(
+    ("moment", "kind", "says"),
+    [
+        (str(cursor_of(2, 2)), "cursor-not-reached", f"read the tape up to cursor {cursor_of(2, 1)}"),
+        ("2999-01-01T00:00:00Z", "cursor-not-reached", "in the future"),
+        ("9" * 30, "invalid-query", "a cursor is at most"),
+        ("yesterday", "invalid-query", "neither a cursor nor a time"),
+        ("2026-03-01T12:00:00", "invalid-query", "neither a cursor nor a time"),
+        ("-1", "invalid-query", "neither a cursor nor a time"),
+        ("", "invalid-query", "neither a cursor nor a time"),
+    ],
+)
+async def test_points_that_are_none(torn: Api, moment: str, kind: str, says: str) -> None:
+    for path in (f"/jobs/{job_id(1)}", "/jobs"):
+        assert says in problem(await torn.client.get(path, params={"as_of": moment}), 422, kind)["detail"]
+
+
+async def test_it_is_for_reading_only(torn: Api) -> None:
+    problem(await torn.client.post(f"/jobs/{job_id(1)}/cancel?as_of=1"), 422, "invalid-query")
+    problem(await torn.client.post("/redrives", json={"as_of": "1"}), 422, "invalid-redrive")

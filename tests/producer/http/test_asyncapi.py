@@ -1,0 +1,131 @@
+"""The AsyncAPI document is valid by the official schema, and what it shows is what is told."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft7Validator, Draft202012Validator
+from websockets.asyncio.client import ClientConnection, connect
+
+from jobtape.producer.http.asyncapi.document import document_of
+from jobtape.producer.http.asyncapi.event_examples import examples
+from jobtape.schemas.delivered_event import decode_delivered
+from jobtape.schemas.events import EVENT_NAMES
+from jobtape.schemas.topology import Topology
+from tests.producer.live_api import Live
+from tests.producer.running_api import Api
+from tests.view.samples import record, submitted
+
+pytestmark = pytest.mark.anyio
+
+OFFICIAL = json.loads((Path(__file__).parents[2] / "data" / "asyncapi" / "3.0.0.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    made = document_of(Topology("shop"), "jobs.example.org", "/jobtape", "https", secured=True)
+    return json.loads(json.dumps(made))  # type: ignore[no-any-return]
+
+
+def referred(document: dict[str, Any], reference: str) -> Any:
+    assert reference.startswith("#/"), reference
+    found: Any = document
+    for part in reference[2:].split("/"):
+        found = found[part]
+    return found
+
+
+def references(value: Any) -> set[str]:
+    match value:
+        case {"$ref": str(reference)}:
+            return {reference}
+        case dict():
+            return {reference for child in value.values() for reference in references(child)}
+        case list():
+            return {reference for child in value for reference in references(child)}
+    return set()
+
+
+def faults(schema: Any, value: Any, document: dict[str, Any]) -> list[str]:
+    """What a payload's schema has against a value."""
+    whole = {**schema, "components": document["components"]}
+    return [error.message for error in Draft202012Validator(whole).iter_errors(value)]
+
+
+def test_it_is_valid(document: dict[str, Any]) -> None:
+    official = Draft7Validator(OFFICIAL)
+    assert [f"{error.json_path}: {error.message}" for error in official.iter_errors(document)] == []
+    broken = document | {"channels": {"results": {"adress": "x"}}}
+    assert not official.is_valid(broken), "it can be told from one that is not"
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    for reference in references(document):
+        referred(document, reference)
+    for operation in document["operations"].values():
+        of_channel = referred(document, operation["channel"]["$ref"])["messages"]
+        for message in operation.get("messages", ()):
+            assert message["$ref"].rpartition("/")[2] in of_channel
+
+
+def test_examples_fit_their_own_schemas(document: dict[str, Any]) -> None:
+    messages = document["components"]["messages"]
+    assert set(EVENT_NAMES) <= set(messages)
+    for message in messages.values():
+        for example in message["examples"]:
+            assert faults(message["payload"], example["payload"], document) == []
+            assert faults(message["payload"], {"type": 7}, document) != []
+            if "headers" in message:
+                assert faults(message["headers"], example["headers"], document) == []
+
+
+def test_examples_of_events_are_events() -> None:
+    found = examples("/jobtape/shop")
+    assert set(found) == set(EVENT_NAMES)
+    states = {name: example.headers["state"] for name, example in found.items()}
+    assert states == {
+        "submitted": "queued",
+        "started": "running",
+        "progressed": "running",
+        "retrying": "retrying",
+        "failed": "failed",
+        "redriven": "queued",
+        "requeued": "queued",
+        "succeeded": "succeeded",
+        "cancelled": "cancelled",
+    }
+    for name, example in found.items():
+        received = decode_delivered(json.dumps(example.delivered).encode())
+        assert (received.event.name, received.cursor) == (name, example.headers["cursor"])
+
+
+async def test_a_websocket_says_what_the_document_says(one: Live, document: dict[str, Any]) -> None:
+    async def say(socket: ClientConnection, **message: Any) -> None:
+        await socket.send(json.dumps(message))
+
+    record(one.store, submitted(1))
+    delivered: set[str] = set()
+    async with connect(f"ws{one.url.removeprefix('http')}/ws") as socket, asyncio.timeout(30):
+        await say(socket, type="subscribe", id="a", after="first")
+        await say(socket, type="subscribe", id="b", after=2**62)
+        await say(socket, type="subscribe", id="c", events=["done"])
+        while delivered != {"subscribed", "event", "reset", "error", "unsubscribed", "keep-alive"}:
+            message = json.loads(await socket.recv())
+            schema = document["components"]["messages"][f"socket.{message['type']}"]["payload"]
+            assert faults(schema, message, document) == [], message
+            delivered.add(message["type"])
+            if message["type"] == "reset":
+                await say(socket, type="unsubscribe", id="b")
+
+
+async def test_the_api_gives_it_without_a_key(served: Api) -> None:
+    answer = await served.client.get("/asyncapi.json")
+    document = answer.json()
+    assert (answer.status_code, document["asyncapi"]) == (200, "3.0.0")
+    assert document["servers"]["api"] == {"host": "api", "protocol": "http"}
+    assert "security" not in answer.text, "this API wants no key"
+    exchange = document["channels"]["results"]["bindings"]["amqp"]["exchange"]
+    assert exchange["name"] == served.producer.topology.results.name
+    assert Draft7Validator(OFFICIAL).is_valid(document)

@@ -1,0 +1,141 @@
+"""The broker is away, silent, or blocks: submissions end in time, health says so soon, and all comes back."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from jobtape.settings import Settings
+from jobtape.view.store import Store
+from tests.broker.proxy import Proxy
+from tests.consumer.installation import Rig
+from tests.namespaces import some_topology
+from tests.producer.jobs import add
+from tests.producer.running_api import Api, api, problem, settings_for
+from tests.waiting import eventually
+from tools.node import PrivateNode
+
+pytestmark = pytest.mark.anyio
+
+ADD = {"type": "add", "payload": {"x": 1}}
+
+
+@pytest.fixture
+async def proxy(broker_url: str) -> AsyncIterator[Proxy]:
+    async with Proxy(broker_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def behind(proxy: Proxy, rig: Rig, view: Store, settings: Settings) -> AsyncIterator[Api]:
+    """An API that speaks to the broker by way of ``proxy``."""
+    async with api(settings.model_copy(update={"rabbitmq_url": proxy.url, "publish_timeout": 1.0}), add) as served:
+        yield served
+
+
+async def not_ready(served: Api, part: str) -> str:
+    """The reason why a part isn't ready, from an answer that came in time; empty when it is."""
+    begun = time.monotonic()
+    answer = await served.client.get("/health/ready")
+    assert time.monotonic() - begun < 2
+    assert answer.status_code == (200 if answer.json()["ready"] else 503)
+    return answer.json()["parts"][part]["reason"] or ""
+
+
+async def accepted(served: Api) -> bool:
+    return (await served.client.post("/jobs", json=ADD)).status_code == 202
+
+
+async def test_a_black_hole_is_seen_within_five_seconds_and_its_end_too(behind: Api, proxy: Proxy) -> None:
+    assert await not_ready(behind, "broker") == ""
+    proxy.hold_requests = proxy.hold_answers = True
+    begun = time.monotonic()
+    reason = await eventually(lambda: not_ready(behind, "broker"))
+    assert time.monotonic() - begun < 5
+    assert "has not answered" in reason
+    assert await not_ready(behind, "tape") != ""
+    begun = time.monotonic()
+    problem(await behind.client.post("/jobs", json=ADD), 503, "broker-unavailable")
+    assert time.monotonic() - begun < 2
+    assert (await behind.client.get("/metrics")).status_code == 200
+    proxy.hold_requests = proxy.hold_answers = False
+    await eventually(lambda: accepted(behind))
+    await eventually(lambda: _is_ready(behind, "broker"))
+
+
+async def _says(served: Api, text: str) -> bool:
+    return text in await not_ready(served, "broker")
+
+
+async def _is_ready(served: Api, part: str) -> bool:
+    return await not_ready(served, part) == ""
+
+
+async def test_a_connection_that_is_cut(behind: Api, proxy: Proxy) -> None:
+    proxy.refuse = True
+    proxy.cut(reset=True)
+    await eventually(lambda: not_ready(behind, "broker"), timeout=5)
+    problem(await behind.client.post("/jobs", json=ADD), 503, "broker-unavailable")
+    proxy.refuse = False
+    await eventually(lambda: accepted(behind))
+    assert await not_ready(behind, "broker") == ""
+
+
+async def test_cut_again_and_again_while_submitting(behind: Api, proxy: Proxy, rig: Rig) -> None:
+    """Whatever was accepted is on the tape once, and every request gets its answer."""
+    statuses: list[int] = []
+    all_statuses: set[int] = set()
+    ids: set[str] = set()
+
+    async def submit() -> None:
+        answer = await behind.client.post("/jobs", json=ADD)
+        statuses.append(answer.status_code)
+        if answer.status_code == 202:
+            ids.add(answer.json()["id"])
+
+    for _ in range(5):
+        burst = [asyncio.create_task(submit()) for _ in range(40)]
+        await eventually(lambda: len(statuses) > 5)
+        proxy.cut(reset=True)
+        await asyncio.gather(*burst)
+        all_statuses |= set(statuses)
+        statuses.clear()
+    assert all_statuses <= {202, 503}
+    assert ids
+    await eventually(lambda: ids <= {event.subject for event in rig.events})
+
+
+async def test_starts_without_a_broker_and_finds_it_later(
+    proxy: Proxy, rig: Rig, view: Store, settings: Settings
+) -> None:
+    proxy.refuse = True
+    away = settings.model_copy(update={"rabbitmq_url": proxy.url, "publish_timeout": 0.5})
+    async with api(away, add, ready=False) as served:
+        await eventually(lambda: _says(served, "no broker at"))
+        problem(await served.client.post("/jobs", json=ADD), 503, "broker-unavailable")
+        proxy.refuse = False
+        await eventually(lambda: accepted(served))
+
+
+async def test_a_blocking_broker(node_without_alarm: PrivateNode, view: Store, sqlite_url: str) -> None:
+    """With a memory alarm the broker reads nothing more from who publishes: 503 in time, and on when it is over."""
+    node, topology = node_without_alarm, some_topology()
+    async with (
+        Rig(node.url, topology),
+        api(settings_for(node.url, topology, sqlite_url, publish_timeout=1.0), add) as served,
+    ):
+        assert await accepted(served)
+        await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.00001")
+
+        async def in_force() -> bool:
+            return not await accepted(served)
+
+        await eventually(in_force, what="the alarm is in force")
+        begun = time.monotonic()
+        problem(await served.client.post("/jobs", json=ADD), 503, "broker-unavailable")
+        assert time.monotonic() - begun < 3
+        assert "alarm" in await eventually(lambda: not_ready(served, "broker"))
+        assert (await served.client.get("/metrics")).status_code == 200
+        await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.6")
+        await eventually(lambda: accepted(served))

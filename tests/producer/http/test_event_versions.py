@@ -1,0 +1,49 @@
+"""Versions over HTTP: what is submitted is of the newest, what was submitted before is shown as it was."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from jobtape.schemas import events
+from jobtape.schemas.events import CONTENT_TYPE
+from jobtape.schemas.topology import event_key
+from jobtape.settings import Settings
+from jobtape.view.store import Store
+from tests.consumer import version_jobs as jobs
+from tests.consumer.installation import Rig, order_event
+from tests.producer.running_api import Api, api, problem
+from tests.schemas.old_events import as_version_1
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def greeting(settings: Settings, rig: Rig, view: Store) -> AsyncIterator[Api]:
+    """An API that knows version 2, and a view that is kept."""
+    async with rig.projector(view), api(settings, jobs.greet_async) as served:
+        yield served
+
+
+async def test_a_submission_is_checked_against_the_newest_version(greeting: Api) -> None:
+    order = {"type": "greet.async", "payload": {"names": ["ann"]}}
+    job = (await greeting.client.post("/jobs", json=order)).json()
+    assert job["payload_version"] == 2
+    assert (await greeting.client.get(f"/jobs/{job['id']}")).json()["payload_version"] == 2
+    old = await greeting.client.post("/jobs", json=order | {"payload": {"name": "ann"}})
+    assert "names: Field required" in problem(old, 422, "invalid-payload")["detail"]
+    types = (await greeting.client.get("/job-types")).json()["items"]
+    assert [each["version"] for each in types if each["name"] == "greet.async"] == [2]
+
+
+async def test_what_was_submitted_in_version_1_is_shown_as_it_was(greeting: Api, rig: Rig) -> None:
+    event = order_event(rig.topology, "greet.async", {"name": "ann"})
+    body = as_version_1(event)
+    await rig.publisher.send(body, event_key("submitted", "greet.async"), (), content_type=CONTENT_TYPE)
+    url = f"/jobs/{event.subject}"
+    job = (await greeting.client.get(url)).json()
+    assert (job["payload"], job["payload_version"]) == ({"name": "ann"}, 1)
+    (delivered,) = (await greeting.client.get(f"{url}/events")).json()["items"]
+    assert (delivered["schemaversion"], delivered["data"]["order"]["payload_version"]) == (2, 1)
+    assert events.parse({name: delivered[name] for name in delivered.keys() - {"cursor", "accepted"}}) == event
+    then = (await greeting.client.get(url, params={"as_of": delivered["cursor"]})).json()
+    assert then == job

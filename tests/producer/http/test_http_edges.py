@@ -1,0 +1,201 @@
+"""What HTTP lets a client send, and what becomes of it: repeats, codings, conditions, expectations, length."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from jobtape.view.store import Store
+from tests.producer.live_api import Live, live_api
+from tests.producer.raw_http import answer_of, ask, speak
+from tests.producer.running_api import problem
+from tests.view.samples import begin, job_id, record, submitted
+
+pytestmark = pytest.mark.anyio
+
+ONE = f"/jobs/{job_id(1)}"
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+async def there(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+    """An API with one job, which takes no more."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('view')}/view.db"
+    store = Store(url)
+    store.migrate()
+    begin(store)
+    record(store, submitted(1, labels={"a": "b"}))
+    async with live_api(store, url) as opened:
+        yield opened
+    store.close()
+
+
+def port_of(live: Live) -> int:
+    return int(live.url.rpartition(":")[2])
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/jobs?limit=1&limit=2", "limit"),
+        ("/jobs?limit=1&state=queued&limit=1", "limit"),
+        ("/jobs?since=2030-01-31T12:00:00Z&since=2030-01-31T12:00:00Z", "since"),
+        ("/jobs?as_of=1&as_of=2", "as_of"),
+        (f"{ONE}?as_of=1&as_of=2", "as_of"),
+        (f"{ONE}/events?after=1&after=first", "after"),
+        (f"{ONE}/events?limit=1&%6Cimit=2", "limit"),
+        (f"/events?job={job_id(1)}&job={job_id(2)}", "job"),
+        ("/events?after=first&after=first", "after"),
+        ("/dead?before=1&before=2", "before"),
+    ],
+)
+async def test_a_parameter_of_one_value_stands_there_once(there: Live, path: str, name: str) -> None:
+    details = problem(await there.api.client.get(path), 422, "invalid-query")
+    assert [fault["pointer"] for fault in details["errors"]] == [name]
+
+
+async def test_parameters_that_may_repeat(there: Live) -> None:
+    path = "/jobs?state=queued&state=failed&type=add&type=b&label=a:b&label=a:b"
+    assert len((await there.api.client.get(path)).json()["items"]) == 1
+    head = await there.api.client.head("/events?event=failed&event=succeeded&type=a&type=b&label=a:b&label=c:d")
+    assert head.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        (f"/jobs/%30{job_id(1)[1:]}", 200),
+        (f"/jobs/{job_id(1).replace('-', '%2D')}", 200),
+        (f"/%6Aobs/{job_id(1)}", 200),
+        (f"/jobs/{job_id(1)}%20", 422),
+        (f"/jobs/%20{job_id(1)}", 422),
+        (f"/jobs/{job_id(1)}%2F", 404),
+        (f"/jobs/{job_id(1)}?as_of=%78", 422),
+        ("/jobs?label=%C3%BC:%C3%BC", 200),
+        ("/jobs?label=%ff:x", 200),
+        ("/jobs?%6Cimit=1", 200),
+        ("/jobs?type=%E2%82%AC", 422),
+    ],
+)
+async def test_percent_encoding(there: Live, path: str, status: int) -> None:
+    assert (await ask(port_of(there), "GET", path)).status == status
+
+
+@pytest.mark.parametrize("accept", ["application/xml", "text/html", "image/*;q=0.1", "", ";", "*/*;q=0", "a/b;q=nan"])
+async def test_there_is_one_representation_whatever_is_asked_for(there: Live, accept: str) -> None:
+    for path, media_type in (
+        (ONE, "application/json"),
+        ("/metrics", "text/plain"),
+        ("/jobs/x", "application/problem+json"),
+    ):
+        answer = await there.api.client.get(path, headers={"Accept": accept})
+        assert answer.headers["content-type"].startswith(media_type)
+    assert (await there.api.client.head("/events", headers={"Accept": accept})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "why"),
+    [
+        ([("Content-Type", "application/json; charset=utf-16")], "UTF-8"),
+        ([("Content-Type", 'application/json; charset="UTF-16LE"')], "UTF-8"),
+        ([("Content-Type", "application/json;charset=iso-8859-1")], "UTF-8"),
+        ([("Content-Type", "application/json"), ("Content-Type", "text/plain")], "application/json"),
+        ([("Content-Type", "text/plain"), ("Content-Type", "application/json")], "application/json"),
+        ([("Content-Type", "application/json"), ("Content-Encoding", "gzip")], "without Content-Encoding"),
+        ([("Content-Type", "application/json"), ("Content-Encoding", "identity, br")], "without Content-Encoding"),
+        (
+            [("Content-Type", "application/json"), ("Content-Encoding", "identity"), ("Content-Encoding", "Zstd")],
+            "without Content-Encoding",
+        ),
+    ],
+)
+@pytest.mark.parametrize("path", ["/jobs", "/jobs/batch", "/redrives", "/replays"])
+async def test_bodies_of_another_coding(there: Live, path: str, headers: list[tuple[str, str]], why: str) -> None:
+    answer = await there.api.client.post(path, content=b"{}", headers=headers)
+    assert why in problem(answer, 415, "unsupported-media-type")["detail"]
+    assert ("accept-encoding" in answer.headers) == (why == "without Content-Encoding")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"Content-Type": "application/json; charset=UTF-8"},
+        {"Content-Type": 'APPLICATION/JSON ; Charset="utf-8" ;'},
+        {"Content-Type": "application/json; profile=x"},
+        {"Content-Encoding": "identity"},
+        {"Content-Encoding": ""},
+    ],
+)
+async def test_bodies_that_are_read(there: Live, more: dict[str, str]) -> None:
+    answer = await there.api.client.post("/jobs", content=b"{", headers=JSON | more)
+    problem(answer, 400, "not-json")
+
+
+async def test_conditions_in_several_headers(there: Live) -> None:
+    etag = (await there.api.client.get(ONE)).headers["etag"]
+    for tags, status in (
+        (['"1"', etag], 304),
+        ([etag, '"1"'], 304),
+        (['"1"', '"2", W/' + etag], 304),
+        (['"1"', '"2"'], 200),
+        ([""], 200),
+        (["", etag], 304),
+    ):
+        for method in ("GET", "HEAD"):
+            headers = [("If-None-Match", tag) for tag in tags]
+            answer = await there.api.client.request(method, ONE, headers=headers)
+            assert (answer.status_code, answer.headers["etag"]) == (status, etag), tags
+
+
+def expecting(path: str, length: int, content_type: str = "application/json") -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: api", f"Content-Type: {content_type}", f"Content-Length: {length}"]
+    return "\r\n".join([*lines, "Expect: 100-continue", "Connection: close", "", ""]).encode()
+
+
+async def test_a_body_is_asked_for_where_it_is_wanted(there: Live) -> None:
+    said = await speak(port_of(there), expecting("/jobs", 1), b"{")
+    first, _, rest = said.partition(b"\r\n\r\n")
+    assert first == b"HTTP/1.1 100 Continue"
+    assert answer_of(rest).status == 400
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (expecting("/jobs", 10**9), 413),
+        (expecting("/jobs", 10, "text/plain"), 415),
+        (expecting("/jobs?x=1", 10), 422),
+        (expecting("/nothing", 10), 404),
+        (expecting("/metrics", 10), 405),
+    ],
+)
+async def test_a_body_that_would_be_refused_is_not_asked_for(there: Live, sent: bytes, status: int) -> None:
+    assert answer_of(await speak(port_of(there), sent)).status == status
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "x=" + "y" * 50_000,
+        "limit=" + "1" * 50_000,
+        "y" * 50_000,
+        "&".join(["label=a:b"] * 5000),
+        "&".join(f"x{n}=1" for n in range(6000)),
+        "&" * 50_000 + "x=1",
+        "as_of=" + "9" * 50_000,
+        "cursor=" + "%00" * 15_000,
+    ],
+)
+async def test_a_long_query(there: Live, query: str) -> None:
+    for path in ("/jobs", "/events"):
+        answer = await ask(port_of(there), "GET", f"{path}?{query}")
+        assert answer.status == 422
+        assert len(answer.body) < 20_000
+
+
+async def test_no_answer_shows_a_header_twice(there: Live) -> None:
+    sent: dict[str, Any] = {"headers": {"If-None-Match": "*", "Prefer": "wait=0"}}
+    for method, path in (("GET", ONE), ("HEAD", ONE), ("OPTIONS", ONE), ("DELETE", ONE), ("GET", "/nothing")):
+        answer = await there.api.client.request(method, path, **sent)
+        names = [name for name, _ in answer.headers.multi_items()]
+        assert len(names) == len(set(names))

@@ -1,0 +1,204 @@
+"""HEAD wherever there is a GET, OPTIONS everywhere, and an ``Allow`` that names all that a path takes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from jobtape.view.store import Store
+from tests.producer.live_api import Live, live_api
+from tests.producer.raw_http import ask
+from tests.producer.running_api import problem
+from tests.producer.sse_client import hearing
+from tests.view.samples import begin, job_id, record, submitted, succeeded
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+ONE = f"/jobs/{job_id(1)}"
+KEY = "0123456789"
+BEARER = f"Authorization: Bearer {KEY}"
+STREAM = "Accept: text/event-stream"
+
+
+@pytest.fixture(scope="module")
+async def shown(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+    """An API with one job that has ended, and room for a single listener."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('view')}/view.db"
+    store = Store(url)
+    store.migrate()
+    begin(store)
+    order = submitted(1)
+    record(store, order, succeeded(order))
+    async with live_api(store, url, keep_alive=0.2, max_listeners=1, api_key=KEY) as opened:
+        yield opened
+    store.close()
+
+
+def port_of(live: Live) -> int:
+    return int(live.url.rpartition(":")[2])
+
+
+async def test_head_answers_wherever_get_does(shown: Live) -> None:
+    document = (await shown.api.client.get("/openapi.json")).json()
+    paths = [path for path, item in document["paths"].items() if "get" in item]
+    assert {"/jobs", "/jobs/{job_id}", "/dead", "/metrics", "/health/live", "/job-types"} <= set(paths)
+    paths += ["/docs", "/openapi.json", "/asyncapi.json", "/jobs?limit=0", "/jobs?limit=1", "/jobs/x", "/nothing"]
+    for path in paths:
+        if path == "/events":
+            continue
+        target = path.format(job_id=job_id(1), number=1)
+        there = await ask(port_of(shown), "GET", target, BEARER)
+        head = await ask(port_of(shown), "HEAD", target, BEARER)
+        assert head.body == b"", path
+        assert (head.status, list(head.headers)) == (there.status, list(there.headers)), path
+        if path not in ("/metrics", "/health/ready"):  # which say something else each time
+            assert head.headers["content-length"] == there.headers["content-length"], path
+            assert head.headers["content-type"] == there.headers["content-type"], path
+        assert int(head.headers["content-length"]) > 0, path
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        (ONE, [], 200),
+        (ONE, ["If-None-Match: *"], 304),
+        (ONE, ['If-None-Match: "1"', "Prefer: wait=0"], 200),
+        (ONE, ["Prefer: wait=5"], 200),
+        (f"{ONE}?as_of=first", [], 422),
+        ("/jobs/x", [], 422),
+        ("/dead/1", [], 404),
+        ("/health/ready", [], 503),
+    ],
+)
+async def test_head_has_the_headers_of_get(shown: Live, path: str, headers: list[str], status: int) -> None:
+    there = await ask(port_of(shown), "GET", path, BEARER, *headers)
+    head = await ask(port_of(shown), "HEAD", path, BEARER, *headers)
+    assert (head.status, head.body) == (status, b"")
+    assert list(head.headers) == list(there.headers)
+    for name in ("etag", "preference-applied", "retry-after"):
+        assert head.headers.get(name) == there.headers.get(name)
+    if path == ONE:
+        assert head.headers["etag"]
+
+
+async def test_head_needs_the_key(shown: Live) -> None:
+    for path in ("/jobs", ONE, "/events", "/metrics"):
+        head = await ask(port_of(shown), "HEAD", path)
+        assert (head.status, head.body) == (401, b"")
+        assert head.headers["www-authenticate"].startswith("Bearer")
+    for path in ("/health/live", "/openapi.json", "/docs"):
+        assert (await ask(port_of(shown), "HEAD", path)).status == 200
+
+
+async def test_head_waits_where_get_would(shown: Live) -> None:
+    await shown.idle()
+    order = submitted(2)
+    record(shown.store, order)
+    asked = asyncio.create_task(ask(port_of(shown), "HEAD", f"/jobs/{job_id(2)}", BEARER, "Prefer: wait=30"))
+    await eventually(lambda: shown.listeners == 1)
+    record(shown.store, succeeded(order))
+    head = await asked
+    there = await ask(port_of(shown), "GET", f"/jobs/{job_id(2)}", BEARER)
+    assert (head.status, head.body, head.headers["preference-applied"]) == (200, b"", "wait=30")
+    for name in ("etag", "content-length"):
+        assert head.headers[name] == there.headers[name]
+
+
+@pytest.mark.parametrize(("path", "headers"), [("/events", []), (f"{ONE}/events", [STREAM])])
+async def test_head_of_a_stream_opens_none(
+    shown: Live, path: str, headers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shown.idle()
+    with monkeypatch.context() as patched:
+        patched.setattr(shown.api.producer.listeners, "place", None)
+        head = await ask(port_of(shown), "HEAD", path, BEARER, *headers)
+    assert (head.status, head.body) == (200, b""), "it takes no place"
+    async with hearing(f"{shown.url}{path}", Authorization=f"Bearer {KEY}") as received:
+        for name in ("content-type", "cache-control", "x-accel-buffering"):
+            assert head.headers[name] == received.answer.headers[name]
+        await received.next(control=True)
+        full = await ask(port_of(shown), "HEAD", path, BEARER, *headers)
+        assert full.status == 503, "as a GET would now"
+        assert full.headers["retry-after"]
+    await shown.idle()
+
+
+async def test_a_head_of_a_stream_says_what_is_wrong_with_it(shown: Live) -> None:
+    for path, status in (("/events?after=x", 422), ("/events?nonsense=1", 422), ("/jobs/x/events", 422)):
+        assert (await ask(port_of(shown), "HEAD", path, BEARER, STREAM)).status == status
+    bad = await ask(port_of(shown), "HEAD", "/events", BEARER, "Last-Event-ID: x")
+    assert (bad.status, bad.body) == (400, b"")
+
+
+ALLOWED = [
+    ("/jobs", "GET, HEAD, OPTIONS, POST"),
+    (ONE, "GET, HEAD, OPTIONS"),
+    (f"{ONE}/events", "GET, HEAD, OPTIONS"),
+    ("/events", "GET, HEAD, OPTIONS"),
+    ("/dead", "GET, HEAD, OPTIONS"),
+    ("/dead/1", "GET, HEAD, OPTIONS"),
+    ("/metrics", "GET, HEAD, OPTIONS"),
+    ("/health/live", "GET, HEAD, OPTIONS"),
+    ("/docs", "GET, HEAD, OPTIONS"),
+    ("/openapi.json", "GET, HEAD, OPTIONS"),
+    ("/asyncapi.json", "GET, HEAD, OPTIONS"),
+    # the path of one job too
+    ("/jobs/batch", "GET, HEAD, OPTIONS, POST"),
+    (f"{ONE}/cancel", "OPTIONS, POST"),
+    (f"{ONE}/redrive", "OPTIONS, POST"),
+    ("/redrives", "OPTIONS, POST"),
+    ("/replays", "OPTIONS, POST"),
+]
+
+
+@pytest.mark.parametrize(("path", "allow"), ALLOWED)
+async def test_every_refusal_of_a_method_names_all_of_them(shown: Live, path: str, allow: str) -> None:
+    methods = ["DELETE", "PUT", "PATCH", "TRACE"]
+    methods += [method for method in ("GET", "HEAD", "POST") if method not in allow.split(", ")]
+    for method in methods:
+        answer = await shown.api.client.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allow), method
+        if method != "HEAD":
+            details = problem(answer, 405, "method-not-allowed")
+            assert allow in details["detail"]
+        else:
+            assert answer.content == b""
+
+
+@pytest.mark.parametrize(("path", "allow"), ALLOWED)
+async def test_options(shown: Live, path: str, allow: str) -> None:
+    answer = await ask(port_of(shown), "OPTIONS", path)
+    assert (answer.status, answer.headers["allow"], answer.body) == (204, allow, b"")
+
+
+async def test_options_of_nothing(shown: Live) -> None:
+    problem(await shown.api.client.options("/nothing"), 404, "not-found")
+    whole = await ask(port_of(shown), "OPTIONS", "*")
+    assert (whole.status, whole.headers["allow"]) == (204, "GET, HEAD, OPTIONS, POST")
+
+
+async def test_a_slash_at_the_end_is_another_path(shown: Live) -> None:
+    client = shown.api.client
+    for method, path in (("GET", "/jobs/"), ("POST", "/jobs/"), ("HEAD", f"{ONE}/"), ("GET", "/events/")):
+        answer = await client.request(method, path)
+        assert answer.status_code == 404
+        if method != "HEAD":
+            assert "slash" in problem(answer, 404, "not-found")["detail"]
+    assert "slash" not in problem(await client.get("/nothing/"), 404, "not-found")["detail"]
+
+
+async def test_a_head_under_a_prefix(shown: Live) -> None:
+    outer = FastAPI()
+    outer.mount("/jobtape", shown.api.app)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(outer), base_url="http://api") as client:
+        assert (await client.head("/jobtape/health/live")).status_code == 200
+        assert (await client.delete("/jobtape/jobs")).headers["allow"] == "GET, HEAD, OPTIONS, POST"
+        assert (await client.options("/jobtape/jobs")).status_code == 204
+
+
+async def test_head_is_not_in_the_document(shown: Live) -> None:
+    document = (await shown.api.client.get("/openapi.json")).json()
+    assert {method for item in document["paths"].values() for method in item} == {"get", "post"}

@@ -1,0 +1,136 @@
+"""What Prometheus gets: exact, and the same from every process."""
+
+from collections.abc import Mapping
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from jobtape.settings import Settings
+from jobtape.view.store import Store
+from tests.consumer.bound_queues import bound_queue, delete_queue
+from tests.consumer.installation import Rig
+from tests.producer.jobs import add, keep, place
+from tests.producer.live_api import Live
+from tests.producer.running_api import Api, api
+from tests.producer.sse_client import hearing
+from tests.view.samples import record, submitted
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+Samples = Mapping[tuple[str, frozenset[str]], float]
+
+
+async def scrape(served: Api) -> Samples:
+    answer = await served.client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    return {
+        (sample.name, frozenset(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def value(samples: Samples, name: str, *labels: str) -> float | None:
+    return samples.get((name, frozenset(labels)))
+
+
+async def test_events_are_exact_and_the_same_from_every_process(kept: Api, settings: Settings, rig: Rig) -> None:
+    for n in range(5):
+        await kept.submit(x=n)
+    await kept.client.post("/jobs", json={"type": "order.place", "payload": {"article": "pen"}})
+    await kept.client.post("/jobs", json={"type": "add", "payload": {}})
+    async with rig.worker(add, place, keep, queues=("default", "orders")):
+        await eventually(lambda: len([event for event in rig.events if event.name == "succeeded"]) == 6)
+
+    async with api(settings) as other:
+        for served in (kept, other):
+
+            async def folded(served: Api = served) -> Samples | None:
+                samples = await scrape(served)
+                return samples if value(samples, "jobtape_events_total", "add", "succeeded") == 5 else None
+
+            samples = await eventually(folded)
+            assert value(samples, "jobtape_events_total", "add", "submitted") == 5
+            assert value(samples, "jobtape_events_total", "order.place", "submitted") == 1
+            assert value(samples, "jobtape_events_total", "order.place", "succeeded") == 1
+            assert value(samples, "jobtape_events_total", "add", "failed") is None
+
+
+async def test_queues(served: Api) -> None:
+    await served.submit()
+
+    async def waiting() -> bool:
+        return value(await scrape(served), "jobtape_queue_depth", "default") == 1
+
+    await eventually(waiting)
+    samples = await scrape(served)
+    assert value(samples, "jobtape_queue_depth", "orders") == 0
+    assert value(samples, "jobtape_queue_consumers", "default") == 0
+
+
+async def test_lag(served: Api, rig: Rig, view: Store) -> None:
+    """It grows while no projector runs, one barrier being out all the while, and is small again with one."""
+
+    async def lag() -> float:
+        seconds = value(await scrape(served), "jobtape_projector_lag_seconds")
+        assert seconds is not None
+        return seconds
+
+    first = await lag()
+    assert await lag() > first > 0
+    assert served.producer.health._lag._seq == 1
+    async with rig.projector(view):
+
+        async def small() -> bool:
+            return await lag() < 0.5 and served.producer.health._lag._seq > 1
+
+        await eventually(small)
+
+
+async def test_the_relay(kept: Api, rig: Rig) -> None:
+    connection = await rig.link.connection()
+    full = await bound_queue(connection, rig.topology, {"x-max-length": 2, "x-overflow": "reject-publish"})
+    async with rig.worker(add, queues=("default",)):
+        for n in range(20):
+            await kept.submit(x=n)
+
+        async def settled() -> Samples | None:
+            samples = await scrape(kept)
+            delivered, refused = (value(samples, f"jobtape_relay_{what}_total") for what in ("told", "refused"))
+            return samples if (delivered, refused) != (None, None) and (delivered or 0) + (refused or 0) == 20 else None
+
+        samples = await eventually(settled)
+    await delete_queue(connection, full)
+    assert (value(samples, "jobtape_relay_refused_total") or 0) > 0
+    assert value(samples, "jobtape_relay_lag_seconds") == 0
+    assert value(samples, "jobtape_relay_stalled") == 0
+    assert value(samples, "jobtape_relay_stalls_total") == 0
+
+
+async def test_parts_that_are_away_fail_no_scrape(settings: Settings) -> None:
+    away = settings.model_copy(update={"rabbitmq_url": "amqp://localhost:1/", "database_url": "sqlite:////none/none"})
+    async with api(away, add, ready=False) as served:
+        samples = await scrape(served)
+        assert {value(samples, "jobtape_up", part) for part in ("broker", "tape", "view", "projector")} == {0}
+        of_the_process = {"jobtape_listeners", "jobtape_delivered_events_total", "jobtape_catch_up_reads_total"}
+        assert {name for name, _ in samples} == {"jobtape_up"} | of_the_process
+
+
+async def test_who_listens(live: Live) -> None:
+    record(live.store, submitted(1), submitted(2))
+    url = f"{live.url}/events?after=first"
+    async with hearing(url) as first, hearing(url) as second:
+        for received in (first, second):
+            await received.next()
+            await received.next()
+        samples = await scrape(live.api)
+        assert value(samples, "jobtape_listeners", "sse") == 2
+        assert value(samples, "jobtape_listeners", "websocket") == 0
+        assert value(samples, "jobtape_delivered_events_total", "sse") == 4
+        await first.block()
+    await live.idle()
+    samples = await scrape(live.api)
+    assert value(samples, "jobtape_listeners", "sse") == 0
+    assert value(samples, "jobtape_catch_up_reads_total") == 2

@@ -1,0 +1,168 @@
+"""Redriving over HTTP: one job, and all that a filter finds."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from jobtape import job
+from jobtape.settings import Settings
+from jobtape.view.store import Store
+from tests.consumer.installation import Rig
+from tests.producer.running_api import Api, api, problem
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+@job("flaky")
+def flaky(fail: bool = True) -> str:
+    if fail:
+        raise ValueError("not today")
+    return "done"
+
+
+@pytest.fixture
+async def at_work(settings: Settings, rig: Rig, view: Store) -> AsyncIterator[Api]:
+    """An API with a projector and a worker."""
+    async with api(settings, flaky) as served, rig.projector(view), rig.worker(flaky):
+        yield served
+
+
+async def submit(served: Api, **more: Any) -> str:
+    answer = await served.client.post("/jobs", json={"type": "flaky", "payload": {}} | more)
+    job_id: str = answer.json()["id"]
+    return job_id
+
+
+async def state(served: Api, job_id: str, *, run: int, state: str = "failed") -> dict[str, Any]:
+    async def reached() -> dict[str, Any] | None:
+        found: dict[str, Any] = (await served.client.get(f"/jobs/{job_id}")).json()
+        return found if (found["state"], found["run"]) == (state, run) else None
+
+    return await eventually(reached, what=f"{job_id} is {state} in run {run}")
+
+
+async def test_one_job(at_work: Api, rig: Rig) -> None:
+    job_id = await submit(at_work, labels={"a": "b"})
+    first = await state(at_work, job_id, run=1)
+    assert first["reason"] == "error"
+    answer = await at_work.client.post(f"/jobs/{job_id}/redrive")
+    delivered = answer.json()
+    assert (answer.status_code, delivered["state"], delivered["run"], delivered["attempt"]) == (202, "queued", 2, 1)
+    assert (delivered["error"], delivered["reason"], delivered["finished_at"]) == (None, None, None)
+    second = await state(at_work, job_id, run=2)
+    assert second["cursor"] > first["cursor"]
+    assert (await at_work.client.post(f"/jobs/{job_id}/redrive")).json()["run"] == 3
+    await state(at_work, job_id, run=3)
+    events = (await at_work.client.get(f"/jobs/{job_id}/events")).json()["items"]
+    names = [event["type"].rpartition(".")[2] for event in events if event["accepted"]]
+    assert names == ["submitted", "failed", *["redriven", "requeued", "failed"] * 2], "the history is whole"
+
+
+async def test_only_what_has_ended(settings: Settings, rig: Rig, view: Store) -> None:
+    async with api(settings, flaky) as served, rig.projector(view):
+        job_id = await submit(served)
+        refused = problem(await served.client.post(f"/jobs/{job_id}/redrive"), 409, "job-not-final")
+        assert refused["state"] == "queued"
+        unknown = "01890a5d-ac96-774b-bcce-b302099a8057"
+        problem(await served.client.post(f"/jobs/{unknown}/redrive"), 404, "job-not-found")
+        problem(await served.client.post("/jobs/none/redrive"), 422, "invalid-job-id")
+        problem(await served.client.post(f"/jobs/{job_id}/redrive?again=1"), 422, "invalid-query")
+        async with rig.worker(flaky):
+            await state(served, job_id, run=1)
+        opened = await served.client.post(f"/jobs/{job_id}/redrive")
+        again = await served.client.post(f"/jobs/{job_id}/redrive")
+        assert (opened.status_code, again.status_code) == (202, 202)
+        assert again.json()["run"] == 2
+        await eventually(lambda: rig.names(job_id).count("requeued") == 1)
+        assert rig.names(job_id).count("redriven") == 1
+
+
+async def test_many_by_a_filter(at_work: Api, rig: Rig) -> None:
+    labelled = [await submit(at_work, labels={"kind": "red"}) for _ in range(5)]
+    others = [await submit(at_work), await submit(at_work, payload={"fail": False}, labels={"kind": "red"})]
+    for job_id in (*labelled, others[0]):
+        await state(at_work, job_id, run=1)
+    await state(at_work, others[1], run=1, state="succeeded")
+
+    async def redrives(**body: Any) -> dict[str, Any]:
+        answer = await at_work.client.post("/redrives", json=body)
+        assert answer.status_code == 200, answer.text
+        delivered: dict[str, Any] = answer.json()
+        return delivered
+
+    asked = {"label": ["kind:red"], "type": ["flaky"], "reason": ["error"], "queue": ["default"]}
+    events = len(rig.events)
+    dry = await redrives(**asked, dry_run=True)
+    assert (dry["matched"], dry["accepted"], dry["next"]) == (5, 0, None)
+    assert dry["ids"] == labelled[::-1]
+    assert len(rig.events) == events, "a dry run changes nothing"
+    assert (await redrives(reason=["timeout"]))["matched"] == 0
+    page = await redrives(**asked, limit=2)
+    assert (page["matched"], page["accepted"], page["ids"], page["next"]) == (2, 2, labelled[:2:-1], labelled[3])
+    rest = await redrives(**asked, cursor=page["next"])
+    assert (rest["matched"], rest["accepted"], rest["refused"], rest["unknown"]) == (3, 3, 0, 0)
+    for job_id in labelled:
+        await state(at_work, job_id, run=2)
+    done = await redrives(state=["succeeded"])
+    assert done["ids"] == [others[1]]
+    await state(at_work, others[1], run=2, state="succeeded")
+    assert (await at_work.client.get(f"/jobs/{others[0]}")).json()["run"] == 1
+    found = (await at_work.client.get("/jobs?reason=error&limit=100")).json()["items"]
+    assert {each["id"] for each in found} == {*labelled, others[0]}
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"state": ["running"]}, "/state/0"),
+        ({"state": []}, "/state"),
+        ({"label": ["red"]}, "/label/0"),
+        ({"since": "yesterday"}, "/since"),
+        ({"limit": 10_001}, "/limit"),
+        ({"limit": "5"}, "/limit"),
+        ({"dry_run": "yes"}, "/dry_run"),
+        ({"reason": ["because"]}, "/reason/0"),
+        ({"colour": ["red"]}, "/colour"),
+        ([], ""),
+    ],
+)
+async def test_what_is_no_redrive(served: Api, body: Any, place: str) -> None:
+    delivered = problem(await served.client.post("/redrives", json=body), 422, "invalid-redrive")
+    assert delivered["errors"][0]["pointer"] == place
+
+
+async def test_without_a_view_that_keeps_up_nothing_is_redriven(served: Api, rig: Rig) -> None:
+    served.producer._barriers._timeout = 0.3
+    problem(await served.client.post("/redrives", json={}), 503, "view-behind")
+    problem(
+        await served.client.post("/redrives", content=b"{", headers={"Content-Type": "application/json"}),
+        400,
+        "not-json",
+    )
+    assert rig.events == []
+
+
+async def test_readiness_names_a_missing_queue_and_what_waits_for_it(settings: Settings, rig: Rig, view: Store) -> None:
+    async with api(settings, flaky) as served:
+
+        async def said() -> dict[str, Any]:
+            delivered: dict[str, Any] = (await served.client.get("/health/ready")).json()
+            return delivered
+
+        before = await said()
+        assert before["dead_ends"]["unroutable"] == {"messages": 0, "warning": None}
+        assert before["workers"]["default"]["consumers"] == 0
+        channel = await (await rig.link.connection()).channel()
+        async with channel:
+            await channel.queue_delete(rig.topology.work_queue("default").name)
+        await submit(served, delay=0.1)
+
+        async def named() -> dict[str, Any] | None:
+            delivered = await said()
+            return delivered if delivered["dead_ends"]["unroutable"]["messages"] else None
+
+        delivered = await eventually(named, what="it has fallen due")
+        assert "is missing" in delivered["dead_ends"]["unroutable"]["warning"]
+        assert "the queue is missing" in delivered["workers"]["default"]["warning"]

@@ -1,0 +1,59 @@
+"""Submissions under an idempotency key, and the rows behind them."""
+
+from datetime import datetime
+from typing import Any
+
+import httpx
+from sqlalchemy import text
+
+from jobtape.producer.service.ids import new_job_id
+from jobtape.view.store import KeyedSubmission, Store
+from tests.producer.running_api import Api
+
+ADD: dict[str, Any] = {"type": "add", "payload": {"x": 1, "y": 2}}
+"""An order that fits."""
+
+
+async def post(served: Api, key: str, body: dict[str, Any] | None = None, **more: Any) -> httpx.Response:
+    return await served.client.post("/jobs", json=body or ADD, headers={"Idempotency-Key": key}, **more)
+
+
+async def batch(served: Api, *items: dict[str, Any]) -> dict[str, Any]:
+    answer = await served.client.post("/jobs/batch", json=list(items))
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def rows(store: Store) -> list[Any]:
+    with store._database.reading() as connection:
+        return list(connection.execute(text("SELECT * FROM idempotency ORDER BY key")).mappings().all())
+
+
+def expire(store: Store, *, accepted: bool | None = None) -> None:
+    """As if the leases had run out; ``accepted`` False: and as if the marks had never been made."""
+    with store._database.writing() as connection:
+        connection.execute(text("UPDATE idempotency SET lease_until = 1"))
+        if accepted is False:
+            connection.execute(text("UPDATE idempotency SET accepted = :no"), {"no": False})
+
+
+def rename(store: Store, table: str, name: str) -> None:
+    """Whoever wants the table gets an error of the database."""
+    with store._database.writing() as connection:
+        connection.execute(text(f"ALTER TABLE {table} RENAME TO {name}"))
+
+
+def abandon(store: Store, key: str, job: dict[str, Any], *, lease: float = 30.0, scope: str = "api") -> KeyedSubmission:
+    """As if an API had died behind the row of the submission that ``job`` (another one, accepted) came of."""
+    with store._database.reading() as connection:
+        digest = connection.execute(
+            text("SELECT digest FROM idempotency WHERE job_id = :id"), {"id": job["id"]}
+        ).scalar_one()
+    row = KeyedSubmission(key, digest, new_job_id(), submitted_at(job))
+    store.claim_keys(scope, f"dead-{key}", [row], lease)
+    return row
+
+
+def submitted_at(job: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(job["submitted_at"])

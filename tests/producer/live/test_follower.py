@@ -1,0 +1,115 @@
+"""A follower between the ring and the view: in order, nothing twice or missing, whatever the ring has room for."""
+
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from jobtape.producer.live.event_buffer import BufferedEvent, EventBuffer
+from jobtape.producer.live.follower import Follower, Reset, StartPosition
+from jobtape.producer.live.tail import BUSY, LONGEST, SHARE, URGENT, HistoryTail, next_pause
+from jobtape.producer.service.reads import Reads
+from jobtape.schemas.cursor import cursor_of
+from jobtape.schemas.events import JobEvent
+from jobtape.schemas.selection import Selection
+from jobtape.view.store import CommittedEvent, Store
+from tests.view.samples import begin, folded, record, submitted, succeeded
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+SOME = Selection(events=frozenset({"succeeded"}))
+
+
+@pytest.fixture
+async def reads() -> AsyncIterator[Reads]:
+    opened = Reads("test", threads=2, limit=10)
+    yield opened
+    await opened.close()
+
+
+def entries(*tape: JobEvent, first: int = 0) -> list[BufferedEvent]:
+    return [
+        BufferedEvent(CommittedEvent(row.cursor, row.job_id, row.event_id, row.name, row.time, row.event, row.after))
+        for row in folded(tape, first=first).history
+    ]
+
+
+def test_the_ring_is_bounded_by_count_and_by_size() -> None:
+    ring = EventBuffer(max_entries=10, max_bytes=100_000)
+    ring.begin(cursor_of(1, 0) - 1)
+    ring.add(entries(*(submitted(n) for n in range(25))))
+    assert (len(ring), ring.floor) == (10, cursor_of(1, 14))
+    assert [entry.cursor for entry in ring.after(cursor_of(1, 22))] == [cursor_of(1, 23), cursor_of(1, 24)]
+    ring.add(entries(submitted(25, payload={"text": "x" * 40_000}), first=25))
+    assert ring.bytes <= 100_000
+    assert len(ring) >= 1
+    ring.add(entries(submitted(26, payload={"text": "x" * 90_000}), first=26))
+    assert (len(ring), ring.bytes, ring.floor) == (0, 0, cursor_of(1, 26))
+    assert list(ring.after(ring.floor)) == []
+
+
+async def test_nothing_is_kept_while_nobody_listens(view: Store, reads: Reads) -> None:
+    begin(view)
+    tail = HistoryTail(view.committed, reads)
+    with tail.held():
+        assert await tail.begun(10)
+        record(view, submitted(0), submitted(1))
+        await eventually(lambda: len(tail.ring) == 2)
+        with tail.held():
+            pass
+        assert len(tail.ring) == 2, "somebody is left"
+    assert len(tail.ring) == 0
+    with tail.held():
+        assert await tail.begun(10)
+        record(view, submitted(2))
+        await eventually(lambda: [entry.cursor for entry in tail.ring.after(tail.ring.floor)] == [cursor_of(1, 2)])
+    await tail.close()
+
+
+def test_the_more_a_look_takes_from_others_the_longer_is_the_pause() -> None:
+    assert next_pause(0.2, 0.0, urgent=False) == BUSY
+    assert next_pause(0.02, 0.001, urgent=False) == pytest.approx(SHARE * 0.001)
+    assert next_pause(0.02, 5.0, urgent=False) == LONGEST
+    assert next_pause(0.02, 5.0, urgent=True) == URGENT
+    pause = BUSY
+    for _ in range(20):
+        pause = next_pause(pause, None, urgent=False)
+    assert pause == LONGEST, "nothing comes"
+
+
+@pytest.mark.parametrize("selection", [Selection(), SOME], ids=["all", "some"])
+@pytest.mark.parametrize("room", [1, 7, 5000])
+async def test_no_gap_and_no_repeat(view: Store, reads: Reads, selection: Selection, room: int) -> None:
+    chance = random.Random(room)
+    begin(view)
+    tail = HistoryTail(view.committed, reads, EventBuffer(max_entries=room))
+    tape: list[JobEvent] = []
+    received: dict[Follower, list[int]] = {}
+    with tail.held():
+        for n in range(40):
+            if n % 10 == 0:
+                follower = Follower(tail, view.committed, reads, selection)
+                await follower.begin(StartPosition.FIRST)
+                received[follower] = []
+            for _ in range(chance.randint(0, 3)):
+                order = submitted(len(tape))
+                tape += [order, succeeded(order)]
+                record(view, order, succeeded(order))
+            for each, delivered in received.items():
+                if chance.random() < 0.5:
+                    delivered.extend(await cursors(each, 0.02))
+        history = [row.cursor for row in view.history(limit=10_000) if selection.wants_event(row.name)]
+        for each, delivered in received.items():
+            while len(delivered) < len(history):
+                more = await cursors(each, 10)
+                assert more, "nothing comes"
+                delivered.extend(more)
+            assert delivered == history
+    await tail.close()
+
+
+async def cursors(follower: Follower, patience: float) -> list[int]:
+    found = await follower.next(patience)
+    assert not isinstance(found, Reset)
+    return [entry.cursor for entry in found]

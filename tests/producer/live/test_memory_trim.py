@@ -1,0 +1,78 @@
+"""What many streams took goes back to the system after they have ended."""
+
+import asyncio
+import gc
+import platform
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobtape.producer.live.memory_trim import MemoryTrimmer
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1024 * 1024
+PIECE = 1024
+"""Above what Python's own allocator takes care of."""
+
+
+class Circle:
+    """Freed by the collector only."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No collection comes by itself."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("uncollected")
+async def test_circles_are_freed_when_many_have_ended_and_not_before() -> None:
+    leftovers = MemoryTrimmer(many=10, pause=0)
+    circle = weakref.ref(Circle())
+    for _ in range(9):
+        leftovers.stream_ended()
+    assert not leftovers.due
+    leftovers.stream_ended()
+    await eventually(lambda: circle() is None)
+
+
+@pytest.mark.usefixtures("uncollected")
+async def test_nothing_is_done_after_the_close() -> None:
+    leftovers = MemoryTrimmer(many=1, pause=0)
+    circle = weakref.ref(Circle())
+    leftovers.stream_ended()
+    leftovers.close()
+    leftovers.stream_ended()
+    later = asyncio.Event()
+    asyncio.get_running_loop().call_later(0, later.set)  # behind what was due
+    await later.wait()
+    assert circle() is not None
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc",
+    reason="malloc_trim is glibc's; elsewhere nothing is promised (docs/how-to/deploy.md)",
+)
+async def test_freed_pages_go_back_to_the_system() -> None:
+    pieces = [bytes(PIECE) for _ in range(64 * MIB // PIECE)]
+    pin = bytes(PIECE)  # above them, so that the heap cannot simply end lower
+    full = _resident()
+    del pieces
+    leftovers = MemoryTrimmer(many=1, pause=0)
+    leftovers.stream_ended()
+    await eventually(lambda: _resident() < full - 48 * MIB)
+    assert len(pin) == PIECE
+
+
+def _resident() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) * 1024

@@ -1,0 +1,161 @@
+"""One key, one job: repeats, other payloads, whose keys they are, and for how long."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+import jobtape
+from jobtape import running
+from jobtape.producer.service.errors import IdempotencyKeyInvalid, IdempotencyKeyReused
+from jobtape.schemas.events import Submitted
+from jobtape.schemas.topology import Topology
+from jobtape.settings import Settings
+from jobtape.view.store import Store
+from tests.consumer.installation import Rig
+from tests.producer.jobs import add, place
+from tests.producer.keyed_submissions import ADD, batch, post, rows
+from tests.producer.running_api import Api, api, problem, settings_for
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_repeat_is_the_same_job_as_it_is_now(kept: Api, rig: Rig) -> None:
+    first = await post(kept, "k-1")
+    assert first.status_code == 202, first.text
+    again = await post(kept, '"k-1"', {"payload": {"y": 2, "x": 1}, "type": "add", "queue": None})
+    assert again.status_code == 202
+    assert again.headers["location"] == first.headers["location"]
+    assert again.json()["id"] == first.json()["id"]
+    async with rig.worker(add):
+        await rig.outcome(first.json()["id"])
+        await kept.client.get(first.headers["location"])  # the view has it
+
+        async def now() -> bool:
+            return bool((await post(kept, "k-1")).json()["state"] == "succeeded")
+
+        await eventually(now)
+    assert (await post(kept, "k-1")).json()["result"] == 3
+    other = await post(kept, "k-2")
+    assert other.json()["id"] != first.json()["id"]
+    assert rig.names(first.json()["id"]) == ["submitted", "succeeded"]
+
+
+async def test_a_job_that_was_let_go_is_gone_though_its_key_is_still_kept(kept: Api, rig: Rig, view: Store) -> None:
+    first = await post(kept, "k")
+    async with rig.worker(add):
+        await rig.outcome(first.json()["id"])
+        await eventually(lambda: (job := view.job(first.json()["id"])) is not None and job.final)
+    await eventually(lambda: let_go(view, first.json()["id"]), what="it is let go")
+    for answer in (await kept.client.get(first.headers["location"]), await post(kept, "k")):
+        problem(answer, 410, "job-gone")
+
+
+def let_go(view: Store, job_id: str) -> bool:
+    view.retention.prune("p1", datetime.now(UTC) + timedelta(days=1))
+    return bool(view.retention.gone([job_id]))
+
+
+async def test_what_the_view_does_not_have_yet_is_what_was_submitted(served: Api, view: Store) -> None:
+    body = ADD | {"delay": 20, "labels": {"a": "b"}}
+    first, again = await post(served, "k", body), await post(served, "k", body)
+    assert again.status_code == 202
+    assert again.json() == first.json()
+    assert first.json()["state"] == "scheduled"
+    assert [row["accepted"] for row in rows(view)] == [True]
+
+
+async def test_another_submission_under_the_key(served: Api, rig: Rig) -> None:
+    first = await post(served, "k")
+    for other in (ADD | {"payload": {"x": 2}}, ADD | {"timeout": 5}, {"type": "keep", "payload": {"data": []}}):
+        delivered = problem(await post(served, "k", other), 422, "idempotency-key-reused")
+        assert "repeat that one as it was, or take a new key" in delivered["detail"]
+    assert (await post(served, "k")).json()["id"] == first.json()["id"]
+    await eventually(lambda: rig.events)
+    assert await rig.depth() == 1
+
+
+async def test_what_is_no_key(served: Api, view: Store) -> None:
+    for key in ("", '""', "a b", "k" * 256, '"open'):
+        problem(await post(served, key), 422, "invalid-idempotency-key")
+    twice = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+    problem(await served.client.post("/jobs", json=ADD, headers=twice), 422, "invalid-idempotency-key")
+    answer = await served.client.post("/jobs/batch", json=[ADD], headers={"Idempotency-Key": "a"})
+    problem(answer, 422, "invalid-idempotency-key")
+    in_body = await served.client.post("/jobs", json=ADD | {"idempotency_key": "a"})
+    problem(in_body, 422, "invalid-submission")
+    assert rows(view) == []
+
+
+async def test_what_is_refused_leaves_no_row(served: Api, view: Store) -> None:
+    problem(await post(served, "k", ADD | {"type": "nope"}), 422, "unknown-job-type")
+    problem(await post(served, "k", ADD | {"payload": {"x": "one"}}), 422, "invalid-payload")
+    found = await batch(served, {"type": "nope", "payload": {}, "idempotency_key": "k"})
+    assert found["refused"] == 1
+    assert rows(view) == []
+    assert (await post(served, "k")).status_code == 202
+
+
+async def test_a_hundred_at_once(kept: Api, rig: Rig) -> None:
+    answers = await asyncio.gather(*(post(kept, "k") for _ in range(100)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert await eventually(rig.depth) == 1
+    assert [event.name for event in rig.events if isinstance(event, Submitted)] == ["submitted"]
+
+
+async def test_scopes(settings: Settings, rig: Rig, view: Store) -> None:
+    """Clients with different API keys, and the application itself, do not get in each other's way."""
+    ids = set()
+    for key in (None, "first-api-key", "second-api-key"):
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        async with api(settings.model_copy(update={"api_key": key}), headers=headers) as served:
+            ids.add((await post(served, "k")).json()["id"])
+            ids.add((await post(served, "k")).json()["id"])
+    async with jobtape.lifespan(job_types=[add, place], settings=settings):
+        await eventually(lambda: running.producer().watch.tape_trouble is None)
+        options = jobtape.Options(idempotency_key="k")
+        job = await add.submit_with(options, 1, y=2)
+        assert (await add.submit_with(options, 1, y=2)).id == job.id
+        ids.add(job.id)
+        with pytest.raises(IdempotencyKeyReused):
+            await add.submit_with(options, 2)
+        with pytest.raises(IdempotencyKeyInvalid):
+            await add.submit_with(jobtape.Options(idempotency_key="a b"), 1)
+    assert len(ids) == 4
+    written = [row["scope"] for row in rows(view)]
+    assert len(set(written)) == 4
+    assert not any("api-key" in scope for scope in written)
+
+
+async def test_without_the_database(broker_url: str, topology: Topology, rig: Rig, tmp_path: Any) -> None:
+    """What has a key is 503; what has none is accepted."""
+    async with api(settings_for(broker_url, topology, f"sqlite:///{tmp_path}/none.db")) as served:
+        problem(await post(served, "k"), 503, "view-unavailable")
+        assert (await served.client.post("/jobs", json=ADD)).status_code == 202
+        found = await batch(served, ADD, ADD | {"idempotency_key": "k"})
+        assert [item["status"] for item in found["items"]] == ["accepted", "refused"]
+        assert found["items"][1]["problem"]["status"] == 503
+    assert await eventually(rig.depth) == 2
+
+
+async def test_old_keys_are_forgotten(served: Api, view: Store) -> None:
+    first = (await post(served, "old")).json()
+    with view._database.writing() as connection:
+        connection.execute(text("UPDATE idempotency SET at = at - 90000"))
+    served.producer.idempotency._prune_at = 0.0
+    assert (await post(served, "new")).status_code == 202
+    await eventually(lambda: [row["key"] for row in rows(view)] == ["new"])
+    assert (await post(served, "old")).json()["id"] != first["id"]
+
+
+async def test_what_the_openapi_document_says(served: Api) -> None:
+    document = (await served.client.get("/openapi.json")).json()
+    post_jobs = document["paths"]["/jobs"]["post"]
+    assert "Idempotency-Key" in [each["name"] for each in post_jobs["parameters"]]
+    assert "idempotency-in-flight" in post_jobs["responses"]["409"]["content"]["application/problem+json"]["examples"]
+    assert "idempotency_key" in document["components"]["schemas"]["BatchSubmission"]["properties"]
+    assert "idempotency_key" not in document["components"]["schemas"]["Submission"]["properties"]

@@ -1,0 +1,302 @@
+"""Submitting from any thread and event loop of the process, and what is refused at once instead."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import anyio.from_thread
+import anyio.to_thread
+import httpx
+import pytest
+from fastapi import FastAPI
+
+import jobtape
+from jobtape import BrokerUnavailable, Job, JobtapeError, Options, PayloadInvalid, running
+from jobtape.settings import Settings
+from tests.conftest import MakeTopology
+from tests.consumer.installation import Rig
+from tests.producer.jobs import add, keep
+from tests.producer.running_api import Api, settings_for
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+TIMES = 10
+"""How often each is done in a row."""
+Way = Callable[[], Job]
+
+
+async def patient() -> Job:
+    async with asyncio.timeout(10):
+        return await add.submit(x=1, y=2)
+
+
+async def side_by_side() -> Job:
+    first, *_ = await asyncio.gather(add.submit(x=1, y=2), asyncio.sleep(0))
+    return first
+
+
+WAYS: dict[str, Way] = {
+    "asyncio.run": lambda: asyncio.run(add.submit(x=1, y=2)),
+    "asyncio.run with a deadline": lambda: asyncio.run(patient()),
+    "asyncio.run with others": lambda: asyncio.run(side_by_side()),
+    "options": lambda: asyncio.run(add.submit_with(Options(labels={"a": "b"}, delay=0.0), x=1, y=2)),
+    "submit_sync": lambda: add.submit_sync(x=1, y=2),
+    "submit_sync_with": lambda: add.submit_sync_with(Options(correlation_id="c"), 1, y=2),
+}
+
+
+@pytest.fixture
+async def running_here(settings: Settings, rig: Rig) -> AsyncIterator[None]:
+    """As in an application, on this test's event loop."""
+    async with jobtape.lifespan(job_types=[add, keep], settings=settings):
+        await eventually(lambda: running.producer().watch.tape_trouble is None)
+        yield
+
+
+@pytest.mark.usefixtures("running_here")
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_thread_submits_one_job_each_time(rig: Rig, way: str) -> None:
+    begun = time.monotonic()
+    jobs = [await asyncio.to_thread(WAYS[way]) for _ in range(TIMES)]
+    assert time.monotonic() - begun < 5
+    assert len({job.id for job in jobs}) == TIMES
+    await eventually(lambda: len(rig.events) >= TIMES)
+    assert sorted(event.subject for event in rig.events) == sorted(job.id for job in jobs)
+
+
+@pytest.mark.usefixtures("running_here")
+async def test_many_threads_at_once(rig: Rig) -> None:
+    """Each with a loop of its own that goes on running, some of them anyio's."""
+
+    async def several() -> list[Job]:
+        return list(await asyncio.gather(*(add.submit(x=n) for n in range(20))))
+
+    def from_anyio() -> list[Job]:
+        return [anyio.from_thread.run(add.submit, 1) for _ in range(10)]
+
+    found = await asyncio.gather(
+        *(asyncio.to_thread(asyncio.run, several()) for _ in range(4)), anyio.to_thread.run_sync(from_anyio)
+    )
+    ids = {job.id for each in found for job in each}
+    assert len(ids) == 90
+    await eventually(lambda: len(rig.events) >= 90)
+    assert {event.subject for event in rig.events} == ids
+    assert len(rig.events) == 90
+
+
+@pytest.mark.parametrize("route", ["/run", "/sync", "/async"])
+async def test_endpoints(settings: Settings, rig: Rig, route: str) -> None:
+    app = FastAPI(lifespan=partial(jobtape.lifespan, job_types=[add], settings=settings))
+
+    @app.post("/run")
+    def run() -> str:
+        return asyncio.run(add.submit(x=1, y=1)).id
+
+    @app.post("/sync")
+    def sync() -> str:
+        return add.submit_sync(x=1, y=1).id
+
+    @app.post("/async")
+    async def asynchronous() -> str:
+        return (await add.submit(x=1, y=1)).id
+
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as client,
+    ):
+        ids = [(await client.post(route)).json() for _ in range(TIMES)]
+    await eventually(lambda: len(rig.events) >= TIMES)
+    assert sorted(event.subject for event in rig.events) == sorted(ids)
+
+
+@pytest.mark.usefixtures("running_here", "view")
+async def test_a_key_is_one_job_whichever_loop_repeats_it(rig: Rig) -> None:
+    options = Options(idempotency_key="k")
+    with_key: list[Callable[[], Job]] = [
+        lambda: asyncio.run(add.submit_with(options, x=1)),
+        lambda: add.submit_sync_with(options, x=1),
+    ]
+    async with rig.projector(view_of(rig)):
+        jobs = [await asyncio.to_thread(way) for way in with_key * 5]
+        jobs.append(await add.submit_with(options, x=1))
+    assert len({job.id for job in jobs}) == 1
+    assert [event.name for event in rig.events] == ["submitted"]
+
+
+def view_of(_: Rig) -> Any:
+    return running.producer()._store
+
+
+@pytest.mark.usefixtures("running_here")
+async def test_what_is_wrong_is_raised_where_it_is_called(rig: Rig) -> None:
+    with pytest.raises(PayloadInvalid):
+        await asyncio.to_thread(lambda: asyncio.run(add.submit(x="no")))
+    with pytest.raises(PayloadInvalid):
+        await asyncio.to_thread(lambda: add.submit_sync(x="no"))
+    with pytest.raises(JobtapeError, match=r"await job_type\.submit"):
+        add.submit_sync(x=1)
+    with pytest.raises(JobtapeError, match="submit_sync"):
+        await asyncio.to_thread(lambda: add.submit(x=1).send(None))
+    last = await add.submit(x=2)
+    await eventually(lambda: rig.events)
+    assert [event.subject for event in rig.events] == [last.id]
+
+
+async def test_nothing_is_submitted_while_the_loop_is_blocked(settings: Settings, rig: Rig) -> None:
+    """The thread waits for the loop, and the loop for the thread: refused, and it does not come later either."""
+    short = settings.model_copy(update={"publish_timeout": 0.5})
+    async with jobtape.lifespan(job_types=[add], settings=short):
+        await eventually(lambda: running.producer().watch.tape_trouble is None)
+        for way in (lambda: add.submit_sync(x=1), lambda: asyncio.run(add.submit(x=1))):
+            with pytest.raises(JobtapeError, match=r"nothing was submitted.*something blocks it"):
+                in_a_thread(way)
+        last = await add.submit(x=2)
+        await eventually(lambda: rig.events)
+        assert [event.subject for event in rig.events] == [last.id]
+
+
+def in_a_thread(way: Way) -> Job:
+    """Blocks the calling thread, and its event loop, until it has ended."""
+    outcome: list[Any] = []
+
+    def do() -> None:
+        try:
+            outcome.append(way())
+        except JobtapeError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=do)
+    thread.start()
+    thread.join()
+    if isinstance(outcome[0], JobtapeError):
+        raise outcome[0]
+    job: Job = outcome[0]
+    return job
+
+
+async def test_a_deadline_is_passed_on(settings: Settings) -> None:
+    """The broker is away: the caller's deadline ends it, here and there."""
+    away = settings.model_copy(update={"rabbitmq_url": "amqp://127.0.0.1:1/"})
+
+    async def hurried() -> None:
+        async with asyncio.timeout(0.2):
+            await add.submit(x=1)
+
+    async with jobtape.lifespan(job_types=[add], settings=away):
+        before = len(asyncio.all_tasks())
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(lambda: asyncio.run(hurried()))
+        await eventually(lambda: len(asyncio.all_tasks()) <= before, what="the call has ended on its loop")
+
+
+async def test_the_end_while_it_waits_is_unknown(settings: Settings) -> None:
+    away = settings.model_copy(update={"rabbitmq_url": "amqp://127.0.0.1:1/"})
+    async with jobtape.lifespan(job_types=[add], settings=away):
+        before = len(asyncio.all_tasks())
+        waiting = asyncio.create_task(asyncio.to_thread(add.submit_sync, x=1))
+        other = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(add.submit(x=1))))
+        await eventually(lambda: len(asyncio.all_tasks()) >= before + 4, what="both wait")
+    for each in (waiting, other):
+        with pytest.raises(BrokerUnavailable, match="may or may not"):
+            await each
+
+
+async def test_after_the_end_nothing_is_submitted(settings: Settings, rig: Rig) -> None:
+    async with jobtape.lifespan(job_types=[add], settings=settings):
+        pass
+    with pytest.raises(JobtapeError, match="no Jobtape is running"):
+        await add.submit(x=1)
+    with pytest.raises(JobtapeError, match="no Jobtape is running"):
+        await asyncio.to_thread(add.submit_sync, x=1)
+
+
+async def test_a_loop_that_has_ended_or_does_not_run(settings: Settings, rig: Rig) -> None:
+    def without_end() -> None:
+        loop = asyncio.new_event_loop()
+        lifespan = jobtape.lifespan(job_types=[add], settings=settings)
+        loop.run_until_complete(lifespan.__aenter__())
+        installation = running.serving()
+        try:
+            with pytest.raises(JobtapeError, match="does not run"):
+                asyncio.run(add.submit(x=1))
+            job = loop.run_until_complete(add.submit(x=2))
+            assert job.id
+        finally:
+            loop.run_until_complete(lifespan.__aexit__(None, None, None))
+            loop.close()
+        running.enter(installation)  # as if nobody had left
+        try:
+            with pytest.raises(JobtapeError, match="has ended"):
+                add.submit_sync(x=1)
+        finally:
+            running.leave(installation)
+
+    await asyncio.to_thread(without_end)
+
+
+async def test_two_installations(broker_url: str, settings: Settings, rig: Rig, make_topology: MakeTopology) -> None:
+    """On a loop of its own each gets what is submitted there; elsewhere the job type decides, or nobody guesses."""
+    other_settings = settings_for(broker_url, make_topology(), settings.database_url)
+    begun, end = threading.Event(), threading.Event()
+    found: dict[str, Any] = {}
+
+    async def other() -> None:
+        async with jobtape.lifespan(job_types=[add, keep], settings=other_settings):
+            await eventually(lambda: running.producer().watch.broker_trouble is None)
+            found["topology"] = running.producer().topology.namespace
+            begun.set()
+            await asyncio.to_thread(end.wait)
+
+    async with jobtape.lifespan(job_types=[add], settings=settings):
+        thread = threading.Thread(target=asyncio.run, args=(other(),))
+        thread.start()
+        try:
+            await asyncio.to_thread(begun.wait)
+            assert found["topology"] == other_settings.namespace
+            assert running.producer().topology.namespace == settings.namespace
+            job = await add.submit(x=1)
+            await eventually(lambda: rig.of(job.id))
+            with pytest.raises(JobtapeError, match="several installations"):
+                await asyncio.to_thread(add.submit_sync, x=1)
+            with pytest.raises(jobtape.TapeMissing):  # it has no tape: so it was the other one that was asked
+                await asyncio.to_thread(keep.submit_sync, data=[])
+        finally:
+            end.set()
+            await asyncio.to_thread(thread.join)
+
+
+async def test_the_api_served_from_another_loop(served: Api, rig: Rig) -> None:
+    """Reads, submissions, cancelling, redriving and batches go over the loop that has the connection."""
+
+    async def use() -> list[int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=served.app), base_url="http://api") as client:
+            answers = [await client.post("/jobs", json={"type": "add", "payload": {"x": 1}}) for _ in range(3)]
+            job_id = answers[0].json()["id"]
+            answers.append(await client.get(f"/jobs/{job_id}"))
+            answers.append(await client.post("/jobs/batch", json=[{"type": "add", "payload": {"x": 1}}]))
+            answers.append(await client.post(f"/jobs/{job_id}/cancel"))
+            answers.append(await client.get(f"/jobs/{job_id}", headers={"Prefer": "wait=5"}))
+            answers.append(await client.post(f"/jobs/{job_id}/redrive"))
+            answers.append(await client.get("/health/ready"))
+            return [answer.status_code for answer in answers]
+
+    async with rig.projector(served.producer._store):
+        for _ in range(3):
+            assert await asyncio.to_thread(lambda: asyncio.run(use())) == [202] * 3 + [200, 200, 202, 200, 202, 200]
+
+
+async def test_a_forked_process_is_told_what_to_do(settings: Settings) -> None:
+    async with jobtape.lifespan(job_types=[add], settings=settings):
+        installation = running.serving()
+        running._entered[:] = [(installation, -1)]  # what a fork finds: the id of another process
+        try:
+            with pytest.raises(JobtapeError, match="forked"):
+                await asyncio.to_thread(add.submit_sync, x=1)
+        finally:
+            running._entered[:] = [(installation, os.getpid())]

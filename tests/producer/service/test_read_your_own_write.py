@@ -1,0 +1,97 @@
+"""What was accepted is found, by whichever process and however far behind the view is; 404 is said only when sure."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from uuid_utils import uuid7
+
+from jobtape.schemas import events, ids
+from jobtape.settings import Settings
+from jobtape.view.store import Store
+from tests.consumer.installation import Rig, order_event
+from tests.producer.jobs import add
+from tests.producer.running_api import Api, api, problem, settings_for
+
+pytestmark = pytest.mark.anyio
+
+OLD = ids.first_id_at(datetime.now(UTC) - timedelta(days=1))
+
+
+async def test_a_job_is_found_at_once_by_another_process(
+    rig: Rig, store: Store, broker_url: str, database_url: str
+) -> None:
+    settings = settings_for(broker_url, rig.topology, database_url)
+    async with rig.projector(store), api(settings) as here, api(settings) as there:
+        for n in range(20):
+            job = await here.submit(x=n)
+            answer = await there.client.get(f"/jobs/{job['id']}")
+            assert answer.status_code == 200, answer.text
+            found = answer.json()
+            assert found.pop("cursor") is not None
+            job.pop("cursor")
+            assert found == job
+
+
+async def test_a_crowd_of_them(kept: Api) -> None:
+    async def submit_and_read(n: int) -> None:
+        job = await kept.submit(x=n)
+        answer = await kept.client.get(f"/jobs/{job['id']}")
+        assert answer.status_code == 200, answer.text
+        assert (await kept.client.get(f"/jobs/{uuid7()}")).status_code == 404
+
+    await asyncio.gather(*(submit_and_read(n) for n in range(100)))
+
+
+async def test_without_a_projector_nothing_is_denied(settings: Settings, rig: Rig, view: Store) -> None:
+    hurried = settings.model_copy(update={"read_timeout": 0.5})
+    async with api(hurried) as served:
+        job = await served.submit()
+        begun = time.monotonic()
+        for path in (f"/jobs/{job['id']}", f"/jobs/{job['id']}/events", f"/jobs/{OLD}", f"/jobs/{uuid4()}"):
+            problem(await served.client.get(path), 503, "view-behind")
+        assert time.monotonic() - begun < 10
+        async with rig.projector(view):
+            assert (await served.client.get(f"/jobs/{job['id']}")).status_code == 200
+
+
+async def test_old_and_foreign_ids_are_denied_at_once_after_the_first_barrier(kept: Api, rig: Rig) -> None:
+    problem(await kept.client.get(f"/jobs/{uuid7()}"), 404, "job-not-found")  # the first barrier
+    barriers = kept.producer._barriers
+    seq = barriers._seq
+    for job_id in (OLD, str(uuid4()), "00000000-0000-0000-0000-000000000000"):
+        problem(await kept.client.get(f"/jobs/{job_id}"), 404, "job-not-found")
+        problem(await kept.client.get(f"/jobs/{job_id}/events"), 404, "job-not-found")
+    assert barriers._seq == seq
+    problem(await kept.client.get(f"/jobs/{uuid7()}"), 404, "job-not-found")
+    assert barriers._seq == seq + 1
+
+
+async def test_a_job_known_only_by_an_event_that_overtook_its_submission(kept: Api, rig: Rig) -> None:
+    order = order_event(rig.topology, "add", {"x": 1})
+    started = events.Started(
+        id=ids.execution_fact(order.subject, 1, 1, "started", "e1"),
+        source=rig.topology.source,
+        subject=order.subject,
+        time=datetime.now(UTC),
+        data=events.StartedData(job_type="add", run=1, attempt=1, execution="e1", worker="w1"),
+    )
+    await rig.publisher.publish(started)
+    alone = (await kept.client.get(f"/jobs/{order.subject}")).json()
+    assert (alone["state"], alone["payload"], alone["submitted_at"]) == ("running", None, None)
+    assert kept.producer._barriers._seq == 1  # it was looked for behind a barrier before that was said
+    await rig.publisher.publish(order)
+    whole = (await kept.client.get(f"/jobs/{order.subject}")).json()
+    assert (whole["state"], whole["payload"]) == ("running", {"x": 1})
+
+
+async def test_without_a_database_submissions_go_on_and_reads_say_so(
+    settings: Settings, rig: Rig, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    nowhere = f"sqlite:///{tmp_path_factory.mktemp('none')}/none/view.db"
+    async with api(settings.model_copy(update={"database_url": nowhere}), add) as served:
+        job = await served.submit()
+        for path in (f"/jobs/{job['id']}", "/jobs", f"/jobs/{job['id']}/events"):
+            assert "jobtape init" in problem(await served.client.get(path), 503, "view-unavailable")["detail"]

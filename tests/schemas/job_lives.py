@@ -1,0 +1,106 @@
+"""Lives of jobs as Hypothesis strategies: first an honest one, then what AMQP may make of it on the way to the tape.
+
+Honest: runs of attempts, an attempt executed once or, by redelivery, more often; each execution may say that it
+started, how far it is and how it ended, or die; somebody may cancel at any moment; a closed run may be driven again;
+work that seems lost is put back, rightly or not.
+"""
+
+from hypothesis import strategies as st
+
+from jobtape.schemas.events import JobEvent, Progressed, Started
+from tests.schemas import events_of_a_job as facts
+from tests.schemas.events_of_a_job import JOB, Execution
+
+Tape = list[JobEvent]
+
+
+@st.composite
+def honest(draw: st.DrawFn, job: str = JOB) -> Tape:
+    """A job's life in the order in which it happened."""
+    tape: Tape = [facts.submitted(0, job)]
+    for run in range(1, draw(st.integers(1, 3)) + 1):
+        if run > 1:
+            tape.append(facts.redriven(run, len(tape), job))
+            tape.append(facts.requeued(1, len(tape), run=run, job=job))
+        begin, placed = len(tape), 1
+        last = draw(st.integers(1, 3))
+        for attempt in range(1, last + 1):
+            if placed < 3 and draw(st.integers(0, 4)) == 0:  # its message never came
+                placed += 1
+                tape.append(facts.requeued(placed, len(tape), run=run, attempt=attempt, job=job))
+            lived = _attempt(draw, Execution("", attempt, run, job), len(tape), attempt == last)
+            if placed < 3 and draw(st.integers(0, 3)) == 0:
+                placed += 1
+                place = draw(st.integers(0, len(lived)))
+                given_up = _running(lived[:place])
+                again = facts.requeued(placed, len(tape) + place, run=run, attempt=attempt, lost=given_up, job=job)
+                # The fold decides; what comes between that and the effect's place on the tape, it could not know.
+                lived.insert(draw(st.integers(place, len(lived))), again)
+            tape += lived
+        if draw(st.integers(0, 3)) == 0:
+            place = draw(st.integers(begin, len(tape)))
+            tape.insert(place, facts.cancelled(run, place, job))
+    return tape
+
+
+def _attempt(draw: st.DrawFn, of: Execution, second: int, last: bool) -> Tape:
+    """The executions of one attempt, one after the other or mixed (the first worker was frozen, not dead)."""
+    publishers: list[Tape] = []
+    for number in range(draw(st.sampled_from([1, 1, 2, 3]))):
+        # Random names: nothing about their order may matter.
+        name = f"{draw(st.integers(0, 99)):02}-{of.run}{of.attempt}{number}"
+        publishers.append(_execution(draw, Execution(name, of.attempt, of.run, of.job), second + 10 * number, last))
+    return draw(interleaved(publishers)) if draw(st.booleans()) else [event for own in publishers for event in own]
+
+
+def _execution(draw: st.DrawFn, execution: Execution, second: int, last: bool) -> Tape:
+    said: Tape = [execution.started(second)] if draw(st.booleans()) else []
+    said += [execution.progressed(n, second + n) for n in range(1, draw(st.integers(0, 3)) + 1)]
+    # An attempt that is retried may still succeed, in another execution.
+    outcomes = ["succeeded", "failed", "dies"] if last else ["retrying", "retrying", "retrying", "dies", "succeeded"]
+    outcome = draw(st.sampled_from(outcomes))
+    if outcome == "succeeded":
+        said.append(execution.succeeded(second + 5))
+    elif outcome == "failed":
+        said.append(execution.failed(second + 5))
+    elif outcome == "retrying":
+        said.append(execution.retrying(second + 5))
+    return said
+
+
+def _running(lived: Tape) -> str | None:
+    """The execution that was heard of last."""
+    received = [event.data.execution for event in lived if isinstance(event, Started | Progressed)]
+    return received[-1] if received else None
+
+
+@st.composite
+def interleaved(draw: st.DrawFn, publishers: list[Tape]) -> Tape:
+    """What several publishers say, in any order that keeps each one's own."""
+    turns = draw(st.permutations([i for i, own in enumerate(publishers) for _ in own]))
+    said = [iter(own) for own in publishers]
+    return [next(said[turn]) for turn in turns]
+
+
+@st.composite
+def delayed(draw: st.DrawFn, tape: Tape) -> Tape:
+    """Some events reach the tape later than they happened: published again after a lost connection, or overtaken."""
+    delays = st.sampled_from([0, 0, 0, 0, 1, 2, 5, 40])
+    moved = [(i + draw(delays), i) for i in range(len(tape))]
+    return [tape[i] for _, i in sorted(moved)]
+
+
+@st.composite
+def repeated(draw: st.DrawFn, tape: Tape) -> Tape:
+    """Copies of any events at any later places: a confirm was lost, so the publish was repeated."""
+    tape = list(tape)
+    for _ in range(draw(st.integers(1, 6))):
+        original = draw(st.integers(0, len(tape) - 1))
+        tape.insert(draw(st.integers(original + 1, len(tape))), tape[original])
+    return tape
+
+
+def disturbed(job: str = JOB) -> st.SearchStrategy[Tape]:
+    """A life as the tape may show it: delayed, mixed, repeated; each in some of the examples."""
+    delayed_lives = st.one_of(honest(job), honest(job).flatmap(delayed))
+    return st.one_of(delayed_lives, delayed_lives.flatmap(repeated))
