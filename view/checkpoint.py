@@ -5,14 +5,13 @@ All functions but ``read`` want a transaction that may write.
 
 from typing import Any, get_args
 
-from sqlalchemy import Connection, RowMapping, case, func, or_, select, update
+from sqlalchemy import Connection, RowMapping, case, func, select, update
 
 from jobtape.schemas import cursor as position
 from jobtape.schemas.cursor import FIRST_EPOCH
 from jobtape.schemas.errors import JobtapeError
-from jobtape.view import tables
+from jobtape.view import bulk, clock, leases, tables
 from jobtape.view.rows import storable
-from jobtape.view.sql import bulk, clock
 from jobtape.view.values import Batch, Checkpoint, Gap, GapKind
 
 _row = tables.checkpoint
@@ -53,26 +52,22 @@ def is_unread(connection: Connection) -> bool:
 
 def take_lease(connection: Connection, owner: str, seconds: float) -> bool:
     """Make ``owner`` the active projector for ``seconds`` if nobody else is."""
-    now = clock.now(connection.dialect.name)
-    free = or_(_c.owner.is_(None), _c.owner == owner, _c.lease_until.is_(None), _c.lease_until <= now)
-    return _changed(connection, update(_row).where(free).values(owner=owner, lease_until=now + seconds))
+    return _changed(connection, leases.taking(connection, _row, owner, seconds))
 
 
 def renew_lease(connection: Connection, owner: str, seconds: float) -> bool:
     """Let the lease of ``owner`` run for ``seconds`` from now; False when it is another's."""
-    now = clock.now(connection.dialect.name)
-    return _changed(connection, update(_row).where(_c.owner == owner).values(lease_until=now + seconds))
+    return _changed(connection, leases.renewing(connection, _row, owner, seconds))
 
 
 def release_lease(connection: Connection, owner: str) -> None:
     """Let others be active; nothing happens when the lease is another's."""
-    connection.execute(update(_row).where(_c.owner == owner).values(owner=None, lease_until=None))
+    connection.execute(leases.releasing(_row, owner))
 
 
 def is_active(connection: Connection, owner: str) -> bool:
     """Whether the lease is that of ``owner`` and still runs; then nothing is folded before the transaction ends."""
-    now = clock.now(connection.dialect.name)
-    ours = select(_c.id).where(_c.owner == owner, _c.lease_until > now).with_for_update()
+    ours = select(_c.id).where(leases.held(connection, _row, owner)).with_for_update()
     return connection.execute(ours).first() is not None
 
 
@@ -81,16 +76,14 @@ def advance(
 ) -> bool:
     """Move from ``expected`` (epoch, offset) to the end of ``batch`` and renew the lease; False when it isn't ours."""
     epoch, offset = expected
-    ours = (_c.owner == owner) & (_c.epoch == epoch) & _c.offset.is_not_distinct_from(offset)
-    lease_until = clock.now(connection.dialect.name) + lease_seconds
+    ours = (_c.epoch == epoch) & _c.offset.is_not_distinct_from(offset)
     return _changed(
         connection,
-        update(_row)
+        leases.renewing(connection, _row, owner, lease_seconds)
         .where(ours)
         .values(
             offset=batch.offset,
             digest=batch.digest,
-            lease_until=lease_until,
             horizon=case((_c.horizon < batch.horizon, batch.horizon), else_=_c.horizon),
         ),
     )

@@ -7,11 +7,10 @@ has run out or was released.
 from datetime import timedelta
 from functools import cache
 
-from sqlalchemy import BigInteger, Double, Update, bindparam, case, delete, or_, select, update
+from sqlalchemy import BigInteger, Double, Update, bindparam, case, delete, select, update
 
-from jobtape.view import tables
-from jobtape.view.sql import bulk, clock
-from jobtape.view.sql.database import Database
+from jobtape.view import bulk, clock, leases, tables
+from jobtape.view.database import Database
 from jobtape.view.values import NamedPosition
 
 _row = tables.positions
@@ -58,9 +57,7 @@ class Positions:
     def take(self, name: str, owner: str, seconds: float) -> int | None:
         """Hold the position for ``seconds``: its cursor, or None while another holds it or there is none."""
         with self._database.writing() as connection:
-            now = clock.now(connection.dialect.name)
-            free = or_(_c.owner.is_(None), _c.owner == owner, _c.lease_until.is_(None), _c.lease_until <= now)
-            statement = update(_row).where(_c.name == name, free).values(owner=owner, lease_until=now + seconds)
+            statement = leases.taking(connection, _row, owner, seconds).where(_c.name == name)
             taken = connection.execute(statement.returning(_c.cursor)).first()
             return None if taken is None else int(taken.cursor)
 
@@ -76,9 +73,7 @@ class Positions:
     def release(self, name: str, owner: str) -> None:
         """Let another hold it at once; nothing happens when it is another's."""
         with self._database.writing() as connection:
-            connection.execute(
-                update(_row).where(_c.name == name, _c.owner == owner).values(owner=None, lease_until=None)
-            )
+            connection.execute(leases.releasing(_row, owner).where(_c.name == name))
 
     def forget(self, name: str) -> bool:
         """Remove it; False when there was none."""
