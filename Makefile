@@ -3,7 +3,7 @@
 PY ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv run demo test lint types lock clean
+.PHONY: help venv run demo test lint types docs graph lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,13 @@ lint: venv ## ruff, and the arrows between the rooms
 
 types: venv ## mypy --strict
 	@$(BIN)/mypy --strict jobtape tools tests examples benchmarks
+
+docs: venv ## the documentation as a site that works offline, in build/docs
+	@$(BIN)/python -m sphinx -q -n -W -b html docs build/docs
+	@echo "build/docs/index.html"
+
+graph: venv ## which package imports which, and circles if there are any
+	@$(BIN)/python -m tools.graph
 
 # Names, versions and hashes only: which index they come from is the business of whoever installs them.
 UV ?= $(firstword $(wildcard $(BIN)/uv) uv)
