@@ -14,11 +14,11 @@ from types import TracebackType
 from typing import Any, Final
 
 from jobtape import forks
+from jobtape.consumer.outcome import Failure, Outcome, failure, failure_of, success_of
 from jobtape.schemas.context import Context, current
 from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.job import ErrorInfo
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.outcome import Failure, Outcome, failure, failure_of, success_of
 
 OURS: Final = str(Path(__file__).parent)
 

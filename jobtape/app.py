@@ -37,7 +37,7 @@ from jobtape.loading import load_job_types
 from jobtape.loop_bridge import Crossing
 from jobtape.producer.http.api import build_api
 from jobtape.producer.http.problems import Problem
-from jobtape.producer.service.service import Producer
+from jobtape.producer.producer import Producer
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
 from jobtape.settings import Settings, read_settings
 from jobtape.view.store import Store

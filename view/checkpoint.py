@@ -10,8 +10,9 @@ from sqlalchemy import Connection, RowMapping, case, func, select, update
 from jobtape.schemas import cursor as position
 from jobtape.schemas.cursor import FIRST_EPOCH
 from jobtape.schemas.errors import JobtapeError
-from jobtape.view import bulk, clock, leases, tables
+from jobtape.view import tables
 from jobtape.view.rows import storable
+from jobtape.view.sql import bulk, clock, leases
 from jobtape.view.values import Batch, Checkpoint, Gap, GapKind
 
 _row = tables.checkpoint

@@ -9,8 +9,9 @@ from functools import cache
 
 from sqlalchemy import BigInteger, Double, Update, bindparam, case, delete, select, update
 
-from jobtape.view import bulk, clock, leases, tables
-from jobtape.view.database import Database
+from jobtape.view import tables
+from jobtape.view.sql import bulk, clock, leases
+from jobtape.view.sql.database import Database
 from jobtape.view.values import NamedPosition
 
 _row = tables.positions

@@ -12,12 +12,12 @@ from typing import Final
 
 from jobtape.broker.link import BROKER_ERRORS, Link, lost_where_cancelled, reason_of
 from jobtape.broker.publisher import Publisher
-from jobtape.consumer.kept_queues import KeptQueues
 from jobtape.consumer.projector.maintenance.dead_letters import DeadLetters
 from jobtape.consumer.projector.maintenance.effect_sender import EffectSender
 from jobtape.consumer.projector.maintenance.job_rescuer import JobRescuer
 from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
 from jobtape.consumer.projector.maintenance.pruner import Pruner
+from jobtape.consumer.projector.maintenance.queue_keeper import QueueKeeper
 from jobtape.consumer.projector.maintenance.stranded_work import StrandedWork
 from jobtape.consumer.projector.relay import Relay
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
@@ -61,7 +61,7 @@ class LeaderServices:
             Pruner(self._leader, keep),
             JobRescuer(self._leader, self._sender.wake, rescue_after),
             StrandedWork(self._leader, rescue_after),
-            KeptQueues(self._leader, rescue_after),
+            QueueKeeper(self._leader, rescue_after),
         )
 
     def connect(self) -> None:

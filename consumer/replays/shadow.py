@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from jobtape.consumer.handler_call import Call
+from jobtape.consumer.outcome import Failure, Outcome, failure, timed_out
 from jobtape.consumer.replays.long_task import Interrupted, TakenOver, TaskSlice
 from jobtape.schemas import plainjson
 from jobtape.schemas.context import Context
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.outcome import Failure, Outcome, failure, timed_out
 from jobtape.view.store import JobQuery, Store
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
+from jobtape.consumer.outcome import Failure, Outcome, Success, failure
 from jobtape.consumer.worker.handlers import Handlers, RunningHandler
 from jobtape.schemas import ids
 from jobtape.schemas.context import Context
@@ -22,23 +23,20 @@ from jobtape.schemas.events import (
     Progressed,
     ProgressedData,
     Reason,
-    Requeued,
     Retrying,
     RetryingData,
     Started,
     StartedData,
-    Submitted,
     Succeeded,
     SucceededData,
 )
 from jobtape.schemas.job import ErrorInfo, Order, Progress
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.outcome import Failure, Outcome, Success, failure
 from jobtape.schemas.retry import RetryPolicy, next_delay
+from jobtape.schemas.work import WorkEvent, attempt_of
 
 log = logging.getLogger("jobtape.job")
 
-WorkEvent = Submitted | Retrying | Requeued
 Publish = Callable[[JobEvent], Awaitable[None]]
 Clock = Callable[[], datetime]
 
@@ -48,16 +46,6 @@ a third of all messages."""
 PROGRESS_EVERY: Final = 0.2
 PAUSE: Final = 0.5
 """Seconds until a ``started`` that must be confirmed is tried again."""
-
-
-def attempt_of(event: WorkEvent) -> int:
-    """The attempt that a message on a work queue is for: a ``retrying`` orders the one behind that which failed."""
-    return event.data.attempt + 1 if isinstance(event, Retrying) else event.data.attempt
-
-
-def placement_of(event: WorkEvent) -> int:
-    """Which of its run's placements a message on a work queue is, counted from 1."""
-    return event.data.n if isinstance(event, Requeued) else 1
 
 
 def knows(job_type: JobTypeSpec | None, order: Order) -> bool:

@@ -22,13 +22,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 from jobtape.consumer.handler_call import Call
+from jobtape.consumer.outcome import Outcome, timed_out
 from jobtape.consumer.worker.handler_loop import OWNER, HandlerLoop, HandlerTask
 from jobtape.consumer.worker.handler_threads import HandlerThreads
 from jobtape.consumer.worker.isolated.pool import IsolatedPool
 from jobtape.schemas.context import Context
 from jobtape.schemas.job import Order
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.outcome import Outcome, timed_out
 
 log = logging.getLogger(__name__)
 

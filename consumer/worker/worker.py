@@ -30,7 +30,7 @@ from jobtape.broker.waiting import first_of, wait_for_stop
 from jobtape.consumer.worker.backlog import Backlog
 from jobtape.consumer.worker.cancellations import Cancellations
 from jobtape.consumer.worker.deferral import Deferral
-from jobtape.consumer.worker.execution import Execution, WorkEvent, attempt_of, knows, placement_of
+from jobtape.consumer.worker.execution import Execution, knows
 from jobtape.consumer.worker.handlers import ExecutionUndone, Handlers
 from jobtape.consumer.worker.outcome_publishing import publish_outcome
 from jobtape.consumer.worker.settled import Key, RecentlySettled
@@ -40,6 +40,7 @@ from jobtape.schemas.fold import evolve
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout, longest_wait
 from jobtape.schemas.topology import Topology
+from jobtape.schemas.work import WorkEvent, attempt_of, placement_of
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,7 @@ from jobtape.client.errors import (
 )
 
 if TYPE_CHECKING:
-    from jobtape.client.client import Client
-    from jobtape.client.handle import Handle
+    from jobtape.client.client import Client, Handle
     from jobtape.client.sync import SyncClient, SyncHandle
 
 __all__ = [

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Unpack, overload
 
@@ -18,10 +19,10 @@ from jobtape.client.answers import json_object
 from jobtape.client.connection import ApiConnection, RequestPolicy
 from jobtape.client.errors import NoAnswer, NotConfirmed, NotInTime, Unavailable
 from jobtape.client.filters import EventFilters, JobFilters, query_of
-from jobtape.client.handle import PATIENCE, Handle, SubmittedJob
 from jobtape.client.job_reading import job_of
 from jobtape.client.stream import OUTAGE, EventReader, Since
 from jobtape.client.submission import order_of
+from jobtape.client.submitted_job import PATIENCE, SubmittedJob
 from jobtape.jobs import JobType, Options, R
 from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.job import Job
@@ -34,6 +35,25 @@ PAGE: Final = 100
 
 JobRef = str | Job | SubmittedJob[Any]
 """A job, by its id or itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handle(SubmittedJob[R]):
+    """What ``Client.submit`` returns."""
+
+    client: "Client"
+
+    async def result(self, timeout: float = PATIENCE) -> R:
+        """What the handler returned, as its return annotation says. Raises JobNotSucceeded, NotInTime and ApiError."""
+        return self.read(await self.wait(timeout))
+
+    async def wait(self, timeout: float = PATIENCE) -> Job:
+        """The job at its end, whichever it is. Raises NotInTime and ApiError."""
+        return await self.client.wait(self.id, timeout=timeout)
+
+    async def cancel(self) -> Job:
+        """The job as it was when its end was asked for. Raises ApiError."""
+        return await self.client.cancel(self.id)
 
 
 class Client:

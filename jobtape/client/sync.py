@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Unpack, overload
 
-from jobtape.client.client import Client, JobRef
+from jobtape.client.client import Client, Handle, JobRef
 from jobtape.client.errors import ClientClosed
 from jobtape.client.filters import EventFilters, JobFilters
-from jobtape.client.handle import PATIENCE, Handle, SubmittedJob
 from jobtape.client.portal import Portal
 from jobtape.client.stream import OUTAGE, Since
+from jobtape.client.submitted_job import PATIENCE, SubmittedJob
 from jobtape.jobs import JobType, Options, R
 from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.job import Job

@@ -13,7 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import HTTPConnection
 
 from jobtape.producer.http.problems import Problem
-from jobtape.producer.service.service import Producer
+from jobtape.producer.producer import Producer
 
 FindProducer = Callable[[], Producer]
 

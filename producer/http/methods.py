@@ -10,13 +10,9 @@ from fastapi import FastAPI
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jobtape.producer.live.event_stream import HEAD
+
 _ROUTED: Final = ("DELETE", "GET", "PATCH", "POST", "PUT")
-_HEAD: Final = "jobtape.head"
-
-
-def is_head(scope: Scope) -> bool:
-    """Whether the answer's headers are all that is asked for."""
-    return bool(scope.get(_HEAD))
 
 
 def methods_of(app: FastAPI, scope: Scope, path: str | None = None) -> tuple[str, ...]:
@@ -57,4 +53,4 @@ class HeadAsGet:
             await send(message)
 
         # A copy: the server's own scope still says HEAD, which it needs to know that no body comes.
-        await self._app({**scope, "method": "GET", _HEAD: True}, receive, without_body)
+        await self._app({**scope, "method": "GET", HEAD: True}, receive, without_body)

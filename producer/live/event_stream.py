@@ -18,7 +18,6 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from jobtape.producer.http.methods import is_head
 from jobtape.producer.live.client_writer import ClientStalled, ClientWriter
 from jobtape.producer.live.event_buffer import BufferedEvent
 from jobtape.producer.live.follower import AT_ONCE, After, Follower, Reset
@@ -28,6 +27,8 @@ from jobtape.schemas.selection import Selection
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "text/event-stream"
+HEAD: Final = "jobtape.head"
+"""The key in an ASGI scope that says that the request was a HEAD: only the headers are wanted."""
 RETRY: Final = 2000
 """Milliseconds after which a browser connects again."""
 HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -72,7 +73,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Raises TooBusy or ViewUnavailable before anything is sent."""
-        if is_head(scope):
+        if scope.get(HEAD):
             await self._show_headers(send)
             return
         with self._listeners.place("sse"):

@@ -12,9 +12,10 @@ from typing import Any, Final
 from starlette.types import Receive
 
 from jobtape.producer.live.event_stream import gone
+from jobtape.producer.live.listeners import Listeners
 from jobtape.producer.live.prefer import applied
 from jobtape.producer.service.errors import TooBusy
-from jobtape.producer.service.service import Producer
+from jobtape.producer.service.service import JobService
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.events import Submitted
 from jobtape.schemas.job import ENDINGS, FINAL, Job
@@ -36,20 +37,21 @@ def has_ended(job: Job) -> bool:
     return job.state in FINAL
 
 
-async def outcome(producer: Producer, job: Job, seconds: int, receive: Receive) -> Waited:
+async def outcome(service: JobService, listeners: Listeners, job: Job, seconds: int, receive: Receive) -> Waited:
     """Wait until the job has ended, ``seconds`` at most. ``receive`` tells that the client has left."""
-    return await _wait(producer, job, seconds, receive, has_ended, AWAITED)
+    return await _wait(service, listeners, job, seconds, receive, has_ended, AWAITED)
 
 
 async def change(
-    producer: Producer, job: Job, seconds: int, receive: Receive, changed: Callable[[Job], bool]
+    service: JobService, listeners: Listeners, job: Job, seconds: int, receive: Receive, changed: Callable[[Job], bool]
 ) -> Waited:
     """The same until ``changed``."""
-    return await _wait(producer, job, seconds, receive, changed, frozenset())
+    return await _wait(service, listeners, job, seconds, receive, changed, frozenset())
 
 
 async def _wait(
-    producer: Producer,
+    service: JobService,
+    listeners: Listeners,
     job: Job,
     seconds: int,
     receive: Receive,
@@ -59,7 +61,7 @@ async def _wait(
     if enough(job):
         return job, applied(seconds)
     try:
-        wait = _Wait(producer, job.id, seconds, receive)
+        wait = _Wait(service, listeners, job.id, seconds, receive)
         return await wait.until(enough, events) or job, applied(seconds)
     except TooBusy:
         return job, {}
@@ -68,8 +70,11 @@ async def _wait(
 class _Wait:
     """One request's; ``seconds`` count from now. ``receive`` tells that its client has left."""
 
-    def __init__(self, producer: Producer, job_id: str, seconds: float, receive: Receive) -> None:
-        self._producer = producer
+    def __init__(
+        self, service: JobService, listeners: Listeners, job_id: str, seconds: float, receive: Receive
+    ) -> None:
+        self._service = service
+        self._listeners = listeners
         self._job_id = job_id
         self._deadline = asyncio.get_running_loop().time() + seconds
         self._receive = receive
@@ -81,7 +86,7 @@ class _Wait:
         Raises TooBusy, without waiting, when too many listen already.
         """
         selection = Selection(job=self._job_id, events=events)
-        with self._producer.listeners.place("wait"):
+        with self._listeners.place("wait"):
             leaving = asyncio.create_task(gone(self._receive), name="a client that waits")
             try:
                 return await self._until(enough, selection, leaving)
@@ -91,7 +96,7 @@ class _Wait:
     async def _until(
         self, enough: Callable[[Job], bool], selection: Selection, leaving: "asyncio.Task[None]"
     ) -> Job | None:
-        tail = self._producer.listeners.tail
+        tail = self._listeners.tail
         job: Job | None = None
         if not await tail.begun(self._left):
             return None
@@ -99,7 +104,7 @@ class _Wait:
             with tail.sleeping(selection) as woken:
                 patience = self._left
                 try:
-                    job = await self._producer.look(self._job_id)
+                    job = await self._service.look(self._job_id)
                 except (ViewUnavailable, TooBusy):
                     patience = min(PAUSE, patience)
                 if (job is not None and enough(job)) or self._left <= 0 or leaving.done() or tail.ended:

@@ -6,19 +6,17 @@ The event's id is ``<job>/<run>/redriven``, so however many ask at once, the job
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from jobtape.producer.service.errors import JobNotFinal, SubmissionNotKept
 from jobtape.producer.service.ids import utc_now
+from jobtape.producer.service.service import JobService
 from jobtape.schemas import ids
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 from jobtape.schemas.events import Redriven, RedrivenData
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
 from jobtape.view.store import ClosedJob, JobQuery
-
-if TYPE_CHECKING:
-    from jobtape.producer.service.service import Producer
 
 IN_FLIGHT: Final = 500
 
@@ -37,11 +35,16 @@ class Redrives:
     unknown: int = 0
 
 
-async def redrive(producer: "Producer", job_id: str) -> Job | None:
-    """See ``Producer.redrive``."""
-    if await producer.find(job_id) is None:
+async def redrive(service: JobService, job_id: str) -> Job | None:
+    """Let a job that has ended run again; the job in its next run, or None when there is none.
+
+    Asking again while a run is open that was opened so changes nothing. Raises JobNotFinal, SubmissionNotKept,
+    BrokerUnavailable when it is not known whether the broker has it (then ask again), TapeMissing, ViewBehind and
+    ViewUnavailable.
+    """
+    if await service.find(job_id) is None:
         return None
-    job = await producer.find_now(job_id)
+    job = await service.find_now(job_id)
     if job is None:
         return None
     if not (job.final or job.imported):
@@ -50,22 +53,25 @@ async def redrive(producer: "Producer", job_id: str) -> Job | None:
         raise JobNotFinal(f"the job {job.id} is {job.state}: only one that has ended can be redriven", job.state)
     if job.submitted_at is None:
         raise SubmissionNotKept(f"what was ordered as the job {job.id} is not on the tape any more: submit it anew")
-    event = _redriven(producer, ClosedJob(job.id, job.type, job.run, job.correlation_id, known=True))
-    await producer.publish(event)
+    event = _redriven(service, ClosedJob(job.id, job.type, job.run, job.correlation_id, known=True))
+    await service.publish(event)
     return evolve(job, event)
 
 
-async def redrive_many(producer: "Producer", query: JobQuery, *, dry_run: bool) -> Redrives:
-    """See ``Producer.redrive_many``."""
-    found = await producer.closed_jobs_now(query)
+async def redrive_many(service: JobService, query: JobQuery, *, dry_run: bool = False) -> Redrives:
+    """Let the jobs of ``query``, of final states only, run again, all but the last of its limit: that one tells
+    whether there are more. With ``dry_run`` only what that would be. Raises as ``redrive`` does when nothing was
+    published at all.
+    """
+    found = await service.closed_jobs_now(query)
     jobs = found[: query.limit - 1]
     result = Redrives(matched=len(jobs), ids=[job.id for job in jobs], more=len(found) > len(jobs))
     if dry_run or not jobs:
         return result
-    producer.watch.require_tape()
-    if (trouble := producer.watch.broker_trouble) is not None:
+    service.watch.require_tape()
+    if (trouble := service.watch.broker_trouble) is not None:
         raise BrokerUnavailable(f"nothing was redriven: {trouble}")
-    sender = _Sender(producer, result)
+    sender = _Sender(service, result)
     waiting = iter(jobs)
     async with asyncio.TaskGroup() as group:
         for _ in range(min(IN_FLIGHT, len(jobs))):
@@ -76,8 +82,8 @@ async def redrive_many(producer: "Producer", query: JobQuery, *, dry_run: bool) 
 class _Sender:
     """Publishes until the broker stops confirming; what was not sent by then is refused."""
 
-    def __init__(self, producer: "Producer", result: Redrives) -> None:
-        self._producer = producer
+    def __init__(self, service: JobService, result: Redrives) -> None:
+        self._service = service
         self._result = result
         self._stopped = False
 
@@ -87,7 +93,7 @@ class _Sender:
                 self._result.refused += 1
                 continue
             try:
-                await self._producer.publish(_redriven(self._producer, job))
+                await self._service.publish(_redriven(self._service, job))
                 self._result.accepted += 1
             except BrokerUnavailable:
                 self._stopped = True
@@ -97,11 +103,11 @@ class _Sender:
                 self._result.refused += 1
 
 
-def _redriven(producer: "Producer", job: ClosedJob) -> Redriven:
+def _redriven(service: JobService, job: ClosedJob) -> Redriven:
     run = job.run + 1
     return Redriven(
         id=ids.run_fact(job.id, run, Redriven.name),
-        source=producer.topology.source,
+        source=service.topology.source,
         subject=job.id,
         time=utc_now(),
         correlationid=job.correlation_id,

@@ -3,19 +3,14 @@
 Used by the REST routes and by ``await add.submit(...)`` of an application that runs under ``jobtape.lifespan``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import uuid4
 
-from jobtape.producer.live.listeners import Listeners
-from jobtape.producer.monitoring.health import Health
 from jobtape.producer.service.barrier import Barriers
-from jobtape.producer.service.batches import batch
-from jobtape.producer.service.batches.outcome import ItemOutcome
-from jobtape.producer.service.cancel import cancel
 from jobtape.producer.service.errors import ViewBehind
 from jobtape.producer.service.idempotency import Idempotency, KeyedOrder, has_submission
 from jobtape.producer.service.idempotency_key import checked_key
@@ -23,7 +18,6 @@ from jobtape.producer.service.ids import utc_now
 from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.order_check import order_for
 from jobtape.producer.service.reads import Reads
-from jobtape.producer.service.redrive import Redrives, redrive, redrive_many
 from jobtape.producer.service.submission import Submission
 from jobtape.producer.service.submitter import Submitter, asked
 from jobtape.producer.service.time_travel import TimeTravel
@@ -40,7 +34,7 @@ READ_LIMIT: Final = 6.0
 """Seconds; a little more than the store's own patience, which then says what is wrong."""
 
 
-class Producer:
+class JobService:
     """``async with Producer(...)`` or ``start`` and ``close``. Nothing connects before that, and the view is opened by
     the first read: who only submits needs no database.
 
@@ -58,10 +52,9 @@ class Producer:
         self.watch = self.submitter.watch
         self._store = store
         self._reads = Reads("jobtape-view", threads=READ_THREADS, limit=READ_LIMIT)
-        self.listeners = Listeners(store, most=limits.max_listeners, read_limit=READ_LIMIT)
         process = uuid4().hex
         self._barriers = Barriers(
-            partial(self._publish_barrier, process),
+            partial(self.publish_barrier, process),
             partial(self._reads.call, store.passed_barrier, process),
             timeout=limits.read_timeout,
         )
@@ -70,9 +63,8 @@ class Producer:
         )
         self.past = TimeTravel(store, self._reads, self._barriers.wait)
         """The jobs as they were."""
-        self.health = Health(self.watch, store, self._publish_barrier)
 
-    async def __aenter__(self) -> "Producer":
+    async def __aenter__(self) -> Self:
         """Start."""
         await self.start()
         return self
@@ -89,12 +81,10 @@ class Producer:
 
     async def close(self) -> None:
         """Stop; publishes in flight end as unknown."""
-        await self.listeners.close()
         await self._barriers.close()
         await self.submitter.close()
         await self.idempotency.close()
         await self._reads.close()
-        await self.health.close()
 
     async def submit(
         self,
@@ -166,14 +156,6 @@ class Producer:
         """Write ``event`` to the tape, and to where ``key`` leads. Raises TapeMissing or BrokerUnavailable."""
         await self.submitter.publish(event, key)
 
-    async def submit_many(self, submissions: Sequence[Submission], scope: str = APPLICATION) -> list[ItemOutcome]:
-        """What became of each, in the order given, with many publishes in flight at once.
-
-        ``scope``: whose idempotency keys the submissions carry. Raises TapeMissing or BrokerUnavailable when nothing was
-        published at all.
-        """
-        return await batch.submit_many(self, submissions, scope)
-
     async def find(self, job_id: str) -> Job | None:
         """The job with this (canonical) id, or None when there is none: never None for one that was accepted.
 
@@ -212,31 +194,6 @@ class Producer:
         await self._barriers.wait()
         return await self._reads.call(self._store.job, job_id)
 
-    async def cancel(self, job_id: str) -> Job | None:
-        """Ask for the end of the job's present run; the job as it was when asked, or None when there is none.
-
-        The tape decides: an outcome that is on it before stays. Asking again, and for a job that is cancelled already,
-        changes nothing. Raises JobFinal when it is too late, BrokerUnavailable when it is not known whether the broker
-        has it (then ask again), TapeMissing, ViewBehind and ViewUnavailable.
-        """
-        return await cancel(self, job_id)
-
-    async def redrive(self, job_id: str) -> Job | None:
-        """Let a job that has ended run again; the job in its next run, or None when there is none.
-
-        Asking again while a run is open that was opened so changes nothing. Raises JobNotFinal, SubmissionNotKept,
-        BrokerUnavailable when it is not known whether the broker has it (then ask again), TapeMissing, ViewBehind and
-        ViewUnavailable.
-        """
-        return await redrive(self, job_id)
-
-    async def redrive_many(self, query: JobQuery, *, dry_run: bool = False) -> Redrives:
-        """Let the jobs of ``query``, of final states only, run again, all but the last of its limit: that one tells
-        whether there are more. With ``dry_run`` only what that would be. Raises as ``redrive`` does when nothing was
-        published at all.
-        """
-        return await redrive_many(self, query, dry_run=dry_run)
-
     async def closed_jobs_now(self, query: JobQuery) -> list[ClosedJob]:
         """What a redrive needs of the jobs of ``query``, as everything that is on the tape by now has left them."""
         await self._barriers.wait()
@@ -258,6 +215,6 @@ class Producer:
         """A page of jobs, newest id first. Raises ViewUnavailable."""
         return await self._reads.call(self._store.list_jobs, query)
 
-    async def _publish_barrier(self, process: str, seq: int, timeout: float) -> None:
+    async def publish_barrier(self, process: str, seq: int, timeout: float) -> None:
         self.watch.require_tape()
         await self.submitter.publisher.publish_barrier(process, seq, timeout=timeout)

@@ -8,21 +8,31 @@ made while its module is being imported is noted here, and must be found in it.
 import inspect
 from collections.abc import Iterable, Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from jobtape.schemas.errors import JobTypeInvalid
 from jobtape.schemas.job_types.signature import where_of
 
-if TYPE_CHECKING:
-    from jobtape.schemas.job_types.job_type import JobTypeSpec
 
-T = TypeVar("T", bound="JobTypeSpec")
+class Declared(Protocol):
+    """A job type, as far as it matters here."""
+
+    @property
+    def name(self) -> str:
+        """The job type's name."""
+
+    @property
+    def function(self) -> Any:
+        """Its handler."""
+
+
+T = TypeVar("T", bound=Declared)
 _DEPTH: Final = 4
-_declared: dict[str, dict[tuple[str, Any], "JobTypeSpec"]] = {}
+_declared: dict[str, dict[tuple[str, Any], Declared]] = {}
 """By module, then by name and code: what is imported another time takes the place of what it was."""
 
 
-def note(job_type: "JobTypeSpec", function: Any) -> None:
+def note(job_type: Declared, function: Any) -> None:
     """Note a job type that is made of ``function`` while a module is imported."""
     frame = inspect.currentframe()
     while frame is not None and frame.f_code.co_name != "<module>":
@@ -58,7 +68,7 @@ def _in_values(values: Iterable[Any], kind: type[T], module: str, depth: int) ->
             yield from _in_values(value, kind, module, depth - 1)
 
 
-def _why_lost(lost: "JobTypeSpec", module: ModuleType, found: Iterable["JobTypeSpec"]) -> str:
+def _why_lost(lost: Declared, module: ModuleType, found: Iterable[Declared]) -> str:
     name, where = lost.function.__name__, where_of(lost.function)
     begin = f"{where}: the job type {lost.name!r} was declared in {module.__name__} and is not to be found in it"
     present = getattr(module, name, None)

@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from jobtape.producer.producer import Producer
 from jobtape.producer.service.limits import Limits
-from jobtape.producer.service.redrive import Redrives
-from jobtape.producer.service.service import Producer
+from jobtape.producer.service.redrive import Redrives, redrive_many
 from jobtape.schemas.events import Redriven, Requeued
 from jobtape.schemas.job import JobState
 from jobtape.view.store import JobQuery, Store
@@ -46,10 +46,10 @@ async def test_each_job_has_one_next_run(rig: Rig, store: Store, people: list[Pr
             ids = [await rig.submit("second-time", max_attempts=1) for _ in range(JOBS)]
             await eventually(lambda: count(store, JobState.FAILED, 1) == JOBS, 60)
             events = len(rig.events)
-            dry: list[Redrives] = [await person.redrive_many(failed, dry_run=True) for person in people]
+            dry: list[Redrives] = [await redrive_many(person, failed, dry_run=True) for person in people]
             assert [each.matched for each in dry] == [JOBS, JOBS]
             assert (len(rig.events), count(store, JobState.FAILED, 1)) == (events, JOBS), "nothing has changed"
-            done = await asyncio.gather(*(person.redrive_many(failed) for person in people))
+            done = await asyncio.gather(*(redrive_many(person, failed) for person in people))
             await eventually(lambda: count(store, JobState.SUCCEEDED, 2) == JOBS, 60)
         report = await Checker(rig.url, rig.topology).check(store)
     assert not report.problems, str(report)

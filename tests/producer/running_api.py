@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from jobtape import JobType, running
 from jobtape.app import create_app
 from jobtape.cli.parts.uvicorn_server import EmbeddedServer
-from jobtape.producer.service.service import Producer
+from jobtape.producer.producer import Producer
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings, read_settings
 from tests.producer.jobs import add, keep, place

@@ -21,12 +21,12 @@ from jobtape.broker.intake import Delivery, Intake
 from jobtape.broker.waiting import first_of
 from jobtape.consumer.folding import outbox_row
 from jobtape.consumer.projector.maintenance.leader import Leader
-from jobtape.consumer.worker.execution import WorkEvent, attempt_of
 from jobtape.schemas.effects import PUT_BACK_AT_MOST, Effect, attempt_due, failure, put_back, put_back_dropped
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import Dropped, Requeued, Retrying, Submitted, decode
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.topology import Topology, queue_of
+from jobtape.schemas.work import WorkEvent, attempt_of
 from jobtape.view.store import DeadMessage, OutboxRow
 
 log = logging.getLogger(__name__)

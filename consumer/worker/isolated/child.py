@@ -24,6 +24,7 @@ from typing import Final
 from jobtape import loggers as own_loggers
 from jobtape import running
 from jobtape.consumer.handler_call import Call
+from jobtape.consumer.outcome import Failure, Outcome, Success, failure
 from jobtape.consumer.worker.isolated.limits import belong_to, memory_limit
 from jobtape.consumer.worker.isolated.loop import IsolatedLoop
 from jobtape.consumer.worker.isolated.submitting import AskWorker
@@ -32,7 +33,6 @@ from jobtape.schemas.context import Context
 from jobtape.schemas.job import Progress
 from jobtape.schemas.job_types.declared import job_types_in
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.outcome import Failure, Outcome, Success, failure
 
 PROGRESS_EVERY: Final = 0.05
 LONGEST_LOG: Final = 8_000

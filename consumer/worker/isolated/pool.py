@@ -14,11 +14,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+from jobtape.consumer.outcome import Outcome, crashed
 from jobtape.consumer.worker.isolated.process import IsolatedProcess, ProcessNotStarted
 from jobtape.schemas.context import Context
 from jobtape.schemas.job import Order
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.outcome import Outcome, crashed
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from contextlib import suppress
 from typing import Any, Final
 
 from jobtape import running
+from jobtape.consumer.outcome import Failure, Outcome, Success, crashed, timed_out
 from jobtape.consumer.worker.isolated.kill import kill_all
 from jobtape.consumer.worker.isolated.submitting import answer_to
 from jobtape.consumer.worker.isolated.wire import Message, pack, receive
 from jobtape.schemas.context import Context
 from jobtape.schemas.job import ErrorInfo, Order, Progress
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.outcome import Failure, Outcome, Success, crashed, timed_out
 
 START_LIMIT: Final = 30.0
 """Seconds to import the job modules in."""

@@ -8,6 +8,7 @@ from jobtape.producer.http.auth import RunningProducer
 from jobtape.producer.http.query_parameters import no_query
 from jobtape.producer.http.representation import job_out
 from jobtape.producer.http.routes.jobs import JobId, job_id_of, no_such_job
+from jobtape.producer.service.cancel import cancel
 
 POLL_AFTER = 1
 """Seconds until it is worth asking what became of it."""
@@ -27,7 +28,7 @@ async def cancel_job(job_id: JobId, producer: RunningProducer) -> Response:
     isolated one killed, and a thread runs on to its end, which changes nothing any more.
     """
     known = job_id_of(job_id)
-    job = await producer.cancel(known)
+    job = await cancel(producer, known)
     if job is None:
         raise no_such_job(known)
     return Response(to_json(job_out(job)), 202, {"Retry-After": str(POLL_AFTER)}, "application/json")

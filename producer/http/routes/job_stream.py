@@ -4,8 +4,8 @@ from jobtape.producer.http.stream_parameters import JobEventsQuery
 from jobtape.producer.live.event_stream import Enough, EventStream, never
 from jobtape.producer.live.follower import After
 from jobtape.producer.live.outcome_wait import AWAITED
+from jobtape.producer.producer import Producer
 from jobtape.producer.service.errors import TooBusy
-from jobtape.producer.service.service import Producer
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.job import ENDINGS, FINAL
 from jobtape.schemas.selection import Selection

@@ -15,9 +15,8 @@ from jobtape.producer.http.query_parameters import JobQueryString, JobsQuery, po
 from jobtape.producer.http.representation import event_out, job_out
 from jobtape.producer.http.routes.job_stream import job_stream
 from jobtape.producer.http.stream_parameters import JobEventsQuery, begin_at
-from jobtape.producer.live import event_stream, prefer
-from jobtape.producer.live import outcome_wait as waiting
-from jobtape.producer.service.service import Producer
+from jobtape.producer.live import event_stream, outcome_wait, prefer
+from jobtape.producer.producer import Producer
 from jobtape.schemas import ids
 from jobtape.schemas.job import Job
 
@@ -128,13 +127,15 @@ async def _find_then(producer: Producer, text: str, point: int | datetime) -> tu
     return job, cursor
 
 
-async def _awaited(producer: Producer, job: Job, known: str | None, request: Request) -> waiting.Waited:
+async def _awaited(producer: Producer, job: Job, known: str | None, request: Request) -> outcome_wait.Waited:
     seconds = prefer.wait_of(request, producer.limits.max_wait)
     if seconds is None:
         return job, {}
     if known is None:
-        return await waiting.outcome(producer, job, seconds, request.receive)
-    return await waiting.change(producer, job, seconds, request.receive, lambda now: not _has(known, now))
+        return await outcome_wait.outcome(producer, producer.listeners, job, seconds, request.receive)
+    return await outcome_wait.change(
+        producer, producer.listeners, job, seconds, request.receive, lambda now: not _has(known, now)
+    )
 
 
 def _etag(job: Job) -> str:

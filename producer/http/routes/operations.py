@@ -7,9 +7,8 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from jobtape.producer.http import openapi
+from jobtape.producer.http import metrics, openapi
 from jobtape.producer.http.auth import RunningProducer
-from jobtape.producer.monitoring import metrics
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.relay_events import RelayMode
 

@@ -14,6 +14,7 @@ from jobtape.producer.http.problems import Problem, pointer
 from jobtape.producer.http.query_parameters import ListQuery, no_query
 from jobtape.producer.http.representation import job_out
 from jobtape.producer.http.routes.jobs import JobId, job_id_of, no_such_job
+from jobtape.producer.service.redrive import redrive, redrive_many
 from jobtape.schemas import plainjson
 from jobtape.schemas.job import FINAL, JobState
 
@@ -63,7 +64,7 @@ class RedrivesOut(BaseModel):
 async def redrive_job(job_id: JobId, producer: RunningProducer) -> Response:
     """The job starts again as run 2, 3, …; its history stays. Asking again while that run is open changes nothing."""
     known = job_id_of(job_id)
-    job = await producer.redrive(known)
+    job = await redrive(producer, known)
     if job is None:
         raise no_such_job(known)
     return Response(to_json(job_out(job)), 202, {"Retry-After": str(POLL_AFTER)}, "application/json")
@@ -79,7 +80,7 @@ async def redrive_jobs(request: Request, producer: RunningProducer) -> Response:
     """The jobs that match are looked up first, then each is redriven; up to 10,000 in one request."""
     reading.media_type(request, reading.JSON)
     query = _query(await reading.read_body(request, BODY_LIMIT))
-    found = await producer.redrive_many(query.to_job_query(query.limit + 1), dry_run=query.dry_run)
+    found = await redrive_many(producer, query.to_job_query(query.limit + 1), dry_run=query.dry_run)
     answer: dict[str, Any] = {"dry_run": query.dry_run, **asdict(found), "ids": found.ids[:IDS_TOLD]}
     answer["next"] = found.ids[-1] if answer.pop("more") else None
     return Response(to_json(answer), 200, media_type="application/json")

@@ -11,8 +11,8 @@ from jobtape.producer.http.auth import RunningProducer
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.query_parameters import no_query
 from jobtape.producer.http.representation import job_out
+from jobtape.producer.producer import Producer
 from jobtape.producer.service.errors import SubmissionInvalid
-from jobtape.producer.service.service import Producer
 from jobtape.producer.service.submission import Submission, read_submission
 from jobtape.schemas import plainjson
 from jobtape.schemas.job import Order

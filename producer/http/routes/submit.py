@@ -13,13 +13,13 @@ from jobtape.producer.http.auth import RunningProducer, scope_of
 from jobtape.producer.http.problems import Problem, problem_of
 from jobtape.producer.http.query_parameters import no_query
 from jobtape.producer.http.representation import job_out
-from jobtape.producer.live import outcome_wait as waiting
-from jobtape.producer.live import prefer
+from jobtape.producer.live import outcome_wait, prefer
+from jobtape.producer.producer import Producer
+from jobtape.producer.service.batches.batch import submit_many
 from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, ItemRefused, ItemUnknown
 from jobtape.producer.service.errors import IdempotencyKeyInvalid
 from jobtape.producer.service.idempotency import KeyedOrder
 from jobtape.producer.service.idempotency_key import HEADER, key_in_header
-from jobtape.producer.service.service import Producer
 from jobtape.producer.service.submission import Submission, read_submission
 from jobtape.schemas import plainjson
 from jobtape.schemas.job import Order
@@ -55,9 +55,9 @@ async def submit(request: Request, producer: RunningProducer) -> Response:
         job = await producer.place_once(scope_of(request), keyed)
     headers = {"Location": f"{_prefix(request)}/jobs/{job.id}"}
     if (seconds := prefer.wait_of(request, producer.limits.max_wait)) is not None:
-        job, applied = await waiting.outcome(producer, job, seconds, request.receive)
+        job, applied = await outcome_wait.outcome(producer, producer.listeners, job, seconds, request.receive)
         headers |= applied
-        if waiting.has_ended(job) and applied:
+        if outcome_wait.has_ended(job) and applied:
             return Response(to_json(job_out(job)), 200, headers, "application/json")
     headers["Retry-After"] = str(POLL_AFTER)
     return Response(to_json(job_out(job)), 202, headers, "application/json")
@@ -77,7 +77,7 @@ async def submit_batch(request: Request, producer: RunningProducer) -> Response:
     body = await reading.read_body(request, producer.limits.max_batch_bytes)
     items = await reading.unhurried(len(body), batch_body.items_of, body, kind, producer.limits.max_batch)
     sound = [item for item in items if not isinstance(item, Problem)]
-    outcomes = iter(await producer.submit_many(sound, scope_of(request)))
+    outcomes = iter(await submit_many(producer, sound, scope_of(request)))
     answers = [_refused(item) if isinstance(item, Problem) else _answer(next(outcomes)) for item in items]
     return Response(to_json(_summary(answers)), 200, media_type="application/json")
 

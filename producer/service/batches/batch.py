@@ -2,41 +2,36 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from jobtape.producer.service.batches.keys import KeyedItems
 from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, ItemRefused, ItemToPublish, ItemUnknown
 from jobtape.producer.service.idempotency import KeyedOrder
 from jobtape.producer.service.ids import new_job_id
-from jobtape.producer.service.submission import BatchSubmission
+from jobtape.producer.service.service import JobService
+from jobtape.producer.service.submission import BatchSubmission, Submission
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, QueueFull
 from jobtape.schemas.job import Order
-
-if TYPE_CHECKING:
-    from jobtape.producer.service.service import Producer
-    from jobtape.producer.service.submission import Submission
 
 IN_FLIGHT: Final = 500
 
 
-async def submit_many(producer: "Producer", submissions: "Sequence[Submission]", scope: str) -> list[ItemOutcome]:
+async def submit_many(service: JobService, submissions: Sequence[Submission], scope: str) -> list[ItemOutcome]:
     """What became of each, in the order given; their idempotency keys, if they have any, are those of ``scope``.
 
     When the broker stops confirming, what was not yet sent is refused, so the whole takes one publish time-out longer
     at most. Raises BrokerUnavailable or TapeMissing when there was no broker or tape to begin with.
     """
-    producer.watch.require_tape()
-    checked = await asyncio.to_thread(_check, producer, submissions)
+    service.watch.require_tape()
+    checked = await asyncio.to_thread(_check, service, submissions)
     outcomes: list[ItemOutcome | None] = [item if isinstance(item, ItemRefused) else None for item in checked]
     if any(outcome is None for outcome in outcomes):
-        await _connected(producer)
+        await _connected(service)
         items = list(enumerate(checked))
-        keyed = KeyedItems(
-            producer.idempotency, scope, [(i, item) for i, item in items if isinstance(item, KeyedOrder)]
-        )
+        keyed = KeyedItems(service.idempotency, scope, [(i, item) for i, item in items if isinstance(item, KeyedOrder)])
         to_place = await keyed.claim(outcomes)
         to_place |= {i: ItemToPublish(item, new_job_id()) for i, item in items if isinstance(item, Order)}
-        sender = _Sender(producer, outcomes)
+        sender = _Sender(service, outcomes)
         waiting = iter(sorted(to_place.items()))
         async with asyncio.TaskGroup() as group:
             for _ in range(min(IN_FLIGHT, len(to_place))):
@@ -45,32 +40,32 @@ async def submit_many(producer: "Producer", submissions: "Sequence[Submission]",
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-def _check(producer: "Producer", submissions: "Sequence[Submission]") -> list[Order | KeyedOrder | ItemRefused]:
+def _check(service: JobService, submissions: Sequence[Submission]) -> list[Order | KeyedOrder | ItemRefused]:
     checked: list[Order | KeyedOrder | ItemRefused] = []
     for submission in submissions:
         key = submission.idempotency_key if isinstance(submission, BatchSubmission) else None
         try:
-            checked.append(producer.order(submission) if key is None else producer.keyed(key, submission))
+            checked.append(service.order(submission) if key is None else service.keyed(key, submission))
         except JobtapeError as error:
             checked.append(ItemRefused(error))
     return checked
 
 
-async def _connected(producer: "Producer") -> None:
-    limit = producer.limits.publish_timeout
+async def _connected(service: JobService) -> None:
+    limit = service.limits.publish_timeout
     try:
         async with asyncio.timeout(limit):
-            await producer.watch.link.connection()
+            await service.watch.link.connection()
     except TimeoutError:
-        trouble = producer.watch.broker_trouble or "no connection"
+        trouble = service.watch.broker_trouble or "no connection"
         raise BrokerUnavailable(f"no broker within {limit:g} s, nothing was submitted: {trouble}") from None
 
 
 class _Sender:
     """Places orders until the broker stops confirming."""
 
-    def __init__(self, producer: "Producer", outcomes: list[ItemOutcome | None]) -> None:
-        self._producer = producer
+    def __init__(self, service: JobService, outcomes: list[ItemOutcome | None]) -> None:
+        self._service = service
         self._outcomes = outcomes
         self._trouble: JobtapeError | None = None
 
@@ -82,7 +77,7 @@ class _Sender:
         if self._trouble is not None:
             return ItemRefused(self._trouble)
         try:
-            await self._producer.place(item.order, item.job_id, item.time)
+            await self._service.place(item.order, item.job_id, item.time)
         except QueueFull as error:  # the other queues take theirs
             return ItemUnknown(item.job_id, full=True) if error.recorded else ItemRefused(error)
         except BrokerUnavailable:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from jobtape.consumer.outcome import Failure, Outcome, Success
 from jobtape.consumer.worker import handlers as module
 from jobtape.consumer.worker.handlers import ExecutionUndone, Handlers, RunningHandler
 from jobtape.jobs import JobType
 from jobtape.schemas.context import Context
 from jobtape.schemas.job import Order
-from jobtape.schemas.outcome import Failure, Outcome, Success
 from tests.consumer import unruly_jobs as jobs
 from tests.waiting import eventually
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import pytest
 from pydantic import PlainSerializer
 
+from jobtape.consumer.outcome import MESSAGE_LENGTH, NAME_LENGTH, Failure, failure_of, success_of, timed_out
 from jobtape.jobs import JobType
 from jobtape.schemas.delay_ladder import LONGEST
 from jobtape.schemas.events import Reason
-from jobtape.schemas.outcome import MESSAGE_LENGTH, NAME_LENGTH, Failure, failure_of, success_of, timed_out
 from jobtape.schemas.retry import Retry, RetryPolicy
 
 

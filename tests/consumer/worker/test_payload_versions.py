@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from jobtape.consumer.outcome import Success
 from jobtape.consumer.replays.shadow import run_in_shadow
 from jobtape.consumer.subscriber_message import subscriber_message
 from jobtape.consumer.worker import deferral as returns
@@ -12,7 +13,6 @@ from jobtape.schemas import ids, plainjson
 from jobtape.schemas.events import CONTENT_TYPE, Redriven, RedrivenData, Retrying, Submitted, decode
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import JobState
-from jobtape.schemas.outcome import Success
 from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import event_key, run_key
 from jobtape.schemas.upcast import CURRENT_VERSION

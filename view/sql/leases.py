@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, Update, or_, update
 
-from jobtape.view import clock
+from jobtape.view.sql import clock
 
 
 def taking(connection: Connection, table: Table, owner: str, seconds: float) -> Update:

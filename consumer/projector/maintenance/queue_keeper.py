@@ -18,7 +18,7 @@ LONGEST_PAUSE: Final = 15.0
 """Seconds between two declarations."""
 
 
-class KeptQueues:
+class QueueKeeper:
     """Declares as often as is fitting for ``rescue_after`` (seconds): what a deleted queue held seems lost."""
 
     def __init__(self, leader: Leader, rescue_after: float) -> None:

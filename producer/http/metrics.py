@@ -16,8 +16,8 @@ from prometheus_client.registry import Collector
 from jobtape.broker.declare import Depth
 from jobtape.producer.live.listeners import KINDS, Listeners
 from jobtape.producer.monitoring.health import PartStatus
+from jobtape.producer.producer import Producer
 from jobtape.producer.service.errors import TooBusy
-from jobtape.producer.service.service import Producer
 from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
 from jobtape.view.store import RelayState
 

@@ -1,0 +1,28 @@
+"""Everything that an API process needs: the job service, the listeners that are connected, and the checks of health."""
+
+from collections.abc import Mapping
+
+from jobtape.producer.live.listeners import Listeners
+from jobtape.producer.monitoring.health import Health
+from jobtape.producer.service.limits import Limits
+from jobtape.producer.service.service import READ_LIMIT, JobService
+from jobtape.schemas.job_types.job_type import JobTypeSpec
+from jobtape.schemas.topology import Topology
+from jobtape.view.store import Store
+
+
+class Producer(JobService):
+    """A ``JobService`` with ``listeners`` and ``health``. Nothing connects before ``start``."""
+
+    def __init__(
+        self, url: str, topology: Topology, store: Store, job_types: Mapping[str, JobTypeSpec], limits: Limits
+    ) -> None:
+        super().__init__(url, topology, store, job_types, limits)
+        self.listeners = Listeners(store, most=limits.max_listeners, read_limit=READ_LIMIT)
+        self.health = Health(self.watch, store, self.publish_barrier)
+
+    async def close(self) -> None:
+        """Stop; publishes in flight end as unknown."""
+        await self.listeners.close()
+        await super().close()
+        await self.health.close()
