@@ -74,7 +74,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "factory": True,
         "host": settings.host,
         "port": settings.port,
-        "http": "jobtape.cli.parts.http_protocol:Impatient",
+        "http": "jobtape.cli.parts.http_protocol:BoundedHttpProtocol",
         "workers": settings.api_workers,
         "lifespan": "on",
         "log_config": None,
