@@ -209,18 +209,33 @@ async def test_effects_wait_for_room_and_the_tape_has_few_copies(node: PrivateNo
     assert rig.names(job_id).count("requeued") <= 2
 
 
-async def test_queues_that_nobody_consumes_are_kept(node: PrivateNode, view: Store) -> None:
-    expires = 4.0
-    policy = Policy({"expires": round(expires * 1000)})
-    async with rig_under(node, policy) as rig, rig.projector(view, lost_after=4.0):
+async def test_jobs_of_a_queue_that_expired_are_put_back(node: PrivateNode, view: Store) -> None:
+    async with rig_under(node, Policy({"expires": 1000}, on="run")) as rig, rig.projector(view, lost_after=1.0):
         job_id = await rig.submit("add", {"x": 1, "y": 1})
-        await asyncio.sleep(1.5 * expires)
         connection = await rig.link.connection()
-        names = [queue.name for queue in rig.topology.declared_queues()]
-        assert [name for name in names if await declare.depth(connection, name) is None] == []
+        work = rig.topology.work_queue("default").name
+
+        async def gone() -> bool:
+            return await declare.depth(connection, work) is None
+
+        await eventually(gone)
         async with rig.worker(jobs.add):
             assert (await rig.outcome(job_id)).name == "succeeded"
-    assert rig.names(job_id) == ["submitted", "succeeded"]
+
+
+async def test_a_queue_of_the_ladder_that_is_gone_is_declared_again(node: PrivateNode, view: Store) -> None:
+    async with rig_under(node) as rig, rig.projector(view, lost_after=1.0):
+        connection = await rig.link.connection()
+        lost = [rig.topology.delay_queue(2).name, rig.topology.dead_queue.name, rig.topology.unroutable_queue.name]
+        channel = await connection.channel()
+        async with channel:
+            for name in lost:
+                await channel.queue_delete(name)
+
+        async def back() -> bool:
+            return all([await declare.depth(connection, name) is not None for name in lost])
+
+        await eventually(back)
 
 
 def test_the_reason_is_that_of_the_work_queue() -> None:
