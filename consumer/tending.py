@@ -14,9 +14,9 @@ from jobtape.broker.link import BROKER_ERRORS, Link, lost_where_cancelled, reaso
 from jobtape.broker.publisher import Publisher
 from jobtape.consumer.dead_letters import DeadLetters
 from jobtape.consumer.desk import Desk, NotActive
-from jobtape.consumer.kept_queues import KeptQueues
 from jobtape.consumer.lost import LostJobs
 from jobtape.consumer.pruning import Pruning
+from jobtape.consumer.redeclare import Redeclaration
 from jobtape.consumer.relay import Relay
 from jobtape.consumer.sender import Sender
 from jobtape.consumer.unroutable import Unroutable
@@ -61,7 +61,7 @@ class Tending:
             Pruning(self._desk, keep),
             LostJobs(self._desk, self._sender.wake, lost_after),
             Unroutable(self._desk, lost_after),
-            KeptQueues(self._desk, lost_after),
+            Redeclaration(self._desk, lost_after),
         )
 
     def connect(self) -> None:
