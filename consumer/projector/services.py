@@ -17,7 +17,7 @@ from jobtape.consumer.projector.maintenance.effect_sender import EffectSender
 from jobtape.consumer.projector.maintenance.job_rescuer import JobRescuer
 from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
 from jobtape.consumer.projector.maintenance.pruner import Pruner
-from jobtape.consumer.projector.maintenance.queue_keeper import QueueKeeper
+from jobtape.consumer.projector.maintenance.queue_redeclarer import QueueRedeclarer
 from jobtape.consumer.projector.maintenance.stranded_work import StrandedWork
 from jobtape.consumer.projector.relay import Relay
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
@@ -61,7 +61,7 @@ class LeaderServices:
             Pruner(self._leader, keep),
             JobRescuer(self._leader, self._sender.wake, rescue_after),
             StrandedWork(self._leader, rescue_after),
-            QueueKeeper(self._leader, rescue_after),
+            QueueRedeclarer(self._leader, rescue_after),
         )
 
     def connect(self) -> None:

@@ -5,6 +5,7 @@ import collections
 import enum
 import json
 import pathlib
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
@@ -280,6 +281,11 @@ CARRIED: list[tuple[Any, Any]] = [
 ]
 
 
+def named(value: object) -> str:
+    """An id for a test case, the same in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))[:80]
+
+
 def job_of(annotation: Any) -> JobTypeSpec:
     def handler(x: Any) -> Any: ...
 
@@ -287,7 +293,7 @@ def job_of(annotation: Any) -> JobTypeSpec:
     return JobTypeSpec(handler, "carried")
 
 
-@pytest.mark.parametrize(("annotation", "value"), CARRIED, ids=str)
+@pytest.mark.parametrize(("annotation", "value"), CARRIED, ids=named)
 def test_value_reaches_handler(annotation: Any, value: Any) -> None:
     job = job_of(annotation)
     payload = job.payload(x=value)
@@ -299,7 +305,7 @@ def test_value_reaches_handler(annotation: Any, value: Any) -> None:
     assert job.arguments(job.accept(payload)).keys() == {"x"}
 
 
-@pytest.mark.parametrize(("annotation", "value"), CARRIED, ids=str)
+@pytest.mark.parametrize(("annotation", "value"), CARRIED, ids=named)
 def test_result_is_read_back(annotation: Any, value: Any) -> None:
     job = job_of(annotation)
     plain = job.result(value)
@@ -308,7 +314,7 @@ def test_result_is_read_back(annotation: Any, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "value"), [(type(value), value) for _, value in CARRIED if isinstance(value, BaseModel)], ids=str
+    ("model", "value"), [(type(value), value) for _, value in CARRIED if isinstance(value, BaseModel)], ids=named
 )
 def test_model_alone_reaches_handler(model: type[BaseModel], value: BaseModel) -> None:
     def handler(whole: Any) -> None: ...
@@ -375,7 +381,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value", "says"), REFUSED, ids=str)
+@pytest.mark.parametrize(("annotation", "value", "says"), REFUSED, ids=named)
 def test_value_that_would_change_is_refused(annotation: Any, value: Any, says: str) -> None:
     with pytest.raises(PayloadInvalid, match=says) as refused:
         job_of(annotation).payload(x=value)
@@ -466,7 +472,7 @@ DEEP_RECORDED = {**RECORDED, "inner": {"x": 3, "secret": "s", "y": 2, "inner": N
         (Any, datetime(2026, 1, 1, tzinfo=UTC), "2026-01-01T00:00:00Z"),
         (Any, {1: SecretStr("s")}, {"1": "s"}),
     ],
-    ids=str,
+    ids=named,
 )
 def test_result_of_a_derived_class_is_recorded_whole(annotation: Any, value: Any, recorded: Any) -> None:
     job = job_of_result(annotation)
@@ -492,7 +498,7 @@ def test_result_of_a_derived_class_is_read_as_the_annotation_says() -> None:
         (float, float("nan"), "NaN"),
         (Any, {"a": [float("inf")]}, "NaN and Infinity"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_result_that_could_not_be_read_back_is_refused(annotation: Any, value: Any, says: str) -> None:
     with pytest.raises(ResultInvalid, match=says):

@@ -20,7 +20,7 @@ ENCODE: Final = "percent-encode what is special in the password (@ is %40, / %2F
 _HOST: Final = re.compile(r"[A-Za-z0-9_.,:%/~-]*")
 _KEYWORDS: Final = frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())
 """The parameters that libpq knows."""
-_DRIVER: Final = re.compile(r"[a-z0-9_+]+")
+_OTHERS: Final = ("cockroachdb", "mariadb", "mssql", "mysql", "oracle", "sqlite")
 _PARAMETER: Final = re.compile(r"[a-z_]+")
 _OTHER_DRIVERS: Final = (
     "async_fallback",
@@ -49,7 +49,8 @@ def parse_url(text: str) -> URL:
             raise JobtapeError(f"DATABASE_URL cannot be read without doubt; {FORMS}, and {ENCODE}")
         return url.set(drivername="postgresql+psycopg", query=_libpq_parameters(url.query))
     if database != "sqlite" or "cipher" in driver:
-        kind = f"begins with {url.drivername}://" if _DRIVER.fullmatch(url.drivername) else "is of another kind"
+        # A scheme that nobody knows may be the beginning of a password.
+        kind = f"begins with {url.drivername}" if database in _OTHERS else "is of another kind"
         raise JobtapeError(f"DATABASE_URL {kind}, and the view is kept in SQLite or PostgreSQL; {FORMS}")
     if url.host:
         raise JobtapeError(f"DATABASE_URL has a host (or two slashes instead of three), and SQLite has none; {FORMS}")

@@ -29,12 +29,8 @@ _MEANING: Final[Mapping[tuple[str, Kind], str]] = {
     ("max-length-bytes", "ladder"): "delayed submissions beyond it are answered 503 queue-full, and retries wait",
     ("max-length", "kept"): "jobs that the broker gave up may vanish, and are missed for JOBTAPE_RESCUE_AFTER",
     ("max-length-bytes", "kept"): "jobs that the broker gave up may vanish, and are missed for JOBTAPE_RESCUE_AFTER",
-    ("expires", "work"): "without a projector, a queue without workers is deleted with its jobs, which are then "
-    "missed for JOBTAPE_RESCUE_AFTER",
-    (
-        "expires",
-        "ladder",
-    ): "without a projector the queue is deleted with its delayed jobs, which are missed for JOBTAPE_RESCUE_AFTER",
+    ("expires", "work"): "a queue without workers is deleted with its jobs, which are missed for JOBTAPE_RESCUE_AFTER",
+    ("expires", "ladder"): "the queue is deleted with its delayed jobs, which are missed for JOBTAPE_RESCUE_AFTER",
     ("expires", "kept"): "the queue is deleted with what it holds while no projector uses it",
     ("delivery-limit", "work"): "jobs are given up after fewer returns, also those that were never begun",
     ("delivery-limit", "kept"): "messages may be dropped when projectors end often",

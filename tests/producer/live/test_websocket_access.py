@@ -13,7 +13,7 @@ from tests.view.samples import begin
 
 pytestmark = pytest.mark.anyio
 
-KEY = "sésame-öffne-dich"
+KEY = "sesame-oeffne-dich"
 
 
 def token(key: str) -> str:
