@@ -1,6 +1,7 @@
 """What a subscriber has been told, an immediate GET shows: from another API process, also with the projector killed.
 
-    .venv/bin/python -m benchmarks.delivered_is_readable [--way amqp|sse|websocket] [--broker B] [--database D] [--jobs 10000]
+    .venv/bin/python -m benchmarks.delivered_is_readable [--way amqp|sse|websocket] [--broker B] \
+        [--database D] [--jobs 10000]
 
 Jobs are submitted to one API process. For each event that comes by ``--way`` (amqp: ``jobtape.subscribe``, live; sse
 and websocket: from that process), another one is asked at once with ``GET /jobs/{id}``, once: it must show the state
@@ -131,7 +132,8 @@ async def run(made: Installation, way: Way, jobs: int, every: int) -> int:
         ledger = await submitting
     took = time.monotonic() - began
     print(
-        f"{len(ledger.ok)} jobs; told {len(tally.delivered)}, {tally.repeats} repeats, in {took:.1f} s; {tally.kills} kills"
+        f"{len(ledger.ok)} jobs; delivered {len(tally.delivered)}, {tally.repeats} repeats, in {took:.1f} s; "
+        f"{tally.kills} kills"
     )
     shown = len(tally.delivered) + tally.repeats - len(tally.wrong)
     print(f"shown by an immediate GET: {shown}; the slowest took {tally.slowest:.2f} s")

@@ -51,8 +51,8 @@ def subscribe(
     """A subscription, for ``async with`` and ``async for``, or ``await subscribe(...).run(callback)``.
 
     ``events``, ``types`` (``mail.*``: all that begin so), ``job``, ``labels`` and ``correlation_id`` filter; what is
-    left out wants any. Without ``since`` it is live over AMQP and hears what the relay tells; events that JOBTAPE_RELAY_EVENTS
-    leaves out are refused. With ``since`` it reads the history in the database and then follows it: behind a cursor,
+    left out matches any. Without ``since`` it is live over AMQP and gets what the relay publishes; events that
+    JOBTAPE_RELAY_EVENTS leaves out are refused. With ``since`` it reads the history in the database and then follows it: behind a cursor,
     from a time on, from the ``"first"`` event, or from ``"now"``.
 
     ``name`` makes it durable. Live: a queue that consumers of this name share, of at most ``max_length`` messages and

@@ -1,9 +1,9 @@
 """What follows from an accepted event, and what is done for a job whose work has got lost: events to be published.
 
 Theory of operation. The fold's transaction writes an effect into the outbox beside the status; the active projector
-publishes it (``consumer.projector.maintenance.effect_sender``); the fold deletes it when it sees its id on the tape. So an effect is never lost, a
-rejected event has none, and folding the same tape again comes to the same: an effect that was published is deleted by
-its own event further on. Hence its id says which fact it is and is the same however often it is found.
+publishes it (``EffectSender``); the fold deletes it when it sees its id on the tape. So an effect is never lost, and a
+rejected event has none. Folding the same tape again gives the same result, since an effect that was published is
+deleted by its own event further on. Hence its id says which fact it is, and is the same however often it is found.
 
 All functions are pure and total; ``time`` is when the effect was found, and is replaced by that of the publish.
 """

@@ -64,8 +64,9 @@ class RelayRow:
             return None if taken is None else int(taken.cursor)
 
     def move(self, owner: str, cursor: int, delivered: int, refused: int, trouble: str | None) -> bool:
-        """Everything up to ``cursor`` is settled: ``delivered`` more events have been confirmed, ``refused`` more refused.
-        ``trouble``: why it is stalled there, or None.
+        """Note that everything up to ``cursor`` is done: ``delivered`` more events were confirmed, ``refused`` more refused.
+
+        ``trouble``: why the relay is stalled there, or None.
         """
         moved = update(_row).where(_c.cursor <= cursor)
         moved = moved.values(

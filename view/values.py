@@ -91,9 +91,9 @@ class NamedPosition:
 
 @dataclass(frozen=True, slots=True)
 class RelayState:
-    """How the relay stands: what it tells, up to where it has, how many events were confirmed (``delivered``) and how many a
-    full queue refused, how often it ``stalled`` and why it does now, and how many seconds ago the event was published
-    that comes next (0 when all is told).
+    """The state of the relay: which events it publishes, up to which cursor it has, how many events were confirmed
+    (``delivered``) and how many a full queue refused, how often it ``stalled`` and why it is stalled now, and how many
+    seconds ago the next event happened (0 when all are published).
     """
 
     mode: RelayMode

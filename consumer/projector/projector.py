@@ -51,10 +51,11 @@ class _LostLease(Exception):
 
 
 class Projector:
-    """Folds the tape of ``topology`` into ``store`` while no other does, and does what follows from it (``tending``).
+    """Folds the tape of ``topology`` into ``store`` while no other projector does, and runs the ``LeaderServices``.
 
-    ``lease``, ``rescue_after`` (see ``lost``) and ``keep`` (see ``pruning``) are in seconds; ``relay``: which events are
-    told to subscribers.
+    ``lease``: seconds that others wait for this projector after it died. ``rescue_after``: seconds until a job whose work
+    disappeared is placed again. ``keep``: seconds that jobs stay in the view after they ended. ``relay``: which events
+    are published to subscribers.
     """
 
     def __init__(

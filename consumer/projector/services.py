@@ -34,8 +34,8 @@ EXPECTED: Final = (ViewUnavailable, BrokerUnavailable, TapeMissing, NotActive, *
 
 
 class LeaderServices:
-    """``link``: the projector's own connection; ``rescue_after`` and ``keep``, in seconds, as in ``consumer.projector.maintenance.job_rescuer`` and
-    ``consumer.projector.maintenance.pruner``; ``relay``: which events subscribers are told.
+    """The services that only the active projector runs. ``link``: the projector's own connection; ``rescue_after`` and
+    ``keep``: seconds, see ``JobRescuer`` and ``Pruner``; ``relay``: which events are published to subscribers.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ class HandlerThreads:
         self._work.put(None)
 
     def _start(self) -> None:
-        # The process need not wait for them: whether one has not ended is the worker's business (``Worker.stuck_handlers``).
+        # Daemons: the process does not wait for them. The worker counts those that do not end (``stuck_handlers``).
         threading.Thread(target=self._serve, name=f"job_{next(self._numbers)}", daemon=True).start()
 
     def _serve(self) -> None:

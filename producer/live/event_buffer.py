@@ -16,7 +16,7 @@ LARGE: Final = 16 * 1024
 
 
 class BufferedEvent:
-    """An accepted event. ``delivered`` is the JSON that subscribers get, made once for all of them and when first needed."""
+    """An accepted event. ``delivered``: the JSON that subscribers get, made when it is first needed, once for all."""
 
     __slots__ = ("_delivered", "row")
 

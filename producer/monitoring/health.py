@@ -83,7 +83,10 @@ class Readiness:
 
 
 class Health:
-    """Checks with threads of their own: slow reads of jobs don't hold them up. ``publish_barrier`` as ``LagProbe``'s."""
+    """Checks the parts, with threads of its own, so that slow reads of jobs do not delay a check.
+
+    ``publish_barrier``: see ``LagProbe``.
+    """
 
     def __init__(self, watch: BrokerWatch, store: Store, publish_barrier: PublishBarrier) -> None:
         self._watch = watch

@@ -99,8 +99,9 @@ class Submitter:
         return evolve(None, event)
 
     async def publish(self, event: JobEvent, key: str | None = None) -> None:
-        """Write ``event`` to the tape, and to where ``key`` leads. Raises TapeMissing, and BrokerUnavailable or its kind
-        QueueFull.
+        """Publish ``event`` to the tape, and to the queue of ``key``.
+
+        Raises TapeMissing, BrokerUnavailable, and QueueFull, which is a BrokerUnavailable.
         """
         self.watch.require_tape()
         cc = () if key is None else (key,)

@@ -62,7 +62,9 @@ class QueueChecks:
 
 
 class JobRescuer:
-    """``rescue_after``: seconds that work can be away from its queue without a word; ``wake``: there are new effects."""
+    """``rescue_after``: seconds that work may be away from its queue without an event; ``wake``: call it when there are
+    new effects.
+    """
 
     def __init__(self, leader: Leader, wake: Callable[[], None], rescue_after: float) -> None:
         self._leader = leader

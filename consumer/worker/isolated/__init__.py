@@ -1,1 +1,4 @@
-"""Runs handlers in child processes that can be killed: ``@job(isolate=True)`` and jobs that may have killed a worker."""
+"""Runs handlers in child processes that can be killed.
+
+For ``@job(isolate=True)``, and for jobs that may have killed a worker before.
+"""

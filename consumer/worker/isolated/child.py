@@ -1,4 +1,6 @@
-"""The process in which isolated handlers run: ``python -m jobtape.consumer.worker.isolated.child <descriptor> <worker>``.
+"""The process in which isolated handlers run.
+
+Started as ``python -m jobtape.consumer.worker.isolated.child <descriptor> <worker>``.
 
 A fresh interpreter, never a fork of the worker: it imports the job modules anew, says ``ready`` and then runs one job
 after the other, each in its main thread and in a context of its own, until the worker ends it or is gone. What the

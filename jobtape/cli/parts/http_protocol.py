@@ -28,8 +28,8 @@ _REFUSAL: Final = (
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's own protocol; a connection that reads nothing for JOBTAPE_SEND_TIMEOUT seconds ends, one that sends headers
-    without end is refused.
+    """uvicorn's own protocol with bounds: a client that reads nothing for JOBTAPE_SEND_TIMEOUT seconds is disconnected,
+    and one that sends headers without end is refused.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

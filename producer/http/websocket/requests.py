@@ -1,7 +1,7 @@
 """What a client may ask for over a WebSocket.
 
-What cannot be understood at all ends the connection with a close code that says why (``InvalidRequest``); a request that is
-understood and wrong is answered (``SubscribeRefused``), and the connection goes on.
+A message that is no request ends the connection with a close code that says why (``InvalidRequest``). A request with
+wrong values is answered with an error (``SubscribeRefused``), and the connection goes on.
 """
 
 from collections.abc import Mapping

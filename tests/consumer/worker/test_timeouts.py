@@ -1,6 +1,6 @@
 """Handlers that do not end on time, in threads and on the loop: what becomes of them and of their neighbours.
 
-The table of docs/how-to/write-jobs.md. Those in processes of their own are in test_isolated, those that kill their worker in
+The table of docs/how-to/write-jobs.md. Isolated handlers are in test_isolated, handlers that kill their worker in
 tests/faults/test_poison.
 """
 
