@@ -52,8 +52,8 @@ def subscribe(
 
     ``events``, ``types`` (``mail.*``: all that begin so), ``job``, ``labels`` and ``correlation_id`` filter; what is
     left out matches any. Without ``since`` it is live over AMQP and gets what the relay publishes; events that
-    JOBTAPE_RELAY_EVENTS leaves out are refused. With ``since`` it reads the history in the database and then follows it: behind a cursor,
-    from a time on, from the ``"first"`` event, or from ``"now"``.
+    JOBTAPE_RELAY_EVENTS leaves out are refused. With ``since`` it reads the history in the database and then follows
+    it: after a cursor, from a time on, from the ``"first"`` event, or from ``"now"``.
 
     ``name`` makes it durable. Live: a queue that consumers of this name share, of at most ``max_length`` messages and
     ``max_bytes`` (the oldest are dropped), removed after ``expires`` seconds without a consumer; ``prefetch`` is how

@@ -28,7 +28,7 @@ def settings_table() -> str:
 
 
 def problems_table() -> str:
-    """Every problem type of the REST face."""
+    """Return the table of all problem types of the REST API."""
     lines = [f"| `type` after `{URN}` | status | |", "|---|---|---|"]
     lines += [f"| `{kind}` | {status} | {title} |" for kind, (status, title) in KINDS.items()]
     return "\n".join(lines)
@@ -37,7 +37,7 @@ def problems_table() -> str:
 PARTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
     "states": ("concepts/states.md", draw),
     "settings": ("reference/settings.md", settings_table),
-    "problems": ("reference/rest.md", problems_table),
+    "problems": ("reference/errors.md", problems_table),
 }
 """Name of the part -> its page and what makes it."""
 

@@ -64,7 +64,7 @@ class RelayRow:
             return None if taken is None else int(taken.cursor)
 
     def move(self, owner: str, cursor: int, delivered: int, refused: int, trouble: str | None) -> bool:
-        """Note that everything up to ``cursor`` is done: ``delivered`` more events were confirmed, ``refused`` more refused.
+        """Note that all up to ``cursor`` is done: ``delivered`` more events were confirmed, ``refused`` more refused.
 
         ``trouble``: why the relay is stalled there, or None.
         """

@@ -53,9 +53,9 @@ class _LostLease(Exception):
 class Projector:
     """Folds the tape of ``topology`` into ``store`` while no other projector does, and runs the ``LeaderServices``.
 
-    ``lease``: seconds that others wait for this projector after it died. ``rescue_after``: seconds until a job whose work
-    disappeared is placed again. ``keep``: seconds that jobs stay in the view after they ended. ``relay``: which events
-    are published to subscribers.
+    ``lease``: seconds that others wait for this projector after it died. ``rescue_after``: seconds until a job whose
+    work disappeared is placed again. ``keep``: seconds that jobs stay in the view after they ended. ``relay``: which
+    events are published to subscribers.
     """
 
     def __init__(

@@ -37,8 +37,8 @@ def examine_view(found: Findings, store: Store) -> list[str]:
     if reach.horizon:
         found.note(
             "view",
-            f"history is complete only after cursor {reach.horizon}: jobs were removed (JOBTAPE_JOB_RETENTION), a gap was "
-            "accepted, or the tape began later than the jobs",
+            f"history is complete only after cursor {reach.horizon}: jobs were removed (JOBTAPE_JOB_RETENTION), "
+            "a gap was accepted, or the tape began later than the jobs",
             "see docs/how-to/replay.md",
         )
     for position in positions:
