@@ -1,7 +1,7 @@
 """Opens channels, and leaves nothing behind on the connection when they are closed.
 
 They are aiormq's, over aio-pika's connection. aio-pika's own leave a callback and what hangs on it (4.5 KiB) on their
-connection for each that was opened, as it takes it off again from a future that aiormq makes anew for each who asks
+connection for each that was opened, as it takes it off again from a future that aiormq makes for each caller
 (aio-pika 10.2.1 with aiormq 7.2.4, *tried*). A process that looks at a queue every second would grow by hundreds of
 megabytes a day.
 """

@@ -96,7 +96,7 @@ def failure_of(error: BaseException, policy: RetryPolicy, *, skip: int) -> Failu
     text = _text(
         lambda: "".join(traceback.format_exception(kind, error, trace)), lambda: "".join(traceback.format_tb(trace))
     )
-    # The end tells more: that is where it was raised.
+    # The end says more: that is where it was raised.
     text = text if len(text) <= TRACEBACK_LENGTH else f"…{text[-TRACEBACK_LENGTH:]}"
     return _failure("error", _name(error), message, error, policy, text)
 

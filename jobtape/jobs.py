@@ -30,7 +30,7 @@ class Options:
     labels: Mapping[str, str] = field(default_factory=dict)
     correlation_id: str | None = None
     reply_to: str | None = None
-    """Its final event is also told with the routing key ``reply.<reply_to>``."""
+    """Its final event is also published with the routing key ``reply.<reply_to>``."""
     idempotency_key: str | None = None
     """The same submission under the same key is one job, however often it is made; needs the database."""
 

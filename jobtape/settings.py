@@ -130,12 +130,12 @@ class Settings(BaseSettings):
     rescue_after: float = Field(
         5400.0,
         ge=1,
-        description="How long a due job may be on no queue, and nothing be heard of it, until it is put back; more "
+        description="How long a due job may be on no queue, without an event, until its work is placed again; more "
         "than JOBTAPE_ACK_TIMEOUT, and than the time that a job of an unknown type is kept waiting.",
     )
     relay_events: RelayMode = Field(
         "final",
-        description="What the projector tells subscribers over <namespace>.results: `final` events, `all` but "
+        description="Which events the relay publishes on <namespace>.results: `final` events, `all` but "
         "`submitted`, or nothing (`off`).",
     )
     job_retention: float = Field(

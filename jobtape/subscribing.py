@@ -1,7 +1,7 @@
-"""``jobtape.subscribe``: hear what happens to jobs, in a process of one's own.
+"""``jobtape.subscribe``: get the events of jobs in a process of your own.
 
-    async with jobtape.subscribe(events=["succeeded"], types=["mail.*"], name="billing") as heard:
-        async for each in heard:
+    async with jobtape.subscribe(events=["succeeded"], types=["mail.*"], name="billing") as events:
+        async for event in events:
             print(each.job_id, each.result)
 
 Importing this connects to nothing; AMQP and SQL are imported by the subscription that needs them.
@@ -114,7 +114,7 @@ def _selection(
         correlation_id=correlation_id,
     )
     if (fault := wanted.fault()) is not None:
-        raise SubscriptionRefused(f"nothing could be heard: {fault}")
+        raise SubscriptionRefused(f"nothing could match: {fault}")
     return wanted
 
 
@@ -145,7 +145,7 @@ def _check_relayed(wanted: Selection, relay: RelayMode) -> None:
     if delivered and not undelivered:
         return
     more = "" if undelivered == {"submitted"} else ", or set JOBTAPE_RELAY_EVENTS=all for the projectors and here"
-    what = f"{', '.join(sorted(undelivered))} cannot be heard" if undelivered else "nothing can be heard"
+    what = f"{', '.join(sorted(undelivered))} cannot be delivered" if undelivered else "nothing can be delivered"
     raise SubscriptionRefused(
-        f"{what} over AMQP with JOBTAPE_RELAY_EVENTS={relay}: hear it from the database with since='now'{more}"
+        f"{what} over AMQP with JOBTAPE_RELAY_EVENTS={relay}: read it from the database with since='now'{more}"
     )

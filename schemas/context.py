@@ -1,4 +1,4 @@
-"""What a handler is told about the execution it runs in."""
+"""What a handler knows about the execution it runs in."""
 
 import logging
 import math
@@ -36,7 +36,7 @@ class Context:
         return f"{self.job_id}/{self.run}"
 
     def progress(self, fraction: float, message: str | None = None) -> None:
-        """Tell how far the job is: ``fraction`` from 0 to 1 (clamped), with a few words. Never blocks; when called
+        """Report how far the job is: ``fraction`` from 0 to 1 (clamped), with a few words. Never blocks; when called
         often, only the latest is published, a few times a second.
         """
         clamped = min(1.0, max(0.0, fraction)) if math.isfinite(fraction) else 0.0

@@ -1,6 +1,6 @@
 """A cursor: where on the tape something stands, in one number.
 
-Offsets start again at 0 when the log is made anew, so each log has an epoch, counted from 1, and
+Offsets start again at 0 when the log is created again, so each log has an epoch, counted from 1, and
 ``cursor = epoch * 2**48 + offset``. Cursors of one installation therefore only grow, and 0 stands before everything.
 """
 

@@ -1,4 +1,4 @@
-"""An event as subscribers are told it, whichever way it comes: a CloudEvent the fold accepted, with its cursor."""
+"""An event as subscribers get it, whichever way it comes: a CloudEvent the fold accepted, with its cursor."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class DeliveredEvent:
 
     @property
     def id(self) -> str:
-        """The event's id: the same when it is told again."""
+        """The event's id: the same when it is delivered again."""
         return self.event.id
 
     @property
@@ -72,7 +72,7 @@ def encode_delivered(event: str, cursor: int, more: Mapping[str, str] = _NOTHING
 
 
 def decode_delivered(body: bytes) -> DeliveredEvent:
-    """What ``encode_delivered`` told. Raises UnreadableEvent with the reason."""
+    """Decode what ``encode_delivered`` made. Raises UnreadableEvent with the reason."""
     try:
         raw = plainjson.loads(body)
     except plainjson.NotJson as error:

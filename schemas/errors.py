@@ -68,7 +68,7 @@ class QueueFull(BrokerUnavailable):
 
 
 class WorkerStuck(JobtapeError):
-    """Handlers that cannot be ended leave a worker nothing to work with: its process should end and be started anew."""
+    """Handlers that cannot be ended leave a worker no slot: its process should end and be started again."""
 
 
 class TapeMissing(JobtapeError):
@@ -84,7 +84,7 @@ class DatabaseUnfit(ViewUnavailable):
 
 
 class SubscriptionRefused(JobtapeError):
-    """A filter that nothing fits, events that are not told this way, or a name that stands for something else."""
+    """A filter that nothing fits, events that are not published this way, or a name that stands for something else."""
 
 
 class EventsMissed(JobtapeError):
@@ -108,7 +108,7 @@ class HistoryGone(EventsMissed):
     def __init__(self, horizon: int, head: int, cursor: int) -> None:
         super().__init__(
             f"the history behind this position is gone: it is kept from behind cursor {horizon} up to {head}; "
-            f"go on with since={cursor}, and read anew what you know of older events",
+            f"go on with since={cursor}, and read again what you know of older events",
             cursor,
         )
         self.horizon = horizon

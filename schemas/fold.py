@@ -51,7 +51,7 @@ _AT_WORK: Final[dict[str, tuple[JobState, ...]]] = {
 }
 
 TRANSITIONS: Final[dict[tuple[JobState | None, str], tuple[JobState, ...]]] = {
-    # None: nothing of this run was heard before, be it the job's first or a later one
+    # None: no event of this run came before, be it the job's first or a later one
     (None, "submitted"): _WAITING,
     (None, "redriven"): (_S.QUEUED,),
     (None, "requeued"): (_S.QUEUED,),

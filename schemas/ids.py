@@ -1,4 +1,4 @@
-"""Identifiers: a job's id tells when it was made, an event's id tells which fact it is.
+"""Identifiers: a job's id says when it was made, an event's id says which fact it is.
 
 Making new UUIDs needs a clock and chance, so it is not done here: ids are handed in.
 """

@@ -91,7 +91,7 @@ class Job:
 
     An event may come before the job's ``submitted`` (two publishers, one stream): until that is read, ``submitted_at``
     is None and what was ordered is not known. ``execution`` (the attempt's latest), ``superseded`` (its earlier
-    ones) and ``progress_n`` tell a repeated ``started`` or ``progressed`` from a new one;
+    ones) and ``progress_n`` distinguish a repeated ``started`` or ``progressed`` from a new one;
     ``placed`` counts how often this run's work was put on its queue.
     """
 
@@ -121,7 +121,7 @@ class Job:
     progress_n: int = 0
     placed: int = 0
     imported: bool = False
-    """Whether what was last heard of it came from another tape: then its work is on no queue here, and not missed."""
+    """Whether its last event came from another tape: then its work is on no queue here, and not missed."""
     cursor: int = 0
 
     @property

@@ -1,4 +1,4 @@
-"""What the relay tells: which events, under which routing keys."""
+"""Which events the relay publishes in which mode."""
 
 from typing import Final, Literal
 

@@ -1,4 +1,4 @@
-"""Which events somebody wants to hear: the same filter for queues, catch-up, server-sent events and WebSocket."""
+"""Which events somebody wants: the same filter for queues, catch-up, server-sent events and WebSocket."""
 
 import json
 import re

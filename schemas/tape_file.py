@@ -1,4 +1,4 @@
-"""A tape in a file: lines of JSON, the first a header, the last an end that tells a whole file from a torn one.
+"""A tape in a file: lines of JSON, the first a header, the last an end that distinguishes a whole file from a torn one.
 
     {"format": "jobtape-tape", "version": 1, "id": "…", "namespace": "…", "after": 0, "until": 281474976710700}
     {"cursor": 281474976710656, "event": {"specversion": "1.0", …}}

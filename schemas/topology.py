@@ -22,7 +22,7 @@ CANCELS_SEGMENT: Final = 4_000_000
 # A guard against jobs that kill their worker again and again, not an attempt counter: it also counts what was only
 # prefetched by a worker that died.
 DELIVERY_LIMIT: Final = 20
-# RabbitMQ 4 drops what was returned 20 times, unless told otherwise: these two are the last places there are.
+# RabbitMQ 4 drops what was returned 20 times, by default: these two are the last places there are.
 _KEPT: Final = (("x-queue-type", "quorum"), ("x-delivery-limit", 2**31 - 1))
 
 
@@ -110,7 +110,7 @@ class Topology:
 
     @property
     def results(self) -> Exchange:
-        """Where the relay tells what the fold accepted. Anybody may bind a queue of theirs to it."""
+        """Where the relay publishes what the fold accepted. Anybody may bind a queue of theirs to it."""
         return Exchange(f"{self.namespace}.results", "topic")
 
     @property
@@ -206,7 +206,7 @@ class Topology:
         return f"{self.namespace}.sub.{name}"
 
     def subscription_queue(self, name: str, wanted: str, bounds: Bounds) -> Queue:
-        """The queue of the durable subscription ``name``, whose filter ``wanted`` tells in words, 250 bytes at most.
+        """The queue of the durable subscription ``name``, whose filter ``wanted`` says in words, 250 bytes at most.
 
         The broker compares arguments when a queue is declared again, and only those that it knows: so the filter goes
         into one of them, and consumers that share a name cannot have different ones. What a full queue drops is routed
@@ -289,7 +289,7 @@ class Topology:
         return range(self.delay_levels)
 
     def is_ours(self, queue: str) -> bool:
-        """Whether we declare queues of that name, as far as the name tells."""
+        """Whether we declare queues of that name, as far as the name shows."""
         prefix, _, rest = queue.partition(".")
         alone = rest in ("log", "cancels", "dead", "unroutable")
         return prefix == self.namespace and (alone or rest.startswith(("run.", "delay.", "sub.", "hear.")))
@@ -310,7 +310,7 @@ def event_key(event: str, job_type: str) -> str:
 
 
 def result_key(event: str, job_type: str) -> str:
-    """The routing key that subscribers hear of an event with."""
+    """The routing key under which subscribers get an event."""
     return f"{event}.{job_type}"
 
 
@@ -327,7 +327,7 @@ def result_patterns(events: Iterable[str], types: Iterable[str]) -> tuple[str, .
 
 
 def reply_key(name: str) -> str:
-    """The second key of what is told of a job that was submitted with ``reply_to`` ``name``."""
+    """The second key of the events of a job that was submitted with ``reply_to`` ``name``."""
     return f"reply.{name}"
 
 

@@ -1,4 +1,4 @@
-"""This clone of the project: where it is, and a short name that tells it from other clones. Standard library only."""
+"""This clone of the project: where it is, and a short name for it. Standard library only."""
 
 import hashlib
 from pathlib import Path

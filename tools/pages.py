@@ -1,6 +1,6 @@
 """Keeps those parts of the documentation that the code is the source of: ``python -m tools.pages [--check]``.
 
-A part stands between ``<!-- NAME: … -->`` and ``<!-- NAME: end -->`` on its page and is written anew from the code.
+A part stands between ``<!-- NAME: … -->`` and ``<!-- NAME: end -->`` on its page and is written from the code.
 """
 
 import re

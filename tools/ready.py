@@ -8,7 +8,7 @@ import httpx
 
 
 class NotReadyError(Exception):
-    """It ended or wasn't ready in time; the text says which part was not, as far as it told."""
+    """It ended or wasn't ready in time; the text says which part was not, as far as it said."""
 
 
 def base_url(host: str, port: int) -> str:

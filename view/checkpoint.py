@@ -115,7 +115,7 @@ def accept_gap(connection: Connection) -> Checkpoint:
             digest=None,
             gap_kind=None,
             gap_detail=None,
-            # Whoever has heard everything so far has missed what lay in the gap.
+            # Whoever has read everything so far has missed what lay in the gap.
             horizon=_c.epoch * (1 << position.EPOCH_BITS) + func.coalesce(_c.offset, -1) + 1,
         ),
     )

@@ -11,7 +11,7 @@ from jobtape.view.rows import after_from_text
 
 @dataclass(slots=True, eq=False)
 class CommittedEvent:
-    """``event`` is the CloudEvent as read. The job after it is decoded when somebody asks: most events are told, or
+    """``event`` is the CloudEvent as read. The job after it is decoded when somebody asks: most are delivered, or
     passed over by name, without.
     """
 

@@ -44,7 +44,7 @@ class KeyState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeyedSubmission:
-    """``digest``: of the submission, to tell another one under the same key; ``time``: the event's."""
+    """``digest``: of the submission, to distinguish another one under the same key; ``time``: the event's."""
 
     key: str
     digest: str
@@ -67,7 +67,7 @@ def claim(
 ) -> dict[str, Claim]:
     """Write the rows of those keys that are new, and take over those that somebody let go, for ``lease`` seconds.
 
-    By key; no key may be given twice. ``owner`` is a name never used before: it tells which rows were written here.
+    By key; no key may be given twice. ``owner`` is a name never used before: it shows which rows were written here.
     """
     wanted = {each.key: each for each in sorted(submissions, key=lambda each: each.key)}
     found: dict[str, Claim] = {}

@@ -1,7 +1,7 @@
-"""The one row that says how far the relay has told the committed history, and how that went.
+"""The one row that says how far the relay has published the committed history, and how that went.
 
 Only the active projector's relay moves it, and never back. It is no part of the fold: folding the tape again does not
-change what was told.
+change what was published.
 """
 
 from datetime import UTC, datetime
@@ -56,7 +56,7 @@ class RelayRow:
             return True
 
     def take_up(self, owner: str, mode: RelayMode) -> int | None:
-        """Note what is told from now on: the cursor behind which it goes on, or None where no relay has begun."""
+        """Note from where on is published: the cursor behind which it goes on, or None where no relay has begun."""
         with self._database.writing() as connection:
             if not checkpoint.is_active(connection, owner):
                 return None
@@ -79,7 +79,7 @@ class RelayRow:
             return _change(connection, owner, moved)
 
     def forget(self, owner: str) -> bool:
-        """There is no relay: one that is turned on later begins anew."""
+        """There is no relay: one that is turned on later starts again."""
         with self._database.writing() as connection:
             return _change(connection, owner, delete(_row))
 

@@ -105,7 +105,7 @@ class Store:
         self.retention = JobRetention(self._database)
         """Lets go of what ended long ago."""
         self.relay = RelayRow(self._database)
-        """How far the relay has told it."""
+        """How far the relay has published it."""
 
     @property
     def url_for_messages(self) -> str:
@@ -179,7 +179,7 @@ class Store:
             return open_jobs.moment(connection)
 
     def overdue_jobs(self, queue: str, due: datetime, cursor: int, after: str, limit: int) -> list[Job]:
-        """Jobs of ``queue`` that are not final, were due by then, and of which nothing was heard behind ``cursor``; by
+        """Jobs of ``queue`` that are not final, were due by then, and of which no event came after ``cursor``; by
         id, from the first behind ``after``.
         """
         with self._database.reading() as connection:

@@ -93,4 +93,4 @@ async def _settle_silence(connection: Connection, publisher: Publisher, checkpoi
 
 
 def _replaced(why: str) -> Gap:
-    return Gap("log-replaced", f"the tape was made anew: {why}; {WAY_OUT}")
+    return Gap("log-replaced", f"the tape is a new one: {why}; {WAY_OUT}")

@@ -160,7 +160,7 @@ class Projector:
                 await self._stay_in_gap(found.gap, stop)
 
     async def _first_start(self, connection: Connection) -> None:
-        """Tables; and where nothing was ever folded, the tape. Later a missing tape is a gap, never made anew."""
+        """Create the tables, and the tape if nothing was ever folded. Later a missing tape is a gap."""
         await self._call(self._store.migrate)
         if await self._call(self._store.checkpoint) is None:
             if not await declare.log_exists(connection, self._topology):

@@ -1,8 +1,8 @@
-"""Tells subscribers what the fold has accepted: publishes it to ``<ns>.results``, in the tape's order, at least once.
+"""Publishes what the fold has accepted to subscribers, on ``<ns>.results``, in the tape's order, at least once.
 
 Theory of operation. The active projector's relay reads the committed history behind a position of its own, publishes a
 window of events, and moves the position to the last one up to which all are *settled*: confirmed, or refused. A nack
-says that some queue is full and refuses; the others have the event, so it is counted and not told again. Nobody else
+says that some queue is full and refuses; the others have the event, so it is only counted. Nobody else
 waits for the relay, and it has a connection of its own, since a queue that can confirm nothing (no majority) stops the
 whole connection that publishes to it.
 
@@ -10,9 +10,9 @@ That is a **stall**: no confirm for ``CONFIRM_LIMIT`` seconds. It is reported, t
 that comes next published alone, over another connection, again and again with growing pauses, so that queues in order
 do not get a windowful of repeats each time. With the first confirm the window doubles from event to event.
 
-The position is written now and then, so a relay that dies tells some events again. It begins with the tape when that
-was created by us; otherwise (a view folded anew from an old tape, a relay that was off) behind a barrier at the present
-checkpoint, so that nothing old is told.
+The position is written now and then, so a relay that dies publishes some events again. It begins with the tape when
+that was created by us; otherwise (a new view of an old tape, a relay that was off) behind a barrier at the present
+checkpoint, so that nothing old is published.
 """
 
 import asyncio
@@ -116,7 +116,7 @@ class Relay:
             reach = await self._call(self._store.committed.reach)
             if cursor < reach.horizon:
                 log.warning(
-                    "events between the cursors %d and %d are not kept any more, and not told", cursor, reach.horizon
+                    "events between cursors %d and %d are not kept any more, nor published", cursor, reach.horizon
                 )
             return cursor
         await self._catch_up()
@@ -125,7 +125,7 @@ class Relay:
         cursor = await self._call(self._store.relay.take_up, self._owner, self._mode)
         if cursor is None:
             raise NotActive
-        log.info("the relay begins at cursor %d: what came before is not told", cursor)
+        log.info("the relay begins at cursor %d: what came before is not published", cursor)
         return cursor
 
     async def _go_on(self) -> None:
@@ -179,7 +179,7 @@ class Relay:
                 return n, outcome
             else:
                 # It would be so each time, and hold up all that comes after it.
-                log.error("the event %s cannot be told", rows[n].event_id, exc_info=outcome)
+                log.error("the event %s cannot be published", rows[n].event_id, exc_info=outcome)
                 self._progress.reach(rows[n].cursor, refused=1)
         return len(outcomes), None
 

@@ -1,4 +1,4 @@
-"""What the active projector does beside folding: it tells subscribers, sends effects, and looks after what has got lost
+"""Runs what the active projector does beside folding: it publishes events, sends effects, and rescues what is lost
 or given up.
 
 It begins once the tape is attached to, goes on while that is done again, and ends with the lease or in a gap. Whatever

@@ -1,7 +1,7 @@
 """Folds everything that was ever on the tape into a new generation of the view, and lets that serve.
 
 The old generation serves and grows meanwhile; ``view.rebuilds`` has the theory. What follows from events (effects) is
-not done again, and nobody is told of them again: only the folded tables are made anew.
+not done again, and subscribers do not get them again: only the folded tables are built.
 """
 
 import logging
@@ -59,7 +59,7 @@ class ViewRebuild:
         return rebuild
 
     def differences(self, rebuild: Rebuild, examples: int) -> Differences:
-        """What the new generation tells differently from the serving one, of the jobs at rest."""
+        """Return what differs between the new generation and the serving one, for jobs at rest."""
         self.part.report(0.95, "comparing")
         comparing = ViewComparison(self.store.rebuilds.database, rebuild, examples)
         try:

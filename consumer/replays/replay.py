@@ -1,6 +1,6 @@
-"""Publishes past events to a queue, as subscribers were told them, and marked as replayed; nothing runs again.
+"""Publishes past events to a queue, as subscribers got them, marked as replayed; no handler runs.
 
-Each event is sent to the default exchange with headers built anew. A message of the tape sent on with its own headers
+Each event is sent to the default exchange with new headers. A message of the tape sent on with its own headers
 would place its work once more on RabbitMQ 4, where the tape keeps ``CC``.
 """
 
@@ -40,7 +40,7 @@ class QueueGone(JobtapeError):
 class Replay:
     """Events of ``selection`` behind the cursor ``after``, up to and with ``until``, to ``queue``; ``rate``: so many a
     second at most. ``name`` is this replay's own. A higher ``run`` goes on with what an earlier one has left, and
-    begins anew when that had done all.
+    starts from the beginning when that had done all.
     """
 
     name: str

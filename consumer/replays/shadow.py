@@ -1,8 +1,8 @@
 """Runs past jobs again in the shade: today's handlers on the payloads of then, and what comes out is only compared.
 
 Nothing is published and nothing written but how far the run has come. The handlers run in this process, one after the
-other; ``ctx.shadow`` tells them. A job is marked before its handler runs. Whatever ended the process then, the job is
-run again when the run is taken up; one that was marked TRIES times ends the process itself, and counts as different.
+other; ``ctx.shadow`` says which it is. A job is marked before its handler runs. Whatever ended the process then, the
+job is run again when the run is taken up; one that was marked TRIES times ends the process itself, and counts as different.
 One for which the slice's time was too short is run again at the beginning of the next, where it has all of its own.
 """
 
@@ -117,7 +117,7 @@ class ShadowRun:
 
 
 def run_in_shadow(job_type: JobTypeSpec, job: Job, seconds: float) -> Outcome | None:
-    """What today's handler makes of the job's payload, of which nobody hears; None when it does not end in time."""
+    """Run today's handler on the job's payload; return the unpublished outcome, or None if it does not end in time."""
     outcomes: list[Outcome] = []
     # A thread of its own: one that does not end is left behind.
     thread = threading.Thread(target=lambda: outcomes.append(_run(job_type, job)), name=f"shadow {job.id}", daemon=True)

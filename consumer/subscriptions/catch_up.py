@@ -1,5 +1,5 @@
 """History, then live: the source of a subscription with ``since``. It reads the committed history alone, so there is no
-seam between the two, and what is heard is what a GET shows.
+seam between the two, and what is delivered is what a GET shows.
 
 With a name, the position is stored after each event's body, and one consumer of that name is active at a time; the
 others stand by, and take over when it ends or its lease runs out.
@@ -77,7 +77,7 @@ class CatchUp:
         while True:
             try:
                 if not await self._in_thread(lambda: held.move(cursor)):
-                    log.warning("the position of %r is no longer ours: the last event may be heard again", self._name)
+                    log.warning("the position of %r is no longer ours: the last event may come again", self._name)
                 return
             except ViewUnavailable as error:
                 log.warning("the position of %r is not stored: %s; trying again", self._name, error)

@@ -1,6 +1,6 @@
 """Reads the committed history behind a position, page by page, and then follows it, by looking again and again.
 
-Between two looks nobody tells us of anything: the look is one row (``reach``), so it may be made often while something
+Nobody notifies this reader: it polls one row (``reach``), so it may poll often while something
 happens, and some times a second while nothing does.
 """
 
@@ -109,7 +109,7 @@ class HistoryReader:
         return _Look(before, page, self._store.committed.reach())
 
     def _goes_on(self, reach: HistoryRange) -> bool:
-        """Whether the page can be taken as it is; False when reading has to begin anew. Raises HistoryGone."""
+        """Whether the page can be taken as it is; False when reading has to start again. Raises HistoryGone."""
         lost = reach.horizon > max(self._through, self._known_horizon)
         foreign = self._through > reach.head
         if not (lost or foreign):

@@ -1,8 +1,8 @@
 """Live over AMQP: the source of a subscription without ``since``. A queue of its own on ``<ns>.results``.
 
-Theory of operation. The relay tells at least once and the broker delivers at least once, so a repeat is known by its
-event id, as long as it is among the last 10,000. With a name the queue is durable and shared; without one it outlives
-its connection by a minute, so that a short loss of the connection misses nothing.
+Theory of operation. The relay publishes at least once and the broker delivers at least once, so a repeat is known by
+its event id, as long as it is among the last 10,000. With a name the queue is durable and shared; without one it
+outlives its connection by a minute, so that a short loss of the connection misses nothing.
 
 What the broker cannot deliver any more was missed: the queue was gone when we came back, or is so full that it drops
 its oldest. Both are looked for whenever we attach, and from time to time; the look also makes again what somebody

@@ -1,4 +1,4 @@
-"""A subscription as its user holds it: an iterator of what is heard, each settled once the loop's body has ended."""
+"""A subscription as its user holds it: an iterator of events, each settled once the loop's body has ended."""
 
 import asyncio
 import inspect
@@ -19,7 +19,7 @@ class EventSource(Protocol):
     """Where the events come from. ``hear`` may be cancelled and called again; nothing is lost by that."""
 
     async def open(self) -> None:
-        """Begin to listen; what happens from here on is heard."""
+        """Start; what happens from here on is delivered."""
 
     async def hear(self) -> DeliveredEvent:
         """The next one, however long it takes."""
@@ -32,11 +32,11 @@ class EventSource(Protocol):
 
 
 class Subscription:
-    """``async with subscription as heard: async for each in heard: ...``, or ``await subscription.run(callback)``.
+    """``async with subscription as events: async for event in events: ...``, or ``await subscription.run(callback)``.
 
     An event is settled when the next one is asked for, and the last one when the ``async with`` is left without an
     exception. Left by an exception (of the body, or a cancelling), it stays unsettled: a subscription that has a name
-    hears it again.
+    gets it again.
     """
 
     def __init__(self, make: Callable[[], EventSource]) -> None:
@@ -86,7 +86,7 @@ class Subscription:
         again. Raises EventsMissed where ``on_gap`` asks for that.
         """
         if self._source is None:
-            raise JobtapeError("iterate inside `async with jobtape.subscribe(...) as heard:`")
+            raise JobtapeError("iterate inside `async with jobtape.subscribe(...) as subscription:`")
         self._check_loop()
         if self._asked:
             raise JobtapeError(

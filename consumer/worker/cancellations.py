@@ -3,7 +3,7 @@
 Theory of operation. A job may be cancelled while it waits on the delay ladder or on its queue, where nobody can take
 it out. So every ``cancelled`` also goes to a stream of its own, which keeps it longer than any job can be delayed. A
 worker reads that stream from its first message before it takes jobs, and follows it while it does. How far is far
-enough is told by a marker: a message that the worker itself puts behind what is there.
+enough is known by a marker: a message that the worker itself puts behind what is there.
 
 The set holds whole ids, never hashes: a job that was mistaken for a cancelled one would be lost. An id and its run are
 one integer: some 100 bytes of memory each, so at the most that is kept (``MOST``) 100 MB a worker. What is beyond it,
@@ -11,7 +11,7 @@ or older than ``KEPT``, is forgotten, oldest first; a forgotten one may be execu
 fold.
 
 The position is checked like the tape's: attached again at the last message read, that very message must come first.
-Otherwise (the stream was deleted, made anew, or has been trimmed) it is read from the start; repeats are harmless.
+Otherwise (the stream was deleted, created again, or has been trimmed) it is read from the start; repeats are harmless.
 """
 
 import asyncio

@@ -57,8 +57,8 @@ class Execution:
     """Runs a job's handler once. ``note`` publishes without being waited for; ``now`` gives the time (UTC).
 
     ``suspect``: the job may be one that kills its worker. Its ``started`` is confirmed first, so that its end can be
-    told whatever happens, and it runs in a process of its own whatever its type. ``longest_delay``: seconds after which
-    the next attempt follows at the latest, whatever handler and policy say.
+    recorded whatever happens, and it runs in a process of its own whatever its type. ``longest_delay``: seconds after
+    which the next attempt follows at the latest, whatever handler and policy say.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Execution:
         self._notes: asyncio.Task[None] | None = None
 
     async def run(self, handlers: Handlers, job_type: JobTypeSpec | None) -> Succeeded | Failed | Retrying:
-        """Do the job; the event that tells its outcome. Cancelling it asks the handler to end (see ``Handlers.start``),
+        """Run the job; return the event with its outcome. Cancelling asks the handler to end (see ``Handlers.start``),
         and does not wait for that; there is no outcome then."""
         outcome = await self._outcome(handlers, job_type)
         policy = RetryPolicy() if job_type is None else job_type.retry

@@ -12,7 +12,7 @@ REMEMBERED: Final = 10_000
 class RecentlySettled:
     """The last attempts whose outcome was put on the tape: their redelivery (an ack that was lost) is not run again.
 
-    Unless the work was placed anew: then the tape has lost that outcome (the broker died between two of its disks'
+    Unless the work was placed again: then the tape has lost that outcome (the broker died between two of its disks'
     writes), and it takes another execution. ``n`` counts the placements of a run.
     """
 

@@ -158,7 +158,7 @@ class Worker:
         await declare.declare(connection, self._topology)
 
     async def _take(self, connection: Connection, stop: asyncio.Event) -> None:
-        """Take deliveries until the channel ends (then the caller begins anew) or ``stop`` is set (then drain)."""
+        """Take deliveries until the channel ends (then the caller starts again) or ``stop`` is set (then drain)."""
         await self._declare(connection)  # a queue may have been deleted meanwhile
         names = [self._topology.work_queue(queue).name for queue in self._queues]
         prefetch = self._concurrency + min(self._concurrency, SPARE_PREFETCH)

@@ -18,16 +18,16 @@ SLICE: Final = 500.0
 """Seconds after which a job goes on in its next attempt, so that none comes near its time-out."""
 SPARE: Final = 50.0
 """Seconds behind the slice in which something that was begun may still end."""
-ANEW: Final = RetryPolicy(
+RETRY: Final = RetryPolicy(
     max_attempts=1000,
     first=1.0,
     longest=30.0,
-    # A broker that starts anew may deliver a job twice. Who loses comes again, and finds it done or goes on: a failure
-    # would close the run, and the success of the other would count no more.
+    # A broker that was restarted may deliver a job twice. Who loses tries again, and finds it done or goes on: a
+    # failure would close the run, and the success of the other would count no more.
     on=(Crashed, ViewUnavailable, BrokerUnavailable, TapeMissing, TakenOver),
 )
-OURS: Final[dict[str, Any]] = {"queue": BUILTIN_QUEUE, "timeout": TIMEOUT, "isolate": True, "retry": ANEW}
-"""What ``@job`` is told of each."""
+OURS: Final[dict[str, Any]] = {"queue": BUILTIN_QUEUE, "timeout": TIMEOUT, "isolate": True, "retry": RETRY}
+"""What ``@job`` gets for each."""
 
 
 @contextmanager

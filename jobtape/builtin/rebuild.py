@@ -1,4 +1,4 @@
-"""``jobtape.rebuild``: the view folded anew."""
+"""``jobtape.rebuild``: folds the history into a new view."""
 
 from contextlib import closing
 from typing import Annotated, Any, Literal

@@ -20,7 +20,7 @@ class Replayed(BaseModel):
 
 @job(REPLAY, **OURS)
 async def replay(ctx: Context, order: ReplayOrder) -> Replayed:
-    """Send past events to a queue as subscribers were told them, marked as replayed, at a rate; nothing runs again."""
+    """Publish past events to a queue as subscribers got them, marked as replayed, at a rate; no handler runs."""
     from jobtape.consumer.replays.replay import Replay, replay_to_queue  # noqa: PLC0415
     from jobtape.view.store import Store  # noqa: PLC0415
 

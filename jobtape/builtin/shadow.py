@@ -66,7 +66,7 @@ class ShadowOrder(BaseModel):
 
 @job("jobtape.shadow", **OURS)
 def shadow(ctx: Context, order: ShadowOrder) -> Shadowed:
-    """Run past jobs with today's handlers, the newest first, and tell which end differently; nothing else changes."""
+    """Run past jobs with today's handlers, the newest first, and name those that end differently; change nothing."""
     from jobtape.consumer.replays.shadow import Shadow, ShadowRun  # noqa: PLC0415
     from jobtape.view.store import Store  # noqa: PLC0415
 
@@ -75,7 +75,7 @@ def shadow(ctx: Context, order: ShadowOrder) -> Shadowed:
         raise JobtapeError("the projector that ran this knows no handlers: set JOBTAPE_JOBS where projectors run")
     job_types = load_job_types(settings.jobs, settings.app_dir)
     with slice_of(ctx, "jobs") as part, closing(Store(settings.database_url)) as store:
-        # By the run: redriven, it begins anew, as the handlers may be others.
+        # By the run: redriven, it starts from the beginning, since the handlers may be others.
         wanted = Shadow(ctx.idempotency_key, order.query(), longest=SLICE)
         found = ShadowRun(store, job_types, wanted, part).run()
     return Shadowed(

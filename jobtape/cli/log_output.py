@@ -13,7 +13,7 @@ SUPERVISED: Final = "JOBTAPE_SUPERVISED"
 """The variable that a supervisor sets for the parts it starts."""
 KEPT: Final = ("jobtape", "uvicorn.error")
 """Whose messages are shown whatever the modules with the jobs do to logging."""
-# They tell of every lost connection with tracebacks; ``broker.link`` says the same in one line.
+# They log every lost connection with tracebacks; ``broker.link`` says the same in one line.
 _SILENT: Final = ("aio_pika", "aiormq", "pamqp")
 _QUIET: Final = ("alembic", "asyncio", "httpcore", "httpx", "sqlalchemy")
 _WORTH_READING: Final = ("Uvicorn running on", "Child process")
@@ -38,7 +38,7 @@ class OneLine(logging.Formatter):
 def configure(part: str, level: str) -> None:
     """Send everything that is logged in this process to stderr, from ``level`` (``debug`` … ``error``) upwards.
 
-    What Jobtape itself says is shown even when a module of the user's configures logging anew (``own_loggers``).
+    What Jobtape itself says is shown even when a module of the user's configures logging again (``loggers``).
     Under a supervisor, which writes it before each line anyway, the name of the part is left out.
     """
     root = logging.getLogger()

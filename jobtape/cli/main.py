@@ -45,7 +45,7 @@ app = typer.Typer(
 SERVERS = "Run it"
 CLIENTS = "Use a running one"
 TRAVELLERS = ("list", "status")
-"""The subcommands that can tell what was."""
+"""The subcommands that can show the past."""
 
 
 def main() -> None:
@@ -96,7 +96,7 @@ def _root(
     del version
     if as_of is not None:
         if context.invoked_subcommand not in TRAVELLERS:
-            raise WrongUse(f"--as-of is for reading: {' and '.join(TRAVELLERS)} can tell what was")
+            raise WrongUse(f"--as-of is for reading: {' and '.join(TRAVELLERS)} can show the past")
         context.default_map = {context.invoked_subcommand: {"as_of": as_of}}
 
 
@@ -140,7 +140,7 @@ def api(
     grace: Grace = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Take jobs and tell their status over HTTP."""
+    """Run the API: submit jobs and read their status over HTTP."""
     from jobtape.cli.parts.api import run_api  # noqa: PLC0415
 
     run_api(jobs=jobs, app_dir=app_dir, host=host, port=port, api_workers=workers, grace=grace, log_level=log_level)

@@ -1,7 +1,7 @@
 """The options that several subcommands have in common.
 
 Those of the server commands are text whatever they mean: ``jobtape.settings`` reads and judges them together with the
-environment, so that a wrong value is told in one line wherever it stands.
+environment, so that a wrong value is reported in one line wherever it stands.
 """
 
 from typing import Annotated

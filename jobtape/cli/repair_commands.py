@@ -31,7 +31,7 @@ def redrive(
     ] = None,
     since: Since = None,
     until: Until = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many and which.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show how many and which.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,
     url: Url = DEFAULT_URL,

@@ -45,7 +45,7 @@ def error_of(answer: httpx.Response, hint: str) -> ApiError:
     if not isinstance(problem, dict) or "title" not in problem:
         kind = answer.headers.get("content-type", "nothing")
         text = f"{answer.url} answers {status} with {kind}, not as a Jobtape API: see {hint}"
-        # A proxy in front has a 502, 503 and 504 of its own, while the API is started anew.
+        # A proxy in front has a 502, 503 and 504 of its own, while the API is restarted.
         return Unavailable(text, status, {}, retry_after(answer)) if status in (502, 503, 504) else WrongAddress(text)
     text = _text(problem)
     if status == 401:

@@ -165,7 +165,7 @@ class Client:
         ``since``: a cursor, behind which it begins; ``"first"``; None for now. It goes on by itself behind the last
         event after every cut. Raises HistoryGone when history behind the position is no longer kept, UnreadableEvent
         for an event of a later version, Refused for filters that the API does not know, and ApiError when the API was
-        away too long: ``since=heard.cursor`` goes on from any of them.
+        away too long: ``since=event.cursor`` continues after any of them.
         """
         reader = EventReader(self._connection, query_of(filters), since, outage=self._outage)
         async with aclosing(reader.events()) as received:

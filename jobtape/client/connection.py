@@ -1,7 +1,7 @@
 """Requests to the API, each until it is answered or the client's patience is over. The one place that speaks HTTP.
 
 What may be asked twice is asked again while the API says that it cannot answer just now (503, or 409 with Retry-After),
-and unless told otherwise also when there is no connection or it ends before the answer. Every error is an ApiError, but
+and by default also when there is no connection or it ends before the answer. Every error is an ApiError, but
 for ClientClosed.
 """
 

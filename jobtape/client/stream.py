@@ -1,6 +1,6 @@
 """Reads server-sent events for as long as one likes: after any cut it goes on behind the last event that it gave.
 
-Theory of operation: every event has a cursor, and the API tells what is behind a cursor in the tape's order. So one
+Theory of operation: every event has a cursor, and the API sends what comes after a cursor in the tape's order. So one
 number is all that has to be remembered. The first message of a connection (``hello``) names it before any event has
 come; an event at or below it is a repeat. When history behind it is gone the API says ``reset``, and the reader gets
 HistoryGone instead of a gap.
@@ -27,9 +27,9 @@ from jobtape.schemas.errors import HistoryGone, UnreadableEvent
 log = logging.getLogger(__name__)
 
 OUTAGE: Final = 600.0
-"""Seconds without the API after which a reader gives up, unless told otherwise."""
+"""Seconds without the API after which a reader gives up, by default."""
 SILENCE: Final = 60.0
-"""Seconds; the API says something every 15, unless it is told otherwise."""
+"""Seconds; the API sends something every 15 by default."""
 STEADY: Final = 10.0
 """Seconds; a connection that lasted as long was a good one, and the next try follows soon."""
 

@@ -8,7 +8,7 @@ from jobtape.jobs import JobType, R
 from jobtape.schemas.job import Job, JobState
 
 PATIENCE = 60.0
-"""Seconds that one waits for a job's end, unless told otherwise."""
+"""Seconds that one waits for a job's end, by default."""
 
 
 @dataclass(frozen=True, slots=True)

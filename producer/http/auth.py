@@ -52,7 +52,7 @@ def bearer_token(connection: HTTPConnection) -> bytes | None:
 
 
 def is_key(sent: bytes | None, key: str) -> bool:
-    """Whether what was sent is the key; the time that takes does not tell how much of it was right."""
+    """Return whether what was sent is the key, in a time that does not depend on how much of it is right."""
     return sent is not None and compare_digest(sent, key.encode())
 
 

@@ -25,7 +25,7 @@ LAST_EVENT: Final[dict[str, Any]] = {
 PREFER: Final[dict[str, Any]] = {
     "name": HEADER,
     "description": "`wait=10` (RFC 7240): answer when the job has ended, after 10 seconds at the latest. "
-    f"`{APPLIED}` tells how long was granted; it is missing where too many wait already, and the answer comes at once.",
+    f"`{APPLIED}` says how long was granted; it is missing where too many wait already, and the answer comes at once.",
     "schema": {"type": "string"},
     "example": "wait=10",
 }

@@ -148,7 +148,7 @@ def pointer(loc: Sequence[str | int], base: str = "") -> str:
 
 
 def problem_of(error: JobtapeError) -> Problem:
-    """What a client is told of one of our errors."""
+    """Return the problem that a client gets for one of our errors."""
     detail = str(error)
     match error:
         case UnknownJobType():

@@ -35,7 +35,7 @@ class JobOut(BaseModel):
     finished_at: datetime | None
     correlation_id: str | None
     reply_to: str | None
-    imported: bool = Field(description="What was last heard of it came from another tape; redrive it to run it here.")
+    imported: bool = Field(description="Its last event came from another tape; redrive it to run it here.")
     cursor: int | None = Field(description="Where its last event stands on the tape; null until that is known.")
 
 

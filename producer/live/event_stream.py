@@ -1,7 +1,7 @@
 """Server-sent events: the response of ``GET /events`` and of ``GET /jobs/{id}/events``.
 
 Theory of operation. FastAPI's own ``fastapi.sse`` runs a generator beside a queue for every client, and lets nobody say
-how long a client may take to read. Here one task speaks and one waits for the client to leave; what is told lies in
+how long a client may take to read. Here one task speaks and one waits for the client to leave; what is delivered is in
 memory once for all. The place is taken when the response begins to run, not in a generator, which is never entered when
 the client leaves before: so it always comes back.
 
@@ -44,7 +44,7 @@ async def never(_: str | None, __: int) -> bool:
 
 class EventStream(Response):
     """``keep_alive``: seconds without an event until a sign of life; ``stall``: seconds that one piece may take to be
-    read; ``hidden``: names of events that may be enough, and are not told.
+    read; ``hidden``: names of events that may be enough, and are not delivered.
     """
 
     media_type = MEDIA_TYPE
@@ -86,7 +86,7 @@ class EventStream(Response):
                 with self._listeners.notified_of_end(follower.stop, writer.hasten):
                     await self._speak(follower, writer)
             except ClientStalled:
-                # Who does not read cannot be told: the server ends the connection of a response that is not complete.
+                # A client that does not read gets no error: the server ends the connection of an incomplete response.
                 log.info("a client of server-sent events has read nothing for %g s: its connection ends", self._stall)
             except OSError:
                 log.debug("a client of server-sent events left")

@@ -159,7 +159,7 @@ class Follower:
         return found
 
     async def _sleep(self, patience: float) -> None:
-        """Until something comes that is wanted; what is not is heard meanwhile."""
+        """Wait until something comes that matches; skip what does not."""
         with self._tail.sleeping(self._selection) as woken:
             self._woken = woken
             try:
@@ -169,7 +169,7 @@ class Follower:
                 pass
             finally:
                 self._woken = None
-            # Not done: nothing was wanted of all that the tail has heard.
+            # Not done: nothing matched of all that the tail has read.
             received = woken.result() if woken.done() else self._tail.head
         self.position = max(self.position, received or 0)
 

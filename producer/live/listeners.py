@@ -26,7 +26,7 @@ class Listeners:
     def __init__(self, store: Store, *, most: int, read_limit: float) -> None:
         self.now: Counter[Kind] = Counter()
         self.delivered: Counter[Kind] = Counter()
-        """Events, each counted once for each listener that was told it."""
+        """Events, counted once for each listener that got them."""
         self.pages = 0
         """Pages of the view that were read for those whose position was not in memory."""
         self._most = most

@@ -2,7 +2,7 @@
 
 Theory of operation. A thousand streams are some thirty megabytes. Their objects refer to each other in circles, which
 Python looks for seldom, and the C library keeps what was freed. So once many have ended, and a little later, since the
-others mostly follow, both are told: a full collection, then ``malloc_trim`` (glibc; elsewhere the collection alone).
+others mostly follow, both are done: a full collection, then ``malloc_trim`` (glibc; elsewhere the collection alone).
 The loop stands still for that, for about a tenth of a second where Jobtape is all that the process has.
 
 Python's own allocator for small objects gives back whole megabytes only, and hardly one of them ever is quite free.

@@ -38,7 +38,7 @@ def has_ended(job: Job) -> bool:
 
 
 async def outcome(service: JobService, listeners: Listeners, job: Job, seconds: int, receive: Receive) -> Waited:
-    """Wait until the job has ended, ``seconds`` at most. ``receive`` tells that the client has left."""
+    """Wait until the job has ended, ``seconds`` at most. ``receive`` returns when the client has left."""
     return await _wait(service, listeners, job, seconds, receive, has_ended, AWAITED)
 
 
@@ -68,7 +68,7 @@ async def _wait(
 
 
 class _Wait:
-    """One request's; ``seconds`` count from now. ``receive`` tells that its client has left."""
+    """One request's; ``seconds`` count from now. ``receive`` returns when its client has left."""
 
     def __init__(
         self, service: JobService, listeners: Listeners, job_id: str, seconds: float, receive: Receive

@@ -72,7 +72,7 @@ class HistoryTail:
         self.head = 0
         self.breaks = 0
         self.trouble: str | None = None
-        """Why nothing is heard at the moment; None while the view answers."""
+        """Why nothing is read at the moment; None while the view answers."""
         self.ended = False
         self._committed = committed
         self._reads = reads
@@ -111,7 +111,7 @@ class HistoryTail:
         return self._begun.is_set() and not self.ended
 
     def sleeping(self, selection: Selection) -> AbstractContextManager[Woken]:
-        """See ``Waiters.sleeping``; everything up to ``head`` must have been heard."""
+        """See ``Waiters.sleeping``; everything up to ``head`` must have been read."""
         return self._waiters.sleeping(selection)
 
     def wake_all(self) -> None:
@@ -119,7 +119,7 @@ class HistoryTail:
         self._waiters.wake_all()
 
     def end(self) -> None:
-        """Tell nothing any more: this process is about to stop."""
+        """Deliver nothing more: this process is about to stop."""
         self.ended = True
         self._begun.set()
         self._stop()
@@ -136,7 +136,7 @@ class HistoryTail:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-        self.ring.begin(self.head)  # nobody is there to be told what is in it
+        self.ring.begin(self.head)  # nobody is there to get what is in it
 
     async def _run(self) -> None:
         pause = BUSY
@@ -165,7 +165,7 @@ class HistoryTail:
         spent: float | None = None
         while (news := await self._reads.call(self._read, self.head)) is not None:
             if isinstance(news, HistoryRange):
-                log.warning("the history goes on behind a hole, or went back: listeners are told to reset")
+                log.warning("the history goes on behind a hole, or went back: listeners get a reset")
                 self._begin_at(news.head)
                 self._waiters.wake_all()
                 return 0.0
@@ -209,7 +209,7 @@ class HistoryTail:
 
     def _silent(self, trouble: str) -> None:
         if self.trouble is None:
-            log.warning("nothing is heard of the jobs for the moment: %s", trouble)
+            log.warning("no events of jobs can be read at the moment: %s", trouble)
         self.trouble = trouble
 
     def _speaks(self) -> None:

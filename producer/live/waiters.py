@@ -1,4 +1,4 @@
-"""Those who have heard everything so far, asleep until something comes that they want.
+"""Listeners that have read everything so far, asleep until something comes that matches.
 
 Theory of operation. A thousand listeners who want nothing of what happens must cost nothing while it happens. So it is
 not they who look at each event: they are kept here in groups of one filter each, and an event is held against the
@@ -51,7 +51,7 @@ class Waiters:
                     del self._by_job[selection.job]
 
     def tell(self, entries: Sequence[BufferedEvent], received: int) -> None:
-        """Wake whoever wants one of ``entries``; everybody had heard everything up to the cursor ``received``."""
+        """Wake the waiters that one of ``entries`` matches; all had read up to the cursor ``received``."""
         for group in self._general.values():
             if any(entry.row.wanted_by(group.selection) for entry in entries):
                 _wake(group, received)

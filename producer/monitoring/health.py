@@ -199,7 +199,7 @@ def relay_trouble(state: RelayState) -> str | None:
     """What somebody should know of it now."""
     if state.trouble is None and state.behind > RELAY_LATE:
         return (
-            f"subscribers hear of events {state.behind:.0f} s late: see that the projector runs, and whether a queue "
+            f"subscribers get events {state.behind:.0f} s late: see that the projector runs, and whether a queue "
             "bound to the results is slow to confirm"
         )
     return state.trouble

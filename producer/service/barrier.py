@@ -65,7 +65,7 @@ class Barriers:
     def settled(self, job_id: str) -> bool:
         """Whether the view knows by now whatever there is to know of an id so old.
 
-        Ask before reading, not after: a barrier that passes in between says nothing of what was read. An id that tells
+        Ask before reading, not after: a barrier that passes in between says nothing of what was read. An id that shows
         no time counts as old: ours all do.
         """
         if self._last_passed is None:
@@ -133,7 +133,7 @@ class Barriers:
             await self._publish(seq, self._timeout)
         except JobtapeError as error:
             raise ViewBehind(
-                f"whether there is such a job cannot be told now, since the tape does not take a barrier: {error}"
+                f"it is not known now whether there is such a job, since the tape does not take a barrier: {error}"
             ) from None
         pause = FIRST_POLL
         while await self._passed() < seq:

@@ -1,7 +1,7 @@
 """Keeps an eye on the broker: is it there, is the tape there, how full are the queues?
 
 A heartbeat notices a black hole after half a minute. So every two seconds the tape is declared passively, with a time
-limit, which tells both whether the broker answers and whether the tape exists; who asks gets the last answer at once.
+limit, which shows both whether the broker answers and whether the tape exists; who asks gets the last answer at once.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ class BrokerWatch:
     def require_tape(self) -> None:
         """Raises TapeMissing while the tape is known to be missing.
 
-        The broker alone would not tell: a submission's second key leads to its work queue, so it would be confirmed,
+        The broker alone would not show it: a submission's second key leads to its work queue, so it would be confirmed,
         and run, without being recorded.
         """
         if self._tape is False:
@@ -82,7 +82,7 @@ class BrokerWatch:
         try:
             return await within(DEPTH_LIMIT, self._depths())
         except BROKER_ERRORS as error:
-            raise BrokerUnavailable(f"the broker does not tell how full its queues are: {reason_of(error)}") from None
+            raise BrokerUnavailable(f"the broker does not say how full its queues are: {reason_of(error)}") from None
 
     async def dead_ends(self) -> dict[str, Depth | None]:
         """How full the queues are where messages end that found no other. Raises BrokerUnavailable."""
@@ -92,7 +92,7 @@ class BrokerWatch:
         try:
             return await within(DEPTH_LIMIT, self._depths_of(names))
         except BROKER_ERRORS as error:
-            raise BrokerUnavailable(f"the broker does not tell how full its queues are: {reason_of(error)}") from None
+            raise BrokerUnavailable(f"the broker does not say how full its queues are: {reason_of(error)}") from None
 
     async def _depths(self) -> dict[str, Depth | None]:
         return await self._depths_of(declare.queue_names(self.topology.queues, self.topology))
@@ -130,8 +130,8 @@ class BrokerWatch:
             exists = await declare.log_exists(connection, self.topology)
             cancels = await declare.depth(connection, self.topology.cancels.name)
             if (exists and self._tape is False) or cancels is None:
-                # Whoever made the tape anew may have removed the rest with it. And without the stream of what was
-                # cancelled, a cancellation is confirmed, and no worker hears of it.
+                # Whoever created the tape again may have removed the rest with it. And without the stream of what was
+                # cancelled, a cancellation is confirmed, and no worker gets it.
                 await declare.declare(connection, self.topology)
             self._tape = exists
             self._silent = None

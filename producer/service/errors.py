@@ -7,12 +7,12 @@ JobtapeError
 ├── JobNotFinal          the caller's fault, or too early: the job has not ended
 ├── JobGone              nobody's: the job ended long ago and was let go
 ├── SubmissionNotKept         nobody's: the tape no longer says what was ordered
-├── PointGone            nobody's: what was then can't be told any more
-├── PointNotReached      the caller's fault: what will be then can't be told
+├── PointGone            nobody's: what was then is not known any more
+├── PointNotReached      the caller's fault: what will be then is not known
 ├── IdempotencyKeyInvalid  the caller's fault: not a key
 ├── IdempotencyKeyReused   the caller's fault: another submission under a key that was used
 ├── IdempotencyInFlight  nobody's: the first submission under the key has no outcome yet
-├── ViewBehind           ours: whether there is such a job can't be told yet
+├── ViewBehind           ours: whether there is such a job is not known yet
 └── TooBusy              ours: too many are waiting for the same
 """
 

@@ -52,14 +52,14 @@ async def redrive(service: JobService, job_id: str) -> Job | None:
             return job
         raise JobNotFinal(f"the job {job.id} is {job.state}: only one that has ended can be redriven", job.state)
     if job.submitted_at is None:
-        raise SubmissionNotKept(f"what was ordered as the job {job.id} is not on the tape any more: submit it anew")
+        raise SubmissionNotKept(f"what was ordered as the job {job.id} is not on the tape any more: submit it again")
     event = _redriven(service, ClosedJob(job.id, job.type, job.run, job.correlation_id, known=True))
     await service.publish(event)
     return evolve(job, event)
 
 
 async def redrive_many(service: JobService, query: JobQuery, *, dry_run: bool = False) -> Redrives:
-    """Let the jobs of ``query``, of final states only, run again, all but the last of its limit: that one tells
+    """Let the jobs of ``query``, of final states only, run again, all but the last of its limit: that one shows
     whether there are more. With ``dry_run`` only what that would be. Raises as ``redrive`` does when nothing was
     published at all.
     """

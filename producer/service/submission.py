@@ -25,7 +25,7 @@ LABEL_NAME_LENGTH: Final = 64
 LABEL_VALUE_LENGTH: Final = 200
 CORRELATION_ID_LENGTH: Final = 255
 MAX_FAULTS: Final = 20
-"""Faults told of one body; a long list of wrong values would otherwise make an answer larger than the question."""
+"""Faults reported of one body; a long list of wrong values would otherwise make an answer larger than the question."""
 
 
 _DATE_AND_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT", re.ASCII | re.IGNORECASE)
@@ -79,7 +79,7 @@ class Submission(BaseModel):
     )
 
     reply_to: QueueName | None = Field(
-        None, description="Its final event is also told with the routing key `reply.<reply_to>`."
+        None, description="Its final event is also published with the routing key `reply.<reply_to>`."
     )
 
     @model_validator(mode="after")

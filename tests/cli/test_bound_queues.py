@@ -137,6 +137,6 @@ def test_a_relay_that_has_not_begun_and_bindings_that_cannot_be_seen(api: str, s
     found = Findings()
     examine_relay(found, Settings(management_url=api), Topology("jobtape"), store)
     assert [(item.level, item.part) for item in found.items] == [("note", "view"), ("note", "broker")]
-    assert "told nothing: no projector has begun with it yet" in found.items[0].what
+    assert "get nothing: no projector has begun with it yet" in found.items[0].what
     assert "cannot be seen" in found.items[1].what
     assert "JOBTAPE_RABBITMQCTL" in (found.items[1].todo or "")

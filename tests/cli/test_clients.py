@@ -208,7 +208,7 @@ def test_without_the_key(running: Place) -> None:
         (("watch", "--since", "soon"), "a cursor is a number"),
         (("list", "--limit", "many"), "--limit"),
         (("--as-of", "yesterday", "list"), "write a time such as"),
-        (("--as-of", "7", "submit", "add", "{}"), "list and status can tell what was"),
+        (("--as-of", "7", "submit", "add", "{}"), "list and status can show the past"),
         (("--as-of", "7", "status", "x", "--watch"), "leave out --as-of"),
     ],
 )

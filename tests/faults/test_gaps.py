@@ -75,7 +75,7 @@ async def test_the_tape_is_deleted_under_the_projector(rig: Rig, store: Store, a
             await rig.create_tape()
         else:
             await rig.create_tape()
-            assert "made anew" in await gap_of(projector, store, "log-replaced")
+            assert "a new one" in await gap_of(projector, store, "log-replaced")
             store.accept_gap()
         await folds_again(rig, checker, store, ledger, projector)
     checkpoint = store.checkpoint()

@@ -41,7 +41,7 @@ def check_history(order: Order, job: dict[str, Any], history: list[dict[str, Any
     expect((names[0], names[-1]) == ("submitted", order.state), f"its history is {' '.join(names)}")
     cursors = [event["cursor"] for event in history]
     expect(all(one < two for one, two in pairwise(cursors)), f"cursors don't rise: {cursors}")
-    # A worker that dies hands its jobs to another, which begins anew: progress rises within each execution.
+    # A worker that dies hands its jobs to another, which starts over: progress rises within each execution.
     delivered: defaultdict[str, list[float]] = defaultdict(list)
     for event in history:
         if event["type"].endswith(".progressed"):

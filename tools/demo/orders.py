@@ -1,4 +1,4 @@
-"""What the demo submits, and what must have come of each: computed here anew, not taken from the examples' code."""
+"""What the demo submits, and what must have come of each: computed here again, not taken from the examples' code."""
 
 import csv
 import email
@@ -111,7 +111,7 @@ def _mailed(job: dict[str, Any], mails: Path) -> str:
     expect(len({mail["Message-ID"] for mail in mails_read}) == 1, f"{len(found)} different mails arrived")
     mail = mails_read[0]
     expect(mail["Message-ID"] == job["result"]["message_id"], f"another mail arrived: {mail['Message-ID']}")
-    expect(job["id"] in mail["Message-ID"], "the message-id doesn't tell the job")
+    expect(job["id"] in mail["Message-ID"], "the message-id doesn't name the job")
     expect((mail["To"], mail["Subject"]) == (LETTER["to"], LETTER["subject"]), "the headers changed on the way")
     expect(mail.get_content().splitlines() == LETTER["text"].splitlines(), "the text changed on the way")
     return f"arrived as {found[0].name[:13]}….eml, {found[0].stat().st_size} bytes"

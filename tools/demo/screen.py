@@ -37,7 +37,7 @@ class Screen:
         self._bars.__exit__(kind, error, trace)
 
     def job(self, title: str, job: dict[str, Any]) -> None:
-        """Show how far a job is, as GET tells it."""
+        """Show how far a job is, as GET shows it."""
         progress = job["progress"] or {"fraction": 0.0, "message": None}
         done = job["state"] in FINAL
         message = progress["message"] if job["state"] == "running" else None

@@ -38,7 +38,7 @@ LONGEST_WAIT_FOR_CONSUMERS: Final = 10.0
 
 
 class EffectSender:
-    """Sends over the desk's publisher, whose connection is apart: a queue that confirms nothing stops no fold."""
+    """Sends over the leader's publisher, on a connection of its own: a queue that confirms nothing stops no fold."""
 
     def __init__(self, leader: Leader) -> None:
         self._leader = leader

@@ -2,7 +2,7 @@
 
 Theory of operation. Work is on its queue, or with a worker, or done. With a worker it stays at most as long as the
 broker waits for the acknowledgement; then it is back on the queue. So a job is lost when its queue was seen **empty**
-at a moment when the job was due and its last event had been folded, when nothing was heard of it since, and when that
+at a moment when the job was due and its last event had been folded, when no event of it came since, and when that
 moment is longer ago than work can stay away from its queue (``rescue_after``). The queue must be empty now too, and at
 the look before (a broker that has no leader for a queue says that it is empty): where work waits, no job is lost. Hence
 a deep backlog makes none, however old.
@@ -48,7 +48,7 @@ class QueueChecks:
 
     def note(self, moment: OpenJobsMoment, empty: bool) -> OpenJobsMoment | None:
         """Note a look at ``moment``. The moment by which work must have come to its queue to be lost if nothing was
-        heard of it since; None while that cannot be said.
+        came since; None while that is not known.
         """
         if self._marks and moment.now < self._marks[-1].now:
             self._marks.clear()  # the database's clock was set back
@@ -109,6 +109,6 @@ class JobRescuer:
         dropped = await self._leader.call(self._leader.store.dropped_placements, placed_often) if placed_often else {}
         effects = [put_back(job, "lost", source=source, time=now, dropped=dropped.get(job.id, 0)) for job in jobs]
         rows = [outbox_row(effect) for effect in effects if effect is not None]
-        log.warning("%d jobs of the queue %s are lost: it is empty, and nothing was heard of them", len(jobs), queue)
+        log.warning("%d jobs of the queue %s are lost: it is empty, and no event of them came since", len(jobs), queue)
         await self._leader.add(rows)
         self._wake()

@@ -86,7 +86,7 @@ class StrandedWork:
         return len(messages), placed
 
     async def _place(self, sending: Channel, message: DeliveredMessage, there: dict[str, bool]) -> bool:
-        """Publish it anew, to its queue or to the end of this one; whether it found its queue."""
+        """Publish it again, to its queue or to the end of this one; return whether it reached its queue."""
         try:
             name = _queue_of(message.body)
         except UnreadableEvent as error:

@@ -2,7 +2,7 @@
 
 Started as ``python -m jobtape.consumer.worker.isolated.child <descriptor> <worker>``.
 
-A fresh interpreter, never a fork of the worker: it imports the job modules anew, says ``ready`` and then runs one job
+A fresh interpreter, never a fork of the worker: it imports the job modules itself, says ``ready`` and then runs one job
 after the other, each in its main thread and in a context of its own, until the worker ends it or is gone. What the
 handler prints goes where the worker's output goes; what it logs goes over the wire and is the worker's log. A child
 that a handler forks has no wire: what it logs goes to stderr.

@@ -18,7 +18,7 @@ def belong_to(worker: int) -> None:
     """From now on this process is killed when its worker, process id ``worker``, ends, however that ends; and it stays
     the ancestor of whatever a handler starts, daemons too, so that all of it can be found and killed.
 
-    Linux only. Elsewhere the end of the wire tells, which a handler that never gives up the GIL does not see.
+    Linux only. Elsewhere the end of the wire shows it, which a handler that never gives up the GIL does not see.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)

@@ -155,7 +155,7 @@ class IsolatedProcess:
         await self._send(await answer_to(message))
 
     async def _send(self, message: Message) -> None:
-        with suppress(OSError):  # it has ended, which receiving tells
+        with suppress(OSError):  # it has ended, which receiving shows
             self._writer.write(pack(message))
             await self._writer.drain()
 

@@ -90,7 +90,7 @@ def _matters(key: str, value: Any, arguments: Mapping[str, Any]) -> bool:
 
 
 def _examine_effects(found: Findings, store: Store) -> None:
-    """Without a look at the policies, what they did tells of them."""
+    """Where policies cannot be seen, their effects show them."""
     try:
         drops = store.recent_drops()
     except ViewUnavailable:

@@ -1,4 +1,4 @@
-"""What subscribers are told, and the queues that others have bound to our exchanges."""
+"""What the relay publishes, and the queues that others have bound to our exchanges."""
 
 from typing import Final
 
@@ -38,7 +38,7 @@ def _examine_state(found: Findings, settings: Settings, store: Store) -> None:
         return  # the view's own examination has said why
     if state is None:
         why = "JOBTAPE_RELAY_EVENTS is off" if settings.relay_events == "off" else "no projector has begun with it yet"
-        found.note("view", f"subscribers of {settings.namespace}.results are told nothing: {why}")
+        found.note("view", f"subscribers of {settings.namespace}.results get nothing: {why}")
     elif trouble := relay_trouble(state):
         found.wrong(
             "broker",
@@ -47,7 +47,7 @@ def _examine_state(found: Findings, settings: Settings, store: Store) -> None:
             "list_queues name type state`), mend or delete it; jobs, live HTTP and catch-up go on meanwhile",
         )
     else:
-        found.fine("view", f"subscribers have been told {state.delivered} events and are {state.behind:.1f} s behind")
+        found.fine("view", f"subscribers got {state.delivered} events and are {state.behind:.1f} s behind")
     if state is not None and state.refused:
         found.note(
             "broker",

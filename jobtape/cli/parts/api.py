@@ -30,7 +30,7 @@ def run_api(**options: str | None) -> None:
     logs.configure("api", settings.log_level)
     refuse_exposure(settings)
     fitting_job_types_of(settings)
-    # uvicorn binds it anew, later and with less of an explanation.
+    # uvicorn binds it again, later and with less of an explanation.
     check_port(settings.host, settings.port, "--port / JOBTAPE_PORT")
     lifeline.configured()
     configuration = _configuration(settings)

@@ -1,7 +1,7 @@
 """The socket between a supervisor and a part that it started, as the part sees it.
 
 One end is the supervisor's, and nobody else has it: when the supervisor is gone, however it died, reading the other
-end tells. The part says one byte on it: that it is configured, so its end from then on is no fault of the settings.
+end shows it. The part writes one byte to it: that it is configured, so a later end is no fault of the settings.
 """
 
 import multiprocessing
@@ -31,7 +31,7 @@ class Lifeline:
             threading.Thread(target=self._watch, args=(self._socket,), name="lifeline", daemon=True).start()
 
     def configured(self) -> None:
-        """Tell the supervisor that nothing is wrong with the configuration."""
+        """Report to the supervisor that nothing is wrong with the configuration."""
         if self._socket is not None:
             try:
                 self._socket.send(b"c")

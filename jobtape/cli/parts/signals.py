@@ -28,7 +28,7 @@ class Signal(Enum):
 
 
 class Signals:
-    """Tells the first signal from the second."""
+    """Distinguishes the first signal from the second."""
 
     def __init__(self) -> None:
         self._first: float | None = None

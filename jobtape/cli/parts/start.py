@@ -1,6 +1,6 @@
 """Everything that a part does before it runs, and how it says that it cannot.
 
-What goes wrong here will go wrong again: the process ends with code 2, which tells a supervisor not to try again.
+What goes wrong here will go wrong again: the process ends with code 2, which says to a supervisor not to try again.
 """
 
 import importlib

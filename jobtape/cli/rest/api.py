@@ -1,6 +1,6 @@
 """The REST API as the command line uses it: answers as they come, for people and for ``--json``.
 
-Like ``jobtape.Client``, on the same connection; but a person waits, so an API that is not there is told at once.
+Like ``jobtape.Client``, on the same connection; but a person waits, so an API that is not there is reported at once.
 """
 
 import math

@@ -22,7 +22,7 @@ SHORTEST, LONGEST, GROWTH = 0.1, 1.0, 1.4
 
 
 def watch(api: Api, job: dict[str, Any]) -> dict[str, Any]:
-    """The job at its end. Tells on stderr how it gets there. Raises ApiError."""
+    """Return the job at its end; show on stderr how it gets there. Raises ApiError."""
     with _display() as display:
         display.tell(job)
         pause = SHORTEST

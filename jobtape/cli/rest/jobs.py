@@ -63,7 +63,7 @@ def run_builtin(url: str, job_type: str, payload: Mapping[str, Any], *, detach: 
 
 
 def status(url: str, job_id: str, *, follow: bool, as_json: bool) -> int:
-    """Tell how a job is, and with ``follow`` until its end. Returns the exit code; raises JobtapeError."""
+    """Show a job, and with ``follow`` its progress until its end. Return the exit code; raises JobtapeError."""
     with Api(url) as api:
         job = api.job(job_id)
         if follow:

@@ -24,7 +24,7 @@ def redrive(
     with Api(url) as api:
         if job_ids:
             if dry_run:
-                raise WrongUse("--dry-run is for a filter: it tells which jobs it finds")
+                raise WrongUse("--dry-run is for a filter: it shows which jobs it finds")
             return _one_by_one(api, job_ids, as_json)
         if not query:
             raise WrongUse("say which jobs: by their ids, or by a filter, such as --type or --state failed")

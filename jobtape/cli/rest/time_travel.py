@@ -12,7 +12,7 @@ from jobtape.client.encoding import Query
 
 
 def status(url: str, job_id: str, when: str, *, as_json: bool) -> int:
-    """Tell how a job was. Returns the exit code; raises JobtapeError."""
+    """Show a job as it was. Return the exit code; raises JobtapeError."""
     with Api(url) as api:
         job, cursor = api.job_then(job_id, point_of("--as-of", when))
     _say(cursor)

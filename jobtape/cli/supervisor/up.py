@@ -18,7 +18,7 @@ def run_up(**options: str | None) -> int:
             "no job modules are named: say which to load with --jobs or JOBTAPE_JOBS, for example "
             "`jobtape up --jobs examples.jobs`"
         )
-    # Two parts cannot share one port; the API tells the health of all.
+    # Two parts cannot share one port; the API shows the health of all.
     os.environ["JOBTAPE_HEALTH_PORT"] = "0"
     os.environ["PYTHONUNBUFFERED"] = "1"
     os.environ["JOBTAPE_PROCESSES"] = "1"

@@ -27,7 +27,7 @@ def rebuild(
         Literal["archive", "stream"],
         typer.Option("--from", help="Fold what the view has kept of all events, or the tape itself as far as it goes."),
     ] = "archive",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would differ.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would differ.")] = False,
     examples: Annotated[int, typer.Option(help="How many jobs that differ are shown.")] = 10,
     detach: Detach = False,
     as_json: Json = False,
@@ -57,7 +57,7 @@ def replay(
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Send past events to a queue, as subscribers were told them; nothing runs again."""
+    """Publish past events to a queue, as subscribers got them; no handler runs."""
     from jobtape.cli.rest import jobs  # noqa: PLC0415
     from jobtape.cli.times import place_of  # noqa: PLC0415
 
@@ -87,7 +87,7 @@ def shadow(
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Run past jobs with today's handlers and tell whose outcome changes; nothing else is changed."""
+    """Run past jobs with today's handlers and name those whose outcome changes; nothing else is changed."""
     from jobtape.cli.rest import jobs  # noqa: PLC0415
     from jobtape.cli.times import time_of  # noqa: PLC0415
 

@@ -26,7 +26,7 @@ from jobtape.broker.publisher import Publisher
 from jobtape.cli import log_output as logs
 from jobtape.cli.errors import CannotStart
 from jobtape.cli.parts.start import configuring, settings_with
-from jobtape.cli.tape.imported import ANEW, lines_in_view
+from jobtape.cli.tape.imported import START_OVER, lines_in_view
 from jobtape.cli.tape.progress_bar import bar
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, ViewUnavailable
 from jobtape.schemas.events import CONTENT_TYPE
@@ -133,7 +133,7 @@ class _Import:
                 "old jobs were let go meanwhile (JOBTAPE_JOB_RETENTION), so the view is not compared", file=sys.stderr
             )
         elif (done := self._done(progress)) != self._events:
-            raise JobtapeError(f"{done} of {self._events} events are in the view: {ANEW}")
+            raise JobtapeError(f"{done} of {self._events} events are in the view: {START_OVER}")
 
     async def _publish(self, done: int, progress: Progress) -> None:
         task = progress.add_task("importing", total=self._events, completed=done)

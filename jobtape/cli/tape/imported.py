@@ -11,7 +11,7 @@ from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.tape_file import TapeLine, marked
 from jobtape.view.store import Archived, Store
 
-ANEW = "begin anew, in an empty installation (JOBTAPE_NAMESPACE and DATABASE_URL of its own)"
+START_OVER = "start over in an empty installation (JOBTAPE_NAMESPACE and DATABASE_URL of its own)"
 
 
 def lines_in_view(store: Store, export: str, lines: Iterable[TapeLine]) -> int:
@@ -30,7 +30,7 @@ def lines_in_view(store: Store, export: str, lines: Iterable[TapeLine]) -> int:
             why = "the line is missing, or not in its place"
             if store.committed.reach().horizon:
                 why = "JOBTAPE_JOB_RETENTION has let go of old jobs meanwhile: set it to 0 until the import has ended"
-            raise JobtapeError(f"what was imported agrees with the file up to line {done} only ({why}): {ANEW}")
+            raise JobtapeError(f"what was imported agrees with the file up to line {done} only ({why}): {START_OVER}")
         elif not done:
             raise JobtapeError(
                 "this installation has jobs already, and a tape is imported into an empty one only: give it a "

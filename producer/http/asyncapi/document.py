@@ -1,4 +1,4 @@
-"""``/asyncapi.json``: what can be heard of this installation, and how, as an AsyncAPI 3.0 document.
+"""``/asyncapi.json``: which events this installation publishes, and how, as an AsyncAPI 3.0 document.
 
 Written from the event models, the topology and the queries of the live routes, so that it cannot say otherwise.
 """
@@ -46,7 +46,7 @@ def document_of(topology: Topology, host: str, prefix: str, scheme: str, *, secu
             "version": version("jobtape"),
             "description": (
                 "What happens to jobs: over AMQP from one exchange, over HTTP as server-sent events or a WebSocket. "
-                "Whoever is told an event finds at least that in a GET of its job. At least once over AMQP: drop "
+                "Whoever gets an event finds at least that in a GET of its job. At least once over AMQP: drop "
                 "repeats by `id`."
             ),
             "license": {"name": "MIT"},
@@ -92,7 +92,7 @@ def _channels(topology: Topology) -> dict[str, Any]:
             "address": result_key("{event}", "{jobType}"),
             "title": "Results over AMQP",
             "description": (
-                "Bind a queue of your own: `succeeded.#`, `*.mail.send`, `failed.billing.#`. Which events are told is "
+                "Bind a queue of your own: `succeeded.#`, `*.mail.send`, `failed.billing.#`. Published are, by "
                 "JOBTAPE_RELAY_EVENTS: the final ones (succeeded, failed, cancelled) unless it says all."
             ),
             "servers": [{"$ref": "#/servers/broker"}],

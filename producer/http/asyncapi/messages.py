@@ -15,7 +15,7 @@ _CURSOR: Final = {"type": "integer", "minimum": 1, "description": "Where it stan
 
 
 def event_schemas() -> dict[str, Any]:
-    """The models of all events, and what is added when they are told."""
+    """Return the models of all events, and what is added on delivery."""
     _, found = models_json_schema([(cls, "serialization") for cls in EVENT_CLASSES], ref_template=_REF + "{model}")
     schemas: dict[str, Any] = found["$defs"]
     return schemas | {

@@ -12,7 +12,7 @@ from jobtape.schemas.selection import Selection
 
 
 def job_stream(producer: Producer, job_id: str, query: JobEventsQuery, after: After) -> EventStream:
-    """The response. A stream that is to end with the job tells its final event also where it was not asked for."""
+    """Return the response. A stream that ends with the job delivers its final event also where it was not asked for."""
     wanted = events = frozenset(query.event)
     if query.until is not None and events:
         events |= AWAITED

@@ -21,7 +21,7 @@ router = APIRouter(tags=["live"])
     openapi_extra=openapi.headers(live_openapi.LAST_EVENT),
 )
 async def events(request: Request, query: Annotated[StreamQuery, Query()], producer: RunningProducer) -> Response:
-    """Server-sent events: what was accepted, in the tape's order; what one tells, a GET shows. A client that was cut
+    """Server-sent events: what was accepted, in the tape's order; what it says, a GET shows. A client that was cut
     sends the id of the last event that it received (browsers do so by themselves) and gets exactly what it missed.
 
     First comes `hello`, whose id is where the stream begins; `reset` when what was asked for is not kept any more, with

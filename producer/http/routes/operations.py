@@ -56,7 +56,7 @@ class MissingQueueOut(BaseModel):
 
 
 class RelayStatusOut(BaseModel):
-    """How many seconds subscribers hear late of events; null when the relay is off, or that is not known."""
+    """How many seconds late subscribers get events; null when the relay is off, or that is not known."""
 
     mode: RelayMode | None
     behind: float | None

@@ -38,7 +38,7 @@ class RedriveQuery(ListQuery):
 
     state: list[Annotated[JobState, AfterValidator(_final)]] = Field([JobState.FAILED], min_length=1, max_length=3)
     limit: int = Field(MOST, ge=1, le=MOST, strict=True)
-    dry_run: StrictBool = Field(False, description="Only tell how many and which.")
+    dry_run: StrictBool = Field(False, description="Only show how many and which.")
 
 
 class RedrivesOut(BaseModel):

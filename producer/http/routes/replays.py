@@ -33,7 +33,7 @@ router = APIRouter(tags=["tape"], dependencies=[Depends(no_query)])
     openapi_extra=openapi.replay_body(),
 )
 async def replay(request: Request, producer: RunningProducer) -> Response:
-    """Events as subscribers were told them, with their ids and times, marked as replayed. Nothing runs again. The
+    """Events as subscribers got them, with their ids and times, marked as replayed. Nothing runs again. The
     answer is a job: follow it, or cancel it, as any other.
     """
     reading.media_type(request, reading.JSON)

@@ -1,9 +1,9 @@
 """One WebSocket: a task that reads its requests, one for each subscription, and one that shows life.
 
-Theory of operation. A subscription is a follower with a name; it has no queue. All of them speak through one outlet,
+Theory of operation. A subscription is a follower with a name; it has no queue. All of them send through one writer,
 one after the other; who does not read blocks them, and after a while loses the connection, and resumes by cursor. What
-a subscription has told stands in ``sent``, which only goes up once a message has left. The keep-alive tells the lowest
-of them: a client that resumes there all its subscriptions that were confirmed by then misses nothing.
+a subscription has delivered stands in ``sent``, which only goes up once a message has left. The keep-alive sends the
+lowest of them: a client that resumes there all its subscriptions that were confirmed by then misses nothing.
 """
 
 import asyncio

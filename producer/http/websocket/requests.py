@@ -41,7 +41,7 @@ class SubscribeRefused(Exception):
 
 
 class Subscribe(BaseModel):
-    """Tell what fits, from ``after`` on (a cursor, ``first``, or from now), under the name ``id``."""
+    """Deliver what matches, from ``after`` on (a cursor, ``first``, or from now), under the name ``id``."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -72,7 +72,7 @@ class Subscribe(BaseModel):
 
 
 class Unsubscribe(BaseModel):
-    """Tell no more under the name ``id``."""
+    """Deliver no more under the name ``id``."""
 
     model_config = ConfigDict(extra="forbid")
 

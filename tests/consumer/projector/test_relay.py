@@ -233,4 +233,4 @@ async def test_what_is_not_kept_any_more_is_said(rig: Rig, store: Store, caplog:
     assert store.relay.begin("test", 1)
     store.release_lease("test")
     async with rig.projector(store, owner="p2"):
-        await eventually(lambda: "not kept any more, and not told" in caplog.text)
+        await eventually(lambda: "not kept any more, nor published" in caplog.text)
