@@ -2,7 +2,8 @@
 
 Nothing is published and nothing written but how far the run has come. The handlers run in this process, one after the
 other; ``ctx.shadow`` says which it is. A job is marked before its handler runs. Whatever ended the process then, the
-job is run again when the run is taken up; one that was marked TRIES times ends the process itself, and counts as different.
+job is run again when the run is taken up. One that was marked TRIES times ends the process itself, and counts as
+different.
 One for which the slice's time was too short is run again at the beginning of the next, where it has all of its own.
 """
 

@@ -1,8 +1,9 @@
 """Notices that the process is asked to stop, whichever server it runs in.
 
 Theory of operation. A server that stops waits for its open requests, and notifies an application only afterwards:
-streams would never end, and uvicorn waits for them without a limit unless it was given one. So, once somebody listens, we
-stand before the handler that the server has set for the signal: whoever listens is let go, and the server does what it does.
+streams would never end, and uvicorn waits for them without a limit unless it was given one. So, once somebody listens,
+a handler of ours runs before the one that the server has set for the signal: it ends the streams, and then the server
+does what it does.
 Nothing is done where there is no such handler, or the loop does not run in the main thread.
 """
 
