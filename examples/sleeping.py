@@ -1,4 +1,4 @@
-"""The long task: it only waits, and tells how far it is."""
+"""The long task: it only waits, and reports its progress."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ class Slept(BaseModel):
 
 @job("sleep.five", timeout=90)
 async def sleep_five(ctx: Context, seconds: Annotated[float, Field(gt=0, le=60)] = 5.0) -> Slept:
-    """Wait for ``seconds`` (five unless told otherwise, sixty at most), with progress after each tenth."""
+    """Wait for ``seconds`` (five by default, sixty at most), with progress after each tenth."""
     begun = time.monotonic()
     for step in range(1, STEPS + 1):
         # Up to a point in time and not for a span, so that ten late wake-ups don't add up.

@@ -56,7 +56,7 @@ class Installation(Protocol):
 
 class OnLoop:
     """An ``Installation``: ``submitter``, which runs on the running loop. ``serves``: whether it is a whole
-    ``Producer``, with which the REST face can answer.
+    ``Producer``, with which the REST API can answer.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
     pip install aio-pika
     RABBITMQ_URL=amqp://guest:guest@localhost:5672/ python replies_aio_pika.py desk-7
 
-hears of jobs that were submitted with ``{"type": "add", "payload": {"x": 3, "y": 4}, "reply_to": "desk-7"}`` while it
+gets the outcomes of jobs that were submitted with ``{"type": "add", "payload": {"x": 3, "y": 4}, "reply_to": "desk-7"}`` while it
 runs: its queue goes with its connection.
 """
 
@@ -32,7 +32,7 @@ async def main(name: str) -> None:
         async with queue.iterator() as messages:
             async for message in messages:
                 async with message.process():
-                    # Told at least once: the same event has the same id.
+                    # Delivered at least once: the same event has the same id.
                     if message.message_id in seen:
                         continue
                     seen[message.message_id] = None

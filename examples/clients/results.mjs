@@ -23,7 +23,7 @@ const seen = new Set();
 await channel.consume(queue, (message) => {
   if (message === null) process.exit(1); // the broker has removed the queue
   const { messageId, type } = message.properties;
-  // Told at least once: the same event has the same id.
+  // Delivered at least once: the same event has the same id.
   if (!seen.has(messageId)) {
     seen.add(messageId);
     if (seen.size > remembered) seen.delete(seen.values().next().value);

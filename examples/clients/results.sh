@@ -3,7 +3,7 @@
 #
 #   RABBITMQ_URL=amqp://guest:guest@localhost:5672/ ./results.sh 'succeeded.#'
 #
-# It hears of some outcomes twice, if rarely: the same event has the same "id". Its queue goes with its connection.
+# It gets some outcomes twice, if rarely: the same event has the same "id". Its queue goes with its connection.
 # (To amqp-consume a "/" at the end of the URL is a virtual host without a name, so it is taken away.)
 set -eu
 url="${RABBITMQ_URL:-amqp://guest:guest@localhost:5672/}"

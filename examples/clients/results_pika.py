@@ -31,7 +31,7 @@ def main(queue: str, *keys: str) -> None:
     print(f"listening on {queue}", file=sys.stderr, flush=True)
     seen: OrderedDict[str, None] = OrderedDict()
     for delivery, properties, body in channel.consume(queue):
-        # Told at least once: the same event has the same id.
+        # Delivered at least once: the same event has the same id.
         if properties.message_id not in seen:
             seen[properties.message_id] = None
             if len(seen) > REMEMBERED:

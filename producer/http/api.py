@@ -1,4 +1,4 @@
-"""Puts the REST face together."""
+"""Puts the REST API together."""
 
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager

@@ -1,4 +1,4 @@
-"""The demo as a client: it knows Jobtape by its REST face alone."""
+"""The demo as a client: it knows Jobtape by its REST API alone."""
 
 import asyncio
 from collections.abc import Iterable
