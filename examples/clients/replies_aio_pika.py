@@ -3,7 +3,8 @@
     pip install aio-pika
     RABBITMQ_URL=amqp://guest:guest@localhost:5672/ python replies_aio_pika.py desk-7
 
-gets the outcomes of jobs that were submitted with ``{"type": "add", "payload": {"x": 3, "y": 4}, "reply_to": "desk-7"}`` while it
+gets the outcomes of jobs that were submitted with
+``{"type": "add", "payload": {"x": 3, "y": 4}, "reply_to": "desk-7"}`` while it
 runs: its queue goes with its connection.
 """
 

@@ -15,11 +15,10 @@ from types import TracebackType
 from typing import Any, Final, Unpack, overload
 
 from jobtape.client import encoding as wire
-from jobtape.client.answers import json_object
+from jobtape.client.answers import job_of, json_object
 from jobtape.client.connection import ApiConnection, RequestPolicy
 from jobtape.client.errors import NoAnswer, NotConfirmed, NotInTime, Unavailable
 from jobtape.client.filters import EventFilters, JobFilters, query_of
-from jobtape.client.job_reading import job_of
 from jobtape.client.stream import OUTAGE, EventReader, Since
 from jobtape.client.submission import order_of
 from jobtape.client.submitted_job import PATIENCE, SubmittedJob

@@ -7,6 +7,7 @@ for ClientClosed.
 
 import asyncio
 import os
+import random
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -17,12 +18,25 @@ from typing import Any, Final
 import httpx
 
 from jobtape.client.answers import error_of
-from jobtape.client.backoff import pauses
 from jobtape.client.errors import ApiError, ClientClosed, NoAnswer, Unavailable, Unreachable, WrongAddress, WrongKey
 from jobtape.client.pools import Pools
 from jobtape.client.proxies import transport_to
 from jobtape.environment import fault_of_key, fault_of_url, trimmed
 from jobtape.schemas.urls import without_password
+
+SHORTEST: Final = 0.1
+LONGEST: Final = 5.0
+GROWTH: Final = 1.7
+
+
+def pauses(longest: float = LONGEST) -> Iterator[float]:
+    """Seconds, without end."""
+    pause = SHORTEST
+    while True:
+        # Clients that were cut off together must not come back together.
+        yield pause * random.uniform(0.6, 1.0)  # noqa: S311  # nothing secret hangs on it
+        pause = min(pause * GROWTH, longest)
+
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 IN_PYTHON: Final = "the client's url or JOBTAPE_URL"

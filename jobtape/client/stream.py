@@ -16,8 +16,7 @@ from typing import Any, Final, Literal
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
-from jobtape.client.backoff import pauses
-from jobtape.client.connection import ApiConnection
+from jobtape.client.connection import ApiConnection, pauses
 from jobtape.client.encoding import Query
 from jobtape.client.errors import ApiError, NoAnswer, Unavailable, Unreachable, WrongAddress
 from jobtape.schemas import plainjson

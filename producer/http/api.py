@@ -45,7 +45,7 @@ from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
 from jobtape.producer.http.websocket import route as routes_ws
 from jobtape.producer.live.prefer import APPLIED
 from jobtape.producer.live.prefer import HEADER as PREFER
-from jobtape.producer.service.idempotency_key import HEADER as KEY
+from jobtape.producer.service.idempotency import HEADER as KEY
 from jobtape.producer.service.submission import BatchSubmission, Submission
 from jobtape.schemas.replay_order import ReplayOrder
 

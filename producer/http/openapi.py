@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from jobtape.producer.http.problems import KINDS, MEDIA_TYPE, RETRY_AFTER, URN
-from jobtape.producer.service.idempotency_key import HEADER
+from jobtape.producer.service.idempotency import HEADER
 
 _REF: Final = "#/components/schemas/"
 _EXAMPLE: Final[dict[str, Any]] = {"type": "add", "payload": {"x": 3, "y": 4}}

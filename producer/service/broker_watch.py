@@ -6,16 +6,44 @@ limit, which shows both whether the broker answers and whether the tape exists; 
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from jobtape.broker import declare
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
-from jobtape.producer.service.bounded import within
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 from jobtape.schemas.topology import Topology
+
+T = TypeVar("T")
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``; TimeoutError after ``seconds``.
+
+    ``asyncio.timeout`` waits for the clean-up of what it cancels, and closing a channel over a connection that has
+    become a black hole takes until the heartbeat notices.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            task.add_done_callback(_forget)
+            task.cancel()
+    if not done:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    if task.cancelled():  # by aiormq, which does that to whatever waits for an answer when the connection goes
+        raise ConnectionError("the connection was lost")
+    return task.result()
+
+
+def _forget(task: "asyncio.Future[Any]") -> None:
+    """Nobody waits for it any more: take its error, so that asyncio does not report it as lost."""
+    if not task.cancelled():
+        task.exception()
+
 
 log = logging.getLogger(__name__)
 

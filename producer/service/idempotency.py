@@ -18,8 +18,11 @@ row's id and time it makes the same event again.
 """
 
 import asyncio
+import hashlib
+import json
 import logging
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -28,8 +31,13 @@ from typing import Any, Final, TypeGuard
 from uuid import uuid4
 
 from jobtape.producer.service.barrier import Barriers
-from jobtape.producer.service.errors import IdempotencyInFlight, IdempotencyKeyReused, JobGone, TooBusy
-from jobtape.producer.service.idempotency_key import digest_of
+from jobtape.producer.service.errors import (
+    IdempotencyInFlight,
+    IdempotencyKeyInvalid,
+    IdempotencyKeyReused,
+    JobGone,
+    TooBusy,
+)
 from jobtape.producer.service.ids import new_job_id
 from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.reads import Reads
@@ -39,6 +47,46 @@ from jobtape.schemas.events import submitted
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, Order
 from jobtape.view.store import Claim, KeyedSubmission, KeyState, Store
+
+HEADER: Final = "Idempotency-Key"
+MAX_LENGTH: Final = 255
+PATTERN: Final = r"^[\x21-\x7e]{1,255}$"
+_KEY: Final = re.compile(PATTERN.removesuffix("$") + r"\Z")
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
+_FORM: Final = f"a key is 1 to {MAX_LENGTH} visible ASCII characters without spaces, a UUID for instance"
+
+
+def checked_key(text: str) -> str:
+    """The key as it is. Raises IdempotencyKeyInvalid."""
+    if not _KEY.match(text):
+        raise IdempotencyKeyInvalid(f"this is not an idempotency key: {_FORM}")
+    return text
+
+
+def key_in_header(values: Sequence[str]) -> str | None:
+    """The key of a request with these ``Idempotency-Key`` headers; None without one. Raises IdempotencyKeyInvalid."""
+    if not values:
+        return None
+    if len(values) > 1:
+        raise IdempotencyKeyInvalid(f"there are {len(values)} headers {HEADER}: send one")
+    value = values[0].strip(" \t")
+    if not value.startswith('"'):
+        return checked_key(value)
+    if (quoted := _QUOTED.fullmatch(value)) is None:
+        raise IdempotencyKeyInvalid(f"the header {HEADER} begins with a quote and is not one quoted string: {_FORM}")
+    return checked_key(re.sub(r"\\(.)", r"\1", quoted[1]))
+
+
+def digest_of(submission: Submission) -> str:
+    """The SHA-256 of the submission as canonical JSON: sorted names, no spaces, times in UTC, what is absent as null.
+
+    So the order of names and the white space of a body do not matter; 1 and 1.0 are not the same. The submission must
+    have been found fit to be carried. Takes milliseconds for a large payload.
+    """
+    values = submission.model_dump(mode="json", exclude={"idempotency_key"})
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,7 @@ from uuid import uuid4
 
 from jobtape.producer.service.barrier import Barriers
 from jobtape.producer.service.errors import ViewBehind
-from jobtape.producer.service.idempotency import Idempotency, KeyedOrder, has_submission
-from jobtape.producer.service.idempotency_key import checked_key
+from jobtape.producer.service.idempotency import Idempotency, KeyedOrder, checked_key, has_submission
 from jobtape.producer.service.ids import utc_now
 from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.order_check import order_for
