@@ -20,11 +20,47 @@ from jobtape.client.connection import ApiConnection, RequestPolicy
 from jobtape.client.errors import NoAnswer, NotConfirmed, NotInTime, Unavailable
 from jobtape.client.filters import EventFilters, JobFilters, query_of
 from jobtape.client.stream import OUTAGE, EventReader, Since
-from jobtape.client.submission import order_of
 from jobtape.client.submitted_job import PATIENCE, SubmittedJob
 from jobtape.jobs import JobType, Options, R
+from jobtape.schemas import plainjson
 from jobtape.schemas.delivered_event import DeliveredEvent
+from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.job import Job
+
+
+def order_of(
+    job_type: JobType[Any] | str, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """The body of the request. Raises PayloadInvalid."""
+    if isinstance(job_type, str):
+        order: dict[str, Any] = {"type": job_type, "payload": _payload(job_type, args, kwargs)}
+    else:
+        order = {"type": job_type.name, "payload": job_type.payload_to_send(*args, **kwargs)}
+    said = {
+        "queue": options.queue,
+        "timeout": options.timeout,
+        "delay": options.delay,
+        "run_at": None if options.run_at is None else options.run_at.isoformat(),
+        "max_attempts": options.max_attempts,
+        "labels": dict(options.labels) or None,
+        "correlation_id": options.correlation_id,
+        "reply_to": options.reply_to,
+    }
+    return order | {name: value for name, value in said.items() if value is not None}
+
+
+def _payload(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    match args:
+        case ():
+            payload = kwargs
+        case (Mapping() as given,) if not kwargs:
+            payload = dict(given)
+        case _:
+            raise TypeError(f"the payload of {name!r} is one mapping, or keyword arguments")
+    if (reason := plainjson.fault(payload)) is not None:
+        raise PayloadInvalid(f"the payload of {name}: {reason}")
+    return payload
+
 
 LONG_POLL: Final = 30.0
 """Seconds that the API is asked to wait with its answer."""

@@ -6,8 +6,7 @@ import pytest
 
 from jobtape.broker.stream_reader import Recorded
 from jobtape.cli.tape import import_
-from jobtape.cli.tape.import_ import _windows
-from jobtape.cli.tape.imported import lines_in_view
+from jobtape.cli.tape.import_ import _windows, lines_in_view
 from jobtape.consumer.folding import fold_batch
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import JobtapeError

@@ -6,18 +6,54 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from jobtape import running
 from jobtape.consumer.outcome import Failure, Outcome, Success, crashed, timed_out
-from jobtape.consumer.worker.isolated.kill import kill_all
 from jobtape.consumer.worker.isolated.submitting import answer_to
 from jobtape.consumer.worker.isolated.wire import Message, pack, receive
 from jobtape.schemas.context import Context
 from jobtape.schemas.job import ErrorInfo, Order, Progress
 from jobtape.schemas.job_types.job_type import JobTypeSpec
+
+_ROUNDS: Final = 5
+
+
+def kill_all(pid: int) -> None:
+    """SIGKILL for the process ``pid``, which leads a process group, for that group, and (Linux) for its descendants,
+    also those that left the group. They are stopped first: what runs could start others meanwhile.
+    """
+    seen = {pid}
+    _signal(pid, signal.SIGSTOP)
+    for _ in range(_ROUNDS):
+        new = set(_descendants(pid)) - seen
+        if not new:
+            break
+        for each in new:
+            _signal(each, signal.SIGSTOP)
+        seen |= new
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    for each in seen:
+        _signal(each, signal.SIGKILL)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    with suppress(OSError):  # it has ended, or this system has no such files
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(OSError):
+                for child in map(int, children.read_text().split()):
+                    yield child
+                    yield from _descendants(child)
+
 
 START_LIMIT: Final = 30.0
 """Seconds to import the job modules in."""

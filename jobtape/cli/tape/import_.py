@@ -26,13 +26,56 @@ from jobtape.broker.publisher import Publisher
 from jobtape.cli import log_output as logs
 from jobtape.cli.errors import CannotStart
 from jobtape.cli.parts.start import configuring, settings_with
-from jobtape.cli.tape.imported import START_OVER, lines_in_view
 from jobtape.cli.tape.progress_bar import bar
+from jobtape.schemas import plainjson
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, ViewUnavailable
 from jobtape.schemas.events import CONTENT_TYPE
 from jobtape.schemas.tape_file import TapeFileInvalid, TapeHeader, TapeLine, marked, read_header, read_lines
 from jobtape.schemas.topology import Topology, event_key
-from jobtape.view.store import Store
+from jobtape.view.store import Archived, Store
+
+START_OVER = "start over in an empty installation (JOBTAPE_NAMESPACE and DATABASE_URL of its own)"
+
+
+def lines_in_view(store: Store, export: str, lines: Iterable[TapeLine]) -> int:
+    """How many of ``lines``, those of the file ``export``, are in the view. What else came after the first of them is
+    passed over.
+
+    Raises JobtapeError when the view had something before, or has a later line without one before it.
+    """
+    left = iter(lines)
+    line, done = next(left, None), 0
+    for entry in _archive(store):
+        if line is not None and entry.body == marked(line, export):
+            done = line.number
+            line = next(left, None)
+        elif _is_of(export, entry.body):
+            why = "the line is missing, or not in its place"
+            if store.committed.reach().horizon:
+                why = "JOBTAPE_JOB_RETENTION has let go of old jobs meanwhile: set it to 0 until the import has ended"
+            raise JobtapeError(f"what was imported agrees with the file up to line {done} only ({why}): {START_OVER}")
+        elif not done:
+            raise JobtapeError(
+                "this installation has jobs already, and a tape is imported into an empty one only: give it a "
+                "JOBTAPE_NAMESPACE and a DATABASE_URL of its own"
+            )
+    return done
+
+
+def _archive(store: Store) -> Iterator[Archived]:
+    cursor = 0
+    while entries := store.rebuilds.archive(cursor):
+        yield from entries
+        cursor = entries[-1].cursor
+
+
+def _is_of(export: str, body: bytes) -> bool:
+    try:
+        event = plainjson.loads(body)
+    except plainjson.NotJson:
+        return False
+    return isinstance(event, dict) and event.get("imported") == export
+
 
 CONFIRM_LIMIT: Final = 15.0
 WINDOW: Final = 500

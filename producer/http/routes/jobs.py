@@ -8,17 +8,84 @@ from pydantic_core import to_json
 
 from jobtape.producer.http import openapi
 from jobtape.producer.http import openapi_streams as live_openapi
-from jobtape.producer.http.accept import prefers
 from jobtape.producer.http.auth import RunningProducer
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.query_parameters import JobQueryString, JobsQuery, point_of
 from jobtape.producer.http.representation import event_out, job_out
-from jobtape.producer.http.routes.job_stream import job_stream
 from jobtape.producer.http.stream_parameters import JobEventsQuery, begin_at
 from jobtape.producer.live import event_stream, outcome_wait, prefer
+from jobtape.producer.live.event_stream import Enough, EventStream, never
+from jobtape.producer.live.follower import After
+from jobtape.producer.live.outcome_wait import AWAITED
 from jobtape.producer.producer import Producer
+from jobtape.producer.service.errors import TooBusy
 from jobtape.schemas import ids
-from jobtape.schemas.job import Job
+from jobtape.schemas.errors import ViewUnavailable
+from jobtape.schemas.job import ENDINGS, FINAL, Job
+from jobtape.schemas.selection import Selection
+
+
+def job_stream(producer: Producer, job_id: str, query: JobEventsQuery, after: After) -> EventStream:
+    """Return the response. A stream that ends with the job delivers its final event also where it was not asked for."""
+    wanted = events = frozenset(query.event)
+    if query.until is not None and events:
+        events |= AWAITED
+    return EventStream(
+        producer.listeners,
+        Selection(job=job_id, events=events),
+        after,
+        keep_alive=producer.limits.keep_alive,
+        stall=producer.limits.stall,
+        enough=never if query.until is None else _has_ended(producer, job_id),
+        hidden=events - wanted - ENDINGS,
+    )
+
+
+def _has_ended(producer: Producer, job_id: str) -> Enough:
+    async def enough(name: str | None, position: int) -> bool:
+        if name is not None and name not in AWAITED:
+            return False
+        try:
+            job = await producer.look(job_id)
+        except (ViewUnavailable, TooBusy):
+            return False  # it is asked again with the next keep-alive
+        # An ending that a redrive followed is not the end.
+        return job is not None and job.state in FINAL and job.cursor <= position
+
+    return enough
+
+
+_LONGEST: Final = 8192
+
+
+def prefers(request: Request, media_type: str, to: str) -> bool:
+    """Whether the client asks for ``media_type`` more than for ``to``, which is what it gets otherwise."""
+    header = ",".join(request.headers.getlist("accept"))[:_LONGEST]
+    return _quality(header, media_type) > _quality(header, to)
+
+
+def _quality(header: str, media_type: str) -> float:
+    """Of the most specific range that fits: the type itself, then ``text/*``, then ``*/*``."""
+    main = media_type.partition("/")[0]
+    rank = {media_type: 3, f"{main}/*": 2, "*/*": 1}
+    best, quality = 0, 0.0
+    for part in header.split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if rank.get(name, 0) > best:
+            best, quality = rank[name], _q(parameters)
+    return quality
+
+
+def _q(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return min(1.0, max(0.0, float(value)))
+            except ValueError:
+                return 0.0
+    return 1.0
+
 
 PAGE: Final = 100
 
