@@ -14,7 +14,7 @@ from jobtape.view.sql import engine, sqlite
 from jobtape.view.sql.roles import MIGRATE_PATIENCE
 
 _LOCK: Final = 0x6A6F62746170  # "jobtap": the advisory lock's key, the same for all versions
-_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_MIGRATIONS: Final = Path(__file__).parent.parent / "migrations"
 
 
 def to_newest(url: URL) -> None:

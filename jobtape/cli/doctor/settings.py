@@ -20,8 +20,8 @@ def examine_settings(found: Findings, settings: Settings, job_types: Mapping[str
         if settings.rescue_after <= value:
             found.wrong(
                 "settings",
-                f"JOBTAPE_RESCUE_AFTER ({settings.rescue_after:g} s) is not more than {name} ({value:g} s): jobs that are "
-                "only waiting would be taken for lost, and run twice",
+                f"JOBTAPE_RESCUE_AFTER ({settings.rescue_after:g} s) is not more than {name} ({value:g} s): jobs "
+                "that are only waiting would be taken for lost, and run twice",
                 f"set JOBTAPE_RESCUE_AFTER above {value:g}",
             )
     if not job_types:

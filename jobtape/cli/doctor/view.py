@@ -37,8 +37,8 @@ def examine_view(found: Findings, store: Store) -> list[str]:
     if reach.horizon:
         found.note(
             "view",
-            f"history is complete from behind cursor {reach.horizon} on: before, jobs were let go (JOBTAPE_JOB_RETENTION), a "
-            "gap was accepted, or the tape began later than the jobs",
+            f"history is complete after cursor {reach.horizon} only: before it, jobs were removed "
+            "(JOBTAPE_JOB_RETENTION), a gap was accepted, or the tape began later than the jobs",
             "see docs/how-to/replay.md",
         )
     for position in positions:

@@ -74,7 +74,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "factory": True,
         "host": settings.host,
         "port": settings.port,
-        "http": "jobtape.cli.parts.http_protocol:Impatient",
+        "http": "jobtape.cli.parts.http_protocol:BoundedHttpProtocol",
         "workers": settings.api_workers,
         "lifespan": "on",
         "log_config": None,
@@ -85,7 +85,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         # Requests over a WebSocket are small.
         "ws_max_size": MAX_MESSAGE,
         # A pong comes behind what the client has not read yet, so one that reads slowly would look dead. Who is gone is
-        # found out by the keep-alives: see Impatient.
+        # found out by the keep-alives: see BoundedHttpProtocol.
         "ws_ping_interval": None,
         "timeout_graceful_shutdown": math.ceil(settings.grace_period),
     }

@@ -28,8 +28,10 @@ _REFUSAL: Final = (
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's own protocol; a connection that reads nothing for JOBTAPE_SEND_TIMEOUT seconds ends, one that sends headers
-    without end is refused.
+    """uvicorn's HTTP protocol with two limits.
+
+    A connection whose client reads nothing for JOBTAPE_SEND_TIMEOUT seconds ends. A request whose headers exceed
+    ``MAX_UNFINISHED`` bytes is refused with 431.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

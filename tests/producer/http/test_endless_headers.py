@@ -23,7 +23,7 @@ CHUNKED = b"POST /jobs HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r
 @pytest.fixture
 async def port(sqlite_url: str) -> AsyncIterator[int]:
     app = create_app(without_broker(sqlite_url), [add])
-    async with listening(app, http="jobtape.cli.parts.http_protocol:Impatient") as opened:
+    async with listening(app, http="jobtape.cli.parts.http_protocol:BoundedHttpProtocol") as opened:
         yield opened
 
 

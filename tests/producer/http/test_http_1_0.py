@@ -13,7 +13,7 @@ from tests.view.samples import begin, job_id, record, submitted, succeeded
 
 pytestmark = pytest.mark.anyio
 
-PROTOCOLS = {"httptools": "jobtape.cli.parts.http_protocol:Impatient", "h11": "h11"}
+PROTOCOLS = {"httptools": "jobtape.cli.parts.http_protocol:BoundedHttpProtocol", "h11": "h11"}
 
 
 @pytest.fixture(scope="module", params=list(PROTOCOLS))
