@@ -1,4 +1,4 @@
-"""What a call of ``submit`` orders, as ``POST /jobs`` takes it."""
+"""Builds the body of ``POST /jobs`` from the arguments of ``submit``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,12 @@ from jobtape.schemas.errors import PayloadInvalid
 def order_of(
     job_type: JobType[Any] | str, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
-    """The body of the request. Raises PayloadInvalid."""
+    """Return the request's body. Raises PayloadInvalid."""
     if isinstance(job_type, str):
         order: dict[str, Any] = {"type": job_type, "payload": _payload(job_type, args, kwargs)}
     else:
         order = {"type": job_type.name, "payload": job_type.payload_to_send(*args, **kwargs)}
-    said = {
+    given = {
         "queue": options.queue,
         "timeout": options.timeout,
         "delay": options.delay,
@@ -26,15 +26,15 @@ def order_of(
         "correlation_id": options.correlation_id,
         "reply_to": options.reply_to,
     }
-    return order | {name: value for name, value in said.items() if value is not None}
+    return order | {name: value for name, value in given.items() if value is not None}
 
 
 def _payload(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     match args:
         case ():
             payload = kwargs
-        case (Mapping() as given,) if not kwargs:
-            payload = dict(given)
+        case (Mapping() as mapping,) if not kwargs:
+            payload = dict(mapping)
         case _:
             raise TypeError(f"the payload of {name!r} is one mapping, or keyword arguments")
     if (reason := plainjson.fault(payload)) is not None:

@@ -229,4 +229,4 @@ def test_no_api_is_one_line_that_says_what_to_do(place: Place) -> None:
         done = place.run(*arguments)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.count("\n") == 1
-        assert "start one with `jobtape up`, or say where it is with --url / JOBTAPE_URL" in done.stderr
+        assert "start one with `jobtape up`, or set its address with --url / JOBTAPE_URL" in done.stderr
