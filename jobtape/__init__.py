@@ -6,7 +6,7 @@
     def add(x: int, y: int) -> int:
         return x + y
 
-Importing this starts nothing and connects to nothing.
+The import starts nothing and connects to nothing.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -73,7 +73,7 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    # Workers import their jobs through here and need no web framework for it; the command line is to start quickly.
+    # Imported on first use, because workers need no web framework and the command line must start quickly.
     if name in _ELSEWHERE:
         from importlib import import_module  # noqa: PLC0415
 

@@ -1,8 +1,8 @@
-"""The application: the API by itself, mounted in another one, or only a lifespan so that handlers may submit.
+"""The API as an application: run alone or mounted in another one, or only a lifespan for submitting jobs.
 
 Three ways to use it:
 
-(a) Submit from one's own FastAPI application, everything else by the environment (``JOBTAPE_JOBS``, ``RABBITMQ_URL``)::
+(a) Submit from your own FastAPI application; the environment has the settings (``JOBTAPE_JOBS``, ``RABBITMQ_URL``)::
 
         app = FastAPI(lifespan=jobtape.lifespan)
 
@@ -10,12 +10,12 @@ Three ways to use it:
         async def order() -> str:
             return (await send_email.submit(to="…")).id
 
-(b) The same in one file, which hands over its job types itself::
+(b) Submit from an application that passes its job types itself::
 
         app = FastAPI(lifespan=partial(jobtape.lifespan, job_types=[send_email]))
 
-(c) The whole API under a prefix of an application of (a) or (b). Starlette doesn't run a mounted application's
-    lifespan, so it is the outer one's that runs the producer::
+(c) Mount the whole API under a prefix of an application as in (a) or (b). Starlette does not run the lifespan of a
+    mounted application, so the outer application's lifespan runs the producer::
 
         app.mount("/jobtape", jobtape.create_app())
 
@@ -48,14 +48,15 @@ JobTypes = Mapping[str, JobType] | Iterable[JobType]
 
 
 def create_app(settings: Settings | None = None, job_types: JobTypes | None = None) -> FastAPI:
-    """The API. ``settings`` are the environment's, ``job_types`` those of ``JOBTAPE_JOBS``, unless given.
+    """Return the API as an application.
 
-    Run by itself it starts a producer of its own; mounted, it uses the one that the outer application's lifespan runs
-    (see the module's text), and answers 503 when there is none. Raises JobtapeError for settings that are wrong.
+    ``settings`` default to the environment's, ``job_types`` to those of ``JOBTAPE_JOBS``. Run alone, the application
+    starts its own producer. Mounted, it uses the producer of the outer application's lifespan (see the module's text),
+    and answers 503 when there is none. Raises JobtapeError for wrong settings.
     """
     known = settings or read_settings()
     if known.api_key is not None and (fault := fault_of_key(known.api_key)) is not None:
-        raise JobtapeError(f"no request could carry this API key: {fault}")
+        raise JobtapeError(f"no request can contain this API key: {fault}")
     own: list[running.OnLoop] = []
 
     @asynccontextmanager
@@ -89,22 +90,22 @@ def create_app(settings: Settings | None = None, job_types: JobTypes | None = No
 
 @asynccontextmanager
 async def lifespan(
-    app: object = None,  # whoever runs a lifespan hands the application in
+    app: object = None,  # frameworks pass the application to a lifespan
     *,
     job_types: JobTypes | None = None,
     settings: Settings | None = None,
 ) -> AsyncIterator[None]:
-    """While this is entered, ``await some_job.submit(...)`` works in this process, from any of its threads and loops.
+    """Allow ``await some_job.submit(...)`` inside the block, from all threads and event loops of this process.
 
-    A FastAPI ``lifespan`` as it stands, or with ``functools.partial`` for its keywords. ``settings`` are the
-    environment's, ``job_types`` those of ``JOBTAPE_JOBS``, unless given. Only reading needs the database.
+    Pass it to FastAPI as ``lifespan``, with ``functools.partial`` for its keywords. ``settings`` default to the
+    environment's, ``job_types`` to those of ``JOBTAPE_JOBS``. Only reads need the database.
     """
     async with _started(settings or read_settings(), job_types):
         yield
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raises JobtapeError when the API would listen beyond this machine without a key."""
+    """Raise JobtapeError when the API would listen beyond this machine without an API key."""
     if settings.api_key is None and not _is_loopback(settings.host):
         raise JobtapeError(
             f"refusing to listen on {settings.host} without an API key: set JOBTAPE_API_KEY, or JOBTAPE_HOST=127.0.0.1"
@@ -115,7 +116,7 @@ def check_exposure(settings: Settings) -> None:
 async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncIterator[running.OnLoop]:
     known = load_job_types(settings.jobs, settings.app_dir) if job_types is None else _by_name(job_types)
     if not known:
-        log.warning("there are no job types to submit: name the modules that have them in JOBTAPE_JOBS")
+        log.warning("there are no job types to submit: name the modules that contain them in JOBTAPE_JOBS")
     known = {**known, **builtin.job_types()}
     store = Store(settings.database_url)
     try:

@@ -1,4 +1,4 @@
-"""How a user names a handler: the ``@job`` decorator, and ``await add.submit(x=1, y=2)`` on what it returns."""
+"""The ``@job`` decorator, which makes a handler a job type, and ``await add.submit(x=1, y=2)`` on that job type."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ from jobtape.schemas.job_types.payload_versions import PayloadUpcaster
 from jobtape.schemas.retry import RetryPolicy
 
 R = TypeVar("R", default=Any)
-"""What a handler returns."""
+"""The type that a handler returns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What may be said of one submission besides its payload; None leaves it to the job type. Times in seconds."""
+    """Options of one submission. None means the job type's value. Times are in seconds."""
 
     queue: str | None = None
     timeout: float | None = None
@@ -30,47 +30,50 @@ class Options:
     labels: Mapping[str, str] = field(default_factory=dict)
     correlation_id: str | None = None
     reply_to: str | None = None
-    """Its final event is also published with the routing key ``reply.<reply_to>``."""
+    """The job's final event is also published with the routing key ``reply.<reply_to>``."""
     idempotency_key: str | None = None
-    """The same submission under the same key is one job, however often it is made; needs the database."""
+    """Repeating a submission under the same key makes only one job. Needs the database."""
 
 
 class JobType(jobtype.JobTypeSpec, Generic[R]):
-    """A job type that can be submitted from an application that runs under ``jobtape.lifespan``, from a worker's
-    handlers, and by ``jobtape.Client``. ``R`` is what its handler returns.
+    """A job type; ``R`` is the type that its handler returns.
+
+    Jobs can be submitted from an application that runs under ``jobtape.lifespan``, from a worker's handlers, and with
+    ``jobtape.Client``.
     """
 
     async def submit(self, *args: Any, **kwargs: Any) -> Job:
-        """Publish a job with these arguments of the handler; returns when the broker has it safely.
+        """Submit a job with the handler's arguments, and return it when the broker has confirmed it.
 
-        From any thread and event loop of a process in which an application runs under ``jobtape.lifespan``, and from a
-        worker's handlers. Raises PayloadInvalid before anything is published, BrokerUnavailable when no confirm came in
-        time, TapeMissing when there is no tape, and JobtapeError, and nothing was submitted, where nothing runs.
+        Works in all threads and event loops of a process in which an application runs under ``jobtape.lifespan``, and
+        in a worker's handlers. Raises PayloadInvalid before anything is published, BrokerUnavailable when no confirm
+        came in time, TapeMissing when there is no tape, and JobtapeError, without submitting, in any other process.
         """
         return await self.submit_with(Options(), *args, **kwargs)
 
     async def submit_with(self, options: Options, /, *args: Any, **kwargs: Any) -> Job:
-        """``submit`` with a queue, time-out, labels or correlation id for this one job."""
+        """Submit a job as ``submit`` does, with ``options`` for this one job."""
         installation = running.installation_for(self.name)
         return await installation.submit(self.name, self.payload_to_send(*args, **kwargs), _keywords(options))
 
     def submit_sync(self, *args: Any, **kwargs: Any) -> Job:
-        """``submit`` for code that cannot await, such as ``def`` endpoints and ``def`` handlers: it blocks the thread.
+        """Submit a job as ``submit`` does, and block the thread; for ``def`` endpoints and ``def`` handlers.
 
-        Raises as ``submit`` does, and JobtapeError on the event loop that has the connection, which it would block.
+        Raises what ``submit`` raises, and JobtapeError on the event loop of the connection, which it would block.
         """
         return self.submit_sync_with(Options(), *args, **kwargs)
 
     def submit_sync_with(self, options: Options, /, *args: Any, **kwargs: Any) -> Job:
-        """``submit_with`` for code that cannot await, as ``submit_sync``."""
+        """Submit a job with ``options`` and block the thread; see ``submit_sync``."""
         installation = running.installation_for(self.name)
         return installation.submit_sync(self.name, self.payload_to_send(*args, **kwargs), _keywords(options))
 
 
 def _keywords(options: Options) -> dict[str, Any]:
-    """What ``Producer.submit`` takes. A job that a handler submits carries on the conversation of the handler's job.
+    """Return the keywords of ``Producer.submit``.
 
-    Not under an idempotency key: submitted again elsewhere, it would be another submission.
+    A job that a handler submits gets the correlation id of the handler's job. With an idempotency key it does not,
+    because the same submission from elsewhere would differ.
     """
     within = None if options.idempotency_key is not None else context.current.get()
     return {
@@ -88,7 +91,7 @@ def _keywords(options: Options) -> dict[str, Any]:
 
 
 class _Decorator(Protocol):
-    """An ``async def`` returns what its coroutine does."""
+    """The type of ``@job(...)``; for an ``async def``, ``R`` is what the coroutine returns."""
 
     @overload
     def __call__(self, function: Callable[..., Coroutine[Any, Any, R]]) -> JobType[R]: ...
@@ -108,14 +111,17 @@ def job(
     version: int = 1,
     upcasters: Mapping[int, PayloadUpcaster] | None = None,
 ) -> _Decorator:
-    """Make a function a job type: ``async def`` runs on a loop, ``def`` in a thread, and either in a process of its own
-    with ``isolate``, where it can be killed and be given at most ``memory`` bytes.
+    """Make a function the handler of a job type called ``name``.
 
-    ``timeout`` is in seconds; ``queue`` names the work queue; ``retry`` says how often and how soon a failed attempt is
-    followed by another (default: never); ``concurrency`` is how many of them one worker runs at once. When the payload
-    changes, ``version`` goes up, and ``upcasters={1: lift}`` makes payloads of version 1, which may still be waiting or
-    be redriven, ones of version 2: ``lift`` takes the payload and returns the new one, from nothing else. Raises
-    JobTypeInvalid where the decorated function stands, with what to change.
+    An ``async def`` runs on an event loop, a ``def`` in a thread. With ``isolate`` both run in a process of their own,
+    which can be killed and may use at most ``memory`` bytes. ``timeout`` is in seconds. ``queue`` is the work queue.
+    ``retry`` says how often and when a failed attempt is retried (default: never). ``concurrency`` limits how many jobs
+    of this type one worker runs at the same time.
+
+    When the payload changes, increase ``version`` and give an upcaster for each older version:
+    ``upcasters={1: lift}`` converts payloads of version 1, from jobs that still wait or are redriven, to version 2.
+    ``lift`` takes the old payload and returns the new one, and must not depend on anything else. Raises JobTypeInvalid
+    at the decorated function, with what to change.
     """
 
     def decorate(function: Callable[..., Any]) -> JobType[Any]:

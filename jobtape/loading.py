@@ -1,4 +1,4 @@
-"""Collects the job types of the modules that ``--jobs`` or ``JOBTAPE_JOBS`` names."""
+"""Loads the job types from the modules that ``--jobs`` or ``JOBTAPE_JOBS`` names."""
 
 import importlib
 import sys
@@ -13,10 +13,10 @@ from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, BUILTIN_QUEUE
 
 
 def load_job_types(modules: Iterable[str], app_dir: Path | None = None) -> dict[str, JobType]:
-    """The job types by name.
+    """Import the modules and return their job types by name. ``app_dir`` is added to the import path.
 
-    A module that cannot be imported raises its own error, so that its author sees the traceback; one that does not
-    exist, one without job types, and two job types of one name raise JobtapeError.
+    Raises JobtapeError when a module does not exist or has no job types, or two job types have the same name. An error
+    that a module raises on import is not changed, so that its author sees the traceback.
     """
     if app_dir is not None and (path := str(app_dir.resolve())) not in sys.path:
         sys.path.insert(0, path)
@@ -28,13 +28,14 @@ def load_job_types(modules: Iterable[str], app_dir: Path | None = None) -> dict[
         for job_type in types:
             if job_type.name.startswith(BUILTIN_PREFIX) or job_type.queue == BUILTIN_QUEUE:
                 raise JobTypeInvalid(
-                    f"{_place(job_type)}: job types called {BUILTIN_PREFIX}… and the queue {BUILTIN_QUEUE} are "
-                    "Jobtape's own: take another name"
+                    f"{_location(job_type)}: job types called {BUILTIN_PREFIX}… and the queue {BUILTIN_QUEUE} "
+                    "are reserved for Jobtape: choose another name"
                 )
             known = found.setdefault(job_type.name, job_type)
             if known is not job_type:
                 raise JobTypeInvalid(
-                    f"two job types are called {job_type.name!r}: {_place(known)} and {_place(job_type)}; rename one"
+                    f"two job types are called {job_type.name!r}: {_location(known)} and {_location(job_type)}; rename "
+                    "one"
                 )
     return found
 
@@ -46,10 +47,10 @@ def _module(name: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise JobtapeError(
                 f"there is no module {name} to load jobs from: check --jobs / JOBTAPE_JOBS, and --app-dir, the folder "
-                "that it is imported from"
+                "to import it from"
             ) from None
         raise
 
 
-def _place(job_type: JobType) -> str:
+def _location(job_type: JobType) -> str:
     return f"{job_type.function.__module__}.{job_type.function.__qualname__}"

@@ -1,4 +1,4 @@
-"""What the environment says: ``JOBTAPE_*``, and the customary ``RABBITMQ_URL`` and ``DATABASE_URL``."""
+"""Settings from the environment: ``JOBTAPE_*``, ``RABBITMQ_URL`` and ``DATABASE_URL``."""
 
 import logging
 import os
@@ -34,7 +34,7 @@ Names = Annotated[tuple[str, ...], NoDecode]
 
 
 class _Environment(EnvSettingsSource):
-    """The environment, but for what Kubernetes put there and nobody chose: the addresses of Services."""
+    """The environment without the addresses of Services, which Kubernetes sets as variables by itself."""
 
     def __call__(self) -> dict[str, Any]:
         found = super().__call__()
@@ -46,124 +46,166 @@ class _Environment(EnvSettingsSource):
 
 
 class Settings(BaseSettings):
-    """Every setting; sizes in bytes, times in seconds. ``docs/reference/settings.md`` is written from this class."""
+    """All settings: sizes in bytes, times in seconds. ``docs/reference/settings.md`` is generated from this class."""
 
     model_config = SettingsConfigDict(env_prefix="JOBTAPE_", frozen=True, extra="ignore", populate_by_name=True)
 
     rabbitmq_url: str = Field(
         "amqp://guest:guest@localhost:5672/",
         validation_alias=AliasChoices("RABBITMQ_URL"),
-        description="The broker.",
+        description="The broker's URL: amqp://user:password@host:5672/ or amqps://…",
     )
     database_url: str = Field(
         "sqlite:///.jobtape/view.db",
         validation_alias=AliasChoices("DATABASE_URL"),
-        description="The view: sqlite:///path or postgresql://user:password@host/name.",
+        description="The database of the view: sqlite:///path or postgresql://user:password@host/name.",
     )
     management_url: str | None = Field(
         None,
-        description="RabbitMQ's management API, for `jobtape doctor`, which signs in as RABBITMQ_URL does; where it is "
-        "not named, port 15672 of the broker's host is tried (15671 with amqps).",
+        description="The URL of RabbitMQ's management API. `jobtape doctor` uses it with the user of RABBITMQ_URL. By "
+        "default it is port 15672 of the broker's host (15671 with amqps).",
     )
     rabbitmqctl: str | None = Field(
-        None, description="A command that is this broker's rabbitmqctl, for `jobtape doctor` where that API is away."
+        None,
+        description="The command that runs this broker's rabbitmqctl. `jobtape doctor` uses it when the management API "
+        "is not available.",
     )
-    namespace: str = Field("jobtape", description="Stands before every exchange and queue on the broker.")
-    jobs: Names = Field((), description="Modules with the job types, separated by commas.")
-    app_dir: Path = Field(Path(), description="Joins the import path for the modules of JOBTAPE_JOBS.")
-    host: str = Field("127.0.0.1", description="Where the API listens. Beyond loopback it needs JOBTAPE_API_KEY.")
-    port: int = Field(8000, ge=0, le=65535, description="The API's port.")
+    namespace: str = Field("jobtape", description="The prefix of the names of all exchanges and queues.")
+    jobs: Names = Field((), description="The modules that contain the job types, separated by commas.")
+    app_dir: Path = Field(
+        Path(), description="A folder that is added to the import path for the modules in JOBTAPE_JOBS."
+    )
+    host: str = Field(
+        "127.0.0.1",
+        description="The address that the API listens on. Any other than loopback requires JOBTAPE_API_KEY.",
+    )
+    port: int = Field(8000, ge=0, le=65535, description="The port that the API listens on.")
     api_key: str | None = Field(
         None,
         min_length=8,
-        description="Bearer token that every request must carry: 8 or more visible ASCII characters.",
+        description="The bearer token that every request must contain: at least 8 visible ASCII characters.",
     )
     cors_origins: Names = Field(
         (),
-        description="Origins of web pages of other hosts that may use the API, as https://example.org, with commas.",
+        description="The origins of web pages that may use the API from a browser, such as https://example.org, "
+        "separated by "
+        "commas.",
     )
-    api_workers: int = Field(1, ge=1, le=64, description="API processes.")
-    access_log: bool = Field(False, description="Log every request.")
+    api_workers: int = Field(1, ge=1, le=64, description="The number of API processes.")
+    access_log: bool = Field(False, description="Whether the API logs every request.")
     proxy_headers: bool = Field(
-        False, description="Believe X-Forwarded-For and -Proto of the proxies that FORWARDED_ALLOW_IPS names."
+        False,
+        description="Whether the API trusts X-Forwarded-For and X-Forwarded-Proto from the proxies in "
+        "FORWARDED_ALLOW_IPS.",
     )
-    root_path: str = Field("", pattern=r"^(/[^/]+)*$", description="The prefix that a proxy in front takes away.")
-    max_payload: int = Field(MEBIBYTE, ge=1, le=8 * MEBIBYTE, description="Largest payload.")
-    max_result: int = Field(MEBIBYTE, ge=1, le=8 * MEBIBYTE, description="Largest result; beyond it the job fails.")
-    max_batch: int = Field(10_000, ge=1, le=100_000, description="Most jobs in one batch.")
-    max_batch_bytes: int = Field(64 * MEBIBYTE, ge=1, description="Largest body of a batch.")
-    publish_timeout: float = Field(10.0, gt=0, le=120, description="How long a publish may wait for its confirm.")
-    read_timeout: float = Field(3.0, gt=0, le=60, description="How long a GET may wait for the view to catch up.")
+    root_path: str = Field(
+        "", pattern=r"^(/[^/]+)*$", description="The path prefix that a proxy in front of the API removes."
+    )
+    max_payload: int = Field(MEBIBYTE, ge=1, le=8 * MEBIBYTE, description="The largest payload of a job.")
+    max_result: int = Field(
+        MEBIBYTE, ge=1, le=8 * MEBIBYTE, description="The largest result; a job with a larger one fails."
+    )
+    max_batch: int = Field(10_000, ge=1, le=100_000, description="The largest number of jobs in a batch.")
+    max_batch_bytes: int = Field(64 * MEBIBYTE, ge=1, description="The largest request body of a batch.")
+    publish_timeout: float = Field(
+        10.0, gt=0, le=120, description="How long the API waits for the broker to confirm a message."
+    )
+    read_timeout: float = Field(
+        3.0, gt=0, le=60, description="How long a GET waits for the view to catch up with the tape."
+    )
     idempotency_retention: float = Field(
-        86_400.0, ge=60, le=30 * 86_400, description="How long an Idempotency-Key is kept, at least."
+        86_400.0, ge=60, le=30 * 86_400, description="How long an Idempotency-Key is remembered, at least."
     )
     idempotency_lease: float = Field(
         30.0,
         ge=1,
         le=600,
-        description="How long a submission under an Idempotency-Key that never ended keeps its repeats waiting; twice "
-        "JOBTAPE_PUBLISH_TIMEOUT at least.",
+        description="How long a submission that broke off blocks others under the same Idempotency-Key. At least twice "
+        "JOBTAPE_PUBLISH_TIMEOUT.",
     )
     max_listeners: int = Field(
-        2000, ge=1, le=100_000, description="Most streams, WebSockets and requests that wait, in one API process."
+        2000,
+        ge=1,
+        le=100_000,
+        description="The largest number of event streams, WebSockets and waiting requests in one API process.",
     )
-    max_wait: int = Field(60, ge=0, le=3600, description="Longest wait that `Prefer: wait=` is granted; 0 for none.")
+    max_wait: int = Field(
+        60,
+        ge=0,
+        le=3600,
+        description="The longest wait that a request may ask for with `Prefer: wait=`; 0 disables waiting.",
+    )
     keepalive_interval: float = Field(
-        15.0, ge=0.1, le=600, description="Time without an event after which a stream shows life."
+        15.0, ge=0.1, le=600, description="The time without an event after which a stream sends a keep-alive."
     )
     send_timeout: float = Field(
-        30.0, ge=0.1, le=3600, description="How long a listener may not read, until its connection is ended."
+        30.0, ge=0.1, le=3600, description="How long a client may stop reading before the API closes its connection."
     )
     queues: Annotated[tuple[QueueName, ...], NoDecode] = Field(
-        (), description="Queues that a worker serves, separated by commas; all those of its job types when empty."
+        (),
+        description="The queues that a worker serves, separated by commas. By default it serves all queues of its "
+        "job types.",
     )
-    processes: int = Field(1, ge=1, le=256, description="Worker processes, each with JOBTAPE_CONCURRENCY of its own.")
-    concurrency: int = Field(10, ge=1, le=1000, description="Jobs that one worker runs at once.")
-    grace_period: float = Field(30.0, ge=0, le=3600, description="How long running jobs may go on after SIGTERM.")
+    processes: int = Field(
+        1, ge=1, le=256, description="The number of worker processes. Each runs up to JOBTAPE_CONCURRENCY jobs."
+    )
+    concurrency: int = Field(10, ge=1, le=1000, description="How many jobs one worker process runs at the same time.")
+    grace_period: float = Field(30.0, ge=0, le=3600, description="How long running jobs may continue after SIGTERM.")
     unknown_type_timeout: float = Field(
         3600.0,
         ge=0,
         le=30 * 86_400,
-        description="How long a job whose type a worker does not know goes back for others, before it fails.",
+        description="How long a job of an unknown type waits for a worker that knows the type, before it fails.",
     )
-    ack_timeout: float = Field(1800.0, gt=0, description="The broker's acknowledgement time-out (consumer_timeout).")
+    ack_timeout: float = Field(1800.0, gt=0, description="The broker's acknowledgement timeout (consumer_timeout).")
     rescue_after: float = Field(
         5400.0,
         ge=1,
-        description="How long a due job may be on no queue, without an event, until its work is placed again; more "
-        "than JOBTAPE_ACK_TIMEOUT, and than the time that a job of an unknown type is kept waiting.",
+        description="How long a due job may have no event until it counts as lost and is placed on its queue again. It "
+        "must be more than JOBTAPE_ACK_TIMEOUT and JOBTAPE_UNKNOWN_TYPE_TIMEOUT.",
     )
     relay_events: RelayMode = Field(
         "final",
-        description="Which events the relay publishes on <namespace>.results: `final` events, `all` but "
-        "`submitted`, or nothing (`off`).",
+        description="Which events the projector publishes to <namespace>.results for subscribers: `final` events, "
+        "`all` "
+        "except `submitted`, or none (`off`).",
     )
     job_retention: float = Field(
         0.0,
         ge=0,
-        description="How long jobs are kept in the view after they ended, with their history; 0 is for ever.",
+        description="How long the view keeps jobs and their history after they ended; 0 keeps them for ever.",
     )
     projector_lease: float = Field(
-        4.0, ge=0.5, le=300, description="How long a projector that died keeps others waiting."
+        4.0, ge=0.5, le=300, description="How long it takes until another projector replaces one that died."
     )
     delay_levels: int = Field(
         LEVELS,
         ge=1,
         le=LEVELS,
-        description="Levels of the delay ladder, a queue each, the same for all parts: jobs and retries can be put off "
-        "by 2^levels / 10 s, with 25 by 30 days.",
+        description="The number of delay queues. Jobs and retries can be deferred by up to 2^levels / 10 s; 25 "
+        "levels allow "
+        "30 days. All parts need the same value.",
     )
-    tape_max_bytes: int = Field(10_000_000_000, ge=1000, description="Size of the tape that the broker keeps.")
-    tape_max_age: str = Field("30D", pattern=r"^\d+[YMDhms]$", description="Age of the tape that the broker keeps.")
+    tape_max_bytes: int = Field(10_000_000_000, ge=1000, description="How much of the tape the broker keeps, by size.")
+    tape_max_age: str = Field(
+        "30D", pattern=r"^\d+[YMDhms]$", description="How much of the tape the broker keeps, by age."
+    )
     tape_segment_bytes: int = Field(
-        100_000_000, ge=1000, le=3_000_000_000, description="Segment of the tape: what retention drops at a time."
+        100_000_000,
+        ge=1000,
+        le=3_000_000_000,
+        description="The size of one segment of the tape. Retention removes whole segments.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged, to stderr.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The lowest level of messages that are logged to stderr."
+    )
     health_port: int = Field(
         0,
         ge=0,
         le=65535,
-        description="Health of worker and projector over HTTP; 0 is off. Several worker processes: from this one on.",
+        description="The HTTP port for the health of a worker or projector; 0 disables it. Several worker processes "
+        "use this "
+        "port and the ones after it.",
     )
 
     @classmethod
@@ -175,7 +217,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is given in the program goes before the environment, and there is no other source."""
+        """Read arguments first, then the environment, and nothing else."""
         del env_settings, dotenv_settings, file_secret_settings
         return init_settings, _Environment(settings_cls)
 
@@ -191,7 +233,7 @@ class Settings(BaseSettings):
 
     @field_validator("rabbitmq_url", "database_url", "management_url")
     @classmethod
-    def _whole(cls, value: str | None) -> str | None:
+    def _complete(cls, value: str | None) -> str | None:
         if value is not None and (fault := fault_of_url(value)) is not None:
             raise ValueError(fault)
         return value
@@ -209,8 +251,8 @@ class Settings(BaseSettings):
         if not value.startswith(("amqp://", "amqps://")):
             raise ValueError("write it as amqp://user:password@host:5672/ (or amqps://)")
         if not is_clear(value):
-            # The value is not shown: it may have a password in it.
-            raise ValueError(f"it is no URL: {ENCODE}")
+            # The value is not shown, because it may contain a password.
+            raise ValueError(f"it is not a valid URL: {ENCODE}")
         return value
 
     @field_validator("management_url")
@@ -226,7 +268,7 @@ class Settings(BaseSettings):
         for value in values:
             if not re.fullmatch(r"https?://[^/\s*]+", value):
                 raise ValueError(
-                    f"{value!r} is no origin: write https://example.org, with the port if it has one, no path"
+                    f"{value!r} is not an origin: write https://example.org, with a port if needed and without a path"
                 )
         return tuple(value.lower() for value in values)
 
@@ -239,13 +281,13 @@ class Settings(BaseSettings):
 
     @property
     def topology(self) -> Topology:
-        """What there is on the broker, but for the work queues."""
+        """The exchanges and queues on the broker, without the work queues."""
         retention = TapeRetention(self.tape_max_bytes, self.tape_max_age, self.tape_segment_bytes)
         return Topology(self.namespace, retention=retention, delay_levels=self.delay_levels)
 
     @property
     def limits(self) -> Limits:
-        """What may be submitted and read here."""
+        """The limits for submissions and reads."""
         return Limits(
             max_payload=self.max_payload,
             max_batch=self.max_batch,
@@ -264,17 +306,17 @@ class Settings(BaseSettings):
 
     @property
     def installation(self) -> str:
-        """Which installation this is, in words without a password: where jobs go that are submitted here."""
+        """A description of the installation for messages, without a password."""
         broker = urlsplit(self.rabbitmq_url)
         port = "" if broker.port is None else f":{broker.port}"
         return f"{self.namespace} on {broker.hostname}{port}{broker.path}"
 
 
 def read_settings(**overrides: Any) -> Settings:
-    """The settings of this process; an override that is not None goes before the environment.
+    """Read the settings of this process. An override that is not None replaces the environment's value.
 
-    A variable that Kubernetes has set for a Service counts as absent, and the log says so. Raises JobtapeError that
-    names each setting that is wrong.
+    A variable that Kubernetes has set for a Service is ignored, with a warning. Raises JobtapeError that names each
+    setting that is wrong.
     """
     for note in service_notes(overrides).values():
         log.warning(note)
@@ -286,7 +328,7 @@ def read_settings(**overrides: Any) -> Settings:
 
 
 def service_notes(overrides: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """What to say of each variable of ours that holds the address of a Service, unless an override replaces it."""
+    """Return a warning for each of our variables that contains a Service's address and is not overridden."""
     given = {name for name, value in (overrides or {}).items() if value is not None}
     notes: dict[str, str] = {}
     for name, field in Settings.model_fields.items():
@@ -294,8 +336,8 @@ def service_notes(overrides: Mapping[str, Any] | None = None) -> dict[str, str]:
         value = os.environ.get(variable, "")
         if name.endswith("port") and name not in given and is_service_address(value):
             notes[variable] = (
-                f"{variable}={trimmed(value)} is not ours: Kubernetes sets it for a Service of that name; going on "
-                f"with the default, {field.default} (enableServiceLinks: false in the Pod keeps such variables out)"
+                f"{variable}={trimmed(value)} is not ours: Kubernetes sets it for a Service of that name; using the "
+                f"default, {field.default} (enableServiceLinks: false in the Pod prevents such variables)"
             )
     return notes
 

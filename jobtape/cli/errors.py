@@ -1,4 +1,4 @@
-"""What the command line itself may complain of. Exit code 2 means: the same call will fail again."""
+"""Errors of the command line. Exit code 2 means: the same call will fail again."""
 
 from typing import Final
 
@@ -8,12 +8,12 @@ WRONG: Final = 2
 
 
 class WrongUse(JobtapeError):
-    """The call makes no sense; the text says what would."""
+    """The call is wrong; the message says how to correct it."""
 
 
 class CannotStart(WrongUse):
-    """The configuration is wrong; the text says what to change."""
+    """The configuration is wrong; the message says what to change."""
 
 
 class BrokenModule(Exception):
-    """A user's module that could not be imported; the text is its own traceback."""
+    """A user's module could not be imported; the message is its traceback."""

@@ -1,35 +1,35 @@
-"""Text from elsewhere made harmless for a log line or a terminal."""
+"""Escapes text from outside for log lines and terminals."""
 
 import re
 import unicodedata
 from typing import Any, Final
 
-# All but visible ASCII and the space: each of them is looked at.
+# All but visible ASCII and the space: each such character is checked.
 _DOUBTFUL: Final = re.compile("[^ -~]")
 _DOUBTFUL_BUT_LINES: Final = re.compile("[^ -~\t\n]")
 
 
 def one_line(text: str) -> str:
-    """``text`` with everything that cannot be seen written as an escape: it stays on its line and steers no terminal.
+    """Return ``text`` with all invisible characters escaped, so that it stays on a line and cannot control a terminal.
 
-    That is control characters, those that change the direction of writing, line and paragraph separators, characters
-    without a width, lone surrogates; not letters, marks and spaces of whatever script.
+    Escaped are control characters, characters that change the writing direction, line and paragraph separators,
+    characters without width, and lone surrogates. Letters, marks and spaces of all scripts stay.
     """
     return text if text.isprintable() else _DOUBTFUL.sub(_plain, text)
 
 
 def lines(text: str) -> str:
-    """Same as ``one_line``, but line ends and tabs stay: for tracebacks."""
+    """Return ``text`` escaped as by ``one_line``, but with its line ends and tabs; for tracebacks."""
     return _DOUBTFUL_BUT_LINES.sub(_plain, text.replace("\r\n", "\n"))
 
 
 def json_text(text: str) -> str:
-    """A JSON document with the same characters written as JSON's escapes: it means the same as before."""
+    """Return a JSON document with the same characters as JSON escapes, which does not change its meaning."""
     return _DOUBTFUL_BUT_LINES.sub(_escaped, text)
 
 
 def harmless(value: Any) -> str:
-    """``value`` as ``one_line`` writes it; nothing for None."""
+    """Return ``value`` as text, escaped by ``one_line``; an empty text for None."""
     return "" if value is None else one_line(str(value))
 
 

@@ -1,4 +1,4 @@
-"""The log of a part: one line per event on stderr, with time (UTC), level, part and message."""
+"""Writes the log of a part to stderr: one line per record, with time (UTC), level, part and message."""
 
 import logging
 import os
@@ -12,22 +12,22 @@ from jobtape.cli.escaping import one_line
 SUPERVISED: Final = "JOBTAPE_SUPERVISED"
 """The variable that a supervisor sets for the parts it starts."""
 KEPT: Final = ("jobtape", "uvicorn.error")
-"""Whose messages are shown whatever the modules with the jobs do to logging."""
-# They log every lost connection with tracebacks; ``broker.link`` says the same in one line.
+"""Loggers whose messages are shown even when a job module changes the logging configuration."""
+# They log every lost connection with a traceback; ``broker.link`` logs the same in one line.
 _SILENT: Final = ("aio_pika", "aiormq", "pamqp")
 _QUIET: Final = ("alembic", "asyncio", "httpcore", "httpx", "sqlalchemy")
 _WORTH_READING: Final = ("Uvicorn running on", "Child process")
 
 
 class OneLine(logging.Formatter):
-    """``2026-01-31T12:00:00.123Z info worker message``; a line end in the message is escaped, a traceback's too."""
+    """``2026-01-31T12:00:00.123Z info worker message``; line ends in messages and tracebacks are escaped."""
 
     def __init__(self, part: str) -> None:
         super().__init__()
         self._part = "" if SUPERVISED in os.environ else f"{part} "
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Return the line, without a line end."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         message = record.getMessage()
         if record.exc_info:
@@ -36,10 +36,10 @@ class OneLine(logging.Formatter):
 
 
 def configure(part: str, level: str) -> None:
-    """Send everything that is logged in this process to stderr, from ``level`` (``debug`` … ``error``) upwards.
+    """Log to stderr everything from ``level`` (``debug`` … ``error``) upwards.
 
-    What Jobtape itself says is shown even when a module of the user's configures logging again (``loggers``).
-    Under a supervisor, which writes it before each line anyway, the name of the part is left out.
+    Jobtape's own messages are shown even when a user's module changes the logging configuration (``own_loggers``).
+    Under a supervisor the name of the part is left out, because the supervisor writes it before each line.
     """
     root = logging.getLogger()
     root.handlers[:] = [_to_stderr(part)]
@@ -62,5 +62,5 @@ def _to_stderr(part: str) -> logging.Handler:
 
 
 def _worth_reading(record: logging.LogRecord) -> bool:
-    # Of uvicorn's own news only where it listens and what became of its processes.
+    # From uvicorn show only where it listens, and what happens to its processes.
     return record.levelno > logging.INFO or record.getMessage().startswith(_WORTH_READING)

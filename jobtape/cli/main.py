@@ -1,5 +1,6 @@
-"""The ``jobtape`` command: which subcommands and options there are. What they do is in ``jobtape.cli``, imported
-only when it is needed, so that ``--help`` is quick.
+"""The ``jobtape`` command with its subcommands and options.
+
+Each subcommand imports its code only when it runs, so that ``--help`` is quick.
 """
 
 import sys
@@ -51,8 +52,9 @@ TRAVELLERS = ("list", "status")
 def main() -> None:
     """Run the command line and end the process.
 
-    0: done; 1: a job failed, or something did not work; 2: the call or the configuration is wrong; 128 and more: ended
-    by a signal. An error of ours is one line on stderr, a broken job module its author's traceback.
+    Exit codes: 0 done; 1 a job failed, or something did not work; 2 the call or the configuration is wrong; 128 and
+    above ended by a signal. Errors of Jobtape are one line on stderr; a job module that cannot be imported shows its
+    own traceback.
     """
     prepare_streams()
     try:
@@ -89,14 +91,14 @@ def _print_version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     as_of: AsOf = None,
 ) -> None:
     del version
     if as_of is not None:
         if context.invoked_subcommand not in TRAVELLERS:
-            raise WrongUse(f"--as-of is for reading: {' and '.join(TRAVELLERS)} can show the past")
+            raise WrongUse(f"--as-of works only with {' and '.join(TRAVELLERS)}: leave it out")
         context.default_map = {context.invoked_subcommand: {"as_of": as_of}}
 
 
@@ -112,7 +114,7 @@ def up(
     grace: Grace = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Run all parts on this machine: api, worker and projector, started again when they die."""
+    """Run API, worker and projector on this machine, and restart each one that ends."""
     from jobtape.cli.supervisor.up import run_up  # noqa: PLC0415
 
     raise typer.Exit(
@@ -140,7 +142,7 @@ def api(
     grace: Grace = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Run the API: submit jobs and read their status over HTTP."""
+    """Run the REST API, which accepts jobs and shows their status."""
     from jobtape.cli.parts.api import run_api  # noqa: PLC0415
 
     run_api(jobs=jobs, app_dir=app_dir, host=host, port=port, api_workers=workers, grace=grace, log_level=log_level)
@@ -156,7 +158,7 @@ def worker(
     grace: Grace = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Run jobs, each process up to the concurrency at once."""
+    """Run a worker, which executes jobs."""
     from jobtape.cli.supervisor.workers import run_workers  # noqa: PLC0415
 
     raise typer.Exit(
@@ -174,7 +176,7 @@ def worker(
 
 @app.command(rich_help_panel=SERVERS)
 def projector(log_level: LogLevel = None) -> None:
-    """Keep the view: fold the tape into the database, or stand by."""
+    """Run a projector, which folds the tape into the view, or stands by while another one does."""
     from jobtape.cli.parts.parts import run_projector  # noqa: PLC0415
 
     run_projector(log_level=log_level)
@@ -186,10 +188,10 @@ def init(
     app_dir: AppDir = None,
     accept_gap: Annotated[
         bool,
-        typer.Option("--accept-gap", help="Go on behind a gap in the tape: what is missing is lost to the view."),
+        typer.Option("--accept-gap", help="Continue after a gap in the tape; the missing events are lost to the view."),
     ] = False,
 ) -> None:
-    """Make what is missing on the broker and in the database; what is there stays."""
+    """Create what is missing on the broker and in the database, and leave the rest unchanged."""
     from jobtape.cli.parts.init import run_init  # noqa: PLC0415
 
     run_init(accept_gap=accept_gap, jobs=jobs, app_dir=app_dir)
@@ -199,20 +201,21 @@ def init(
 def submit(
     job_type: Annotated[str, typer.Argument(metavar="TYPE", help="The job type.")],
     payload: Annotated[str, typer.Argument(metavar="JSON", help="The payload; @FILE reads a file, - reads stdin.")],
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end and print the result.")] = False,
-    queue: Annotated[str | None, typer.Option(metavar="NAME", help="The queue, when not the job type's own.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job's end and print its result.")] = False,
+    queue: Annotated[str | None, typer.Option(metavar="NAME", help="The queue, instead of the job type's.")] = None,
     label: Labels = None,
     timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="How long it may run, when not as long as the job type's.")
+        float | None,
+        typer.Option(metavar="SECONDS", help="How long the job may run, instead of the job type's timeout."),
     ] = None,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="Submitting the same again under the same key is one job, and prints its id."),
+        typer.Option(metavar="KEY", help="The same submission under the same key makes only one job."),
     ] = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Submit a job; prints its id."""
+    """Submit a job and print its id."""
     from jobtape.cli.rest import jobs  # noqa: PLC0415
 
     code = jobs.submit(
@@ -232,24 +235,24 @@ def submit(
 @app.command(rich_help_panel=CLIENTS)
 def status(
     job_id: JobId,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the job until it ends.")] = False,
     as_of: AsOf = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Show a job."""
+    """Show the state of a job."""
     from jobtape.cli.rest import jobs, time_travel  # noqa: PLC0415
 
     if as_of is None:
         raise typer.Exit(jobs.status(url, job_id, follow=watch, as_json=as_json))
     if watch:
-        raise WrongUse("--watch follows what happens now: leave out --as-of")
+        raise WrongUse("--watch shows the present: leave out --as-of")
     raise typer.Exit(time_travel.status(url, job_id, as_of, as_json=as_json))
 
 
 @app.command(rich_help_panel=CLIENTS)
 def cancel(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
-    """Ask for a job's end; the tape decides whether it came in time."""
+    """Request that a job is cancelled; a job that ends first keeps its result."""
     from jobtape.cli.rest import jobs  # noqa: PLC0415
 
     raise typer.Exit(jobs.cancel(url, job_id, as_json=as_json))
@@ -257,19 +260,19 @@ def cancel(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None
 
 @app.command("list", rich_help_panel=CLIENTS)
 def list_(
-    job_type: Annotated[Some, typer.Option("--type", metavar="TYPE", help="Only of this job type.")] = None,
-    state: Annotated[Some, typer.Option(metavar="STATE", help="Only in this state.")] = None,
-    queue: Annotated[Some, typer.Option(metavar="NAME", help="Only of this queue.")] = None,
+    job_type: Annotated[Some, typer.Option("--type", metavar="TYPE", help="Only jobs of this type.")] = None,
+    state: Annotated[Some, typer.Option(metavar="STATE", help="Only jobs in this state.")] = None,
+    queue: Annotated[Some, typer.Option(metavar="NAME", help="Only jobs of this queue.")] = None,
     label: Labels = None,
-    reason: Annotated[Some, typer.Option(metavar="REASON", help="Only those that failed so.")] = None,
+    reason: Annotated[Some, typer.Option(metavar="REASON", help="Only jobs that failed for this reason.")] = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, typer.Option(help="How many at most.")] = 20,
+    limit: Annotated[int, typer.Option(help="The largest number of jobs.")] = 20,
     as_of: AsOf = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """List jobs, newest first; an option given several times means any of the values."""
+    """List jobs, newest first; a filter given several times matches any of its values."""
     from jobtape.cli.rest import jobs, time_travel  # noqa: PLC0415
     from jobtape.cli.times import time_of  # noqa: PLC0415
 
@@ -283,7 +286,7 @@ def list_(
 
 @app.command(rich_help_panel=CLIENTS)
 def events(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
-    """Show what happened to a job, in the tape's order."""
+    """Show the events of a job in the tape's order."""
     from jobtape.cli.rest import jobs  # noqa: PLC0415
 
     raise typer.Exit(jobs.events(url, job_id, as_json=as_json))
@@ -295,7 +298,7 @@ def watch(
         str,
         typer.Argument(
             metavar="[PATTERN]",
-            help="<event>.<job type>: succeeded, failed.billing.*, *.mail.send.",
+            help="<event>.<job type>, for example succeeded, failed.billing.* or *.mail.send.",
             show_default=False,
         ),
     ] = "*",
@@ -303,7 +306,7 @@ def watch(
         str | None,
         typer.Option(
             metavar="WHEN",
-            help="From here on: a time (here, or with a zone), a cursor, or first.  [dim]\\[default: now][/dim]",
+            help="Start here: a time (local, or with a zone), a cursor, or first.  [dim]\\[default: now][/dim]",
         ),
     ] = None,
     label: Labels = None,

@@ -1,7 +1,7 @@
-"""The options that several subcommands have in common.
+"""The options that several subcommands share.
 
-Those of the server commands are text whatever they mean: ``jobtape.settings`` reads and judges them together with the
-environment, so that a wrong value is reported in one line wherever it stands.
+The options of the server commands are all text: ``jobtape.settings`` validates them together with the environment, so
+that a wrong value gives the same one-line message wherever it was set.
 """
 
 from typing import Annotated
@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 Some = list[str] | None
-"""The values of an option that may be given several times."""
+"""The values of an option that can be given several times."""
 Jobs = Annotated[
     str | None,
-    typer.Option("--jobs", metavar="MODULES", envvar="JOBTAPE_JOBS", help="Modules with job types, comma-separated."),
+    typer.Option(
+        "--jobs", metavar="MODULES", envvar="JOBTAPE_JOBS", help="Modules with job types, separated by commas."
+    ),
 ]
 AppDir = Annotated[
     str | None,
@@ -20,7 +22,7 @@ AppDir = Annotated[
         "--app-dir",
         metavar="FOLDER",
         envvar="JOBTAPE_APP_DIR",
-        help="Joins the import path for these modules.  [dim]\\[default: the current folder][/dim]",
+        help="The folder to import these modules from.  [dim]\\[default: the current folder][/dim]",
     ),
 ]
 Host = Annotated[
@@ -28,7 +30,7 @@ Host = Annotated[
     typer.Option(
         metavar="ADDRESS",
         envvar="JOBTAPE_HOST",
-        help="Where the API listens. Beyond loopback it needs JOBTAPE_API_KEY.  [dim]\\[default: 127.0.0.1][/dim]",
+        help="The API's address; any other than loopback requires JOBTAPE_API_KEY.  [dim]\\[default: 127.0.0.1][/dim]",
     ),
 ]
 Port = Annotated[
@@ -37,22 +39,28 @@ Port = Annotated[
 ]
 Workers = Annotated[
     str | None,
-    typer.Option(metavar="NUMBER", envvar="JOBTAPE_API_WORKERS", help="API processes.  [dim]\\[default: 1][/dim]"),
+    typer.Option(
+        metavar="NUMBER", envvar="JOBTAPE_API_WORKERS", help="Number of API processes.  [dim]\\[default: 1][/dim]"
+    ),
 ]
 Concurrency = Annotated[
     str | None,
-    typer.Option(metavar="NUMBER", envvar="JOBTAPE_CONCURRENCY", help="Jobs run at once.  [dim]\\[default: 10][/dim]"),
+    typer.Option(
+        metavar="NUMBER", envvar="JOBTAPE_CONCURRENCY", help="Jobs at the same time.  [dim]\\[default: 10][/dim]"
+    ),
 ]
 Processes = Annotated[
     str | None,
-    typer.Option(metavar="NUMBER", envvar="JOBTAPE_PROCESSES", help="Worker processes.  [dim]\\[default: 1][/dim]"),
+    typer.Option(
+        metavar="NUMBER", envvar="JOBTAPE_PROCESSES", help="Number of worker processes.  [dim]\\[default: 1][/dim]"
+    ),
 ]
 Grace = Annotated[
     str | None,
     typer.Option(
         metavar="SECONDS",
         envvar="JOBTAPE_GRACE_PERIOD",
-        help="How long running work may go on after SIGTERM.  [dim]\\[default: 30][/dim]",
+        help="How long running jobs may continue after SIGTERM.  [dim]\\[default: 30][/dim]",
     ),
 ]
 Queues = Annotated[
@@ -60,7 +68,7 @@ Queues = Annotated[
     typer.Option(
         metavar="NAMES",
         envvar="JOBTAPE_QUEUES",
-        help="Serve these queues only, comma-separated.  [dim]\\[default: those of the job types][/dim]",
+        help="Serve only these queues, separated by commas.  [dim]\\[default: those of the job types][/dim]",
     ),
 ]
 LogLevel = Annotated[
@@ -68,26 +76,26 @@ LogLevel = Annotated[
     typer.Option(
         metavar="LEVEL",
         envvar="JOBTAPE_LOG_LEVEL",
-        help="debug, info, warning or error.  [dim]\\[default: info][/dim]",
+        help="Log level: debug, info, warning or error.  [dim]\\[default: info][/dim]",
     ),
 ]
-Url = Annotated[str, typer.Option(envvar="JOBTAPE_URL", help="The API.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Url = Annotated[str, typer.Option(envvar="JOBTAPE_URL", help="The API's URL.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Labels = Annotated[
-    list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A label; may be given several times.")
+    list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A label; can be given several times.")
 ]
 AsOf = Annotated[
     str | None,
     typer.Option(
         "--as-of",
         metavar="WHEN",
-        help="Not as it is now but as it was: a time (here, or with a zone), or a cursor as `jobtape events` shows it.",
+        help="Show the past: a time (local, or with a zone), or a cursor that `jobtape events` shows.",
     ),
 ]
 Since = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Submitted then or later: a time (here, or with a zone)."),
+    typer.Option(metavar="TIME", help="Submitted at this time or later (local, or with a zone)."),
 ]
-Until = Annotated[str | None, typer.Option(metavar="TIME", help="Submitted before: a time (here, or with a zone).")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Submitted before this time (local, or with a zone).")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 DEFAULT_URL = "http://127.0.0.1:8000"

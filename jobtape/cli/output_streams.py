@@ -1,4 +1,4 @@
-"""The standard streams of the command line: whatever they are, they end no command in a traceback."""
+"""Prepares stdout and stderr, so that no command ends in a traceback because of them."""
 
 import errno
 import io
@@ -9,28 +9,28 @@ from typing import Final, TypeVar
 from jobtape.cli.log_output import SUPERVISED
 
 UNWRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What goes wrong where output is written, and hardly elsewhere."""
+"""Error numbers that almost only occur when output is written."""
 Code = TypeVar("Code")
 
 
 def prepare_streams() -> None:
-    """Write what a stream's encoding does not have as an escape, and to nowhere what has no stream at all.
+    """Escape characters that a stream's encoding cannot represent, and replace a missing stream by one to nowhere.
 
-    What a supervisor reads is UTF-8, whatever the environment asks for.
+    Under a supervisor the streams are UTF-8, whatever the environment says.
     """
     encoding = "utf-8" if SUPERVISED in os.environ else None
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed by who started us
+        if stream is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
 def flushed(code: Code) -> Code | int:
-    """``code``, once everything is written; 1 where it could not be, after a line about it.
+    """Flush stdout and return ``code``, or 1 after an error message when that fails.
 
-    Nobody being left to read it (``jobtape list | head``) is no fault.
+    A closed pipe (``jobtape list | head``) is not an error.
     """
     try:
         sys.stdout.flush()
@@ -42,14 +42,14 @@ def flushed(code: Code) -> Code | int:
 
 
 def output_failed(error: OSError) -> int:
-    """Say that the output could not be written; the exit code."""
+    """Print that the output could not be written, and return the exit code."""
     discard_output()
     print(f"jobtape: the output cannot be written: {error.strerror}", file=sys.stderr)
     return 1
 
 
 def discard_output() -> None:
-    """Write to nowhere from now on: Python would complain once more of what cannot be written when it ends."""
+    """Send stdout to nowhere from now on, because Python would report the same error again when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""The subcommands for when something has gone wrong: ``redrive``, ``dead`` and ``doctor``."""
+"""The subcommands for repairs: ``redrive``, ``dead`` and ``doctor``."""
 
 from typing import Annotated
 
@@ -8,35 +8,38 @@ from jobtape.cli.options import DEFAULT_URL, AppDir, Jobs, Json, Labels, Since, 
 
 REPAIRS = "Put it right"
 
-dead = typer.Typer(help="Messages that came to a work queue and are no job.", no_args_is_help=True)
+dead = typer.Typer(help="Show messages on work queues that are not jobs.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
-    """Add them to the command."""
+    """Add the subcommands to ``app``."""
     app.command(rich_help_panel=REPAIRS)(redrive)
     app.add_typer(dead, name="dead", rich_help_panel=REPAIRS)
     app.command(rich_help_panel=REPAIRS)(doctor)
 
 
 def redrive(
-    job_ids: Annotated[Some, typer.Argument(metavar="ID", help="Jobs; or else a filter.")] = None,
-    job_type: Annotated[Some, typer.Option("--type", metavar="TYPE", help="Those of this job type.")] = None,
-    queue: Annotated[Some, typer.Option(metavar="NAME", help="Those of this queue.")] = None,
+    job_ids: Annotated[Some, typer.Argument(metavar="ID", help="The jobs' ids; leave them out to use filters.")] = None,
+    job_type: Annotated[Some, typer.Option("--type", metavar="TYPE", help="Only jobs of this type.")] = None,
+    queue: Annotated[Some, typer.Option(metavar="NAME", help="Only jobs of this queue.")] = None,
     label: Labels = None,
     state: Annotated[
-        Some, typer.Option(metavar="STATE", help="Those that have ended so.  [dim]\\[default: failed][/dim]")
+        Some, typer.Option(metavar="STATE", help="Only jobs that ended in this state.  [dim]\\[default: failed][/dim]")
     ] = None,
     reason: Annotated[
-        Some, typer.Option(metavar="REASON", help="Those that failed so: error, timeout, lost, crash_loop, …")
+        Some,
+        typer.Option(
+            metavar="REASON", help="Only jobs that failed for this reason: error, timeout, lost, crash_loop, …"
+        ),
     ] = None,
     since: Since = None,
     until: Until = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show how many and which.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show how many jobs match, and which.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Run jobs again that have ended; an option given several times means any of the values."""
+    """Run jobs again that have ended; a filter given several times matches any of its values."""
     from jobtape.cli.rest import redrive as command  # noqa: PLC0415
     from jobtape.cli.times import time_of  # noqa: PLC0415
 
@@ -55,11 +58,11 @@ def redrive(
 
 @dead.command("list")
 def dead_list(
-    limit: Annotated[int, typer.Option(help="How many at most.")] = 20,
+    limit: Annotated[int, typer.Option(help="The largest number of messages.")] = 20,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """List them, newest first."""
+    """List the messages, newest first."""
     from jobtape.cli.rest import dead_messages as command  # noqa: PLC0415
 
     raise typer.Exit(command.dead_list(url, limit, as_json=as_json))
@@ -67,18 +70,18 @@ def dead_list(
 
 @dead.command("show")
 def dead_show(
-    number: Annotated[int, typer.Argument(metavar="NUMBER", help="As `jobtape dead list` shows it.")],
+    number: Annotated[int, typer.Argument(metavar="NUMBER", help="The number that `jobtape dead list` shows.")],
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Show one with its body."""
+    """Show one message with its body."""
     from jobtape.cli.rest import dead_messages as command  # noqa: PLC0415
 
     raise typer.Exit(command.dead_show(url, number, as_json=as_json))
 
 
 def doctor(jobs: Jobs = None, app_dir: AppDir = None, as_json: Json = False) -> None:
-    """Say what is wrong with broker, view, workers and settings, and what to do. Exit code 1 when something is."""
+    """Check broker, view, workers and settings, and show what is wrong and what to do; exit code 1 if anything is."""
     from jobtape.cli.doctor.doctor import run_doctor  # noqa: PLC0415
 
     raise typer.Exit(run_doctor(as_json=as_json, jobs=jobs, app_dir=app_dir))

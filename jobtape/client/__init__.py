@@ -1,5 +1,6 @@
-"""A running Jobtape used over HTTP: ``from jobtape import Client, SyncClient``. What it raises,
-``jobtape.client.NotFound`` and so on, is in ``jobtape.client.errors``.
+"""Clients of the API over HTTP: ``from jobtape import Client, SyncClient``.
+
+``jobtape.client.errors`` lists what they raise.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The command line uses parts of this, and is to start quickly.
+    # Imported on first use, because the command line uses parts of this package and must start quickly.
     if name in ("Client", "Handle", "SyncClient", "SyncHandle"):
         from jobtape.client import sync  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Answers of the API, read: the JSON object of a good one, the error that a bad one stands for."""
+"""Reads answers of the API: the JSON object or job in a successful one, the error in any other."""
 
 import re
 from collections.abc import Mapping
@@ -19,23 +19,10 @@ from jobtape.client.errors import (
 )
 from jobtape.schemas.job import Job
 
-_ADAPTER: Final[TypeAdapter[Job]] = TypeAdapter(Job)
-
-
-def job_of(shown: Mapping[str, Any]) -> Job:
-    """The job in an answer; ``cursor`` is 0 until it is known. Raises WrongAddress when it is no job."""
-    try:
-        return _ADAPTER.validate_python({**shown, "cursor": shown.get("cursor") or 0})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise WrongAddress(
-            f"the API shows a job that this version cannot read ({place}: {first['msg']}): is it another version?"
-        ) from None
-
-
 LONGEST_PAUSE: Final = 30.0
-"""Seconds; whatever a Retry-After says."""
+"""Seconds: the longest pause, even if Retry-After asks for more."""
+
+_JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
 
 _KINDS: Final[dict[int, type[RequestRefused]]] = {
     400: Invalid,
@@ -49,21 +36,37 @@ _KINDS: Final[dict[int, type[RequestRefused]]] = {
 
 
 def json_object(answer: httpx.Response, hint: str) -> dict[str, Any]:
-    """The body of a good answer. Raises WrongAddress when it is none of this API's."""
+    """Return the JSON object in a successful answer. Raises WrongAddress when there is none."""
     body = _json(answer)
     if not isinstance(body, dict):
-        raise WrongAddress(f"{answer.url} does not answer as a Jobtape API: see {hint}")
+        raise WrongAddress(f"{answer.url} does not answer as a Jobtape API: check {hint}")
     return body
 
 
+def job_of(shown: Mapping[str, Any]) -> Job:
+    """Read a job from an answer; ``cursor`` is 0 while it is not known. Raises WrongAddress when it is not a job."""
+    try:
+        return _JOB.validate_python({**shown, "cursor": shown.get("cursor") or 0})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise WrongAddress(
+            f"the API returned a job that this client cannot read ({field}: {first['msg']}): install the API's version "
+            "of Jobtape here"
+        ) from None
+
+
 def error_of(answer: httpx.Response, hint: str) -> ApiError:
-    """What an answer that is no good one means. ``hint``: where its reader says which API is meant."""
+    """Return the error that an unsuccessful answer stands for.
+
+    ``hint``: how the message names the setting that holds the API's URL.
+    """
     problem = _json(answer)
     status = answer.status_code
     if not isinstance(problem, dict) or "title" not in problem:
         kind = answer.headers.get("content-type", "nothing")
-        text = f"{answer.url} answers {status} with {kind}, not as a Jobtape API: see {hint}"
-        # A proxy in front has a 502, 503 and 504 of its own, while the API is restarted.
+        text = f"{answer.url} answers {status} with {kind}, not as a Jobtape API: check {hint}"
+        # A proxy in front of the API answers 502, 503 or 504 by itself while the API restarts.
         return Unavailable(text, status, {}, retry_after(answer)) if status in (502, 503, 504) else WrongAddress(text)
     text = _text(problem)
     if status == 401:
@@ -74,7 +77,7 @@ def error_of(answer: httpx.Response, hint: str) -> ApiError:
 
 
 def retry_after(answer: httpx.Response) -> float:
-    """Seconds until it is worth asking again."""
+    """Return the seconds to wait before a retry, as Retry-After says."""
     try:
         return min(max(float(answer.headers.get("retry-after", "1")), 0.1), LONGEST_PAUSE)
     except ValueError:
@@ -91,10 +94,10 @@ def _json(answer: httpx.Response) -> Any:
 def _text(problem: dict[str, Any]) -> str:
     text = str(problem.get("detail") or problem["title"])
     for fault in problem.get("errors") or ():
-        # The detail speaks of the first one already.
+        # The detail already contains the first fault.
         if isinstance(fault, dict) and str(fault.get("detail")) not in text:
             text = f"{text}; {fault.get('pointer')}: {fault.get('detail')}"
     if str(problem.get("type")).endswith(":invalid-query"):
-        # Which of several values it was says little: most queries have one of each.
+        # The index of the value is of little use: most queries have one value of each name.
         text = re.sub(r"\b([a-z]+)\.\d+: ", r"\1: ", text)
     return text

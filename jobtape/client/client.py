@@ -1,4 +1,4 @@
-"""A running Jobtape used over HTTP, from a program that needs neither the broker nor the database.
+"""The asynchronous client: uses the API over HTTP and needs neither the broker nor the database.
 
 async with Client("http://127.0.0.1:8000") as client:
     handle = await client.submit(add, x=1, y=2)
@@ -31,12 +31,12 @@ from jobtape.schemas.job import Job
 def order_of(
     job_type: JobType[Any] | str, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
-    """The body of the request. Raises PayloadInvalid."""
+    """Return the body of ``POST /jobs``. Raises PayloadInvalid."""
     if isinstance(job_type, str):
         order: dict[str, Any] = {"type": job_type, "payload": _payload(job_type, args, kwargs)}
     else:
         order = {"type": job_type.name, "payload": job_type.payload_to_send(*args, **kwargs)}
-    said = {
+    given = {
         "queue": options.queue,
         "timeout": options.timeout,
         "delay": options.delay,
@@ -46,15 +46,15 @@ def order_of(
         "correlation_id": options.correlation_id,
         "reply_to": options.reply_to,
     }
-    return order | {name: value for name, value in said.items() if value is not None}
+    return order | {name: value for name, value in given.items() if value is not None}
 
 
 def _payload(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     match args:
         case ():
             payload = kwargs
-        case (Mapping() as given,) if not kwargs:
-            payload = dict(given)
+        case (Mapping() as mapping,) if not kwargs:
+            payload = dict(mapping)
         case _:
             raise TypeError(f"the payload of {name!r} is one mapping, or keyword arguments")
     if (reason := plainjson.fault(payload)) is not None:
@@ -63,41 +63,45 @@ def _payload(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[s
 
 
 LONG_POLL: Final = 30.0
-"""Seconds that the API is asked to wait with its answer."""
+"""Seconds that the API is asked to wait for the end of a job."""
 SLACK: Final = 15.0
-"""Seconds that an answer may take beyond that."""
+"""Seconds that the answer may take in addition."""
 PAGE: Final = 100
 
 JobRef = str | Job | SubmittedJob[Any]
-"""A job, by its id or itself."""
+"""A job, or its id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handle(SubmittedJob[R]):
-    """What ``Client.submit`` returns."""
+    """A job that was submitted by ``Client.submit``: waits for its result, or cancels it."""
 
     client: "Client"
 
     async def result(self, timeout: float = PATIENCE) -> R:
-        """What the handler returned, as its return annotation says. Raises JobNotSucceeded, NotInTime and ApiError."""
+        """Wait up to ``timeout`` seconds and return what the handler returned, as the type of its return annotation.
+
+        Raises JobNotSucceeded, NotInTime and ApiError.
+        """
         return self.read(await self.wait(timeout))
 
     async def wait(self, timeout: float = PATIENCE) -> Job:
-        """The job at its end, whichever it is. Raises NotInTime and ApiError."""
+        """Wait up to ``timeout`` seconds for the job's end and return the job. Raises NotInTime and ApiError."""
         return await self.client.wait(self.id, timeout=timeout)
 
     async def cancel(self) -> Job:
-        """The job as it was when its end was asked for. Raises ApiError."""
+        """Request that the job is cancelled, and return it as it was at the request. Raises ApiError."""
         return await self.client.cancel(self.id)
 
 
 class Client:
-    """``url`` and ``api_key`` are those of JOBTAPE_URL and JOBTAPE_API_KEY unless given. Connects when first used.
+    """Asynchronous client of the API. Connects when it is first used.
 
-    ``patience``: seconds during which a request is repeated while the API cannot be reached or cannot answer just now;
-    ``outage``: the same for ``events``, once it has begun. Repeating is safe: a submission has an Idempotency-Key, and
-    whatever else changes something may be asked twice. Raises WrongAddress when ``url`` is none, or the environment's
-    proxy cannot be used, and WrongKey when ``api_key`` cannot be one.
+    ``url`` and ``api_key`` default to JOBTAPE_URL and JOBTAPE_API_KEY. ``patience``: seconds during which a request is
+    retried while the API cannot be reached or cannot answer at the moment. ``outage``: the same in seconds for
+    ``events``, after the first connection. Retries are safe: a submission has an Idempotency-Key, and all other
+    requests may be repeated. Raises WrongAddress when ``url`` is not a valid URL or the environment's proxy cannot be
+    used, and WrongKey when ``api_key`` cannot be a key.
     """
 
     def __init__(
@@ -107,22 +111,20 @@ class Client:
         self._outage = outage
 
     async def __aenter__(self) -> "Client":
-        """Nothing is sent yet."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
         await self.close()
 
     async def close(self) -> None:
-        """End the connections; whoever still iterates over events gets an error."""
+        """Close the connections. Running requests and iterations over events raise ClientClosed or ApiError."""
         await self._connection.close()
 
     @property
     def url(self) -> str:
-        """Where the API is."""
+        """The API's URL."""
         return self._connection.url
 
     @overload
@@ -130,11 +132,11 @@ class Client:
     @overload
     async def submit(self, job_type: str, /, *args: Any, **kwargs: Any) -> Handle[Any]: ...
     async def submit(self, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any) -> Handle[Any]:
-        """Submit a job with these arguments of the handler; returns when the broker has it safely.
+        """Submit a job with the handler's arguments. Returns when the broker has confirmed the job.
 
-        ``job_type`` by its name (``"add"``): the payload is one mapping, or the keyword arguments. Raises
-        PayloadInvalid before anything is sent, Refused, Unreachable, and NotConfirmed when it is not known whether it
-        was accepted.
+        When ``job_type`` is a name (``"add"``), pass the payload as one mapping or as keyword arguments. Raises
+        PayloadInvalid before anything is sent, RequestRefused, Unreachable, and NotConfirmed when it is not known
+        whether the job was accepted.
         """
         return await self.submit_with(Options(), job_type, *args, **kwargs)
 
@@ -145,7 +147,7 @@ class Client:
     async def submit_with(
         self, options: Options, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any
     ) -> Handle[Any]:
-        """The same, with a queue, time-out, labels or key for this one job."""
+        """Submit a job as ``submit`` does, with a queue, timeout, labels or idempotency key for this one job."""
         body = wire.json_of(order_of(job_type, options, args, kwargs))
         key = options.idempotency_key or wire.new_key()
         headers = {"Content-Type": "application/json", "Idempotency-Key": wire.key_header(key)}
@@ -153,54 +155,58 @@ class Client:
             shown = await self._object("POST", "/jobs", content=body, headers=headers)
         except (NoAnswer, Unavailable) as error:
             raise NotConfirmed(
-                f"{error}; whether the job was accepted is not known: submit it again with "
-                f"Options(idempotency_key={key!r}), which makes it one job",
+                f"{error}; it is not known whether the job was accepted: submit it again with "
+                f"Options(idempotency_key={key!r}), which never makes a second job",
                 key,
             ) from error
         return Handle(job_of(shown), None if isinstance(job_type, str) else job_type, self)
 
     async def get(self, job: JobRef) -> Job:
-        """The job as it is now. Raises NotFound."""
+        """Return the current state of a job. Raises NotFound and ApiError."""
         return job_of(await self._object("GET", _path(job)))
 
     async def wait(self, job: JobRef, *, timeout: float = PATIENCE) -> Job:
-        """The job at its end: succeeded, failed or cancelled. ``timeout`` in seconds; ``math.inf`` waits for ever.
+        """Wait until a job has succeeded, failed or been cancelled, and return it.
 
-        Given what ``redrive`` returned it is the end of that run: until the tape is read, a GET shows the one before.
-
-        Raises NotInTime (the job goes on), NotFound, and ApiError when the API is away for longer than the patience.
+        ``timeout`` is in seconds; ``math.inf`` waits without limit. When ``job`` is what ``redrive`` returned, this
+        waits for the end of the new run, even while the view still shows the previous one. Raises NotInTime (the job
+        goes on), NotFound, and ApiError when the API is unavailable for longer than ``patience``.
         """
         deadline = time.monotonic() + timeout
         run = _run(job)
         pause = 0.0
         while True:
-            left = max(deadline - time.monotonic(), 0.0)
-            found, waited = await self._get_when_final(job, min(left, LONG_POLL))
+            remaining = max(deadline - time.monotonic(), 0.0)
+            found, waited = await self._get_when_final(job, min(remaining, LONG_POLL))
             if found.final and found.run >= run:
                 return found
             if time.monotonic() >= deadline:
                 raise NotInTime(found, timeout)
-            # It may answer at once, about to end, or with an earlier run: it must not be asked in a loop.
+            # The API may answer at once, because it is stopping or shows an earlier run: do not poll without a pause.
             pause = 0.0 if waited and not found.final else min(pause * 1.5 + 0.1, 1.0)
             await asyncio.sleep(min(pause, max(deadline - time.monotonic(), 0.0)))
 
     async def cancel(self, job: JobRef) -> Job:
-        """Ask for its end; the job as it was when asked. Raises NotFound, and Conflict when it has ended."""
+        """Request that a job is cancelled, and return it as it was at the request.
+
+        Raises NotFound, and Conflict when the job has ended.
+        """
         return job_of(await self._object("POST", f"{_path(job)}/cancel"))
 
     async def redrive(self, job: JobRef) -> Job:
-        """Let a job that has ended run again; the job in its next run. Raises NotFound and Conflict."""
+        """Run a job again that has ended, and return it in its new run. Raises NotFound and Conflict."""
         return job_of(await self._object("POST", f"{_path(job)}/redrive"))
 
     async def events(
         self, *, since: Since = None, **filters: Unpack[EventFilters]
     ) -> AsyncGenerator[DeliveredEvent, None]:
-        """What happens, in the tape's order, each event once, without end; a GET of its job shows at least that.
+        """Yield events in the tape's order, each event once, without end. ``get`` shows at least what was yielded.
 
-        ``since``: a cursor, behind which it begins; ``"first"``; None for now. It goes on by itself behind the last
-        event after every cut. Raises HistoryGone when history behind the position is no longer kept, UnreadableEvent
-        for an event of a later version, Refused for filters that the API does not know, and ApiError when the API was
-        away too long: ``since=event.cursor`` continues after any of them.
+        ``since``: start after this cursor; ``"first"`` starts with the oldest event, None with new ones. After a lost
+        connection the iteration continues behind the last event. Raises HistoryGone when the events after the position
+        are no longer kept, UnreadableEvent for an event of a later version, RequestRefused for filters that the API
+        does not know, and ApiError when the API was unavailable for too long. To continue after an error, pass
+        ``since=event.cursor`` with the last event you received.
         """
         reader = EventReader(self._connection, query_of(filters), since, outage=self._outage)
         async with aclosing(reader.events()) as received:
@@ -208,24 +214,24 @@ class Client:
                 yield one
 
     async def list(self, *, limit: int | None = None, **filters: Unpack[JobFilters]) -> AsyncGenerator[Job, None]:
-        """Jobs, newest first, page by page as they are iterated over; at most ``limit``."""
-        left = math.inf if limit is None else limit
-        place: Mapping[str, str] = {}
-        while left > 0:
-            query = [*query_of(filters), *place.items(), ("limit", str(int(min(left, PAGE))))]
+        """Yield jobs, newest first, at most ``limit``. Pages are fetched as they are needed."""
+        remaining = math.inf if limit is None else limit
+        position: Mapping[str, str] = {}
+        while remaining > 0:
+            query = [*query_of(filters), *position.items(), ("limit", str(int(min(remaining, PAGE))))]
             page = await self._object("GET", "/jobs", params=query)
             for shown in page["items"]:
                 yield job_of(shown)
-            left -= len(page["items"])
+            remaining -= len(page["items"])
             if page["next"] is None:
                 return
-            place = {"cursor": page["next"]}
+            position = {"cursor": page["next"]}
 
     async def _get_when_final(self, job: JobRef, seconds: float) -> tuple[Job, bool]:
-        """The job at its end, or as it is after so many seconds; and whether the API has waited for it."""
-        whole = math.floor(seconds)
-        headers = {"Prefer": f"wait={whole}"} if whole else {}
-        answer = await self._connection.ask("GET", _path(job), headers=headers, timeout=whole + SLACK)
+        """Return the job when it has ended or after ``seconds``, and whether the API waited before it answered."""
+        wait = math.floor(seconds)
+        headers = {"Prefer": f"wait={wait}"} if wait else {}
+        answer = await self._connection.ask("GET", _path(job), headers=headers, timeout=wait + SLACK)
         found = job_of(json_object(answer, self._connection.policy.hint))
         return found, "preference-applied" in answer.headers
 

@@ -1,8 +1,8 @@
-"""Requests to the API, each until it is answered or the client's patience is over. The one place that speaks HTTP.
+"""HTTP requests to the API, with retries. All HTTP of the client goes through this module.
 
-What may be asked twice is asked again while the API says that it cannot answer just now (503, or 409 with Retry-After),
-and by default also when there is no connection or it ends before the answer. Every error is an ApiError, but
-for ClientClosed.
+A request that may be repeated is retried until it is answered or the time of ``RequestPolicy.patience`` is over. It is
+retried when the API cannot answer at the moment (503, or 409 with Retry-After). By default it is also retried when no
+connection can be made, or when the connection ends before the answer. Every error is an ApiError, except ClientClosed.
 """
 
 import asyncio
@@ -28,25 +28,26 @@ SHORTEST: Final = 0.1
 LONGEST: Final = 5.0
 GROWTH: Final = 1.7
 
-
-def pauses(longest: float = LONGEST) -> Iterator[float]:
-    """Seconds, without end."""
-    pause = SHORTEST
-    while True:
-        # Clients that were cut off together must not come back together.
-        yield pause * random.uniform(0.6, 1.0)  # noqa: S311  # nothing secret hangs on it
-        pause = min(pause * GROWTH, longest)
-
-
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 IN_PYTHON: Final = "the client's url or JOBTAPE_URL"
 
 
+def pauses(longest: float = LONGEST) -> Iterator[float]:
+    """Yield the seconds to wait before each retry, without end: longer each time, up to ``longest``, and random."""
+    pause = SHORTEST
+    while True:
+        # Clients that lost their connections together must not come back at the same moment.
+        yield pause * random.uniform(0.6, 1.0)  # noqa: S311  # not used for secrets
+        pause = min(pause * GROWTH, longest)
+
+
 @dataclass(frozen=True, slots=True)
 class RequestPolicy:
-    """``timeout``: seconds until a request counts as unanswered. ``patience``: seconds during which one that may be
-    asked twice is asked again. ``after_cuts``: also when there was no connection. ``hint``: what texts call the place
-    that says which API is meant.
+    """How long a request may take, and when it is retried.
+
+    ``timeout``: seconds until a request counts as unanswered. ``patience``: seconds during which a request that may be
+    repeated is retried. ``after_cuts``: whether to retry also when there was no connection, or it broke. ``hint``: how
+    error messages name the setting that holds the API's URL.
     """
 
     timeout: float = 15.0
@@ -56,10 +57,10 @@ class RequestPolicy:
 
 
 class ApiConnection:
-    """``url`` and ``api_key`` are those of JOBTAPE_URL and JOBTAPE_API_KEY unless given. Nothing is sent yet.
+    """The connections to one API. Connects when the first request is sent.
 
-    Raises WrongAddress when ``url`` is none, or cannot be reached by the proxy of the environment, and WrongKey when
-    ``api_key`` cannot be one.
+    ``url`` and ``api_key`` default to JOBTAPE_URL and JOBTAPE_API_KEY. Raises WrongAddress when ``url`` is not a valid
+    URL or the proxy that the environment sets for it cannot be used, and WrongKey when ``api_key`` cannot be a key.
     """
 
     def __init__(self, url: str | None = None, api_key: str | None = None, policy: RequestPolicy | None = None) -> None:
@@ -69,19 +70,19 @@ class ApiConnection:
         self._shown = self.url if "@" not in self.url else without_password(self.url)
         try:
             address = httpx.URL(self.url)
-            sound = address.scheme in ("http", "https") and address.host and not re.search(r"\s", self.url)
-            fault = fault_of_url(self.url) if sound else "it is not http://host:port"
+            valid = address.scheme in ("http", "https") and address.host and not re.search(r"\s", self.url)
+            fault = fault_of_url(self.url) if valid else "it is not http://host:port"
         except (httpx.InvalidURL, ValueError) as error:
             fault = str(error)
         if fault is not None:
             raise WrongAddress(
-                f"{self._shown} is no address of an API ({fault}): give {self.policy.hint} as http://host:port"
+                f"{self._shown} is not an API's address ({fault}): set {self.policy.hint} to http://host:port"
             )
         key = trimmed(api_key if api_key is not None else os.environ.get("JOBTAPE_API_KEY", ""))
         if key and (wrong := fault_of_key(key)) is not None:
-            raise WrongKey(f"JOBTAPE_API_KEY, or the client's api_key, cannot be one: {wrong}")
+            raise WrongKey(f"JOBTAPE_API_KEY, or the client's api_key, cannot be an API key: {wrong}")
         headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        transports = [transport_to(address)]  # now, so that a proxy that cannot be used is said at once
+        transports = [transport_to(address)]  # now, so that a proxy that cannot be used is reported at once
 
         def make() -> httpx.AsyncClient:
             transport = transports.pop() if transports else transport_to(address)
@@ -90,12 +91,14 @@ class ApiConnection:
         self._pools = Pools(make)
 
     async def close(self) -> None:
-        """End the connections, whichever event loop they are on."""
+        """Close the connections of all event loops."""
         await self._pools.close()
 
     async def ask(self, method: str, path: str, *, twice: bool = True, **more: Any) -> httpx.Response:
-        """A good answer (2xx or 304). ``twice``: it may be asked again. ``more`` is for httpx. Raises ClientClosed, and
-        ApiError: Unreachable only when none of the tries can have arrived.
+        """Send a request and return the answer, which is 2xx or 304.
+
+        ``twice``: whether the request may be repeated. ``more`` is passed to httpx. Raises ClientClosed and ApiError.
+        Unreachable is raised only when no try can have reached the API.
         """
         deadline = time.monotonic() + self.policy.patience
         doubt: ApiError | None = None
@@ -108,23 +111,23 @@ class ApiConnection:
                 wait = self.pause_after(error, pause)
                 if not twice or wait is None or time.monotonic() + wait > deadline:
                     if isinstance(error, Unreachable) and doubt is not None:
-                        # This try did nothing; an earlier one may have.
+                        # This try did not reach the API; an earlier one may have.
                         raise doubt from error
                     raise
                 await asyncio.sleep(wait)
         raise AssertionError("pauses have no end")
 
     def pause_after(self, error: ApiError, pause: float) -> float | None:
-        """Seconds until it is worth asking again, None when it is not."""
+        """Return the seconds to wait before a retry after ``error``, or None when a retry is not allowed."""
         if isinstance(error, Unavailable):
             return error.retry_after
         return pause if self.policy.after_cuts else None
 
     @asynccontextmanager
     async def stream(self, path: str, *, silence: float, **more: Any) -> AsyncIterator[httpx.Response]:
-        """An answer whose body is still to come. ``silence``: seconds without a byte that mean the connection is dead.
+        """Open a streaming GET request and yield the answer before its body is read.
 
-        Raises ApiError, also within the block.
+        After ``silence`` seconds without a byte the connection counts as dead. Raises ApiError, also inside the block.
         """
         timeout = httpx.Timeout(self.policy.timeout, read=silence)
         more |= {"timeout": timeout, "extensions": {"trace": self._pools.trace}}
@@ -145,20 +148,20 @@ class ApiConnection:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """httpx's errors become ours."""
+        """Turn httpx's errors into ApiError."""
         hint = self.policy.hint
         if self._pools.closed:
             raise ClientClosed
         try:
             yield
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise WrongAddress(f"{self._shown} is no address of an API ({error}): see {hint}") from None
+            raise WrongAddress(f"{self._shown} is not an API's address ({error}): check {hint}") from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            said = str(error) or type(error).__name__
+            reason = str(error) or type(error).__name__
             raise Unreachable(
-                f"no API at {self._shown} ({said}): start one with `jobtape up`, or say where it is with {hint}"
+                f"no API at {self._shown} ({reason}): start one with `jobtape up`, or set its address with {hint}"
             ) from None
         except UnicodeEncodeError as error:
-            raise ApiError(f"nothing was sent: {error.object!a} is no text ({error.reason})") from None
+            raise ApiError(f"nothing was sent: {error.object!a} is not valid text ({error.reason})") from None
         except httpx.HTTPError as error:
             raise NoAnswer(f"{self._shown} did not answer ({str(error) or type(error).__name__})") from None

@@ -1,4 +1,4 @@
-"""What is sent, as text: bodies, keys, paths."""
+"""Encodes what is sent to the API: bodies, keys and paths."""
 
 import json
 import re
@@ -7,25 +7,26 @@ from typing import Any, Final
 from uuid import uuid4
 
 Query = Sequence[tuple[str, str]]
-"""What stands behind the ``?``."""
+"""The query parameters of a URL."""
 
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 
 
 def json_of(order: Mapping[str, Any]) -> bytes:
-    """The request's body."""
-    # Not httpx's own JSON: what that cannot write (NaN, lone surrogates) is for the API to refuse.
+    """Return the request's body."""
+    # httpx's JSON encoder raises on NaN and lone surrogates; the API shall refuse them with its own message.
     return json.dumps(order).encode()
 
 
 def new_key() -> str:
-    """An Idempotency-Key that nobody else has."""
+    """Return a new random Idempotency-Key."""
     return uuid4().hex
 
 
 def key_header(key: str) -> str:
-    """The header's value, a structured field string (RFC 9651): whatever the key is, it is well formed. Raises
-    ValueError when it cannot be a key.
+    """Return the value of the Idempotency-Key header, a structured field string (RFC 9651).
+
+    Raises ValueError when ``key`` cannot be an idempotency key.
     """
     if not _KEY.fullmatch(key):
         raise ValueError("an idempotency key has 1 to 255 visible ASCII characters, without spaces")
@@ -34,7 +35,7 @@ def key_header(key: str) -> str:
 
 
 def job_path(job_id: str) -> str:
-    """Where the job is. Raises ValueError when ``job_id`` is none."""
+    """Return the path of a job. Raises ValueError when ``job_id`` cannot be a job id."""
     if not job_id or not all(letter.isalnum() or letter == "-" for letter in job_id):
-        raise ValueError(f"{job_id!r} is no job id")
+        raise ValueError(f"{job_id!r} is not a job id")
     return f"/jobs/{job_id}"

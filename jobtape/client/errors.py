@@ -1,21 +1,21 @@
-"""What may go wrong between a client and the API.
+"""Errors of the clients.
 
 JobtapeError
 ├── ApiError                the API could not be used
-│   ├── WrongAddress        the caller's fault: no address of an API, or something else answers there
-│   ├── WrongKey            the caller's fault: a key that no API can have
-│   ├── Unreachable         nobody answers: nothing was done
-│   ├── NoAnswer            the question may have arrived, the answer did not: what was asked for may have been done
-│   ├── NotConfirmed        the same of a submission; submitting again under its key is safe
-│   └── Refused             the API answers with a problem (RFC 9457)
-│       ├── Unauthorized    401: it wants another key
-│       ├── NotFound        404: there is no such job, or nothing at this path
-│       ├── Conflict        409: not in the state that the job is in
-│       ├── Invalid         400, 413, 415, 422: the request itself is wrong
-│       └── Unavailable     409 and 503 with Retry-After: not just now, and not within the client's patience
-├── ClientClosed            the caller's fault: the client was closed before, or meanwhile
-├── ClientForked            the caller's fault: begun in the process that this one was forked from
-├── JobNotSucceeded         the job's own fault: it has failed, or was cancelled, and has no result
+│   ├── WrongAddress        caller's fault: the URL is wrong, or something else answers there
+│   ├── WrongKey            caller's fault: the text cannot be an API key
+│   ├── Unreachable         no connection could be made: the request was not carried out
+│   ├── NoAnswer            the connection broke before the answer: the request may have been carried out
+│   ├── NotConfirmed        it is not known whether a job was accepted; submit it again under the same key
+│   └── RequestRefused      the API answered with a problem (RFC 9457)
+│       ├── Unauthorized    401: the API key is missing or wrong
+│       ├── NotFound        404: no such job, or nothing at this path
+│       ├── Conflict        409: not possible in the job's current state
+│       ├── Invalid         400, 413, 415, 422: the request is wrong
+│       └── Unavailable     503, or 409 with Retry-After: not possible at the moment, and not within ``patience``
+├── ClientClosed            caller's fault: the client was closed before or during the call
+├── ClientForked            caller's fault: the iteration began in the parent process
+├── JobNotSucceeded         the job has failed or was cancelled, so it has no result
 └── NotInTime               the job has not ended yet (also a TimeoutError)
 """
 
@@ -29,27 +29,30 @@ if TYPE_CHECKING:
 
 
 class ApiError(JobtapeError):
-    """The API could not be used; the text is one line that says what to do."""
+    """The API could not be used. The message is one line that says what to do."""
 
 
 class WrongAddress(ApiError):
-    """This is no address of an API."""
+    """The URL is wrong, or something else than a Jobtape API answers there."""
 
 
 class WrongKey(ApiError):
-    """This can be no API key: it has other than visible ASCII characters."""
+    """The text cannot be an API key: it contains other characters than visible ASCII."""
 
 
 class Unreachable(ApiError):
-    """No connection could be made: nothing was done."""
+    """No connection could be made: the request was not carried out."""
 
 
 class NoAnswer(ApiError):
-    """The connection ended before the answer came: whether it was done is not known."""
+    """The connection ended before the answer: it is not known whether the request was carried out."""
 
 
 class NotConfirmed(ApiError):
-    """It is not known whether the job was accepted. The same submission under ``idempotency_key`` makes it one job."""
+    """It is not known whether the job was accepted.
+
+    Submitting it again under ``idempotency_key`` is safe: it never makes a second job.
+    """
 
     def __init__(self, text: str, idempotency_key: str) -> None:
         super().__init__(text)
@@ -57,7 +60,10 @@ class NotConfirmed(ApiError):
 
 
 class RequestRefused(ApiError):
-    """The API's own words. ``kind``: the last part of the problem's type; ``errors``: each with pointer and detail."""
+    """The API refused the request.
+
+    ``kind``: the last part of the problem's type. ``errors``: one mapping for each fault, with pointer and detail.
+    """
 
     def __init__(self, text: str, status: int, problem: Mapping[str, Any]) -> None:
         super().__init__(text)
@@ -71,7 +77,7 @@ class RequestRefused(ApiError):
 
 
 class Unauthorized(RequestRefused):
-    """Without the API's key."""
+    """The API key is missing or wrong."""
 
 
 class NotFound(RequestRefused):
@@ -79,15 +85,15 @@ class NotFound(RequestRefused):
 
 
 class Conflict(RequestRefused):
-    """Not in the state that the job is in."""
+    """The request is not possible in the job's current state."""
 
 
 class Invalid(RequestRefused):
-    """The request is wrong: the same request will be refused again."""
+    """The request is wrong, and would be refused again."""
 
 
 class Unavailable(RequestRefused):
-    """Not just now; ``retry_after`` is in seconds."""
+    """The request is not possible at the moment; ``retry_after`` is in seconds."""
 
     def __init__(self, text: str, status: int, problem: Mapping[str, Any], retry_after: float) -> None:
         super().__init__(text, status, problem)
@@ -95,24 +101,24 @@ class Unavailable(RequestRefused):
 
 
 class ClientClosed(JobtapeError):
-    """The client was closed: what was still asked for has no answer."""
+    """The client was closed before or during the call."""
 
     def __init__(self) -> None:
-        super().__init__("this client is closed: make another one")
+        super().__init__("this client is closed: create another one")
 
 
 class ClientForked(JobtapeError):
-    """An iteration that was begun in the process that this one was forked from cannot go on here."""
+    """An iteration that began in the parent process cannot continue in a forked child."""
 
     def __init__(self) -> None:
         super().__init__(
-            "this iteration was begun before the process was forked, and goes on in the parent alone: begin another "
-            "one here, with the same client"
+            "this iteration began before the process was forked and continues only in the parent: start another one "
+            "here, with the same client"
         )
 
 
 class JobNotSucceeded(JobtapeError):
-    """The job has ended without a result: ``job`` says how, with its error and reason."""
+    """The job has ended without a result; ``job`` contains its state, error and reason."""
 
     def __init__(self, job: "Job") -> None:
         why = "" if job.error is None else f": {job.error.type}: {job.error.message}"
@@ -121,7 +127,7 @@ class JobNotSucceeded(JobtapeError):
 
 
 class NotInTime(JobtapeError, TimeoutError):
-    """The job has not ended within the time given, and goes on; ``job`` is as it was last seen."""
+    """The job has not ended in time and goes on; ``job`` is its last known state."""
 
     def __init__(self, job: "Job", timeout: float) -> None:
         super().__init__(f"job {job.id} has not ended within {timeout:g} s, it is {job.state.value}: wait for it again")

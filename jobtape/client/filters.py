@@ -1,4 +1,4 @@
-"""The filters of events and of lists as keyword arguments, and as the API's query has them."""
+"""Filters of events and job lists: as keyword arguments, and as query parameters of the API."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -13,7 +13,10 @@ States = JobState | str | Iterable[JobState | str]
 
 
 class EventFilters(TypedDict, total=False):
-    """All must hold; several values of one: either of them. See ``schemas.selection.Selection``."""
+    """Filters of events. An event must match all filters; one value of several given for a filter is enough.
+
+    See ``schemas.selection.Selection``.
+    """
 
     events: Words
     types: Types
@@ -23,7 +26,10 @@ class EventFilters(TypedDict, total=False):
 
 
 class JobFilters(TypedDict, total=False):
-    """All must hold; several values of one: either of them; of labels: all. Times have an offset."""
+    """Filters of job lists. A job must match all filters; one value of several given for a filter is enough.
+
+    All labels must match. Times need a UTC offset.
+    """
 
     types: Types
     states: States
@@ -45,7 +51,7 @@ _NAMES = {
 
 
 def query_of(filters: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The query parameters."""
+    """Return the filters as query parameters."""
     query: list[tuple[str, str]] = []
     for name, given in filters.items():
         query += [(_NAMES.get(name, name), value) for value in _values(given)]
@@ -56,7 +62,7 @@ def _values(given: Any) -> list[str]:
     match given:
         case None:
             return []
-        case str():  # also the names of states
+        case str():  # also JobState
             return [str(given)]
         case JobType():
             return [given.name]

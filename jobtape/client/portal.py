@@ -1,7 +1,7 @@
-"""Asynchronous calls made from code that is not: on a loop in a thread of its own.
+"""Runs asynchronous calls for blocking code, on an event loop in a thread of its own.
 
-The thread is a daemon: a program that forgets to close it ends all the same. A forked child has no such thread, and
-starts its own when it first calls.
+The thread is a daemon, so a program that forgets to close it can still end. A forked child does not inherit the thread;
+it starts its own at the first call.
 """
 
 import asyncio
@@ -19,22 +19,24 @@ T = TypeVar("T")
 
 
 class Portal:
-    """``call`` from any thread but its own; ``close`` ends what still runs."""
+    """An event loop in a thread. Use ``call`` from any other thread; ``close`` cancels what still runs."""
 
     def __init__(self) -> None:
         self._closed = False
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._handover: Handover
         self._end: asyncio.Event
         self._thread: threading.Thread | None = None
-        self._left: list[Handover] = []
-        """Of the process that this one was forked from. Kept, since at its end it would be closed there too."""
+        self._inherited: list[Handover] = []
+        """Handovers of the parent process, after a fork: kept, because their destructors would close them."""
         self._start()
-        forks.in_child(self, Portal._leave)
+        forks.in_child(self, Portal._reset_after_fork)
 
     def call(self, function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
-        """What ``await function(*args, **kwargs)`` gives. Broken off here, by Ctrl-C say, it is cancelled there, and
-        has ended when this raises. Raises ClientClosed when the portal is closed, or is meanwhile.
+        """Return the result of ``await function(*args, **kwargs)``.
+
+        When this call is interrupted, for example by Ctrl-C, the function is cancelled and has ended before this
+        raises. Raises ClientClosed when the portal is closed before or during the call.
         """
         try:
             return self._here().call_blocking(function, *args, **kwargs)
@@ -43,20 +45,21 @@ class Portal:
 
     @contextmanager
     def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[Iterator[T]]:
-        """The items one by one; afterwards the generator is closed. Raises ClientForked in a child that was forked
-        meanwhile.
+        """Give an iterator over ``items``; close the generator at the end of the block.
+
+        The iterator raises ClientForked in a child that was forked after the iteration began.
         """
         begun = os.getpid()
         try:
             yield self._items(items, begun)
         finally:
             if os.getpid() == begun:
-                with suppress(ClientClosed):  # the end of the loop has closed it
+                with suppress(ClientClosed):  # the loop has ended and closed it
                     self.call(items.aclose)
 
     def close(self) -> None:
-        """Cancel what still runs, and end the thread; a second time does nothing."""
-        with self._turn:
+        """Cancel what still runs and end the thread. A second call does nothing."""
+        with self._lock:
             thread = self._thread
             if not self._closed and thread is not None:
                 self._handover.loop.call_soon_threadsafe(self._end.set)
@@ -65,7 +68,7 @@ class Portal:
             thread.join()
 
     def _here(self) -> Handover:
-        with self._turn:
+        with self._lock:
             if self._thread is None and not self._closed:
                 self._start()
             return self._handover
@@ -78,11 +81,11 @@ class Portal:
         self._thread.start()
         started.wait()
 
-    def _leave(self) -> None:
-        """In a forked child."""
-        self._turn = threading.Lock()  # another thread may have held it
+    def _reset_after_fork(self) -> None:
+        """In a forked child: forget the parent's thread and loop."""
+        self._lock = threading.Lock()  # another thread may have held it
         self._thread = None
-        self._left.append(self._handover)
+        self._inherited.append(self._handover)
         forks.leave_loop(self._handover.loop, sockets=True)
 
     async def _serve(self, started: threading.Event) -> None:

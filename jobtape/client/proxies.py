@@ -1,7 +1,7 @@
-"""Which proxy of the environment stands between the client and its API, if any.
+"""Chooses the proxy between the client and the API from the environment's variables.
 
-A client speaks to one address. So this is settled once, when it is made: what the environment says of other addresses,
-or of this machine's own, can do no harm.
+A client uses one address only, so the proxy is chosen once, when the client is made. Settings for other addresses, or
+for this machine, cannot do harm.
 """
 
 import ipaddress
@@ -19,13 +19,14 @@ _HOST: Final = re.compile(r"[^\s/\[\]@%]+")
 
 
 def transport_to(url: httpx.URL) -> httpx.AsyncHTTPTransport:
-    """What carries requests to ``url``: directly to this machine and to what NO_PROXY names, otherwise through
-    HTTP_PROXY, HTTPS_PROXY or ALL_PROXY where they are set.
+    """Return the transport for requests to ``url``.
 
-    Raises WrongAddress for a proxy that cannot be used, and for certificates that SSL_CERT_FILE names and nobody finds.
+    It connects directly to this machine and to the hosts in NO_PROXY, otherwise through HTTP_PROXY, HTTPS_PROXY or
+    ALL_PROXY if set. Raises WrongAddress when the proxy cannot be used, or the certificates of SSL_CERT_FILE or
+    SSL_CERT_DIR cannot be read.
     """
     variable, proxy = _proxy_to(url)
-    # Certificates are read from the disk at once, also where none is needed.
+    # httpx would read certificates from disk here even for http://, where none are needed.
     secure = url.scheme == "https"
     try:
         return httpx.AsyncHTTPTransport(proxy=proxy, trust_env=secure, verify=secure)
@@ -33,12 +34,12 @@ def transport_to(url: httpx.URL) -> httpx.AsyncHTTPTransport:
         raise _unusable(variable, url, "for SOCKS the package httpx needs its extra: install httpx[socks]") from None
     except OSError as error:  # also ssl.SSLError
         raise WrongAddress(
-            f"the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read ({error}): mend that variable"
+            f"the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read ({error}): correct that variable"
         ) from None
 
 
 def _proxy_to(url: httpx.URL) -> tuple[str, httpx.Proxy | None]:
-    """The variable that names the proxy, and the proxy."""
+    """Return the variable that names the proxy, and the proxy; ("", None) for a direct connection."""
     proxies = {name: trimmed(value) for name, value in getproxies().items()}
     scheme = next((name for name in (url.scheme, "all") if proxies.get(name)), None)
     if scheme is None or is_loopback(url.host) or _is_exempt(url, proxies.get("no", "")):
@@ -49,19 +50,19 @@ def _proxy_to(url: httpx.URL) -> tuple[str, httpx.Proxy | None]:
         if proxy.scheme in SCHEMES and _HOST.fullmatch(proxy.host):
             return variable, httpx.Proxy(proxy)
     except (httpx.InvalidURL, ValueError):
-        pass  # what the parser says may show a password
-    raise _unusable(variable, url, f"its value is none of {', '.join(f'{each}://host:port' for each in SCHEMES)}")
+        pass  # the parser's message may contain a password
+    raise _unusable(variable, url, f"its value is not one of {', '.join(f'{each}://host:port' for each in SCHEMES)}")
 
 
 def _unusable(variable: str, url: httpx.URL, why: str) -> WrongAddress:
     return WrongAddress(
-        f"the proxy of {variable} cannot be used to reach {url.host} ({why}): mend {variable}, or name {url.host} in "
-        "NO_PROXY to go there directly"
+        f"the proxy of {variable} cannot be used to reach {url.host} ({why}): correct {variable}, or add {url.host} to "
+        "NO_PROXY to connect directly"
     )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine itself."""
+    """Return whether ``host`` is this machine."""
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -70,7 +71,10 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_exempt(url: httpx.URL, no_proxy: str) -> bool:
-    """As curl reads NO_PROXY: names with all below them, addresses, networks (10.0.0.0/8), each with a port or not."""
+    """Return whether NO_PROXY contains the URL's host.
+
+    Read as curl does: names with their subdomains, addresses, and networks (10.0.0.0/8), each with or without a port.
+    """
     host, address = url.host.lower().rstrip("."), _address(url.host)
     port = url.port or {"http": 80, "https": 443}.get(url.scheme)
     for each in (part.strip().lower() for part in no_proxy.replace(" ", ",").split(",")):
@@ -100,5 +104,5 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 def _holds(name: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     try:
         return address in ipaddress.ip_network(name, strict=False)
-    except ValueError:  # a name, or nothing at all
+    except ValueError:  # a name, or empty
         return False

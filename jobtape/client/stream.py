@@ -1,9 +1,9 @@
-"""Reads server-sent events for as long as one likes: after any cut it goes on behind the last event that it gave.
+"""Reads server-sent events without end; after a lost connection it continues behind the last event.
 
-Theory of operation: every event has a cursor, and the API sends what comes after a cursor in the tape's order. So one
-number is all that has to be remembered. The first message of a connection (``hello``) names it before any event has
-come; an event at or below it is a repeat. When history behind it is gone the API says ``reset``, and the reader gets
-HistoryGone instead of a gap.
+Theory of operation: every event has a cursor, and the API sends the events after a cursor in the tape's order. So the
+reader remembers one number, its position. The first message of a connection (``hello``) contains the position before
+any event has come. An event at or before the position is a duplicate and is skipped. When the events after the
+position are no longer kept, the API sends ``reset``, and the reader raises HistoryGone instead of leaving a gap.
 """
 
 import asyncio
@@ -26,34 +26,33 @@ from jobtape.schemas.errors import HistoryGone, UnreadableEvent
 log = logging.getLogger(__name__)
 
 OUTAGE: Final = 600.0
-"""Seconds without the API after which a reader gives up, by default."""
+"""Default in seconds: how long a reader retries while the API is unavailable."""
 SILENCE: Final = 60.0
-"""Seconds; the API sends something every 15 by default."""
+"""Seconds without a byte until the connection counts as dead. By default the API sends a keep-alive every 15."""
 STEADY: Final = 10.0
-"""Seconds; a connection that lasted as long was a good one, and the next try follows soon."""
+"""Seconds: after a connection that lasted this long, the retry pauses start at the shortest one."""
 
 Since = int | Literal["first"] | None
 
 
 class EventReader:
-    """Follows ``/events`` with the filters in ``query``: from behind the cursor ``since``, from the first event there
-    is, or (None) from now.
+    """Reads ``/events`` with the filters in ``query``.
 
-    It gives up after ``outage`` seconds without the API; before it has found it the first time, after the patience of
-    any request.
+    ``since``: start after this cursor; ``"first"`` starts with the oldest event, None with new ones. ``outage``:
+    seconds without the API after which the reader raises; until the first connection, ``RequestPolicy.patience`` holds.
     """
 
     def __init__(self, connection: ApiConnection, query: Query, since: Since, *, outage: float) -> None:
         self._connection = connection
         self._query = list(query)
         self.position: Since = since
-        """The cursor behind which it goes on."""
+        """The cursor after which the reader continues."""
         self._outage = outage
         self._greeted = False
-        """Whether this connection has said ``hello``."""
+        """Whether ``hello`` came on this connection."""
 
     async def events(self) -> AsyncGenerator[DeliveredEvent, None]:
-        """Each event once, in the tape's order, without end. Raises HistoryGone, UnreadableEvent and ApiError."""
+        """Yield each event once, in the tape's order. Raises HistoryGone, UnreadableEvent and ApiError."""
         waits, deadline = pauses(), time.monotonic() + self._connection.policy.patience
         while True:
             self._greeted, begun, position = False, time.monotonic(), self.position
@@ -72,7 +71,7 @@ class EventReader:
             wait = self._connection.pause_after(broken, next(waits))
             if wait is None or now + wait > deadline:
                 raise broken
-            log.info("%s: going on behind cursor %s in %.1f s", broken, self.position, wait)
+            log.info("%s: reconnecting behind cursor %s in %.1f s", broken, self.position, wait)
             await asyncio.sleep(wait)
 
     async def _one_connection(self) -> AsyncGenerator[DeliveredEvent, None]:
@@ -82,22 +81,23 @@ class EventReader:
         async with self._connection.stream("/events", silence=SILENCE, params=params, headers=headers) as answer:
             kind = answer.headers.get("content-type", "nothing")
             if not kind.startswith("text/event-stream"):
-                raise WrongAddress(f"{answer.url} answers with {kind}: see {self._connection.policy.hint}")
+                raise WrongAddress(f"{answer.url} answers with {kind}: check {self._connection.policy.hint}")
             async with aclosing(EventSource(answer).aiter_sse()) as messages:
                 async for message in messages:
-                    if (one := self._taken(message)) is not None:
+                    if (one := self._event_of(message)) is not None:
                         yield one
 
-    def _taken(self, message: ServerSentEvent) -> DeliveredEvent | None:
-        """The event of a message that is one, and not a repeat; the position has moved behind it."""
+    def _event_of(self, message: ServerSentEvent) -> DeliveredEvent | None:
+        """Move the position behind the message, and return its event, or None when it has no new event."""
         if not message.data:
-            # A sign of life says how far the tape has been read: who wants little does not fall behind what is kept.
+            # A keep-alive contains how far the API has read. So the position of a reader with few matching events stays
+            # within the history that is kept.
             if isinstance(self.position, int) and message.id.isdecimal():
                 self.position = max(self.position, int(message.id))
             return None
         if message.event == "hello":
             self._greeted = True
-            # A position of ours stays until history moves it: a reset may follow.
+            # Keep a position that is known already: a reset may follow.
             if not isinstance(self.position, int):
                 self.position = _number(_content(message), "cursor")
             return None
@@ -117,7 +117,7 @@ def _content(message: ServerSentEvent) -> Mapping[str, Any]:
     except plainjson.NotJson:
         content = None
     if not isinstance(content, dict):
-        raise UnreadableEvent(f"the message {message.event!r} of the API is no JSON object")
+        raise UnreadableEvent(f"the message {message.event!r} of the API is not a JSON object")
     return content
 
 

@@ -1,4 +1,4 @@
-"""A submitted job in the hands of who submitted it."""
+"""What the handles of both clients have in common."""
 
 from dataclasses import dataclass
 from typing import Any, Generic
@@ -8,12 +8,15 @@ from jobtape.jobs import JobType, R
 from jobtape.schemas.job import Job, JobState
 
 PATIENCE = 60.0
-"""Seconds that one waits for a job's end, by default."""
+"""Default in seconds for waiting for a job's end."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubmittedJob(Generic[R]):
-    """``job``: as the submission was answered. ``job_type``: who reads its result; None leaves it as JSON has it."""
+    """A job that was submitted.
+
+    ``job``: the job in the answer to the submission. ``job_type``: converts its result; None keeps JSON.
+    """
 
     job: Job
     job_type: JobType[R] | None
@@ -24,10 +27,11 @@ class SubmittedJob(Generic[R]):
         return self.job.id
 
     def read(self, job: Job) -> R:
-        """The result of the job once it has ended. Raises JobNotSucceeded, and ResultInvalid when it does not fit the
-        job type as it is here.
+        """Return the result of a job that has ended.
+
+        Raises JobNotSucceeded, and ResultInvalid when the result does not fit this program's version of the job type.
         """
         if job.state is not JobState.SUCCEEDED:
             raise JobNotSucceeded(job)
         result: Any = job.result if self.job_type is None else self.job_type.read_result(job.result)
-        return result  # type: ignore[no-any-return]  # R is what the job type reads
+        return result  # type: ignore[no-any-return]  # read_result returns R

@@ -1,4 +1,4 @@
-"""The client for code without ``await``: the asynchronous one, which does everything, run in a thread."""
+"""The client for code without ``await``: runs the asynchronous client in a thread."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,9 +18,9 @@ from jobtape.schemas.job import Job
 
 
 class SyncClient:
-    """``with SyncClient("http://127.0.0.1:8000") as client``. What its methods do, take and raise is in ``Client``.
+    """Blocking client of the API: ``with SyncClient("http://127.0.0.1:8000") as client``.
 
-    It may be used by many threads at once.
+    See ``Client`` for what the methods take, return and raise. Several threads may use one client at the same time.
     """
 
     def __init__(
@@ -30,17 +30,15 @@ class SyncClient:
         self._portal = Portal()
 
     def __enter__(self) -> "SyncClient":
-        """Nothing is sent yet."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
         self.close()
 
     def close(self) -> None:
-        """End the connections and the thread; a second time does nothing. Whoever still waits gets ClientClosed."""
+        """Close the connections and end the thread; a second call does nothing. Waiting calls raise ClientClosed."""
         try:
             with suppress(ClientClosed):
                 self._portal.call(self._client.close)
@@ -49,7 +47,7 @@ class SyncClient:
 
     @property
     def url(self) -> str:
-        """Where the API is."""
+        """The API's URL."""
         return self._client.url
 
     @overload
@@ -100,7 +98,7 @@ class SyncClient:
 
 @dataclass(frozen=True, slots=True)
 class SyncHandle(SubmittedJob[R]):
-    """What ``SyncClient.submit`` returns; see ``Handle``."""
+    """A job that was submitted by ``SyncClient.submit``; see ``Handle``."""
 
     client: SyncClient
 

@@ -82,7 +82,7 @@ def test_why_they_cannot_be_seen(api: str) -> None:
     url = "amqp://guest:secret@127.0.0.1/"
     with pytest.raises(Unseen, match=rf"^the management API at {api} does not answer \(.*\)$"):
         bound_queues(url, api, None, ["jobtape.results"])
-    with pytest.raises(Unseen, match=r"does not answer \(.*\); /nowhere/rabbitmqctl could not be asked"):
+    with pytest.raises(Unseen, match=r"does not answer \(.*\); /nowhere/rabbitmqctl could not be run"):
         bound_queues(url, api, "/nowhere/rabbitmqctl", ["jobtape.results"])
     with pytest.raises(Unseen, match=r"does not answer \(.*\); false failed: 1"):
         bound_queues(url, api, "false", ["jobtape.results"])
@@ -137,6 +137,6 @@ def test_a_relay_that_has_not_begun_and_bindings_that_cannot_be_seen(api: str, s
     found = Findings()
     examine_relay(found, Settings(management_url=api), Topology("jobtape"), store)
     assert [(item.level, item.part) for item in found.items] == [("note", "view"), ("note", "broker")]
-    assert "get nothing: no projector has begun with it yet" in found.items[0].what
+    assert "receive nothing: no projector has started it yet" in found.items[0].what
     assert "cannot be seen" in found.items[1].what
     assert "JOBTAPE_RABBITMQCTL" in (found.items[1].todo or "")

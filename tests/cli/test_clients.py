@@ -163,7 +163,7 @@ def test_waiting_for_nobody_is_doubted_and_ctrl_c_says_that_the_job_goes_on(brok
     assert waiting.lines[1:] == [
         "queued",
         f"still queued: is a worker running and free? See {url}/health/ready",
-        f"jobtape: the job goes on; follow it with: jobtape status {job_id} --watch",
+        f"jobtape: the job continues; follow it with: jobtape status {job_id} --watch",
     ]
 
 
@@ -199,16 +199,16 @@ def test_without_the_key(running: Place) -> None:
     ("arguments", "says"),
     [
         (("submit", "add", "{x"), "is not JSON"),
-        (("submit", "add", "[1,2]"), "no JSON object"),
+        (("submit", "add", "[1,2]"), "not a JSON object"),
         (("submit", "add", "@missing.json"), "cannot read the payload"),
         (("submit", "add", "{}", "--label", "customer"), "write it as name=value"),
         (("submit", "add"), "Missing argument"),
-        (("watch", "done"), "is no event: submitted, started"),
-        (("watch", "*.mail*"), "is no job type"),
+        (("watch", "done"), "is not an event: submitted, started"),
+        (("watch", "*.mail*"), "is neither a job type"),
         (("watch", "--since", "soon"), "a cursor is a number"),
         (("list", "--limit", "many"), "--limit"),
         (("--as-of", "yesterday", "list"), "write a time such as"),
-        (("--as-of", "7", "submit", "add", "{}"), "list and status can show the past"),
+        (("--as-of", "7", "submit", "add", "{}"), "--as-of works only with list and status"),
         (("--as-of", "7", "status", "x", "--watch"), "leave out --as-of"),
     ],
 )
@@ -229,4 +229,4 @@ def test_no_api_is_one_line_that_says_what_to_do(place: Place) -> None:
         done = place.run(*arguments)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.count("\n") == 1
-        assert "start one with `jobtape up`, or say where it is with --url / JOBTAPE_URL" in done.stderr
+        assert "start one with `jobtape up`, or set its address with --url / JOBTAPE_URL" in done.stderr

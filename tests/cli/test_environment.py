@@ -75,7 +75,7 @@ def test_a_part_says_so_once_and_goes_on(place: Place) -> None:
 def test_the_api_listens_on_the_port_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBTAPE_PORT", "tcp://10.0.0.1:8000")
     assert settings_with(port="8123").port == 8123
-    with pytest.raises(CannotStart, match="is the address of a Service: give a number"):
+    with pytest.raises(CannotStart, match="is the address of a Service: give a port number"):
         settings_with(port="tcp://10.0.0.2:8000")
 
 

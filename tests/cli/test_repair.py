@@ -74,7 +74,7 @@ def test_jobs_by_a_filter(running: Place) -> None:
     [
         ((), "say which jobs"),
         (("01890a5d-ac96-774b-bcce-b302099a8057", "--type", "boom"), "not both"),
-        (("01890a5d-ac96-774b-bcce-b302099a8057", "--dry-run"), "--dry-run is for a filter"),
+        (("01890a5d-ac96-774b-bcce-b302099a8057", "--dry-run"), "--dry-run works only with filters"),
         (("--label", "red", "--yes"), "name=value"),
     ],
 )

@@ -40,4 +40,4 @@ def test_an_argument_that_is_no_text(place: Place) -> None:
     done = place.shell("jobtape list --type \"$(printf '\\377')\"")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "is no text" in done.stderr
+    assert "is not valid text" in done.stderr

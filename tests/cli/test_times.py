@@ -51,7 +51,7 @@ def test_what_is_no_time(text: str) -> None:
 
 
 def test_a_cursor_is_no_time() -> None:
-    with pytest.raises(WrongUse, match="--since 7: a cursor does not do here"):
+    with pytest.raises(WrongUse, match="--since 7: a cursor is not possible here"):
         time_of("--since", "7")
 
 

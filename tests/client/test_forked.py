@@ -42,7 +42,7 @@ async def test_sync_client_works_in_child_and_parent(place: Place) -> None:
             next(jobs)
 
             def go_on() -> None:
-                with pytest.raises(ClientForked, match="begin another"):
+                with pytest.raises(ClientForked, match="start another"):
                     next(jobs)
 
             assert in_child(go_on) == 0

@@ -74,7 +74,7 @@ async def test_what_is_wrong_is_told(client: Client, network: Proxy) -> None:
         await client.submit(add, x="one")
     with pytest.raises(PayloadInvalid, match="NaN"):
         await client.submit("add", x=float("nan"))
-    with pytest.raises(ValueError, match="no job id"):
+    with pytest.raises(ValueError, match="not a job id"):
         await client.get("../metrics")
     assert network.seen == 0, "nothing was sent"
     with pytest.raises(Invalid, match="known: add, boom") as unknown:

@@ -53,9 +53,9 @@ async def test_a_proxy_is_not_for_this_machine(
     [
         (SOCKS, "ALL_PROXY cannot be used .*httpx.socks"),
         ({"http_proxy": "socks5h://proxy:1080\n"}, "HTTP_PROXY cannot be used .*httpx.socks"),
-        ({"HTTP_PROXY": "ftp://me:secret@proxy"}, "HTTP_PROXY .* none of http://host:port"),
-        ({"ALL_PROXY": "http://me:secret@proxy:many"}, "ALL_PROXY .* none of http://host:port"),
-        ({"ALL_PROXY": "http://["}, "ALL_PROXY .* none of http://host:port"),
+        ({"HTTP_PROXY": "ftp://me:secret@proxy"}, "HTTP_PROXY .* not one of http://host:port"),
+        ({"ALL_PROXY": "http://me:secret@proxy:many"}, "ALL_PROXY .* not one of http://host:port"),
+        ({"ALL_PROXY": "http://["}, "ALL_PROXY .* not one of http://host:port"),
         (SOCKS | {"NO_PROXY": "other.example,[::1,10.0.0.0/8"}, "ALL_PROXY cannot be used"),
     ],
 )

@@ -49,7 +49,7 @@ async def test_a_client_that_was_closed(network: Proxy) -> None:
         jobs = client.list()
         client.close()
         client.close()
-        with pytest.raises(ClientClosed, match="make another one"):
+        with pytest.raises(ClientClosed, match="create another one"):
             client.get(str(uuid4()))
         with pytest.raises(ClientClosed):
             next(jobs)
@@ -57,7 +57,7 @@ async def test_a_client_that_was_closed(network: Proxy) -> None:
     await asyncio.to_thread(use)
     asynchronous = Client(network.url)
     await asynchronous.close()
-    with pytest.raises(ClientClosed, match="make another one"):
+    with pytest.raises(ClientClosed, match="create another one"):
         await asynchronous.get(str(uuid4()))
     with pytest.raises(ClientClosed):
         await anext(asynchronous.events())

@@ -92,7 +92,7 @@ async def test_an_api_that_is_started_meanwhile(client: Client, network: Proxy) 
 
 async def test_nobody_is_there() -> None:
     async with Client(f"http://127.0.0.1:{free_port()}", patience=0.3) as client:
-        with pytest.raises(Unreachable, match="start one with `jobtape up`, or say where it is"):
+        with pytest.raises(Unreachable, match="start one with `jobtape up`, or set its address"):
             await client.submit(add, x=1)
 
 

@@ -97,4 +97,4 @@ async def test_others_go_on_and_nothing_stays_lost(rig: Rig, store: Store) -> No
 async def said_unroutable(rig: Rig) -> str | None:
     """Once work has fallen due for it, that is named too."""
     said = await examined(rig)
-    return said if "fell due for a work queue that is missing" in said else None
+    return said if "became due for a missing work queue" in said else None

@@ -1,6 +1,4 @@
-"""What an administrator can ask the broker beside AMQP: its management API, and ``rabbitmqctl`` where a command for it
-is given (``JOBTAPE_RABBITMQCTL``).
-"""
+"""Access to the broker's management API, and to ``rabbitmqctl`` when JOBTAPE_RABBITMQCTL names a command for it."""
 
 import json
 import subprocess
@@ -13,16 +11,16 @@ import httpx
 from jobtape.schemas.urls import without_password
 
 LIMIT: Final = 5.0
-"""Seconds for one answer of the management API."""
+"""Seconds that one answer of the management API may take."""
 CTL_LIMIT: Final = 30.0
 
 
 class Unseen(Exception):
-    """Why the broker does not show what was asked, in one line."""
+    """The broker does not show the information; the message is one line with the reason."""
 
 
 def management_client(amqp_url: str, management_url: str | None) -> httpx.Client:
-    """A client of the management API, which signs in as the AMQP URL does."""
+    """Return a client of the management API with the user of the AMQP URL."""
     parts = urlsplit(amqp_url)
     secure = parts.scheme == "amqps"
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
@@ -33,23 +31,23 @@ def management_client(amqp_url: str, management_url: str | None) -> httpx.Client
 
 
 def no_answer(client: httpx.Client, error: Exception) -> Unseen:
-    """Say that the management API is not usable, and why."""
-    # httpx names the URL that was asked for, with its password.
+    """Return the error for a management API that cannot be used."""
+    # The message of httpx may contain the URL with its password.
     said = type(error).__name__ if "@" in str(error) else str(error) or type(error).__name__
     return Unseen(f"the management API at {_shown(client)} does not answer ({said})")
 
 
 def get(client: httpx.Client, path: str) -> Any:
-    """What the management API answers. Raises Unseen and httpx's errors."""
+    """Return the management API's answer. Raises Unseen and httpx's errors."""
     answer = client.get(path)
     if answer.status_code == 401:
-        raise Unseen(f"the management API at {_shown(client)} lets this user not in: it needs the tag `monitoring`")
+        raise Unseen(f"the management API at {_shown(client)} refuses this user: give it the tag `monitoring`")
     answer.raise_for_status()
     return answer.json()
 
 
 def ctl(command: Sequence[str], what: str, vhost: str, *columns: str) -> list[dict[str, Any]]:
-    """The rows that a listing of rabbitmqctl has. Raises Unseen."""
+    """Return the rows that a list command of rabbitmqctl prints. Raises Unseen."""
     full = [*command, "--quiet", what, "-p", vhost, *columns, "--formatter", "json"]
     try:
         done = subprocess.run(full, capture_output=True, text=True, check=False, timeout=CTL_LIMIT)  # noqa: S603 - the
@@ -60,11 +58,11 @@ def ctl(command: Sequence[str], what: str, vhost: str, *columns: str) -> list[di
         rows: list[dict[str, Any]] = json.loads(done.stdout)
         return rows
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise Unseen(f"{command[0]} could not be asked: {error}") from None
+        raise Unseen(f"{command[0]} could not be run: {error}") from None
 
 
 def vhost_of(amqp_url: str) -> str:
-    """The virtual host that the URL names."""
+    """Return the virtual host in the URL."""
     return unquote(urlsplit(amqp_url).path[1:]) or "/"
 
 

@@ -1,6 +1,6 @@
-"""Which queues are bound to an exchange, as far as the broker can be asked: AMQP shows no bindings.
+"""Finds the queues that are bound to an exchange. AMQP does not show bindings.
 
-Two ways: RabbitMQ's management API, and ``rabbitmqctl`` where a command for it is given (``JOBTAPE_RABBITMQCTL``).
+There are two ways: RabbitMQ's management API, and ``rabbitmqctl`` when JOBTAPE_RABBITMQCTL names a command for it.
 """
 
 import shlex
@@ -19,7 +19,7 @@ LIMITS: Final = ("max-length", "max-length-bytes")
 
 @dataclass(frozen=True, slots=True)
 class BoundQueue:
-    """A queue that is bound to an exchange: its own ``arguments``, and what a ``policy`` adds (without ``x-``)."""
+    """A queue that is bound to an exchange, with its ``arguments`` and its ``policy`` (whose keys have no ``x-``)."""
 
     name: str
     exclusive: bool = False
@@ -28,7 +28,7 @@ class BoundQueue:
 
     @property
     def bounded(self) -> bool:
-        """Whether it has a limit; a stream has its own."""
+        """Whether the queue has a length limit, or is a stream with one."""
         stream = self.arguments.get("x-queue-type") == "stream" and "x-max-age" in self.arguments
         return stream or any(f"x-{name}" in self.arguments or name in self.policy for name in LIMITS)
 
@@ -36,7 +36,7 @@ class BoundQueue:
 def bound_queues(
     amqp_url: str, management_url: str | None, ctl_command: str | None, exchanges: Sequence[str]
 ) -> dict[str, list[BoundQueue]]:
-    """By exchange. Blocks for some seconds; raises Unseen with the reasons when neither way works."""
+    """Return the bound queues by exchange. Blocks for some seconds; raises Unseen when neither way works."""
     try:
         return _by_api(amqp_url, management_url, exchanges)
     except Unseen as error:

@@ -1,4 +1,4 @@
-"""The broker as far as AMQP shows it: its version, what is missing, how full the queues are and who takes from them."""
+"""Checks the broker over AMQP: its version, missing exchanges and queues, and the backlog and consumers of queues."""
 
 import aiormq.exceptions
 from aio_pika.abc import AbstractConnection
@@ -10,11 +10,11 @@ from jobtape.schemas.topology import Exchange, Topology
 
 OLDEST = (3, 10)
 SLOW_LADDER = (3, 11)
-"""Before this version delays stand still for up to three minutes after a restart of the broker."""
+"""Before this version, delayed messages can stop for up to three minutes after a restart of the broker."""
 
 
 async def examine_broker(found: Findings, connection: AbstractConnection, topology: Topology) -> None:
-    """Add what is found. Raises what the broker's libraries raise."""
+    """Add findings about the broker. Raises BROKER_ERRORS."""
     _examine_version(found, connection)
     missing = [exchange.name for exchange in topology.exchanges() if not await _exchange_exists(connection, exchange)]
     work = {topology.work_queue(queue).name: queue for queue in topology.queues}
@@ -54,8 +54,8 @@ async def _examine_work_queue(found: Findings, connection: AbstractConnection, n
         found.wrong(
             "broker",
             f"the work queue {queue} is missing ({name}): its jobs do not run",
-            f"start a worker that serves it (`jobtape worker --queues {queue}`), or run `jobtape init`. Jobs that fell "
-            "due meanwhile come to it within seconds; those that were on it are put back after JOBTAPE_RESCUE_AFTER",
+            f"start a worker that serves it (`jobtape worker --queues {queue}`), or run `jobtape init`. Jobs that "
+            "became due meanwhile arrive within seconds; jobs that were on it return after JOBTAPE_RESCUE_AFTER",
         )
     elif depth.consumers == 0 and depth.messages:
         found.wrong(
@@ -72,7 +72,7 @@ async def _examine_dead_ends(found: Findings, connection: AbstractConnection, to
     if unroutable is not None and unroutable.messages:
         found.wrong(
             "broker",
-            f"{unroutable.messages} jobs fell due for a work queue that is missing, and wait on "
+            f"{unroutable.messages} jobs became due for a missing work queue, and wait on "
             f"{topology.unroutable_queue.name}",
             "make the queue (see above): the projector then brings them to it; if they stay, see that it runs",
         )

@@ -1,6 +1,6 @@
-"""Which policies hold for a queue: those of users and those of operators, as the broker's administrators see them.
+"""Finds the policies and operator policies that apply to a queue.
 
-The names are matched here, as the broker does it: of each kind the one of the highest priority whose pattern matches.
+Queue names are matched here as the broker does it: of each kind, the matching policy with the highest priority applies.
 """
 
 import json
@@ -24,7 +24,7 @@ _KINDS: Final[dict[str, frozenset[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy of the broker; ``operator``: an operator policy, which holds beside the others."""
+    """A policy of the broker. ``operator``: an operator policy, which applies in addition to the others."""
 
     name: str
     pattern: str
@@ -34,15 +34,15 @@ class Policy:
     operator: bool = False
 
     def holds_for(self, queue: str, kind: str) -> bool:
-        """Whether it is for a queue of that name and kind (``quorum``, ``stream``, ``classic``)."""
+        """Return whether it matches a queue of this name and kind (``quorum``, ``stream`` or ``classic``)."""
         try:
             return self.applies_to in _KINDS[kind] and re.search(self.pattern, queue) is not None
-        except re.error:  # a pattern of Erlang's that Python does not know
+        except re.error:  # an Erlang pattern that Python does not support
             return False
 
 
 def policies_of(queue: str, kind: str, policies: Iterable[Policy]) -> list[Policy]:
-    """The policy and the operator policy that hold for the queue, as far as there are any."""
+    """Return the policy and the operator policy that apply to the queue, if any."""
     found: dict[bool, Policy] = {}
     for each in policies:
         if each.holds_for(queue, kind) and (
@@ -53,7 +53,7 @@ def policies_of(queue: str, kind: str, policies: Iterable[Policy]) -> list[Polic
 
 
 def all_policies(amqp_url: str, management_url: str | None, ctl_command: str | None) -> list[Policy]:
-    """All policies of the virtual host. Blocks for some seconds; raises Unseen with the reasons when no way works."""
+    """Return all policies of the virtual host. Blocks for some seconds; raises Unseen when neither way works."""
     try:
         return _by_api(amqp_url, management_url)
     except Unseen as error:
@@ -79,7 +79,7 @@ def _by_api(amqp_url: str, management_url: str | None) -> list[Policy]:
 
 
 def policies_by_ctl(command: Sequence[str], vhost: str) -> list[Policy]:
-    """All policies of the virtual host, as rabbitmqctl lists them. Raises Unseen."""
+    """Return all policies of the virtual host from rabbitmqctl. Raises Unseen."""
     return [
         _policy(each, operator=operator)
         for what, operator in (("list_policies", False), ("list_operator_policies", True))

@@ -1,4 +1,4 @@
-"""``jobtape doctor``: looks at broker, view and settings directly, so that it works when the API does not."""
+"""``jobtape doctor``: checks broker, view and settings directly, so that it works without the API."""
 
 import asyncio
 import time
@@ -33,11 +33,11 @@ from jobtape.view.store import Store
 OK, WRONG = 0, 1
 MARKS: Final = {"fine": ("ok   ", "green"), "note": ("note ", "yellow"), "wrong": ("WRONG", "bold red")}
 PASSING: Final = 5.0
-"""Seconds that a barrier may take, to the tape and into the view."""
+"""Seconds that a barrier may take to the tape and into the view."""
 
 
 def run_doctor(*, as_json: bool, **options: str | None) -> int:
-    """Print what is found. Returns the exit code: 1 when something is wrong. Raises CannotStart, BrokenModule."""
+    """Print the findings. Returns the exit code, 1 when something is wrong. Raises CannotStart and BrokenModule."""
     settings = settings_with(**options)
     logs.configure("doctor", "error")
     job_types = job_types_of(settings) if settings.jobs else {}
@@ -83,7 +83,7 @@ async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: 
 
 
 async def _examine_lag(found: Findings, publisher: Publisher, store: Store) -> None:
-    """A message to the tape and into the view: whether the broker takes one, and how far behind the view is."""
+    """Send a barrier to the tape and wait for it in the view: add whether the broker accepts it, and the view's lag."""
     name, began = f"doctor-{uuid4().hex}", time.monotonic()
     try:
         await publisher.publish_barrier(name, 1, timeout=PASSING)
@@ -102,7 +102,7 @@ async def _examine_lag(found: Findings, publisher: Publisher, store: Store) -> N
                 found.fine("view", f"it is {(time.monotonic() - began) * 1000:.0f} ms behind the tape")
                 return
         except JobtapeError:
-            return  # the view's own examination has said why
+            return  # the check of the view reports why
         await asyncio.sleep(0.02)
     found.wrong(
         "view",

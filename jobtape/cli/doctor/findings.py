@@ -1,4 +1,4 @@
-"""What ``jobtape doctor`` finds, and what to do about it."""
+"""The findings of ``jobtape doctor``, with what to do about them."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,7 +9,7 @@ Part = Literal["broker", "view", "workers", "settings"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``wrong``: something is to be done, and ``todo`` says what; ``note``: worth knowing; ``fine``: in order."""
+    """One finding. ``wrong``: ``todo`` says what to do; ``note``: worth knowing; ``fine``: in order."""
 
     part: Part
     level: Level
@@ -19,7 +19,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Findings:
-    """In the order they were found."""
+    """All findings, in the order in which they were found."""
 
     items: list[Finding] = field(default_factory=list)
 
@@ -29,13 +29,10 @@ class Findings:
         return all(item.level != "wrong" for item in self.items)
 
     def fine(self, part: Part, what: str) -> None:
-        """In order."""
         self.items.append(Finding(part, "fine", what))
 
     def note(self, part: Part, what: str, todo: str | None = None) -> None:
-        """Worth knowing, or what to keep in mind."""
         self.items.append(Finding(part, "note", what, todo))
 
     def wrong(self, part: Part, what: str, todo: str) -> None:
-        """Not in order."""
         self.items.append(Finding(part, "wrong", what, todo))

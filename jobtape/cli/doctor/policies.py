@@ -1,4 +1,4 @@
-"""Policies of the broker that hold for our queues, and what jobs notice of them."""
+"""Checks the broker's policies that apply to our queues, and their effect on jobs."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal
@@ -43,7 +43,7 @@ _MEANING: Final[Mapping[tuple[str, Kind], str]] = {
 
 
 def examine_policies(found: Findings, settings: Settings, topology: Topology, store: Store) -> None:
-    """Add what is found. Blocks."""
+    """Add findings about policies. Blocks."""
     try:
         policies = all_policies(settings.rabbitmq_url, settings.management_url, settings.rabbitmqctl)
     except Unseen as error:
@@ -82,7 +82,7 @@ def _queues(topology: Topology) -> list[tuple[Queue, Kind]]:
 
 
 def _matters(key: str, value: Any, arguments: Mapping[str, Any]) -> bool:
-    """Whether the policy's value is smaller than what the queue was declared with."""
+    """Return whether the policy's value is smaller than the queue's own argument."""
     own = arguments.get(f"x-{key}")
     if isinstance(own, int) and isinstance(value, int):
         return value < own
@@ -90,11 +90,11 @@ def _matters(key: str, value: Any, arguments: Mapping[str, Any]) -> bool:
 
 
 def _examine_effects(found: Findings, store: Store) -> None:
-    """Where policies cannot be seen, their effects show them."""
+    """Add findings about dropped messages, which show that a policy exists when policies cannot be read."""
     try:
         drops = store.recent_drops()
     except ViewUnavailable:
-        return  # the view's own examination has said why
+        return  # the check of the view reports why
     for (queue, reason), n in sorted(drops.items()):
         key = "message-ttl" if reason == "expired" else "max-length or max-length-bytes"
         found.wrong(

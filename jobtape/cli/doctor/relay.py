@@ -1,4 +1,4 @@
-"""What the relay publishes, and the queues that others have bound to our exchanges."""
+"""Checks the relay, and the queues that others have bound to our exchanges."""
 
 from typing import Final
 
@@ -19,7 +19,7 @@ LOOK: Final = (
 
 
 def examine_relay(found: Findings, settings: Settings, topology: Topology, store: Store) -> None:
-    """Add what is found. Blocks."""
+    """Add findings about the relay. Blocks."""
     _examine_state(found, settings, store)
     results, events = topology.results.name, topology.events.name
     try:
@@ -35,24 +35,24 @@ def _examine_state(found: Findings, settings: Settings, store: Store) -> None:
     try:
         state = store.relay.state()
     except ViewUnavailable:
-        return  # the view's own examination has said why
+        return  # the check of the view reports why
     if state is None:
-        why = "JOBTAPE_RELAY_EVENTS is off" if settings.relay_events == "off" else "no projector has begun with it yet"
-        found.note("view", f"subscribers of {settings.namespace}.results get nothing: {why}")
+        why = "JOBTAPE_RELAY_EVENTS is off" if settings.relay_events == "off" else "no projector has started it yet"
+        found.note("view", f"subscribers of {settings.namespace}.results receive nothing: {why}")
     elif trouble := relay_trouble(state):
         found.wrong(
             "broker",
             trouble,
             "look for a queue without a majority (`rabbitmq-queues check_if_node_is_quorum_critical`, `rabbitmqctl "
-            "list_queues name type state`), mend or delete it; jobs, live HTTP and catch-up go on meanwhile",
+            "list_queues name type state`), repair or delete it; jobs, live HTTP and catch-up are not affected",
         )
     else:
-        found.fine("view", f"subscribers got {state.delivered} events and are {state.behind:.1f} s behind")
+        found.fine("view", f"subscribers have received {state.delivered} events and are {state.behind:.1f} s behind")
     if state is not None and state.refused:
         found.note(
             "broker",
             f"{state.refused} events were refused by full queues that are bound to {settings.namespace}.results",
-            "whoever reads them is too slow; let the oldest go (x-overflow: drop-head), or read faster",
+            "their readers are too slow: read faster, or drop the oldest messages (x-overflow: drop-head)",
         )
 
 

@@ -1,4 +1,4 @@
-"""The settings beside each other: times that do not fit."""
+"""Checks whether the times in the settings fit together."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from jobtape.settings import Settings
 
 
 def examine_settings(found: Findings, settings: Settings, job_types: Mapping[str, JobType]) -> None:
-    """Add what is found."""
+    """Add findings about the settings."""
     before = len(found.items)
     for sentence in misfits(job_types.values(), longest_timeout(settings.ack_timeout, settings.grace_period)):
         found.wrong("settings", f"{sentence}: no worker starts with it", WAY_OUT)
@@ -20,12 +20,12 @@ def examine_settings(found: Findings, settings: Settings, job_types: Mapping[str
         if settings.rescue_after <= value:
             found.wrong(
                 "settings",
-                f"JOBTAPE_RESCUE_AFTER ({settings.rescue_after:g} s) is not more than {name} ({value:g} s): jobs that "
-                "are only waiting would be taken for lost, and run twice",
+                f"JOBTAPE_RESCUE_AFTER ({settings.rescue_after:g} s) is not more than {name} ({value:g} s): jobs "
+                "that are only waiting would be taken for lost, and run twice",
                 f"set JOBTAPE_RESCUE_AFTER above {value:g}",
             )
     if not job_types:
-        found.note("settings", "no job modules are named, so only queues that have jobs are looked at", "give --jobs")
+        found.note("settings", "no job modules are named, so only queues that have jobs are checked", "give --jobs")
     if len(found.items) == before:
         found.fine("settings", f"{len(job_types)} job types, their times fit")
     found.note(

@@ -1,4 +1,4 @@
-"""The view: its database, how far it is, and who keeps it."""
+"""Checks the view: its database, its checkpoint, its projector and the subscriptions."""
 
 from datetime import timedelta
 from typing import Final
@@ -12,7 +12,7 @@ ABANDONED: Final = timedelta(days=7)
 
 
 def examine_view(found: Findings, store: Store) -> list[str]:
-    """Add what is found; the queues that unfinished jobs are on. Blocks."""
+    """Add findings about the view, and return the queues of unfinished jobs. Blocks."""
     try:
         checkpoint, trouble = store.checkpoint(), store.fold_trouble()
         queues = store.open_queues()
@@ -25,7 +25,7 @@ def examine_view(found: Findings, store: Store) -> list[str]:
     _examine_checkpoint(found, checkpoint)
     if checkpoint is not None and trouble is not None:
         what = f"nothing is folded behind cursor {checkpoint.cursor}: {trouble}"
-        found.wrong("view", what, "mend what it says; the projector tries it again and again, and goes on by itself")
+        found.wrong("view", what, "correct the cause; the projector retries and then continues by itself")
     if effects:
         found.note(
             "view",
@@ -37,8 +37,8 @@ def examine_view(found: Findings, store: Store) -> list[str]:
     if reach.horizon:
         found.note(
             "view",
-            f"history is complete only after cursor {reach.horizon}: jobs were removed (JOBTAPE_JOB_RETENTION), "
-            "a gap was accepted, or the tape began later than the jobs",
+            f"history is complete after cursor {reach.horizon} only: before it, jobs were removed "
+            "(JOBTAPE_JOB_RETENTION), a gap was accepted, or the tape began later than the jobs",
             "see docs/how-to/replay.md",
         )
     for position in positions:

@@ -1,1 +1,1 @@
-"""Runs one part in this process: the API, a worker or a projector, with its signals, health and logs."""
+"""Runs one part in this process: API, worker or projector, with its signals, health checks and logs."""

@@ -1,4 +1,4 @@
-"""``jobtape api``: the HTTP side in uvicorn, in this process or in several."""
+"""``jobtape api``: runs the REST API in uvicorn, in one process or several."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from jobtape import forks
 from jobtape.cli import log_output as logs
 from jobtape.cli.parts.lifeline import Lifeline, end_with_parent
 from jobtape.cli.parts.ports import check_port
-from jobtape.cli.parts.signals import STOPPING, Signal, Signals, end_at_once, tell
+from jobtape.cli.parts.signals import STOPPING, Signal, Signals, end_at_once, log_stopping
 from jobtape.cli.parts.start import fitting_job_types_of, refuse_exposure, settings_with
 from jobtape.cli.parts.uvicorn_server import EmbeddedServer
 from jobtape.producer.http.websocket.requests import MAX_MESSAGE
@@ -24,13 +24,13 @@ from jobtape.settings import Settings
 
 
 def run_api(**options: str | None) -> None:
-    """Serve until SIGTERM or SIGINT; returns when the requests under way are answered. Raises CannotStart."""
+    """Serve until SIGTERM or SIGINT, and return when the running requests are answered. Raises CannotStart."""
     lifeline = Lifeline()
     settings = settings_with(**options)
     logs.configure("api", settings.log_level)
     refuse_exposure(settings)
     fitting_job_types_of(settings)
-    # uvicorn binds it again, later and with less of an explanation.
+    # uvicorn binds the port later, and its error message does not say what to do.
     check_port(settings.host, settings.port, "--port / JOBTAPE_PORT")
     lifeline.configured()
     configuration = _configuration(settings)
@@ -43,7 +43,7 @@ def run_api(**options: str | None) -> None:
     def on_signal(number: int, _: FrameType | None) -> None:
         match signals.take():
             case Signal.FIRST:
-                tell(number)
+                log_stopping(number)
                 server.should_exit = True
             case Signal.SECOND:
                 end_at_once(number)
@@ -56,7 +56,7 @@ def run_api(**options: str | None) -> None:
 
 
 def application() -> FastAPI:
-    """The application of one server process, from the environment; uvicorn calls it in each."""
+    """Make the application of one server process from the environment. uvicorn calls this in each process."""
     end_with_parent()
     forks.in_child(asyncio.get_running_loop(), partial(forks.leave_loop, sockets=True))
     from jobtape.app import create_app  # noqa: PLC0415
@@ -84,8 +84,8 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "server_header": False,
         # Requests over a WebSocket are small.
         "ws_max_size": MAX_MESSAGE,
-        # A pong comes behind what the client has not read yet, so one that reads slowly would look dead. Who is gone is
-        # found out by the keep-alives: see BoundedHttpProtocol.
+        # A client that reads slowly answers a ping late and would look dead. Keep-alives detect lost clients
+        # instead: see BoundedHttpProtocol.
         "ws_ping_interval": None,
         "timeout_graceful_shutdown": math.ceil(settings.grace_period),
     }

@@ -1,4 +1,4 @@
-"""The health of a worker or projector over HTTP, on the loop that the part itself runs on."""
+"""Serves the health of a worker or projector over HTTP, on the event loop of the part."""
 
 import asyncio
 import contextlib
@@ -19,15 +19,16 @@ log = logging.getLogger(__name__)
 
 @contextlib.asynccontextmanager
 async def health(host: str, port: int, part: str, trouble: Callable[[], str | None]) -> AsyncIterator[None]:
-    """While inside, ``GET /health/live`` answers 200, and ``/health/ready`` 200 or, with the trouble, 503.
+    """Serve health checks inside the block.
 
-    Raises CannotStart when the port is taken.
+    ``GET /health/live`` answers 200. ``GET /health/ready`` answers 200, or 503 with the reason from ``trouble``. Raises
+    CannotStart when the port is taken.
     """
     with listener_on(host, port, "JOBTAPE_HEALTH_PORT") as listener:
         app = _application(part, trouble)
         config = uvicorn.Config(
             app,
-            http="h11",  # which bounds what comes before the end of the headers
+            http="h11",  # limits the size of the headers
             log_config=None,
             access_log=False,
             server_header=False,

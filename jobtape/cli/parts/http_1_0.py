@@ -1,7 +1,7 @@
-"""An answer of unknown length to HTTP/1.0, which knows no chunks: it ends where the connection does (RFC 9112, 6.3).
+"""Answers of unknown length to HTTP/1.0 clients, which cannot read chunks: they end with the connection.
 
-uvicorn's protocol on httptools sends chunks to every client (0.54, *tried*), and one of HTTP/1.0 reads their sizes as
-part of the stream. uvicorn's other protocol, on h11, does not.
+See RFC 9112, 6.3. uvicorn 0.54 on httptools sends chunks to every client, and an HTTP/1.0 client reads the chunk sizes
+as part of the body. uvicorn on h11 does not.
 """
 
 import sys
@@ -11,10 +11,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
 def without_chunks(cycle: RequestResponseCycle) -> None:
-    """Let the answer of this request, which must be of HTTP/1.0, have no chunks.
-
-    uvicorn closes a connection of HTTP/1.0 behind each answer, and says so.
-    """
+    """Send the answer to this HTTP/1.0 request without chunks. uvicorn closes the connection after it."""
     send = cycle.send
     unknown = False
 
@@ -26,7 +23,7 @@ def without_chunks(cycle: RequestResponseCycle) -> None:
                 cycle.chunked_encoding = False
                 cycle.expected_content_length = sys.maxsize
         elif unknown and not message.get("more_body", False):
-            # What the cycle wants to be left of it when the last part comes.
+            # The cycle expects the last part to have exactly the remaining length.
             cycle.expected_content_length = len(message.get("body", b""))
         await send(message)
 

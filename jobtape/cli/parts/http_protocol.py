@@ -1,11 +1,11 @@
-"""A connection whose other side does not read, is not there any more, or sends what never becomes a request, ends.
+"""Closes connections whose client does not read, has vanished, or sends headers without end.
 
-An application can stop sending to a client that does not read, and no more: the server closes the connection only when
-what is in its buffers has been read, which may be never. TCP_USER_TIMEOUT (Linux) ends that, and notices a peer that
-vanished. The WebSocket protocol takes the socket over as it is.
+When a client does not read, an application can only stop sending: the server closes the connection after its buffers
+are empty, which may be never. TCP_USER_TIMEOUT (Linux) closes such connections and detects vanished clients. The
+WebSocket protocol takes over the same socket with this option.
 
-uvicorn keeps what comes before the end of a request's headers, however much that is (0.54 with httptools, *tried*: 200
-MiB, before any key is asked for). h11 has a limit, which is ours too.
+uvicorn 0.54 on httptools buffers the headers of a request without limit, before it checks the API key (200 MiB in our
+test). h11 has a limit, and this module sets the same one.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from jobtape.cli.parts.http_1_0 import without_chunks
 from jobtape.settings import read_settings
 
 MAX_UNFINISHED: Final = 64 * 1024
-"""Bytes that may come without the headers of a request, or a piece of its body, being complete."""
+"""The largest number of bytes without complete headers or a piece of the body."""
 _TOO_LARGE: Final = b"the request line and headers are larger than %d bytes: send smaller ones\n" % MAX_UNFINISHED
 _REFUSAL: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
@@ -28,47 +28,44 @@ _REFUSAL: Final = (
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's own protocol with bounds: a client that reads nothing for JOBTAPE_SEND_TIMEOUT seconds is disconnected,
-    and one that sends headers without end is refused.
+    """uvicorn's HTTP protocol with two limits.
+
+    A connection whose client reads nothing for JOBTAPE_SEND_TIMEOUT seconds ends. A request whose headers exceed
+    ``MAX_UNFINISHED`` bytes is refused with 431.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._unfinished = 0
-        self._got_on = False
+        self._progressed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """As asyncio calls it."""
         option = getattr(socket, "TCP_USER_TIMEOUT", None)
         if option is not None:
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, _milliseconds())
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """As asyncio calls it."""
-        self._got_on = False
+        self._progressed = False
         super().data_received(data)
-        self._unfinished = 0 if self._got_on else self._unfinished + len(data)
+        self._unfinished = 0 if self._progressed else self._unfinished + len(data)
         if self._unfinished > MAX_UNFINISHED and not self.transport.is_closing():
             self.transport.write(_REFUSAL)
             self.transport.close()
 
     def on_headers_complete(self) -> None:
-        """As the parser calls it."""
-        self._got_on = True
+        self._progressed = True
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before and self.scope["http_version"] == "1.0":
             without_chunks(self.cycle)
 
     def on_body(self, body: bytes) -> None:
-        """As the parser calls it."""
-        self._got_on = True
+        self._progressed = True
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """As the parser calls it."""
-        self._got_on = True
+        self._progressed = True
         super().on_message_complete()
 
 

@@ -1,4 +1,4 @@
-"""``jobtape init``: makes what is missing on the broker and in the view, and says so."""
+"""``jobtape init``: creates what is missing on the broker and in the view, and prints what it did."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ from jobtape.view.store import Store
 
 
 def run_init(*, accept_gap: bool, **options: str | None) -> None:
-    """Make what is missing; what is there stays as it is. Raises JobtapeError when broker or database don't answer."""
+    """Create what is missing and change nothing else. Raises JobtapeError when broker or database do not answer."""
     settings = settings_with(**options)
     logs.configure("init", settings.log_level)
     topology = topology_of(settings, job_types_of(settings) if settings.jobs else {})
@@ -43,7 +43,7 @@ def _view(store: Store) -> None:
     except DatabaseUnfit as error:
         raise CannotStart(str(error)) from None
     except ViewUnavailable:
-        store.migrate()  # says it better, when it is not the tables that are missing
+        store.migrate()  # raises with a better message when something else than the tables is missing
         print(f"view {store.url_for_messages}: tables brought to this version")
 
 

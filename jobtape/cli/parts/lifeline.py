@@ -1,7 +1,8 @@
-"""The socket between a supervisor and a part that it started, as the part sees it.
+"""The part's end of the socket between a supervisor and a part that it started.
 
-One end is the supervisor's, and nobody else has it: when the supervisor is gone, however it died, reading the other
-end shows it. The part writes one byte to it: that it is configured, so a later end is no fault of the settings.
+Only the supervisor holds the other end. When the supervisor ends, for whatever reason, reading the socket returns
+end-of-file, and the part stops. The part sends one byte when it is configured: if it ends after that, the settings are
+not the cause.
 """
 
 import multiprocessing
@@ -14,15 +15,15 @@ from typing import Final
 from jobtape import forks
 
 VARIABLE: Final = "JOBTAPE_LIFELINE"
-PATIENCE: Final = 5.0
-"""Seconds that an orphan has to end in order."""
+ORPHAN_TIMEOUT: Final = 5.0
+"""Seconds that a part has to stop in order after its supervisor ended."""
 
 
 class Lifeline:
-    """Made once, at the start of a part; without a supervisor it does nothing."""
+    """Stops the part when its supervisor ends. Create it once at the start; it does nothing without a supervisor."""
 
     def __init__(self) -> None:
-        # Taken out of the environment: the number means nothing in processes that this one starts.
+        # Removed from the environment: the descriptor is not valid in processes that this one starts.
         number = os.environ.pop(VARIABLE, None)
         self._socket = None if number is None else socket.socket(fileno=int(number))
         if self._socket is not None:
@@ -31,12 +32,12 @@ class Lifeline:
             threading.Thread(target=self._watch, args=(self._socket,), name="lifeline", daemon=True).start()
 
     def configured(self) -> None:
-        """Report to the supervisor that nothing is wrong with the configuration."""
+        """Notify the supervisor that the configuration is right."""
         if self._socket is not None:
             try:
                 self._socket.send(b"c")
             except OSError:
-                return  # it is gone, which the watching thread sees too
+                return  # the supervisor has ended, which the watching thread notices too
 
     @staticmethod
     def _watch(end: socket.socket) -> None:
@@ -49,7 +50,7 @@ class Lifeline:
 
 
 def end_with_parent() -> None:
-    """In a process that multiprocessing started: end when its parent is gone. Elsewhere nothing."""
+    """Stop this process when its parent ends, if multiprocessing started it. Otherwise do nothing."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_wait_for_end_of, args=(parent,), name="parent", daemon=True).start()
@@ -62,6 +63,6 @@ def _wait_for_end_of(parent: "multiprocessing.process.BaseProcess") -> None:
 
 def _end_as_orphan() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
-    # Whatever still runs then runs again elsewhere; a new supervisor must not find the port taken by an orphan.
-    threading.Event().wait(PATIENCE)
+    # What still runs is run again elsewhere. A new supervisor must not find the port taken by an orphan.
+    threading.Event().wait(ORPHAN_TIMEOUT)
     os._exit(1)

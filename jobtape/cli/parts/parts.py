@@ -1,4 +1,4 @@
-"""``jobtape worker`` and ``jobtape projector``: one part in this process, until a signal."""
+"""``jobtape worker`` and ``jobtape projector``: run one part in this process until a signal."""
 
 import asyncio
 import os
@@ -21,42 +21,42 @@ from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 
 BUILTIN_JOBS: Final = 2
-"""Built-in jobs that one projector's process runs at once."""
+"""How many built-in jobs one projector process runs at the same time."""
 
 
 class RunnablePart(Protocol):
-    """What a worker and a projector have in common."""
+    """The interface that workers and projectors share."""
 
     @property
     def trouble(self) -> str | None:
-        """Why it does not do its work; None while it does."""
+        """Why the part does not work at the moment; None while it works."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set, then come to an orderly end."""
+        """Work until ``stop`` is set, then stop in order."""
 
 
 class BuildParts:
-    """Several in one process; the first one's end is the others'."""
+    """Several parts in one process; when one fails, all stop."""
 
     def __init__(self, *parts: RunnablePart) -> None:
         self._parts = parts
 
     @property
     def trouble(self) -> str | None:
-        """The first there is."""
+        """The trouble of the first part that has one."""
         return next(filter(None, (part.trouble for part in self._parts)), None)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set, or until one of them fails."""
+        """Run all parts until ``stop`` is set or one of them fails."""
         async with asyncio.TaskGroup() as group:
             for part in self._parts:
                 group.create_task(part.run(stop))
 
 
 def run_worker(**options: str | None) -> None:
-    """Run jobs until SIGTERM or SIGINT; returns when those that ran have ended or been given back.
+    """Run jobs until SIGTERM or SIGINT, and return when running jobs have ended or were returned to their queues.
 
-    Raises CannotStart, and WorkerStuck when handlers that do not end leave it nothing to work with.
+    Raises CannotStart, and WorkerStuck when handlers that never end occupy all slots.
     """
     lifeline = Lifeline()
     settings = settings_with(**options)
@@ -88,7 +88,7 @@ def run_worker(**options: str | None) -> None:
     try:
         asyncio.run(_run("worker", make, settings, lifeline, lambda: submissions(settings, job_types, _name())))
     finally:
-        if made and made[0].stuck_handlers:  # Python waits for its threads, and these never end
+        if made and made[0].stuck_handlers:  # Python waits for its threads at exit, and these never end
             end_now(1 if sys.exc_info()[0] else 0)
 
 
@@ -116,7 +116,7 @@ def run_projector(**options: str | None) -> None:
             relay=settings.relay_events,
             keep=settings.job_retention,
         )
-        # What works on the whole view runs here, since workers have no database; in processes of its own.
+        # Jobs on the whole view run here, in processes of their own, because workers have no database.
         builtin_worker = Worker(
             settings.rabbitmq_url,
             builtin.topology_of(settings),
@@ -137,7 +137,7 @@ def run_projector(**options: str | None) -> None:
 
 
 def topology_of(settings: Settings, job_types: Mapping[str, JobType]) -> Topology:
-    """What there is on the broker, with the work queues of JOBTAPE_QUEUES or else those of all the job types."""
+    """Return the topology with the work queues of JOBTAPE_QUEUES, or those of all job types when that is empty."""
     return settings.topology.with_queues(settings.queues or (job_type.queue for job_type in job_types.values()))
 
 
@@ -148,11 +148,11 @@ async def _run(
     lifeline: Lifeline,
     around: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> None:
-    """``around``: what is entered while the part works."""
+    """Run one part until a signal. ``around``: a context that is entered while the part runs."""
     stop = asyncio.Event()
     stop_on_signals(stop)
-    own_loggers.adopt()  # those of the modules that were imported since
-    # Everything on this loop is ours, handlers run elsewhere.
+    own_loggers.adopt()  # the loggers of modules that were imported meanwhile
+    # Handlers run elsewhere, so a forked child can close everything on this loop.
     forks.in_child(asyncio.get_running_loop(), partial(forks.leave_loop, sockets=True))
     with configuring():
         part = make()
@@ -165,7 +165,7 @@ def _health(name: str, part: RunnablePart, settings: Settings) -> AbstractAsyncC
     if settings.health_port == 0:
         return nullcontext()
     refuse_exposure(settings)
-    from jobtape.cli.parts.health import health  # noqa: PLC0415  # brings the web framework along
+    from jobtape.cli.parts.health import health  # noqa: PLC0415  # imports the web framework
 
     return health(settings.host, settings.health_port, name, lambda: part.trouble)
 

@@ -1,4 +1,4 @@
-"""A TCP port of our own, or one line that says what to do."""
+"""Opens TCP ports, with error messages that say what to do."""
 
 import errno
 import socket
@@ -9,7 +9,7 @@ from typing import Final
 from jobtape.cli.errors import CannotStart
 
 _WHY: Final = {
-    errno.EADDRINUSE: "it is taken: end what listens there (`ss -ltnp` shows it), or choose another port with {how}",
+    errno.EADDRINUSE: "it is taken: stop the program there (`ss -ltnp` shows it), or choose another port with {how}",
     errno.EACCES: "the system does not allow it: choose a port above 1023 with {how}",
     errno.EADDRNOTAVAIL: "this machine has no such address: choose another with JOBTAPE_HOST",
 }
@@ -17,9 +17,9 @@ _WHY: Final = {
 
 @contextmanager
 def listener_on(host: str, port: int, how: str) -> Iterator[socket.socket]:
-    """A bound socket, closed at the end. ``how`` names the option that sets the port.
+    """Open a listening socket for the block. ``how``: the option that sets the port, for error messages.
 
-    Raises CannotStart when the port is taken or the address is none of this machine's.
+    Raises CannotStart when the port is taken, or the address does not belong to this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -28,7 +28,7 @@ def listener_on(host: str, port: int, how: str) -> Iterator[socket.socket]:
     except OSError as error:
         raise CannotStart(f"cannot listen on {host}: {error.strerror}; see JOBTAPE_HOST") from None
     with socket.socket(family, kind, protocol) as listener:
-        # As asyncio does: connections of a predecessor that are still winding down do not keep the port.
+        # As asyncio does: closing connections of an earlier process must not block the port.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
@@ -40,6 +40,6 @@ def listener_on(host: str, port: int, how: str) -> Iterator[socket.socket]:
 
 
 def check_port(host: str, port: int, how: str) -> None:
-    """Raises CannotStart as ``listener_on`` does."""
+    """Raise CannotStart when ``listener_on`` could not open the port."""
     with listener_on(host, port, how):
         return

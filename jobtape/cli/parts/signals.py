@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the first asks to stop in order, the second ends at once."""
+"""Handles SIGTERM and SIGINT: the first stops the process in order, the second ends it at once."""
 
 import asyncio
 import logging
@@ -16,11 +16,12 @@ log = logging.getLogger(__name__)
 
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 ECHO: Final = 0.3
-"""Seconds. ``timeout`` and some service managers send the one signal twice, to the process and to its group."""
+"""Seconds during which a second signal is a duplicate: ``timeout`` and some service managers send a signal both to
+the process and to its group."""
 
 
 class Signal(Enum):
-    """What a signal means that has just come."""
+    """The meaning of a signal."""
 
     FIRST = auto()
     ECHO = auto()
@@ -28,13 +29,13 @@ class Signal(Enum):
 
 
 class Signals:
-    """Distinguishes the first signal from the second."""
+    """Distinguishes the first signal, its duplicate and the second one."""
 
     def __init__(self) -> None:
         self._first: float | None = None
 
     def take(self) -> Signal:
-        """What the signal means that has come now."""
+        """Return the meaning of a signal that arrives now."""
         now = time.monotonic()
         if self._first is None:
             self._first = now
@@ -43,14 +44,14 @@ class Signals:
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """From now on the first signal sets ``stop`` of the running loop. Children that are forked are not concerned."""
+    """Set ``stop`` at the first signal, on the running loop. Forked children do not inherit this."""
     forks.install()
     signals = Signals()
 
     def on_signal(number: signal.Signals) -> None:
         match signals.take():
             case Signal.FIRST:
-                tell(number)
+                log_stopping(number)
                 stop.set()
             case Signal.SECOND:
                 end_at_once(number)
@@ -59,19 +60,19 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
 
 
-def tell(number: int) -> None:
-    """Log that we stop; under a supervisor it is the supervisor that says so."""
+def log_stopping(number: int) -> None:
+    """Log that the process stops. Under a supervisor only at debug level, since the supervisor logs it."""
     level = logging.DEBUG if logs.SUPERVISED in os.environ else logging.INFO
     log.log(level, "%s: stopping; a second signal ends it at once", signal.Signals(number).name)
 
 
 def end_at_once(number: int) -> None:
-    """End this process, as that signal would, without waiting for any of its threads."""
+    """End this process with the exit code of that signal, without waiting for its threads."""
     end_now(128 + number)
 
 
 def end_now(code: int) -> NoReturn:
-    """End this process without waiting for any of its threads."""
+    """End this process without waiting for its threads."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,6 +1,7 @@
-"""Everything that a part does before it runs, and how it says that it cannot.
+"""What every part does before it runs: read the settings, load the job types and check them.
 
-What goes wrong here will go wrong again: the process ends with code 2, which says to a supervisor not to try again.
+An error here would occur again at the next start. So the process ends with code 2, and a supervisor does not
+restart it.
 """
 
 import importlib
@@ -33,10 +34,10 @@ _OURS: Final = (
 
 
 def settings_with(**options: str | None) -> Settings:
-    """The settings, where an option of the command line goes before the environment.
+    """Read the settings. Options of the command line replace the environment's values.
 
-    The options are put into the environment, so that every process started from here has them too. What Kubernetes
-    has put there for a Service is taken away, after one line on stderr about it. Raises CannotStart.
+    The options are written to the environment, so that child processes have them too. Variables that Kubernetes set for
+    a Service are removed, with a line on stderr. Raises CannotStart.
     """
     for name, value in options.items():
         if value is not None:
@@ -49,15 +50,15 @@ def settings_with(**options: str | None) -> Settings:
 
 
 def _put(variable: str, value: str) -> None:
-    # Typer gives a variable of the environment as the option, too; typed by somebody it is a mistake.
+    # Typer also passes environment variables as options. Only a value that was typed is the user's mistake.
     if is_service_address(value) and value != os.environ.get(variable):
-        raise CannotStart(f"{variable}: {value} is the address of a Service: give a number")
+        raise CannotStart(f"{variable}: {value} is the address of a Service: give a port number")
     os.environ[variable] = value
 
 
 @contextmanager
 def configuring() -> Iterator[None]:
-    """Errors of ours inside are faults of the configuration: they become CannotStart."""
+    """Turn each JobtapeError in the block into CannotStart."""
     try:
         yield
     except CannotStart:
@@ -67,7 +68,7 @@ def configuring() -> Iterator[None]:
 
 
 def job_types_of(settings: Settings) -> dict[str, JobType]:
-    """The job types of JOBTAPE_JOBS. Raises CannotStart, or BrokenModule when a module of the user's fails."""
+    """Load the job types of JOBTAPE_JOBS. Raises CannotStart, or BrokenModule when a user's module fails."""
     with configuring():
         if not settings.jobs:
             raise CannotStart(
@@ -83,12 +84,12 @@ def job_types_of(settings: Settings) -> dict[str, JobType]:
                 f"a module of JOBTAPE_JOBS ended the process on import (exit code {error.code}): "
                 "move that under `if __name__ == '__main__':`"
             ) from None
-        except Exception as error:  # noqa: BLE001  # whatever their code raises is theirs to see
+        except Exception as error:  # noqa: BLE001  # users' code can raise anything
             raise BrokenModule(_without_us(error)) from None
 
 
 def fitting_job_types_of(settings: Settings) -> dict[str, JobType]:
-    """The same, of which each must have a time-out that the broker waits for. Raises what ``job_types_of`` does."""
+    """Load the job types as ``job_types_of`` does. Raises CannotStart for a timeout that the broker does not allow."""
     job_types = job_types_of(settings)
     with configuring():
         check_timeouts(job_types.values(), longest_timeout(settings.ack_timeout, settings.grace_period))
@@ -96,7 +97,7 @@ def fitting_job_types_of(settings: Settings) -> dict[str, JobType]:
 
 
 def _without_us(error: BaseException) -> str:
-    """The traceback without the frames that are ours or the import machinery's."""
+    """Format the traceback without the frames of Jobtape and of Python's import system."""
     whole = traceback.TracebackException.from_exception(error)
     shown: traceback.TracebackException | None = whole
     while shown is not None:
@@ -107,15 +108,15 @@ def _without_us(error: BaseException) -> str:
 
 
 def refuse_exposure(settings: Settings) -> None:
-    """Raises CannotStart when the address is open to others and nothing protects it."""
-    from jobtape.app import check_exposure  # noqa: PLC0415  # brings the web framework along
+    """Raise CannotStart when the API would listen beyond this machine without a key."""
+    from jobtape.app import check_exposure  # noqa: PLC0415  # imports the web framework
 
     with configuring():
         check_exposure(settings)
 
 
 def refuse_unfit(store: "Store") -> None:
-    """Raises DatabaseUnfit when the database answers and can never hold a view. One that is away is waited for."""
+    """Raise DatabaseUnfit when the database answers but can never hold a view. One that does not answer is accepted."""
     try:
         store.checkpoint()
     except DatabaseUnfit:
@@ -125,7 +126,7 @@ def refuse_unfit(store: "Store") -> None:
 
 
 def unbuffered() -> None:
-    """Let what a handler prints appear line by line also when stdout is a pipe."""
+    """Flush stdout and stderr after each line, so that output of handlers appears at once also in a pipe."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -1,4 +1,4 @@
-"""What the handlers of a worker submit with: a connection on the worker's loop, made by the first submission."""
+"""Lets the handlers of a worker submit jobs, over a connection that the first submission opens."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from jobtape.settings import Settings
 
 @asynccontextmanager
 async def submissions(settings: Settings, job_types: Mapping[str, JobType], name: str) -> AsyncIterator[None]:
-    """While this is entered, handlers in this process may submit jobs of ``job_types``. ``name``: the worker's."""
+    """Allow handlers in this process to submit jobs of ``job_types`` inside the block. ``name``: the worker's name."""
     submitter = OnFirstUse(settings, job_types, f"worker {name} (submitting)")
     installation = running.OnLoop(settings.installation, submitter, start_limit=settings.publish_timeout)
     running.enter(installation)
@@ -25,7 +25,7 @@ async def submissions(settings: Settings, job_types: Mapping[str, JobType], name
 
 
 class OnFirstUse:
-    """A ``Submitter`` that connects when it is first asked for something: most handlers submit nothing."""
+    """A ``Submitter`` that connects at the first submission, because most handlers submit nothing."""
 
     def __init__(self, settings: Settings, job_types: Mapping[str, JobType], name: str) -> None:
         self.job_types = job_types
@@ -33,12 +33,11 @@ class OnFirstUse:
         self._started = False
 
     async def submit(self, type: str, payload: dict[str, Any], **options: Any) -> Job:  # noqa: A002
-        """As ``Submitter.submit``."""
+        """Submit a job as ``Submitter.submit`` does."""
         if not self._started:
             self._started = True
             await self._submitter.start()
         return await self._submitter.submit(type, payload, **options)
 
     async def close(self) -> None:
-        """End the connection, if there is one."""
         await self._submitter.close()

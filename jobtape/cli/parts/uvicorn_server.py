@@ -1,4 +1,4 @@
-"""uvicorn's server where signals are somebody else's to handle."""
+"""uvicorn's server without its own signal handling."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,12 +7,11 @@ import uvicorn
 
 
 class EmbeddedServer(uvicorn.Server):
-    """Ends when its ``should_exit`` is set, and by no signal.
+    """A server that stops when ``should_exit`` is set, and ignores signals.
 
-    uvicorn's own handling would end the process as if the signal had killed it, after everything was closed in order.
+    uvicorn's own handling closes everything in order, but then lets the signal kill the process.
     """
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
         yield

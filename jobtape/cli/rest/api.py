@@ -1,6 +1,6 @@
-"""The REST API as the command line uses it: answers as they come, for people and for ``--json``.
+"""The REST API for the command line: returns answers as JSON, for tables and for ``--json``.
 
-Like ``jobtape.Client``, on the same connection; but a person waits, so an API that is not there is reported at once.
+It uses the connection of ``jobtape.Client``. But a person is waiting, so it reports at once when no API can be reached.
 """
 
 import math
@@ -25,14 +25,14 @@ HINT: Final = "--url / JOBTAPE_URL"
 TIMEOUT: Final = 30.0
 AT_ONCE: Final = RequestPolicy(timeout=TIMEOUT, patience=30.0, after_cuts=False, hint=HINT)
 ONCE_THERE: Final = RequestPolicy(timeout=TIMEOUT, patience=0.0, after_cuts=True, hint=HINT)
-"""For what goes on for long: it must be there in the beginning, and may be away later."""
+"""For long reads: the API must be reachable at the beginning and may be unavailable later."""
 JSON: Final = {"Content-Type": "application/json"}
 
 
 class Api:
-    """``with Api("http://127.0.0.1:8000") as api``. The key is in JOBTAPE_API_KEY: an option would show in ``ps``.
+    """Blocking access to the REST API: ``with Api("http://127.0.0.1:8000") as api``. Every method raises ApiError.
 
-    Every method raises ApiError.
+    The key comes from JOBTAPE_API_KEY, because an option would be visible in ``ps``.
     """
 
     def __init__(self, url: str, policy: RequestPolicy = AT_ONCE) -> None:
@@ -41,18 +41,16 @@ class Api:
         self.url = self._connection.url
 
     def __enter__(self) -> "Api":
-        """Nothing is sent yet."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the connections."""
         self._portal.call(self._connection.close)
         self._portal.close()
 
     def submit(self, order: Mapping[str, Any], idempotency_key: str | None = None) -> dict[str, Any]:
-        """The job that was accepted, now or before under the same key."""
+        """Submit a job and return it, or the job that was accepted before under the same key."""
         headers, keyed = JSON, idempotency_key is not None
         if idempotency_key is not None:
             try:
@@ -63,56 +61,57 @@ class Api:
             return self._object("POST", "/jobs", twice=keyed, content=wire.json_of(order), headers=headers)
         except NoAnswer as error:
             how = "submit it again under the same key" if keyed else "see `jobtape list`"
-            raise ApiError(f"{error}; whether the job was accepted is not known: {how}") from None
+            raise ApiError(f"{error}; it is not known whether the job was accepted: {how}") from None
 
     def redrive(self, job_id: str) -> dict[str, Any]:
-        """The job in its next run."""
+        """Redrive a job and return it in its new run."""
         return self._object("POST", f"{_path(job_id)}/redrive")
 
     def redrives(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """What became of a page of jobs. When this raises, nothing was redriven."""
+        """Redrive a page of jobs and return the result. When this raises, nothing was redriven."""
         return self._object("POST", "/redrives", content=wire.json_of(body), headers=JSON)
 
     def dead(self, limit: int) -> dict[str, Any]:
-        """A page of messages that are no job."""
+        """Return a page of messages that are not jobs."""
         return self._object("GET", "/dead", params={"limit": limit})
 
     def dead_message(self, number: int) -> dict[str, Any]:
-        """One of them, with its body."""
+        """Return a message that is not a job, with its body."""
         return self._object("GET", f"/dead/{number}")
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """The job as it is now."""
+        """Return the current state of a job."""
         return self._object("GET", _path(job_id))
 
     def changed(self, job_id: str, cursor: object, seconds: float) -> tuple[dict[str, Any] | None, bool]:
-        """The job, as soon as something has happened to it since ``cursor``, its own field of that name, or None when
-        nothing has for so many seconds; and whether the API has waited for that.
+        """Wait up to ``seconds`` until the job has changed since ``cursor``, the value of its field ``cursor``.
+
+        Returns the job, or None when nothing changed, and whether the API waited before it answered.
         """
-        whole = math.ceil(seconds)
-        headers = {} if cursor is None else {"If-None-Match": f'"{cursor}"', "Prefer": f"wait={whole}"}
-        answer = self._ask("GET", _path(job_id), headers=headers, timeout=whole + TIMEOUT)
+        wait = math.ceil(seconds)
+        headers = {} if cursor is None else {"If-None-Match": f'"{cursor}"', "Prefer": f"wait={wait}"}
+        answer = self._ask("GET", _path(job_id), headers=headers, timeout=wait + TIMEOUT)
         same = answer.status_code == httpx.codes.NOT_MODIFIED
         return None if same else json_object(answer, HINT), "preference-applied" in answer.headers
 
     def cancel(self, job_id: str) -> dict[str, Any]:
-        """The job as it was when its end was asked for."""
+        """Request that a job is cancelled, and return it as it was at the request."""
         return self._object("POST", f"{_path(job_id)}/cancel")
 
     def jobs(self, query: Query) -> dict[str, Any]:
-        """A page of jobs: ``items`` and ``next``."""
+        """Return a page of jobs: ``items`` and ``next``."""
         return self._object("GET", "/jobs", params=list(query))
 
     def job_then(self, job_id: str, as_of: str) -> tuple[dict[str, Any], str]:
-        """The job as it was, and the cursor that ``as_of`` stands for."""
+        """Return the job as it was at ``as_of``, and the cursor of that time."""
         return _then(self._ask("GET", _path(job_id), params={"as_of": as_of}))
 
     def jobs_then(self, query: Query, as_of: str) -> tuple[dict[str, Any], str]:
-        """A page of jobs as they were, which may be short although there is a next one; and the cursor."""
+        """Return a page of jobs as they were at ``as_of``, and the cursor of that time. Any page can be short."""
         return _then(self._ask("GET", "/jobs", params=[*query, ("as_of", as_of)]))
 
     def events(self, job_id: str) -> list[dict[str, Any]]:
-        """All the events of a job, in the order of the tape."""
+        """Return all events of a job, in the tape's order."""
         found: list[dict[str, Any]] = []
         after: int | None = 0
         while after is not None:
@@ -122,7 +121,7 @@ class Api:
         return found
 
     def live(self, query: Query, since: "Since") -> "Iterator[DeliveredEvent]":
-        """What happens, as it happens. Also raises HistoryGone and UnreadableEvent."""
+        """Yield events as they happen. Also raises HistoryGone and UnreadableEvent."""
         from jobtape.client.stream import OUTAGE, EventReader  # noqa: PLC0415
 
         reader = EventReader(self._connection, query, since, outage=OUTAGE)
@@ -144,4 +143,4 @@ def _path(job_id: str) -> str:
     try:
         return wire.job_path(job_id)
     except ValueError as error:
-        raise ApiError(f"{error}: `jobtape list` shows them") from None
+        raise ApiError(f"{error}: `jobtape list` shows the ids") from None

@@ -1,4 +1,4 @@
-"""``jobtape dead list`` and ``show``: messages that are no job, as the API has them."""
+"""``jobtape dead list`` and ``show``: print messages that are not jobs, from the API."""
 
 import base64
 import sys
@@ -10,7 +10,7 @@ from jobtape.cli.rest.jobs import OK
 
 
 def dead_list(url: str, limit: int, *, as_json: bool) -> int:
-    """Print the newest. Returns the exit code; raises JobtapeError."""
+    """Print the newest messages. Returns the exit code; raises JobtapeError."""
     with Api(url) as api:
         page = api.dead(limit)
     if as_json:
@@ -23,7 +23,7 @@ def dead_list(url: str, limit: int, *, as_json: bool) -> int:
 
 
 def dead_show(url: str, number: int, *, as_json: bool) -> int:
-    """Print one: the body on stdout, the rest on stderr. Returns the exit code; raises JobtapeError."""
+    """Print one message: the body on stdout, the rest on stderr. Returns the exit code; raises JobtapeError."""
     with Api(url) as api:
         message = api.dead_message(number)
     if as_json:
@@ -32,7 +32,7 @@ def dead_show(url: str, number: int, *, as_json: bool) -> int:
     print(one_line(f"put aside {message['at']}, {message['size']} bytes: {message['reason']}"), file=sys.stderr)
     if message["text"] is None:
         body = base64.b64decode(message["base64"])
-        if sys.stdout.isatty():  # no text, so nothing for a terminal; a file gets it as it is
+        if sys.stdout.isatty():  # binary data is escaped for a terminal and written unchanged to a file
             print(lines(body.decode("utf-8", "backslashreplace")))
             return OK
         sys.stdout.flush()

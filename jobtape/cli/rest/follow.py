@@ -1,4 +1,4 @@
-"""Follows one job to its end, with a progress bar on a terminal."""
+"""Follows one job until it ends, with a progress bar on a terminal."""
 
 import math
 import sys
@@ -13,33 +13,33 @@ from jobtape.cli.escaping import one_line
 from jobtape.cli.rest.api import Api
 
 FINAL: Final = ("succeeded", "failed", "cancelled")
-IMPATIENT: Final = 5.0
-"""Seconds in the queue after which one may wonder."""
-LONG: Final = 30.0
+QUEUED_HINT_AFTER: Final = 5.0
+"""Seconds in the queue after which a hint about workers is printed."""
+LONG_POLL: Final = 30.0
 """Seconds that the API is asked to wait for a change."""
 SHORTEST, LONGEST, GROWTH = 0.1, 1.0, 1.4
-"""Seconds between two questions to an API that does not wait: one that is about to end, say."""
+"""Seconds between two polls of an API that does not wait, for example because it is stopping."""
 
 
 def watch(api: Api, job: dict[str, Any]) -> dict[str, Any]:
-    """Return the job at its end; show on stderr how it gets there. Raises ApiError."""
+    """Follow the job until it ends, show its progress on stderr, and return it. Raises ApiError."""
     with _display() as display:
-        display.tell(job)
+        display.show(job)
         pause = SHORTEST
-        doubtful_at = time.monotonic() + IMPATIENT
+        hint_at = time.monotonic() + QUEUED_HINT_AFTER
         while job["state"] not in FINAL:
-            left = doubtful_at - time.monotonic()
-            changed, waited = api.changed(job["id"], job["cursor"], max(1.0, min(left, LONG)))
-            if (changed or job)["state"] == "queued" and time.monotonic() > doubtful_at:
+            left = hint_at - time.monotonic()
+            changed, waited = api.changed(job["id"], job["cursor"], max(1.0, min(left, LONG_POLL)))
+            if (changed or job)["state"] == "queued" and time.monotonic() > hint_at:
                 display.note(f"still queued: is a worker running and free? See {api.url}/health/ready")
-                doubtful_at = math.inf
+                hint_at = math.inf
             if changed is not None and changed["cursor"] != job["cursor"]:
                 pause = SHORTEST
             elif not waited:
                 time.sleep(pause)
                 pause = min(pause * GROWTH, LONGEST)
             job = changed or job
-            display.tell(job)
+            display.show(job)
     return job
 
 
@@ -49,7 +49,7 @@ def _display() -> "_Bar | _Lines":
 
 
 class _Bar:
-    """A live bar, gone when the job is done."""
+    """A progress bar that disappears when the job has ended."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -59,11 +59,11 @@ class _Bar:
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[said]}", markup=False),
+            TextColumn("{task.fields[message]}", markup=False),
             console=console,
             transient=True,
         )
-        self._task = self._progress.add_task("", total=None, said="")
+        self._task = self._progress.add_task("", total=None, message="")
 
     def __enter__(self) -> "_Bar":
         self._progress.start()
@@ -75,23 +75,23 @@ class _Bar:
         self._progress.stop()
 
     def note(self, text: str) -> None:
-        """Write a line above the bar, to stay."""
+        """Write a line above the bar."""
         self._progress.console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
 
-    def tell(self, job: dict[str, Any]) -> None:
-        """Show how the job is now."""
-        fraction, said = _progress_of(job)
+    def show(self, job: dict[str, Any]) -> None:
+        """Show the job's state and progress."""
+        fraction, message = _progress_of(job)
         self._progress.update(
             self._task,
             description=one_line(str(job["state"])),
             total=None if fraction is None else 1.0,
             completed=fraction or 0.0,
-            said=said,
+            message=message,
         )
 
 
 class _Lines:
-    """A line for each change, where there is no terminal to draw on."""
+    """Prints a line for each change, when stderr is not a terminal."""
 
     def __init__(self) -> None:
         self._last = ""
@@ -102,16 +102,16 @@ class _Lines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """There is nothing to take away."""
+        return
 
     def note(self, text: str) -> None:
-        """Write a line of its own."""
+        """Write a line."""
         print(one_line(text), file=sys.stderr, flush=True)
 
-    def tell(self, job: dict[str, Any]) -> None:
-        """Write the line unless it is the last one again."""
-        fraction, said = _progress_of(job)
-        line = " ".join(filter(None, (job["state"], "" if fraction is None else f"{fraction:.0%}", said)))
+    def show(self, job: dict[str, Any]) -> None:
+        """Write the job's state and progress, unless it is the same as before."""
+        fraction, message = _progress_of(job)
+        line = " ".join(filter(None, (job["state"], "" if fraction is None else f"{fraction:.0%}", message)))
         if line != self._last:
             print(one_line(line), file=sys.stderr, flush=True)
         self._last = line

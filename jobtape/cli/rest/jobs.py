@@ -1,6 +1,6 @@
-"""``jobtape submit``, ``status``, ``cancel``, ``list`` and ``events``: a running Jobtape used over its REST API.
+"""``jobtape submit``, ``status``, ``cancel``, ``list`` and ``events``: use the REST API of a running Jobtape.
 
-What was asked for goes to stdout, everything else to stderr, so that a script can use the one without the other.
+Results go to stdout and everything else to stderr, so that scripts can read stdout.
 """
 
 import json
@@ -34,7 +34,7 @@ def submit(
     idempotency_key: str | None,
     as_json: bool,
 ) -> int:
-    """Submit a job, and with ``wait`` follow it to its end. Returns the exit code; raises JobtapeError."""
+    """Submit a job, and with ``wait`` follow it until it ends. Returns the exit code; raises JobtapeError."""
     order: dict[str, Any] = {"type": job_type, "payload": payload_of(payload)}
     if queue is not None:
         order["queue"] = queue
@@ -51,8 +51,9 @@ def submit(
 
 
 def run_builtin(url: str, job_type: str, payload: Mapping[str, Any], *, detach: bool, as_json: bool) -> int:
-    """Submit one of Jobtape's own jobs and follow it to its end, unless with ``detach``. Returns the exit code; raises
-    JobtapeError.
+    """Submit a built-in job, and follow it until it ends unless ``detach`` is set.
+
+    Returns the exit code; raises JobtapeError.
     """
     with Api(url) as api:
         job = api.submit({"type": job_type, "payload": payload}, None)
@@ -63,7 +64,7 @@ def run_builtin(url: str, job_type: str, payload: Mapping[str, Any], *, detach: 
 
 
 def status(url: str, job_id: str, *, follow: bool, as_json: bool) -> int:
-    """Show a job, and with ``follow`` its progress until its end. Return the exit code; raises JobtapeError."""
+    """Print the state of a job, with ``follow`` after it has ended. Returns the exit code; raises JobtapeError."""
     with Api(url) as api:
         job = api.job(job_id)
         if follow:
@@ -73,7 +74,7 @@ def status(url: str, job_id: str, *, follow: bool, as_json: bool) -> int:
 
 
 def cancel(url: str, job_id: str, *, as_json: bool) -> int:
-    """Ask for a job's end. Returns the exit code; raises JobtapeError, also when it is too late."""
+    """Request that a job is cancelled. Returns the exit code; raises JobtapeError, also when the job has ended."""
     with Api(url) as api:
         job = api.cancel(job_id)
     if as_json:
@@ -86,8 +87,9 @@ def cancel(url: str, job_id: str, *, as_json: bool) -> int:
 
 
 def filters(some: Mapping[str, Sequence[str] | None], one: Mapping[str, str | None], labels: Sequence[str]) -> Query:
-    """The options of ``jobtape list`` that were given, as the API has them: ``some`` with any of several values,
-    ``one`` with one. Raises WrongUse.
+    """Return the given options of ``jobtape list`` as query parameters. Raises WrongUse.
+
+    Options in ``some`` can have several values, options in ``one`` have one value.
     """
     given = [(name, value) for name, values in some.items() for value in values or ()]
     given += [(name, value) for name, value in one.items() if value is not None]
@@ -103,7 +105,7 @@ def list_jobs(url: str, query: Query, *, as_json: bool) -> int:
 
 
 def events(url: str, job_id: str, *, as_json: bool) -> int:
-    """Print what happened to a job, in the tape's order. Returns the exit code; raises JobtapeError."""
+    """Print the events of a job in the tape's order. Returns the exit code; raises JobtapeError."""
     with Api(url) as api:
         items = api.events(job_id)
     show.print_json({"items": items}) if as_json else show.print_events(items)
@@ -124,13 +126,13 @@ def _follow(api: Api, job: dict[str, Any], as_json: bool) -> int:
 
 
 def _watched(api: Api, job: dict[str, Any]) -> dict[str, Any]:
-    """The job at its end. Ctrl-C ends the process, not the job."""
+    """Follow a job until it ends, and return it. Ctrl-C ends this process, not the job."""
     try:
         return watch(api, job)
     except KeyboardInterrupt:
         where = "" if api.url in (DEFAULT_URL, os.environ.get("JOBTAPE_URL")) else f" --url {shlex.quote(api.url)}"
         how = f"jobtape status {job['id']} --watch{where}"
-        print(one_line(f"jobtape: the job goes on; follow it with: {how}"), file=sys.stderr)
+        print(one_line(f"jobtape: the job continues; follow it with: {how}"), file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
@@ -149,12 +151,12 @@ def payload_of(text: str) -> dict[str, Any]:
             f"the payload is not JSON ({error}): write it as '{{\"x\": 1}}', as @file.json, or - for stdin"
         ) from None
     if not isinstance(payload, dict):
-        raise WrongUse("the payload is JSON, but no JSON object: write it as '{\"x\": 1}'")
+        raise WrongUse("the payload is JSON, but not a JSON object: write it as '{\"x\": 1}'")
     return payload
 
 
 def label_of(text: str) -> tuple[str, str]:
-    """Name and value of a label as the command line has it. Raises WrongUse."""
+    """Split ``name=value`` into the name and value of a label. Raises WrongUse."""
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise WrongUse(f"--label {text}: write it as name=value")

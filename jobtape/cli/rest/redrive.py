@@ -1,4 +1,4 @@
-"""``jobtape redrive``: jobs by their ids, or all that a filter finds."""
+"""``jobtape redrive``: redrives jobs by their ids, or all jobs that match filters."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,13 @@ SHOWN: Final = 10
 def redrive(
     url: str, job_ids: Sequence[str], query: Mapping[str, object], *, dry_run: bool, yes: bool, as_json: bool
 ) -> int:
-    """Run them again. Returns the exit code: 1 when some could not be redriven; raises JobtapeError."""
+    """Redrive jobs. Returns the exit code, 1 when some could not be redriven; raises JobtapeError."""
     if job_ids and query:
         raise WrongUse("name the jobs or give a filter, not both")
     with Api(url) as api:
         if job_ids:
             if dry_run:
-                raise WrongUse("--dry-run is for a filter: it shows which jobs it finds")
+                raise WrongUse("--dry-run works only with filters: it shows which jobs match")
             return _one_by_one(api, job_ids, as_json)
         if not query:
             raise WrongUse("say which jobs: by their ids, or by a filter, such as --type or --state failed")
@@ -35,7 +35,7 @@ def redrive(
     if as_json:
         show.print_json(total)
     else:
-        _tell(total)
+        _print_result(total)
     return OK if total["refused"] == total["unknown"] == 0 else FAILED
 
 
@@ -51,31 +51,31 @@ def _one_by_one(api: Api, job_ids: Sequence[str], as_json: bool) -> int:
 
 def _ask(api: Api, body: Mapping[str, Any]) -> None:
     if not sys.stdin.isatty():
-        raise WrongUse("nobody is here to be asked: look with --dry-run, then give --yes")
+        raise WrongUse("stdin is not a terminal, so nobody can confirm: check with --dry-run, then give --yes")
     found = _through(api, body, dry_run=True)
-    _tell(found)
+    _print_result(found)
     if found["matched"] == 0 or input("Run them again? [y/N] ").strip().lower() not in ("y", "yes"):
         raise SystemExit(OK)
 
 
 def _through(api: Api, body: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
-    """All pages, from the newest job to the oldest, each job once."""
+    """Redrive all pages, from the newest job to the oldest, and return the totals."""
     total: dict[str, Any] = {"dry_run": dry_run, **dict.fromkeys(("matched", "accepted", "refused", "unknown"), 0)}
     ids: list[str] = []
     cursor: str | None = None
     while True:
-        place = {} if cursor is None else {"cursor": cursor}
-        page = api.redrives({**body, **place, "dry_run": dry_run, "limit": PAGE})
+        position = {} if cursor is None else {"cursor": cursor}
+        page = api.redrives({**body, **position, "dry_run": dry_run, "limit": PAGE})
         for name in ("matched", "accepted", "refused", "unknown"):
             total[name] += page[name]
         ids += page["ids"]
         cursor = page["next"]
-        # What was not confirmed says that the broker has stopped: the next page would wait for it in vain.
+        # An unconfirmed job means that the broker has stopped, so the next page would fail too.
         if cursor is None or page["unknown"]:
             return {**total, "ids": ids[:100]}
 
 
-def _tell(total: Mapping[str, Any]) -> None:
+def _print_result(total: Mapping[str, Any]) -> None:
     for job_id in total["ids"][:SHOWN]:
         print(one_line(job_id))
     if total["matched"] > SHOWN:
@@ -86,11 +86,14 @@ def _tell(total: Mapping[str, Any]) -> None:
     print(f"{total['accepted']} of {total['matched']} jobs run again", file=sys.stderr)
     if total["refused"]:
         print(
-            f"{total['refused']} were not redriven: what was ordered is not known, or the broker stopped",
+            f"{total['refused']} were not redriven: their orders are not known, or the broker stopped",
             file=sys.stderr,
         )
     if total["unknown"]:
-        print(f"of {total['unknown']} it is not known: do it again, a job has one next run only", file=sys.stderr)
+        print(
+            f"{total['unknown']} may have been redriven or not: repeat the command, no job is redriven twice",
+            file=sys.stderr,
+        )
 
 
 def _texts(value: object) -> list[str]:

@@ -1,4 +1,4 @@
-"""``jobtape watch``: events as they happen, from wherever on the tape one likes."""
+"""``jobtape watch``: prints events as they happen, starting at any position on the tape."""
 
 import json
 import re
@@ -22,7 +22,7 @@ ANY: Final = "*"
 
 
 def watch_events(url: str, pattern: str, since: str | None, labels: Sequence[str], *, as_json: bool) -> int:
-    """Print events until Ctrl-C, or until nobody reads any more. Returns the exit code; raises JobtapeError."""
+    """Print events until Ctrl-C, or until the output is closed. Returns the exit code; raises JobtapeError."""
     query = query_of(pattern) + [("label", ":".join(label_of(label))) for label in labels]
     place = place_of("--since", since)
     with Api(url, ONCE_THERE) as api:
@@ -33,9 +33,11 @@ def watch_events(url: str, pattern: str, since: str | None, labels: Sequence[str
                     event = json.loads(encode_delivered(encode(received.event).decode(), received.cursor))
                     show.print_json_line(event) if as_json else show.print_delivered(event)
             except HistoryGone as gone:
-                kept = f"kept is what is behind {gone.horizon}, up to {gone.head}"
-                said = f"jobtape: the history behind this cursor is gone ({kept}); going on behind {gone.cursor}"
-                print(said, file=sys.stderr, flush=True)
+                kept = f"kept are the events after {gone.horizon}, up to {gone.head}"
+                note = (
+                    f"jobtape: the events after this cursor are no longer kept ({kept}); continuing after {gone.cursor}"
+                )
+                print(note, file=sys.stderr, flush=True)
                 position = gone.cursor
             except KeyboardInterrupt:
                 return INTERRUPTED
@@ -45,23 +47,24 @@ def watch_events(url: str, pattern: str, since: str | None, labels: Sequence[str
 
 
 def query_of(pattern: str) -> list[tuple[str, str]]:
-    """The filters of ``<event>.<job type>``, where either may be ``*``, the job type may end in ``.*``, and what is not
-    said is not asked for. Raises WrongUse.
+    """Return the pattern ``<event>.<job type>`` as query parameters. Raises WrongUse.
+
+    Both parts can be ``*``; the job type can end in ``.*`` or be left out.
     """
     event, _, job_type = pattern.partition(".")
     if event not in (ANY, *EVENT_NAMES):
         raise WrongUse(
             f"{pattern}: a pattern is <event>.<job type>, such as failed.billing.* or *.mail.send; "
-            f"{event!r} is no event: {', '.join(EVENT_NAMES)}, or * for all"
+            f"{event!r} is not an event: {', '.join(EVENT_NAMES)}, or * for all"
         )
     if job_type not in ("", ANY) and not re.fullmatch(JOB_TYPE_PATTERN, job_type.removesuffix(".*")):
-        raise WrongUse(f"{pattern}: {job_type!r} is no job type, nor the beginning of some, such as billing.*")
+        raise WrongUse(f"{pattern}: {job_type!r} is neither a job type nor a prefix such as billing.*")
     given = [("event", event), ("type", job_type)]
     return [(name, value) for name, value in given if value not in ("", ANY)]
 
 
 def _position(api: Api, place: int | str | None) -> Since:
-    """The cursor behind which ``place`` is: the API knows which one a time stands for."""
+    """Return ``place`` as a cursor. The API converts a time into one."""
     if place is None or isinstance(place, int):
         return place
     if place == "first":

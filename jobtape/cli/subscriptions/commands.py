@@ -1,4 +1,4 @@
-"""The subcommand ``subscriptions``: what stands on broker and view for the names of ``jobtape.subscribe``."""
+"""The subcommand ``subscriptions``: queues and positions of the subscriptions made with ``jobtape.subscribe``."""
 
 from typing import Annotated
 
@@ -6,30 +6,30 @@ import typer
 
 from jobtape.cli.options import Json
 
-subscriptions = typer.Typer(help="Durable subscriptions: their positions and queues.", no_args_is_help=True)
+subscriptions = typer.Typer(help="List and remove durable subscriptions.", no_args_is_help=True)
 
 
 def register(app: typer.Typer, panel: str) -> None:
-    """Add it to the command."""
+    """Add the subcommand to ``app``."""
     app.add_typer(subscriptions, name="subscriptions", rich_help_panel=panel)
 
 
 @subscriptions.command("list")
 def list_(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Look for the queues of these as well.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Also look for the queues of these names.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List those with a position (`since=`), and the queues as far as the broker shows them, or of the names given."""
+    """List the subscriptions that have a position (`since=`) or a queue that the broker shows."""
     from jobtape.cli.subscriptions import subscriptions as command  # noqa: PLC0415
 
     raise typer.Exit(command.list_them(names or [], as_json=as_json))
 
 
 @subscriptions.command()
-def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="As `jobtape.subscribe(name=…)` has it.")]) -> None:
-    """Remove a subscription's queue, with all that waits on it, and its position."""
+def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="The name given to `jobtape.subscribe`.")]) -> None:
+    """Remove a subscription's position, and its queue with all events that wait on it."""
     from jobtape.cli.subscriptions import subscriptions as command  # noqa: PLC0415
 
     raise typer.Exit(command.remove(name))

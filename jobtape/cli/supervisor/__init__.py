@@ -1,1 +1,1 @@
-"""Runs several parts as child processes of one command: ``jobtape up`` and several workers."""
+"""Runs several parts as child processes of one command: ``jobtape up``, and ``jobtape worker`` with processes."""

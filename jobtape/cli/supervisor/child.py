@@ -1,4 +1,4 @@
-"""One child process of the supervisor: how it starts, what it says, how it ends."""
+"""One child process of the supervisor: starts it, reads its output and ends it."""
 
 import asyncio
 import contextlib
@@ -18,11 +18,12 @@ DRAIN: Final = 1.0
 
 
 class Child:
-    """Use ``start``. It writes to pipes, has a process group of its own (a Ctrl-C on the terminal is for the supervisor
-    alone) and holds one end of a lifeline.
+    """A child process; create it with ``start``.
 
-    Until ``show_held`` its output is held back: what is wrong with the settings is wrong for several parts, and is to
-    be read once, and alone. ``on_configured`` is called when it has said that it is configured.
+    The process writes to pipes and holds one end of a lifeline. It has a process group of its own, so that a Ctrl-C on
+    the terminal reaches only the supervisor. Its output is held back until ``show_held``, because several parts would
+    print the same error about wrong settings. ``on_configured`` is called when the process reports that it is
+    configured.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Child:
         on_configured: Callable[[], None],
         variables: Mapping[str, str] | None = None,
     ) -> "Child":
-        """Start ``command`` as the part ``name``, with these ``variables`` besides our environment."""
+        """Start ``command`` as the part ``name``, with our environment and these ``variables``."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -75,29 +76,29 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     async def ended(self) -> int:
-        """The exit code, negative for a signal, once the process has ended and its output was read."""
+        """Wait until the process has ended and its output was read. Returns the exit code, negative for a signal."""
         return await asyncio.shield(self._end)
 
     def terminate(self) -> None:
-        """Ask it to stop."""
+        """Send SIGTERM."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it now."""
+        """Send SIGKILL."""
         self._signal(signal.SIGKILL)
 
     def show_held(self) -> None:
-        """Write what was held back, and from now on everything as it comes."""
+        """Write the output that was held back, and from now on all output at once."""
         held, self._held = self._held, None
         for error, line in held or ():
             self._output.line(self.name, line, error=error)
 
     def discard_held(self) -> None:
-        """Forget what was held back."""
+        """Discard the output that was held back."""
         self._held = []
 
     def _signal(self, number: signal.Signals) -> None:

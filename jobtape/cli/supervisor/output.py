@@ -1,4 +1,4 @@
-"""What the supervisor writes: each line behind the name of its part, in that part's colour on a terminal."""
+"""Writes the supervisor's output: each line with the name of its part, in colour on a terminal."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ _RESET: Final = "\x1b[0m"
 
 
 class Output:
-    """``names``: the parts whose lines there will be."""
+    """The output of the supervisor. ``names``: all parts, for alignment and colours."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = (*names, OWN)
@@ -22,12 +22,12 @@ class Output:
         self._closed = False
 
     def line(self, name: str, text: str, *, error: bool) -> None:
-        """Write a line of the part ``name`` to stdout or, an error, to stderr."""
+        """Write a line of the part ``name`` to stdout, or to stderr when ``error`` is set."""
         stream = sys.stderr if error else sys.stdout
         self._write(stream, f"{self._prefix(name, stream)} {lines(text)}\n")
 
-    def say(self, text: str) -> None:
-        """Write a line of our own to stderr."""
+    def note(self, text: str) -> None:
+        """Write a line of the supervisor itself to stderr."""
         self.line(OWN, text, error=True)
 
     def _prefix(self, name: str, stream: TextIO) -> str:
@@ -43,6 +43,6 @@ class Output:
             stream.write(text)
             stream.flush()
         except OSError:
-            # Nobody reads any more (`jobtape up | head`): stop in order, as any program would end.
+            # The reader has closed the output (`jobtape up | head`): stop in order.
             self._closed = True
             os.kill(os.getpid(), signal.SIGTERM)

@@ -1,11 +1,10 @@
-"""Runs api, worker and projector as child processes: what ``jobtape up`` is.
+"""Runs API, worker and projector as child processes, for ``jobtape up``.
 
-Each part has a process of its own, as in production, so that a handler that takes all the processor, or the whole
-process with it, costs no other part. One that dies is started again, after a pause that doubles each time. One that
-ends with code 2 before it ever was configured would end so every time: then everything stops.
+Each part has a process of its own, as in production. So a handler that uses all processor time, or kills its process,
+does not affect other parts. A part that ends is restarted after a pause, which doubles each time. A part that ends with
+code 2 before it was ever configured would do so every time, so the supervisor stops all parts.
 
-Stopping: api and worker first, at once. What the API accepted is safe on the broker, and what the worker finishes must
-still be published. The projector last, so that it folds what those two had to say.
+Stop order: API and worker stop first, at the same time. The projector stops last, so that it folds their last events.
 """
 
 import asyncio
@@ -22,19 +21,20 @@ from jobtape.cli.supervisor.output import Output
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
 STEADY: Final = 60.0
-"""Seconds of life after which a part's earlier deaths are forgotten."""
+"""Seconds of running after which the restart pause of a part is reset."""
 MARGIN: Final = 10.0
-"""Seconds beyond the grace time that parts have for closing their connections."""
+"""Seconds that parts have after the grace period for closing their connections."""
 WORKING_PAUSE: Final = 1.0
-"""The longest pause of a worker that got to work: most likely a job ended it, and after a second time that job runs
-where it ends nothing but itself."""
+"""Seconds: the longest restart pause of a worker that was configured. Most likely a job killed it, and after a second
+time that job runs isolated."""
 STOP_ORDER: Final = (("api", "worker"), ("projector",))
 
 
 class Supervisor:
-    """``commands``: name of a part (several of a kind: ``worker-1``, ``worker-2``) -> its command line.
+    """Starts, restarts and stops the parts.
 
-    ``grace`` in seconds, as the parts have it; ``variables``: name of a part -> what its environment has of its own.
+    ``commands``: the command line of each part by its name (``api``, ``worker-1``, ``worker-2``). ``grace``: the grace
+    period in seconds. ``variables``: additional environment variables by the name of the part.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Supervisor:
         self._shown = False
 
     async def run(self) -> int:
-        """Until SIGTERM or SIGINT, or until a part says that it cannot start; returns the exit code."""
+        """Run until SIGTERM or SIGINT, or until a part cannot start. Returns the exit code."""
         loop = asyncio.get_running_loop()
         for number in STOPPING:
             loop.add_signal_handler(number, self._on_signal, number)
@@ -64,14 +64,14 @@ class Supervisor:
         await self._stop.wait()
         await self._stop_children()
         await asyncio.gather(*keepers)
-        self._output.say("stopped")
+        self._output.note("stopped")
         return self._code
 
     def _on_signal(self, number: signal.Signals) -> None:
         match self._signals.take():
             case Signal.FIRST:
-                grace = f"what runs may go on for {self._grace:g} s"
-                self._output.say(f"{number.name}: stopping; {grace}; a second signal ends it at once")
+                grace = f"running jobs may continue for {self._grace:g} s"
+                self._output.note(f"{number.name}: stopping; {grace}; a second signal ends it at once")
                 self._stop.set()
             case Signal.SECOND:
                 for child in self._children.values():
@@ -79,7 +79,7 @@ class Supervisor:
                 end_at_once(number)
 
     async def _keep(self, name: str) -> None:
-        """Keep one part running until we stop."""
+        """Run one part and restart it when it ends, until the supervisor stops."""
         pause = FIRST_PAUSE
         was_configured = False
         while not self._stop.is_set():
@@ -87,8 +87,8 @@ class Supervisor:
             child = self._children[name] = await Child.start(
                 name, self._commands[name], self._output, self._show_when_all_are, self._variables.get(name)
             )
-            self._output.say(f"{name} is process {child.pid}")
-            if self._stop.is_set():  # it came while this one was being started
+            self._output.note(f"{name} is process {child.pid}")
+            if self._stop.is_set():  # the stop signal came while this part was starting
                 child.terminate()
             code = await child.ended()
             was_configured = was_configured or child.configured
@@ -105,12 +105,12 @@ class Supervisor:
                 pause = FIRST_PAUSE
             if child.configured and _kind(name) == "worker":
                 pause = min(pause, WORKING_PAUSE)
-            self._output.say(f"{name} ended ({_how(code)}); starting it again in {pause:g} s")
+            self._output.note(f"{name} ended ({_how(code)}); starting it again in {pause:g} s")
             await self._pause(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _show_when_all_are(self) -> None:
-        """All of them being configured, none will say what is wrong with the settings."""
+        """Show the output of all parts when all are configured: then none will report wrong settings."""
         children = self._children.values()
         if self._shown or (len(children) == len(self._commands) and all(child.configured for child in children)):
             self._show_all()
@@ -132,10 +132,10 @@ class Supervisor:
             children = [child for name, child in self._children.items() if _kind(name) in kinds]
             for child in children:
                 child.terminate()
-            # A part that never was configured has nothing to finish.
-            patience = self._grace + MARGIN if self._code == 0 else MARGIN
-            for child in await _still_running(children, patience):
-                self._output.say(f"{child.name} has not ended within {patience:g} s: killing it")
+            # A part that was never configured has nothing to finish.
+            timeout = self._grace + MARGIN if self._code == 0 else MARGIN
+            for child in await _still_running(children, timeout):
+                self._output.note(f"{child.name} has not ended within {timeout:g} s: killing it")
                 child.kill()
 
 

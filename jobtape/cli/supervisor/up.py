@@ -1,4 +1,4 @@
-"""``jobtape up``: all parts on this machine."""
+"""``jobtape up``: runs all parts on this machine."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ def run_up(**options: str | None) -> int:
             "no job modules are named: say which to load with --jobs or JOBTAPE_JOBS, for example "
             "`jobtape up --jobs examples.jobs`"
         )
-    # Two parts cannot share one port; the API shows the health of all.
+    # Two parts cannot share one port, and the API shows the health of all.
     os.environ["JOBTAPE_HEALTH_PORT"] = "0"
     os.environ["PYTHONUNBUFFERED"] = "1"
     os.environ["JOBTAPE_PROCESSES"] = "1"
@@ -30,10 +30,10 @@ def run_up(**options: str | None) -> int:
         output=output,
         variables={"api": _allocator()},
     )
-    output.say(f"starting {', '.join(parts)}; Ctrl-C stops them")
+    output.note(f"starting {', '.join(parts)}; Ctrl-C stops them")
     return asyncio.run(supervisor.run())
 
 
 def _allocator() -> dict[str, str]:
-    # What many listeners took goes back to the system after they have left: see producer/live/memory_trim.py.
+    # Memory of many listeners returns to the system after they have disconnected: see producer/live/memory_trim.py.
     return {} if "PYTHONMALLOC" in os.environ else {"PYTHONMALLOC": "malloc"}

@@ -1,4 +1,4 @@
-"""``jobtape worker``: one worker in this process, or several under a supervisor."""
+"""``jobtape worker``: runs one worker in this process, or several under a supervisor."""
 
 import asyncio
 import os
@@ -10,13 +10,13 @@ from jobtape.cli.supervisor.supervisor import Supervisor
 
 
 def run_workers(**options: str | None) -> int:
-    """Run jobs until SIGTERM or SIGINT; the exit code. Raises CannotStart.
+    """Run jobs until SIGTERM or SIGINT, and return the exit code. Raises CannotStart.
 
-    Several processes are started again when they end, and have health ports one after the other.
+    Several processes are restarted when they end; they use consecutive health ports.
     """
     settings = settings_with(**options)
     if settings.processes == 1:
-        from jobtape.cli.parts.parts import run_worker  # noqa: PLC0415  # a supervisor needs none of it
+        from jobtape.cli.parts.parts import run_worker  # noqa: PLC0415  # a supervisor does not need it
 
         run_worker()
         return 0
@@ -29,16 +29,16 @@ def run_workers(**options: str | None) -> int:
     supervisor = Supervisor(
         {name: command(name) for name in names}, grace=settings.grace_period, output=output, variables=variables
     )
-    output.say(f"starting {len(names)} workers; Ctrl-C stops them")
+    output.note(f"starting {len(names)} workers; Ctrl-C stops them")
     return asyncio.run(supervisor.run())
 
 
 def workers(processes: int) -> tuple[str, ...]:
-    """The names of so many worker processes."""
+    """Return the names of this number of worker processes."""
     return ("worker",) if processes == 1 else tuple(f"worker-{i}" for i in range(1, processes + 1))
 
 
 def command(part: str) -> tuple[str, ...]:
-    """The command line of a part, which may be one of several of its kind."""
-    # -P: the current folder joins the path where the job modules are loaded, and not before our own imports.
+    """Return the command line of a part, such as ``api`` or ``worker-2``."""
+    # -P: the current folder is added to the path when the job modules are loaded, so it cannot shadow our imports.
     return (sys.executable, "-P", "-m", "jobtape", part.partition("-")[0])

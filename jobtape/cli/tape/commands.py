@@ -1,5 +1,4 @@
-"""The subcommands that play the tape again: ``rebuild``, ``replay``, ``shadow``, ``export`` and
-``import``."""
+"""The subcommands that read the tape again: ``rebuild``, ``replay``, ``shadow``, ``export`` and ``import``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +8,12 @@ import typer
 
 from jobtape.cli.options import DEFAULT_URL, Json, Labels, Since, Some, Until, Url
 
-AGAIN = "Play it again"
-Detach = Annotated[bool, typer.Option("--detach", help="Only submit it; prints the job's id.")]
+AGAIN = "Replay"
+Detach = Annotated[bool, typer.Option("--detach", help="Only submit the job and print its id.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add them to the command."""
+    """Add the subcommands to ``app``."""
     app.command(rich_help_panel=AGAIN)(rebuild)
     app.command(rich_help_panel=AGAIN)(replay)
     app.command(rich_help_panel=AGAIN)(shadow)
@@ -25,15 +24,17 @@ def register(app: typer.Typer) -> None:
 def rebuild(
     source: Annotated[
         Literal["archive", "stream"],
-        typer.Option("--from", help="Fold what the view has kept of all events, or the tape itself as far as it goes."),
+        typer.Option(
+            "--from", help="Read the events that the view has kept (archive), or the tape on the broker (stream)."
+        ),
     ] = "archive",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would differ.")] = False,
-    examples: Annotated[int, typer.Option(help="How many jobs that differ are shown.")] = 10,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    examples: Annotated[int, typer.Option(help="How many changed jobs are shown.")] = 10,
     detach: Detach = False,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Fold all events into a new generation of the view, show what differs, and let it serve."""
+    """Build the view again from all events, show what changes, and switch to the new view."""
     from jobtape.cli.rest import jobs  # noqa: PLC0415
 
     payload = {"source": source, "dry_run": dry_run, "examples": examples}
@@ -41,23 +42,27 @@ def rebuild(
 
 
 def replay(
-    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="A queue on the broker; it must exist.")],
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="An existing queue on the broker.")],
     since: Annotated[
-        str, typer.Option(metavar="WHEN", help="From here on: a time (here, or with a zone), a cursor, or first.")
+        str, typer.Option(metavar="WHEN", help="Start here: a time (local, or with a zone), a cursor, or first.")
     ] = "first",
     until: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="Up to here: a time (here, or with a zone) or a cursor.")
+        str | None, typer.Option(metavar="WHEN", help="End here: a time (local, or with a zone) or a cursor.")
     ] = None,
-    event: Annotated[Some, typer.Option(metavar="EVENT", help="Only such events: succeeded, failed, …")] = None,
-    job_type: Annotated[Some, typer.Option("--type", metavar="TYPE", help="Only of this job type, or mail.*")] = None,
-    job: Annotated[str | None, typer.Option(metavar="ID", help="Only of this job.")] = None,
+    event: Annotated[Some, typer.Option(metavar="EVENT", help="Only these events: succeeded, failed, …")] = None,
+    job_type: Annotated[
+        Some, typer.Option("--type", metavar="TYPE", help="Only jobs of this type, such as mail.send or mail.*")
+    ] = None,
+    job: Annotated[str | None, typer.Option(metavar="ID", help="Only this job.")] = None,
     label: Labels = None,
-    rate: Annotated[float | None, typer.Option(metavar="N", help="Events a second at most: 0.001 or more.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="N", help="The largest number of events per second, at least 0.001.")
+    ] = None,
     detach: Detach = False,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Publish past events to a queue, as subscribers got them; no handler runs."""
+    """Send past events to a queue, in the form that subscribers receive; no job runs again."""
     from jobtape.cli.rest import jobs  # noqa: PLC0415
     from jobtape.cli.times import place_of  # noqa: PLC0415
 
@@ -76,18 +81,20 @@ def replay(
 
 
 def shadow(
-    job_type: Annotated[Some, typer.Option("--type", metavar="TYPE", help="Only of this job type.")] = None,
-    state: Annotated[Some, typer.Option(metavar="STATE", help="Those that ended so: succeeded, failed.")] = None,
-    queue: Annotated[Some, typer.Option(metavar="NAME", help="Only of this queue.")] = None,
+    job_type: Annotated[Some, typer.Option("--type", metavar="TYPE", help="Only jobs of this type.")] = None,
+    state: Annotated[
+        Some, typer.Option(metavar="STATE", help="Only jobs that ended in this state: succeeded or failed.")
+    ] = None,
+    queue: Annotated[Some, typer.Option(metavar="NAME", help="Only jobs of this queue.")] = None,
     label: Labels = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, typer.Option(help="How many at most, the newest first.")] = 1000,
+    limit: Annotated[int, typer.Option(help="The largest number of jobs, newest first.")] = 1000,
     detach: Detach = False,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Run past jobs with today's handlers and name those whose outcome changes; nothing else is changed."""
+    """Run past jobs with today's handlers and show whose outcome differs, without changing anything."""
     from jobtape.cli.rest import jobs  # noqa: PLC0415
     from jobtape.cli.times import time_of  # noqa: PLC0415
 
@@ -105,27 +112,27 @@ def shadow(
 
 
 def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Is written, compressed; must not exist.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, compressed; it must not exist.")],
     since: Annotated[
-        str, typer.Option(metavar="WHEN", help="From here on: a time (here, or with a zone), a cursor, or first.")
+        str, typer.Option(metavar="WHEN", help="Start here: a time (local, or with a zone), a cursor, or first.")
     ] = "first",
     until: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="Up to here: a time (here, or with a zone) or a cursor.")
+        str | None, typer.Option(metavar="WHEN", help="End here: a time (local, or with a zone) or a cursor.")
     ] = None,
 ) -> None:
-    """Write the tape, as far as the view has kept it, to a file; needs DATABASE_URL. It is also the backup."""
+    """Write all events that the view has kept to a file, for example as a backup; needs DATABASE_URL."""
     from jobtape.cli.tape.export import run_export  # noqa: PLC0415
 
     raise typer.Exit(run_export(file, since=since, until=until))
 
 
-def import_(file: Annotated[Path, typer.Argument(metavar="FILE", help="As `jobtape export` wrote it.")]) -> None:
-    """Put the tape of a file into this empty installation, whose projector runs; nothing of it runs again by itself."""
+def import_(file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `jobtape export` wrote.")]) -> None:
+    """Publish the events of a file in this empty installation, whose projector must run; no job runs again."""
     from jobtape.cli.tape.import_ import run_import  # noqa: PLC0415
 
     raise typer.Exit(run_import(file))
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What was said: a 0 is something, an empty list is not."""
+    """Return the options that were given: 0 counts, an empty list does not."""
     return {name: value for name, value in options.items() if value is not None and value not in ([], {})}
