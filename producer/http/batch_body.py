@@ -13,7 +13,7 @@ def items_of(body: bytes, kind: str, most: int) -> list[BatchSubmission | Proble
     """The submissions in the order given, or what is wrong with each.
 
     Raises Problem when the whole cannot be taken apart, is empty, or has more than ``most`` items. A line of NDJSON
-    that is not JSON is that item's problem, since the others can be separated from it.
+    that is not JSON is that item's problem, since the other lines are still readable.
     """
     items = _lines(body, most) if kind == reading.NDJSON else _array(body)
     if not items:

@@ -1,8 +1,8 @@
-"""Prometheus metrics, made for each scrape from the view and the broker.
+"""Prometheus metrics, read from the view and the broker for each scrape.
 
-No counters of jobs are kept in this process: what the view has counted is exact, survives restarts, and is the same
-whichever API process is scraped. Only the listeners are those of the process itself. A part that is away leaves its
-samples out; the scrape never fails.
+This process keeps no counters of jobs. The counts in the view are exact, survive restarts, and are the same from each
+API process. Only the metrics of listeners are about this process. When a part is not available, its samples are left
+out; the scrape never fails.
 """
 
 import asyncio
@@ -135,11 +135,13 @@ def _relay(state: RelayState | None) -> Iterator[Metric]:
     if state is None:
         return
     yield GaugeMetricFamily(
-        "jobtape_relay_lag_seconds", "Age of the oldest event that is not published yet.", value=state.behind
+        "jobtape_relay_lag_seconds", "Age of the oldest event that is not delivered yet.", value=state.behind
     )
     yield GaugeMetricFamily(
-        "jobtape_relay_stalled", "1 while the broker confirms no event.", value=float(state.trouble is not None)
+        "jobtape_relay_stalled",
+        "1 while the broker confirms no delivered event.",
+        value=float(state.trouble is not None),
     )
-    yield CounterMetricFamily("jobtape_relay_stalls", "How often that began.", value=state.stalls)
-    yield CounterMetricFamily("jobtape_relay_delivered", "Events published and confirmed.", value=state.delivered)
+    yield CounterMetricFamily("jobtape_relay_stalls", "How often the relay stalled.", value=state.stalls)
+    yield CounterMetricFamily("jobtape_relay_delivered", "Events delivered and confirmed.", value=state.delivered)
     yield CounterMetricFamily("jobtape_relay_refused", "Events that a full queue refused.", value=state.refused)

@@ -1,4 +1,4 @@
-"""Errors as clients get them: RFC 9457 problem details, one stable ``type`` for each kind."""
+"""Error responses: RFC 9457 problem details with one stable ``type`` for each kind of error."""
 
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
@@ -38,71 +38,71 @@ from jobtape.schemas.job import JobState
 MEDIA_TYPE: Final = "application/problem+json"
 URN: Final = "urn:jobtape:problem:"
 RETRY_AFTER: Final = 2
-"""Seconds; about as long as a broker or a projector needs to come back."""
+"""Seconds. A broker or a projector needs about that long to recover."""
 RETRY_AFTER_FULL: Final = 5
-"""Seconds; a full queue needs workers, and not a moment."""
+"""Seconds. Longer than ``RETRY_AFTER``, because workers have to empty the queue first."""
 MAX_ERRORS: Final = 20
 _TEXT_LENGTH: Final = 500
 
 KINDS: Final[dict[str, tuple[int, str]]] = {
     "not-json": (400, "The body is not JSON"),
-    "invalid-last-event-id": (400, "This is no event's id"),
-    "unauthorized": (401, "An API key is needed"),
-    "not-found": (404, "There is nothing here"),
+    "invalid-last-event-id": (400, "The last event id is not valid"),
+    "unauthorized": (401, "The API key is missing or wrong"),
+    "not-found": (404, "There is no such resource"),
     "job-not-found": (404, "There is no such job"),
-    "method-not-allowed": (405, "This method is not for this path"),
+    "method-not-allowed": (405, "This path does not support this method"),
     "body-too-slow": (408, "The body did not arrive in time"),
     "idempotency-in-flight": (409, "The first submission under this key has no outcome yet"),
     "job-final": (409, "The job has ended"),
     "job-not-final": (409, "The job has not ended"),
-    "submission-not-kept": (409, "What was ordered is not known"),
-    "job-gone": (410, "The job is not kept any more"),
-    "history-gone": (410, "The history of then is no longer kept"),
+    "submission-not-kept": (409, "The submission of the job is not stored"),
+    "job-gone": (410, "The job was deleted"),
+    "history-gone": (410, "The history of that time was deleted"),
     "too-large": (413, "The body is too large"),
     "payload-too-large": (413, "The payload is too large"),
-    "unsupported-media-type": (415, "The body is of another type"),
-    "invalid-submission": (422, "This is not a submission"),
-    "invalid-payload": (422, "The payload does not fit the job type"),
+    "unsupported-media-type": (415, "The type of the body is not supported"),
+    "invalid-submission": (422, "The submission is not valid"),
+    "invalid-payload": (422, "The payload is not valid for the job type"),
     "unknown-job-type": (422, "There is no such job type"),
-    "invalid-batch": (422, "This is not a batch"),
-    "invalid-idempotency-key": (422, "This is not an idempotency key"),
-    "idempotency-key-reused": (422, "The key stands for another submission"),
-    "invalid-job-id": (422, "This is not a job id"),
-    "invalid-query": (422, "The query cannot be answered"),
-    "cursor-not-reached": (422, "The tape is not there yet"),
-    "invalid-redrive": (422, "This does not say which jobs to redrive"),
-    "internal": (500, "Something went wrong here"),
-    "broker-unavailable": (503, "The broker does not confirm"),
+    "invalid-batch": (422, "The batch is not valid"),
+    "invalid-idempotency-key": (422, "The idempotency key is not valid"),
+    "idempotency-key-reused": (422, "The idempotency key belongs to another submission"),
+    "invalid-job-id": (422, "The job id is not valid"),
+    "invalid-query": (422, "The query is not valid"),
+    "cursor-not-reached": (422, "The tape has not reached this cursor"),
+    "invalid-redrive": (422, "The request for a redrive is not valid"),
+    "internal": (500, "Internal error"),
+    "broker-unavailable": (503, "The broker is not available"),
     "queue-full": (503, "The queue is full"),
     "tape-missing": (503, "The tape is missing"),
-    "view-unavailable": (503, "The view does not answer"),
+    "view-unavailable": (503, "The view is not available"),
     "view-behind": (503, "The view has not caught up"),
-    "busy": (503, "Too many requests are waiting, or listening"),
-    "not-running": (503, "Jobtape is not running here"),
+    "busy": (503, "Too many requests are waiting or streaming"),
+    "not-running": (503, "Jobtape is not running in this process"),
 }
-"""The last part of ``type`` -> status and title."""
+"""The last part of ``type``, mapped to status and title."""
 
 
 class Fault(BaseModel):
     """One thing that is wrong with the request."""
 
-    pointer: str = Field(description="JSON Pointer (RFC 6901) into the body, or the query parameter's name.")
+    pointer: str = Field(description="JSON Pointer (RFC 6901) into the body, or the name of the query parameter.")
     detail: str
 
 
 class ProblemDetails(BaseModel):
-    """RFC 9457; ``detail`` says what to do next."""
+    """A problem (RFC 9457). ``detail`` says what is wrong and what to do next."""
 
     type: str = Field(examples=[f"{URN}unknown-job-type"])
     title: str
     status: int
     detail: str
-    errors: list[Fault] | None = Field(None, description="What is wrong with the request, fault by fault.")
-    state: JobState | None = Field(None, description="The job's (`job-final`, `job-not-final`).")
+    errors: list[Fault] | None = Field(None, description="Each fault of the request.")
+    state: JobState | None = Field(None, description="The state of the job (only for `job-final` and `job-not-final`).")
 
 
 class Problem(Exception):
-    """Raised anywhere below a route to end the request with this problem."""
+    """An exception that ends the request with this problem as the response."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Problem(Exception):
             self.headers.setdefault("Retry-After", str(RETRY_AFTER))
 
     def body(self) -> dict[str, Any]:
-        """The JSON object; whatever a client sent that cannot be carried is replaced in it."""
+        """Return the JSON object. Characters that JSON cannot carry are replaced."""
         body: dict[str, Any] = {
             "type": URN + self.kind,
             "title": self.title,
@@ -138,17 +138,16 @@ class Problem(Exception):
         return body
 
     def response(self) -> Response:
-        """The whole answer."""
         return Response(to_json(self.body()), self.status, self.headers, MEDIA_TYPE)
 
 
 def pointer(loc: Sequence[str | int], base: str = "") -> str:
-    """The JSON Pointer of pydantic's path."""
+    """Return ``loc``, a path of pydantic, as a JSON Pointer below ``base``."""
     return base + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in loc)
 
 
 def problem_of(error: JobtapeError) -> Problem:
-    """Return the problem that a client gets for one of our errors."""
+    """Return the problem that a client gets for ``error``. Raises TypeError when there is none."""
     detail = str(error)
     match error:
         case UnknownJobType():

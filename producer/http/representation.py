@@ -1,7 +1,7 @@
-"""A job and its events as clients see them."""
+"""Jobs and events as the REST API returns them."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
@@ -11,23 +11,26 @@ from jobtape.schemas.job import ErrorInfo, Job, JobState, Progress
 from jobtape.schemas.upcast import newest
 from jobtape.view.store import HistoryRow
 
+POLL_AFTER: Final = 1
+"""Seconds that a client should wait before it asks for a job that was just accepted or changed."""
+
 
 class JobOut(BaseModel):
-    """What is known of a job."""
+    """A job and its current status."""
 
     id: str
     type: str
     state: JobState
     payload: dict[str, Any] | None = Field(description="As it was submitted.")
-    payload_version: int | None = Field(description="Which version of the job type's payload it is; from 1.")
+    payload_version: int | None = Field(description="The version of the payload's schema, from 1.")
     result: Any
     error: ErrorInfo | None
     reason: str | None = Field(description="Why the last attempt failed: `error`, `timeout`, `crash_loop`, `lost`, …")
     progress: Progress | None
     queue: str | None
     labels: dict[str, str] | None
-    run: int = Field(description="From 1, up with each redrive.")
-    attempt: int = Field(description="From 1 in each run.")
+    run: int = Field(description="Starts at 1. Each redrive adds 1.")
+    attempt: int = Field(description="Starts at 1 in each run. Each retry adds 1.")
     max_attempts: int | None
     submitted_at: datetime | None
     run_at: datetime | None
@@ -35,19 +38,19 @@ class JobOut(BaseModel):
     finished_at: datetime | None
     correlation_id: str | None
     reply_to: str | None
-    imported: bool = Field(description="Its last event came from another tape; redrive it to run it here.")
-    cursor: int | None = Field(description="Where its last event stands on the tape; null until that is known.")
+    imported: bool = Field(description="Whether its last event came from another tape. Redrive the job to run it here.")
+    cursor: int | None = Field(description="The position of its last event on the tape; null until it is known.")
 
 
 class JobPage(BaseModel):
-    """Jobs, newest first; ``next`` is the ``cursor`` of the next page, null on the last."""
+    """Jobs, newest first. Send ``next`` as ``cursor`` to get the next page; it is null on the last page."""
 
     items: list[JobOut]
     next: str | None
 
 
 class EventOut(BaseModel, extra="allow"):
-    """A CloudEvent (1.0, structured JSON) with two more attributes."""
+    """A CloudEvent (1.0, structured JSON) with the additional attributes ``cursor`` and ``accepted``."""
 
     specversion: str
     id: str
@@ -56,19 +59,21 @@ class EventOut(BaseModel, extra="allow"):
     subject: str
     time: datetime
     data: dict[str, Any]
-    cursor: int = Field(description="Where it stands on the tape.")
-    accepted: bool = Field(description="Whether it changed the job; a repeated or late event does not.")
+    cursor: int = Field(description="Its position on the tape.")
+    accepted: bool = Field(description="Whether it changed the job. A repeated or late event does not.")
 
 
 class EventPage(BaseModel):
-    """Events in the tape's order; ``next`` is the ``after`` of the next page, null on the last."""
+    """Events in the order of the tape. Send ``next`` as ``after`` to get the next page; it is null on the last page."""
 
     items: list[EventOut]
     next: int | None
 
 
 class BatchItemOut(BaseModel):
-    """``id`` unless it was refused, ``problem`` when it was; ``unknown``: without a confirm, perhaps accepted."""
+    """The outcome of one item: ``id`` of the job, or ``problem`` when it was refused. ``unknown`` means that the broker
+    did not confirm: the job may have been accepted.
+    """
 
     status: Literal["accepted", "refused", "unknown"]
     id: str | None = None
@@ -76,7 +81,7 @@ class BatchItemOut(BaseModel):
 
 
 class BatchOut(BaseModel):
-    """How many of each, and each item in the order given."""
+    """The number of items with each status, and the outcome of each item in the order of the request."""
 
     accepted: int
     refused: int
@@ -88,12 +93,12 @@ _FIELDS = tuple(JobOut.model_fields)
 
 
 def job_out(job: Job) -> dict[str, Any]:
-    """The values of ``JobOut``, to be made into JSON."""
+    """Return the fields of ``JobOut``, ready for JSON."""
     values = {name: getattr(job, name) for name in _FIELDS}
     values["cursor"] = job.cursor or None
     return values
 
 
 def event_out(row: HistoryRow) -> dict[str, Any]:
-    """The values of ``EventOut``: the event in the newest version, whichever was written, with its cursor."""
+    """Return the fields of ``EventOut``. An event of an older version is converted to the newest one."""
     return {**newest(plainjson.loads(row.event.encode())), "cursor": row.cursor, "accepted": row.accepted}

@@ -1,6 +1,6 @@
-"""``/asyncapi.json``: which events this installation publishes, and how, as an AsyncAPI 3.0 document.
+"""``/asyncapi.json``: the events that this installation delivers, as an AsyncAPI 3.0 document.
 
-Written from the event models, the topology and the queries of the live routes, so that it cannot say otherwise.
+It is generated from the event models, the topology and the query models of the routes, so it always matches them.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from jobtape.producer.http.asyncapi import websocket as asyncapi_socket
 from jobtape.producer.http.asyncapi.event_examples import examples
 from jobtape.producer.http.asyncapi.messages import event_messages, event_schemas
-from jobtape.producer.http.auth import RunningProducer
+from jobtape.producer.http.auth import RunningProducer, mount_path
 from jobtape.producer.http.stream_parameters import JobEventsQuery, StreamQuery
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.job import QUEUE_PATTERN
@@ -25,19 +25,21 @@ _SCHEMES: Final = {"key": {"type": "http", "scheme": "bearer", "description": "J
 JOB_ID: Final = {"jobId": {"description": "The job's id, a UUID."}}
 
 router = APIRouter(include_in_schema=False)
-"""Like ``/openapi.json`` it needs no key: it holds nothing but names."""
+"""It needs no API key, like ``/openapi.json``, because it contains only names."""
 
 
 @router.get("/asyncapi.json")
 async def asyncapi(request: Request, producer: RunningProducer) -> Response:
-    """The document, with the address that was asked."""
+    """Return the document, with the address of this request as the server."""
     secured = request.app.state.api_key is not None
-    document = document_of(producer.topology, request.url.netloc, _prefix(request), request.url.scheme, secured=secured)
+    document = document_of(
+        producer.topology, request.url.netloc, mount_path(request), request.url.scheme, secured=secured
+    )
     return Response(to_json(document), media_type="application/json")
 
 
 def document_of(topology: Topology, host: str, prefix: str, scheme: str, *, secured: bool) -> dict[str, Any]:
-    """``host``, ``prefix`` and ``scheme``: where the API is; ``secured``: it wants a key."""
+    """Return the document for the API at ``host``, ``prefix`` and ``scheme``. ``secured``: the API needs a key."""
     found = examples(topology.source)
     return {
         "asyncapi": SPECIFICATION,
@@ -45,9 +47,9 @@ def document_of(topology: Topology, host: str, prefix: str, scheme: str, *, secu
             "title": "Jobtape",
             "version": version("jobtape"),
             "description": (
-                "What happens to jobs: over AMQP from one exchange, over HTTP as server-sent events or a WebSocket. "
-                "Whoever gets an event finds at least that in a GET of its job. At least once over AMQP: drop "
-                "repeats by `id`."
+                "The events of jobs: over AMQP from one exchange, over HTTP as server-sent events or a WebSocket. "
+                "After you receive an event, a GET of its job already includes it. AMQP delivers at least once: "
+                "ignore an event whose `id` you have already seen."
             ),
             "license": {"name": "MIT"},
         },
@@ -73,7 +75,7 @@ def _servers(host: str, prefix: str, scheme: str, *, secured: bool) -> dict[str,
         "broker": {
             "host": "{broker}",
             "protocol": "amqp",
-            "description": "RabbitMQ. Subscribers need no right but to bind queues of their own.",
+            "description": "RabbitMQ. A subscriber only needs the right to bind its own queues.",
             "variables": {"broker": {"default": "localhost:5672", "description": "As in RABBITMQ_URL."}},
         },
         "api": {**here, "protocol": scheme},
@@ -92,8 +94,8 @@ def _channels(topology: Topology) -> dict[str, Any]:
             "address": result_key("{event}", "{jobType}"),
             "title": "Results over AMQP",
             "description": (
-                "Bind a queue of your own: `succeeded.#`, `*.mail.send`, `failed.billing.#`. Published are, by "
-                "JOBTAPE_RELAY_EVENTS: the final ones (succeeded, failed, cancelled) unless it says all."
+                "Bind a queue of your own: `succeeded.#`, `*.mail.send`, `failed.billing.#`. JOBTAPE_RELAY_EVENTS "
+                "selects the events: the final ones (succeeded, failed, cancelled), or all."
             ),
             "servers": [{"$ref": "#/servers/broker"}],
             "parameters": {"event": event, "jobType": {"description": "The job type, whose dots are the key's."}},
@@ -103,7 +105,7 @@ def _channels(topology: Topology) -> dict[str, Any]:
         "replies": {
             "address": reply_key("{replyTo}"),
             "title": "Replies over AMQP",
-            "description": "The same events a second time, of jobs that were submitted with this `reply_to`.",
+            "description": "A second copy of the events of jobs that were submitted with this `reply_to`.",
             "servers": [{"$ref": "#/servers/broker"}],
             "parameters": {"replyTo": {"description": f"A name that matches {QUEUE_PATTERN}."}},
             "messages": relayed,
@@ -114,8 +116,8 @@ def _channels(topology: Topology) -> dict[str, Any]:
             "title": "Server-sent events",
             "description": (
                 "`id:` is the cursor, `event:` the name, `data:` the event. First comes `hello`. Send the last id as "
-                "`Last-Event-ID`, or in the query as `lastEventId`, to get exactly what was missed; `reset` says that "
-                "some of it is no longer kept."
+                "`Last-Event-ID`, or in the query as `lastEventId`, to get exactly what was missed. `reset` means that "
+                "some of it was deleted."
             ),
             "servers": [{"$ref": "#/servers/api"}],
             "messages": _messages(EVENT_NAMES) | _messages(("hello", "reset")),
@@ -153,7 +155,3 @@ def _sends(channel: str, summary: str, query: dict[str, Any] | None = None) -> d
 
 def _messages(names: Iterable[str]) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/messages/{name}"} for name in names}
-
-
-def _prefix(request: Request) -> str:
-    return str(request.scope.get("root_path", "")).rstrip("/")

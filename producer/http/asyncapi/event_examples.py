@@ -33,7 +33,7 @@ _REFUSED: Final = ErrorInfo(type="SMTPRecipientsRefused", message="450 mailbox b
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An event as subscribers get it: the JSON, and what AMQP has in its headers."""
+    """An event as subscribers get it: the JSON and the AMQP headers."""
 
     name: str
     delivered: dict[str, Any]

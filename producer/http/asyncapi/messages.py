@@ -11,11 +11,11 @@ from jobtape.schemas.events import CONTENT_TYPE, EVENT_CLASSES
 from jobtape.schemas.job import JobState
 
 _REF: Final = "#/components/schemas/"
-_CURSOR: Final = {"type": "integer", "minimum": 1, "description": "Where it stands on the tape; they only grow."}
+_CURSOR: Final = {"type": "integer", "minimum": 1, "description": "The position on the tape. It only increases."}
 
 
 def event_schemas() -> dict[str, Any]:
-    """Return the models of all events, and what is added on delivery."""
+    """Return the schemas of all events, and of the attributes that delivery adds."""
     _, found = models_json_schema([(cls, "serialization") for cls in EVENT_CLASSES], ref_template=_REF + "{model}")
     schemas: dict[str, Any] = found["$defs"]
     return schemas | {
@@ -27,7 +27,10 @@ def event_schemas() -> dict[str, Any]:
                 "cursor": _CURSOR,
                 "job": {"type": "string", "description": "The job's id."},
                 "job_type": {"type": "string"},
-                "state": {"enum": [state.value for state in JobState], "description": "The job's, after the event."},
+                "state": {
+                    "enum": [state.value for state in JobState],
+                    "description": "The state of the job after the event.",
+                },
                 "labels": {"type": "object", "additionalProperties": {"type": "string"}},
             },
         },
@@ -47,7 +50,8 @@ def event_messages(found: Mapping[str, Example]) -> dict[str, Any]:
         ),
         "reset": _control(
             "reset",
-            "History behind the position asked for is gone, or it is of another tape: it goes on behind this id.",
+            "The history after the requested position was deleted, or the position is of another tape. The stream "
+            "continues after this id.",
             {"horizon": {"type": "integer"}, "head": {"type": "integer"}},
             {"horizon": cursor, "head": cursor + 12},
         ),
@@ -62,7 +66,10 @@ def _message(cls: type[Any], example: Example) -> dict[str, Any]:
         "contentType": CONTENT_TYPE,
         "headers": {"$ref": _REF + "Headers"},
         "payload": {"allOf": [{"$ref": _REF + cls.__name__}, {"$ref": _REF + "Delivered"}]},
-        "correlationId": {"location": "$message.payload#/correlationid", "description": "The job's, if it has one."},
+        "correlationId": {
+            "location": "$message.payload#/correlationid",
+            "description": "The correlation id of the job, if it has one.",
+        },
         "bindings": {"amqp": {"messageType": cls.name, "bindingVersion": "0.3.0"}},
         "examples": [{"name": cls.name, "headers": example.headers, "payload": example.delivered}],
     }

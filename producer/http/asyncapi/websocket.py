@@ -11,25 +11,26 @@ from jobtape.schemas.events import EVENT_CLASSES
 
 CHANNEL: Final = "#/channels/socket"
 _REF: Final = "#/components/schemas/"
-_ID: Final = {"type": "string", "description": "The subscription's, chosen by the client."}
+_ID: Final = {"type": "string", "description": "The id of the subscription, chosen by the client."}
 _CURSOR: Final = {"type": "integer", "minimum": 0, "maximum": MAX_CURSOR}
 _NULLABLE: Final = {"type": ["string", "null"]}
 _EVENT: Final = {
     "allOf": [{"anyOf": [{"$ref": _REF + cls.__name__} for cls in EVENT_CLASSES]}, {"$ref": _REF + "Delivered"}]
 }
 _SENT: Final[dict[str, tuple[str, dict[str, Any]]]] = {
-    "subscribed": ("It begins behind `cursor`.", {"id": _ID, "cursor": _CURSOR}),
-    "event": ("It happened.", {"id": _ID, "cursor": _CURSOR, "event": _EVENT}),
+    "subscribed": ("The subscription begins after `cursor`.", {"id": _ID, "cursor": _CURSOR}),
+    "event": ("An event of the subscription.", {"id": _ID, "cursor": _CURSOR, "event": _EVENT}),
     "reset": (
-        "History behind the position asked for is gone, or it is of another tape: it goes on behind `cursor`.",
+        "The history after the requested position was deleted, or the position is of another tape. "
+        "The subscription continues after `cursor`.",
         {"id": _ID, "horizon": _CURSOR, "head": _CURSOR, "cursor": _CURSOR},
     ),
-    "unsubscribed": ("It has ended.", {"id": _ID}),
+    "unsubscribed": ("The subscription has ended.", {"id": _ID}),
     "keep-alive": (
-        "No subscription has anything up to `cursor`, which is null until all have begun.",
+        "All events up to `cursor` have been sent. `cursor` is null until all subscriptions have begun.",
         {"cursor": {"anyOf": [_CURSOR, {"type": "null"}]}},
     ),
-    "error": ("A request that means nothing.", {"id": _NULLABLE, "detail": {"type": "string"}}),
+    "error": ("The request was refused. `detail` says why.", {"id": _NULLABLE, "detail": {"type": "string"}}),
 }
 
 
@@ -39,8 +40,8 @@ def channel() -> dict[str, Any]:
         "address": "/ws",
         "title": "WebSocket",
         "description": (
-            "JSON text messages. A client that was cut subscribes again with `after` its last cursor and gets exactly "
-            "what it missed. The key goes into `Authorization: Bearer`, or, in browsers, into the subprotocols "
+            "JSON text messages. After a lost connection, subscribe with the last cursor as `after` to get exactly "
+            "what was missed. The key goes into `Authorization: Bearer`, or, in browsers, into the subprotocols "
             '`["jobtape", "bearer.<the key in base64url>"]`.'
         ),
         "servers": [{"$ref": "#/servers/socket"}],

@@ -12,17 +12,15 @@ from jobtape.producer.http import request_body as reading
 from jobtape.producer.http.auth import RunningProducer
 from jobtape.producer.http.problems import Problem, pointer
 from jobtape.producer.http.query_parameters import ListQuery, no_query
-from jobtape.producer.http.representation import job_out
+from jobtape.producer.http.representation import POLL_AFTER, job_out
 from jobtape.producer.http.routes.jobs import JobId, job_id_of, no_such_job
 from jobtape.producer.service.redrive import redrive, redrive_many
 from jobtape.schemas import plainjson
 from jobtape.schemas.job import FINAL, JobState
 
-POLL_AFTER: Final = 1
-"""Seconds until it is worth asking what became of it."""
 MOST: Final = 10_000
 BODY_LIMIT: Final = 64 * 1024
-IDS_TOLD: Final = 100
+MAX_IDS: Final = 100
 
 router = APIRouter(tags=["jobs"], dependencies=[Depends(no_query)])
 
@@ -34,16 +32,17 @@ def _final(state: JobState) -> JobState:
 
 
 class RedriveQuery(ListQuery):
-    """Which jobs: the filters of ``GET /jobs``, each a list. Without ``state``: those that failed."""
+    """The jobs to redrive: the filters of ``GET /jobs``, each a list. Without ``state``: the failed jobs."""
 
     state: list[Annotated[JobState, AfterValidator(_final)]] = Field([JobState.FAILED], min_length=1, max_length=3)
     limit: int = Field(MOST, ge=1, le=MOST, strict=True)
-    dry_run: StrictBool = Field(False, description="Only show how many and which.")
+    dry_run: StrictBool = Field(False, description="Return how many and which jobs match, and change nothing.")
 
 
 class RedrivesOut(BaseModel):
-    """How many jobs matched, and what became of them: ``accepted``, ``refused`` (nothing was published: what was
-    ordered is not known, or the broker stopped confirming), ``unknown`` (no confirm came). A dry run changes nothing.
+    """The number of jobs that matched and their outcomes. ``accepted``: the job runs again. ``refused``: nothing was
+    published, because the submission is not stored or the broker stopped confirming. ``unknown``: the broker did not
+    confirm. A dry run changes nothing.
     """
 
     dry_run: bool
@@ -51,18 +50,18 @@ class RedrivesOut(BaseModel):
     accepted: int
     refused: int
     unknown: int
-    ids: list[str] = Field(description=f"The first {IDS_TOLD} that matched, newest first.")
-    next: str | None = Field(description="There are more: the `cursor` of a request for the next ones.")
+    ids: list[str] = Field(description=f"The first {MAX_IDS} jobs that matched, newest first.")
+    next: str | None = Field(description="Send it as `cursor` to redrive the next jobs; null when there are no more.")
 
 
 @router.post(
     "/jobs/{job_id}/redrive",
     status_code=202,
-    summary="Run a job again that has ended",
-    responses=openapi.answers(202, "JobOut", "Its next run is on the tape.", 401, 404, 409, 410, 422, 503),
+    summary="Run an ended job again",
+    responses=openapi.answers(202, "JobOut", "The next run is accepted.", 401, 404, 409, 410, 422, 503),
 )
 async def redrive_job(job_id: JobId, producer: RunningProducer) -> Response:
-    """The job starts again as run 2, 3, …; its history stays. Asking again while that run is open changes nothing."""
+    """The job starts again as run 2, 3, … and keeps its history. Another request during that run changes nothing."""
     known = job_id_of(job_id)
     job = await redrive(producer, known)
     if job is None:
@@ -72,16 +71,16 @@ async def redrive_job(job_id: JobId, producer: RunningProducer) -> Response:
 
 @router.post(
     "/redrives",
-    summary="Run many jobs again that have ended",
-    responses=openapi.answers(200, "RedrivesOut", "What became of them.", 400, 401, 408, 413, 415, 422, 503),
+    summary="Run many ended jobs again",
+    responses=openapi.answers(200, "RedrivesOut", "The outcome of the redrive.", 400, 401, 408, 413, 415, 422, 503),
     openapi_extra=openapi.redrive_body(),
 )
 async def redrive_jobs(request: Request, producer: RunningProducer) -> Response:
-    """The jobs that match are looked up first, then each is redriven; up to 10,000 in one request."""
+    """First the jobs that match are looked up, then each is redriven. One request redrives up to 10,000 jobs."""
     reading.media_type(request, reading.JSON)
     query = _query(await reading.read_body(request, BODY_LIMIT))
     found = await redrive_many(producer, query.to_job_query(query.limit + 1), dry_run=query.dry_run)
-    answer: dict[str, Any] = {"dry_run": query.dry_run, **asdict(found), "ids": found.ids[:IDS_TOLD]}
+    answer: dict[str, Any] = {"dry_run": query.dry_run, **asdict(found), "ids": found.ids[:MAX_IDS]}
     answer["next"] = found.ids[-1] if answer.pop("more") else None
     return Response(to_json(answer), 200, media_type="application/json")
 

@@ -1,4 +1,4 @@
-"""``POST /replays``: past events to a queue, as a job of the built-in type."""
+"""``POST /replays``: send past events to a queue, as a job of the built-in type."""
 
 from typing import Final
 
@@ -7,10 +7,10 @@ from pydantic_core import to_json
 
 from jobtape.producer.http import openapi
 from jobtape.producer.http import request_body as reading
-from jobtape.producer.http.auth import RunningProducer
+from jobtape.producer.http.auth import RunningProducer, mount_path
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.query_parameters import no_query
-from jobtape.producer.http.representation import job_out
+from jobtape.producer.http.representation import POLL_AFTER, job_out
 from jobtape.producer.producer import Producer
 from jobtape.producer.service.errors import SubmissionInvalid
 from jobtape.producer.service.submission import Submission, read_submission
@@ -18,8 +18,6 @@ from jobtape.schemas import plainjson
 from jobtape.schemas.job import Order
 from jobtape.schemas.replay_order import REPLAY, reason_to_refuse
 
-POLL_AFTER: Final = 1
-"""Seconds until it is worth asking how far it is."""
 BODY_LIMIT: Final = 64 * 1024
 
 router = APIRouter(tags=["tape"], dependencies=[Depends(no_query)])
@@ -29,17 +27,16 @@ router = APIRouter(tags=["tape"], dependencies=[Depends(no_query)])
     "/replays",
     status_code=202,
     summary="Send past events to a queue",
-    responses=openapi.answers(202, "JobOut", "Accepted, as a job.", 400, 401, 408, 413, 415, 422, 503),
+    responses=openapi.answers(202, "JobOut", "The replay is accepted, as a job.", 400, 401, 408, 413, 415, 422, 503),
     openapi_extra=openapi.replay_body(),
 )
 async def replay(request: Request, producer: RunningProducer) -> Response:
-    """Events as subscribers got them, with their ids and times, marked as replayed. Nothing runs again. The
-    answer is a job: follow it, or cancel it, as any other.
+    """The queue gets the events as they were delivered to subscribers, with the same ids and times, marked as replayed.
+    No job runs again. The response is a job: follow or cancel it like any other.
     """
     reading.media_type(request, reading.JSON)
     job = await producer.place(_order(producer, await reading.read_body(request, BODY_LIMIT)))
-    prefix = str(request.scope.get("root_path", "")).rstrip("/")
-    headers = {"Location": f"{prefix}/jobs/{job.id}", "Retry-After": str(POLL_AFTER)}
+    headers = {"Location": f"{mount_path(request)}/jobs/{job.id}", "Retry-After": str(POLL_AFTER)}
     return Response(to_json(job_out(job)), 202, headers, "application/json")
 
 

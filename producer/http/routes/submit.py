@@ -9,10 +9,10 @@ from pydantic_core import to_json
 from jobtape.producer.http import batch_body, openapi
 from jobtape.producer.http import openapi_streams as live_openapi
 from jobtape.producer.http import request_body as reading
-from jobtape.producer.http.auth import RunningProducer, scope_of
+from jobtape.producer.http.auth import RunningProducer, mount_path, scope_of
 from jobtape.producer.http.problems import Problem, problem_of
 from jobtape.producer.http.query_parameters import no_query
-from jobtape.producer.http.representation import job_out
+from jobtape.producer.http.representation import POLL_AFTER, job_out
 from jobtape.producer.live import outcome_wait, prefer
 from jobtape.producer.producer import Producer
 from jobtape.producer.service.batches.batch import submit_many
@@ -23,9 +23,6 @@ from jobtape.producer.service.submission import Submission, read_submission
 from jobtape.schemas import plainjson
 from jobtape.schemas.job import Order
 
-POLL_AFTER = 1
-"""Seconds until it is worth asking what became of a job."""
-
 router = APIRouter(tags=["jobs"], dependencies=[Depends(no_query)])
 
 
@@ -34,15 +31,15 @@ router = APIRouter(tags=["jobs"], dependencies=[Depends(no_query)])
     status_code=202,
     summary="Submit a job",
     responses={
-        **openapi.answers(202, "JobOut", "Accepted: it is on the tape.", 400, 401, 408, 409, 413, 415, 422, 503),
-        **openapi.answers(200, "JobOut", "With `Prefer: wait`: it has ended."),
+        **openapi.answers(202, "JobOut", "The job is accepted.", 400, 401, 408, 409, 413, 415, 422, 503),
+        **openapi.answers(200, "JobOut", "Only with `Prefer: wait`: the job has ended."),
     },
     openapi_extra=openapi.submission_body() | openapi.headers(openapi.IDEMPOTENCY_KEY, live_openapi.PREFER),
 )
 async def submit(request: Request, producer: RunningProducer) -> Response:
-    """The job is recorded and on its queue before this answers. A 503 leaves open whether it was accepted: with an
-    `Idempotency-Key` the request can be repeated, and there is one job. With `Prefer: wait=N` the answer is 200 with
-    the outcome if the job ends within N seconds.
+    """The response comes when the job is recorded and on its queue. After a 503 the job may have been accepted or not.
+    Send an `Idempotency-Key`: then you can repeat the request and still get one job only. With `Prefer: wait=N` the
+    response is 200 with the outcome if the job ends within N seconds.
     """
     reading.media_type(request, reading.JSON)
     key = key_in_header(request.headers.getlist(HEADER))
@@ -52,7 +49,7 @@ async def submit(request: Request, producer: RunningProducer) -> Response:
     else:
         keyed = await reading.unhurried(len(body), _keyed, producer, key, body)
         job = await producer.place_once(scope_of(request), keyed)
-    headers = {"Location": f"{_prefix(request)}/jobs/{job.id}"}
+    headers = {"Location": f"{mount_path(request)}/jobs/{job.id}"}
     if (seconds := prefer.wait_of(request, producer.limits.max_wait)) is not None:
         job, applied = await outcome_wait.outcome(producer, producer.listeners, job, seconds, request.receive)
         headers |= applied
@@ -65,14 +62,14 @@ async def submit(request: Request, producer: RunningProducer) -> Response:
 @router.post(
     "/jobs/batch",
     summary="Submit many jobs",
-    responses=openapi.answers(200, "BatchOut", "What became of each.", 400, 401, 408, 413, 415, 422, 503),
+    responses=openapi.answers(200, "BatchOut", "The outcome of each item.", 400, 401, 408, 413, 415, 422, 503),
     openapi_extra=openapi.batch_body(),
 )
 async def submit_batch(request: Request, producer: RunningProducer) -> Response:
-    """Each item is accepted or refused on its own; an answer other than 200 means that none was accepted."""
+    """Each item is accepted or refused independently. Any other status than 200 means that no item was accepted."""
     kind = reading.media_type(request, reading.JSON, reading.NDJSON)
     if HEADER in request.headers:
-        raise IdempotencyKeyInvalid(f"a batch has an idempotency_key for each item, not the header {HEADER}")
+        raise IdempotencyKeyInvalid(f"a batch takes no header {HEADER}: send an idempotency_key in each item")
     body = await reading.read_body(request, producer.limits.max_batch_bytes)
     items = await reading.unhurried(len(body), batch_body.items_of, body, kind, producer.limits.max_batch)
     sound = [item for item in items if not isinstance(item, Problem)]
@@ -95,11 +92,6 @@ def _submission(body: bytes) -> Submission:
     except plainjson.NotJson as error:
         raise Problem("not-json", f"the body is not JSON: {error}") from None
     return read_submission(value, Submission)
-
-
-def _prefix(request: Request) -> str:
-    """The path that this application is mounted under, behind a proxy's own prefix."""
-    return str(request.scope.get("root_path", "")).rstrip("/")
 
 
 def _answer(outcome: ItemOutcome) -> dict[str, Any]:

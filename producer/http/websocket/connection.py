@@ -1,9 +1,9 @@
-"""One WebSocket: a task that reads its requests, one for each subscription, and one that shows life.
+"""One WebSocket connection: a task that reads requests, one task for each subscription, and one for keep-alives.
 
-Theory of operation. A subscription is a follower with a name; it has no queue. All of them send through one writer,
-one after the other; who does not read blocks them, and after a while loses the connection, and resumes by cursor. What
-a subscription has delivered stands in ``sent``, which only goes up once a message has left. The keep-alive sends the
-lowest of them: a client that resumes there all its subscriptions that were confirmed by then misses nothing.
+Theory of operation. A subscription is a follower with a name; it has no queue. All subscriptions share one writer and
+send one after the other. A client that does not read blocks them. After ``stall`` seconds it loses the connection and
+has to resume by cursor. ``sent`` is the last cursor that a subscription has sent; it goes up after a message was
+sent. The keep-alive carries the lowest ``sent``: a client that resumes there misses nothing of confirmed subscriptions.
 """
 
 import asyncio
@@ -56,10 +56,10 @@ class WebSocketConnection:
         self._subscriptions: dict[str, _Subscription] = {}
 
     async def run(self) -> None:
-        """Until the process is asked to stop. Raises, in a group, Left, Unfit and Stalled."""
+        """Serve until the process stops. Raises a group of ClientLeft, InvalidRequest or ClientStalled."""
         with self._listeners.notified_of_end(self._ended.set, self._writer.hasten):
             async with asyncio.TaskGroup() as tasks:
-                others = [tasks.create_task(self._read(tasks)), tasks.create_task(self._show_life())]
+                others = [tasks.create_task(self._read(tasks)), tasks.create_task(self._keep_alives())]
                 await self._ended.wait()
                 for task in others + [each.task for each in self._subscriptions.values() if each.task is not None]:
                     task.cancel()
@@ -76,7 +76,7 @@ class WebSocketConnection:
                     case Unsubscribe(id=name):
                         await self._unsubscribe(name)
             except SubscribeRefused as refused:
-                await self._say({"type": "error", "id": refused.id, "detail": refused.detail})
+                await self._send_json({"type": "error", "id": refused.id, "detail": refused.detail})
 
     def _subscribe(self, request: Subscribe, tasks: asyncio.TaskGroup) -> None:
         if request.id in self._subscriptions:
@@ -89,7 +89,7 @@ class WebSocketConnection:
             )
         subscription = _Subscription(request.id, self._listeners.follower(request.selection()))
         self._subscriptions[request.id] = subscription
-        subscription.task = tasks.create_task(self._tell(subscription, request.begin_at()), name="subscription")
+        subscription.task = tasks.create_task(self._deliver(subscription, request.begin_at()), name="subscription")
 
     async def _unsubscribe(self, name: str) -> None:
         subscription = self._subscriptions.pop(name, None)
@@ -97,15 +97,15 @@ class WebSocketConnection:
             raise SubscribeRefused(name, "there is no subscription of this id")
         subscription.task.cancel()
         await asyncio.wait({subscription.task})
-        await self._say({"type": "unsubscribed", "id": name})
+        await self._send_json({"type": "unsubscribed", "id": name})
 
-    async def _tell(self, subscription: _Subscription, after: After) -> None:
+    async def _deliver(self, subscription: _Subscription, after: After) -> None:
         follower = subscription.follower
         try:
             await follower.begin(after)
         except (ViewUnavailable, TooBusy):
             raise InvalidRequest(TRY_AGAIN, "the view does not answer: connect again, and resume") from None
-        await self._say({"type": "subscribed", "id": subscription.name, "cursor": follower.position})
+        await self._send_json({"type": "subscribed", "id": subscription.name, "cursor": follower.position})
         subscription.sent = follower.position
         while not follower.stopped:
             found = await follower.next(self._keep_alive)
@@ -121,7 +121,7 @@ class WebSocketConnection:
 
     async def _reset(self, subscription: _Subscription, reset: Reset) -> None:
         delivered = {"horizon": reset.horizon, "head": reset.head, "cursor": subscription.follower.position}
-        await self._say({"type": "reset", "id": subscription.name, **delivered})
+        await self._send_json({"type": "reset", "id": subscription.name, **delivered})
 
     async def _event(self, subscription: _Subscription, entry: BufferedEvent) -> None:
         name = to_json(subscription.name)
@@ -130,16 +130,16 @@ class WebSocketConnection:
         subscription.sent = entry.cursor
         self._listeners.delivered["websocket"] += 1
 
-    async def _show_life(self) -> None:
+    async def _keep_alives(self) -> None:
         while True:
             await asyncio.sleep(self._keep_alive)
             sent = [each.sent for each in self._subscriptions.values()]
             known = [cursor for cursor in sent if cursor is not None]
             # One that has not begun yet has no position that may be stepped over.
             cursor = min(known) if known and len(known) == len(sent) else None
-            await self._say({"type": "keep-alive", "cursor": cursor})
+            await self._send_json({"type": "keep-alive", "cursor": cursor})
 
-    async def _say(self, message: dict[str, Any]) -> None:
+    async def _send_json(self, message: dict[str, Any]) -> None:
         await self._send(to_json(message).decode())
 
     async def _send(self, text: str) -> None:

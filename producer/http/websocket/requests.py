@@ -1,7 +1,7 @@
-"""What a client may ask for over a WebSocket.
+"""The requests that a client may send over a WebSocket.
 
-A message that is no request ends the connection with a close code that says why (``InvalidRequest``). A request with
-wrong values is answered with an error (``SubscribeRefused``), and the connection goes on.
+A message that is no request ends the connection with a close code and a reason (``InvalidRequest``). A request with a
+wrong value gets an ``error`` message (``SubscribeRefused``), and the connection stays open.
 """
 
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.selection import Selection
 
 MAX_MESSAGE: Final = 64 * 1024
-"""Characters."""
+"""The longest message, in characters."""
 ID_LENGTH: Final = 64
 UNSUPPORTED, NOT_JSON, POLICY, TOO_LARGE = 1003, 1007, 1008, 1009
 
 
 class InvalidRequest(Exception):
-    """The connection ends, with this close code."""
+    """A message that ends the connection with the close code ``code``."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -32,7 +32,7 @@ class InvalidRequest(Exception):
 
 
 class SubscribeRefused(Exception):
-    """The request is wrong; ``id`` of the subscription it names, if it does."""
+    """A request that is refused. ``id`` is the subscription's, or None when the request names none."""
 
     def __init__(self, id: str | None, detail: str) -> None:  # noqa: A002  # as it is called in the message
         super().__init__(detail)
@@ -41,7 +41,7 @@ class SubscribeRefused(Exception):
 
 
 class Subscribe(BaseModel):
-    """Deliver what matches, from ``after`` on (a cursor, ``first``, or from now), under the name ``id``."""
+    """Begin the subscription ``id``: matching events after the cursor ``after``, from the ``first``, or from now on."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -55,7 +55,6 @@ class Subscribe(BaseModel):
     after: AfterText | None = None
 
     def selection(self) -> Selection:
-        """The filter."""
         return Selection(
             events=frozenset(self.events),
             types=frozenset(self.types),
@@ -65,14 +64,13 @@ class Subscribe(BaseModel):
         )
 
     def begin_at(self) -> After:
-        """Where to begin."""
         if isinstance(self.after, int):
             return self.after
         return StartPosition.NOW if self.after is None else StartPosition.FIRST
 
 
 class Unsubscribe(BaseModel):
-    """Deliver no more under the name ``id``."""
+    """End the subscription ``id``."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -84,22 +82,22 @@ REQUESTS: Final[Mapping[str, type[Subscribe | Unsubscribe]]] = {"subscribe": Sub
 
 
 def request_of(message: Mapping[str, Any]) -> Subscribe | Unsubscribe:
-    """The request in an ASGI message. Raises Unfit or Refused."""
+    """Return the request in an ASGI message. Raises InvalidRequest or SubscribeRefused."""
     text = message.get("text")
     if text is None:
-        raise InvalidRequest(UNSUPPORTED, "messages are JSON, in text frames")
+        raise InvalidRequest(UNSUPPORTED, "messages are JSON in text frames: send no binary frames")
     if len(text) > MAX_MESSAGE:
-        raise InvalidRequest(TOO_LARGE, f"a message may have {MAX_MESSAGE} characters")
+        raise InvalidRequest(TOO_LARGE, f"the message is too long: send at most {MAX_MESSAGE} characters")
     try:
         value = plainjson.loads_sent(text.encode())
     except (plainjson.NotJson, UnicodeEncodeError):
-        raise InvalidRequest(NOT_JSON, "this is not JSON") from None
+        raise InvalidRequest(NOT_JSON, "the message is not JSON: send a JSON object") from None
     if (fault := plainjson.fault(value)) is not None:
         raise SubscribeRefused(None, fault)
     kind = value.get("type") if isinstance(value, dict) else None
     model = REQUESTS.get(kind) if isinstance(kind, str) else None
     if model is None:
-        raise InvalidRequest(POLICY, f"no such request; there are {' and '.join(REQUESTS)}")
+        raise InvalidRequest(POLICY, f"there is no such request: send {' or '.join(REQUESTS)}")
     try:
         return model.model_validate(value)
     except ValidationError as error:

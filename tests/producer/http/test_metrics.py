@@ -98,7 +98,7 @@ async def test_the_relay(kept: Api, rig: Rig) -> None:
 
         async def settled() -> Samples | None:
             samples = await scrape(kept)
-            delivered, refused = (value(samples, f"jobtape_relay_{what}_total") for what in ("told", "refused"))
+            delivered, refused = (value(samples, f"jobtape_relay_{what}_total") for what in ("delivered", "refused"))
             return samples if (delivered, refused) != (None, None) and (delivered or 0) + (refused or 0) == 20 else None
 
         samples = await eventually(settled)

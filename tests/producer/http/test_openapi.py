@@ -143,7 +143,7 @@ async def test_answers_have_the_fields_they_promise(kept: Api, document: dict[st
     assert types[0]["schemas"]["payload"]["required"] == ["x"]
     readiness = (await kept.client.get("/health/ready")).json()
     assert list(readiness) == list(schemas["ReadinessOut"]["properties"])
-    assert list(readiness["parts"]["broker"]) == list(schemas["PartOut"]["properties"])
+    assert list(readiness["parts"]["broker"]) == list(schemas["PartStatusOut"]["properties"])
     assert list(readiness["workers"]["default"]) == list(schemas["WorkersOut"]["properties"])
 
 
