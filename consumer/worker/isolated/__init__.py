@@ -1,1 +1,1 @@
-"""Runs handlers in child processes that can be killed: ``@job(isolate=True)`` and jobs that may have killed a worker."""
+"""Runs handlers in child processes that can be killed: those with ``isolate=True`` and jobs that may kill a worker."""
