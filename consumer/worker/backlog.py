@@ -1,6 +1,6 @@
-"""The deliveries that wait in the worker for a place, and which of them is next.
+"""The deliveries that wait in the worker for a slot, and the choice of the next one.
 
-The one that came first, unless as many of its job type run as may run at once: then it lets the others pass.
+The oldest delivery is next. It is skipped while as many jobs of its type run as the type's ``concurrency`` allows.
 """
 
 import time
@@ -15,7 +15,7 @@ from jobtape.schemas.work import WorkEvent
 
 @dataclass(frozen=True, slots=True)
 class WaitingDelivery:
-    """A delivery and what it says; ``until``: when it has waited too long (monotonic seconds)."""
+    """A delivery with its event. ``until`` is the time (monotonic seconds) at which it has waited too long."""
 
     delivery: Delivery
     event: WorkEvent
@@ -24,7 +24,7 @@ class WaitingDelivery:
 
 @dataclass(slots=True)
 class Backlog:
-    """``free``: places for handlers, of whatever type."""
+    """The waiting deliveries. ``free`` is the number of free slots, for handlers of any type."""
 
     job_types: Mapping[str, JobTypeSpec]
     free: int
@@ -32,41 +32,41 @@ class Backlog:
     _running: Counter[str] = field(default_factory=Counter)
 
     def add(self, delivery: Delivery, event: WorkEvent, longest_wait: float) -> None:
-        """It has just come, and may wait so many seconds."""
+        """Add a new delivery, which may wait for ``longest_wait`` seconds."""
         self._waiting.append(WaitingDelivery(delivery, event, time.monotonic() + longest_wait))
 
     def next(self) -> WaitingDelivery | None:
-        """Take out the one that begins now; None when there is no place or nobody who may have it."""
+        """Remove and return the next delivery to run. None when no slot is free or no waiting job type may use one."""
         if self.free:
             for i, each in enumerate(self._waiting):
-                if self._has_room(each.event.data.order.type):
+                if self._may_run(each.event.data.order.type):
                     return self._waiting.pop(i)
         return None
 
     def take_slot(self, job_type: str) -> None:
-        """One of this type begins."""
+        """Take a slot for a handler of ``job_type``."""
         self.free -= 1
         self._running[job_type] += 1
 
     def release_slot(self, job_type: str) -> None:
-        """No handler of it runs any more."""
+        """Release the slot of a handler of ``job_type`` that has ended."""
         self.free += 1
         self._running[job_type] -= 1
         if not self._running[job_type]:
             del self._running[job_type]
 
     def overdue(self) -> list[Delivery]:
-        """Take out those that have waited too long."""
+        """Remove and return the deliveries that have waited too long."""
         now = time.monotonic()
         late = [each for each in self._waiting if each.until <= now]
         self._waiting = [each for each in self._waiting if each.until > now]
         return [each.delivery for each in late]
 
     def clear(self) -> list[Delivery]:
-        """Take out all."""
-        left, self._waiting = self._waiting, []
-        return [each.delivery for each in left]
+        """Remove and return all deliveries."""
+        waiting, self._waiting = self._waiting, []
+        return [each.delivery for each in waiting]
 
-    def _has_room(self, name: str) -> bool:
+    def _may_run(self, name: str) -> bool:
         job_type = self.job_types.get(name)
         return job_type is None or job_type.concurrency is None or self._running[name] < job_type.concurrency

@@ -1,17 +1,18 @@
-"""What was cancelled: the set of cancelled runs that a worker asks before it runs anything.
+"""The set of cancelled runs. A worker checks it before it runs a job.
 
-Theory of operation. A job may be cancelled while it waits on the delay ladder or on its queue, where nobody can take
-it out. So every ``cancelled`` also goes to a stream of its own, which keeps it longer than any job can be delayed. A
-worker reads that stream from its first message before it takes jobs, and follows it while it does. How far is far
-enough is known by a marker: a message that the worker itself puts behind what is there.
+Theory of operation. A job may be cancelled while it waits on the delay ladder or on its queue, where nobody can
+remove it. So every ``cancelled`` event also goes to a separate stream, which keeps it longer than any job can be
+delayed. A worker reads that stream from its first message before it takes jobs, and follows it while it takes them. To
+know when it has read everything, the worker publishes a marker message to the stream and reads until the marker comes.
 
-The set holds whole ids, never hashes: a job that was mistaken for a cancelled one would be lost. An id and its run are
-one integer: some 100 bytes of memory each, so at the most that is kept (``MOST``) 100 MB a worker. What is beyond it,
-or older than ``KEPT``, is forgotten, oldest first; a forgotten one may be executed, and its outcome is refused by the
-fold.
+The set holds complete ids, never hashes: with a hash, a job could be mistaken for a cancelled one and be lost. An id
+and its run are stored as one integer of some 100 bytes, so ``MOST`` runs need 100 MB in each worker. The oldest runs
+are removed when there are more than ``MOST`` or when they are older than ``KEPT``. Such a run may be executed; the
+fold then ignores its outcome.
 
-The position is checked like the tape's: attached again at the last message read, that very message must come first.
-Otherwise (the stream was deleted, created again, or has been trimmed) it is read from the start; repeats are harmless.
+The position is checked as on the tape: a new reader starts at the last message that was read, and that message must
+come first. If it does not, the stream was deleted, created again or trimmed. Then it is read from its first message;
+reading an event twice is harmless.
 """
 
 import asyncio
@@ -35,14 +36,14 @@ from jobtape.schemas.topology import Topology
 log = logging.getLogger(__name__)
 
 KEPT: Final = timedelta(days=45)
-"""As long as the stream keeps them."""
+"""How long the stream keeps its messages."""
 MOST: Final = 1_000_000
 _GENERATIONS: Final = 8
-"""What is forgotten goes a generation at a time."""
+"""Number of parts of the set. Old runs are removed one part at a time."""
 PREFETCH: Final = 2000
 PAUSE: Final = 0.5
 SILENCE: Final = 5.0
-"""Seconds without a message though a marker was confirmed: the position does not exist any more."""
+"""Seconds without a message, although a marker was confirmed, after which the position is taken as lost."""
 
 
 @dataclass(slots=True)
@@ -53,7 +54,7 @@ class _Generation:
 
 
 class CancelledRuns:
-    """The set, bounded in number and age. ``now`` gives the time (UTC)."""
+    """Set of cancelled runs, limited in number and age. ``now`` returns the time (UTC)."""
 
     def __init__(self, now: Callable[[], datetime], *, most: int = MOST) -> None:
         self._now = now
@@ -61,7 +62,7 @@ class CancelledRuns:
         self._generations: deque[_Generation] = deque()
 
     def add(self, job_id: str, run: int, time: datetime) -> None:
-        """Run ``run`` of the job was cancelled at ``time``."""
+        """Record that run ``run`` of the job was cancelled at ``time``."""
         now = self._now()
         time = min(time, now)
         last = self._generations[-1] if self._generations else None
@@ -74,7 +75,7 @@ class CancelledRuns:
             self._generations.popleft()
 
     def has(self, job_id: str, run: int) -> bool:
-        """Whether this run was cancelled."""
+        """Return whether this run was cancelled."""
         if not self._generations:
             return False
         number = _number(job_id, run)
@@ -89,10 +90,10 @@ def _number(job_id: str, run: int) -> int:
 
 
 class Cancellations:
-    """Follows the stream over the connections it is given. ``on_cancel`` is called with job id and run for each.
+    """Reader of the stream of cancellations. It calls ``on_cancel`` with job id and run for each cancelled run.
 
-    Markers are published over ``publishing``: a connection that publishes may be blocked by an alarm, and the one that
-    consumes must not be.
+    Markers are published over ``publishing``, a separate link: a broker alarm blocks connections that publish, and it
+    must not block the connection that consumes.
     """
 
     def __init__(self, publishing: Link, topology: Topology, *, on_cancel: Callable[[str, int], None]) -> None:
@@ -103,7 +104,7 @@ class Cancellations:
         self._last: Recorded | None = None
 
     async def catch_up(self, connection: Connection) -> StreamReader:
-        """Returns when all that had been cancelled before is known; from there on a reader for ``following``.
+        """Read all past cancellations. Return a reader at the end of the stream, for ``following``.
 
         Raises BrokerUnavailable, TapeMissing or one of ``BROKER_ERRORS`` while the stream cannot be read to its end.
         """
@@ -130,7 +131,7 @@ class Cancellations:
 
     @asynccontextmanager
     async def following(self, connection: Connection, reader: StreamReader) -> AsyncIterator[None]:
-        """Inside, what is cancelled is known soon after."""
+        """Follow the stream inside the ``async with`` block, so that new cancellations are seen soon."""
         task = asyncio.create_task(self._follow(connection, reader), name="cancels")
         try:
             yield
@@ -139,7 +140,7 @@ class Cancellations:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _follow(self, connection: Connection, reader: StreamReader | None) -> None:
-        """Until it is cancelled or the connection is lost."""
+        """Read the stream until this task is cancelled or the connection is lost."""
         while not connection.is_closed:
             try:
                 reader = reader or await self.catch_up(connection)
@@ -156,7 +157,7 @@ class Cancellations:
             await asyncio.sleep(PAUSE)
 
     async def _read_to_marker(self, reader: StreamReader) -> bool:
-        """Read up to a marker; False when the messages do not go on from the last one."""
+        """Read up to a new marker. Return False when the messages do not continue from the last one that was read."""
         last = self._last
         marker = f"marker {uuid4().hex}".encode()
         await self._markers.publish(marker, self._topology.cancels.name)
@@ -176,7 +177,7 @@ class Cancellations:
         for message in messages:
             try:
                 event = decode(message.body)
-            except UnreadableEvent:  # a marker, ours or another worker's
+            except UnreadableEvent:  # a marker of this or another worker
                 continue
             if isinstance(event, Cancelled) and not self.runs.has(event.subject, event.data.run):
                 self.runs.add(event.subject, event.data.run, event.time)

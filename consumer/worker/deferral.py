@@ -1,16 +1,15 @@
-"""What is not for this worker, or not yet, goes back by way of the delay ladder.
+"""Defers work that this worker cannot do, or that is not due yet, by sending it through the delay ladder.
 
-A job type, a payload's version or an event's version may not be known here.
+A worker may not know the job type, the payload's version or the event's version.
 
-While a new version is rolled out, old workers get jobs that only new ones know. Given back to the queue, such a job
-would come again at once, and RabbitMQ 4.3 would go round with it for ever. So a copy is put on the ladder's first
-exchange, past the tape: no attempt was made, and nothing has happened that anybody should read. The copy's body is the
-same; its headers count the returns and keep the time of the first.
+While a new version is rolled out, old workers get jobs that only new workers know. If such a job were given back to its
+queue, RabbitMQ 4.3 would deliver it again at once, in an endless loop. So a copy is published to the ladder's first
+exchange. Nothing goes to the tape, because no attempt was made. The copy has the same body; its headers count how often
+it was deferred and keep the time of the first deferral.
 
-Work that is not due yet goes back too: a policy that lets messages expire (``message-ttl``) holds for the ladder as
-well, and shortens its delays. The header ``jobtape-due`` says when it is due by the clock of the worker that met it
-first, at most as far away as was asked for: workers whose clocks are wrong may run it late, and never put it off for
-ever.
+Work can also arrive before it is due: a broker policy with ``message-ttl`` applies to the ladder too and shortens its
+delays. Such work is deferred. The header ``jobtape-due`` holds the due time by the clock of the first worker that got
+it, never later than the requested delay. So a worker with a wrong clock may run it late, but cannot defer it for ever.
 """
 
 import asyncio
@@ -33,36 +32,37 @@ RETURNS_HEADER: Final = "jobtape-returns"
 FIRST_HEADER: Final = "jobtape-first-return"
 """Milliseconds since 1970: floats in headers are 32 bits long."""
 DUE_HEADER: Final = "jobtape-due"
-"""Likewise."""
+"""Milliseconds since 1970 at which the work is due."""
 EARLY: Final = 1.0
-"""Seconds before it is due that work is done all the same: clocks differ a little."""
+"""Seconds before the due time at which work is already run, since clocks differ a little."""
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 PAUSE: Final = 0.5
 
 
 class Deferral:
-    """Sends back what other workers may know, for ``patience`` seconds. ``now`` gives the time (UTC)."""
+    """Defers work that other workers may know, for ``timeout`` seconds at most. ``now`` returns the time (UTC)."""
 
-    def __init__(self, link: Link, topology: Topology, *, patience: float, now: Callable[[], datetime]) -> None:
+    def __init__(self, link: Link, topology: Topology, *, timeout: float, now: Callable[[], datetime]) -> None:
         self._topology = topology
-        self._patience = patience
+        self._timeout = timeout
         self._now = now
         self._ladder = SidePublisher(link, topology.delay_exchange(topology.delay_levels - 1).name)
 
     def is_over(self, delivery: Delivery) -> bool:
-        """Whether it has been sent back for so long that nobody can be expected to know it any more."""
-        return self._milliseconds() - self._first(delivery.headers) >= self._patience * 1000
+        """Return whether the work was deferred for longer than the timeout, so that no worker is likely to know it."""
+        return self._milliseconds() - self._first(delivery.headers) >= self._timeout * 1000
 
     async def send_back(self, delivery: Delivery) -> None:
-        """A confirmed copy that reaches the queue it came from after a while, then the ack. When the delivery is lost
-        meanwhile, nothing more is done: the broker gives it to somebody else.
+        """Publish a copy that returns to its queue after a delay, wait for the confirm, then ack the delivery.
+
+        Does nothing more when the delivery is lost meanwhile: the broker delivers it to another worker.
         """
         count = _whole(delivery.headers.get(RETURNS_HEADER)) or 0
         delay = min(FIRST_DELAY * 2 ** min(count, 10), LONGEST_DELAY)
         await self._send(delivery, delay, {RETURNS_HEADER: count + 1, FIRST_HEADER: self._first(delivery.headers)})
 
     def early(self, event: Submitted | Retrying | Requeued, delivery: Delivery) -> float:
-        """Seconds until the work is due, 0 when it may be done now."""
+        """Return the seconds until the work is due, 0 when it may run now."""
         if isinstance(event, Retrying):
             due: datetime | None = event.data.next_at
         else:
@@ -74,11 +74,11 @@ class Deferral:
         until = min(due.timestamp() * 1000, now + asked)
         if (noted := _whole(delivery.headers.get(DUE_HEADER))) is not None:
             until = min(until, noted)
-        left = (until - now) / 1000
-        return left if left > EARLY else 0.0
+        remaining = (until - now) / 1000
+        return remaining if remaining > EARLY else 0.0
 
     async def defer(self, delivery: Delivery, seconds: float) -> None:
-        """Send it back as ``send_back`` does, for so long."""
+        """Defer the delivery for ``seconds``, in the way ``send_back`` does."""
         kept = {name: n for name in (RETURNS_HEADER, FIRST_HEADER) if (n := _whole(delivery.headers.get(name)))}
         await self._send(delivery, seconds, {**kept, DUE_HEADER: self._milliseconds() + round(seconds * 1000)})
 
@@ -89,7 +89,10 @@ class Deferral:
             try:
                 await self._ladder.publish(delivery.body, key, headers=headers, content_type=CONTENT_TYPE)
             except BrokerUnavailable as error:
-                log.warning("a job that is not for this worker waits to go back: %s", error)
+                log.warning(
+                    "a job that this worker cannot run now could not be deferred yet; trying again: %s",
+                    error,
+                )
                 await asyncio.sleep(PAUSE)
             else:
                 await delivery.ack()

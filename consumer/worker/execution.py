@@ -49,16 +49,16 @@ PAUSE: Final = 0.5
 
 
 def knows(job_type: JobTypeSpec | None, order: Order) -> bool:
-    """Whether a worker with this job type can do what was ordered; if not, a newer one may."""
+    """Return whether a worker with this job type can run the order; if not, a newer worker may be able to."""
     return job_type is not None and order.payload_version <= job_type.version
 
 
 class Execution:
-    """Runs a job's handler once. ``note`` publishes without being waited for; ``now`` gives the time (UTC).
+    """One run of a job's handler. ``note`` publishes an event that may be lost; ``now`` returns the time (UTC).
 
-    ``suspect``: the job may be one that kills its worker. Its ``started`` is confirmed first, so that its end can be
-    recorded whatever happens, and it runs in a process of its own whatever its type. ``longest_delay``: seconds after
-    which the next attempt follows at the latest, whatever handler and policy say.
+    ``suspect``: the job may have killed a worker. It runs in a separate process whatever its type, and its ``started``
+    event is confirmed first, so that its end can be reported in any case. ``longest_delay``: the longest delay before
+    the next attempt in seconds; it limits what the handler and the retry policy ask for.
     """
 
     def __init__(
@@ -93,8 +93,11 @@ class Execution:
         self._notes: asyncio.Task[None] | None = None
 
     async def run(self, handlers: Handlers, job_type: JobTypeSpec | None) -> Succeeded | Failed | Retrying:
-        """Run the job; return the event with its outcome. Cancelling asks the handler to end (see ``Handlers.start``),
-        and does not wait for that; there is no outcome then."""
+        """Run the handler and return the event with its outcome.
+
+        Cancelling this asks the handler to end (see ``Handlers.start``) and does not wait for it. Then there is no
+        outcome.
+        """
         outcome = await self._outcome(handlers, job_type)
         policy = RetryPolicy() if job_type is None else job_type.retry
         return self._event_of(outcome, policy)
@@ -175,7 +178,7 @@ class Execution:
                 await asyncio.sleep(PAUSE)
 
     async def _publish_notes(self) -> None:
-        """``started``, then the latest progress a few times a second, one after the other on one channel."""
+        """Publish ``started``, then the latest progress a few times a second, one event after the other."""
         if not self.suspect:
             await self._try_note(self._started())
         n = 0

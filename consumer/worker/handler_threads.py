@@ -33,7 +33,7 @@ class HandlerThreads:
         self._work.put(None)
 
     def _start(self) -> None:
-        # Daemons: the process does not wait for them. The worker counts those that do not end (``stuck_handlers``).
+        # A daemon thread: the process need not wait for it. ``Worker.stuck_handlers`` counts those that have not ended.
         threading.Thread(target=self._serve, name=f"job_{next(self._numbers)}", daemon=True).start()
 
     def _serve(self) -> None:

@@ -206,7 +206,7 @@ class Handlers:
     def give_up(self, why: str) -> None:
         """This process should end."""
         self.why_given_up = (
-            f"{why}: this worker ends and has to be started again; isolate=True makes a handler that can be killed"
+            f"{why}: this worker ends and has to be started again; isolate=True makes a handler one that can be ended"
         )
         log.error("%s", self.why_given_up)
         self.given_up.set()

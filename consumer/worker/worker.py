@@ -1,21 +1,23 @@
 """Runs jobs: takes them from the work queues, executes them, publishes the outcome, then acknowledges.
 
-Theory of operation. A job may be delivered again at any time before its ack is with the broker, so the order is always:
-outcome published and confirmed, **then** ack; ``_settle`` is the one place that does it. What comes again although it
-was settled is acknowledged unrun; what comes again while it is still running here waits for that execution; what was
-cancelled is acknowledged unrun, since its end is on the tape already. Consuming and publishing have a connection each,
-because an alarm on the broker blocks a publishing connection entirely. No user code runs on this loop (see
+Theory of operation. The broker may deliver a job again at any time before it has the ack. So the outcome is published
+and confirmed first, **then** the delivery is acked; ``_settle`` is the only place that does it. A redelivery of an
+attempt that has finished here is acked and not run. A redelivery of an attempt that still runs here waits for that
+execution. A cancelled run is acked and not run, since its end is on the tape already. Consuming and
+publishing use one connection
+each, because a broker alarm blocks a publishing connection completely. No user code runs on this event loop (see
 ``handlers``).
 
-Every delivery ends acknowledged, given back, or lost with its channel, whatever goes wrong here (``_guarded``).
+Every delivery ends acked, given back, or lost with its channel, even when this code fails (``_guarded``).
 
-A slot is taken as long as a handler runs, also one whose job is settled already: cancelled, or past its time-out. Such
-a handler is *unending*, which is logged, and reported as trouble once it is so with all of them.
+A handler keeps its slot as long as it runs, even when its delivery is settled already because the job was cancelled or
+timed out. Such a handler is *stuck*. This is logged, and reported as trouble once every slot has a stuck handler.
 """
 
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -26,14 +28,14 @@ from jobtape.broker.dead_queue import publish_dead
 from jobtape.broker.intake import Delivery, Intake
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, lost_where_cancelled, reason_of
 from jobtape.broker.publisher import Publisher
+from jobtape.broker.refused import WorkRefused
 from jobtape.broker.waiting import first_of, wait_for_stop
 from jobtape.consumer.worker.backlog import Backlog
 from jobtape.consumer.worker.cancellations import Cancellations
 from jobtape.consumer.worker.deferral import Deferral
 from jobtape.consumer.worker.execution import Execution, knows
 from jobtape.consumer.worker.handlers import ExecutionUndone, Handlers
-from jobtape.consumer.worker.outcome_publishing import publish_outcome
-from jobtape.consumer.worker.settled import Key, RecentlySettled
+from jobtape.schemas.delay_ladder import delay_key
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, UnreadableEvent, WorkerStuck
 from jobtape.schemas.events import Cancelled, Failed, Requeued, Retrying, Submitted, Succeeded, cancelled, decode
 from jobtape.schemas.fold import evolve
@@ -46,26 +48,61 @@ log = logging.getLogger(__name__)
 
 PAUSE = 0.5
 """Seconds until something that failed is tried again."""
+FULL_PAUSE = 60.0
+"""Seconds until the next attempt is offered again to a queue that is full."""
 BROKEN_PAUSE = 1.0
-"""Seconds until a delivery that we could not handle goes back, so that it does not go round at full speed."""
+"""Seconds until a delivery that this worker could not handle goes back, so that it does not loop at full speed."""
 SPARE_PREFETCH = 4
-"""Deliveries beyond the concurrency, so that a slot that gets free has work at once. No more, and never more than there
-are slots: what waits here counts against the acknowledgement time-out, which allows for one job's length, and is given
-back when this worker dies."""
-MIND_EVERY = 1.0
-UNENDING = 5.0
-"""Seconds for which a handler may run on after its job was settled, until that is logged."""
+"""Deliveries beyond the concurrency, so that a free slot has work at once. There are never more of them than slots: a
+delivery that waits here uses up its acknowledgement time-out, which allows for the length of one job."""
+WATCH_INTERVAL = 1.0
+"""Seconds between two checks of the backlog and of stuck handlers."""
+LOG_STUCK_AFTER = 5.0
+"""Seconds after its job was settled at which a handler that still runs is logged."""
 STUCK = 30.0
-"""Seconds for which every slot may be taken by handlers that do not end, until this worker does."""
+"""Seconds after which this worker ends when every slot is taken by a handler that does not end."""
 SUSPECT_FROM = 2
-"""Deliveries in vain after which a job is a suspect: the worker died with it, and may have died of it. It also counts
-those that were only prefetched, but two in a row are few enough to run them apart."""
+"""Lost deliveries from which a job is a suspect: the worker died while it had the job, and the job may be the cause.
+Deliveries that were only prefetched count too; running such a job in a process of its own costs little."""
+
+Key = tuple[str, int, int]
+"""(job id, run, attempt)"""
+REMEMBERED = 10_000
+
+
+class RecentlyFinished:
+    """The last ``size`` attempts whose outcome this worker put on the tape. Their redelivery (after a lost ack) is not
+    run again.
+
+    It is run again when the work was placed again after that: then the tape has lost the outcome, because the broker
+    died between two writes to disk. Placements of a run are counted from 1.
+    """
+
+    def __init__(self, size: int = REMEMBERED) -> None:
+        self._size = size
+        self._placements: OrderedDict[Key, int] = OrderedDict()
+
+    def add(self, key: Key, placement: int) -> None:
+        """Record that this placement of the attempt has finished, and drop the oldest entry beyond the size."""
+        self._placements[key] = placement
+        if len(self._placements) > self._size:
+            self._placements.popitem(last=False)
+
+    def covers(self, key: Key, placement: int) -> bool:
+        """Return whether this placement of the attempt, or a later one, has finished."""
+        return self._placements.get(key, 0) >= placement
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._placements
 
 
 class Worker:
-    """Works on ``queues`` (default: those of ``job_types``) of ``topology``; ``grace``, ``ack_timeout`` and
-    ``unknown_type_timeout`` (how long a job of a type that is not known here goes back, before it fails) in seconds.
-    ``modules``: where the job types are, for processes of their own to import (default: where their functions are).
+    """Runs the jobs of ``queues`` (default: all queues of ``topology``).
+
+    ``grace``: seconds that running jobs get to finish when the worker stops. ``ack_timeout``: the broker's
+    acknowledgement time-out in seconds. ``unknown_type_timeout``: seconds for which a job of an unknown type is
+    deferred before it fails. ``modules``: the modules that isolated processes import to find the job types (default:
+    the modules of their functions).
 
     Raises JobTypeInvalid when a job type's time-out does not fit the broker's acknowledgement time-out.
     """
@@ -95,18 +132,18 @@ class Worker:
         self._intake_link = Link(url, name=f"{topology.namespace} worker {name}", setup=self._declare)
         self._publisher = Publisher(Link(url, name=f"{topology.namespace} worker {name} (publishing)"), topology)
         self._cancels = Cancellations(self._publisher.link, topology, on_cancel=self._on_cancel)
-        self._returns = Deferral(self._publisher.link, topology, patience=unknown_type_timeout, now=_now)
+        self._deferral = Deferral(self._publisher.link, topology, timeout=unknown_type_timeout, now=_now)
         self._handlers = Handlers(
             concurrency=concurrency,
             max_result=max_result,
             modules=modules or sorted({job_type.function.__module__ for job_type in job_types.values()}),
         )
         self._ack_timeout = ack_timeout
-        self._line = Backlog(job_types, concurrency)
+        self._backlog = Backlog(job_types, concurrency)
         self._stuck_handlers: dict[Execution, float] = {}
-        self._unending_logged: set[Execution] = set()
-        self._stuck = 0.0
-        self._settled = RecentlySettled()
+        self._stuck_logged: set[Execution] = set()
+        self._all_stuck_for = 0.0
+        self._finished = RecentlyFinished()
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._cancellable: set[Key] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,20 +153,20 @@ class Worker:
 
     @property
     def trouble(self) -> str | None:
-        """Why no jobs are taken; None while they are."""
-        return self._intake_link.trouble or self._publisher.link.trouble or self._trouble or self._no_slot_left()
+        """The reason why no jobs are taken; None while they are."""
+        return self._intake_link.trouble or self._publisher.link.trouble or self._trouble or self._why_no_slot()
 
     @property
     def stuck_handlers(self) -> int:
-        """How many handlers run on although their jobs are settled or given back; after ``run``, also how many threads
-        do that handlers have started by ``asyncio.to_thread``. The process must end without them.
+        """Number of handlers that still run although their jobs are settled or given back. After ``run`` it includes
+        the threads that handlers started with ``asyncio.to_thread``. The process must end without waiting for them.
         """
         return len(self._stuck_handlers) + (self._handlers.threads_left if self._closed else 0)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set, then drain: running jobs get the grace time, the rest goes back.
+        """Run jobs until ``stop`` is set, then drain: running jobs get the grace time, other deliveries go back.
 
-        Raises WorkerStuck, after draining too, when handlers that do not end leave nothing to work with.
+        Raises WorkerStuck, also after draining, when handlers that do not end take every slot.
         """
         self._intake_link.start()
         self._publisher.link.start()
@@ -158,7 +195,7 @@ class Worker:
         await declare.declare(connection, self._topology)
 
     async def _take(self, connection: Connection, stop: asyncio.Event) -> None:
-        """Take deliveries until the channel ends (then the caller starts again) or ``stop`` is set (then drain)."""
+        """Take deliveries until the channel ends (the caller then opens a new one) or ``stop`` is set (then drain)."""
         await self._declare(connection)  # a queue may have been deleted meanwhile
         names = [self._topology.work_queue(queue).name for queue in self._queues]
         prefetch = self._concurrency + min(self._concurrency, SPARE_PREFETCH)
@@ -175,24 +212,26 @@ class Worker:
             ending = stop.is_set() or self._handlers.given_up.is_set()
             if ending:
                 await self._drain(intake)
-            self._line.clear()  # with the channel they go back to their queues
+            self._backlog.clear()  # with the channel they go back to their queues
             if not ending:
                 self._trouble = "the channel to the broker was closed"
 
     async def _watch(self, intake: Intake) -> None:
-        """Until the channel ends: give back what has waited too long, and notice slots that do not come back."""
-        self._stuck = 0.0
-        while not await wait_for_stop(intake.ended, MIND_EVERY):
-            for delivery in self._line.overdue():
+        """Give back deliveries that wait too long and look for stuck handlers, until the channel ends."""
+        self._all_stuck_for = 0.0
+        while not await wait_for_stop(intake.ended, WATCH_INTERVAL):
+            for delivery in self._backlog.overdue():
                 log.warning("a delivery has waited as long as the acknowledgement time-out allows and goes back")
                 await delivery.give_back()
-            self._log_unending()
-            self._stuck = self._stuck + MIND_EVERY if len(self._stuck_handlers) >= self._concurrency else 0.0
-            if self._stuck >= STUCK:
-                self._handlers.give_up("every place is taken by a handler that does not end, long after its time-out")
+            self._log_stuck()
+            self._all_stuck_for = (
+                self._all_stuck_for + WATCH_INTERVAL if len(self._stuck_handlers) >= self._concurrency else 0.0
+            )
+            if self._all_stuck_for >= STUCK:
+                self._handlers.give_up("every slot is taken by a handler that does not end, long after its time-out")
 
-    def _no_slot_left(self) -> str | None:
-        if not self._stuck or len(self._stuck_handlers) < self._concurrency:
+    def _why_no_slot(self) -> str | None:
+        if not self._all_stuck_for or len(self._stuck_handlers) < self._concurrency:
             return None
         return (
             f"every slot ({self._concurrency}) is taken by a handler that does not end although its job is settled: "
@@ -200,11 +239,11 @@ class Worker:
             "can be ended"
         )
 
-    def _log_unending(self) -> None:
+    def _log_stuck(self) -> None:
         now = time.monotonic()
         for execution, since in self._stuck_handlers.items():
-            if now - since >= UNENDING and execution not in self._unending_logged:
-                self._unending_logged.add(execution)
+            if now - since >= LOG_STUCK_AFTER and execution not in self._stuck_logged:
+                self._stuck_logged.add(execution)
                 log.warning(
                     "the handler of job %s (%s) still runs %.0f s after its job was settled, and keeps its slot until "
                     "it ends: %d of %d slots are taken so; isolate=True makes a handler one that can be ended",
@@ -219,12 +258,12 @@ class Worker:
         self._trouble = "draining"
         self._draining = True
         await intake.stop_taking()
-        for delivery in self._line.clear():
+        for delivery in self._backlog.clear():
             await delivery.give_back()
         await self._let_finish()
 
     async def _let_finish(self) -> None:
-        """Nothing new begins; what runs gets the grace time."""
+        """Start no more jobs, and give running ones the grace time to finish."""
         self._draining = True
         running = set(self._running.values())
         if running:
@@ -244,38 +283,38 @@ class Worker:
             if not isinstance(event, Submitted | Retrying | Requeued):
                 raise UnreadableEvent(f"a {event.name} event on a work queue")
         except UnreadableEvent as error:
-            newer = error.newer and not self._returns.is_over(delivery)
-            away = self._returns.send_back(delivery) if newer else self._put_aside(delivery, str(error))
+            newer = error.newer and not self._deferral.is_over(delivery)
+            away = self._deferral.send_back(delivery) if newer else self._put_aside(delivery, str(error))
             self._spawn(delivery, away)
             return
         # At most the prefetch.
-        self._line.add(delivery, event, longest_wait(self._ack_timeout, self._grace, event.data.order.timeout))
+        self._backlog.add(delivery, event, longest_wait(self._ack_timeout, self._grace, event.data.order.timeout))
         self._begin_waiting()
 
     def _begin_waiting(self) -> None:
-        while not self._draining and (first := self._line.next()) is not None:
+        while not self._draining and (first := self._backlog.next()) is not None:
             self._begin(first.delivery, first.event)
 
     def _begin(self, delivery: Delivery, event: WorkEvent) -> None:
         key, order = (event.subject, event.data.run, attempt_of(event)), event.data.order
-        if self._settled.covers(key, placement_of(event)):
+        if self._finished.covers(key, placement_of(event)):
             self._spawn(delivery, delivery.ack())
         elif (same := self._running.get(key)) is not None:
             # Its channel was lost while it ran; the execution goes on and settles for this delivery too.
-            self._spawn(delivery, self._settle_with(same, key, delivery))
+            self._spawn(delivery, self._settle_after(same, key, delivery))
         elif self._cancels.runs.has(event.subject, event.data.run):
-            self._spawn(delivery, self._leave_cancelled(event, delivery))
-        elif early := self._returns.early(event, delivery):
+            self._spawn(delivery, self._ack_cancelled(event, delivery))
+        elif early := self._deferral.early(event, delivery):
             log.info(
                 "job %s came %.1f s before it is due and goes back: see docs/reference/broker-policies.md",
                 event.subject,
                 early,
             )
-            self._spawn(delivery, self._returns.defer(delivery, early))
-        elif not knows(self._job_types.get(order.type), order) and not self._returns.is_over(delivery):
-            self._spawn(delivery, self._returns.send_back(delivery))
+            self._spawn(delivery, self._deferral.defer(delivery, early))
+        elif not knows(self._job_types.get(order.type), order) and not self._deferral.is_over(delivery):
+            self._spawn(delivery, self._deferral.send_back(delivery))
         else:
-            self._line.take_slot(order.type)
+            self._backlog.take_slot(order.type)
             task = self._spawn(delivery, self._settle(event, key, delivery))
             self._running[key] = task
             task.add_done_callback(lambda _: self._running.pop(key, None))
@@ -298,28 +337,34 @@ class Worker:
         return task
 
     async def _guarded(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> None:
-        """``work``, which settles the delivery; an error of ours must not leave it neither settled nor given back, and
-        neither must a cancellation that nobody here asked for.
+        """Await ``work``, which settles the delivery. If it fails, or is cancelled by something other than this worker,
+        give the delivery back.
         """
         try:
             await work
         except asyncio.CancelledError:
             if self._draining:  # it goes back with its channel
                 raise
-            log.exception("the work on a delivery was cancelled, and not by this worker; it goes back to its queue")
+            log.exception(
+                "the task of a delivery was cancelled, but not by this worker; the delivery goes back to its queue"
+            )
             await delivery.refuse()
         except Exception:
-            log.exception("a delivery could not be handled, which is a fault of ours; it goes back to its queue")
+            log.exception(
+                "a delivery could not be handled, please report this bug in Jobtape; it goes back to its queue"
+            )
             await asyncio.sleep(BROKEN_PAUSE)
             await delivery.refuse()
 
-    async def _settle_with(self, same: "asyncio.Task[None]", key: Key, delivery: Delivery) -> None:
+    async def _settle_after(self, same: "asyncio.Task[None]", key: Key, delivery: Delivery) -> None:
         await asyncio.wait({same})
-        await (delivery.ack() if key in self._settled else delivery.give_back())
+        await (delivery.ack() if key in self._finished else delivery.give_back())
 
-    async def _leave_cancelled(self, event: WorkEvent, delivery: Delivery) -> None:
-        """Not run, and nothing published: its ``cancelled`` is on the tape. Unless somebody found the job lost, long
-        after: then the tape has none (the broker died between the two streams), and gets the same event once more.
+    async def _ack_cancelled(self, event: WorkEvent, delivery: Delivery) -> None:
+        """Ack a delivery of a cancelled run. Publish nothing, because its ``cancelled`` event is on the tape.
+
+        If the job was rescued as lost, the tape does not have that event: the broker died between writing the two
+        streams. Then the same event is published again.
         """
         if isinstance(event, Requeued) and event.data.why == "lost":
             again = cancelled(evolve(None, event), source=self._topology.source, time=_now())
@@ -347,11 +392,11 @@ class Worker:
             return
         finally:
             self._release_slot(event.data.order.type, execution)
-        self._settled.add(key, placement_of(event))
+        self._finished.add(key, placement_of(event))
         await delivery.ack()
 
     async def _outcome(self, execution: Execution, key: Key) -> Succeeded | Failed | Retrying | None:
-        """None when the run was cancelled meanwhile: its end is on the tape, and this attempt has none."""
+        """Run the handler and return the outcome. None when the run was cancelled meanwhile: its end is on the tape."""
         self._cancellable.add(key)
         try:
             return await execution.run(self._handlers, self._job_types.get(execution.order.type))
@@ -365,26 +410,47 @@ class Worker:
             self._cancellable.discard(key)
 
     async def _publish_outcome(self, outcome: Succeeded | Failed | Retrying | Cancelled, delivery: Delivery) -> bool:
-        """Meanwhile its slot stays taken, so that nothing piles up here; False: to be executed again."""
-        return await publish_outcome(self._publisher, self._topology, outcome, delivery)
+        """Publish the outcome until it is confirmed, however long the broker is away. The job keeps its slot meanwhile.
+
+        Return False when the attempt has to be executed again. ``retrying`` places the next attempt. Once the delivery
+        is lost, another worker gets this attempt and would place the next one a second time.
+        """
+        while True:
+            cc: tuple[str, ...] = ()
+            if isinstance(outcome, Retrying):
+                if not delivery.is_ours:
+                    return False
+                delay = max(0.0, (outcome.data.next_at - _now()).total_seconds())
+                cc = (delay_key(delay, outcome.data.order.queue, self._topology.delay_levels),)
+            try:
+                await self._publisher.publish(outcome, cc)
+                return True
+            except WorkRefused as refused:
+                log.warning("the next attempt of %s waits for room in its queue: %s", outcome.subject, refused)
+                if not refused.placing.cancelled():
+                    return await _placed(refused.placing, delivery)
+                await asyncio.sleep(FULL_PAUSE)
+            except (BrokerUnavailable, TapeMissing) as error:
+                log.warning("the outcome of %s waits: %s", outcome.subject, error)
+                await asyncio.sleep(PAUSE)
 
     def _release_slot(self, job_type: str, execution: Execution | None) -> None:
-        """Once no handler of it runs: a thread that is past its time-out still takes its place."""
+        """Release the slot once the handler has ended: a thread that is past its time-out keeps its slot."""
         if execution is None or execution.working is None or execution.working.done():
-            self._line.release_slot(job_type)
+            self._backlog.release_slot(job_type)
             self._begin_waiting()
             return
         self._stuck_handlers[execution] = time.monotonic()
 
-        def at_last(_: object) -> None:
+        def on_end(_: object) -> None:
             del self._stuck_handlers[execution]
-            if execution in self._unending_logged:
-                self._unending_logged.remove(execution)
+            if execution in self._stuck_logged:
+                self._stuck_logged.remove(execution)
                 log.warning("the handler of job %s has ended: its slot is free again", execution.event.subject)
-            self._line.release_slot(job_type)
+            self._backlog.release_slot(job_type)
             self._begin_waiting()
 
-        execution.working.add_done_callback(at_last)
+        execution.working.add_done_callback(on_end)
 
     async def _put_aside(self, delivery: Delivery, reason: str) -> None:
         log.error("a message on a work queue is no job and goes to %s: %s", self._topology.dead.name, reason)
@@ -394,6 +460,16 @@ class Worker:
             await delivery.ack()
             return
         await delivery.give_back()
+
+
+async def _placed(placing: "asyncio.Future[None]", delivery: Delivery) -> bool:
+    """Return whether the next attempt was placed while the delivery was still ours; stop placing it otherwise."""
+    try:
+        while not placing.done() and delivery.is_ours:
+            await asyncio.wait({placing}, timeout=PAUSE)
+        return placing.done() and not placing.cancelled()
+    finally:
+        placing.cancel()
 
 
 def _now() -> datetime:

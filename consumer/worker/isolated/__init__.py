@@ -1,4 +1,1 @@
-"""Runs handlers in child processes that can be killed.
-
-For ``@job(isolate=True)``, and for jobs that may have killed a worker before.
-"""
+"""Runs handlers in child processes that can be killed: those with ``isolate=True`` and jobs that may kill a worker."""

@@ -1,9 +1,7 @@
-"""The process in which isolated handlers run.
+"""The process that runs isolated handlers: ``python -m jobtape.consumer.worker.isolated.child <descriptor> <worker>``.
 
-Started as ``python -m jobtape.consumer.worker.isolated.child <descriptor> <worker>``.
-
-A fresh interpreter, never a fork of the worker: it imports the job modules itself, says ``ready`` and then runs one job
-after the other, each in its main thread and in a context of its own, until the worker ends it or is gone. What the
+A fresh interpreter, never a fork of the worker: it imports the job modules itself, sends ``ready`` and then runs one
+job after the other, each in its main thread and in a context of its own, until the worker ends it or is gone. What the
 handler prints goes where the worker's output goes; what it logs goes over the wire and is the worker's log. A child
 that a handler forks has no wire: what it logs goes to stderr.
 """
@@ -74,14 +72,14 @@ def main() -> None:
 
 
 def outcome_to_json(outcome: Outcome) -> Message:
-    """An outcome as it travels."""
+    """Return the message that carries ``outcome`` to the worker."""
     if isinstance(outcome, Success):
         return {"result": outcome.result}
     return {"reason": outcome.reason, "error": outcome.error.model_dump(), "wish": outcome.wish}
 
 
 def _out_of_memory(outcome: Outcome) -> bool:
-    """What is left of such a process is in pieces; another one is better."""
+    """Return whether the handler ran out of memory. Its process may be broken and should be replaced."""
     return isinstance(outcome, Failure) and outcome.error.type == MemoryError.__name__
 
 
@@ -136,7 +134,7 @@ class _Reports:
         threading.Thread(target=self._send, name="progress", daemon=True).start()
 
     def of(self, n: int) -> Callable[[Progress], None]:
-        """Takes the progress of the ``n``-th job; never blocks."""
+        """Return a function that takes the progress of the ``n``-th job and never blocks."""
         return lambda progress: self._latest.put((n, progress))
 
     def _send(self) -> None:
@@ -150,14 +148,14 @@ class _Reports:
 
 
 class _ToWire(logging.Handler):
-    """Log records become messages; the worker logs them."""
+    """Logging handler that sends each record to the worker, which logs it."""
 
     def __init__(self, wire: Wire) -> None:
         super().__init__()
         self._wire = wire
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send it, its traceback too."""
+        """Send the record with its traceback."""
         try:
             text = self.format(record)
             if self._wire.left:  # in a child that a handler forked

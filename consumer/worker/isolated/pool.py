@@ -118,7 +118,7 @@ class IsolatedPool:
             process = await IsolatedProcess.start(self._modules, self._max_result)
         except (ProcessNotStarted, OSError) as error:
             log.error("a process for isolated handlers %s", error)
-            # The one that has waited longest fails; for the others it is tried again.
+            # Only the oldest waiter gets the error; for the others it is tried again.
             if self._waiting and not (place := self._waiting.popleft()).done():
                 place.set_exception(ProcessNotStarted(str(error)))
             return

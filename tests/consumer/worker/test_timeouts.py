@@ -1,6 +1,6 @@
 """Handlers that do not end on time, in threads and on the loop: what becomes of them and of their neighbours.
 
-The table of docs/how-to/write-jobs.md. Isolated handlers are in test_isolated, handlers that kill their worker in
+The table of docs/how-to/write-jobs.md. Isolated handlers are in test_isolated, those that kill their worker in
 tests/faults/test_poison.
 """
 
@@ -88,9 +88,9 @@ async def test_a_worker_without_a_place_left_ends(
 ) -> None:
     """Before that it says so: in its log for each, and as trouble when none is left."""
     monkeypatch.setattr(worker, "STUCK", 1.0)
-    monkeypatch.setattr(worker, "MIND_EVERY", 0.2)
-    monkeypatch.setattr(worker, "UNENDING", 0.1)
-    with pytest.raises(WorkerStuck, match="every place is taken"):
+    monkeypatch.setattr(worker, "WATCH_INTERVAL", 0.2)
+    monkeypatch.setattr(worker, "LOG_STUCK_AFTER", 0.1)
+    with pytest.raises(WorkerStuck, match="every slot is taken"):
         async with rig.worker(jobs.sleep, jobs.heedless, jobs.quick, concurrency=2) as stuck:
             late = [await rig.submit(name, timeout=0.2) for _ in range(2)]
             assert {(await rig.outcome(job_id)).data.reason for job_id in late} == {"timeout"}
@@ -121,7 +121,7 @@ async def test_what_has_waited_too_long_goes_back_before_the_broker_closes_the_c
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Jobs that are longer than the acknowledgement time-out likes may wait a second."""
-    monkeypatch.setattr(worker, "MIND_EVERY", 0.2)
+    monkeypatch.setattr(worker, "WATCH_INTERVAL", 0.2)
     async with rig.worker(jobs.one_at_a_time, ack_timeout=50.0, grace=0.2) as busy:
         ends = [await rig.submit("one-at-a-time", timeout=30) for _ in range(2)]
         await eventually(lambda: "a delivery has waited" in caplog.text)

@@ -75,8 +75,8 @@ async def test_the_delay_grows_and_ends_at_a_minute(rig: Rig, monkeypatch: pytes
         keys.append(key)
 
     monkeypatch.setattr(returns, "FIRST_DELAY", 1.0)
-    monkeypatch.setattr("jobtape.broker.side_publisher.SideChannel.publish", publish)
-    sender = returns.Deferral(rig.link, Topology("ns"), patience=3600, now=lambda: order_event(rig.topology, "x").time)
+    monkeypatch.setattr("jobtape.broker.side_publisher.SidePublisher.publish", publish)
+    sender = returns.Deferral(rig.link, Topology("ns"), timeout=3600, now=lambda: order_event(rig.topology, "x").time)
     for count in (0, 1, 2, 5, 6, 2**31):
         await sender.send_back(_Delivery(count))  # type: ignore[arg-type]
     bits = [int(key.removeprefix("delay.").partition(".run.")[0].replace(".", ""), 2) for key in keys]
