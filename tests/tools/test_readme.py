@@ -1,4 +1,4 @@
-"""What the README has a newcomer type, typed in a copy of the clone: `make run`, a job of one's own, an application."""
+"""Runs what the README tells a newcomer to type, in a copy of the clone: `make run`, a job, an application."""
 
 import json
 import re
@@ -23,7 +23,7 @@ BLOCKS = re.findall(r"^```(?:python)?\n(.*?)^```", README, re.MULTILINE | re.DOT
 
 
 def block_with(text: str) -> str:
-    """The only block of the README with this in it."""
+    """Return the only block of the README that contains ``text``."""
     (found,) = [block for block in BLOCKS if text in block]
     return str(found)
 
@@ -35,7 +35,7 @@ class Newcomer:
         self.folder = copy_clone(folder)
         (folder / "hello.py").write_text(block_with('@job("hello"'))
         (folder / "app.py").write_text(block_with("jobtape.lifespan"))
-        (folder / "hear.py").write_text(block_with("jobtape.subscribe"))
+        (folder / "results.py").write_text(block_with("jobtape.subscribe"))
         port = free_port()
         self.port, self.app_port = str(port), str(free_port(avoid={port}))
         (folder / "ask.py").write_text(self._here(block_with("SyncClient(")))
@@ -115,4 +115,4 @@ def test_a_job_and_an_application_of_ones_own(newcomer: Newcomer) -> None:
     # Mounted in the application is the same view that `make run` keeps.
     url = f"http://127.0.0.1:{newcomer.app_port}/jobtape/jobs/{job}"
     until(lambda: httpx.get(url, trust_env=False).json().get("state") == "succeeded", "the greeting is done")
-    newcomer.start(block_with("-u hear.py"), "succeeded Hello, Ada!")
+    newcomer.start(block_with("-u results.py"), "succeeded Hello, Ada!")
