@@ -4,11 +4,6 @@ import logging
 from importlib.metadata import version as version_of
 from typing import Final
 
-from pygments.lexers.special import TextLexer
-from sphinx.highlighting import lexers
-
-# The diagram is drawn where the page is read on a code host; the site shows its text and needs no script for it.
-lexers["mermaid"] = TextLexer()
 # alembic announces its plugins when the command line is imported for its reference page.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 

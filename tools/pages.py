@@ -1,6 +1,7 @@
-"""Keeps those parts of the documentation that the code is the source of: ``python -m tools.pages [--check]``.
+"""Writes the generated parts of the documentation: ``python -m tools.pages [--check]``.
 
-A part stands between ``<!-- NAME: … -->`` and ``<!-- NAME: end -->`` on its page and is written from the code.
+A part stands between ``<!-- NAME: … -->`` and ``<!-- NAME: end -->`` on its page. This tool replaces it with the text
+that it makes from the code.
 """
 
 import re
@@ -17,8 +18,8 @@ DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
 
 
 def settings_table() -> str:
-    """Every environment variable, its default and what it is for."""
-    lines = ["| variable | default | |", "|---|---|---|"]
+    """Return a Markdown table of all environment variables with defaults and descriptions."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         variable = {"rabbitmq_url": "RABBITMQ_URL", "database_url": "DATABASE_URL"}.get(name, f"JOBTAPE_{name.upper()}")
         value = str(field.default).lower() if isinstance(field.default, bool) else field.default
@@ -28,8 +29,8 @@ def settings_table() -> str:
 
 
 def problems_table() -> str:
-    """Return the table of all problem types of the REST API."""
-    lines = [f"| `type` after `{URN}` | status | |", "|---|---|---|"]
+    """Return a Markdown table of all problem types of the REST API."""
+    lines = [f"| `type` after `{URN}` | status | meaning |", "|---|---|---|"]
     lines += [f"| `{kind}` | {status} | {title} |" for kind, (status, title) in KINDS.items()]
     return "\n".join(lines)
 
@@ -39,30 +40,30 @@ PARTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
     "settings": ("reference/settings.md", settings_table),
     "problems": ("reference/errors.md", problems_table),
 }
-"""Name of the part -> its page and what makes it."""
+"""Name of the part -> its page and the function that makes its text."""
 
 
 def updated(page: str, name: str, text: str) -> str:
-    """The page with ``text`` as its part ``name``. Raises ValueError when the page hasn't exactly one such part."""
+    """Return the page with ``text`` as its part ``name``. Raises ValueError unless it has exactly one such part."""
     pattern = rf"(<!-- {name}: (?!end)[^>]*-->\n).*?(<!-- {name}: end -->)"
     made, count = re.subn(pattern, lambda part: f"{part[1]}\n{text}\n\n{part[2]}", page, flags=re.DOTALL)
     if count != 1:
-        raise ValueError(f"the part {name!r} stands {count} times on its page: once is right")
+        raise ValueError(f"the part {name!r} is {count} times on its page: it must be there once")
     return made
 
 
 def outdated() -> list[str]:
-    """The names of the parts that are not what the code says."""
+    """Return the names of the parts that differ from the code."""
     return [name for name, (page, make) in PARTS.items() if (text := _read(page)) != updated(text, name, make())]
 
 
 def main(arguments: list[str]) -> int:
-    """Write what is outdated, or with ``--check`` only name it (then the exit status is 1)."""
+    """Write the outdated parts. With ``--check`` only print them, and return 1 if there are any."""
     names = outdated()
     for name in names:
         page, make = PARTS[name]
         if "--check" in arguments:
-            print(f"docs/{page}: {name} is not what the code says: run python -m tools.pages")
+            print(f"docs/{page}: {name} differs from the code: run python -m tools.pages")
         else:
             (DOCS / page).write_text(updated(_read(page), name, make()), encoding="utf-8")
             print(f"docs/{page}: wrote {name}")

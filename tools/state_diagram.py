@@ -1,7 +1,6 @@
-"""Draws the diagram in ``docs/concepts/states.md`` from the transition table; ``tools/pages.py`` puts it there.
+"""Writes the transition table of ``docs/concepts/states.md`` from the code; ``tools/pages.py`` puts it on the page.
 
-The table is the source, so the picture cannot say anything else than the code. What all open states have in common is
-drawn once.
+All open states have the same transitions, so they share one row for each.
 """
 
 from collections import defaultdict
@@ -16,7 +15,7 @@ Table = Mapping[tuple[JobState | None, str], tuple[JobState, ...]]
 
 
 def arrows(table: Table) -> list[tuple[str, str, list[str]]]:
-    """(from, to, events) for each arrow; what leaves a state as it is, or may, is not drawn as an arrow to itself."""
+    """Return (from, to, events) for each transition that can change the state; ``open`` stands for all open states."""
     sources: dict[tuple[str, JobState], set[JobState | None]] = defaultdict(set)
     for (state, event), targets in table.items():
         for target in targets:
@@ -33,16 +32,18 @@ def arrows(table: Table) -> list[tuple[str, str, list[str]]]:
 
 
 def stays(state: JobState | None, event: str, target: JobState, targets: tuple[JobState, ...]) -> bool:
-    """Whether ``target`` means that the event has come too late to move the state, or never does."""
+    """Tell whether the event came too late to change the state, or never changes it."""
     return target is state and (event == "submitted" or len(targets) > 1)
 
 
 def draw(table: Table = TRANSITIONS) -> str:
-    """The diagram as a Mermaid block."""
-    lines = ["```mermaid", "stateDiagram-v2", "    direction LR"]
-    for title, name, states in (("an open run", "open", _OPEN), ("a closed run", "closed", FINAL)):
-        lines.append(f'    state "{title}" as {name} {{')
-        lines += [f"        {state.value}" for state in JobState if state in states]
-        lines.append("    }")
-    lines += [f"    {start} --> {target}: {', '.join(names)}" for start, target, names in arrows(table)]
-    return "\n".join([*lines, "    closed --> [*]", "```"])
+    """Return the transitions as a Markdown table: a row for each arrow."""
+    names = {
+        "[*]": "no event known",
+        "open": "open (" + ", ".join(f"`{state}`" for state in JobState if state in _OPEN) + ")",
+    }
+    lines = ["| state before | event | state after |", "|---|---|---|"]
+    for start, target, events in arrows(table):
+        before = names.get(start, f"`{start}`")
+        lines.append(f"| {before} | {', '.join(f'`{event}`' for event in events)} | `{target}` |")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What the README has a newcomer type, typed in a copy of the clone: `make run`, a job of one's own, an application."""
+"""Runs what the README tells a newcomer to type, in a copy of the clone: `make run`, a job, an application."""
 
 import json
 import re
@@ -23,7 +23,7 @@ BLOCKS = re.findall(r"^```(?:python)?\n(.*?)^```", README, re.MULTILINE | re.DOT
 
 
 def block_with(text: str) -> str:
-    """The only block of the README with this in it."""
+    """Return the only block of the README that contains ``text``."""
     (found,) = [block for block in BLOCKS if text in block]
     return str(found)
 
