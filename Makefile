@@ -8,7 +8,7 @@ BIN := .venv/bin
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-venv: ## .venv with the locked dependencies (the other targets see to it)
+venv: ## .venv with the locked dependencies (the other targets create it when needed)
 	@command -v $(PY) >/dev/null || { echo "$(PY) is not installed: install Python 3.11 or later, or name one with make PY=/path/to/python3.11 ..." >&2; exit 1; }
 	@$(PY) tools/venv.py
 
@@ -22,7 +22,7 @@ demo: venv ## the examples on real input, end to end, in a namespace of its own;
 test: venv ## all tests, each process on a broker and a PostgreSQL of its own; ARGS="-k name" are for pytest
 	@$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
 
-lint: venv ## ruff, and the arrows between the rooms
+lint: venv ## ruff, and the import rules between the rooms
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
@@ -41,10 +41,10 @@ graph: venv ## which package imports which, and circles if there are any
 UV ?= $(firstword $(wildcard $(BIN)/uv) uv)
 COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
 
-lock: venv ## both lock files anew, from pyproject.toml
+lock: venv ## write both lock files from pyproject.toml
 	@command -v $(UV) >/dev/null || { echo "uv is not installed: $(BIN)/pip install uv, then make lock again" >&2; exit 1; }
 	@$(COMPILE) -o requirements.lock
 	@$(COMPILE) --group dev -o requirements-dev.lock
 
-clean: ## away with what was made here: .venv, .jobtape (all data), caches, our container
+clean: ## remove what was created here: .venv, .jobtape (all data), caches, our container
 	@$(PY) -m tools.clean

@@ -32,7 +32,7 @@ def arrows(table: Table) -> list[tuple[str, str, list[str]]]:
 
 
 def stays(state: JobState | None, event: str, target: JobState, targets: tuple[JobState, ...]) -> bool:
-    """Tell whether the event came too late to change the state, or never changes it."""
+    """Return whether the event came too late to change the state, or never changes it."""
     return target is state and (event == "submitted" or len(targets) > 1)
 
 
