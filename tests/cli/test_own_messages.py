@@ -13,7 +13,7 @@ from tests.cli.programs import until
 
 SAY = """
 import logging
-from jobtape.commands import logs
+from jobtape.cli import log_output as logs
 early = logging.getLogger("jobtape.consumer.early")
 logs.configure("worker", "info")
 {kind}
@@ -21,8 +21,8 @@ logging.getLogger("users").warning("from the user")
 for name in ("jobtape", "jobtape.consumer.early", "jobtape.consumer.late", "uvicorn.error"):
     own = logging.getLogger(name)
     if name.endswith("late"):
-        from jobtape import own_loggers
-        own_loggers.adopt()
+        from jobtape import loggers
+        loggers.adopt()
     own.info("Uvicorn running on %s", name)
     own.debug("not to be seen")
 """

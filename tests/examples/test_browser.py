@@ -33,7 +33,7 @@ KEY = "a-key-for-tests"
 async def api(view: Store, sqlite_url: str) -> AsyncIterator[Live]:
     """An API with a key, on a view that the test writes into."""
     begin(view)
-    async with live_api(view, sqlite_url, keep_alive=0.2, api_key=KEY) as opened:
+    async with live_api(view, sqlite_url, keepalive_interval=0.2, api_key=KEY) as opened:
         yield opened
 
 

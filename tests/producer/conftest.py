@@ -58,7 +58,7 @@ async def kept(served: Api, rig: Rig, view: Store) -> AsyncIterator[Api]:
 @pytest.fixture
 async def live(store: Store, database_url: str) -> AsyncIterator[Live]:
     begin(store)
-    async with live_api(store, database_url, keep_alive=0.2) as opened:
+    async with live_api(store, database_url, keepalive_interval=0.2) as opened:
         yield opened
 
 
@@ -66,5 +66,5 @@ async def live(store: Store, database_url: str) -> AsyncIterator[Live]:
 async def one(view: Store, sqlite_url: str) -> AsyncIterator[Live]:
     """On SQLite only."""
     begin(view)
-    async with live_api(view, sqlite_url, keep_alive=0.2) as opened:
+    async with live_api(view, sqlite_url, keepalive_interval=0.2) as opened:
         yield opened

@@ -27,7 +27,7 @@ def test_any_fraction_and_any_words_are_reported(fraction: float, message: str |
     assert plainjson.fault(progress.model_dump()) is None
 
 
-@pytest.mark.parametrize(("said", "told"), [(0.5, 0.5), (-1, 0), (7, 1), (math.nan, 0), (math.inf, 0), (1, 1)])
+@pytest.mark.parametrize(("said", "delivered"), [(0.5, 0.5), (-1, 0), (7, 1), (math.nan, 0), (math.inf, 0), (1, 1)])
 def test_fractions_are_clamped(said: float, delivered: float) -> None:
     reports: list[Progress] = []
     context(reports).progress(said)

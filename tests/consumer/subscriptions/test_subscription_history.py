@@ -280,9 +280,12 @@ async def test_without_a_database_it_says_so_at_once() -> None:
         ({"since": "yesterday"}, "'first' or 'now'"),
         ({"since": -1}, "no cursor"),
         ({"expires": 0.5}, "expires"),
-        ({"events": ["started", "failed"]}, "started cannot be heard .*since='now', or set JOBTAPE_RELAY_EVENTS=all"),
+        (
+            {"events": ["started", "failed"]},
+            "started cannot be delivered .*since='now', or set JOBTAPE_RELAY_EVENTS=all",
+        ),
         ({"events": "submitted", "settings": Settings(relay_events="all")}, "since='now'$"),
-        ({"settings": Settings(relay_events="off")}, "nothing can be heard .*since='now'"),
+        ({"settings": Settings(relay_events="off")}, "nothing can be delivered .*since='now'"),
     ],
     ids=str,
 )

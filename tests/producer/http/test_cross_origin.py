@@ -25,7 +25,7 @@ async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live
     store.migrate()
     begin(store)
     record(store, submitted(1))
-    async with live_api(store, url, api_key=KEY, origins=[PAGE]) as live:
+    async with live_api(store, url, api_key=KEY, cors_origins=[PAGE]) as live:
         yield live
     store.close()
 

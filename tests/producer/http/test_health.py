@@ -71,11 +71,11 @@ async def test_the_relay(settings: Settings, rig: Rig, view: Store) -> None:
         view.create_checkpoint()
         assert view.take_lease("test", 60)
         well = (await readiness(served, 200))["relay"]
-        assert well == {"tells": "final", "behind": 0, "warning": None}
+        assert well == {"mode": "final", "behind": 0, "warning": None}
         assert view.relay.move("test", 1, 0, 0, "relay-stalled: a test")
         assert (await readiness(served, 200))["relay"]["warning"] == "relay-stalled: a test"
         assert view.relay.forget("test")
-        assert (await readiness(served, 200))["relay"] == {"tells": None, "behind": None, "warning": None}
+        assert (await readiness(served, 200))["relay"] == {"mode": None, "behind": None, "warning": None}
 
 
 async def test_the_tape(settings: Settings, view: Store) -> None:

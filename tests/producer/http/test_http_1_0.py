@@ -26,7 +26,7 @@ async def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     order = submitted(1)
     record(store, order, succeeded(order))
     async with (
-        api(without_broker(url, keep_alive=0.2), ready=False) as opened,
+        api(without_broker(url, keepalive_interval=0.2), ready=False) as opened,
         listening(opened.app, lifespan="off", http=PROTOCOLS[request.param]) as port,
     ):
         yield Live(opened, store, f"http://127.0.0.1:{port}")

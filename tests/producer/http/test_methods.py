@@ -32,7 +32,7 @@ async def shown(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]
     begin(store)
     order = submitted(1)
     record(store, order, succeeded(order))
-    async with live_api(store, url, keep_alive=0.2, max_listeners=1, api_key=KEY) as opened:
+    async with live_api(store, url, keepalive_interval=0.2, max_listeners=1, api_key=KEY) as opened:
         yield opened
     store.close()
 

@@ -74,7 +74,7 @@ class Client:
 @pytest.fixture
 async def live(view: Store, sqlite_url: str) -> AsyncIterator[Live]:
     begin(view)
-    async with live_api(view, sqlite_url, keep_alive=0.1) as opened:
+    async with live_api(view, sqlite_url, keepalive_interval=0.1) as opened:
         yield opened
 
 

@@ -179,7 +179,7 @@ async def test_an_outcome_that_overtook_its_submission_ends_the_stream(
     order = submitted(1)
     record(view, succeeded(order), order)
     url = f"/jobs/{job_id(1)}/events?until=final{query}"
-    async with live_api(view, sqlite_url, keep_alive=600.0) as live, hearing(live.url + url) as received:
+    async with live_api(view, sqlite_url, keepalive_interval=600.0) as live, hearing(live.url + url) as received:
         delivered = [said.event for said in await received.rest() if said.data]
     assert delivered == ["hello", "succeeded"] + ([] if query else ["submitted"])
 
@@ -305,7 +305,7 @@ async def test_who_leaves_before_the_body_begins_gives_the_place_back(one: Live,
 async def test_who_never_reads_is_let_go(view: Store, sqlite_url: str) -> None:
     begin(view)
     record(view, *(submitted(n, payload={"text": "x" * 200_000}) for n in range(60)))
-    async with live_api(view, sqlite_url, stall=0.5) as live:
+    async with live_api(view, sqlite_url, send_timeout=0.5) as live:
         _, writer = await asyncio.open_connection("127.0.0.1", int(live.url.rpartition(":")[2]), limit=1024)
         writer.write(b"GET /events?after=first HTTP/1.1\r\nHost: x\r\n\r\n")
         await eventually(lambda: live.listeners == 1)

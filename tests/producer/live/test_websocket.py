@@ -181,7 +181,7 @@ async def test_who_never_reads_is_let_go(view: Store, sqlite_url: str) -> None:
     begin(view)
     record(view, *(submitted(n, payload={"text": "x" * 200_000}) for n in range(60)))
     async with (
-        live_api(view, sqlite_url, stall=0.5) as live,
+        live_api(view, sqlite_url, send_timeout=0.5) as live,
         connect(f"{live.url.replace('http', 'ws')}/ws", max_queue=1, compression=None) as socket,
     ):
         await socket.send(json.dumps({"type": "subscribe", "id": "a", "after": "first"}))

@@ -26,7 +26,7 @@ async def locked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live
     store = Store(url)
     store.migrate()
     begin(store)
-    async with live_api(store, url, api_key=KEY, origins=["https://app.example.org"]) as opened:
+    async with live_api(store, url, api_key=KEY, cors_origins=["https://app.example.org"]) as opened:
         yield opened
     store.close()
 
