@@ -21,7 +21,7 @@ class ClientWriter:
         self._sending: asyncio.Timeout | None = None
 
     async def send(self, message: Any) -> None:
-        """Raises Stalled."""
+        """Raises ClientStalled."""
         try:
             async with asyncio.timeout(self._stall) as self._sending:
                 await self._send(message)
