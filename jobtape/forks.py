@@ -133,13 +133,11 @@ def _in_child() -> None:
             except Exception:
                 log.exception("a forked child could not close what is its parent's: %r", owner)
     finally:
-        # One that came meanwhile ends the child: as a KeyboardInterrupt it would be raised in here, and lost.
-        interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if interruptible:
+        # SIGINT ends the child from here on, as the other signals do: raised as a KeyboardInterrupt within this hook it
+        # would be lost, since Python ignores what a hook raises.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         _unblock()
-        if interruptible:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _reset_signals() -> None:

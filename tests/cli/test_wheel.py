@@ -101,7 +101,10 @@ def test_it_is_the_wheel_that_is_imported(python: Path, project: Path) -> None:
 
 def test_their_packages_and_ours_do_not_meet(up: str, project: Path) -> None:
     with httpx.Client(base_url=up, timeout=PATIENCE, trust_env=False) as client:
-        answer = client.post("/jobs", json={"type": "order", "payload": {"pieces": 3}})
+        order = {"type": "order", "payload": {"pieces": 3}}
+        # The projector makes the tape, and may be slower than the API.
+        until(lambda: client.get("/health/ready").status_code == 200, "all parts are ready")
+        answer = client.post("/jobs", json=order)
         assert answer.status_code == 202, answer.text
         path = answer.headers["location"]
         until(lambda: client.get(path).json().get("state") in ("succeeded", "failed"), "the job ends")
