@@ -84,7 +84,7 @@ class Rig:
         """The names of the job's events."""
         return [event.name for event in self.of(job_id)]
 
-    async def outcome(self, job_id: str, timeout: float = 60) -> Any:
+    async def outcome(self, job_id: str, timeout: float = 20) -> Any:
         """The first final event of the job."""
         return await eventually(
             lambda: next((event for event in self.of(job_id) if event.name in _OUTCOMES), None),

@@ -1,4 +1,4 @@
-"""Lets go of what ended long ago, as JOBTAPE_JOB_RETENTION says; the active projector does it, from time to time.
+"""Removes what ended long ago, as JOBTAPE_JOB_RETENTION says; the active projector does it, from time to time.
 
 That a job ended long ago is known only when all of the tape is folded: what it says next may be that the job was
 redriven. So each round first fixes the time before which jobs must have ended, and then waits for what was on the tape
