@@ -15,11 +15,9 @@ until somebody accepts it or the tape is right again.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
 
 from jobtape.broker import declare
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
@@ -35,9 +33,9 @@ from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, TapeMissing,
 from jobtape.schemas.relay_events import RelayMode
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Batch, Checkpoint, Gap, Store
+from jobtape.view.threads import DatabaseThreads
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 LULL = 0.02
 """Seconds between two batches on a busy tape: what gathers meanwhile costs one transaction instead of many. After a
@@ -84,8 +82,7 @@ class Projector:
         self._tending = LeaderServices(
             url, topology, store, owner=owner, link=self._link, rescue_after=rescue_after, relay=relay, keep=keep
         )
-        # One thread: the database's calls block, and are to happen one after the other.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="projector")
+        self._thread = DatabaseThreads("projector")
         self._harmless_step: tuple[int, int] | None = None
 
     @property
@@ -122,11 +119,11 @@ class Projector:
                 await wait_for_stop(stop, PAUSE)
         finally:
             with suppress(ViewUnavailable):
-                await self._call(self._store.release_lease, self.owner)
+                await self._thread.call(self._store.release_lease, self.owner)
             await self._tending.close()
             await self._publisher.close()
             await self._link.close()
-            self._thread.shutdown(wait=False)
+            self._thread.close()
 
     async def _declare(self, connection: Connection) -> None:
         await declare.declare(connection, self._topology)
@@ -142,7 +139,7 @@ class Projector:
     async def _stand_by_or_lead(self, connection: Connection, stop: asyncio.Event) -> None:
         standing_by = False
         while not stop.is_set() and not connection.is_closed:
-            checkpoint = await self._call(self._store.take_lease, self.owner, self._lease)
+            checkpoint = await self._thread.call(self._store.take_lease, self.owner, self._lease)
             if checkpoint is None:
                 if not standing_by:
                     log.info("another projector is active; standing by")
@@ -161,13 +158,13 @@ class Projector:
 
     async def _first_start(self, connection: Connection) -> None:
         """Create the tables, and the tape if nothing was ever folded. Later a missing tape is a gap."""
-        await self._call(self._store.migrate)
-        if await self._call(self._store.checkpoint) is None:
+        await self._thread.call(self._store.migrate)
+        if await self._thread.call(self._store.checkpoint) is None:
             if not await declare.log_exists(connection, self._topology):
-                await self._call(self._store.expect_fresh_tape)
+                await self._thread.call(self._store.expect_fresh_tape)
                 if await declare.create_log(connection, self._topology):
                     log.info("created the tape %s", self._topology.log.name)
-            await self._call(self._store.create_checkpoint)
+            await self._thread.call(self._store.create_checkpoint)
 
     async def _lead(self, connection: Connection, checkpoint: Checkpoint, stop: asyncio.Event) -> None:
         lost = asyncio.Event()
@@ -183,7 +180,7 @@ class Projector:
         async with attached(connection, self._publisher, checkpoint) as reader:
             if checkpoint.gap is not None:
                 log.warning("the gap has closed: %s", checkpoint.gap.detail)
-                await self._call(self._store.report_gap, self.owner, None)
+                await self._thread.call(self._store.report_gap, self.owner, None)
             if self._failure is None or self._failure[0] != checkpoint.cursor:
                 self._failure = None
                 log.info("folding the tape %s from cursor %d", self._topology.log.name, checkpoint.cursor)
@@ -204,7 +201,7 @@ class Projector:
             contiguous = self._up_to_step(offset, messages)
             if contiguous:
                 try:
-                    batch = await self._call(self._commit, epoch, offset, contiguous)
+                    batch = await self._thread.call(self._commit, epoch, offset, contiguous)
                 except Exception as error:
                     await self._note(cursor_of(epoch, -1 if offset is None else offset), error)
                     raise
@@ -228,7 +225,7 @@ class Projector:
             log.warning("nothing is folded behind cursor %d: %s", cursor, trouble)
         self._failure = (cursor, trouble)
         with suppress(Exception):  # readiness sees the checkpoint stand still, or the lease run out
-            await self._call(self._store.note_fold_trouble, self.owner, trouble)
+            await self._thread.call(self._store.note_fold_trouble, self.owner, trouble)
 
     def _goes_on(self) -> None:
         if self._failure is not None:
@@ -261,7 +258,7 @@ class Projector:
         if self._trouble != gap.detail:
             log.error("%s: %s", gap.kind, gap.detail)
         self._say(gap.detail)
-        if not await self._call(self._store.report_gap, self.owner, gap):
+        if not await self._thread.call(self._store.report_gap, self.owner, gap):
             raise _LostLease
         await wait_for_stop(stop, PAUSE)
 
@@ -271,7 +268,7 @@ class Projector:
         while True:
             await asyncio.sleep(self._lease / 4)
             try:
-                if not await self._call(self._store.renew_lease, self.owner, self._lease):
+                if not await self._thread.call(self._store.renew_lease, self.owner, self._lease):
                     lost.set()
                     return
                 if away:
@@ -285,9 +282,6 @@ class Projector:
         if trouble is not None and trouble != self._trouble:
             log.warning("%s", trouble)
         self._trouble = trouble
-
-    async def _call(self, function: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
 
 def _failure_of(error: Exception) -> str:

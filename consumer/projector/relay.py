@@ -18,9 +18,8 @@ checkpoint, so that nothing old is published.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final
 
 import aiormq.exceptions
 
@@ -36,9 +35,9 @@ from jobtape.schemas.relay_events import RELAYED_EVENTS, RelayMode
 from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import CommittedEvent, Store
+from jobtape.view.threads import DatabaseThreads
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 WINDOW: Final = 500
 """Events in flight at most, and events read at once."""
@@ -74,7 +73,7 @@ class Relay:
         self._link = Link(url, name=f"{topology.namespace} projector {owner} (relay)", setup=self._declare)
         self._channel = ConfirmedChannel(self._link, topology.results.name)
         # A thread of its own: neither the fold nor the effects wait for what is read here.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="relay")
+        self._thread = DatabaseThreads("relay")
         self._news = asyncio.Event()
         self._window = WINDOW
         self._stalled = False
@@ -88,7 +87,7 @@ class Relay:
     async def close(self) -> None:
         """End the connection."""
         await self._link.close()
-        self._thread.shutdown(wait=False)
+        self._thread.close()
 
     async def run(self) -> None:
         """Until it is cancelled. Raises ViewUnavailable, NotActive, BrokerUnavailable and what the broker's libraries
@@ -111,18 +110,18 @@ class Relay:
 
     async def _begin(self) -> int:
         """The position to go on behind."""
-        cursor = await self._call(self._store.relay.take_up, self._owner, self._mode)
+        cursor = await self._thread.call(self._store.relay.take_up, self._owner, self._mode)
         if cursor is not None:
-            reach = await self._call(self._store.committed.reach)
+            reach = await self._thread.call(self._store.committed.reach)
             if cursor < reach.horizon:
                 log.warning(
                     "events between cursors %d and %d are not kept any more, nor published", cursor, reach.horizon
                 )
             return cursor
         await self._catch_up()
-        reach = await self._call(self._store.committed.reach)
+        reach = await self._thread.call(self._store.committed.reach)
         await self._written(self._store.relay.begin, self._owner, reach.head)
-        cursor = await self._call(self._store.relay.take_up, self._owner, self._mode)
+        cursor = await self._thread.call(self._store.relay.take_up, self._owner, self._mode)
         if cursor is None:
             raise NotActive
         log.info("the relay begins at cursor %d: what came before is not published", cursor)
@@ -134,7 +133,7 @@ class Relay:
         save_at = clock() + SAVE_EVERY
         while True:
             self._news.clear()
-            page = await self._call(self._store.committed.page, self._progress.cursor, WINDOW, selection)
+            page = await self._thread.call(self._store.committed.page, self._progress.cursor, WINDOW, selection)
             # Another tape's events are old news.
             await self._tell([row for row in page.rows if not row.after.imported])
             self._progress.reach(page.cursor)
@@ -209,8 +208,5 @@ class Relay:
         done.saved()
 
     async def _written(self, write: Callable[..., bool], *args: object) -> None:
-        if not await self._call(write, *args):
+        if not await self._thread.call(write, *args):
             raise NotActive
-
-    async def _call(self, function: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)

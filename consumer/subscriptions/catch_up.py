@@ -9,11 +9,9 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 from uuid import uuid4
 
 from jobtape.consumer.subscriptions.history_reader import AWAY_PAUSE, HistoryReader, Start
@@ -22,10 +20,10 @@ from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.selection import Selection
 from jobtape.view.store import Store
+from jobtape.view.threads import DatabaseThreads
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Since = int | datetime | Literal["first", "now"]
 
 CLOSE_LIMIT: Final = 5.0
@@ -43,8 +41,7 @@ class CatchUp:
         self._name = name
         self._lease = lease
         self._skip_gaps = skip_gaps
-        # One thread: what this subscription asks of the database is asked in order.
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="subscription")
+        self._thread = DatabaseThreads("subscription")
         self._held: PositionLease | None = None
         self._tail: HistoryReader | None = None
 
@@ -53,7 +50,7 @@ class CatchUp:
         if self._name is not None:
             owner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
             self._held = PositionLease(self._store.positions, self._name, owner, self._lease)
-        start = await self._in_thread(self._start if self._held is None else self._take)
+        start = await self._thread.call(self._start if self._held is None else self._take)
         self._tail = None if start is None else self._tail_from(start)
 
     async def hear(self) -> DeliveredEvent:
@@ -76,7 +73,7 @@ class CatchUp:
         cursor = max(tail.passed, received.cursor)
         while True:
             try:
-                if not await self._in_thread(lambda: held.move(cursor)):
+                if not await self._thread.call(lambda: held.move(cursor)):
                     log.warning("the position of %r is no longer ours: the last event may come again", self._name)
                 return
             except ViewUnavailable as error:
@@ -92,8 +89,8 @@ class CatchUp:
                     self._held.release()
             self._store.close()
 
-        ending = asyncio.get_running_loop().run_in_executor(self._threads, end)
-        self._threads.shutdown(wait=False)
+        ending = self._thread.call(end)
+        self._thread.close()
         try:
             async with asyncio.timeout(CLOSE_LIMIT):
                 await asyncio.shield(ending)
@@ -105,7 +102,7 @@ class CatchUp:
         said = False
         while True:
             try:
-                start = await self._in_thread(self._take)
+                start = await self._thread.call(self._take)
             except ViewUnavailable as error:
                 log.warning("waiting for the position of %r: %s", self._name, error)
                 await asyncio.sleep(AWAY_PAUSE)
@@ -143,7 +140,4 @@ class CatchUp:
                 return Start(self._store.committed.before(time), since=time)
 
     def _tail_from(self, start: Start) -> HistoryReader:
-        return HistoryReader(self._store, self._wanted, start, skip_gaps=self._skip_gaps, in_thread=self._in_thread)
-
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return HistoryReader(self._store, self._wanted, start, skip_gaps=self._skip_gaps, thread=self._thread)

@@ -7,21 +7,18 @@ happens, and some times a second while nothing does.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final
 
 from jobtape.schemas import events
 from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.errors import HistoryGone, ViewUnavailable
 from jobtape.schemas.selection import Selection
 from jobtape.view.store import CommittedEvent, CommittedPage, HistoryRange, Store
+from jobtape.view.threads import DatabaseThreads
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-Call = Callable[[Callable[[], T]], Awaitable[T]]
 
 PAGE: Final = 100
 """Events that are read, and held, at a time."""
@@ -45,7 +42,7 @@ class HistoryReader:
     """``look`` until ``take`` gives something. ``skip_gaps``: lost history is only logged."""
 
     def __init__(
-        self, store: Store, wanted: Selection, start: Start, *, skip_gaps: bool, in_thread: "Call[_Look]"
+        self, store: Store, wanted: Selection, start: Start, *, skip_gaps: bool, thread: DatabaseThreads
     ) -> None:
         self.passed = start.cursor
         """Up to here everything that is wanted has been taken."""
@@ -54,7 +51,7 @@ class HistoryReader:
         self._since = start.since
         self._known_horizon = start.horizon
         self._skip_gaps = skip_gaps
-        self._in_thread = in_thread
+        self._thread = thread
         self._rows: deque[CommittedEvent] = deque()
         self._through = start.cursor
         self._seen: HistoryRange | None = None
@@ -77,7 +74,7 @@ class HistoryReader:
     async def look(self) -> None:
         """Read on, or pause when there is nothing new. Call it when all is taken. Raises HistoryGone."""
         try:
-            looked = await self._in_thread(self._look)
+            looked = await self._thread.call(self._look)
         except ViewUnavailable as error:
             if not self._away:
                 log.warning("the history cannot be read: %s; trying again until it can", error)

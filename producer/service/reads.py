@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from jobtape.producer.service.errors import TooBusy
 from jobtape.schemas.errors import ViewUnavailable
+from jobtape.view.threads import DatabaseThreads
 
 T = TypeVar("T")
 
@@ -20,19 +21,16 @@ class Reads:
     """
 
     def __init__(self, name: str, *, threads: int, limit: float) -> None:
-        self._name = name
-        self._threads = threads
+        self._make_threads = partial(DatabaseThreads, name, threads)
+        self._threads = self._make_threads()
         self._limit = limit
-        self._executor: ThreadPoolExecutor | None = None
         self._waiting = 0
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:
         """What ``function`` returns or raises. Raises ViewUnavailable after the limit, TooBusy when too many wait."""
         if self._waiting >= MAX_WAITING:
             raise TooBusy(f"{MAX_WAITING} reads of the view are waiting already: try again in a moment")
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
-        future = asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+        future = self._threads.call(function, *args)
         # Whatever becomes of it when the caller is gone.
         future.add_done_callback(_forget)
         self._waiting += 1
@@ -47,10 +45,9 @@ class Reads:
         return future.result()
 
     async def close(self) -> None:
-        """Let go of the threads, and wait for those that are still reading."""
-        executor, self._executor = self._executor, None
-        if executor is not None:
-            await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+        """End the threads, and wait for calls that are running. A later call gets new threads."""
+        threads, self._threads = self._threads, self._make_threads()
+        await threads.join()
 
 
 def _forget(future: "asyncio.Future[Any]") -> None:

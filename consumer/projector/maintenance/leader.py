@@ -1,9 +1,8 @@
 """What those who work beside the fold share: the view, the broker's queues, and a way to wait for the fold."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from collections.abc import Sequence
+from typing import Final
 from uuid import uuid4
 
 from jobtape.broker import declare
@@ -12,8 +11,7 @@ from jobtape.broker.link import BROKER_ERRORS, Link
 from jobtape.broker.publisher import Publisher
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Batch, DeadMessage, OutboxRow, Store
-
-T = TypeVar("T")
+from jobtape.view.threads import DatabaseThreads
 
 LOOK_LIMIT: Final = 2.0
 """Seconds for a look at a queue. The broker waits five for a queue's leader, and then says that it is empty."""
@@ -34,21 +32,15 @@ class Leader:
         self._passing: dict[int, asyncio.Future[None]] = {}
         self._process = f"effects-{uuid4().hex}"
         self._seq = 0
-        # A thread of its own: the fold does not wait for what is done here.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="effects")
+        # A thread of its own: the fold does not wait for these calls.
+        thread = DatabaseThreads("effects")
+        self.call = thread.call
+        self.close = thread.close
 
     @property
     def topology(self) -> Topology:
         """Everything on the broker."""
         return self.publisher.topology
-
-    def close(self) -> None:
-        """Let go of the thread."""
-        self._thread.shutdown(wait=False)
-
-    async def call(self, function: Callable[..., T], *args: object) -> T:
-        """What ``function``, which blocks, returns or raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
     async def add(self, effects: Sequence[OutboxRow], dead: Sequence[DeadMessage] = ()) -> None:
         """Write them to the view. Raises NotActive when that is another's business, and ViewUnavailable."""
