@@ -101,7 +101,7 @@ class Link:
     def start(self) -> None:
         """Begin to connect, in the background."""
         # The broker gives back what a worker held only when nobody has its connection open any more.
-        forks.in_child(self, lambda link: forks.close_here(link._transports.descriptor()))
+        forks.on_fork(self, lambda link: forks.close_in_child(link._transports.descriptor()))
         if self._task is None:
             self._task = asyncio.create_task(self._keep_up(), name=f"link {self.name}")
 

@@ -49,9 +49,9 @@ class Call:
                 value = self.job_type.function(**self._arguments())
             outcome = success_of(self.job_type, value, self.max_result)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's failure
-            forks.end_child(here, error)
+            forks.exit_if_child(here, error)
             return self.failed(error)
-        forks.end_child(here)
+        forks.exit_if_child(here)
         return outcome
 
     async def run_async(self, limits: AbstractContextManager[None] | None = None) -> Outcome:
@@ -65,12 +65,12 @@ class Call:
                 value = await self.job_type.function(**self._arguments())
             outcome = success_of(self.job_type, value, self.max_result)
         except asyncio.CancelledError as error:
-            forks.end_child(here, error)
+            forks.exit_if_child(here, error)
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's failure
-            forks.end_child(here, error)
+            forks.exit_if_child(here, error)
             return self.failed(error)
-        forks.end_child(here)
+        forks.exit_if_child(here)
         return outcome
 
     def failed(self, error: BaseException) -> Failure:

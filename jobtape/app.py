@@ -25,16 +25,17 @@ Nothing connects on import or construction.
 
 import ipaddress
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobtape import builtin, running
 from jobtape.environment import fault_of_key
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
-from jobtape.loop_bridge import Crossing
+from jobtape.loop_calls import CallLost, CallNotStarted, LoopCaller
 from jobtape.producer.http.api import build_api
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.producer import Producer
@@ -57,7 +58,7 @@ def create_app(settings: Settings | None = None, job_types: JobTypes | None = No
     known = settings or read_settings()
     if known.api_key is not None and (fault := fault_of_key(known.api_key)) is not None:
         raise JobtapeError(f"no request can contain this API key: {fault}")
-    own: list[running.OnLoop] = []
+    own: list[running.LoopInstallation] = []
 
     @asynccontextmanager
     async def start(_: FastAPI) -> AsyncIterator[None]:
@@ -68,7 +69,7 @@ def create_app(settings: Settings | None = None, job_types: JobTypes | None = No
             finally:
                 own.remove(installation)
 
-    def find() -> running.OnLoop:
+    def find() -> running.LoopInstallation:
         return own[-1] if own else running.serving()
 
     def find_producer() -> Producer:
@@ -84,7 +85,7 @@ def create_app(settings: Settings | None = None, job_types: JobTypes | None = No
         return producer
 
     app = build_api(find_producer, api_key=known.api_key, origins=known.cors_origins, lifespan=start)
-    app.add_middleware(Crossing, find=find)
+    app.add_middleware(LoopBridge, find=find)
     return app
 
 
@@ -113,7 +114,7 @@ def check_exposure(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncIterator[running.OnLoop]:
+async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncIterator[running.LoopInstallation]:
     known = load_job_types(settings.jobs, settings.app_dir) if job_types is None else _by_name(job_types)
     if not known:
         log.warning("there are no job types to submit: name the modules that contain them in JOBTAPE_JOBS")
@@ -121,16 +122,60 @@ async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncItera
     store = Store(settings.database_url)
     try:
         async with Producer(settings.rabbitmq_url, settings.topology, store, known, settings.limits) as producer:
-            installation = running.OnLoop(
+            installation = running.LoopInstallation(
                 settings.installation, producer, serves=True, start_limit=settings.publish_timeout
             )
-            running.enter(installation)
+            running.register(installation)
             try:
                 yield installation
             finally:
-                running.leave(installation)
+                running.unregister(installation)
     finally:
         store.close()
+
+
+class LoopBridge:
+    """Middleware that answers requests on the event loop of the installation that ``find`` returns.
+
+    A mounted API may be served by another loop than the one that runs ``jobtape.lifespan``: by a test client with a
+    loop for each request, a server in a thread, or an adapter for WSGI. When ``find`` raises JobtapeError, requests are
+    answered on the server's loop.
+    """
+
+    def __init__(self, app: ASGIApp, find: Callable[[], running.LoopInstallation]) -> None:
+        self.app = app
+        self._find = find
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or run the lifespan."""
+        other = self._other_loop() if scope["type"] != "lifespan" else None
+        if other is None:
+            await self.app(scope, receive, send)
+            return
+        here = LoopCaller()
+
+        async def receive_here() -> Message:
+            return await here.call(receive)
+
+        async def send_here(message: Message) -> None:
+            await here.call(send, message)
+
+        try:
+            await other.call(self.app, scope, receive_here, send_here)
+        except CallNotStarted as error:
+            why = f"Jobtape runs on another event loop of this process, and {error}"
+            if scope["type"] != "http":
+                raise JobtapeError(f"the request was not taken: {why}") from None
+            await Problem("not-running", why).response()(scope, receive, send)
+        except CallLost:
+            raise JobtapeError("the request was broken off: Jobtape ended in this process") from None
+
+    def _other_loop(self) -> LoopCaller | None:
+        try:
+            found = self._find()
+        except JobtapeError:
+            return None
+        return None if found.is_here() else found.caller
 
 
 def _by_name(job_types: JobTypes) -> dict[str, JobType]:

@@ -1,15 +1,15 @@
-"""Keeps a child that ``os.fork`` made of this process apart from it.
+"""Separates a child that ``os.fork`` made of this process from its parent.
 
-Theory of operation. ``fork`` copies everything but the other threads, and what it does not copy is shared: signals that
-reach the child are written to the event loop of the parent, its copies of our sockets keep connections open that the
-parent has ended, and a copy of the loop takes events away from it. So, before the child runs any code of the user's,
-it loses what is ours: signal handlers of event loops and servers become Python's own, and each object that has asked
-for it (``in_child``) is called to close its descriptors. Signals that come before that wait until it is done. And a
-child that comes back from a handler into our code ends there (``end_child``).
+Theory of operation. A forked child has only the thread that forked it, but it shares everything else with its parent.
+Signals to the child are written to the parent's event loop. Its copies of our sockets keep connections open that the
+parent has closed. A copy of the event loop takes events away from the parent. So, before the child runs any user code,
+the signal handlers of event loops and servers are reset to Python's own, and each object that was registered with
+``on_fork`` closes its descriptors. Signals that arrive before that are delayed. A child that returns from a handler
+into our code ends there (``exit_if_child``).
 
-Nothing is installed before the first ``install`` or ``in_child``; from then on it stays, since Python has no way to
-undo ``os.register_at_fork``. A child that a C library forks, or that becomes another program (``subprocess``), is none
-of this module's business.
+Nothing is installed before the first ``install`` or ``on_fork``; after that it stays, because ``os.register_at_fork``
+cannot be undone. Children that a C library forks, and those that become another program (``subprocess``), are not
+affected.
 """
 
 import logging
@@ -29,42 +29,43 @@ log = logging.getLogger(__name__)
 Owner = TypeVar("Owner")
 
 SERVERS: Final = frozenset({"asyncio", "uvloop", "uvicorn", "hypercorn", "gunicorn", "jobtape"})
-"""Packages whose signal handlers ask the process that set them to stop, and mean nothing in its children."""
+"""Packages whose signal handlers stop the process that set them, and must not run in its children."""
 
 _owners: "WeakKeyDictionary[Any, Callable[[Any], None]]" = WeakKeyDictionary()
 _blocked = threading.local()
-_turn = threading.Lock()
+_lock = threading.Lock()
 _installed: list[int] = []
 
 
 def install() -> None:
-    """From now on children of this process have signal handlers of their own; again does nothing."""
-    with _turn:
+    """Reset the signal handlers of all children that this process forks from now on. A second call does nothing."""
+    with _lock:
         if not _installed:
             _installed.append(os.getpid())
-            os.register_at_fork(before=_before, after_in_parent=_unblock, after_in_child=_in_child)
+            os.register_at_fork(before=_block_signals, after_in_parent=_unblock_signals, after_in_child=_detach_child)
 
 
-def in_child(owner: Owner, leave: Callable[[Owner], None]) -> None:
-    """Call ``leave(owner)`` in each child that is forked from here on, as long as ``owner`` exists here.
+def on_fork(owner: Owner, detach: Callable[[Owner], None]) -> None:
+    """Call ``detach(owner)`` in each child that is forked from now on, as long as ``owner`` exists.
 
-    It runs before any other code of the child, in its only thread: ``owner`` is to close what it shares with the
-    parent (``close_here``), and not to use it.
+    It runs before any other code of the child, in its only thread. It must close what ``owner`` shares with the parent
+    (see ``close_in_child``) and must not use it.
     """
     install()
-    _owners[owner] = leave
+    _owners[owner] = detach
 
 
-def close_here(*descriptors: int) -> None:
-    """Close them for this process alone. Each number stays taken, by the null device: whatever object still has it, and
-    closes it later, closes nothing else. Below 0: closed already.
+def close_in_child(*descriptors: int) -> None:
+    """Close file descriptors in this process only; negative ones are ignored.
+
+    Each number stays open on the null device, so that an object that closes its descriptor later closes nothing else.
     """
     still_open = [descriptor for descriptor in descriptors if descriptor >= 0]
     if not still_open:
         return
     try:
         null = os.open(os.devnull, os.O_RDWR)
-    except OSError:  # no descriptor is left, or no such device
+    except OSError:  # no descriptor is free, or there is no such device
         for descriptor in still_open:
             with suppress(OSError):
                 os.close(descriptor)
@@ -75,69 +76,68 @@ def close_here(*descriptors: int) -> None:
     os.close(null)
 
 
-def leave_loop(loop: Any, *, sockets: bool) -> None:
-    """In a child: let an asyncio event loop of the parent's run nothing more here, and touch nothing there.
-    ``sockets``: whether all that the loop reads and writes is ours, and is closed too.
+def detach_loop(loop: Any, *, sockets: bool) -> None:
+    """In a child: prevent the parent's asyncio event loop from running or changing anything.
 
-    Only asyncio's own loops can be left; of others nothing is known.
+    ``sockets``: also close everything that the loop reads and writes, because all of it is ours. Loops that are not
+    asyncio's own are left as they are.
     """
     selector, ready = getattr(loop, "_selector", None), getattr(loop, "_ready", None)
     if selector is None or ready is None:
         return
     watched = selector.get_map() or {}
     if sockets:
-        close_here(*(key.fd for key in watched.values()))
-    for end in (getattr(loop, "_ssock", None), getattr(loop, "_csock", None)):  # with which threads wake it
+        close_in_child(*(key.fd for key in watched.values()))
+    for end in (getattr(loop, "_ssock", None), getattr(loop, "_csock", None)):  # other threads wake the loop with them
         if end is not None:
-            close_here(end.fileno())
-    if hasattr(selector, "fileno"):  # epoll's registrations are shared with the parent: none may be removed here
-        close_here(selector.fileno())
-    ready.clear()  # the next one would be a callback of the parent's
+            close_in_child(end.fileno())
+    if hasattr(selector, "fileno"):  # the parent shares epoll's registrations: none may be removed here
+        close_in_child(selector.fileno())
+    ready.clear()  # these callbacks are the parent's
 
 
-def end_child(parent: int, error: BaseException | None = None) -> None:
-    """End this process, unless it is ``parent`` itself: it is a child that a handler forked, and has come back from the
-    handler. It ends as a program does, with ``error`` if that is what it came back with.
+def exit_if_child(parent: int, error: BaseException | None = None, *, awaited: bool = False) -> None:
+    """End this process unless its id is ``parent``: a handler forked it, and it returned from the handler.
+
+    The process ends as a program does, with ``error`` if the handler raised one. ``awaited``: the child returned to its
+    parent's event loop, which then raised ``error``; the child must not await.
     """
-    if os.getpid() != parent:
-        _end(error)
+    if os.getpid() == parent:
+        return
+    if awaited and not isinstance(error, SystemExit | KeyboardInterrupt):
+        error = RuntimeError(
+            "a forked child cannot await, because the event loop is its parent's: end the child with os._exit, or use "
+            "asyncio.run in it"
+        )
+    _exit(error)
 
 
-def awaited(error: BaseException) -> BaseException:
-    """What a child ends with that gave control back to an event loop of the parent's, which then raised ``error``."""
-    if isinstance(error, SystemExit | KeyboardInterrupt):
-        return error
-    return RuntimeError(
-        "a forked child cannot await: the event loop is its parent's. End it with os._exit, or use asyncio.run in it"
-    )
-
-
-def _before() -> None:
+def _block_signals() -> None:
     _blocked.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
-def _unblock() -> None:
+def _unblock_signals() -> None:
     mask, _blocked.mask = getattr(_blocked, "mask", None), None
     if mask is not None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _in_child() -> None:
+def _detach_child() -> None:
     try:
-        _turn._at_fork_reinit()  # type: ignore[attr-defined]  # another thread may have held it
+        _lock._at_fork_reinit()  # type: ignore[attr-defined]  # another thread may have held it
         _reset_signals()
         _forget_threads()
-        for owner, leave in list(_owners.items()):
+        for owner, detach in list(_owners.items()):
             try:
-                leave(owner)
+                detach(owner)
             except Exception:
-                log.exception("a forked child could not close what is its parent's: %r", owner)
+                log.exception("a forked child could not close what it shares with its parent: %r", owner)
     finally:
-        # SIGINT ends the child from here on, as the other signals do: raised as a KeyboardInterrupt within this hook it
+        # From here on SIGINT ends the child, as the other signals do: raised as a KeyboardInterrupt within this hook it
         # would be lost, since Python ignores what a hook raises.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        _unblock()
+        _unblock_signals()
 
 
 def _reset_signals() -> None:
@@ -151,13 +151,13 @@ def _reset_signals() -> None:
 
 
 def _forget_threads() -> None:
-    """A child that a pool's thread forked would wait for this very thread at its end, and fail (Python up to 3.14)."""
+    # A child that a pool's thread forked would wait at its end for this same thread, and fail (Python up to 3.14).
     queues = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", None)
     if queues is not None:
         queues.clear()
 
 
-def _end(error: BaseException | None) -> NoReturn:
+def _exit(error: BaseException | None) -> NoReturn:
     code = 0
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1

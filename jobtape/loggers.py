@@ -1,10 +1,10 @@
-"""Keeps the messages of a part's own in sight, whatever the modules with the jobs do to ``logging``.
+"""Shows a part's own messages whatever the modules with the jobs do to ``logging``.
 
-Theory of operation. Logging is one for the whole process: ``dictConfig`` and ``fileConfig`` switch off every logger
-that exists and that they do not name, and ``logging.disable`` or other handlers on the root silence a worker as well.
-So in a part's process Jobtape's own loggers cannot be switched off, and a record that no handler has written to the
-terminal goes to the part's own handler. In all else they are what users configure: handlers, levels and filters that
-are set for ``jobtape``, and the root's handlers, get these records too.
+Theory of operation. ``logging`` is shared by the whole process: ``dictConfig`` and ``fileConfig`` disable every logger
+that they do not name, and ``logging.disable`` or new handlers on the root can silence a worker as well. So Jobtape's
+own loggers cannot be disabled in a part's process, and a record that no handler has written to the terminal goes to the
+part's own handler. Otherwise they behave as users configure them: handlers, levels and filters of ``jobtape`` apply,
+and the root's handlers get these records too.
 """
 
 import logging
@@ -12,62 +12,63 @@ import sys
 from collections.abc import Iterable
 from typing import ClassVar
 
-OURS = ("jobtape",)
+OWN = ("jobtape",)
 
 
-class OwnLogger(logging.Logger):
-    """A logger that cannot be switched off; a level of its own counts."""
+class ProtectedLogger(logging.Logger):
+    """A logger that cannot be disabled. It still has a level of its own."""
 
-    last: ClassVar[logging.Handler]
-    """Writes what nobody else has written to the terminal."""
+    last_handler: ClassVar[logging.Handler]
+    """Writes what no other handler has written to the terminal."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
-        """By the level alone."""
+        """Return whether the logger's own level allows ``level``; ``logging.disable`` has no effect."""
         return level >= self.getEffectiveLevel()
 
     def handle(self, record: logging.LogRecord) -> None:
-        """Hand it to the handlers, unless a filter of this logger refuses it."""
-        kept: object = self.filter(record)  # from Python 3.12 on it may be another record
-        if kept:
-            self.callHandlers(kept if isinstance(kept, logging.LogRecord) else record)
+        """Pass the record to the handlers unless a filter of this logger refuses it."""
+        filtered: object = self.filter(record)  # from Python 3.12 on it may be another record
+        if filtered:
+            self.callHandlers(filtered if isinstance(filtered, logging.LogRecord) else record)
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Hand it to the handlers of this logger and of those above, and to the last one when it is not shown yet."""
+        """Pass the record to the handlers of this logger and its parents, then to the last one if it was not shown."""
         shown = False
         logger: logging.Logger | None = self
         while logger is not None:
             for handler in logger.handlers:
                 if record.levelno >= handler.level:
-                    shown = _show(handler, record) or shown
+                    shown = _handle(handler, record) or shown
             logger = logger.parent if logger.propagate else None
         if not shown:
-            self.last.handle(record)
+            self.last_handler.handle(record)
 
 
-def keep(last: logging.Handler, level: int | str, names: Iterable[str] = OURS) -> None:
-    """From now on the loggers ``names``, and all below them, cannot be switched off; what nobody shows goes to
-    ``last``. ``level`` is theirs.
+def protect(last_handler: logging.Handler, level: int | str, names: Iterable[str] = OWN) -> None:
+    """Protect the loggers ``names`` and all below them from being disabled, and set their level.
+
+    What no other handler shows goes to ``last_handler``.
     """
-    OwnLogger.last = last
+    ProtectedLogger.last_handler = last_handler
     for name in names:
         logging.getLogger(name).setLevel(level)
-    adopt(names)
+    protect_new(names)
 
 
-def adopt(names: Iterable[str] = OURS) -> None:
-    """Do so for those that were made since: a module makes its own when it is imported."""
+def protect_new(names: Iterable[str] = OWN) -> None:
+    """Protect loggers that were made since ``protect``: a module makes its own when it is imported."""
     below = tuple(f"{name}." for name in names)
     for name, logger in tuple(logging.Logger.manager.loggerDict.items()):
         if type(logger) is logging.Logger and (name in names or name.startswith(below)):
-            logger.__class__ = OwnLogger
+            logger.__class__ = ProtectedLogger
 
 
-def _show(handler: logging.Handler, record: logging.LogRecord) -> bool:
-    """Whether it went to the terminal. A handler of the user's that fails is not to stop who logs."""
+def _handle(handler: logging.Handler, record: logging.LogRecord) -> bool:
+    """Pass the record to ``handler`` and return whether it was written to the terminal."""
     try:
         handled = handler.handle(record)
-    except Exception:  # noqa: BLE001 - a filter of the user's may raise anything
+    except Exception:  # noqa: BLE001 - a user's filter that fails must not stop the code that logs
         return False
     terminal = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
     stream = getattr(handler, "stream", None) if isinstance(handler, logging.StreamHandler) else None
-    return bool(handled) and (handler is OwnLogger.last or any(stream is each for each in terminal))
+    return bool(handled) and (handler is ProtectedLogger.last_handler or any(stream is each for each in terminal))

@@ -1,9 +1,9 @@
-"""Runs coroutine functions on an event loop for callers that are on another one, or on none.
+"""Runs coroutine functions on an event loop for callers on another event loop, or on none.
 
-Theory of operation. A call is *pending* until the loop takes it, and then *begun*. One that is pending can be
-withdrawn: then it is certain that nothing was done (``NotBegun``). One that has begun is cancelled when its caller is,
-and what it did is not known when the loop ends with it (``Lost``). The state of a ``concurrent.futures.Future`` is the
-switch that only one side can win.
+Theory of operation. A call is *pending* until the loop takes it; then it is *started*. A pending call can be withdrawn,
+and then it is certain that nothing was done (``CallNotStarted``). A started call is cancelled when its caller is. What
+it did is unknown when the loop ends during the call (``CallLost``). The state of a ``concurrent.futures.Future``
+decides between both sides, because only one of them can change it.
 """
 
 import asyncio
@@ -16,22 +16,22 @@ from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-LOOK: Final = 0.25
-"""Seconds between two looks whether the loop still runs."""
-TO_END: Final = 5.0
-"""Seconds that a cancelled call may take to its end while its caller waits for that."""
+POLL_INTERVAL: Final = 0.25
+"""Seconds between two checks whether the loop still runs."""
+CANCEL_LIMIT: Final = 5.0
+"""Seconds for which a blocking caller waits for a call that it has cancelled."""
 
 
-class NotBegun(Exception):
-    """The loop has not taken the call, and will not: nothing was done. The text says why."""
+class CallNotStarted(Exception):
+    """The loop did not take the call and will not: nothing was done. The text says why."""
 
 
-class Lost(Exception):
-    """The loop, or whoever served the call there, ended while the call ran: what it did is not known."""
+class CallLost(Exception):
+    """The loop, or what served the call there, ended during the call: what the call did is unknown."""
 
 
-class Handover:
-    """Calls on ``loop``, by default the running one, from any thread or loop of this process.
+class LoopCaller:
+    """Calls functions on ``loop`` (default: the running one) from any thread or event loop of this process.
 
     ``start_limit``: seconds after which a call that the loop has not taken is withdrawn; None waits for ever.
     """
@@ -39,30 +39,31 @@ class Handover:
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None, *, start_limit: float | None = None) -> None:
         self.loop = asyncio.get_running_loop() if loop is None else loop
         self._start_limit = start_limit
-        # Calls run in the context in which this was made: a task that one of them starts must not keep its caller's.
+        # Calls run in this context, so that a task that a call starts does not keep its caller's context.
         self._context = contextvars.copy_context()
         self._running: set[_Call[Any]] = set()
         self._closed = False
 
     def is_here(self) -> bool:
-        """Whether the caller runs on the loop itself."""
+        """Return whether the caller runs on the loop itself."""
         try:
             return asyncio.get_running_loop() is self.loop
         except RuntimeError:
             return False
 
     async def call(self, function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
-        """What ``await function(*args, **kwargs)`` gives on the loop. Cancelling this cancels that. Raises NotBegun and
-        Lost.
+        """Return the result of ``await function(*args, **kwargs)``, run on the loop. A cancellation is passed on.
+
+        Raises CallNotStarted and CallLost.
         """
         if self.is_here():
             return await function(*args, **kwargs)
-        call = self._begin(function, args, kwargs)
+        call = self._call(function, args, kwargs)
         waiter = asyncio.wrap_future(call.outcome)
         try:
             while not waiter.done():
                 self._check(call)
-                await asyncio.wait({waiter}, timeout=LOOK)
+                await asyncio.wait({waiter}, timeout=POLL_INTERVAL)
             return waiter.result()
         finally:
             if not waiter.done():
@@ -70,62 +71,62 @@ class Handover:
                 call.cancel()
 
     def call_blocking(self, function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
-        """``call`` for code that cannot await; not for code on the loop, which would wait for itself. Interrupted, by
-        Ctrl-C say, it returns when the call has ended too.
+        """Do the same as ``call`` for code that cannot await.
+
+        When it is interrupted, for example by Ctrl-C, the call is cancelled and has ended before this raises.
         """
         if self.is_here():
-            raise NotBegun("a blocking call on the loop that has to do it would wait for itself")
-        call = self._begin(function, args, kwargs)
+            raise CallNotStarted("a blocking call on its own event loop would wait for itself")
+        call = self._call(function, args, kwargs)
         try:
             while not call.outcome.done():
                 self._check(call)
-                futures.wait([call.outcome], LOOK)
+                futures.wait([call.outcome], POLL_INTERVAL)
             return call.outcome.result()
         except BaseException:
             if not call.outcome.done():
                 call.cancel()
-                futures.wait([call.outcome], TO_END)
+                futures.wait([call.outcome], CANCEL_LIMIT)
             raise
 
     def close(self) -> None:
-        """End what runs with ``Lost``, and take no more calls. To be called on the loop."""
+        """End running calls with ``CallLost`` and take no more. Must be called on the loop."""
         self._closed = True
         for call in tuple(self._running):
             call.cancel()
 
-    def _begin(
-        self, function: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> "_Call[T]":
+    def _call(self, function: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> "_Call[T]":
         call = _Call(self.loop, lambda: function(*args, **kwargs))
 
-        def begin() -> None:
+        def start() -> None:
+            if not call.outcome.set_running_or_notify_cancel():
+                return  # it was withdrawn
             if self._closed:
-                call.refuse("it ended just now")
-            elif call.begin():
-                self._running.add(call)
-                call.outcome.add_done_callback(lambda _: self._running.discard(call))
+                call.outcome.set_exception(CallNotStarted("it ended just now"))
+                return
+            self._running.add(call)
+            call.outcome.add_done_callback(lambda _: self._running.discard(call))
+            call.start()
 
         try:
-            self.loop.call_soon_threadsafe(begin, context=self._context)
+            self.loop.call_soon_threadsafe(start, context=self._context)
         except RuntimeError:
-            raise NotBegun("its event loop has ended") from None
+            raise CallNotStarted("its event loop has ended") from None
         return call
 
     def _check(self, call: "_Call[Any]") -> None:
-        """Raises NotBegun or Lost when the call will not come to its end."""
+        """Raise CallNotStarted or CallLost when the call cannot end any more."""
         if not self.loop.is_running():
             if call.outcome.cancel():
-                raise NotBegun("its event loop does not run (any more)")
+                raise CallNotStarted("its event loop does not run (any more)")
             if not call.outcome.done():
-                raise Lost
+                raise CallLost
         limit = self._start_limit
         if limit is not None and time.monotonic() > call.made + limit and call.outcome.cancel():
-            raise NotBegun(f"its event loop took no calls for {limit:g} s: something blocks it")
+            raise CallNotStarted(f"its event loop took no calls for {limit:g} s: something blocks it")
 
 
 class _Call(Generic[T]):
-    """One call. All but ``cancel`` is for the loop."""
-
     def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[[], Awaitable[T]]) -> None:
         self.outcome: futures.Future[T] = futures.Future()
         self.made = time.monotonic()
@@ -133,22 +134,14 @@ class _Call(Generic[T]):
         self._function = function
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self) -> bool:
-        """Run it, unless it was withdrawn."""
-        if not self.outcome.set_running_or_notify_cancel():
-            return False
+    def start(self) -> None:
+        """Run the function. Must be called on the loop."""
         self._task = self._loop.create_task(self._run(), name="call from another thread or loop")
-        # A task that is cancelled before its first step never gets to its own end.
-        self._task.add_done_callback(lambda _: None if self.outcome.done() else self.outcome.set_exception(Lost()))
-        return True
-
-    def refuse(self, why: str) -> None:
-        """Do not run it."""
-        if self.outcome.set_running_or_notify_cancel():
-            self.outcome.set_exception(NotBegun(why))
+        # A task that is cancelled before its first step does not run at all.
+        self._task.add_done_callback(lambda _: None if self.outcome.done() else self.outcome.set_exception(CallLost()))
 
     def cancel(self) -> None:
-        """Withdraw it, or cancel it when it has begun; callable from any thread."""
+        """Withdraw the call, or cancel it when it has started. Can be called from any thread."""
         if not self.outcome.cancel():
             with suppress(RuntimeError):  # the loop has ended, and the call with it
                 self._loop.call_soon_threadsafe(lambda: self._task is not None and self._task.cancel())
@@ -157,6 +150,6 @@ class _Call(Generic[T]):
         try:
             self.outcome.set_result(await self._function())
         except asyncio.CancelledError:
-            self.outcome.set_exception(Lost())
+            self.outcome.set_exception(CallLost())
         except BaseException as error:  # noqa: BLE001 - it is raised where it was called
             self.outcome.set_exception(error)

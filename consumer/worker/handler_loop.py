@@ -63,7 +63,7 @@ class HandlerLoop:
         self._beat = time.monotonic()
         self._blocked = 0.0
         self._pid = os.getpid()
-        forks.in_child(self, lambda handlers: forks.leave_loop(handlers._loop, sockets=False))
+        forks.on_fork(self, lambda handlers: forks.detach_loop(handlers._loop, sockets=False))
         threading.Thread(target=self._run, name="handlers", daemon=True).start()
 
     @property
@@ -156,7 +156,7 @@ class HandlerLoop:
             try:
                 self._loop.run_forever()
             except BaseException as error:  # noqa: BLE001 - a task keeps it, for whoever awaits it
-                forks.end_child(self._pid, forks.awaited(error))
+                forks.exit_if_child(self._pid, error, awaited=True)
                 log.warning("a task or a callback of a handler raised %s; the other jobs go on", type(error).__name__)
         for name in FORBIDDEN:
             delattr(self._loop, name)

@@ -44,7 +44,7 @@ def configure(part: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [_to_stderr(part)]
     root.setLevel(level.upper())
-    own_loggers.keep(_to_stderr(part), level.upper(), KEPT)
+    own_loggers.protect(_to_stderr(part), level.upper(), KEPT)
     logging.captureWarnings(True)
     if level == "debug":
         return

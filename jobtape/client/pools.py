@@ -9,7 +9,7 @@ from typing import Any, Final
 import httpx
 
 from jobtape import forks
-from jobtape.loop_calls import Handover, Lost, NotBegun
+from jobtape.loop_calls import CallLost, CallNotStarted, LoopCaller
 
 CLOSE_LIMIT: Final = 5.0
 """Seconds that ``close`` waits for an event loop that is blocked."""
@@ -26,7 +26,7 @@ class Pools:
         self._sockets: list[Any] = []
         self._inherited: list[dict[asyncio.AbstractEventLoop, httpx.AsyncClient]] = []
         """Pools of the parent process, after a fork: kept, because their destructors would use the parent's loops."""
-        forks.in_child(self, Pools._reset_after_fork)
+        forks.on_fork(self, Pools._reset_after_fork)
 
     async def trace(self, what: str, more: dict[str, Any]) -> None:
         """Remember the sockets, which httpx does not expose. Pass this to each request as the extension ``trace``."""
@@ -37,7 +37,7 @@ class Pools:
     def _reset_after_fork(self) -> None:
         """In a forked child: close the inherited sockets and start with no pools."""
         self._lock = threading.Lock()  # another thread may have held it
-        forks.close_here(*(each.fileno() for each in self._sockets))
+        forks.close_in_child(*(each.fileno() for each in self._sockets))
         self._sockets = []
         self._inherited.append(self._by_loop)
         self._by_loop = {}
@@ -61,5 +61,5 @@ class Pools:
         with self._lock:
             pools, self._by_loop = self._by_loop, {}
         for loop, pool in pools.items():
-            with suppress(NotBegun, Lost):
-                await Handover(loop, start_limit=CLOSE_LIMIT).call(pool.aclose)
+            with suppress(CallNotStarted, CallLost):
+                await LoopCaller(loop, start_limit=CLOSE_LIMIT).call(pool.aclose)

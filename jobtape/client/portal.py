@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from jobtape import forks
 from jobtape.client.errors import ClientClosed, ClientForked
-from jobtape.loop_calls import Handover, Lost, NotBegun
+from jobtape.loop_calls import CallLost, CallNotStarted, LoopCaller
 
 T = TypeVar("T")
 
@@ -24,13 +24,13 @@ class Portal:
     def __init__(self) -> None:
         self._closed = False
         self._lock = threading.Lock()
-        self._handover: Handover
+        self._handover: LoopCaller
         self._end: asyncio.Event
         self._thread: threading.Thread | None = None
-        self._inherited: list[Handover] = []
-        """Handovers of the parent process, after a fork: kept, because their destructors would close them."""
+        self._inherited: list[LoopCaller] = []
+        """Callers of the parent process, after a fork: kept, because their destructors would close them."""
         self._start()
-        forks.in_child(self, Portal._reset_after_fork)
+        forks.on_fork(self, Portal._reset_after_fork)
 
     def call(self, function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
         """Return the result of ``await function(*args, **kwargs)``.
@@ -40,7 +40,7 @@ class Portal:
         """
         try:
             return self._here().call_blocking(function, *args, **kwargs)
-        except (NotBegun, Lost):
+        except (CallNotStarted, CallLost):
             raise ClientClosed from None
 
     @contextmanager
@@ -67,7 +67,7 @@ class Portal:
         if thread is not None:
             thread.join()
 
-    def _here(self) -> Handover:
+    def _here(self) -> LoopCaller:
         with self._lock:
             if self._thread is None and not self._closed:
                 self._start()
@@ -86,10 +86,10 @@ class Portal:
         self._lock = threading.Lock()  # another thread may have held it
         self._thread = None
         self._inherited.append(self._handover)
-        forks.leave_loop(self._handover.loop, sockets=True)
+        forks.detach_loop(self._handover.loop, sockets=True)
 
     async def _serve(self, started: threading.Event) -> None:
-        self._handover, self._end = Handover(), asyncio.Event()
+        self._handover, self._end = LoopCaller(), asyncio.Event()
         started.set()
         await self._end.wait()
         self._handover.close()

@@ -22,7 +22,7 @@ for name in ("jobtape", "jobtape.consumer.early", "jobtape.consumer.late", "uvic
     own = logging.getLogger(name)
     if name.endswith("late"):
         from jobtape import loggers
-        loggers.adopt()
+        loggers.protect_new()
     own.info("Uvicorn running on %s", name)
     own.debug("not to be seen")
 """

@@ -71,7 +71,7 @@ def open_engine(url: URL, role: Role, patience: float, options: dict[str, Any]) 
 
 def _leave_in_children(connection: Any, _record: Any) -> None:
     """Let no forked child keep a session open, and its locks, that this process has ended."""
-    forks.in_child(connection, lambda shared: None if shared.closed else forks.close_here(shared.fileno()))
+    forks.on_fork(connection, lambda shared: None if shared.closed else forks.close_in_child(shared.fileno()))
 
 
 def begin_reading(connection: Connection) -> None:

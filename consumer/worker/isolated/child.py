@@ -58,7 +58,7 @@ def main() -> None:
         return
     orders: SimpleQueue[Message] = SimpleQueue()
     submitting = AskWorker(wire, setup["installation"], job_types)
-    running.enter(submitting)
+    running.register(submitting)
     threading.Thread(target=_read, args=(wire, orders, submitting), name="wire", daemon=True).start()
     reports = _Reports(wire)
     loop = IsolatedLoop()
@@ -173,7 +173,7 @@ def _log_to(wire: Wire, level: int, own_level: int) -> None:
     root.handlers[:] = [to_wire]
     root.setLevel(level)
     logging.getLogger("jobtape.job")  # made here, so that no module can switch it off
-    own_loggers.keep(to_wire, own_level)
+    own_loggers.protect(to_wire, own_level)
     logging.captureWarnings(True)
 
 

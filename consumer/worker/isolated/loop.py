@@ -47,7 +47,7 @@ class IsolatedLoop:
     def _opened(self) -> asyncio.AbstractEventLoop:
         if self._loop is None or self._loop.is_closed():
             self._loop = asyncio.new_event_loop()
-            forks.in_child(self, IsolatedLoop._leave)
+            forks.on_fork(self, IsolatedLoop._leave)
             # It is said of each generator that begins after the generators of an earlier job were closed.
             warnings.filterwarnings("ignore", "asynchronous generator .* was scheduled after", ResourceWarning)
         return self._loop
@@ -60,7 +60,7 @@ class IsolatedLoop:
             try:
                 loop.run_until_complete(task)
             except BaseException as error:
-                forks.end_child(self._pid, forks.awaited(error))
+                forks.exit_if_child(self._pid, error, awaited=True)
                 if loop.is_closed():
                     raise
                 if isinstance(error, KeyboardInterrupt):
@@ -93,7 +93,7 @@ class IsolatedLoop:
 
     def _leave(self) -> None:
         if self._loop is not None:
-            forks.leave_loop(self._loop, sockets=False)
+            forks.detach_loop(self._loop, sockets=False)
 
 
 class _Executor(ThreadPoolExecutor):

@@ -48,7 +48,7 @@ class Wire:
         self._sending = threading.Lock()
         self.left = False
         """Whether this is a forked child, whose words would go into the middle of its parent's."""
-        forks.in_child(self, Wire._leave)
+        forks.on_fork(self, Wire._leave)
 
     def send(self, message: Message) -> None:
         """Raises OSError when the worker is gone, ValueError or TypeError for what is too large or no JSON."""
@@ -74,4 +74,4 @@ class Wire:
 
     def _leave(self) -> None:
         self.left = True
-        forks.close_here(self._end.fileno())
+        forks.close_in_child(self._end.fileno())

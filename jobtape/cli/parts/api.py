@@ -58,7 +58,7 @@ def run_api(**options: str | None) -> None:
 def application() -> FastAPI:
     """Make the application of one server process from the environment. uvicorn calls this in each process."""
     end_with_parent()
-    forks.in_child(asyncio.get_running_loop(), partial(forks.leave_loop, sockets=True))
+    forks.on_fork(asyncio.get_running_loop(), partial(forks.detach_loop, sockets=True))
     from jobtape.app import create_app  # noqa: PLC0415
 
     settings = settings_with()

@@ -28,7 +28,7 @@ class Lifeline:
         self._socket = None if number is None else socket.socket(fileno=int(number))
         if self._socket is not None:
             self._socket.set_inheritable(False)
-            forks.in_child(self._socket, lambda end: forks.close_here(end.fileno()))
+            forks.on_fork(self._socket, lambda end: forks.close_in_child(end.fileno()))
             threading.Thread(target=self._watch, args=(self._socket,), name="lifeline", daemon=True).start()
 
     def configured(self) -> None:

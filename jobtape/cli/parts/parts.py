@@ -151,9 +151,9 @@ async def _run(
     """Run one part until a signal. ``around``: a context that is entered while the part runs."""
     stop = asyncio.Event()
     stop_on_signals(stop)
-    own_loggers.adopt()  # the loggers of modules that were imported meanwhile
+    own_loggers.protect_new()  # the loggers of modules that were imported meanwhile
     # Handlers run elsewhere, so a forked child can close everything on this loop.
-    forks.in_child(asyncio.get_running_loop(), partial(forks.leave_loop, sockets=True))
+    forks.on_fork(asyncio.get_running_loop(), partial(forks.detach_loop, sockets=True))
     with configuring():
         part = make()
     async with around(), _health(name, part, settings):

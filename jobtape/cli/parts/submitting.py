@@ -15,12 +15,12 @@ from jobtape.settings import Settings
 async def submissions(settings: Settings, job_types: Mapping[str, JobType], name: str) -> AsyncIterator[None]:
     """Allow handlers in this process to submit jobs of ``job_types`` inside the block. ``name``: the worker's name."""
     submitter = OnFirstUse(settings, job_types, f"worker {name} (submitting)")
-    installation = running.OnLoop(settings.installation, submitter, start_limit=settings.publish_timeout)
-    running.enter(installation)
+    installation = running.LoopInstallation(settings.installation, submitter, start_limit=settings.publish_timeout)
+    running.register(installation)
     try:
         yield
     finally:
-        running.leave(installation)
+        running.unregister(installation)
         await submitter.close()
 
 

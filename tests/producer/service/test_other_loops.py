@@ -230,12 +230,12 @@ async def test_a_loop_that_has_ended_or_does_not_run(settings: Settings, rig: Ri
         finally:
             loop.run_until_complete(lifespan.__aexit__(None, None, None))
             loop.close()
-        running.enter(installation)  # as if nobody had left
+        running.register(installation)  # as if nobody had left
         try:
             with pytest.raises(JobtapeError, match="has ended"):
                 add.submit_sync(x=1)
         finally:
-            running.leave(installation)
+            running.unregister(installation)
 
     await asyncio.to_thread(without_end)
 
@@ -294,9 +294,9 @@ async def test_the_api_served_from_another_loop(served: Api, rig: Rig) -> None:
 async def test_a_forked_process_is_told_what_to_do(settings: Settings) -> None:
     async with jobtape.lifespan(job_types=[add], settings=settings):
         installation = running.serving()
-        running._entered[:] = [(installation, -1)]  # what a fork finds: the id of another process
+        running._registered[:] = [(installation, -1)]  # what a fork finds: the id of another process
         try:
             with pytest.raises(JobtapeError, match="forked"):
                 await asyncio.to_thread(add.submit_sync, x=1)
         finally:
-            running._entered[:] = [(installation, os.getpid())]
+            running._registered[:] = [(installation, os.getpid())]
