@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal, Protocol
 from uuid import uuid4
 
-from tools.amqp import UnreachableError, probe
-from tools.container import ARGUMENTS, IMAGE
-from tools.docker import docker, have_image, remove_container, remove_volume
-from tools.node import PrivateNode
-from tools.ports import free_port
+from tools.brokers.amqp import UnreachableError, probe
+from tools.brokers.container import ARGUMENTS, IMAGE
+from tools.brokers.docker import docker, have_image, remove_container, remove_volume
+from tools.brokers.node import PrivateNode
+from tools.processes.ports import free_port
 
 Kind = Literal["url", "node", "container"]
 START_LIMIT = 90.0

@@ -3,8 +3,8 @@
 from typing import Final
 
 from benchmarks.brokers import Broker, Container
-from tools.docker import docker
-from tools.node import PrivateNode
+from tools.brokers.docker import docker
+from tools.brokers.node import PrivateNode
 
 HEADER: Final = 8
 ENTRY: Final = 29

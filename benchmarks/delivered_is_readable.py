@@ -31,7 +31,7 @@ from benchmarks.wire import Wire
 from jobtape.schemas.delivered_event import DeliveredEvent, decode_delivered
 from jobtape.settings import Settings
 from tests.ledger import Ledger
-from tools.ports import free_port
+from tools.processes.ports import free_port
 
 FINAL: Final = ("succeeded", "failed", "cancelled")
 SILENCE: Final = 120.0

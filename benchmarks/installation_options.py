@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from benchmarks.brokers import Broker, broker
 from benchmarks.installation import Installation, installation
 from tests.databases import start_session_postgres
-from tools.amqp import probe
+from tools.brokers.amqp import probe
 
 
 def options(doc: str | None) -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ import httpx
 
 from benchmarks.installation import installation
 from tests.ledger import Ledger
-from tools.node import PrivateNode
+from tools.brokers.node import PrivateNode
 
 NAMED_WITHIN, BACK_WITHIN = 5.0, 10.0
 

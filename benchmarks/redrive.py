@@ -26,7 +26,7 @@ from jobtape.schemas.job import JobState
 from jobtape.view.store import Store
 from tests.checker import Checker, Report
 from tests.ledger import Ledger
-from tools.ports import free_port
+from tools.processes.ports import free_port
 
 LIMIT = 300.0
 

@@ -23,12 +23,12 @@ from testcontainers.community.rabbitmq import RabbitMqContainer
 
 from jobtape.schemas.urls import without_password
 from tests.containers import NoContainersError, engine_with
-from tools import apt
-from tools.amqp import UnreachableError, probe, too_old
-from tools.broker import NotThisWayError, install_server
-from tools.container import ARGUMENTS, IMAGE
-from tools.node import NodeError, PrivateNode
-from tools.node_files import find_server
+from tools.brokers import apt
+from tools.brokers.amqp import UnreachableError, probe, too_old
+from tools.brokers.container import ARGUMENTS, IMAGE
+from tools.brokers.find import NotThisWayError, install_server
+from tools.brokers.node import NodeError, PrivateNode
+from tools.brokers.node_files import find_server
 
 WHAT_TO_DO = (
     "start Docker, install rabbitmq-server 3.10 or later, or set JOBTAPE_TEST_BROKER=url and RABBITMQ_URL "

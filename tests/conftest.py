@@ -23,7 +23,7 @@ from jobtape.view.store import Store
 from tests.brokers import SessionBroker, see_to_a_server, start_session_broker
 from tests.databases import SessionPostgres, start_session_postgres
 from tests.namespaces import some_topology
-from tools.node import PrivateNode
+from tools.brokers.node import PrivateNode
 
 _used: list[str] = []
 

@@ -5,7 +5,7 @@ import requests
 from docker.errors import DockerException  # type: ignore[import-untyped]
 from testcontainers.core.config import testcontainers_config
 
-from tools.docker import DockerError, have_image
+from tools.brokers.docker import DockerError, have_image
 
 ENGINE_LIMIT = 5  # seconds
 

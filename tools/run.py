@@ -18,12 +18,12 @@ from types import FrameType
 
 from jobtape.environment import is_service_address
 from jobtape.schemas.urls import without_password
-from tools.broker import Broker, BrokerError, find_broker
+from tools.brokers.find import Broker, BrokerError, find_broker
 from tools.clone import DATA, ROOT, clone_name
-from tools.ports import free_port, is_free
-from tools.processes import FolderInUseError, FolderLock
+from tools.processes.locks import FolderInUseError, FolderLock
+from tools.processes.ports import free_port, is_free
+from tools.processes.tether import die_with_parent
 from tools.ready import NotReadyError, base_url, job_types, wait_until_ready
-from tools.tether import die_with_parent
 from tools.traces import Trace, write_env, write_trace
 
 READY_LIMIT = 60.0  # seconds

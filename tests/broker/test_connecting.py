@@ -11,7 +11,7 @@ from yarl import URL
 from jobtape.broker.connecting import vhost_of, why_not_connected
 from jobtape.broker.link import BROKER_ERRORS, Link
 from tests.waiting import eventually
-from tools.node import PrivateNode
+from tools.brokers.node import PrivateNode
 
 pytestmark = pytest.mark.anyio
 

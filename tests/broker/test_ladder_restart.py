@@ -15,7 +15,7 @@ from tests.consumer.installation import Rig
 from tests.faults.test_broker_dies import REMEMBER
 from tests.namespaces import some_topology
 from tests.waiting import eventually
-from tools.node import PrivateNode
+from tools.brokers.node import PrivateNode
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from jobtape.broker.link import Link
-from tools.ports import free_port
+from tools.processes.ports import free_port
 
 pytestmark = pytest.mark.anyio
 

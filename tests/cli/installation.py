@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from tests.cli.programs import COMMAND, PATIENCE, Program, until
-from tools.ports import free_port
+from tools.processes.ports import free_port
 
 JOBS = '''
 import os

@@ -19,10 +19,10 @@ from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.waiting import eventually
-from tools.broker import install_server
-from tools.node import PrivateNode
-from tools.node_files import find_server
-from tools.ports import free_port
+from tools.brokers.find import install_server
+from tools.brokers.node import PrivateNode
+from tools.brokers.node_files import find_server
+from tools.processes.ports import free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.installation import Place, health
 from tests.cli.programs import until
-from tools.ports import free_port
+from tools.processes.ports import free_port
 
 
 @pytest.mark.parametrize("part", ["worker", "projector"])

@@ -18,7 +18,7 @@ from jobtape.schemas.job import Job, Order
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from jobtape.view.store import Store
-from tools.node import PrivateNode
+from tools.brokers.node import PrivateNode
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 TOPOLOGY = Topology("doctored", delay_levels=3).with_queues(["default"])

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.installation import Place
 from tests.cli.programs import Program, alive, until
-from tools.ports import is_free
+from tools.processes.ports import is_free
 
 PARTS = ("api", "worker", "projector")
 

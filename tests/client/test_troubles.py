@@ -16,7 +16,7 @@ from tests.consumer.installation import Rig
 from tests.producer.conftest import rig, settings, topology, view
 from tests.producer.running_api import api, listening
 from tests.waiting import eventually
-from tools.ports import free_port
+from tools.processes.ports import free_port
 
 pytestmark = pytest.mark.anyio
 

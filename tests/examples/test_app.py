@@ -23,8 +23,8 @@ from jobtape.broker.declare import remove_namespace
 from tests.namespaces import environment_for, some_topology
 from tests.waiting import eventually
 from tools.clone import ROOT
-from tools.ports import free_port
-from tools.tethered import Tethered
+from tools.processes.ports import free_port
+from tools.processes.tethered import Tethered
 
 PHOTO = SAMPLES / "rocket.jpg"
 

@@ -18,7 +18,7 @@ from examples.jobs import send_email
 from examples.mail import MailRefused, MailServerUnreachable, Sent
 from examples.mail_catcher import MailCatcher, keep
 from jobtape import Context, PayloadInvalid
-from tools.ports import free_port
+from tools.processes.ports import free_port
 
 JOB = "0198c0de-0000-7000-8000-000000000001"
 LETTER = {"to": "ada@example.org", "subject": "Grüße", "text": "One line.\nÄnother — line.\n.\nAfter a lone dot.\n"}

@@ -13,7 +13,7 @@ from jobtape.schemas.topology import Topology
 from tests.cli.programs import COMMAND, Program
 from tests.namespaces import environment_for
 from tests.waiting import eventually
-from tools.ports import free_port
+from tools.processes.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 ADD: Mapping[str, Any] = {"type": "add", "payload": {"x": 3, "y": 4}}

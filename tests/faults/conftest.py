@@ -7,7 +7,7 @@ import pytest
 from jobtape.schemas.topology import Topology
 from tests.consumer.installation import Rig
 from tests.namespaces import some_topology
-from tools.node import PrivateNode
+from tools.brokers.node import PrivateNode
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tools.node import PrivateNode
+from tools.brokers.node import PrivateNode
 
 
 @dataclass(frozen=True)

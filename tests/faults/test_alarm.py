@@ -18,7 +18,7 @@ from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event
 from tests.ledger import Ledger
 from tests.waiting import eventually
-from tools.node import PrivateNode
+from tools.brokers.node import PrivateNode
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ from tests.faults.load import all_done, done, load
 from tests.faults.scale import SCALE, scaled
 from tests.ledger import Ledger
 from tests.waiting import eventually
-from tools.node import PrivateNode
+from tools.brokers.node import PrivateNode
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180 * max(1.0, SCALE))]
 

@@ -23,7 +23,7 @@ from tests.faults.policies import Policy, policies
 from tests.namespaces import some_topology
 from tests.producer.running_api import Api, api, problem, settings_for
 from tests.waiting import eventually
-from tools.node import PrivateNode
+from tools.brokers.node import PrivateNode
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from tests.consumer import jobs
 from tests.consumer.bound_queues import bound_queue, listening, without_repeats
 from tests.consumer.installation import Rig
 from tests.waiting import eventually
-from tools.node import PrivateNode
+from tools.brokers.node import PrivateNode
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from tests.consumer.relay_messages import tell_of
 from tests.faults.test_broker_dies import REMEMBER
 from tests.view.samples import submitted, succeeded
 from tests.waiting import eventually
-from tools.node import PrivateNode
+from tools.brokers.node import PrivateNode
 
 pytestmark = pytest.mark.anyio
 

@@ -7,10 +7,11 @@ import pytest
 
 from jobtape.schemas.urls import without_password
 from tests.brokers import SessionBroker
-from tools import apt, broker
-from tools.amqp import Server, UnreachableError, identity, probe, too_old
-from tools.broker import BrokerError, find_broker
-from tools.ports import free_port
+from tools.brokers import apt
+from tools.brokers import find as broker
+from tools.brokers.amqp import Server, UnreachableError, identity, probe, too_old
+from tools.brokers.find import BrokerError, find_broker
+from tools.processes.ports import free_port
 
 NOBODY = f"amqp://guest:hidden@127.0.0.1:{free_port()}/"
 

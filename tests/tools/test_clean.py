@@ -13,8 +13,8 @@ from jobtape.schemas.topology import Topology
 from tests.conftest import MakeTopology
 from tests.tools.copy_of_clone import copy_clone, plain_environment
 from tools.clone import clone_name
-from tools.ports import free_port
-from tools.processes import FolderLock
+from tools.processes.locks import FolderLock
+from tools.processes.ports import free_port
 from tools.traces import Trace, find_traces, read_trace, write_env, write_trace
 
 

@@ -6,9 +6,9 @@ from uuid import uuid4
 import pytest
 
 from tests.containers import NoContainersError, engine_with
-from tools.amqp import probe
-from tools.container import IMAGE, BrokerContainer
-from tools.docker import DockerError, docker, remove_volume
+from tools.brokers.amqp import probe
+from tools.brokers.container import IMAGE, BrokerContainer
+from tools.brokers.docker import DockerError, docker, remove_volume
 
 
 def test_a_container_comes_and_goes_and_its_volume_stays(tmp_path: Path) -> None:

@@ -13,13 +13,20 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from tools.amqp import UnreachableError, probe
-from tools.node import NodeError, PrivateNode
-from tools.ports import free_port, is_free
-from tools.processes import command_line, end_leftover
+from tools.brokers.amqp import UnreachableError, probe
+from tools.brokers.node import NodeError, PrivateNode
+from tools.processes.locks import command_line, end_leftover
+from tools.processes.ports import free_port, is_free
 
-START = "import sys, pathlib; from tools.node import PrivateNode; n = PrivateNode(pathlib.Path(sys.argv[1])); n.start()"
-TELL_AND_WAIT = "print(n.pid, n.url, flush=True); sys.stdin.read()"
+START_AND_WAIT = """
+import pathlib, sys
+from tools.brokers.node import PrivateNode
+
+node = PrivateNode(pathlib.Path(sys.argv[1]))
+node.start()
+print(node.pid, flush=True)
+sys.stdin.read()
+"""
 # Erlang: the addresses of all sockets that listen, which are the bound ones without a peer.
 LISTENING = (
     "lists:usort([Address || Port <- erlang:ports(), {ok, {Address, _}} <- [inet:sockname(Port)],"
@@ -91,14 +98,14 @@ def test_its_data_name_and_port_outlive_a_stopped_application_and_a_crash(node: 
 
 def test_a_node_whose_parent_dies_is_in_use_until_then_and_ends_after(tmp_path: Path) -> None:
     parent = subprocess.Popen(
-        [sys.executable, "-c", f"{START}; {TELL_AND_WAIT}", str(tmp_path)],
+        [sys.executable, "-c", START_AND_WAIT, str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     with parent:
         assert parent.stdout is not None
-        pid = int(parent.stdout.readline().split()[0])
+        pid = int(parent.stdout.readline())
         with pytest.raises(NodeError, match=f"another run \\(process {parent.pid}\\) uses"):
             PrivateNode(tmp_path).start()
         server = os.pidfd_open(pid)

@@ -16,7 +16,7 @@ from jobtape.schemas.topology import Topology
 from tests.cli.programs import Program, until
 from tests.tools.copy_of_clone import copy_clone, plain_environment
 from tools.clone import ROOT, clone_name
-from tools.ports import free_port
+from tools.processes.ports import free_port
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(?:python)?\n(.*?)^```", README, re.MULTILINE | re.DOTALL)

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tools import run as runner
-from tools.broker import Broker
+from tools.brokers.find import Broker
 from tools.clone import ROOT, clone_name
-from tools.ports import free_port
-from tools.processes import FolderLock
+from tools.processes.locks import FolderLock
+from tools.processes.ports import free_port
 from tools.ready import NotReadyError, base_url, reason, wait_until_ready
 from tools.traces import find_traces, read_trace
 

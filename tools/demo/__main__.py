@@ -12,7 +12,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from tools.broker import Broker, BrokerError, find_broker
+from tools.brokers.find import Broker, BrokerError, find_broker
 from tools.clone import DATA
 from tools.demo.api import Api
 from tools.demo.checks import check_job

@@ -16,8 +16,8 @@ from jobtape import JobType
 from jobtape.broker.declare import remove_namespace
 from jobtape.schemas.topology import Topology
 from tools.clone import ROOT
-from tools.ports import free_port
-from tools.tethered import Tethered
+from tools.processes.ports import free_port
+from tools.processes.tethered import Tethered
 
 READY_SECONDS = 45.0
 LOG_LINES = 25

@@ -14,7 +14,7 @@ from tests.namespaces import some_topology
 from tests.producer.jobs import add
 from tests.producer.running_api import Api, api, problem, settings_for
 from tests.waiting import eventually
-from tools.node import PrivateNode
+from tools.brokers.node import PrivateNode
 
 pytestmark = pytest.mark.anyio
 

@@ -17,7 +17,7 @@ from tests.cli.programs import COMMAND, Program
 from tests.producer.sse_client import hearing
 from tests.view.samples import begin, job_id, record, submitted
 from tests.waiting import eventually
-from tools.ports import free_port
+from tools.processes.ports import free_port
 
 pytestmark = pytest.mark.anyio
 

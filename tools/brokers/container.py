@@ -5,11 +5,11 @@ import secrets
 import time
 from pathlib import Path
 
-from tools.amqp import Server, UnreachableError, probe
+from tools.brokers.amqp import Server, UnreachableError, probe
+from tools.brokers.docker import DockerError, docker, remove_container
 from tools.clone import clone_name
-from tools.docker import DockerError, docker, remove_container
-from tools.processes import FolderInUseError, FolderLock
-from tools.tethered import Tethered
+from tools.processes.locks import FolderInUseError, FolderLock
+from tools.processes.tethered import Tethered
 
 IMAGE = "rabbitmq:4.0-management"
 START_LIMIT = 90.0  # seconds

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from tools.clone import short_hash
 from tools.files import write_private
-from tools.ports import free_port
-from tools.processes import end_leftover
+from tools.processes.locks import end_leftover
+from tools.processes.ports import free_port
 
 # Without it dead-lettering of a 3.10 node stands still for up to three minutes after a restart.
 ADVANCED = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 3000}]}].\n"

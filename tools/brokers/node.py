@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tools.amqp import Server, UnreachableError, probe
-from tools.node_files import (
+from tools.brokers.amqp import Server, UnreachableError, probe
+from tools.brokers.node_files import (
     NodeSettings,
     end_leftover_node,
     find_epmd,
@@ -23,8 +23,8 @@ from tools.node_files import (
     write_files,
     write_program,
 )
-from tools.processes import FolderInUseError, FolderLock
-from tools.tethered import Tethered
+from tools.processes.locks import FolderInUseError, FolderLock
+from tools.processes.tethered import Tethered
 
 
 class NodeError(Exception):

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from jobtape.environment import trimmed
 from jobtape.schemas.urls import without_password
-from tools import apt
-from tools.amqp import OLDEST, Server, UnreachableError, identity, probe, too_old
-from tools.container import IMAGE, BrokerContainer
-from tools.docker import DockerError, engine_answers, have_image
-from tools.node import NodeError, PrivateNode
-from tools.node_files import find_server
+from tools.brokers import apt
+from tools.brokers.amqp import OLDEST, Server, UnreachableError, identity, probe, too_old
+from tools.brokers.container import IMAGE, BrokerContainer
+from tools.brokers.docker import DockerError, engine_answers, have_image
+from tools.brokers.node import NodeError, PrivateNode
+from tools.brokers.node_files import find_server
 
 LOCAL_URL = "amqp://guest:guest@localhost:5672/"
 WHAT_TO_DO = (
