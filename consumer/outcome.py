@@ -1,8 +1,8 @@
-"""What became of one execution, bounded so that it always fits into an event.
+"""The outcome of one execution, limited so that it always fits into an event.
 
-An exception is the users' own code: its ``__str__``, its attributes and what its class says of itself may raise
-anything. Whatever they do, there is a failure with a text. What is kept of results and exceptions is plain: no code of
-the users' runs where it is read.
+Results and exceptions have user code of their own: an exception's ``__str__``, its attributes and its class may raise
+anything. There is a failure with a text in any case. What is kept of results and exceptions is plain data, so no user
+code runs where it is read.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import math
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -26,9 +27,10 @@ TRACEBACK_LENGTH: Final = 8_000
 NAME_LENGTH: Final = 200
 CANCELLED: Final = (
     "the handler ended with CancelledError although nobody had cancelled the job: it cancelled its own task, or "
-    "awaited one that was cancelled; catch the error where that is meant"
+    "awaited one that was cancelled; catch the error where that is intended"
 )
 """The message of a CancelledError that has none."""
+_OUR_CODE: Final = str(Path(__file__).parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """There is no result, and why; ``wish``: what that means for another attempt."""
+    """There is no result. ``wish`` says whether and when the failure asks for another attempt."""
 
     reason: Reason
     error: ErrorInfo
@@ -51,13 +53,15 @@ Outcome = Success | Failure
 
 
 def failure(reason: Reason, kind: str, message: str, wish: Wish = NEVER) -> Failure:
-    """A failure that is not an exception of the handler."""
-    return Failure(reason, ErrorInfo(type=kind, message=_bounded(message, MESSAGE_LENGTH)), wish)
+    """Return a failure that is not an exception of the handler."""
+    return Failure(reason, ErrorInfo(type=kind, message=_shortened(message, MESSAGE_LENGTH)), wish)
 
 
 def success_of(job_type: JobTypeSpec, value: Any, max_result: int) -> Outcome:
-    """What a handler returned as the outcome; a Failure when it is no result, or larger than ``max_result`` bytes.
-    Raises what the result's own code raises while it is made into JSON: that is a failure like the handler's own.
+    """Return the outcome of a handler that returned ``value``.
+
+    It is a Failure when ``value`` does not fit the job type or has more than ``max_result`` bytes of JSON. Raises what
+    the value's own code raises while it is converted to JSON.
     """
     try:
         result = job_type.result(value)
@@ -75,28 +79,26 @@ def success_of(job_type: JobTypeSpec, value: Any, max_result: int) -> Outcome:
 
 
 def timed_out(job_type: JobTypeSpec, timeout: float) -> Failure:
-    """The failure of a handler that took longer than ``timeout`` seconds."""
+    """Return the failure of a handler that ran longer than ``timeout`` seconds."""
     message = f"the handler of {job_type.name} did not end within {timeout:g} s"
     return _failure("timeout", "TimeoutError", message, TimeoutError(message), job_type.retry)
 
 
 def crashed(job_type: JobTypeSpec, how: str) -> Failure:
-    """The failure of a handler whose process ended under it; ``how`` says how that ended."""
+    """Return the failure of a handler whose process ended; ``how`` says how it ended."""
     message = f"the process in which the handler of {job_type.name} ran {how}"
     return _failure("crashed", "Crashed", message, Crashed(message), job_type.retry)
 
 
-def failure_of(error: BaseException, policy: RetryPolicy, *, skip: int) -> Failure:
-    """The failure of a handler that raised. The first ``skip`` frames of the traceback are ours and left out."""
-    trace: TracebackType | None = vars(BaseException)["__traceback__"].__get__(error)
-    for _ in range(skip):
-        trace = trace.tb_next if trace is not None else None
+def failure_of(error: BaseException, policy: RetryPolicy) -> Failure:
+    """Return the failure of a handler that raised ``error``. Our own frames at the top of the traceback are removed."""
+    trace = _handler_frames(vars(BaseException)["__traceback__"].__get__(error))
     kind = type(error)
     message = _text(lambda: str(error)) or (CANCELLED if issubclass(kind, asyncio.CancelledError) else "")
     text = _text(
         lambda: "".join(traceback.format_exception(kind, error, trace)), lambda: "".join(traceback.format_tb(trace))
     )
-    # The end says more: that is where it was raised.
+    # The end is the useful part: it shows where the exception was raised.
     text = text if len(text) <= TRACEBACK_LENGTH else f"…{text[-TRACEBACK_LENGTH:]}"
     return _failure("error", _name(error), message, error, policy, text)
 
@@ -106,22 +108,31 @@ def _failure(
 ) -> Failure:
     try:
         wish = _checked(policy.wish(error))
-    except BaseException as broken:  # noqa: BLE001 - comparing with RetryPolicy.on runs code of the users'
+    except BaseException as broken:  # noqa: BLE001 - comparing with RetryPolicy.on runs user code
         wish = NEVER
-        why = f"(no further attempt, since RetryPolicy.on or Retry.delay raised {_name(broken)} when asked) "
-        message = why + message
-    return Failure(reason, ErrorInfo(type=kind, message=_bounded(message, MESSAGE_LENGTH), traceback=trace), wish)
+        message = (
+            f"(no further attempt, since RetryPolicy.on or Retry.delay raised {_name(broken)} when asked) {message}"
+        )
+    return Failure(reason, ErrorInfo(type=kind, message=_shortened(message, MESSAGE_LENGTH), traceback=trace), wish)
 
 
 def _checked(wish: Any) -> Wish:
-    """A delay that an event can carry, whatever a ``Retry`` was made to say after it was made."""
+    """Return a wish that an event can carry, whatever a handler assigned to ``Retry.delay``."""
     if type(wish) is str and wish in (NEVER, POLICY):
         return NEVER if wish == NEVER else POLICY
     return min(max(float(wish), 0.0), LONGEST) if math.isfinite(wish) else POLICY
 
 
+def _handler_frames(trace: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from its first frame that is not ours; the whole one when all frames are ours."""
+    first = trace
+    while first is not None and first.tb_frame.f_code.co_filename.startswith(_OUR_CODE):
+        first = first.tb_next
+    return first or trace
+
+
 def _text(make: Callable[[], str], simpler: Callable[[], str] = str) -> str:
-    """What ``make`` returns, as a plain str; when it raises, what ``simpler`` returns, and why."""
+    """Return what ``make`` returns, as a plain str. When it raises, return what ``simpler`` returns, and a note."""
     try:
         return str.__str__(make())
     except BaseException as broken:  # noqa: BLE001 - an exception whose own __str__ raises
@@ -130,8 +141,8 @@ def _text(make: Callable[[], str], simpler: Callable[[], str] = str) -> str:
 
 def _name(error: BaseException) -> str:
     # Not ``type(error).__qualname__``, which a metaclass may compute.
-    return _bounded(str.__str__(vars(type)["__qualname__"].__get__(type(error))), NAME_LENGTH)
+    return _shortened(str.__str__(vars(type)["__qualname__"].__get__(type(error))), NAME_LENGTH)
 
 
-def _bounded(text: str, length: int) -> str:
+def _shortened(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -1,7 +1,7 @@
-"""How an isolated handler submits jobs: its process asks the worker, which has the connection, over their wire.
+"""Submits jobs for isolated handlers: their process asks the worker, which has the connection, over their wire.
 
-The process sends ``submit`` with a number of its own, the job type's name, the payload and the options; the worker
-answers ``submitted`` with that number, and the job or the error.
+The process sends ``submit`` with a number, the job type's name, the payload and the options. The worker answers
+``submitted`` with that number, and the job or the error.
 """
 
 import asyncio
@@ -16,64 +16,63 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from jobtape import running
-from jobtape.consumer.worker.isolated.wire import Message, Wire
+from jobtape.consumer.worker.isolated.wire import ChildWire, Message
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.job import Job
 
 _JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
 
 
-class AskWorker:
-    """The process's end: an ``Installation`` for all its threads and event loops. ``name`` is the worker's own."""
+class WorkerInstallation(running.Installation):
+    """The installation of the process for isolated handlers. ``name`` is that of the worker's own installation."""
 
-    def __init__(self, wire: Wire, name: str, job_types: Container[str]) -> None:
+    def __init__(self, wire: ChildWire, name: str, job_types: Container[str]) -> None:
         self.name = name
         self.job_types = job_types
         self._wire = wire
         self._numbers = itertools.count()
-        self._waiting: dict[int, Future[Job]] = {}
-        self._turn = threading.Lock()
+        self._answers: dict[int, Future[Job]] = {}
+        self._lock = threading.Lock()
 
     def is_here(self) -> bool:
-        """No event loop of this process has the connection."""
+        """Return False: no event loop of this process has the connection."""
         return False
 
     async def submit(self, type: str, payload: dict[str, Any], options: Mapping[str, Any]) -> Job:  # noqa: A002
-        """Accept a job. Cancelled, the worker goes on with it."""
-        return await asyncio.wrap_future(self._ask(type, payload, options))
+        """Submit a job. When this is cancelled, the worker submits it nevertheless."""
+        return await asyncio.wrap_future(self._send(type, payload, options))
 
     def submit_sync(self, type: str, payload: dict[str, Any], options: Mapping[str, Any]) -> Job:  # noqa: A002
-        """``submit``, which blocks the calling thread."""
-        return self._ask(type, payload, options).result()
+        return self._send(type, payload, options).result()
 
-    def answered(self, message: Message) -> None:
+    def on_answer(self, message: Message) -> None:
         """Take the worker's answer to a submission."""
-        with self._turn:
-            waiting = self._waiting.pop(message["submitted"], None)
-        if waiting is None or not waiting.set_running_or_notify_cancel():
+        with self._lock:
+            answer = self._answers.pop(message["submitted"], None)
+        if answer is None or not answer.set_running_or_notify_cancel():
             return
         if "job" in message:
-            waiting.set_result(_JOB.validate_python(message["job"]))
+            answer.set_result(_JOB.validate_python(message["job"]))
         else:
-            waiting.set_exception(_error(message["error"], message["text"]))
+            answer.set_exception(_error(message["error"], message["text"]))
 
-    def _ask(self, type: str, payload: dict[str, Any], options: Mapping[str, Any]) -> "Future[Job]":  # noqa: A002
+    def _send(self, type: str, payload: dict[str, Any], options: Mapping[str, Any]) -> "Future[Job]":  # noqa: A002
         run_at = options.get("run_at")
-        said = {**options, "run_at": run_at.isoformat() if isinstance(run_at, datetime) else run_at}
+        as_json = {**options, "run_at": run_at.isoformat() if isinstance(run_at, datetime) else run_at}
         answer: Future[Job] = Future()
-        with self._turn:
+        with self._lock:
             number = next(self._numbers)
-            self._waiting[number] = answer
+            self._answers[number] = answer
         try:
-            self._wire.send({"submit": number, "type": type, "payload": payload, "options": said})
+            self._wire.send({"submit": number, "type": type, "payload": payload, "options": as_json})
         except (TypeError, ValueError) as error:
-            del self._waiting[number]
+            del self._answers[number]
             raise JobtapeError(f"nothing was submitted: {error}") from None
         return answer
 
 
-async def answer_to(message: Message) -> Message:
-    """The worker's end: submit what the process asks for. Never raises."""
+async def submit_for_child(message: Message) -> Message:
+    """In the worker: submit the job that the process asks for, and return the answer. Never raises."""
     number = message["submit"]
     try:
         installation = running.installation_for(message["type"])
@@ -84,15 +83,15 @@ async def answer_to(message: Message) -> Message:
 
 
 def _error(name: str, text: str) -> JobtapeError:
-    """The error of that name, or a plain JobtapeError where its class needs more than a text or is not known here."""
-    for kind in _kinds(JobtapeError):
+    """Return the error called ``name``; a plain JobtapeError if it is not known here or needs more than a text."""
+    for kind in _subclasses(JobtapeError):
         if kind.__name__ == name:
             with suppress(TypeError):
                 return kind(text)
     return JobtapeError(text)
 
 
-def _kinds(kind: type[JobtapeError]) -> Iterator[type[JobtapeError]]:
+def _subclasses(kind: type[JobtapeError]) -> Iterator[type[JobtapeError]]:
     yield kind
     for each in kind.__subclasses__():
-        yield from _kinds(each)
+        yield from _subclasses(each)

@@ -1,8 +1,8 @@
-"""What a worker and the process of an isolated handler say to each other: JSON objects, each behind its length.
+"""The messages between a worker and the process of an isolated handler: JSON objects, each after its length.
 
-JSON and nothing else: a handler's process must not be able to make the worker run code. The worker sends one
-``setup``, then one ``job`` at a time; the process answers ``ready`` or ``broken``, and for a job any number of
-``progress`` and ``log``, then one ``outcome``; ``submit`` is answered by ``submitted``.
+They are JSON and nothing else, so that a handler's process cannot make the worker run code. The worker sends one
+``setup``, then one ``job`` at a time. The process answers ``ready`` or ``broken``; for a job it sends any number of
+``progress`` and ``log``, then one ``outcome``. The answer to ``submit`` is ``submitted``.
 """
 
 import asyncio
@@ -16,19 +16,19 @@ from jobtape import forks
 
 LENGTH: Final = struct.Struct(">I")
 LARGEST: Final = 64 * 1024 * 1024
-"""Bytes of one message: payload and result have limits of their own far below."""
+"""Bytes of one message. The limits of payloads and results are far below."""
 
 Message = dict[str, Any]
 
 
 def pack(message: Message) -> bytes:
-    """The bytes to send."""
+    """Return the bytes of ``message`` with its length."""
     body = json.dumps(message).encode()
     return LENGTH.pack(len(body)) + body
 
 
 async def receive(reader: asyncio.StreamReader) -> Message | None:
-    """The next message; None at the end. What is no message (a handler wrote to our socket) is an end, too."""
+    """Return the next message, or None at the end and after bytes that are no message (a handler wrote them)."""
     try:
         (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
         if length > LARGEST:
@@ -39,29 +39,32 @@ async def receive(reader: asyncio.StreamReader) -> Message | None:
     return message if isinstance(message, dict) else None
 
 
-class Wire:
-    """The process's end: blocking, and safe to send on from any thread."""
+class ChildWire:
+    """The process's end of the connection. It blocks; any thread may send."""
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
         self._file = end.makefile("rb")
-        self._sending = threading.Lock()
-        self.left = False
-        """Whether this is a forked child, whose words would go into the middle of its parent's."""
-        forks.on_fork(self, Wire._leave)
+        self._lock = threading.Lock()
+        self.detached = False
+        """Whether this is a forked child, whose messages would mix with its parent's."""
+        forks.on_fork(self, ChildWire._detach)
 
     def send(self, message: Message) -> None:
-        """Raises OSError when the worker is gone, ValueError or TypeError for what is too large or no JSON."""
-        if self.left:
+        """Send a message.
+
+        Raises OSError when the worker is gone, ValueError when the message is too large, TypeError when it is no JSON.
+        """
+        if self.detached:
             raise ConnectionError("a forked child has no wire to the worker")
         data = pack(message)
         if len(data) > LARGEST:
             raise ValueError(f"{len(data)} bytes are more than a process can send to its worker: send a reference")
-        with self._sending:
+        with self._lock:
             self._end.sendall(data)
 
     def receive(self) -> Message | None:
-        """The next message; None when the worker is gone."""
+        """Wait for the next message and return it, or None when the worker is gone."""
         try:
             head = self._file.read(LENGTH.size)
             if len(head) < LENGTH.size:
@@ -72,6 +75,6 @@ class Wire:
         message: Message = json.loads(body)
         return message
 
-    def _leave(self) -> None:
-        self.left = True
+    def _detach(self) -> None:
+        self.detached = True
         forks.close_in_child(self._end.fileno())

@@ -1,14 +1,17 @@
 """Exceptions and results whose own code raises: there is a failure with a text all the same."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
 from pydantic import PlainSerializer
 
+from jobtape.consumer.handler_call import Call
 from jobtape.consumer.outcome import MESSAGE_LENGTH, NAME_LENGTH, Failure, failure_of, success_of, timed_out
 from jobtape.jobs import JobType
+from jobtape.schemas.context import Context
 from jobtape.schemas.delay_ladder import LONGEST
 from jobtape.schemas.events import Reason
 from jobtape.schemas.retry import Retry, RetryPolicy
@@ -92,15 +95,15 @@ def test_exception_of_any_kind_has_a_failure(which: str) -> None:
     try:
         raise make()
     except BaseException as raised:  # noqa: BLE001 - as the handlers' wrapper does
-        outcome = failure_of(raised, RetryPolicy(), skip=1)
+        outcome = failure_of(raised, RetryPolicy())
     assert (outcome.reason, outcome.error.type, outcome.error.message) == ("error", name, message)
     assert outcome.wish == "policy"
     assert outcome.error.traceback
 
 
 def test_cancelled_error_without_words_gets_some() -> None:
-    assert "cancelled its own task" in failure_of(asyncio.CancelledError(), RetryPolicy(), skip=0).error.message
-    assert failure_of(asyncio.CancelledError("mine"), RetryPolicy(), skip=0).error.message == "mine"
+    assert "cancelled its own task" in failure_of(asyncio.CancelledError(), RetryPolicy()).error.message
+    assert failure_of(asyncio.CancelledError("mine"), RetryPolicy()).error.message == "mine"
 
 
 def _retry(delay: Any) -> Retry:
@@ -127,13 +130,13 @@ class Unfinished(Retry):
     ],
 )
 def test_wish_for_another_attempt_is_one_that_can_be_granted(error: Retry, wish: Any) -> None:
-    assert failure_of(error, RetryPolicy(max_attempts=3), skip=0).wish == wish
+    assert failure_of(error, RetryPolicy(max_attempts=3)).wish == wish
 
 
 def test_retry_policy_asks_no_class() -> None:
     """A time-out is compared on the loop that keeps the connection."""
     policy = RetryPolicy(max_attempts=3, on=(OfEvilClass, KeyError))
-    assert [failure_of(each, policy, skip=0).wish for each in (OfEvilClass(), ValueError(), KeyError())] == [
+    assert [failure_of(each, policy).wish for each in (OfEvilClass(), ValueError(), KeyError())] == [
         *("policy", "never", "policy"),
     ]
 
@@ -149,8 +152,13 @@ class Classless(Exception):
     __class__ = property(raising(ZeroDivisionError()))
 
 
-def test_exception_that_is_not_to_be_compared_ends_the_attempts() -> None:
-    outcome = failure_of(Classless("bang"), RetryPolicy(max_attempts=3), skip=0)
+def test_exception_that_cannot_be_compared_ends_the_attempts() -> None:
+    def handler() -> None:
+        raise Classless("bang")
+
+    context = Context("id", "h", 1, 1, logging.getLogger("test"), lambda _: None)
+    outcome = Call(JobType(handler, "h", retry=RetryPolicy(max_attempts=3)), {}, None, context, 1000).run()
+    assert isinstance(outcome, Failure)
     assert outcome.wish == "never"
     assert "raised ZeroDivisionError" in outcome.error.message and "bang" in outcome.error.message
 
@@ -160,7 +168,7 @@ class EvilPolicy(RetryPolicy):
 
 
 def test_policy_that_raises_ends_the_attempts() -> None:
-    outcome = failure_of(ValueError("bang"), EvilPolicy(max_attempts=3), skip=0)
+    outcome = failure_of(ValueError("bang"), EvilPolicy(max_attempts=3))
     assert outcome.wish == "never"
     assert "raised SystemExit" in outcome.error.message and "bang" in outcome.error.message
 
