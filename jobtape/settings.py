@@ -65,11 +65,6 @@ class Settings(BaseSettings):
         description="The URL of RabbitMQ's management API. `jobtape doctor` uses it with the user of RABBITMQ_URL. By "
         "default it is port 15672 of the broker's host (15671 with amqps).",
     )
-    rabbitmqctl: str | None = Field(
-        None,
-        description="The command that runs this broker's rabbitmqctl. `jobtape doctor` uses it when the management API "
-        "is not available.",
-    )
     namespace: str = Field("jobtape", description="The prefix of the names of all exchanges and queues.")
     jobs: Names = Field((), description="The modules that contain the job types, separated by commas.")
     app_dir: Path = Field(

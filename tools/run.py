@@ -66,8 +66,6 @@ def settings_for(broker: Broker, host: str, port: int, given: Mapping[str, str],
     # Not what was given: that broker may be the one that didn't answer.
     settings["RABBITMQ_URL"] = broker.url
     settings["JOBTAPE_HOST"], settings["JOBTAPE_PORT"] = host, str(port)
-    if broker.ctl:
-        settings["JOBTAPE_RABBITMQCTL"] = broker.ctl
     return settings
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tools.files import write_private
 
-SHARED = ("RABBITMQ_URL", "DATABASE_URL", "JOBTAPE_NAMESPACE", "JOBTAPE_RABBITMQCTL")
+SHARED = ("RABBITMQ_URL", "DATABASE_URL", "JOBTAPE_NAMESPACE")
 
 
 def write_env(path: Path, settings: Mapping[str, str]) -> None:

@@ -10,7 +10,6 @@ A way that doesn't work says why, in one line, and the next one is tried. JOBTAP
 """
 
 import os
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +50,6 @@ class Broker:
     version: str  # like "3.10.8"
     identity: str  # short, fit for a folder's name, and another one for another broker: its view belongs there
     stop: Callable[[], None]  # ends what we started and keeps its data; nothing for somebody else's broker
-    ctl: str = ""  # a command for its rabbitmqctl, when it is ours
 
 
 def find_broker(data_dir: Path, log: Log, environment: Mapping[str, str] = os.environ) -> Broker:
@@ -122,8 +120,7 @@ def _docker(data_dir: Path, log: Log) -> Broker:
         raise NotThisWayError(str(error)) from None
     _usable(server, container.stop)
     description = f"container {container.name} at {without_password(container.url)}"
-    ctl = f"docker exec {container.name} rabbitmqctl"
-    return Broker(container.url, "docker", description, server.version, container.identity, container.stop, ctl)
+    return Broker(container.url, "docker", description, server.version, container.identity, container.stop)
 
 
 def _node(data_dir: Path, log: Log) -> Broker:
@@ -137,7 +134,7 @@ def _node(data_dir: Path, log: Log) -> Broker:
         raise NotThisWayError(str(error)) from None
     _usable(Server("RabbitMQ", node.version), node.stop)
     description = f"private node at {without_password(node.url)}"
-    return Broker(node.url, "node", description, node.version, "node", node.stop, shlex.quote(str(node.ctl_program)))
+    return Broker(node.url, "node", description, node.version, "node", node.stop)
 
 
 def _apt(data_dir: Path, log: Log) -> Broker:

@@ -5,7 +5,7 @@ from aio_pika.abc import AbstractConnection
 
 from jobtape.broker import declare
 from jobtape.broker.channels import channel
-from jobtape.cli.doctor.findings import Findings
+from jobtape.cli.doctor.findings import Findings, first_of
 from jobtape.schemas.topology import Exchange, Topology
 
 OLDEST = (3, 10)
@@ -21,10 +21,11 @@ async def examine_broker(found: Findings, connection: AbstractConnection, topolo
     others = {queue.name for queue in (topology.log, *topology.declared_queues())} - work.keys()
     missing += [name for name in sorted(others) if await declare.depth(connection, name) is None]
     if missing:
-        shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
-        found.wrong("broker", f"missing: {shown}", "run `jobtape init`, or restart the parts, which declare them")
+        found.wrong(
+            "broker", f"missing: {first_of(missing, 8)}", "run `jobtape init`, or restart the parts, which declare them"
+        )
     else:
-        found.fine("broker", "the tape and all exchanges and queues beside the work queues are there")
+        found.fine("broker", "the tape, all exchanges and all queues but the work queues exist")
     for name, queue in work.items():
         await _examine_work_queue(found, connection, name, queue)
     await _examine_dead_ends(found, connection, topology)
@@ -42,8 +43,8 @@ def _examine_version(found: Findings, connection: AbstractConnection) -> None:
     if numbers < SLOW_LADDER:
         found.note(
             "broker",
-            f"after a restart of {version}, delayed jobs and retries may stand still for up to three minutes; whether "
-            "the setting that shortens this is there cannot be read over AMQP",
+            f"after a restart of {version}, delayed jobs and retries may stop for up to three minutes; a setting "
+            "shortens this, but AMQP does not show whether it is set",
             "in advanced.config: [{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 3000}]}].",
         )
 
@@ -59,10 +60,10 @@ async def _examine_work_queue(found: Findings, connection: AbstractConnection, n
         )
     elif depth.consumers == 0 and depth.messages:
         found.wrong(
-            "workers", f"nobody takes jobs from the queue {queue}, {depth.messages} wait", "start `jobtape worker`"
+            "workers", f"no worker serves the queue {queue}, and {depth.messages} jobs wait", "start `jobtape worker`"
         )
     elif depth.consumers == 0:
-        found.note("workers", f"nobody takes jobs from the queue {queue}; none waits", "start `jobtape worker`")
+        found.note("workers", f"no worker serves the queue {queue}, and no job waits", "start `jobtape worker`")
     else:
         found.fine("workers", f"the queue {queue} has {depth.consumers} consumers, {depth.messages} jobs wait")
 
@@ -74,14 +75,14 @@ async def _examine_dead_ends(found: Findings, connection: AbstractConnection, to
             "broker",
             f"{unroutable.messages} jobs became due for a missing work queue, and wait on "
             f"{topology.unroutable_queue.name}",
-            "make the queue (see above): the projector then brings them to it; if they stay, see that it runs",
+            "create the queue (see above), and the projector moves them there; if they stay, check that it runs",
         )
     dead = await declare.depth(connection, topology.dead_queue.name)
     if dead is not None and dead.messages:
         found.note(
             "broker",
             f"{dead.messages} messages wait on {topology.dead_queue.name}",
-            "the projector takes them within seconds; if they stay, see that it runs and its database answers",
+            "the projector takes them within seconds; if they stay, check that it runs and its database answers",
         )
 
 

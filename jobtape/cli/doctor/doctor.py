@@ -20,13 +20,13 @@ from jobtape.cli.doctor.broker import examine_broker
 from jobtape.cli.doctor.findings import Findings
 from jobtape.cli.doctor.policies import examine_policies
 from jobtape.cli.doctor.relay import examine_relay
-from jobtape.cli.doctor.settings import examine_settings
 from jobtape.cli.doctor.view import examine_view
 from jobtape.cli.escaping import one_line
 from jobtape.cli.parts.parts import topology_of
 from jobtape.cli.parts.start import configuring, job_types_of, settings_with
 from jobtape.jobs import JobType
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.timeouts import WAY_OUT, longest_timeout, misfits
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 
@@ -56,7 +56,7 @@ def run_doctor(*, as_json: bool, **options: str | None) -> int:
 
 async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: Store) -> Findings:
     found = Findings()
-    examine_settings(found, settings, job_types)
+    _examine_settings(found, settings, job_types)
     open_queues = await asyncio.to_thread(examine_view, found, store)
     topology = topology_of(settings, job_types)
     topology = topology.with_queues({*topology.queues, *open_queues})
@@ -64,7 +64,7 @@ async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: 
         async with asyncio.timeout(CONNECT_TIMEOUT):
             connection = await aio_pika.connect(settings.rabbitmq_url)
     except BROKER_ERRORS as error:
-        todo = "start it, or say where it is with RABBITMQ_URL"
+        todo = "start it, or set RABBITMQ_URL to its address"
         found.wrong("broker", why_not_connected(settings.rabbitmq_url, error), todo)
         return found
     link = Link(settings.rabbitmq_url, name=f"{topology.namespace} doctor")
@@ -76,10 +76,36 @@ async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: 
         await asyncio.to_thread(examine_relay, found, settings, topology, store)
         await _examine_lag(found, Publisher(link, topology), store)
     except BROKER_ERRORS as error:
-        found.wrong("broker", f"it stopped answering: {reason_of(error)}", "look at its log, then run this again")
+        found.wrong("broker", f"it stopped answering: {reason_of(error)}", "see its log, then run this again")
     finally:
         await link.close()
     return found
+
+
+def _examine_settings(found: Findings, settings: Settings, job_types: Mapping[str, JobType]) -> None:
+    for sentence in misfits(job_types.values(), longest_timeout(settings.ack_timeout, settings.grace_period)):
+        found.wrong("settings", f"{sentence}: no worker starts with it", WAY_OUT)
+    for name, value in (
+        ("JOBTAPE_ACK_TIMEOUT", settings.ack_timeout),
+        ("JOBTAPE_UNKNOWN_TYPE_TIMEOUT", settings.unknown_type_timeout),
+    ):
+        if settings.rescue_after <= value:
+            found.wrong(
+                "settings",
+                f"JOBTAPE_RESCUE_AFTER ({settings.rescue_after:g} s) is not more than {name} ({value:g} s): jobs "
+                "that only wait would count as lost, and run twice",
+                f"set JOBTAPE_RESCUE_AFTER above {value:g}",
+            )
+    if not job_types:
+        found.note("settings", "no job modules are named, so only queues that have jobs are checked", "give --jobs")
+    if not found.items:
+        found.fine("settings", f"{len(job_types)} job types, and their timeouts are allowed")
+    found.note(
+        "settings",
+        f"AMQP does not show the broker's consumer_timeout; it must not be less than JOBTAPE_ACK_TIMEOUT "
+        f"({settings.ack_timeout:g} s)",
+        "`rabbitmqctl environment | grep consumer_timeout` shows it, in milliseconds",
+    )
 
 
 async def _examine_lag(found: Findings, publisher: Publisher, store: Store) -> None:
@@ -90,12 +116,12 @@ async def _examine_lag(found: Findings, publisher: Publisher, store: Store) -> N
     except JobtapeError as error:
         found.wrong(
             "broker",
-            f"the tape takes nothing: {error}",
-            "when the tape is there, the broker has a memory or disk alarm: see `rabbitmqctl status`, and free some",
+            f"the tape does not accept a message: {error}",
+            "if the tape exists, the broker has a memory or disk alarm: see `rabbitmqctl status`, and free some",
         )
         return
     took = time.monotonic() - began
-    found.fine("broker", f"the tape takes a message within {took * 1000:.0f} ms, so no alarm blocks publishers")
+    found.fine("broker", f"the tape accepts a message within {took * 1000:.0f} ms, so no alarm blocks publishers")
     while time.monotonic() - began < PASSING:
         try:
             if await asyncio.to_thread(store.passed_barrier, name):

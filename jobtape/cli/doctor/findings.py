@@ -1,5 +1,6 @@
 """The findings of ``jobtape doctor``, with what to do about them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -36,3 +37,8 @@ class Findings:
 
     def wrong(self, part: Part, what: str, todo: str) -> None:
         self.items.append(Finding(part, "wrong", what, todo))
+
+
+def first_of(names: Sequence[str], count: int) -> str:
+    """Return the first ``count`` names in one text, and how many more there are."""
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -3,69 +3,70 @@
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from jobtape.cli.doctor.administration import Unseen
-from jobtape.cli.doctor.broker_policies import all_policies, policies_of
-from jobtape.cli.doctor.findings import Findings
+from jobtape.cli.doctor.findings import Findings, first_of
+from jobtape.cli.doctor.management import HINT, Unseen, all_policies, policies_of
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.topology import Queue, Topology
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 
 SHOWN: Final = 3
+COMMANDS: Final = "`rabbitmqctl list_policies` and `rabbitmqctl list_operator_policies`"
 DOCS: Final = "see docs/reference/broker-policies.md"
-LOOK: Final = (
-    "name the management API with JOBTAPE_MANAGEMENT_URL, or a command for rabbitmqctl with JOBTAPE_RABBITMQCTL; or "
-    "look at `rabbitmqctl list_policies` and `rabbitmqctl list_operator_policies` yourself"
-)
-Kind = Literal["tape", "cancels", "work", "ladder", "kept"]
+Kind = Literal["tape", "cancels", "work", "ladder", "dead"]
 
+_MISSED: Final = "are placed again only after JOBTAPE_RESCUE_AFTER"
+_FULL: Final = "submissions beyond it are answered 503 queue-full"
+_LADDER_FULL: Final = "delayed submissions beyond it are answered 503 queue-full, and retries wait"
+_DROPPED: Final = f"jobs that the broker gave up may be dropped, and {_MISSED}"
+_TAPE: Final = "less of the tape is kept: a projector that is stopped for longer finds a gap"
+_CANCELS: Final = "workers may not be notified of cancellations of jobs that wait longer"
 _MEANING: Final[Mapping[tuple[str, Kind], str]] = {
     ("message-ttl", "work"): "jobs that wait longer expire, and are put back later",
-    ("message-ttl", "ladder"): "delays are shortened, and what comes early is sent back",
-    ("message-ttl", "kept"): "jobs that the broker gave up may vanish, and are missed for JOBTAPE_RESCUE_AFTER",
-    ("max-length", "work"): "submissions beyond it are answered 503 queue-full",
-    ("max-length-bytes", "work"): "submissions beyond it are answered 503 queue-full",
-    ("max-length", "ladder"): "delayed submissions beyond it are answered 503 queue-full, and retries wait",
-    ("max-length-bytes", "ladder"): "delayed submissions beyond it are answered 503 queue-full, and retries wait",
-    ("max-length", "kept"): "jobs that the broker gave up may vanish, and are missed for JOBTAPE_RESCUE_AFTER",
-    ("max-length-bytes", "kept"): "jobs that the broker gave up may vanish, and are missed for JOBTAPE_RESCUE_AFTER",
-    ("expires", "work"): "a queue without workers is deleted with its jobs, which are missed for JOBTAPE_RESCUE_AFTER",
-    ("expires", "ladder"): "the queue is deleted with its delayed jobs, which are missed for JOBTAPE_RESCUE_AFTER",
-    ("expires", "kept"): "the queue is deleted with what it holds while no projector uses it",
-    ("delivery-limit", "work"): "jobs are given up after fewer returns, also those that were never begun",
-    ("delivery-limit", "kept"): "messages may be dropped when projectors end often",
-    ("max-age", "tape"): "the tape is kept for less time: a projector that is away longer finds a gap",
-    ("max-length-bytes", "tape"): "less of the tape is kept: a projector that is away longer finds a gap",
-    ("max-age", "cancels"): "workers may not learn of cancellations of jobs that wait longer",
-    ("max-length-bytes", "cancels"): "workers may not learn of cancellations of jobs that wait longer",
+    ("message-ttl", "ladder"): "delays are shortened, and jobs that come too early are sent back",
+    ("message-ttl", "dead"): _DROPPED,
+    ("max-length", "work"): _FULL,
+    ("max-length-bytes", "work"): _FULL,
+    ("max-length", "ladder"): _LADDER_FULL,
+    ("max-length-bytes", "ladder"): _LADDER_FULL,
+    ("max-length", "dead"): _DROPPED,
+    ("max-length-bytes", "dead"): _DROPPED,
+    ("expires", "work"): f"a queue without workers is deleted with its jobs, which {_MISSED}",
+    ("expires", "ladder"): f"the queue is deleted with its delayed jobs, which {_MISSED}",
+    ("expires", "dead"): "the queue is deleted with its messages while no projector uses it",
+    ("delivery-limit", "work"): "jobs are given up after fewer returns, also jobs that never began",
+    ("delivery-limit", "dead"): "messages may be dropped when projectors end often",
+    ("max-age", "tape"): _TAPE,
+    ("max-length-bytes", "tape"): _TAPE,
+    ("max-age", "cancels"): _CANCELS,
+    ("max-length-bytes", "cancels"): _CANCELS,
 }
-"""What a key of a policy means for a queue of that kind, where it takes effect. Of two values the smaller holds."""
+"""The consequence of a policy's key for a queue of that kind. Keys that have no effect there are left out."""
 
 
 def examine_policies(found: Findings, settings: Settings, topology: Topology, store: Store) -> None:
     """Add findings about policies. Blocks."""
     try:
-        policies = all_policies(settings.rabbitmq_url, settings.management_url, settings.rabbitmqctl)
+        policies = all_policies(settings)
     except Unseen as error:
         _examine_effects(found, store)
-        found.note("broker", f"which policies hold for our queues cannot be seen: {error}", LOOK)
+        found.note("broker", f"it is not known which policies apply to our queues: {error}", HINT + COMMANDS)
         return
     affected: dict[tuple[str, str, str, bool], list[str]] = {}
     for queue, kind in _queues(topology):
         arguments = queue.declared_arguments()
-        for policy in policies_of(queue.name, "stream" if kind in ("tape", "cancels") else "quorum", policies):
+        for policy in policies_of(queue.name, arguments["x-queue-type"], policies):
             for key, value in policy.definition.items():
                 meaning = _MEANING.get((key, kind))
-                if meaning is not None and _matters(key, value, arguments):
+                if meaning is not None and _is_smaller(value, arguments.get(f"x-{key}")):
                     affected.setdefault((policy.name, f"{key}: {value}", meaning, policy.operator), []).append(
                         queue.name
                     )
     for (name, what, meaning, operator), names in affected.items():
-        what_it_is, option = ("operator policy", "_operator") if operator else ("policy", "")
-        shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        sort, option = ("operator policy", "_operator") if operator else ("policy", "")
         found.wrong(
             "broker",
-            f"the {what_it_is} {name!r} sets {what} on {shown}: {meaning}",
+            f"the {sort} {name!r} sets {what} on {first_of(names, SHOWN)}: {meaning}",
             f"change its pattern so that it leaves out our queues (`rabbitmqctl set{option}_policy`), or remove it "
             f"(`rabbitmqctl clear{option}_policy {name}`); {DOCS}",
         )
@@ -77,16 +78,13 @@ def _queues(topology: Topology) -> list[tuple[Queue, Kind]]:
     found: list[tuple[Queue, Kind]] = [(topology.log, "tape"), (topology.cancels, "cancels")]
     found += [(topology.work_queue(queue), "work") for queue in topology.queues]
     found += [(topology.delay_queue(level), "ladder") for level in range(topology.delay_levels)]
-    found += [(topology.dead_queue, "kept"), (topology.unroutable_queue, "kept")]
+    found += [(topology.dead_queue, "dead"), (topology.unroutable_queue, "dead")]
     return found
 
 
-def _matters(key: str, value: Any, arguments: Mapping[str, Any]) -> bool:
-    """Return whether the policy's value is smaller than the queue's own argument."""
-    own = arguments.get(f"x-{key}")
-    if isinstance(own, int) and isinstance(value, int):
-        return value < own
-    return bool(own != value)
+def _is_smaller(value: Any, own: Any) -> bool:
+    """Return whether the policy's value is smaller than the queue's own argument. The smaller one applies."""
+    return value < own if isinstance(own, int) and isinstance(value, int) else bool(own != value)
 
 
 def _examine_effects(found: Findings, store: Store) -> None:
@@ -99,7 +97,7 @@ def _examine_effects(found: Findings, store: Store) -> None:
         key = "message-ttl" if reason == "expired" else "max-length or max-length-bytes"
         found.wrong(
             "broker",
-            f"the broker has dropped the work of jobs from the queue {queue} {n} times of late ({reason}): a policy "
-            f"sets {key} on it. They are put back",
-            f"find it with `rabbitmqctl list_policies` and `rabbitmqctl list_operator_policies`; {DOCS}",
+            f"the broker has recently dropped jobs from the queue {queue} {n} times ({reason}), because a policy sets "
+            f"{key} on it; they are put back",
+            f"find it with {COMMANDS}; {DOCS}",
         )

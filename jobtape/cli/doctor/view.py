@@ -21,10 +21,10 @@ def examine_view(found: Findings, store: Store) -> list[str]:
     except ViewUnavailable as error:
         found.wrong("view", str(error), "DATABASE_URL says where the view is; see docs/reference/databases.md")
         return []
-    found.fine("view", f"{store.url_for_messages} answers, its tables are of this version")
+    found.fine("view", f"{store.url_for_messages} answers, and its tables have this version")
     _examine_checkpoint(found, checkpoint)
     if checkpoint is not None and trouble is not None:
-        what = f"nothing is folded behind cursor {checkpoint.cursor}: {trouble}"
+        what = f"the projector cannot fold the events after cursor {checkpoint.cursor}: {trouble}"
         found.wrong("view", what, "correct the cause; the projector retries and then continues by itself")
     if effects:
         found.note(
@@ -33,11 +33,11 @@ def examine_view(found: Findings, store: Store) -> list[str]:
             "they are sent within seconds; if they stay, a queue is missing, or no projector runs",
         )
     if dead:
-        found.note("view", f"{dead} messages that are no job were put aside", "see `jobtape dead list`")
+        found.note("view", f"{dead} messages on work queues were not jobs", "see `jobtape dead list`")
     if reach.horizon:
         found.note(
             "view",
-            f"history is complete after cursor {reach.horizon} only: before it, jobs were removed "
+            f"history is complete only after cursor {reach.horizon}: before it, jobs were removed "
             "(JOBTAPE_JOB_RETENTION), a gap was accepted, or the tape began later than the jobs",
             "see docs/how-to/replay.md",
         )
@@ -51,14 +51,14 @@ def _examine_position(found: Findings, position: NamedPosition, reach: HistoryRa
     if position.cursor < reach.horizon:
         found.wrong(
             "view",
-            f"the subscription {name} has missed events: it stands at cursor {position.cursor}, and history is kept "
-            f"from behind {reach.horizon}",
+            f"the subscription {name} has missed events: its position is cursor {position.cursor}, and history is "
+            f"complete only after {reach.horizon}",
             f"start it once with on_gap='skip', or remove it (`jobtape subscriptions remove {name}`)",
         )
     elif position.owner is None and position.idle > ABANDONED:
         found.note(
             "view",
-            f"nobody has read the subscription {name} for {position.idle.days} days",
+            f"the subscription {name} has had no consumer for {position.idle.days} days",
             f"start it, or remove it (`jobtape subscriptions remove {name}`)",
         )
 
@@ -70,6 +70,6 @@ def _examine_checkpoint(found: Findings, checkpoint: Checkpoint | None) -> None:
     if checkpoint.gap is not None:
         found.wrong("view", f"{checkpoint.gap.kind}: {checkpoint.gap.detail}", "see docs/how-to/gaps.md")
     if checkpoint.lease_left <= 0:
-        found.wrong("workers", "no projector runs, so the view stands still", "start `jobtape projector`")
+        found.wrong("workers", "no projector runs, so the view does not change", "start `jobtape projector`")
     else:
-        found.fine("workers", f"the projector {checkpoint.owner} keeps the view, at cursor {checkpoint.cursor}")
+        found.fine("workers", f"the projector {checkpoint.owner} has folded the tape up to cursor {checkpoint.cursor}")

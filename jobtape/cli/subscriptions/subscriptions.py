@@ -15,8 +15,7 @@ from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Connection
 from jobtape.cli import log_output as logs
 from jobtape.cli import printing as show
-from jobtape.cli.doctor.administration import Unseen
-from jobtape.cli.doctor.bound_queues import bound_queues
+from jobtape.cli.doctor.management import Unseen, bound_queues
 from jobtape.cli.errors import WrongUse
 from jobtape.cli.escaping import one_line
 from jobtape.cli.parts.start import configuring, settings_with
@@ -109,7 +108,7 @@ def queues_seen(settings: Settings) -> tuple[list[str], str | None]:
     """The names that have a queue, or why that cannot be seen."""
     results, prefix = Topology(settings.namespace).results.name, _queue(settings, "")
     try:
-        bound = bound_queues(settings.rabbitmq_url, settings.management_url, settings.rabbitmqctl, [results])
+        bound = bound_queues(settings, [results])
     except Unseen as error:
         return [], str(error)
     return [each.name.removeprefix(prefix) for each in bound[results] if each.name.startswith(prefix)], None

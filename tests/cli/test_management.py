@@ -1,0 +1,168 @@
+"""Tests what the doctor and ``jobtape subscriptions`` read from RabbitMQ's management API."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import aio_pika
+import pytest
+
+from jobtape.broker import declare
+from jobtape.cli.doctor.findings import Findings
+from jobtape.cli.doctor.management import Unseen, bound_queues
+from jobtape.cli.doctor.policies import examine_policies
+from jobtape.cli.doctor.relay import examine_relay
+from jobtape.cli.subscriptions.subscriptions import queues_seen
+from jobtape.schemas.topology import Topology
+from jobtape.settings import Settings
+from jobtape.view.store import Store
+from tests.waiting import eventually
+from tools.brokers.find import install_server
+from tools.brokers.node import PrivateNode
+from tools.brokers.node_files import find_server
+from tools.processes.ports import free_port
+
+pytestmark = pytest.mark.anyio
+
+BOUND = {
+    "exclusive": {},
+    "bounded": {"x-max-length": 5, "x-queue-type": "quorum"},
+    "stream": {"x-queue-type": "stream", "x-max-age": "1D"},
+    "by-policy": {},
+    "unlimited": {},
+}
+
+
+@pytest.fixture(scope="module")
+def api() -> str:
+    """A URL for the management API; it answers only in tests that use ``node``."""
+    return f"http://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory, api: str) -> Iterator[PrivateNode]:
+    """A node whose management API is at ``api``."""
+    if find_server() is None:
+        install_server(lambda line: print(line, flush=True))
+    where = urlsplit(api)
+    config = [f"management.tcp.port = {where.port}", f"management.tcp.ip = {where.hostname}"]
+    started = PrivateNode(tmp_path_factory.mktemp("managed") / "node", config, plugins=["rabbitmq_management"])
+    started.start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+async def topology(node: PrivateNode) -> AsyncIterator[Topology]:
+    """A topology with a queue of each kind bound to its results."""
+    made = Topology(f"test-{uuid4().hex[:10]}", delay_levels=3).with_queues(["default"])
+    connection = await aio_pika.connect(node.url)
+    async with connection:
+        await declare.declare(connection, made)
+        await declare.create_log(connection, made)
+        node.ctl("set_policy", "bounds", "by-policy$", '{"max-length": 10}', "--apply-to", "queues")
+        channel = await connection.channel()
+        for name, arguments in BOUND.items():
+            exclusive = name == "exclusive"
+            queue = await channel.declare_queue(
+                f"{made.namespace}-{name}",
+                durable=not exclusive,
+                exclusive=exclusive,
+                arguments=arguments,  # type: ignore[arg-type]
+            )
+            await queue.bind(made.results.name, "#")
+        ours = await channel.declare_queue(f"{made.namespace}.sub.x", durable=True)
+        await ours.bind(made.results.name, "#")
+        yield made
+
+
+def test_unreachable_api_is_one_line() -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(Unseen, match=rf"^the management API at {nowhere} does not answer \(.*\)$"):
+        bound_queues(Settings(management_url=nowhere), ["jobtape.results"])
+
+
+def test_refused_user_is_one_line(node: PrivateNode, api: str) -> None:
+    parts = urlsplit(node.url)
+    stranger = urlunsplit(parts._replace(netloc=f"stranger:wrong@{parts.hostname}:{parts.port}"))
+    with pytest.raises(Unseen, match="refuses this user: give it the tag"):
+        bound_queues(Settings(rabbitmq_url=stranger, management_url=api), ["jobtape.results"])
+
+
+async def test_doctor_names_bound_queues_without_limit(
+    node: PrivateNode, topology: Topology, api: str, tmp_path: Path
+) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'view.db'}")
+    store.migrate()
+    store.expect_fresh_tape()
+    store.create_checkpoint()
+    store.take_lease("me", 60)
+    store.relay.move("me", 1, 5, 2, "relay-stalled: no confirm")
+    settings = Settings(rabbitmq_url=node.url, namespace=topology.namespace, management_url=api)
+
+    def found() -> dict[str, str]:
+        findings = Findings()
+        examine_relay(findings, settings, topology, store)
+        return {item.what: item.level for item in findings.items}
+
+    connection = await aio_pika.connect(node.url)
+    async with connection:
+        channel = await connection.channel()
+        wrong = await channel.declare_queue(exclusive=True)
+        await wrong.bind(topology.events.name, "#")
+        # The API shows a new queue, and the policy that applies to it, some seconds later.
+        await eventually(
+            lambda: asyncio.to_thread(lambda: any("2 queues that others" in what for what in found())),
+            what="the API shows the policy",
+        )
+        said = await asyncio.to_thread(found)
+    assert queues_seen(settings) == (["x"], None)
+    assert said["relay-stalled: no confirm"] == "wrong"
+    (refused,) = [what for what in said if what.startswith("2 events were refused")]
+    assert said[refused] == "note"
+    (unlimited,) = [what for what in said if "have no length limit" in what]
+    assert f": {topology.namespace}-exclusive, {topology.namespace}-unlimited. One" in unlimited
+    assert f"2 queues that others have bound to {topology.results.name}" in unlimited
+    (internal,) = [what for what in said if "which is internal" in what]
+    assert f"others have bound queues to {topology.events.name}, which is internal: {wrong.name}." in internal
+    assert said[internal] == "wrong"
+    store.close()
+
+
+def test_doctor_says_why_bound_queues_are_unknown(store: Store) -> None:
+    found = Findings()
+    examine_relay(found, Settings(management_url="http://127.0.0.1:1"), Topology("jobtape"), store)
+    assert [(item.level, item.part) for item in found.items] == [("note", "view"), ("note", "broker")]
+    assert "receive nothing: no projector has started it yet" in found.items[0].what
+    assert "it is not known which queues are bound" in found.items[1].what
+    assert "JOBTAPE_MANAGEMENT_URL" in (found.items[1].todo or "")
+
+
+def test_doctor_names_each_policy_with_queue_value_and_remedy(node: PrivateNode, api: str, store: Store) -> None:
+    topology = Topology("doctored", delay_levels=3).with_queues(["default"])
+    names = ["ttl", "length", "tape", "roomy"]
+    given = [
+        ("set_policy", r"^doctored\.", {"message-ttl": 60000}, "0"),
+        ("set_operator_policy", r"^doctored\.run\.", {"max-length": 5, "delivery-limit": 3}, "0"),
+        ("set_policy", r"^doctored\.log$", {"max-age": "1h"}, "5"),
+        ("set_operator_policy", r"^doctored\.log$", {"max-length-bytes": 10**15}, "5"),
+    ]
+    for name, (kind, pattern, definition, priority) in zip(names, given, strict=True):
+        node.ctl(kind, name, pattern, json.dumps(definition), "--apply-to", "queues", "--priority", priority)
+    found = Findings()
+    examine_policies(found, Settings(rabbitmq_url=node.url, management_url=api), topology, store)
+    said = {item.what: item.todo or "" for item in found.items if item.level == "wrong"}
+    (work,) = [what for what in said if "message-ttl: 60000 on doctored.run.default: jobs that wait" in what]
+    assert "the policy 'ttl' sets" in work
+    assert "`rabbitmqctl clear_policy ttl`" in said[work]
+    (full,) = [what for what in said if "max-length: 5 on doctored.run.default" in what]
+    assert "the operator policy 'length' sets" in full
+    assert "clear_operator_policy length" in said[full]
+    assert any("delivery-limit: 3 on doctored.run.default" in what for what in said)
+    assert any("max-age: 1h on doctored.log" in what for what in said)
+    assert any("on doctored.dead, doctored.unroutable: jobs that the broker gave up" in what for what in said)
+    assert not any("roomy" in what for what in said), "the declared limit is smaller"
+    assert not any("doctored.delay" in what for what in said), "the ladder's levels are shorter than a minute"
