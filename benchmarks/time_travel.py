@@ -16,7 +16,7 @@ from datetime import timedelta
 from itertools import islice
 from uuid import UUID
 
-from jobtape.broker.stream_reader import Recorded
+from jobtape.broker.stream_reader import TapeMessage
 from jobtape.consumer.folding import fold_batch
 from jobtape.schemas import events, ids
 from jobtape.schemas.cursor import cursor_of
@@ -65,7 +65,7 @@ def fill(store: Store, count: int) -> list[str]:
     job_ids = job_ids_of(count)
     place: int | None = None
     rest = enumerate(tape(job_ids))
-    while batch := [Recorded(place, events.encode(each), "event", {}) for place, each in islice(rest, BATCH)]:
+    while batch := [TapeMessage(place, events.encode(each), "event", {}) for place, each in islice(rest, BATCH)]:
         assert store.commit("benchmark", (1, place), fold_batch(batch, 1, store.jobs), 600)
         place = batch[-1].offset
     return job_ids

@@ -1,4 +1,4 @@
-"""Declares a topology, looks at what is there, and removes a namespace."""
+"""Declares exchanges, queues and bindings, checks queues, and deletes them."""
 
 import asyncio
 from collections.abc import Iterable
@@ -9,11 +9,10 @@ import aiormq.exceptions
 
 from jobtape.broker.channels import Channel, channel
 from jobtape.broker.link import Connection
-from jobtape.schemas.errors import JobtapeError
+from jobtape.broker.tasks import translate_cancellation
+from jobtape.schemas.errors import JobtapeError, SubscriptionRefused
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
 from jobtape.schemas.topology import Binding, Exchange, Queue, Topology
-
-NOT_FOUND = (aiormq.exceptions.ChannelNotFoundEntity,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Depth:
 
 
 async def declare(connection: Connection, topology: Topology) -> None:
-    """Declare everything but the tape; what exists already stays as it is.
+    """Declare everything except the tape. What exists already stays as it is.
 
     Raises JobtapeError when something of the same name exists with other properties.
     """
@@ -37,20 +36,20 @@ async def declare(connection: Connection, topology: Topology) -> None:
                 await _queue(opened, queue)
             for binding in topology.bindings():
                 await _bind(opened, binding)
-            for passage in topology.passages():
-                await opened.exchange_bind(passage.target, passage.source, passage.key)
+            for between in topology.exchange_bindings():
+                await opened.exchange_bind(between.target, between.source, between.key)
             if await log_exists(connection, topology):
-                # The tape may have been there before its exchange: a broker restored in part.
+                # A broker that was restored in part may have had the tape before its exchange.
                 await _bind(opened, topology.log_binding)
     except aiormq.exceptions.ChannelPreconditionFailed as error:
         raise JobtapeError(
-            f"the broker has something of ours with other properties: {error}. "
+            f"the broker has a queue or exchange of this name with other properties: {error}. "
             "Delete it there, or choose another JOBTAPE_NAMESPACE"
         ) from None
 
 
 async def create_log(connection: Connection, topology: Topology) -> bool:
-    """Create the tape when it isn't there. True when it was created; an existing one is left as it is."""
+    """Create the tape if it does not exist. Return whether it was created."""
     if await log_exists(connection, topology):
         return False
     async with channel(connection) as opened:
@@ -61,57 +60,78 @@ async def create_log(connection: Connection, topology: Topology) -> bool:
 
 
 async def declare_results(connection: Connection, topology: Topology) -> None:
-    """Declare the exchange that subscribers bind to, and nothing else."""
+    """Declare only the exchange that subscribers bind to."""
     async with channel(connection) as opened:
         await _exchange(opened, topology.results)
 
 
+async def declare_subscription(
+    connection: Connection, exchange: Exchange, queue: Queue, keys: Iterable[str]
+) -> Depth | None:
+    """Declare a subscription's ``queue`` and bind it to ``exchange`` with ``keys``. Return its depth before, or None
+    when it did not exist.
+
+    Raises SubscriptionRefused when it exists with another filter or other limits, or one of ``BROKER_ERRORS``.
+    """
+    before = await depth(connection, queue.name)
+    try:
+        async with channel(connection) as opened:
+            await _exchange(opened, exchange)
+            await _queue(opened, queue)
+            for key in keys:
+                await _bind(opened, Binding(queue.name, exchange.name, key))
+    except aiormq.exceptions.ChannelPreconditionFailed as error:
+        raise SubscriptionRefused(
+            f"the subscription of this name has another filter or other limits ({error}): use the same ones, choose "
+            "another name, or remove it with all its waiting messages (`jobtape subscriptions remove NAME`)"
+        ) from None
+    return before
+
+
+async def delete_queue(connection: Connection, queue: str) -> int | None:
+    """Delete a queue. Return how many messages were on it, or None when it did not exist."""
+    before = await depth(connection, queue)
+    async with channel(connection) as opened:
+        await opened.queue_delete(queue)
+    return None if before is None else before.messages
+
+
 async def log_exists(connection: Connection, topology: Topology) -> bool:
-    """Whether the tape is on the broker (a passive declaration)."""
+    """Whether the tape is on the broker. Raises as ``depth`` does."""
     return await depth(connection, topology.log.name) is not None
 
 
 async def depth(connection: Connection, queue: str) -> Depth | None:
-    """How full a queue is (a passive declaration), or None when it does not exist.
+    """The depth of a queue, by a passive declaration; None when the queue does not exist.
 
     Raises aiormq's error when it exists and has no leader at the moment, ConnectionError when the connection is lost.
-    It may be cancelled, and then comes to its end by itself: where aiormq is cancelled in a call, it may use the
-    channel's number wrongly, and the broker ends the whole connection ("second 'channel.open' seen", *tried*).
+    A cancelled call goes on in the background: aiormq may reuse the number of a channel that was cancelled while it
+    was opened, and then the broker closes the connection ("second 'channel.open' seen").
     """
-    look = asyncio.create_task(_depth(connection, queue), name=f"look at {queue}")
-    look.add_done_callback(_take_error)
-    await asyncio.wait({look})
-    if look.cancelled():  # by aiormq, which does that to whatever waits for an answer when the connection goes
-        raise ConnectionError("the connection was lost")
-    return look.result()
+    with translate_cancellation():
+        return await asyncio.shield(_depth(connection, queue))
 
 
 async def _depth(connection: Connection, queue: str) -> Depth | None:
     try:
         async with channel(connection) as opened:
             answer = await opened.queue_declare(queue, passive=True)
-    except NOT_FOUND as error:
+    except aiormq.exceptions.ChannelNotFoundEntity as error:
         if is_missing(error):
             return None
         raise
     return Depth(answer.message_count or 0, answer.consumer_count or 0)
 
 
-def _take_error(look: "asyncio.Task[Depth | None]") -> None:
-    """Nobody may wait for it any more, and asyncio is not to report its error as lost."""
-    if not look.cancelled():
-        look.exception()
-
-
-def is_missing(error: BaseException) -> bool:
-    """Whether a queue that was not found isn't there. For some seconds after its start the broker says "not found" too
-    of a queue that has no leader yet: its home node "is down or inaccessible".
+def is_missing(error: aiormq.exceptions.ChannelNotFoundEntity) -> bool:
+    """Whether a queue that was not found does not exist. For some seconds after its start the broker also answers "not
+    found" for a queue without a leader: its home node "is down or inaccessible".
     """
-    return isinstance(error, NOT_FOUND) and "inaccessible" not in str(error)
+    return "inaccessible" not in str(error)
 
 
 async def remove_namespace(url: str, topology: Topology) -> None:
-    """Delete every queue and exchange of ``topology``, that of the built-in jobs too, and nothing else."""
+    """Delete every queue and exchange of ``topology``, and the queue of the built-in jobs."""
     topology = topology.with_queues((*topology.queues, BUILTIN_QUEUE))
     connection = await aio_pika.connect(url)
     async with connection, channel(connection) as opened:
@@ -119,11 +139,6 @@ async def remove_namespace(url: str, topology: Topology) -> None:
             await opened.queue_delete(queue.name)
         for exchange in topology.exchanges():
             await opened.exchange_delete(exchange.name)
-
-
-def queue_names(queues: Iterable[str], topology: Topology) -> dict[str, str]:
-    """Our name of each queue -> its name on the broker."""
-    return {queue: topology.work_queue(queue).name for queue in queues}
 
 
 async def _exchange(opened: Channel, exchange: Exchange) -> None:

@@ -1,13 +1,13 @@
 """One connection to the broker that is made again whenever it is lost.
 
-Plain (not robust) aio-pika connections: what must be declared and consumed again differs for a publisher, a worker and
-a stream reader, so each says it in ``setup`` and nothing is restored behind its back.
+The connections are aio-pika's plain ones, not the robust ones: a publisher, a worker and a stream reader have different
+things to declare and consume again, so each one does it itself, in ``setup``.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import aio_pika
@@ -18,10 +18,11 @@ from aiormq.connection import TCPTransportFactory, TLSTransportFactory, Transpor
 from yarl import URL
 
 from jobtape import forks
-from jobtape.broker.connecting import reason_of, why_not_connected
+from jobtape.broker.connection_errors import describe_connection_error, reason_of
+from jobtape.broker.tasks import cancel_and_wait
 from jobtape.schemas.urls import without_password
 
-__all__ = ["BROKER_ERRORS", "Connection", "Link", "end", "lost_where_cancelled", "reason_of"]
+__all__ = ["BROKER_ERRORS", "Connection", "Link", "reason_of"]
 
 log = logging.getLogger(__name__)
 
@@ -29,44 +30,17 @@ Connection = aio_pika.abc.AbstractConnection
 Setup = Callable[[Connection], Awaitable[None]]
 
 CONNECT_TIMEOUT = 5.0
-CANCEL_AGAIN = 0.5
 HEARTBEAT = 10
-"""Seconds; a dead peer is noticed after three."""
+"""Seconds; a peer is taken for dead after three missed heartbeats."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 
 BROKER_ERRORS = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
-"""What aio-pika and aiormq raise for a broker that is away, restarting or closing things; RuntimeError is theirs for a
-channel or connection that is closed already."""
-
-
-@contextmanager
-def lost_where_cancelled() -> Iterator[None]:
-    """aiormq cancels whoever waits for an answer when the connection ends: inside, that is a ConnectionError.
-
-    A cancelling of the task itself stays what it is.
-    """
-    try:
-        yield
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise ConnectionError("the connection was lost") from None
-
-
-async def end(task: "asyncio.Task[None]") -> None:
-    """Cancel it, and return when it has ended.
-
-    Again and again: what fails in the very step in which it is cancelled swallows that (``wait_for`` before Python
-    3.12, in aiormq), and would go on for ever.
-    """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=CANCEL_AGAIN)
+"""What aio-pika and aiormq raise when the broker is unreachable, restarts, or closes a channel or connection.
+RuntimeError is for one that is closed already."""
 
 
 class _Transports(TransportFactory):
-    """Connects as aiormq does by itself, and knows the socket."""
+    """Connects as aiormq does, and remembers the socket."""
 
     def __init__(self) -> None:
         self._writer: asyncio.StreamWriter | None = None
@@ -78,13 +52,13 @@ class _Transports(TransportFactory):
         return reader, self._writer
 
     def descriptor(self) -> int:
-        """The file descriptor of the latest connection; -1 when there is none."""
+        """The file descriptor of the latest connection, or -1."""
         socket = None if self._writer is None else self._writer.get_extra_info("socket")
         return -1 if socket is None else int(socket.fileno())
 
 
 class Link:
-    """Keeps one connection up. ``setup`` runs on each new connection before anyone gets to use it."""
+    """Keeps one connection up. ``setup`` runs on each new connection before anyone else gets it."""
 
     def __init__(self, url: str, *, name: str, setup: Setup | None = None) -> None:
         self.url = url
@@ -99,31 +73,31 @@ class Link:
         self._transports = _Transports()
 
     def start(self) -> None:
-        """Begin to connect, in the background."""
-        # The broker gives back what a worker held only when nobody has its connection open any more.
+        """Start connecting in the background."""
+        # A copy of the socket in a forked child would keep the connection open, and with it the deliveries of a worker.
         forks.on_fork(self, lambda link: forks.close_in_child(link._transports.descriptor()))
         if self._task is None:
             self._task = asyncio.create_task(self._keep_up(), name=f"link {self.name}")
 
     async def close(self) -> None:
-        """End the connection and stop making it again."""
+        """Close the connection and stop reconnecting."""
         task, self._task = self._task, None
         if task is not None:
-            await end(task)
+            await cancel_and_wait(task)
 
     def reset(self) -> None:
-        """Drop the connection, which answers no more, and make another one."""
+        """Drop a connection that does not answer, and make another one."""
         self._up.clear()
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 
     async def connection(self) -> Connection:
-        """The open connection; waits for it as long as it takes, so put a time limit around it."""
+        """Wait for an open connection and return it. There is no time limit; set one around the call."""
         while True:
             await self._up.wait()
             if self._connection is not None and not self._connection.is_closed:
                 return self._connection
-            await asyncio.sleep(0)  # lost just now: the keeper clears the event in its next step
+            await asyncio.sleep(0)  # lost just now; ``_keep_up`` clears the event in its next step
 
     @property
     def up(self) -> bool:
@@ -141,11 +115,11 @@ class Link:
                 await closed
                 self.trouble = f"the connection to {without_password(self.url)} was lost"
                 log.warning("%s: %s; connecting again", self.name, self.trouble)
-            except Exception as error:  # noqa: BLE001 - whatever it is (a URL that is none), it is said and not silent
+            except Exception as error:  # noqa: BLE001 - any error (an invalid URL too) is logged and shown
                 if self._connection is None:
-                    self.trouble = why_not_connected(self.url, error)
+                    self.trouble = describe_connection_error(self.url, error)
                 else:
-                    self.trouble = f"the broker at {without_password(self.url)} is not usable: {reason_of(error)}"
+                    self.trouble = f"the broker at {without_password(self.url)} cannot be used: {reason_of(error)}"
                 if pause == FIRST_PAUSE:
                     log.warning("%s: %s; trying again until it answers (see RABBITMQ_URL)", self.name, self.trouble)
             finally:
@@ -157,7 +131,7 @@ class Link:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _connect(self) -> "asyncio.Future[None]":
-        """A new, set-up connection; the future that is returned is done when it is lost."""
+        """Make a new connection and set it up. Return a future that is done when the connection is lost."""
         async with asyncio.timeout(CONNECT_TIMEOUT):
             connection = aio_pika.Connection(
                 make_url(self.url, heartbeat=HEARTBEAT), client_properties={"connection_name": self.name}

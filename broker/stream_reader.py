@@ -1,14 +1,15 @@
 """Reads the tape from a position, in order, with bounded memory.
 
-No iterator and no ``process()`` of aio-pika's: both may nack, and a nack on a stream closes the connection on
-RabbitMQ 3.10. Deliveries go into a buffer that the broker's prefetch bounds; what is handed out is acknowledged at
-once, so that as much again arrives while it is worked on. Where a reader stands is its own business, and no
-acknowledgement's.
+It does not use aio-pika's iterator or ``process()``: both may nack, and a nack on a stream closes the connection on
+RabbitMQ 3.10. Deliveries go into a buffer that the prefetch bounds. Messages that are returned are acknowledged at
+once, so that the next ones arrive while they are processed. The reader itself keeps its position; acknowledgements do
+not.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
@@ -18,17 +19,17 @@ import aiormq.exceptions
 
 from jobtape.broker.channels import Channel, open_channel
 from jobtape.broker.declare import is_missing
-from jobtape.broker.link import Connection
+from jobtape.broker.link import BROKER_ERRORS, Connection
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 
 PREFETCH = 300
 ATTACH_LIMIT = 15.0
-"""Seconds; a stream without a leader answers nothing for a while."""
+"""Seconds; a stream without a leader does not answer for a while."""
 Start = int | Literal["first", "last"]
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class TapeMessage:
     """A message on the tape."""
 
     offset: int
@@ -40,8 +41,8 @@ class Recorded:
 class StreamReader:
     """``async with StreamReader(connection, "ns.log", 17) as reader: batch = await reader.read(500)``.
 
-    An integer start is the offset of the first message wanted; the broker goes to the first one that it still has
-    when that is gone, and shows nothing when it lies beyond the end. It is for the caller to compare.
+    An integer ``start`` is the offset of the first message to read. If the broker no longer has it, reading starts at
+    the oldest message; if it is beyond the end, nothing is read. So the caller compares offsets.
     """
 
     def __init__(self, connection: Connection, queue: str, start: Start, *, prefetch: int = PREFETCH) -> None:
@@ -60,37 +61,34 @@ class StreamReader:
             async with asyncio.timeout(ATTACH_LIMIT):
                 return await self._attach()
         except BaseException:
-            # ``__aexit__`` is not called then
+            # ``__aexit__`` is not called in this case.
             await self.__aexit__(None, None, None)
             raise
 
     async def _attach(self) -> "StreamReader":
         self._channel = await open_channel(self._connection)
         self._channel.closing.add_done_callback(lambda _: self._end("its channel was closed"))
-        self._channel.on_consumer_cancel_callbacks.add(lambda _: self._end("the broker ended it"))
+        self._channel.on_consumer_cancel_callbacks.add(lambda _: self._end("the broker cancelled it"))
         await self._channel.basic_qos(prefetch_count=self._prefetch)
         try:
             await self._channel.basic_consume(self._queue, self._on_message, arguments={"x-stream-offset": self._start})
         except aiormq.exceptions.ChannelNotFoundEntity as error:
             if is_missing(error):
-                raise TapeMissing(f"the tape {self._queue} is not on the broker") from None
+                raise TapeMissing(f"the tape {self._queue} does not exist on the broker") from None
             raise BrokerUnavailable(f"the tape {self._queue} has no leader yet; attach again") from None
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Detach."""
         if self._channel is not None and not self._channel.is_closed:
-            try:
+            with suppress(*BROKER_ERRORS):
                 async with asyncio.timeout(5):
                     await self._channel.close()
-            except (aiormq.exceptions.AMQPError, TimeoutError, RuntimeError, OSError):
-                return
 
-    async def read(self, limit: int, timeout: float | None = None) -> list[Recorded]:
-        """The next messages, at least one and at most ``limit``, as soon as there are any; an empty list when
-        ``timeout`` seconds pass without. Raises BrokerUnavailable when the attachment has ended.
+    async def read(self, limit: int, timeout: float | None = None) -> list[TapeMessage]:
+        """Wait for messages and return at most ``limit``, or an empty list when none came within ``timeout`` seconds.
+        Raises BrokerUnavailable when the consumer has ended.
         """
         if not self._buffer:
             try:
@@ -103,15 +101,13 @@ class StreamReader:
             except TimeoutError:
                 return []
         taken = [self._buffer.popleft() for _ in range(min(limit, len(self._buffer)))]
-        await self._acknowledge(taken[-1].delivery_tag)
-        return [_recorded(message) for message in taken]
-
-    async def _acknowledge(self, tag: int | None) -> None:
+        tag = taken[-1].delivery_tag
         if tag is not None and self._channel is not None and not self._channel.is_closed:
             await self._channel.basic_ack(tag, multiple=True, wait=False)
+        return [_tape_message(message) for message in taken]
 
     async def _on_message(self, message: aiormq.abc.DeliveredMessage) -> None:
-        # aiormq starts one task a delivery, in the order of delivery; this one never waits, so the order stays.
+        # aiormq starts one task per delivery, in order; this one never awaits, so the order is kept.
         self._buffer.append(message)
         self._changed.set()
 
@@ -120,8 +116,8 @@ class StreamReader:
         self._changed.set()
 
 
-def _recorded(message: aiormq.abc.DeliveredMessage) -> Recorded:
+def _tape_message(message: aiormq.abc.DeliveredMessage) -> TapeMessage:
     headers = message.header.properties.headers or {}
     offset = headers["x-stream-offset"]
     assert isinstance(offset, int)
-    return Recorded(offset, message.body, message.routing_key or "", headers)
+    return TapeMessage(offset, message.body, message.routing_key or "", headers)

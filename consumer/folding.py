@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from jobtape.broker.stream_reader import Recorded
+from jobtape.broker.stream_reader import TapeMessage
 from jobtape.schemas.barrier import read_barrier
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.effects import Effect, effects_of, may_be_effect
@@ -25,12 +25,12 @@ def none_gone(_: Collection[str]) -> Collection[str]:
     return ()
 
 
-def digest_of(message: Recorded) -> str:
+def digest_of(message: TapeMessage) -> str:
     """What the checkpoint remembers of a message, to know it again: the SHA-256 of its body, in hex."""
     return hashlib.sha256(message.body).hexdigest()
 
 
-def fold_batch(messages: Sequence[Recorded], epoch: int, known: Known, gone: Gone = none_gone) -> Batch:
+def fold_batch(messages: Sequence[TapeMessage], epoch: int, known: Known, gone: Gone = none_gone) -> Batch:
     """What ``messages`` (at least one) change. ``known`` gives the jobs, by id, as they are in the view now, ``gone``
     those of the unknown ones that were in it once and were let go: their events change nothing and are not kept.
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from aiormq import spec
 
-from jobtape.broker.confirmed_channel import PERSISTENT
+from jobtape.broker.channels import PERSISTENT
 from jobtape.schemas.delivered_event import CURSOR, encode_delivered
 from jobtape.schemas.events import CONTENT_TYPE
 from jobtape.schemas.topology import reply_key, result_key

@@ -265,7 +265,7 @@ class Topology:
             *delay,
         )
 
-    def passages(self) -> tuple[ExchangeBinding, ...]:
+    def exchange_bindings(self) -> tuple[ExchangeBinding, ...]:
         """All bindings between exchanges: into the ladder, and past the levels whose bit is 0."""
         down = (
             ExchangeBinding(

@@ -22,8 +22,8 @@ from dataclasses import replace
 from jobtape.broker import declare
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.broker.publisher import Publisher
-from jobtape.broker.stream_reader import PREFETCH, Recorded, StreamReader
-from jobtape.broker.waiting import first_of, wait_for_stop
+from jobtape.broker.stream_reader import PREFETCH, StreamReader, TapeMessage
+from jobtape.broker.tasks import first_of, wait_for_stop
 from jobtape.consumer.folding import fold_batch
 from jobtape.consumer.projector.attachment import GapFound, attached
 from jobtape.consumer.projector.maintenance.job_rescuer import LOST_AFTER
@@ -233,7 +233,7 @@ class Projector:
         self._failure = None
         self._say(None)
 
-    def _up_to_step(self, offset: int | None, messages: Sequence[Recorded]) -> Sequence[Recorded]:
+    def _up_to_step(self, offset: int | None, messages: Sequence[TapeMessage]) -> Sequence[TapeMessage]:
         """The messages before the first step of more than one that is not known to be harmless."""
         for index, message in enumerate(messages):
             step = offset is not None and message.offset != offset + 1
@@ -242,7 +242,7 @@ class Projector:
             offset = message.offset
         return messages
 
-    def _commit(self, epoch: int, offset: int | None, messages: Sequence[Recorded]) -> Batch | None:
+    def _commit(self, epoch: int, offset: int | None, messages: Sequence[TapeMessage]) -> Batch | None:
         batch = fold_batch(messages, epoch, self._store.jobs, self._store.retention.gone)
         if offset is None and messages[0].offset > 0:
             batch = replace(batch, horizon=cursor_of(epoch, messages[0].offset) - 1)

@@ -24,10 +24,9 @@ from typing import Final
 import aiormq.exceptions
 
 from jobtape.broker import declare
-from jobtape.broker.confirmed_channel import ConfirmedChannel
+from jobtape.broker.channels import ConfirmedChannel, publish_all
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link
-from jobtape.broker.publish_window import PublishProgress, publish_all
-from jobtape.broker.waiting import wait_for_stop
+from jobtape.broker.tasks import wait_for_stop
 from jobtape.consumer.projector.maintenance.leader import NotActive
 from jobtape.consumer.subscriber_message import subscriber_message
 from jobtape.schemas.errors import ViewUnavailable
@@ -50,6 +49,29 @@ EVERY: Final = 1.0
 """Seconds between two looks without news."""
 SAVE_EVERY: Final = 0.2
 """Seconds between two writes of the position."""
+
+
+class PublishProgress:
+    """Everything up to ``cursor`` is published or refused; ``delivered`` and ``refused`` count since the last save."""
+
+    def __init__(self, cursor: int) -> None:
+        self.cursor = cursor
+        self.delivered = 0
+        self.refused = 0
+        self.unsaved = False
+
+    def reach(self, cursor: int, *, delivered: int = 0, refused: int = 0) -> None:
+        """Advance to ``cursor``, never back."""
+        if cursor > self.cursor or delivered or refused:
+            self.cursor = max(cursor, self.cursor)
+            self.delivered += delivered
+            self.refused += refused
+            self.unsaved = True
+
+    def saved(self) -> None:
+        """Reset the counts after a save."""
+        self.delivered = self.refused = 0
+        self.unsaved = False
 
 
 class Relay:

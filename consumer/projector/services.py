@@ -10,8 +10,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from jobtape.broker.link import BROKER_ERRORS, Link, lost_where_cancelled, reason_of
+from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
 from jobtape.broker.publisher import Publisher
+from jobtape.broker.tasks import translate_cancellation
 from jobtape.consumer.projector.maintenance.dead_letters import DeadLetters
 from jobtape.consumer.projector.maintenance.effect_sender import EffectSender
 from jobtape.consumer.projector.maintenance.job_rescuer import JobRescuer
@@ -101,7 +102,7 @@ async def _repeat(work: Callable[[], Awaitable[None]]) -> None:
     assert task is not None
     while not task.cancelling():
         try:
-            with lost_where_cancelled():
+            with translate_cancellation():
                 await work()
         except EXPECTED as error:
             log.warning("%s was interrupted and begins again: %s", task.get_name(), reason_of(error))

@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import aiormq.exceptions
 
-from jobtape.broker.confirmed_channel import ConfirmedChannel
+from jobtape.broker.channels import ConfirmedChannel, publish_all
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
-from jobtape.broker.publish_window import publish_all
 from jobtape.consumer.replays.long_task import TakenOver, TaskSlice
 from jobtape.consumer.subscriber_message import SubscriberMessage, subscriber_message
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from jobtape.broker.link import Link
-from jobtape.broker.stream_reader import Recorded, StreamReader
+from jobtape.broker.stream_reader import StreamReader, TapeMessage
 from jobtape.schemas.cursor import cursor_of, offset_of
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.topology import BARRIER_KEY, Topology
@@ -68,7 +68,7 @@ async def read_tape(
         await link.close()
 
 
-async def _page(reader: StreamReader, end: int) -> list[Recorded]:
+async def _page(reader: StreamReader, end: int) -> list[TapeMessage]:
     """The next messages, up to that of the offset ``end``: PAGE at most, and none behind the one that makes them more
     than PAGE_BYTES but for those of one reading; none when there is silence.
     """

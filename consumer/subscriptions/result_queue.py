@@ -17,9 +17,10 @@ from contextlib import suppress
 from typing import Final
 from uuid import uuid4
 
-from jobtape.broker import subscription_queues as subscriptions
-from jobtape.broker.intake import Delivery, Intake
-from jobtape.broker.link import BROKER_ERRORS, Connection, Link, end, lost_where_cancelled, reason_of
+from jobtape.broker import declare
+from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
+from jobtape.broker.queue_consumer import Delivery, QueueConsumer
+from jobtape.broker.tasks import cancel_and_wait, translate_cancellation
 from jobtape.schemas.delivered_event import DeliveredEvent, decode_delivered
 from jobtape.schemas.errors import BrokerUnavailable, EventsMissed, JobtapeError, SubscriptionRefused, UnreadableEvent
 from jobtape.schemas.selection import Selection, Traits
@@ -132,11 +133,11 @@ class ResultQueue:
     async def close(self) -> None:
         """What is not settled goes back to the queue; that of an ephemeral subscription is removed."""
         if self._keeping is not None:
-            await end(self._keeping)
+            await cancel_and_wait(self._keeping)
         if self._name is None and self._link.up:
             with suppress(*BROKER_ERRORS):  # it expires by itself then
                 async with asyncio.timeout(CLOSE_LIMIT):
-                    await subscriptions.delete(await self._link.connection(), self._queue.name)
+                    await declare.delete_queue(await self._link.connection(), self._queue.name)
         await self._link.close()
 
     def _wanted_in(self, delivery: Delivery) -> DeliveredEvent | None:
@@ -155,7 +156,7 @@ class ResultQueue:
         while True:
             connection = await self._link.connection()
             try:
-                with lost_where_cancelled():
+                with translate_cancellation():
                     await self._consume(connection)
             except (SubscriptionRefused, EventsMissed) as error:
                 self._failure = error
@@ -170,7 +171,9 @@ class ResultQueue:
     async def _consume(self, connection: Connection) -> None:
         await self._declare(connection)
         try:
-            async with Intake(connection, [self._queue.name], prefetch=self._prefetch, deliver=self._arrived) as intake:
+            async with QueueConsumer(
+                connection, [self._queue.name], prefetch=self._prefetch, deliver=self._arrived
+            ) as intake:
                 self._attached.set()
                 while not intake.ended.is_set():
                     with suppress(TimeoutError):
@@ -183,7 +186,7 @@ class ResultQueue:
             self._buffer.clear()
 
     async def _declare(self, connection: Connection) -> None:
-        before = await subscriptions.declare_bound(connection, self._topology.results, self._queue, self._keys)
+        before = await declare.declare_subscription(connection, self._topology.results, self._queue, self._keys)
         full = before is not None and before.messages >= self._bounds.messages
         if before is None and self._declared:
             self._missed("its queue was gone (removed, or expired while the connection was lost)")

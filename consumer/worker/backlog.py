@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jobtape.broker.intake import Delivery
+from jobtape.broker.queue_consumer import Delivery
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.work import WorkEvent
 

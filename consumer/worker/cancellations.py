@@ -27,8 +27,8 @@ from uuid import uuid4
 
 from jobtape.broker import declare
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
-from jobtape.broker.side_publisher import SidePublisher
-from jobtape.broker.stream_reader import Recorded, StreamReader
+from jobtape.broker.publisher import ExchangePublisher
+from jobtape.broker.stream_reader import StreamReader, TapeMessage
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, TapeMissing, UnreadableEvent
 from jobtape.schemas.events import Cancelled, decode
 from jobtape.schemas.topology import Topology
@@ -100,8 +100,8 @@ class Cancellations:
         self.runs = CancelledRuns(lambda: datetime.now(UTC))
         self._topology = topology
         self._on_cancel = on_cancel
-        self._markers = SidePublisher(publishing, "")
-        self._last: Recorded | None = None
+        self._markers = ExchangePublisher(publishing, "")
+        self._last: TapeMessage | None = None
 
     async def catch_up(self, connection: Connection) -> StreamReader:
         """Read all past cancellations. Return a reader at the end of the stream, for ``following``.
@@ -173,7 +173,7 @@ class Cancellations:
             raise BrokerUnavailable(f"the stream {self._topology.cancels.name} shows nothing for {SILENCE:g} s")
         return False
 
-    def _note(self, messages: list[Recorded]) -> None:
+    def _note(self, messages: list[TapeMessage]) -> None:
         for message in messages:
             try:
                 event = decode(message.body)

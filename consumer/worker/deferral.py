@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from jobtape.broker.intake import Delivery
 from jobtape.broker.link import Link
-from jobtape.broker.side_publisher import SidePublisher
+from jobtape.broker.publisher import ExchangePublisher
+from jobtape.broker.queue_consumer import Delivery
 from jobtape.schemas.delay_ladder import delay_key
 from jobtape.schemas.errors import BrokerUnavailable
 from jobtape.schemas.events import CONTENT_TYPE, Requeued, Retrying, Submitted
@@ -46,7 +46,7 @@ class Deferral:
         self._topology = topology
         self._timeout = timeout
         self._now = now
-        self._ladder = SidePublisher(link, topology.delay_exchange(topology.delay_levels - 1).name)
+        self._ladder = ExchangePublisher(link, topology.delay_exchange(topology.delay_levels - 1).name)
 
     def is_over(self, delivery: Delivery) -> bool:
         """Return whether the work was deferred for longer than the timeout, so that no worker is likely to know it."""
@@ -85,7 +85,7 @@ class Deferral:
     async def _send(self, delivery: Delivery, delay: float, headers: Mapping[str, int]) -> None:
         delay = min(delay, self._topology.longest_delay)
         key = delay_key(delay, queue_of(delivery.queue), self._topology.delay_levels)
-        while delivery.is_ours:
+        while delivery.can_be_settled:
             try:
                 await self._ladder.publish(delivery.body, key, headers=headers, content_type=CONTENT_TYPE)
             except BrokerUnavailable as error:

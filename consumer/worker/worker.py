@@ -24,12 +24,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jobtape.broker import declare
-from jobtape.broker.dead_queue import publish_dead
-from jobtape.broker.intake import Delivery, Intake
-from jobtape.broker.link import BROKER_ERRORS, Connection, Link, lost_where_cancelled, reason_of
-from jobtape.broker.publisher import Publisher
-from jobtape.broker.refused import WorkRefused
-from jobtape.broker.waiting import first_of, wait_for_stop
+from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
+from jobtape.broker.publisher import Publisher, publish_dead_letter
+from jobtape.broker.queue_consumer import Delivery, QueueConsumer
+from jobtape.broker.refused_work import WorkRefused
+from jobtape.broker.tasks import first_of, translate_cancellation, wait_for_stop
 from jobtape.consumer.worker.backlog import Backlog
 from jobtape.consumer.worker.cancellations import Cancellations
 from jobtape.consumer.worker.deferral import Deferral
@@ -176,7 +175,7 @@ class Worker:
                 if connection is None:
                     break
                 try:
-                    with lost_where_cancelled():
+                    with translate_cancellation():
                         await self._take(connection, stop)
                 except (BrokerUnavailable, TapeMissing, *BROKER_ERRORS) as error:
                     self._trouble = f"taking jobs was interrupted: {reason_of(error)}"
@@ -204,7 +203,7 @@ class Worker:
             return
         async with (
             self._cancels.following(connection, cancellations),
-            Intake(connection, names, prefetch=prefetch, deliver=self._on_delivery) as intake,
+            QueueConsumer(connection, names, prefetch=prefetch, deliver=self._on_delivery) as intake,
         ):
             self._trouble = None
             log.info("taking jobs from %s", ", ".join(self._queues))
@@ -216,13 +215,13 @@ class Worker:
             if not ending:
                 self._trouble = "the channel to the broker was closed"
 
-    async def _watch(self, intake: Intake) -> None:
+    async def _watch(self, intake: QueueConsumer) -> None:
         """Give back deliveries that wait too long and look for stuck handlers, until the channel ends."""
         self._all_stuck_for = 0.0
         while not await wait_for_stop(intake.ended, WATCH_INTERVAL):
             for delivery in self._backlog.overdue():
                 log.warning("a delivery has waited as long as the acknowledgement time-out allows and goes back")
-                await delivery.give_back()
+                await delivery.requeue()
             self._log_stuck()
             self._all_stuck_for = (
                 self._all_stuck_for + WATCH_INTERVAL if len(self._stuck_handlers) >= self._concurrency else 0.0
@@ -254,12 +253,12 @@ class Worker:
                     self._concurrency,
                 )
 
-    async def _drain(self, intake: Intake) -> None:
+    async def _drain(self, intake: QueueConsumer) -> None:
         self._trouble = "draining"
         self._draining = True
-        await intake.stop_taking()
+        await intake.stop_consuming()
         for delivery in self._backlog.clear():
-            await delivery.give_back()
+            await delivery.requeue()
         await self._let_finish()
 
     async def _let_finish(self) -> None:
@@ -348,17 +347,17 @@ class Worker:
             log.exception(
                 "the task of a delivery was cancelled, but not by this worker; the delivery goes back to its queue"
             )
-            await delivery.refuse()
+            await delivery.reject()
         except Exception:
             log.exception(
                 "a delivery could not be handled, please report this bug in Jobtape; it goes back to its queue"
             )
             await asyncio.sleep(BROKEN_PAUSE)
-            await delivery.refuse()
+            await delivery.reject()
 
     async def _settle_after(self, same: "asyncio.Task[None]", key: Key, delivery: Delivery) -> None:
         await asyncio.wait({same})
-        await (delivery.ack() if key in self._finished else delivery.give_back())
+        await (delivery.ack() if key in self._finished else delivery.requeue())
 
     async def _ack_cancelled(self, event: WorkEvent, delivery: Delivery) -> None:
         """Ack a delivery of a cancelled run. Publish nothing, because its ``cancelled`` event is on the tape.
@@ -388,7 +387,7 @@ class Worker:
                 return
         except ExecutionUndone as error:
             log.warning("job %s goes back to its queue: %s", event.subject, error)
-            await delivery.refuse()
+            await delivery.reject()
             return
         finally:
             self._release_slot(event.data.order.type, execution)
@@ -418,7 +417,7 @@ class Worker:
         while True:
             cc: tuple[str, ...] = ()
             if isinstance(outcome, Retrying):
-                if not delivery.is_ours:
+                if not delivery.can_be_settled:
                     return False
                 delay = max(0.0, (outcome.data.next_at - _now()).total_seconds())
                 cc = (delay_key(delay, outcome.data.order.queue, self._topology.delay_levels),)
@@ -456,16 +455,16 @@ class Worker:
         log.error("a message on a work queue is no job and goes to %s: %s", self._topology.dead.name, reason)
         with suppress(*BROKER_ERRORS):
             async with asyncio.timeout(30):
-                await publish_dead(self._publisher.link, self._topology, delivery.body, reason)
+                await publish_dead_letter(self._publisher.link, self._topology, delivery.body, reason)
             await delivery.ack()
             return
-        await delivery.give_back()
+        await delivery.requeue()
 
 
 async def _placed(placing: "asyncio.Future[None]", delivery: Delivery) -> bool:
     """Return whether the next attempt was placed while the delivery was still ours; stop placing it otherwise."""
     try:
-        while not placing.done() and delivery.is_ours:
+        while not placing.done() and delivery.can_be_settled:
             await asyncio.wait({placing}, timeout=PAUSE)
         return placing.done() and not placing.cancelled()
     finally:

@@ -37,10 +37,11 @@ def slice_of(ctx: Context, what: str, share: float = 1.0) -> Iterator[TaskSlice]
     Raises BrokerUnavailable for whatever AMQP's own libraries raise, so that the job comes again.
     """
     # Imported here: who only submits the job needs no AMQP.
-    from jobtape.broker.link import BROKER_ERRORS, lost_where_cancelled, reason_of  # noqa: PLC0415
+    from jobtape.broker.link import BROKER_ERRORS, reason_of  # noqa: PLC0415
+    from jobtape.broker.tasks import translate_cancellation  # noqa: PLC0415
 
     try:
-        with lost_where_cancelled():
+        with translate_cancellation():
             yield TaskSlice(ctx.progress, time.monotonic() + SLICE, what, share, SPARE)
     except Interrupted as error:
         raise Retry(0.0, str(error)) from None

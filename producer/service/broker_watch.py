@@ -123,7 +123,8 @@ class BrokerWatch:
             raise BrokerUnavailable(f"the broker does not say how full its queues are: {reason_of(error)}") from None
 
     async def _depths(self) -> dict[str, Depth | None]:
-        return await self._depths_of(declare.queue_names(self.topology.queues, self.topology))
+        names = {queue: self.topology.work_queue(queue).name for queue in self.topology.queues}
+        return await self._depths_of(names)
 
     async def _depths_of(self, names: Mapping[str, str]) -> dict[str, Depth | None]:
         connection = await self.link.connection()

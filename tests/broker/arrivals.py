@@ -1,4 +1,4 @@
-"""What comes out of the delay ladder onto a work queue, and when; no worker in between."""
+"""Records which jobs arrive on a work queue, and when, without a worker."""
 
 import time
 from collections.abc import AsyncIterator
@@ -13,34 +13,34 @@ from tests.consumer.installation import Rig
 
 
 class Arrivals:
-    """``ids`` in the order in which they came; times are this process's monotonic seconds."""
+    """``ids`` are in the order of arrival; times are in seconds of the monotonic clock."""
 
     def __init__(self, rig: Rig, queue: str) -> None:
         self.ids: list[str] = []
-        self._came: dict[str, float] = {}
+        self._arrived: dict[str, float] = {}
         self._due: dict[str, float] = {}
         self._rig = rig
         self._queue = rig.topology.work_queue(queue).name
         self._channel: AbstractChannel | None = None
 
     def expect(self, job_id: str, due: float) -> None:
-        """A job that must not come before ``due``."""
+        """Expect a job that must not arrive before ``due``."""
         self._due[job_id] = due
 
     def complete(self) -> bool:
-        """Whether all that is expected has come."""
-        return self._due.keys() <= self._came.keys()
+        """Whether all expected jobs have arrived."""
+        return self._due.keys() <= self._arrived.keys()
 
     def missing(self) -> set[str]:
-        """What has not come yet."""
-        return self._due.keys() - self._came.keys()
+        """The ids of expected jobs that have not arrived."""
+        return self._due.keys() - self._arrived.keys()
 
     def lateness(self, since: float = 0.0) -> list[float]:
-        """Seconds by which the jobs came after their time, or after ``since``; sorted, negative where one was early."""
-        return sorted(came - max(self._due[job_id], since) for job_id, came in self._came.items())
+        """Sorted delays of the arrivals after the due time, or ``since`` if later (seconds, negative if early)."""
+        return sorted(arrived - max(self._due[job_id], since) for job_id, arrived in self._arrived.items())
 
     async def attach(self) -> None:
-        """Take what comes; again after the connection or the queue was gone."""
+        """Start consuming, also again after the connection or the queue was lost."""
         await self.detach()
         self._channel = await (await self._rig.link.connection()).channel(publisher_confirms=False)
         await self._channel.set_qos(prefetch_count=200)
@@ -48,22 +48,22 @@ class Arrivals:
         await queue.consume(self._take)
 
     async def detach(self) -> None:
-        """Take no more."""
+        """Stop consuming."""
         if self._channel is not None:
             with suppress(*BROKER_ERRORS, aio_pika.exceptions.AMQPException):
                 await self._channel.close()
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
-        came = time.monotonic()
+        arrived = time.monotonic()
         job_id = decode(message.body).subject
         self.ids.append(job_id)
-        self._came.setdefault(job_id, came)
+        self._arrived.setdefault(job_id, arrived)
         await message.ack()
 
 
 @asynccontextmanager
 async def arrivals(rig: Rig, queue: str = "default") -> AsyncIterator[Arrivals]:
-    """Attached to the work queue."""
+    """Record arrivals on the work queue ``queue``."""
     arrived = Arrivals(rig, queue)
     await arrived.attach()
     yield arrived

@@ -1,4 +1,4 @@
-"""A link to the session's broker, with everything of the test's namespace declared."""
+"""Links to the session's broker, with the test's topology declared."""
 
 from collections.abc import AsyncIterator
 
@@ -13,7 +13,7 @@ from tests.broker.proxy import Proxy
 
 @pytest.fixture
 async def link(broker_url: str, topology: Topology) -> AsyncIterator[Link]:
-    """Connected; work queues and tape are there."""
+    """A connected link; work queues and tape exist."""
 
     async def setup(connection: Connection) -> None:
         await declare.declare(connection, topology)
@@ -27,20 +27,20 @@ async def link(broker_url: str, topology: Topology) -> AsyncIterator[Link]:
 
 @pytest.fixture
 async def publisher(link: Link, topology: Topology) -> Publisher:
-    """Straight to the broker."""
+    """A publisher without a proxy."""
     return Publisher(link, topology)
 
 
 @pytest.fixture
 async def proxy(broker_url: str) -> AsyncIterator[Proxy]:
-    """A way to the broker that can be cut."""
+    """A proxy to the broker that can cut connections."""
     async with Proxy(broker_url) as opened:
         yield opened
 
 
 @pytest.fixture
 async def far_link(link: Link, proxy: Proxy) -> AsyncIterator[Link]:
-    """A second link, by way of the proxy."""
+    """A second link, through the proxy."""
     opened = Link(proxy.url, name="far")
     opened.start()
     await opened.connection()

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of the broker that can misbehave in every way a network does."""
+"""A TCP proxy that delays, cuts, resets and refuses connections, as a network may."""
 
 import asyncio
 import socket
@@ -13,8 +13,8 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: closing sends RST
 class Proxy:
     """``async with Proxy(url) as proxy: connect(proxy.url)``.
 
-    ``hold_requests`` and ``hold_answers`` keep what clients and broker say (both: a black hole); ``refuse`` drops new
-    connections.
+    ``hold_requests`` and ``hold_answers`` hold back what clients and the server send (both: a black hole). ``refuse``
+    drops new connections.
     """
 
     def __init__(self, url: str) -> None:
@@ -22,11 +22,11 @@ class Proxy:
         self.hold_answers = False
         self.refuse = False
         self.held = 0
-        """How many pieces of what was said are held now or were lost."""
+        """How many chunks are held or were lost."""
         self.seen = 0
-        """How many connections there ever were."""
+        """How many connections were accepted."""
         self.answered = 0
-        """How many pieces of answers were passed on."""
+        """How many chunks of answers were forwarded."""
         self._target = URL(url)
         self._server: asyncio.Server | None = None
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
@@ -46,17 +46,17 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The broker's URL by way of this proxy."""
+        """The server's URL through this proxy."""
         assert self._server is not None
         return str(self._target.with_host("127.0.0.1").with_port(self._server.sockets[0].getsockname()[1]))
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """How many connections are open."""
         return len(self._pairs)
 
     def cut(self, *, reset: bool = False) -> None:
-        """End all connections on both sides: in order, or with a reset."""
+        """End all connections on both sides, with FIN or with a reset."""
         for pair in tuple(self._pairs):
             self._pairs.discard(pair)
             for writer in pair:
@@ -67,13 +67,13 @@ class Proxy:
                     writer.close()
 
     def leave(self) -> None:
-        """End all connections with a reset; whoever connects from now on is refused."""
+        """End all connections with a reset, and stop listening."""
         assert self._server is not None
         self._server.close()
         self.cut(reset=True)
 
     def half_close(self) -> None:
-        """Tell the clients that the broker will say no more, and go on listening to them."""
+        """Close the server's direction of all connections, and go on reading from the clients."""
         self.hold_answers = True
         for client, _ in self._pairs:
             client.write_eof()

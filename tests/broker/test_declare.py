@@ -1,7 +1,10 @@
-"""Declaring what the topology describes, and removing it."""
+"""Declares a topology, checks its queues, and removes it."""
 
+import asyncio
+import random
 from dataclasses import replace
 
+import aio_pika
 import aiormq.exceptions
 import pytest
 
@@ -16,7 +19,7 @@ from tests.consumer.installation import order_event
 pytestmark = pytest.mark.anyio
 
 
-async def test_again_changes_nothing(link: Link, publisher: Publisher, topology: Topology) -> None:
+async def test_declare_twice_changes_nothing(link: Link, publisher: Publisher, topology: Topology) -> None:
     await publisher.publish(order_event(topology, "add"), ["run.default"])
     connection = await link.connection()
     for _ in range(2):
@@ -27,7 +30,7 @@ async def test_again_changes_nothing(link: Link, publisher: Publisher, topology:
     assert (found.messages, found.consumers) == (1, 0)
 
 
-async def test_other_properties_are_an_error_that_says_what_to_do(link: Link, make_topology: MakeTopology) -> None:
+async def test_other_properties_raise_with_advice(link: Link, make_topology: MakeTopology) -> None:
     topology = make_topology("mine")
     channel = await (await link.connection()).channel()
     await channel.declare_queue(topology.work_queue("mine").name, durable=True)
@@ -36,7 +39,7 @@ async def test_other_properties_are_an_error_that_says_what_to_do(link: Link, ma
     assert link.up, "the connection is still good"
 
 
-async def test_the_tape_is_created_by_create_log_alone(link: Link, make_topology: MakeTopology) -> None:
+async def test_only_create_log_creates_tape(link: Link, make_topology: MakeTopology) -> None:
     topology = make_topology()
     connection = await link.connection()
     await declare.declare(connection, topology)
@@ -45,14 +48,14 @@ async def test_the_tape_is_created_by_create_log_alone(link: Link, make_topology
     assert await declare.log_exists(connection, topology)
 
 
-async def test_a_tape_that_exists_may_have_another_retention(link: Link, topology: Topology) -> None:
-    """Declared arguments cannot be changed; settings may have been since."""
+async def test_existing_tape_may_have_other_retention(link: Link, topology: Topology) -> None:
+    """Arguments of a queue cannot be changed, but settings may have changed since."""
     other = replace(topology, retention=TapeRetention(max_bytes=1_000_000))
     await declare.declare(await link.connection(), other)
     assert await declare.create_log(await link.connection(), other) is False
 
 
-async def test_a_lost_binding_of_the_tape_is_made_again(link: Link, publisher: Publisher, topology: Topology) -> None:
+async def test_lost_binding_of_tape_is_restored(link: Link, publisher: Publisher, topology: Topology) -> None:
     connection = await link.connection()
     channel = await connection.channel()
     under = await channel.get_underlay_channel()
@@ -61,9 +64,7 @@ async def test_a_lost_binding_of_the_tape_is_made_again(link: Link, publisher: P
     await publisher.publish(order_event(topology, "add"))
 
 
-async def test_removing_a_namespace_touches_nothing_else(
-    broker_url: str, link: Link, make_topology: MakeTopology
-) -> None:
+async def test_remove_namespace_leaves_others_alone(broker_url: str, link: Link, make_topology: MakeTopology) -> None:
     first = make_topology("default", "mail")
     second = make_topology("default", "mail", namespace=f"{first.namespace}-2")
     connection = await link.connection()
@@ -79,9 +80,33 @@ async def test_removing_a_namespace_touches_nothing_else(
     await declare.remove_namespace(broker_url, first)
 
 
-def test_a_queue_without_a_leader_is_not_missing() -> None:
-    """What RabbitMQ says in the two cases."""
+def test_queue_without_leader_is_not_missing() -> None:
+    """With RabbitMQ's texts for the two cases."""
     gone = "NOT_FOUND - no queue 'ns.log' in vhost '/'"
     asleep = "NOT_FOUND - home node 'rabbit@host' of durable queue 'ns.log' in vhost '/' is down or inaccessible"
     assert declare.is_missing(aiormq.exceptions.ChannelNotFoundEntity(gone))
     assert not declare.is_missing(aiormq.exceptions.ChannelNotFoundEntity(asleep))
+
+
+async def test_cancelled_depth_calls_keep_connection_open(broker_url: str) -> None:
+    """When plain aiormq calls are cancelled like this, the broker closes the connection within a second."""
+    chance = random.Random(1)
+    async with await aio_pika.connect(broker_url) as connection:
+        lost: list[object] = []
+        connection.close_callbacks.add(lambda *why: lost.append(why))
+
+        async def look() -> None:
+            for _ in range(150):
+                try:
+                    async with asyncio.timeout(chance.uniform(0, 0.004)):
+                        assert await declare.depth(connection, "jobtape-no-such-queue") is None
+                except TimeoutError:
+                    continue
+
+        async def open_and_close() -> None:
+            for _ in range(150):
+                await (await connection.channel()).close()
+
+        await asyncio.gather(*(look() for _ in range(3)), *(open_and_close() for _ in range(2)))
+        assert await declare.depth(connection, "jobtape-no-such-queue") is None
+        assert lost == []

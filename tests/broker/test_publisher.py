@@ -1,4 +1,4 @@
-"""Publishing: one publish writes tape and work queue, or the caller knows that it may not have."""
+"""Publishing: one publish writes tape and work queue, or raises because that is not certain."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ import pytest
 
 from jobtape.broker import declare
 from jobtape.broker.link import Link
-from jobtape.broker.publisher import Publisher
+from jobtape.broker.publisher import REASON_HEADER, Publisher, publish_dead_letter
 from jobtape.broker.stream_reader import StreamReader
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 from jobtape.schemas.events import JobEvent, Submitted, decode
@@ -25,7 +25,7 @@ CC = ["run.default"]
 
 
 async def tape(link: Link, topology: Topology, n: int) -> list[JobEvent]:
-    """The tape, which has ``n`` messages at least."""
+    """Read the tape, which has at least ``n`` messages."""
     found: list[JobEvent] = []
     async with StreamReader(await link.connection(), topology.log.name, "first") as reader:
         while batch := await reader.read(1000, 5.0 if len(found) < n else 0.3):
@@ -34,7 +34,7 @@ async def tape(link: Link, topology: Topology, n: int) -> list[JobEvent]:
 
 
 def waiting(link: Link, topology: Topology, n: int) -> Callable[[], Awaitable[bool]]:
-    """For waiting until so many messages are on the work queue."""
+    """A condition: ``n`` messages are on the work queue."""
 
     async def condition() -> bool:
         found = await declare.depth(await link.connection(), topology.work_queue("default").name)
@@ -43,9 +43,7 @@ def waiting(link: Link, topology: Topology, n: int) -> Callable[[], Awaitable[bo
     return condition
 
 
-async def test_one_publish_writes_the_tape_and_the_work_queue(
-    link: Link, publisher: Publisher, topology: Topology
-) -> None:
+async def test_publish_writes_tape_and_work_queue(link: Link, publisher: Publisher, topology: Topology) -> None:
     events = [order_event(topology, "add", {"n": n}) for n in range(500)]
     await asyncio.gather(*(publisher.publish(event, CC) for event in events))
     written = await tape(link, topology, 500)
@@ -55,9 +53,7 @@ async def test_one_publish_writes_the_tape_and_the_work_queue(
     await eventually(waiting(link, topology, 500))
 
 
-async def test_messages_are_persistent_and_each_has_an_id_of_its_own(
-    link: Link, publisher: Publisher, topology: Topology
-) -> None:
+async def test_messages_are_persistent_with_unique_ids(link: Link, publisher: Publisher, topology: Topology) -> None:
     event = order_event(topology, "add")
     await publisher.publish(event, CC)
     await publisher.publish(event, CC)
@@ -70,7 +66,7 @@ async def test_messages_are_persistent_and_each_has_an_id_of_its_own(
     assert first.message_id != second.message_id
 
 
-async def test_without_a_tape_a_publish_says_so(link: Link, publisher: Publisher, topology: Topology) -> None:
+async def test_publish_without_tape_raises_tape_missing(link: Link, publisher: Publisher, topology: Topology) -> None:
     channel = await (await link.connection()).channel()
     await channel.queue_delete(topology.log.name)
     for _ in range(3):
@@ -80,17 +76,15 @@ async def test_without_a_tape_a_publish_says_so(link: Link, publisher: Publisher
     await publisher.publish(order_event(topology, "add"))
 
 
-async def test_without_a_tape_the_work_queue_alone_confirms(
-    link: Link, publisher: Publisher, topology: Topology
-) -> None:
-    """Why whoever accepts jobs must look after the tape itself: AMQP calls this a success."""
+async def test_work_queue_alone_confirms_without_tape(link: Link, publisher: Publisher, topology: Topology) -> None:
+    """For AMQP this is a success, so the submitter itself must check that the tape exists."""
     channel = await (await link.connection()).channel()
     await channel.queue_delete(topology.log.name)
     await publisher.publish(order_event(topology, "add"), CC)
     await eventually(waiting(link, topology, 1))
 
 
-async def test_no_confirm_in_time(far_link: Link, topology: Topology, proxy: Proxy) -> None:
+async def test_missing_confirm_times_out(far_link: Link, topology: Topology, proxy: Proxy) -> None:
     far = Publisher(far_link, topology, timeout=0.5)
     await far.publish(order_event(topology, "add"))
     proxy.hold_answers = True
@@ -100,7 +94,7 @@ async def test_no_confirm_in_time(far_link: Link, topology: Topology, proxy: Pro
     assert time.monotonic() - began < 2
 
 
-async def test_no_connection_in_time(topology: Topology) -> None:
+async def test_missing_connection_times_out(topology: Topology) -> None:
     link = Link("amqp://user:secret@127.0.0.1:1/", name="test")
     link.start()
     with pytest.raises(BrokerUnavailable, match=r"no broker at amqp://user@127\.0") as raised:
@@ -111,10 +105,10 @@ async def test_no_connection_in_time(topology: Topology) -> None:
 
 @pytest.mark.parametrize("how", ["cut", "reset", "half-close"])
 @pytest.mark.parametrize("lost", ["request", "confirm"])
-async def test_cut_around_the_confirm(
+async def test_publish_is_repeated_after_connection_loss(
     link: Link, far_link: Link, proxy: Proxy, topology: Topology, how: str, lost: str
 ) -> None:
-    """The publisher repeats the same event by itself; whether the broker has one or two, it is one job."""
+    """The publisher repeats the same event. One or two copies on the tape are one job."""
     far = Publisher(far_link, topology)
     await far.publish(order_event(topology, "add"), CC)
     event = order_event(topology, "add")
@@ -139,7 +133,9 @@ async def test_cut_around_the_confirm(
     assert len(fold((each, n) for n, each in enumerate(copies))) == 1
 
 
-async def test_a_caller_repeats_what_is_unknown(link: Link, far_link: Link, proxy: Proxy, topology: Topology) -> None:
+async def test_caller_repeats_unconfirmed_event_safely(
+    link: Link, far_link: Link, proxy: Proxy, topology: Topology
+) -> None:
     far = Publisher(far_link, topology, timeout=0.5)
     await far.publish(order_event(topology, "add"))
     proxy.hold_answers = True
@@ -154,7 +150,7 @@ async def test_a_caller_repeats_what_is_unknown(link: Link, far_link: Link, prox
     assert job.cursor == 0, "the second changed nothing"
 
 
-async def test_every_publish_ends_when_the_connection_is_cut_under_load(
+async def test_every_publish_ends_when_connection_is_cut_under_load(
     link: Link, far_link: Link, proxy: Proxy, topology: Topology
 ) -> None:
     far = Publisher(far_link, topology, timeout=20)
@@ -174,7 +170,7 @@ def _ended(tasks: list["asyncio.Task[None]"], share: int) -> bool:
     return sum(task.done() for task in tasks) >= share
 
 
-async def test_a_publish_that_is_cancelled_stays_cancelled(far_link: Link, proxy: Proxy, topology: Topology) -> None:
+async def test_cancelled_publish_raises_cancelled_error(far_link: Link, proxy: Proxy, topology: Topology) -> None:
     far = Publisher(far_link, topology)
     await far.publish(order_event(topology, "add"))
     proxy.hold_answers = True
@@ -185,3 +181,22 @@ async def test_a_publish_that_is_cancelled_stays_cancelled(far_link: Link, proxy
         await task
     proxy.hold_answers = False
     await far.publish(order_event(topology, "add"), timeout=10)
+
+
+@pytest.mark.parametrize("body", [b"", b"\x00\xff", b"x" * 1_000_000])
+async def test_dead_letter_has_unchanged_body_and_reason(link: Link, topology: Topology, body: bytes) -> None:
+    await publish_dead_letter(link, topology, body, "because " * 200)
+    channel = await (await link.connection()).channel()
+    queue = await channel.get_queue(topology.dead_queue.name)
+    message = await eventually(lambda: queue.get(no_ack=True, fail=False))
+    assert message.body == body
+    assert message.headers[REASON_HEADER] == ("because " * 200)[:500]
+    assert not {"CC", "x-death"} & set(message.headers)
+
+
+async def test_dead_letter_reaches_neither_tape_nor_work_queue(link: Link, topology: Topology) -> None:
+    await publish_dead_letter(link, topology, b"?", "no job")
+    for queue in (topology.log.name, topology.work_queue("default").name):
+        found = await declare.depth(await link.connection(), queue)
+        assert found is not None
+        assert found.messages == 0

@@ -1,4 +1,4 @@
-"""Reading the tape."""
+"""Reads the tape."""
 
 import asyncio
 import time
@@ -19,34 +19,36 @@ pytestmark = pytest.mark.anyio
 
 
 async def fill(publisher: Publisher, n: int) -> None:
-    """Events whose payload says their place."""
+    """Publish ``n`` events that are numbered in their payloads."""
     for i in range(n):
         await publisher.publish(order_event(publisher.topology, "add", {"i": i}))
 
 
-def place(body: bytes) -> int:
-    """The place that the event says."""
+def number(body: bytes) -> int:
+    """The number in the event's payload."""
     event = decode(body)
     assert isinstance(event, Submitted)
     return int(event.data.order.payload["i"])
 
 
 @pytest.mark.parametrize(("start", "first"), [("first", 0), (0, 0), (17, 17), (49, 49)])
-async def test_from_a_position(link: Link, publisher: Publisher, topology: Topology, start: Start, first: int) -> None:
+async def test_read_starts_at_position(
+    link: Link, publisher: Publisher, topology: Topology, start: Start, first: int
+) -> None:
     await fill(publisher, 50)
     offsets: list[int] = []
-    places: list[int] = []
+    numbers: list[int] = []
     async with StreamReader(await link.connection(), topology.log.name, start) as reader:
-        while len(places) < 50 - first:
+        while len(numbers) < 50 - first:
             for message in await reader.read(20, 5):
                 offsets.append(message.offset)
-                places.append(place(message.body))
-    assert places == list(range(first, 50))
-    assert offsets == places, "nothing rolled, so they have no holes"
+                numbers.append(number(message.body))
+    assert numbers == list(range(first, 50))
+    assert offsets == numbers, "no segment was dropped, so there are no gaps"
 
 
-async def test_last_is_somewhere_near_the_end(link: Link, publisher: Publisher, topology: Topology) -> None:
-    """The last chunk, which may hold several messages."""
+async def test_last_starts_in_last_chunk(link: Link, publisher: Publisher, topology: Topology) -> None:
+    """The last chunk may have several messages."""
     await fill(publisher, 30)
     last = -1
     async with StreamReader(await link.connection(), topology.log.name, "last") as reader:
@@ -54,8 +56,8 @@ async def test_last_is_somewhere_near_the_end(link: Link, publisher: Publisher, 
             last = (await reader.read(100, 5))[-1].offset
 
 
-async def test_in_order_with_a_bounded_buffer(link: Link, publisher: Publisher, topology: Topology) -> None:
-    """The broker sends no more than was asked for until it is acknowledged."""
+async def test_read_is_ordered_with_bounded_buffer(link: Link, publisher: Publisher, topology: Topology) -> None:
+    """The broker sends at most ``prefetch`` unacknowledged messages."""
     events = [order_event(topology, "add", {"i": i}) for i in range(3000)]
     await asyncio.gather(*(publisher.publish(event) for event in events))
     seen: list[int] = []
@@ -67,27 +69,27 @@ async def test_in_order_with_a_bounded_buffer(link: Link, publisher: Publisher, 
     assert seen == list(range(3000))
 
 
-async def test_no_more_than_the_limit(link: Link, publisher: Publisher, topology: Topology) -> None:
+async def test_read_returns_at_most_limit(link: Link, publisher: Publisher, topology: Topology) -> None:
     await fill(publisher, 10)
     async with StreamReader(await link.connection(), topology.log.name, "first") as reader:
         sizes = [len(await reader.read(3, 5)) for _ in range(4)]
     assert max(sizes) <= 3
 
 
-async def test_nothing_to_read(link: Link, topology: Topology) -> None:
+async def test_read_of_empty_tape_times_out(link: Link, topology: Topology) -> None:
     async with StreamReader(await link.connection(), topology.log.name, "first") as reader:
         began = time.monotonic()
         assert await reader.read(10, timeout=0.2) == []
         assert 0.15 < time.monotonic() - began < 2
 
 
-async def test_beyond_the_end_shows_nothing(link: Link, publisher: Publisher, topology: Topology) -> None:
+async def test_start_beyond_end_reads_nothing(link: Link, publisher: Publisher, topology: Topology) -> None:
     await fill(publisher, 3)
     async with StreamReader(await link.connection(), topology.log.name, 500) as reader:
         assert await reader.read(10, timeout=0.3) == []
 
 
-async def test_what_comes_later_is_read_at_once(link: Link, publisher: Publisher, topology: Topology) -> None:
+async def test_new_message_is_read_at_once(link: Link, publisher: Publisher, topology: Topology) -> None:
     async with StreamReader(await link.connection(), topology.log.name, "first") as reader:
         reading = asyncio.create_task(reader.read(10))
         await fill(publisher, 1)
@@ -96,13 +98,13 @@ async def test_what_comes_later_is_read_at_once(link: Link, publisher: Publisher
     assert (message.offset, message.key) == (0, "event.submitted.add")
 
 
-async def test_no_tape(link: Link) -> None:
+async def test_missing_tape_raises(link: Link) -> None:
     with pytest.raises(TapeMissing, match="no-such-log"):
         async with StreamReader(await link.connection(), "no-such-log", "first"):
             pass
 
 
-async def test_an_attachment_that_ended_raises(
+async def test_read_raises_after_connection_loss(
     link: Link, far_link: Link, proxy: Proxy, publisher: Publisher, topology: Topology
 ) -> None:
     await fill(publisher, 5)
@@ -115,7 +117,7 @@ async def test_an_attachment_that_ended_raises(
                 await reader.read(1)
 
 
-async def test_a_tape_that_is_deleted_ends_the_attachment(link: Link, publisher: Publisher, topology: Topology) -> None:
+async def test_read_raises_after_tape_is_deleted(link: Link, publisher: Publisher, topology: Topology) -> None:
     await fill(publisher, 1)
     async with StreamReader(await link.connection(), topology.log.name, "first") as reader:
         assert len(await reader.read(10, 5)) == 1

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from jobtape.broker.stream_reader import Recorded
+from jobtape.broker.stream_reader import TapeMessage
 from jobtape.cli.tape import import_
 from jobtape.cli.tape.import_ import _windows, lines_in_view
 from jobtape.consumer.folding import fold_batch
@@ -29,7 +29,7 @@ def on_tape(*lines: int) -> list[bytes]:
 def fold(store: Store, bodies: Sequence[bytes]) -> None:
     begin(store)
     if bodies:
-        messages = [Recorded(offset, body, "event", {}) for offset, body in enumerate(bodies)]
+        messages = [TapeMessage(offset, body, "event", {}) for offset, body in enumerate(bodies)]
         assert commit(store, fold_batch(messages, 1, store.jobs))
 
 

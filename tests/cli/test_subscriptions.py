@@ -8,7 +8,7 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from jobtape.broker import subscription_queues as subscriptions
+from jobtape.broker import declare
 from jobtape.broker.declare import remove_namespace
 from jobtape.cli.doctor.findings import Findings
 from jobtape.cli.doctor.view import examine_view
@@ -27,7 +27,7 @@ def topology() -> Topology:
 def here(tmp_path: Path, broker_url: str, topology: Topology, sqlite_url: str) -> Iterator[Place]:
     """A broker with the queue of the subscription ``billing``, and a database; nothing runs."""
     made = place_in(tmp_path, **environment_for(broker_url, topology), DATABASE_URL=sqlite_url)
-    asyncio.run(declare(broker_url, topology))
+    asyncio.run(declare_billing(broker_url, topology))
     yield made
     made.close()
     asyncio.run(remove_namespace(broker_url, topology))
@@ -44,10 +44,10 @@ def view(sqlite_url: str) -> Iterator[Store]:
     store.close()
 
 
-async def declare(broker_url: str, topology: Topology) -> None:
+async def declare_billing(broker_url: str, topology: Topology) -> None:
     queue = topology.subscription_queue("billing", "{}", Bounds())
     async with await aio_pika.connect(broker_url) as connection:
-        await subscriptions.declare_bound(connection, topology.results, queue, ["#"])
+        await declare.declare_subscription(connection, topology.results, queue, ["#"])
 
 
 def test_they_are_listed_and_removed(here: Place, view: Store) -> None:

@@ -6,9 +6,9 @@ import time
 import pytest
 from aiormq import spec
 
-from jobtape.broker.confirmed_channel import ConfirmedChannel
-from jobtape.broker.intake import Delivery, Intake
+from jobtape.broker.channels import ConfirmedChannel
 from jobtape.broker.link import BROKER_ERRORS
+from jobtape.broker.queue_consumer import Delivery, QueueConsumer
 from jobtape.producer.service.broker_watch import BrokerWatch
 from jobtape.schemas.errors import BrokerUnavailable
 from jobtape.view.store import Store
@@ -88,12 +88,12 @@ async def test_acknowledgements_flow_during_an_alarm(node_without_alarm: Private
     queue = rig.topology.work_queue("default").name
     for _ in range(3):
         await rig.submit("add")
-    async with Intake(await rig.link.connection(), [queue], prefetch=10, deliver=taken.append):
+    async with QueueConsumer(await rig.link.connection(), [queue], prefetch=10, deliver=taken.append):
         await eventually(lambda: len(taken) == 3)
     taken.clear()
     consuming = type(rig.link)(rig.url, name="consuming")
     consuming.start()
-    async with Intake(await consuming.connection(), [queue], prefetch=10, deliver=taken.append):
+    async with QueueConsumer(await consuming.connection(), [queue], prefetch=10, deliver=taken.append):
         await eventually(lambda: len(taken) == 3)
         await alarm(node, True)
         with pytest.raises(BrokerUnavailable):

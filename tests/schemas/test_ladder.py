@@ -28,7 +28,9 @@ def way(broker: Topology, key: str, entry: str = ENTRY) -> tuple[list[str], set[
     held, ends, there = [], set(), [entry]
     while there:
         exchange = there.pop()
-        there += [each.target for each in broker.passages() if each.source == exchange and key_matches(each.key, key)]
+        there += [
+            each.target for each in broker.exchange_bindings() if each.source == exchange and key_matches(each.key, key)
+        ]
         # A queue has a message once, however many of its bindings match.
         for queue in {
             each.queue for each in broker.bindings() if each.exchange == exchange and key_matches(each.key, key)
@@ -122,7 +124,7 @@ def test_a_key_for_a_ladder_of_another_height_matches_nothing(seconds: float, le
 def test_undelayed_work_and_events_do_not_enter_the_ladder() -> None:
     broker = Topology("ns").with_queues(["default"])
     for key in (topology.run_key("default"), topology.event_key("submitted", "delay.0.run.x"), topology.BARRIER_KEY):
-        assert not [each for each in broker.passages() if key_matches(each.key, key)]
+        assert not [each for each in broker.exchange_bindings() if key_matches(each.key, key)]
 
 
 def test_delay_queues_keep_what_they_have_and_pass_it_on_for_certain() -> None:
@@ -142,6 +144,6 @@ def test_delay_queues_keep_what_they_have_and_pass_it_on_for_certain() -> None:
 def test_passages_are_between_what_is_declared(levels: int) -> None:
     broker = Topology("ns", ("default",), delay_levels=levels)
     exchanges = {exchange.name for exchange in broker.exchanges()}
-    for passage in broker.passages():
+    for passage in broker.exchange_bindings():
         assert {passage.source, passage.target} <= exchanges
         assert passage.target != broker.events.name, "it would be on the tape a second time"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from jobtape.broker.stream_reader import Recorded
+from jobtape.broker.stream_reader import TapeMessage
 from jobtape.consumer.folding import fold_batch
 from jobtape.schemas import events, ids
 from jobtape.schemas.cursor import cursor_of
@@ -102,7 +102,7 @@ def write(store: Store, world: World, chance: Random) -> None:
     first = 0
     while first < len(world.tape):
         batch = world.tape[first : first + chance.randrange(1, 200)]
-        messages = [Recorded(offset, events.encode(event), "event", {}) for offset, event in enumerate(batch, first)]
+        messages = [TapeMessage(offset, events.encode(event), "event", {}) for offset, event in enumerate(batch, first)]
         assert commit(store, fold_batch(messages, 1, store.jobs))
         first += len(batch)
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiormq
 
-from jobtape.broker.connecting import why_not_connected
+from jobtape.broker.connection_errors import describe_connection_error
 from jobtape.schemas.urls import ENCODE, is_clear, without_password
 from tools.clone import short_hash
 
@@ -85,7 +85,7 @@ async def _probe(url: str, timeout: float) -> Server:
     except (aiormq.exceptions.AuthenticationError, aiormq.exceptions.ProbableAuthenticationError):
         raise UnreachableError(f"{where} refuses this user and password") from None
     except aiormq.exceptions.ProtocolSyntaxError as error:
-        raise UnreachableError(f"{where} refuses this virtual host: {why_not_connected(url, error)}") from None
+        raise UnreachableError(f"{where} refuses this virtual host: {describe_connection_error(url, error)}") from None
     except (OSError, aiormq.exceptions.AMQPError) as error:
         raise UnreachableError(f"{where} can't be connected to: {_text(error)}") from None
     return Server(product=_field(properties, "product"), version=_field(properties, "version"))

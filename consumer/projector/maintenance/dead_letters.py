@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, cast, get_args
 
-from jobtape.broker.dead_queue import REASON_HEADER
-from jobtape.broker.intake import Delivery, Intake
-from jobtape.broker.waiting import first_of
+from jobtape.broker.publisher import REASON_HEADER
+from jobtape.broker.queue_consumer import Delivery, QueueConsumer
+from jobtape.broker.tasks import first_of
 from jobtape.consumer.folding import outbox_row
 from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas.effects import PUT_BACK_AT_MOST, Effect, attempt_due, failure, put_back, put_back_dropped
@@ -52,7 +52,9 @@ class DeadLetters:
             news.set()
 
         queue = self._leader.topology.dead_queue.name
-        async with Intake(await self._leader.link.connection(), [queue], prefetch=PREFETCH, deliver=take) as intake:
+        async with QueueConsumer(
+            await self._leader.link.connection(), [queue], prefetch=PREFETCH, deliver=take
+        ) as intake:
             while not intake.ended.is_set():
                 await first_of(news.wait(), intake.ended)
                 news.clear()

@@ -21,7 +21,7 @@ from typing import Final
 
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, reason_of
-from jobtape.broker.waiting import wait_for_stop
+from jobtape.broker.tasks import wait_for_stop
 from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas.errors import QueueFull, UnreadableEvent
 from jobtape.schemas.events import JobEvent, Requeued, decode

@@ -15,10 +15,9 @@ import aiormq.exceptions
 from aiormq import spec
 from aiormq.abc import DeliveredMessage
 
-from jobtape.broker.channels import Channel, channel
-from jobtape.broker.confirmed_channel import PERSISTENT
-from jobtape.broker.dead_queue import publish_dead
-from jobtape.broker.waiting import unbroken
+from jobtape.broker.channels import PERSISTENT, Channel, channel
+from jobtape.broker.publisher import publish_dead_letter
+from jobtape.broker.tasks import finish_before_cancel
 from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import Requeued, Retrying, Submitted, decode
@@ -67,7 +66,7 @@ class StrandedWork:
     async def _go_through(self, left: int) -> None:
         """So many of them, and on as long as all find their queues."""
         while left > 0:
-            taken, placed = await unbroken(self._page(min(PAGE, left)))
+            taken, placed = await finish_before_cancel(self._page(min(PAGE, left)))
             left -= taken
             if taken == 0 or (left <= 0 and placed == taken):
                 left = PAGE if taken else 0
@@ -90,7 +89,7 @@ class StrandedWork:
         try:
             name = _queue_of(message.body)
         except UnreadableEvent as error:
-            await publish_dead(self._leader.publisher.link, self._leader.topology, message.body, str(error))
+            await publish_dead_letter(self._leader.publisher.link, self._leader.topology, message.body, str(error))
             return True
         if name not in there:
             there[name] = await self._leader.is_there(name)

@@ -11,7 +11,7 @@ import aio_pika
 from rich.console import Console
 from rich.text import Text
 
-from jobtape.broker.connecting import why_not_connected
+from jobtape.broker.connection_errors import describe_connection_error
 from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Link, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.cli import log_output as logs
@@ -65,7 +65,7 @@ async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: 
             connection = await aio_pika.connect(settings.rabbitmq_url)
     except BROKER_ERRORS as error:
         todo = "start it, or set RABBITMQ_URL to its address"
-        found.wrong("broker", why_not_connected(settings.rabbitmq_url, error), todo)
+        found.wrong("broker", describe_connection_error(settings.rabbitmq_url, error), todo)
         return found
     link = Link(settings.rabbitmq_url, name=f"{topology.namespace} doctor")
     link.start()

@@ -5,7 +5,7 @@ import asyncio
 import aio_pika
 
 from jobtape.broker import declare
-from jobtape.broker.connecting import reason_of, why_not_connected
+from jobtape.broker.connection_errors import describe_connection_error, reason_of
 from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT
 from jobtape.cli import log_output as logs
 from jobtape.cli.errors import CannotStart
@@ -54,7 +54,7 @@ async def _broker(url: str, topology: Topology, store: Store) -> None:
             connection = await aio_pika.connect(url)
     except BROKER_ERRORS as error:
         raise BrokerUnavailable(
-            f"{why_not_connected(url, error)}: start it, or say where it is with RABBITMQ_URL"
+            f"{describe_connection_error(url, error)}: start it, or say where it is with RABBITMQ_URL"
         ) from None
     try:
         async with connection, asyncio.timeout(CONNECT_TIMEOUT * 4):

@@ -9,8 +9,7 @@ from typing import Any, Final, TypeVar
 import aio_pika
 
 from jobtape.broker import declare
-from jobtape.broker import subscription_queues as subscriptions
-from jobtape.broker.connecting import reason_of, why_not_connected
+from jobtape.broker.connection_errors import describe_connection_error, reason_of
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Connection
 from jobtape.cli import log_output as logs
@@ -87,7 +86,7 @@ def remove(name: str) -> int:
     trouble: list[str] = []
 
     async def delete(connection: Connection) -> list[int | None]:
-        return [await subscriptions.delete(connection, _queue(settings, name))]
+        return [await declare.delete_queue(connection, _queue(settings, name))]
 
     (waiting,) = asyncio.run(_of_broker(settings, delete, trouble)) or [None]
     if waiting is not None:
@@ -139,7 +138,7 @@ async def _of_broker(
         async with asyncio.timeout(CONNECT_TIMEOUT):
             connection = await aio_pika.connect(settings.rabbitmq_url)
     except BROKER_ERRORS as error:
-        trouble.append(f"the broker does not answer: {why_not_connected(settings.rabbitmq_url, error)}")
+        trouble.append(f"the broker does not answer: {describe_connection_error(settings.rabbitmq_url, error)}")
         return None
     try:
         async with connection, asyncio.timeout(ANSWER):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import aio_pika
 import pytest
 
-from jobtape.broker.dead_queue import publish_dead
+from jobtape.broker.publisher import publish_dead_letter
 from jobtape.schemas.events import JobEvent, Requeued, Started, StartedData, encode
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.topology import Topology
@@ -99,7 +99,7 @@ async def test_what_is_no_job_is_kept_to_be_looked_at(rig: Rig, store: Store, to
     stranger = order_event(topology, "add")
     async with rig.projector(store), rig.worker(jobs.add):
         await rig.put(b"\x00\xffnonsense")
-        await publish_dead(rig.link, topology, b"{}", "because\x00of this")
+        await publish_dead_letter(rig.link, topology, b"{}", "because\x00of this")
         await give_up(rig, stranger)
         await eventually(lambda: store.dead_count() == 3)
     found = {message.body: message for message in store.dead_messages()}
@@ -128,7 +128,7 @@ async def test_nothing_is_lost_when_the_database_fails(rig: Rig, store: Store, m
 
     monkeypatch.setattr(dead, "add", add)
     async with rig.projector(store):
-        await publish_dead(rig.link, rig.topology, b"kept", "no job")
+        await publish_dead_letter(rig.link, rig.topology, b"kept", "no job")
         await eventually(lambda: store.dead_count() == 1)
     await dead_queue_is_empty(rig)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobtape.broker.stream_reader import Recorded
+from jobtape.broker.stream_reader import TapeMessage
 from jobtape.consumer.folding import digest_of, fold_batch
 from jobtape.schemas.barrier import barrier_body
 from jobtape.schemas.cursor import cursor_of
@@ -34,8 +34,8 @@ def cancelled() -> Cancelled:
     return Cancelled(id=f"{JOB}/1/cancelled", source="/s", subject=JOB, time=LATER, data=CancelledData(**COMMON))
 
 
-def at(offset: int, body: bytes, key: str = "event.x.add") -> Recorded:
-    return Recorded(offset, body, key, {})
+def at(offset: int, body: bytes, key: str = "event.x.add") -> TapeMessage:
+    return TapeMessage(offset, body, key, {})
 
 
 def nothing(_: Collection[str]) -> dict[str, Job]:

@@ -8,7 +8,6 @@ import pytest
 
 from jobtape import BrokerUnavailable, DeliveredEvent, EventsMissed, JobtapeError, SubscriptionRefused, subscribe
 from jobtape.broker import declare
-from jobtape.broker import subscription_queues as subscriptions
 from jobtape.consumer.subscriptions import result_queue
 from jobtape.consumer.subscriptions.result_queue import RecentIds
 from jobtape.consumer.subscriptions.subscription import Subscription
@@ -34,7 +33,7 @@ BILLING = "billing"
 async def subscribed(rig: Rig) -> AsyncIterator[Subscribe]:
     """``subscribe`` on this rig; queues of the name ``billing`` are removed afterwards."""
     yield subscriber(rig)
-    await subscriptions.delete(await rig.link.connection(), queue_of(rig))
+    await declare.delete_queue(await rig.link.connection(), queue_of(rig))
 
 
 def subscriber(rig: Rig) -> Subscribe:
@@ -222,7 +221,7 @@ async def test_a_queue_that_was_removed_is_made_again_and_that_is_said(
     async with listening(subscribed(name=BILLING)) as found:
         await tell(rig, 1)
         await eventually(lambda: len(found) == 1)
-        await subscriptions.delete(await rig.link.connection(), queue_of(rig))
+        await declare.delete_queue(await rig.link.connection(), queue_of(rig))
         await eventually(lambda: "may have missed events: its queue was gone" in caplog.text)
         await eventually(lambda: _there(rig))
         await tell(rig, 2)
@@ -238,7 +237,7 @@ async def test_missing_something_ends_it_where_that_is_asked_for(rig: Rig, subsc
     async with subscribed(name=BILLING, on_gap="raise") as received:
         await tell(rig, 1, 2)
         assert [(await anext(received)).result for _ in range(2)] == [1, 2]
-        await subscriptions.delete(await rig.link.connection(), queue_of(rig))
+        await declare.delete_queue(await rig.link.connection(), queue_of(rig))
         with pytest.raises(EventsMissed) as missed:
             await asyncio.wait_for(anext(received), 20)
     assert missed.value.cursor == cursor_of(1, 2)

@@ -196,6 +196,6 @@ async def _there(rig: Rig) -> bool:
 
 
 async def _put_on_the_stream(rig: Rig, body: bytes) -> None:
-    from jobtape.broker.side_publisher import SidePublisher
+    from jobtape.broker.publisher import ExchangePublisher
 
-    await SidePublisher(rig.link, "").publish(body, rig.topology.cancels.name)
+    await ExchangePublisher(rig.link, "").publish(body, rig.topology.cancels.name)

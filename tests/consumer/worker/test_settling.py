@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobtape.broker.dead_queue import REASON_HEADER
+from jobtape.broker.publisher import REASON_HEADER
 from jobtape.schemas.events import Requeued, RequeuedData, encode
 from tests.broker.proxy import Proxy
 from tests.consumer import jobs

@@ -75,7 +75,7 @@ async def test_the_delay_grows_and_ends_at_a_minute(rig: Rig, monkeypatch: pytes
         keys.append(key)
 
     monkeypatch.setattr(returns, "FIRST_DELAY", 1.0)
-    monkeypatch.setattr("jobtape.broker.side_publisher.SidePublisher.publish", publish)
+    monkeypatch.setattr("jobtape.broker.publisher.ExchangePublisher.publish", publish)
     sender = returns.Deferral(rig.link, Topology("ns"), timeout=3600, now=lambda: order_event(rig.topology, "x").time)
     for count in (0, 1, 2, 5, 6, 2**31):
         await sender.send_back(_Delivery(count))  # type: ignore[arg-type]
@@ -86,7 +86,7 @@ async def test_the_delay_grows_and_ends_at_a_minute(rig: Rig, monkeypatch: pytes
 class _Delivery:
     """Comes for the n-th time."""
 
-    is_ours = True
+    can_be_settled = True
     queue = "ns.run.default"
 
     def __init__(self, count: int) -> None:

@@ -1,20 +1,20 @@
-"""aiormq cancels who waits for an answer when the connection ends; a task's own cancelling is something else."""
+"""aiormq cancels its callers when the connection ends, which differs from a cancellation of the task itself."""
 
 import asyncio
 
 import pytest
 
-from jobtape.broker.link import end, lost_where_cancelled
+from jobtape.broker.tasks import cancel_and_wait, translate_cancellation
 
 pytestmark = pytest.mark.anyio
 
 
 async def wait_for(answer: "asyncio.Future[None]") -> None:
-    with lost_where_cancelled():
+    with translate_cancellation():
         await answer
 
 
-async def test_an_answer_that_is_cancelled_is_a_lost_connection() -> None:
+async def test_cancelled_answer_raises_connection_error() -> None:
     answer = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(wait_for(answer))
     await asyncio.sleep(0)
@@ -23,7 +23,7 @@ async def test_an_answer_that_is_cancelled_is_a_lost_connection() -> None:
         await task
 
 
-async def test_ones_own_cancelling_stays_what_it_is() -> None:
+async def test_cancelled_task_raises_cancelled_error() -> None:
     task = asyncio.create_task(wait_for(asyncio.get_running_loop().create_future()))
     await asyncio.sleep(0)
     task.cancel()
@@ -31,7 +31,7 @@ async def test_ones_own_cancelling_stays_what_it_is() -> None:
         await task
 
 
-async def test_who_swallows_it_once_is_ended_all_the_same() -> None:
+async def test_cancel_and_wait_ends_task_that_swallows_cancellation() -> None:
     answers: list[asyncio.Future[None]] = [asyncio.get_running_loop().create_future() for _ in range(2)]
 
     async def stubborn() -> None:
@@ -43,5 +43,5 @@ async def test_who_swallows_it_once_is_ended_all_the_same() -> None:
 
     task = asyncio.create_task(stubborn())
     await asyncio.sleep(0)
-    await end(task)
+    await cancel_and_wait(task)
     assert all(answer.cancelled() for answer in answers)

@@ -1,0 +1,70 @@
+"""Waits for asyncio tasks and events, and cancels tasks reliably."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+CANCEL_AGAIN: Final = 0.5
+"""Seconds between two cancellations of one task."""
+
+
+async def wait_for_stop(stop: asyncio.Event, seconds: float) -> bool:
+    """Wait until ``stop`` is set, at most so many seconds. Return whether it is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    return stop.is_set()
+
+
+async def first_of(work: Coroutine[Any, Any, T], *events: asyncio.Event) -> T | None:
+    """Return the result of ``work``, or cancel it and return None when one of ``events`` is set first."""
+    task = asyncio.ensure_future(work)
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait([task, *waits], return_when=asyncio.FIRST_COMPLETED)
+        return await task if task.done() else None
+    finally:
+        for pending in (task, *waits):
+            pending.cancel()
+        await asyncio.gather(task, *waits, return_exceptions=True)
+
+
+async def finish_before_cancel(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of ``work``. A cancellation waits until it has ended, because a call to the broker that is
+    cancelled halfway may cost the connection (see ``declare.depth``). A second cancellation does not wait.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+    return task.result()
+
+
+async def cancel_and_wait(task: "asyncio.Task[None]") -> None:
+    """Cancel ``task`` and return when it has ended.
+
+    It is cancelled repeatedly: a task that fails in the very step in which it is cancelled loses the cancellation
+    (``wait_for`` before Python 3.12, in aiormq) and would go on for ever.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN)
+
+
+@contextmanager
+def translate_cancellation() -> Iterator[None]:
+    """Raise ConnectionError where aiormq cancels its caller: it does so when the connection ends during a call.
+
+    A cancellation of the task itself stays a CancelledError.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the connection was lost") from None
