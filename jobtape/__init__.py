@@ -11,7 +11,7 @@ The import starts nothing and connects to nothing.
 
 from typing import TYPE_CHECKING, Any
 
-from jobtape.jobs import JobType, Options, job
+from jobtape.jobs import JobType, job
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import (
     BrokerUnavailable,
@@ -26,6 +26,7 @@ from jobtape.schemas.errors import (
 )
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.retry import Crashed, Fail, Retry, RetryPolicy
+from jobtape.schemas.submission import Options
 
 if TYPE_CHECKING:
     from jobtape.app import create_app, lifespan

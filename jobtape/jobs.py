@@ -1,8 +1,6 @@
 """The ``@job`` decorator, which makes a handler a job type, and ``await add.submit(x=1, y=2)`` on that job type."""
 
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Generic, Protocol, overload
 
 from typing_extensions import TypeVar
@@ -13,26 +11,10 @@ from jobtape.schemas.job import Job
 from jobtape.schemas.job_types import job_type as jobtype
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster
 from jobtape.schemas.retry import RetryPolicy
+from jobtape.schemas.submission import Options, Submission, read_submission, submission_body
 
 R = TypeVar("R", default=Any)
 """The type that a handler returns."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Options of one submission. None means the job type's value. Times are in seconds."""
-
-    queue: str | None = None
-    timeout: float | None = None
-    delay: float | None = None
-    run_at: datetime | None = None
-    max_attempts: int | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    correlation_id: str | None = None
-    reply_to: str | None = None
-    """The job's final event is also published with the routing key ``reply.<reply_to>``."""
-    idempotency_key: str | None = None
-    """Repeating a submission under the same key makes only one job. Needs the database."""
 
 
 class JobType(jobtype.JobTypeSpec, Generic[R]):
@@ -54,7 +36,7 @@ class JobType(jobtype.JobTypeSpec, Generic[R]):
     async def submit_with(self, options: Options, /, *args: Any, **kwargs: Any) -> Job:
         """Submit a job as ``submit`` does, with ``options`` for this one job."""
         installation = running.installation_for(self.name)
-        return await installation.submit(self.name, self.payload_to_send(*args, **kwargs), _keywords(options))
+        return await installation.submit(*self._submission(options, args, kwargs))
 
     def submit_sync(self, *args: Any, **kwargs: Any) -> Job:
         """Submit a job as ``submit`` does, and block the thread; for ``def`` endpoints and ``def`` handlers.
@@ -66,28 +48,20 @@ class JobType(jobtype.JobTypeSpec, Generic[R]):
     def submit_sync_with(self, options: Options, /, *args: Any, **kwargs: Any) -> Job:
         """Submit a job with ``options`` and block the thread; see ``submit_sync``."""
         installation = running.installation_for(self.name)
-        return installation.submit_sync(self.name, self.payload_to_send(*args, **kwargs), _keywords(options))
+        return installation.submit_sync(*self._submission(options, args, kwargs))
 
+    def _submission(
+        self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Submission, str | None, str | None]:
+        """Return the submission, its idempotency key and its causation id.
 
-def _keywords(options: Options) -> dict[str, Any]:
-    """Return the keywords of ``Producer.submit``.
-
-    A job that a handler submits gets the correlation id of the handler's job. With an idempotency key it does not,
-    because the same submission from elsewhere would differ.
-    """
-    within = None if options.idempotency_key is not None else context.current.get()
-    return {
-        "queue": options.queue,
-        "timeout": options.timeout,
-        "delay": options.delay,
-        "run_at": options.run_at,
-        "max_attempts": options.max_attempts,
-        "labels": dict(options.labels),
-        "correlation_id": options.correlation_id or (within and within.correlation_id),
-        "reply_to": options.reply_to,
-        "idempotency_key": options.idempotency_key,
-        "causation_id": within and within.event_id,
-    }
+        A job that a handler submits gets the correlation id of the handler's job. With an idempotency key it does not,
+        because the same submission from elsewhere would differ.
+        """
+        body = submission_body(self.name, self.payload_to_send(*args, **kwargs), options)
+        within = None if options.idempotency_key is not None else context.current.get()
+        body["correlation_id"] = options.correlation_id or (None if within is None else within.correlation_id)
+        return read_submission(body, Submission), options.idempotency_key, None if within is None else within.event_id
 
 
 class _Decorator(Protocol):

@@ -6,13 +6,14 @@ An application's lifespan, a worker and the process of an isolated handler regis
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 from jobtape.loop_calls import CallLost, CallNotStarted, LoopCaller
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.job import Job
+from jobtape.schemas.submission import Submission
 
 NONE_RUNS: Final = (
     "no Jobtape is running in this process: give your application lifespan=jobtape.lifespan, or call it within "
@@ -27,9 +28,8 @@ class JobSubmitter(Protocol):
     def job_types(self) -> Mapping[str, Any]:
         """The job types that may be submitted."""
 
-    @property
-    def submit(self) -> Callable[..., Awaitable[Job]]:
-        """``submit(type, payload, **options)`` returns when the job is on the tape and on its queue."""
+    async def submit(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
+        """Submit a job. Returns when the job is on the tape and on its queue."""
 
 
 class Installation(Protocol):
@@ -43,10 +43,10 @@ class Installation(Protocol):
     def is_here(self) -> bool:
         """Return whether the caller runs on the event loop that has the connection."""
 
-    async def submit(self, type: str, payload: dict[str, Any], options: Mapping[str, Any]) -> Job:  # noqa: A002
-        """Submit a job. ``options`` are the keywords of ``JobSubmitter.submit``."""
+    async def submit(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
+        """Submit a job. ``causation_id``: the id of the event that the submission answers."""
 
-    def submit_sync(self, type: str, payload: dict[str, Any], options: Mapping[str, Any]) -> Job:  # noqa: A002
+    def submit_sync(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
         """Submit a job as ``submit`` does, and block the calling thread."""
 
 
@@ -67,7 +67,7 @@ class LoopInstallation(Installation):
     def is_here(self) -> bool:
         return self.caller.is_here()
 
-    async def submit(self, type: str, payload: dict[str, Any], options: Mapping[str, Any]) -> Job:  # noqa: A002
+    async def submit(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -75,16 +75,16 @@ class LoopInstallation(Installation):
                 "nothing was submitted: no asyncio event loop runs here to await it on; call submit_sync(...) instead"
             ) from None
         with _explained():
-            return await self.caller.call(self.submitter.submit, type, payload, **options)
+            return await self.caller.call(self.submitter.submit, submission, idempotency_key, causation_id)
 
-    def submit_sync(self, type: str, payload: dict[str, Any], options: Mapping[str, Any]) -> Job:  # noqa: A002
+    def submit_sync(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
         if self.is_here():
             raise JobtapeError(
                 "nothing was submitted: submit_sync would block the very event loop that has to do it; "
                 "`await job_type.submit(...)` here, or call submit_sync from a thread"
             )
         with _explained():
-            return self.caller.call_blocking(self.submitter.submit, type, payload, **options)
+            return self.caller.call_blocking(self.submitter.submit, submission, idempotency_key, causation_id)
 
 
 _registered: list[tuple[Installation, int]] = []

@@ -2,6 +2,7 @@
 
 JobtapeError
 ├── PayloadInvalid          the caller's fault: the payload does not fit the job type
+├── SubmissionInvalid       the caller's fault: not a submission, or one with options that cannot be had here
 ├── ResultInvalid           the handler's fault: what it returned is no JSON, or not what it declared
 ├── UnknownJobType          the caller's fault: no such job type here
 ├── JobTypeInvalid          the author's fault: a handler that cannot be a job type
@@ -27,6 +28,14 @@ class JobtapeError(Exception):
 
 class PayloadInvalid(JobtapeError):
     """The payload does not fit the job type. ``errors``: one entry a fault, with ``loc``, ``msg`` and ``type``."""
+
+    def __init__(self, message: str, errors: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.errors = list(errors)
+
+
+class SubmissionInvalid(JobtapeError):
+    """A submission has faults. ``errors``: one entry a fault, with ``loc`` (the path in the body) and ``msg``."""
 
     def __init__(self, message: str, errors: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__(message)

@@ -21,32 +21,12 @@ from jobtape.client.errors import NoAnswer, NotConfirmed, NotInTime, Unavailable
 from jobtape.client.filters import EventFilters, JobFilters, query_of
 from jobtape.client.stream import OUTAGE, EventReader, Since
 from jobtape.client.submitted_job import PATIENCE, SubmittedJob
-from jobtape.jobs import JobType, Options, R
+from jobtape.jobs import JobType, R
 from jobtape.schemas import plainjson
 from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.job import Job
-
-
-def order_of(
-    job_type: JobType[Any] | str, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the body of ``POST /jobs``. Raises PayloadInvalid."""
-    if isinstance(job_type, str):
-        order: dict[str, Any] = {"type": job_type, "payload": _payload(job_type, args, kwargs)}
-    else:
-        order = {"type": job_type.name, "payload": job_type.payload_to_send(*args, **kwargs)}
-    given = {
-        "queue": options.queue,
-        "timeout": options.timeout,
-        "delay": options.delay,
-        "run_at": None if options.run_at is None else options.run_at.isoformat(),
-        "max_attempts": options.max_attempts,
-        "labels": dict(options.labels) or None,
-        "correlation_id": options.correlation_id,
-        "reply_to": options.reply_to,
-    }
-    return order | {name: value for name, value in given.items() if value is not None}
+from jobtape.schemas.submission import Options, submission_body
 
 
 def _payload(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -148,11 +128,14 @@ class Client:
         self, options: Options, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any
     ) -> Handle[Any]:
         """Submit a job as ``submit`` does, with a queue, timeout, labels or idempotency key for this one job."""
-        body = wire.json_of(order_of(job_type, options, args, kwargs))
+        if isinstance(job_type, str):
+            body = submission_body(job_type, _payload(job_type, args, kwargs), options)
+        else:
+            body = submission_body(job_type.name, job_type.payload_to_send(*args, **kwargs), options)
         key = options.idempotency_key or wire.new_key()
         headers = {"Content-Type": "application/json", "Idempotency-Key": wire.key_header(key)}
         try:
-            shown = await self._object("POST", "/jobs", content=body, headers=headers)
+            shown = await self._object("POST", "/jobs", content=wire.json_of(body), headers=headers)
         except (NoAnswer, Unavailable) as error:
             raise NotConfirmed(
                 f"{error}; it is not known whether the job was accepted: submit it again with "

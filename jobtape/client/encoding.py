@@ -1,21 +1,21 @@
 """Encodes what is sent to the API: bodies, keys and paths."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 from uuid import uuid4
+
+from jobtape.schemas.submission import IDEMPOTENCY_KEY
 
 Query = Sequence[tuple[str, str]]
 """The query parameters of a URL."""
 
-_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 
-
-def json_of(order: Mapping[str, Any]) -> bytes:
-    """Return the request's body."""
+def json_of(body: Mapping[str, Any]) -> bytes:
+    """Return the request's body. Times in it become RFC 3339 text."""
     # httpx's JSON encoder raises on NaN and lone surrogates; the API shall refuse them with its own message.
-    return json.dumps(order).encode()
+    return json.dumps(body, default=datetime.isoformat).encode()
 
 
 def new_key() -> str:
@@ -28,7 +28,7 @@ def key_header(key: str) -> str:
 
     Raises ValueError when ``key`` cannot be an idempotency key.
     """
-    if not _KEY.fullmatch(key):
+    if not IDEMPOTENCY_KEY.fullmatch(key):
         raise ValueError("an idempotency key has 1 to 255 visible ASCII characters, without spaces")
     quoted = key.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{quoted}"'

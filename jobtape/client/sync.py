@@ -12,9 +12,10 @@ from jobtape.client.filters import EventFilters, JobFilters
 from jobtape.client.portal import Portal
 from jobtape.client.stream import OUTAGE, Since
 from jobtape.client.submitted_job import PATIENCE, SubmittedJob
-from jobtape.jobs import JobType, Options, R
+from jobtape.jobs import JobType, R
 from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.job import Job
+from jobtape.schemas.submission import Options
 
 
 class SyncClient:

@@ -46,8 +46,8 @@ from jobtape.producer.http.websocket import route as routes_ws
 from jobtape.producer.live.prefer import APPLIED
 from jobtape.producer.live.prefer import HEADER as PREFER
 from jobtape.producer.service.idempotency import HEADER as KEY
-from jobtape.producer.service.submission import BatchSubmission, Submission
 from jobtape.schemas.replay_order import ReplayOrder
+from jobtape.schemas.submission import BatchSubmission, Submission
 
 MODELS: tuple[type[BaseModel], ...] = (
     Submission,

@@ -4,9 +4,9 @@ from typing import Any
 
 from jobtape.producer.http import request_body as reading
 from jobtape.producer.http.problems import Problem, problem_of
-from jobtape.producer.service.errors import SubmissionInvalid
-from jobtape.producer.service.submission import BatchSubmission, read_submission
 from jobtape.schemas import plainjson
+from jobtape.schemas.errors import SubmissionInvalid
+from jobtape.schemas.submission import BatchSubmission, read_submission
 
 
 def items_of(body: bytes, kind: str, most: int) -> list[BatchSubmission | Problem]:

@@ -1,7 +1,6 @@
 """What the producer refuses, besides what ``schemas.errors`` knows.
 
 JobtapeError
-├── SubmissionInvalid    the caller's fault: not a submission, or one that can't be honoured here
 ├── PayloadTooLarge      the caller's fault
 ├── JobFinal             the caller's fault, or just too late: the job has ended
 ├── JobNotFinal          the caller's fault, or too early: the job has not ended
@@ -16,19 +15,8 @@ JobtapeError
 └── TooBusy              ours: too many are waiting for the same
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.job import JobState
-
-
-class SubmissionInvalid(JobtapeError):
-    """``errors``: one entry a fault, with ``loc`` (the path in the body) and ``msg``."""
-
-    def __init__(self, message: str, errors: Sequence[dict[str, Any]] = ()) -> None:
-        super().__init__(message)
-        self.errors = list(errors)
 
 
 class JobGone(JobtapeError):

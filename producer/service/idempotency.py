@@ -41,24 +41,21 @@ from jobtape.producer.service.errors import (
 from jobtape.producer.service.ids import new_job_id
 from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.reads import Reads
-from jobtape.producer.service.submission import Submission
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, QueueFull
 from jobtape.schemas.events import submitted
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, Order
+from jobtape.schemas.submission import IDEMPOTENCY_KEY, Submission
 from jobtape.view.store import Claim, KeyedSubmission, KeyState, Store
 
 HEADER: Final = "Idempotency-Key"
-MAX_LENGTH: Final = 255
-PATTERN: Final = r"^[\x21-\x7e]{1,255}$"
-_KEY: Final = re.compile(PATTERN.removesuffix("$") + r"\Z")
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
-_FORM: Final = f"a key is 1 to {MAX_LENGTH} visible ASCII characters without spaces, a UUID for instance"
+_FORM: Final = "a key is 1 to 255 visible ASCII characters without spaces, a UUID for instance"
 
 
 def checked_key(text: str) -> str:
     """The key as it is. Raises IdempotencyKeyInvalid."""
-    if not _KEY.match(text):
+    if not IDEMPOTENCY_KEY.fullmatch(text):
         raise IdempotencyKeyInvalid(f"this is not an idempotency key: {_FORM}")
     return text
 

@@ -4,14 +4,14 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from jobtape.producer.service.errors import PayloadTooLarge, SubmissionInvalid
+from jobtape.producer.service.errors import PayloadTooLarge
 from jobtape.producer.service.limits import Limits
-from jobtape.producer.service.submission import Submission
 from jobtape.schemas import plainjson
 from jobtape.schemas.delay_ladder import LONGEST
-from jobtape.schemas.errors import PayloadInvalid, UnknownJobType
+from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid, UnknownJobType
 from jobtape.schemas.job import Order
 from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, BUILTIN_QUEUE, JobTypeSpec
+from jobtape.schemas.submission import Submission
 
 _NAMES_SHOWN: Final = 50
 

@@ -1,35 +1,34 @@
-"""Accepts jobs: checks what is asked for and publishes it. It needs the broker alone, and no database.
+"""Submits jobs: checks a submission, makes the event ``submitted`` and publishes it. Needs the broker, no database.
 
-``service.Producer`` has one; a worker has one by itself, for what its handlers submit.
+An API process has a ``JobService``, which is a submitter with a view. A worker has a submitter for its handlers.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any
+from typing import Self
 
 from jobtape.broker.publisher import Publisher
 from jobtape.producer.service.broker_watch import BrokerWatch
-from jobtape.producer.service.errors import SubmissionInvalid
 from jobtape.producer.service.ids import new_job_id, utc_now
 from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.order_check import order_for
-from jobtape.producer.service.submission import Submission, read_submission
 from jobtape.schemas.delay_ladder import delay_key
-from jobtape.schemas.errors import TapeMissing
+from jobtape.schemas.errors import SubmissionInvalid, TapeMissing
 from jobtape.schemas.events import JobEvent, submitted
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, Order
 from jobtape.schemas.job_types.job_type import JobTypeSpec
+from jobtape.schemas.submission import Submission
 from jobtape.schemas.timeouts import check_timeouts
 from jobtape.schemas.topology import Topology, run_key
 
 
 class Submitter:
-    """``async with Submitter(...)`` or ``start`` and ``close``. Nothing connects before that.
+    """Use it with ``async with``, or call ``start`` and ``close``. Nothing connects before that.
 
-    ``url``: the broker's. ``job_types``: those that may be submitted; their queues are declared. ``name``: what the
-    broker calls the connection, behind the namespace. Raises JobTypeInvalid when a job type may run longer than the
+    ``url``: the broker's. ``job_types``: those that may be submitted; their queues are declared. ``name``: the name of
+    the connection on the broker, after the namespace. Raises JobTypeInvalid when a job type may run longer than the
     broker waits.
     """
 
@@ -43,63 +42,68 @@ class Submitter:
         self.watch = BrokerWatch(url, self.topology, name)
         self.publisher = Publisher(self.watch.link, self.topology, timeout=limits.publish_timeout)
 
-    async def __aenter__(self) -> "Submitter":
-        """Start."""
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
         await self.close()
 
     async def start(self) -> None:
-        """Begin to connect, in the background."""
+        """Begin to connect, in the background. While the broker is away, health checks show it."""
         self.watch.start()
 
     async def close(self) -> None:
-        """Stop; publishes in flight end as unknown."""
+        """Stop. Whether running publishes were accepted is unknown."""
         await self.publisher.close()
         await self.watch.close()
 
-    async def submit(self, type: str, payload: dict[str, Any], **options: Any) -> Job:  # noqa: A002
-        """As ``Producer.submit``, but without an ``idempotency_key``, which needs the database."""
-        key, causation_id = options.pop("idempotency_key", None), options.pop("causation_id", None)
-        if key is not None:
+    async def submit(
+        self, submission: Submission, idempotency_key: str | None = None, causation_id: str | None = None
+    ) -> Job:
+        """Submit a job. When this returns, the job is on the tape and on its queue.
+
+        ``causation_id``: the id of the event that the submission answers. Raises UnknownJobType, PayloadInvalid,
+        PayloadTooLarge and SubmissionInvalid before anything is published, TapeMissing when there is no tape,
+        BrokerUnavailable when no confirm came in time and it is not known whether the job was accepted, and QueueFull,
+        which is a BrokerUnavailable. An ``idempotency_key`` is refused, because it needs the database.
+        """
+        if idempotency_key is not None:
             message = (
                 "an idempotency key needs the database, which this process does not open: submit it with "
                 "jobtape.Client or jobtape.SyncClient, under Options(idempotency_key=...)"
             )
             raise SubmissionInvalid(message, [{"loc": ("idempotency_key",), "msg": message}])
-        return await self.place(self.order(asked(type, payload, options)), causation_id=causation_id)
+        return await self.place(self.order(submission), causation_id=causation_id)
 
     def order(self, submission: Submission) -> Order:
-        """The order a submission becomes, or what is wrong with it (see ``Producer.submit``). Blocks while a large
-        payload is checked: call it from a thread then.
+        """Return the order that a submission becomes. Raises what ``order_for`` raises.
+
+        Call it in a thread when the payload is large: its check takes milliseconds.
         """
         return order_for(submission, self.job_types, self.limits, utc_now())
 
     async def place(
         self, order: Order, job_id: str | None = None, time: datetime | None = None, *, causation_id: str | None = None
     ) -> Job:
-        """Publish an order as a new job: one event, whose second key puts the work on its queue.
+        """Publish an order as a new job: one event, whose second routing key puts the work on its queue.
 
-        With ``job_id`` and ``time`` (of the event) the same event can be published again. ``causation_id``: the event
-        that it answers.
+        With ``job_id`` and ``time`` of an event, that event is published again. Raises what ``publish`` raises.
         """
         self.watch.require_tape()
         now = utc_now()
         event = submitted(
             job_id or new_job_id(), order, source=self.topology.source, time=time or now, causation_id=causation_id
         )
-        wait = 0.0 if order.run_at is None else (order.run_at - now).total_seconds()
-        key = delay_key(wait, order.queue, self.topology.delay_levels) if wait > 0 else run_key(order.queue)
+        delay = 0.0 if order.run_at is None else (order.run_at - now).total_seconds()
+        key = delay_key(delay, order.queue, self.topology.delay_levels) if delay > 0 else run_key(order.queue)
         await self.publish(event, key)
         return evolve(None, event)
 
     async def publish(self, event: JobEvent, key: str | None = None) -> None:
-        """Publish ``event`` to the tape, and to the queue of ``key``.
+        """Publish ``event`` to the tape, and to the queue that ``key`` leads to.
 
         Raises TapeMissing, BrokerUnavailable, and QueueFull, which is a BrokerUnavailable.
         """
@@ -111,9 +115,3 @@ class Submitter:
         except TapeMissing:
             self.watch.tape_is_missing()
             raise
-
-
-def asked(type: str, payload: dict[str, Any], options: Mapping[str, Any]) -> Submission:  # noqa: A002
-    """The submission of these arguments, read as the body of a request is. Raises SubmissionInvalid."""
-    labels = dict(options.get("labels") or {})
-    return read_submission({"type": type, "payload": payload, **options, "labels": labels}, Submission)

@@ -129,7 +129,7 @@ async def test_a_full_queue_refuses_submissions_and_the_tape_has_few_copies(
             await eventually(lambda: in_state(view, JobState.SUCCEEDED) == len(accepted) + 1, 30, what="all are done")
             again = await served.client.post("/jobs", json=body, headers={"Idempotency-Key": f"k{len(accepted)}"})
             assert (again.status_code, {again.json()["id"]}) == (202, recorded)
-            await eventually(lambda: not served.producer.submitter.publisher._refused._tasks)
+            await eventually(lambda: not served.producer.publisher._refused._tasks)
             assert (await served.client.post("/jobs", json=ADD)).status_code == 202
             await eventually(lambda: in_state(view, JobState.SUCCEEDED) == len(accepted) + 2, what="that one too")
         assert all(rig.names(job_id).count("submitted") <= 2 for job_id in recorded)

@@ -1,17 +1,16 @@
 """Submits jobs for isolated handlers: their process asks the worker, which has the connection, over their wire.
 
-The process sends ``submit`` with a number, the job type's name, the payload and the options. The worker answers
-``submitted`` with that number, and the job or the error.
+The process sends ``submit`` with a number, and the submission. The worker answers ``submitted`` with that number, and
+the job or the error.
 """
 
 import asyncio
 import itertools
 import threading
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from pydantic import TypeAdapter
 
@@ -19,6 +18,7 @@ from jobtape import running
 from jobtape.consumer.worker.isolated.wire import ChildWire, Message
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.job import Job
+from jobtape.schemas.submission import Submission, read_submission
 
 _JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
 
@@ -38,12 +38,12 @@ class WorkerInstallation(running.Installation):
         """Return False: no event loop of this process has the connection."""
         return False
 
-    async def submit(self, type: str, payload: dict[str, Any], options: Mapping[str, Any]) -> Job:  # noqa: A002
+    async def submit(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
         """Submit a job. When this is cancelled, the worker submits it nevertheless."""
-        return await asyncio.wrap_future(self._send(type, payload, options))
+        return await asyncio.wrap_future(self._send(submission, idempotency_key, causation_id))
 
-    def submit_sync(self, type: str, payload: dict[str, Any], options: Mapping[str, Any]) -> Job:  # noqa: A002
-        return self._send(type, payload, options).result()
+    def submit_sync(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
+        return self._send(submission, idempotency_key, causation_id).result()
 
     def on_answer(self, message: Message) -> None:
         """Take the worker's answer to a submission."""
@@ -56,15 +56,14 @@ class WorkerInstallation(running.Installation):
         else:
             answer.set_exception(_error(message["error"], message["text"]))
 
-    def _send(self, type: str, payload: dict[str, Any], options: Mapping[str, Any]) -> "Future[Job]":  # noqa: A002
-        run_at = options.get("run_at")
-        as_json = {**options, "run_at": run_at.isoformat() if isinstance(run_at, datetime) else run_at}
+    def _send(self, submission: Submission, key: str | None, causation_id: str | None) -> "Future[Job]":
+        body = submission.model_dump(mode="json")
         answer: Future[Job] = Future()
         with self._lock:
             number = next(self._numbers)
             self._answers[number] = answer
         try:
-            self._wire.send({"submit": number, "type": type, "payload": payload, "options": as_json})
+            self._wire.send({"submit": number, "submission": body, "key": key, "causation": causation_id})
         except (TypeError, ValueError) as error:
             del self._answers[number]
             raise JobtapeError(f"nothing was submitted: {error}") from None
@@ -75,8 +74,9 @@ async def submit_for_child(message: Message) -> Message:
     """In the worker: submit the job that the process asks for, and return the answer. Never raises."""
     number = message["submit"]
     try:
-        installation = running.installation_for(message["type"])
-        job = await installation.submit(message["type"], message["payload"], message["options"])
+        submission = read_submission(message["submission"], Submission)
+        installation = running.installation_for(submission.type)
+        job = await installation.submit(submission, message["key"], message["causation"])
     except JobtapeError as error:
         return {"submitted": number, "error": type(error).__name__, "text": str(error)}
     return {"submitted": number, "job": _JOB.dump_python(job, mode="json")}

@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 from jobtape import running
 from jobtape.jobs import JobType
 from jobtape.producer.service.submitter import Submitter
 from jobtape.schemas.job import Job
+from jobtape.schemas.submission import Submission
 from jobtape.settings import Settings
 
 
@@ -32,12 +32,12 @@ class OnFirstUse:
         self._submitter = Submitter(settings.rabbitmq_url, settings.topology, job_types, settings.limits, name=name)
         self._started = False
 
-    async def submit(self, type: str, payload: dict[str, Any], **options: Any) -> Job:  # noqa: A002
+    async def submit(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
         """Submit a job as ``Submitter.submit`` does."""
         if not self._started:
             self._started = True
             await self._submitter.start()
-        return await self._submitter.submit(type, payload, **options)
+        return await self._submitter.submit(submission, idempotency_key, causation_id)
 
     async def close(self) -> None:
         await self._submitter.close()

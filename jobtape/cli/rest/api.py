@@ -49,7 +49,7 @@ class Api:
         self._portal.call(self._connection.close)
         self._portal.close()
 
-    def submit(self, order: Mapping[str, Any], idempotency_key: str | None = None) -> dict[str, Any]:
+    def submit(self, body: Mapping[str, Any], idempotency_key: str | None = None) -> dict[str, Any]:
         """Submit a job and return it, or the job that was accepted before under the same key."""
         headers, keyed = JSON, idempotency_key is not None
         if idempotency_key is not None:
@@ -58,7 +58,7 @@ class Api:
             except ValueError as error:
                 raise ApiError(str(error)) from None
         try:
-            return self._object("POST", "/jobs", twice=keyed, content=wire.json_of(order), headers=headers)
+            return self._object("POST", "/jobs", twice=keyed, content=wire.json_of(body), headers=headers)
         except NoAnswer as error:
             how = "submit it again under the same key" if keyed else "see `jobtape list`"
             raise ApiError(f"{error}; it is not known whether the job was accepted: {how}") from None

@@ -18,6 +18,7 @@ from jobtape.cli.options import DEFAULT_URL
 from jobtape.cli.rest.api import Api
 from jobtape.cli.rest.follow import watch
 from jobtape.client.encoding import Query
+from jobtape.schemas.submission import Options, submission_body
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -35,15 +36,10 @@ def submit(
     as_json: bool,
 ) -> int:
     """Submit a job, and with ``wait`` follow it until it ends. Returns the exit code; raises JobtapeError."""
-    order: dict[str, Any] = {"type": job_type, "payload": payload_of(payload)}
-    if queue is not None:
-        order["queue"] = queue
-    if labels:
-        order["labels"] = dict(label_of(label) for label in labels)
-    if timeout is not None:
-        order["timeout"] = timeout
+    content = payload_of(payload)
+    options = Options(queue=queue, labels=dict(label_of(label) for label in labels), timeout=timeout)
     with Api(url) as api:
-        job = api.submit(order, idempotency_key)
+        job = api.submit(submission_body(job_type, content, options), idempotency_key)
         if not wait:
             show.print_json(job) if as_json else print(one_line(job["id"]))
             return OK

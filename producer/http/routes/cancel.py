@@ -8,7 +8,6 @@ from jobtape.producer.http.auth import RunningProducer
 from jobtape.producer.http.query_parameters import no_query
 from jobtape.producer.http.representation import POLL_AFTER, job_out
 from jobtape.producer.http.routes.jobs import JobId, job_id_of, no_such_job
-from jobtape.producer.service.cancel import cancel
 
 router = APIRouter(tags=["jobs"], dependencies=[Depends(no_query)])
 
@@ -25,7 +24,7 @@ async def cancel_job(job_id: JobId, producer: RunningProducer) -> Response:
     one is killed. A handler in a thread runs to its end, but its result is ignored.
     """
     known = job_id_of(job_id)
-    job = await cancel(producer, known)
+    job = await producer.cancel(known)
     if job is None:
         raise no_such_job(known)
     return Response(to_json(job_out(job)), 202, {"Retry-After": str(POLL_AFTER)}, "application/json")

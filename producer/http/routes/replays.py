@@ -12,11 +12,11 @@ from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.query_parameters import no_query
 from jobtape.producer.http.representation import POLL_AFTER, job_out
 from jobtape.producer.producer import Producer
-from jobtape.producer.service.errors import SubmissionInvalid
-from jobtape.producer.service.submission import Submission, read_submission
 from jobtape.schemas import plainjson
+from jobtape.schemas.errors import SubmissionInvalid
 from jobtape.schemas.job import Order
 from jobtape.schemas.replay_order import REPLAY, reason_to_refuse
+from jobtape.schemas.submission import Submission, read_submission
 
 BODY_LIMIT: Final = 64 * 1024
 

@@ -19,9 +19,9 @@ from jobtape.producer.service.batches.batch import submit_many
 from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, ItemRefused, ItemUnknown
 from jobtape.producer.service.errors import IdempotencyKeyInvalid
 from jobtape.producer.service.idempotency import HEADER, KeyedOrder, key_in_header
-from jobtape.producer.service.submission import Submission, read_submission
 from jobtape.schemas import plainjson
 from jobtape.schemas.job import Order
+from jobtape.schemas.submission import Submission, read_submission
 
 router = APIRouter(tags=["jobs"], dependencies=[Depends(no_query)])
 

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobtape.producer.http.stream_parameters import AfterText, EventName, JobIdText, TypePattern
 from jobtape.producer.live.follower import After, StartPosition
-from jobtape.producer.service.submission import CORRELATION_ID_LENGTH, LabelName, LabelValue
 from jobtape.schemas import plainjson
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.selection import Selection
+from jobtape.schemas.submission import CORRELATION_ID_LENGTH, LabelName, LabelValue
 
 MAX_MESSAGE: Final = 64 * 1024
 """The longest message, in characters."""

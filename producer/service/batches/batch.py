@@ -9,9 +9,9 @@ from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, 
 from jobtape.producer.service.idempotency import KeyedOrder
 from jobtape.producer.service.ids import new_job_id
 from jobtape.producer.service.service import JobService
-from jobtape.producer.service.submission import BatchSubmission, Submission
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, QueueFull
 from jobtape.schemas.job import Order
+from jobtape.schemas.submission import BatchSubmission, Submission
 
 IN_FLIGHT: Final = 500
 

@@ -13,8 +13,8 @@ from jobtape.producer.http.batch_body import items_of
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.request_body import JSON, NDJSON
 from jobtape.producer.http.websocket.requests import InvalidRequest, request_of
-from jobtape.producer.service.submission import BatchSubmission
 from jobtape.schemas import plainjson
+from jobtape.schemas.submission import BatchSubmission
 from jobtape.schemas.tape_file import (
     TapeFileInvalid,
     TapeHeader,

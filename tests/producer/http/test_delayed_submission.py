@@ -8,8 +8,8 @@ import pytest
 
 import jobtape
 from jobtape import RetryPolicy, job, running
-from jobtape.producer.service.errors import SubmissionInvalid
 from jobtape.schemas.delay_ladder import LEVELS, LONGEST
+from jobtape.schemas.errors import SubmissionInvalid
 from jobtape.schemas.events import Submitted
 from jobtape.schemas.job import JobState
 from jobtape.schemas.topology import Topology

@@ -7,10 +7,11 @@ import pytest
 
 import jobtape
 from jobtape import running
-from jobtape.producer.service.errors import PayloadTooLarge, SubmissionInvalid
-from jobtape.schemas.errors import PayloadInvalid, TapeMissing, UnknownJobType
+from jobtape.producer.service.errors import PayloadTooLarge
+from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid, TapeMissing, UnknownJobType
 from jobtape.schemas.events import Submitted
 from jobtape.schemas.job import JobState
+from jobtape.schemas.submission import Submission
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from tests.consumer.installation import Rig
@@ -113,19 +114,19 @@ async def test_submit_in_process(settings: Settings, rig: Rig) -> None:
 async def test_what_in_process_callers_do_wrong_is_said_before_anything_is_published(served: Api, rig: Rig) -> None:
     producer = served.producer
     with pytest.raises(UnknownJobType, match=r"add, keep, order\.place"):
-        await producer.submit("nope", {})
+        await producer.submit(Submission(type="nope", payload={}))
     with pytest.raises(PayloadInvalid) as invalid:
-        await producer.submit("add", {"x": "one"})
+        await producer.submit(Submission(type="add", payload={"x": "one"}))
     assert [fault["loc"] for fault in invalid.value.errors] == [("x",)]
     for payload in ({"x": float("nan")}, {"x": 2**63}, {"x": "\x00"}):
         with pytest.raises(PayloadInvalid):
-            await producer.submit("add", payload)
+            await producer.submit(Submission(type="add", payload=payload))
     with pytest.raises(SubmissionInvalid, match="default, orders"):
-        await producer.submit("add", {"x": 1}, queue="other")
+        await producer.submit(Submission(type="add", payload={"x": 1}, queue="other"))
     with pytest.raises(SubmissionInvalid, match="865 s"):
-        await producer.submit("add", {"x": 1}, timeout=886)
+        await producer.submit(Submission(type="add", payload={"x": 1}, timeout=886))
     with pytest.raises(PayloadTooLarge):
-        await producer.submit("keep", {"data": ["a" * 2**20]})
+        await producer.submit(Submission(type="keep", payload={"data": ["a" * 2**20]}))
     assert await rig.depth() == 0
 
 
@@ -148,7 +149,7 @@ async def test_without_a_tape_nothing_is_accepted_until_there_is_one(
         answer = await served.client.post("/jobs", json={"type": "add", "payload": {"x": 1}})
         assert "jobtape init" in problem(answer, 503, "tape-missing")["detail"]
         with pytest.raises(TapeMissing):
-            await served.producer.submit("add", {"x": 1})
+            await served.producer.submit(Submission(type="add", payload={"x": 1}))
         async with Rig(broker_url, topology) as rig:  # makes the tape
             assert await rig.depth() == 0
             await eventually(lambda: served.producer.watch.tape_trouble is None, what="the tape is seen")

@@ -1,7 +1,8 @@
-"""What a client asks for: the body of ``POST /jobs``, an item of ``POST /jobs/batch``, the arguments of ``submit``."""
+"""Submissions: the options of one job, and the value that the REST API, the clients and ``submit`` make of them."""
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar
 
@@ -16,38 +17,61 @@ from pydantic import (
     model_validator,
 )
 
-from jobtape.producer.service.errors import SubmissionInvalid
 from jobtape.schemas import plainjson
 from jobtape.schemas.delay_ladder import LONGEST
+from jobtape.schemas.errors import SubmissionInvalid
 from jobtape.schemas.job import MAX_LABELS, QueueName, Utc
 
 LABEL_NAME_LENGTH: Final = 64
 LABEL_VALUE_LENGTH: Final = 200
 CORRELATION_ID_LENGTH: Final = 255
+IDEMPOTENCY_KEY: Final = re.compile(r"^[\x21-\x7e]{1,255}$")
+"""What a whole idempotency key matches."""
 MAX_FAULTS: Final = 20
-"""Faults reported of one body; a long list of wrong values would otherwise make an answer larger than the question."""
-
+"""Faults reported of one submission. A long list of wrong values would otherwise make a response larger than the
+request."""
 
 _DATE_AND_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT", re.ASCII | re.IGNORECASE)
 
 
-def _carried(text: str) -> str:
+def _check_text(text: str) -> str:
     if (reason := plainjson.fault(text)) is not None:
         raise ValueError(reason.removeprefix("value: "))
     return text
 
 
-def _time_text(value: Any) -> Any:
-    # pydantic would take numbers for seconds or milliseconds since 1970, depending on their size
+def _check_time(value: Any) -> Any:
+    # pydantic would take numbers for seconds or milliseconds since 1970, depending on their size.
     if isinstance(value, datetime) or (isinstance(value, str) and _DATE_AND_TIME.match(value)):
         return value
     raise ValueError("a time is an RFC 3339 text with an offset, like 2026-01-31T12:00:00Z")
 
 
-_Text = AfterValidator(_carried)
+_Text = AfterValidator(_check_text)
 # No colon: lists ask for `?label=name:value`.
 LabelName = Annotated[str, Field(min_length=1, max_length=LABEL_NAME_LENGTH, pattern="^[^:]*$"), _Text]
 LabelValue = Annotated[str, Field(max_length=LABEL_VALUE_LENGTH), _Text]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of one submission. None means the job type's value. Times are in seconds.
+
+    They are checked when the job is submitted.
+    """
+
+    # The keywords for editors; ``Submission`` has their types, limits and descriptions.
+    queue: str | None = None
+    timeout: float | None = None
+    delay: float | None = None
+    run_at: datetime | None = None
+    max_attempts: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    """The job's final event is also published with the routing key ``reply.<reply_to>``."""
+    idempotency_key: str | None = None
+    """Repeating a submission under the same key makes only one job. Needs the database."""
 
 
 class Submission(BaseModel):
@@ -65,7 +89,7 @@ class Submission(BaseModel):
     delay: float | None = Field(
         None, ge=0, le=LONGEST, allow_inf_nan=False, description="Seconds from now until it is due, up to 30 days."
     )
-    run_at: Annotated[Utc, Strict(False), BeforeValidator(_time_text)] | None = Field(
+    run_at: Annotated[Utc, Strict(False), BeforeValidator(_check_time)] | None = Field(
         None, description="When it is due (RFC 3339, with an offset), up to 30 days ahead; a time gone by means now."
     )
     max_attempts: int | None = Field(
@@ -77,13 +101,12 @@ class Submission(BaseModel):
     correlation_id: Annotated[str, _Text] | None = Field(
         None, min_length=1, max_length=CORRELATION_ID_LENGTH, description="Your name for the whole conversation."
     )
-
     reply_to: QueueName | None = Field(
         None, description="Its final event is also published with the routing key `reply.<reply_to>`."
     )
 
     @model_validator(mode="after")
-    def _one_time(self) -> "Submission":
+    def _check_one_time(self) -> "Submission":
         if self.delay is not None and self.run_at is not None:
             raise ValueError("delay and run_at both say when it is due: give one of them")
         return self
@@ -94,7 +117,7 @@ class BatchSubmission(Submission):
 
     idempotency_key: str | None = Field(
         None,
-        pattern=r"^[\x21-\x7e]{1,255}$",
+        pattern=IDEMPOTENCY_KEY.pattern,
         description="What the header Idempotency-Key is for a single submission, though as it is, without quotes.",
     )
 
@@ -102,8 +125,18 @@ class BatchSubmission(Submission):
 S = TypeVar("S", bound=Submission)
 
 
+def submission_body(job_type: str, payload: dict[str, Any], options: Options) -> dict[str, Any]:
+    """Return the submission as the fields of ``POST /jobs``, unchecked.
+
+    Options that are not given are absent, and so is the idempotency key, which is a header.
+    """
+    given = {each.name: getattr(options, each.name) for each in fields(options) if each.name != "idempotency_key"}
+    given["labels"] = dict(options.labels) or None
+    return {"type": job_type, "payload": payload} | {name: value for name, value in given.items() if value is not None}
+
+
 def read_submission(value: Any, model: type[S]) -> S:
-    """The submission in a parsed JSON value. Raises SubmissionInvalid with the faults."""
+    """Check a parsed JSON value, and return the submission in it. Raises SubmissionInvalid with the faults."""
     if not isinstance(value, Mapping):
         kind = "null" if value is None else type(value).__name__
         message = f"a submission is a JSON object with type and payload, not {kind}"
@@ -113,13 +146,13 @@ def read_submission(value: Any, model: type[S]) -> S:
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
         first = faults[0]
-        place = ".".join(str(part)[:80] for part in first["loc"])
+        path = ".".join(str(part)[:80] for part in first["loc"])
         raise SubmissionInvalid(
-            f"not a submission: {f'{place}: ' if place else ''}{_said(first)}",
-            [{"loc": fault["loc"], "msg": _said(fault)} for fault in faults[:MAX_FAULTS]],
+            f"not a submission: {f'{path}: ' if path else ''}{_message(first)}",
+            [{"loc": fault["loc"], "msg": _message(fault)} for fault in faults[:MAX_FAULTS]],
         ) from None
 
 
-def _said(fault: Mapping[str, Any]) -> str:
-    """What our own validators said, without what pydantic puts before it."""
+def _message(fault: Mapping[str, Any]) -> str:
+    """Return a fault's message, without what pydantic puts before those of our own validators."""
     return str(fault["msg"]).removeprefix("Value error, ")
