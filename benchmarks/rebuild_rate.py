@@ -61,7 +61,7 @@ def main() -> int:
         anyio.run(write, made, wanted.jobs)
         print(f"{events} events written at {events / (time.monotonic() - began):.0f}/s", flush=True)
         print(messages_per_chunk(broker, made.topology.log.name, events), flush=True)
-        store = Store(made.environment["DATABASE_URL"], patience=60)
+        store = Store(made.environment["DATABASE_URL"], timeout=60)
         try:
             flat = folded(made, store, events)
             for source in ("archive", "stream"):

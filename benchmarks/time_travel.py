@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--database")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(wanted.database or f"sqlite:///{folder}/view.db", patience=60)
+        store = Store(wanted.database or f"sqlite:///{folder}/view.db", timeout=60)
         store.migrate()
         assert store.create_checkpoint(), "the database is not empty"
         job_ids = fill(store, wanted.jobs)

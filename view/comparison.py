@@ -1,8 +1,8 @@
-"""What differs between the serving generation of the view and one that is being built.
+"""Compares the serving generation of the view with that of a rebuild.
 
-A stretch of jobs is compared at a time, by statements that the database may end when they take too long: it is tried
-again with half as many then. How far a comparison has come can be kept, under the rebuild's key and as long as the
-rebuild is, so that another process goes on there.
+One step compares a range of ids. When its statements take too long, the database ends them, and the step is repeated
+with half as many jobs. The progress is saved as a task that exists as long as the rebuild, so that another process can
+continue.
 """
 
 from collections import Counter
@@ -13,22 +13,23 @@ from sqlalchemy import Connection, Select, Table, exists, func, or_, select
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view import tables
-from jobtape.view.rebuilds import comparison
+from jobtape.view.rebuilds import comparison_task
 from jobtape.view.sql.database import Database
 from jobtape.view.tasks import Tasks
 from jobtape.view.values import Difference, Differences, Rebuild
 
-JOBS_AT_ONCE: Final = 1_000
-FEWEST: Final = 30
-SHOWN_BYTES: Final = 250_000
-"""Of all examples together: they are for a job's result, which has a limit too."""
+MOST_JOBS: Final = 1_000
+FEWEST_JOBS: Final = 30
+"""The limits of the number of jobs in one step."""
+EXAMPLES_BYTES: Final = 250_000
+"""Of all examples together: they become a part of a job's result, which is limited too."""
 FIELDS: Final = tuple(column.name for column in tables.jobs.columns)
 
 
 class ViewComparison:
-    """Compares ``rebuild`` with what serves, and goes on where it was kept. ``examples``: how many are shown at most.
+    """Compares ``rebuild`` with the serving generation, and continues where the progress was saved.
 
-    Only jobs that nothing has happened to behind the rebuild's cursor are compared.
+    ``examples``: the highest number of examples. Only jobs without an event behind the rebuild's cursor are compared.
     """
 
     def __init__(self, database: Database, rebuild: Rebuild, examples: int) -> None:
@@ -37,28 +38,28 @@ class ViewComparison:
         self._old = tables.jobs
         self._new = tables.generation(rebuild.generation).jobs
         self._wanted = examples
-        self._at_once = JOBS_AT_ONCE
+        self._at_once = MOST_JOBS
         self._tasks = Tasks(database)
-        self._task = comparison(rebuild.key)
-        self._kept = self._tasks.begin(self._task, {"after": "", "found": _to_plain(Differences())})
-        self._after: str = self._kept["after"]
-        self.found = _from_plain(self._kept["found"])
+        self._task = comparison_task(rebuild.key)
+        self._saved = self._tasks.begin(self._task, {"after": "", "found": _to_plain(Differences())})
+        self._after: str = self._saved["after"]
+        self.found = _from_plain(self._saved["found"])
 
-    def keep(self) -> None:
-        """Note how far it has come; nothing happens when the rebuild has ended. Raises ViewUnavailable."""
+    def save(self) -> None:
+        """Save the progress. Changes nothing when the rebuild has ended. Raises ViewUnavailable."""
         now = {"after": self._after, "found": _to_plain(self.found)}
-        if self._tasks.move(self._task, self._kept, now):
-            self._kept = now
+        if self._tasks.move(self._task, self._saved, now):
+            self._saved = now
 
     def step(self) -> bool:
-        """Compare the next stretch; False when that was the last one. Raises ViewUnavailable."""
+        """Compare the next jobs; return False when there are no more. Raises ViewUnavailable."""
         while True:
             try:
                 return self._step()
             except ViewUnavailable:
-                if self._at_once <= FEWEST:
+                if self._at_once <= FEWEST_JOBS:
                     raise
-                self._at_once = max(FEWEST, self._at_once // 2)
+                self._at_once = max(FEWEST_JOBS, self._at_once // 2)
 
     def _step(self) -> bool:
         with self._database.reading() as connection:
@@ -70,32 +71,29 @@ class ViewComparison:
         return True
 
     def _end(self, connection: Connection, table: Table) -> str | None:
-        """The last id of the next stretch of ``table``."""
-        stretch = (
-            select(table.c.id).where(table.c.id > self._after).order_by(table.c.id).limit(self._at_once).subquery()
-        )
-        found: str | None = connection.execute(select(func.max(stretch.c.id))).scalar()
+        """Return the last id of the next jobs of ``table``."""
+        ids = select(table.c.id).where(table.c.id > self._after).order_by(table.c.id).limit(self._at_once).subquery()
+        found: str | None = connection.execute(select(func.max(ids.c.id))).scalar()
         return found
 
     def _compare(self, connection: Connection, end: str) -> Differences:
         old, new = self._old.c, self._new.c
         both = self._old.join(self._new, old.id == new.id)
-        stretch = (old.id > self._after) & (old.id <= end)
-        settled = stretch & (old.cursor <= self._cursor)
-        states = select(old.state, new.state, func.count()).select_from(both).where(settled)
+        compared = (old.id > self._after) & (old.id <= end) & (old.cursor <= self._cursor)
+        states = select(old.state, new.state, func.count()).select_from(both).where(compared)
         moved = Counter({(row[0], row[1]): row[2] for row in connection.execute(states.group_by(old.state, new.state))})
         differs = or_(*(old[name].is_distinct_from(new[name]) for name in FIELDS))
-        changed = select(old.id).select_from(both).where(settled & differs)
+        changed = select(old.id).select_from(both).where(compared & differs)
         missing = (
             select(old.id)
             .select_from(self._old.outerjoin(self._new, old.id == new.id))
-            .where(settled, new.id.is_(None))
+            .where(compared, new.id.is_(None))
         )
-        let_go = exists(select(tables.tombstones.c.job_id).where(tables.tombstones.c.job_id == new.id))
+        pruned = exists(select(tables.tombstones.c.job_id).where(tables.tombstones.c.job_id == new.id))
         added = (
             select(new.id)
             .select_from(self._new.outerjoin(self._old, old.id == new.id))
-            .where(new.id > self._after, new.id <= end, old.id.is_(None), ~let_go)
+            .where(new.id > self._after, new.id <= end, old.id.is_(None), ~pruned)
         )
         return Differences(
             compared=sum(moved.values()),
@@ -108,10 +106,10 @@ class ViewComparison:
 
     def _examples(self, connection: Connection, *kinds: Select[Any]) -> tuple[Difference, ...]:
         left = self._wanted - len(self.found.examples)
-        room = SHOWN_BYTES - sum(map(_size, self.found.examples))
+        room = EXAMPLES_BYTES - sum(map(_size, self.found.examples))
         found: list[Difference] = []
         for kind in kinds:
-            # Their ids first: each of them may be large.
+            # The ids first, since a job may be large.
             ids = connection.execute(kind.limit(left - len(found))).scalars().all() if left > len(found) else ()
             for job_id in ids:
                 example = self._difference(connection, job_id)
@@ -138,7 +136,7 @@ def _count(connection: Connection, ids: Select[Any]) -> int:
 
 
 def _shown(value: Any) -> Any:
-    """A column's value as an example has it: plain and short."""
+    """Return the value of a column as a short plain value."""
     return plainjson.short(value if value is None or isinstance(value, str | int | float) else str(value))
 
 

@@ -1,4 +1,4 @@
-"""Messages that came to the dead queue and are no job: kept so that somebody can look, newest first, within bounds."""
+"""Messages of the dead queue that are no job. They are kept for people to read, the newest ones, within limits."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -8,22 +8,46 @@ from sqlalchemy import Connection, delete, func, or_, select
 from jobtape.view import tables
 from jobtape.view.rows import storable
 from jobtape.view.sql import bulk
+from jobtape.view.sql.database import StorePart
 from jobtape.view.values import DeadMessage
 
 KEPT: Final = 10_000
 KEPT_BYTES: Final = 256 * 1024 * 1024
-"""What is kept at most; the oldest go first."""
+"""The limits; the oldest messages are removed first."""
 BODY_KEPT: Final = 1024 * 1024
-"""Bytes of one body; no event of ours that this broker takes is refused a look because of it."""
+"""Bytes of one body. Every event of ours that the broker accepts is smaller."""
 
 _row = tables.dead.c
 
 
+class DeadMessages(StorePart):
+    """Reads the messages."""
+
+    def page(self, before: int | None = None, limit: int = 100) -> list[DeadMessage]:
+        """Return the newest messages whose id is smaller than ``before``, the newest first."""
+        statement = select(tables.dead).order_by(_row.id.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(_row.id < before)
+        with self.database.reading() as connection:
+            return [_message(row) for row in connection.execute(statement).all()]
+
+    def get(self, number: int) -> DeadMessage | None:
+        """Return the message of that id, or None."""
+        with self.database.reading() as connection:
+            row = connection.execute(select(tables.dead).where(_row.id == number)).first()
+        return None if row is None else _message(row)
+
+    def count(self) -> int:
+        """Return how many messages are kept."""
+        with self.database.reading() as connection:
+            return connection.execute(select(func.count()).select_from(tables.dead)).scalar_one()
+
+
 def add(connection: Connection, messages: Sequence[DeadMessage]) -> None:
-    """Keep them; one that is there already (its acknowledgement was lost) stays as it is."""
+    """Keep messages. One that is kept already (its acknowledgement was lost) stays as it is."""
     if not messages:
         return
-    insert = bulk.upsertable(connection.dialect.name, tables.dead).on_conflict_do_nothing(index_elements=["message_id"])
+    insert = bulk.upsert(connection.dialect.name, tables.dead).on_conflict_do_nothing(index_elements=["message_id"])
     connection.execute(insert, [_values(message) for message in messages])
     newest = _row.id.desc()
     ranked = select(
@@ -31,28 +55,9 @@ def add(connection: Connection, messages: Sequence[DeadMessage]) -> None:
         func.row_number().over(order_by=newest).label("n"),
         func.sum(_row.size).over(order_by=newest).label("s"),
     ).subquery()
-    # ``size`` may be that of a body of which only the beginning is kept: so the bound is on the safe side.
+    # ``size`` is that of the whole body, also where only its beginning is kept: less than the limit is kept then.
     beyond = select(ranked.c.id).where(or_(ranked.c.n > KEPT, ranked.c.s > KEPT_BYTES), ranked.c.n > 1)
     connection.execute(delete(tables.dead).where(_row.id.in_(beyond)))
-
-
-def page(connection: Connection, before: int | None, limit: int) -> list[DeadMessage]:
-    """The newest ones whose number is smaller than ``before``."""
-    statement = select(tables.dead).order_by(_row.id.desc()).limit(limit)
-    if before is not None:
-        statement = statement.where(_row.id < before)
-    return [_message(row) for row in connection.execute(statement).all()]
-
-
-def one(connection: Connection, number: int) -> DeadMessage | None:
-    """The message of that number."""
-    row = connection.execute(select(tables.dead).where(_row.id == number)).first()
-    return None if row is None else _message(row)
-
-
-def count(connection: Connection) -> int:
-    """How many there are."""
-    return connection.execute(select(func.count()).select_from(tables.dead)).scalar_one()
 
 
 def _values(message: DeadMessage) -> dict[str, Any]:

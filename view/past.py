@@ -1,15 +1,15 @@
-"""The view as it was: jobs as their events up to a cursor had left them, and the cursor that a time stands for.
+"""The view as it was: jobs at an earlier cursor, and the cursor of a time.
 
-Theory of operation. Every history row holds the job after its event, so a job at a cursor is its newest row at or
-before it: one look into the index by job. Payload and result are not in these rows. A payload never changes once it is
-known, so it stands in ``jobs``; a result is that of the run's accepted ``succeeded``.
+Theory of operation. Each history row has the job after its event. So a job at a cursor is its newest row at or before
+the cursor: one lookup in the index by job. These rows have no payload and no result. A payload never changes once it is
+known, so the table ``jobs`` has it; a result is in the accepted event ``succeeded`` of the run.
 
-A list goes through the jobs by id, newest first, as the list of today does, and asks each for its newest row then. What
-never changes (type, queue, labels, id) is asked of today's indexes; state and reason only of the row, so many jobs may
-have to be looked at for few that fit. A page looks at LOOK of them and no more, and says where the next goes on.
+A list reads the jobs by id, the newest first, as the list of now does, and looks up the newest row of each. What never
+changes (type, queue, labels, id) is filtered with the indexes of now; state and reason are filtered by the row, so many
+jobs may be examined for few that fit. A page examines at most ``EXAMINED`` jobs, and says where the next page begins.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -22,11 +22,11 @@ from jobtape.schemas.job import Job, JobState
 from jobtape.view import tables
 from jobtape.view.jobs import newest_first
 from jobtape.view.rows import job_as_of
-from jobtape.view.sql.database import Database
+from jobtape.view.sql.database import StorePart
 from jobtape.view.values import JobQuery, PastPage
 
-LOOK: Final = 10_000
-"""Jobs that one page looks at."""
+EXAMINED: Final = 10_000
+"""Jobs that one page examines at most."""
 
 _job = tables.jobs.c
 _entry = tables.history.c
@@ -41,45 +41,42 @@ _LAST = select(func.max(_entry.cursor))
 _SUCCESSES = select(_entry.job_id, _entry.event).where(_entry.name == Succeeded.name, _entry.accepted)
 
 
-class PastView:
-    """Reads; each call blocks, and raises ViewUnavailable as all of the store's do.
-
-    ``cursor`` is a point that the view has passed and whose history it has (``Committed.reach``).
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class PastView(StorePart):
+    """Reads the past. ``cursor``: one within ``CommittedHistory.reach``."""
 
     def job(self, job_id: str, cursor: int) -> Job | None:
-        """The job as its events up to and with ``cursor`` had left it, or None when there were none."""
+        """Return the job after its events up to and including ``cursor``, or None when there were none."""
         statement = _JOBS_THEN.where(_job.id == job_id)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             row = connection.execute(statement, {"cursor": cursor}).first()
             return None if row is None else _with_results(connection, [job_as_of(row.after, row.payload)])[0]
 
     def page(self, query: JobQuery, cursor: int) -> PastPage:
-        """The jobs that fitted ``query`` then, newest id first, ``query.limit`` at most."""
-        with self._database.reading() as connection:
-            floor, end = _stretch(connection, query)
+        """Return at most ``query.limit`` jobs that fitted the query then, the newest id first."""
+        with self.database.reading() as connection:
+            wide = replace(query, states=(), reasons=(), limit=EXAMINED)
+            ids = newest_first(select(_job.id), wide).subquery()
+            floor, count = connection.execute(select(func.min(ids.c.id), func.count())).one()
+            floor = floor or ""
+            before = None if count < EXAMINED else floor
             fitting = newest_first(_JOBS_THEN, query, state=_entry.state, reason=_entry.reason)
             rows = connection.execute(fitting.where(_job.id >= floor).limit(query.limit + 1), {"cursor": cursor}).all()
-            before = None if end else floor
             if len(rows) > query.limit:
                 rows, before = rows[: query.limit], rows[query.limit - 1].id
             found = [job_as_of(row.after, row.payload) for row in rows]
             if query.queues or query.labels:
-                # Before its submission was read, nobody knew its queue.
+                # Before its submission was read, the queue and the labels of a job were not known.
                 found = [job for job in found if job.submitted_at is not None]
             return PastPage(_with_results(connection, found), before)
 
     def cursor_at(self, time: datetime) -> tuple[int, bool]:
-        """The cursor of an event that is not later than ``time``, while the next one is; 0 when there is none. And
-        whether it is the last event there is.
+        """Find an event that is not later than ``time`` while the next one is.
 
-        Times come from many clocks and do not rise strictly, so there may be several such places. A bisection over the
-        cursor's bits, which does not depend on where the history begins or ends, decides for one of them.
+        Returns its cursor, 0 when there is none, and whether it is the last event. Times come from many clocks and are
+        not sorted, so several events may fit. A bisection over the bits of the cursor, which does not depend on where
+        the history begins or ends, chooses one of them.
         """
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             last = connection.execute(_LAST).scalar() or 0
             cursor = 0
             for bit in reversed(range(MAX_CURSOR.bit_length())):
@@ -92,30 +89,18 @@ class PastView:
             return cursor, cursor == last
 
 
-def _stretch(connection: Connection, query: JobQuery) -> tuple[str, bool]:
-    """The smallest id that a page may look at, and whether there are no smaller ones."""
-    wide = replace(query, states=(), reasons=(), limit=LOOK)
-    ids = newest_first(select(_job.id), wide).subquery()
-    floor, count = connection.execute(select(func.min(ids.c.id), func.count())).one()
-    return floor or "", count < LOOK
-
-
 def _with_results(connection: Connection, jobs: Sequence[Job]) -> list[Job]:
-    succeeded = [job for job in jobs if job.state is JobState.SUCCEEDED]
-    events = _successes(connection, succeeded)
-    return [replace(job, result=events[job.id]) if job.id in events else job for job in jobs]
+    succeeded = {job.id: job for job in jobs if job.state is JobState.SUCCEEDED}
+    results = _results(connection, succeeded) if succeeded else {}
+    return [replace(job, result=results[job.id]) if job.id in results else job for job in jobs]
 
 
-def _successes(connection: Connection, jobs: Iterable[Job]) -> dict[str, Any]:
-    """The results of succeeded jobs, by id."""
-    open_ = {job.id: job for job in jobs}
-    if not open_:
-        return {}
-    at_once = _SUCCESSES.where(_entry.cursor.in_([job.cursor for job in open_.values()]))
-    events = {row.job_id: row.event for row in connection.execute(at_once).all()}
-    for job_id in open_.keys() - events.keys():
-        # Its submission came later than its end, and was the last that counted.
-        earlier = _SUCCESSES.where(_entry.job_id == job_id, _entry.cursor < open_[job_id].cursor)
+def _results(connection: Connection, succeeded: dict[str, Job]) -> dict[str, Any]:
+    newest = _SUCCESSES.where(_entry.cursor.in_([job.cursor for job in succeeded.values()]))
+    events = {row.job_id: row.event for row in connection.execute(newest).all()}
+    for job_id in succeeded.keys() - events.keys():
+        # Its submission came after its end, and was the last accepted event.
+        earlier = _SUCCESSES.where(_entry.job_id == job_id, _entry.cursor < succeeded[job_id].cursor)
         if row := connection.execute(earlier.order_by(_entry.cursor.desc()).limit(1)).first():
             events[job_id] = row.event
     return {job_id: _result(event) for job_id, event in events.items()}

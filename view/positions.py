@@ -1,94 +1,76 @@
-"""How far each named reader of the committed history has come: durable catch-up subscriptions.
+"""How far each durable catch-up subscription has read the committed history.
 
-A position is one reader's at a time: whoever moves it holds its lease (database time), and another takes over when that
-has run out or was released.
+A position has one reader at a time, which holds its lease. Another reader takes over when the lease has run out or was
+released.
 """
 
 from datetime import timedelta
-from functools import cache
+from typing import Final
 
-from sqlalchemy import BigInteger, Double, Update, bindparam, case, delete, select, update
+from sqlalchemy import BigInteger, ColumnElement, Double, bindparam, case, delete, select, true
 
 from jobtape.view import tables
-from jobtape.view.sql import bulk, clock, leases
-from jobtape.view.sql.database import Database
+from jobtape.view.sql import bulk, leases
+from jobtape.view.sql.clock import NOW
+from jobtape.view.sql.database import StorePart
 from jobtape.view.values import NamedPosition
 
 _row = tables.positions
 _c = tables.positions.c
+_to = bindparam("to", type_=BigInteger)
+_MOVE: Final = (
+    leases.renew(_row, bindparam("by_owner"), bindparam("seconds", type_=Double))
+    .where(_c.name == bindparam("by_name"))
+    .values(cursor=bulk.greater(_c.cursor, _to), moved_at=case((_c.cursor < _to, NOW), else_=_c.moved_at))
+)
+"""Built once: it runs for each event of each subscription, and building it takes longer than running it."""
 
 
-@cache
-def _moving(dialect: str) -> Update:
-    """Made once: it runs for each event of each named subscription, and making it costs more than running it."""
-    now, to = clock.now(dialect), bindparam("to", type_=BigInteger)
-    return (
-        update(_row)
-        .where(_c.name == bindparam("by_name"), _c.owner == bindparam("by_owner"))
-        .values(
-            lease_until=now + bindparam("seconds", type_=Double),
-            cursor=case((_c.cursor < to, to), else_=_c.cursor),
-            moved_at=case((_c.cursor < to, now), else_=_c.moved_at),
-        )
-    )
-
-
-class Positions:
-    """Reads and writes; each call is one transaction, blocks, and raises ViewUnavailable as all of the store's do."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class Positions(StorePart):
+    """Reads and writes positions."""
 
     def read(self, name: str) -> NamedPosition | None:
-        """The position of that name, or None when there is none."""
+        """Return the position of that name, or None."""
         return next(iter(self._read(_c.name == name)), None)
 
     def all(self) -> list[NamedPosition]:
-        """All there are, by name."""
-        return self._read(_c.name.is_not(None))
+        """Return all positions, sorted by name."""
+        return self._read(true())
 
     def begin(self, name: str, cursor: int) -> bool:
-        """Let there be a position of that name, behind ``cursor``; False, and nothing changes, when there is one."""
-        with self._database.writing() as connection:
-            now = clock.now(connection.dialect.name)
-            insert = bulk.upsertable(connection.dialect.name, _row)
-            statement = insert.values(name=name, cursor=cursor, moved_at=now).on_conflict_do_nothing()
-            return connection.execute(statement.returning(_c.name)).first() is not None
+        """Create the position of that name behind ``cursor``; return False, and change nothing, when there is one."""
+        with self.database.writing() as connection:
+            return bulk.insert_one(connection, _row, name=name, cursor=cursor, moved_at=NOW)
 
     def take(self, name: str, owner: str, seconds: float) -> int | None:
-        """Hold the position for ``seconds``: its cursor, or None while another holds it or there is none."""
-        with self._database.writing() as connection:
-            statement = leases.taking(connection, _row, owner, seconds).where(_c.name == name)
-            taken = connection.execute(statement.returning(_c.cursor)).first()
-            return None if taken is None else int(taken.cursor)
+        """Hold the position for ``seconds``. Returns its cursor, or None when another holds it or there is none."""
+        with self.database.writing() as connection:
+            statement = leases.take(_row, owner, seconds).where(_c.name == name)
+            return connection.execute(statement.returning(_c.cursor)).scalar()
 
     def move(self, name: str, owner: str, cursor: int, seconds: float) -> bool:
-        """Go on to ``cursor`` and hold it for ``seconds``; False, and nothing changes, when another holds it.
+        """Move forward to ``cursor`` and hold the position for ``seconds``. A smaller cursor only renews the lease.
 
-        Never back: a smaller cursor only renews the lease.
+        Returns False, and changes nothing, when another holds it.
         """
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             values = {"by_name": name, "by_owner": owner, "to": cursor, "seconds": seconds}
-            return connection.execute(_moving(connection.dialect.name), values).rowcount == 1
+            return connection.execute(_MOVE, values).rowcount == 1
 
     def release(self, name: str, owner: str) -> None:
-        """Let another hold it at once; nothing happens when it is another's."""
-        with self._database.writing() as connection:
-            connection.execute(leases.releasing(_row, owner).where(_c.name == name))
+        """Let another reader hold the position at once. Changes nothing when another holds it already."""
+        with self.database.writing() as connection:
+            connection.execute(leases.release(_row, owner).where(_c.name == name))
 
     def forget(self, name: str) -> bool:
-        """Remove it; False when there was none."""
-        with self._database.writing() as connection:
+        """Remove the position; return False when there was none."""
+        with self.database.writing() as connection:
             return connection.execute(delete(_row).where(_c.name == name)).rowcount == 1
 
-    def _read(self, condition: object) -> list[NamedPosition]:
-        with self._database.reading() as connection:
-            now = clock.now(connection.dialect.name)
-            rows = connection.execute(
-                select(_row, (now - _c.moved_at).label("idle"), (_c.lease_until - now).label("left"))
-                .where(condition)  # type: ignore[arg-type]
-                .order_by(_c.name)
-            ).all()
+    def _read(self, condition: ColumnElement[bool]) -> list[NamedPosition]:
+        idle, left = (NOW - _c.moved_at).label("idle"), (_c.lease_until - NOW).label("left")
+        with self.database.reading() as connection:
+            rows = connection.execute(select(_row, idle, left).where(condition).order_by(_c.name)).all()
         return [
             NamedPosition(row.name, row.cursor, row.owner if (row.left or 0) > 0 else None, timedelta(seconds=row.idle))
             for row in rows

@@ -1,17 +1,20 @@
-"""A further generation of the folded tables, made beside the serving one, compared with it and put in its place.
+"""A rebuild: a second generation of the folded tables, made beside the serving one, which then takes its place.
 
-Theory of operation. All that was ever folded is in the serving history, raw: that is the archive. A rebuild folds
-it again, page after page, into tables of its own, and notes in the same transaction how far it has come; so it can be
-killed and goes on. The projector commits to the serving tables meanwhile, which makes the archive longer.
+Theory of operation. The serving history has everything that was ever folded, raw: it is the archive. A rebuild folds it
+again, page by page, into tables of its own, and writes its cursor in the same transaction. So it can be killed and
+continues. Meanwhile the projector commits to the serving tables, and the archive grows.
 
-The switch is one transaction. It takes the lease away from the active projector, which locks the checkpoint and lets
-every batch fail that was folded from the old tables; folds the little that has come since; removes the jobs that were
-let go meanwhile, of which the new tables may have the beginning only; and lets the new tables take the names of the old
-ones. Readers see the one or the other, never less than before.
+The switch is one transaction. It takes the lease from the active projector: this locks the checkpoint, so every batch
+that was folded from the old tables fails. It folds the few events that came since. It removes the jobs that retention
+has removed since, of which the new tables may have only the first events. Then the new tables take the names of the
+old ones. A reader sees the old tables or the new ones, never a mixture.
 
-One rebuild goes on at a time, under its key. Who begins another one gives up the first, and takes its number and names:
-so every write makes sure, in its own transaction, that the rebuild is still the one that it was made for. Locks are
-taken in one order: checkpoint, rebuild, folded tables.
+There is one rebuild at a time, under its key. To begin another one ends the first and reuses its number and its table
+names. So each write checks, in its own transaction, that it still belongs to the rebuild in progress. Locks are taken
+in one order: checkpoint, rebuild, folded tables.
+
+The old tables are retired: they get other names, and ``clean_up`` drops them later, in small steps. SQLite has one
+writer and reads each page of a table to drop it: a million events took 16 s. PostgreSQL drops a table at once.
 """
 
 import time
@@ -24,13 +27,14 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     Select,
+    Table,
     Text,
     bindparam,
-    case,
     cast,
     delete,
     exists,
     func,
+    inspect,
     literal_column,
     null,
     select,
@@ -40,114 +44,114 @@ from sqlalchemy import (
 )
 
 from jobtape.schemas.job import Job
-from jobtape.view import dropped_tables as retired
-from jobtape.view import jobs, projection, tables
-from jobtape.view.sql.database import Database
-from jobtape.view.tables import Folded
+from jobtape.view import checkpoint, jobs, projection, tables
+from jobtape.view.sql.database import StorePart
+from jobtape.view.sql.paging import PAGE_BYTES, read_page
+from jobtape.view.tables import FoldedTables
 from jobtape.view.values import Archived, Batch, Rebuild
 
 Known = Callable[[Collection[str]], dict[str, Job]]
 Fold = Callable[[Sequence[Archived], Known], Batch]
 
 PAGE: Final = 1000
-PAGE_BYTES: Final = 8 * 1024 * 1024
-STEP: Final = 50
-"""Entries fetched at a time: each may be as large as a job's payload."""
-BREATH: Final = 0.01
-"""Seconds between two transactions that remove tables: SQLite lets nobody wait in line."""
-LET_GO: Final = 200
-"""Jobs removed at a time."""
-PATIENCE: Final = "300ms"
-"""For the old tables' names, on PostgreSQL: whoever wants to read waits in line behind the one who waits for them."""
-FINISHING: Final = 5_000
-"""Events that the switch may fold while it holds the checkpoint; with more to do it is refused."""
+CLEAN_UP_PAUSE: Final = 0.01
+"""Seconds between two transactions of ``clean_up``, for other writers: SQLite does not queue them."""
+CHUNK: Final = 2_000
+"""Rows of a retired table that are removed in one transaction."""
+REMOVED_AT_ONCE: Final = 200
+"""Jobs of the new generation that are removed in one transaction."""
+RENAME_TIMEOUT: Final = "300ms"
+"""How long PostgreSQL waits for the locks on the old tables. Every reader that comes meanwhile waits too."""
+LAST_EVENTS: Final = 5_000
+"""Events that the switch may fold while it holds the checkpoint. With more it is refused."""
 
 _row = tables.rebuild.c
 _STATE: Final = select(_row.generation, _row.key, _row.cursor)
 
 
-def _step_statement() -> Select[Any]:
-    """What was folded, read or not, behind ``after``: made once, since it is asked for often."""
-    event, kept = tables.history.c, tables.unreadable.c
+def _archive_statement() -> Select[Any]:
+    """Return the statement of the events and unreadable messages behind ``after``, at most ``limit``."""
+    event, unreadable = tables.history.c, tables.unreadable.c
     after, limit = bindparam("after", type_=BigInteger), bindparam("limit", type_=Integer)
     events = select(event.cursor, event.event, cast(null(), LargeBinary).label("body")).where(event.cursor > after)
-    unread = select(kept.cursor, cast(null(), Text).label("event"), kept.body).where(kept.cursor > after)
-    pages = [part.order_by(literal_column("cursor")).limit(limit).subquery() for part in (events, unread)]
+    others = select(unreadable.cursor, cast(null(), Text).label("event"), unreadable.body)
+    parts = (events, others.where(unreadable.cursor > after))
+    pages = [part.order_by(literal_column("cursor")).limit(limit).subquery() for part in parts]
     both = union_all(*(select(page.c.cursor, page.c.event, page.c.body) for page in pages)).subquery()
     return select(both.c.cursor, both.c.event, both.c.body).order_by(both.c.cursor).limit(limit)
 
 
-_STEP: Final = _step_statement()
+_ARCHIVE: Final = _archive_statement()
 
 
-class Rebuilds:
-    """The rebuild of one view; each call blocks, and raises ViewUnavailable as all of the store's do."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
+class Rebuilds(StorePart):
+    """Reads and writes the rebuild of the view."""
 
     def state(self) -> Rebuild | None:
-        """The rebuild that goes on, or None."""
+        """Return the rebuild in progress, or None."""
         with self.database.reading() as connection:
             return _state(connection)
 
     def begin(self, key: str, cursor: int = 0) -> Rebuild:
-        """Make the tables, to be folded into from behind ``cursor``. A rebuild that was begun under the same key goes
-        on where it is; another one is given up, since it may have been made by other rules.
+        """Create the tables, to be filled from behind ``cursor``, or continue the rebuild of the same key.
+
+        A rebuild of another key is given up, since it may have been made by other rules.
         """
         self.clean_up()
         with self.database.writing() as connection:
             number = 1 + connection.execute(select(tables.checkpoint.c.generation).with_for_update()).scalar_one()
-            going_on = _locked(connection)
-            if going_on is not None and going_on.key == key:
-                return going_on
-            if going_on is not None:
-                _give_up(connection, going_on)
-            made = Rebuild(number, key, cursor)
+            current = _state(connection, lock=True)
+            if current is not None and current.key == key:
+                return current
+            if current is not None:
+                _give_up(connection, current)
             tables.generation(number).jobs.metadata.create_all(connection)
             values = {"id": 1, "generation": number, "key": key, "cursor": cursor}
             connection.execute(tables.rebuild.insert().values(values))
-            return made
+            return Rebuild(number, key, cursor)
 
     def archive(self, after: int, limit: int = PAGE) -> list[Archived]:
-        """What was folded behind the cursor ``after``, raw, in the tape's order; fewer than ``limit`` when it comes to
-        more than ``PAGE_BYTES``, or when there is no more.
+        """Return what was folded behind the cursor ``after``, raw, in the order of the tape.
+
+        Returns fewer entries than ``limit`` when they reach ``PAGE_BYTES``, and none at the end.
         """
         with self.database.reading() as connection:
             return _archive(connection, after, limit)
 
-    def ahead(self, after: int) -> int:
-        """How many events are behind the cursor ``after``, about: offsets that no event has are counted too."""
+    def remaining(self, after: int) -> int:
+        """Return about how many events are behind the cursor ``after``: offsets without an event are counted too."""
         with self.database.reading() as connection:
             newest = connection.execute(select(func.max(tables.history.c.cursor))).scalar()
         return max(0, (newest or 0) - after)
 
     def known(self, rebuild: Rebuild, job_ids: Collection[str]) -> dict[str, Job]:
-        """The jobs, by id, as the new generation has them now."""
+        """Return the jobs of the new generation, by id."""
         with self.database.reading() as connection:
             return jobs.some(connection, job_ids, tables.generation(rebuild.generation).jobs)
 
     def commit(self, rebuild: Rebuild, batch: Batch, cursor: int) -> Rebuild | None:
-        """Write a batch into the new generation, which is folded up to ``cursor`` then; None, and nothing is written,
-        when somebody else moved or ended the rebuild.
+        """Write a batch into the new generation, which is then folded up to ``cursor``.
+
+        Returns None, and writes nothing, when another process moved or ended the rebuild.
         """
         with self.database.writing() as connection:
             return _advance(connection, rebuild, batch, cursor)
 
     def switch(self, rebuild: Rebuild, fold: Fold) -> Rebuild | None:
-        """Fold the rest and let the new generation serve, in one transaction. Returns how far the rebuild had come.
+        """Fold the remaining events and let the new generation serve, in one transaction.
 
-        None, and nothing is written, when more than ``FINISHING`` events are left, or somebody else moved or ended the
-        rebuild. After ViewUnavailable ask ``has_switched``. The old tables are left for ``clean_up``.
+        Returns the rebuild as it ended. Returns None, and writes nothing, when more than ``LAST_EVENTS`` events remain
+        or another process moved or ended the rebuild. After ViewUnavailable call ``has_switched``. The old tables
+        remain until ``clean_up``.
         """
         with self.database.writing() as connection:
             connection.execute(update(tables.checkpoint).values(owner=None, lease_until=None))
             own = tables.generation(rebuild.generation)
-            done = rebuild if _locked(connection) == rebuild else None
+            done = rebuild if _state(connection, lock=True) == rebuild else None
             folded = 0
             while done is not None and (rows := _archive(connection, done.cursor, PAGE)):
                 folded += len(rows)
-                if folded > FINISHING:
+                if folded > LAST_EVENTS:
                     done = None
                     break
                 batch = fold(rows, lambda ids: jobs.some(connection, ids, own.jobs))
@@ -155,78 +159,65 @@ class Rebuilds:
             if done is None:
                 connection.rollback()
                 return None
-            while _remove(connection, own):
+            while _remove_pruned(connection, own):
                 pass
-            _note_what_is_not_there(connection, own)
-            _take_the_names(connection, own)
+            _raise_horizon(connection, own)
+            _take_names(connection, own)
             _end(connection, rebuild)
             connection.execute(update(tables.checkpoint).values(generation=rebuild.generation))
         return done
 
     def has_switched(self, rebuild: Rebuild) -> bool:
-        """Whether its generation serves."""
+        """Return whether the rebuild's generation serves."""
         ended = ~exists(select(_row.id))
         with self.database.reading() as connection:
             serving = connection.execute(select(tables.checkpoint.c.generation).where(ended)).scalar()
         return serving == rebuild.generation
 
-    def let_go(self, rebuild: Rebuild) -> bool:
-        """Remove from the new generation some of the jobs that retention has let go since they were folded into it;
-        False when there are no more, or the rebuild was ended.
+    def remove_pruned(self, rebuild: Rebuild) -> bool:
+        """Remove from the new generation some of the jobs that retention has removed since they were folded into it.
+
+        Returns False when there are no more, or the rebuild was ended.
         """
         with self.database.writing() as connection:
-            ours = _locked(connection) == rebuild
-            return ours and _remove(connection, tables.generation(rebuild.generation))
+            ours = _state(connection, lock=True) == rebuild
+            return ours and _remove_pruned(connection, tables.generation(rebuild.generation))
 
     def give_up(self, rebuild: Rebuild) -> bool:
-        """Remove what the rebuild has made so far; False when somebody else ended it before."""
+        """End the rebuild and remove its tables; return False when another process ended it before."""
         with self.database.writing() as connection:
-            found = _locked(connection)
+            found = _state(connection, lock=True)
             if found is None or found.key != rebuild.key:
                 return False
             _give_up(connection, found)
             return True
 
     def clean_up(self) -> None:
-        """Remove the tables that served before, or were given up: piece by piece, others write in between."""
+        """Drop the retired tables, in small transactions, so that other writers do not wait."""
         more = True
         while more:
             with self.database.writing() as connection:
-                more = retired.clear_some(connection)
-            time.sleep(BREATH)
+                more = _drop_some(connection)
+            time.sleep(CLEAN_UP_PAUSE)
 
 
-def comparison(key: str) -> str:
-    """The task that says how far the comparison of the rebuild of that key has come; it goes with the rebuild."""
+def comparison_task(key: str) -> str:
+    """Return the key of the task that compares the rebuild of that key. It is removed with the rebuild."""
     return f"comparison of {key}"
 
 
-def _state(connection: Connection) -> Rebuild | None:
-    row = connection.execute(_STATE).first()
-    return None if row is None else Rebuild(row.generation, row.key, row.cursor)
-
-
-def _locked(connection: Connection) -> Rebuild | None:
-    """The same, which nobody moves or ends before the transaction does."""
-    row = connection.execute(_STATE.with_for_update()).first()
+def _state(connection: Connection, *, lock: bool = False) -> Rebuild | None:
+    """Return the rebuild in progress. ``lock``: nobody can move or end it before the transaction ends."""
+    row = connection.execute(_STATE.with_for_update() if lock else _STATE).first()
     return None if row is None else Rebuild(row.generation, row.key, row.cursor)
 
 
 def _archive(connection: Connection, after: int, limit: int) -> list[Archived]:
-    found: list[Archived] = []
-    size, full = 0, True
-    while full and len(found) < limit and size < PAGE_BYTES:
-        step = min(STEP, limit - len(found))
-        entries = _step(connection, found[-1].cursor if found else after, step)
-        full = len(entries) == step
-        found += entries
-        size += sum(len(entry.body) for entry in entries)
-    return found
+    def fetch(behind: int, count: int) -> list[Archived]:
+        rows = connection.execute(_ARCHIVE, {"after": behind, "limit": count}).all()
+        return [Archived(cursor, bytes(body) if event is None else event.encode()) for cursor, event, body in rows]
 
-
-def _step(connection: Connection, after: int, limit: int) -> list[Archived]:
-    rows = connection.execute(_STEP, {"after": after, "limit": limit}).all()
-    return [Archived(row[0], bytes(row[2]) if row[1] is None else row[1].encode()) for row in rows]
+    return read_page(fetch, after, limit, lambda entry: len(entry.body), PAGE_BYTES)[0]
 
 
 def _advance(connection: Connection, rebuild: Rebuild, batch: Batch, cursor: int) -> Rebuild | None:
@@ -237,11 +228,11 @@ def _advance(connection: Connection, rebuild: Rebuild, batch: Batch, cursor: int
     return Rebuild(rebuild.generation, rebuild.key, cursor)
 
 
-def _remove(connection: Connection, own: Folded) -> bool:
-    """Remove some of the jobs that are gone from the serving tables; False when there were none."""
+def _remove_pruned(connection: Connection, own: FoldedTables) -> bool:
+    """Remove some of the jobs that are gone from the serving tables; return False when there are none."""
     stone, serving, new = tables.tombstones.c.job_id, tables.jobs.c.id, own.jobs.c.id
     gone = select(new).join(tables.tombstones, stone == new).where(~exists(select(serving).where(serving == new)))
-    job_ids = list(connection.execute(gone.limit(LET_GO)).scalars())
+    job_ids = connection.execute(gone.limit(REMOVED_AT_ONCE)).scalars().all()
     for column in (own.history.c.job_id, own.job_labels.c.job_id, new) if job_ids else ():
         connection.execute(delete(column.table).where(column.in_(job_ids)))
     return bool(job_ids)
@@ -251,8 +242,8 @@ def _give_up(connection: Connection, rebuild: Rebuild) -> None:
     own = tables.generation(rebuild.generation)
     if connection.dialect.name == "sqlite":
         for index in (index for table in own.each() for index in table.indexes):
-            index.drop(connection)  # its name is needed by the next of this number
-        retired.retire(connection, own)
+            index.drop(connection)  # the next rebuild of this number needs the name
+        _retire(connection, own)
     else:
         own.jobs.metadata.drop_all(connection)
     _end(connection, rebuild)
@@ -260,26 +251,61 @@ def _give_up(connection: Connection, rebuild: Rebuild) -> None:
 
 def _end(connection: Connection, rebuild: Rebuild) -> None:
     connection.execute(delete(tables.rebuild))
-    connection.execute(delete(tables.tasks).where(tables.tasks.c.key == comparison(rebuild.key)))
+    connection.execute(delete(tables.tasks).where(tables.tasks.c.key == comparison_task(rebuild.key)))
 
 
-def _note_what_is_not_there(connection: Connection, own: Folded) -> None:
-    """A tape that begins later than the history that it replaces: who listens is to know."""
+def _raise_horizon(connection: Connection, own: FoldedTables) -> None:
+    """Let listeners learn where the history begins, when it begins later than the history that it replaces."""
     old, new = (
         connection.execute(select(func.min(table.c.cursor))).scalar() for table in (tables.history, own.history)
     )
     if old is not None and new is not None and new > old:
-        horizon = tables.checkpoint.c.horizon
-        higher = case((horizon < new - 1, new - 1), else_=horizon)
-        connection.execute(update(tables.checkpoint).values(horizon=higher))
+        checkpoint.raise_horizon(connection, new - 1)
 
 
-def _take_the_names(connection: Connection, own: Folded) -> None:
+def _take_names(connection: Connection, own: FoldedTables) -> None:
     if connection.dialect.name == "postgresql":
-        # All at once and soon, or not at all: this is tried again.
-        connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}'"))
+        # All locks at once and soon, or none: the caller tries the switch again.
+        connection.execute(text(f"SET LOCAL lock_timeout = '{RENAME_TIMEOUT}'"))
         names = ", ".join(table.name for table in tables.SERVING.each())
         connection.execute(text(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE"))
-    retired.retire(connection, tables.SERVING)
+    _retire(connection, tables.SERVING)
     for old, new in zip(tables.SERVING.each(), own.each(), strict=True):
-        retired.rename(connection, new.name, old.name)
+        _rename(connection, new.name, old.name)
+
+
+def _retire(connection: Connection, folded: FoldedTables) -> None:
+    """Rename the tables, so that no statement finds them, until ``clean_up`` drops them."""
+    for table, serving in zip(folded.each(), tables.SERVING.each(), strict=True):
+        # Usually there is none. One that is there was left by a process that died.
+        connection.execute(text(f"DROP TABLE IF EXISTS {_retired(serving)}"))
+        _rename(connection, table.name, _retired(serving))
+
+
+def _rename(connection: Connection, name: str, into: str) -> None:
+    connection.execute(text(f"ALTER TABLE {name} RENAME TO {into}"))
+
+
+def _retired(table: Table) -> str:
+    return f"{table.name}_retired"
+
+
+def _drop_some(connection: Connection) -> bool:
+    """Drop a part of the retired tables; return False when there are none."""
+    present = set(inspect(connection).get_table_names())
+    table = next((each for each in tables.SERVING.each() if _retired(each) in present), None)
+    if table is None:
+        return False
+    name = _retired(table)
+    if connection.dialect.name == "sqlite":
+        own = text("SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = :name AND sql IS NOT NULL")
+        index = connection.execute(own, {"name": name}).scalar()
+        if index is not None:
+            connection.execute(text(f"DROP INDEX {index}"))
+            return True
+        key = ", ".join(column.name for column in table.primary_key)
+        some = f"SELECT {key} FROM {name} LIMIT {CHUNK}"  # noqa: S608 - all names are ours
+        if connection.execute(text(f"DELETE FROM {name} WHERE ({key}) IN ({some})")).rowcount:  # noqa: S608
+            return True
+    connection.execute(text(f"DROP TABLE {name}"))
+    return True

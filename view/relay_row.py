@@ -1,11 +1,11 @@
-"""The one row that says how far the relay has published the committed history, and how that went.
+"""The one row that says how far the relay has published the committed history.
 
-Only the active projector's relay moves it, and never back. It is no part of the fold: folding the tape again does not
-change what was published.
+Only the relay of the active projector moves it, and only forward. It is no part of the fold: a rebuild does not change
+what was published.
 """
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, case, delete, select, update
 
@@ -13,92 +13,73 @@ from jobtape.schemas.relay_events import RELAYED_EVENTS, RelayMode
 from jobtape.view import checkpoint, tables
 from jobtape.view.rows import storable
 from jobtape.view.sql import bulk, clock
-from jobtape.view.sql.database import Database
+from jobtape.view.sql.database import StorePart
 from jobtape.view.values import RelayState
 
 _row = tables.relay
 _c = tables.relay.c
 _entry = tables.history.c
-_FRESH: Final = 0
 
 
-def begin_with_tape(connection: Connection) -> None:
-    """Let the relay begin at the beginning; nothing happens where it has begun. Wants a transaction that may write."""
-    _insert(connection, _FRESH)
-
-
-class RelayRow:
-    """Reads and writes; each call is one transaction, blocks, and raises ViewUnavailable as all of the store's do.
-
-    ``owner``: what writes returns False and writes nothing, unless it is the active projector.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class RelayRow(StorePart):
+    """Reads and writes the row. Writes return False or None, and write nothing, unless ``owner`` is active."""
 
     def state(self) -> RelayState | None:
-        """How it stands; None where no relay has begun, or it is off."""
-        with self._database.reading() as connection:
+        """Return the state of the relay; None when it has not begun or is off."""
+        with self.database.reading() as connection:
             row = connection.execute(select(_row)).first()
             if row is None:
                 return None
-            oldest = _oldest_untold(connection, row.mode, row.cursor)
-            now = connection.execute(select(clock.now(connection.dialect.name))).scalar_one()
+            oldest = _oldest_unpublished(connection, row.mode, row.cursor)
+            now = clock.read(connection)
         behind = 0.0 if oldest is None else max(0.0, (datetime.fromtimestamp(now, UTC) - oldest).total_seconds())
         return RelayState(row.mode, row.cursor, row.delivered, row.refused, row.stalls, row.trouble, behind)
 
     def begin(self, owner: str, cursor: int) -> bool:
-        """Let the relay begin behind ``cursor``; nothing happens where it has begun."""
-        with self._database.writing() as connection:
+        """Let the relay begin behind ``cursor``. Changes nothing when it has begun."""
+        with self.database.writing() as connection:
             if not checkpoint.is_active(connection, owner):
                 return False
-            _insert(connection, cursor)
+            bulk.insert_one(connection, _row, id=1, cursor=cursor)
             return True
 
     def take_up(self, owner: str, mode: RelayMode) -> int | None:
-        """Note from where on is published: the cursor behind which it goes on, or None where no relay has begun."""
-        with self._database.writing() as connection:
+        """Write which events are published from now on; return the cursor to continue behind, None before ``begin``."""
+        with self.database.writing() as connection:
             if not checkpoint.is_active(connection, owner):
                 return None
-            taken = connection.execute(update(_row).values(mode=mode).returning(_c.cursor)).first()
-            return None if taken is None else int(taken.cursor)
+            return connection.execute(update(_row).values(mode=mode).returning(_c.cursor)).scalar()
 
     def move(self, owner: str, cursor: int, delivered: int, refused: int, trouble: str | None) -> bool:
-        """Note that all up to ``cursor`` is done: ``delivered`` more events were confirmed, ``refused`` more refused.
+        """Note that the events up to ``cursor`` are finished.
 
-        ``trouble``: why the relay is stalled there, or None.
+        ``delivered`` and ``refused``: how many more events were confirmed and refused. ``trouble``: why the relay is
+        stalled there, or None.
         """
         moved = update(_row).where(_c.cursor <= cursor)
-        moved = moved.values(
-            cursor=cursor, delivered=_c.delivered + delivered, refused=_c.refused + refused, trouble=None
-        )
-        if trouble is not None:
-            newly = case((_c.trouble.is_(None), 1), else_=0)
-            moved = moved.values(stalls=_c.stalls + newly, trouble=storable(trouble))
-        with self._database.writing() as connection:
-            return _change(connection, owner, moved)
+        moved = moved.values(cursor=cursor, delivered=_c.delivered + delivered, refused=_c.refused + refused)
+        if trouble is None:
+            moved = moved.values(trouble=None)
+        else:
+            stalls = _c.stalls + case((_c.trouble.is_(None), 1), else_=0)
+            moved = moved.values(stalls=stalls, trouble=storable(trouble))
+        return self._write(owner, moved)
 
     def forget(self, owner: str) -> bool:
-        """There is no relay: one that is turned on later starts again."""
-        with self._database.writing() as connection:
-            return _change(connection, owner, delete(_row))
+        """Remove the row, since the relay is off. When it is turned on later it begins anew."""
+        return self._write(owner, delete(_row))
+
+    def _write(self, owner: str, statement: Any) -> bool:
+        with self.database.writing() as connection:
+            if not checkpoint.is_active(connection, owner):
+                return False
+            connection.execute(statement)
+            return True
 
 
-def _insert(connection: Connection, cursor: int) -> None:
-    insert = bulk.upsertable(connection.dialect.name, _row)
-    connection.execute(insert.values(id=1, cursor=cursor).on_conflict_do_nothing())
-
-
-def _change(connection: Connection, owner: str, statement: Any) -> bool:
-    if not checkpoint.is_active(connection, owner):
-        return False
-    connection.execute(statement)
-    return True
-
-
-def _oldest_untold(connection: Connection, mode: RelayMode, cursor: int) -> datetime | None:
-    """When the event was published that comes next; few rows are looked at, as the relay passes over the others."""
-    undelivered = select(_entry.time).where(
+def _oldest_unpublished(connection: Connection, mode: RelayMode, cursor: int) -> datetime | None:
+    """Return the time of the event to publish next. Reads few rows, since the relay moves past the other events."""
+    unpublished = select(_entry.time).where(
         _entry.cursor > cursor, _entry.accepted, _entry.name.in_(sorted(RELAYED_EVENTS[mode]))
     )
-    return connection.execute(undelivered.order_by(_entry.cursor).limit(1)).scalar()
+    return connection.execute(unpublished.order_by(_entry.cursor).limit(1)).scalar()

@@ -1,7 +1,7 @@
-"""A job as a row and a row as a job, field by field and exactly; so for history rows.
+"""Converts jobs and history entries to rows and back, without loss.
 
-A JSON column holds SQL's NULL for None, so None, ``{}`` and ``""`` stay apart. Going in, times are ISO 8601 text in
-UTC, which both databases take; coming out, ``tables.UtcTime`` has made them times again.
+A JSON column has SQL's NULL for None, so None, ``{}`` and ``""`` remain different. Times are written as ISO 8601 text,
+which both databases accept; ``tables.UtcTime`` reads them as times.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def _plain(text: str | None) -> Any:
 
 
 def job_to_row(job: Job) -> Row:
-    """The row of table ``jobs``."""
+    """Return the row of table ``jobs``."""
     row = dict(zip(_FIELDS, _values(job), strict=True))
     row["state"] = job.state.value
     row["payload"] = _json(job.payload)
@@ -50,7 +50,7 @@ def job_to_row(job: Job) -> Row:
 
 
 def job_from_row(row: Sequence[Any]) -> Job:
-    """The job of a row of table ``jobs``, whose columns are in the order of the job's fields."""
+    """Return the job of a row of table ``jobs``, whose columns are in the order of the job's fields."""
     values = dict(zip(_FIELDS, row, strict=True))
     values["state"] = JobState(values["state"])
     for name in ("payload", "result", "labels"):
@@ -64,7 +64,7 @@ def job_from_row(row: Sequence[Any]) -> Job:
 
 
 def history_to_row(entry: HistoryRow) -> Row:
-    """The row of table ``history``."""
+    """Return the row of table ``history``."""
     after = {name: value for name, value in zip(_FIELDS, _values(entry.after), strict=True) if value is not None}
     after.pop("payload", None)
     after.pop("result", None)
@@ -85,7 +85,7 @@ def history_to_row(entry: HistoryRow) -> Row:
 
 
 def history_from_row(row: Any) -> HistoryRow:
-    """The history row of a row of table ``history``; its ``after`` has neither payload nor result."""
+    """Return the entry of a row of table ``history``. Its ``after`` has neither payload nor result."""
     return HistoryRow(
         cursor=row.cursor,
         job_id=row.job_id,
@@ -99,21 +99,21 @@ def history_from_row(row: Any) -> HistoryRow:
 
 
 def after_from_text(after: str) -> Job:
-    """The job of a history row's ``after``, which has neither payload nor result."""
+    """Decode the ``after`` of a history row, which has neither payload nor result."""
     return _JOB.validate_json(after)
 
 
 def job_as_of(after: str, payload: str | None) -> Job:
-    """The job of a history row's ``after``, with the ``payload`` of its row in ``jobs`` if that was known then."""
+    """Decode the ``after`` of a history row, and add the ``payload`` of its row in ``jobs`` if it was known then."""
     job = after_from_text(after)
     return job if job.submitted_at is None else replace(job, payload=_plain(payload))
 
 
 def unreadable_to_row(entry: UnreadableRow) -> Row:
-    """The row of table ``unreadable``; what text cannot hold on PostgreSQL is escaped in the reason."""
+    """Return the row of table ``unreadable``."""
     return {"cursor": entry.cursor, "reason": storable(entry.reason), "body": entry.body}
 
 
 def storable(text: str) -> str:
-    """A text for people with NUL and lone surrogates escaped, which PostgreSQL would refuse."""
+    """Escape NUL and lone surrogates, which PostgreSQL refuses, in a text for people."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")

@@ -1,40 +1,31 @@
-"""The one way into the view. Each call is one read or one transaction; all of them block.
+"""The way into the view. Each call is one read or one transaction, and blocks.
 
 Every call raises ViewUnavailable, with what to do, when the database does not answer, is locked, or has no tables or
-other ones than this program knows. After a write that raised it, nobody knows whether it was committed (the connection
-may have died in the answer): read the checkpoint again.
+tables of another version. After a write that raised it, the outcome is unknown, since the connection may have broken
+during the answer: read the checkpoint again.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection
 
-from jobtape.schemas.events import Dropped
+from sqlalchemy import bindparam, select, update
+
+from jobtape.schemas.cursor import FIRST_EPOCH
 from jobtape.schemas.job import Job
-from jobtape.view import (
-    checkpoint,
-    fold_trouble,
-    jobs,
-    keys,
-    open_jobs,
-    outbox,
-    placements,
-    projection,
-    relay_row,
-)
-from jobtape.view import (
-    dead_messages as dead,
-)
-from jobtape.view.committed_event import CommittedEvent, CommittedPage
-from jobtape.view.committed_history import CommittedHistory
-from jobtape.view.keys import Claim, KeyedSubmission, KeyState
+from jobtape.view import checkpoint, jobs, projection, tables
+from jobtape.view.committed import CommittedEvent, CommittedHistory, CommittedPage
+from jobtape.view.dead_messages import DeadMessages
+from jobtape.view.idempotency_keys import Claim, IdempotencyKeys, KeyedSubmission, KeyState
+from jobtape.view.open_jobs import OpenJobs
+from jobtape.view.outbox import Outbox
 from jobtape.view.past import PastView
 from jobtape.view.positions import Positions
 from jobtape.view.rebuilds import Rebuilds
 from jobtape.view.relay_row import RelayRow
 from jobtape.view.retention import JobRetention
-from jobtape.view.sql import migrate
+from jobtape.view.rows import history_from_row, job_from_row, storable
+from jobtape.view.sql import bulk, leases, migrate
 from jobtape.view.sql.database import Database
-from jobtape.view.sql.roles import PATIENCE
+from jobtape.view.sql.roles import TIMEOUT
 from jobtape.view.tasks import Tasks
 from jobtape.view.values import (
     Archived,
@@ -83,29 +74,42 @@ __all__ = [
 ]
 
 
+_JOB = select(tables.jobs).where(tables.jobs.c.id == bindparam("job_id"))
+"""Built once: with so many columns, building the statement takes longer than running it."""
+
+
 class Store:
-    """The view in the database that ``url`` names; it may be shared by threads.
+    """The view in the database that ``url`` names. Several threads may share it.
 
     ``url``: ``sqlite:///path`` or ``postgresql://user:password@host/database``; another form raises JobtapeError.
-    ``patience``: seconds to wait for a lock, a free connection, and for the answer to a read. Nothing connects yet.
+    ``timeout``: seconds to wait for a lock, for a free connection and for the answer to a read. Connects at the first
+    call.
     """
 
-    def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
-        self._database = Database(url, patience)
+    def __init__(self, url: str, *, timeout: float = TIMEOUT) -> None:
+        self._database = Database(url, timeout)
         self.committed = CommittedHistory(self._database)
-        """What the fold accepted, for those who listen."""
+        """The events that the fold accepted, for listeners."""
         self.positions = Positions(self._database)
-        """How far the named ones among them have come."""
+        """How far the named listeners have come."""
         self.past = PastView(self._database)
-        """Jobs as they were."""
+        """Jobs as they were at an earlier cursor."""
+        self.open_jobs = OpenJobs(self._database)
+        """Jobs that are not final."""
+        self.outbox = Outbox(self._database)
+        """Effects that are not on the tape yet."""
+        self.dead_messages = DeadMessages(self._database)
+        """Messages of the dead queue that are no job."""
+        self.keys = IdempotencyKeys(self._database)
+        """The producer's idempotency keys, which are no part of the fold."""
         self.rebuilds = Rebuilds(self._database)
-        """A further generation of the view, made beside this one."""
+        """The rebuild that is in progress."""
         self.tasks = Tasks(self._database)
-        """How far long tasks have come."""
+        """The states of long tasks."""
         self.retention = JobRetention(self._database)
-        """Lets go of what ended long ago."""
+        """Removes old jobs."""
         self.relay = RelayRow(self._database)
-        """How far the relay has published it."""
+        """How far the relay has published the committed history."""
 
     @property
     def url_for_messages(self) -> str:
@@ -122,156 +126,122 @@ class Store:
         self._database.close()
 
     def migrate(self) -> None:
-        """Make the tables, or bring them to this program's version; any number of processes may do it at once."""
-        with self._database.translating_errors(making=True):
+        """Create the tables or update them to this program's version. Several processes may do it at once."""
+        with self._database.translating_errors(migrating=True):
             migrate.to_newest(self._database.url)
 
-    # Reading
+    # Reads
 
     def job(self, job_id: str) -> Job | None:
-        """The job, or None when the tape, as far as it is folded, says nothing of it."""
+        """Return the job, or None when the folded part of the tape has no event of it."""
         with self._database.reading() as connection:
-            return jobs.one(connection, job_id)
+            row = connection.execute(_JOB, {"job_id": job_id}).first()
+        return None if row is None else job_from_row(row)
 
     def jobs(self, job_ids: Collection[str]) -> dict[str, Job]:
-        """Those of the jobs that are known, by id."""
+        """Return the jobs that are known, by id."""
         with self._database.reading() as connection:
             return jobs.some(connection, job_ids)
 
     def list_jobs(self, query: JobQuery) -> list[Job]:
-        """A page of jobs, newest id first."""
+        """Return at most ``query.limit`` jobs that fit the query, the newest id first."""
         with self._database.reading() as connection:
-            return jobs.page(connection, query)
-
-    def history(self, job_id: str | None = None, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
-        """The events of one job, or of all, behind the cursor ``after``, in the tape's order."""
-        with self._database.reading() as connection:
-            return jobs.events(connection, job_id, after, limit)
-
-    def unreadable(self, after: int = 0, limit: int = 100) -> list[UnreadableRow]:
-        """What could not be read, behind the cursor ``after``, in the tape's order."""
-        with self._database.reading() as connection:
-            return jobs.unreadable(connection, after, limit)
-
-    def counts(self) -> dict[tuple[str, str], int]:
-        """How many events were accepted, by (job type, event name)."""
-        with self._database.reading() as connection:
-            return jobs.counts(connection)
-
-    def passed_barrier(self, process: str) -> int:
-        """The highest number of the process's barriers that the fold has passed; 0 for none in the last hour."""
-        with self._database.reading() as connection:
-            return jobs.passed_barrier(connection, process)
+            return [
+                job_from_row(row) for row in connection.execute(jobs.newest_first(select(tables.jobs), query)).all()
+            ]
 
     def closed_jobs(self, query: JobQuery) -> list[ClosedJob]:
-        """A page of jobs, newest first, with what a redrive needs of them."""
+        """Same as ``list_jobs``, with only what a redrive needs of each job."""
+        job = tables.jobs.c
+        columns = select(job.id, job.type, job.run, job.correlation_id, job.submitted_at.is_not(None))
         with self._database.reading() as connection:
-            return jobs.closed(connection, query)
+            return [ClosedJob(*row) for row in connection.execute(jobs.newest_first(columns, query)).all()]
 
-    def open_queues(self) -> list[str]:
-        """The queues that jobs are on which are not final."""
+    def history(self, job_id: str | None = None, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
+        """Return the events of one job, or of all, behind the cursor ``after``, in the order of the tape."""
+        entry = tables.history.c
+        statement = select(tables.history).where(entry.cursor > after).order_by(entry.cursor).limit(limit)
+        if job_id is not None:
+            statement = statement.where(entry.job_id == job_id)
         with self._database.reading() as connection:
-            return open_jobs.queues(connection)
+            return [history_from_row(row) for row in connection.execute(statement).all()]
 
-    def moment(self) -> OpenJobsMoment | None:
-        """The database's time and how far the tape is folded; None before the first start."""
+    def unreadable(self, after: int = 0, limit: int = 100) -> list[UnreadableRow]:
+        """Return the unreadable messages behind the cursor ``after``, in the order of the tape."""
+        entry = tables.unreadable.c
+        statement = select(tables.unreadable).where(entry.cursor > after).order_by(entry.cursor).limit(limit)
         with self._database.reading() as connection:
-            return open_jobs.moment(connection)
+            rows = connection.execute(statement).all()
+        return [UnreadableRow(cursor=row.cursor, reason=row.reason, body=bytes(row.body)) for row in rows]
 
-    def overdue_jobs(self, queue: str, due: datetime, cursor: int, after: str, limit: int) -> list[Job]:
-        """Jobs of ``queue`` that are not final, were due by then, and of which no event came after ``cursor``; by
-        id, from the first behind ``after``.
-        """
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Return the numbers of accepted events by (job type, event name)."""
+        row = tables.counts.c
         with self._database.reading() as connection:
-            return open_jobs.overdue(connection, queue, due, cursor, after, limit)
+            rows = connection.execute(select(row.job_type, row.event, row.n)).all()
+        return {(job_type, event): n for job_type, event, n in rows}
 
-    def effects_due(self, limit: int) -> list[OutboxRow]:
-        """What may be published now."""
+    def passed_barrier(self, process: str) -> int:
+        """Return the highest number of the process's barriers that the fold has passed; 0 for none in the last hour."""
+        row = tables.barriers.c
         with self._database.reading() as connection:
-            return outbox.due(connection, limit)
-
-    def dropped_placements(self, jobs: Collection[Job]) -> Mapping[str, int]:
-        """How many placements of each job's present run followed from work that the broker dropped, by id."""
-        with self._database.reading() as connection:
-            return placements.dropped_of(connection, jobs)
-
-    def recent_drops(self) -> Mapping[tuple[str, Dropped], int]:
-        """How often the broker dropped work of late, by queue and reason (``expired``, ``maxlen``)."""
-        with self._database.reading() as connection:
-            return placements.recent_drops(connection)
-
-    def effects_waiting(self) -> int:
-        """How many effects are not on the tape yet, as far as it is folded."""
-        with self._database.reading() as connection:
-            return outbox.waiting(connection)
-
-    def dead_messages(self, before: int | None = None, limit: int = 100) -> list[DeadMessage]:
-        """Messages that are no job, newest first, of smaller numbers than ``before``."""
-        with self._database.reading() as connection:
-            return dead.page(connection, before, limit)
-
-    def dead_message(self, number: int) -> DeadMessage | None:
-        """The message of that number, or None."""
-        with self._database.reading() as connection:
-            return dead.one(connection, number)
-
-    def dead_count(self) -> int:
-        """How many messages that are no job are kept."""
-        with self._database.reading() as connection:
-            return dead.count(connection)
+            return connection.execute(select(row.seq).where(row.process == process)).scalar() or 0
 
     def checkpoint(self) -> Checkpoint | None:
-        """How far the tape is folded; None before the first start."""
+        """Return how far the tape is folded; None before the first start."""
         with self._database.reading() as connection:
             return checkpoint.read(connection)
 
     def fold_trouble(self) -> str | None:
-        """Why nothing is folded from the checkpoint on, as the active projector noted it; None when it goes on."""
+        """Return why nothing behind the checkpoint can be folded, as the projector noted it; None when it can."""
         with self._database.reading() as connection:
-            return fold_trouble.read(connection)
+            return checkpoint.read_trouble(connection)
 
-    # Writing: the projector's
+    # Writes of the projector. Those with ``owner`` return False or None, and write nothing, when another one is active.
 
     def expect_fresh_tape(self) -> None:
-        """Before the tape is created: the relay is to tell all of it, unless something was folded before.
+        """Note that the relay begins with the first event of the tape, unless something was folded before.
 
-        Not afterwards: whoever finds the tape, while its creator is slow or dead, must find that noted.
+        Call it before you create the tape. Another projector that finds the tape must find the note too, even when the
+        process that created the tape is slow or dead.
         """
         with self._database.writing() as connection:
-            if checkpoint.read(connection) is None or checkpoint.is_unread(connection):
-                relay_row.begin_with_tape(connection)
+            now = checkpoint.read(connection)
+            if now is None or (now.epoch, now.offset) == (FIRST_EPOCH, None):
+                bulk.insert_one(connection, tables.relay, id=1, cursor=0)
 
     def create_checkpoint(self) -> bool:
-        """Make the checkpoint of the first start (epoch 1, nothing read); False when there is one."""
+        """Create the checkpoint of the first start (epoch 1, nothing read); return False when there is one."""
         with self._database.writing() as connection:
-            return checkpoint.create(connection)
+            return bulk.insert_one(connection, tables.checkpoint, id=1, epoch=FIRST_EPOCH)
 
     def take_lease(self, owner: str, seconds: float) -> Checkpoint | None:
-        """Become the active projector for ``seconds``: the checkpoint to go on from, or None while another is.
+        """Become the active projector for ``seconds``, or stay it. Returns the checkpoint to continue from.
 
-        None too before there is a checkpoint. A lease of one's own is renewed.
+        Returns None while another projector is active, and before there is a checkpoint.
         """
         now = self.checkpoint()
-        # Those in stand-by ask all the time and must not keep SQLite's one writer waiting.
+        # A projector in stand-by asks often and must not block the single writer of SQLite.
         if now is None or (now.owner not in (None, owner) and now.lease_left > 0):
             return None
         with self._database.writing() as connection:
-            return checkpoint.read(connection) if checkpoint.take_lease(connection, owner, seconds) else None
+            taken = connection.execute(leases.take(tables.checkpoint, owner, seconds)).rowcount == 1
+            return checkpoint.read(connection) if taken else None
 
     def renew_lease(self, owner: str, seconds: float) -> bool:
-        """Stay active for ``seconds`` from now; False when another took over."""
+        """Stay the active projector for ``seconds`` from now."""
         with self._database.writing() as connection:
-            return checkpoint.renew_lease(connection, owner, seconds)
+            return connection.execute(leases.renew(tables.checkpoint, owner, seconds)).rowcount == 1
 
     def release_lease(self, owner: str) -> None:
-        """Let another become active at once."""
+        """Let another projector become active at once."""
         with self._database.writing() as connection:
-            checkpoint.release_lease(connection, owner)
+            connection.execute(leases.release(tables.checkpoint, owner))
 
     def commit(self, owner: str, expected: tuple[int, int | None], batch: Batch, lease_seconds: float) -> bool:
-        """Write a batch and move the checkpoint from ``expected`` (epoch, offset) in one transaction.
+        """Write a batch, move the checkpoint from ``expected`` (epoch, offset) and renew the lease, in one transaction.
 
-        Renews the lease. False, and nothing is written, when the checkpoint stands elsewhere or is another's.
+        Returns False, and writes nothing, also when the checkpoint is not at ``expected``.
         """
         with self._database.writing() as connection:
             if not checkpoint.advance(connection, owner, expected, batch, lease_seconds):
@@ -280,75 +250,26 @@ class Store:
             return True
 
     def report_gap(self, owner: str, gap: Gap | None) -> bool:
-        """Note why the active projector cannot go on, or with None that it can; False when ``owner`` isn't active."""
+        """Note why the active projector cannot continue, or with None that it can."""
+        values = {"gap_kind": gap and gap.kind, "gap_detail": gap and storable(gap.detail)}
+        statement = update(tables.checkpoint).where(tables.checkpoint.c.owner == owner).values(**values)
         with self._database.writing() as connection:
-            return checkpoint.report_gap(connection, owner, gap)
+            return connection.execute(statement).rowcount == 1
 
     def note_fold_trouble(self, owner: str, trouble: str) -> bool:
-        """Note why nothing is folded from the checkpoint on; False when ``owner`` isn't active."""
-        with self._database.writing() as connection:
-            return fold_trouble.note(connection, owner, trouble)
-
-    # Idempotency keys: the producer's, and no part of the view
-
-    def claim_keys(
-        self, scope: str, owner: str, submissions: Sequence[KeyedSubmission], lease: float
-    ) -> dict[str, Claim]:
-        """Write the rows of new keys, take over those that were let go, for ``lease`` seconds; by key.
-
-        ``owner`` is a name never used before.
-        """
-        with self._database.writing() as connection:
-            return keys.claim(connection, scope, owner, submissions, lease)
-
-    def key_state(self, scope: str, submission: KeyedSubmission) -> Claim | None:
-        """How the submission's key stands now; None when nobody uses it."""
-        with self._database.reading() as connection:
-            return keys.one(connection, scope, submission)
-
-    def accepted_by_key(self, job_id: str) -> bool | None:
-        """Whether the job's submission is known to have been confirmed; None when it came without a key."""
-        with self._database.reading() as connection:
-            return keys.accepted(connection, job_id)
-
-    def settle_keys(
-        self, owner: str, *, accepted: Iterable[str] = (), let_go: Iterable[str] = (), forget: Iterable[str] = ()
-    ) -> None:
-        """Say what became of jobs that were submitted under keys: on the tape; open for the next one who comes; never
-        published at all.
-        """
-        with self._database.writing() as connection:
-            keys.mark(connection, accepted)
-            keys.release(connection, owner, let_go)
-            keys.forget(connection, owner, forget)
-
-    def prune_keys(self, older_than: float, limit: int) -> int:
-        """Remove up to ``limit`` keys written more than ``older_than`` seconds ago; how many it were."""
-        with self._database.writing() as connection:
-            return keys.prune(connection, older_than, limit)
-
-    def add_effects(self, owner: str, effects: Sequence[OutboxRow], dead_messages: Sequence[DeadMessage] = ()) -> bool:
-        """Let effects be published and keep dead messages, in one transaction; False, and nothing is written, when
-        ``owner`` isn't the active projector. An effect that the tape has by now is left out.
-        """
+        """Note why nothing behind the checkpoint can be folded, for readiness, metrics and ``jobtape doctor``."""
         with self._database.writing() as connection:
             if not checkpoint.is_active(connection, owner):
                 return False
-            outbox.add_new(connection, effects)
-            dead.add(connection, dead_messages)
+            checkpoint.note_trouble(connection, trouble)
             return True
 
-    def put_off_effects(self, seconds: dict[str, float]) -> None:
-        """Publishing these (by id) came to nothing: they are due again after so many seconds."""
-        with self._database.writing() as connection:
-            outbox.put_off(connection, seconds)
-
-    # Writing: the administrator's
+    # Writes of the administrator
 
     def accept_gap(self) -> Checkpoint:
-        """Go on behind the gap from the start of what the log has now. Raises JobtapeError when there is none.
+        """Continue behind the gap with the first message that the log has now. Raises JobtapeError without a gap.
 
-        A log that is another one (missing, replaced) begins the next epoch; a truncated one stays in its own.
+        A different log (missing, replaced) begins the next epoch; a truncated one stays in its own.
         """
         with self._database.writing() as connection:
             return checkpoint.accept_gap(connection)

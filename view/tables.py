@@ -1,4 +1,4 @@
-"""The tables, for queries. Migrations make them (and stay as they were written); a test holds the two together."""
+"""The tables, for queries. Migrations create them and are never changed; a test compares both."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,11 +24,12 @@ from sqlalchemy import (
 from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-SCHEMA_VERSION: Final = "0001"  # the newest migration's
+SCHEMA_VERSION: Final = "0001"
+"""The version of the newest migration."""
 
 
 def utc_text(time: datetime) -> str:
-    """An aware time as both databases take it; of fixed width, so that its order is the time's order."""
+    """Return an aware time as text of fixed width, which sorts by time and which both databases accept."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
@@ -61,7 +62,7 @@ RowKey = BigInteger().with_variant(Integer, "sqlite")
 metadata = MetaData()
 
 OPEN: Final = "state IN ('scheduled', 'queued', 'running', 'retrying')"
-"""Of a job that is not final, in SQL; as a text, so that both databases know the index by it."""
+"""The SQL condition that a job is not final, as a text, so that both databases recognize that of the index."""
 
 jobs = Table(
     "jobs",
@@ -94,11 +95,11 @@ jobs = Table(
     Column("placed", BigInteger, nullable=False),
     Column("imported", Boolean, nullable=False, server_default=text("false")),
     Column("cursor", BigInteger, nullable=False),
-    # Each serves a list filtered by its column, newest first, from any id on.
+    # Each is for lists that are filtered by its column, newest first, from any id on.
     Index("jobs_by_type", "type", "id"),
     Index("jobs_by_state", "state", "id"),
     Index("jobs_by_queue", "queue", "id"),
-    # Which open jobs should have been done by now; it stays small, whatever has been done.
+    # For overdue jobs. It contains open jobs only, so it stays small.
     Index(
         "jobs_open",
         "queue",
@@ -159,7 +160,7 @@ barriers = Table(
     Column("at", Double, nullable=False),
 )
 
-# The producer's own, and no part of the fold.
+# The table of the producer, which is no part of the fold.
 idempotency = Table(
     "idempotency",
     metadata,
@@ -176,7 +177,7 @@ idempotency = Table(
     Index("idempotency_by_age", "at"),
 )
 
-# Effects that are not on the tape yet, as far as it is folded. ``due``: by the database's clock; 0 is at once.
+# Effects that are not on the tape yet, as far as it is folded. ``due``: a time of the database's clock; 0: at once.
 outbox = Table(
     "outbox",
     metadata,
@@ -188,7 +189,7 @@ outbox = Table(
     Index("outbox_by_due", "due", "id"),
 )
 
-# What came to the dead queue and is no job.
+# Messages of the dead queue that are no job.
 dead = Table(
     "dead",
     metadata,
@@ -200,7 +201,7 @@ dead = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
-# How far each durable catch-up subscription has come. Times by the database's clock.
+# How far each durable catch-up subscription has read. Times are of the database's clock.
 positions = Table(
     "positions",
     metadata,
@@ -211,7 +212,7 @@ positions = Table(
     Column("lease_until", Double),
 )
 
-# Jobs that were let go: no late event brings one back. ``at``: when, by the database's clock.
+# Jobs that retention removed: no late event restores one. ``at``: when, by the database's clock.
 tombstones = Table(
     "tombstones",
     metadata,
@@ -219,7 +220,7 @@ tombstones = Table(
     Column("at", Double, nullable=False),
 )
 
-# How far long tasks have come, as JSON. ``at``: when that changed last, by the database's clock.
+# The states of long tasks, as JSON. ``at``: when the state changed last, by the database's clock.
 tasks = Table(
     "tasks",
     metadata,
@@ -228,7 +229,7 @@ tasks = Table(
     Column("at", Double, nullable=False),
 )
 
-# The rebuild that goes on (``key`` says whose): a further generation of the folded tables, folded up to ``cursor``.
+# The rebuild in progress: a second generation of the folded tables, folded up to ``cursor``. ``key``: who makes it.
 rebuild = Table(
     "rebuild",
     metadata,
@@ -239,7 +240,7 @@ rebuild = Table(
     CheckConstraint("id = 1", name="rebuild_is_one_row"),
 )
 
-# How far the relay has told the history, and how that went; ``mode`` as in schemas.relaying.
+# How far the relay has published the history. ``mode``: see schemas.relay_events.
 relay = Table(
     "relay",
     metadata,
@@ -264,17 +265,17 @@ checkpoint = Table(
     Column("lease_until", Double),
     Column("gap_kind", Text),
     Column("gap_detail", Text),
-    # Behind this cursor the history is complete; before it some is missing.
+    # Behind this cursor the history is complete; before it events are missing.
     Column("horizon", BigInteger, nullable=False, server_default=text("0")),
-    # Which generation of the folded tables serves, counted from 1.
+    # The number of the serving generation of the folded tables, from 1.
     Column("generation", BigInteger, nullable=False, server_default=text("1")),
     CheckConstraint("id = 1", name="checkpoint_is_one_row"),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
-    """The tables that the fold alone writes, and that can be folded anew."""
+class FoldedTables:
+    """The tables that only the fold writes, and that a rebuild makes again."""
 
     jobs: Table
     job_labels: Table
@@ -283,18 +284,18 @@ class Folded:
     counts: Table
 
     def each(self) -> tuple[Table, ...]:
-        """All of them."""
+        """Return all of them, always in the same order."""
         return (self.jobs, self.job_labels, self.history, self.unreadable, self.counts)
 
 
-SERVING: Final = Folded(jobs, job_labels, history, unreadable, counts)
+SERVING: Final = FoldedTables(jobs, job_labels, history, unreadable, counts)
 
 
 @cache
-def generation(number: int) -> Folded:
-    """The tables of a generation that does not serve (yet); they take the serving ones' names when it does.
+def generation(number: int) -> FoldedTables:
+    """Return the tables of a generation that does not serve yet. When it does, they take the names of the old ones.
 
-    Names of indexes and constraints keep the number: SQLite cannot rename them, and nobody asks for them by name.
+    Indexes and constraints keep the number in their names: SQLite cannot rename them, and no statement uses the names.
     """
     own = MetaData()
 
@@ -304,4 +305,4 @@ def generation(number: int) -> Folded:
             index.name = quoted_name(f"{index.name}_g{number}", None)
         return made
 
-    return Folded(*(copy(table) for table in SERVING.each()))
+    return FoldedTables(*(copy(table) for table in SERVING.each()))

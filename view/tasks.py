@@ -1,4 +1,4 @@
-"""How far each long task has come, for a process that takes it up again, also when it is done already."""
+"""The states of long tasks, so that another process can continue one, or see that it is finished."""
 
 from typing import Any, Final
 
@@ -6,45 +6,41 @@ from sqlalchemy import delete, select, update
 
 from jobtape.schemas import plainjson
 from jobtape.view import tables
-from jobtape.view.sql import bulk, clock
-from jobtape.view.sql.database import Database
+from jobtape.view.sql import bulk
+from jobtape.view.sql.clock import NOW
+from jobtape.view.sql.database import StorePart
 
 KEPT: Final = 7 * 86_400.0
-"""Seconds after its last change for which a state is kept: longer than what is done is delivered again."""
+"""Seconds for which a state is kept after its last change: longer than a finished job can be delivered again."""
 
 _row = tables.tasks.c
 
 
-class Tasks:
-    """States by key, plain JSON each; every call is one transaction, and blocks, and raises ViewUnavailable."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class Tasks(StorePart):
+    """Reads and writes states, plain JSON objects, by key."""
 
     def read(self, key: str) -> dict[str, Any] | None:
-        """The state, or None when the task was never begun, or that was long ago."""
-        with self._database.reading() as connection:
+        """Return the state, or None when the task has not begun or its state was removed."""
+        with self.database.reading() as connection:
             text = connection.execute(select(_row.state).where(_row.key == key)).scalar()
         return None if text is None else dict(plainjson.loads(text.encode()))
 
     def begin(self, key: str, state: dict[str, Any]) -> dict[str, Any]:
-        """The state to go on from: ``state``, unless the task was begun before. What nobody has touched for ``KEPT`` is
-        forgotten.
+        """Return the state to continue from: ``state``, unless the task has begun before.
+
+        Also removes states that have not changed for ``KEPT`` seconds.
         """
-        with self._database.writing() as connection:
-            now = clock.now(connection.dialect.name)
-            connection.execute(delete(tables.tasks).where(_row.at < now - KEPT))
-            insert = bulk.upsertable(connection.dialect.name, tables.tasks)
-            connection.execute(insert.values(key=key, state=_text(state), at=now).on_conflict_do_nothing())
+        with self.database.writing() as connection:
+            connection.execute(delete(tables.tasks).where(_row.at < NOW - KEPT))
+            bulk.insert_one(connection, tables.tasks, key=key, state=_text(state), at=NOW)
             text = connection.execute(select(_row.state).where(_row.key == key)).scalar_one()
         return dict(plainjson.loads(text.encode()))
 
     def move(self, key: str, before: dict[str, Any], after: dict[str, Any]) -> bool:
-        """Let the state be ``after``; False, and nothing changes, when it is not ``before`` any more."""
-        with self._database.writing() as connection:
-            ours = update(tables.tasks).where(_row.key == key, _row.state == _text(before))
-            changes = {"state": _text(after), "at": clock.now(connection.dialect.name)}
-            return connection.execute(ours.values(changes)).rowcount == 1
+        """Change the state from ``before`` to ``after``; return False, and change nothing, when it is a third one."""
+        ours = update(tables.tasks).where(_row.key == key, _row.state == _text(before))
+        with self.database.writing() as connection:
+            return connection.execute(ours.values(state=_text(after), at=NOW)).rowcount == 1
 
 
 def _text(state: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What goes into the view and comes out of it, besides ``schemas.job.Job``."""
+"""The values that are written into the view and read from it, besides ``schemas.job.Job``."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -13,13 +13,17 @@ from jobtape.schemas.relay_events import RelayMode
 GapKind = Literal["tape-missing", "log-replaced", "log-truncated"]
 
 
+def _cursor(epoch: int, offset: int | None) -> int:
+    return position.cursor_of(epoch, -1 if offset is None else offset)
+
+
 @dataclass(frozen=True, slots=True)
 class JobQuery:
-    """Which jobs to list; an empty tuple asks for any, several values of one field mean either of them.
+    """Which jobs to list. An empty tuple means any value, several values mean one of them.
 
-    ``labels``: (name, value) pairs, all of which a job must have. ``since`` (inclusive) and ``until`` (exclusive) are
-    about the time in the job's id, to the millisecond. ``before``: only ids smaller than this one, which is the last
-    of the page before. ``whole``: only jobs of which what was ordered is known.
+    ``labels``: (name, value) pairs; a job must have all of them. ``since`` (inclusive) and ``until`` (exclusive): the
+    time in the job's id, in milliseconds. ``before``: only smaller ids; give the last id of the previous page.
+    ``whole``: only jobs whose submission is known.
     """
 
     types: Sequence[str] = ()
@@ -36,8 +40,9 @@ class JobQuery:
 
 @dataclass(frozen=True, slots=True)
 class PastPage:
-    """Jobs as they were at some cursor. ``before``: only smaller ids are on the next page, None when there is none; it
-    may be set although ``jobs`` are fewer than the limit, or none.
+    """Jobs as they were at a cursor. ``before``: the ``JobQuery.before`` of the next page, None on the last page.
+
+    There may be a next page although this one has fewer jobs than the limit, or none.
     """
 
     jobs: Sequence[Job]
@@ -46,10 +51,10 @@ class PastPage:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """One event of the tape. ``accepted`` tells whether it changed the job; ``event`` is its CloudEvent as read.
+    """One event of the tape. ``accepted``: whether it changed the job. ``event``: its CloudEvent as it was read.
 
-    ``after`` is the job after it, stored without payload and result (None on the way out): those stand in the
-    ``submitted`` and ``succeeded`` events.
+    ``after``: the job after the event. It is stored without payload and result, which are in the events ``submitted``
+    and ``succeeded``, so both are None when it is read.
     """
 
     cursor: int
@@ -64,9 +69,9 @@ class HistoryRow:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRange:
-    """From where to where the committed history goes: complete behind the cursor ``horizon``, up to and with ``head``.
+    """The range of the committed history: complete behind the cursor ``horizon``, up to and including ``head``.
 
-    Whoever stands before ``horizon`` has missed what is not there any more.
+    A reader before ``horizon`` has missed events that are not stored any more.
     """
 
     horizon: int = 0
@@ -74,14 +79,13 @@ class HistoryRange:
 
     @classmethod
     def of(cls, epoch: int, offset: int | None, horizon: int) -> "HistoryRange":
-        """As the checkpoint says it."""
-        head = position.cursor_of(epoch, -1 if offset is None else offset)
-        return cls(horizon, max(head, horizon))
+        """Return the range up to a checkpoint."""
+        return cls(horizon, max(_cursor(epoch, offset), horizon))
 
 
 @dataclass(frozen=True, slots=True)
 class NamedPosition:
-    """A named reader has done with everything up to ``cursor``, and last moved ``idle`` ago; ``owner`` holds it now."""
+    """How far a named reader has come. ``idle``: the time since it last moved. ``owner``: who holds it now."""
 
     name: str
     cursor: int
@@ -91,9 +95,11 @@ class NamedPosition:
 
 @dataclass(frozen=True, slots=True)
 class RelayState:
-    """The state of the relay: which events it publishes, up to which cursor it has, how many events were confirmed
-    (``delivered``) and how many a full queue refused, how often it ``stalled`` and why it is stalled now, and how many
-    seconds ago the next event happened (0 when all are published).
+    """The state of the relay.
+
+    ``mode``: which events it publishes. ``cursor``: up to which it has. ``delivered``: confirmed events. ``refused``:
+    events that a full queue refused. ``stalls``: how often it was stalled. ``trouble``: why it is stalled now.
+    ``behind``: the age in seconds of the next event, 0 when all are published.
     """
 
     mode: RelayMode
@@ -107,7 +113,7 @@ class RelayState:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableRow:
-    """A message of the tape that this program could not read, raw, and why."""
+    """A message of the tape that this program could not read, raw, and the reason."""
 
     cursor: int
     reason: str
@@ -116,9 +122,10 @@ class UnreadableRow:
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """An effect that is not known to be on the tape: ``event`` is its CloudEvent, ``id`` the event's, ``keys`` its
-    further routing keys. ``tries``: how often publishing it came to nothing. ``wait``: seconds until it is due, from
-    when it is added.
+    """An effect that is not known to be on the tape.
+
+    ``event``: its CloudEvent. ``id``: the event's. ``keys``: additional routing keys. ``tries``: failed attempts to
+    publish it. ``wait``: seconds from when it is added until it is due.
     """
 
     id: str
@@ -130,8 +137,9 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True)
 class DeadMessage:
-    """A message that came to the dead queue and is no job: ``body`` as it was, or its beginning when ``size`` (bytes)
-    is more. ``id``: its number in the view, None before it is there; ``message_id`` tells it from others.
+    """A message of the dead queue that is no job. ``body``: only its beginning when ``size`` (bytes) is greater.
+
+    ``id``: its number in the view, None before it is written. ``message_id``: recognizes a repeated message.
     """
 
     message_id: str
@@ -144,7 +152,7 @@ class DeadMessage:
 
 @dataclass(frozen=True, slots=True)
 class ClosedJob:
-    """A job as a redrive needs it. ``known``: whether what was ordered is known, so that it can be placed again."""
+    """What a redrive needs of a job. ``known``: whether its submission is known, so that its work can be placed."""
 
     id: str
     type: str
@@ -155,7 +163,7 @@ class ClosedJob:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Why the projector cannot go on from its checkpoint: the log is gone, is another one, or lost messages."""
+    """Why the projector cannot continue: the log is missing, is a different one, or has lost messages."""
 
     kind: GapKind
     detail: str
@@ -163,10 +171,9 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """How far the tape is folded. ``offset`` and ``digest`` are those of the last message, None before the first.
+    """How far the tape is folded. ``offset`` and ``digest``: of the last message, None before the first.
 
-    ``lease_left``: for how many seconds ``owner`` is still the active projector, by the database's clock; 0 when no
-    lease runs.
+    ``lease_left``: seconds for which ``owner`` is still the active projector; 0 when no lease runs.
     """
 
     epoch: int
@@ -178,13 +185,13 @@ class Checkpoint:
 
     @property
     def cursor(self) -> int:
-        """The cursor of the last message folded; before the first of an epoch, the number just below its offset 0."""
-        return position.cursor_of(self.epoch, -1 if self.offset is None else self.offset)
+        """The cursor of the last folded message; before the first of an epoch, the cursor just before its offset 0."""
+        return _cursor(self.epoch, self.offset)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenJobsMoment:
-    """``now``: the database's time, in seconds since 1970; ``cursor``: how far the tape was folded then."""
+    """The database's time in seconds since 1970, and the checkpoint at that time."""
 
     now: float
     epoch: int
@@ -192,18 +199,18 @@ class OpenJobsMoment:
 
     @property
     def cursor(self) -> int:
-        """As the checkpoint's."""
-        return position.cursor_of(self.epoch, -1 if self.offset is None else self.offset)
+        """Same as ``Checkpoint.cursor``."""
+        return _cursor(self.epoch, self.offset)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a stretch of the tape changed, up to and with the message at ``offset``, whose SHA-256 is ``digest``.
+    """What a part of the tape changed, up to and including the message at ``offset``, whose SHA-256 is ``digest``.
 
-    ``jobs``: the changed ones as they are at the end of the stretch, each once. ``counts``: (job type, event) to the
-    number of accepted events, to be added. ``barriers``: process to the highest number of its barriers that passed.
-    ``effects``: what is to be published because of it; ``seen``: ids of effects that were on this stretch.
-    ``horizon``: the cursor before which the tape has lost what was never folded, when that shows in this stretch.
+    ``jobs``: each changed job once, as it is afterwards. ``counts``: the number of accepted events to add, by (job
+    type, event). ``barriers``: the highest number of the passed barriers, by process. ``effects``: to be published.
+    ``seen``: the ids of effects in this part. ``horizon``: the cursor before which the tape has lost messages that were
+    never folded, when this part shows it.
     """
 
     offset: int | None
@@ -220,7 +227,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """So many jobs were removed; ``last``: the id to go on behind, None when there are no more."""
+    """The number of removed jobs. ``last``: the id to continue behind, None when there are no more."""
 
     jobs: int
     last: str | None
@@ -228,7 +235,7 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class Rebuild:
-    """A further ``generation`` of the folded tables, folded up to ``cursor``; ``key`` says who makes it."""
+    """A new ``generation`` of the folded tables, folded up to ``cursor``. ``key``: who makes it."""
 
     generation: int
     key: str
@@ -237,7 +244,7 @@ class Rebuild:
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """A message that was folded before, as it was read."""
+    """A message that was folded before, raw."""
 
     cursor: int
     body: bytes
@@ -245,7 +252,7 @@ class Archived:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A job that two generations tell differently: field -> (in the serving one, in the new one)."""
+    """A job that differs between two generations. ``fields``: (serving value, new value) by name."""
 
     job_id: str
     fields: Mapping[str, tuple[Any, Any]]
@@ -253,8 +260,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """Of ``compared`` jobs, how many stand in which state in the one and the other, how many are ``changed``, how many
-    ``missing`` in the new generation and how many ``added``; with some examples.
+    """The result of a comparison of ``compared`` jobs.
+
+    ``states``: the number of jobs by (serving state, new state). ``changed``, ``missing`` and ``added``: the number of
+    jobs that differ, that only the serving generation has, and that only the new one has.
     """
 
     compared: int = 0
@@ -265,7 +274,7 @@ class Differences:
     examples: Sequence[Difference] = ()
 
     def plus(self, other: "Differences") -> "Differences":
-        """Both together."""
+        """Return the sum of both."""
         return Differences(
             self.compared + other.compared,
             Counter(self.states) + Counter(other.states),

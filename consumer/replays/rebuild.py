@@ -15,7 +15,8 @@ from jobtape.consumer.folding import fold_archived
 from jobtape.consumer.replays.long_task import Interrupted, TakenOver, TaskSlice
 from jobtape.schemas.errors import JobtapeError, ViewUnavailable
 from jobtape.view.comparison import ViewComparison
-from jobtape.view.rebuilds import PAGE, PAGE_BYTES
+from jobtape.view.rebuilds import PAGE
+from jobtape.view.sql.paging import PAGE_BYTES
 from jobtape.view.store import Archived, Differences, Rebuild, Store
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class ViewRebuild:
             rebuild = self._fold(rebuild, entries)
             if len(entries) < PAGE and sum(len(entry.body) for entry in entries) < PAGE_BYTES:
                 break
-        while self.store.rebuilds.let_go(rebuild):
+        while self.store.rebuilds.remove_pruned(rebuild):
             self.part.check()
         return rebuild
 
@@ -66,7 +67,7 @@ class ViewRebuild:
             while comparing.step():
                 self.part.check()
         except Interrupted:
-            comparing.keep()
+            comparing.save()
             raise
         # Another one's tables have the same names: what was compared may be those.
         self._check_ours(rebuild)
@@ -115,7 +116,7 @@ class ViewRebuild:
         moved = self.store.rebuilds.commit(rebuild, batch, entries[-1].cursor)
         if moved is None:
             raise self._lost(rebuild)
-        self.part.tell(len(entries), self.store.rebuilds.ahead(moved.cursor))
+        self.part.tell(len(entries), self.store.rebuilds.remaining(moved.cursor))
         if self.store.dialect == "sqlite":
             # SQLite has one writer, and lets nobody wait in line: leave the projector its turn.
             time.sleep(min(MOST_PAUSE, time.monotonic() - began))

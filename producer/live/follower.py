@@ -23,7 +23,7 @@ from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.reads import Reads
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.selection import Selection
-from jobtape.view.committed_history import CommittedHistory
+from jobtape.view.committed import CommittedHistory
 from jobtape.view.store import CommittedPage, HistoryRange
 
 AT_ONCE: Final = 64 * 1024

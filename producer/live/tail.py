@@ -27,7 +27,7 @@ from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.reads import Reads
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.selection import Selection
-from jobtape.view.committed_history import CommittedHistory
+from jobtape.view.committed import CommittedHistory
 from jobtape.view.store import HistoryRange
 
 log = logging.getLogger(__name__)

@@ -170,7 +170,7 @@ class Idempotency:
         owner = uuid4().hex
         while True:
             claim = (await self.claim(scope, owner, [keyed]))[keyed.row.key]
-            match claim.state_of_key:
+            match claim.state:
                 case KeyState.NEW:
                     return await self._publish(owner, keyed, claim)
                 case KeyState.TAKEN_OVER:
@@ -185,13 +185,13 @@ class Idempotency:
     async def claim(self, scope: str, owner: str, submissions: Sequence[KeyedOrder]) -> dict[str, Claim]:
         """How each stands to its key, in one transaction; what is new or was let go is the owner's from now on."""
         rows = [each.row for each in submissions]
-        found = await self._writes.call(self._store.claim_keys, scope, owner, rows, self._limits.key_lease)
+        found = await self._writes.call(self._store.keys.claim, scope, owner, rows, self._limits.key_lease)
         if self._pruning is None and time.monotonic() >= self._prune_at:
             self._pruning = asyncio.create_task(self._prune(), name="prune idempotency keys")
         return found
 
     async def settle(self, owner: str, **outcome: Sequence[str]) -> None:
-        """As ``Store.settle_keys``. That it did not work is only logged: what is on the tape is accepted, and a row
+        """As ``Store.keys.finish``. That it did not work is only logged: what is on the tape is accepted, and a row
         that stays open is resolved by a repeat, when its lease has run out.
         """
         if not any(outcome.values()):
@@ -209,7 +209,7 @@ class Idempotency:
 
     async def knows(self, job_id: str) -> bool:
         """Whether the job was submitted under a key that is still kept."""
-        return await self._reads.call(self._store.accepted_by_key, job_id) is not None
+        return await self._reads.call(self._store.keys.accepted, job_id) is not None
 
     async def check_kept(self, job_id: str) -> None:
         """Raises JobGone for a job that ended long ago and was let go."""
@@ -223,12 +223,12 @@ class Idempotency:
         try:
             job = await self._place(keyed.order_at(claim.time), claim.job_id, claim.time)
         except QueueFull:  # a repeat need not wait: it finds the job on the tape, or nothing was published
-            await self.settle(owner, let_go=[claim.job_id])
+            await self.settle(owner, released=[claim.job_id])
             raise
         except BrokerUnavailable:
             raise  # nobody knows: the row stays as it is
         except JobtapeError:
-            await self.settle(owner, let_go=[claim.job_id])
+            await self.settle(owner, released=[claim.job_id])
             raise
         await self.settle(owner, accepted=[claim.job_id])
         return job
@@ -238,7 +238,7 @@ class Idempotency:
             job = (await self.on_the_tape([claim.job_id])).get(claim.job_id)
             gone = job is None and await self._is_gone(claim.job_id)
         except JobtapeError:
-            await self.settle(owner, let_go=[claim.job_id])
+            await self.settle(owner, released=[claim.job_id])
             raise
         if job is None and not gone:
             return await self._publish(owner, keyed, claim)
@@ -262,8 +262,8 @@ class Idempotency:
             while (left := deadline - time.monotonic()) > 0:
                 await asyncio.sleep(min(pause, left))
                 pause = min(pause * 1.5, LONGEST_POLL)
-                now = await self._reads.call(self._store.key_state, scope, row)
-                if now is None or now.state_of_key is not KeyState.IN_FLIGHT:
+                now = await self._reads.call(self._store.keys.state, scope, row)
+                if now is None or now.state is not KeyState.IN_FLIGHT:
                     return
         finally:
             self._waiting -= 1
@@ -276,7 +276,7 @@ class Idempotency:
     async def _prune(self) -> None:
         pause = PRUNE_EVERY
         try:
-            gone = await self._writes.call(self._store.prune_keys, self._limits.idempotency_retention, PRUNE_STEP)
+            gone = await self._writes.call(self._store.keys.prune, self._limits.idempotency_retention, PRUNE_STEP)
             if gone == PRUNE_STEP:
                 pause = PRUNE_AGAIN
         except JobtapeError as error:
@@ -287,4 +287,4 @@ class Idempotency:
 
 
 def _settle(store: Store, owner: str, outcome: dict[str, Any]) -> None:
-    store.settle_keys(owner, **outcome)
+    store.keys.finish(owner, **outcome)

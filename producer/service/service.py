@@ -143,11 +143,11 @@ class JobService(Submitter):
 
     async def dead_messages(self, before: int | None, limit: int) -> list[DeadMessage]:
         """Return messages that are no job, newest first."""
-        return await self._reads.call(self._store.dead_messages, before, limit)
+        return await self._reads.call(self._store.dead_messages.page, before, limit)
 
     async def dead_message(self, number: int) -> DeadMessage | None:
         """Return the message of that number."""
-        return await self._reads.call(self._store.dead_message, number)
+        return await self._reads.call(self._store.dead_messages.get, number)
 
     async def history(self, job_id: str, after: int = 0, limit: int = 100) -> list[HistoryRow]:
         """Return the job's events behind the cursor ``after``, in the tape's order."""

@@ -30,7 +30,7 @@ def test_doctor_names_dropped_jobs_when_policies_are_unknown(store: Store) -> No
     assert store.take_lease("me", 60)
     effect = put_back_dropped(some_job(), "expired", source="/jobtape/x", time=NOW)
     assert effect is not None
-    assert store.add_effects("me", [outbox_row(effect)])
+    assert store.outbox.add("me", [outbox_row(effect)])
     found = Findings()
     examine_policies(found, Settings(management_url="http://127.0.0.1:1"), Topology("doctored"), store)
     dropped, unseen = found.items

@@ -74,8 +74,8 @@ async def test_work_that_expired_is_put_back_and_done(node: PrivateNode, view: S
     many = 120
     async with rig_under(node, policy) as rig, rig.projector(view):
         ids = [await rig.submit("add", {"x": n, "y": 1}) for n in range(many)]
-        await eventually(lambda: sum(view.recent_drops().values()) == many, what="all have expired")
-        assert view.recent_drops() == {("default", "expired"): many}
+        await eventually(lambda: sum(view.open_jobs.recent_drops().values()) == many, what="all have expired")
+        assert view.open_jobs.recent_drops() == {("default", "expired"): many}
         assert in_state(view, JobState.QUEUED) == many
         async with rig.worker(jobs.add, concurrency=50):
             await eventually(lambda: in_state(view, JobState.SUCCEEDED) == many, 30, what="all are done")

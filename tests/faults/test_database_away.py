@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_sqlite_is_locked_by_another(rig: Rig, sqlite_url: str) -> None:
     ledger, checker = Ledger(), Checker(rig.url, rig.topology)
-    store = Store(sqlite_url, patience=0.3)
+    store = Store(sqlite_url, timeout=0.3)
     async with rig.projector(store, lease=1.0) as projector, rig.worker(jobs.add, jobs.nap):
         await submit(rig, ledger, 20)
         await all_done(rig, ledger)
@@ -46,7 +46,7 @@ async def test_postgresql_is_away(rig: Rig, store: Store, database_url: str) -> 
     """Its connections are cut, in a transaction too, and new ones refused; workers do not care."""
     ledger, checker = Ledger(), Checker(rig.url, rig.topology)
     async with Proxy(database_url) as proxy:
-        through = Store(proxy.url, patience=1.0)
+        through = Store(proxy.url, timeout=1.0)
         async with rig.projector(through, lease=1.0) as projector, rig.worker(jobs.add, jobs.nap):
             await submit(rig, ledger, 20)
             for _ in range(3):

@@ -45,7 +45,7 @@ def topology(make_topology: MakeTopology) -> Topology:
 @asynccontextmanager
 async def running(rig: Rig, url: str) -> AsyncIterator[Api]:
     """A projector and an API on the database."""
-    store = Store(url, patience=2.0)
+    store = Store(url, timeout=2.0)
     async with rig.projector(store, lease=1.0), api(settings_for(rig.url, rig.topology, url), add) as served:
         yield served
     store.close()
@@ -80,7 +80,7 @@ def findings(store: Store) -> str:
     ("broken", "said"),
     [
         ("a row is refused", "refused"),
-        ("a table is missing", "lacks something"),
+        ("a table is missing", "lacks a table or column"),
         ("the code fails", "ZeroDivisionError"),
     ],
 )

@@ -51,7 +51,7 @@ def abandon(store: Store, key: str, job: dict[str, Any], *, lease: float = 30.0,
             text("SELECT digest FROM idempotency WHERE job_id = :id"), {"id": job["id"]}
         ).scalar_one()
     row = KeyedSubmission(key, digest, new_job_id(), submitted_at(job))
-    store.claim_keys(scope, f"dead-{key}", [row], lease)
+    store.keys.claim(scope, f"dead-{key}", [row], lease)
     return row
 
 

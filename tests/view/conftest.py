@@ -10,7 +10,7 @@ from jobtape.view.store import Store
 @pytest.fixture
 def empty(database_url: str) -> Iterator[Store]:
     """A store without tables."""
-    store = Store(database_url, patience=2.0)
+    store = Store(database_url, timeout=2.0)
     yield store
     store.close()
 

@@ -19,7 +19,7 @@ def keyed(key: str, n: int = 1, digest: str = "d", at: datetime = NOON) -> Keyed
 
 
 def claim(store: Store, submission: KeyedSubmission, *, scope: str = "api", owner: str = "me") -> Claim:
-    return store.claim_keys(scope, owner, [submission], 30.0)[submission.key]
+    return store.keys.claim(scope, owner, [submission], 30.0)[submission.key]
 
 
 def age(store: Store, seconds: float = LONG_AGO) -> None:
@@ -31,81 +31,79 @@ def age(store: Store, seconds: float = LONG_AGO) -> None:
 def test_the_first_is_new_and_all_others_are_told_of_its_job(store: Store) -> None:
     at = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
     first = claim(store, keyed("k", 1, at=at))
-    assert (first.state_of_key, first.job_id, first.time) == (KeyState.NEW, job_id(1, at), at)
+    assert (first.state, first.job_id, first.time) == (KeyState.NEW, job_id(1, at), at)
     second = claim(store, keyed("k", 2), owner="other")
-    assert (second.state_of_key, second.job_id, second.time) == (KeyState.IN_FLIGHT, job_id(1, at), at)
+    assert (second.state, second.job_id, second.time) == (KeyState.IN_FLIGHT, job_id(1, at), at)
     assert 0 < second.lease_left <= 30
-    assert claim(store, keyed("k", 3, digest="e"), owner="other").state_of_key is KeyState.REUSED
-    store.settle_keys("me", accepted=[job_id(1, at)])
-    assert claim(store, keyed("k", 4), owner="other").state_of_key is KeyState.ACCEPTED
-    assert claim(store, keyed("k", 5, digest="e"), owner="other").state_of_key is KeyState.REUSED
-    assert claim(store, keyed("k", 6), scope="another", owner="other").state_of_key is KeyState.NEW
+    assert claim(store, keyed("k", 3, digest="e"), owner="other").state is KeyState.REUSED
+    store.keys.finish("me", accepted=[job_id(1, at)])
+    assert claim(store, keyed("k", 4), owner="other").state is KeyState.ACCEPTED
+    assert claim(store, keyed("k", 5, digest="e"), owner="other").state is KeyState.REUSED
+    assert claim(store, keyed("k", 6), scope="another", owner="other").state is KeyState.NEW
 
 
 def test_looking_writes_nothing(store: Store) -> None:
-    assert store.key_state("api", keyed("k")) is None
-    assert claim(store, keyed("k")).state_of_key is KeyState.NEW
+    assert store.keys.state("api", keyed("k")) is None
+    assert claim(store, keyed("k")).state is KeyState.NEW
     for n in (1, 2):
-        seen = store.key_state("api", keyed("k", n))
+        seen = store.keys.state("api", keyed("k", n))
         assert seen is not None
-        assert (seen.state_of_key, seen.job_id) == (KeyState.IN_FLIGHT, job_id(1))
+        assert (seen.state, seen.job_id) == (KeyState.IN_FLIGHT, job_id(1))
     age(store)
-    seen = store.key_state("api", keyed("k", 2))
+    seen = store.keys.state("api", keyed("k", 2))
     assert seen is not None
-    assert seen.state_of_key is KeyState.TAKEN_OVER
-    assert claim(store, keyed("k", 2), owner="other").state_of_key is KeyState.TAKEN_OVER
+    assert seen.state is KeyState.TAKEN_OVER
+    assert claim(store, keyed("k", 2), owner="other").state is KeyState.TAKEN_OVER
 
 
 def test_an_expired_lease_is_taken_over_once_with_the_first_job(store: Store) -> None:
     claim(store, keyed("k", 1))
     age(store)
     taken = claim(store, keyed("k", 2), owner="other")
-    assert (taken.state_of_key, taken.job_id, taken.time) == (KeyState.TAKEN_OVER, job_id(1), NOON)
-    assert claim(store, keyed("k", 3), owner="third").state_of_key is KeyState.IN_FLIGHT
-    store.settle_keys("me", let_go=[job_id(1)], forget=[job_id(1)])  # no longer its owner
-    assert claim(store, keyed("k", 3), owner="third").state_of_key is KeyState.IN_FLIGHT
-    store.settle_keys("me", accepted=[job_id(1)])  # but a confirm is a confirm
-    assert claim(store, keyed("k", 3), owner="third").state_of_key is KeyState.ACCEPTED
+    assert (taken.state, taken.job_id, taken.time) == (KeyState.TAKEN_OVER, job_id(1), NOON)
+    assert claim(store, keyed("k", 3), owner="third").state is KeyState.IN_FLIGHT
+    store.keys.finish("me", released=[job_id(1)], unpublished=[job_id(1)])  # no longer its owner
+    assert claim(store, keyed("k", 3), owner="third").state is KeyState.IN_FLIGHT
+    store.keys.finish("me", accepted=[job_id(1)])  # but a confirm is a confirm
+    assert claim(store, keyed("k", 3), owner="third").state is KeyState.ACCEPTED
 
 
 def test_what_was_let_go_is_taken_over_and_what_was_forgotten_is_new(store: Store) -> None:
     claim(store, keyed("a", 1))
     claim(store, keyed("b", 2))
-    store.settle_keys("me", let_go=[job_id(1)], forget=[job_id(2)])
-    assert claim(store, keyed("a", 3), owner="other").state_of_key is KeyState.TAKEN_OVER
-    assert claim(store, keyed("b", 4), owner="other").state_of_key is KeyState.NEW
-    store.settle_keys("other", accepted=[job_id(1), job_id(4)])
-    store.settle_keys("other", let_go=[job_id(1)], forget=[job_id(4)])
-    assert store.accepted_by_key(job_id(1)) is True
-    assert store.accepted_by_key(job_id(4)) is True
+    store.keys.finish("me", released=[job_id(1)], unpublished=[job_id(2)])
+    assert claim(store, keyed("a", 3), owner="other").state is KeyState.TAKEN_OVER
+    assert claim(store, keyed("b", 4), owner="other").state is KeyState.NEW
+    store.keys.finish("other", accepted=[job_id(1), job_id(4)])
+    store.keys.finish("other", released=[job_id(1)], unpublished=[job_id(4)])
+    assert store.keys.accepted(job_id(1)) is True
+    assert store.keys.accepted(job_id(4)) is True
 
 
 def test_whether_a_job_came_with_a_key(store: Store) -> None:
-    assert store.accepted_by_key(job_id(1)) is None
+    assert store.keys.accepted(job_id(1)) is None
     claim(store, keyed("k", 1))
-    assert store.accepted_by_key(job_id(1)) is False
-    store.settle_keys("me", accepted=[job_id(1)])
-    assert store.accepted_by_key(job_id(1)) is True
+    assert store.keys.accepted(job_id(1)) is False
+    store.keys.finish("me", accepted=[job_id(1)])
+    assert store.keys.accepted(job_id(1)) is True
 
 
 def test_keys_at_their_longest_and_strangest(store: Store) -> None:
     every = "".join(map(chr, range(0x21, 0x7F)))
     strange = [every, "k" * 255, "'; DROP TABLE jobs; --", "%s", ":key"]
     for n, key in enumerate(strange):
-        assert claim(store, keyed(key, n)).state_of_key is KeyState.NEW
+        assert claim(store, keyed(key, n)).state is KeyState.NEW
         assert claim(store, keyed(key, 100 + n), owner="other").job_id == job_id(n)
-    assert claim(store, keyed("K" * 255, 50)).state_of_key is KeyState.NEW, "case matters"
+    assert claim(store, keyed("K" * 255, 50)).state is KeyState.NEW, "case matters"
 
 
 def test_a_batch_of_many_keys_in_one_transaction(store: Store) -> None:
     first = [keyed(f"k{n}", n) for n in range(2500)]
-    assert {each.state_of_key for each in store.claim_keys("api", "me", first, 30).values()} == {KeyState.NEW}
-    store.settle_keys("me", accepted=[each.job_id for each in first[:1200]], let_go=[first[2000].job_id])
-    found = store.claim_keys("api", "other", [keyed(f"k{n}", 5000 + n) for n in range(3000)], 30)
+    assert {each.state for each in store.keys.claim("api", "me", first, 30).values()} == {KeyState.NEW}
+    store.keys.finish("me", accepted=[each.job_id for each in first[:1200]], released=[first[2000].job_id])
+    found = store.keys.claim("api", "other", [keyed(f"k{n}", 5000 + n) for n in range(3000)], 30)
     assert all(found[f"k{n}"].job_id == job_id(n) for n in range(2500))
-    counted = {
-        state_of_key: [each.state_of_key for each in found.values()].count(state_of_key) for state_of_key in KeyState
-    }
+    counted = {state: [each.state for each in found.values()].count(state) for state in KeyState}
     assert counted == {"new": 500, "taken_over": 1, "in_flight": 1299, "accepted": 1200, "reused": 0}
 
 
@@ -121,8 +119,8 @@ def test_at_once_each_key_has_one_owner(store: Store, database_url: str) -> None
         won: list[str] = []
         for part in range(0, len(order), 10):
             asked = [keyed(key, thread * 1000 + names.index(key)) for key in order[part : part + 10]]
-            found = own.claim_keys("api", f"{thread}-{part}", asked, 30)
-            won += [key for key, each in found.items() if each.state_of_key is KeyState.NEW]
+            found = own.keys.claim("api", f"{thread}-{part}", asked, 30)
+            won += [key for key, each in found.items() if each.state is KeyState.NEW]
         own.close()
         return won
 
@@ -139,9 +137,9 @@ def test_an_expired_lease_is_taken_over_by_one_of_many(store: Store, database_ur
     def one(thread: int) -> KeyState:
         own = Store(database_url)
         start.wait()
-        found = own.claim_keys("api", str(thread), [keyed("k", 100 + thread)], 30)["k"]
+        found = own.keys.claim("api", str(thread), [keyed("k", 100 + thread)], 30)["k"]
         own.close()
-        return found.state_of_key
+        return found.state
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(one, range(8)))
@@ -150,9 +148,9 @@ def test_an_expired_lease_is_taken_over_by_one_of_many(store: Store, database_ur
 
 
 def test_old_rows_go_in_small_steps(store: Store) -> None:
-    store.claim_keys("api", "me", [keyed(f"old{n}", n) for n in range(25)], 30)
+    store.keys.claim("api", "me", [keyed(f"old{n}", n) for n in range(25)], 30)
     age(store)
-    store.claim_keys("api", "me", [keyed(f"new{n}", 100 + n) for n in range(5)], 30)
-    assert [store.prune_keys(DAY, 10) for _ in range(4)] == [10, 10, 5, 0]
-    assert claim(store, keyed("old1", 200), owner="other").state_of_key is KeyState.NEW
-    assert claim(store, keyed("new1", 201), owner="other").state_of_key is KeyState.IN_FLIGHT
+    store.keys.claim("api", "me", [keyed(f"new{n}", 100 + n) for n in range(5)], 30)
+    assert [store.keys.prune(DAY, 10) for _ in range(4)] == [10, 10, 5, 0]
+    assert claim(store, keyed("old1", 200), owner="other").state is KeyState.NEW
+    assert claim(store, keyed("new1", 201), owner="other").state is KeyState.IN_FLIGHT

@@ -162,7 +162,7 @@ def test_a_thousand_points_of_random_lives(store: Store, world: World, monkeypat
             said = reference.status([event for event, _ in known])
             said["cursor"] = known[said["cursor"]][1]
             assert {name: getattr(found, name) for name in said} == said, (job, cursor)
-    monkeypatch.setattr(past, "LOOK", 30)  # so that many a page ends because of it
+    monkeypatch.setattr(past, "EXAMINED", 30)  # so that many a page ends because of it
     for _ in range(LISTS):
         cursor, query = cursor_of(1, chance.randrange(-1, len(world.tape))), random_query(chance)
         expected = [job for job in world.jobs_at(cursor) if fits(job, query)]
@@ -174,7 +174,7 @@ def test_a_thousand_points_of_random_lives(store: Store, world: World, monkeypat
 
 
 def test_a_page_looks_at_so_many_jobs_and_says_where_it_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(past, "LOOK", 10)
+    monkeypatch.setattr(past, "EXAMINED", 10)
     orders = [submitted(n) for n in range(25)]
     record(store, *orders, succeeded(orders[3]))
     end = cursor_of(1, 25)

@@ -13,9 +13,9 @@ from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import UnreadableEvent, ViewUnavailable
 from jobtape.schemas.events import decode
 from jobtape.view import comparison as comparing
-from jobtape.view import dropped_tables as retired
 from jobtape.view import rebuilds
 from jobtape.view.comparison import ViewComparison
+from jobtape.view.sql import paging
 from jobtape.view.store import Archived, Batch, Differences, JobQuery, Rebuild, Store
 from jobtape.view.values import UnreadableRow
 from tests.view.samples import NOON, commit, folded, postgresql_only, record, submitted, succeeded
@@ -123,7 +123,7 @@ def test_those_given_up_leave_nothing_and_their_number_to_the_next(
 ) -> None:
     filled(store)
     before = dump(store)
-    monkeypatch.setattr(retired, "CHUNK", 2)
+    monkeypatch.setattr(rebuilds, "CHUNK", 2)
     for n in range(3):
         fold_all(store, store.rebuilds.begin(f"given up {n}"))
     assert store.rebuilds.switch(fold_all(store, store.rebuilds.begin("last")), fold_archived) is not None
@@ -150,7 +150,7 @@ def test_it_goes_on_where_it_was_under_its_own_key_only(store: Store) -> None:
 
 
 def test_a_switch_far_behind_is_refused_and_changes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rebuilds, "FINISHING", 3)
+    monkeypatch.setattr(rebuilds, "LAST_EVENTS", 3)
     filled(store)
     begun = store.rebuilds.begin("a")
     assert store.rebuilds.switch(begun, fold_archived) is None
@@ -195,13 +195,13 @@ def test_what_is_let_go_meanwhile_does_not_come_back(store: Store) -> None:
 
 
 def test_what_is_let_go_can_be_removed_before_the_switch(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rebuilds, "LET_GO", 2)
+    monkeypatch.setattr(rebuilds, "REMOVED_AT_ONCE", 2)
     tape = [submitted(n) for n in range(3)]
     record(store, *tape, *map(succeeded, tape))
     rebuild = fold_all(store, store.rebuilds.begin("a"))
-    assert not store.rebuilds.let_go(rebuild)
+    assert not store.rebuilds.remove_pruned(rebuild)
     assert store.retention.prune("me", LATER) is not None
-    assert [store.rebuilds.let_go(rebuild) for _ in range(3)] == [True, True, False]
+    assert [store.rebuilds.remove_pruned(rebuild) for _ in range(3)] == [True, True, False]
     assert store.rebuilds.known(rebuild, [event.subject for event in tape]) == {}
 
 
@@ -210,7 +210,7 @@ def test_reads_go_on_while_the_switch_waits_for_another_reader(store: Store) -> 
     """A dump, say: it holds the old tables for minutes, and whoever wants to read waits behind who wants to rename."""
     filled(store)
     rebuild = fold_all(store, store.rebuilds.begin("a"))
-    impatient = Store(store._database.url.render_as_string(hide_password=False), patience=1.5)
+    impatient = Store(store._database.url.render_as_string(hide_password=False), timeout=1.5)
     with store._database._readers.connect().execution_options(isolation_level="READ COMMITTED") as dump_like:
         dump_like.execute(text("SELECT * FROM jobs"))
         with ThreadPoolExecutor(1) as thread:
@@ -257,8 +257,8 @@ def test_differences_are_counted_and_shown(store: Store) -> None:
 def test_a_comparison_goes_on_where_it_was_with_fewer_jobs_where_it_takes_long(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparing, "JOBS_AT_ONCE", 4)
-    monkeypatch.setattr(comparing, "FEWEST", 1)
+    monkeypatch.setattr(comparing, "MOST_JOBS", 4)
+    monkeypatch.setattr(comparing, "FEWEST_JOBS", 1)
     record(store, *(submitted(n) for n in range(5)))
     with store._database.writing() as connection:
         connection.execute(text("UPDATE jobs SET state = 'failed'"))
@@ -276,7 +276,7 @@ def test_a_comparison_goes_on_where_it_was_with_fewer_jobs_where_it_takes_long(
     for _ in range(4):
         part = ViewComparison(store.rebuilds.database, rebuild, 3)
         more = part.step()
-        part.keep()
+        part.save()
         totals.append((more, part.found.compared, part.found.changed, len(part.found.examples)))
     assert totals == [(True, 2, 2, 2), (True, 4, 4, 3), (True, 5, 5, 3), (False, 5, 5, 3)]
     assert dict(part.found.states) == {("failed", "queued"): 5}
@@ -286,7 +286,7 @@ def test_a_comparison_goes_on_where_it_was_with_fewer_jobs_where_it_takes_long(
 
 
 def test_examples_are_short_one_by_one_and_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparing, "SHOWN_BYTES", 10_000)
+    monkeypatch.setattr(comparing, "EXAMPLES_BYTES", 10_000)
     tape = [submitted(n) for n in range(5)]
     record(store, *tape, *(succeeded(event, {"text": "é" * 30_000}) for event in tape))
     with store._database.writing() as connection:
@@ -301,7 +301,7 @@ def test_examples_are_short_one_by_one_and_together(store: Store, monkeypatch: p
 
 
 def test_a_page_of_the_archive_is_bounded_in_bytes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rebuilds, "STEP", 2)
+    monkeypatch.setattr(paging, "STEP", 2)
     monkeypatch.setattr(rebuilds, "PAGE_BYTES", 30_000)
     tape = [submitted(n, payload={"text": "x" * 10_000}) for n in range(9)]
     record(store, *tape)
@@ -309,7 +309,7 @@ def test_a_page_of_the_archive_is_bounded_in_bytes(store: Store, monkeypatch: py
     while page := store.rebuilds.archive(after):
         pages.append(len(page))
         after = page[-1].cursor
-    assert pages == [4, 4, 1]
+    assert pages == [3, 3, 3]
     rebuilt = fold_all(store, store.rebuilds.begin("a"))
     assert store.rebuilds.switch(rebuilt, fold_archived) is not None
     assert len(store.list_jobs(JobQuery())) == 9

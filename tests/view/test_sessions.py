@@ -29,7 +29,7 @@ def database(postgres: SessionPostgres) -> Iterator[OwnDatabase]:
 
 @pytest.fixture
 def view(database: OwnDatabase) -> Iterator[Store]:
-    store = Store(database.url, patience=2.0)
+    store = Store(database.url, timeout=2.0)
     store.migrate()
     store.create_checkpoint()
     assert store.take_lease("me", 600) is not None
@@ -41,7 +41,7 @@ def view(database: OwnDatabase) -> Iterator[Store]:
 
 def claim(store: Store, key: str) -> object:
     row = KeyedSubmission(key, "digest", job_id(len(key)), NOON)
-    return store.claim_keys("api", uuid.uuid4().hex, [row], 30)
+    return store.keys.claim("api", uuid.uuid4().hex, [row], 30)
 
 
 def test_writes_go_on_once_the_database_takes_them_again(view: Store, database: OwnDatabase) -> None:
@@ -49,9 +49,9 @@ def test_writes_go_on_once_the_database_takes_them_again(view: Store, database: 
         database.administer("ALTER DATABASE {name} SET default_transaction_read_only = on")
         database.cut()
         for _ in range(2):
-            with pytest.raises(ViewUnavailable, match=r"takes no writes.*begins a new session"):
+            with pytest.raises(ViewUnavailable, match=r"accepts no writes.*begins a new session"):
                 commit(view, folded([submitted(n)], first=n))
-            with pytest.raises(ViewUnavailable, match="takes no writes"):
+            with pytest.raises(ViewUnavailable, match="accepts no writes"):
                 claim(view, f"key{n}")
         assert len(view.list_jobs(JobQuery())) == n, "reads go on"
         database.administer("ALTER DATABASE {name} RESET default_transaction_read_only")
@@ -204,7 +204,7 @@ def test_a_pooler_that_kept_read_only_sessions(postgres: SessionPostgres) -> Non
         for n in range(TIMES):
             database.administer("ALTER DATABASE {name} SET default_transaction_read_only = on")
             database.cut()
-            failures = _tries(store, n, until="takes no writes")
+            failures = _tries(store, n, until="accepts no writes")
             assert failures
             database.administer("ALTER DATABASE {name} RESET default_transaction_read_only")
             assert len(_tries(store, n)) <= 2, "one try for each session of the server"
@@ -266,7 +266,7 @@ def file(sqlite_url: str) -> Path:
 
 @pytest.fixture
 def on_file(sqlite_url: str) -> Iterator[Store]:
-    store = Store(sqlite_url, patience=2.0)
+    store = Store(sqlite_url, timeout=2.0)
     store.migrate()
     begin(store)
     yield store
@@ -323,7 +323,7 @@ def test_a_full_disk_that_has_room_again(on_file: Store) -> None:
 
 def test_a_failure_that_is_remembered_holds_no_lock(on_file: Store, sqlite_url: str) -> None:
     """Its traceback refers to statements of the connection that was ended."""
-    other = Store(sqlite_url, patience=0.2)
+    other = Store(sqlite_url, timeout=0.2)
     kept: list[BaseException] = []
     for n in range(TIMES):
         with pytest.raises(ViewUnavailable) as caught, on_file._database.writing() as connection:

@@ -112,7 +112,7 @@ def test_a_connection_lost_in_a_transaction_moves_nothing(cut_off: tuple[Store, 
 @pytest.fixture
 def locked(sqlite_url: str) -> Iterator[tuple[Store, sqlite3.Connection]]:
     """A SQLite store of little patience, and a connection that holds the file exclusively."""
-    store = Store(sqlite_url, patience=0.1)
+    store = Store(sqlite_url, timeout=0.1)
     store.migrate()
     store.create_checkpoint()
     store.take_lease("me", 60)
@@ -139,7 +139,7 @@ def test_a_locked_database_moves_nothing(locked: tuple[Store, sqlite3.Connection
 
 @postgresql_only
 def test_a_locked_row_moves_nothing(database_url: str) -> None:
-    store = Store(database_url, patience=0.1)
+    store = Store(database_url, timeout=0.1)
     store.migrate()
     store.create_checkpoint()
     store.take_lease("me", 60)
@@ -154,7 +154,7 @@ def test_a_locked_row_moves_nothing(database_url: str) -> None:
 
 @postgresql_only
 def test_a_slow_read_ends(database_url: str) -> None:
-    store = Store(database_url, patience=0.1)
+    store = Store(database_url, timeout=0.1)
     store.migrate()
     with psycopg.connect(database_url) as holder:
         holder.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")

@@ -1,28 +1,34 @@
-"""Many rows into one table, in the form that was fastest on each database when measured.
+"""Inserts of one and of many rows, which differ between SQLite and PostgreSQL.
 
-SQLite: one prepared statement for many tuples, past SQLAlchemy's work on each parameter. PostgreSQL: one statement
-whose only parameter is the rows as a JSON array (ahead of a pipeline of inserts, of many VALUES, and of unnest).
-
-Rows are dictionaries with every column of the table: strings, numbers, booleans and None, times as ISO 8601 text.
+Many rows go in the form that was measured as the fastest on each database. SQLite: one prepared statement for many
+tuples, without SQLAlchemy's work on each parameter. PostgreSQL: one statement whose only parameter is the rows as a
+JSON array (faster than a pipeline of inserts, than many VALUES, and than unnest).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Final, Literal
 
 from pydantic_core import to_json
-from sqlalchemy import JSON, Connection, Table, Text, bindparam, cast, func, literal_column, select
+from sqlalchemy import JSON, ColumnElement, Connection, Table, Text, bindparam, case, cast, func, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 OnConflict = Literal["fail", "keep", "replace"]
 Rows = Sequence[Mapping[str, Any]]
 
-_JSON_BYTES: Final = 4_000_000  # in one statement: enough to be fast, and little beside the server's limit of 1 GB
+_JSON_BYTES: Final = 4_000_000
+"""In one statement: large enough to be fast, and far below the server's limit of 1 GB."""
+_CHUNK: Final = 500
+"""Values in one statement. Both databases accept at least 32,000."""
 
 
 def insert(connection: Connection, table: Table, rows: Rows, on_conflict: OnConflict = "fail") -> None:
-    """Add rows. A row whose key is there already raises IntegrityError, is left as it is, or is replaced."""
+    """Insert rows. A row whose key exists raises IntegrityError, leaves the old row as it is, or replaces it.
+
+    Each row has every column of the table: strings, numbers, booleans and None, times as ISO 8601 text.
+    """
     if not rows:
         return
     if connection.dialect.name == "sqlite":
@@ -33,17 +39,34 @@ def insert(connection: Connection, table: Table, rows: Rows, on_conflict: OnConf
         connection.execute(_for_postgresql(table, on_conflict), {"rows": array})
 
 
-def upsertable(dialect: str, table: Table) -> Any:
-    """The dialect's own insert. The two have the same ``on_conflict_…`` methods, but no common base with them."""
+def insert_one(connection: Connection, table: Table, **values: Any) -> bool:
+    """Insert one row; return False and change nothing when its key exists."""
+    statement = upsert(connection.dialect.name, table).values(**values).on_conflict_do_nothing()
+    return connection.execute(statement.returning(*table.primary_key)).first() is not None
+
+
+def upsert(dialect: str, table: Table) -> Any:
+    """Return the dialect's own insert. Both have the same ``on_conflict_…`` methods, but no common base with them."""
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
+def greater(column: ColumnElement[Any], value: Any) -> ColumnElement[Any]:
+    """Return the expression of the greater of a column and a value."""
+    return case((column < value, value), else_=column)
+
+
+def chunks(values: Iterable[str]) -> Iterator[list[str]]:
+    """Divide values into lists that are short enough for one statement."""
+    rest = iter(values)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk
 
 
 @cache
 def _for_sqlite(table: Table, on_conflict: OnConflict) -> tuple[str, tuple[str, ...]]:
-    """The statement's text, and the columns in the order of its parameters."""
-    compiled = _with_conflict(upsertable("sqlite", table), table, on_conflict).compile(
-        dialect=sqlite.dialect(paramstyle="qmark"),
-    )
+    """Return the text of the statement, and the columns in the order of its parameters."""
+    statement = _with_conflict(upsert("sqlite", table), table, on_conflict)
+    compiled = statement.compile(dialect=sqlite.dialect(paramstyle="qmark"))
     return str(compiled), tuple(compiled.positiontup)
 
 
@@ -54,31 +77,26 @@ def _for_postgresql(table: Table, on_conflict: OnConflict) -> Any:
         literal_column(f"NULL::{table.name}"), cast(bindparam("rows", type_=Text), JSON)
     ).table_valued(*names)
     source = select(*(records.c[name] for name in names))
-    return _with_conflict(upsertable("postgresql", table).from_select(names, source), table, on_conflict)
+    return _with_conflict(upsert("postgresql", table).from_select(names, source), table, on_conflict)
 
 
 def _with_conflict(statement: Any, table: Table, on_conflict: OnConflict) -> Any:
     if on_conflict == "keep":
         return statement.on_conflict_do_nothing()
     if on_conflict == "replace":
-        key = [column.name for column in table.primary_key]
         values = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
-        return statement.on_conflict_do_update(index_elements=key, set_=values)
+        return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=values)
     return statement
 
 
 def _json_arrays(rows: Rows) -> Iterator[str]:
-    waiting: list[bytes] = []
+    items: list[bytes] = []
     size = 0
     for row in rows:
-        waiting.append(to_json(row))
-        size += len(waiting[-1])
+        items.append(to_json(row))
+        size += len(items[-1])
         if size >= _JSON_BYTES:
-            yield _array(waiting)
-            waiting, size = [], 0
-    if waiting:
-        yield _array(waiting)
-
-
-def _array(items: Sequence[bytes]) -> str:
-    return f"[{b','.join(items).decode()}]"
+            yield f"[{b','.join(items).decode()}]"
+            items, size = [], 0
+    if items:
+        yield f"[{b','.join(items).decode()}]"

@@ -1,14 +1,30 @@
-"""The database's clock: leases are measured by it, so it does not matter how the clocks of projectors differ."""
+"""The time of the database, so that leases do not depend on the clocks of the processes."""
 
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Double, literal_column
+from sqlalchemy import ColumnElement, Connection, Double, select
+from sqlalchemy.ext.compiler import compiles
 
 
-def now(dialect: str) -> ColumnElement[float]:
-    """Seconds since 1970 as an SQL expression, at the moment it is evaluated (not at the transaction's start)."""
-    text: dict[str, Any] = {
-        "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
-        "postgresql": "extract(epoch FROM clock_timestamp())::float8",
-    }
-    return literal_column(text[dialect], Double)
+class _Now(ColumnElement[float]):
+    inherit_cache = True
+    type = Double()
+
+
+NOW: Final = _Now()
+"""Seconds since 1970 as an SQL expression, at the moment of its evaluation (not at the start of the transaction)."""
+
+
+@compiles(_Now, "sqlite")
+def _on_sqlite(*_: Any, **__: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(_Now, "postgresql")
+def _on_postgresql(*_: Any, **__: Any) -> str:
+    return "extract(epoch FROM clock_timestamp())::float8"
+
+
+def read(connection: Connection) -> float:
+    """Return the database's time in seconds since 1970."""
+    return connection.execute(select(NOW)).scalar_one()

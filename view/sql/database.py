@@ -1,4 +1,4 @@
-"""A database that is ready for us, and what to do when it isn't: the version check and the errors."""
+"""Connections to the database, with a check of the version of its tables and errors that say what to do."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -11,32 +11,32 @@ from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view import tables
 from jobtape.view.sql import engine
 from jobtape.view.sql.failures import failure_of, no_tables
-from jobtape.view.sql.roles import PATIENCE
+from jobtape.view.sql.roles import TIMEOUT
 from jobtape.view.sql.urls import parse_url, url_for_messages
 
 
 class Database:
-    """Connections for reading and for writing; their failures are ViewUnavailable with what to do.
+    """Connections for reading and for writing. Failures of the database raise ViewUnavailable.
 
-    ``url`` as in ``DATABASE_URL``; ``patience``: seconds to wait for a lock or an answer. Nothing connects yet.
+    ``url``: as in ``DATABASE_URL``. ``timeout``: seconds to wait for a lock or an answer. Connects at the first use.
     """
 
-    def __init__(self, url: str, patience: float = PATIENCE) -> None:
+    def __init__(self, url: str, timeout: float = TIMEOUT) -> None:
         self.url = parse_url(url)
         self.name = url_for_messages(self.url)
         self.dialect = "sqlite" if self.url.drivername == "sqlite" else "postgresql"
-        self._readers = engine.open_engine(self.url, "read", patience)
-        self._writers = engine.open_engine(self.url, "write", patience)
+        self._readers = engine.open_engine(self.url, "read", timeout)
+        self._writers = engine.open_engine(self.url, "write", timeout)
         self._version_seen = False
 
     def close(self) -> None:
-        """Give back all connections; a later call opens new ones."""
+        """Close all connections. A later call opens new ones."""
         self._readers.dispose()
         self._writers.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection for statements that each see what is committed when they begin."""
+        """Open a connection for reads. Each statement sees what was committed before it began."""
         with self.translating_errors(), self._readers.connect() as connection:
             engine.begin_reading(connection)
             self._check_version(connection)
@@ -44,16 +44,16 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A connection in a transaction that may write: committed at the end, rolled back on any error."""
+        """Open a transaction that may write. It is committed at the end and rolled back on any error."""
         with self.translating_errors(), self._writers.begin() as connection:
             self._check_version(connection)
             yield connection
 
     @contextmanager
-    def translating_errors(self, *, making: bool = False) -> Iterator[None]:
-        """Turn the database's failures into ViewUnavailable. What a caller did wrong (constraints) passes through.
+    def translating_errors(self, *, migrating: bool = False) -> Iterator[None]:
+        """Raise ViewUnavailable for failures of the database. Errors of the caller (constraints) pass unchanged.
 
-        ``making``: the tables are to be made here.
+        ``migrating``: the tables are created here.
         """
         try:
             yield
@@ -61,8 +61,8 @@ class Database:
             raise
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             self._version_seen = False
-            # Without its cause: drivers' errors may quote a connection string.
-            raise failure_of(error, self.url, self.name, making=making) from None
+            # Without the cause, since errors of drivers may quote the connection string.
+            raise failure_of(error, self.url, self.name, migrating=migrating) from None
 
     def _check_version(self, connection: Connection) -> None:
         if self._version_seen:
@@ -81,3 +81,13 @@ class Database:
                 f"({tables.SCHEMA_VERSION}): update Jobtape here"
             )
         self._version_seen = True
+
+
+class StorePart:
+    """Base class of the parts of ``Store``. Each call is one read or one transaction, and blocks.
+
+    Every call raises ViewUnavailable when the database does not answer.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database

@@ -1,4 +1,4 @@
-"""What a failure of the database means: whether its session may be used again, and what to do about it."""
+"""What a failure of the database means: whether its session can be used again, and what the reader can do."""
 
 import os
 import sqlite3
@@ -9,24 +9,24 @@ from sqlalchemy import URL, exc
 
 from jobtape.schemas.errors import DatabaseUnfit, ViewUnavailable
 
-SECRET: Final = 3
-"""Characters from which on a password is looked for in what a driver says; a shorter one is part of many words."""
+SHORTEST_SECRET: Final = 3
+"""Characters of the shortest password that is removed from texts of drivers. A shorter one is part of many words."""
 
 _NO_TABLES: Final = ("42P01", "3F000")
-# The session waited, or was to give way to another one: there is nothing wrong with it.
+# The session waited, or had to give way to another one. It can be used again.
 _BUSY: Final = ("55P03", "57014", "40P01")
 _SQLITE_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _REFUSED: Final = "unsupported startup parameter"
-"""What PgBouncer says of a parameter that it does not pass on."""
+"""The answer of PgBouncer to a parameter that it does not pass on."""
 _LOGIN: Final = ("28000", "28P01")
 
 
 def ends_session(error: BaseException | None) -> bool:
-    """Whether the session in which the driver raised ``error`` is to be ended, and all older ones of its pool.
+    """Return whether to end the session in which the driver raised ``error``, and all older ones of its pool.
 
     A session keeps what it got when it began: read-only or not, the search path, the plans of its statements, the file
-    that was there. So after a failure the next call begins another one, unless the failure says that the session is in
-    order: a lock, a time limit, or data that the database refuses.
+    that was there. So after a failure the next call begins a new one. Exceptions are failures that say nothing about
+    the session: a lock, a time limit, or data that the database refuses.
     """
     if isinstance(error, sqlite3.Error):
         return not (isinstance(error, sqlite3.IntegrityError | sqlite3.DataError) or _is_locked(error))
@@ -34,21 +34,23 @@ def ends_session(error: BaseException | None) -> bool:
     return state not in _BUSY and state[:2] not in ("22", "23")
 
 
-def failure_of(error: Exception, url: URL, name: str, *, making: bool = False) -> ViewUnavailable:
-    """What to raise for an error of a driver: its text says what is wrong with the database ``name`` and what to do, in
-    one line without a password. ``making``: it came while the tables were to be made.
+def failure_of(error: Exception, url: URL, name: str, *, migrating: bool = False) -> ViewUnavailable:
+    """Return the exception to raise for an error of a driver.
+
+    Its text says in one line, without a password, what is wrong with the database ``name`` and what to do.
+    ``migrating``: the error came while the tables were created.
     """
-    text = _explain(error, url, name, making=making)
+    text = _explain(error, url, name, migrating=migrating)
     return DatabaseUnfit(text) if _REFUSED in text else ViewUnavailable(text)
 
 
-def _explain(error: Exception, url: URL, name: str, *, making: bool) -> str:
+def _explain(error: Exception, url: URL, name: str, *, migrating: bool) -> str:
     if isinstance(error, exc.TimeoutError):
-        return f"no free connection to {name} in time; try again"
+        return f"no connection to {name} became free in time: try again"
     driver_error = error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
     said = _without(url.password, str(driver_error).strip().partition("\n")[0])
     if url.drivername == "sqlite":
-        return _explain_sqlite(driver_error, Path(url.database or "").absolute(), name, said, making=making)
+        return _explain_sqlite(driver_error, Path(url.database or "").absolute(), name, said, migrating=migrating)
     return _explain_postgresql(getattr(driver_error, "sqlstate", None) or "", name, said)
 
 
@@ -58,18 +60,18 @@ def _explain_postgresql(state: str, name: str, said: str) -> str:
     if state in _BUSY:
         return f"the database {name} is locked or too busy: end what holds it, or try again ({said})"
     if state == "53100":
-        return f"no room on the disk of the database {name}: make some, then go on ({said})"
+        return f"no room on the disk of the database {name}: free some space ({said})"
     if state == "25006":
         return (
-            f"the database {name} takes no writes: it is a standby, or default_transaction_read_only is on. Name the "
-            f"primary in DATABASE_URL, or let it take writes again; each try begins a new session ({said})"
+            f"the database {name} accepts no writes: it is a standby, or default_transaction_read_only is on. Name the "
+            f"primary in DATABASE_URL, or make it accept writes; each try begins a new session ({said})"
         )
     if state == "42501":
-        return f"the user of the database {name} lacks a right: grant it what it needs ({said})"
+        return f"the user of the database {name} lacks a privilege: grant it ({said})"
     if state == "3D000" or ('database "' in said and "does not exist" in said):
-        return f"there is no database {name}: create it, or put DATABASE_URL right ({said})"
+        return f"there is no database {name}: create it, or correct DATABASE_URL ({said})"
     if state in _LOGIN or "authentication failed" in said:
-        return f"the database {name} does not let us in: put user and password in DATABASE_URL right ({said})"
+        return f"the database {name} refuses the login: correct user and password in DATABASE_URL ({said})"
     if state.startswith("53") or "too many clients" in said or "too many connections" in said:
         return f"the database {name} has no room for another connection: raise max_connections ({said})"
     if _REFUSED in said:
@@ -80,39 +82,43 @@ def _explain_postgresql(state: str, name: str, said: str) -> str:
     return f"the database {name} does not answer: is it running, and is DATABASE_URL right? ({said})"
 
 
-def _explain_sqlite(error: Exception, path: Path, name: str, said: str, *, making: bool) -> str:
+def _explain_sqlite(error: Exception, path: Path, name: str, said: str, *, migrating: bool) -> str:
     if _is_locked(error):
         return f"the database {name} is locked or too busy: end what holds it, or try again ({said})"
     if "no such table" in said or "no such column" in said or "has no column" in said:
         return _tables_are_wrong(name, said)
     if "disk is full" in said or (isinstance(error, OSError) and error.errno == 28):
-        return f"no room on the disk of the database {name}: make some, then go on ({said})"
+        return f"no room on the disk of the database {name}: free some space ({said})"
     if "not a database" in said:
-        return f"the file of {name} is no SQLite database: is DATABASE_URL right? Name another file ({said})"
-    if (fault := _fault_of_path(path, name, making=making)) is not None:
+        return f"the file of {name} is not a SQLite database: is DATABASE_URL right? Name another file ({said})"
+    if (fault := _fault_of_path(path, name, migrating=migrating)) is not None:
         return f"{fault} ({said})"
     if "readonly" in said:
-        return f"the file {path} cannot be written now: see its rights and its disk, then go on ({said})"
-    return f"the database {name} cannot be used: see its file and its disk, and whether DATABASE_URL is right ({said})"
+        return f"the file {path} cannot be written now: check its permissions and its disk ({said})"
+    return f"the database {name} cannot be used: check its file, its disk and DATABASE_URL ({said})"
 
 
-def _fault_of_path(path: Path, name: str, *, making: bool) -> str | None:
-    """Why this process cannot open the file, or make it; None when nothing shows."""
+def _fault_of_path(path: Path, name: str, *, migrating: bool) -> str | None:
+    """Return why this process cannot open or create the file; None when no reason is found."""
     todo = "is DATABASE_URL right? Name a file that this user may write"
     try:
         if path.is_dir():
             return f"{path} is a folder: is DATABASE_URL right? Name a file"
         if path.exists():
             able = _may(path, os.R_OK | os.W_OK) and _may(path.parent, os.W_OK | os.X_OK)
-            return None if able else f"this user may not write {path} and its folder: change their rights, or {todo}"
+            return (
+                None if able else f"this user may not write {path} and its folder: change their permissions, or {todo}"
+            )
         folder = next(each for each in path.parents if each.exists() or each.is_symlink())
     except OSError as error:
-        return f"{path} cannot be looked at ({error.strerror}): {todo}"
+        return f"{path} cannot be examined ({error.strerror}): {todo}"
     if not folder.is_dir():
-        return f"{folder} is no folder: {todo}"
+        return f"{folder} is not a folder: {todo}"
     if not _may(folder, os.W_OK | os.X_OK):
-        return f"{path} is not there, and this user may not write the folder {folder}: change its rights, or {todo}"
-    return None if making else no_tables(name)
+        return (
+            f"{path} is not there, and this user may not write the folder {folder}: change its permissions, or {todo}"
+        )
+    return None if migrating else no_tables(name)
 
 
 def _may(path: Path, what: int) -> bool:
@@ -120,7 +126,7 @@ def _may(path: Path, what: int) -> bool:
 
 
 def no_tables(name: str) -> str:
-    """What to say of a database in which nothing was ever made."""
+    """Return the text for a database without tables."""
     return f"the database {name} has no tables yet: run `jobtape init`"
 
 
@@ -128,8 +134,8 @@ def _tables_are_wrong(name: str, said: str) -> str:
     if "alembic_version" in said:
         return f"{no_tables(name)} ({said})"
     return (
-        f"the database {name} lacks something that was there: restore it, or let `jobtape init` make an empty one and "
-        f"a projector fold the tape into it ({said})"
+        f"the database {name} lacks a table or column: restore it, or let `jobtape init` create an empty one, "
+        f"into which a projector folds the tape ({said})"
     )
 
 
@@ -140,4 +146,4 @@ def _is_locked(error: BaseException) -> bool:
 
 def _without(password: object, said: str) -> str:
     secret = str(password or "")
-    return said.replace(secret, "***") if len(secret) >= SECRET else said
+    return said.replace(secret, "***") if len(secret) >= SHORTEST_SECRET else said

@@ -1,33 +1,33 @@
-"""Leases on rows: one owner at a time, for so many seconds by the database's clock, until it renews or releases them.
+"""Leases on rows: a row has one owner for a number of seconds, until the owner renews or releases the lease.
 
-The tables have the columns ``owner`` and ``lease_until``. All functions want a transaction that may write.
+The tables have the columns ``owner`` and ``lease_until``, in seconds of the database's clock. ``owner`` and ``seconds``
+may be bound parameters. Each statement concerns all rows of the table: add a condition before you execute it.
 """
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, Update, or_, update
+from sqlalchemy import ColumnElement, Table, Update, or_, update
 
-from jobtape.view.sql import clock
-
-
-def taking(connection: Connection, table: Table, owner: str, seconds: float) -> Update:
-    """Return the statement that gives ``owner`` the rows that nobody else holds now; add a condition and execute it."""
-    row, now = table.c, clock.now(connection.dialect.name)
-    free = or_(row.owner.is_(None), row.owner == owner, row.lease_until.is_(None), row.lease_until <= now)
-    return update(table).where(free).values(owner=owner, lease_until=now + seconds)
+from jobtape.view.sql.clock import NOW
 
 
-def renewing(connection: Connection, table: Table, owner: str, seconds: float) -> Update:
-    """Return the statement that lets the leases of ``owner`` run for ``seconds`` from now, expired or not."""
-    until = clock.now(connection.dialect.name) + seconds
-    return update(table).where(table.c.owner == owner).values(lease_until=until)
+def take(table: Table, owner: Any, seconds: Any) -> Update:
+    """Return the statement that gives ``owner`` the rows that nobody else holds."""
+    row = table.c
+    free = or_(row.owner.is_(None), row.owner == owner, row.lease_until.is_(None), row.lease_until <= NOW)
+    return update(table).where(free).values(owner=owner, lease_until=NOW + seconds)
 
 
-def releasing(table: Table, owner: str) -> Update:
+def renew(table: Table, owner: Any, seconds: Any) -> Update:
+    """Return the statement that lets the leases of ``owner``, expired or not, run for ``seconds`` from now."""
+    return update(table).where(table.c.owner == owner).values(lease_until=NOW + seconds)
+
+
+def release(table: Table, owner: str) -> Update:
     """Return the statement that ends the leases of ``owner``."""
     return update(table).where(table.c.owner == owner).values(owner=None, lease_until=None)
 
 
-def held(connection: Connection, table: Table, owner: str) -> ColumnElement[Any]:
-    """Return the condition that ``owner`` holds the row and that the lease still runs."""
-    return (table.c.owner == owner) & (table.c.lease_until > clock.now(connection.dialect.name))
+def held(table: Table, owner: str) -> ColumnElement[bool]:
+    """Return the condition that ``owner`` holds the row and that its lease still runs."""
+    return (table.c.owner == owner) & (table.c.lease_until > NOW)

@@ -1,4 +1,4 @@
-"""Bringing the tables to the newest version, however many processes start at once."""
+"""Brings the tables to the newest version. Several processes may start it at once."""
 
 import sqlite3
 import time
@@ -11,16 +11,17 @@ from alembic.config import Config
 from sqlalchemy import URL, Connection, text
 
 from jobtape.view.sql import engine, sqlite
-from jobtape.view.sql.roles import MIGRATE_PATIENCE
+from jobtape.view.sql.roles import MIGRATE_TIMEOUT
 
-_LOCK: Final = 0x6A6F62746170  # "jobtap": the advisory lock's key, the same for all versions
+_LOCK: Final = 0x6A6F62746170
+"""The key of the advisory lock ("jobtap"), the same for all versions."""
 _MIGRATIONS: Final = Path(__file__).parent.parent / "migrations"
 
 
 def to_newest(url: URL) -> None:
-    """Make or update the tables. One process does it, the others wait and find it done.
+    """Create or update the tables. One process does it, the others wait.
 
-    Errors are the drivers', SQLAlchemy's and, where a folder cannot be made, OSError.
+    Raises the errors of the drivers and of SQLAlchemy, and OSError when a folder cannot be created.
     """
     migrators = engine.open_engine(url, "migrate")
     try:
@@ -43,12 +44,12 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _use_write_ahead_log(url: URL) -> None:
-    """Readers then see the last commit while a writer works. The file remembers it.
+    """Set the mode of the file in which readers do not wait for a writer.
 
-    SQLite answers "locked" at once, without its busy timeout, when another process is changing the mode.
+    When another process is setting it, SQLite fails with "locked" at once, without its busy timeout.
     """
-    deadline = time.monotonic() + MIGRATE_PATIENCE
-    with closing(sqlite.opener(url, "migrate", MIGRATE_PATIENCE)()) as connection:
+    deadline = time.monotonic() + MIGRATE_TIMEOUT
+    with closing(sqlite.opener(url, "migrate", MIGRATE_TIMEOUT)()) as connection:
         while True:
             try:
                 connection.execute("PRAGMA journal_mode=WAL").close()

@@ -1,12 +1,12 @@
 """Sessions on a PostgreSQL, also behind a pooler such as PgBouncer.
 
-A pooler in transaction mode gives each transaction another session of the server. What one transaction leaves in its
-session would reach those of others: settings, and statements prepared under names that another client uses too. So a
-session behind a pooler prepares nothing, sets what it needs for each transaction alone, and reads in transactions. A
-pooler shows by this: the process that the server names as ours when we connect is not the one that runs our statements.
+A pooler in transaction mode gives each transaction another session of the server. What a transaction leaves in its
+session would affect other clients: settings, and prepared statements whose names they use too. So behind a pooler we
+prepare no statements, set what we need in each transaction only, and read in transactions. A pooler is recognized by
+this: the process id that the server reports when we connect is not that of the process that runs our statements.
 
-What a role or a database sets for all sessions (``ALTER ROLE … SET``) must not change what we read and write: each
-session says itself what it depends on.
+Settings of a role or a database (``ALTER ROLE … SET``) must not change what we read and write. So each session sets
+everything that it depends on.
 """
 
 from collections.abc import Callable
@@ -18,16 +18,15 @@ from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine,
 
 from jobtape import forks
 from jobtape.schemas.errors import DatabaseUnfit
-from jobtape.view.sql.roles import WRITE_LIMIT, Role
+from jobtape.view.sql.roles import WRITE_TIMEOUT, Role
 from jobtape.view.sql.urls import url_for_messages
 
 OLDEST: Final = 120000
-"""PostgreSQL 12, as ``server_version`` counts."""
-IDLE_LIMIT: Final = 30.0
-"""Seconds that a transaction may be open without a statement: a writer frozen in the middle must not hold its locks for
-ever."""
+"""PostgreSQL 12, as ``server_version`` has it."""
+IDLE_TIMEOUT: Final = 30.0
+"""Seconds that a transaction may be open without a statement: a frozen writer must not hold its locks for ever."""
 
-# A server that vanished without a word is noticed in seconds, not after the kernel's hours.
+# With these, a server that has disappeared is noticed within seconds, not hours.
 _LIBPQ_DEFAULTS: Final[dict[str, Any]] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -44,10 +43,10 @@ _POOLED: Final = "pooled"
 _ISOLATION: Final = "READ COMMITTED"
 
 
-def open_engine(url: URL, role: Role, patience: float, options: dict[str, Any]) -> Engine:
-    """As ``view.sql.engine.open_engine``; ``options`` are SQLAlchemy's."""
+def open_engine(url: URL, role: Role, timeout: float, options: dict[str, Any]) -> Engine:
+    """See ``view.sql.engine.open_engine``. ``options``: SQLAlchemy's."""
     arguments = {name: value for name, value in _LIBPQ_DEFAULTS.items() if name not in url.query}
-    # Whatever PGCLIENTENCODING, the role or the URL say: psycopg would encode text by it.
+    # Overrides PGCLIENTENCODING, the role and the URL, which would make psycopg encode texts differently.
     arguments["client_encoding"] = "utf8"
     engine = create_engine(
         url,
@@ -56,12 +55,12 @@ def open_engine(url: URL, role: Role, patience: float, options: dict[str, Any]) 
         use_native_hstore=False,
         **({"isolation_level": _ISOLATION} | options),
     )
-    # Before SQLAlchemy's own first statement.
-    event.listen(engine, "connect", _on_connect(url, role, patience), insert=True)
+    # It must run before SQLAlchemy's own first statement.
+    event.listen(engine, "connect", _on_connect(url, role, timeout), insert=True)
 
     def begun(connection: Connection) -> None:
         if connection.info.get(_POOLED):
-            connection.exec_driver_sql(_settings(role, patience, "SET LOCAL"))
+            connection.exec_driver_sql(_settings(role, timeout, "SET LOCAL"))
 
     event.listen(engine, "begin", begun)
     event.listen(engine, "handle_error", _end_read_only_session)
@@ -70,30 +69,30 @@ def open_engine(url: URL, role: Role, patience: float, options: dict[str, Any]) 
 
 
 def _leave_in_children(connection: Any, _record: Any) -> None:
-    """Let no forked child keep a session open, and its locks, that this process has ended."""
+    """Close the session in forked children, so that it and its locks end when this process ends it."""
     forks.on_fork(connection, lambda shared: None if shared.closed else forks.close_in_child(shared.fileno()))
 
 
 def begin_reading(connection: Connection) -> None:
-    """Let what is read here stay within one transaction where a pooler would give each statement another session."""
+    """Read in a transaction behind a pooler, which would give each single statement another session."""
     if connection.info.get(_POOLED):
         connection.execution_options(isolation_level=_ISOLATION)
 
 
 def _end_read_only_session(context: ExceptionContext) -> None:
-    """A pooler keeps a session of the server that began while the database took no writes: let the server end it."""
+    """End a session that a pooler keeps and that began while the database accepted no writes."""
     connection = context.connection
     if connection is None or not connection.info.get(_POOLED):
         return
     if isinstance(context.original_exception, psycopg.errors.ReadOnlySqlTransaction):
         driver: psycopg.Connection[Any] = connection.connection.dbapi_connection  # type: ignore[assignment]
-        with suppress(psycopg.Error):  # that it has ended is an error, too
+        with suppress(psycopg.Error):  # its end is an error too
             driver.rollback()
             driver.autocommit = True
             driver.execute(_END_READ_ONLY)
 
 
-def _on_connect(url: URL, role: Role, patience: float) -> Callable[[Any, Any], None]:
+def _on_connect(url: URL, role: Role, timeout: float) -> Callable[[Any, Any], None]:
     def connected(connection: "psycopg.Connection[Any]", record: Any) -> None:
         before = connection.autocommit
         try:
@@ -104,7 +103,7 @@ def _on_connect(url: URL, role: Role, patience: float) -> Callable[[Any, Any], N
                 connection.prepare_threshold = None
                 _check_pooler(connection, url)
             else:
-                connection.execute(_settings(role, patience, "SET").encode())
+                connection.execute(_settings(role, timeout, "SET").encode())
             connection.autocommit = before
         except BaseException:
             connection.close()
@@ -113,15 +112,15 @@ def _on_connect(url: URL, role: Role, patience: float) -> Callable[[Any, Any], N
     return connected
 
 
-def _settings(role: Role, patience: float, verb: str) -> str:
-    statement = {"read": patience, "write": WRITE_LIMIT, "migrate": 0.0}[role]
+def _settings(role: Role, timeout: float, verb: str) -> str:
+    statement = {"read": timeout, "write": WRITE_TIMEOUT, "migrate": 0.0}[role]
     values = {
         "timezone": "'UTC'",
         "datestyle": "'ISO, MDY'",
         "extra_float_digits": "1",
         "statement_timeout": f"{statement * 1000:.0f}",
-        "lock_timeout": f"{patience * 1000:.0f}",
-        "idle_in_transaction_session_timeout": f"{IDLE_LIMIT * 1000:.0f}",
+        "lock_timeout": f"{timeout * 1000:.0f}",
+        "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT * 1000:.0f}",
     }
     return "; ".join(f"{verb} {name} = {value}" for name, value in values.items())
 
@@ -131,16 +130,16 @@ def _check_server(connection: "psycopg.Connection[Any]", url: URL) -> None:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise DatabaseUnfit(
-            f"the database {name} is in {encoding} and cannot hold every text of a job: create one with CREATE "
+            f"the database {name} is in {encoding} and cannot store every text of a job: create one with CREATE "
             "DATABASE … ENCODING 'UTF8' TEMPLATE template0, and name it in DATABASE_URL"
         )
     if connection.info.server_version < OLDEST:
         version = connection.info.parameter_status("server_version")
-        raise DatabaseUnfit(f"the server of {name} is PostgreSQL {version}, and 12 is the oldest that will do")
+        raise DatabaseUnfit(f"the server of {name} is PostgreSQL {version}, and at least 12 is needed")
 
 
 def _is_pooled(connection: "psycopg.Connection[Any]") -> bool:
-    """Whether statements may run in other sessions than the one that we have connected to."""
+    """Return whether statements may run in a different session of the server than the one we connected to."""
     row = connection.execute(b"SELECT pg_catalog.pg_backend_pid()", prepare=False).fetchone()
     return row is None or row[0] != connection.info.backend_pid
 
@@ -149,8 +148,8 @@ def _check_pooler(connection: "psycopg.Connection[Any]", url: URL) -> None:
     name = url_for_messages(url)
     if "options" in url.query:
         raise DatabaseUnfit(
-            f"there is a pooler in front of {name}, which does not keep to `options` of DATABASE_URL: leave it out, "
-            "and set what it says with ALTER ROLE … SET (see docs/reference/databases.md)"
+            f"the pooler in front of {name} does not apply `options` of DATABASE_URL: leave it out, and set "
+            "its values with ALTER ROLE … SET (see docs/reference/databases.md)"
         )
     try:
         connection.execute(b"BEGIN")
@@ -159,6 +158,6 @@ def _check_pooler(connection: "psycopg.Connection[Any]", url: URL) -> None:
         if "statement pooling" not in str(error):
             raise
         raise DatabaseUnfit(
-            f"the pooler in front of {name} is in statement mode, in which there are no transactions: set its "
-            "pool_mode to transaction or session, or connect to the database itself"
+            f"the pooler in front of {name} is in statement mode, which has no transactions: set its pool_mode to "
+            "transaction or session, or connect to the database directly"
         ) from None

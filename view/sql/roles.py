@@ -1,12 +1,12 @@
-"""What a connection to the database is for, and how long it waits."""
+"""The uses of a connection to the database, and their time limits in seconds."""
 
 from typing import Final, Literal
 
 Role = Literal["read", "write", "migrate"]
 
-PATIENCE: Final = 5.0
-"""Seconds to wait for a connection, a lock, and for the answer to a read."""
-WRITE_LIMIT: Final = 60.0
-"""Seconds that one statement of a write may take."""
-MIGRATE_PATIENCE: Final = 120.0
-"""Seconds to wait for another process that migrates."""
+TIMEOUT: Final = 5.0
+"""For a connection, for a lock, and for the answer to a read."""
+WRITE_TIMEOUT: Final = 60.0
+"""For one statement of a write."""
+MIGRATE_TIMEOUT: Final = 120.0
+"""For another process that migrates."""

@@ -1,11 +1,11 @@
 """Connections to a SQLite file.
 
-Reads are single statements in autocommit, so no connection goes back into the pool with a transaction open: a reader
-with an open cursor would go on seeing the old state. Writers say ``BEGIN IMMEDIATE``, because a transaction that first
-reads and then writes fails at once when another writes, whatever the busy timeout.
+Reads are single statements in autocommit, so no connection returns to the pool with an open transaction, in which it
+would still see the old state. Writes use ``BEGIN IMMEDIATE``: a transaction that first reads and then writes fails at
+once while another one writes, without the busy timeout.
 
-A file that is deleted or replaced lives on for those who have it open. So whoever takes a connection from the pool
-makes sure that it is of the file which is there now.
+A process that has a file open can use it even when it was deleted or replaced. So each time a connection is taken from
+the pool, it is compared with the file that is there now.
 """
 
 import sqlite3
@@ -21,14 +21,14 @@ from jobtape.schemas.errors import DatabaseUnfit
 from jobtape.view.sql.roles import Role
 
 OLDEST: Final = (3, 35)
-"""The first version that has RETURNING."""
+"""The first version with RETURNING."""
 _FILE: Final = "file"
 
 
-def open_engine(url: URL, role: Role, patience: float, options: dict[str, Any]) -> Engine:
-    """As ``view.sql.engine.open_engine``; ``options`` are SQLAlchemy's."""
+def open_engine(url: URL, role: Role, timeout: float, options: dict[str, Any]) -> Engine:
+    """See ``view.sql.engine.open_engine``. ``options``: SQLAlchemy's."""
     path = path_of(url)
-    engine = create_engine(url, creator=opener(url, role, patience), **options)
+    engine = create_engine(url, creator=opener(url, role, timeout), **options)
     if role != "read":
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
 
@@ -46,8 +46,8 @@ def open_engine(url: URL, role: Role, patience: float, options: dict[str, Any]) 
 
 
 def _roll_back(context: ExceptionContext) -> None:
-    """End the transaction of a failure now. A connection that is closed while somebody still has a statement of it, as
-    the error's traceback may, keeps its transaction, and so the lock of SQLite's one writer.
+    """End a failed transaction at once. A closed connection keeps its transaction, and with it the write lock, as long
+    as a statement of it exists, for example in the traceback of the error.
     """
     connection = context.connection
     if connection is not None and not connection.invalidated:
@@ -58,29 +58,29 @@ def _roll_back(context: ExceptionContext) -> None:
 
 
 def path_of(url: URL) -> Path:
-    """The database's file, wherever the process goes later."""
+    """Return the absolute path of the file, so that the working directory may change later."""
     return Path(url.database or "").absolute()
 
 
-def opener(url: URL, role: Role, patience: float) -> Callable[[], sqlite3.Connection]:
-    """What opens the file, with our settings."""
+def opener(url: URL, role: Role, timeout: float) -> Callable[[], sqlite3.Connection]:
+    """Return the function that opens the file, with our settings."""
     path = path_of(url)
     uri = f"{path.as_uri()}?mode={'rwc' if role == 'migrate' else 'rw'}"
 
     def opened() -> sqlite3.Connection:
         if sqlite3.sqlite_version_info < OLDEST:
             raise DatabaseUnfit(
-                f"SQLite {sqlite3.sqlite_version} is too old, 3.35 is the oldest that will do: use a newer Python, or "
-                "PostgreSQL by DATABASE_URL"
+                f"SQLite {sqlite3.sqlite_version} is too old, at least 3.35 is needed: use a newer Python, or "
+                "PostgreSQL with DATABASE_URL"
             )
-        # The pool hands a connection to one thread at a time, though not always to the same.
-        connection = sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None, check_same_thread=False)
-        # With a write-ahead log this loses at most the newest commits in a power cut, the checkpoint among them.
+        # The pool gives a connection to one thread at a time, but not always to the same one.
+        connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+        # With a write-ahead log, a power failure loses at most the newest commits, each with its checkpoint.
         connection.execute("PRAGMA synchronous=NORMAL")
         if role == "read":
             connection.execute("PRAGMA query_only=ON")
         else:
-            # Fewer, longer checkpoints: 16 MB of log instead of 4, and 32 MB of pages kept for the indexes.
+            # Fewer and longer checkpoints: 16 MB of log instead of 4 MB. And 32 MB of cached pages for the indexes.
             connection.execute("PRAGMA wal_autocheckpoint=4000")
             connection.execute("PRAGMA cache_size=-32768")
         return connection

@@ -1,7 +1,7 @@
-"""Reads ``DATABASE_URL``, and never shows a password of it, also where it is malformed.
+"""Reads ``DATABASE_URL`` and never shows its password, even when it is malformed.
 
-A password with an ``@`` that is not percent-encoded would be cut in two, and its second half taken for the host, which
-every message names. So whatever may be the rest of a password is refused, without a word of what was given.
+A password with an ``@`` that is not percent-encoded would be divided, and its second half would become the host, which
+error messages name. So a URL that may contain the rest of a password is refused, with a message that quotes nothing.
 """
 
 import re
@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError
 from jobtape.schemas.errors import JobtapeError
 
 FORMS: Final = "write sqlite:///path/to/file or postgresql://user:password@host/database"
-ENCODE: Final = "percent-encode what is special in the password (@ is %40, / %2F, ? %3F, # %23, : %3A, % %25)"
+ENCODE: Final = "percent-encode special characters of the password (@ is %40, / %2F, ? %3F, # %23, : %3A, % %25)"
 
 _HOST: Final = re.compile(r"[A-Za-z0-9_.,:%/~-]*")
 _KEYWORDS: Final = frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())
@@ -30,26 +30,26 @@ _OTHER_DRIVERS: Final = (
     "prepared_statement_name_func",
     "statement_cache_size",
 )
-"""Parameters of asyncpg, which change nothing about the database."""
+"""Parameters of asyncpg that do not select or change a database."""
 _SSL_MODES: Final = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
 
 
 def parse_url(text: str) -> URL:
-    """The database a ``DATABASE_URL`` names, with our driver: one that SQLAlchemy's users write into it is left out.
+    """Parse a ``DATABASE_URL`` and replace the driver in it by ours.
 
-    Raises JobtapeError saying which forms there are.
+    Raises JobtapeError, which describes the valid forms.
     """
     try:
         url = make_url(text.strip())
     except (ArgumentError, ValueError):
-        raise JobtapeError(f"DATABASE_URL is no URL; {FORMS}, and {ENCODE}") from None
+        raise JobtapeError(f"DATABASE_URL is not a URL; {FORMS}, and {ENCODE}") from None
     database, _, driver = url.drivername.lower().partition("+")
     if database in ("postgresql", "postgres"):
         if not _is_clear(url, text):
-            raise JobtapeError(f"DATABASE_URL cannot be read without doubt; {FORMS}, and {ENCODE}")
+            raise JobtapeError(f"DATABASE_URL is ambiguous; {FORMS}, and {ENCODE}")
         return url.set(drivername="postgresql+psycopg", query=_libpq_parameters(url.query))
     if database != "sqlite" or "cipher" in driver:
-        # A scheme that nobody knows may be the beginning of a password.
+        # An unknown scheme may be the beginning of a password.
         kind = f"begins with {url.drivername}" if database in _OTHERS else "is of another kind"
         raise JobtapeError(f"DATABASE_URL {kind}, and the view is kept in SQLite or PostgreSQL; {FORMS}")
     if url.host:
@@ -60,7 +60,7 @@ def parse_url(text: str) -> URL:
 
 
 def _libpq_parameters(query: Mapping[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
-    """The parameters behind the ``?``, as libpq knows them. Raises JobtapeError for one that it does not."""
+    """Return the parameters behind the ``?`` as libpq expects them. Raises JobtapeError for an unknown one."""
     found: dict[str, str | tuple[str, ...]] = {}
     for name, value in query.items():
         if name == "ssl" and isinstance(value, str):
@@ -69,21 +69,21 @@ def _libpq_parameters(query: Mapping[str, str | tuple[str, ...]]) -> dict[str, s
             found[name] = value
         elif name not in _OTHER_DRIVERS:
             raise JobtapeError(
-                f"DATABASE_URL has the parameter {name}, which PostgreSQL's own library does not know: leave it out, "
-                "or write it as that library has it (sslmode, connect_timeout, options, …)"
+                f"DATABASE_URL has the parameter {name}, which libpq, PostgreSQL's library, does not know: leave it "
+                "out, or use a parameter of libpq (sslmode, connect_timeout, options, …)"
             )
     return found
 
 
 def url_for_messages(url: URL) -> str:
-    """The URL without password and parameters."""
+    """Return the URL without password and parameters."""
     name = "sqlite" if url.drivername == "sqlite" else "postgresql"
     shown = URL.create(name, username=url.username, host=url.host, port=url.port, database=url.database)
     return shown.render_as_string()
 
 
 def _is_clear(url: URL, text: str) -> bool:
-    """Whether user, host, database and parameters can be nothing of a password."""
+    """Return whether user, host, database and parameters cannot contain a part of a password."""
     rest = text.partition("://")[2]
     if url.password is not None:
         rest = rest.partition(":")[2].partition("@")[2]
@@ -92,6 +92,6 @@ def _is_clear(url: URL, text: str) -> bool:
         not re.search(r"[?#\s]", url.username or "")
         and _HOST.fullmatch(url.host or "") is not None
         and not re.search(r"[@#\s]", url.database or "")
-        # SQLAlchemy passes over a parameter without a value, which may be the rest of a password.
+        # SQLAlchemy skips a parameter without a value, which may be the rest of a password.
         and all(_PARAMETER.fullmatch(part.partition("=")[0]) and "=" in part and "@" not in part for part in asked)
     )

@@ -77,9 +77,7 @@ class DeadLetters:
             await self._leader.catch_up()
             jobs = await self._leader.call(self._leader.store.jobs, {event.subject for _, event in given_up})
             placed_often = [job for job in jobs.values() if job.placed > PUT_BACK_AT_MOST]
-            discounts = (
-                await self._leader.call(self._leader.store.dropped_placements, placed_often) if placed_often else {}
-            )
+            discounts = await self._leader.call(self._leader.store.open_jobs.dropped_placements, placed_often)
             drops: Counter[tuple[str, Dropped]] = Counter()
             for delivery, event in given_up:
                 dropped = dropped_because(delivery.headers, self._leader.topology)

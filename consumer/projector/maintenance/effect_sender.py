@@ -77,7 +77,7 @@ class EffectSender:
     async def _unsent(self) -> list[OutboxRow]:
         # What was under way before the look may be folded, and forgotten here, before the look comes back with it.
         under_way = frozenset(self._sent)
-        due = await self._leader.call(self._leader.store.effects_due, PAGE)
+        due = await self._leader.call(self._leader.store.outbox.due, PAGE)
         return [row for row in due if row.id not in under_way]
 
     async def _send(self, rows: Sequence[OutboxRow]) -> None:
@@ -93,7 +93,7 @@ class EffectSender:
             waiting.append((row, LONGEST_WAIT))
             log.warning("the effect %s was not confirmed and is put off: %s", row.id, trouble)
         await self._leader.call(
-            self._leader.store.put_off_effects,
+            self._leader.store.outbox.defer,
             {row.id: min(2.0 ** min(row.tries, 10), longest) for row, longest in waiting},
         )
 

@@ -80,11 +80,11 @@ class JobRescuer:
 
     async def _look(self) -> None:
         store = self._leader.store
-        queues = await self._leader.call(store.open_queues)
+        queues = await self._leader.call(store.open_jobs.queues)
         self._looks = {queue: self._looks.get(queue) or QueueChecks(self._lost_after) for queue in queues}
         for queue, looks in self._looks.items():
             # First the moment, then the look: what was folded before it had come to its queue by then.
-            moment = await self._leader.call(store.moment)
+            moment = await self._leader.call(store.open_jobs.moment)
             try:
                 depth = await self._leader.depth(queue)
             except BROKER_ERRORS as error:  # one queue without a leader must not hold up the others
@@ -99,14 +99,15 @@ class JobRescuer:
     async def _put_back(self, queue: str, since: OpenJobsMoment) -> None:
         due = datetime.fromtimestamp(since.now, UTC)
         after = ""
-        while jobs := await self._leader.call(self._leader.store.overdue_jobs, queue, due, since.cursor, after, PAGE):
+        overdue = self._leader.store.open_jobs.overdue
+        while jobs := await self._leader.call(overdue, queue, due, since.cursor, after, PAGE):
             await self._add(queue, jobs)
             after = jobs[-1].id
 
     async def _add(self, queue: str, jobs: list[Job]) -> None:
         now, source = datetime.now(UTC), self._leader.topology.source
         placed_often = [job for job in jobs if job.placed > PUT_BACK_AT_MOST]
-        dropped = await self._leader.call(self._leader.store.dropped_placements, placed_often) if placed_often else {}
+        dropped = await self._leader.call(self._leader.store.open_jobs.dropped_placements, placed_often)
         effects = [put_back(job, "lost", source=source, time=now, dropped=dropped.get(job.id, 0)) for job in jobs]
         rows = [outbox_row(effect) for effect in effects if effect is not None]
         log.warning("%d jobs of the queue %s are lost: it is empty, and no event of them came since", len(jobs), queue)

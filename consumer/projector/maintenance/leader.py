@@ -44,7 +44,7 @@ class Leader:
 
     async def add(self, effects: Sequence[OutboxRow], dead: Sequence[DeadMessage] = ()) -> None:
         """Write them to the view. Raises NotActive when that is another's business, and ViewUnavailable."""
-        if (effects or dead) and not await self.call(self.store.add_effects, self.owner, effects, dead):
+        if (effects or dead) and not await self.call(self.store.outbox.add, self.owner, effects, dead):
             raise NotActive
 
     async def depth(self, queue: str) -> Depth | None:

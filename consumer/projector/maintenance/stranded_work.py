@@ -60,7 +60,7 @@ class StrandedWork:
                 await self._go_through(min(PAGE, depth.messages))
 
     async def _missing(self) -> set[str]:
-        queues = await self._leader.call(self._leader.store.open_queues)
+        queues = await self._leader.call(self._leader.store.open_jobs.queues)
         return {queue for queue in queues if not await self._leader.is_there(queue)}
 
     async def _go_through(self, left: int) -> None:

@@ -90,7 +90,7 @@ def _is_smaller(value: Any, own: Any) -> bool:
 def _examine_effects(found: Findings, store: Store) -> None:
     """Add findings about dropped messages, which show that a policy exists when policies cannot be read."""
     try:
-        drops = store.recent_drops()
+        drops = store.open_jobs.recent_drops()
     except ViewUnavailable:
         return  # the check of the view reports why
     for (queue, reason), n in sorted(drops.items()):

@@ -15,8 +15,8 @@ def examine_view(found: Findings, store: Store) -> list[str]:
     """Add findings about the view, and return the queues of unfinished jobs. Blocks."""
     try:
         checkpoint, trouble = store.checkpoint(), store.fold_trouble()
-        queues = store.open_queues()
-        effects, dead = store.effects_waiting(), store.dead_count()
+        queues = store.open_jobs.queues()
+        effects, dead = store.outbox.count(), store.dead_messages.count()
         positions, reach = store.positions.all(), store.committed.reach()
     except ViewUnavailable as error:
         found.wrong("view", str(error), "DATABASE_URL says where the view is; see docs/reference/databases.md")

@@ -49,7 +49,7 @@ def export(store: Store, path: Path, header: TapeHeader) -> int:
     """Write ``path``, whole or not at all; how many events. Raises CannotStart and ViewUnavailable."""
     all_of_it, part = (path.with_name(f"{path.name}.{name}-{os.getpid()}") for name in ("all", "part"))
     try:
-        began = store.moment()
+        began = store.open_jobs.moment()
         with gzip.open(all_of_it, "wb", compresslevel=6) as file:
             events = _write(store, file, header)
         let_go = store.retention.removed_since(began.now - SLACK) if began is not None else ()

@@ -44,7 +44,7 @@ class KeyedItems:
         to_place: dict[int, ItemToPublish] = {}
         for key, claim in self._claims.items():
             index, keyed = self._first[key]
-            match claim.state_of_key:
+            match claim.state:
                 case KeyState.NEW | KeyState.TAKEN_OVER:
                     to_place[index] = ItemToPublish(keyed.order_at(claim.time), claim.job_id, claim.time)
                 case KeyState.ACCEPTED:
@@ -59,21 +59,21 @@ class KeyedItems:
     async def settle(self, outcomes: Outcomes) -> None:
         """Note what became of the keys, and the outcomes of repeats within the batch."""
         accepted: list[str] = []
-        let_go: list[str] = []
-        forget: list[str] = []
+        released: list[str] = []
+        unpublished: list[str] = []
         for key, claim in self._claims.items():
-            match outcomes[self._first[key][0]], claim.state_of_key:
+            match outcomes[self._first[key][0]], claim.state:
                 case ItemAccepted(job_id), KeyState.NEW | KeyState.TAKEN_OVER:
                     accepted.append(job_id)
                 case ItemUnknown(full=True), KeyState.NEW | KeyState.TAKEN_OVER:
-                    let_go.append(claim.job_id)  # a repeat finds it on the tape
+                    released.append(claim.job_id)  # a repeat finds it on the tape
                 case ItemRefused(TapeMissing()), KeyState.NEW | KeyState.TAKEN_OVER:
-                    let_go.append(claim.job_id)  # its work may be on its queue
+                    released.append(claim.job_id)  # its work may be on its queue
                 case ItemRefused(), KeyState.NEW:
-                    forget.append(claim.job_id)
+                    unpublished.append(claim.job_id)
                 case ItemRefused(), KeyState.TAKEN_OVER:
-                    let_go.append(claim.job_id)
-        await self._idempotency.settle(self._owner, accepted=accepted, let_go=let_go, forget=forget)
+                    released.append(claim.job_id)
+        await self._idempotency.settle(self._owner, accepted=accepted, released=released, unpublished=unpublished)
         for index, keyed in self._repeats:
             at, first = self._first[keyed.row.key]
             same = first.row.digest == keyed.row.digest
@@ -84,14 +84,14 @@ class KeyedItems:
         taken = {
             self._first[key][0]: claim.job_id
             for key, claim in self._claims.items()
-            if claim.state_of_key is KeyState.TAKEN_OVER
+            if claim.state is KeyState.TAKEN_OVER
         }
         if not taken:
             return
         try:
             known = await self._idempotency.on_the_tape(list(taken.values()))
         except JobtapeError:
-            await self._idempotency.settle(self._owner, let_go=list(taken.values()))
+            await self._idempotency.settle(self._owner, released=list(taken.values()))
             for index, job_id in taken.items():
                 outcomes[index] = ItemUnknown(job_id)
                 del to_place[index]

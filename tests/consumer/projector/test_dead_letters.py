@@ -92,7 +92,7 @@ async def test_a_job_that_was_at_work_each_time_has_failed(rig: Rig, store: Stor
         await give_up(rig, event)
         await dead_queue_is_empty(rig)
     assert rig.names(event.subject) == ["submitted", "started", "failed"], "a closed run is left as it is"
-    assert store.dead_count() == 0
+    assert store.dead_messages.count() == 0
 
 
 async def test_what_is_no_job_is_kept_to_be_looked_at(rig: Rig, store: Store, topology: Topology) -> None:
@@ -101,15 +101,15 @@ async def test_what_is_no_job_is_kept_to_be_looked_at(rig: Rig, store: Store, to
         await rig.put(b"\x00\xffnonsense")
         await publish_dead_letter(rig.link, topology, b"{}", "because\x00of this")
         await give_up(rig, stranger)
-        await eventually(lambda: store.dead_count() == 3)
-    found = {message.body: message for message in store.dead_messages()}
+        await eventually(lambda: store.dead_messages.count() == 3)
+    found = {message.body: message for message in store.dead_messages.page()}
     assert "not JSON" in found[b"\x00\xffnonsense"].reason
     assert found[b"{}"].reason == "because\\x00of this"
     assert "does not know its job" in found[encode(stranger)].reason
     one = found[b"{}"]
     assert one.id is not None
-    assert store.dead_message(one.id) == one
-    assert [message.id for message in store.dead_messages(before=3, limit=1)] == [2]
+    assert store.dead_messages.get(one.id) == one
+    assert [message.id for message in store.dead_messages.page(before=3, limit=1)] == [2]
     await dead_queue_is_empty(rig)
 
 
@@ -129,7 +129,7 @@ async def test_nothing_is_lost_when_the_database_fails(rig: Rig, store: Store, m
     monkeypatch.setattr(dead, "add", add)
     async with rig.projector(store):
         await publish_dead_letter(rig.link, rig.topology, b"kept", "no job")
-        await eventually(lambda: store.dead_count() == 1)
+        await eventually(lambda: store.dead_messages.count() == 1)
     await dead_queue_is_empty(rig)
 
 
@@ -141,11 +141,11 @@ def test_the_oldest_go_when_there_are_too_many(store: Store, monkeypatch: pytest
     monkeypatch.setattr(dead, "KEPT_BYTES", 100)
     store.create_checkpoint()
     assert store.take_lease("me", 60)
-    assert store.add_effects("me", (), [message(n) for n in range(5)])
-    assert store.add_effects("me", (), [message(4)])
-    assert [each.message_id for each in store.dead_messages()] == ["m4", "m3", "m2"]
-    store.add_effects("me", (), [message(5, 85)])
-    assert [each.message_id for each in store.dead_messages()] == ["m5", "m4"]
-    store.add_effects("me", (), [message(6, 200)])
-    assert [each.message_id for each in store.dead_messages()] == ["m6"], "one stays, however large"
-    assert not store.add_effects("another", (), [message(7)])
+    assert store.outbox.add("me", (), [message(n) for n in range(5)])
+    assert store.outbox.add("me", (), [message(4)])
+    assert [each.message_id for each in store.dead_messages.page()] == ["m4", "m3", "m2"]
+    store.outbox.add("me", (), [message(5, 85)])
+    assert [each.message_id for each in store.dead_messages.page()] == ["m5", "m4"]
+    store.outbox.add("me", (), [message(6, 200)])
+    assert [each.message_id for each in store.dead_messages.page()] == ["m6"], "one stays, however large"
+    assert not store.outbox.add("another", (), [message(7)])

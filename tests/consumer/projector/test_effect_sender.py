@@ -73,7 +73,7 @@ async def test_redriven_twice_is_one_run_and_one_execution(rig: Rig, store: Stor
     assert rig.names(failed) == ["submitted", "failed", "redriven", "redriven", "requeued", "failed"]
     placed = next(event for event in rig.of(failed) if isinstance(event, Requeued))
     assert (placed.id, placed.causationid, placed.data.why) == (f"{failed}/2/requeued/1", event.id, "redriven")
-    assert (report.executions, report.repeated, store.effects_waiting()) == (2, 0, 0)
+    assert (report.executions, report.repeated, store.outbox.count()) == (2, 0, 0)
 
 
 async def leave_an_effect(rig: Rig, store: Store, failed: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ async def leave_an_effect(rig: Rig, store: Store, failed: str, monkeypatch: pyte
         patched.setattr(LeaderServices, "begin", idle)
         async with rig.projector(store, owner="dies"):
             await rig.publisher.publish(redriven(failed, 2, rig.topology.source))
-            await eventually(lambda: store.effects_waiting() == 1)
+            await eventually(lambda: store.outbox.count() == 1)
 
 
 async def test_rows_that_another_left_are_sent(
@@ -91,7 +91,7 @@ async def test_rows_that_another_left_are_sent(
     await leave_an_effect(rig, store, failed, monkeypatch)
     async with rig.projector(store, owner="next"), rig.worker(jobs.boom):
         await eventually(state_is(store, failed, JobState.FAILED, 2))
-        await eventually(lambda: store.effects_waiting() == 0)
+        await eventually(lambda: store.outbox.count() == 0)
     assert len(requeued(rig, failed)) == 1
 
 
@@ -100,13 +100,13 @@ async def test_rows_that_another_has_sent_already_are_not_sent_again(
 ) -> None:
     """It died after the publish, and before the fold came to it."""
     await leave_an_effect(rig, store, failed, monkeypatch)
-    (row,) = store.effects_due(10)
+    (row,) = store.outbox.due(10)
     await rig.publisher.publish(decode(row.event.encode()), row.keys)
     async with rig.projector(store, owner="next"), rig.worker(jobs.boom):
         await eventually(state_is(store, failed, JobState.FAILED, 2))
         report = await Checker(rig.url, rig.topology).check(store)
     assert len(requeued(rig, failed)) == 1
-    assert (report.problems, report.executions, store.effects_waiting()) == ([], 2, 0)
+    assert (report.problems, report.executions, store.outbox.count()) == ([], 2, 0)
 
 
 async def test_a_look_that_the_fold_overtakes_sends_nothing_again(
@@ -114,7 +114,7 @@ async def test_a_look_that_the_fold_overtakes_sends_nothing_again(
 ) -> None:
     """It comes back with a row that is folded by then."""
     looked, folded = threading.Event(), threading.Event()
-    look, commit, hear = store.effects_due, store.commit, LeaderServices.folded
+    look, commit, hear = store.outbox.due, store.commit, LeaderServices.folded
     looks = itertools.count()
 
     def effects_due(limit: int) -> list[OutboxRow]:
@@ -133,7 +133,7 @@ async def test_a_look_that_the_fold_overtakes_sends_nothing_again(
         if batch.seen:
             folded.set()
 
-    monkeypatch.setattr(store, "effects_due", effects_due)
+    monkeypatch.setattr(store.outbox, "due", effects_due)
     monkeypatch.setattr(store, "commit", commit_after_the_look)
     monkeypatch.setattr(LeaderServices, "folded", received)
     async with rig.projector(store), rig.worker(jobs.boom):
@@ -154,8 +154,8 @@ async def test_an_effect_that_is_on_the_tape_by_now_is_not_added(rig: Rig, store
     placed = next(event for event in rig.of(failed) if isinstance(event, Requeued))
     again = outbox_row(Effect(placed))
     assert store.take_lease("me", 60)
-    assert store.add_effects("me", [again, replace(again, id=f"{failed}/2/requeued/2")])
-    assert [row.id for row in store.effects_due(10)] == [f"{failed}/2/requeued/2"]
+    assert store.outbox.add("me", [again, replace(again, id=f"{failed}/2/requeued/2")])
+    assert [row.id for row in store.outbox.due(10)] == [f"{failed}/2/requeued/2"]
 
 
 async def test_a_new_view_of_an_old_tape_sends_nothing_again(
@@ -175,7 +175,7 @@ async def test_a_new_view_of_an_old_tape_sends_nothing_again(
             assert anew.job(failed) == store.job(failed)
             # Another barrier: whatever it sends after the first would be on the tape by now.
             await Checker(rig.url, rig.topology).check(anew)
-        assert (len(rig.events), anew.effects_waiting()) == (before, 0)
+        assert (len(rig.events), anew.outbox.count()) == (before, 0)
     finally:
         anew.close()
 
@@ -187,7 +187,7 @@ async def test_work_for_a_missing_queue_waits_and_holds_up_no_other(rig: Rig, st
         channel = await connection.channel()
         await channel.queue_delete(name)
         await rig.publisher.publish(redriven(failed, 2, rig.topology.source))
-        await eventually(lambda: store.effects_waiting() == 1)
+        await eventually(lambda: store.outbox.count() == 1)
         await eventually(state_is(store, failed, JobState.QUEUED, 2))
         assert requeued(rig, failed) == []
         await declare.declare(connection, rig.topology)
@@ -202,5 +202,5 @@ async def test_no_work_is_made_up_for_a_job_whose_order_is_not_known(rig: Rig, s
     async with rig.projector(store):
         await rig.publisher.publish(redriven(unknown, 2, rig.topology.source))
         job = await eventually(state_is(store, unknown, JobState.QUEUED, 2))
-    assert (job.placed, store.effects_waiting(), requeued(rig, unknown)) == (0, 0, [])
+    assert (job.placed, store.outbox.count(), requeued(rig, unknown)) == (0, 0, [])
     assert not any(isinstance(event, Failed) for event in rig.of(unknown))

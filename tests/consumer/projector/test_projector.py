@@ -86,11 +86,11 @@ async def test_the_second_stands_by_and_takes_over(rig: Rig, store: Store, caplo
     ledger = Ledger()
     async with rig.projector(store, owner="first", lease=1.0):
         await submit_all(rig, ledger, 20)
-        async with rig.projector(store, owner="stand-by", lease=1.0) as state_of_key:
+        async with rig.projector(store, owner="stand-by", lease=1.0) as standing_by:
             checkpoint = await asyncio.to_thread(store.checkpoint)
             assert checkpoint is not None
             assert checkpoint.owner == "first"
-            assert state_of_key.trouble is None
+            assert standing_by.trouble is None
             await submit_all(rig, ledger, 20)
             assert caplog.text.count("folding the tape") == 1, "one reads, the other does not"
             rig.stop("first")

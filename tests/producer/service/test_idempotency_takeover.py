@@ -32,7 +32,7 @@ async def test_the_first_is_in_flight(served: Api, view: Store, monkeypatch: pyt
     monkeypatch.setattr(idempotency, "WAIT", 20.0)
     repeats = [asyncio.create_task(post(served, "k")) for _ in range(5)]
     await eventually(lambda: served.producer.idempotency._waiting == 5)
-    view.settle_keys("other", accepted=[row.job_id])
+    view.keys.finish("other", accepted=[row.job_id])
     assert {(await repeat).json()["id"] for repeat in repeats} == {row.job_id}
     assert served.producer.idempotency._waiting == 0
 
@@ -101,7 +101,7 @@ async def test_an_id_made_long_before_its_publish_is_no_false_404(kept: Api, vie
     with view._database.writing() as connection:
         digest = connection.execute(text("SELECT digest FROM idempotency")).scalar_one()
     old = KeyedSubmission("k", digest, "01890000-0000-7000-8000-000000000001", submitted_at(done))
-    view.claim_keys("api", "dead", [old], 0.0)
+    view.keys.claim("api", "dead", [old], 0.0)
     assert kept.producer._barriers.settled(old.job_id)
     assert (await post(kept, "k")).json()["id"] == old.job_id
     assert (await kept.client.get(f"/jobs/{old.job_id}")).status_code == 200

@@ -1,0 +1,141 @@
+"""The committed history for listeners: the events that the fold accepted, in the order of the tape, behind a cursor.
+
+The projector commits batches in order. So a page that ends at the newest row is complete: everything that is committed
+later comes behind it. A reader needs only its cursor to continue, in any process.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import select
+
+from jobtape.schemas.job import Job
+from jobtape.schemas.selection import Selection, Traits
+from jobtape.view import tables
+from jobtape.view.rows import after_from_text
+from jobtape.view.sql.database import StorePart
+from jobtape.view.sql.paging import PAGE_BYTES, read_page
+from jobtape.view.values import HistoryRange
+
+_checkpoint = tables.checkpoint.c
+_entry = tables.history.c
+_ACCEPTED: Final = select(tables.history).where(_entry.accepted).order_by(_entry.cursor)
+_TIMES: Final = select(_entry.cursor, _entry.time).where(_entry.accepted).order_by(_entry.cursor)
+_REACH: Final = select(_checkpoint.epoch, _checkpoint.offset, _checkpoint.horizon)
+
+DISORDER: Final = timedelta(hours=1)
+"""By how much the times of neighbours on the tape may differ: clocks differ, and a publish may wait for the broker."""
+_WINDOW: Final = 64
+_STRETCH: Final = 5000
+
+
+@dataclass(slots=True, eq=False)
+class CommittedEvent:
+    """An event that changed its job. ``event``: the CloudEvent as it was read.
+
+    ``after`` is decoded when it is first used: most events are delivered, or skipped by name, without it.
+    """
+
+    cursor: int
+    job_id: str
+    event_id: str
+    name: str
+    time: datetime
+    event: str
+    _after: str | Job
+    """The job after the event, or its JSON."""
+
+    @property
+    def after(self) -> Job:
+        """The job after the event, without payload and result: the events ``submitted`` and ``succeeded`` have them."""
+        if isinstance(self._after, str):
+            self._after = after_from_text(self._after)
+        return self._after
+
+    def wanted_by(self, selection: Selection) -> bool:
+        """Return whether it passes the filter."""
+        return selection.fits(self.name, self.job_id, self._traits)
+
+    def _traits(self) -> Traits:
+        job = self.after
+        return Traits(job.type, job.correlation_id, job.labels or {})
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedPage:
+    """The selected ``rows`` of a part of the history, and the ``cursor`` to continue behind.
+
+    ``full``: more events may be there already.
+    """
+
+    rows: Sequence[CommittedEvent]
+    cursor: int
+    full: bool
+
+
+class CommittedHistory(StorePart):
+    """Reads the committed history."""
+
+    def reach(self) -> HistoryRange:
+        """Return the range of the history. Reads one row, so it may be called many times a second."""
+        with self.database.reading() as connection:
+            row = connection.execute(_REACH).first()
+        return HistoryRange() if row is None else HistoryRange.of(row.epoch, row.offset, row.horizon)
+
+    def page(self, after: int, limit: int, wanted: Selection, max_bytes: int = PAGE_BYTES) -> CommittedPage:
+        """Read the next ``limit`` accepted events behind the cursor ``after`` and return the wanted ones of them.
+
+        Reads fewer events when together they have more than ``max_bytes`` characters.
+        """
+        statement = _ACCEPTED if wanted.job is None else _ACCEPTED.where(_entry.job_id == wanted.job)
+        with self.database.reading() as connection:
+
+            def fetch(behind: int, count: int) -> Sequence[Any]:
+                return connection.execute(statement.where(_entry.cursor > behind).limit(count)).all()
+
+            rows, full = read_page(fetch, after, limit, lambda row: len(row.event), max_bytes)
+        events = [
+            CommittedEvent(row.cursor, row.job_id, row.event_id, row.name, row.time, row.event, row.after)
+            for row in rows
+        ]
+        return CommittedPage(
+            rows=[event for event in events if event.wanted_by(wanted)],
+            cursor=rows[-1].cursor if rows else after,
+            full=full,
+        )
+
+    def before(self, time: datetime) -> int:
+        """Return a cursor. The first accepted event behind it is the first on the tape whose time is not before
+        ``time``; 0 when that is the first event.
+
+        Times on the tape are not sorted. Earlier events may follow behind the cursor. A later event can only be before
+        it when it, or its neighbours, came to the tape with a time that is wrong by more than ``DISORDER``.
+        """
+        head = self.reach().head
+        after = self._bisect(time - DISORDER, head)
+        while True:
+            rows = self._times(after, _STRETCH)
+            for cursor, at in rows:
+                if at >= time:
+                    return after
+                after = cursor
+            if len(rows) < _STRETCH:
+                return max(after, head)
+
+    def _bisect(self, time: datetime, head: int) -> int:
+        low, high = 0, head
+        while high - low > _STRETCH:
+            middle = (low + high) // 2
+            window = self._times(middle, _WINDOW)
+            if window and all(at < time for _, at in window):
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def _times(self, after: int, limit: int) -> list[tuple[int, datetime]]:
+        with self.database.reading() as connection:
+            rows = connection.execute(_TIMES.where(_entry.cursor > after).limit(limit)).all()
+        return [(row.cursor, row.time) for row in rows]

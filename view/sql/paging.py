@@ -1,0 +1,33 @@
+"""Pages of rows that may be large: an event can have the size of the payload of its job."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+PAGE_BYTES: Final = 8 * 1024 * 1024
+STEP: Final = 50
+"""Rows that are fetched at a time."""
+
+
+def read_page(
+    fetch: Callable[[int, int], Sequence[Any]], after: int, limit: int, size_of: Callable[[Any], int], max_bytes: int
+) -> tuple[list[Any], bool]:
+    """Read up to ``limit`` rows behind the cursor ``after``, up to the row with which they reach ``max_bytes``.
+
+    ``fetch(cursor, count)`` returns the next rows behind a cursor; each has an attribute ``cursor``. Returns the rows,
+    and whether more may follow.
+    """
+    rows: list[Any] = []
+    size = 0
+    while len(rows) < limit:
+        step = min(STEP, limit - len(rows))
+        found = fetch(rows[-1].cursor if rows else after, step)
+        for row in found:
+            if size >= max_bytes:
+                return rows, True
+            rows.append(row)
+            size += size_of(row)
+        if len(found) < step:
+            return rows, False
+        if size >= max_bytes:
+            break
+    return rows, True
