@@ -1,82 +1,40 @@
-"""Puts the REST API together."""
+"""Builds the FastAPI application of the REST API."""
 
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Depends, FastAPI
-from pydantic import BaseModel
 from starlette.middleware.cors import CORSMiddleware
 
-from jobtape.producer.http import error_handlers as answers
-from jobtape.producer.http import openapi
+from jobtape.producer.http import error_handlers, openapi
 from jobtape.producer.http.asyncapi import document as asyncapi
-from jobtape.producer.http.auth import FindProducer, require_key
+from jobtape.producer.http.dependencies import FindProducer, no_repeated_parameters, require_key
+from jobtape.producer.http.middleware import HeadAsGet, HideTracebacks
 from jobtape.producer.http.problems import ProblemDetails
-from jobtape.producer.http.query_parameters import once
-from jobtape.producer.http.representation import BatchOut, EventPage, JobOut, JobPage
-from jobtape.producer.http.routes import (
-    cancel as routes_cancel,
-)
-from jobtape.producer.http.routes import (
-    dead_letters as routes_dead,
-)
-from jobtape.producer.http.routes import (
-    jobs as routes_jobs,
-)
-from jobtape.producer.http.routes import (
-    live as routes_live,
-)
-from jobtape.producer.http.routes import (
-    operations as routes_ops,
-)
-from jobtape.producer.http.routes import (
-    redrive as routes_redrive,
-)
-from jobtape.producer.http.routes import (
-    replays as routes_replays,
-)
-from jobtape.producer.http.routes import (
-    submit as routes_submit,
-)
-from jobtape.producer.http.routes.jobs import AS_OF
+from jobtape.producer.http.routes import dead_letters, events, jobs, operations, redrive, replays, submit
 from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
-from jobtape.producer.http.websocket import route as routes_ws
-from jobtape.producer.live.prefer import APPLIED
-from jobtape.producer.live.prefer import HEADER as PREFER
-from jobtape.producer.service.idempotency import HEADER as KEY
+from jobtape.producer.http.websocket import route as websocket
+from jobtape.producer.live import prefer
+from jobtape.producer.service import idempotency
 from jobtape.schemas.replay_order import ReplayOrder
 from jobtape.schemas.submission import BatchSubmission, Submission
 
-MODELS: tuple[type[BaseModel], ...] = (
-    Submission,
-    BatchSubmission,
-    BatchOut,
-    JobOut,
-    JobPage,
-    EventPage,
-    routes_redrive.RedriveQuery,
-    routes_redrive.RedrivesOut,
-    ReplayOrder,
-    routes_dead.DeadPage,
-    routes_dead.DeadMessageOut,
-    routes_ops.JobTypesOut,
-    routes_ops.ReadinessOut,
-    ProblemDetails,
-)
-
+UNDERIVED_MODELS: Final = (Submission, BatchSubmission, redrive.RedriveQuery, ReplayOrder, ProblemDetails)
+"""The models that FastAPI does not find in the signatures of the routes."""
 ALLOWED_HEADERS: Final = (
-    *("Authorization", "Cache-Control", "Content-Type", "If-Match", "If-None-Match", KEY, LAST_EVENT_ID, PREFER),
-    # What tracing in the browser adds to every request (W3C Trace Context and Baggage).
+    *("Authorization", "Cache-Control", "Content-Type", "If-Match", "If-None-Match"),
+    *(idempotency.HEADER, LAST_EVENT_ID, prefer.HEADER),
+    # Tracing in a browser adds these to every request (W3C Trace Context and Baggage).
     *("traceparent", "tracestate", "baggage"),
 )
-"""What pages of other hosts may send besides what browsers always let them."""
+"""Request headers that web pages of other hosts may send, besides those that browsers always allow."""
 EXPOSED_HEADERS: Final = (
-    *("Allow", "Content-Length", "ETag", "Location", "Retry-After", "WWW-Authenticate", APPLIED, AS_OF),
-    *("Accept-Encoding", "Date", KEY, "Link", "traceparent", "tracestate"),
+    *("Allow", "Content-Length", "ETag", "Location", "Retry-After", "WWW-Authenticate", prefer.APPLIED, jobs.AS_OF),
+    *("Accept-Encoding", "Date", idempotency.HEADER, "Link", "traceparent", "tracestate"),
 )
-"""What they may read of an answer: all that says something, also what a proxy may add."""
+"""Response headers that such pages may read, also those that a proxy may add."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -84,9 +42,9 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 def build_api(
     find_producer: FindProducer, *, api_key: str | None, origins: Collection[str], lifespan: Lifespan
 ) -> FastAPI:
-    """The application. ``find_producer`` gives the running producer or raises Problem; nothing is started here.
+    """Return the application. ``find_producer`` returns the running producer or raises Problem. Nothing is started.
 
-    ``origins``: of other hosts' pages that may use it from a browser.
+    ``origins`` are those of web pages on other hosts that may use the API.
     """
     app = FastAPI(
         title="Jobtape",
@@ -94,26 +52,23 @@ def build_api(
         description="Jobs on a durable tape of events in RabbitMQ.",
         lifespan=lifespan,
         redoc_url=None,
-        # A redirect of POST /jobs/ would let clients drop the body and go on with a GET.
+        # After a redirect of POST /jobs/ a client could drop the body and send a GET.
         redirect_slashes=False,
+        exception_handlers=error_handlers.HANDLERS,
     )
     app.state.find_producer = find_producer
     app.state.api_key = api_key
     app.state.origins = frozenset(origins)
-    keyed: list[Any] = [Depends(once)] if api_key is None else [Depends(require_key), Depends(once)]
-    app.include_router(routes_submit.router, dependencies=keyed)
-    app.include_router(routes_jobs.router, dependencies=keyed)
-    app.include_router(routes_live.router, dependencies=keyed)
-    app.include_router(routes_cancel.router, dependencies=keyed)
-    app.include_router(routes_redrive.router, dependencies=keyed)
-    app.include_router(routes_replays.router, dependencies=keyed)
-    app.include_router(routes_dead.router, dependencies=keyed)
-    app.include_router(routes_ops.router, dependencies=keyed)
-    app.include_router(routes_ops.open_router)
-    app.include_router(asyncapi.router)
-    app.include_router(routes_ws.router)
-    answers.install(app)
-    openapi.install(app, MODELS)
+    checks = [Depends(no_repeated_parameters)]
+    if api_key is not None:
+        checks.insert(0, Depends(require_key))
+    for module in (submit, jobs, events, redrive, replays, dead_letters, operations):
+        app.include_router(module.router, dependencies=checks)
+    for open_router in (operations.open_router, asyncapi.router, websocket.router):
+        app.include_router(open_router)
+    openapi.install(app, UNDERIVED_MODELS)
+    app.add_middleware(HideTracebacks)
+    app.add_middleware(HeadAsGet)
     if origins:
         app.add_middleware(
             CORSMiddleware,

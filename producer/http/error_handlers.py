@@ -1,102 +1,82 @@
-"""Every error of the application becomes a problem; no traceback reaches a client."""
+"""Handlers that turn each error of the application into a problem."""
 
 import logging
-import traceback
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Match
+from starlette.types import Scope
 
-from jobtape.producer.http.methods import HeadAsGet, methods_of
 from jobtape.producer.http.problems import Problem, problem_of
 from jobtape.schemas.errors import JobtapeError
 
 log = logging.getLogger(__name__)
 
 
-def install(app: FastAPI) -> None:
-    """Set the handlers."""
-    app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(JobtapeError, _jobtape_error)
-    app.add_exception_handler(RequestValidationError, _query_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(HideTracebacks)
-    app.add_middleware(HeadAsGet)
-
-
-def one_line(text: str) -> str:
-    """A text from outside as it may stand in a log: CR, LF and other control characters escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape", "replace").decode() for char in text)
-
-
-async def _problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
+async def _problem(_: Request, error: Problem) -> Response:
     return error.response()
 
 
-async def _jobtape_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, JobtapeError)
+async def _jobtape_error(_: Request, error: JobtapeError) -> Response:
     problem = problem_of(error)
     if problem.status >= 500:
-        log.debug("answered %d %s: %s", problem.status, problem.kind, one_line(problem.detail))
+        log.debug("responded %d %s: %r", problem.status, problem.kind, problem.detail)
     return problem.response()
 
 
-async def _query_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+async def _query_error(_: Request, error: RequestValidationError) -> Response:
     faults = [(".".join(str(part) for part in fault["loc"][1:]), str(fault["msg"])) for fault in error.errors()]
-    first = ": ".join(faults[0]) if faults else "it does not fit"
-    return Problem("invalid-query", f"{first}. See /openapi.json", errors=faults).response()
+    return Problem("invalid-query", f"{': '.join(faults[0])}. See /openapi.json", errors=faults).response()
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    """What the router itself answers."""
-    assert isinstance(error, HTTPException)
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    """Return the response to an error of the router."""
     path = request.url.path
-    if error.status_code in (404, 405) and (methods := methods_of(request.app, request.scope)):
+    if error.status_code in (404, 405) and (methods := allowed_methods(request.app, request.scope)):
         allow = {"Allow": ", ".join(methods)}
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=allow)
-        detail = f"{request.method} is not for {path}, which takes {allow['Allow']}; see /openapi.json"
+        detail = f"{path} does not support {request.method}, only {allow['Allow']}; see /openapi.json"
         return Problem("method-not-allowed", detail, headers=allow).response()
     if error.status_code == 404:
         return Problem("not-found", f"there is nothing at {path}{_hint(request)}; see /openapi.json").response()
-    if error.status_code == 413:  # an application that this one is mounted in has a limit of its own
-        return Problem("too-large", "the body is larger than this application takes").response()
-    log.error("an unexpected HTTP error %d: %s", error.status_code, one_line(str(error.detail)))
+    if error.status_code == 413:  # an application in which this one is mounted can have a limit of its own
+        return Problem("too-large", "the body is larger than this application accepts").response()
+    log.error("unexpected HTTP error %d: %r", error.status_code, error.detail)
     return Problem("internal", "the reason is in the log of the API").response()
 
 
+HANDLERS: Final[dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]] = {
+    Problem: _problem,
+    JobtapeError: _jobtape_error,
+    RequestValidationError: _query_error,
+    HTTPException: _http_error,
+}
+
+
 def _hint(request: Request) -> str:
-    bare = request.scope["path"].rstrip("/")
-    without = bare != request.scope["path"] and methods_of(request.app, request.scope, bare)
-    return ": leave out the slash at its end" if without else ""
+    shorter = request.scope["path"].rstrip("/")
+    found = shorter != request.scope["path"] and allowed_methods(request.app, {**request.scope, "path": shorter})
+    return ": leave out the slash at its end" if found else ""
 
 
-class HideTracebacks:
-    """The last resort: an error that nobody expected is logged, its text on one line, and answered with a bare 500."""
+def allowed_methods(app: FastAPI, scope: Scope) -> list[str]:
+    """Return the methods of the path in ``scope``, sorted; none when there is no such path.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        begun = False
-
-        async def noted(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noted)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the client gets a problem and the log the place
-            frames = "".join(traceback.format_tb(error.__traceback__))
-            log.error("%s %s failed\n%s%s", scope["method"], one_line(scope["path"]), frames, one_line(repr(error)))
-            if not begun:
-                problem = Problem("internal", "the reason is in the log of the API; nothing else is known here")
-                await problem.response()(scope, receive, send)
+    All routes are asked, because Starlette's own ``Allow`` names the methods of one route only, and a path can have
+    several. HEAD is supported wherever GET is, OPTIONS everywhere. ``*`` is the whole server (RFC 9110, section 9.3.7).
+    """
+    if scope["path"].removeprefix(scope.get("root_path", "")) in ("*", "/*"):
+        return ["GET", "HEAD", "OPTIONS", "POST"]
+    found = {
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        for route in app.routes
+        if route.matches({**scope, "method": method})[0] is Match.FULL
+    }
+    if "GET" in found:
+        found.add("HEAD")
+    return sorted(found | {"OPTIONS"}) if found else []

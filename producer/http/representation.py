@@ -1,9 +1,13 @@
 """Jobs and events as the REST API returns them."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Literal
 
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from pydantic_core import to_json
 
 from jobtape.producer.http.problems import ProblemDetails
 from jobtape.schemas import plainjson
@@ -92,6 +96,13 @@ class BatchOut(BaseModel):
 _FIELDS = tuple(JobOut.model_fields)
 
 
+class PydanticJSONResponse(JSONResponse):
+    """A JSON response that pydantic encodes, because it also encodes times and enums."""
+
+    def render(self, content: Any) -> bytes:
+        return to_json(content)
+
+
 def job_out(job: Job) -> dict[str, Any]:
     """Return the fields of ``JobOut``, ready for JSON."""
     values = {name: getattr(job, name) for name in _FIELDS}
@@ -102,3 +113,18 @@ def job_out(job: Job) -> dict[str, Any]:
 def event_out(row: HistoryRow) -> dict[str, Any]:
     """Return the fields of ``EventOut``. An event of an older version is converted to the newest one."""
     return {**newest(plainjson.loads(row.event.encode())), "cursor": row.cursor, "accepted": row.accepted}
+
+
+def accepted(job: Job, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the response 202 with ``job``, ``headers``, and the time after which to poll."""
+    return PydanticJSONResponse(job_out(job), 202, {**(headers or {}), "Retry-After": str(POLL_AFTER)})
+
+
+def mount_path(request: Request) -> str:
+    """Return the path under which a proxy or another application serves this one, without a slash at its end."""
+    return str(request.scope.get("root_path", "")).rstrip("/")
+
+
+def location(request: Request, job: Job) -> dict[str, str]:
+    """Return the header with the address of ``job``."""
+    return {"Location": f"{mount_path(request)}/jobs/{job.id}"}

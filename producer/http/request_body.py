@@ -1,36 +1,39 @@
-"""Reads a request's JSON body: its type, its size while it streams in, and whether it is JSON."""
+"""Reads the JSON body of a request: checks its type and its size while it streams in, and parses it."""
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import Request
+from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from jobtape.producer.http.problems import Problem
+from jobtape.schemas import plainjson
 
 T = TypeVar("T")
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+SMALL_BODY: Final = 64 * 1024
+"""Bytes of a body that contains a filter and no payloads."""
 ARRIVAL_LIMIT: Final = 60.0
 """Seconds that a body may take to arrive; uvicorn has no such limit."""
 LARGE: Final = 32 * 1024
-"""Bytes from which on checking a body is left to a thread, so that others are not kept waiting."""
+"""Bytes from which a body is checked in a thread, so that other requests need not wait."""
 
 
 def media_type(request: Request, *allowed: str) -> str:
-    """Which of ``allowed`` the body is of. Raises the problem 415."""
-    # Several headers are a list to whoever is in between, and a list is no media type.
+    """Return which of the media types ``allowed`` the body has. Raises the problem 415."""
+    # A proxy may join several headers to a list, which is not a media type.
     given, _, parameters = ", ".join(request.headers.getlist("content-type")).partition(";")
     kind = given.strip().lower()
     wanted = " or ".join(allowed)
     if kind not in allowed:
-        raise _unsupported(f"the body is {kind or 'of no type'}: send Content-Type: {wanted}")
+        raise _unsupported(f"the type of the body is {kind or 'missing'}: send Content-Type: {wanted}")
     for parameter in filter(None, (part.strip().lower() for part in parameters.split(";"))):
         name, _, value = parameter.partition("=")
         if name.strip() == "charset" and value.strip().strip('"') not in ("utf-8", "utf8"):
-            raise _unsupported("JSON is UTF-8 (RFC 8259): send it so, without another charset")
+            raise _unsupported("JSON is UTF-8 (RFC 8259): send it in UTF-8, without another charset")
     codings = ",".join(request.headers.getlist("content-encoding")).lower()
     if any(coding.strip() not in ("", "identity") for coding in codings.split(",")):
         raise _unsupported("the body is compressed: send it without Content-Encoding", {"Accept-Encoding": "identity"})
@@ -38,34 +41,51 @@ def media_type(request: Request, *allowed: str) -> str:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body, of at most ``limit`` bytes. Raises the problem 413 as soon as there are more, 408 when it stalls."""
+    """Return the body, of at most ``limit`` bytes. Raises the problem 413 as soon as there are more, 408 after
+    ``ARRIVAL_LIMIT`` seconds.
+    """
     announced = request.headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
         raise _too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
+    body = bytearray()
     try:
         async with asyncio.timeout(ARRIVAL_LIMIT):
             async for chunk in request.stream():
-                size += len(chunk)
-                if size > limit:
+                body += chunk
+                if len(body) > limit:
                     raise _too_large(limit)
-                chunks.append(chunk)
     except TimeoutError:
         detail = f"the body did not arrive within {ARRIVAL_LIMIT:g} s; nothing was submitted"
         raise Problem("body-too-slow", detail, headers={"Connection": "close"}) from None
     except ClientDisconnect:
-        raise Problem("not-json", "the client left in the middle of the body; nothing was submitted") from None
-    return b"".join(chunks)
+        raise Problem("not-json", "the connection ended before the body; nothing was submitted") from None
+    return bytes(body)
 
 
-async def unhurried(size: int, function: Callable[..., T], *args: object) -> T:
-    """What ``function`` makes of something of ``size`` bytes: here when it is small, otherwise in a thread."""
+def parse_json(text: bytes, what: str = "the body") -> Any:
+    """Return the value in ``text``. Raises the problem 400, which calls the text ``what``."""
+    try:
+        return plainjson.loads_sent(text)
+    except plainjson.NotJson as error:
+        raise Problem("not-json", f"{what} is not JSON: {error}") from None
+
+
+async def call(size: int, function: Callable[..., T], *args: object) -> T:
+    """Return ``function(*args)``, called in a thread when its input of ``size`` bytes is large."""
     return function(*args) if size < LARGE else await asyncio.to_thread(function, *args)
 
 
+async def small_json(request: Request) -> Any:
+    """Return the value of a JSON body of at most ``SMALL_BODY`` bytes."""
+    media_type(request, JSON)
+    return parse_json(await read_body(request, SMALL_BODY))
+
+
+SmallJson = Annotated[Any, Depends(small_json)]
+
+
 def _too_large(limit: int) -> Problem:
-    # What is still to come is not read, so the connection is of no use any more.
+    # The rest of the body is not read, so the connection cannot be used again.
     return Problem(
         "too-large", f"the body may have {limit} bytes; nothing was submitted", headers={"Connection": "close"}
     )

@@ -1,16 +1,16 @@
-"""What may stand behind the ``?`` of a stream, and where it begins."""
+"""Parameters of the routes that stream events: the filter, and where a stream starts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Request
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
 
 from jobtape.producer.http.problems import Problem
-from jobtape.producer.http.query_parameters import MAX_LIMIT, Label, is_last_event_id
+from jobtape.producer.http.query_parameters import MAX_LIMIT, Label, parse_cursor
 from jobtape.producer.live.follower import After, StartPosition
-from jobtape.schemas import cursor as position
 from jobtape.schemas import ids
+from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.selection import Selection
 
@@ -18,63 +18,66 @@ LAST_EVENT_ID: Final = "Last-Event-ID"
 LAST_EVENT_ID_PARAMETER: Final = "lastEventId"
 
 
-def cursor_of(value: Any) -> Any:
-    """A cursor that was written as a text; anything else as it is."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:
-        return int(value)
-    return value
+def is_last_event_id(name: str) -> bool:
+    """Return whether the query parameter ``name`` is ``lastEventId`` in some spelling.
+
+    Clients that cannot send the header ``Last-Event-ID`` differ in case, hyphens and underscores.
+    """
+    return name.replace("-", "").replace("_", "").lower() == "lasteventid"
 
 
-def _after(value: Any) -> Any:
-    found = cursor_of(value)
-    if found == StartPosition.FIRST.value or (type(found) is int and 0 <= found <= position.MAX_CURSOR):
-        return found
-    raise ValueError("neither a cursor (a whole number, as an event has it) nor `first`")
+def _start(value: Any) -> After:
+    if value == StartPosition.FIRST.value:
+        return StartPosition.FIRST
+    cursor = parse_cursor(value) if isinstance(value, str) else value
+    if type(cursor) is int and 0 <= cursor <= MAX_CURSOR:
+        return cursor
+    raise ValueError("neither a cursor (a whole number, as in an event) nor `first`")
 
 
 def _last(values: Sequence[str]) -> str:
     return next((text for value in reversed(values) if (text := value.strip())), "")
 
 
-def _event_name(text: str) -> str:
-    if (fault := Selection(events=frozenset({text})).fault()) is not None:
-        raise ValueError(fault)
-    return text
+def _fits(selection: Callable[[str], Selection]) -> AfterValidator:
+    def check(text: str) -> str:
+        if (fault := selection(text).fault()) is not None:
+            raise ValueError(fault)
+        return text
 
-
-def _type_pattern(text: str) -> str:
-    if (fault := Selection(types=frozenset({text})).fault()) is not None:
-        raise ValueError(fault)
-    return text
+    return AfterValidator(check)
 
 
 def _job_id(text: str) -> str:
     if (job_id := ids.parse_job_id(text)) is None:
-        raise ValueError("a job id is a UUID, as POST /jobs gives it")
+        raise ValueError("a job id is a UUID, as POST /jobs returns it")
     return job_id
 
 
-EventName = Annotated[str, AfterValidator(_event_name)]
-TypePattern = Annotated[str, AfterValidator(_type_pattern)]
+EventName = Annotated[str, _fits(lambda text: Selection(events=frozenset({text})))]
+TypePattern = Annotated[str, _fits(lambda text: Selection(types=frozenset({text})))]
 JobIdText = Annotated[str, AfterValidator(_job_id)]
-AfterText = Annotated[int | Literal["first"], BeforeValidator(_after)]
-AFTER: Final = "Events behind this cursor, `first` for all there are."
+Start = Annotated[
+    After,
+    PlainValidator(_start),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"const": "first", "type": "string"}]}),
+]
+"""Where a stream starts: after a cursor, or with the first event."""
+AFTER: Final = "Events after this cursor; `first` for all events."
 
 
-class ResumeQuery(BaseModel):
-    """Where a stream goes on for a client that resumes; see ``begin_at``."""
-
-    model_config = ConfigDict(extra="forbid")
+class ResumeQuery(BaseModel, extra="forbid"):
+    """The query parameter with which a client resumes a stream when it cannot send the header ``Last-Event-ID``."""
 
     last_event_ids: Annotated[list[str], WithJsonSchema({"type": "integer", "minimum": 0})] = Field(
         default_factory=list,
         alias=LAST_EVENT_ID_PARAMETER,
-        description=f"As the header `{LAST_EVENT_ID}`, for clients that cannot send it; the header goes before it.",
+        description=f"The same as the header `{LAST_EVENT_ID}`, which has priority, for clients that cannot send it.",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _in_one_spelling(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def _join_spellings(cls, given: dict[str, Any]) -> dict[str, Any]:
         values = {name: value for name, value in given.items() if not is_last_event_id(name)}
         sent: list[str] = []
         for name, value in given.items():
@@ -84,26 +87,27 @@ class ResumeQuery(BaseModel):
 
     @property
     def last_event_id(self) -> str:
-        """The last of them that is not empty: polyfills add theirs behind that of the time before."""
+        """The last value that is not empty: a polyfill appends its value to the one of its previous connection."""
         return _last(self.last_event_ids)
 
 
 class StreamQuery(ResumeQuery):
-    """The filters of ``GET /events``. Those that repeat: any of the values; labels: all of them."""
+    """The query parameters of ``GET /events``. A filter with several values matches any of them; all labels must
+    match.
+    """
 
     event: list[EventName] = Field(
-        default_factory=list, max_length=len(EVENT_NAMES), examples=[["succeeded"]], description="What happened."
+        default_factory=list, max_length=len(EVENT_NAMES), examples=[["succeeded"]], description="Names of events."
     )
     type: list[TypePattern] = Field(
-        default_factory=list, max_length=50, description="Job types; `mail.*` is all that begin with `mail.`."
+        default_factory=list, max_length=50, description="Job types; `mail.*` matches all that begin with `mail.`."
     )
     label: list[Label] = Field(default_factory=list, max_length=8, description="`name:value`")
     job: JobIdText | None = Field(None, description="The job's id.")
     correlation_id: str | None = Field(None, min_length=1, max_length=255)
-    after: AfterText | None = Field(None, description=f"{AFTER} From now on, when absent.")
+    after: Start | None = Field(None, description=f"{AFTER} When absent, only new events.")
 
     def selection(self) -> Selection:
-        """The filter."""
         return Selection(
             events=frozenset(self.event),
             types=frozenset(self.type),
@@ -114,49 +118,42 @@ class StreamQuery(ResumeQuery):
 
 
 class JobEventsQuery(ResumeQuery):
-    """What may be asked of ``GET /jobs/{id}/events``: ``limit`` of a page only; ``event``, ``until`` and
-    ``lastEventId`` of a stream only.
+    """The query parameters of ``GET /jobs/{id}/events``: ``limit`` only for a page; ``event``, ``until`` and
+    ``lastEventId`` only for a stream.
     """
 
-    after: AfterText = Field("first", description=AFTER)
-    limit: int | None = Field(None, ge=1, le=MAX_LIMIT, description="Events in a page, 100 when absent; no stream's.")
-    event: list[EventName] = Field(
-        default_factory=list, max_length=len(EVENT_NAMES), description="Only these; a stream's."
+    after: Start = Field(StartPosition.FIRST, description=AFTER)
+    limit: int | None = Field(
+        None, ge=1, le=MAX_LIMIT, description="Events in a page, 100 when absent; not for a stream."
     )
-    until: Literal["final"] | None = Field(None, description="End when the job has ended; a stream's.")
-
-    @property
-    def after_cursor(self) -> int:
-        """For a page."""
-        return self.after if isinstance(self.after, int) else 0
+    event: list[EventName] = Field(
+        default_factory=list, max_length=len(EVENT_NAMES), description="Names of events; only for a stream."
+    )
+    until: Literal["final"] | None = Field(None, description="End when the job has ended; only for a stream.")
 
     def check(self, *, stream: bool) -> None:
-        """Raises Problem where something was asked that the answer has no use for."""
-        unfit = ["limit"] if stream and self.limit is not None else []
-        if not stream:
-            asked = {"event": self.event, "until": self.until, LAST_EVENT_ID_PARAMETER: self.last_event_id}
-            unfit = [name for name, value in asked.items() if value]
-        if unfit:
-            whose = "a page: it is not for text/event-stream" if stream else "a stream: ask for text/event-stream"
-            raise Problem("invalid-query", f"{unfit[0]} is for {whose}", errors=[(unfit[0], f"for {whose}")])
+        """Raise the problem 422 for a parameter that a stream, or a page, does not support."""
+        given = {"event": self.event, "until": self.until, LAST_EVENT_ID_PARAMETER: self.last_event_id}
+        unfit = {"limit": self.limit} if stream else given
+        for name, value in unfit.items():
+            if value:
+                wanted = "a page: do not accept text/event-stream" if stream else "a stream: accept text/event-stream"
+                raise Problem("invalid-query", f"{name} is for {wanted}", errors=[(name, f"for {wanted}")])
 
 
-def begin_at(request: Request, query: StreamQuery | JobEventsQuery) -> After:
-    """Where a stream begins: behind what the header ``Last-Event-ID`` says, otherwise the query's ``lastEventId``,
-    otherwise ``after``. A client that has received no event yet sends the first two empty, as if they were not there.
-    Raises Problem for an id that is none.
+def start_of(request: Request, query: StreamQuery | JobEventsQuery) -> After:
+    """Return where a stream starts: after the event in the header ``Last-Event-ID``, otherwise after the query's
+    ``lastEventId``, otherwise at ``after``. An empty id counts as absent, because a client that has received no event
+    sends it empty. Raises the problem 400 when the id is not a cursor.
     """
     header = _last(request.headers.getlist(LAST_EVENT_ID))
     name, text = (LAST_EVENT_ID, header) if header else (LAST_EVENT_ID_PARAMETER, query.last_event_id)
-    if text:
-        cursor = cursor_of(text)
-        if not isinstance(cursor, int) or cursor > position.MAX_CURSOR:
-            raise Problem(
-                "invalid-last-event-id",
-                f"{name} is no cursor: send the id of the last event that was received, or leave it out",
-            )
-        return cursor
-    after = query.after
-    if isinstance(after, int):
-        return after
-    return StartPosition.NOW if after is None else StartPosition.FIRST
+    if not text:
+        return StartPosition.NOW if query.after is None else query.after
+    try:
+        if (cursor := parse_cursor(text)) is not None:
+            return cursor
+    except ValueError:
+        pass
+    detail = f"{name} is not a cursor: send the id of the last event that you received, or leave it out"
+    raise Problem("invalid-last-event-id", detail)

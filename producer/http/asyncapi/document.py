@@ -13,7 +13,8 @@ from pydantic_core import to_json
 from jobtape.producer.http.asyncapi import websocket as asyncapi_socket
 from jobtape.producer.http.asyncapi.event_examples import examples
 from jobtape.producer.http.asyncapi.messages import event_messages, event_schemas
-from jobtape.producer.http.auth import RunningProducer, mount_path
+from jobtape.producer.http.dependencies import RunningProducer
+from jobtape.producer.http.representation import mount_path
 from jobtape.producer.http.stream_parameters import JobEventsQuery, StreamQuery
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.job import QUEUE_PATTERN

@@ -1,24 +1,25 @@
-"""Job types, health and metrics."""
+"""``GET /job-types``, the health probes and ``GET /metrics``."""
 
 from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
-from pydantic_core import to_json
 
 from jobtape.producer.http import metrics, openapi
-from jobtape.producer.http.auth import RunningProducer
+from jobtape.producer.http.dependencies import RunningProducer
+from jobtape.producer.http.representation import PydanticJSONResponse
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.relay_events import RelayMode
 
 router = APIRouter(tags=["operations"])
 open_router = APIRouter(tags=["operations"])
-"""For probes, which carry no key."""
+"""The routes of probes, which need no key."""
 
 
 class JobTypeOut(BaseModel):
-    """A job type; ``schemas`` holds the JSON Schemas of its ``payload``, in its newest ``version``, and ``result``."""
+    """A job type. ``schemas`` has the JSON Schemas of ``payload``, in its newest ``version``, and of ``result``."""
 
     name: str
     version: int
@@ -29,34 +30,34 @@ class JobTypeOut(BaseModel):
 
 
 class JobTypesOut(BaseModel):
-    """All job types, by name."""
+    """All job types, ordered by name."""
 
     items: list[JobTypeOut]
 
 
 class PartStatusOut(BaseModel):
-    """``reason``: why it is not ready, and what to do."""
+    """Whether a part is ready. ``reason`` says why it is not, and what to do."""
 
     ready: bool
     reason: str | None
 
 
 class WorkersOut(BaseModel):
-    """The consumers of one queue; null when that is not known."""
+    """The number of consumers of one queue; null when it is unknown."""
 
     consumers: int | None
     warning: str | None
 
 
 class MissingQueueOut(BaseModel):
-    """Messages that found no way on; null when that is not known."""
+    """The number of messages whose queue is missing; null when it is unknown."""
 
     messages: int | None
     warning: str | None
 
 
 class RelayStatusOut(BaseModel):
-    """How many seconds late subscribers get events; null when the relay is off, or that is not known."""
+    """``behind`` is the seconds by which subscribers get events late; null when the relay is off, or it is unknown."""
 
     mode: RelayMode | None
     behind: float | None
@@ -64,8 +65,8 @@ class RelayStatusOut(BaseModel):
 
 
 class ReadinessOut(BaseModel):
-    """``parts``: broker, tape, view and projector. ``workers`` by queue, ``dead_ends`` and ``relay`` don't count for
-    ``ready``.
+    """``parts`` contains broker, tape, view and projector. ``ready`` does not depend on ``workers`` (by queue),
+    ``dead_ends`` and ``relay``.
     """
 
     ready: bool
@@ -77,38 +78,40 @@ class ReadinessOut(BaseModel):
 
 @router.get(
     "/job-types",
-    summary="What may be submitted",
-    responses=openapi.answers(200, "JobTypesOut", "The job types.", 401, 503),
+    response_model=JobTypesOut,
+    summary="List the job types",
+    response_description="The job types.",
+    responses=openapi.problems(401, 503),
 )
 async def job_types(producer: RunningProducer) -> Response:
     """Their queues, time-outs and JSON Schemas."""
-    return _json({"items": [_job_type(job_type) for _, job_type in sorted(producer.job_types.items())]})
+    return PydanticJSONResponse({"items": [_job_type(spec) for _, spec in sorted(producer.job_types.items())]})
 
 
-@open_router.get("/health/live", summary="Is the process there?")
+@open_router.get("/health/live", summary="Liveness probe")
 async def live() -> dict[str, bool]:
-    """Always the same; a process that does not answer is to be restarted."""
+    """The response is always the same. Restart a process that does not respond."""
     return {"live": True}
 
 
 @open_router.get(
     "/health/ready",
-    summary="Can it do its work?",
-    responses={
-        **openapi.answers(200, "ReadinessOut", "Every part is ready."),
-        **openapi.answers(503, "ReadinessOut", "A part is not ready, and why."),
-    },
+    response_model=ReadinessOut,
+    summary="Readiness probe",
+    response_description="Every part is ready.",
+    responses={503: {"model": ReadinessOut, "description": "A part is not ready, and why."}},
 )
 async def ready(producer: RunningProducer) -> Response:
-    """503 names the part that is not ready, why, and what to do. Queues without workers are a warning only."""
+    """503 names the part that is not ready, why, and what to do. A queue without workers is only a warning."""
     state = await producer.health.readiness()
-    return _json({"ready": state.ready, **asdict(state)}, 200 if state.ready else 503)
+    return PydanticJSONResponse({"ready": state.ready, **asdict(state)}, 200 if state.ready else 503)
 
 
 @router.get(
     "/metrics",
-    summary="For Prometheus",
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **openapi.problems(401, 503)},
+    response_class=PlainTextResponse,
+    summary="Metrics for Prometheus",
+    responses=openapi.problems(401, 503),
 )
 async def get_metrics(producer: RunningProducer) -> Response:
     """Events, lag and queues of the whole installation, the same from every API process."""
@@ -124,7 +127,3 @@ def _job_type(job_type: JobTypeSpec) -> dict[str, Any]:
         "description": job_type.description,
         "schemas": job_type.json_schema(),
     }
-
-
-def _json(value: object, status: int = 200) -> Response:
-    return Response(to_json(value), status, media_type="application/json")

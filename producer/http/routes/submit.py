@@ -1,18 +1,21 @@
 """``POST /jobs`` and ``POST /jobs/batch``."""
 
-from collections.abc import Mapping
+from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic_core import to_json
 
-from jobtape.producer.http import batch_body, openapi
-from jobtape.producer.http import openapi_streams as live_openapi
-from jobtape.producer.http import request_body as reading
-from jobtape.producer.http.auth import RunningProducer, mount_path, scope_of
+from jobtape.producer.http import openapi, request_body
+from jobtape.producer.http.dependencies import RunningProducer, idempotency_scope, no_query
 from jobtape.producer.http.problems import Problem, problem_of
-from jobtape.producer.http.query_parameters import no_query
-from jobtape.producer.http.representation import POLL_AFTER, job_out
+from jobtape.producer.http.representation import (
+    BatchOut,
+    JobOut,
+    PydanticJSONResponse,
+    accepted,
+    job_out,
+    location,
+)
 from jobtape.producer.live import outcome_wait, prefer
 from jobtape.producer.producer import Producer
 from jobtape.producer.service.batches.batch import submit_many
@@ -20,8 +23,21 @@ from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, 
 from jobtape.producer.service.errors import IdempotencyKeyInvalid
 from jobtape.producer.service.idempotency import HEADER, KeyedOrder, key_in_header
 from jobtape.schemas import plainjson
+from jobtape.schemas.errors import SubmissionInvalid
 from jobtape.schemas.job import Order
-from jobtape.schemas.submission import Submission, read_submission
+from jobtape.schemas.submission import BatchSubmission, Submission, read_submission
+
+_PLAIN: dict[str, Any] = {"type": "add", "payload": {"x": 3, "y": 4}}
+_WITH_OPTIONS: dict[str, Any] = {
+    **_PLAIN,
+    "timeout": 30,
+    "labels": {"customer": "42"},
+    "correlation_id": "order-7",
+}
+_LINES = (
+    '{"type": "add", "payload": {"x": 1, "y": 2}, "idempotency_key": "sum-1"}\n'
+    '{"type": "add", "payload": {"x": 3, "y": 4}}\n'
+)
 
 router = APIRouter(tags=["jobs"], dependencies=[Depends(no_query)])
 
@@ -29,72 +45,113 @@ router = APIRouter(tags=["jobs"], dependencies=[Depends(no_query)])
 @router.post(
     "/jobs",
     status_code=202,
+    response_model=JobOut,
     summary="Submit a job",
+    response_description="The job is accepted.",
     responses={
-        **openapi.answers(202, "JobOut", "The job is accepted.", 400, 401, 408, 409, 413, 415, 422, 503),
-        **openapi.answers(200, "JobOut", "Only with `Prefer: wait`: the job has ended."),
+        200: {"model": JobOut, "description": "Only with `Prefer: wait`: the job has ended."},
+        **openapi.problems(400, 401, 408, 409, 413, 415, 422, 503),
     },
-    openapi_extra=openapi.submission_body() | openapi.headers(openapi.IDEMPOTENCY_KEY, live_openapi.PREFER),
+    openapi_extra=openapi.body(
+        Submission, examples={"plain": {"value": _PLAIN}, "with options": {"value": _WITH_OPTIONS}}
+    )
+    | openapi.headers(openapi.IDEMPOTENCY_KEY, openapi.PREFER),
 )
 async def submit(request: Request, producer: RunningProducer) -> Response:
     """The response comes when the job is recorded and on its queue. After a 503 the job may have been accepted or not.
     Send an `Idempotency-Key`: then you can repeat the request and still get one job only. With `Prefer: wait=N` the
     response is 200 with the outcome if the job ends within N seconds.
     """
-    reading.media_type(request, reading.JSON)
+    request_body.media_type(request, request_body.JSON)
     key = key_in_header(request.headers.getlist(HEADER))
-    body = await reading.read_body(request, producer.limits.max_body)
+    body = await request_body.read_body(request, producer.limits.max_body)
     if key is None:
-        job = await producer.place(await reading.unhurried(len(body), _order, producer, body))
+        job = await producer.place(await request_body.call(len(body), _order, producer, body))
     else:
-        keyed = await reading.unhurried(len(body), _keyed, producer, key, body)
-        job = await producer.place_once(scope_of(request), keyed)
-    headers = {"Location": f"{mount_path(request)}/jobs/{job.id}"}
+        keyed = await request_body.call(len(body), _keyed, producer, key, body)
+        job = await producer.place_once(idempotency_scope(request), keyed)
+    headers = location(request, job)
     if (seconds := prefer.wait_of(request, producer.limits.max_wait)) is not None:
         job, applied = await outcome_wait.outcome(producer, producer.listeners, job, seconds, request.receive)
         headers |= applied
         if outcome_wait.has_ended(job) and applied:
-            return Response(to_json(job_out(job)), 200, headers, "application/json")
-    headers["Retry-After"] = str(POLL_AFTER)
-    return Response(to_json(job_out(job)), 202, headers, "application/json")
+            return PydanticJSONResponse(job_out(job), 200, headers)
+    return accepted(job, headers)
 
 
 @router.post(
     "/jobs/batch",
+    response_model=BatchOut,
     summary="Submit many jobs",
-    responses=openapi.answers(200, "BatchOut", "The outcome of each item.", 400, 401, 408, 413, 415, 422, 503),
-    openapi_extra=openapi.batch_body(),
+    response_description="The outcome of each item.",
+    responses=openapi.problems(400, 401, 408, 413, 415, 422, 503),
+    openapi_extra=openapi.bodies(
+        {
+            request_body.JSON: {
+                "schema": {"type": "array", "items": {"$ref": openapi.REF + "BatchSubmission"}, "minItems": 1},
+                "example": [_PLAIN, _WITH_OPTIONS],
+            },
+            request_body.NDJSON: {"schema": {"type": "string"}, "example": _LINES},
+        }
+    ),
 )
 async def submit_batch(request: Request, producer: RunningProducer) -> Response:
     """Each item is accepted or refused independently. Any other status than 200 means that no item was accepted."""
-    kind = reading.media_type(request, reading.JSON, reading.NDJSON)
+    kind = request_body.media_type(request, request_body.JSON, request_body.NDJSON)
     if HEADER in request.headers:
         raise IdempotencyKeyInvalid(f"a batch takes no header {HEADER}: send an idempotency_key in each item")
-    body = await reading.read_body(request, producer.limits.max_batch_bytes)
-    items = await reading.unhurried(len(body), batch_body.items_of, body, kind, producer.limits.max_batch)
-    sound = [item for item in items if not isinstance(item, Problem)]
-    outcomes = iter(await submit_many(producer, sound, scope_of(request)))
-    answers = [_refused(item) if isinstance(item, Problem) else _answer(next(outcomes)) for item in items]
-    return Response(to_json(_summary(answers)), 200, media_type="application/json")
+    body = await request_body.read_body(request, producer.limits.max_batch_bytes)
+    items = await request_body.call(len(body), batch_items, body, kind, producer.limits.max_batch)
+    valid = [item for item in items if not isinstance(item, Problem)]
+    outcomes = iter(await submit_many(producer, valid, idempotency_scope(request)))
+    results = [_refused(item) if isinstance(item, Problem) else _result(next(outcomes)) for item in items]
+    counts = Counter(result["status"] for result in results)
+    return PydanticJSONResponse(
+        {status: counts[status] for status in ("accepted", "refused", "unknown")} | {"items": results}
+    )
+
+
+def batch_items(body: bytes, kind: str, limit: int) -> list[BatchSubmission | Problem]:
+    """Return the submissions in their order, with a problem in the place of each one that is not valid.
+
+    Raises Problem when the body cannot be split, is empty, or has more than ``limit`` items. A line of NDJSON that is
+    not JSON is the problem of one item, because the other lines can still be read.
+    """
+    if kind == request_body.NDJSON:
+        # A file made of several files can have a byte order mark at the start of each.
+        items = [line for line in body.split(b"\n") if line.removeprefix(plainjson.MARK).strip()]
+    else:
+        items = request_body.parse_json(body)
+        if not isinstance(items, list):
+            form = f"an array of submissions, or {request_body.NDJSON} with one submission in each line"
+            raise Problem("invalid-batch", f"a batch is {form}")
+    if not items:
+        raise Problem("invalid-batch", "a batch has at least one submission")
+    if len(items) > limit:
+        raise Problem("invalid-batch", f"a batch may have {limit} submissions (JOBTAPE_MAX_BATCH); send several")
+    return [_read_item(item) for item in items]
+
+
+def _read_item(item: Any) -> BatchSubmission | Problem:
+    """Return the submission in ``item``: a line as bytes, or the value of an array's item."""
+    try:
+        value = request_body.parse_json(item, "the line") if isinstance(item, bytes) else item
+        return read_submission(value, BatchSubmission)
+    except Problem as problem:
+        return problem
+    except SubmissionInvalid as error:
+        return problem_of(error)
 
 
 def _order(producer: Producer, body: bytes) -> Order:
-    return producer.order(_submission(body))
+    return producer.order(read_submission(request_body.parse_json(body), Submission))
 
 
 def _keyed(producer: Producer, key: str, body: bytes) -> KeyedOrder:
-    return producer.keyed(key, _submission(body))
+    return producer.keyed(key, read_submission(request_body.parse_json(body), Submission))
 
 
-def _submission(body: bytes) -> Submission:
-    try:
-        value = plainjson.loads_sent(body)
-    except plainjson.NotJson as error:
-        raise Problem("not-json", f"the body is not JSON: {error}") from None
-    return read_submission(value, Submission)
-
-
-def _answer(outcome: ItemOutcome) -> dict[str, Any]:
+def _result(outcome: ItemOutcome) -> dict[str, Any]:
     match outcome:
         case ItemAccepted(job_id):
             return {"status": "accepted", "id": job_id}
@@ -106,10 +163,3 @@ def _answer(outcome: ItemOutcome) -> dict[str, Any]:
 
 def _refused(problem: Problem) -> dict[str, Any]:
     return {"status": "refused", "problem": problem.body()}
-
-
-def _summary(answers: list[Mapping[str, Any]] | list[dict[str, Any]]) -> dict[str, Any]:
-    counted = dict.fromkeys(("accepted", "refused", "unknown"), 0)
-    for answer in answers:
-        counted[answer["status"]] += 1
-    return {**counted, "items": answers}

@@ -22,7 +22,7 @@ from jobtape.producer.http.websocket.requests import (
 )
 from jobtape.producer.live.client_writer import ClientWriter
 from jobtape.producer.live.event_buffer import BufferedEvent
-from jobtape.producer.live.follower import After, Follower, Reset
+from jobtape.producer.live.follower import After, Follower, Reset, StartPosition
 from jobtape.producer.live.listeners import Listeners
 from jobtape.producer.service.errors import TooBusy
 from jobtape.schemas.errors import ViewUnavailable
@@ -44,7 +44,7 @@ class _Subscription:
 
 
 class WebSocketConnection:
-    """``keep_alive`` and ``stall`` as for a stream."""
+    """Serves one connection. ``keep_alive``: seconds between keep-alives; ``stall``: seconds to read one message."""
 
     def __init__(self, socket: WebSocket, listeners: Listeners, *, keep_alive: float, stall: float) -> None:
         self._socket = socket
@@ -56,7 +56,7 @@ class WebSocketConnection:
         self._subscriptions: dict[str, _Subscription] = {}
 
     async def run(self) -> None:
-        """Serve until the process stops. Raises a group of ClientLeft, InvalidRequest or ClientStalled."""
+        """Serve the client until the process stops. Raises a group of ClientLeft, InvalidRequest or ClientStalled."""
         with self._listeners.notified_of_end(self._ended.set, self._writer.hasten):
             async with asyncio.TaskGroup() as tasks:
                 others = [tasks.create_task(self._read(tasks)), tasks.create_task(self._keep_alives())]
@@ -80,21 +80,20 @@ class WebSocketConnection:
 
     def _subscribe(self, request: Subscribe, tasks: asyncio.TaskGroup) -> None:
         if request.id in self._subscriptions:
-            raise SubscribeRefused(
-                request.id, "there is a subscription of this id: choose another, or unsubscribe it first"
-            )
+            raise SubscribeRefused(request.id, "this id is in use: choose another one, or unsubscribe it first")
         if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
             raise SubscribeRefused(
                 request.id, f"a connection may have {MAX_SUBSCRIPTIONS} subscriptions: open another one"
             )
+        start = StartPosition.NOW if request.after is None else request.after
         subscription = _Subscription(request.id, self._listeners.follower(request.selection()))
         self._subscriptions[request.id] = subscription
-        subscription.task = tasks.create_task(self._deliver(subscription, request.begin_at()), name="subscription")
+        subscription.task = tasks.create_task(self._deliver(subscription, start), name="subscription")
 
     async def _unsubscribe(self, name: str) -> None:
         subscription = self._subscriptions.pop(name, None)
         if subscription is None or subscription.task is None:
-            raise SubscribeRefused(name, "there is no subscription of this id")
+            raise SubscribeRefused(name, "there is no subscription with this id")
         subscription.task.cancel()
         await asyncio.wait({subscription.task})
         await self._send_json({"type": "unsubscribed", "id": name})
@@ -104,7 +103,7 @@ class WebSocketConnection:
         try:
             await follower.begin(after)
         except (ViewUnavailable, TooBusy):
-            raise InvalidRequest(TRY_AGAIN, "the view does not answer: connect again, and resume") from None
+            raise InvalidRequest(TRY_AGAIN, "the view does not respond: connect again and resume") from None
         await self._send_json({"type": "subscribed", "id": subscription.name, "cursor": follower.position})
         subscription.sent = follower.position
         while not follower.stopped:
@@ -114,7 +113,8 @@ class WebSocketConnection:
             else:
                 for entry in found:
                     await self._event(subscription, entry)
-                    # The server may take all of it without a pause: others have a turn, and a lost connection shows.
+                    # The server may accept all messages without a pause. Yield, so that other tasks run and a lost
+                    # connection is noticed.
                     await asyncio.sleep(0)
             subscription.sent = follower.position
         self._listeners.pages += follower.pages
@@ -135,7 +135,8 @@ class WebSocketConnection:
             await asyncio.sleep(self._keep_alive)
             sent = [each.sent for each in self._subscriptions.values()]
             known = [cursor for cursor in sent if cursor is not None]
-            # One that has not begun yet has no position that may be stepped over.
+            # A subscription that has not started yet has no position: a client that resumed after it could miss
+            # events.
             cursor = min(known) if known and len(known) == len(sent) else None
             await self._send_json({"type": "keep-alive", "cursor": cursor})
 

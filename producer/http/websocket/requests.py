@@ -9,15 +9,14 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from jobtape.producer.http.stream_parameters import AfterText, EventName, JobIdText, TypePattern
-from jobtape.producer.live.follower import After, StartPosition
+from jobtape.producer.http.stream_parameters import EventName, JobIdText, Start, TypePattern
 from jobtape.schemas import plainjson
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.selection import Selection
 from jobtape.schemas.submission import CORRELATION_ID_LENGTH, LabelName, LabelValue
 
 MAX_MESSAGE: Final = 64 * 1024
-"""The longest message, in characters."""
+"""Characters."""
 ID_LENGTH: Final = 64
 UNSUPPORTED, NOT_JSON, POLICY, TOO_LARGE = 1003, 1007, 1008, 1009
 
@@ -34,14 +33,16 @@ class InvalidRequest(Exception):
 class SubscribeRefused(Exception):
     """A request that is refused. ``id`` is the subscription's, or None when the request names none."""
 
-    def __init__(self, id: str | None, detail: str) -> None:  # noqa: A002  # as it is called in the message
+    def __init__(self, id: str | None, detail: str) -> None:  # noqa: A002  # the name of the field in the message
         super().__init__(detail)
         self.id = id
         self.detail = detail
 
 
 class Subscribe(BaseModel):
-    """Begin the subscription ``id``: matching events after the cursor ``after``, from the ``first``, or from now on."""
+    """Start the subscription ``id``: the matching events after the cursor ``after``, all of them (``first``), or only
+    new ones.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -52,7 +53,7 @@ class Subscribe(BaseModel):
     job: JobIdText | None = None
     labels: dict[LabelName, LabelValue] = Field(default_factory=dict, max_length=8)
     correlation_id: str | None = Field(None, min_length=1, max_length=CORRELATION_ID_LENGTH)
-    after: AfterText | None = None
+    after: Start | None = None
 
     def selection(self) -> Selection:
         return Selection(
@@ -62,11 +63,6 @@ class Subscribe(BaseModel):
             labels=self.labels,
             correlation_id=self.correlation_id,
         )
-
-    def begin_at(self) -> After:
-        if isinstance(self.after, int):
-            return self.after
-        return StartPosition.NOW if self.after is None else StartPosition.FIRST
 
 
 class Unsubscribe(BaseModel):
@@ -97,7 +93,7 @@ def request_of(message: Mapping[str, Any]) -> Subscribe | Unsubscribe:
     kind = value.get("type") if isinstance(value, dict) else None
     model = REQUESTS.get(kind) if isinstance(kind, str) else None
     if model is None:
-        raise InvalidRequest(POLICY, f"there is no such request: send {' or '.join(REQUESTS)}")
+        raise InvalidRequest(POLICY, f"unknown request: send {' or '.join(REQUESTS)}")
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -112,7 +112,7 @@ async def test_an_unexpected_error_shows_no_traceback(served: Api, caplog: pytes
 
     details = problem(await served.client.get("/broken"), 500, "internal")
     assert "secret" not in str(details)
-    (record,) = [record for record in caplog.records if record.name == "jobtape.producer.http.error_handlers"]
+    (record,) = [record for record in caplog.records if record.name == "jobtape.producer.http.middleware"]
     assert "secret\\r\\nforged line" in record.getMessage()
     assert "in broken" in record.getMessage()
 

@@ -9,9 +9,9 @@ import pytest
 
 from jobtape.cli.errors import WrongUse
 from jobtape.cli.rest.jobs import payload_of
-from jobtape.producer.http.batch_body import items_of
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.request_body import JSON, NDJSON
+from jobtape.producer.http.routes.submit import batch_items
 from jobtape.producer.http.websocket.requests import InvalidRequest, request_of
 from jobtape.schemas import plainjson
 from jobtape.schemas.submission import BatchSubmission
@@ -79,13 +79,13 @@ def kinds(items: list[BatchSubmission | Problem]) -> list[str]:
     ],
 )
 def test_batches(body: bytes, kind: str, found: list[str]) -> None:
-    assert kinds(items_of(body, kind, 10)) == found
+    assert kinds(batch_items(body, kind, 10)) == found
 
 
 @pytest.mark.parametrize(("body", "kind"), [(MARK, NDJSON), (MARK + b"\n", NDJSON), (MARK, JSON)])
 def test_a_batch_of_a_mark_is_none(body: bytes, kind: str) -> None:
     with pytest.raises(Problem):
-        items_of(body, kind, 10)
+        batch_items(body, kind, 10)
 
 
 def test_websocket_messages() -> None:

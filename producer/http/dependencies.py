@@ -1,21 +1,26 @@
-"""Dependencies of the routes: the running producer and the check of the API key.
+"""Dependencies of the routes: the running producer, and checks of the API key, the path and the query.
 
-All dependencies are coroutines, because FastAPI runs each other dependency in a thread.
+All of them are coroutines, because FastAPI runs any other dependency in a thread.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from hmac import compare_digest
-from typing import Annotated
+from typing import Annotated, Final
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import HTTPConnection
 
 from jobtape.producer.http.problems import Problem
+from jobtape.producer.http.stream_parameters import is_last_event_id
 from jobtape.producer.producer import Producer
+from jobtape.schemas import ids
 
 FindProducer = Callable[[], Producer]
+REPEATABLE: Final = frozenset({"event", "label", "queue", "reason", "state", "type"})
+"""Query parameters that may have several values."""
 
 _bearer = HTTPBearer(auto_error=False, description="JOBTAPE_API_KEY")
 
@@ -60,15 +65,34 @@ def is_key(sent: bytes | None, key: str) -> bool:
     return sent is not None and compare_digest(sent, key.encode())
 
 
-def scope_of(request: Request) -> str:
+def idempotency_scope(request: Request) -> str:
     """Return the owner of this request's idempotency keys. It is a hash, because the API key must not be stored."""
     key: str | None = request.app.state.api_key
     return "api" if key is None else f"api:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
-def mount_path(request: Request) -> str:
-    """Return the path under which a proxy or another application serves this one, without a slash at its end."""
-    return str(request.scope.get("root_path", "")).rstrip("/")
+async def no_query(request: Request) -> None:
+    """Raise the problem 422 for any query parameter: for routes that have none."""
+    if names := list(request.query_params):
+        raise Problem("invalid-query", f"this path has no query parameter {names[0]!r}; see /openapi.json")
+
+
+async def no_repeated_parameters(request: Request) -> None:
+    """Raise the problem 422 for a repeated query parameter that has one value: FastAPI would only use the last one."""
+    for name, number in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if number > 1 and name not in REPEATABLE and not is_last_event_id(name):
+            detail = f"the query contains it {number} times: send it once"
+            raise Problem("invalid-query", f"{name}: {detail}. See /openapi.json", errors=[(name, detail)])
+
+
+async def canonical_job_id(
+    job_id: Annotated[str, Path(description="The job's id.", examples=["0198c2a0-7b1e-7c3d-9f42-5a1d3b6c8e90"])],
+) -> str:
+    """Return the job id of the path in lower case. Raises the problem 422 when it is not a UUID."""
+    if (canonical := ids.parse_job_id(job_id)) is None:
+        raise Problem("invalid-job-id", "a job id is a UUID, as POST /jobs returns it")
+    return canonical
 
 
 RunningProducer = Annotated[Producer, Depends(running_producer)]
+JobId = Annotated[str, Depends(canonical_job_id)]

@@ -1,0 +1,135 @@
+"""``GET /events`` and ``GET /jobs/{id}/events``: events as a stream, or a job's events as a page."""
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request, Response
+
+from jobtape.producer.http import openapi
+from jobtape.producer.http.dependencies import JobId, RunningProducer
+from jobtape.producer.http.representation import EventPage, PydanticJSONResponse, event_out
+from jobtape.producer.http.routes.jobs import find_job
+from jobtape.producer.http.stream_parameters import JobEventsQuery, StreamQuery, start_of
+from jobtape.producer.live import event_stream
+from jobtape.producer.live.event_stream import Enough, EventStream
+from jobtape.producer.live.follower import After, StartPosition
+from jobtape.producer.live.outcome_wait import AWAITED
+from jobtape.producer.producer import Producer
+from jobtape.producer.service.errors import TooBusy
+from jobtape.schemas.errors import ViewUnavailable
+from jobtape.schemas.job import ENDINGS, FINAL
+from jobtape.schemas.selection import Selection
+
+PAGE: Final = 100
+_MAX_ACCEPT: Final = 8192
+
+router = APIRouter()
+
+
+@router.get(
+    "/events",
+    tags=["live"],
+    summary="Stream events",
+    response_class=Response,
+    responses={200: {"description": "The events.", "content": openapi.STREAM}, **openapi.problems(400, 401, 422, 503)},
+    openapi_extra=openapi.headers(openapi.LAST_EVENT),
+)
+async def events(request: Request, query: Annotated[StreamQuery, Query()], producer: RunningProducer) -> Response:
+    """Server-sent events: the events that changed a job, in the order of the tape. After you receive an event, a GET of
+    its job already includes it. After a lost connection, send the id of the last event that you received (browsers do
+    so themselves) to get exactly what you missed.
+
+    The first message is `hello`, whose id is the position where the stream starts. `reset` means that the history after
+    the requested position was deleted; the stream continues after its id.
+    """
+    return _stream(producer, query.selection(), start_of(request, query))
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    tags=["jobs"],
+    response_model=EventPage,
+    summary="Get the events of a job",
+    response_description="A page.",
+    responses={200: {"content": openapi.STREAM}, **openapi.problems(400, 401, 404, 410, 422, 503)},
+    openapi_extra=openapi.headers(openapi.LAST_EVENT),
+)
+async def get_events(
+    job_id: JobId, request: Request, query: Annotated[JobEventsQuery, Query()], producer: RunningProducer
+) -> Response:
+    """CloudEvents in the order of the tape, also those that did not change the job. With `Accept: text/event-stream` a
+    stream as in `GET /events`, of the events that changed the job, from the first one on. The stream stays open unless
+    `until=final` is given.
+    """
+    stream = prefers(request, event_stream.MEDIA_TYPE, to="application/json")
+    query.check(stream=stream)
+    start = start_of(request, query) if stream else query.after
+    await find_job(producer, job_id)
+    if stream:
+        return _job_stream(producer, job_id, query, start)
+    limit = query.limit or PAGE
+    found = await producer.history(job_id, 0 if isinstance(start, StartPosition) else start, limit + 1)
+    page = found[:limit]
+    following = page[-1].cursor if len(found) > limit else None
+    return PydanticJSONResponse({"items": [event_out(row) for row in page], "next": following})
+
+
+def _stream(producer: Producer, selection: Selection, start: After, **more: Any) -> EventStream:
+    limits = producer.limits
+    return EventStream(producer.listeners, selection, start, keep_alive=limits.keep_alive, stall=limits.stall, **more)
+
+
+def _job_stream(producer: Producer, job_id: str, query: JobEventsQuery, start: After) -> EventStream:
+    """Return the response. A stream that ends with the job delivers the final event even if ``event`` excludes it."""
+    wanted = frozenset(query.event)
+    if query.until is None:
+        return _stream(producer, Selection(job=job_id, events=wanted), start)
+    read = wanted | AWAITED if wanted else wanted
+    return _stream(
+        producer,
+        Selection(job=job_id, events=read),
+        start,
+        enough=_has_ended(producer, job_id),
+        hidden=read - wanted - ENDINGS,
+    )
+
+
+def _has_ended(producer: Producer, job_id: str) -> Enough:
+    async def enough(name: str | None, position: int) -> bool:
+        if name is not None and name not in AWAITED:
+            return False
+        try:
+            job = await producer.look(job_id)
+        except (ViewUnavailable, TooBusy):
+            return False  # the next keep-alive asks again
+        # A job that was redriven after it ended has not ended.
+        return job is not None and job.state in FINAL and job.cursor <= position
+
+    return enough
+
+
+def prefers(request: Request, media_type: str, to: str) -> bool:
+    """Return whether the client prefers ``media_type`` to ``to``, which is the default."""
+    header = ",".join(request.headers.getlist("accept"))[:_MAX_ACCEPT]
+    return _quality(header, media_type) > _quality(header, to)
+
+
+def _quality(header: str, media_type: str) -> float:
+    """Return the quality in the most specific range that matches: the type itself, then ``text/*``, then ``*/*``."""
+    ranks = {media_type: 3, f"{media_type.partition('/')[0]}/*": 2, "*/*": 1}
+    best, quality = 0, 0.0
+    for part in header.split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if ranks.get(name, 0) > best:
+            best, quality = ranks[name], _q(parameters)
+    return quality
+
+
+def _q(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return min(1.0, max(0.0, float(value)))
+            except ValueError:
+                return 0.0
+    return 1.0
