@@ -21,11 +21,11 @@ from jobtape.environment import fault_of_key, fault_of_url, is_service_address, 
 from jobtape.producer.service.limits import Limits
 from jobtape.schemas.delay_ladder import LEVELS
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.events import RelayMode
 from jobtape.schemas.job import QueueName
-from jobtape.schemas.relay_events import RelayMode
 from jobtape.schemas.timeouts import longest_timeout
 from jobtape.schemas.topology import TapeRetention, Topology
-from jobtape.schemas.urls import ENCODE, is_clear
+from jobtape.schemas.urls import ENCODE, is_unambiguous
 
 log = logging.getLogger(__name__)
 
@@ -245,7 +245,7 @@ class Settings(BaseSettings):
     def _amqp(cls, value: str) -> str:
         if not value.startswith(("amqp://", "amqps://")):
             raise ValueError("write it as amqp://user:password@host:5672/ (or amqps://)")
-        if not is_clear(value):
+        if not is_unambiguous(value):
             # The value is not shown, because it may contain a password.
             raise ValueError(f"it is not a valid URL: {ENCODE}")
         return value
@@ -253,7 +253,7 @@ class Settings(BaseSettings):
     @field_validator("management_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
-        if value is not None and not (value.startswith(("http://", "https://")) and is_clear(value)):
+        if value is not None and not (value.startswith(("http://", "https://")) and is_unambiguous(value)):
             raise ValueError(f"write it as http://host:15672 (or https://); with a user in it, {ENCODE}")
         return value
 

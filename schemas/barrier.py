@@ -1,6 +1,6 @@
-"""A barrier: a message on the tape that is no event. What has read it has read everything published before it.
+"""A barrier: a message on the tape that is no event. A reader that has passed it has read everything published before.
 
-It moves the checkpoint and is noted beside it, and is in no history. Each process counts its own barriers up from 1.
+The projector stores it with the checkpoint; it is in no job's history. Each process numbers its barriers from 1.
 """
 
 from jobtape.schemas import plainjson
@@ -8,12 +8,12 @@ from jobtape.schemas.errors import UnreadableEvent
 
 
 def barrier_body(process: str, seq: int) -> bytes:
-    """The message body of the process's barrier number ``seq``."""
+    """The message body of barrier number ``seq`` of a process."""
     return plainjson.dumps({"process": process, "seq": seq})
 
 
 def read_barrier(body: bytes) -> tuple[str, int]:
-    """(process, seq) of a barrier. Raises UnreadableEvent."""
+    """Return (process, seq) of a barrier. Raises UnreadableEvent."""
     try:
         raw = plainjson.loads(body)
     except plainjson.NotJson as error:

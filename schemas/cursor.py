@@ -1,7 +1,7 @@
-"""A cursor: where on the tape something stands, in one number.
+"""A cursor: a position on the tape in one number, ``epoch * 2**48 + offset``.
 
-Offsets start again at 0 when the log is created again, so each log has an epoch, counted from 1, and
-``cursor = epoch * 2**48 + offset``. Cursors of one installation therefore only grow, and 0 stands before everything.
+Offsets start at 0 again when the log is created again, so each log has an epoch, counted from 1. So the cursors of one
+installation only grow, and cursor 0 is before everything.
 """
 
 EPOCH_BITS = 48
@@ -15,10 +15,10 @@ def cursor_of(epoch: int, offset: int) -> int:
 
 
 def offset_of(cursor: int) -> int:
-    """The offset within its log."""
+    """The cursor's offset within its log."""
     return cursor & ((1 << EPOCH_BITS) - 1)
 
 
 def epoch_of(cursor: int) -> int:
-    """The epoch of its log."""
+    """The epoch of the cursor's log."""
     return cursor >> EPOCH_BITS

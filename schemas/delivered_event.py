@@ -1,9 +1,9 @@
-"""An event as subscribers get it, whichever way it comes: a CloudEvent the fold accepted, with its cursor."""
+"""An event as subscribers get it from a queue, stream or WebSocket: an accepted CloudEvent with its cursor."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from jobtape.schemas import events, plainjson
 from jobtape.schemas.errors import UnreadableEvent
@@ -12,30 +12,29 @@ from jobtape.schemas.job import ErrorInfo
 from jobtape.schemas.upcast import newest
 
 CURSOR: str = "cursor"
-"""The attribute that is added to the CloudEvent."""
-_NOTHING: Final[Mapping[str, str]] = {}
+"""The name of the attribute that is added to the CloudEvent."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveredEvent:
-    """``event`` stands at ``cursor`` on the tape; a GET of its job shows at least that."""
+    """An event and its cursor on the tape. A GET of its job already contains it."""
 
     event: JobEvent
     cursor: int
 
     @property
     def id(self) -> str:
-        """The event's id: the same when it is delivered again."""
+        """The event's id, which is the same in each delivery of it."""
         return self.event.id
 
     @property
     def name(self) -> str:
-        """What happened: ``succeeded``, ``failed``, ``started``, …"""
+        """The event's name, such as ``succeeded``."""
         return self.event.name
 
     @property
     def time(self) -> datetime:
-        """When it happened, by the clock of who saw it; the order is the cursor's."""
+        """When it happened, by its publisher's clock. Order events by cursor instead."""
         return self.event.time
 
     @property
@@ -55,24 +54,24 @@ class DeliveredEvent:
 
     @property
     def result(self) -> Any:
-        """What the handler returned, of a ``succeeded``; otherwise None."""
+        """The handler's result if the event is ``succeeded``; otherwise None."""
         return self.event.data.result if isinstance(self.event, Succeeded) else None
 
     @property
     def error(self) -> ErrorInfo | None:
-        """Why, of a ``failed`` or ``retrying``; otherwise None."""
+        """The error if the event is ``failed`` or ``retrying``; otherwise None."""
         return self.event.data.error if isinstance(self.event, Failed | Retrying) else None
 
 
-def encode_delivered(event: str, cursor: int, more: Mapping[str, str] = _NOTHING) -> bytes:
-    """The JSON that subscribers get: ``event`` (a CloudEvent as it was read) in the newest version, with its cursor and
-    ``more``.
+def encode_delivered(event: str, cursor: int, more: Mapping[str, str] | None = None) -> bytes:
+    """The JSON that subscribers get: ``event`` (a CloudEvent as JSON) in the newest version, with its cursor and the
+    attributes ``more``.
     """
-    return plainjson.dumps({**newest(plainjson.loads(event.encode())), CURSOR: cursor, **more})
+    return plainjson.dumps({**newest(plainjson.loads(event.encode())), CURSOR: cursor, **(more or {})})
 
 
 def decode_delivered(body: bytes) -> DeliveredEvent:
-    """Decode what ``encode_delivered`` made. Raises UnreadableEvent with the reason."""
+    """Decode an event of ``encode_delivered``. Raises UnreadableEvent with the reason."""
     try:
         raw = plainjson.loads(body)
     except plainjson.NotJson as error:

@@ -1,11 +1,11 @@
-"""What follows from an accepted event, and what is done for a job whose work has got lost: events to be published.
+"""Effects: events to publish because of an accepted event, or because a job's work was lost.
 
-Theory of operation. The fold's transaction writes an effect into the outbox beside the status; the active projector
-publishes it (``EffectSender``); the fold deletes it when it sees its id on the tape. So an effect is never lost, and a
-rejected event has none. Folding the same tape again gives the same result, since an effect that was published is
-deleted by its own event further on. Hence its id says which fact it is, and is the same however often it is found.
+Theory of operation. The fold's transaction writes an effect into the outbox together with the status. The active
+projector publishes it (``EffectSender``), and the fold deletes it when it reads its id from the tape. So no effect is
+lost, and a rejected event has none. Folding the same tape again gives the same result, since the event of a published
+effect is further on and deletes it again. For that, an effect has the same id however often it is computed.
 
-All functions are pure and total; ``time`` is when the effect was found, and is replaced by that of the publish.
+All functions are pure and total. ``time`` is when the effect was computed; the publisher replaces it.
 """
 
 from dataclasses import dataclass, replace
@@ -17,12 +17,12 @@ from jobtape.schemas.events import Dropped, Failed, FailedData, JobEvent, Requeu
 from jobtape.schemas.job import ErrorInfo, Job, JobState, Order
 from jobtape.schemas.topology import run_key
 
-PUT_BACK_AT_MOST: Final = 3
-"""How often the work of one run is placed again before the run fails: what gets lost that often will get lost again."""
+MAX_RESCUES: Final = 3
+"""How often lost work of one run is placed again before the run fails."""
 
 FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 30.0
-"""Seconds until work that the broker dropped is placed again; they double with each placement."""
+"""Seconds until work that the broker dropped is placed again. The wait doubles with each placement."""
 
 Why = Literal["lost", "given_up"]
 _REASONS: Final[dict[Why, Literal["lost", "crash_loop"]]] = {"lost": "lost", "given_up": "crash_loop"}
@@ -30,7 +30,7 @@ _REASONS: Final[dict[Why, Literal["lost", "crash_loop"]]] = {"lost": "lost", "gi
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """An event to be published after ``wait`` seconds, and the further keys (``CC``) that it is published with."""
+    """An event to publish after ``wait`` seconds, with the routing keys ``keys`` in its ``CC`` header."""
 
     event: Requeued | Failed
     keys: tuple[str, ...] = ()
@@ -38,9 +38,10 @@ class Effect:
 
 
 def effects_of(before: Job | None, event: JobEvent, after: Job) -> tuple[Effect, ...]:
-    """What follows from ``event``, which made ``after`` of ``before``; nothing when it did not count, or is history.
+    """The effects of ``event``, which changed the job from ``before`` to ``after``; none if it was rejected or
+    imported.
 
-    A run that was opened by ``redriven`` has its work placed, once the order is known.
+    The only effect is to place the work of a redriven run, once the order is known.
     """
     if after is before or after.imported or after.run == 1 or after.placed or after.state is not JobState.QUEUED:
         return ()
@@ -51,29 +52,29 @@ def effects_of(before: Job | None, event: JobEvent, after: Job) -> tuple[Effect,
 
 
 def may_be_effect(event: JobEvent) -> bool:
-    """Whether an event may be one that was published as an effect."""
+    """Whether an event may have been published as an effect."""
     return isinstance(event, Requeued) or (isinstance(event, Failed) and event.data.execution is None)
 
 
-def put_back(job: Job, why: Why, *, source: str, time: datetime, dropped: int = 0) -> Effect | None:
-    """Place the work of an open job once more, or end its run when that was done often enough already.
+def rescue(job: Job, why: Why, *, source: str, time: datetime, dropped: int = 0) -> Effect | None:
+    """Place the lost work of an open job again, or fail its run after ``MAX_RESCUES``. None when the order is not
+    known.
 
-    ``dropped``: how many of the run's placements followed from ``put_back_dropped``, which do not count here. None when
-    it cannot be placed, because what was ordered is not known.
+    ``dropped``: how many placements of the run came from ``rescue_dropped``; they do not count.
     """
     order = order_of(job)
     if order is None:
         return None
-    if job.placed - dropped > PUT_BACK_AT_MOST:
+    if job.placed - dropped > MAX_RESCUES:
         what = "its work has disappeared" if why == "lost" else "the broker has given up delivering it"
-        message = f"{what} {job.placed} times; nobody has finished it. See docs/how-to/redrive.md, then redrive it"
+        message = f"{what} {job.placed} times. See docs/how-to/redrive.md, then redrive it"
         return failure(job, _REASONS[why], message, source=source, time=time)
     return _placement(job, order, why, attempt_due(job), source, time)
 
 
-def put_back_dropped(job: Job, reason: Dropped, *, source: str, time: datetime) -> Effect | None:
-    """Place work that the broker dropped while it waited, as a policy asks for: however often, for nothing is wrong
-    with the job, and a little later each time. None when what was ordered is not known.
+def rescue_dropped(job: Job, reason: Dropped, *, source: str, time: datetime) -> Effect | None:
+    """Place work again that the broker dropped from its queue because of a policy. There is no limit, since nothing is
+    wrong with the job, but the wait grows each time. None when the order is not known.
     """
     order = order_of(job)
     if order is None:
@@ -84,7 +85,7 @@ def put_back_dropped(job: Job, reason: Dropped, *, source: str, time: datetime) 
 
 
 def failure(job: Job, reason: Literal["lost", "crash_loop"], message: str, *, source: str, time: datetime) -> Effect:
-    """End the present run of an open job that no worker will end."""
+    """Fail the current run of an open job that no worker will finish."""
     attempt = attempt_due(job)
     return Effect(
         Failed(
@@ -105,12 +106,12 @@ def failure(job: Job, reason: Literal["lost", "crash_loop"], message: str, *, so
 
 
 def attempt_due(job: Job) -> int:
-    """The attempt that an open job is at, or waits for."""
+    """The attempt that an open job is in or waits for."""
     return job.attempt + 1 if job.state is JobState.RETRYING else job.attempt
 
 
 def order_of(job: Job) -> Order | None:
-    """What was ordered, to be done at once; None when that is not known (yet)."""
+    """The job's order without its delay; None until ``submitted`` has been read."""
     if job.submitted_at is None or job.queue is None or job.timeout is None:
         return None
     return Order(
@@ -156,6 +157,6 @@ def _placement(
             order=order,
         ),
     )
-    # A policy that lets messages expire shortens delays, and then lets the work expire before it is due.
+    # A policy that expires messages may drop delayed work before it is due.
     wait = 0.0 if job.run_at is None else max(0.0, (job.run_at - time).total_seconds())
     return Effect(event, (run_key(order.queue),), wait)

@@ -1,33 +1,35 @@
-"""Every error that Jobtape raises on purpose.
+"""The errors that Jobtape raises.
 
 JobtapeError
 ├── PayloadInvalid          the caller's fault: the payload does not fit the job type
-├── SubmissionInvalid       the caller's fault: not a submission, or one with options that cannot be had here
-├── ResultInvalid           the handler's fault: what it returned is no JSON, or not what it declared
-├── UnknownJobType          the caller's fault: no such job type here
-├── JobTypeInvalid          the author's fault: a handler that cannot be a job type
-├── UnreadableEvent         the message's fault: not an event that this version can read
-├── BrokerUnavailable       the broker did not confirm in time; whether it has the message is not known
-│   └── QueueFull           the queue that the work is for has a length limit, and refuses more
-├── WorkerStuck             the handlers' fault: they do not end, and this process can do nothing more
-├── TapeMissing              the broker answers, but the tape is not there
+├── SubmissionInvalid       the caller's fault: no submission, or one with options that are not possible here
+├── ResultInvalid           the handler's fault: the result is no JSON, or does not fit the return annotation
+├── UnknownJobType          the caller's fault: no job type of this name is loaded
+├── JobTypeInvalid          the author's fault: the function cannot be a job type
+├── UnreadableEvent         the message's fault: no event, or one of a newer version
+├── BrokerUnavailable       the broker did not confirm in time; it may have the message
+│   └── QueueFull           the work queue has reached its length limit
+├── WorkerStuck             the handlers' fault: they do not end, and the worker has no slot left
+├── TapeMissing             the broker answers, but the tape does not exist
 ├── ViewUnavailable         the database does not answer
-│   └── DatabaseUnfit       the installation's fault: a database or a pooler that cannot hold a view
-├── SubscriptionRefused     the caller's fault: a subscription that could not be what was asked for
-└── EventsMissed            nobody's fault: events that were wanted may have gone by unheard
-    └── HistoryGone         the reader's position: what comes behind it is no longer kept, or it is of another tape
+│   └── DatabaseUnfit       the installation's fault: the database or its pooler cannot hold a view
+├── SubscriptionRefused     the caller's fault: the subscription cannot be what was requested
+└── EventsMissed            nobody's fault: the subscriber may have missed events
+    └── HistoryGone         nobody's fault: the events after the reader's position are no longer kept
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 
 class JobtapeError(Exception):
-    """Base of all; its text says what is wrong and what to do next."""
+    """The base class. The text says what is wrong and what to do next."""
 
 
 class PayloadInvalid(JobtapeError):
-    """The payload does not fit the job type. ``errors``: one entry a fault, with ``loc``, ``msg`` and ``type``."""
+    """The payload does not fit the job type. ``errors``: a dict with ``loc``, ``msg`` and ``type`` for each fault."""
 
     def __init__(self, message: str, errors: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__(message)
@@ -35,7 +37,7 @@ class PayloadInvalid(JobtapeError):
 
 
 class SubmissionInvalid(JobtapeError):
-    """A submission has faults. ``errors``: one entry a fault, with ``loc`` (the path in the body) and ``msg``."""
+    """A submission has faults. ``errors``: a dict with ``loc`` (the path in the body) and ``msg`` for each fault."""
 
     def __init__(self, message: str, errors: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__(message)
@@ -43,19 +45,19 @@ class SubmissionInvalid(JobtapeError):
 
 
 class ResultInvalid(JobtapeError):
-    """What a handler returned is no JSON, or does not fit its return annotation."""
+    """A handler's result is no JSON, or does not fit the return annotation."""
 
 
 class UnknownJobType(JobtapeError):
-    """No job type of that name is loaded in this process."""
+    """No job type of this name is loaded in this process."""
 
 
 class JobTypeInvalid(JobtapeError):
-    """A function that cannot be made into a job type, or two job types of one name."""
+    """A function cannot be made into a job type, or two job types have the same name."""
 
 
 class UnreadableEvent(JobtapeError):
-    """A message that is not an event, or one of a version ``newer`` than this program."""
+    """A message is not an event, or its version is ``newer`` than this program."""
 
     def __init__(self, message: str, *, newer: bool = False) -> None:
         super().__init__(message)
@@ -63,12 +65,12 @@ class UnreadableEvent(JobtapeError):
 
 
 class BrokerUnavailable(JobtapeError):
-    """No confirm in time. The broker may or may not have the message: publish the same event id again, or give up."""
+    """No confirm came in time. The broker may have the message: publish the same event id again, or give up."""
 
 
 class QueueFull(BrokerUnavailable):
-    """The queue refuses the work, because a policy limits its length. ``recorded``: the event is on the tape all the
-    same; otherwise nothing was published.
+    """The queue refuses the work because a policy limits its length. ``recorded``: the event is on the tape
+    nevertheless; otherwise nothing was published.
     """
 
     def __init__(self, message: str, *, recorded: bool) -> None:
@@ -77,11 +79,11 @@ class QueueFull(BrokerUnavailable):
 
 
 class WorkerStuck(JobtapeError):
-    """Handlers that cannot be ended leave a worker no slot: its process should end and be started again."""
+    """Handlers that cannot be stopped hold all slots of the worker: its process must end and start again."""
 
 
 class TapeMissing(JobtapeError):
-    """The broker took the publish, but no tape is bound: the event is not recorded."""
+    """The broker has no tape, so the event was not recorded."""
 
 
 class ViewUnavailable(JobtapeError):
@@ -89,17 +91,19 @@ class ViewUnavailable(JobtapeError):
 
 
 class DatabaseUnfit(ViewUnavailable):
-    """The database answers and cannot hold a view, whatever is tried: its encoding, version or pooler does not fit."""
+    """The database answers but cannot hold a view: its encoding, version or pooler does not fit. Retrying does not
+    help.
+    """
 
 
 class SubscriptionRefused(JobtapeError):
-    """A filter that nothing fits, events that are not published this way, or a name that stands for something else."""
+    """The filter fits nothing, the events are not published to queues, or the name is used for another subscription."""
 
 
 class EventsMissed(JobtapeError):
-    """Events that were wanted may have gone by unheard. ``cursor``: going on behind it (``since=cursor``) misses
-    nothing that is still there; None when nothing was settled yet (``since=None`` is live: begin with a cursor of one's
-    own, or "first").
+    """The subscriber may have missed events. Continuing with ``since=cursor`` misses none that are still kept.
+    ``cursor`` is None when nothing was settled yet: then start with a cursor of your own or "first", since
+    ``since=None`` is live.
     """
 
     def __init__(self, message: str, cursor: int | None = None) -> None:
@@ -108,17 +112,28 @@ class EventsMissed(JobtapeError):
 
 
 class HistoryGone(EventsMissed):
-    """A reader's position is below the ``horizon`` (history behind it is no longer kept) or beyond the ``head`` (it is
-    of another tape). Nothing is skipped silently: go on behind ``cursor``, knowing that events are missing.
+    """A reader's position is below the ``horizon`` (older history is no longer kept) or beyond the ``head`` (it belongs
+    to another tape). Continue from ``cursor``, knowing that events are missing.
     """
 
     cursor: int
 
     def __init__(self, horizon: int, head: int, cursor: int) -> None:
         super().__init__(
-            f"the history behind this position is gone: it is kept from behind cursor {horizon} up to {head}; "
-            f"go on with since={cursor}, and read again what you know of older events",
+            f"the history after this position is gone: events are kept after cursor {horizon} up to {head}; "
+            f"continue with since={cursor}, and reload what you have stored of older events",
             cursor,
         )
         self.horizon = horizon
         self.head = head
+
+
+def faults_of(error: ValidationError) -> list[dict[str, Any]]:
+    """All faults as dicts with ``loc``, ``msg`` and ``type``, without the values, which may be secrets."""
+    return [dict(fault) for fault in error.errors(include_url=False, include_input=False, include_context=False)]
+
+
+def first_fault(faults: Sequence[dict[str, Any]], whole: str = "") -> str:
+    """The first fault as ``place: reason``. ``whole`` is the place of a fault in the value as a whole."""
+    place = ".".join(str(part) for part in faults[0]["loc"]) or whole
+    return f"{place}: {faults[0]['msg']}" if place else str(faults[0]["msg"])

@@ -1,29 +1,29 @@
-"""The events on the tape: CloudEvents 1.0 in the structured JSON mode, one class for each, in a closed union.
+"""The events on the tape: CloudEvents 1.0 in structured JSON mode, one class for each event.
 
-The source of the attributes is the CloudEvents specification 1.0.2; ``correlationid``, ``causationid``, ``traceparent``
-and ``schemaversion`` are extensions. Everything that matters is in the JSON body, because a stream on RabbitMQ 3.10
-drops array headers.
+The attributes follow the CloudEvents specification 1.0.2; ``correlationid``, ``causationid``, ``traceparent`` and
+``schemaversion`` are extensions. All data is in the JSON body, because a stream on RabbitMQ 3.10 drops array headers.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from jobtape.schemas import ids, plainjson, upcast
-from jobtape.schemas.errors import UnreadableEvent
-from jobtape.schemas.job import CarriedText, ErrorInfo, Job, JobTypeName, Order, Utc
+from jobtape.schemas.errors import UnreadableEvent, faults_of, first_fault
+from jobtape.schemas.job import ENDINGS, CarriedText, ErrorInfo, Job, JobTypeName, Order, Utc
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 TYPE_PREFIX: Final = "jobtape.job."
-# A payload stands three levels deep in its event (data, order, payload), and must be readable there as well.
+# A payload is three levels deep in its event (data, order, payload).
 _DEPTH_LIMIT: Final = plainjson.DEPTH_LIMIT + 3
 _REASON_LENGTH: Final = 500
 
-ExecutionId = Annotated[str, Field(min_length=1, max_length=64)]  # it stands in event ids, which have 255 characters
+# It is part of event ids, which have at most 255 characters.
+ExecutionId = Annotated[str, Field(min_length=1, max_length=64)]
 Dropped = Literal["expired", "maxlen"]
-"""Why the broker dropped work that waited, in its own words."""
+"""Why the broker dropped waiting work, in RabbitMQ's words."""
 Reason = Literal[
     "error",
     "timeout",
@@ -38,7 +38,7 @@ Reason = Literal[
 
 
 class _Data(BaseModel):
-    """What every event says; a reader ignores fields that a later minor version adds."""
+    """Fields of every event. Readers ignore fields that a later minor version adds."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,20 +48,20 @@ class _Data(BaseModel):
 
 
 class SubmittedData(_Data):
-    """The whole order."""
+    """The order."""
 
     order: Order
 
 
 class StartedData(_Data):
-    """Which worker, in which execution."""
+    """The worker and the execution."""
 
     execution: ExecutionId
     worker: str
 
 
 class ProgressedData(_Data):
-    """How far; ``n`` counts the reports of one execution."""
+    """The progress. ``n`` counts the reports of one execution."""
 
     execution: ExecutionId
     n: int = Field(ge=1, lt=2**31)
@@ -70,7 +70,9 @@ class ProgressedData(_Data):
 
 
 class RetryingData(_Data):
-    """The attempt failed and the next one is arranged for ``next_at``; the order goes along to the work queue."""
+    """The error of the attempt, the time of the next one, and the order, because this event is the work of that
+    attempt.
+    """
 
     execution: ExecutionId
     error: ErrorInfo
@@ -80,7 +82,7 @@ class RetryingData(_Data):
 
 
 class SucceededData(_Data):
-    """The result; ``duration`` is in seconds, from ``started_at``."""
+    """The result. ``duration`` is in seconds, from ``started_at``."""
 
     execution: ExecutionId
     worker: str
@@ -90,7 +92,7 @@ class SucceededData(_Data):
 
 
 class FailedData(_Data):
-    """The end of a run without success. Without ``execution`` nobody ran it to this end (given up, lost)."""
+    """Why the run failed. ``execution`` is None when no execution ended it (given up, lost)."""
 
     error: ErrorInfo
     reason: Reason
@@ -101,20 +103,19 @@ class FailedData(_Data):
 
 
 class CancelledData(_Data):
-    """Somebody asked for it to stop."""
+    """Only the common fields."""
 
 
 class RedrivenData(_Data):
-    """A closed job is to be worked on again, as run ``run``. The work itself is placed by the ``requeued`` that follows
-    from it."""
+    """Only the common fields. ``run`` is the new run; the ``requeued`` that follows places its work."""
 
 
 class RequeuedData(_Data):
-    """The work was placed on its queue as an effect of the fold: the ``n``-th time for this run, counting the
-    submission's own. ``why``: after a redrive, because it was found lost, or because the broker had given it up.
-    ``lost_execution``: the one that was shown as running when that was found, and is taken for dead. ``dropped``: the
-    broker had not given it up after many returns, but dropped it while it waited, as a policy asks for: it had expired,
-    or the queue was longer than its limit."""
+    """The placement of the work: the ``n``-th of this run, counting the submission. ``why``: after a redrive, because
+    the work was lost, or because the broker gave it up. ``lost_execution``: the execution that was shown as running,
+    and is considered dead. ``dropped``: a policy made the broker drop the waiting work, because it had expired or the
+    queue was too long.
+    """
 
     n: int = Field(ge=1, lt=2**31)
     why: Literal["redriven", "lost", "given_up"]
@@ -124,11 +125,12 @@ class RequeuedData(_Data):
 
 
 class _Envelope(BaseModel):
-    """The CloudEvents attributes. ``id`` says which fact it is, ``subject`` is the job's id."""
+    """The CloudEvents attributes. ``id`` identifies the fact, ``subject`` is the job's id."""
 
     model_config = ConfigDict(frozen=True)
 
     name: ClassVar[str]
+    """The event's name: its type without ``TYPE_PREFIX``."""
 
     specversion: Literal["1.0"] = "1.0"
     id: str = Field(min_length=1, max_length=255)
@@ -141,55 +143,53 @@ class _Envelope(BaseModel):
     causationid: str | None = None
     traceparent: str | None = None
     imported: str | None = None
-    """Of an event of another tape: the export's id. What it says is history, and nothing follows from it."""
+    """The export's id, if the event was imported from another tape. It then has no effects."""
     importline: int | None = None
-    """Its line in the export."""
+    """The line of an imported event in its export."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls.name = cls.model_fields["type"].default.removeprefix(TYPE_PREFIX)
 
 
 class Submitted(_Envelope):
     """A job was accepted."""
 
-    name: ClassVar[str] = "submitted"
     type: Literal["jobtape.job.submitted"] = "jobtape.job.submitted"
     data: SubmittedData
 
 
 class Started(_Envelope):
-    """A worker's handler is running; not published for a job that ends within a few tens of milliseconds."""
+    """A handler is running. Not published for a job that ends within a few tens of milliseconds."""
 
-    name: ClassVar[str] = "started"
     type: Literal["jobtape.job.started"] = "jobtape.job.started"
     data: StartedData
 
 
 class Progressed(_Envelope):
-    """A handler reported how far it is."""
+    """A handler reported progress."""
 
-    name: ClassVar[str] = "progressed"
     type: Literal["jobtape.job.progressed"] = "jobtape.job.progressed"
     data: ProgressedData
 
 
 class Retrying(_Envelope):
-    """An attempt failed, the next one is arranged."""
+    """An attempt failed, and another one follows."""
 
-    name: ClassVar[str] = "retrying"
     type: Literal["jobtape.job.retrying"] = "jobtape.job.retrying"
     data: RetryingData
 
 
 class Succeeded(_Envelope):
-    """The run is done and has a result."""
+    """The run has a result."""
 
-    name: ClassVar[str] = "succeeded"
     type: Literal["jobtape.job.succeeded"] = "jobtape.job.succeeded"
     data: SucceededData
 
 
 class Failed(_Envelope):
-    """The run is over without success."""
+    """The run failed."""
 
-    name: ClassVar[str] = "failed"
     type: Literal["jobtape.job.failed"] = "jobtape.job.failed"
     data: FailedData
 
@@ -197,50 +197,48 @@ class Failed(_Envelope):
 class Cancelled(_Envelope):
     """The run was cancelled."""
 
-    name: ClassVar[str] = "cancelled"
     type: Literal["jobtape.job.cancelled"] = "jobtape.job.cancelled"
     data: CancelledData
 
 
 class Redriven(_Envelope):
-    """A closed job runs again."""
+    """A job that has ended runs again."""
 
-    name: ClassVar[str] = "redriven"
     type: Literal["jobtape.job.redriven"] = "jobtape.job.redriven"
     data: RedrivenData
 
 
 class Requeued(_Envelope):
-    """The work is on its queue once more."""
+    """The work was placed on its queue again."""
 
-    name: ClassVar[str] = "requeued"
     type: Literal["jobtape.job.requeued"] = "jobtape.job.requeued"
     data: RequeuedData
 
 
 JobEvent = Submitted | Started | Progressed | Retrying | Succeeded | Failed | Cancelled | Redriven | Requeued
-EVENT_CLASSES: Final[tuple[type[_Envelope], ...]] = (
-    Submitted,
-    Started,
-    Progressed,
-    Retrying,
-    Succeeded,
-    Failed,
-    Cancelled,
-    Redriven,
-    Requeued,
-)
+EVENT_CLASSES: Final[tuple[type[_Envelope], ...]] = get_args(JobEvent)
 EVENT_NAMES: Final = tuple(cls.name for cls in EVENT_CLASSES)
+RelayMode = Literal["final", "all", "off"]
+"""The values of ``JOBTAPE_RELAY_EVENTS``."""
+RELAYED_EVENTS: Final[dict[RelayMode, frozenset[str]]] = {
+    "final": ENDINGS,
+    # The submitter knows of its own submission, and the payload would travel a second time.
+    "all": frozenset(EVENT_NAMES) - {Submitted.name},
+    "off": frozenset(),
+}
+"""The names of the events that the relay publishes."""
+WorkEvent = Submitted | Retrying | Requeued
+"""The events that place work: the messages on a work queue."""
 ADAPTER: Final[TypeAdapter[JobEvent]] = TypeAdapter(Annotated[JobEvent, Field(discriminator="type")])
 
 
 def encode(event: JobEvent) -> bytes:
-    """The message body: UTF-8 JSON; attributes that are not set are absent."""
+    """The message body: UTF-8 JSON without unset attributes."""
     return event.model_dump_json(exclude_none=True).encode()
 
 
 def decode(body: bytes) -> JobEvent:
-    """The event in a message body, lifted to the present version. Raises UnreadableEvent with the reason."""
+    """The event in a message body, upcast to the newest version. Raises UnreadableEvent with the reason."""
     try:
         raw = plainjson.loads(body)
     except plainjson.NotJson as error:
@@ -251,15 +249,23 @@ def decode(body: bytes) -> JobEvent:
 
 
 def parse(raw: Mapping[str, Any]) -> JobEvent:
-    """The event in a parsed CloudEvent. Raises UnreadableEvent with the reason."""
+    """The event in a parsed CloudEvent, upcast to the newest version. Raises UnreadableEvent with the reason."""
     if (fault := plainjson.fault(raw, depth_limit=_DEPTH_LIMIT)) is not None:
         raise UnreadableEvent(fault)
     try:
         return ADAPTER.validate_python(upcast.upcast(raw))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UnreadableEvent(f"{place or 'event'}: {first['msg']}"[:_REASON_LENGTH]) from None
+        raise UnreadableEvent(first_fault(faults_of(error), "event")[:_REASON_LENGTH]) from None
+
+
+def attempt_of(event: WorkEvent) -> int:
+    """The attempt that a message on a work queue is for: a ``retrying`` is for the attempt after the failed one."""
+    return event.data.attempt + 1 if isinstance(event, Retrying) else event.data.attempt
+
+
+def placement_of(event: WorkEvent) -> int:
+    """Which of its run's placements a message on a work queue is, counted from 1."""
+    return event.data.n if isinstance(event, Requeued) else 1
 
 
 def submitted(
@@ -271,8 +277,8 @@ def submitted(
     traceparent: str | None = None,
     causation_id: str | None = None,
 ) -> Submitted:
-    """The event that accepts ``order`` as the job ``job_id``; accepting it again gives the same event id.
-    ``causation_id``: the event that it answers.
+    """The event that accepts ``order`` as the job ``job_id``. Its id is the same for each call with this job id.
+    ``causation_id``: the id of the event that it answers.
     """
     return Submitted(
         id=ids.run_fact(job_id, 1, Submitted.name),
@@ -287,7 +293,7 @@ def submitted(
 
 
 def cancelled(job: Job, *, source: str, time: datetime) -> Cancelled:
-    """The event that ends the present run of ``job``; asking for it again gives the same event id."""
+    """The event that cancels the current run of ``job``. Its id is the same for each call with this run."""
     return Cancelled(
         id=ids.run_fact(job.id, job.run, Cancelled.name),
         source=source,

@@ -1,24 +1,23 @@
-"""How events fold into a status: the state machine of a job, as a table and one function.
+"""Folds events into a job's status: the state machine as a table and one function.
 
 Theory of operation. AMQP delivers at least once: a publish without a confirm is repeated, a delivery without an ack is
-executed again, a frozen worker wakes up and speaks late, and two publishers' messages may reach the tape in either
-order. So the order that counts is the tape's, and ``evolve`` decides for each event whether it still counts:
+executed again, a frozen worker continues and publishes late, and the messages of two publishers may reach the tape in
+either order. So the order on the tape is decisive, and ``evolve`` decides for each event whether it is accepted:
 
-* A **run** is closed by its first final event. What comes later for that run changes nothing.
-* An **attempt** is closed by its first ``retrying`` (or by the first event of a later attempt). After that only a
-  ``succeeded`` of that attempt still counts, because the work is done, and closes the run.
-* The first event of a **later run** opens that run, whichever event it is: a worker may be quicker than the
-  ``redriven`` that sent it. It does so even when the end of the present run is not on the tape: only who saw that end
-  redrives, so it was there and is lost (the broker's last writes, retention), and waiting for it would be for ever.
-* ``requeued`` counts when it places the work more often than was known: that is a fact whatever else has happened. It
-  takes the job back to ``queued`` unless it comes too late for that: its attempt is closed, or is running in another
-  execution than the one given up for lost (the work that it placed may be quicker than its own place on the tape).
-* ``submitted`` brings the order whenever it comes, and moves the state only when it is the job's first event.
-* Of the **executions** of an attempt, the newest to the tape is shown. ``started`` and ``progressed`` of one that it
-  superseded change nothing, nor do repeated ones (same execution, same or lower count). Outcomes count from any.
+* A **run** is closed by its first final event. Later events of that run change nothing.
+* An **attempt** is closed by its first ``retrying``, or by the first event of a later attempt. After that only a
+  ``succeeded`` of that attempt is accepted, because the work is done. It closes the run.
+* The first event of a **later run** opens that run, whichever event it is, because a worker may publish before the
+  ``redriven``. It does so even if the current run has not ended on the tape: a job is redriven only after its end was
+  read, so that event was there and was lost (the broker's last writes, retention), and never comes.
+* ``requeued`` is accepted when its count of placements is higher than the known one. The job is ``queued`` again,
+  unless the event comes too late: its attempt is closed, or runs in another execution than the lost one.
+* ``submitted`` brings the order whenever it comes. It changes the state only if it is the job's first event.
+* Of the **executions** of an attempt, the newest on the tape is shown. ``started`` and ``progressed`` of an older one
+  change nothing, nor do repeated ones (same execution, same or lower count). Outcomes are accepted from any execution.
 
-What does not count is kept in the history all the same, marked. ``evolve`` returns the very same object for it, so
-``accepted`` is ``after is not before``. It is pure and total: it never raises, whatever the events say.
+The history keeps rejected events too, and marks them. For these ``evolve`` returns the same object, so ``accepted`` is
+``after is not before``. It is pure and total: it never raises for any events.
 """
 
 from collections.abc import Iterable
@@ -51,7 +50,7 @@ _AT_WORK: Final[dict[str, tuple[JobState, ...]]] = {
 }
 
 TRANSITIONS: Final[dict[tuple[JobState | None, str], tuple[JobState, ...]]] = {
-    # None: no event of this run came before, be it the job's first or a later one
+    # None: no event of this run was read before
     (None, "submitted"): _WAITING,
     (None, "redriven"): (_S.QUEUED,),
     (None, "requeued"): (_S.QUEUED,),
@@ -62,15 +61,15 @@ TRANSITIONS: Final[dict[tuple[JobState | None, str], tuple[JobState, ...]]] = {
     (_S.QUEUED, "requeued"): (_S.QUEUED,),
     (_S.RUNNING, "requeued"): (_S.QUEUED, _S.RUNNING),
     (_S.RETRYING, "requeued"): (_S.QUEUED, _S.RETRYING),
-    # open or closed, the order is welcome; nothing else counts for a closed run
+    # the order is accepted in every state; nothing else is accepted for a closed run
     **{(state, "submitted"): (state,) for state in _S},
 }
-"""(state, event) -> the states that may follow. What is not in the table changes nothing; what is in it may still be
-refused because of its run, attempt or execution (see above)."""
+"""(state, event) -> the possible next states. An event that is not in the table changes nothing; one that is in it may
+still be rejected because of its run, attempt or execution (see above)."""
 
 
 def evolve(job: Job | None, event: JobEvent, cursor: int = 0) -> Job:
-    """The job after ``event``, which stands at ``cursor``; the same object when the event does not count."""
+    """The job after ``event`` at ``cursor``; the same object if the event is rejected."""
     after = _evolve(job, event, cursor)
     imported = event.imported is not None
     return after if after is job or after.imported is imported else replace(after, imported=imported)
@@ -81,13 +80,13 @@ def _evolve(job: Job | None, event: JobEvent, cursor: int) -> Job:
         return _submit(job, event, cursor)
     if job is None or event.data.run > job.run:
         return _apply(_fresh_run(job, event), event, cursor)
-    if not _counts(job, event):
+    if not _is_accepted(job, event):
         return job
     return _apply(job, event, cursor)
 
 
 def fold(events: Iterable[tuple[JobEvent, int]], start: dict[str, Job] | None = None) -> dict[str, Job]:
-    """All jobs by id after ``events``, each with its cursor, in the tape's order, beginning with ``start``."""
+    """All jobs by id, after ``events`` with their cursors, in the order of the tape. ``start``: the jobs before."""
     jobs = dict(start or {})
     for event, cursor in events:
         jobs[event.subject] = evolve(jobs.get(event.subject), event, cursor)
@@ -119,7 +118,7 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
 
 
 def _fresh_run(job: Job | None, event: JobEvent) -> Job:
-    """The job at the start of the event's run: what was ordered stays, what became of the last run goes."""
+    """The job at the start of the event's run: with its order, and without the status of the last run."""
     if job is None:
         return Job(id=event.subject, type=event.data.job_type, state=_S.QUEUED, run=event.data.run, attempt=1)
     return replace(
@@ -141,12 +140,12 @@ def _fresh_run(job: Job | None, event: JobEvent) -> Job:
     )
 
 
-def _counts(job: Job, event: JobEvent) -> bool:
-    """Whether an event other than ``submitted`` still counts for the job's present run."""
+def _is_accepted(job: Job, event: JobEvent) -> bool:
+    """Whether an event other than ``submitted`` is accepted for the job's current run."""
     if event.data.run != job.run or (job.state, event.name) not in TRANSITIONS:
         return False
     if isinstance(event, Cancelled | Succeeded):
-        return True  # a success counts for a closed attempt too, and one cancel is as good as another
+        return True  # also for a closed attempt
     if isinstance(event, Requeued):
         return event.data.n > job.placed
     if _attempt_closed(job, event):
@@ -175,7 +174,7 @@ def _requeue(job: Job, event: Requeued, cursor: int) -> Job:
 
 
 def _superseded(job: Job, event: Started | Progressed) -> tuple[str, ...]:
-    """The executions of the event's attempt that its own execution takes the place of."""
+    """The earlier executions of the event's attempt."""
     if event.data.attempt > job.attempt or job.execution is None:
         return ()
     return job.superseded if event.data.execution == job.execution else (*job.superseded, job.execution)

@@ -1,6 +1,6 @@
-"""Identifiers: a job's id says when it was made, an event's id says which fact it is.
+"""Identifiers: a job's id contains its time, and an event's id says which fact it is.
 
-Making new UUIDs needs a clock and chance, so it is not done here: ids are handed in.
+New UUIDs are not made here, because that needs a clock and random numbers.
 """
 
 import re
@@ -19,7 +19,7 @@ def parse_job_id(text: str) -> str | None:
 
 
 def time_of(job_id: str) -> datetime | None:
-    """When the id was made (UTC, to the millisecond), or None unless it is a UUIDv7 (RFC 9562, section 5.7)."""
+    """When a UUIDv7 was made (UTC, to the millisecond; RFC 9562, section 5.7). None for any other UUID."""
     uuid = UUID(job_id)
     if uuid.version != 7:
         return None
@@ -30,22 +30,22 @@ def time_of(job_id: str) -> datetime | None:
 
 
 def first_id_at(time: datetime) -> str:
-    """The smallest UUIDv7 of that millisecond: jobs made since ``time`` have ids from here on."""
+    """The smallest UUIDv7 of the millisecond of ``time``: jobs submitted from then on have higher ids."""
     milliseconds = max(0, (time - _EPOCH) // timedelta(milliseconds=1))
     return str(UUID(int=((milliseconds & (2**48 - 1)) << 80) | (7 << 76) | (2 << 62)))
 
 
 def run_fact(job_id: str, run: int, event: str) -> str:
-    """The event id of a fact of a run; the same fact published again has the same id."""
+    """The event id of a fact of a run. The same fact published again has the same id."""
     return f"{job_id}/{run}/{event}"
 
 
 def execution_fact(job_id: str, run: int, attempt: int, event: str, execution: str, n: int | None = None) -> str:
-    """The event id of a fact of one execution; ``n`` counts facts that may occur many times (progress)."""
+    """The event id of a fact of one execution. ``n`` counts facts that occur many times (progress)."""
     base = f"{job_id}/{run}/{attempt}/{event}/{execution}"
     return base if n is None else f"{base}/{n}"
 
 
 def job_of(event_id: str) -> str:
-    """The job that an event id, made by one of the above, is about."""
+    """The id of the job that an event id belongs to."""
     return event_id.partition("/")[0]

@@ -1,4 +1,4 @@
-"""What a job is: the order that was placed, the states it passes, and what is known of it now."""
+"""A job: its order, its states and its current status."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,19 +18,21 @@ MAX_LABELS: Final = 32
 def _to_utc(time: datetime) -> datetime:
     try:
         return time.astimezone(UTC)
-    except OverflowError:  # pydantic turns only ValueErrors into refusals
+    except OverflowError:  # pydantic makes only ValueErrors validation errors
         raise ValueError("the time is out of range in UTC") from None
 
 
 Utc = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 CarriedText = Annotated[str, BeforeValidator(lambda text: plainjson.carried(text) if isinstance(text, str) else text)]
-"""What a handler says in words. Its exception may say anything, and must not make its own event unreadable."""
+"""Text from a handler. Characters that JSON readers or databases refuse are replaced, so that they cannot make its
+event unreadable.
+"""
 JobTypeName = Annotated[str, Field(pattern=JOB_TYPE_PATTERN)]
 QueueName = Annotated[str, Field(pattern=QUEUE_PATTERN)]
 
 
 class JobState(StrEnum):
-    """Where a job stands. The table of what may follow what is ``fold.TRANSITIONS``."""
+    """The states of a job. ``fold.TRANSITIONS`` has the transitions."""
 
     SCHEDULED = "scheduled"
     QUEUED = "queued"
@@ -43,13 +45,12 @@ class JobState(StrEnum):
 
 FINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 ENDINGS: Final = frozenset(state.value for state in FINAL)
-"""The names of the events that end a run: those of the states they lead to."""
+"""The names of the events that end a run, which are those of the final states."""
 
 
 class Order(BaseModel):
-    """What was asked for, complete: a worker needs nothing else to do the job. It travels with every event that puts
-    a job on a queue. ``payload_version``: which version of the job type's payload it is. ``timeout`` is in seconds;
-    ``run_at`` None means at once.
+    """Everything a worker needs to run a job. It is part of every event that places work on a queue.
+    ``payload_version`` is the version of the job type's payload. ``timeout`` is in seconds. ``run_at`` None means now.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,7 +68,7 @@ class Order(BaseModel):
 
 
 class ErrorInfo(BaseModel):
-    """Why an attempt failed: the exception's class name, its text, and the (bounded) traceback of the handler."""
+    """Why an attempt failed: the exception's class name and text, and the shortened traceback of the handler."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -77,7 +78,7 @@ class ErrorInfo(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far a handler says it is: ``fraction`` from 0 to 1."""
+    """The progress that a handler reported: ``fraction`` from 0 to 1."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -87,12 +88,12 @@ class Progress(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What the tape says of one job, up to ``cursor``; made by ``fold.evolve`` alone.
+    """The status of a job up to ``cursor``. Only ``fold.evolve`` makes it.
 
-    An event may come before the job's ``submitted`` (two publishers, one stream): until that is read, ``submitted_at``
-    is None and what was ordered is not known. ``execution`` (the attempt's latest), ``superseded`` (its earlier
-    ones) and ``progress_n`` distinguish a repeated ``started`` or ``progressed`` from a new one;
-    ``placed`` counts how often this run's work was put on its queue.
+    Events of other publishers may come before the job's ``submitted``. Until that is read, ``submitted_at`` and the
+    fields of the order are None. ``execution`` (the latest of the attempt), ``superseded`` (the earlier ones) and
+    ``progress_n`` tell a repeated ``started`` or ``progressed`` from a new one. ``placed`` counts the placements of
+    this run's work.
     """
 
     id: str
@@ -121,10 +122,10 @@ class Job:
     progress_n: int = 0
     placed: int = 0
     imported: bool = False
-    """Whether its last event came from another tape: then its work is on no queue here, and not missed."""
+    """Whether its last event was imported from another tape: then it has no work on a queue, and needs none."""
     cursor: int = 0
 
     @property
     def final(self) -> bool:
-        """Whether the present run is closed."""
+        """Whether the current run has ended."""
         return self.state in FINAL

@@ -1,7 +1,7 @@
-"""JSON that every part of the way can carry: AMQP, SQLite, PostgreSQL and clients in any language.
+"""JSON that AMQP, SQLite, PostgreSQL and clients in any language can carry.
 
-PostgreSQL's text holds neither NUL nor lone surrogates; integers over 64 bits lose digits in most languages; NaN and
-the infinities are no JSON (RFC 8259).
+PostgreSQL refuses NUL characters and lone surrogates in text. Integers over 64 bits lose digits in most languages. NaN
+and the infinities are no JSON (RFC 8259).
 """
 
 import json
@@ -19,44 +19,42 @@ MARK = b"\xef\xbb\xbf"
 
 
 class NotJson(ValueError):
-    """The bytes are not JSON at all (RFC 8259), or nested absurdly deep."""
+    """The bytes are not JSON (RFC 8259), or are nested too deep to parse."""
 
 
 def loads(body: bytes) -> Any:
-    """The value of a JSON text. Raises NotJson. What is JSON but cannot be carried is for ``fault``."""
+    """Parse a JSON text. Raises NotJson. Values that cannot be carried are accepted here; check them with ``fault``."""
     try:
         return from_json(body, allow_inf_nan=True, cache_strings="keys")
     except ValueError as error:
         try:
-            # The fast parser refuses a lone surrogate written as an escape as if it were bad syntax; it is a fault of a
-            # value. Given bytes, json.loads would also take UTF-16 and UTF-32, which are not JSON between systems.
+            # The fast parser refuses an escaped lone surrogate, which is no error of syntax. ``json.loads`` gets text,
+            # because for bytes it also accepts UTF-16 and UTF-32.
             return json.loads(body.decode())
         except (ValueError, RecursionError):
             raise NotJson(str(error)) from None
 
 
 def loads_sent(body: bytes) -> Any:
-    """The value of a JSON text that a client sent, or a file has. Editors and shells, mostly on Windows, put a byte
-    order mark before it, which RFC 8259 (section 8.1) lets a reader pass over. Raises NotJson.
-
-    What stands on the tape has none: it is read by other programs too.
+    """Parse a JSON text from a client or a file, and ignore a byte order mark, which editors on Windows write and RFC
+    8259 (section 8.1) lets readers ignore. Raises NotJson.
     """
     return loads(body.removeprefix(MARK))
 
 
 def dumps(value: Any) -> bytes:
-    """The JSON text of a plain value, UTF-8, without spaces."""
+    """The JSON text of a value, in UTF-8 without spaces."""
     return to_json(value, inf_nan_mode="constants")
 
 
 def short(value: Any, most: int = SHORT) -> Any:
-    """A plain value to show: itself, or the beginning of its text when that is longer than ``most`` bytes."""
+    """The value itself, or the beginning of its JSON text when that is longer than ``most`` bytes."""
     text = dumps(value)
     return value if len(text) <= most else f"{text[:most].decode(errors='ignore')}…"
 
 
 def fault(value: Any, at: str = "", *, depth_limit: int = DEPTH_LIMIT) -> str | None:
-    """What makes a parsed JSON value impossible to carry, with its place; None when all is well."""
+    """Why a parsed JSON value cannot be carried, with the place of the fault; None if it can be."""
     stack: list[tuple[Any, _Place | None, int]] = [(value, None, 0)]
     while stack:
         item, place, depth = stack.pop()
@@ -70,7 +68,7 @@ def fault(value: Any, at: str = "", *, depth_limit: int = DEPTH_LIMIT) -> str | 
 
 
 def finite(value: Any) -> bool:
-    """Whether no NaN and no infinity is in a value of dicts and sequences; what else is in it does not matter."""
+    """Whether a value of dicts and sequences contains neither NaN nor an infinity."""
     stack = [value]
     while stack:
         item = stack.pop()
@@ -84,12 +82,12 @@ def finite(value: Any) -> bool:
 
 
 def carried(text: str) -> str:
-    """``text`` with U+FFFD for whatever cannot be carried."""
+    """``text`` with U+FFFD in place of each character that cannot be carried."""
     return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-# Where an item stands: its parent's place and its own key or index. Written out only for a fault: a text for every item
-# would be the square of the body's size when a long key stands above a long list.
+# The place of an item: its parent's place, and its own key or index. It becomes a text only for a fault: for a long key
+# above a long list, texts for all items would have the square of the body's size.
 _Place = tuple[Any, str | int]
 
 

@@ -1,4 +1,4 @@
-"""What is to be replayed, and where to."""
+"""The order of a replay: which events, and to which queue."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -24,15 +24,15 @@ Pattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-
 
 
 class TapeRange(BaseModel):
-    """A part of the tape, by cursors or by times."""
+    """A part of the tape, given by cursors or times."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     since: Literal["first"] | Cursor | Utc = Field(
-        "first", description="Events at this time (RFC 3339) or later, or behind this cursor."
+        "first", description="Events at this time (RFC 3339) or later, or after this cursor."
     )
     until: Cursor | Utc | None = Field(
-        None, description="Before this time, or up to and with this cursor; up to now when absent."
+        None, description="Events before this time, or up to and including this cursor; default: up to now."
     )
 
     @model_validator(mode="after")
@@ -40,11 +40,13 @@ class TapeRange(BaseModel):
         since, until = self.since, self.until
         both_times = isinstance(since, datetime) and isinstance(until, datetime) and since > until
         if both_times or (isinstance(since, int) and isinstance(until, int) and since > until):
-            raise ValueError(f"since ({since}) is behind until ({until}): there is nothing in between, swap them")
+            raise ValueError(f"since ({since}) is after until ({until}): swap them")
         return self
 
     def cursors(self, before: Callable[[datetime], int], head: int) -> tuple[int, int]:
-        """Behind which, and up to and with which; ``before`` finds the cursor of a time, ``head`` is the newest."""
+        """Return the range as (after, up to and including). ``before`` finds the cursor of a time, ``head`` is the
+        newest.
+        """
         since = 0 if self.since == "first" else self.since
         until = head if self.until is None else self.until
         return (
@@ -54,22 +56,24 @@ class TapeRange(BaseModel):
 
 
 class ReplayOrder(TapeRange):
-    """Past events, as far as the fold accepted them, to a queue. What is absent restricts nothing."""
+    """Send past events that the fold accepted to a queue. An absent filter restricts nothing."""
 
     queue: str = Field(
         min_length=1,
         max_length=255,
-        description="The queue's name on the broker; it must exist. None of Jobtape's own.",
+        description="The name of an existing queue on the broker, but no queue of Jobtape's own.",
     )
     events: list[EventName] = Field(default_factory=list, max_length=len(EVENT_NAMES))
-    types: list[Pattern] = Field(default_factory=list, max_length=50, description="`mail.*`: all that begin so.")
+    types: list[Pattern] = Field(
+        default_factory=list, max_length=50, description="Job types; `mail.*` means all that begin with `mail.`."
+    )
     job: Annotated[str, StringConstraints(to_lower=True, pattern=ids.UUID_PATTERN)] | None = None
     labels: dict[str, str] = Field(default_factory=dict, max_length=8)
     correlation_id: str | None = None
-    rate: float | None = Field(None, ge=MIN_RATE, le=MAX_RATE, description="Events a second at most.")
+    rate: float | None = Field(None, ge=MIN_RATE, le=MAX_RATE, description="Events per second at most.")
 
     def selection(self) -> Selection:
-        """Which events, wherever they stand."""
+        """The filter, without the range."""
         return Selection(
             events=frozenset(self.events),
             types=frozenset(self.types),
@@ -80,11 +84,11 @@ class ReplayOrder(TapeRange):
 
 
 def reason_to_refuse(queue: str, namespace: str) -> str | None:
-    """Why nothing may be replayed to this queue; None when it may. On one of ours it would be taken for work."""
+    """Why events must not be replayed to this queue; None if they may. Workers would take them for work."""
     own, subscriptions = f"{namespace}.", f"{namespace}.sub."
     if queue.startswith(own) and not queue.startswith(subscriptions):
         return (
-            f"{queue} is one of Jobtape's own queues: name one of yours, or a subscription's ({subscriptions}<name>), "
-            "which must exist"
+            f"{queue} is one of Jobtape's own queues: name one of yours, or that of an existing subscription "
+            f"({subscriptions}<name>)"
         )
     return None

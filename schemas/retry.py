@@ -1,4 +1,4 @@
-"""When a failed attempt is followed by another, and how much later: decided here, carried out elsewhere."""
+"""Decides whether and when another attempt follows a failed one."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -6,7 +6,7 @@ from typing import Final, Literal
 from jobtape.schemas.delay_ladder import LONGEST
 
 Wish = Literal["policy", "never"] | float
-"""What an attempt's failure says of the next one: as the policy has it, none, or after so many seconds."""
+"""The next attempt as the failure wants it: by the policy, never, or after this number of seconds."""
 
 NEVER: Final = "never"
 POLICY: Final = "policy"
@@ -14,36 +14,36 @@ MOST_ATTEMPTS: Final = 1000
 
 
 class Retry(Exception):
-    """Raised by a handler: this attempt failed, try again, after ``delay`` seconds or as the policy has it.
+    """Raised by a handler for another attempt, after ``delay`` seconds or as the policy says.
 
-    It counts as an attempt, so it ends with ``max_attempts`` too.
+    The failed attempt counts, so ``max_attempts`` still limits the job.
     """
 
     def __init__(self, delay: float | None = None, message: str = "the handler asked for another attempt") -> None:
         super().__init__(message)
         if delay is not None and not (_is_number(delay) and 0 <= delay <= LONGEST):
             raise ValueError(
-                f"a retry can be delayed by 0 to {LONGEST:.0f} seconds, not {delay!r}: give a number, or none"
+                f"a retry can be delayed by 0 to {LONGEST:.0f} seconds, not {delay!r}: give a number, or None"
             )
         self.delay = delay
 
 
 class Fail(Exception):
-    """Raised by a handler: this job cannot be done, do not try again."""
+    """Raised by a handler for a job that must not be tried again."""
 
 
 class Crashed(Exception):
-    """What a handler's process that ended under it counts as in ``RetryPolicy.on``; nobody raises it."""
+    """Stands in ``RetryPolicy.on`` for the crash of a handler's process. It is never raised."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how soon. Times in seconds.
+    """How often and how soon a job is tried again. Times are in seconds.
 
-    The n-th failure is followed by a pause of ``first * factor ** (n - 1)``, at most ``longest``, less up to the
-    fraction ``jitter`` of it, so that what failed together does not come again together. ``on``: the exceptions worth
-    another attempt, compared as an ``except`` clause compares; a time-out is one of them as ``TimeoutError``, a
-    handler's process that ended under it as ``Crashed``. Raises ValueError for what makes no sense.
+    The pause after the n-th failure is ``first * factor ** (n - 1)``, at most ``longest``, minus a random part of up to
+    the fraction ``jitter``, so that jobs that failed together are not tried again together. ``on``: the exceptions that
+    lead to another attempt, compared as in an ``except`` clause; ``TimeoutError`` includes time-outs of the job, and
+    ``Crashed`` is a crash of the handler's process. Raises ValueError for invalid values.
     """
 
     max_attempts: int = 1
@@ -66,25 +66,25 @@ class RetryPolicy:
                 f"0 <= jitter <= 1, not first={self.first!r}, longest={self.longest!r}, factor={self.factor!r}, "
                 f"jitter={self.jitter!r}"
             )
-        # Found out at a job's failure, it would be the worker that fails.
+        # Checked here, because at a job's failure the worker would fail.
         if not (isinstance(self.on, tuple) and all(map(_is_exception, self.on))):
             raise ValueError(f"on is a tuple of exception classes, like (OSError, TimeoutError), not {self.on!r}")
 
     def wish(self, error: BaseException) -> Wish:
-        """What the exception of a failed attempt means for the next one."""
+        """What the exception of a failed attempt wants for the next one."""
         match error:
             case Fail():
                 return NEVER
             case Retry(delay=delay):
                 return POLICY if delay is None else delay
-        # As an ``except`` clause compares: ``isinstance`` asks the classes, which are the users' and may do anything.
+        # As in an ``except`` clause: ``isinstance`` would call methods of the users' classes.
         return POLICY if any(type.__subclasscheck__(kind, type(error)) for kind in self.on) else NEVER
 
 
 def next_delay(policy: RetryPolicy, *, attempt: int, max_attempts: int, wish: Wish, chance: float) -> float | None:
-    """Seconds until the attempt after ``attempt``, which failed; None when there is none.
+    """Seconds until the attempt after the failed ``attempt``, or None when there is none.
 
-    ``chance``: from 0 to 1, spreads the pause over the jitter.
+    ``chance``: a random number from 0 to 1 for the jitter.
     """
     if wish == NEVER or attempt >= max_attempts:
         return None

@@ -1,4 +1,4 @@
-"""Which events somebody wants: the same filter for queues, catch-up, server-sent events and WebSocket."""
+"""A filter for events, the same for queues, catch-up subscriptions, server-sent events and WebSocket."""
 
 import json
 import re
@@ -16,7 +16,7 @@ _JOB_TYPE: Final = re.compile(JOB_TYPE_PATTERN)
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a job has from its submission on, as far as a filter looks at it."""
+    """The properties of a job that a filter checks."""
 
     type: str
     correlation_id: str | None
@@ -25,10 +25,10 @@ class Traits:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Filters that all must hold; an empty one holds always, several values of one mean either of them.
+    """Conditions that an event must all meet. An empty one is always met; of several values one must match.
 
-    ``events``: names such as ``succeeded``. ``types``: job types; ``mail.*`` stands for all that begin with ``mail.``.
-    ``labels``: all of which the job must have.
+    ``events``: names such as ``succeeded``. ``types``: job types; ``mail.*`` means all that begin with ``mail.``.
+    ``labels``: labels that the job must all have.
     """
 
     events: frozenset[str] = frozenset()
@@ -38,11 +38,11 @@ class Selection:
     correlation_id: str | None = None
 
     def wants_event(self, name: str) -> bool:
-        """Whether an event of this name may be wanted; cheap, before anything is decoded."""
+        """Whether an event of this name may match; a cheap test before the event is decoded."""
         return not self.events or name in self.events
 
     def fits(self, name: str, job: str, traits: Callable[[], Traits]) -> bool:
-        """Whether the event of this name is wanted that this job had; ``traits`` is only asked where they matter."""
+        """Whether an event of this name of the job ``job`` matches. ``traits`` is called only if needed."""
         return (
             self.wants_event(name)
             and (self.job is None or job == self.job)
@@ -57,18 +57,18 @@ class Selection:
         )
 
     def fault(self) -> str | None:
-        """Why nothing could ever fit, or None: an event that there is not, a pattern that is no job type's name."""
+        """Why no event can ever match (unknown event name, invalid pattern or job id), or None."""
         for name in sorted(self.events - set(EVENT_NAMES)):
-            return f"there is no event {name!r}; there are {', '.join(EVENT_NAMES)}"
+            return f"there is no event {name!r}; the events are {', '.join(EVENT_NAMES)}"
         for pattern in sorted(self.types):
             if not _JOB_TYPE.fullmatch(pattern.removesuffix(".*")):
-                return f"{pattern!r} is neither a job type nor the beginning of some (as mail.* is)"
+                return f"{pattern!r} is neither a job type nor a pattern like mail.*"
         if self.job is not None and parse_job_id(self.job) != self.job:
-            return f"{self.job!r} is no job's id"
+            return f"{self.job!r} is no job id"
         return None
 
     def in_words(self) -> str:
-        """The filter as a text of at most 200 characters, all ASCII; another filter has another one."""
+        """The filter as ASCII text of at most 200 characters. Different filters have different texts."""
         parts = {
             "events": sorted(self.events),
             "types": sorted(self.types),

@@ -1,11 +1,11 @@
-"""A tape in a file: lines of JSON, the first a header, the last an end that distinguishes a whole file from a torn one.
+"""A tape in a file: lines of JSON with a header first and an end line last, which shows that the file is complete.
 
     {"format": "jobtape-tape", "version": 1, "id": "…", "namespace": "…", "after": 0, "until": 281474976710700}
     {"cursor": 281474976710656, "event": {"specversion": "1.0", …}}
     {"cursor": 281474976710657, "raw": "bm8gZXZlbnQ="}
     {"end": true, "events": 2}
 
-An event stands there as it was read from the tape, and so does, in base64, what could not be read.
+Events are as they were read from the tape. Messages that are no events are in base64.
 """
 
 import base64
@@ -22,12 +22,14 @@ VERSION: Final = 1
 
 
 class TapeFileInvalid(JobtapeError):
-    """The file is no tape, is torn, or is of a version newer than this program."""
+    """The file is no tape, is incomplete, or has a newer version than this program reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class TapeHeader:
-    """``id``: this export's own. It has what stood behind the cursor ``after``, up to and with ``until``."""
+    """The header. ``id`` identifies the export; it has the messages after cursor ``after`` up to and including
+    ``until``.
+    """
 
     id: str
     namespace: str
@@ -37,7 +39,7 @@ class TapeHeader:
 
 @dataclass(frozen=True, slots=True)
 class TapeLine:
-    """Line ``number`` of the file, from 1 behind the header; ``event``: its CloudEvent, None for what is none."""
+    """A line after the header, numbered from 1. ``event`` is None for a message that is no CloudEvent."""
 
     number: int
     body: bytes
@@ -45,12 +47,12 @@ class TapeLine:
 
 
 def header_line(header: TapeHeader) -> bytes:
-    """The first line."""
+    """Format the first line."""
     return _line({"format": FORMAT, "version": VERSION, **asdict(header)})
 
 
 def entry_line(cursor: int, body: bytes) -> bytes:
-    """The line of a message of the tape."""
+    """Format the line of a message on the tape."""
     try:
         event = plainjson.loads(body)
     except plainjson.NotJson:
@@ -61,15 +63,15 @@ def entry_line(cursor: int, body: bytes) -> bytes:
 
 
 def end_line(events: int) -> bytes:
-    """The last line."""
+    """Format the last line."""
     return _line({"end": True, "events": events})
 
 
 def read_header(line: bytes) -> TapeHeader:
-    """What the first line says. Raises TapeFileInvalid."""
+    """Parse the first line. Raises TapeFileInvalid."""
     match _parsed(line, 0):
         case {"format": "jobtape-tape", "version": int(version)} if version > VERSION:
-            raise TapeFileInvalid(f"the file is of version {version}, newer than {VERSION}: update Jobtape")
+            raise TapeFileInvalid(f"the file has version {version}, which is newer than {VERSION}: update Jobtape")
         case {
             "format": "jobtape-tape",
             "id": str(key),
@@ -78,30 +80,32 @@ def read_header(line: bytes) -> TapeHeader:
             "until": int(until),
         }:
             return TapeHeader(key, name, after, until)
-    raise TapeFileInvalid("the first line is not that of a tape: was it written by `jobtape export`?")
+    raise TapeFileInvalid("the first line is no tape header: was the file written by `jobtape export`?")
 
 
 def read_lines(lines: Iterable[bytes]) -> Iterator[TapeLine]:
-    """The rest of the file. Raises TapeFileInvalid where it is not what ``jobtape export`` writes, or is torn."""
+    """Parse the lines after the header. Raises TapeFileInvalid at an invalid line, or when the file is incomplete."""
     number = 0
     for text in lines:
         number += 1
         match _parsed(text, number):
             case {"end": True, "events": int(events)}:
                 if events != number - 1:
-                    raise TapeFileInvalid(f"the file has {number - 1} events and says {events}: export it again")
+                    raise TapeFileInvalid(
+                        f"the file has {number - 1} events, but its last line says {events}: export it again"
+                    )
                 return
             case {"cursor": int(), "event": dict(event)}:
                 yield TapeLine(number, plainjson.dumps(event), event)
             case {"cursor": int(), "raw": str(raw)}:
                 yield TapeLine(number, _decoded(raw, number), None)
             case _:
-                raise TapeFileInvalid(f"line {number} is not one of a tape: export it again")
-    raise TapeFileInvalid(f"the file ends after {number} events, torn: export it again")
+                raise TapeFileInvalid(f"line {number} is no line of a tape: export it again")
+    raise TapeFileInvalid(f"the file is incomplete, it ends after {number} events: export it again")
 
 
 def marked(line: TapeLine, export: str) -> bytes:
-    """The message to be published: the event, marked as one of another tape; or what is no event, as it was."""
+    """The message to publish: the event marked as imported, or the unchanged message if it is no event."""
     if line.event is None:
         return line.body
     return plainjson.dumps({**line.event, "imported": export, "importline": line.number})

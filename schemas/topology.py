@@ -1,8 +1,8 @@
-"""Where events travel: exchanges, queues and bindings as values, and the routing keys. Declared by ``broker.declare``.
+"""The exchanges, queues, bindings and routing keys of one installation. ``broker.declare`` declares them.
 
-One topic exchange takes everything. The stream ``log`` is bound to all of it; each work queue is bound to its own key,
-which a publish carries as a second key in its ``CC`` header. So one confirmed publish writes the tape and places the
-work, or does neither.
+One topic exchange takes every event. The stream ``log`` is bound to all keys. Each work queue is bound to its own key,
+which a publish has as a second key in its ``CC`` header. So one confirmed publish writes the tape and places the work,
+or does neither.
 """
 
 from collections.abc import Iterable
@@ -13,16 +13,16 @@ from jobtape.schemas import delay_ladder as ladder
 
 BARRIER_KEY: Final = "barrier"
 CANCEL_KEY: Final = "cancel"
-"""The second key of a ``cancelled``, which brings it to the workers as well."""
-# Longer than the longest delay (30 days), and then as long as a due job may still wait for a worker. Small segments:
-# age drops whole ones only, and never the last.
+"""The second key of a ``cancelled``, which routes it to the workers too."""
+# Longer than the longest delay (30 days), plus the time that a due job may wait for a worker. Segments are small,
+# because only whole ones are dropped for their age, and never the last.
 CANCELS_KEPT: Final = "45D"
 CANCELS_MAX_BYTES: Final = 500_000_000
 CANCELS_SEGMENT: Final = 4_000_000
-# A guard against jobs that kill their worker again and again, not an attempt counter: it also counts what was only
-# prefetched by a worker that died.
+# Protects against jobs that kill their worker each time. It is no limit of attempts, because it also counts deliveries
+# that were only prefetched by a worker that died.
 DELIVERY_LIMIT: Final = 20
-# RabbitMQ 4 drops what was returned 20 times, by default: these two are the last places there are.
+# By default RabbitMQ 4 drops a message after 20 returns; these two queues must keep theirs.
 _KEPT: Final = (("x-queue-type", "quorum"), ("x-delivery-limit", 2**31 - 1))
 
 
@@ -33,7 +33,7 @@ class Exchange:
     name: str
     type: Literal["topic", "fanout", "direct"]
     alternate: str | None = None
-    """The exchange that gets what no binding matches; without one it is returned or dropped."""
+    """The exchange that gets messages without a matching binding; if None, they are returned or dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class Queue:
     arguments: tuple[tuple[str, str | int], ...]
 
     def declared_arguments(self) -> dict[str, Any]:
-        """The arguments as AMQP wants them."""
+        """The arguments as a dict for AMQP."""
         return dict(self.arguments)
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What reaches a queue: messages of ``exchange`` whose routing key matches ``key``."""
+    """Routes messages of ``exchange`` whose routing key matches ``key`` to ``queue``."""
 
     queue: str
     exchange: str
@@ -59,7 +59,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class ExchangeBinding:
-    """What goes on from one exchange to another: messages of ``source`` whose routing key matches ``key``."""
+    """Routes messages of ``source`` whose routing key matches ``key`` to the exchange ``target``."""
 
     source: str
     target: str
@@ -79,8 +79,8 @@ class TapeRetention:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a subscriber's queue may cost the broker: beyond so many ``messages`` or ``octets`` that wait it drops its
-    oldest, and after ``idle`` seconds without a consumer it is removed.
+    """The limits of a subscriber's queue: above ``messages`` or ``octets`` it drops its oldest messages, and after
+    ``idle`` seconds without a consumer the broker deletes it.
     """
 
     messages: int = 100_000
@@ -96,7 +96,7 @@ class Topology:
     queues: tuple[str, ...] = ()
     retention: TapeRetention = TapeRetention()
     delay_levels: int = ladder.LEVELS
-    """Levels of the delay ladder; 0 is none."""
+    """Levels of the delay ladder; 0 means no ladder."""
 
     @property
     def source(self) -> str:
@@ -105,17 +105,17 @@ class Topology:
 
     @property
     def events(self) -> Exchange:
-        """The exchange that takes every event; nobody outside publishes to it or binds to it."""
+        """The exchange that takes every event. Only Jobtape publishes or binds to it."""
         return Exchange(f"{self.namespace}.events", "topic")
 
     @property
     def results(self) -> Exchange:
-        """Where the relay publishes what the fold accepted. Anybody may bind a queue of theirs to it."""
+        """The exchange to which the relay publishes accepted events. Any program may bind its queue to it."""
         return Exchange(f"{self.namespace}.results", "topic")
 
     @property
     def dead(self) -> Exchange:
-        """Where messages go that are no job, and those that the broker gave up delivering."""
+        """The exchange for messages that are no job, and for those that the broker gave up."""
         return Exchange(f"{self.namespace}.dead", "fanout")
 
     @property
@@ -133,7 +133,7 @@ class Topology:
 
     @property
     def cancels(self) -> Queue:
-        """The stream of the cancelled runs, about a million, which every worker reads before it takes jobs."""
+        """The stream of cancelled runs (about a million), which every worker reads before it takes jobs."""
         return Queue(
             f"{self.namespace}.cancels",
             (
@@ -146,40 +146,40 @@ class Topology:
 
     @property
     def dead_queue(self) -> Queue:
-        """Keeps what ``dead`` took until somebody looks."""
+        """The queue of ``dead``."""
         return Queue(f"{self.namespace}.dead", _KEPT)
 
     @property
     def due(self) -> Exchange:
-        """Where delayed work comes out; not the events exchange, or it would be on the tape a second time."""
+        """The exchange for due work. It is not the events exchange, which would write the event to the tape again."""
         return Exchange(f"{self.namespace}.due", "topic", alternate=self.unroutable.name)
 
     @property
     def unroutable(self) -> Exchange:
-        """Takes what is due for a work queue that is not there."""
+        """The exchange for due work whose queue does not exist."""
         return Exchange(f"{self.namespace}.unroutable", "fanout")
 
     @property
     def unroutable_queue(self) -> Queue:
-        """Keeps what ``unroutable`` took until the work queue is there again."""
+        """The queue of ``unroutable``, which keeps work until its queue exists again."""
         return Queue(f"{self.namespace}.unroutable", _KEPT)
 
     @property
     def longest_delay(self) -> float:
-        """Seconds that a job may be delayed here."""
+        """The longest delay in seconds."""
         return ladder.longest_delay(self.delay_levels)
 
     def delay_exchange(self, level: int) -> Exchange:
-        """Where a delayed message enters ``level``; below level 0 it is due."""
+        """The exchange of ``level``; below level 0 it is ``due``."""
         return Exchange(f"{self.namespace}.delay.{level}", "topic") if level >= 0 else self.due
 
     def delay_queue(self, level: int) -> Queue:
-        """Holds a message for the time of ``level`` and passes it on with its routing keys as they are."""
+        """The queue that holds messages for the time of ``level`` and then passes them on with the same routing key."""
         return Queue(
             f"{self.namespace}.delay.{level}",
             (
                 ("x-queue-type", "quorum"),
-                ("x-message-ttl", ladder.held_for(level)),
+                ("x-message-ttl", ladder.hold_time(level)),
                 ("x-dead-letter-exchange", self.delay_exchange(level - 1).name),
                 ("x-dead-letter-strategy", "at-least-once"),
                 ("x-overflow", "reject-publish"),
@@ -194,7 +194,8 @@ class Topology:
                 ("x-queue-type", "quorum"),
                 ("x-delivery-limit", DELIVERY_LIMIT),
                 ("x-dead-letter-exchange", self.dead.name),
-                # Without a fixed key the broker would use all of the message's keys, CC too, and bring it back.
+                # Without a fixed key the broker would use the message's own keys, with those in CC, and route it back
+                # here.
                 ("x-dead-letter-routing-key", "given-up"),
                 ("x-dead-letter-strategy", "at-least-once"),
                 ("x-overflow", "reject-publish"),
@@ -202,21 +203,21 @@ class Topology:
         )
 
     def subscription_name(self, name: str) -> str:
-        """What the queue of the durable subscription ``name`` is called on the broker."""
+        """The name on the broker of the queue of the durable subscription ``name``."""
         return f"{self.namespace}.sub.{name}"
 
     def subscription_queue(self, name: str, wanted: str, bounds: Bounds) -> Queue:
-        """The queue of the durable subscription ``name``, whose filter ``wanted`` says in words, 250 bytes at most.
+        """The queue of the durable subscription ``name``. ``wanted`` is its filter as text of at most 250 bytes.
 
-        The broker compares arguments when a queue is declared again, and only those that it knows: so the filter goes
-        into one of them, and consumers that share a name cannot have different ones. What a full queue drops is routed
-        by it to the exchange ``<ns>.dropped``, which only exists when somebody wants to see that.
+        The filter is in the dead-letter routing key, because the broker compares this argument when the queue is
+        declared again. So consumers of the same subscription cannot have different filters. Messages that a full queue
+        drops go to the exchange ``<ns>.dropped``, if an operator has declared it.
         """
         return Queue(
             self.subscription_name(name),
             (
                 ("x-queue-type", "quorum"),
-                # What is put back again and again (20 times on RabbitMQ 4) is not to be dropped.
+                # Otherwise RabbitMQ 4 drops a message after 20 returns.
                 ("x-delivery-limit", 2**31 - 1),
                 ("x-dead-letter-exchange", f"{self.namespace}.dropped"),
                 ("x-dead-letter-routing-key", wanted),
@@ -224,8 +225,8 @@ class Topology:
             ),
         )
 
-    def passing_queue(self, unique: str, bounds: Bounds) -> Queue:
-        """The queue of one ephemeral subscription; it outlives its connection by ``bounds.idle``."""
+    def ephemeral_queue(self, unique: str, bounds: Bounds) -> Queue:
+        """The queue of one ephemeral subscription. It outlives its connection by ``bounds.idle`` seconds."""
         return Queue(f"{self.namespace}.hear.{unique}", (("x-queue-type", "classic"), *_bounded(bounds)))
 
     def exchanges(self) -> tuple[Exchange, ...]:
@@ -234,7 +235,7 @@ class Topology:
         return (self.events, self.results, self.dead, self.unroutable, self.due, *levels)
 
     def declared_queues(self) -> tuple[Queue, ...]:
-        """All queues but the tape, which only a first start or ``jobtape init`` creates."""
+        """All queues except the tape, which only a first start or ``jobtape init`` creates."""
         return (
             self.dead_queue,
             self.unroutable_queue,
@@ -244,7 +245,7 @@ class Topology:
         )
 
     def bindings(self) -> tuple[Binding, ...]:
-        """All bindings of queues but the tape's."""
+        """All bindings of queues except that of the tape."""
         delay = (
             Binding(
                 self.delay_queue(level).name,
@@ -266,7 +267,7 @@ class Topology:
         )
 
     def exchange_bindings(self) -> tuple[ExchangeBinding, ...]:
-        """All bindings between exchanges: into the ladder, and past the levels whose bit is 0."""
+        """All bindings between exchanges: into the ladder, and past levels whose bit is 0."""
         down = (
             ExchangeBinding(
                 self.delay_exchange(level).name,
@@ -289,18 +290,18 @@ class Topology:
         return range(self.delay_levels)
 
     def is_ours(self, queue: str) -> bool:
-        """Whether we declare queues of that name, as far as the name shows."""
+        """Whether ``queue`` is the name of a queue that Jobtape declares."""
         prefix, _, rest = queue.partition(".")
         alone = rest in ("log", "cancels", "dead", "unroutable")
         return prefix == self.namespace and (alone or rest.startswith(("run.", "delay.", "sub.", "hear.")))
 
     @property
     def log_binding(self) -> Binding:
-        """The tape takes everything."""
+        """Binds the tape to all keys."""
         return Binding(self.log.name, self.events.name, "#")
 
     def with_queues(self, queues: Iterable[str]) -> "Topology":
-        """The same with these work queues."""
+        """A copy with these work queues."""
         return replace(self, queues=tuple(sorted(set(queues))))
 
 
@@ -310,14 +311,14 @@ def event_key(event: str, job_type: str) -> str:
 
 
 def result_key(event: str, job_type: str) -> str:
-    """The routing key under which subscribers get an event."""
+    """The routing key of an event that is relayed to subscribers."""
     return f"{event}.{job_type}"
 
 
 def result_patterns(events: Iterable[str], types: Iterable[str]) -> tuple[str, ...]:
-    """Binding keys for these events of these job types (``mail.*``: all that begin with ``mail.``); none means any.
+    """Binding keys for these events of these job types (``mail.*``: all that begin with ``mail.``); empty means any.
 
-    They may match a little more than was asked for, never less.
+    They may match more events, but never fewer.
     """
     names = sorted(set(events)) or ["*"]
     kinds = sorted({f"{each[:-2]}.#" if each.endswith(".*") else each for each in types}) or ["#"]
@@ -327,17 +328,17 @@ def result_patterns(events: Iterable[str], types: Iterable[str]) -> tuple[str, .
 
 
 def reply_key(name: str) -> str:
-    """The second key of the events of a job that was submitted with ``reply_to`` ``name``."""
+    """The second key of the events of a job with ``reply_to`` ``name``."""
     return f"reply.{name}"
 
 
 def queue_of(name: str) -> str:
-    """The queue whose jobs the work queue of that name on the broker holds."""
+    """Jobtape's name of a work queue, from its name on the broker."""
     return name.rpartition(".")[2]
 
 
 def run_key(queue: str) -> str:
-    """The second key that puts a job on its work queue now."""
+    """The second key that routes a job to its work queue without delay."""
     return f"run.{queue}"
 
 

@@ -1,7 +1,7 @@
-"""Old event shapes lifted to the present one, one version at a time.
+"""Turns events of old versions into the newest version, one version at a time.
 
-An upcaster takes the parsed CloudEvent of version *n* and returns that of *n + 1*; it never changes its argument. The
-tape keeps what was written; only what is read is lifted.
+An upcaster takes a parsed CloudEvent of version *n* and returns one of version *n + 1*. It never changes its argument.
+Events on the tape stay as they are; readers upcast them.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,8 +12,8 @@ from jobtape.schemas.errors import UnreadableEvent
 Upcaster = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
-def _order_says_its_payloads_version(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """1 to 2. Before, a job type's payloads were all of one version."""
+def _add_payload_version(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """From version 1 to 2: before, all payloads of a job type had the same version."""
     data = raw.get("data")
     order = data.get("order") if isinstance(data, Mapping) else None
     if data is None or not isinstance(order, Mapping):
@@ -22,13 +22,13 @@ def _order_says_its_payloads_version(raw: Mapping[str, Any]) -> Mapping[str, Any
 
 
 CURRENT_VERSION: Final = 2
-UPCASTERS: Final[dict[int, Upcaster]] = {1: _order_says_its_payloads_version}
+UPCASTERS: Final[dict[int, Upcaster]] = {1: _add_payload_version}
 
 
 def upcast(raw: Mapping[str, Any], upcasters: Mapping[int, Upcaster] = UPCASTERS) -> Mapping[str, Any]:
-    """``raw`` in the newest shape that ``upcasters`` lead to. Raises UnreadableEvent for a version from the future.
+    """``raw`` in the newest version that ``upcasters`` lead to. Raises UnreadableEvent for a newer or invalid version.
 
-    An event without ``schemaversion`` is of version 1.
+    An event without ``schemaversion`` has version 1.
     """
     version = raw.get("schemaversion", 1)
     newest = max(upcasters, default=0) + 1
@@ -41,13 +41,13 @@ def upcast(raw: Mapping[str, Any], upcasters: Mapping[int, Upcaster] = UPCASTERS
         try:
             raw = {**upcasters[step](raw), "schemaversion": step + 1}
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            # An upcaster may trust the shape of its version; a message need not have it.
+            # An upcaster relies on the shape of its version, but any message can claim that version.
             raise UnreadableEvent(f"not an event of schemaversion {step}: {error!r}"[:200]) from None
     return raw
 
 
 def newest(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``raw`` for whoever hands it on: lifted, or as it is when that is beyond this program."""
+    """``raw`` in the newest version, or unchanged if this program cannot read it."""
     try:
         return upcast(raw)
     except UnreadableEvent:

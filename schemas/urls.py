@@ -1,7 +1,7 @@
-"""URLs in messages and logs: without what is, or may be, a password.
+"""Removes passwords from URLs for messages and logs.
 
-A password that is not percent-encoded makes a URL that can be read in more than one way: what stands before a ``/`` in
-it would be taken for a host, and be shown. Such a URL is refused where it is configured, and nowhere shown.
+A URL whose password is not percent-encoded is ambiguous: the part of the password before a ``/`` would be taken for the
+host and be shown. Such a URL is refused in the configuration, and never shown.
 """
 
 import re
@@ -9,24 +9,24 @@ from typing import Final
 from urllib.parse import urlsplit
 
 HIDDEN: Final = "(not a URL)"
-ENCODE: Final = "percent-encode what is special in the password (@ is %40, / %2F, ? %3F, # %23, : %3A, % %25)"
+ENCODE: Final = "percent-encode special characters in the password (@ is %40, / %2F, ? %3F, # %23, : %3A, % %25)"
 
 _USER: Final = re.compile(r"[^\s:/?#\[\]]*")
 _HOST: Final = re.compile(r"[A-Za-z0-9_.:%-]+")
 _PATH: Final = re.compile(r"[^\s?#@]*")
 
 
-def is_clear(url: str) -> bool:
-    """Whether it is a URL with a host, in which no part but the password can be, or hold, one."""
+def is_unambiguous(url: str) -> bool:
+    """Whether ``url`` has a host, and no part but the password can contain a password."""
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # a port that is no number: the rest of a password, as a rule
+    except ValueError:  # the port is no number: usually the rest of a password
         return False
     return (
         bool(parts.scheme)
         and url.partition(":")[2].startswith("//")
-        # urlsplit takes them out without a word.
+        # urlsplit removes white space silently.
         and not re.search(r"\s", url)
         and port != 0
         and _USER.fullmatch(parts.username or "") is not None
@@ -38,8 +38,8 @@ def is_clear(url: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown: without password and parameters."""
-    if not is_clear(url):
+    """``url`` without password and parameters, to be shown."""
+    if not is_unambiguous(url):
         return HIDDEN
     parts = urlsplit(url)
     _, at, host = parts.netloc.rpartition("@")

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, case, delete, select, update
 
-from jobtape.schemas.relay_events import RELAYED_EVENTS, RelayMode
+from jobtape.schemas.events import RELAYED_EVENTS, RelayMode
 from jobtape.view import checkpoint, tables
 from jobtape.view.rows import storable
 from jobtape.view.sql import bulk, clock

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from jobtape.schemas import cursor as position
+from jobtape.schemas.events import RelayMode
 from jobtape.schemas.job import Job, JobState
-from jobtape.schemas.relay_events import RelayMode
 
 GapKind = Literal["tape-missing", "log-replaced", "log-truncated"]
 

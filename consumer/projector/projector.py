@@ -30,7 +30,7 @@ from jobtape.consumer.projector.maintenance.job_rescuer import LOST_AFTER
 from jobtape.consumer.projector.services import LeaderServices
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, TapeMissing, ViewUnavailable
-from jobtape.schemas.relay_events import RelayMode
+from jobtape.schemas.events import RelayMode
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Batch, Checkpoint, Gap, Store
 from jobtape.view.threads import DatabaseThreads

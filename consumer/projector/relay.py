@@ -30,7 +30,7 @@ from jobtape.broker.tasks import wait_for_stop
 from jobtape.consumer.projector.maintenance.leader import NotActive
 from jobtape.consumer.subscriber_message import subscriber_message
 from jobtape.schemas.errors import ViewUnavailable
-from jobtape.schemas.relay_events import RELAYED_EVENTS, RelayMode
+from jobtape.schemas.events import RELAYED_EVENTS, RelayMode
 from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import CommittedEvent, Store

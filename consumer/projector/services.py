@@ -22,7 +22,7 @@ from jobtape.consumer.projector.maintenance.queue_redeclarer import QueueRedecla
 from jobtape.consumer.projector.maintenance.stranded_work import StrandedWork
 from jobtape.consumer.projector.relay import Relay
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
-from jobtape.schemas.relay_events import RelayMode
+from jobtape.schemas.events import RelayMode
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Batch, Store
 

@@ -75,7 +75,7 @@ class ResultQueue:
         self._prefetch = prefetch
         self._skip_gaps = skip_gaps
         if name is None:
-            self._queue = topology.passing_queue(uuid4().hex, bounds)
+            self._queue = topology.ephemeral_queue(uuid4().hex, bounds)
         else:
             self._queue = topology.subscription_queue(name, wanted.in_words(), bounds)
         self._keys = result_patterns(wanted.events, wanted.types)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jobtape.broker.queue_consumer import Delivery
+from jobtape.schemas.events import WorkEvent
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.work import WorkEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,12 @@ from jobtape.schemas.events import (
     StartedData,
     Succeeded,
     SucceededData,
+    WorkEvent,
+    attempt_of,
 )
 from jobtape.schemas.job import ErrorInfo, Order, Progress
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.retry import RetryPolicy, next_delay
-from jobtape.schemas.work import WorkEvent, attempt_of
 
 log = logging.getLogger("jobtape.job")
 

@@ -36,12 +36,23 @@ from jobtape.consumer.worker.execution import Execution, knows
 from jobtape.consumer.worker.handlers import ExecutionUndone, Handlers
 from jobtape.schemas.delay_ladder import delay_key
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, UnreadableEvent, WorkerStuck
-from jobtape.schemas.events import Cancelled, Failed, Requeued, Retrying, Submitted, Succeeded, cancelled, decode
+from jobtape.schemas.events import (
+    Cancelled,
+    Failed,
+    Requeued,
+    Retrying,
+    Submitted,
+    Succeeded,
+    WorkEvent,
+    attempt_of,
+    cancelled,
+    decode,
+    placement_of,
+)
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout, longest_wait
 from jobtape.schemas.topology import Topology
-from jobtape.schemas.work import WorkEvent, attempt_of, placement_of
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from jobtape.producer.service.broker_watch import BrokerWatch
 from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.reads import Reads
 from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
-from jobtape.schemas.relay_events import RelayMode
+from jobtape.schemas.events import RelayMode
 from jobtape.view.store import Checkpoint, RelayState, Store
 
 CHECK_LIMIT: Final = 1.5

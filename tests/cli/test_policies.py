@@ -9,7 +9,7 @@ from jobtape.cli.doctor.findings import Findings
 from jobtape.cli.doctor.management import Policy, policies_of
 from jobtape.cli.doctor.policies import examine_policies
 from jobtape.consumer.folding import outbox_row
-from jobtape.schemas.effects import put_back, put_back_dropped
+from jobtape.schemas.effects import rescue, rescue_dropped
 from jobtape.schemas.events import submitted
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, Order
@@ -28,7 +28,7 @@ def some_job() -> Job:
 def test_doctor_names_dropped_jobs_when_policies_are_unknown(store: Store) -> None:
     store.create_checkpoint()
     assert store.take_lease("me", 60)
-    effect = put_back_dropped(some_job(), "expired", source="/jobtape/x", time=NOW)
+    effect = rescue_dropped(some_job(), "expired", source="/jobtape/x", time=NOW)
     assert effect is not None
     assert store.outbox.add("me", [outbox_row(effect)])
     found = Findings()
@@ -51,10 +51,10 @@ def test_policy_with_highest_priority_of_each_sort_applies() -> None:
 @pytest.mark.parametrize("placed", [1, 4, 50])
 def test_dropped_job_is_put_back_without_limit_and_later_each_time(placed: int) -> None:
     job = replace(some_job(), placed=placed)
-    effect = put_back_dropped(job, "maxlen", source="/jobtape/x", time=NOW)
+    effect = rescue_dropped(job, "maxlen", source="/jobtape/x", time=NOW)
     assert effect is not None
     assert effect.event.name == "requeued"
     assert effect.wait == {1: 0.5, 4: 4.0, 50: 30.0}[placed]
-    lost = put_back(job, "lost", source="/jobtape/x", time=NOW, dropped=placed - 1)
+    lost = rescue(job, "lost", source="/jobtape/x", time=NOW, dropped=placed - 1)
     assert lost is not None
     assert lost.event.name == "requeued", "drops do not count towards the limit"

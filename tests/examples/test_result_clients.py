@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobtape.schemas.relay_events import RELAYED_EVENTS
+from jobtape.schemas.events import RELAYED_EVENTS
 from jobtape.schemas.selection import Selection
 from jobtape.view.store import CommittedEvent, Store
 from tests.consumer import jobs

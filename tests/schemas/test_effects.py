@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobtape.schemas.effects import PUT_BACK_AT_MOST, effects_of, may_be_effect, order_of, put_back
+from jobtape.schemas.effects import MAX_RESCUES, effects_of, may_be_effect, order_of, rescue
 from jobtape.schemas.events import Failed, JobEvent, Requeued
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
@@ -81,13 +81,13 @@ def test_its_own_event_ends_it_on_any_tape(tape: list[JobEvent]) -> None:
 
 def test_work_is_put_back_three_times_and_then_the_run_fails() -> None:
     job = fold(submitted(), Execution("a").started(1))
-    for n in range(2, PUT_BACK_AT_MOST + 2):
-        effect = put_back(job, "lost", source=SOURCE, time=at(n))
+    for n in range(2, MAX_RESCUES + 2):
+        effect = rescue(job, "lost", source=SOURCE, time=at(n))
         assert effect is not None and isinstance(effect.event, Requeued)
         assert (effect.event.data.n, effect.event.data.lost_execution) == (n, "a" if n == 2 else None)
-        assert effect == put_back(job, "lost", source=SOURCE, time=at(n)), "the same id, however often it is found"
+        assert effect == rescue(job, "lost", source=SOURCE, time=at(n)), "the same id, however often it is found"
         job = evolve(job, effect.event)
-    effect = put_back(job, "lost", source=SOURCE, time=at(9))
+    effect = rescue(job, "lost", source=SOURCE, time=at(9))
     assert effect is not None and isinstance(effect.event, Failed) and may_be_effect(effect.event)
     assert (effect.event.id, effect.keys) == (f"{JOB}/1/1/failed/lost", ())
     ended = evolve(job, effect.event)
@@ -97,14 +97,14 @@ def test_work_is_put_back_three_times_and_then_the_run_fails() -> None:
 
 @pytest.mark.parametrize(("why", "reason"), [("lost", "lost"), ("given_up", "crash_loop")])
 def test_the_reason_says_how_it_went(why: str, reason: str) -> None:
-    job = replace(fold(submitted()), placed=PUT_BACK_AT_MOST + 1)
-    effect = put_back(job, why, source=SOURCE, time=at(1))  # type: ignore[arg-type]
+    job = replace(fold(submitted()), placed=MAX_RESCUES + 1)
+    effect = rescue(job, why, source=SOURCE, time=at(1))  # type: ignore[arg-type]
     assert effect is not None and isinstance(effect.event, Failed)
     assert effect.event.data.reason == reason
 
 
 def test_a_lost_retry_is_put_back_as_the_next_attempt() -> None:
-    effect = put_back(fold(submitted(), Execution("a").retrying(1)), "lost", source=SOURCE, time=at(2))
+    effect = rescue(fold(submitted(), Execution("a").retrying(1)), "lost", source=SOURCE, time=at(2))
     assert effect is not None
     assert effect.event.data.attempt == 2
 
@@ -112,7 +112,7 @@ def test_a_lost_retry_is_put_back_as_the_next_attempt() -> None:
 def test_without_an_order_nothing_can_be_placed() -> None:
     job = fold(Execution("a").started(1))
     assert order_of(job) is None
-    assert put_back(job, "lost", source=SOURCE, time=at(2)) is None
+    assert rescue(job, "lost", source=SOURCE, time=at(2)) is None
 
 
 def test_the_order_is_what_was_ordered_except_for_its_time() -> None:

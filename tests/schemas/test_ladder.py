@@ -44,7 +44,7 @@ def way(broker: Topology, key: str, entry: str = ENTRY) -> tuple[list[str], set[
     return held, ends
 
 
-def held_for(broker: Topology, held: list[str]) -> int:
+def hold_time(broker: Topology, held: list[str]) -> int:
     """Milliseconds."""
     ttl = {queue.name: queue.declared_arguments().get("x-message-ttl") for queue in broker.declared_queues()}
     return sum(ttl[queue] or 0 for queue in held)
@@ -56,7 +56,7 @@ def test_every_delay_has_one_way_down_as_long_as_the_delay(seconds: float, queue
     held, ends = way(broker, ladder.delay_key(seconds, queue))
     assert ends == {broker.work_queue(queue).name}
     assert len(held) == len(set(held)), "two ways would be two messages"
-    total = held_for(broker, held)
+    total = hold_time(broker, held)
     assert total % 100 == 0
     assert 0 <= total - round(seconds * 1000, 3) < 100, "rounded up, never early"
 
@@ -66,7 +66,7 @@ def test_so_on_a_ladder_of_any_height(levels: int, data: st.DataObject) -> None:
     broker = Topology("ns", ("a", "b"), delay_levels=levels)
     steps = data.draw(st.integers(0, 2**levels - 1))
     held, ends = way(broker, ladder.delay_key(steps * ladder.STEP, "a", levels))
-    assert (held_for(broker, held), ends) == (steps * 100, {"ns.run.a"})
+    assert (hold_time(broker, held), ends) == (steps * 100, {"ns.run.a"})
 
 
 @pytest.mark.parametrize("seconds", [0.1 * n for n in range(200)] + [n / 10 for n in range(200)])
@@ -78,7 +78,7 @@ def test_steps_are_not_one_more_because_of_binary_fractions(seconds: float) -> N
 def test_thirty_days_fit_and_more_than_the_ladder_is_refused() -> None:
     broker = Topology("ns").with_queues(["default"])
     held, ends = way(broker, ladder.delay_key(ladder.LONGEST, "default"))
-    assert (held_for(broker, held), len(ends)) == (30 * 86_400 * 1000, 1)
+    assert (hold_time(broker, held), len(ends)) == (30 * 86_400 * 1000, 1)
     longest = (2**ladder.LEVELS - 1) * ladder.STEP
     assert longest > ladder.LONGEST
     assert ladder.delay_key(longest, "q").count(".1") == ladder.LEVELS

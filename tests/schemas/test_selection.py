@@ -35,7 +35,7 @@ def test_a_good_filter(fine: Selection) -> None:
         (Selection(events=frozenset({"finished"})), "succeeded, failed"),
         (Selection(types=frozenset({"*.mail"})), "mail.*"),
         (Selection(types=frozenset({"*"})), "mail.*"),
-        (Selection(job="7"), "no job's id"),
+        (Selection(job="7"), "no job id"),
     ],
 )
 def test_a_filter_that_nothing_fits_says_why(bad: Selection, said: str) -> None:

@@ -120,6 +120,6 @@ def test_binding_keys_of_a_subscription(events: Sequence[str], types: Sequence[s
 
 def test_whatever_a_subscriber_leaves_behind_is_bounded() -> None:
     bounds = Bounds(messages=7, octets=1000, idle=1.5)
-    for queue in (Topology("ns").subscription_queue("a", "{}", bounds), Topology("ns").passing_queue("x", bounds)):
+    for queue in (Topology("ns").subscription_queue("a", "{}", bounds), Topology("ns").ephemeral_queue("x", bounds)):
         limits = {"x-max-length": 7, "x-max-length-bytes": 1000, "x-overflow": "drop-head", "x-expires": 1500}
         assert queue.declared_arguments().items() >= limits.items()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobtape.schemas.urls import HIDDEN, is_clear, without_password
+from jobtape.schemas.urls import HIDDEN, is_unambiguous, without_password
 
 SECRETS = ("hun", "ter2")
 """The halves of a password: neither may be shown."""
@@ -42,11 +42,11 @@ READABLE = [
 @pytest.mark.parametrize("url", MALFORMED)
 def test_what_cannot_be_read_is_not_shown(url: str, scheme: str) -> None:
     given = url.format(scheme=scheme)
-    assert not is_clear(given)
+    assert not is_unambiguous(given)
     assert without_password(given) == HIDDEN
 
 
 @pytest.mark.parametrize(("url", "shown"), READABLE)
 def test_what_can_be_read_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert is_clear(url.format(scheme="amqp"))
+    assert is_unambiguous(url.format(scheme="amqp"))
     assert without_password(url.format(scheme="amqp")) == shown.format(scheme="amqp")

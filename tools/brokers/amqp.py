@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import aiormq
 
 from jobtape.broker.connection_errors import describe_connection_error
-from jobtape.schemas.urls import ENCODE, is_clear, without_password
+from jobtape.schemas.urls import ENCODE, is_unambiguous, without_password
 from tools.clone import short_hash
 
 # Streams exist from 3.9, at-least-once dead-lettering from 3.10.
@@ -62,7 +62,7 @@ def identity(url: str) -> str:
 
 
 def _is_amqp(url: str) -> bool:
-    return is_clear(url) and urlsplit(url).scheme in ("amqp", "amqps")
+    return is_unambiguous(url) and urlsplit(url).scheme in ("amqp", "amqps")
 
 
 def _port(url: str) -> int:

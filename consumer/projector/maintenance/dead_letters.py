@@ -21,12 +21,11 @@ from jobtape.broker.queue_consumer import Delivery, QueueConsumer
 from jobtape.broker.tasks import first_of
 from jobtape.consumer.folding import outbox_row
 from jobtape.consumer.projector.maintenance.leader import Leader
-from jobtape.schemas.effects import PUT_BACK_AT_MOST, Effect, attempt_due, failure, put_back, put_back_dropped
+from jobtape.schemas.effects import MAX_RESCUES, Effect, attempt_due, failure, rescue, rescue_dropped
 from jobtape.schemas.errors import UnreadableEvent
-from jobtape.schemas.events import Dropped, Requeued, Retrying, Submitted, decode
+from jobtape.schemas.events import Dropped, Requeued, Retrying, Submitted, WorkEvent, attempt_of, decode
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.topology import Topology, queue_of
-from jobtape.schemas.work import WorkEvent, attempt_of
 from jobtape.view.store import DeadMessage, OutboxRow
 
 log = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ class DeadLetters:
         if given_up:
             await self._leader.catch_up()
             jobs = await self._leader.call(self._leader.store.jobs, {event.subject for _, event in given_up})
-            placed_often = [job for job in jobs.values() if job.placed > PUT_BACK_AT_MOST]
+            placed_often = [job for job in jobs.values() if job.placed > MAX_RESCUES]
             discounts = await self._leader.call(self._leader.store.open_jobs.dropped_placements, placed_often)
             drops: Counter[tuple[str, Dropped]] = Counter()
             for delivery, event in given_up:
@@ -141,11 +140,11 @@ def judge(
             return None  # it was placed again since
     unknown = "given up by the broker; what was ordered is not known"
     if dropped is not None:
-        return put_back_dropped(job, dropped, source=source, time=now) or unknown
+        return rescue_dropped(job, dropped, source=source, time=now) or unknown
     if job.state is JobState.RUNNING and job.attempt == attempt_of(event):
         message = "the broker has given up delivering it: it was begun again and again, and each time its worker died"
         return failure(job, "crash_loop", message, source=source, time=now)
-    return put_back(job, "given_up", source=source, time=now, dropped=discount) or unknown
+    return rescue(job, "given_up", source=source, time=now, dropped=discount) or unknown
 
 
 def _work(body: bytes) -> WorkEvent:

@@ -21,7 +21,7 @@ from typing import Final
 from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.consumer.folding import outbox_row
 from jobtape.consumer.projector.maintenance.leader import Leader
-from jobtape.schemas.effects import PUT_BACK_AT_MOST, put_back
+from jobtape.schemas.effects import MAX_RESCUES, rescue
 from jobtape.schemas.job import Job
 from jobtape.view.store import OpenJobsMoment
 
@@ -106,9 +106,9 @@ class JobRescuer:
 
     async def _add(self, queue: str, jobs: list[Job]) -> None:
         now, source = datetime.now(UTC), self._leader.topology.source
-        placed_often = [job for job in jobs if job.placed > PUT_BACK_AT_MOST]
+        placed_often = [job for job in jobs if job.placed > MAX_RESCUES]
         dropped = await self._leader.call(self._leader.store.open_jobs.dropped_placements, placed_often)
-        effects = [put_back(job, "lost", source=source, time=now, dropped=dropped.get(job.id, 0)) for job in jobs]
+        effects = [rescue(job, "lost", source=source, time=now, dropped=dropped.get(job.id, 0)) for job in jobs]
         rows = [outbox_row(effect) for effect in effects if effect is not None]
         log.warning("%d jobs of the queue %s are lost: it is empty, and no event of them came since", len(jobs), queue)
         await self._leader.add(rows)

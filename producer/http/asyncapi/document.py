@@ -16,9 +16,8 @@ from jobtape.producer.http.asyncapi.messages import event_messages, event_schema
 from jobtape.producer.http.dependencies import RunningProducer
 from jobtape.producer.http.representation import mount_path
 from jobtape.producer.http.stream_parameters import JobEventsQuery, StreamQuery
-from jobtape.schemas.events import EVENT_NAMES
+from jobtape.schemas.events import EVENT_NAMES, RELAYED_EVENTS
 from jobtape.schemas.job import QUEUE_PATTERN
-from jobtape.schemas.relay_events import RELAYED_EVENTS
 from jobtape.schemas.topology import Topology, reply_key, result_key
 
 SPECIFICATION: Final = "3.0.0"

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from jobtape.producer.http import metrics, openapi
 from jobtape.producer.http.dependencies import RunningProducer
 from jobtape.producer.http.representation import PydanticJSONResponse
+from jobtape.schemas.events import RelayMode
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.relay_events import RelayMode
 
 router = APIRouter(tags=["operations"])
 open_router = APIRouter(tags=["operations"])
