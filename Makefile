@@ -18,6 +18,8 @@ run: venv ## the whole application, with a broker found or started
 demo: venv ## the examples on real input, end to end, in a namespace of its own; exits 0 when all came out right
 	@$(BIN)/python -m tools.demo
 
+PACKAGE ?= jobtape
+
 # Half of what tests do is to wait for other processes.
 test: venv ## all tests, each process on a broker and a PostgreSQL of its own; ARGS="-k name" are for pytest
 	@$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
@@ -34,8 +36,8 @@ docs: venv ## the documentation as a site that works offline, in build/docs
 	@$(BIN)/python -m sphinx -q -n -W -b html docs build/docs
 	@echo "build/docs/index.html"
 
-graph: venv ## which package imports which, and circles if there are any
-	@$(BIN)/python -m tools.graph
+graph: venv ## the imports between the packages as a DOT graph; PACKAGE=jobtape.view for those of one
+	@$(BIN)/import-linter drawgraph $(PACKAGE)
 
 # Names, versions and hashes only: which index they come from is the business of whoever installs them.
 UV ?= $(firstword $(wildcard $(BIN)/uv) uv)

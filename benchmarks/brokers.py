@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from tools.brokers.amqp import UnreachableError, probe
 from tools.brokers.container import ARGUMENTS, IMAGE
-from tools.brokers.docker import docker, have_image, remove_container, remove_volume
+from tools.brokers.docker import docker, ensure_image, remove_container, remove_volume
 from tools.brokers.node import PrivateNode
 from tools.processes.ports import free_port
 
@@ -40,7 +40,7 @@ class Container:
         self.name = f"jobtape-bench-{uuid4().hex[:8]}"
         port = free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{port}/"
-        have_image(IMAGE)
+        ensure_image(IMAGE)
         options = ["--hostname", self.name, "--publish", f"127.0.0.1:{port}:5672"]
         options += ["--volume", f"{self.name}:/var/lib/rabbitmq"]
         options += ["--env", f"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS={ARGUMENTS}"]

@@ -38,7 +38,7 @@ from jobtape.schemas.topology import Bounds
 from jobtape.view.store import CommittedEvent, Store
 from tests.consumer.bound_queues import bound_queue, delete_queue, listening, without_repeats
 from tests.ledger import Ledger
-from tests.result_clients import client, have_amqp_consume, is_bound, listens, node_folder
+from tests.result_clients import client, ensure_amqp_consume, is_bound, listens, node_folder
 from tests.waiting import eventually
 
 LIMIT = 300.0
@@ -118,7 +118,7 @@ class Beset:
 
 async def _clients(made: Installation, store: Store, jobs: int) -> bool:
     """Whether each of the programs heard of what it should, and of nothing else."""
-    have_amqp_consume()
+    ensure_amqp_consume()
     url, namespace = made.environment["RABBITMQ_URL"], made.topology.namespace
     durable = f"{namespace}-billing"
     with tempfile.TemporaryDirectory() as folder:

@@ -1,15 +1,6 @@
-"""One RabbitMQ for a whole test session: a container where Docker can give one, otherwise a private node.
+"""One RabbitMQ for a whole test session: a container where Docker can start one, or else a private node.
 
-Wiring, in conftest.py:
-
-    @pytest.fixture(scope="session")
-    def broker() -> Iterator[SessionBroker]:
-        broker = start_session_broker()
-        yield broker
-        broker.stop()
-
-or, to name it in the header, start it in `pytest_configure`, return `broker.description` from `pytest_report_header`
-and stop it in `pytest_unconfigure`. A missing broker skips nothing: it is an error that says what to do.
+A missing broker is an error that says what to do, and skips nothing.
 """
 
 import os
@@ -22,11 +13,12 @@ from pathlib import Path
 from testcontainers.community.rabbitmq import RabbitMqContainer
 
 from jobtape.schemas.urls import without_password
-from tests.containers import NoContainersError, engine_with
-from tools.brokers import apt
+from tests.containers import NoContainersError, check_engine
+from tests.packages import ensure_installed
 from tools.brokers.amqp import UnreachableError, probe, too_old
+from tools.brokers.apt import AptError
 from tools.brokers.container import ARGUMENTS, IMAGE
-from tools.brokers.find import NotThisWayError, install_server
+from tools.brokers.find import PACKAGE
 from tools.brokers.node import NodeError, PrivateNode
 from tools.brokers.node_files import find_server
 
@@ -37,12 +29,12 @@ WHAT_TO_DO = (
 
 
 class NoTestBrokerError(Exception):
-    """There is no broker for the tests; the text has the reasons and what to do."""
+    """There is no broker for the tests. The text has the reasons and what to do."""
 
 
 @dataclass(frozen=True)
 class SessionBroker:
-    """A broker for the tests. `description` names its kind and version, without a password."""
+    """A broker for the tests. ``description`` names its kind and version, without a password."""
 
     url: str
     description: str
@@ -50,9 +42,9 @@ class SessionBroker:
 
 
 def start_session_broker() -> SessionBroker:
-    """A fresh container or node, or with JOBTAPE_TEST_BROKER=docker|node|url that one only (url: RABBITMQ_URL).
+    """Start a container or a node, or only what JOBTAPE_TEST_BROKER names: docker, node, or url (RABBITMQ_URL).
 
-    Takes some seconds. Call `stop()` at the end. Raises NoTestBrokerError.
+    Takes some seconds. Call ``stop()`` at the end. Raises NoTestBrokerError.
     """
     ways = {"docker": _container, "node": _node, "url": _at_url}
     only = os.environ.get("JOBTAPE_TEST_BROKER")
@@ -62,20 +54,18 @@ def start_session_broker() -> SessionBroker:
     for name in [only] if only else ["docker", "node"]:
         try:
             return ways[name]()
-        except (NoContainersError, NodeError, NotThisWayError, UnreachableError) as error:
+        except (NoContainersError, NodeError, AptError, UnreachableError) as error:
             reasons.append(f"{name}: {error}")
     raise NoTestBrokerError(f"no RabbitMQ for the tests ({'; '.join(reasons)}): {WHAT_TO_DO}")
 
 
-def see_to_a_server() -> None:
-    """Installs RabbitMQ where there is none, for a private node. Raises NotThisWayError."""
-    apt.wait_for_others()
-    if find_server() is None:
-        install_server(lambda line: print(line, flush=True))
+def ensure_server() -> None:
+    """Install RabbitMQ for a private node, unless it is there. Raises AptError."""
+    ensure_installed(find_server, PACKAGE)
 
 
 def _container() -> SessionBroker:
-    engine_with(IMAGE)
+    check_engine(IMAGE)
     container = RabbitMqContainer(IMAGE)
     container.with_env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ARGUMENTS)
     container.start()
@@ -90,7 +80,7 @@ def _container() -> SessionBroker:
 
 
 def _node() -> SessionBroker:
-    see_to_a_server()
+    ensure_server()
     folder = Path(tempfile.mkdtemp(prefix="jobtape-test-broker-"))
     node = PrivateNode(folder)
 
@@ -98,12 +88,8 @@ def _node() -> SessionBroker:
         node.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
-    try:
-        node.start()
-    except NodeError:
-        # The folder stays: its log says why, and the error names it.
-        node.stop()
-        raise
+    # If it fails, the folder stays: the error names the log in it.
+    node.start()
     return SessionBroker(node.url, f"RabbitMQ {node.version}, a private node", stop)
 
 

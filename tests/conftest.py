@@ -1,7 +1,7 @@
-"""What all tests share: one real broker and one real PostgreSQL a session, each started when first needed.
+"""Fixtures for all tests: one real broker and one real PostgreSQL for each session, started when first needed.
 
-Every test works in a namespace of its own on the broker, and in a file or database of its own. With pytest-xdist (as
-``make test`` does it) each of its processes is a session, with a broker and a PostgreSQL of its own.
+Every test uses a namespace of its own on the broker, and a file or database of its own. With pytest-xdist each
+of its processes is a session, with a broker and a PostgreSQL of its own.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ import pytest
 from jobtape.broker.declare import remove_namespace
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Store
-from tests.brokers import SessionBroker, see_to_a_server, start_session_broker
+from tests.brokers import SessionBroker, ensure_server, start_session_broker
 from tests.databases import SessionPostgres, start_session_postgres
 from tests.namespaces import some_topology
 from tools.brokers.node import PrivateNode
@@ -32,13 +32,13 @@ MakeTopology = Callable[..., Topology]
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Asynchronous tests run on asyncio, as everything here does."""
+    """Run asynchronous tests on asyncio."""
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[SessionBroker]:
-    """The session's RabbitMQ, which stays whole."""
+    """The session's RabbitMQ. Tests do not break it."""
     started = start_session_broker()
     _used.append(started.description)
     yield started
@@ -47,15 +47,14 @@ def broker() -> Iterator[SessionBroker]:
 
 @pytest.fixture(scope="session")
 def broker_url(broker: SessionBroker) -> str:
-    """Where the session's RabbitMQ is."""
+    """The URL of the session's RabbitMQ."""
     return broker.url
 
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNode]:
-    """A second RabbitMQ, which may be broken: each test leaves it in order. A missing one is an error that says what
-    to do."""
-    see_to_a_server()
+    """A second RabbitMQ, which tests may break and must repair."""
+    ensure_server()
     folder = tmp_path_factory.mktemp("node")
     folder.chmod(0o755)
     started = PrivateNode(folder)
@@ -66,7 +65,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNode]:
 
 @pytest.fixture
 async def node_without_alarm(node: PrivateNode) -> AsyncIterator[PrivateNode]:
-    """For alarms (``set_vm_memory_high_watermark``), which end with the test."""
+    """The ``node``, whose memory alarm ends with the test."""
     yield node
     await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.4")
 
@@ -82,7 +81,7 @@ def postgres() -> Iterator[SessionPostgres]:
 
 @pytest.fixture
 def make_topology(broker_url: str) -> Iterator[MakeTopology]:
-    """Makes what ``some_topology`` does, and removes it from the broker afterwards."""
+    """A function like ``some_topology``, whose topologies are removed from the broker after the test."""
     made: list[Topology] = []
 
     def make(*queues: str, **more: Any) -> Topology:
@@ -96,19 +95,19 @@ def make_topology(broker_url: str) -> Iterator[MakeTopology]:
 
 @pytest.fixture
 def topology(make_topology: MakeTopology) -> Topology:
-    """A namespace of this test's own, with the queue ``default``."""
+    """A namespace for this test, with the queue ``default``."""
     return make_topology()
 
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
-    """A SQLite file of this test's own."""
+    """A SQLite file for this test."""
     return f"sqlite:///{tmp_path / 'view.db'}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[str]:
-    """A database of this test's own, once of each kind."""
+    """A database for this test, which runs once with each kind."""
     if request.param == "sqlite":
         yield sqlite_url
         return
@@ -124,7 +123,7 @@ def database_url(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[st
 
 @pytest.fixture
 def store(database_url: str) -> Iterator[Store]:
-    """An empty view, once on each kind of database."""
+    """An empty view, on each kind of database."""
     opened = Store(database_url)
     opened.migrate()
     yield opened
@@ -132,29 +131,29 @@ def store(database_url: str) -> Iterator[Store]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A process of pytest-xdist tells the one that started it what it used."""
-    delivered: dict[str, list[str]] | None = getattr(session.config, "workeroutput", None)
-    if delivered is not None:
-        delivered["ran_against"] = _used
+    """Send what a process of pytest-xdist used to the one that started it."""
+    output: dict[str, list[str]] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["ran_against"] = _used
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """What such a process told; one that crashed tells nothing, and pytest-xdist reports that."""
+    """Take what such a process has sent. Nothing comes from one that crashed, which pytest-xdist reports."""
     _used.extend(getattr(node, "workeroutput", {}).get("ran_against", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which broker and database were used, and by how many processes."""
+    """Print which broker and database were used, and by how many processes."""
     for description, times in sorted(Counter(_used).items()):
         terminalreporter.write_line(f"ran against {description}" + (f" ({times} of them)" if times > 1 else ""))
 
 
 def pytest_configure() -> None:
-    """What a developer's shell says of a broker, or of signals, must not leak into tests."""
+    """Remove a developer's settings from the environment, and take Ctrl-C again."""
     for name in [name for name in os.environ if name.startswith("JOBTAPE_") and not name.startswith("JOBTAPE_TEST_")]:
         if name != "JOBTAPE_SETUP":
             del os.environ[name]
-    # A shell starts what runs in the background with Ctrl-C ignored, and whatever the tests start would inherit that.
+    # A shell ignores Ctrl-C for background processes, and what the tests start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

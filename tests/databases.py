@@ -19,8 +19,9 @@ import psycopg
 from sqlalchemy import make_url
 from testcontainers.community.postgres import PostgresContainer
 
-from tests.containers import NoContainersError, engine_with
-from tools.brokers import apt
+from tests.containers import NoContainersError, check_engine
+from tests.packages import ensure_installed, find_installed
+from tools.brokers.apt import AptError
 from tools.processes.ports import free_port
 from tools.processes.tethered import Tethered
 
@@ -102,7 +103,7 @@ def start_session_postgres() -> SessionPostgres:
     for way in (_cluster, _container, _installed):
         try:
             return way()
-        except (NoTestPostgresError, NoContainersError, apt.AptError) as error:
+        except (NoTestPostgresError, NoContainersError, AptError) as error:
             reasons.append(str(error))
     raise NoTestPostgresError(f"no PostgreSQL for the tests ({'; '.join(reasons)}): {WHAT_TO_DO}")
 
@@ -119,8 +120,7 @@ def _binaries() -> Path | None:
 
 def _cluster() -> SessionPostgres:
     """A new cluster in a temporary folder, on a free port of 127.0.0.1, with a random password and without fsync."""
-    apt.wait_for_others()
-    binaries = _binaries()
+    binaries = find_installed(_binaries)
     if binaries is None:
         raise NoTestPostgresError("PostgreSQL is not installed")
     # PostgreSQL refuses to run as root.
@@ -176,7 +176,7 @@ def _cluster() -> SessionPostgres:
 
 
 def _container() -> SessionPostgres:
-    engine_with(IMAGE)
+    check_engine(IMAGE)
     container = PostgresContainer(IMAGE, username="jobtape", password=secrets.token_hex(12), dbname="jobtape")
     container.start()
     url = container.get_connection_url(driver=None)
@@ -185,7 +185,7 @@ def _container() -> SessionPostgres:
 
 def _installed() -> SessionPostgres:
     """Debian's package without its cluster and service, then a cluster of our own."""
-    apt.install("postgresql", lambda line: print(line, flush=True))
+    ensure_installed(_binaries, "postgresql")
     return _cluster()
 
 

@@ -1,6 +1,5 @@
-"""What a client knows of its submissions: accepted, refused, or unknown."""
+"""What a client knows about its submissions: accepted, refused or unknown."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jobtape.broker.publisher import Publisher
@@ -11,7 +10,7 @@ from jobtape.schemas.topology import run_key
 
 @dataclass(slots=True)
 class Ledger:
-    """Append-only; job ids by what became of their submission."""
+    """Job ids by the outcome of their submission."""
 
     ok: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -19,13 +18,13 @@ class Ledger:
 
     @property
     def sent(self) -> set[str]:
-        """Every job that may exist."""
+        """All jobs that may exist."""
         return {*self.ok, *self.unknown}
 
     async def submit(self, publisher: Publisher, event: Submitted, *, timeout: float | None = None) -> bool:
-        """Publish ``event`` to tape and work queue, and note what came of it; whether it was accepted."""
+        """Publish ``event`` to tape and work queue, and note the outcome. Return whether it was accepted."""
         try:
-            await publisher.publish(event, _keys(event), timeout=timeout)
+            await publisher.publish(event, [run_key(event.data.order.queue)], timeout=timeout)
         except BrokerUnavailable:
             self.unknown.append(event.subject)
             return False
@@ -34,7 +33,3 @@ class Ledger:
             return False
         self.ok.append(event.subject)
         return True
-
-
-def _keys(event: Submitted) -> Sequence[str]:
-    return [run_key(event.data.order.queue)]

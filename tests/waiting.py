@@ -1,4 +1,4 @@
-"""Waiting for something to become true, instead of sleeping."""
+"""Wait for a condition instead of sleeping."""
 
 import asyncio
 import inspect
@@ -8,25 +8,23 @@ from typing import TypeVar, cast, overload
 
 T = TypeVar("T")
 
-PATIENCE = 20.0
-"""Seconds; much more than anything takes, for machines under load."""
+LIMIT = 20.0
+"""Seconds. Much more than needed, for machines under load."""
 EVERY = 0.02
 
 
 @overload
-async def eventually(
-    condition: Callable[[], Awaitable[T | None]], timeout: float = PATIENCE, *, what: str = ""
-) -> T: ...
+async def eventually(condition: Callable[[], Awaitable[T | None]], timeout: float = LIMIT, *, what: str = "") -> T: ...
 
 
 @overload
-async def eventually(condition: Callable[[], T | None], timeout: float = PATIENCE, *, what: str = "") -> T: ...
+async def eventually(condition: Callable[[], T | None], timeout: float = LIMIT, *, what: str = "") -> T: ...
 
 
 async def eventually(
-    condition: Callable[[], T | Awaitable[T | None] | None], timeout: float = PATIENCE, *, what: str = ""
+    condition: Callable[[], T | Awaitable[T | None] | None], timeout: float = LIMIT, *, what: str = ""
 ) -> T:
-    """The first true value of ``condition``, which may be asynchronous; fails after ``timeout`` seconds."""
+    """Return the first true value of ``condition``, which may be asynchronous. Fails after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         answer = condition()

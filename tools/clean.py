@@ -1,89 +1,77 @@
-"""`make clean`: removes what the project made in this clone, the container and volume of the clone's own broker, and
-the clone's own namespace on a broker that was found.
+"""``make clean``: remove what the project made in this clone, its own broker, and its namespace on a found broker.
 
-Standard library only, since .venv goes as well. Refuses while a run of this clone is going on.
+Standard library only, since .venv is removed too. Refuses while this clone runs.
 """
 
+import asyncio
 import contextlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from tools.brokers.docker import DockerError, remove_container, remove_volume
-from tools.brokers.node_files import end_leftover_node
 from tools.clone import DATA, ROOT, clone_name
 from tools.processes.locks import FolderInUseError, FolderLock
 from tools.traces import find_traces, read_trace
 
 MADE = (".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis", "dist", "build")
-# Where compiled modules lie; not below .venv, which is gone, nor in folders that are the user's own.
+# Folders with compiled modules to remove.
 CODE = ("schemas", "broker", "view", "producer", "consumer", "jobtape", "tools", "tests", "examples", "benchmarks")
+BROKER_LIMIT = 15.0  # seconds
 
 
 def clean() -> None:
-    """Does it; raises FolderInUseError when a run uses the data."""
-    with _alone(DATA):
-        _stop_brokers(DATA)
+    """Remove everything. Raises FolderInUseError while a run uses the data, DockerError if the container stays."""
+    with contextlib.ExitStack() as stack:
+        # The node of a run that was killed may still be stopping: its folder's lock waits for that.
+        for folder in (DATA, DATA / "node" / "rabbitmq", DATA / "docker"):
+            if folder.exists():
+                stack.callback(FolderLock(folder).release)
+        if (DATA / "docker").exists():
+            remove_container(clone_name())
+            remove_volume(clone_name())
         for trace in find_traces(DATA):
             _remove_namespace(trace)
         for path in [DATA, *(ROOT / name for name in MADE)]:
-            _remove(path)
-    for folder in CODE:
-        for cache in (ROOT / folder).rglob("__pycache__"):
+            if path.exists():
+                print(f"removing {path.relative_to(ROOT)}", flush=True)
+                path.unlink() if path.is_symlink() else shutil.rmtree(path)
+    for name in CODE:
+        for cache in (ROOT / name).rglob("__pycache__"):
             shutil.rmtree(cache)
 
 
-@contextlib.contextmanager
-def _alone(data: Path) -> Iterator[None]:
-    lock = FolderLock(data) if data.exists() else None
-    try:
-        yield
-    finally:
-        if lock is not None:
-            lock.release()
-
-
-def _remove(path: Path) -> None:
-    if not path.exists():
-        return
-    print(f"removing {path.relative_to(ROOT)}", flush=True)
-    path.unlink() if path.is_symlink() else shutil.rmtree(path)
-
-
-def _stop_brokers(data: Path) -> None:
-    for folder in (data / "node" / "rabbitmq", data / "docker"):
-        if folder.exists():
-            lock = FolderLock(folder)
-            if end_leftover_node(folder):
-                print("stopped the private RabbitMQ node of an earlier run", flush=True)
-            lock.release()
-    if (data / "docker").exists():
-        remove_container(clone_name())
-        remove_volume(clone_name())
-
-
 def _remove_namespace(path: Path) -> None:
-    """Only the clone's own: one that the user named may be others' as well."""
+    """Remove the clone's own namespace. Others may use one that the user has named."""
     trace = read_trace(path)
-    place = f"exchanges and queues {trace.namespace}.* on the broker at {trace.shown}"
+    which = f"exchanges and queues {trace.namespace}.* on the broker at {trace.shown}"
     if trace.namespace != clone_name():
-        print(f"left alone, since you named it: {place}", flush=True)
+        print(f"kept, since you have named it: {which}", flush=True)
         return
-    # AMQP needs more than the standard library: .venv has it, and goes after this.
-    command = [str(ROOT / ".venv" / "bin" / "python"), "-m", "tools.namespace", str(path)]
+    # AMQP needs more than the standard library.
+    command = [str(ROOT / ".venv" / "bin" / "python"), "-m", "tools.clean", str(path)]
     try:
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=30)
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=BROKER_LIMIT + 15)
     except (OSError, subprocess.SubprocessError) as error:
-        why = "its .venv is gone" if isinstance(error, FileNotFoundError) else "it doesn't answer"
-        print(f"left behind, {why}: {place}", flush=True)
+        why = "the .venv is missing" if isinstance(error, FileNotFoundError) else "the broker does not answer"
+        print(f"not removed, {why}: {which}", flush=True)
     else:
-        print(f"removed {place}", flush=True)
+        print(f"removed {which}", flush=True)
+
+
+async def remove_from_broker(path: Path) -> None:
+    """Remove the exchanges and queues of a trace. Raises what the broker refuses, or TimeoutError."""
+    from jobtape.broker.declare import remove_namespace  # noqa: PLC0415 (this part runs in .venv)
+    from jobtape.schemas.topology import Topology  # noqa: PLC0415
+
+    trace = read_trace(path)
+    async with asyncio.timeout(BROKER_LIMIT):
+        await remove_namespace(trace.url, Topology(trace.namespace).with_queues(trace.queues))
 
 
 if __name__ == "__main__":
     try:
-        clean()
+        asyncio.run(remove_from_broker(Path(sys.argv[1]))) if len(sys.argv) > 1 else clean()
     except (FolderInUseError, DockerError) as error:
         sys.exit(str(error))

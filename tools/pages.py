@@ -1,20 +1,22 @@
-"""Writes the generated parts of the documentation: ``python -m tools.pages [--check]``.
+"""Write the generated parts of the documentation: ``python -m tools.pages [--check]``.
 
-A part stands between ``<!-- NAME: … -->`` and ``<!-- NAME: end -->`` on its page. This tool replaces it with the text
-that it makes from the code.
+A part stands between ``<!-- NAME: … -->`` and ``<!-- NAME: end -->`` on its page. Its text is made from the code.
 """
 
 import re
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from jobtape.producer.http.problems import KINDS, URN
+from jobtape.schemas.fold import TRANSITIONS
+from jobtape.schemas.job import FINAL, JobState
 from jobtape.settings import Settings
-from tools.state_diagram import draw
+from tools.clone import ROOT
 
-DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
+_OPEN: Final = frozenset(JobState) - FINAL
+Table = Mapping[tuple[JobState | None, str], tuple[JobState, ...]]
 
 
 def settings_table() -> str:
@@ -35,8 +37,45 @@ def problems_table() -> str:
     return "\n".join(lines)
 
 
+def transitions_table() -> str:
+    """Return a Markdown table of the transitions between states, a row for each arrow."""
+    names = {
+        "[*]": "no event known",
+        "open": "open (" + ", ".join(f"`{state}`" for state in JobState if state in _OPEN) + ")",
+    }
+    lines = ["| state before | event | state after |", "|---|---|---|"]
+    for start, target, events in arrows(TRANSITIONS):
+        before = names.get(start, f"`{start}`")
+        lines.append(f"| {before} | {', '.join(f'`{event}`' for event in events)} | `{target}` |")
+    return "\n".join(lines)
+
+
+def arrows(table: Table) -> list[tuple[str, str, list[str]]]:
+    """Return (from, to, events) for each transition that can change the state.
+
+    ``open`` stands for all open states where they share a transition, ``[*]`` for a job without events.
+    """
+    sources: dict[tuple[str, JobState], set[JobState | None]] = defaultdict(set)
+    for (state, event), targets in table.items():
+        for target in targets:
+            if not stays(state, event, target, targets):
+                sources[event, target].add(state)
+    events: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for (event, target), states in sources.items():
+        rest = states - _OPEN if states >= _OPEN else states
+        names = ["open"] if states >= _OPEN else []
+        for name in [*("[*]" if state is None else state.value for state in sorted(rest, key=str)), *names]:
+            events[name, target.value].append(event)
+    return [(start, target, names) for (start, target), names in sorted(events.items())]
+
+
+def stays(state: JobState | None, event: str, target: JobState, targets: tuple[JobState, ...]) -> bool:
+    """Return whether the event came too late to change the state, or never changes it."""
+    return target is state and (event == "submitted" or len(targets) > 1)
+
+
 PARTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
-    "states": ("concepts/states.md", draw),
+    "states": ("concepts/states.md", transitions_table),
     "settings": ("reference/settings.md", settings_table),
     "problems": ("reference/errors.md", problems_table),
 }
@@ -52,27 +91,23 @@ def updated(page: str, name: str, text: str) -> str:
     return made
 
 
-def outdated() -> list[str]:
-    """Return the names of the parts that differ from the code."""
-    return [name for name, (page, make) in PARTS.items() if (text := _read(page)) != updated(text, name, make())]
-
-
-def main(arguments: list[str]) -> int:
-    """Write the outdated parts. With ``--check`` only print them, and return 1 if there are any."""
-    names = outdated()
-    for name in names:
-        page, make = PARTS[name]
-        if "--check" in arguments:
-            print(f"docs/{page}: {name} differs from the code: run python -m tools.pages")
-        else:
-            (DOCS / page).write_text(updated(_read(page), name, make()), encoding="utf-8")
-            print(f"docs/{page}: wrote {name}")
-    return 1 if names and "--check" in arguments else 0
-
-
-def _read(page: str) -> str:
-    return (DOCS / page).read_text(encoding="utf-8")
+def write(*, check: bool = False) -> list[str]:
+    """Write the parts that differ from the code, and return their names. With ``check``, write nothing."""
+    changed = []
+    for name, (page, make) in PARTS.items():
+        path = ROOT / "docs" / page
+        before = path.read_text(encoding="utf-8")
+        after = updated(before, name, make())
+        if after != before:
+            changed.append(name)
+            if not check:
+                path.write_text(after, encoding="utf-8")
+    return changed
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    only_check = "--check" in sys.argv
+    changed = write(check=only_check)
+    for part in changed:
+        print(f"{part} differs from the code: run python -m tools.pages" if only_check else f"wrote {part}")
+    sys.exit(1 if changed and only_check else 0)

@@ -1,8 +1,7 @@
-"""Makes `.venv` with the locked dependencies and the project itself; `make` calls it before everything else.
+"""Make ``.venv`` with the locked dependencies and the project itself. ``make`` calls it before everything else.
 
-Run by whatever `python3` is, it must itself say what is wrong with that one: standard library only, in words that
-Python 3.6 understands. Prints nothing when `.venv` is up to date. Errors are one line (pip's own last lines before it)
-and exit code 1.
+It runs on any ``python3`` and must say itself if that one is too old. So it uses the standard library and the syntax of
+Python 3.6 only. Prints nothing if ``.venv`` is up to date. An error is one line, after pip's last lines.
 """
 # ruff: noqa: UP006, UP035, UP045  (3.6 has neither list[str] nor str | None)
 
@@ -28,11 +27,11 @@ INPUTS = ("requirements.lock", "requirements-dev.lock", "pyproject.toml")
 
 
 class SetupError(Exception):
-    """Why there is no environment; the text says what to do."""
+    """Why there is no environment, and what to do."""
 
 
 def run(*command: str, folder: Optional[Path] = None) -> Tuple[int, str]:
-    """Runs a program that asks nothing; its exit code and what it printed, errors included."""
+    """Run a program without input. Return its exit code and what it printed, errors included."""
     done = subprocess.run(
         command,
         cwd=str(folder) if folder else None,
@@ -45,20 +44,17 @@ def run(*command: str, folder: Optional[Path] = None) -> Tuple[int, str]:
 
 
 def version_of(python: str) -> Optional[Tuple[int, int]]:
-    """`(3, 11)` when `python` really runs, None otherwise: a name on the PATH may be a shim with nothing behind it."""
+    """Return its version, like ``(3, 11)``, or None if it does not run: the name may be that of a shim."""
     try:
-        code, said = run(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+        code, printed = run(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
     except OSError:
         return None
-    found = re.match(r"^(\d+)\.(\d+)$", said)
+    found = re.match(r"^(\d+)\.(\d+)$", printed)
     return (int(found.group(1)), int(found.group(2))) if code == 0 and found else None
 
 
 def choose_python(running: str, others: List[str]) -> str:
-    """The interpreter to build on: the running one if it is new enough, otherwise the first of `others` that is.
-
-    Raises SetupError when there is none.
-    """
+    """Return the first interpreter that is new enough: ``running`` or one of ``others``. Raises SetupError."""
     for python in [running, *others]:
         path = shutil.which(python)
         version = version_of(path) if path else None
@@ -71,7 +67,7 @@ def choose_python(running: str, others: List[str]) -> str:
 
 
 def fingerprint(root: Path, python: str) -> str:
-    """Changes when the environment has to be made again: locks, project, Python, or the clone was moved."""
+    """Return a digest of all that the environment depends on: locks, project, Python and the clone's path."""
     digest = hashlib.sha256()
     for name in INPUTS:
         digest.update((root / name).read_bytes())
@@ -82,7 +78,7 @@ def fingerprint(root: Path, python: str) -> str:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One at a time in one clone. The folder itself is the lock: nothing is left behind, not even after SIGKILL."""
+    """Let one process at a time into the block. The folder itself is locked, so that no lock file is left behind."""
     if fcntl is None:
         raise SetupError("Windows has no make run: use WSL, or docker compose up.")
     handle = os.open(str(folder), os.O_RDONLY)
@@ -94,41 +90,37 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def create(venv: Path, python: str) -> None:
-    """Makes an empty environment, in place of a broken one; one that works on the same Python is kept.
+    """Make an empty environment, unless there is one that works on the same Python.
 
-    Raises SetupError when Python's venv or ensurepip is missing (Debian has them in a package of their own) or fails.
+    Raises SetupError if Python's venv or ensurepip fails or is missing (Debian has them in another package).
     """
     inside = str(venv / "bin" / "python")
     if version_of(inside) == version_of(python) and run(inside, "-m", "pip", "--version")[0] == 0:
         return
     if run(python, "-c", "import venv, ensurepip")[0] != 0:
         raise SetupError(f"{python} has no venv: install it (Debian, Ubuntu: apt-get install python3-venv).")
-    code, said = run(python, "-m", "venv", "--clear", str(venv))
+    code, printed = run(python, "-m", "venv", "--clear", str(venv))
     if code != 0:
-        said = " ".join(said.split())[-300:]
-        raise SetupError(f"{python} -m venv failed, mend what it names and run make again: {said}")
+        raise SetupError(f"{python} -m venv failed. Mend this and run make again: {' '.join(printed.split())[-300:]}")
 
 
 def install(venv: Path, root: Path) -> None:
-    """Installs the lock and then the project, in editable form; raises SetupError with pip's last lines."""
+    """Install the locked packages, then the project in editable form. Raises SetupError with pip's last lines."""
     pip = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "-q"]
     if os.geteuid() == 0:
         pip.append("--root-user-action=ignore")
-    for arguments in (
-        ["--require-hashes", "-r", "requirements-dev.lock"],
-        ["--no-build-isolation", "--no-deps", "-e", "."],
-    ):
-        code, said = run(*pip, *arguments, folder=root)
+    for arguments in ("--require-hashes -r requirements-dev.lock", "--no-build-isolation --no-deps -e ."):
+        code, printed = run(*pip, *arguments.split(), folder=root)
         if code != 0:
-            last = "\n".join("  " + line for line in said.splitlines()[-8:])
+            last = "\n".join("  " + line for line in printed.splitlines()[-8:])
             raise SetupError(
-                f"{last}\npip could not install the packages (its last words are above): "
+                f"{last}\npip could not install the packages (its last lines are above): "
                 "check the network, a proxy (HTTPS_PROXY) and the disk, then run make again."
             )
 
 
 def ensure(root: Path, running: str, others: List[str]) -> bool:
-    """Makes `<root>/.venv` if it isn't up to date; true if there was something to do. Raises SetupError."""
+    """Make ``<root>/.venv`` if it is not up to date. Return whether it was made. Raises SetupError."""
     venv = root / ".venv"
     stamp = venv / "jobtape.stamp"
     with locked(root):
@@ -147,7 +139,7 @@ def ensure(root: Path, running: str, others: List[str]) -> bool:
 
 if __name__ == "__main__":
     try:
-        # From inside a virtual environment, .venv perhaps, build on the Python that it was made of.
+        # Inside a virtual environment, use the Python that it was made with.
         ensure(ROOT, getattr(sys, "_base_executable", None) or sys.executable, OTHERS)
     except SetupError as error:
         sys.exit(str(error))

@@ -19,10 +19,9 @@ from jobtape.cli.subscriptions.subscriptions import queues_seen
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from jobtape.view.store import Store
+from tests.brokers import ensure_server
 from tests.waiting import eventually
-from tools.brokers.find import install_server
 from tools.brokers.node import PrivateNode
-from tools.brokers.node_files import find_server
 from tools.processes.ports import free_port
 
 pytestmark = pytest.mark.anyio
@@ -45,8 +44,7 @@ def api() -> str:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, api: str) -> Iterator[PrivateNode]:
     """A node whose management API is at ``api``."""
-    if find_server() is None:
-        install_server(lambda line: print(line, flush=True))
+    ensure_server()
     where = urlsplit(api)
     config = [f"management.tcp.port = {where.port}", f"management.tcp.ip = {where.hostname}"]
     started = PrivateNode(tmp_path_factory.mktemp("managed") / "node", config, plugins=["rabbitmq_management"])

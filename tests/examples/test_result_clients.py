@@ -14,7 +14,7 @@ from jobtape.view.store import CommittedEvent, Store
 from tests.consumer import jobs
 from tests.consumer.bound_queues import delete_queue
 from tests.consumer.installation import Rig
-from tests.result_clients import client, have_amqp_consume, is_bound, listens, node_folder
+from tests.result_clients import client, ensure_amqp_consume, is_bound, listens, node_folder
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +43,7 @@ def outcomes(store: Store) -> list[CommittedEvent]:
 
 async def test_each_client_hears_of_every_outcome_and_one_of_its_own(rig: Rig, store: Store, tmp_path: Path) -> None:
     node = node_folder(tmp_path)
-    have_amqp_consume()
+    ensure_amqp_consume()
     url, namespace = rig.url, rig.topology.namespace
     durable = f"{namespace}-billing"
     async with AsyncExitStack() as stack:

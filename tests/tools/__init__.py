@@ -1,1 +1,1 @@
-"""Tests of what stands around the project."""
+"""Tests of the tools, the documentation and the README."""

@@ -1,4 +1,4 @@
-"""A second clone in a folder of its own: `make run` and `make clean` there touch nothing of this one."""
+"""A second clone for tests of ``make run`` and ``make clean``, which change nothing in this one."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from tools.clone import ROOT
 
 
 def copy_clone(folder: Path) -> Path:
-    """The tools and the examples, in `folder`, with this clone's virtual environment."""
+    """Copy the tools and the examples into ``folder``, with a link to this clone's ``.venv``. Return ``folder``."""
     for name in ("tools", "examples"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "data"))
     (folder / ".venv").symlink_to(sys.prefix)
@@ -17,6 +17,6 @@ def copy_clone(folder: Path) -> Path:
 
 
 def plain_environment(**more: str) -> dict[str, str]:
-    """The environment without what it says of a Jobtape, and with `more`."""
+    """Return the environment without variables for Jobtape and its servers, and with ``more``."""
     ours = ("JOBTAPE_", "RABBITMQ_", "DATABASE_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more

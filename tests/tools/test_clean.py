@@ -1,4 +1,4 @@
-"""`make clean` in a copy of the clone: refused while it runs, and its namespace goes from a broker that was found."""
+"""Tests of ``make clean`` in a copy of the clone."""
 
 import subprocess
 from pathlib import Path
@@ -50,7 +50,7 @@ def queues_left(url: str, topology: Topology) -> list[str]:
     return anyio.run(go)
 
 
-def test_it_is_refused_while_the_clone_runs(clone: Path) -> None:
+def test_clean_is_refused_while_the_clone_runs(clone: Path) -> None:
     lock = FolderLock(clone / ".jobtape")
     refused = clean(clone)
     assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
@@ -63,7 +63,7 @@ def test_it_is_refused_while_the_clone_runs(clone: Path) -> None:
     assert not (clone / ".venv").exists()
 
 
-def test_the_clones_namespace_goes_and_one_that_was_named_stays(
+def test_clean_removes_own_namespace_and_keeps_a_named_one(
     clone: Path, broker_url: str, make_topology: MakeTopology
 ) -> None:
     ours = make_topology("default", "mail", namespace=clone_name(clone))
@@ -72,37 +72,36 @@ def test_the_clones_namespace_goes_and_one_that_was_named_stays(
         fill(broker_url, topology)
         folder = clone / ".jobtape" / "url-1" / topology.namespace
         folder.mkdir()
-        write_trace(folder, Trace(broker_url, "amqp://shown/", topology.namespace), topology.queues)
+        write_trace(folder, broker_url, "amqp://shown/", topology.namespace, topology.queues)
     done = clean(clone)
     assert done.returncode == 0, done.stderr
     assert f"removed exchanges and queues {ours.namespace}.* on the broker at amqp://shown/" in done.stdout
-    assert f"left alone, since you named it: exchanges and queues {named.namespace}.*" in done.stdout
+    assert f"kept, since you have named it: exchanges and queues {named.namespace}.*" in done.stdout
     assert queues_left(broker_url, ours) == []
     assert set(queues_left(broker_url, named)) == {queue.name for queue in (named.log, *named.declared_queues())}
 
 
-def test_a_broker_that_is_gone_is_told_in_a_line(clone: Path) -> None:
+def test_clean_reports_a_broker_that_does_not_answer(clone: Path) -> None:
     url = f"amqp://guest:hidden@127.0.0.1:{free_port()}/"
-    write_trace(clone / ".jobtape" / "url-1" / "names", Trace(url, "amqp://shown/", clone_name(clone)))
+    write_trace(clone / ".jobtape" / "url-1" / "names", url, "amqp://shown/", clone_name(clone), [])
     done = clean(clone)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "left behind, it doesn't answer: exchanges and queues" in done.stdout
+    assert "not removed, the broker does not answer: exchanges and queues" in done.stdout
     assert "hidden" not in done.stdout
     assert not (clone / ".jobtape").exists()
 
 
-def test_a_trace_keeps_the_queues_of_earlier_runs(tmp_path: Path) -> None:
+def test_trace_keeps_the_queues_of_earlier_runs(tmp_path: Path) -> None:
     folder = tmp_path / "broker" / "names"
     folder.mkdir(parents=True)
-    trace = Trace("amqp://me:hidden@host/", "amqp://me@host/", "names")
-    write_trace(folder, trace, ["mail"])
-    write_trace(folder, trace, {"default"})
+    for queue in ("mail", "default"):
+        write_trace(folder, "amqp://me:hidden@host/", "amqp://me@host/", "names", [queue])
     (path,) = find_traces(tmp_path)
-    assert read_trace(path).queues == ("default", "mail")
+    assert read_trace(path) == Trace("amqp://me:hidden@host/", "amqp://me@host/", "names", ("default", "mail"))
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_shell_reads_the_environment_as_it_was(tmp_path: Path) -> None:
+def test_shell_reads_the_written_environment(tmp_path: Path) -> None:
     password = uuid4().hex + "'$(exit 1)\" &;"
     settings = {"RABBITMQ_URL": f"amqp://me:{password}@h/", "DATABASE_URL": "sqlite:////a b", "JOBTAPE_NAMESPACE": "n"}
     write_env(tmp_path / "env", {**settings, "JOBTAPE_PORT": "1"})

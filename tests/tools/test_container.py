@@ -1,21 +1,21 @@
-"""A container of our own, where Docker can start one; elsewhere the reason why not, which is as real there."""
+"""Test of a broker in a container. Without Docker, it tests that the reason is reported."""
 
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from tests.containers import NoContainersError, engine_with
+from tests.containers import NoContainersError, check_engine
 from tools.brokers.amqp import probe
 from tools.brokers.container import IMAGE, BrokerContainer
 from tools.brokers.docker import DockerError, docker, remove_volume
 
 
-def test_a_container_comes_and_goes_and_its_volume_stays(tmp_path: Path) -> None:
+def test_stopped_container_is_removed_and_its_volume_stays(tmp_path: Path) -> None:
     name = f"jobtape-test-{uuid4().hex[:8]}"
     container = BrokerContainer(tmp_path, name)
     try:
-        engine_with(IMAGE)
+        check_engine(IMAGE)
     except NoContainersError:
         with pytest.raises(DockerError):
             container.start(timeout=5.0)

@@ -1,4 +1,4 @@
-"""The documentation: the site builds, the files that pages name exist, and their command lines parse."""
+"""Tests of the documentation: the site builds, the named files exist, and the command lines parse."""
 
 import re
 import shlex

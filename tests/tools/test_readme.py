@@ -1,4 +1,4 @@
-"""Runs what the README tells a newcomer to type, in a copy of the clone: `make run`, a job, an application."""
+"""Run the commands of the README in a copy of the clone: ``make run``, a job, an application."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def block_with(text: str) -> str:
 
 
 class Newcomer:
-    """Follows the README in ``folder``, with ports that are free here."""
+    """Somebody who follows the README in ``folder``, with ports that are free here."""
 
     def __init__(self, folder: Path, broker_url: str) -> None:
         self.folder = copy_clone(folder)
@@ -44,9 +44,9 @@ class Newcomer:
         self._programs: list[Program] = []
 
     def start(self, block: str, ready: str) -> Program:
-        """A block whose last line goes on running, from the time when that has said ``ready``."""
+        """Start a block whose last line keeps running. Return when that has printed ``ready``."""
         made = "make run" in block
-        # make would only see to .venv before.
+        # make would only check .venv before.
         *before, last = self._here(block).replace("make run", ".venv/bin/python -m tools.run").strip().splitlines()
         script = "\n".join([*before, f"exec env {last}"])
         environment = self._plain | (self._for_make if made else {})
@@ -56,7 +56,7 @@ class Newcomer:
         return program
 
     def type(self, block: str) -> str:
-        """What a block prints, when all went well."""
+        """Run a block and return what it printed. It must exit with 0."""
         environment = self._plain | {"JOBTAPE_URL": f"http://127.0.0.1:{self.port}"}
         done = subprocess.run(
             ["sh", "-ec", self._here(block)],
@@ -71,7 +71,7 @@ class Newcomer:
         return done.stdout
 
     def close(self) -> None:
-        """End what goes on."""
+        """End the started programs."""
         for program in reversed(self._programs):
             program.close()
 
@@ -90,10 +90,10 @@ def newcomer(tmp_path: Path, broker_url: str) -> Iterator[Newcomer]:
     anyio.run(remove_namespace, broker_url, topology)
 
 
-def test_the_first_jobs(newcomer: Newcomer) -> None:
+def test_readme_first_jobs(newcomer: Newcomer) -> None:
     run = newcomer.start("make run", "curl -s")
-    said = newcomer.type(block_with("submit sleep.five"))
-    accepted, total, *rest = said.splitlines()
+    printed = newcomer.type(block_with("submit sleep.five"))
+    accepted, total, *rest = printed.splitlines()
     assert (json.loads(accepted)["type"], total) == ("add", "7")
     assert [line.split()[1:3] for line in rest[-3:]] == [["sleep.five", "succeeded"], *[["add", "succeeded"]] * 2]
     copied = run.line_with("curl -s").strip()
@@ -102,7 +102,7 @@ def test_the_first_jobs(newcomer: Newcomer) -> None:
     assert run.code() == 0
 
 
-def test_a_job_and_an_application_of_ones_own(newcomer: Newcomer) -> None:
+def test_readme_own_job_and_application(newcomer: Newcomer) -> None:
     run = newcomer.start(block_with("JOBTAPE_JOBS=hello make run"), "curl -s")
     known = [one["name"] for one in json.loads(newcomer.type(run.line_with("curl -s")))["items"]]
     assert [name for name in known if not name.startswith("jobtape.")] == ["hello"]
@@ -112,7 +112,7 @@ def test_a_job_and_an_application_of_ones_own(newcomer: Newcomer) -> None:
     accepted, *listed = newcomer.type(block_with("/greetings?name=Ada")).splitlines()
     job = json.loads(accepted)["job"]
     assert listed[1].split()[:2] == [job, "hello"]
-    # Mounted in the application is the same view that `make run` keeps.
+    # The mounted API reads the view of ``make run``.
     url = f"http://127.0.0.1:{newcomer.app_port}/jobtape/jobs/{job}"
-    until(lambda: httpx.get(url, trust_env=False).json().get("state") == "succeeded", "the greeting is done")
+    until(lambda: httpx.get(url, trust_env=False).json().get("state") == "succeeded", "the greeting has succeeded")
     newcomer.start(block_with("-u results.py"), "succeeded Hello, Ada!")

@@ -1,4 +1,4 @@
-"""`make run` around an application: its settings, its end, and what it says when it isn't ready."""
+"""Tests of ``make run``: the application's settings, its end, and the messages."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tools.processes.ports import free_port
 from tools.ready import NotReadyError, base_url, reason, wait_until_ready
 from tools.traces import find_traces, read_trace
 
-# Stands for `jobtape up`: answers on /health/ready, and ends with 7 on SIGTERM as on SIGINT.
+# Instead of ``jobtape up``: answers on /health/ready, and exits with 7 on SIGTERM or SIGINT.
 APPLICATION = textwrap.dedent(
     """
     import http.server, os, signal, sys
@@ -65,27 +65,29 @@ def running(url: str, data: Path, limit: float = 30.0, **more: str) -> Iterator[
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_tells_where_to_look_and_passes_signal_and_exit_code_on(
+def test_run_prints_what_to_do_and_passes_signal_and_exit_code_on(
     broker_url: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     with running(broker_url, tmp_path) as process:
         assert process.stdout is not None
-        said = ""
+        printed = ""
         for line in process.stdout:
-            said += line
+            printed += line
             if "curl" in line:
                 break
         process.send_signal(number)
         assert process.wait(20) == 7
-    assert "/docs (Ctrl-C stops it)" in said
-    assert said.rstrip().endswith("""-H 'content-type: application/json' -d '{"type":"add","payload":{"x":3,"y":4}}'""")
-    assert f"sqlite:///{tmp_path}/url-" in said
-    assert f"set -a; . {tmp_path}/env; set +a" in said
+    assert "/docs (Ctrl-C stops it)" in printed
+    assert printed.rstrip().endswith(
+        """-H 'content-type: application/json' -d '{"type":"add","payload":{"x":3,"y":4}}'"""
+    )
+    assert f"sqlite:///{tmp_path}/url-" in printed
+    assert f"set -a; . {tmp_path}/env; set +a" in printed
     assert f"JOBTAPE_NAMESPACE={clone_name()}" in (tmp_path / "env").read_text().splitlines()
     assert [read_trace(path).url for path in find_traces(tmp_path)] == [broker_url]
 
 
-def test_it_runs_once_in_a_clone(tmp_path: Path) -> None:
+def test_second_run_in_a_clone_is_refused(tmp_path: Path) -> None:
     lock = FolderLock(tmp_path)
     with pytest.raises(runner.RunError, match=r"runs already, and runs once: another run .* stop it with Ctrl-C") as no:
         runner.run([], {}, tmp_path)
@@ -93,16 +95,16 @@ def test_it_runs_once_in_a_clone(tmp_path: Path) -> None:
     lock.release()
 
 
-def test_what_is_not_ready_is_said_and_ended(broker_url: str, tmp_path: Path) -> None:
+def test_application_that_is_not_ready_is_reported_and_ended(broker_url: str, tmp_path: Path) -> None:
     parts = {"view": {"ready": True, "reason": None}, "broker": {"ready": False, "reason": "no connection"}}
     health = json.dumps({"ready": False, "parts": parts, "workers": {}})
     with running(broker_url, tmp_path, limit=0.5, TEST_HEALTH=health) as process:
-        said, _ = process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=30)
         assert process.returncode == 7
-    assert "The application is not ready after 0.5 s: broker: no connection" in said
+    assert "The application is not ready after 0.5 s: broker: no connection" in printed
 
 
-def test_a_taken_port_says_what_to_do() -> None:
+def test_taken_port_is_refused_with_another_one() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]
         with pytest.raises(runner.RunError, match=r"JOBTAPE_PORT=\d+ make run") as refusal:
@@ -111,12 +113,12 @@ def test_a_taken_port_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("port", ["abc", "70000", "-1"])
-def test_what_is_no_port_is_said(port: str) -> None:
+def test_invalid_port_is_refused(port: str) -> None:
     with pytest.raises(runner.RunError, match="is no port"):
         runner.address({"JOBTAPE_PORT": port})
 
 
-def test_what_the_user_set_wins_and_each_namespace_has_a_view_of_its_own(tmp_path: Path) -> None:
+def test_settings_of_the_user_win_and_each_namespace_has_a_view(tmp_path: Path) -> None:
     found = Broker("amqp://found/", "url", "", "4.0.5", "url-1", lambda: None)
     ours = runner.settings_for(found, "127.0.0.1", 8000, {"RABBITMQ_URL": "amqp://silent/"}, tmp_path)
     assert ours["RABBITMQ_URL"] == "amqp://found/"
@@ -129,7 +131,7 @@ def test_what_the_user_set_wins_and_each_namespace_has_a_view_of_its_own(tmp_pat
     assert (theirs["JOBTAPE_NAMESPACE"], theirs["JOBTAPE_JOBS"]) == ("mine", "my.jobs")
 
 
-def test_an_application_that_ended_is_not_waited_for() -> None:
+def test_wait_ends_when_the_application_has_ended() -> None:
     with pytest.raises(NotReadyError, match="ended before it was ready"):
         wait_until_ready(f"http://127.0.0.1:{free_port()}", None, lambda: False, 60.0)
 
@@ -138,16 +140,16 @@ def test_an_application_that_ended_is_not_waited_for() -> None:
     ("host", "url"),
     [("127.0.0.1", "http://127.0.0.1:1"), ("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1")],
 )
-def test_an_address_to_listen_on_becomes_one_to_open(host: str, url: str) -> None:
+def test_base_url_can_be_opened(host: str, url: str) -> None:
     assert base_url(host, 1) == url
 
 
-def test_a_key_stands_in_the_line_to_copy_without_its_value() -> None:
+def test_welcome_contains_the_variable_of_the_key_not_its_value() -> None:
     assert '-H "authorization: Bearer $JOBTAPE_API_KEY"' in runner.welcome(
         "http://127.0.0.1:8000", ".jobtape/env", with_key=True
     )
 
 
-@pytest.mark.parametrize(("body", "text"), [("", "it doesn't say why"), ("not json\n", "not json"), ("[]", "[]")])
-def test_health_that_names_no_part_is_shown_as_it_is(body: str, text: str) -> None:
+@pytest.mark.parametrize(("body", "text"), [("", "it does not say why"), ("not json\n", "not json"), ("[]", "[]")])
+def test_health_body_without_parts_is_shown(body: str, text: str) -> None:
     assert reason(body) == text

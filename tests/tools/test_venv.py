@@ -1,4 +1,4 @@
-"""The environment's set-up says in one line what is wrong with a machine."""
+"""Tests of the set-up of ``.venv``: it says in one line what is wrong with a machine."""
 
 import ast
 import subprocess
@@ -14,7 +14,7 @@ HELD = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fc
 
 
 def program(path: Path, script: str) -> str:
-    """An executable shell script, for an interpreter of another age."""
+    """Write an executable shell script that acts as another interpreter. Return its path."""
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     return str(path)
@@ -22,17 +22,17 @@ def program(path: Path, script: str) -> str:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A clone with nothing but what the set-up reads."""
+    """A clone with only the files that the set-up reads."""
     for name in venv.INPUTS:
         (tmp_path / name).write_text(f"# {name}\n")
     return tmp_path
 
 
-def test_it_is_understood_by_a_python_that_it_refuses() -> None:
+def test_old_python_can_parse_the_set_up() -> None:
     ast.parse(Path(venv.__file__).read_text(), feature_version=(3, 6))
 
 
-def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
     old = program(tmp_path / "python3", "echo 3.8")
     with pytest.raises(SetupError) as refusal:
         choose_python(old, [])
@@ -40,20 +40,20 @@ def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(refusal.value)
 
 
-def test_a_newer_python_beside_an_old_one_is_taken_if_it_really_runs(tmp_path: Path) -> None:
+def test_newer_python_that_runs_is_chosen(tmp_path: Path) -> None:
     old = program(tmp_path / "python3", "echo 3.8")
     shim = program(tmp_path / "python3.13", "echo 'python3.13: command not found'; exit 127")
     assert choose_python(old, [shim, str(tmp_path / "missing"), sys.executable]) == sys.executable
 
 
-def test_a_python_without_venv_names_the_package(tmp_path: Path) -> None:
+def test_python_without_venv_is_refused_with_the_package(tmp_path: Path) -> None:
     bare = program(tmp_path / "python3", f'case "$*" in *ensurepip*) exit 1;; esac\nexec {sys.executable} "$@"')
     with pytest.raises(SetupError, match="apt-get install python3-venv") as refusal:
         create(tmp_path / ".venv", bare)
     assert "\n" not in str(refusal.value)
 
 
-def test_a_failed_pip_shows_its_last_words_and_what_to_try(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_pip_shows_its_last_lines_and_what_to_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "requirements-dev.lock").write_text(f"nothing-of-this-name==1 --hash=sha256:{'0' * 64}\n")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(SetupError) as failure:
@@ -62,7 +62,7 @@ def test_a_failed_pip_shows_its_last_words_and_what_to_try(root: Path, monkeypat
     assert "check the network, a proxy" in str(failure.value).splitlines()[-1]
 
 
-def test_nothing_happens_while_the_stamp_fits(root: Path) -> None:
+def test_up_to_date_environment_is_kept(root: Path) -> None:
     (root / ".venv" / "bin").mkdir(parents=True)
     (root / ".venv" / "bin" / "python").symlink_to(sys.executable)
     (root / ".venv" / "jobtape.stamp").write_text(fingerprint(root, sys.executable))
@@ -70,13 +70,13 @@ def test_nothing_happens_while_the_stamp_fits(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", venv.INPUTS)
-def test_a_changed_input_changes_the_stamp(root: Path, name: str) -> None:
+def test_changed_input_changes_the_fingerprint(root: Path, name: str) -> None:
     before = fingerprint(root, sys.executable)
     (root / name).write_text("# another")
     assert fingerprint(root, sys.executable) != before
 
 
-def test_a_moved_clone_changes_the_stamp(root: Path, tmp_path: Path) -> None:
+def test_moved_clone_changes_the_fingerprint(root: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     for name in venv.INPUTS:
@@ -84,7 +84,7 @@ def test_a_moved_clone_changes_the_stamp(root: Path, tmp_path: Path) -> None:
     assert fingerprint(moved, sys.executable) != fingerprint(root, sys.executable)
 
 
-def test_two_runs_in_one_clone_take_turns(root: Path) -> None:
+def test_only_one_process_makes_the_environment(root: Path) -> None:
     attempt = [sys.executable, "-c", HELD, str(root)]
     with locked(root):
         assert subprocess.run(attempt, capture_output=True, check=False).returncode != 0

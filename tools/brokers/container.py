@@ -1,4 +1,4 @@
-"""A broker in a container of this clone's own, on a port of 127.0.0.1; its data outlives it in a named volume."""
+"""A broker in a container of this clone, on a port of 127.0.0.1."""
 
 import contextlib
 import secrets
@@ -13,27 +13,26 @@ from tools.processes.tethered import Tethered
 
 IMAGE = "rabbitmq:4.0-management"
 START_LIMIT = 90.0  # seconds
-# After a restart at-least-once dead-lettering would otherwise stand still for up to three minutes.
+# Without it, at-least-once dead-lettering can pause for up to three minutes after a restart.
 ARGUMENTS = "-rabbit dead_letter_worker_publisher_confirm_timeout 3000"
 
 
 class BrokerContainer:
-    """RabbitMQ in a container on a port of 127.0.0.1 that Docker chose; its data outlives it in a named volume."""
+    """RabbitMQ in a container, on a port that Docker chooses. A named volume keeps its data between runs."""
 
-    def __init__(self, folder: Path, name: str = clone_name(), image: str = IMAGE) -> None:
-        """`name` is the container's, the volume's and the host's; `folder` gets the log and the lock."""
+    def __init__(self, folder: Path, name: str = clone_name()) -> None:
+        """``name`` becomes the name of container, volume and host. ``folder`` gets the log and the lock."""
         self.folder = folder
         self.name = name
-        self.image = image
         self.url = ""
         self.identity = ""
         self._run: Tethered | None = None
         self._lock: FolderLock | None = None
 
     def start(self, timeout: float = START_LIMIT) -> Server:
-        """Starts it and waits until AMQP answers, `timeout` seconds at most; raises DockerError.
+        """Start it and wait until AMQP answers, at most ``timeout`` seconds. Raises DockerError.
 
-        A container of this name is a leftover of a killed run, since the lock is ours: it is removed.
+        A container of this name is from a run that was killed, since the lock is ours. It is removed.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -43,21 +42,21 @@ class BrokerContainer:
         try:
             remove_container(self.name)
             self.identity = f"docker-{_volume_id(self.name)}"
-            # The host name is part of the node's name, and that one is written into the data.
+            # The host name is part of the node's name, which is written into the data.
             command = ["docker", "run", "--rm", "--name", self.name, "--hostname", self.name]
             command += ["--publish", "127.0.0.1::5672", "--volume", f"{self.name}:/var/lib/rabbitmq"]
-            command += ["--env", f"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS={ARGUMENTS}", self.image]
-            # In the foreground under a tether: when we die, docker gets SIGTERM and passes it on.
-            self._run = Tethered(command, log=self.folder / "container.log", grace=15.0)
+            command += ["--env", f"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS={ARGUMENTS}", IMAGE]
+            # In the foreground: if this process dies, docker gets SIGTERM and passes it on.
+            self._run = Tethered(command, log=self.folder / "container.log", grace=15.0, lock=self._lock)
             return self._wait_for_amqp(self._run, timeout)
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Ends and removes the container; the volume stays. May be called twice."""
+        """Stop and remove the container; the volume stays. May be called twice."""
         if self._run is not None:
-            # Not every image's first process passes a signal on to the server; its own tool reaches it always.
+            # Not every image passes the signal on to the server. Its own tool always reaches it.
             with contextlib.suppress(DockerError):
                 docker("exec", self.name, "rabbitmqctl", "--quiet", "stop", timeout=20.0)
             self._run.stop()
@@ -73,7 +72,7 @@ class BrokerContainer:
             with contextlib.suppress(DockerError, UnreachableError):
                 port = docker("port", self.name, "5672/tcp").splitlines()[0].rpartition(":")[2]
                 self.url = f"amqp://guest:guest@127.0.0.1:{port}/"
-                return probe(self.url, timeout=5.0)
+                return probe(self.url)
             if not run.running:
                 raise DockerError(f"the container ended during its start: see {self.folder / 'container.log'}")
             if time.monotonic() > deadline:
@@ -82,9 +81,9 @@ class BrokerContainer:
 
 
 def _volume_id(name: str) -> str:
-    """Eight hex digits that a volume got when it was made: one that was deleted and made again has others.
+    """Make the volume if it is missing, and return its label of 8 hex digits: a new volume gets another one.
 
-    (Docker's own `CreatedAt` follows the folder's time stamp and changes with its use.)
+    Docker's own ``CreatedAt`` is the folder's time stamp and changes with use.
     """
     docker("volume", "create", "--label", f"jobtape.id={secrets.token_hex(4)}", name)  # keeps one that exists
     return docker("volume", "inspect", "--format", '{{index .Labels "jobtape.id"}}', name)

@@ -1,9 +1,9 @@
-"""The docker command line: is there an engine, an image, a container of that name. Standard library only."""
+"""The docker command line: images, containers and volumes by name. Standard library only."""
 
 import contextlib
 import subprocess
 
-# Seconds. An engine that hangs must not hang us; a first pull is some 100 MB.
+# Seconds. An engine that does not answer must not block us; a first pull is some 100 MB.
 INFO_LIMIT = 5.0
 PULL_LIMIT = 180.0
 
@@ -13,7 +13,7 @@ class DockerError(Exception):
 
 
 def docker(*arguments: str, timeout: float = 30.0) -> str:
-    """Runs the docker command line and returns what it printed; raises DockerError."""
+    """Run the docker command line and return what it printed. Raises DockerError after ``timeout`` seconds too."""
     try:
         done = subprocess.run(
             ["docker", *arguments],
@@ -33,13 +33,8 @@ def docker(*arguments: str, timeout: float = 30.0) -> str:
     return done.stdout.strip()
 
 
-def engine_answers() -> None:
-    """Raises DockerError unless an engine answers within a few seconds."""
-    docker("info", "--format", "{{.ServerVersion}}", timeout=INFO_LIMIT)
-
-
-def have_image(image: str) -> None:
-    """Makes sure that the image is here, pulling it once; raises DockerError."""
+def ensure_image(image: str) -> None:
+    """Pull the image unless it is here. Raises DockerError."""
     try:
         docker("image", "inspect", image, timeout=INFO_LIMIT)
     except DockerError:
@@ -47,16 +42,17 @@ def have_image(image: str) -> None:
 
 
 def remove_container(name: str) -> None:
-    """Removes the container `name` if there is one; raises DockerError when it stays."""
-    if docker("ps", "--all", "--quiet", "--filter", f"name=^/{name}$"):
-        # `--rm` may be removing it at this moment: then it is gone, which is what we want.
+    """Remove the container ``name`` if it exists. Raises DockerError if that fails."""
+    find = ("ps", "--all", "--quiet", "--filter", f"name=^/{name}$")
+    if docker(*find):
+        # ``--rm`` may be removing it at this moment.
         with contextlib.suppress(DockerError):
             docker("rm", "--force", name)
-        if docker("ps", "--all", "--quiet", "--filter", f"name=^/{name}$"):
-            raise DockerError(f"the container {name} can't be removed: docker rm --force {name}")
+        if docker(*find):
+            raise DockerError(f"the container {name} cannot be removed: docker rm --force {name}")
 
 
 def remove_volume(name: str) -> None:
-    """Removes the volume `name` and its data if there is one; raises DockerError when it stays."""
+    """Remove the volume ``name`` and its data if it exists. Raises DockerError if that fails."""
     if name in docker("volume", "ls", "--quiet", "--filter", f"name={name}").splitlines():
         docker("volume", "rm", name)

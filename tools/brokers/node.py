@@ -1,7 +1,7 @@
-"""A private RabbitMQ node in a folder of its own: on loopback only, beside whatever else runs on the machine.
+"""A private RabbitMQ node in a folder of its own, which listens on loopback only.
 
-It needs an installed RabbitMQ and no rights: it runs as whoever starts it. An Erlang port mapper of its own comes and
-goes with it, since one that RabbitMQ starts by itself would stay for ever.
+It needs an installed RabbitMQ and no special rights: it runs as the user who starts it. It gets an Erlang port mapper
+of its own, since one that RabbitMQ starts would run for ever.
 """
 
 import contextlib
@@ -14,25 +14,25 @@ from pathlib import Path
 from tools.brokers.amqp import Server, UnreachableError, probe
 from tools.brokers.node_files import (
     NodeSettings,
-    end_leftover_node,
+    ensure_cookie,
     find_epmd,
     find_server,
     load_settings,
     node_environment,
-    take_cookie,
     write_files,
-    write_program,
 )
 from tools.processes.locks import FolderInUseError, FolderLock
 from tools.processes.tethered import Tethered
 
+MISSING = "rabbitmq-server is not installed: install RabbitMQ 3.10 or later"
+
 
 class NodeError(Exception):
-    """The node can't be had or didn't do what was asked; the text is one line that says what to do."""
+    """The node cannot be started or refused a command. The text is one line that says what to do."""
 
 
 class PrivateNode:
-    """One node. Starts at `start`, not before; several run side by side in different folders. Not thread-safe."""
+    """One node, from ``start`` to ``stop``. Several can run in different folders. Not thread-safe."""
 
     def __init__(
         self,
@@ -42,39 +42,34 @@ class PrivateNode:
         plugins: Sequence[str] = (),
         cluster: "PrivateNode | None" = None,
     ) -> None:
-        """`folder` is made when missing and kept; `extra_config` are lines for rabbitmq.conf.
+        """``folder`` is made if it is missing, and kept. ``extra_config`` are lines for rabbitmq.conf.
 
-        `cluster`: a node that runs, whose cluster this one joins at its first start; it needs that node's port mapper
-        whenever it starts.
+        ``cluster`` is a running node: this one joins its cluster at the first start, and needs its port mapper at
+        every start.
         """
         self.folder = folder.resolve()
         self._cluster = cluster
-        self._plugins = tuple(plugins)
-        self._extra_config = tuple(extra_config)
-        self._settings: NodeSettings | None = None
+        self._plugins = plugins
+        self._extra_config = extra_config
+        self._loaded: NodeSettings | None = None
         self._server: Tethered | None = None
         self._lock: FolderLock | None = None
         self._answer: Server | None = None
 
     @property
     def name(self) -> str:
-        """The Erlang node name, `jobtape-<hash of the folder>@localhost`."""
-        return self._known().name
-
-    @property
-    def port(self) -> int:
-        """The AMQP port on 127.0.0.1. The same after a restart, unless somebody took it in between."""
-        return self._known().amqp_port
+        """The Erlang node name, ``jobtape-<hash of the folder>@localhost``."""
+        return self._settings.name
 
     @property
     def url(self) -> str:
-        """The AMQP URL with user and password."""
-        known = self._known()
-        return f"amqp://{known.user}:{known.password}@127.0.0.1:{known.amqp_port}/"
+        """The AMQP URL with user and password. It stays after a restart, unless another server took the port."""
+        settings = self._settings
+        return f"amqp://{settings.user}:{settings.password}@127.0.0.1:{settings.amqp_port}/"
 
     @property
     def version(self) -> str:
-        """What the server says of itself, like "3.10.8"."""
+        """The server's version, like "3.10.8"."""
         if self._answer is None:
             raise NodeError("the node was not started yet: call start()")
         return self._answer.version
@@ -84,73 +79,66 @@ class PrivateNode:
         """The server's process id while it runs."""
         return self._server.pid if self._server is not None and self._server.running else None
 
-    @property
-    def ctl_program(self) -> Path:
-        """This node's own rabbitmqctl, for people and other programs."""
-        return self.folder / "rabbitmqctl"
-
     def start(self, timeout: float = 60.0) -> None:
-        """Starts the server on the folder's data and waits until AMQP answers, `timeout` seconds at most.
+        """Start the server on the folder's data and wait until AMQP answers, at most ``timeout`` seconds.
 
-        What an earlier run left running here, because its parent died with SIGKILL, is ended first.
-        Raises NodeError when RabbitMQ is missing, the folder is in use, or the server ends or doesn't answer.
+        Raises NodeError if RabbitMQ is missing, the folder is in use, or the server ends or does not answer.
         """
         if self._server is not None:
             raise NodeError(f"{self.name} was started already: stop() it first")
         script, epmd = find_server(), find_epmd()
         if script is None or epmd is None:
-            raise NodeError("rabbitmq-server is not installed: install RabbitMQ 3.10 or later")
+            raise NodeError(MISSING)
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._lock = FolderLock(self.folder)
         except FolderInUseError as error:
             raise NodeError(str(error)) from None
         try:
-            end_leftover_node(self.folder)
-            self._settings = settings = self._load()
+            self._loaded = settings = self._load()
             write_files(self.folder, settings, self._extra_config, self._plugins)
-            write_program(self.ctl_program, script.with_name("rabbitmqctl"), node_environment(self.folder, settings))
+            port_mapper = [str(epmd), "-port", str(settings.epmd_port), "-address", "127.0.0.1"]
             self._server = Tethered(
                 [str(script)],
-                companions=[] if self._cluster else [_port_mapper(epmd, settings)],
+                companions=[] if self._cluster else [port_mapper],
                 environment=node_environment(self.folder, settings),
                 log=self.folder / "log" / "startup.log",
                 folder=self.folder,
+                lock=self._lock,
             )
-            (self.folder / "node.pid").write_text(f"{self._server.pid} {settings.name}")
             self._answer = self._wait_for_amqp(self._server, timeout)
             if self._cluster is not None:
                 self._join(self._cluster)
         except BaseException as error:
             self.stop()
             if isinstance(error, OSError):
-                raise NodeError(f"rabbitmq-server can't be started: {error}") from error
+                raise NodeError(f"rabbitmq-server cannot be started: {error}") from error
             raise
 
     def stop(self) -> None:
-        """Ends the server gracefully (SIGTERM closes queues and logs), keeps the data. May be called twice."""
+        """End the server gracefully and keep the data. May be called twice."""
         if self._server is not None:
             self._server.stop()
         self._forget()
 
     def kill(self) -> None:
-        """Ends the server as a power cut would: SIGKILL to the Erlang machine. `start` goes on from its data."""
+        """End the server like a power cut, by SIGKILL. ``start`` continues from its data."""
         if self._server is not None:
             self._server.kill()
         self._forget()
 
     def ctl(self, *arguments: str, timeout: float = 60.0) -> str:
-        """Runs rabbitmqctl against this node and returns what it printed; raises NodeError when it fails.
+        """Run rabbitmqctl on this node and return what it printed. Takes a second or two. Raises NodeError.
 
-        For example `ctl("stop_app")`, `ctl("set_vm_memory_high_watermark", "0")`. Takes a second or two.
+        For example ``ctl("stop_app")``, ``ctl("set_vm_memory_high_watermark", "0")``.
         """
         script = find_server()
         if script is None:
-            raise NodeError("rabbitmqctl is not installed: install RabbitMQ 3.10 or later")
+            raise NodeError(MISSING)
         try:
             done = subprocess.run(
                 [str(script.with_name("rabbitmqctl")), "--quiet", *arguments],
-                env=node_environment(self.folder, self._known()),
+                env=node_environment(self.folder, self._settings),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -159,20 +147,20 @@ class PrivateNode:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise NodeError(f"rabbitmqctl {arguments[0]} took more than {timeout:g} s: see {self._log()}") from None
+            raise NodeError(f"rabbitmqctl {arguments[0]} took more than {timeout:g} s: {self._see_log}") from None
         if done.returncode != 0:
             lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-            said = " ".join(lines[:2])[:300] or f"exit code {done.returncode}"
-            raise NodeError(f"rabbitmqctl {arguments[0]} failed: {said}")
+            reason = " ".join(lines[:2])[:300] or f"exit code {done.returncode}"
+            raise NodeError(f"rabbitmqctl {arguments[0]} failed: {reason}")
         return done.stdout
 
     def _load(self) -> NodeSettings:
         settings = load_settings(self.folder)
-        if self._cluster is None:
-            return settings
         first = self._cluster
-        take_cookie(first.folder, self.folder)
-        known = first._known()
+        ensure_cookie(self.folder, first.folder if first else None)
+        if first is None:
+            return settings
+        known = first._settings
         return replace(settings, user=known.user, password=known.password, epmd_port=known.epmd_port)
 
     def _join(self, first: "PrivateNode") -> None:
@@ -182,32 +170,29 @@ class PrivateNode:
             self.ctl(*step)
 
     def _wait_for_amqp(self, server: Tethered, timeout: float) -> Server:
-        """RabbitMQ opens its listener as the last step of its start, so an answer means that it is ready."""
+        """Wait for an answer. RabbitMQ opens its listener as the last step of its start, so it is ready then."""
         deadline = time.monotonic() + timeout
         while True:
             with contextlib.suppress(UnreachableError):
-                return probe(self.url, timeout=5.0)
+                return probe(self.url)
             if not server.running:
-                raise NodeError(f"rabbitmq-server ended during its start: see {self._log()}")
+                raise NodeError(f"rabbitmq-server ended during its start: {self._see_log}")
             if time.monotonic() > deadline:
-                raise NodeError(f"rabbitmq-server gave no answer within {timeout:g} s: see {self._log()}")
+                raise NodeError(f"rabbitmq-server gave no answer within {timeout:g} s: {self._see_log}")
             time.sleep(0.1)
 
-    def _known(self) -> NodeSettings:
-        if self._settings is None:
+    @property
+    def _settings(self) -> NodeSettings:
+        if self._loaded is None:
             raise NodeError("the node was not started yet: call start()")
-        return self._settings
+        return self._loaded
 
-    def _log(self) -> Path:
-        return self.folder / "log"
+    @property
+    def _see_log(self) -> str:
+        return f"see {self.folder / 'log'}"
 
     def _forget(self) -> None:
         self._server = None
-        (self.folder / "node.pid").unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-
-
-def _port_mapper(epmd: Path, settings: NodeSettings) -> list[str]:
-    return [str(epmd), "-port", str(settings.epmd_port), "-address", "127.0.0.1"]

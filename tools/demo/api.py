@@ -1,4 +1,4 @@
-"""The demo as a client: it knows Jobtape by its REST API alone."""
+"""The demo as a client: it knows Jobtape only by its REST API."""
 
 import asyncio
 from collections.abc import Iterable
@@ -8,24 +8,22 @@ import httpx
 
 from tools.demo.orders import Order, expect
 
-AT_ONCE = 8
+CONCURRENT = 8
 PAGE = 500
-PATIENCE = 10.0
+ATTEMPTS = 40
 PAUSE = 0.25
-"""Seconds."""
+"""Seconds between attempts."""
 
 
 class Api:
-    """Requests to the API that ``http`` is for. Each raises Wrong when the answer is not the one that is promised, and
-    httpx's errors when there is none.
-    """
+    """Requests through ``http``. They raise Wrong if an answer is not as promised, and httpx's errors if none comes."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(CONCURRENT)
 
     async def submit(self, order: Order) -> str:
-        """POST /jobs; the job's id."""
+        """POST /jobs. Return the job's id."""
         answer = await self._http.post("/jobs", json=order.body())
         expect(answer.status_code == 202, f"POST /jobs {order.type}: {answer.status_code} {answer.text[:300]}")
         job_id = str(answer.json()["id"])
@@ -34,57 +32,53 @@ class Api:
         return job_id
 
     async def submit_batch(self, orders: list[Order]) -> list[str]:
-        """POST /jobs/batch; the jobs' ids in the order given."""
+        """POST /jobs/batch. Return the jobs' ids in the given order."""
         answer = await self._http.post("/jobs/batch", json=[order.body() for order in orders])
         expect(answer.status_code == 200, f"POST /jobs/batch: {answer.status_code} {answer.text[:300]}")
-        delivered = answer.json()
-        counts = (delivered["accepted"], delivered["refused"], delivered["unknown"])
-        expect(counts == (len(orders), 0, 0), f"of the batch were accepted, refused and unknown: {counts}")
-        return [str(item["id"]) for item in delivered["items"]]
+        body = answer.json()
+        counts = (body["accepted"], body["refused"], body["unknown"])
+        expect(counts == (len(orders), 0, 0), f"accepted, refused and unknown jobs of the batch: {counts}")
+        return [str(item["id"]) for item in body["items"]]
 
     async def job(self, job_id: str) -> dict[str, Any]:
         """GET /jobs/{id}."""
-        return await self._get(f"/jobs/{job_id}")
+        job: dict[str, Any] = (await self._get(f"/jobs/{job_id}")).json()
+        return job
 
     async def history(self, job_id: str) -> list[dict[str, Any]]:
-        """GET /jobs/{id}/events; all of them."""
-        items: list[dict[str, Any]] = (await self._get(f"/jobs/{job_id}/events"))["items"]
+        """GET /jobs/{id}/events."""
+        items: list[dict[str, Any]] = (await self._get(f"/jobs/{job_id}/events")).json()["items"]
         return items
 
     async def jobs(self, job_ids: Iterable[str]) -> list[dict[str, Any]]:
-        """Several jobs at once, some requests at a time."""
+        """GET several jobs concurrently."""
         return await asyncio.gather(*(self.job(job_id) for job_id in job_ids))
 
     async def labelled(self, name: str, value: str) -> list[dict[str, Any]]:
-        """All jobs with that label, newest first, page by page."""
+        """GET all jobs with that label, newest first, page by page."""
         found: list[dict[str, Any]] = []
-        cursor = None
+        query: dict[str, str | int] = {"label": f"{name}:{value}", "limit": PAGE}
         while True:
-            query = {"label": f"{name}:{value}", "limit": PAGE} | ({"cursor": cursor} if cursor is not None else {})
-            page = await self._get("/jobs", query)
+            page = (await self._get("/jobs", query)).json()
             found += page["items"]
-            cursor = page["next"]
-            if cursor is None:
+            if page["next"] is None:
                 return found
+            query["cursor"] = page["next"]
 
     async def metrics(self) -> str:
         """GET /metrics, as text."""
-        answer = await self._patiently("/metrics")
-        expect(answer.status_code == 200, f"GET /metrics: {answer.status_code}")
-        return answer.text
+        return (await self._get("/metrics")).text
 
-    async def _get(self, path: str, query: dict[str, Any] | None = None) -> dict[str, Any]:
-        async with self._room:
-            answer = await self._patiently(path, query)
+    async def _get(self, path: str, query: dict[str, str | int] | None = None) -> httpx.Response:
+        async with self._slots:
+            for left in reversed(range(ATTEMPTS)):
+                try:
+                    answer = await self._http.get(path, params=query)
+                    break
+                except httpx.TransportError:
+                    # If a process of the demo is killed, ``jobtape up`` starts another one.
+                    if not left:
+                        raise
+                    await asyncio.sleep(PAUSE)
         expect(answer.status_code == 200, f"GET {path}: {answer.status_code} {answer.text[:300]}")
-        body: dict[str, Any] = answer.json()
-        return body
-
-    async def _patiently(self, path: str, query: dict[str, Any] | None = None) -> httpx.Response:
-        """A GET does no harm twice: an API that was started again a moment ago is asked again, for some seconds."""
-        for _ in range(int(PATIENCE / PAUSE)):
-            try:
-                return await self._http.get(path, params=query)
-            except httpx.TransportError:
-                await asyncio.sleep(PAUSE)
-        return await self._http.get(path, params=query)
+        return answer

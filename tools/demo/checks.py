@@ -1,23 +1,26 @@
-"""What must hold for every job, whatever it did: its state, its history, and that the history folds into the state."""
+"""What must hold for every job: its state, its history, and that the history folds to that state. And the counters."""
 
-from collections import defaultdict
-from dataclasses import asdict
-from datetime import datetime
-from enum import StrEnum
+from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import Any
 
-from pydantic import BaseModel
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import TypeAdapter
 
 from jobtape.schemas import events, fold
+from jobtape.schemas.job import Job
 from tools.demo.orders import Order, expect
 
-SAME = ("id", "type", "state", "payload", "result", "error", "progress", "queue", "labels", "run", "attempt")
-ALSO = ("max_attempts", "submitted_at", "run_at", "started_at", "finished_at", "correlation_id", "cursor")
+COMPARED = (
+    *("id", "type", "state", "payload", "result", "error", "progress", "queue", "labels", "run", "attempt"),
+    *("max_attempts", "submitted_at", "run_at", "started_at", "finished_at", "correlation_id", "cursor"),
+)
+METRIC = "jobtape_events_total"
+COUNTED = ("submitted", "succeeded", "failed", "cancelled")
 
 
 def check_job(order: Order, job: dict[str, Any], history: list[dict[str, Any]]) -> str:
-    """What was found right, in a few words; raises Wrong. ``job`` and ``history`` as the API gives them."""
+    """Check a job and its history as the API returns them. Return what was right in a few words. Raises Wrong."""
     check_state(order, job)
     found = order.check(job)
     check_history(order, job, history)
@@ -25,48 +28,47 @@ def check_job(order: Order, job: dict[str, Any], history: list[dict[str, Any]]) 
 
 
 def check_state(order: Order, job: dict[str, Any]) -> None:
-    """The job is the one that was ordered, and closed as it should be, in one attempt."""
+    """Check that the job is the submitted one, and ended as it should in one attempt."""
     reason = f" ({job['error']['type']}: {job['error']['message']})" if job["error"] else ""
     expect(job["state"] == order.state, f"its state is {job['state']}, not {order.state}{reason}")
-    expect((job["type"], job["payload"]) == (order.type, order.payload), "it is not what was ordered")
+    expect((job["type"], job["payload"]) == (order.type, order.payload), "it is not what was submitted")
     expect((job["run"], job["attempt"]) == (1, 1), f"run {job['run']}, attempt {job['attempt']}")
-    moments = [_moment(job[name]) for name in ("submitted_at", "started_at", "finished_at")]
-    expect(None not in moments, f"a time is missing: {moments}")
+    times = [job[name] for name in ("submitted_at", "started_at", "finished_at")]
+    expect(all(times), f"a time is missing: {times}")
 
 
 def check_history(order: Order, job: dict[str, Any], history: list[dict[str, Any]]) -> None:
-    """From ``submitted`` to the end, cursors rising, and folded by itself it is the job that GET shows."""
+    """Check that the history is complete and in order, and folds to the job that GET returns."""
     names = [event["type"].removeprefix(events.TYPE_PREFIX) for event in history]
     expect(names, "it has no history")
     expect((names[0], names[-1]) == ("submitted", order.state), f"its history is {' '.join(names)}")
     cursors = [event["cursor"] for event in history]
-    expect(all(one < two for one, two in pairwise(cursors)), f"cursors don't rise: {cursors}")
-    # A worker that dies hands its jobs to another, which starts over: progress rises within each execution.
-    delivered: defaultdict[str, list[float]] = defaultdict(list)
+    expect(all(one < two for one, two in pairwise(cursors)), f"its cursors do not rise: {cursors}")
+    # If a worker dies, another one starts its jobs again, so progress rises only within one execution.
+    fractions: defaultdict[str, list[float]] = defaultdict(list)
     for event in history:
         if event["type"].endswith(".progressed"):
-            delivered[event["data"]["execution"]].append(event["data"]["fraction"])
-    expect(all(one == sorted(one) for one in delivered.values()), f"its progress goes back: {dict(delivered)}")
+            fractions[event["data"]["execution"]].append(event["data"]["fraction"])
+    expect(all(one == sorted(one) for one in fractions.values()), f"its progress goes back: {dict(fractions)}")
     folded = fold.fold((events.parse(event), event["cursor"]) for event in history)
     expect(list(folded) == [job["id"]], f"the history is of {list(folded)}")
-    mine = asdict(folded[job["id"]])
-    for name in SAME + ALSO:
-        expect(_plain(mine[name]) == _plain(job[name]), f"{name}: GET shows {job[name]!r}, the fold {mine[name]!r}")
+    mine = TypeAdapter(Job).dump_python(folded[job["id"]], mode="json")
+    for name in COMPARED:
+        expect(mine[name] == job[name], f"{name}: GET returns {job[name]!r}, the fold {mine[name]!r}")
 
 
-def _plain(value: Any) -> Any:
-    """What can be compared: the text of a state, a dict for a model, a moment for a time however it is written."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, StrEnum):
-        return value.value
-    return _moment(value) or value if isinstance(value, str | datetime) else value
+def check_counts(text: str, expected: Counter[tuple[str, str]]) -> str:
+    """Check the counters in ``text``, the answer of /metrics. Return what was right in a few words. Raises Wrong.
 
-
-def _moment(value: Any) -> datetime | None:
-    if isinstance(value, str) and len(value) >= 20 and value[4:5] == "-":
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    return value if isinstance(value, datetime) else None
+    ``expected`` says how many jobs of each (job type, last event) there are.
+    """
+    counted: Counter[tuple[str, str]] = Counter()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == METRIC and sample.labels["event"] in COUNTED:
+                counted[sample.labels["job_type"], sample.labels["event"]] = int(sample.value)
+    wanted = expected.copy()
+    for (job_type, _), count in expected.items():
+        wanted[job_type, "submitted"] += count
+    expect(+counted == wanted, f"it counts {dict(counted)} instead of {dict(wanted)}")
+    return ", ".join(f"{sum(counted[key] for key in counted if key[1] == event):,} {event}" for event in COUNTED[:3])

@@ -1,4 +1,4 @@
-"""What the demo submits, and what must have come of each: computed here again, not taken from the examples' code."""
+"""The jobs that the demo submits, and the check of each result: computed here, not with the examples' code."""
 
 import csv
 import email
@@ -32,13 +32,14 @@ LETTER = {
 
 
 class Wrong(Exception):
-    """A result is not what it must be; the text says in what."""
+    """A result is not right. The text says how."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A job to submit. ``check`` gets the finished job as GET shows it and says in a few words what it found right,
-    or raises Wrong. ``state`` is the one it must end in.
+    """A job to submit. It must end in ``state``.
+
+    ``check`` takes the ended job as GET returns it. It returns in a few words what is right, or raises Wrong.
     """
 
     title: str
@@ -49,12 +50,12 @@ class Order:
     labels: dict[str, str] = field(default_factory=dict)
 
     def body(self) -> dict[str, Any]:
-        """The body for POST /jobs."""
+        """Return the body for POST /jobs."""
         return {"type": self.type, "payload": self.payload, "labels": self.labels}
 
 
 def orders(files: Path, mails: Path) -> list[Order]:
-    """The single jobs: one of each example, and one that must fail."""
+    """Return the single jobs: one of each example, and one that must fail."""
     return [
         Order("the long task", "sleep.five", {"seconds": SECONDS}, _slept),
         Order("profile of a CSV", "csv.profile", {"file": f"in/{TABLE}"}, _profiled),
@@ -71,7 +72,7 @@ def orders(files: Path, mails: Path) -> list[Order]:
 
 
 def batch(labels: dict[str, str]) -> list[Order]:
-    """The thousand sums, all with these labels."""
+    """Return the thousand sums, all with these labels."""
     return [
         Order(f"{n} + {n * n}", "add", {"x": n, "y": n * n}, partial(_summed, expected=n + n * n), labels=labels)
         for n in range(BATCH)
@@ -79,7 +80,7 @@ def batch(labels: dict[str, str]) -> list[Order]:
 
 
 def expect(true: object, fault: str) -> None:
-    """Raises Wrong with ``fault`` unless ``true``."""
+    """Raise Wrong with ``fault`` unless ``true``."""
     if not true:
         raise Wrong(fault)
 
@@ -106,14 +107,14 @@ def _refused(job: dict[str, Any]) -> str:
 def _mailed(job: dict[str, Any], mails: Path) -> str:
     found = sorted(mails.glob("*.eml"))
     expect(found, "no mail arrived")
-    # More than one only when a worker died after sending it: then all have the one message-id.
+    # There can be more than one if a worker died after it sent the mail. They have the same Message-ID.
     mails_read: list[Any] = [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in found]
     expect(len({mail["Message-ID"] for mail in mails_read}) == 1, f"{len(found)} different mails arrived")
     mail = mails_read[0]
     expect(mail["Message-ID"] == job["result"]["message_id"], f"another mail arrived: {mail['Message-ID']}")
-    expect(job["id"] in mail["Message-ID"], "the message-id doesn't name the job")
-    expect((mail["To"], mail["Subject"]) == (LETTER["to"], LETTER["subject"]), "the headers changed on the way")
-    expect(mail.get_content().splitlines() == LETTER["text"].splitlines(), "the text changed on the way")
+    expect(job["id"] in mail["Message-ID"], "its Message-ID does not name the job")
+    expect((mail["To"], mail["Subject"]) == (LETTER["to"], LETTER["subject"]), "its headers have changed")
+    expect(mail.get_content().splitlines() == LETTER["text"].splitlines(), "its text has changed")
     return f"arrived as {found[0].name[:13]}….eml, {found[0].stat().st_size} bytes"
 
 

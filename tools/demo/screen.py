@@ -1,4 +1,4 @@
-"""How the demo shows jobs at work: bars in a terminal, plain lines anywhere else."""
+"""Show jobs while they run: bars in a terminal, plain lines elsewhere."""
 
 from types import TracebackType
 from typing import Any
@@ -11,7 +11,7 @@ COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "runnin
 
 
 class Screen:
-    """One line for each piece of work, by title; ``with`` shows them while it lasts."""
+    """One line for each title, shown until the end of ``with``."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -25,7 +25,7 @@ class Screen:
             disable=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._said: dict[str, tuple[str, int]] = {}
+        self._printed: dict[str, tuple[str, int]] = {}
 
     def __enter__(self) -> "Screen":
         self._bars.__enter__()
@@ -37,21 +37,21 @@ class Screen:
         self._bars.__exit__(kind, error, trace)
 
     def job(self, title: str, job: dict[str, Any]) -> None:
-        """Show how far a job is, as GET shows it."""
+        """Show state and progress of a job as GET returns it."""
         progress = job["progress"] or {"fraction": 0.0, "message": None}
         done = job["state"] in FINAL
         message = progress["message"] if job["state"] == "running" else None
         self.show(title, job["state"], 1.0 if done else progress["fraction"], message)
 
     def show(self, title: str, state: str, fraction: float, message: str | None = None) -> None:
-        """Show a line; where there is no terminal, only what changed by a quarter or more is printed."""
+        """Show a line. Without a terminal, print one only for a new state or a quarter more of progress."""
         percent = "" if state in FINAL else f"{fraction:.0%}"
         if not self._console.is_terminal:
             step = (state, int(fraction * 4))
-            if self._said.get(title) != step:
-                self._said[title] = step
-                said = ", ".join(filter(None, (state, percent, message)))
-                self._console.print(f"  {title}: {said}", markup=False)
+            if self._printed.get(title) != step:
+                self._printed[title] = step
+                line = ", ".join(filter(None, (state, percent, message)))
+                self._console.print(f"  {title}: {line}", markup=False)
             return
         if title not in self._tasks:
             self._tasks[title] = self._bars.add_task(title, total=1.0, state=state, percent=percent)

@@ -1,4 +1,4 @@
-"""The parent's side of tether.py: a server as a child that ends with us. Standard library only."""
+"""A server as a child process that ends with this one, through ``tether.py``. Standard library only."""
 
 import json
 import os
@@ -8,11 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tools.processes.locks import FolderLock
+
 TETHER = Path(__file__).with_name("tether.py")
 
 
 class Tethered:
-    """One server process and its companions. Not thread-safe; one owner."""
+    """One server process and its companions. Not thread-safe."""
 
     def __init__(
         self,
@@ -25,11 +27,14 @@ class Tethered:
         user: str | None = None,
         stop_signal: int = signal.SIGTERM,
         grace: float = 30.0,
+        lock: FolderLock | None = None,
     ) -> None:
-        """Starts it. `folder` becomes its working directory, `grace` are the seconds between asking and killing.
+        """Start it in the working directory ``folder``. It gets ``grace`` seconds from the stop signal to SIGKILL.
 
-        Raises OSError when it can't be executed; what it printed until then is in `log`.
+        It keeps ``lock`` until it ends, even if this process dies earlier. Raises OSError if it cannot be executed;
+        what it printed until then is in ``log``.
         """
+        keep = [] if lock is None else [lock.descriptor]
         spec = {
             "main": list(main),
             "companions": [list(command) for command in companions],
@@ -37,6 +42,7 @@ class Tethered:
             "grace": grace,
             "user": user,
             "log": str(log),
+            "keep": keep,
         }
         self._grace = grace
         with log.open("ab") as errors:
@@ -47,7 +53,8 @@ class Tethered:
                 stderr=errors,
                 env=dict(environment) if environment is not None else None,
                 cwd=folder,
-                # Ctrl-C in a terminal reaches every process of the foreground group; this one waits for the pipe.
+                pass_fds=keep,
+                # Ctrl-C in a terminal reaches all processes of the foreground group. This one waits for the pipe.
                 start_new_session=True,
             )
         assert self._tether.stdout is not None
@@ -55,22 +62,22 @@ class Tethered:
         if not first_line:
             self._tether.wait()
             self._close()
-            raise OSError(f"{main[0]} can't be started: see {log}")
-        self.pid: int = json.loads(first_line)[-1]
+            raise OSError(f"{main[0]} cannot be started: see {log}")
+        self.pid = int(first_line)
 
     @property
     def running(self) -> bool:
-        """Whether the server still runs (the tether ends right after it)."""
+        """Whether the server still runs."""
         return self._tether.poll() is None
 
     def stop(self) -> None:
-        """Asks the server to end, waits, kills it after the grace time. Does nothing when it has ended already."""
+        """Ask the server to end, wait, and kill it after the grace time. Does nothing if it has ended already."""
         self._close()
-        # The tether keeps to the grace time by itself; the rest is for a machine under load.
+        # The tether keeps the grace time itself. The rest is for a machine under load.
         self._tether.wait(self._grace + 15)
 
     def kill(self) -> None:
-        """SIGKILL to the server itself, as a crash would end it."""
+        """Send SIGKILL to the server itself."""
         if self.running:
             os.kill(self.pid, signal.SIGKILL)
         self.stop()
