@@ -1,10 +1,14 @@
-"""Errors of the command line. Exit code 2 means: the same call will fail again."""
+"""Exit codes and errors of the command line."""
 
 from typing import Final
 
 from jobtape.schemas.errors import JobtapeError
 
+OK: Final = 0
+FAILED: Final = 1
 WRONG: Final = 2
+"""The same call will fail again."""
+INTERRUPTED: Final = 130
 
 
 class WrongUse(JobtapeError):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-Some = list[str] | None
+Several = list[str] | None
 """The values of an option that can be given several times."""
 Jobs = Annotated[
     str | None,
@@ -37,27 +37,33 @@ Port = Annotated[
     str | None,
     typer.Option(metavar="NUMBER", envvar="JOBTAPE_PORT", help="The API's port.  [dim]\\[default: 8000][/dim]"),
 ]
-Workers = Annotated[
+ApiWorkers = Annotated[
     str | None,
     typer.Option(
-        metavar="NUMBER", envvar="JOBTAPE_API_WORKERS", help="Number of API processes.  [dim]\\[default: 1][/dim]"
+        "--workers",
+        metavar="NUMBER",
+        envvar="JOBTAPE_API_WORKERS",
+        help="The number of API processes.  [dim]\\[default: 1][/dim]",
     ),
 ]
 Concurrency = Annotated[
     str | None,
     typer.Option(
-        metavar="NUMBER", envvar="JOBTAPE_CONCURRENCY", help="Jobs at the same time.  [dim]\\[default: 10][/dim]"
+        metavar="NUMBER",
+        envvar="JOBTAPE_CONCURRENCY",
+        help="How many jobs one worker process runs at the same time.  [dim]\\[default: 10][/dim]",
     ),
 ]
 Processes = Annotated[
     str | None,
     typer.Option(
-        metavar="NUMBER", envvar="JOBTAPE_PROCESSES", help="Number of worker processes.  [dim]\\[default: 1][/dim]"
+        metavar="NUMBER", envvar="JOBTAPE_PROCESSES", help="The number of worker processes.  [dim]\\[default: 1][/dim]"
     ),
 ]
-Grace = Annotated[
+GracePeriod = Annotated[
     str | None,
     typer.Option(
+        "--grace",
         metavar="SECONDS",
         envvar="JOBTAPE_GRACE_PERIOD",
         help="How long running jobs may continue after SIGTERM.  [dim]\\[default: 30][/dim]",
@@ -79,7 +85,7 @@ LogLevel = Annotated[
         help="Log level: debug, info, warning or error.  [dim]\\[default: info][/dim]",
     ),
 ]
-Url = Annotated[str, typer.Option(envvar="JOBTAPE_URL", help="The API's URL.")]
+Url = Annotated[str, typer.Option(metavar="URL", envvar="JOBTAPE_URL", help="The API's URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A label; can be given several times.")
@@ -92,10 +98,19 @@ AsOf = Annotated[
         help="Show the past: a time (local, or with a zone), or a cursor that `jobtape events` shows.",
     ),
 ]
-Since = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Submitted at this time or later (local, or with a zone)."),
+OnlyTypes = Annotated[Several, typer.Option("--type", metavar="TYPE", help="Only jobs of this type.")]
+OnlyQueues = Annotated[Several, typer.Option("--queue", metavar="NAME", help="Only jobs of this queue.")]
+SubmittedSince = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Only jobs submitted at this time or later (local, or with a zone).")
 ]
-Until = Annotated[str | None, typer.Option(metavar="TIME", help="Submitted before this time (local, or with a zone).")]
+SubmittedUntil = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Only jobs submitted before this time (local, or with a zone).")
+]
+FromPosition = Annotated[
+    str, typer.Option(metavar="WHEN", help="Start here: a time (local, or with a zone), a cursor, or first.")
+]
+UntilPosition = Annotated[
+    str | None, typer.Option(metavar="WHEN", help="End here: a time (local, or with a zone) or a cursor.")
+]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -1,4 +1,4 @@
-"""Prints jobs, events and JSON. Whatever a job says of itself is printed as text: no markup, no control characters."""
+"""Prints jobs, events and JSON. Text that comes from a job is never markup and has no control characters."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -20,21 +21,21 @@ COLOURS: Final = {
     "retrying": "yellow",
 }
 WIDE: Final = 10_000
-"""Columns of a list: a line stays a line for ``grep``, and a terminal wraps it better than a table's cells."""
+"""Columns of a list: each job stays on one line for ``grep``, and a terminal wraps a line better than table cells."""
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document on stdout."""
     print(_json(value, indent=2))
 
 
 def print_result(job: dict[str, Any]) -> None:
-    """What a succeeded job returned, as JSON on stdout."""
+    """Print the result of a job that succeeded, as JSON on stdout."""
     print_json(job["result"])
 
 
 def print_failure(job: dict[str, Any]) -> None:
-    """Why a job did not succeed, on stderr."""
+    """Print on stderr why a job did not succeed."""
     error = job.get("error") or {}
     if error.get("traceback"):
         print(lines(error["traceback"].rstrip()), file=sys.stderr)
@@ -43,7 +44,7 @@ def print_failure(job: dict[str, Any]) -> None:
 
 
 def print_job(job: dict[str, Any]) -> None:
-    """One job, field by field."""
+    """Print one job, field by field."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -53,7 +54,7 @@ def print_job(job: dict[str, Any]) -> None:
 
 
 def print_jobs(page: dict[str, Any]) -> None:
-    """A page of jobs, a line each."""
+    """Print a page of jobs, one line each."""
     console = _console()
     table = _table("id", "type", "state", "queue", "submitted", "took", "labels")
     for job in page["items"]:
@@ -74,8 +75,8 @@ def print_jobs(page: dict[str, Any]) -> None:
 
 
 def print_dead(page: dict[str, Any]) -> None:
-    """A page of messages that are no job, a line each."""
-    table = _table("number", "put aside", "bytes", "reason")
+    """Print a page of messages that are not jobs, one line each."""
+    table = _table("number", "since", "bytes", "reason")
     for message in page["items"]:
         _add_row(table, message["id"], _time(message["at"]), message["size"], message["reason"])
     _console().print(table)
@@ -84,7 +85,7 @@ def print_dead(page: dict[str, Any]) -> None:
 
 
 def print_subscriptions(items: Sequence[dict[str, Any]]) -> None:
-    """Durable subscriptions, a line each."""
+    """Print durable subscriptions, one line each."""
     table = _table("name", "cursor", "moved", "read by", "waiting", "consumers")
     for each in items:
         position, queue = each["position"] or {}, each["queue"] or {}
@@ -101,8 +102,8 @@ def print_subscriptions(items: Sequence[dict[str, Any]]) -> None:
 
 
 def print_events(items: Sequence[dict[str, Any]]) -> None:
-    """Events, a line each; one that changed nothing is marked."""
-    table = _table("cursor", "time", "event", "run", "attempt", "what it says")
+    """Print events, one line each; an event that changed nothing is marked."""
+    table = _table("cursor", "time", "event", "run", "attempt", "content")
     for event in items:
         data = event["data"]
         name = event["type"].rpartition(".")[2]
@@ -113,24 +114,31 @@ def print_events(items: Sequence[dict[str, Any]]) -> None:
             name if event.get("accepted", True) else f"{name} (changed nothing)",
             data.get("run"),
             data.get("attempt"),
-            _gist(data),
+            _content(data),
         )
     _console().print(table)
 
 
 def print_delivered(event: dict[str, Any]) -> None:
-    """One event as it happens, on a line: time, job type, event, job, what it says."""
+    """Print one event at once, on one line: time, job type, event, job and content."""
     data, name = event["data"], one_line(event["type"].rpartition(".")[2])
     line = Text(f"{_time(event['time'])}  {one_line(data['job_type']):<20}  ")
     line.append(f"{name:<10}", style=COLOURS.get(name, ""))
-    line.append(f"  {one_line(event['subject'])}  {one_line(_gist(data))}")
+    line.append(f"  {one_line(event['subject'])}  {one_line(_content(data))}")
     _console().print(line, soft_wrap=True)
     sys.stdout.flush()
 
 
 def print_json_line(value: Any) -> None:
-    """The JSON document on one line, at once."""
+    """Print a JSON document at once, on one line."""
     print(_json(value), flush=True)
+
+
+def progress_bar() -> Progress:
+    """Return a progress bar on stderr that disappears when it is done, and is not shown without a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _console(width: int | None = WIDE) -> Console:
@@ -191,7 +199,7 @@ def _took(job: dict[str, Any]) -> str:
     return f"{took.total_seconds():.3f} s"
 
 
-def _gist(data: dict[str, Any]) -> str:
+def _content(data: dict[str, Any]) -> str:
     if error := data.get("error"):
         return f"{error['type']}: {error['message']}"
     if "fraction" in data:
@@ -203,8 +211,8 @@ def _gist(data: dict[str, Any]) -> str:
 
 
 def _json(value: Any, indent: int | None = None) -> str:
-    return json_text(json.dumps(value, ensure_ascii=not _speaks_utf8(), indent=indent))
+    return json_text(json.dumps(value, ensure_ascii=not _is_utf8(), indent=indent))
 
 
-def _speaks_utf8() -> bool:
+def _is_utf8() -> bool:
     return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"

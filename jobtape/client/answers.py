@@ -1,8 +1,8 @@
-"""Reads answers of the API: the JSON object or job in a successful one, the error in any other."""
+"""Reads answers of the API: a JSON object or a job from a successful one, an error from any other."""
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
@@ -35,12 +35,26 @@ _KINDS: Final[dict[int, type[RequestRefused]]] = {
 }
 
 
-def json_object(answer: httpx.Response, hint: str) -> dict[str, Any]:
-    """Return the JSON object in a successful answer. Raises WrongAddress when there is none."""
-    body = _json(answer)
-    if not isinstance(body, dict):
+class Answer(NamedTuple):
+    """A successful answer: the JSON object in it (empty for 304), and its headers."""
+
+    content: dict[str, Any]
+    headers: httpx.Headers
+
+
+def read_answer(answer: httpx.Response, hint: str) -> Answer:
+    """Read an answer. Raises the ApiError that an unsuccessful one stands for, and WrongAddress for one without JSON.
+
+    ``hint``: how messages name the setting that holds the API's URL.
+    """
+    if answer.status_code == httpx.codes.NOT_MODIFIED:
+        return Answer({}, answer.headers)
+    if not answer.is_success:
+        raise error_of(answer, hint)
+    content = _json(answer)
+    if not isinstance(content, dict):
         raise WrongAddress(f"{answer.url} does not answer as a Jobtape API: check {hint}")
-    return body
+    return Answer(content, answer.headers)
 
 
 def job_of(shown: Mapping[str, Any]) -> Job:
@@ -57,10 +71,7 @@ def job_of(shown: Mapping[str, Any]) -> Job:
 
 
 def error_of(answer: httpx.Response, hint: str) -> ApiError:
-    """Return the error that an unsuccessful answer stands for.
-
-    ``hint``: how the message names the setting that holds the API's URL.
-    """
+    """Return the error that an unsuccessful answer stands for; ``hint`` as in ``read_answer``."""
     problem = _json(answer)
     status = answer.status_code
     if not isinstance(problem, dict) or "title" not in problem:

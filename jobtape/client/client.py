@@ -6,50 +6,91 @@ async with Client("http://127.0.0.1:8000") as client:
 """
 
 import asyncio
+import json
 import math
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Unpack, overload
+from typing import Any, Final, Generic, Unpack, overload
+from uuid import uuid4
 
-from jobtape.client import encoding as wire
-from jobtape.client.answers import job_of, json_object
+from jobtape.client.answers import Answer, job_of
 from jobtape.client.connection import ApiConnection, RequestPolicy
-from jobtape.client.errors import NoAnswer, NotConfirmed, NotInTime, Unavailable
+from jobtape.client.errors import JobNotSucceeded, NoAnswer, NotConfirmed, NotInTime, Unavailable
 from jobtape.client.filters import EventFilters, JobFilters, query_of
 from jobtape.client.stream import OUTAGE, EventReader, Since
-from jobtape.client.submitted_job import PATIENCE, SubmittedJob
 from jobtape.jobs import JobType, R
 from jobtape.schemas import plainjson
 from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.errors import PayloadInvalid
-from jobtape.schemas.job import Job
-from jobtape.schemas.submission import Options, submission_body
+from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.submission import IDEMPOTENCY_KEY, Options, submission_body
 
-
-def _payload(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    match args:
-        case ():
-            payload = kwargs
-        case (Mapping() as mapping,) if not kwargs:
-            payload = dict(mapping)
-        case _:
-            raise TypeError(f"the payload of {name!r} is one mapping, or keyword arguments")
-    if (reason := plainjson.fault(payload)) is not None:
-        raise PayloadInvalid(f"the payload of {name}: {reason}")
-    return payload
-
-
+END_TIMEOUT: Final = 60.0
+"""Default in seconds for waiting for a job's end."""
 LONG_POLL: Final = 30.0
 """Seconds that the API is asked to wait for the end of a job."""
 SLACK: Final = 15.0
 """Seconds that the answer may take in addition."""
 PAGE: Final = 100
 
+
+@dataclass(frozen=True, slots=True)
+class SubmittedJob(Generic[R]):
+    """What the handles of both clients have in common.
+
+    ``job``: the job in the answer to the submission. ``job_type``: converts its result; None keeps JSON.
+    """
+
+    job: Job
+    job_type: JobType[R] | None
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.job.id
+
+    def read(self, job: Job) -> R:
+        """Return the result of a job that has ended.
+
+        Raises JobNotSucceeded, and ResultInvalid when the result does not fit this program's version of the job type.
+        """
+        if job.state is not JobState.SUCCEEDED:
+            raise JobNotSucceeded(job)
+        result: Any = job.result if self.job_type is None else self.job_type.read_result(job.result)
+        return result  # type: ignore[no-any-return]  # read_result returns R
+
+
 JobRef = str | Job | SubmittedJob[Any]
 """A job, or its id."""
+
+
+def json_of(content: Mapping[str, Any]) -> bytes:
+    """Return a request's body. Times in it become RFC 3339 text."""
+    # httpx's JSON encoder raises on NaN and lone surrogates; the API shall refuse them with its own message.
+    return json.dumps(content, default=datetime.isoformat).encode()
+
+
+def submission_headers(key: str) -> dict[str, str]:
+    """Return the headers of a submission under ``key``, as a structured field string (RFC 9651).
+
+    Raises ValueError when ``key`` cannot be an idempotency key.
+    """
+    if not IDEMPOTENCY_KEY.fullmatch(key):
+        raise ValueError("an idempotency key has 1 to 255 visible ASCII characters, without spaces")
+    quoted = key.replace("\\", "\\\\").replace('"', '\\"')
+    return {"Content-Type": "application/json", "Idempotency-Key": f'"{quoted}"'}
+
+
+def job_path(job: JobRef) -> str:
+    """Return the path of a job. Raises ValueError when an id cannot be a job id."""
+    job_id = job if isinstance(job, str) else job.id
+    if not job_id or not all(letter.isalnum() or letter == "-" for letter in job_id):
+        raise ValueError(f"{job_id!r} is not a job id")
+    return f"/jobs/{job_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +99,14 @@ class Handle(SubmittedJob[R]):
 
     client: "Client"
 
-    async def result(self, timeout: float = PATIENCE) -> R:
+    async def result(self, timeout: float = END_TIMEOUT) -> R:
         """Wait up to ``timeout`` seconds and return what the handler returned, as the type of its return annotation.
 
         Raises JobNotSucceeded, NotInTime and ApiError.
         """
         return self.read(await self.wait(timeout))
 
-    async def wait(self, timeout: float = PATIENCE) -> Job:
+    async def wait(self, timeout: float = END_TIMEOUT) -> Job:
         """Wait up to ``timeout`` seconds for the job's end and return the job. Raises NotInTime and ApiError."""
         return await self.client.wait(self.id, timeout=timeout)
 
@@ -79,15 +120,21 @@ class Client:
 
     ``url`` and ``api_key`` default to JOBTAPE_URL and JOBTAPE_API_KEY. ``patience``: seconds during which a request is
     retried while the API cannot be reached or cannot answer at the moment. ``outage``: the same in seconds for
-    ``events``, after the first connection. Retries are safe: a submission has an Idempotency-Key, and all other
-    requests may be repeated. Raises WrongAddress when ``url`` is not a valid URL or the environment's proxy cannot be
-    used, and WrongKey when ``api_key`` cannot be a key.
+    ``events``, after the first connection. ``policy`` replaces ``patience``. Retries are safe: a submission has an
+    Idempotency-Key, and all other requests may be repeated. Raises WrongAddress when ``url`` is not a valid URL or the
+    environment's proxy cannot be used, and WrongKey when ``api_key`` cannot be a key.
     """
 
     def __init__(
-        self, url: str | None = None, *, api_key: str | None = None, patience: float = 30.0, outage: float = OUTAGE
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        patience: float = 30.0,
+        outage: float = OUTAGE,
+        policy: RequestPolicy | None = None,
     ) -> None:
-        self._connection = ApiConnection(url, api_key, RequestPolicy(patience=patience))
+        self._connection = ApiConnection(url, api_key, policy or RequestPolicy(patience=patience))
         self._outage = outage
 
     async def __aenter__(self) -> "Client":
@@ -132,23 +179,22 @@ class Client:
             body = submission_body(job_type, _payload(job_type, args, kwargs), options)
         else:
             body = submission_body(job_type.name, job_type.payload_to_send(*args, **kwargs), options)
-        key = options.idempotency_key or wire.new_key()
-        headers = {"Content-Type": "application/json", "Idempotency-Key": wire.key_header(key)}
+        key = options.idempotency_key or uuid4().hex
         try:
-            shown = await self._object("POST", "/jobs", content=wire.json_of(body), headers=headers)
+            answer = await self.request("POST", "/jobs", content=json_of(body), headers=submission_headers(key))
         except (NoAnswer, Unavailable) as error:
             raise NotConfirmed(
                 f"{error}; it is not known whether the job was accepted: submit it again with "
                 f"Options(idempotency_key={key!r}), which never makes a second job",
                 key,
             ) from error
-        return Handle(job_of(shown), None if isinstance(job_type, str) else job_type, self)
+        return Handle(job_of(answer.content), None if isinstance(job_type, str) else job_type, self)
 
     async def get(self, job: JobRef) -> Job:
         """Return the current state of a job. Raises NotFound and ApiError."""
-        return job_of(await self._object("GET", _path(job)))
+        return job_of((await self.request("GET", job_path(job))).content)
 
-    async def wait(self, job: JobRef, *, timeout: float = PATIENCE) -> Job:
+    async def wait(self, job: JobRef, *, timeout: float = END_TIMEOUT) -> Job:
         """Wait until a job has succeeded, failed or been cancelled, and return it.
 
         ``timeout`` is in seconds; ``math.inf`` waits without limit. When ``job`` is what ``redrive`` returned, this
@@ -174,11 +220,11 @@ class Client:
 
         Raises NotFound, and Conflict when the job has ended.
         """
-        return job_of(await self._object("POST", f"{_path(job)}/cancel"))
+        return job_of((await self.request("POST", f"{job_path(job)}/cancel")).content)
 
     async def redrive(self, job: JobRef) -> Job:
         """Run a job again that has ended, and return it in its new run. Raises NotFound and Conflict."""
-        return job_of(await self._object("POST", f"{_path(job)}/redrive"))
+        return job_of((await self.request("POST", f"{job_path(job)}/redrive")).content)
 
     async def events(
         self, *, since: Since = None, **filters: Unpack[EventFilters]
@@ -202,7 +248,7 @@ class Client:
         position: Mapping[str, str] = {}
         while remaining > 0:
             query = [*query_of(filters), *position.items(), ("limit", str(int(min(remaining, PAGE))))]
-            page = await self._object("GET", "/jobs", params=query)
+            page, _ = await self.request("GET", "/jobs", params=query)
             for shown in page["items"]:
                 yield job_of(shown)
             remaining -= len(page["items"])
@@ -210,20 +256,32 @@ class Client:
                 return
             position = {"cursor": page["next"]}
 
+    async def request(self, method: str, path: str, *, repeatable: bool = True, **options: Any) -> Answer:
+        """Send a request for which there is no other method, and return the answer.
+
+        ``repeatable``: whether a retry is safe. ``options`` are those of httpx. Raises ApiError.
+        """
+        return await self._connection.request(method, path, repeatable=repeatable, **options)
+
     async def _get_when_final(self, job: JobRef, seconds: float) -> tuple[Job, bool]:
         """Return the job when it has ended or after ``seconds``, and whether the API waited before it answered."""
         wait = math.floor(seconds)
         headers = {"Prefer": f"wait={wait}"} if wait else {}
-        answer = await self._connection.ask("GET", _path(job), headers=headers, timeout=wait + SLACK)
-        found = job_of(json_object(answer, self._connection.policy.hint))
-        return found, "preference-applied" in answer.headers
-
-    async def _object(self, method: str, path: str, **more: Any) -> dict[str, Any]:
-        return json_object(await self._connection.ask(method, path, **more), self._connection.policy.hint)
+        answer = await self.request("GET", job_path(job), headers=headers, timeout=wait + SLACK)
+        return job_of(answer.content), "preference-applied" in answer.headers
 
 
-def _path(job: JobRef) -> str:
-    return wire.job_path(job if isinstance(job, str) else job.id)
+def _payload(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    match args:
+        case ():
+            payload = kwargs
+        case (Mapping() as mapping,) if not kwargs:
+            payload = dict(mapping)
+        case _:
+            raise TypeError(f"the payload of {name!r} is one mapping, or keyword arguments")
+    if (reason := plainjson.fault(payload)) is not None:
+        raise PayloadInvalid(f"the payload of {name}: {reason}")
+    return payload
 
 
 def _run(job: JobRef) -> int:

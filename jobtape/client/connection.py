@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import httpx
 
-from jobtape.client.answers import error_of
+from jobtape.client.answers import Answer, error_of, read_answer
 from jobtape.client.errors import ApiError, ClientClosed, NoAnswer, Unavailable, Unreachable, WrongAddress, WrongKey
 from jobtape.client.pools import Pools
 from jobtape.client.proxies import transport_to
@@ -94,22 +94,22 @@ class ApiConnection:
         """Close the connections of all event loops."""
         await self._pools.close()
 
-    async def ask(self, method: str, path: str, *, twice: bool = True, **more: Any) -> httpx.Response:
-        """Send a request and return the answer, which is 2xx or 304.
+    async def request(self, method: str, path: str, *, repeatable: bool = True, **options: Any) -> Answer:
+        """Send a request and return the answer.
 
-        ``twice``: whether the request may be repeated. ``more`` is passed to httpx. Raises ClientClosed and ApiError.
+        ``repeatable``: whether a retry is safe. ``options`` are those of httpx. Raises ClientClosed and ApiError.
         Unreachable is raised only when no try can have reached the API.
         """
         deadline = time.monotonic() + self.policy.patience
         doubt: ApiError | None = None
         for pause in pauses():
             try:
-                return await self._ask(method, path, more)
+                return await self._request_once(method, path, options)
             except (Unreachable, NoAnswer, Unavailable) as error:
                 if doubt is None and not isinstance(error, Unreachable):
                     doubt = error
                 wait = self.pause_after(error, pause)
-                if not twice or wait is None or time.monotonic() + wait > deadline:
+                if not repeatable or wait is None or time.monotonic() + wait > deadline:
                     if isinstance(error, Unreachable) and doubt is not None:
                         # This try did not reach the API; an earlier one may have.
                         raise doubt from error
@@ -124,27 +124,25 @@ class ApiConnection:
         return pause if self.policy.after_cuts else None
 
     @asynccontextmanager
-    async def stream(self, path: str, *, silence: float, **more: Any) -> AsyncIterator[httpx.Response]:
+    async def stream(self, path: str, *, silence: float, **options: Any) -> AsyncIterator[httpx.Response]:
         """Open a streaming GET request and yield the answer before its body is read.
 
         After ``silence`` seconds without a byte the connection counts as dead. Raises ApiError, also inside the block.
         """
         timeout = httpx.Timeout(self.policy.timeout, read=silence)
-        more |= {"timeout": timeout, "extensions": {"trace": self._pools.trace}}
+        options |= {"timeout": timeout, "extensions": {"trace": self._pools.trace}}
         with self._errors():
-            async with self._pools.here().stream("GET", self.url + path, **more) as answer:
+            async with self._pools.here().stream("GET", self.url + path, **options) as answer:
                 if not answer.is_success:
                     await answer.aread()
                     raise error_of(answer, self.policy.hint)
                 yield answer
 
-    async def _ask(self, method: str, path: str, more: dict[str, Any]) -> httpx.Response:
+    async def _request_once(self, method: str, path: str, options: dict[str, Any]) -> Answer:
         with self._errors():
             extensions = {"trace": self._pools.trace}
-            answer = await self._pools.here().request(method, self.url + path, extensions=extensions, **more)
-        if answer.is_success or answer.status_code == httpx.codes.NOT_MODIFIED:
-            return answer
-        raise error_of(answer, self.policy.hint)
+            answer = await self._pools.here().request(method, self.url + path, extensions=extensions, **options)
+        return read_answer(answer, self.policy.hint)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

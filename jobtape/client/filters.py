@@ -1,12 +1,14 @@
 """Filters of events and job lists: as keyword arguments, and as query parameters of the API."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypedDict
 
 from jobtape.jobs import JobType
 from jobtape.schemas.job import JobState
 
+Query = Sequence[tuple[str, str]]
+"""The query parameters of a URL."""
 Words = str | Iterable[str]
 Types = str | JobType[Any] | Iterable[str | JobType[Any]]
 States = JobState | str | Iterable[JobState | str]

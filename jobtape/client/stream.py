@@ -17,8 +17,8 @@ import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
 from jobtape.client.connection import ApiConnection, pauses
-from jobtape.client.encoding import Query
 from jobtape.client.errors import ApiError, NoAnswer, Unavailable, Unreachable, WrongAddress
+from jobtape.client.filters import Query
 from jobtape.schemas import plainjson
 from jobtape.schemas.delivered_event import DeliveredEvent, decode_delivered
 from jobtape.schemas.errors import HistoryGone, UnreadableEvent

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Unpack, overload
 
-from jobtape.client.client import Client, Handle, JobRef
+from jobtape.client.answers import Answer
+from jobtape.client.client import END_TIMEOUT, Client, Handle, JobRef, SubmittedJob
+from jobtape.client.connection import RequestPolicy
 from jobtape.client.errors import ClientClosed
 from jobtape.client.filters import EventFilters, JobFilters
 from jobtape.client.portal import Portal
 from jobtape.client.stream import OUTAGE, Since
-from jobtape.client.submitted_job import PATIENCE, SubmittedJob
 from jobtape.jobs import JobType, R
 from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.job import Job
@@ -25,9 +26,15 @@ class SyncClient:
     """
 
     def __init__(
-        self, url: str | None = None, *, api_key: str | None = None, patience: float = 30.0, outage: float = OUTAGE
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        patience: float = 30.0,
+        outage: float = OUTAGE,
+        policy: RequestPolicy | None = None,
     ) -> None:
-        self._client = Client(url, api_key=api_key, patience=patience, outage=outage)
+        self._client = Client(url, api_key=api_key, patience=patience, outage=outage, policy=policy)
         self._portal = Portal()
 
     def __enter__(self) -> "SyncClient":
@@ -74,7 +81,7 @@ class SyncClient:
         """See ``Client.get``."""
         return self._portal.call(self._client.get, job)
 
-    def wait(self, job: JobRef, *, timeout: float = PATIENCE) -> Job:
+    def wait(self, job: JobRef, *, timeout: float = END_TIMEOUT) -> Job:
         """See ``Client.wait``."""
         return self._portal.call(self._client.wait, job, timeout=timeout)
 
@@ -96,6 +103,10 @@ class SyncClient:
         with self._portal.iterate(self._client.list(limit=limit, **filters)) as jobs:
             yield from jobs
 
+    def request(self, method: str, path: str, *, repeatable: bool = True, **options: Any) -> Answer:
+        """See ``Client.request``."""
+        return self._portal.call(self._client.request, method, path, repeatable=repeatable, **options)
+
 
 @dataclass(frozen=True, slots=True)
 class SyncHandle(SubmittedJob[R]):
@@ -103,11 +114,11 @@ class SyncHandle(SubmittedJob[R]):
 
     client: SyncClient
 
-    def result(self, timeout: float = PATIENCE) -> R:
+    def result(self, timeout: float = END_TIMEOUT) -> R:
         """See ``Handle.result``."""
         return self.read(self.wait(timeout))
 
-    def wait(self, timeout: float = PATIENCE) -> Job:
+    def wait(self, timeout: float = END_TIMEOUT) -> Job:
         """See ``Handle.wait``."""
         return self.client.wait(self.id, timeout=timeout)
 

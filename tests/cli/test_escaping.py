@@ -5,13 +5,15 @@ import os
 import pty
 import unicodedata
 
+import httpx
 import pytest
 
+from jobtape import SyncClient
 from jobtape.cli import printing as show
 from jobtape.cli.escaping import json_text, lines, one_line
-from jobtape.cli.rest import dead_messages as dead
-from jobtape.cli.rest.api import Api
-from jobtape.cli.supervisor.output import Output
+from jobtape.cli.rest import repairs
+from jobtape.cli.supervisor.child import Output
+from jobtape.client.answers import Answer
 
 HOSTILE = [
     *map(chr, (*range(0x20), *range(0x7F, 0xA0))),
@@ -104,11 +106,11 @@ def test_what_a_part_prints_goes_through_the_supervisor_harmless(capsys: pytest.
 def test_a_body_that_is_no_text_is_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal gets it written out."""
     message = {"at": "then", "size": 4, "reason": "odd", "text": None, "base64": "G1szMW3/"}
-    monkeypatch.setattr(Api, "dead_message", lambda *_: message)
+    monkeypatch.setattr(SyncClient, "request", lambda *_: Answer(message, httpx.Headers()))
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
         monkeypatch.setattr("sys.stdout", terminal)
-        dead.dead_show("http://127.0.0.1:1", 7, as_json=False)
+        repairs.dead_show("http://127.0.0.1:1", 7, as_json=False)
         terminal.flush()
         assert os.read(ours, 100) == b"\\x1b[31m\\xff\r\n"
     os.close(ours)

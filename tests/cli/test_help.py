@@ -6,7 +6,9 @@ import sys
 from importlib.metadata import version
 
 import pytest
+import typer.main
 
+from jobtape.cli.main import app
 from jobtape.settings import Settings
 from tests.cli.installation import Place
 
@@ -30,6 +32,14 @@ def test_every_server_option_names_its_variable(place: Place, command: str) -> N
     variables = re.findall(r"env var: JOBTAPE_(\w+)", text)
     assert len(options) == len(variables)
     assert {name.lower() for name in variables} <= set(Settings.model_fields)
+
+
+def test_every_server_option_sets_the_setting_of_its_variable() -> None:
+    commands = typer.main.get_group(app).commands
+    for name in ("up", "api", "worker", "projector", "init"):
+        for option in commands[name].params:
+            if option.envvar is not None:
+                assert option.envvar == f"JOBTAPE_{str(option.name).upper()}"
 
 
 def test_defaults_in_the_help_are_those_of_the_settings(place: Place) -> None:

@@ -7,15 +7,15 @@ from tests.cli.installation import Place
 def test_it_makes_what_is_missing_and_leaves_what_is_there(broker_place: Place) -> None:
     first = broker_place.run("init")
     assert first.returncode == 0, first.stderr
-    assert "tables brought to this version" in first.stdout
-    assert f"tape {broker_place.env['JOBTAPE_NAMESPACE']}.log: made" in first.stdout
+    assert "tables created or updated" in first.stdout
+    assert f"tape {broker_place.env['JOBTAPE_NAMESPACE']}.log: created" in first.stdout
     assert "work queues: default, gates" in first.stdout
-    assert "checkpoint: made" in first.stdout
+    assert "checkpoint: created" in first.stdout
 
     again = broker_place.run("init")
     assert again.returncode == 0
-    assert again.stdout.count("there already") == 4
-    assert "made," not in again.stdout
+    assert again.stdout.count("exists already") == 3
+    assert "created" not in again.stdout
 
 
 def test_a_gap_is_accepted_once(broker_place: Place) -> None:
@@ -42,5 +42,5 @@ def test_no_broker_is_one_line_without_the_password(place: Place) -> None:
     done = place.run("init")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "say where it is with RABBITMQ_URL" in done.stderr
+    assert "set RABBITMQ_URL to its address" in done.stderr
     assert "secret" not in done.stdout + done.stderr

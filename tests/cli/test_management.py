@@ -15,7 +15,7 @@ from jobtape.cli.doctor.findings import Findings
 from jobtape.cli.doctor.management import Unseen, bound_queues
 from jobtape.cli.doctor.policies import examine_policies
 from jobtape.cli.doctor.relay import examine_relay
-from jobtape.cli.subscriptions.subscriptions import queues_seen
+from jobtape.cli.subscriptions import visible_queues
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from jobtape.view.store import Store
@@ -117,7 +117,7 @@ async def test_doctor_names_bound_queues_without_limit(
             what="the API shows the policy",
         )
         said = await asyncio.to_thread(found)
-    assert queues_seen(settings) == (["x"], None)
+    assert visible_queues(settings) == (["x"], None)
     assert said["relay-stalled: no confirm"] == "wrong"
     (refused,) = [what for what in said if what.startswith("2 events were refused")]
     assert said[refused] == "note"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from jobtape.cli.errors import WrongUse
-from jobtape.cli.times import place_of, point_of, time_of
+from jobtape.cli.values import point_of, position_of, time_of
 from tests.cli.installation import Place
 
 
@@ -33,19 +33,19 @@ def _in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_a_time(text: str, utc: str) -> None:
-    assert time_of("--since", text) == point_of("--as-of", text) == place_of("--until", text) == utc
+    assert time_of("--since", text) == point_of("--as-of", text) == position_of("--until", text) == utc
 
 
 def test_places_on_the_tape() -> None:
     assert point_of("--as-of", "281474976710700") == "281474976710700"
-    assert place_of("--since", "281474976710700") == 281474976710700
-    assert place_of("--since", "first") == "first"
-    assert (place_of("--until", None), time_of("--until", None)) == (None, None)
+    assert position_of("--since", "281474976710700") == 281474976710700
+    assert position_of("--since", "first") == "first"
+    assert (position_of("--until", None), time_of("--until", None)) == (None, None)
 
 
 @pytest.mark.parametrize("text", ["yesterday", "", "2026-13-01", "0001-01-01", "12:00", "2026-11-28T12:00:00+99:00"])
 def test_what_is_no_time(text: str) -> None:
-    for read in (time_of, point_of, place_of):
+    for read in (time_of, point_of, position_of):
         with pytest.raises(WrongUse, match=r"--since .*write a time such as"):
             read("--since", text)
 

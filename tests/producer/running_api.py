@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from jobtape import JobType, running
 from jobtape.app import create_app
-from jobtape.cli.parts.uvicorn_server import EmbeddedServer
+from jobtape.cli.parts.serving import EmbeddedServer
 from jobtape.producer.producer import Producer
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings, read_settings

@@ -22,8 +22,7 @@ from jobtape.cli.doctor.policies import examine_policies
 from jobtape.cli.doctor.relay import examine_relay
 from jobtape.cli.doctor.view import examine_view
 from jobtape.cli.escaping import one_line
-from jobtape.cli.parts.parts import topology_of
-from jobtape.cli.parts.start import configuring, job_types_of, settings_with
+from jobtape.cli.parts.start import configuring, job_types_of, settings_with, topology_of
 from jobtape.jobs import JobType
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.timeouts import WAY_OUT, longest_timeout, misfits

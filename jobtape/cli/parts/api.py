@@ -15,10 +15,9 @@ from fastapi import FastAPI
 from jobtape import forks
 from jobtape.cli import log_output as logs
 from jobtape.cli.parts.lifeline import Lifeline, end_with_parent
-from jobtape.cli.parts.ports import check_port
+from jobtape.cli.parts.serving import EmbeddedServer, listener_on
 from jobtape.cli.parts.signals import STOPPING, Signal, Signals, end_at_once, log_stopping
 from jobtape.cli.parts.start import fitting_job_types_of, refuse_exposure, settings_with
-from jobtape.cli.parts.uvicorn_server import EmbeddedServer
 from jobtape.producer.http.websocket.requests import MAX_MESSAGE
 from jobtape.settings import Settings
 
@@ -30,9 +29,9 @@ def run_api(**options: str | None) -> None:
     logs.configure("api", settings.log_level)
     refuse_exposure(settings)
     fitting_job_types_of(settings)
-    # uvicorn binds the port later, and its error message does not say what to do.
-    check_port(settings.host, settings.port, "--port / JOBTAPE_PORT")
-    lifeline.configured()
+    # uvicorn opens the port later, and its error message does not say what to do.
+    with listener_on(settings.host, settings.port, "--port / JOBTAPE_PORT"):
+        lifeline.configured()
     configuration = _configuration(settings)
     if settings.api_workers > 1:
         uvicorn.run(**configuration)

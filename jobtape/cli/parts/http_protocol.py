@@ -1,21 +1,22 @@
-"""Closes connections whose client does not read, has vanished, or sends headers without end.
+"""uvicorn's HTTP protocol with limits, and without chunks for HTTP/1.0 clients.
 
 When a client does not read, an application can only stop sending: the server closes the connection after its buffers
 are empty, which may be never. TCP_USER_TIMEOUT (Linux) closes such connections and detects vanished clients. The
 WebSocket protocol takes over the same socket with this option.
 
 uvicorn 0.54 on httptools buffers the headers of a request without limit, before it checks the API key (200 MiB in our
-test). h11 has a limit, and this module sets the same one.
+test). It also sends chunks to every client, and an HTTP/1.0 client reads the chunk sizes as part of the body; to such a
+client an answer of unknown length ends with the connection (RFC 9112, 6.3). uvicorn on h11 does neither.
 """
 
 import asyncio
 import socket
+import sys
 from functools import cache
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from jobtape.cli.parts.http_1_0 import without_chunks
 from jobtape.settings import read_settings
 
 MAX_UNFINISHED: Final = 64 * 1024
@@ -42,7 +43,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         option = getattr(socket, "TCP_USER_TIMEOUT", None)
         if option is not None:
-            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, _milliseconds())
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, _send_timeout())
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -58,7 +59,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before and self.scope["http_version"] == "1.0":
-            without_chunks(self.cycle)
+            _send_without_chunks(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         self._progressed = True
@@ -70,5 +71,26 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
 
 @cache
-def _milliseconds() -> int:
+def _send_timeout() -> int:
+    """Return JOBTAPE_SEND_TIMEOUT in milliseconds."""
     return round(read_settings().send_timeout * 1000)
+
+
+def _send_without_chunks(cycle: RequestResponseCycle) -> None:
+    """Send the answer to this HTTP/1.0 request without chunks. uvicorn closes the connection after it."""
+    send = cycle.send
+    unknown = False
+
+    async def unchunked(message: Any) -> None:
+        nonlocal unknown
+        if message["type"] == "http.response.start":
+            unknown = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+            if unknown:
+                cycle.chunked_encoding = False
+                cycle.expected_content_length = sys.maxsize
+        elif unknown and not message.get("more_body", False):
+            # The cycle expects the last part to have exactly the remaining length.
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = unchunked  # type: ignore[method-assign]

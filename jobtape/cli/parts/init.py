@@ -1,4 +1,4 @@
-"""``jobtape init``: creates what is missing on the broker and in the view, and prints what it did."""
+"""``jobtape init``: creates what is missing on the broker and in the view, and prints what it created."""
 
 import asyncio
 
@@ -10,8 +10,7 @@ from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT
 from jobtape.cli import log_output as logs
 from jobtape.cli.errors import CannotStart
 from jobtape.cli.escaping import one_line
-from jobtape.cli.parts.parts import topology_of
-from jobtape.cli.parts.start import configuring, job_types_of, settings_with
+from jobtape.cli.parts.start import configuring, job_types_of, settings_with, topology_of
 from jobtape.schemas.errors import BrokerUnavailable, DatabaseUnfit, ViewUnavailable
 from jobtape.schemas.topology import Topology
 from jobtape.schemas.urls import without_password
@@ -29,7 +28,7 @@ def run_init(*, accept_gap: bool, **options: str | None) -> None:
         _view(store)
         asyncio.run(_broker(settings.rabbitmq_url, topology, store))
         made = store.create_checkpoint()
-        print(f"checkpoint: {'made, at the beginning of the tape' if made else 'there already'}")
+        print(f"checkpoint: {'created, at the beginning of the tape' if made else 'exists already'}")
         if accept_gap:
             _accept_gap(store)
     finally:
@@ -39,12 +38,12 @@ def run_init(*, accept_gap: bool, **options: str | None) -> None:
 def _view(store: Store) -> None:
     try:
         store.checkpoint()
-        print(f"view {store.url_for_messages}: there already")
+        print(f"view {store.url_for_messages}: exists already")
     except DatabaseUnfit as error:
         raise CannotStart(str(error)) from None
     except ViewUnavailable:
         store.migrate()  # raises with a better message when something else than the tables is missing
-        print(f"view {store.url_for_messages}: tables brought to this version")
+        print(f"view {store.url_for_messages}: tables created or updated")
 
 
 async def _broker(url: str, topology: Topology, store: Store) -> None:
@@ -54,7 +53,7 @@ async def _broker(url: str, topology: Topology, store: Store) -> None:
             connection = await aio_pika.connect(url)
     except BROKER_ERRORS as error:
         raise BrokerUnavailable(
-            f"{describe_connection_error(url, error)}: start it, or say where it is with RABBITMQ_URL"
+            f"{describe_connection_error(url, error)}: start it, or set RABBITMQ_URL to its address"
         ) from None
     try:
         async with connection, asyncio.timeout(CONNECT_TIMEOUT * 4):
@@ -64,22 +63,22 @@ async def _broker(url: str, topology: Topology, store: Store) -> None:
             created = await declare.create_log(connection, topology)
     except BROKER_ERRORS as error:
         raise BrokerUnavailable(
-            f"the broker at {shown} does not answer as it should ({reason_of(error)}): see its log, then run this again"
+            f"the broker at {shown} stopped answering ({reason_of(error)}): see its log, then run this again"
         ) from None
-    queues = ", ".join(topology.queues) or "none (no --jobs were named; api and worker declare theirs)"
-    print(f"broker {shown}: exchanges made or there already; work queues: {queues}")
-    print(f"tape {topology.log.name}: {'made' if created else 'there already'}")
+    queues = ", ".join(topology.queues) or "none (no --jobs were given; api and worker declare theirs)"
+    print(f"broker {shown}: exchanges and queues exist; work queues: {queues}")
+    print(f"tape {topology.log.name}: {'created' if created else 'exists already'}")
 
 
 def _accept_gap(store: Store) -> None:
     before = store.checkpoint()
     if before is None or before.gap is None:
-        print("gap: none is reported, so there is nothing to accept (a projector that runs reports one within seconds)")
+        print("gap: none is reported, so there is nothing to accept (a running projector reports one within seconds)")
         return
     after = store.accept_gap()
     what = f"{before.gap.kind}: {one_line(before.gap.detail)}"
     print(
-        f"gap: accepted ({what}). The projector goes on with the first message that the tape has now, in epoch "
-        f"{after.epoch}. What stood in between is lost to the view: jobs submitted there are not in it, and others may "
-        "stay in the state they had, though workers run whatever is on their queues."
+        f"gap: accepted ({what}). The projector continues with the first message that the tape has now, in epoch "
+        f"{after.epoch}. The view has lost the events in the gap: jobs that were submitted there are missing, and "
+        "others may keep their old state. Workers still run the jobs on their queues."
     )

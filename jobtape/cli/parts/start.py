@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,6 +21,7 @@ from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
 from jobtape.schemas.errors import DatabaseUnfit, JobtapeError, ViewUnavailable
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout
+from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings, read_settings, service_notes
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def settings_with(**options: str | None) -> Settings:
     a Service are removed, with a line on stderr. Raises CannotStart.
     """
     for name, value in options.items():
+        assert name in Settings.model_fields, name
         if value is not None:
             _put(f"JOBTAPE_{name.upper()}", value)
     for variable, note in service_notes().items():
@@ -94,6 +96,11 @@ def fitting_job_types_of(settings: Settings) -> dict[str, JobType]:
     with configuring():
         check_timeouts(job_types.values(), longest_timeout(settings.ack_timeout, settings.grace_period))
     return job_types
+
+
+def topology_of(settings: Settings, job_types: Mapping[str, JobType]) -> Topology:
+    """Return the topology with the work queues of JOBTAPE_QUEUES, or those of all job types when that is empty."""
+    return settings.topology.with_queues(settings.queues or (job_type.queue for job_type in job_types.values()))
 
 
 def _without_us(error: BaseException) -> str:

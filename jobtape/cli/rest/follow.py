@@ -9,8 +9,9 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from jobtape import SyncClient
 from jobtape.cli.escaping import one_line
-from jobtape.cli.rest.api import Api
+from jobtape.cli.rest.api import TIMEOUT, job_path
 
 FINAL: Final = ("succeeded", "failed", "cancelled")
 QUEUED_HINT_AFTER: Final = 5.0
@@ -21,7 +22,7 @@ SHORTEST, LONGEST, GROWTH = 0.1, 1.0, 1.4
 """Seconds between two polls of an API that does not wait, for example because it is stopping."""
 
 
-def watch(api: Api, job: dict[str, Any]) -> dict[str, Any]:
+def follow_job(api: SyncClient, job: dict[str, Any]) -> dict[str, Any]:
     """Follow the job until it ends, show its progress on stderr, and return it. Raises ApiError."""
     with _display() as display:
         display.show(job)
@@ -29,11 +30,11 @@ def watch(api: Api, job: dict[str, Any]) -> dict[str, Any]:
         hint_at = time.monotonic() + QUEUED_HINT_AFTER
         while job["state"] not in FINAL:
             left = hint_at - time.monotonic()
-            changed, waited = api.changed(job["id"], job["cursor"], max(1.0, min(left, LONG_POLL)))
+            changed, waited = _wait_for_change(api, job, math.ceil(max(1.0, min(left, LONG_POLL))))
             if (changed or job)["state"] == "queued" and time.monotonic() > hint_at:
                 display.note(f"still queued: is a worker running and free? See {api.url}/health/ready")
                 hint_at = math.inf
-            if changed is not None and changed["cursor"] != job["cursor"]:
+            if changed and changed["cursor"] != job["cursor"]:
                 pause = SHORTEST
             elif not waited:
                 time.sleep(pause)
@@ -41,6 +42,17 @@ def watch(api: Api, job: dict[str, Any]) -> dict[str, Any]:
             job = changed or job
             display.show(job)
     return job
+
+
+def _wait_for_change(api: SyncClient, job: dict[str, Any], seconds: int) -> tuple[dict[str, Any], bool]:
+    """Wait up to ``seconds`` until the job has changed since its ``cursor``.
+
+    Returns the job, empty when nothing changed, and whether the API waited before it answered.
+    """
+    cursor = job["cursor"]
+    headers = {} if cursor is None else {"If-None-Match": f'"{cursor}"', "Prefer": f"wait={seconds}"}
+    changed, received = api.request("GET", job_path(job["id"]), headers=headers, timeout=seconds + TIMEOUT)
+    return changed, "preference-applied" in received
 
 
 def _display() -> "_Bar | _Lines":

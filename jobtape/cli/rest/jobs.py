@@ -1,117 +1,39 @@
 """``jobtape submit``, ``status``, ``cancel``, ``list`` and ``events``: use the REST API of a running Jobtape.
 
-Results go to stdout and everything else to stderr, so that scripts can read stdout.
+Results go to stdout and everything else to stderr, so that scripts can read stdout. Each function returns the exit code
+and raises JobtapeError.
 """
 
-import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
+from jobtape import SyncClient
 from jobtape.cli import printing as show
-from jobtape.cli.errors import WrongUse
+from jobtape.cli.errors import FAILED, INTERRUPTED, OK
 from jobtape.cli.escaping import one_line
 from jobtape.cli.options import DEFAULT_URL
-from jobtape.cli.rest.api import Api
-from jobtape.cli.rest.follow import watch
-from jobtape.client.encoding import Query
-from jobtape.schemas.submission import Options, submission_body
-
-OK, FAILED, INTERRUPTED = 0, 1, 130
+from jobtape.cli.rest.api import connect, job_path
+from jobtape.cli.rest.api import submit as submit_to
+from jobtape.cli.rest.follow import follow_job
+from jobtape.cli.values import point_of
+from jobtape.client.filters import query_of
 
 
 def submit(
-    url: str,
-    job_type: str,
-    payload: str,
-    *,
-    wait: bool,
-    queue: str | None,
-    labels: Sequence[str],
-    timeout: float | None,
-    idempotency_key: str | None,
-    as_json: bool,
+    url: str, submission: Mapping[str, Any], *, wait: bool, idempotency_key: str | None = None, as_json: bool
 ) -> int:
-    """Submit a job, and with ``wait`` follow it until it ends. Returns the exit code; raises JobtapeError."""
-    content = payload_of(payload)
-    options = Options(queue=queue, labels=dict(label_of(label) for label in labels), timeout=timeout)
-    with Api(url) as api:
-        job = api.submit(submission_body(job_type, content, options), idempotency_key)
+    """Submit a job, and with ``wait`` follow it until it ends."""
+    with connect(url) as api:
+        job = submit_to(api, submission, idempotency_key)
         if not wait:
             show.print_json(job) if as_json else print(one_line(job["id"]))
             return OK
-        return _follow(api, job, as_json)
-
-
-def run_builtin(url: str, job_type: str, payload: Mapping[str, Any], *, detach: bool, as_json: bool) -> int:
-    """Submit a built-in job, and follow it until it ends unless ``detach`` is set.
-
-    Returns the exit code; raises JobtapeError.
-    """
-    with Api(url) as api:
-        job = api.submit({"type": job_type, "payload": payload}, None)
-        if detach:
-            show.print_json(job) if as_json else print(one_line(job["id"]))
-            return OK
-        return _follow(api, job, as_json)
-
-
-def status(url: str, job_id: str, *, follow: bool, as_json: bool) -> int:
-    """Print the state of a job, with ``follow`` after it has ended. Returns the exit code; raises JobtapeError."""
-    with Api(url) as api:
-        job = api.job(job_id)
-        if follow:
-            job = _watched(api, job)
-        show.print_json(job) if as_json else show.print_job(job)
-    return FAILED if follow and job["state"] != "succeeded" else OK
-
-
-def cancel(url: str, job_id: str, *, as_json: bool) -> int:
-    """Request that a job is cancelled. Returns the exit code; raises JobtapeError, also when the job has ended."""
-    with Api(url) as api:
-        job = api.cancel(job_id)
-    if as_json:
-        show.print_json(job)
-    elif job["state"] == "cancelled":
-        print("cancelled")
-    else:
-        print(one_line(f"asked for; it was {job['state']}"))
-    return OK
-
-
-def filters(some: Mapping[str, Sequence[str] | None], one: Mapping[str, str | None], labels: Sequence[str]) -> Query:
-    """Return the given options of ``jobtape list`` as query parameters. Raises WrongUse.
-
-    Options in ``some`` can have several values, options in ``one`` have one value.
-    """
-    given = [(name, value) for name, values in some.items() for value in values or ()]
-    given += [(name, value) for name, value in one.items() if value is not None]
-    return given + [("label", ":".join(label_of(label))) for label in labels]
-
-
-def list_jobs(url: str, query: Query, *, as_json: bool) -> int:
-    """Print a page of jobs, newest first. Returns the exit code; raises JobtapeError."""
-    with Api(url) as api:
-        page = api.jobs(query)
-    show.print_json(page) if as_json else show.print_jobs(page)
-    return OK
-
-
-def events(url: str, job_id: str, *, as_json: bool) -> int:
-    """Print the events of a job in the tape's order. Returns the exit code; raises JobtapeError."""
-    with Api(url) as api:
-        items = api.events(job_id)
-    show.print_json({"items": items}) if as_json else show.print_events(items)
-    return OK
-
-
-def _follow(api: Api, job: dict[str, Any], as_json: bool) -> int:
-    if not as_json:
-        print(one_line(f"job {job['id']}"), file=sys.stderr)
-    job = _watched(api, job)
+        if not as_json:
+            print(one_line(f"job {job['id']}"), file=sys.stderr)
+        job = _followed(api, job)
     if as_json:
         show.print_json(job)
     elif job["state"] == "succeeded":
@@ -121,39 +43,83 @@ def _follow(api: Api, job: dict[str, Any], as_json: bool) -> int:
     return OK if job["state"] == "succeeded" else FAILED
 
 
-def _watched(api: Api, job: dict[str, Any]) -> dict[str, Any]:
+def status(url: str, job_id: str, *, as_of: str | None, follow: bool, as_json: bool) -> int:
+    """Print the current state of a job, or its state at ``as_of``; with ``follow`` its state after it has ended."""
+    params = {} if as_of is None else {"as_of": point_of("--as-of", as_of)}
+    with connect(url) as api:
+        job, headers = api.request("GET", job_path(job_id), params=params)
+        if follow:
+            job = _followed(api, job)
+    if as_of is not None:
+        _print_cursor(headers)
+    show.print_json(job) if as_json else show.print_job(job)
+    return FAILED if follow and job["state"] != "succeeded" else OK
+
+
+def cancel(url: str, job_id: str, *, as_json: bool) -> int:
+    """Request that a job is cancelled. Raises Conflict when the job has ended."""
+    with connect(url) as api:
+        job = api.request("POST", f"{job_path(job_id)}/cancel").content
+    if as_json:
+        show.print_json(job)
+    elif job["state"] == "cancelled":
+        print("cancelled")
+    else:
+        print(one_line(f"requested; the job was {job['state']}"))
+    return OK
+
+
+def list_jobs(url: str, filters: Mapping[str, Any], limit: int, *, as_of: str | None, as_json: bool) -> int:
+    """Print up to ``limit`` jobs, newest first: as they are, or as they were at ``as_of``."""
+    query = query_of(filters)
+    with connect(url) as api:
+        if as_of is None:
+            page = api.request("GET", "/jobs", params=[*query, ("limit", str(limit))]).content
+        else:
+            page = _past_jobs(api, query, limit, point_of("--as-of", as_of))
+    show.print_json(page) if as_json else show.print_jobs(page)
+    return OK
+
+
+def events(url: str, job_id: str, *, as_json: bool) -> int:
+    """Print all events of a job in the tape's order."""
+    items: list[dict[str, Any]] = []
+    after: int | None = 0
+    with connect(url) as api:
+        while after is not None:
+            page, _ = api.request("GET", f"{job_path(job_id)}/events", params={"after": after, "limit": 1000})
+            items += page["items"]
+            after = page["next"]
+    show.print_json({"items": items}) if as_json else show.print_events(items)
+    return OK
+
+
+def _past_jobs(api: SyncClient, query: list[tuple[str, str]], limit: int, point: str) -> dict[str, Any]:
+    items: list[Any] = []
+    position: list[tuple[str, str]] = []
+    # The API selects jobs first and reads their histories afterwards, so a page can be short.
+    while True:
+        remaining = ("limit", str(limit - len(items)))
+        page, headers = api.request("GET", "/jobs", params=[*query, remaining, ("as_of", point), *position])
+        if not position:
+            _print_cursor(headers)
+            point = headers["jobtape-as-of"]
+        items += page["items"]
+        if page["next"] is None or len(items) >= limit:
+            return {"items": items, "next": page["next"]}
+        position = [("cursor", page["next"])]
+
+
+def _print_cursor(headers: Mapping[str, str]) -> None:
+    print(one_line(f"as of cursor {headers['jobtape-as-of']}"), file=sys.stderr)
+
+
+def _followed(api: SyncClient, job: dict[str, Any]) -> dict[str, Any]:
     """Follow a job until it ends, and return it. Ctrl-C ends this process, not the job."""
     try:
-        return watch(api, job)
+        return follow_job(api, job)
     except KeyboardInterrupt:
         where = "" if api.url in (DEFAULT_URL, os.environ.get("JOBTAPE_URL")) else f" --url {shlex.quote(api.url)}"
         how = f"jobtape status {job['id']} --watch{where}"
         print(one_line(f"jobtape: the job continues; follow it with: {how}"), file=sys.stderr)
         sys.exit(INTERRUPTED)
-
-
-def payload_of(text: str) -> dict[str, Any]:
-    try:
-        if text == "-":
-            text = sys.stdin.read()
-        elif text.startswith("@"):
-            text = Path(text[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WrongUse(f"cannot read the payload: {error}") from None
-    try:
-        payload = json.loads(text.removeprefix("\ufeff"))
-    except (ValueError, RecursionError) as error:
-        raise WrongUse(
-            f"the payload is not JSON ({error}): write it as '{{\"x\": 1}}', as @file.json, or - for stdin"
-        ) from None
-    if not isinstance(payload, dict):
-        raise WrongUse("the payload is JSON, but not a JSON object: write it as '{\"x\": 1}'")
-    return payload
-
-
-def label_of(text: str) -> tuple[str, str]:
-    """Split ``name=value`` into the name and value of a label. Raises WrongUse."""
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise WrongUse(f"--label {text}: write it as name=value")
-    return name, value

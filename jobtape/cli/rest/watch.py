@@ -3,15 +3,16 @@
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
+from jobtape import SyncClient
 from jobtape.cli import printing as show
-from jobtape.cli.errors import WrongUse
+from jobtape.cli.errors import INTERRUPTED, OK, WrongUse
 from jobtape.cli.output_streams import discard_output
-from jobtape.cli.rest.api import ONCE_THERE, Api
-from jobtape.cli.rest.jobs import INTERRUPTED, OK, label_of
-from jobtape.cli.times import place_of
+from jobtape.cli.rest.api import ONCE_CONNECTED, connect
+from jobtape.cli.values import labels_of, position_of
+from jobtape.client.filters import EventFilters
 from jobtape.client.stream import Since
 from jobtape.schemas.delivered_event import encode_delivered
 from jobtape.schemas.errors import HistoryGone
@@ -21,15 +22,16 @@ from jobtape.schemas.job import JOB_TYPE_PATTERN
 ANY: Final = "*"
 
 
-def watch_events(url: str, pattern: str, since: str | None, labels: Sequence[str], *, as_json: bool) -> int:
+def watch_events(url: str, pattern: str, since: str | None, labels: Iterable[str] | None, *, as_json: bool) -> int:
     """Print events until Ctrl-C, or until the output is closed. Returns the exit code; raises JobtapeError."""
-    query = query_of(pattern) + [("label", ":".join(label_of(label))) for label in labels]
-    place = place_of("--since", since)
-    with Api(url, ONCE_THERE) as api:
-        position = _position(api, place)
+    filters = filters_of(pattern)
+    filters["labels"] = dict(labels_of(labels))
+    start = position_of("--since", since)
+    with connect(url, ONCE_CONNECTED) as api:
+        position = _cursor(api, start)
         while True:
             try:
-                for received in api.live(query, position):
+                for received in api.events(since=position, **filters):
                     event = json.loads(encode_delivered(encode(received.event).decode(), received.cursor))
                     show.print_json_line(event) if as_json else show.print_delivered(event)
             except HistoryGone as gone:
@@ -46,8 +48,8 @@ def watch_events(url: str, pattern: str, since: str | None, labels: Sequence[str
                 return OK
 
 
-def query_of(pattern: str) -> list[tuple[str, str]]:
-    """Return the pattern ``<event>.<job type>`` as query parameters. Raises WrongUse.
+def filters_of(pattern: str) -> EventFilters:
+    """Return the filters of the pattern ``<event>.<job type>``. Raises WrongUse.
 
     Both parts can be ``*``; the job type can end in ``.*`` or be left out.
     """
@@ -59,15 +61,18 @@ def query_of(pattern: str) -> list[tuple[str, str]]:
         )
     if job_type not in ("", ANY) and not re.fullmatch(JOB_TYPE_PATTERN, job_type.removesuffix(".*")):
         raise WrongUse(f"{pattern}: {job_type!r} is neither a job type nor a prefix such as billing.*")
-    given = [("event", event), ("type", job_type)]
-    return [(name, value) for name, value in given if value not in ("", ANY)]
+    filters = EventFilters()
+    if event != ANY:
+        filters["events"] = event
+    if job_type not in ("", ANY):
+        filters["types"] = job_type
+    return filters
 
 
-def _position(api: Api, place: int | str | None) -> Since:
-    """Return ``place`` as a cursor. The API converts a time into one."""
-    if place is None or isinstance(place, int):
-        return place
-    if place == "first":
+def _cursor(api: SyncClient, start: int | str | None) -> Since:
+    """Return ``start`` as a cursor. The API converts a time into one."""
+    if start is None or isinstance(start, int):
+        return start
+    if start == "first":
         return "first"
-    _, cursor = api.jobs_then([("limit", "1")], place)
-    return int(cursor)
+    return int(api.request("GET", "/jobs", params={"limit": 1, "as_of": start}).headers["jobtape-as-of"])

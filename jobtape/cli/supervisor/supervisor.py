@@ -15,8 +15,7 @@ from typing import Final
 
 from jobtape.cli.errors import WRONG
 from jobtape.cli.parts.signals import STOPPING, Signal, Signals, end_at_once
-from jobtape.cli.supervisor.child import Child
-from jobtape.cli.supervisor.output import Output
+from jobtape.cli.supervisor.child import Child, Output
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0

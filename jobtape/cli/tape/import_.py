@@ -1,7 +1,7 @@
-"""``jobtape import``: the tape of a file onto the empty tape of this installation.
+"""``jobtape import``: publishes the events of a file on the empty tape of this installation.
 
-Every event is published once more, with its id and time, and marked; no work is placed by it, and nothing follows from
-it. Where an import was interrupted, the view says at which line it goes on, and at the end whether it has all.
+Each event keeps its id and time and is marked as imported: no job runs, and nothing follows from it. An import that was
+interrupted continues at the first line that the view does not have. At the end the view is compared with the file.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import gzip
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -23,9 +23,9 @@ from jobtape.broker.channels import PERSISTENT, ConfirmedChannel, publish_all
 from jobtape.broker.link import Link, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.cli import log_output as logs
-from jobtape.cli.errors import CannotStart
+from jobtape.cli.errors import OK, CannotStart
 from jobtape.cli.parts.start import configuring, settings_with
-from jobtape.cli.tape.progress_bar import bar
+from jobtape.cli.printing import progress_bar
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, ViewUnavailable
 from jobtape.schemas.events import CONTENT_TYPE
@@ -33,30 +33,40 @@ from jobtape.schemas.tape_file import TapeFileInvalid, TapeHeader, TapeLine, mar
 from jobtape.schemas.topology import Topology, event_key
 from jobtape.view.store import Archived, Store
 
-START_OVER = "start over in an empty installation (JOBTAPE_NAMESPACE and DATABASE_URL of its own)"
+START_OVER = "start again in an empty installation, with a new JOBTAPE_NAMESPACE and DATABASE_URL"
+CONFIRM_LIMIT: Final = 15.0
+"""Seconds that the broker may take to confirm an event."""
+WINDOW: Final = 500
+"""The largest number of events that are published and not yet confirmed."""
+WINDOW_BYTES: Final = 8 * 2**20
+"""Their size, about: an event may have more than 1 MiB, and is in memory several times."""
+CATCH_UP: Final = 60.0
+"""Seconds without progress after which the projector counts as stopped."""
+POLL: Final = 0.1
+"""Seconds between two polls of the view."""
 
 
 def lines_in_view(store: Store, export: str, lines: Iterable[TapeLine]) -> int:
-    """How many of ``lines``, those of the file ``export``, are in the view. What else came after the first of them is
-    passed over.
+    """Return how many of ``lines``, which are those of the file ``export``, are in the view.
 
-    Raises JobtapeError when the view had something before, or has a later line without one before it.
+    Other events after the first imported one are ignored. Raises JobtapeError when the view had events before the
+    import, or when it has a line without all lines before it.
     """
-    left = iter(lines)
-    line, done = next(left, None), 0
+    remaining = iter(lines)
+    line, done = next(remaining, None), 0
     for entry in _archive(store):
         if line is not None and entry.body == marked(line, export):
             done = line.number
-            line = next(left, None)
+            line = next(remaining, None)
         elif _is_of(export, entry.body):
-            why = "the line is missing, or not in its place"
+            why = "the next line is missing, or in another position"
             if store.committed.reach().horizon:
-                why = "JOBTAPE_JOB_RETENTION has let go of old jobs meanwhile: set it to 0 until the import has ended"
-            raise JobtapeError(f"what was imported agrees with the file up to line {done} only ({why}): {START_OVER}")
+                why = "JOBTAPE_JOB_RETENTION has removed jobs meanwhile: set it to 0 until the import has ended"
+            raise JobtapeError(f"the imported events agree with the file up to line {done} only ({why}): {START_OVER}")
         elif not done:
             raise JobtapeError(
-                "this installation has jobs already, and a tape is imported into an empty one only: give it a "
-                "JOBTAPE_NAMESPACE and a DATABASE_URL of its own"
+                "this installation has jobs already, and a tape can be imported only into an empty one: use a new "
+                "JOBTAPE_NAMESPACE and DATABASE_URL"
             )
     return done
 
@@ -76,16 +86,6 @@ def _is_of(export: str, body: bytes) -> bool:
     return isinstance(event, dict) and event.get("imported") == export
 
 
-CONFIRM_LIMIT: Final = 15.0
-WINDOW: Final = 500
-"""Events in flight at most."""
-WINDOW_BYTES: Final = 8 * 2**20
-"""Their size, about: an event may have more than 1 MiB, and is in memory several times."""
-CATCH_UP: Final = 60.0
-"""Seconds without progress until the projector is taken for dead."""
-LOOK: Final = 0.1
-
-
 def run_import(path: Path) -> int:
     """Import the file. Returns the exit code; raises JobtapeError."""
     settings = settings_with()
@@ -97,39 +97,34 @@ def run_import(path: Path) -> int:
         topology = settings.topology
         asyncio.run(_Import(settings.rabbitmq_url, topology, store, path, header, events).run())
     print(f"{events} events of {path} are on the tape and in the view", file=sys.stderr)
-    return 0
+    return OK
 
 
 def _check(path: Path) -> tuple[TapeHeader, int]:
-    """Read the whole file once before anything is published. Raises TapeFileInvalid."""
-    with bar() as progress:
+    """Read the whole file before anything is published; return header and number of events. Raises TapeFileInvalid."""
+    with progress_bar() as progress:
         progress.add_task("checking", total=None)
         with _opened(path) as (header, lines):
             return header, sum(1 for _ in lines)
 
 
-class _opened:  # noqa: N801 - used like a function
-    """The header and the lines of a file."""
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[TapeHeader, Iterator[TapeLine]]]:
+    """Give the header and the lines of a file. Raises CannotStart and TapeFileInvalid."""
+    try:
+        file = gzip.open(path, "rb")  # noqa: SIM115  # closed below
+    except OSError as error:
+        raise CannotStart(f"cannot read {path}: {error}") from None
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def contents() -> Iterator[bytes]:
         try:
-            self._file = gzip.open(path, "rb")  # noqa: SIM115
-        except OSError as error:
-            raise CannotStart(f"cannot read {path}: {error}") from None
-
-    def __enter__(self) -> tuple[TapeHeader, Iterator[TapeLine]]:
-        lines = self._lines()
-        return read_header(next(lines, b"")), read_lines(lines)
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def _lines(self) -> Iterator[bytes]:
-        try:
-            yield from self._file
+            yield from file
         except (OSError, EOFError, ZlibError) as error:
-            raise TapeFileInvalid(f"{self._path} cannot be read to its end ({error}): export it again") from None
+            raise TapeFileInvalid(f"{path} cannot be read to its end ({error}): export it again") from None
+
+    with file:
+        lines = contents()
+        yield read_header(next(lines, b"")), read_lines(lines)
 
 
 class _Import:
@@ -145,36 +140,33 @@ class _Import:
         self._barriers = 0
 
     async def run(self) -> None:
-        """Publish what is not on the tape yet, and wait until the view has it."""
+        """Publish the lines that are not on the tape yet, and wait until the view has them."""
         self._link.start()
         try:
-            await self._passed()
+            await self._wait_for_view()
             horizon = self._store.committed.reach().horizon
-            with bar() as progress:
-                done = self._done(progress)
+            with progress_bar() as progress:
+                done = self._lines_done(progress)
                 if done:
-                    print(f"going on at line {done + 1}", file=sys.stderr)
+                    print(f"continuing at line {done + 1}", file=sys.stderr)
                 if done < self._events:
                     await self._publish(done, progress)
-                    await self._passed()
-                    self._check_all(progress, horizon)
+                    await self._wait_for_view()
+                    self._check_result(progress, horizon)
         finally:
             await self._link.close()
 
-    def _done(self, progress: Progress) -> int:
-        """The last line that is in the view. Raises JobtapeError when the view has something else."""
+    def _lines_done(self, progress: Progress) -> int:
         task = progress.add_task("comparing", total=None)
         with _opened(self._path) as (_, lines):
             done = lines_in_view(self._store, self._header.id, lines)
         progress.remove_task(task)
         return done
 
-    def _check_all(self, progress: Progress, horizon: int) -> None:
+    def _check_result(self, progress: Progress, horizon: int) -> None:
         if self._store.committed.reach().horizon != horizon:
-            print(
-                "old jobs were let go meanwhile (JOBTAPE_JOB_RETENTION), so the view is not compared", file=sys.stderr
-            )
-        elif (done := self._done(progress)) != self._events:
+            print("jobs were removed meanwhile (JOBTAPE_JOB_RETENTION), so the view is not compared", file=sys.stderr)
+        elif (done := self._lines_done(progress)) != self._events:
             raise JobtapeError(f"{done} of {self._events} events are in the view: {START_OVER}")
 
     async def _publish(self, done: int, progress: Progress) -> None:
@@ -185,12 +177,14 @@ class _Import:
                 progress.update(task, completed=window[-1].number)
 
     async def _send(self, window: list[TapeLine]) -> None:
-        """In the order of the file, over one channel. None is sent twice: what failed may be on the tape."""
+        """Publish in the order of the file, over one channel. Nothing is repeated: an event that failed may be on the
+        tape.
+        """
         outcomes = await publish_all([self._publish_one(line) for line in window], CONFIRM_LIMIT)
         for outcome in outcomes:
             if outcome is not None:
                 raise BrokerUnavailable(
-                    f"the import was interrupted ({reason_of(outcome)}): run it again, and it goes on where it was"
+                    f"the import was interrupted ({reason_of(outcome)}): run it again, and it continues"
                 )
 
     async def _publish_one(self, line: TapeLine) -> None:
@@ -201,8 +195,8 @@ class _Import:
         key = event_key(kind[:40], "imported")
         await self._channel.publish(marked(line, self._header.id), key, properties, mandatory=True)
 
-    async def _passed(self) -> None:
-        """Returns when the view has read everything that is on the tape by now."""
+    async def _wait_for_view(self) -> None:
+        """Return when the view has read everything that is on the tape now. Raises ViewUnavailable."""
         self._barriers += 1
         await self._publisher.publish_barrier(self._process, self._barriers)
         head, since = -1, time.monotonic()
@@ -211,12 +205,12 @@ class _Import:
             if now != head:
                 head, since = now, time.monotonic()
             if time.monotonic() - since > CATCH_UP:
-                raise ViewUnavailable("the view does not read the tape: start `jobtape projector`, then import again")
-            await asyncio.sleep(LOOK)
+                raise ViewUnavailable("no projector reads the tape: start `jobtape projector`, then import again")
+            await asyncio.sleep(POLL)
 
 
 def _windows(lines: Iterable[TapeLine]) -> Iterator[list[TapeLine]]:
-    """The lines in their order, so many at a time as are in flight at once."""
+    """Yield the lines in their order, as many at a time as WINDOW and WINDOW_BYTES allow."""
     window: list[TapeLine] = []
     size = 0
     for line in lines:

@@ -7,7 +7,7 @@ import pytest
 
 from jobtape import JobType
 from jobtape.broker.declare import remove_namespace
-from jobtape.cli.parts.submitting import submissions
+from jobtape.cli.parts.worker import submissions
 from jobtape.schemas.events import Submitted
 from jobtape.settings import read_settings
 from tests.consumer import submitting_jobs as jobs

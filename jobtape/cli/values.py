@@ -1,6 +1,11 @@
-"""Reads times and positions on the tape from the options of the command line."""
+"""Reads the values of options and arguments: times, positions on the tape, labels and payloads."""
 
+import json
+import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 from jobtape.cli.errors import WrongUse
 
@@ -26,12 +31,43 @@ def point_of(option: str, text: str) -> str:
     return _time(text, f"{option} {text}: write {_A_TIME}; a cursor is a number, as `jobtape events` shows it")
 
 
-def place_of(option: str, text: str | None) -> int | str | None:
+def position_of(option: str, text: str | None) -> int | str | None:
     """Return a position on the tape: a cursor as a number, a time, or ``first``; None for None. Raises WrongUse."""
     if text is None or text == "first":
         return text
     point = point_of(option, text)
     return int(point) if _is_number(point) else point
+
+
+def labels_of(texts: Iterable[str] | None) -> list[tuple[str, str]]:
+    """Return the names and values of the labels in texts such as ``name=value``. Raises WrongUse."""
+    labels = []
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise WrongUse(f"--label {text}: write it as name=value")
+        labels.append((name, value))
+    return labels
+
+
+def payload_of(text: str) -> dict[str, Any]:
+    """Return the payload in ``text``, in a file (``@FILE``) or on stdin (``-``). Raises WrongUse."""
+    try:
+        if text == "-":
+            text = sys.stdin.read()
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUse(f"cannot read the payload: {error}") from None
+    try:
+        payload = json.loads(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError) as error:
+        raise WrongUse(
+            f"the payload is not JSON ({error}): write it as '{{\"x\": 1}}', as @file.json, or - for stdin"
+        ) from None
+    if not isinstance(payload, dict):
+        raise WrongUse("the payload is JSON, but not a JSON object: write it as '{\"x\": 1}'")
+    return payload
 
 
 def _is_number(text: str) -> bool:

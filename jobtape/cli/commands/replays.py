@@ -1,0 +1,128 @@
+"""``jobtape rebuild``, ``replay``, ``shadow``, ``export`` and ``import``: read the history again."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from jobtape.cli.options import (
+    DEFAULT_URL,
+    FromPosition,
+    Json,
+    Labels,
+    OnlyQueues,
+    OnlyTypes,
+    Several,
+    SubmittedSince,
+    SubmittedUntil,
+    UntilPosition,
+    Url,
+)
+
+Detach = Annotated[bool, typer.Option("--detach", help="Only submit the job and print its id.")]
+
+
+def rebuild(
+    source: Annotated[
+        Literal["archive", "stream"],
+        typer.Option(
+            "--from", help="Read the events that the view has kept (archive), or the tape on the broker (stream)."
+        ),
+    ] = "archive",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    examples: Annotated[int, typer.Option(metavar="NUMBER", help="How many changed jobs are shown.")] = 10,
+    detach: Detach = False,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Build the view again from all events, show what changes, and switch to the new view."""
+    _run(url, "rebuild", {"source": source, "dry_run": dry_run, "examples": examples}, detach, as_json)
+
+
+def replay(
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="An existing queue on the broker.")],
+    since: FromPosition = "first",
+    until: UntilPosition = None,
+    event: Annotated[Several, typer.Option(metavar="EVENT", help="Only these events: succeeded, failed, …")] = None,
+    job_type: Annotated[
+        Several, typer.Option("--type", metavar="TYPE", help="Only jobs of this type, such as mail.send or mail.*")
+    ] = None,
+    job: Annotated[str | None, typer.Option(metavar="ID", help="Only this job.")] = None,
+    label: Labels = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="The largest number of events per second, at least 0.001.")
+    ] = None,
+    detach: Detach = False,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Send past events to a queue, in the form that subscribers receive; no job runs again."""
+    from jobtape.cli.values import labels_of, position_of  # noqa: PLC0415
+
+    order = {
+        "queue": queue,
+        "since": position_of("--since", since),
+        "until": position_of("--until", until),
+        "events": event,
+        "types": job_type,
+        "job": job,
+        "labels": dict(labels_of(label)),
+        "rate": rate,
+    }
+    _run(url, "replay", order, detach, as_json)
+
+
+def shadow(
+    job_type: OnlyTypes = None,
+    state: Annotated[
+        Several, typer.Option(metavar="STATE", help="Only jobs that ended in this state: succeeded or failed.")
+    ] = None,
+    queue: OnlyQueues = None,
+    label: Labels = None,
+    since: SubmittedSince = None,
+    until: SubmittedUntil = None,
+    limit: Annotated[int, typer.Option(metavar="NUMBER", help="The largest number of jobs, newest first.")] = 1000,
+    detach: Detach = False,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Run past jobs with today's handlers and show whose outcome differs, without changing anything."""
+    from jobtape.cli.values import labels_of, time_of  # noqa: PLC0415
+
+    order = {
+        "type": job_type,
+        "state": state,
+        "queue": queue,
+        "labels": dict(labels_of(label)),
+        "since": time_of("--since", since),
+        "until": time_of("--until", until),
+        "limit": limit,
+    }
+    _run(url, "shadow", order, detach, as_json)
+
+
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, compressed; it must not exist.")],
+    since: FromPosition = "first",
+    until: UntilPosition = None,
+) -> None:
+    """Write all events that the view has kept to a file, for example as a backup; needs DATABASE_URL."""
+    from jobtape.cli.tape.export import run_export  # noqa: PLC0415
+
+    raise typer.Exit(run_export(file, since=since, until=until))
+
+
+def import_(file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `jobtape export` wrote.")]) -> None:
+    """Publish the events of a file in this empty installation, whose projector must run; no job runs again."""
+    from jobtape.cli.tape.import_ import run_import  # noqa: PLC0415
+
+    raise typer.Exit(run_import(file))
+
+
+def _run(url: str, name: str, payload: Mapping[str, Any], detach: bool, as_json: bool) -> None:
+    """Submit a built-in job with the given options of ``payload``: 0 counts as given, an empty list does not."""
+    from jobtape.cli.rest import jobs  # noqa: PLC0415
+
+    given = {name: value for name, value in payload.items() if value is not None and value not in ([], {})}
+    raise typer.Exit(jobs.submit(url, {"type": f"jobtape.{name}", "payload": given}, wait=not detach, as_json=as_json))

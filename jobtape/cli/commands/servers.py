@@ -1,0 +1,92 @@
+"""``jobtape up``, ``api``, ``worker``, ``projector`` and ``init``: run Jobtape, or one part of it.
+
+Each parameter has the name of the setting that it replaces; ``parts.start.settings_with`` reads all of them.
+"""
+
+from typing import Annotated
+
+import typer
+
+from jobtape.cli.options import (
+    ApiWorkers,
+    AppDir,
+    Concurrency,
+    GracePeriod,
+    Host,
+    Jobs,
+    LogLevel,
+    Port,
+    Processes,
+    Queues,
+)
+
+
+def up(
+    context: typer.Context,
+    jobs: Jobs = None,
+    app_dir: AppDir = None,
+    host: Host = None,
+    port: Port = None,
+    api_workers: ApiWorkers = None,
+    processes: Processes = None,
+    concurrency: Concurrency = None,
+    grace_period: GracePeriod = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Run API, worker and projector on this machine, and restart each one that ends."""
+    from jobtape.cli.supervisor.start import run_up  # noqa: PLC0415
+
+    raise typer.Exit(run_up(**context.params))
+
+
+def api(
+    context: typer.Context,
+    jobs: Jobs = None,
+    app_dir: AppDir = None,
+    host: Host = None,
+    port: Port = None,
+    api_workers: ApiWorkers = None,
+    grace_period: GracePeriod = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Run the REST API, which accepts jobs and shows their status."""
+    from jobtape.cli.parts.api import run_api  # noqa: PLC0415
+
+    run_api(**context.params)
+
+
+def worker(
+    context: typer.Context,
+    jobs: Jobs = None,
+    app_dir: AppDir = None,
+    processes: Processes = None,
+    concurrency: Concurrency = None,
+    queues: Queues = None,
+    grace_period: GracePeriod = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Run a worker, which executes jobs."""
+    from jobtape.cli.supervisor.start import run_workers  # noqa: PLC0415
+
+    raise typer.Exit(run_workers(**context.params))
+
+
+def projector(log_level: LogLevel = None) -> None:
+    """Run a projector, which folds the tape into the view, or waits while another one does."""
+    from jobtape.cli.parts.projector import run_projector  # noqa: PLC0415
+
+    run_projector(log_level=log_level)
+
+
+def init(
+    jobs: Jobs = None,
+    app_dir: AppDir = None,
+    accept_gap: Annotated[
+        bool,
+        typer.Option("--accept-gap", help="Continue after a gap in the tape; the missing events are lost to the view."),
+    ] = False,
+) -> None:
+    """Create what is missing on the broker and in the database, and leave the rest unchanged."""
+    from jobtape.cli.parts.init import run_init  # noqa: PLC0415
+
+    run_init(accept_gap=accept_gap, jobs=jobs, app_dir=app_dir)

@@ -1,0 +1,75 @@
+"""``jobtape projector``: runs a projector in this process, and a worker for the built-in jobs."""
+
+import asyncio
+from typing import Final
+from uuid import uuid4
+
+from jobtape import builtin
+from jobtape.cli import log_output as logs
+from jobtape.cli.parts.lifeline import Lifeline
+from jobtape.cli.parts.run import RunnablePart, process_name, run_part
+from jobtape.cli.parts.start import configuring, refuse_unfit, settings_with
+from jobtape.consumer.projector.projector import Projector
+from jobtape.consumer.worker.worker import Worker
+from jobtape.view.store import Store
+
+BUILTIN_JOBS: Final = 2
+"""How many built-in jobs one projector process runs at the same time."""
+
+
+def run_projector(**options: str | None) -> None:
+    """Fold the tape into the view, or stand by, until SIGTERM or SIGINT. Raises CannotStart."""
+    lifeline = Lifeline()
+    settings = settings_with(**options)
+    logs.configure("projector", settings.log_level)
+    with configuring():
+        store = Store(settings.database_url)
+        refuse_unfit(store)
+
+    def make() -> RunnablePart:
+        projector = Projector(
+            settings.rabbitmq_url,
+            settings.topology,
+            store,
+            owner=f"{process_name()}-{uuid4().hex[:8]}",
+            lease=settings.projector_lease,
+            rescue_after=settings.rescue_after,
+            relay=settings.relay_events,
+            keep=settings.job_retention,
+        )
+        # Jobs on the whole view run here, in processes of their own, because workers have no database.
+        builtin_worker = Worker(
+            settings.rabbitmq_url,
+            builtin.topology_of(settings),
+            builtin.job_types(),
+            concurrency=BUILTIN_JOBS,
+            grace=settings.grace_period,
+            max_result=settings.max_result,
+            ack_timeout=settings.ack_timeout,
+            unknown_type_timeout=settings.unknown_type_timeout,
+            name=f"{process_name()}-builtin",
+        )
+        return _PartGroup(projector, builtin_worker)
+
+    try:
+        asyncio.run(run_part("projector", make, settings, lifeline))
+    finally:
+        store.close()
+
+
+class _PartGroup:
+    """Several parts in one process; when one fails, all stop."""
+
+    def __init__(self, *parts: RunnablePart) -> None:
+        self._parts = parts
+
+    @property
+    def trouble(self) -> str | None:
+        """The trouble of the first part that has one."""
+        return next(filter(None, (part.trouble for part in self._parts)), None)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run all parts until ``stop`` is set or one of them fails."""
+        async with asyncio.TaskGroup() as group:
+            for part in self._parts:
+                group.create_task(part.run(stop))

@@ -1,1 +1,0 @@
-"""``jobtape subscriptions``: lists and removes what durable subscriptions keep on broker and view."""
