@@ -53,7 +53,7 @@ def test_it_goes_on_behind_what_is_there(store: Store, tape: list[bytes], done: 
 @pytest.mark.parametrize(
     ("tape", "why"),
     [
-        (on_tape(1, 2, 4, 5), "up to line 2 only .* start over"),
+        (on_tape(1, 2, 4, 5), "up to line 2 only .* start again"),
         (on_tape(1, 3, 4), "up to line 1 only"),
         (on_tape(2), "up to line 0 only"),
         (on_tape(1, 2, 3, 2), "up to line 3 only"),
