@@ -26,7 +26,7 @@ from benchmarks.chunks import messages_per_chunk
 from benchmarks.installation import Installation, Part
 from benchmarks.installation_options import options, place
 from benchmarks.time_travel import job_ids_of, tape
-from jobtape.broker.channels import ConfirmedChannel
+from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import Link
 from jobtape.consumer.replays.long_task import TaskSlice
 from jobtape.consumer.replays.rebuild import ViewRebuild

@@ -28,7 +28,7 @@ from benchmarks import paced
 from benchmarks.installation import Installation
 from benchmarks.installation_options import options, place
 from jobtape.broker import declare
-from jobtape.broker.channels import ConfirmedChannel
+from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import Link
 from jobtape.consumer.subscriber_message import subscriber_message
 from jobtape.schemas.events import RELAYED_EVENTS

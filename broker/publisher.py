@@ -14,7 +14,8 @@ from typing import Final
 
 import aiormq.exceptions
 
-from jobtape.broker.channels import ConfirmedChannel, message_properties, publish_once
+from jobtape.broker.channels import message_properties, publish_once
+from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
 from jobtape.broker.refused_work import RefusedWork, WorkRefused, WorkRoute, work_route
 from jobtape.schemas.barrier import barrier_body

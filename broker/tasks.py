@@ -44,7 +44,7 @@ async def finish_before_cancel(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-async def cancel_and_wait(task: "asyncio.Task[None]") -> None:
+async def cancel_and_wait(task: "asyncio.Task[Any]") -> None:
     """Cancel ``task`` and return when it has ended.
 
     It is cancelled repeatedly: a task that fails in the very step in which it is cancelled loses the cancellation

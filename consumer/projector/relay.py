@@ -24,7 +24,7 @@ from typing import Final
 import aiormq.exceptions
 
 from jobtape.broker import declare
-from jobtape.broker.channels import ConfirmedChannel, publish_all
+from jobtape.broker.confirmed_channel import ConfirmedChannel, publish_all
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link
 from jobtape.broker.tasks import wait_for_stop
 from jobtape.consumer.projector.maintenance.leader import NotActive

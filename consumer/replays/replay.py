@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import aiormq.exceptions
 
-from jobtape.broker.channels import ConfirmedChannel, publish_all
+from jobtape.broker.confirmed_channel import ConfirmedChannel, publish_all
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
 from jobtape.consumer.replays.long_task import TakenOver, TaskSlice
 from jobtape.consumer.subscriber_message import SubscriberMessage, subscriber_message

@@ -6,7 +6,7 @@ import time
 import pytest
 from aiormq import spec
 
-from jobtape.broker.channels import ConfirmedChannel
+from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import BROKER_ERRORS
 from jobtape.broker.queue_consumer import Delivery, QueueConsumer
 from jobtape.producer.service.broker_watch import BrokerWatch
@@ -66,10 +66,10 @@ async def test_a_connection_that_is_lost_while_the_broker_blocks_it_keeps_nobody
         await blocked.publish(b"", "nowhere", Properties(message_id="1"), mandatory=False)
         await alarm(node, True)
         # Whoever publishes is blocked, and the others on its connection with it.
-        waiting = asyncio.create_task(blocked.publish(b"", "nowhere", Properties(message_id="2"), mandatory=False))
+        waiting = blocked.publish(b"", "nowhere", Properties(message_id="2"), mandatory=False)
         opening = ConfirmedChannel(watch.link, node_rig.topology.events.name)
         await eventually(lambda: watch.broker_trouble, what="the watch finds out")
-        late = asyncio.create_task(opening.publish(b"", "x", Properties(message_id="3"), mandatory=False))
+        late = opening.publish(b"", "x", Properties(message_id="3"), mandatory=False)
         await asyncio.sleep(0)
         proxy.cut()
         await asyncio.wait({waiting, late}, timeout=20)

@@ -19,7 +19,8 @@ from zlib import error as ZlibError  # noqa: N812
 from aiormq import spec
 from rich.progress import Progress
 
-from jobtape.broker.channels import PERSISTENT, ConfirmedChannel, publish_all
+from jobtape.broker.channels import PERSISTENT
+from jobtape.broker.confirmed_channel import ConfirmedChannel, publish_all
 from jobtape.broker.link import Link, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.cli import log_output as logs

@@ -9,7 +9,7 @@ import httpx
 
 from jobtape.schemas.topology import Topology
 from tests.cli.programs import COMMAND, Program, until
-from tools.ports import free_port
+from tools.processes.ports import free_port
 
 APPLICATION = """
 import multiprocessing
