@@ -1,0 +1,118 @@
+"""Publishing in bulk over one channel: each message has an outcome of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiormq.exceptions
+import pytest
+from aiormq.abc import AbstractChannel
+
+from jobtape.broker import confirmed_channel
+from jobtape.broker.channels import channel, message_properties
+from jobtape.broker.confirmed_channel import ConfirmedChannel, publish_all
+from jobtape.broker.link import BROKER_ERRORS, Link
+from jobtape.schemas.topology import Topology
+from tests.broker.proxy import Proxy
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+def test_aiormq_has_the_inner_parts_that_bulk_publishing_replaces() -> None:
+    """A new version of aiormq without them makes publishing slow, not wrong."""
+    assert confirmed_channel.IN_BULK
+
+
+@pytest.fixture(params=["in bulk", "one by one"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confirmed_channel, "IN_BULK", request.param == "in bulk")
+
+
+@pytest.fixture
+async def queue(link: Link, topology: Topology) -> AsyncIterator[str]:
+    """A queue that takes five messages and refuses more."""
+    name = f"{topology.namespace}.five"
+    async with channel(await link.connection()) as opened:
+        await opened.queue_declare(name, exclusive=True, arguments={"x-max-length": 5, "x-overflow": "reject-publish"})
+        yield name
+
+
+async def bodies(opened: AbstractChannel, queue: str) -> list[bytes]:
+    """Take all messages from ``queue``."""
+    taken = []
+    while (message := await opened.basic_get(queue, no_ack=True)).header.properties.delivery_mode is not None:
+        taken.append(message.body)
+    return taken
+
+
+@pytest.mark.usefixtures("_way")
+async def test_outcome_of_each_message_is_its_own(link: Link, queue: str) -> None:
+    publishing = ConfirmedChannel(link, "", renew=True)
+    keys = [queue, "nowhere", queue, "k" * 256, queue, "nowhere", queue, queue, queue]
+    sent = [publishing.publish(b"%d" % n, key, message_properties(), mandatory=True) for n, key in enumerate(keys)]
+    outcomes = await publish_all(sent, 10)
+    invalid = type(outcomes[3])
+    assert issubclass(invalid, TypeError | ValueError)
+    returned, refused = aiormq.exceptions.PublishError, aiormq.exceptions.DeliveryError
+    expected = [type(None), returned, type(None), invalid, type(None), returned, type(None), type(None), refused]
+    assert [type(outcome) for outcome in outcomes] == expected
+    async with channel(await link.connection()) as opened:
+        assert await bodies(opened, queue) == [b"0", b"2", b"4", b"6", b"7"]
+    await publishing.publish(b"9", queue, message_properties(), mandatory=True)
+
+
+@pytest.mark.usefixtures("_way")
+@pytest.mark.parametrize("size", [0, 1, 131_063, 131_064, 131_065, 400_000])
+async def test_body_of_any_size_arrives_whole(link: Link, queue: str, size: int) -> None:
+    """RabbitMQ's frames have at most 131,072 bytes, 8 of them around the body."""
+    body = bytes(n % 251 for n in range(size))
+    publishing = ConfirmedChannel(link, "")
+    await asyncio.gather(
+        publishing.publish(body, queue, message_properties(), mandatory=True),
+        publishing.publish(b"behind", queue, message_properties(), mandatory=True),
+    )
+    async with channel(await link.connection()) as opened:
+        assert await bodies(opened, queue) == [body, b"behind"]
+
+
+@pytest.mark.usefixtures("_way")
+async def test_messages_arrive_in_the_order_of_the_calls(link: Link, topology: Topology) -> None:
+    publishing = ConfirmedChannel(link, "")
+    async with channel(await link.connection()) as opened:
+        name = (await opened.queue_declare(exclusive=True)).queue or ""
+        sent = []
+        for n in range(3000):
+            sent.append(publishing.publish(b"%d" % n, name, message_properties(), mandatory=True))
+            if n % 7 == 0:
+                await asyncio.sleep(0)
+        assert await publish_all(sent, 10) == [None] * 3000
+        assert await bodies(opened, name) == [b"%d" % n for n in range(3000)]
+
+
+async def test_publish_cancelled_in_the_same_turn_is_not_sent(link: Link, queue: str) -> None:
+    publishing = ConfirmedChannel(link, "")
+    first = publishing.publish(b"first", queue, message_properties(), mandatory=True)
+    publishing.publish(b"second", queue, message_properties(), mandatory=True).cancel()
+    await first
+    async with channel(await link.connection()) as opened:
+        assert await bodies(opened, queue) == [b"first"]
+
+
+async def test_unconfirmed_messages_fail_when_the_connection_is_cut(far_link: Link, proxy: Proxy, queue: str) -> None:
+    publishing = ConfirmedChannel(far_link, "")
+    await publishing.publish(b"0", queue, message_properties(), mandatory=True)
+    proxy.hold_answers = proxy.hold_requests = True
+    sent = [publishing.publish(bytes(100_000), queue, message_properties(), mandatory=False) for _ in range(100)]
+    await asyncio.sleep(0)
+    proxy.cut()
+    outcomes = await publish_all(sent, 10)
+    assert all(isinstance(outcome, BROKER_ERRORS) for outcome in outcomes)
+
+
+async def test_opening_a_channel_ends_when_nobody_waits(queue: str) -> None:
+    before = asyncio.all_tasks()
+    nowhere = Link("amqp://127.0.0.1:1/", name="nowhere")
+    waiting = ConfirmedChannel(nowhere, "").publish(b"", queue, message_properties(), mandatory=False)
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await eventually(lambda: asyncio.all_tasks() == before)
