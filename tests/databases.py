@@ -1,6 +1,6 @@
-"""One PostgreSQL for a whole test session: a private cluster of the machine's own binaries, or a container.
+"""One PostgreSQL for a test session: a private cluster of the installed binaries, or a container.
 
-Wired like `tests/brokers.py`. The tests get a database of their own and may do there what they like.
+It is used like `tests/brokers.py`. The tests may change everything in the database that they get.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +31,12 @@ WHAT_TO_DO = "install PostgreSQL, start Docker, or set JOBTAPE_TEST_DATABASE_URL
 
 
 class NoTestPostgresError(Exception):
-    """There is no PostgreSQL for the tests; the text has the reasons and what to do."""
+    """There is no PostgreSQL for the tests. The text has the reasons and what to do."""
 
 
 @dataclass(frozen=True)
 class SessionPostgres:
-    """A PostgreSQL for the tests. `url` is `postgresql://…`; the user owns the database and may make more."""
+    """A PostgreSQL for the tests. `url`: `postgresql://…`; its user owns the database and may create others."""
 
     url: str
     description: str
@@ -45,41 +45,42 @@ class SessionPostgres:
 
 @dataclass(frozen=True)
 class OwnDatabase:
-    """A database of a test's own on a server, and who administers it from another database."""
+    """A database of one test. ``server``: the URL of another database on the same server."""
 
     server: str
     name: str
 
     @property
     def url(self) -> str:
-        """Its own."""
+        """The URL of the database."""
         return make_url(self.server).set(database=self.name, query={}).render_as_string(hide_password=False)
 
     def administer(self, *statements: str) -> None:
-        """Execute as its owner; ``{name}`` in a statement is the database's."""
-        with psycopg.connect(self.server, autocommit=True) as admin:
-            for statement in statements:
-                admin.execute(statement.format(name=self.name).encode())
+        """Execute statements as the owner, from the other database. ``{name}`` is replaced by the database's name."""
+        self._execute(self.server, statements)
 
     def execute(self, *statements: str) -> None:
-        """Execute as its owner, in the database itself."""
-        with psycopg.connect(self.url, autocommit=True) as admin:
+        """Same as ``administer``, in the database itself."""
+        self._execute(self.url, statements)
+
+    def _execute(self, url: str, statements: Sequence[str]) -> None:
+        with psycopg.connect(url, autocommit=True) as admin:
             for statement in statements:
                 admin.execute(statement.format(name=self.name).encode())
 
-    def cut(self) -> None:
-        """End all its sessions, and wait until they have ended."""
+    def end_sessions(self) -> None:
+        """End all sessions of the database, and wait until they have ended."""
         others = b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
         deadline = time.monotonic() + START_LIMIT
         with psycopg.connect(self.server, autocommit=True) as admin:
             while admin.execute(others, [self.name]).fetchall():
-                assert time.monotonic() < deadline, "sessions are left"
+                assert time.monotonic() < deadline, "some sessions do not end"
                 time.sleep(0.01)
 
 
 @contextlib.contextmanager
 def own_database(server: str, options: str = "") -> Iterator[OwnDatabase]:
-    """A database of a test's own, made with such options, and removed at the end."""
+    """Create a database with these options for one test, and remove it at the end."""
     made = OwnDatabase(server, f"test_{secrets.token_hex(8)}")
     made.administer(f"CREATE DATABASE {{name}} TEMPLATE template0 {options}")
     try:
@@ -89,16 +90,17 @@ def own_database(server: str, options: str = "") -> Iterator[OwnDatabase]:
 
 
 def start_session_postgres() -> SessionPostgres:
-    """The one at JOBTAPE_TEST_DATABASE_URL, a private cluster, a container, or Debian's package and then a cluster.
+    """Start a private cluster, or else a container, or else install Debian's package and start a cluster.
 
-    Takes some seconds. Call `stop()` at the end. Raises NoTestPostgresError.
+    With JOBTAPE_TEST_DATABASE_URL, that database is used instead. Takes some seconds. Call `stop()` at the end. Raises
+    NoTestPostgresError.
     """
     given = os.environ.get("JOBTAPE_TEST_DATABASE_URL")
     if given:
         try:
             return SessionPostgres(given, f"PostgreSQL {_version(given)} at JOBTAPE_TEST_DATABASE_URL", lambda: None)
         except psycopg.Error as error:
-            raise NoTestPostgresError(f"JOBTAPE_TEST_DATABASE_URL can't be connected to: {error}") from None
+            raise NoTestPostgresError(f"cannot connect to JOBTAPE_TEST_DATABASE_URL: {error}") from None
     reasons: list[str] = []
     for way in (_cluster, _container, _installed):
         try:
@@ -109,7 +111,7 @@ def start_session_postgres() -> SessionPostgres:
 
 
 def _binaries() -> Path | None:
-    """The folder of initdb and postgres, the newest version's; Debian keeps them off the PATH."""
+    """Return the folder of the newest initdb and postgres. On Debian it is not in PATH."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
     on_path = shutil.which("initdb")
     for folder in [*versions, *([Path(on_path).resolve().parent] if on_path else [])]:
@@ -119,7 +121,7 @@ def _binaries() -> Path | None:
 
 
 def _cluster() -> SessionPostgres:
-    """A new cluster in a temporary folder, on a free port of 127.0.0.1, with a random password and without fsync."""
+    """Start a cluster in a temporary folder, on a free port of 127.0.0.1, with a random password and without fsync."""
     binaries = find_installed(_binaries)
     if binaries is None:
         raise NoTestPostgresError("PostgreSQL is not installed")
@@ -157,7 +159,7 @@ def _cluster() -> SessionPostgres:
         log=folder / "postgres.log",
         folder=folder,
         user=user,
-        stop_signal=signal.SIGINT,  # "fast": doesn't wait for clients to go
+        stop_signal=signal.SIGINT,  # "fast": does not wait until clients disconnect
     )
 
     def stop() -> None:
@@ -184,7 +186,7 @@ def _container() -> SessionPostgres:
 
 
 def _installed() -> SessionPostgres:
-    """Debian's package without its cluster and service, then a cluster of our own."""
+    """Install Debian's package without its cluster and service, then start our own cluster."""
     ensure_installed(_binaries, "postgresql")
     return _cluster()
 

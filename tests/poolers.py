@@ -1,4 +1,4 @@
-"""PgBouncer in front of the session's PostgreSQL: Debian's package is installed where the machine has none."""
+"""PgBouncer in front of the PostgreSQL of the test session. Debian's package is installed when it is missing."""
 
 import os
 import shutil
@@ -22,12 +22,12 @@ WHAT_TO_DO = "install the package pgbouncer, or run the tests as root on Debian,
 
 
 class NoTestPoolerError(Exception):
-    """There is no PgBouncer for the tests; the text has the reason and what to do."""
+    """There is no PgBouncer for the tests. The text has the reason and what to do."""
 
 
 @contextmanager
 def pooled_database(server_url: str, mode: str, sessions: int = 2, **settings: str) -> Iterator[tuple[str, str]]:
-    """A database of its own: its URL through a PgBouncer with so many sessions of the server, and its direct one."""
+    """Create a database behind a PgBouncer with ``sessions`` sessions; yield its pooled and its direct URL."""
     with own_database(server_url) as made:
         direct = make_url(made.url)
         with _pooler(direct, {"pool_mode": mode, "default_pool_size": str(sessions)} | settings) as port:
@@ -73,7 +73,7 @@ def _program() -> str:
 
 
 def _found() -> str | None:
-    """Debian keeps it off the PATH of ordinary users."""
+    """Return the path of the program. On Debian it is not in the PATH of ordinary users."""
     return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 

@@ -152,7 +152,7 @@ async def test_after_a_failover_fold_and_keyed_submissions_go_on(rig: Rig, datab
         for n in range(TIMES + 1):
             await eventually(lambda: is_ready(served))
             database.administer("ALTER DATABASE {name} SET default_transaction_read_only = on")
-            database.cut()
+            database.end_sessions()
             refused = await _submit(served, f"key-{n}")
             assert refused.status_code == 503
             job = await served.submit()

@@ -1,10 +1,11 @@
-"""A store on each database: the same suite holds for both."""
+"""A store on each database: the same tests run on both."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from jobtape.view.store import Store
+from tests.view.samples import begin
 
 
 @pytest.fixture
@@ -17,8 +18,7 @@ def empty(database_url: str) -> Iterator[Store]:
 
 @pytest.fixture
 def store(empty: Store) -> Store:
-    """A store with tables, a checkpoint at the start, and a lease of the owner "me"."""
+    """A store with tables, a checkpoint without events, and a lease of the owner "me"."""
     empty.migrate()
-    assert empty.create_checkpoint()
-    assert empty.take_lease("me", 60) is not None
+    begin(empty)
     return empty

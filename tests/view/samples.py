@@ -1,8 +1,10 @@
-"""Jobs and batches for tests, made by the fold as in life."""
+"""Jobs and batches for tests, made by the real fold."""
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import pytest
@@ -15,12 +17,14 @@ from jobtape.view.store import Batch, HistoryRow, Store
 
 postgresql_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
+T = TypeVar("T")
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SOURCE = "/jobtape/test"
 
 
 def job_id(n: int, at: datetime = NOON) -> str:
-    """The n-th id of a millisecond."""
+    """Return the n-th id of a millisecond."""
     return str(UUID(int=UUID(ids.first_id_at(at)).int + n))
 
 
@@ -51,7 +55,7 @@ def succeeded(of: events.Submitted, result: Any = None) -> events.Succeeded:
 def folded(
     tape: Sequence[events.JobEvent], first: int = 0, epoch: int = 1, known: Mapping[str, Job] | None = None
 ) -> Batch:
-    """The batch of ``tape``, whose first event stands at offset ``first`` and finds these jobs ``known``."""
+    """Return the batch of ``tape``, whose first event has the offset ``first``. ``known``: the jobs before it."""
     jobs: dict[str, Job] = dict(known or {})
     history: list[HistoryRow] = []
     counts: dict[tuple[str, str], int] = {}
@@ -78,23 +82,35 @@ def folded(
 
 
 def begin(store: Store, owner: str = "me") -> None:
-    """Let ``owner`` fold into an empty view."""
+    """Make ``owner`` the active projector of an empty view."""
     assert store.create_checkpoint()
     assert store.take_lease(owner, 600) is not None
 
 
 def commit(store: Store, batch: Batch, owner: str = "me") -> bool:
-    """Commit where the checkpoint stands."""
+    """Commit at the checkpoint."""
     now = store.checkpoint()
     assert now is not None
     return store.commit(owner, (now.epoch, now.offset), batch, 60)
 
 
 def record(store: Store, *tape: events.JobEvent) -> Batch:
-    """Commit the tape's next events."""
+    """Commit ``tape`` as the next events."""
     now = store.checkpoint()
     assert now is not None
     known = store.jobs({event.subject for event in tape})
     batch = folded(tape, first=0 if now.offset is None else now.offset + 1, epoch=now.epoch, known=known)
     assert commit(store, batch)
     return batch
+
+
+def at_once(actions: Sequence[Callable[[], T]]) -> list[T]:
+    """Run all actions in threads that begin together; return what they return."""
+    start = threading.Barrier(len(actions))
+
+    def run(action: Callable[[], T]) -> T:
+        start.wait()
+        return action()
+
+    with ThreadPoolExecutor(len(actions)) as pool:
+        return list(pool.map(run, actions))

@@ -1,9 +1,7 @@
-"""One projector at a time moves the checkpoint, and what it wrote moves with it."""
+"""One projector at a time moves the checkpoint, together with what it writes."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -13,21 +11,21 @@ from sqlalchemy.exc import IntegrityError
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import JobtapeError
 from jobtape.view.store import Batch, Checkpoint, Gap, JobQuery, Store
-from tests.view.samples import commit, folded, record, submitted
+from tests.view.samples import at_once, commit, folded, record, submitted
 
 
 def until(done: Callable[[], Any], seconds: float = 10) -> Any:
-    """What ``done`` answers once it is true; the store's own work is the pause between two looks."""
+    """Call ``done``, which takes some time itself, until it returns something true."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if answer := done():
-            return answer
+        if found := done():
+            return found
     raise AssertionError(f"not within {seconds} s")
 
 
 @pytest.fixture
 def others(store: Store, database_url: str) -> Iterator[list[Store]]:
-    """Stores of three other processes."""
+    """Three more stores on the same database."""
     stores = [Store(database_url) for _ in range(3)]
     yield stores
     for other in stores:
@@ -40,19 +38,7 @@ def now(store: Store) -> Checkpoint:
     return checkpoint
 
 
-def at_once(actions: Sequence[Callable[[], Any]]) -> list[Any]:
-    """The answers of all actions, begun together in threads."""
-    start = threading.Barrier(len(actions))
-
-    def run(action: Callable[[], Any]) -> Any:
-        start.wait()
-        return action()
-
-    with ThreadPoolExecutor(len(actions)) as pool:
-        return list(pool.map(run, actions))
-
-
-def test_the_first_start(empty: Store) -> None:
+def test_first_start_creates_one_checkpoint(empty: Store) -> None:
     empty.migrate()
     assert empty.checkpoint() is None
     assert empty.take_lease("me", 60) is None
@@ -60,7 +46,7 @@ def test_the_first_start(empty: Store) -> None:
     assert empty.checkpoint() == Checkpoint(epoch=1, offset=None, digest=None, owner=None, lease_left=0.0, gap=None)
 
 
-def test_a_lease_has_one_owner(store: Store) -> None:
+def test_lease_has_one_owner(store: Store) -> None:
     store.release_lease("another")
     assert store.take_lease("another", 60) is None
     assert not store.renew_lease("another", 60)
@@ -74,7 +60,7 @@ def test_a_lease_has_one_owner(store: Store) -> None:
     assert taken.owner == "another"
 
 
-def test_a_lease_runs_out(store: Store) -> None:
+def test_expired_lease_is_taken_and_rejects_commit(store: Store) -> None:
     store.renew_lease("me", 0.2)
     taken = until(lambda: store.take_lease("another", 60))
     assert taken.owner == "another"
@@ -82,7 +68,7 @@ def test_a_lease_runs_out(store: Store) -> None:
     assert store.history() == []
 
 
-def test_only_one_of_many_takes_a_free_lease(store: Store, others: list[Store]) -> None:
+def test_free_lease_is_taken_by_one_of_many(store: Store, others: list[Store]) -> None:
     for turn in range(10):
         owner = now(store).owner
         assert owner is not None
@@ -91,7 +77,7 @@ def test_only_one_of_many_takes_a_free_lease(store: Store, others: list[Store]) 
         assert len([taken for taken in at_once(takers) if taken is not None]) == 1
 
 
-def test_a_commit_moves_the_checkpoint_and_renews_the_lease(store: Store) -> None:
+def test_commit_moves_checkpoint_and_renews_lease(store: Store) -> None:
     batch = folded([submitted(n) for n in range(3)])
     assert store.commit("me", (1, None), batch, 500)
     after = now(store)
@@ -103,14 +89,16 @@ def test_a_commit_moves_the_checkpoint_and_renews_the_lease(store: Store) -> Non
 @pytest.mark.parametrize(
     ("owner", "expected"), [("another", (1, None)), ("me", (1, 0)), ("me", (2, None)), ("", (1, None))]
 )
-def test_a_commit_from_elsewhere_writes_nothing(store: Store, owner: str, expected: tuple[int, int | None]) -> None:
+def test_commit_of_another_owner_or_offset_writes_nothing(
+    store: Store, owner: str, expected: tuple[int, int | None]
+) -> None:
     assert not store.commit(owner, expected, folded([submitted(1)]), 60)
     assert now(store).offset is None
     assert store.history() == []
     assert store.list_jobs(JobQuery()) == []
 
 
-def test_of_commits_at_once_one_is_written(store: Store, others: list[Store]) -> None:
+def test_concurrent_commits_write_one_batch(store: Store, others: list[Store]) -> None:
     for offset in range(10):
         expected = (1, offset - 1 if offset else None)
         batch = folded([submitted(offset)], first=offset)
@@ -119,28 +107,28 @@ def test_of_commits_at_once_one_is_written(store: Store, others: list[Store]) ->
     assert [row.cursor for row in store.history()] == [cursor_of(1, offset) for offset in range(10)]
 
 
-def test_two_owners_who_take_it_from_each_other_write_each_event_once(store: Store, others: list[Store]) -> None:
+def test_owners_that_alternate_write_each_event_once(store: Store, others: list[Store]) -> None:
     store.release_lease("me")
     length = 60
 
     def project(own: Store, owner: str) -> None:
-        place: Checkpoint | None = None
-        while place is None or place.offset != length - 1:
-            # No time at all: each may take it between the other's reading and its commit.
-            place = own.take_lease(owner, 0.0)
-            if place is not None and place.offset != length - 1:
-                following = 0 if place.offset is None else place.offset + 1
+        taken: Checkpoint | None = None
+        while taken is None or taken.offset != length - 1:
+            # A lease of no duration: each may take it between the other's read and its commit.
+            taken = own.take_lease(owner, 0.0)
+            if taken is not None and taken.offset != length - 1:
+                following = 0 if taken.offset is None else taken.offset + 1
                 batch = folded([submitted(following)], first=following)
-                own.commit(owner, (place.epoch, place.offset), batch, 0.0)
+                own.commit(owner, (taken.epoch, taken.offset), batch, 0.0)
 
     at_once([lambda: project(others[0], "a"), lambda: project(others[1], "b")])
     assert [row.cursor for row in store.history()] == [cursor_of(1, offset) for offset in range(length)]
     assert store.counts() == {("add", "submitted"): length}
 
 
-def test_rows_and_checkpoint_move_together(store: Store) -> None:
+def test_failed_commit_writes_neither_rows_nor_checkpoint(store: Store) -> None:
     record(store, submitted(1))
-    again = folded([submitted(2)], first=0)  # its history row stands there already
+    again = folded([submitted(2)], first=0)  # a history row of this cursor is there already
     with pytest.raises(IntegrityError):
         store.commit("me", (1, 0), Batch(offset=1, digest="x", jobs=again.jobs, history=again.history), 60)
     assert now(store).offset == 0
@@ -153,7 +141,7 @@ def test_rows_and_checkpoint_move_together(store: Store) -> None:
     [(Gap("tape-missing", "no stream"), 2), (Gap("log-replaced", "x\x00"), 2), (Gap("log-truncated", ""), 1)],
     ids=lambda value: value.kind if isinstance(value, Gap) else "",
 )
-def test_a_gap_is_reported_and_accepted(store: Store, gap: Gap, epoch: int) -> None:
+def test_gap_is_reported_and_accepted(store: Store, gap: Gap, epoch: int) -> None:
     record(store, submitted(1))
     assert not store.report_gap("another", gap)
     assert store.report_gap("me", gap)
@@ -169,7 +157,7 @@ def test_a_gap_is_reported_and_accepted(store: Store, gap: Gap, epoch: int) -> N
     assert store.passed_barrier("p") == 0
 
 
-def test_no_gap_nothing_to_accept(store: Store) -> None:
+def test_accept_without_gap_is_refused(store: Store) -> None:
     record(store, submitted(1))
     assert store.report_gap("me", Gap("tape-missing", "for a moment"))
     assert store.report_gap("me", None)

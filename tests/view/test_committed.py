@@ -1,4 +1,4 @@
-"""The committed history behind a cursor, and the positions of those who read it."""
+"""The committed history behind a cursor, and the positions of its readers."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from tests.view.samples import NOON, commit, folded, job_id, record, submitted, 
 ALL = Selection()
 
 
-def test_pages_in_order_and_what_was_not_accepted_is_left_out(store: Store) -> None:
+def test_page_has_accepted_events_in_order(store: Store) -> None:
     first, second = submitted(1), submitted(2)
     record(store, first, second, first, succeeded(first))
     page = store.committed.page(0, 2, ALL)
@@ -37,10 +37,10 @@ def test_pages_in_order_and_what_was_not_accepted_is_left_out(store: Store) -> N
         (Selection(correlation_id="c"), [(2, "submitted"), (2, "succeeded")]),
         (Selection(events=frozenset({"succeeded"}), correlation_id="c"), [(2, "succeeded")]),
     ],
-    # Not what the parameters print: a set has another order in each process.
+    # Not the text of the parameters: a set has another order in each process.
     ids=["event", "prefix", "type", "job", "label", "labels", "correlation", "both"],
 )
-def test_the_wanted_of_a_page(store: Store, wanted: Selection, expected: list[tuple[int, str]]) -> None:
+def test_page_has_events_that_match_selection(store: Store, wanted: Selection, expected: list[tuple[int, str]]) -> None:
     one = submitted(1, labels={"customer": "42", "kind": "a"})
     two = submitted(2, type="mail.send", correlation_id="c")
     record(store, one, two, succeeded(one), succeeded(two))
@@ -49,13 +49,13 @@ def test_the_wanted_of_a_page(store: Store, wanted: Selection, expected: list[tu
     assert wanted.job is not None or page.cursor == store.committed.reach().head
 
 
-def test_what_is_unwanted_is_passed_over_in_bounded_steps(store: Store) -> None:
+def test_page_without_match_ends_at_limit(store: Store) -> None:
     record(store, *(submitted(n) for n in range(10)))
     page = store.committed.page(0, 4, Selection(events=frozenset({"failed"})))
     assert (page.rows, page.cursor, page.full) == ([], cursor_of(1, 3), True)
 
 
-def test_a_page_of_large_events_is_small(store: Store) -> None:
+def test_page_of_large_events_is_bounded_in_bytes(store: Store) -> None:
     orders = [submitted(n, payload={"text": "x" * 10_000}) for n in range(60)]
     record(store, *orders)
     seen: list[str] = []
@@ -68,7 +68,7 @@ def test_a_page_of_large_events_is_small(store: Store) -> None:
     assert seen == [order.id for order in orders]
 
 
-def test_reach_before_the_first_start_and_behind_a_gap(store: Store) -> None:
+def test_reach_at_first_start_and_behind_gap(store: Store) -> None:
     assert store.committed.reach() == HistoryRange(0, cursor_of(1, -1))
     record(store, submitted(1), submitted(2))
     assert store.report_gap("me", Gap("log-truncated", "retention"))
@@ -84,7 +84,7 @@ def test_reach_before_the_first_start_and_behind_a_gap(store: Store) -> None:
 NAME = "subscription.x"
 
 
-def test_a_position_is_one_reader_s_at_a_time(store: Store) -> None:
+def test_position_has_one_reader_at_a_time(store: Store) -> None:
     positions = store.positions
     assert positions.take(NAME, "a", 60) is None
     assert positions.begin(NAME, 7)
@@ -93,12 +93,12 @@ def test_a_position_is_one_reader_s_at_a_time(store: Store) -> None:
     assert positions.take(NAME, "b", 60) is None
     assert not positions.move(NAME, "b", 50, 60)
     assert positions.move(NAME, "a", 20, 60)
-    assert positions.move(NAME, "a", 10, 60), "a lower cursor renews and does not go back"
+    assert positions.move(NAME, "a", 10, 60), "a lower cursor renews and does not move back"
     positions.release(NAME, "b")
     assert positions.take(NAME, "b", 60) is None
     positions.release(NAME, "a")
     assert positions.take(NAME, "b", 0) == 20
-    assert positions.take(NAME, "a", 60) == 20, "a lease that has run out is free"
+    assert positions.take(NAME, "a", 60) == 20, "an expired lease is free"
     found = positions.read(NAME)
     assert found is not None
     assert (found.cursor, found.owner, found.idle.total_seconds() < 60) == (20, "a", True)
@@ -109,12 +109,12 @@ def test_a_position_is_one_reader_s_at_a_time(store: Store) -> None:
 
 
 @pytest.mark.parametrize("stretch", [3, 5000])
-def test_where_a_time_begins(store: Store, monkeypatch: pytest.MonkeyPatch, stretch: int) -> None:
+def test_before_finds_first_event_of_time(store: Store, monkeypatch: pytest.MonkeyPatch, stretch: int) -> None:
     monkeypatch.setattr(committed, "_STRETCH", stretch)
     monkeypatch.setattr(committed, "_WINDOW", 4)
     before = store.committed.before
     assert before(NOON) == store.committed.reach().head
-    # A job a minute for five hours, and each tenth one came 30 minutes late.
+    # One job a minute for five hours. Each tenth one came 30 minutes late.
     late = timedelta(minutes=30)
     orders = [submitted(n, NOON + timedelta(minutes=n) - (n % 10 == 9) * late) for n in range(300)]
     record(store, *orders)

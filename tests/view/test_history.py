@@ -1,4 +1,4 @@
-"""What stands beside the jobs: their events, what could not be read, numbers, barriers."""
+"""Events, unreadable messages, counts and barriers."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ def stored(row: HistoryRow) -> HistoryRow:
     return replace(row, after=replace(row.after, payload=None, result=None))
 
 
-def test_history_is_the_tape_with_the_states_after_it(store: Store) -> None:
+def test_history_has_events_with_jobs_after_them(store: Store) -> None:
     first, second = submitted(1, labels={"a": "b"}), submitted(2)
     done = succeeded(first, result={"sum": 7})
     batch = record(store, first, second, done, done)
@@ -24,7 +24,7 @@ def test_history_is_the_tape_with_the_states_after_it(store: Store) -> None:
     assert store.history(first.subject) == [stored(row) for row in batch.history if row.job_id == first.subject]
 
 
-def test_history_goes_on_behind_a_cursor(store: Store) -> None:
+def test_history_continues_behind_cursor(store: Store) -> None:
     batch = record(store, *(submitted(n) for n in range(25)))
     found: list[HistoryRow] = []
     while page := store.history(after=found[-1].cursor if found else 0, limit=10):
@@ -32,7 +32,7 @@ def test_history_goes_on_behind_a_cursor(store: Store) -> None:
     assert [row.cursor for row in found] == [row.cursor for row in batch.history]
 
 
-def test_what_cannot_be_read_is_kept_raw(store: Store) -> None:
+def test_unreadable_messages_are_kept_raw(store: Store) -> None:
     rows = [
         UnreadableRow(cursor_of(1, 0), "a NUL \x00 and half a \ud800 pair", b"\x00\xff{"),
         UnreadableRow(cursor_of(1, 1), "empty", b""),
@@ -44,7 +44,7 @@ def test_what_cannot_be_read_is_kept_raw(store: Store) -> None:
     assert store.unreadable(limit=1) == [escaped]
 
 
-def test_counts_add_up(store: Store) -> None:
+def test_counts_are_added(store: Store) -> None:
     order = submitted(1)
     record(store, order, submitted(2), succeeded(order), succeeded(order))
     record(store, submitted(3))
@@ -55,14 +55,14 @@ def barriers(store: Store, offset: int, **passed: int) -> None:
     assert commit(store, Batch(offset=offset, digest="", barriers=passed))
 
 
-def test_the_highest_barrier_stays(store: Store) -> None:
+def test_highest_barrier_remains(store: Store) -> None:
     assert store.passed_barrier("a") == 0
     barriers(store, 0, a=5, b=2)
     barriers(store, 1, a=3, b=4)
     assert (store.passed_barrier("a"), store.passed_barrier("b")) == (5, 4)
 
 
-def test_barriers_of_the_dead_are_forgotten(store: Store) -> None:
+def test_old_barriers_are_removed(store: Store) -> None:
     barriers(store, 0, dead=5, alive=1)
     age: dict[str, Any] = {"age": BARRIERS_KEPT + 60}
     with store._database.writing() as connection:
@@ -71,14 +71,14 @@ def test_barriers_of_the_dead_are_forgotten(store: Store) -> None:
     assert (store.passed_barrier("dead"), store.passed_barrier("alive")) == (0, 2)
 
 
-def test_a_batch_may_be_empty(store: Store) -> None:
+def test_empty_batch_is_committed(store: Store) -> None:
     before = record(store, submitted(1))
     assert commit(store, Batch(offset=before.offset, digest=before.digest))
     assert store.counts() == {("add", "submitted"): 1}
     assert len(store.history()) == 1
 
 
-def test_a_new_epoch_stands_behind_the_old_one(store: Store) -> None:
+def test_new_epoch_follows_old_one(store: Store) -> None:
     record(store, submitted(1))
     renewed = folded([submitted(2)], first=0, epoch=2)
     assert commit(store, replace(renewed, offset=1))

@@ -1,4 +1,4 @@
-"""A job comes out as it went in, field by field."""
+"""A job is read as it was written, field by field."""
 
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -59,7 +59,7 @@ any_job = st.builds(
 
 @settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(job=any_job)
-def test_comes_out_as_it_went_in(store: Store, job: Job) -> None:
+def test_job_is_read_as_it_was_written(store: Store, job: Job) -> None:
     now = store.checkpoint()
     assert now is not None
     offset = 0 if now.offset is None else now.offset + 1
@@ -67,43 +67,43 @@ def test_comes_out_as_it_went_in(store: Store, job: Job) -> None:
     found = store.job(job.id)
     assert found is not None
     assert found == job
-    # 1, 1.0 and True are equal, and not the same
+    # 1, 1.0 and True are equal, but not the same
     assert (repr(found.result), repr(found.payload)) == (repr(job.result), repr(job.payload))
     moments = (found.submitted_at, found.run_at, found.started_at, found.finished_at)
     assert all(time is None or time.tzinfo is UTC for time in moments)
 
 
-def test_rows_have_the_fields_of_a_job_in_their_order() -> None:
+def test_columns_are_fields_of_job_in_order() -> None:
     assert [column.name for column in tables.jobs.c] == [field.name for field in fields(Job)]
 
 
-def test_nothing_and_emptiness_stay_apart(store: Store) -> None:
+def test_none_and_empty_remain_different(store: Store) -> None:
     bare = Job(id=job_id(1), type="add", state=JobState.QUEUED, run=1, attempt=1)
     empty = replace(bare, id=job_id(2), payload={}, labels={}, result="", reason="")
     assert commit(store, Batch(offset=0, digest="", jobs=[bare, empty]))
     assert store.jobs([bare.id, empty.id]) == {bare.id: bare, empty.id: empty}
 
 
-def test_a_later_batch_replaces_a_job(store: Store) -> None:
+def test_later_batch_replaces_job(store: Store) -> None:
     order = submitted(1)
     record(store, order)
     batch = record(store, order, succeeded(order, result=[7]))
     assert [store.job(job.id) for job in batch.jobs] == list(batch.jobs)
 
 
-def test_unknown_ids_are_left_out(store: Store) -> None:
+def test_unknown_ids_are_omitted(store: Store) -> None:
     known = record(store, *(submitted(n) for n in range(3))).jobs
     assert store.job(job_id(99)) is None
     assert store.jobs([]) == {}
     assert store.jobs([job_id(99), *(job.id for job in known)]) == {job.id: job for job in known}
 
 
-def test_more_jobs_than_one_statement_takes(store: Store) -> None:
+def test_jobs_reads_more_ids_than_fit_one_statement(store: Store) -> None:
     known = record(store, *(submitted(n, payload={"text": "x" * 6000}) for n in range(1201))).jobs
     assert store.jobs({job.id for job in known}) == {job.id: job for job in known}
 
 
-def test_a_reader_sees_each_commit_at_once(store: Store) -> None:
+def test_reader_sees_each_commit_at_once(store: Store) -> None:
     for n in range(30):
         record(store, submitted(n, at=NOON))
         found = store.job(job_id(n))

@@ -1,4 +1,4 @@
-"""Lists are the jobs that fit, newest first, in pages that neither skip nor repeat."""
+"""Lists have all jobs that fit the query, the newest first, in pages that neither skip nor repeat a job."""
 
 from datetime import timedelta
 from typing import Any
@@ -15,7 +15,7 @@ COUNT = 60
 
 @pytest.fixture
 def known(store: Store) -> list[Job]:
-    """Jobs of two types, three queues and some labels, five a second, every third one done; newest first."""
+    """Jobs of two types, three queues and some labels, five per second, each third one succeeded; newest first."""
     tape: list[Any] = []
     for n in range(COUNT):
         labels = {"tenant": f"t{n % 4}", "colour": "red" if n % 2 else "blue"}
@@ -31,7 +31,7 @@ def known(store: Store) -> list[Job]:
 
 
 def pages(store: Store, limit: int, **query: Any) -> list[Job]:
-    """All pages, one after the other."""
+    """Return the jobs of all pages."""
     found: list[Job] = []
     before = None
     while page := store.list_jobs(JobQuery(limit=limit, before=before, **query)):
@@ -59,7 +59,7 @@ FILTERS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("query", FILTERS, ids=str)
-def test_pages_are_what_fits(store: Store, known: list[Job], query: dict[str, Any]) -> None:
+def test_pages_have_all_jobs_that_fit_query(store: Store, known: list[Job], query: dict[str, Any]) -> None:
     def fits(job: Job) -> bool:
         labels = job.labels or {}
         assert job.submitted_at is not None
@@ -77,7 +77,7 @@ def test_pages_are_what_fits(store: Store, known: list[Job], query: dict[str, An
     assert store.list_jobs(JobQuery(**query)) == expected
 
 
-def test_a_label_too_long_for_an_index_stops_nothing(store: Store) -> None:
+def test_label_too_long_for_index_is_kept_in_job_only(store: Store) -> None:
     fitting, too_long = "ä" * LABEL_LIMIT, "ä" * 5000
     record(store, submitted(1, labels={fitting: fitting, "long": too_long, too_long: "long"}))
     found = store.list_jobs(JobQuery(labels=[(fitting, fitting)]))

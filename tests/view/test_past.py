@@ -1,4 +1,4 @@
-"""Jobs as they were are what an independent fold of the tape up to there makes of them, one by one and in lists."""
+"""Jobs of the past are what an independent fold of the earlier events makes of them, single ones and lists."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -29,30 +29,30 @@ JOBS, POINTS, LISTS = 120, 1000, 40
 
 @dataclass
 class World:
-    """A tape with the lives of many jobs, and what a fold makes of each, event by event."""
+    """A tape with the events of many jobs, and each job after each of its events."""
 
     tape: list[JobEvent]
     states: dict[str, list[Job]] = field(default_factory=dict)
-    places: dict[str, list[int]] = field(default_factory=dict)
+    cursors: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for offset, event in enumerate(self.tape):
             own = self.states.setdefault(event.subject, [])
             own.append(evolve(own[-1] if own else None, event, cursor_of(1, offset)))
-            self.places.setdefault(event.subject, []).append(cursor_of(1, offset))
+            self.cursors.setdefault(event.subject, []).append(cursor_of(1, offset))
 
     def jobs_at(self, cursor: int) -> Iterator[Job]:
-        """Newest id first."""
+        """Return the jobs at a cursor, the newest id first."""
         for job in sorted(self.states, reverse=True):
-            if known := bisect_right(self.places[job], cursor):
+            if known := bisect_right(self.cursors[job], cursor):
                 yield self.states[job][known - 1]
 
     def tape_of(self, job: str, cursor: int) -> list[tuple[JobEvent, int]]:
-        return [(self.tape[place - cursor_of(1, 0)], place) for place in self.places[job] if place <= cursor]
+        return [(self.tape[at - cursor_of(1, 0)], at) for at in self.cursors[job] if at <= cursor]
 
 
 def random_lives(count: int) -> list[list[JobEvent]]:
-    """Lives of one job, as the tape may show them."""
+    """Return sequences of events of one job, as they may be on the tape."""
     found: list[list[JobEvent]] = []
 
     @settings(
@@ -72,7 +72,7 @@ def random_lives(count: int) -> list[list[JobEvent]]:
 
 
 def make_world(chance: Random) -> World:
-    """Each life that of a job of its own, with an order of its own, all at the same time."""
+    """Give each sequence of events its own job and order, and shuffle all of them into one tape."""
     each = []
     for n, life in enumerate(random_lives(JOBS)):
         order = Order(
@@ -87,8 +87,8 @@ def make_world(chance: Random) -> World:
         each.append([own(event, name, order) for event in life])
     turns = [n for n, life in enumerate(each) for _ in life]
     chance.shuffle(turns)
-    said = [iter(life) for life in each]
-    return World([next(said[turn]) for turn in turns])
+    remaining = [iter(life) for life in each]
+    return World([next(remaining[turn]) for turn in turns])
 
 
 def own(event: JobEvent, name: str, order: Order) -> JobEvent:
@@ -98,7 +98,7 @@ def own(event: JobEvent, name: str, order: Order) -> JobEvent:
 
 
 def write(store: Store, world: World, chance: Random) -> None:
-    """In batches of many sizes, by the projector's own code."""
+    """Commit the tape in batches of many sizes, made by the projector's code."""
     first = 0
     while first < len(world.tape):
         batch = world.tape[first : first + chance.randrange(1, 200)]
@@ -132,7 +132,7 @@ def fits(job: Job, query: dict[str, Any]) -> bool:
 
 
 def listed(store: Store, query: dict[str, Any], cursor: int, limit: int) -> list[Job]:
-    """All pages, one after the other."""
+    """Return the jobs of all pages."""
     found: list[Job] = []
     before: str | None = None
     while True:
@@ -150,7 +150,7 @@ def world() -> World:
     return make_world(Random(5))
 
 
-def test_a_thousand_points_of_random_lives(store: Store, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_past_jobs_equal_fold_of_earlier_events(store: Store, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = Random(6)
     write(store, world, chance)
     for n in range(POINTS):
@@ -158,22 +158,20 @@ def test_a_thousand_points_of_random_lives(store: Store, world: World, monkeypat
         known = world.tape_of(job, cursor)
         found = store.past.job(job, cursor)
         assert found == fold(known).get(job), (job, cursor)
-        if found is not None and n % 10 == 0:  # the rules said another way, slowly
-            said = reference.status([event for event, _ in known])
-            said["cursor"] = known[said["cursor"]][1]
-            assert {name: getattr(found, name) for name in said} == said, (job, cursor)
-    monkeypatch.setattr(past, "EXAMINED", 30)  # so that many a page ends because of it
+        if found is not None and n % 10 == 0:  # a second, slow implementation of the rules
+            expected_job = reference.status([event for event, _ in known])
+            expected_job["cursor"] = known[expected_job["cursor"]][1]
+            assert {name: getattr(found, name) for name in expected_job} == expected_job, (job, cursor)
+    monkeypatch.setattr(past, "EXAMINED", 30)  # so that it ends many pages
     for _ in range(LISTS):
         cursor, query = cursor_of(1, chance.randrange(-1, len(world.tape))), random_query(chance)
         expected = [job for job in world.jobs_at(cursor) if fits(job, query)]
         assert listed(store, query, cursor, chance.randrange(3, 40)) == expected, (cursor, query)
     end = cursor_of(1, len(world.tape) - 1)
-    assert listed(store, {}, end, 50) == store.list_jobs(JobQuery(limit=JOBS + 1)), (
-        "as of the end it is the list of now"
-    )
+    assert listed(store, {}, end, 50) == store.list_jobs(JobQuery(limit=JOBS + 1)), "at the end it is the list of now"
 
 
-def test_a_page_looks_at_so_many_jobs_and_says_where_it_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_examines_limited_jobs_and_names_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(past, "EXAMINED", 10)
     orders = [submitted(n) for n in range(25)]
     record(store, *orders, succeeded(orders[3]))
@@ -186,7 +184,7 @@ def test_a_page_looks_at_so_many_jobs_and_says_where_it_goes_on(store: Store, mo
     assert ([job.id for job in page.jobs], page.before) == ([orders[3].subject], None)
 
 
-def test_a_time_is_the_cursor_where_the_clocks_pass_it(store: Store) -> None:
+def test_cursor_at_is_where_clocks_pass_time(store: Store) -> None:
     seconds = [0, 1, 1, 3, 2, 4, 9, 5, 6, 6, 7]
     record(store, *(submitted(n, NOON + timedelta(seconds=second)) for n, second in enumerate(seconds)))
     for tenths in range(-10, 100):
@@ -206,7 +204,7 @@ def test_a_time_is_the_cursor_where_the_clocks_pass_it(store: Store) -> None:
     assert store.past.cursor_at(NOON + timedelta(seconds=9)) == (cursor_of(1, 10), True)
 
 
-def test_a_time_before_anything_was_written(store: Store) -> None:
+def test_cursor_at_time_before_first_event(store: Store) -> None:
     assert store.past.cursor_at(NOON) == (0, True)
     record(store, submitted(1))
     assert store.past.cursor_at(NOON - timedelta(seconds=1)) == (0, False)

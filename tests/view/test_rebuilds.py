@@ -1,4 +1,4 @@
-"""A further generation of the view: made beside the serving one, compared with it, put in its place."""
+"""Rebuilds: a second generation of the view is made, compared with the serving one, and replaces it."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +45,7 @@ def dump(store: Store) -> tuple[object, ...]:
 
 
 def filled(store: Store) -> None:
-    """Jobs with labels and results, an event that did not count, and a message that is none."""
+    """Commit jobs with labels and results, an event that is not accepted, and an unreadable message."""
     one, two = submitted(1, labels={"customer": "42"}), submitted(2)
     record(store, one, two, one, succeeded(one, {"sum": 3}))
     now = store.checkpoint()
@@ -56,7 +56,7 @@ def filled(store: Store) -> None:
     )
 
 
-def test_the_archive_is_everything_raw_in_order(store: Store) -> None:
+def test_archive_has_all_messages_raw_in_order(store: Store) -> None:
     filled(store)
     whole = store.rebuilds.archive(0)
     assert [each.cursor for each in whole] == [cursor_of(1, offset) for offset in range(5)]
@@ -72,7 +72,7 @@ def why_not(body: bytes) -> str:
 
 
 @pytest.mark.parametrize("page", [1, 2, 1000])
-def test_the_same_rules_make_the_same_view(store: Store, page: int) -> None:
+def test_rebuild_with_same_rules_makes_same_view(store: Store, page: int) -> None:
     filled(store)
     before = dump(store)
     rebuild = fold_all(store, store.rebuilds.begin("a"), page)
@@ -84,20 +84,20 @@ def test_the_same_rules_make_the_same_view(store: Store, page: int) -> None:
     assert store.list_jobs(JobQuery(labels=[("customer", "42")])) != []
 
 
-def test_what_comes_meanwhile_is_folded_by_the_switch(store: Store) -> None:
+def test_switch_folds_later_events(store: Store) -> None:
     filled(store)
     rebuild = fold_all(store, store.rebuilds.begin("a"))
     three = submitted(3)
     record(store, three, succeeded(three))
     before = dump(store)
-    assert compared(store, rebuild).compared == 2, "what moved since is not compared"
+    assert compared(store, rebuild).compared == 2, "jobs with later events are not compared"
     done = store.rebuilds.switch(rebuild, fold_archived)
     assert done is not None
     assert done.cursor > rebuild.cursor
     assert dump(store) == before
 
 
-def test_a_batch_folded_from_the_old_tables_fails_after_the_switch(store: Store) -> None:
+def test_switch_rejects_batch_folded_from_old_tables(store: Store) -> None:
     filled(store)
     store.rebuilds.switch(fold_all(store, store.rebuilds.begin("a")), fold_archived)
     assert not commit(store, folded([submitted(9)], first=5))
@@ -105,7 +105,7 @@ def test_a_batch_folded_from_the_old_tables_fails_after_the_switch(store: Store)
     assert commit(store, folded([submitted(9)], first=5))
 
 
-def test_again_and_again(store: Store) -> None:
+def test_repeated_rebuilds_leave_no_tables(store: Store) -> None:
     filled(store)
     for n in range(3):
         before = dump(store)
@@ -118,9 +118,7 @@ def test_again_and_again(store: Store) -> None:
     assert sorted(table for table in names(store) if "_g" in table or "retired" in table) == []
 
 
-def test_those_given_up_leave_nothing_and_their_number_to_the_next(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_given_up_rebuilds_leave_no_tables(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(store)
     before = dump(store)
     monkeypatch.setattr(rebuilds, "CHUNK", 2)
@@ -132,33 +130,33 @@ def test_those_given_up_leave_nothing_and_their_number_to_the_next(
     assert sorted(table for table in names(store) if "_g" in table or "retired" in table) == []
 
 
-def test_it_goes_on_where_it_was_under_its_own_key_only(store: Store) -> None:
+def test_rebuild_continues_under_its_own_key_only(store: Store) -> None:
     filled(store)
     begun = store.rebuilds.begin("a")
     entries = store.rebuilds.archive(0, 2)
     moved = store.rebuilds.commit(begun, fold_archived(entries, lambda ids: {}), entries[-1].cursor)
     assert store.rebuilds.begin("a") == moved != begun
-    assert store.rebuilds.commit(begun, Batch(offset=None, digest=None), 99) is None, "somebody else moved it"
+    assert store.rebuilds.commit(begun, Batch(offset=None, digest=None), 99) is None, "another process moved it"
     other = store.rebuilds.begin("b")
     assert (other.cursor, store.rebuilds.state()) == (0, other)
     assert store.rebuilds.known(other, [job.id for job in store.list_jobs(JobQuery())]) == {}
-    assert not store.rebuilds.give_up(moved), "that one was ended by the other"
+    assert not store.rebuilds.give_up(moved), "the other one ended it"
     assert store.rebuilds.state() == other
     assert store.rebuilds.give_up(other)
     assert not store.rebuilds.give_up(other)
     assert [table for table in names(store) if "_g" in table] == []
 
 
-def test_a_switch_far_behind_is_refused_and_changes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_switch_with_many_events_left_changes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rebuilds, "LAST_EVENTS", 3)
     filled(store)
     begun = store.rebuilds.begin("a")
     assert store.rebuilds.switch(begun, fold_archived) is None
     assert store.rebuilds.state() == begun
-    record(store, submitted(7))  # the lease is still ours
+    record(store, submitted(7))  # the lease was not taken
 
 
-def test_who_was_given_up_neither_switches_nor_writes(store: Store) -> None:
+def test_given_up_rebuild_neither_switches_nor_writes(store: Store) -> None:
     filled(store)
     first = fold_all(store, store.rebuilds.begin("a"))
     second = store.rebuilds.begin("b")
@@ -168,14 +166,14 @@ def test_who_was_given_up_neither_switches_nor_writes(store: Store) -> None:
     assert (dump(store), store.rebuilds.state()) == (before, second)
     fresh = store.rebuilds.begin("a")
     store.rebuilds.begin("b")
-    assert store.rebuilds.commit(fresh, Batch(offset=None, digest=None), 1) is None, "of the same number and cursor"
+    assert store.rebuilds.commit(fresh, Batch(offset=None, digest=None), 1) is None, "it has the same number and cursor"
     done = store.rebuilds.switch(fold_all(store, second), fold_archived)
     assert done is not None
     assert store.rebuilds.has_switched(done)
     assert dump(store) == before
 
 
-def test_what_is_let_go_meanwhile_does_not_come_back(store: Store) -> None:
+def test_switch_does_not_restore_pruned_jobs(store: Store) -> None:
     half, whole, kept = submitted(1, labels={"a": "b"}), submitted(2), submitted(3, at=LATER)
     record(store, half, whole, succeeded(whole), succeeded(half), kept, succeeded(kept))
     begun = store.rebuilds.begin("a")
@@ -194,7 +192,7 @@ def test_what_is_let_go_meanwhile_does_not_come_back(store: Store) -> None:
         assert connection.execute(text("SELECT * FROM job_labels")).all() == []
 
 
-def test_what_is_let_go_can_be_removed_before_the_switch(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pruned_jobs_are_removed_before_switch(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rebuilds, "REMOVED_AT_ONCE", 2)
     tape = [submitted(n) for n in range(3)]
     record(store, *tape, *map(succeeded, tape))
@@ -206,39 +204,39 @@ def test_what_is_let_go_can_be_removed_before_the_switch(store: Store, monkeypat
 
 
 @postgresql_only
-def test_reads_go_on_while_the_switch_waits_for_another_reader(store: Store) -> None:
-    """A dump, say: it holds the old tables for minutes, and whoever wants to read waits behind who wants to rename."""
+def test_switch_that_waits_for_reader_does_not_block_reads(store: Store) -> None:
+    """A dump may hold the old tables for minutes. The switch waits for it, and readers would wait for the switch."""
     filled(store)
     rebuild = fold_all(store, store.rebuilds.begin("a"))
-    impatient = Store(store._database.url.render_as_string(hide_password=False), timeout=1.5)
-    with store._database._readers.connect().execution_options(isolation_level="READ COMMITTED") as dump_like:
-        dump_like.execute(text("SELECT * FROM jobs"))
+    reader = Store(store._database.url.render_as_string(hide_password=False), timeout=1.5)
+    with store._database._readers.connect().execution_options(isolation_level="READ COMMITTED") as other:
+        other.execute(text("SELECT * FROM jobs"))
         with ThreadPoolExecutor(1) as thread:
             tried = thread.submit(store.rebuilds.switch, rebuild, fold_archived)
             while not tried.done():
-                assert len(impatient.list_jobs(JobQuery())) == 2
+                assert len(reader.list_jobs(JobQuery())) == 2
             with pytest.raises(ViewUnavailable, match="locked"):
                 tried.result()
         assert store.rebuilds.state() == rebuild
-        dump_like.rollback()
-    impatient.close()
-    record(store, submitted(9))  # the lease is still ours
+        other.rollback()
+    reader.close()
+    record(store, submitted(9))  # the lease was not taken
     assert store.rebuilds.switch(rebuild, fold_archived) is not None
 
 
-def test_a_fold_that_fails_leaves_everything_as_it_was(store: Store) -> None:
+def test_failed_fold_changes_nothing(store: Store) -> None:
     filled(store)
     begun, before = store.rebuilds.begin("a"), dump(store)
 
     def broken(entries: Sequence[Archived], known: object) -> Batch:
-        raise RuntimeError("a fault in the new rules")
+        raise RuntimeError("an error of the new rules")
 
     with pytest.raises(RuntimeError):
         store.rebuilds.switch(begun, broken)
     assert (dump(store), store.rebuilds.state()) == (before, begun)
 
 
-def test_differences_are_counted_and_shown(store: Store) -> None:
+def test_comparison_counts_and_shows_differences(store: Store) -> None:
     filled(store)
     with store._database.writing() as connection:
         connection.execute(text("UPDATE jobs SET state = 'failed', reason = 'error' WHERE state = 'succeeded'"))
@@ -254,9 +252,7 @@ def test_differences_are_counted_and_shown(store: Store) -> None:
     assert sorted(job.state for job in store.list_jobs(JobQuery())) == ["queued", "succeeded"]
 
 
-def test_a_comparison_goes_on_where_it_was_with_fewer_jobs_where_it_takes_long(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_comparison_continues_and_halves_slow_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparing, "MOST_JOBS", 4)
     monkeypatch.setattr(comparing, "FEWEST_JOBS", 1)
     record(store, *(submitted(n) for n in range(5)))
@@ -265,13 +261,13 @@ def test_a_comparison_goes_on_where_it_was_with_fewer_jobs_where_it_takes_long(
     rebuild = fold_all(store, store.rebuilds.begin("a"))
     compare = ViewComparison._compare
 
-    def two_at_most(self: ViewComparison, connection: Connection, end: str) -> Differences:
+    def compare_two_at_most(self: ViewComparison, connection: Connection, end: str) -> Differences:
         found = compare(self, connection, end)
         if found.compared > 2:
             raise ViewUnavailable("it took too long")
         return found
 
-    monkeypatch.setattr(ViewComparison, "_compare", two_at_most)
+    monkeypatch.setattr(ViewComparison, "_compare", compare_two_at_most)
     totals = []
     for _ in range(4):
         part = ViewComparison(store.rebuilds.database, rebuild, 3)
@@ -285,7 +281,7 @@ def test_a_comparison_goes_on_where_it_was_with_fewer_jobs_where_it_takes_long(
     assert ViewComparison(store.rebuilds.database, store.rebuilds.begin("a"), 3).found == Differences()
 
 
-def test_examples_are_short_one_by_one_and_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparison_limits_size_of_examples(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparing, "EXAMPLES_BYTES", 10_000)
     tape = [submitted(n) for n in range(5)]
     record(store, *tape, *(succeeded(event, {"text": "é" * 30_000}) for event in tape))
@@ -300,7 +296,7 @@ def test_examples_are_short_one_by_one_and_together(store: Store, monkeypatch: p
     assert len(old.encode()) < 2_010
 
 
-def test_a_page_of_the_archive_is_bounded_in_bytes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archive_page_is_bounded_in_bytes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paging, "STEP", 2)
     monkeypatch.setattr(rebuilds, "PAGE_BYTES", 30_000)
     tape = [submitted(n, payload={"text": "x" * 10_000}) for n in range(9)]
@@ -320,7 +316,7 @@ def names(store: Store) -> list[str]:
         return inspect(connection).get_table_names()
 
 
-def test_who_listens_learns_that_the_new_history_begins_later(store: Store) -> None:
+def test_switch_to_later_history_raises_horizon(store: Store) -> None:
     filled(store)
     whole = store.rebuilds.archive(0)
     late = store.rebuilds.begin("stream", whole[1].cursor)

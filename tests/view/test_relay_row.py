@@ -1,4 +1,4 @@
-"""The relay's row: whose it is, where it begins, and what is behind it."""
+"""The relay's row: who may move it, where it begins, and how far it is behind."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +12,7 @@ def state(store: Store) -> RelayState:
     return found
 
 
-def test_it_begins_with_a_tape_that_was_made_by_us(database_url: str) -> None:
+def test_relay_begins_with_fresh_tape(database_url: str) -> None:
     store = Store(database_url)
     store.migrate()
     assert store.create_checkpoint()
@@ -23,18 +23,18 @@ def test_it_begins_with_a_tape_that_was_made_by_us(database_url: str) -> None:
     store.close()
 
 
-def test_a_tape_made_again_later_is_no_beginning(store: Store) -> None:
-    """The view knows jobs: told from its beginning, they would all be told."""
+def test_relay_does_not_begin_with_tape_after_fold(store: Store) -> None:
+    """The view knows jobs. If the relay began with the tape, it would publish all of their events."""
     record(store, submitted(1))
     store.expect_fresh_tape()
     assert store.relay.state() is None
 
 
-def test_only_the_active_projector_moves_it_and_never_back(store: Store) -> None:
+def test_relay_row_is_moved_forward_by_active_projector_only(store: Store) -> None:
     assert not store.relay.begin("b", 5)
     assert store.relay.take_up("me", "all") is None
     assert store.relay.begin("me", 5)
-    assert store.relay.begin("me", 99), "it has begun"
+    assert store.relay.begin("me", 99), "it has begun already"
     assert store.relay.take_up("b", "all") is None
     assert store.relay.take_up("me", "all") == 5
     assert not store.relay.move("b", 9, 1, 1, None)
@@ -46,7 +46,7 @@ def test_only_the_active_projector_moves_it_and_never_back(store: Store) -> None
     assert store.relay.state() is None
 
 
-def test_a_stall_counts_once(store: Store) -> None:
+def test_stall_is_counted_once(store: Store) -> None:
     assert store.relay.begin("me", 5)
     for _ in range(3):
         assert store.relay.move("me", 5, 0, 0, "no confirm\x00")
@@ -55,7 +55,7 @@ def test_a_stall_counts_once(store: Store) -> None:
     assert (state(store).stalls, state(store).trouble) == (1, None)
 
 
-def test_behind_is_the_age_of_what_comes_next(store: Store) -> None:
+def test_behind_is_age_of_next_event(store: Store) -> None:
     long_ago = datetime.now(UTC) - timedelta(seconds=500)
     done = succeeded(submitted(1)).model_copy(update={"time": long_ago})
     record(store, submitted(1), done, submitted(2))
@@ -63,4 +63,4 @@ def test_behind_is_the_age_of_what_comes_next(store: Store) -> None:
     assert store.relay.begin("me", 1)
     assert 499 < state(store).behind < 560
     assert store.relay.move("me", head - 1, 1, 0, None)
-    assert state(store).behind == 0, "submitted is not told"
+    assert state(store).behind == 0, "submitted is not published"

@@ -1,4 +1,4 @@
-"""What ended long ago goes, with its history, and no late event brings it back."""
+"""Jobs that ended long ago are removed with their history, and no late event restores them."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from tests.view.samples import NOON, record, submitted, succeeded
 LATER = NOON + timedelta(days=10)
 
 
-def test_only_what_ended_before(store: Store) -> None:
+def test_prune_removes_only_jobs_that_ended_before(store: Store) -> None:
     old, open_, new = submitted(1, labels={"a": "b"}), submitted(2), submitted(3, at=LATER)
     record(store, old, open_, succeeded(old), new, succeeded(new))
     assert store.retention.prune("another", LATER) is None
@@ -27,7 +27,7 @@ def test_only_what_ended_before(store: Store) -> None:
     assert store.retention.gone([old.subject, open_.subject, "x"]) == {old.subject}
 
 
-def test_what_is_to_be_told_is_kept_until_it_was(store: Store) -> None:
+def test_prune_keeps_jobs_until_relay_has_published(store: Store) -> None:
     old = submitted(1)
     record(store, old, succeeded(old))
     assert store.relay.begin("me", 0)
@@ -38,7 +38,7 @@ def test_what_is_to_be_told_is_kept_until_it_was(store: Store) -> None:
     assert pruned is not None and pruned.jobs == 1
 
 
-def test_listeners_learn_that_something_is_gone(store: Store) -> None:
+def test_prune_raises_horizon(store: Store) -> None:
     old = submitted(1)
     record(store, old, succeeded(old), submitted(2))
     newest = store.history(old.subject)[-1].cursor
@@ -49,7 +49,7 @@ def test_listeners_learn_that_something_is_gone(store: Store) -> None:
     assert store.committed.reach().horizon == newest
 
 
-def test_a_late_event_resurrects_nothing(store: Store) -> None:
+def test_late_event_does_not_restore_pruned_job(store: Store) -> None:
     old, new = submitted(1), submitted(2)
     record(store, old, succeeded(old))
     store.retention.prune("me", LATER)
@@ -60,7 +60,7 @@ def test_a_late_event_resurrects_nothing(store: Store) -> None:
     assert [row.event_id for row in batch.history] == [new.id]
 
 
-def test_page_by_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_continues_behind_last_id(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "CHUNK", 2)
     tape = [submitted(n) for n in range(5)]
     record(store, *tape, *map(succeeded, tape))
@@ -74,7 +74,7 @@ def test_page_by_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.list_jobs(JobQuery()) == []
 
 
-def test_tombstones_go_in_the_end(store: Store) -> None:
+def test_old_tombstones_are_removed(store: Store) -> None:
     old = submitted(1)
     record(store, old, succeeded(old))
     store.retention.prune("me", LATER)
@@ -85,7 +85,7 @@ def test_tombstones_go_in_the_end(store: Store) -> None:
     assert not store.retention.prune_rest("another", LATER, -1.0)
 
 
-def test_an_import_shows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_importing_while_newest_events_are_imported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "NEWEST", 2)
     assert not store.retention.importing()
     old, new = submitted(1), submitted(2)

@@ -1,4 +1,4 @@
-"""A session that has failed is not used again: what its database was when it began may not be true any more."""
+"""A session that has failed is not used again, since the database may have changed since the session began."""
 
 import os
 import shutil
@@ -31,12 +31,10 @@ def database(postgres: SessionPostgres) -> Iterator[OwnDatabase]:
 def view(database: OwnDatabase) -> Iterator[Store]:
     store = Store(database.url, timeout=2.0)
     store.migrate()
-    store.create_checkpoint()
-    assert store.take_lease("me", 600) is not None
+    begin(store)
     yield store
     store.close()
-    with psycopg.connect(database.url, autocommit=True) as admin:
-        admin.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    database.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
 
 def claim(store: Store, key: str) -> object:
@@ -44,16 +42,16 @@ def claim(store: Store, key: str) -> object:
     return store.keys.claim("api", uuid.uuid4().hex, [row], 30)
 
 
-def test_writes_go_on_once_the_database_takes_them_again(view: Store, database: OwnDatabase) -> None:
+def test_writes_continue_when_database_accepts_them_again(view: Store, database: OwnDatabase) -> None:
     for n in range(TIMES):
         database.administer("ALTER DATABASE {name} SET default_transaction_read_only = on")
-        database.cut()
+        database.end_sessions()
         for _ in range(2):
             with pytest.raises(ViewUnavailable, match=r"accepts no writes.*begins a new session"):
                 commit(view, folded([submitted(n)], first=n))
             with pytest.raises(ViewUnavailable, match="accepts no writes"):
                 claim(view, f"key{n}")
-        assert len(view.list_jobs(JobQuery())) == n, "reads go on"
+        assert len(view.list_jobs(JobQuery())) == n, "reads continue"
         database.administer("ALTER DATABASE {name} RESET default_transaction_read_only")
         assert commit(view, folded([submitted(n)], first=n))
         assert claim(view, f"key{n}")
@@ -62,42 +60,39 @@ def test_writes_go_on_once_the_database_takes_them_again(view: Store, database: 
 BROKEN: dict[str, tuple[str, str]] = {
     "a table was renamed": ("ALTER TABLE counts RENAME TO away", "ALTER TABLE away RENAME TO counts"),
     "a column was renamed": ("ALTER TABLE jobs RENAME queue TO away", "ALTER TABLE jobs RENAME away TO queue"),
-    "a right was taken away": (
+    "a privilege was revoked": (
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE insufficient_privilege; END $$; "
         "CREATE TRIGGER refuse BEFORE INSERT ON history EXECUTE FUNCTION refuse()",
         "DROP FUNCTION refuse CASCADE",
     ),
-    "the search path leads elsewhere": (
+    "the search path was changed": (
         "CREATE SCHEMA elsewhere; ALTER DATABASE {name} SET search_path = elsewhere",
         "ALTER DATABASE {name} RESET search_path; DROP SCHEMA elsewhere",
     ),
 }
 
 
-@pytest.mark.parametrize(("breaks", "mends"), BROKEN.values(), ids=BROKEN)
-def test_what_was_broken_and_mended_is_used_again(view: Store, database: OwnDatabase, breaks: str, mends: str) -> None:
+@pytest.mark.parametrize(("breaks", "repairs"), BROKEN.values(), ids=BROKEN)
+def test_repaired_database_is_used_again(view: Store, database: OwnDatabase, breaks: str, repairs: str) -> None:
     for n in range(TIMES):
-        with psycopg.connect(database.url, autocommit=True) as admin:
-            admin.execute(breaks.format(name=database.name).encode())
-        database.cut()
+        database.execute(breaks)
+        database.end_sessions()
         with pytest.raises(ViewUnavailable):
             record(view, submitted(n))
-        with psycopg.connect(database.url, autocommit=True) as admin:
-            admin.execute(mends.format(name=database.name).encode())
+        database.execute(repairs)
         record(view, submitted(n))
     assert len(view.list_jobs(JobQuery())) == TIMES
 
 
-def test_a_plan_that_no_longer_fits_is_made_again(view: Store, database: OwnDatabase) -> None:
-    """A session that has prepared a statement refuses it for good once the table has changed."""
+def test_outdated_plan_is_replaced(view: Store, database: OwnDatabase) -> None:
+    """A session refuses its prepared statement for ever once the table has changed."""
     record(view, submitted(1))
     for n in range(TIMES):
-        for _ in range(8):  # from the sixth time on it is prepared
+        for _ in range(8):  # it is prepared from the sixth time on
             view.job(job_id(1))
         kind = "varchar" if n % 2 == 0 else "text"
-        with psycopg.connect(database.url, autocommit=True) as admin:
-            admin.execute(f"ALTER TABLE jobs ALTER reply_to TYPE {kind}".encode())
+        database.execute(f"ALTER TABLE jobs ALTER reply_to TYPE {kind}")
         try:
             view.job(job_id(1))
         except ViewUnavailable as error:
@@ -105,8 +100,8 @@ def test_a_plan_that_no_longer_fits_is_made_again(view: Store, database: OwnData
         assert view.job(job_id(1)) is not None
 
 
-def test_settings_of_a_role_change_nothing(view: Store, database: OwnDatabase) -> None:
-    """Dates, floats, isolation and encoding as an administrator may set them for all sessions."""
+def test_settings_of_database_have_no_effect(view: Store, database: OwnDatabase) -> None:
+    """An administrator may set date format, floats, isolation and encoding for all sessions."""
     record(view, submitted(1))
     before = view.job(job_id(1))
     settings = {
@@ -118,7 +113,7 @@ def test_settings_of_a_role_change_nothing(view: Store, database: OwnDatabase) -
     }
     for name, value in settings.items():
         database.administer(f"ALTER DATABASE {{name}} SET {name} = {value}")
-    database.cut()
+    database.end_sessions()
     try:
         assert view.job(job_id(1)) == before
         record(view, submitted(2, payload={"text": "10 €"}))
@@ -129,9 +124,7 @@ def test_settings_of_a_role_change_nothing(view: Store, database: OwnDatabase) -
         database.administer("ALTER DATABASE {name} RESET ALL")
 
 
-def test_the_encoding_of_the_environment_changes_nothing(
-    view: Store, database: OwnDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_client_encoding_has_no_effect(view: Store, database: OwnDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     for url in (database.url, f"{database.url}?client_encoding=WIN1252"):
         other = Store(url)
@@ -141,7 +134,7 @@ def test_the_encoding_of_the_environment_changes_nothing(
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "WIN1252", "EUC_JP"])
-def test_a_database_that_cannot_hold_every_text_is_refused(postgres: SessionPostgres, encoding: str) -> None:
+def test_database_of_another_encoding_is_refused(postgres: SessionPostgres, encoding: str) -> None:
     with own_database(postgres.url, f"ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'") as made:
         store = Store(made.url)
         calls: list[Callable[[], object]] = [store.migrate, store.checkpoint, store.create_checkpoint]
@@ -154,7 +147,7 @@ def test_a_database_that_cannot_hold_every_text_is_refused(postgres: SessionPost
 
 
 @pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
-def test_sqlite_holds_every_text_in_each_of_its_encodings(sqlite_url: str, encoding: str) -> None:
+def test_sqlite_stores_every_text_in_each_encoding(sqlite_url: str, encoding: str) -> None:
     with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as made:
         made.execute(f"PRAGMA encoding = '{encoding}'")
         made.execute("CREATE TABLE other (x)")
@@ -169,8 +162,8 @@ def test_sqlite_holds_every_text_in_each_of_its_encodings(sqlite_url: str, encod
     store.close()
 
 
-def test_a_pooler_in_transaction_mode(postgres: SessionPostgres) -> None:
-    """Two sessions of the server for all: what one call left in its session would reach others."""
+def test_pooler_in_transaction_mode_is_supported(postgres: SessionPostgres) -> None:
+    """All share two sessions of the server, so what a call left in its session would affect others."""
     with pooled_database(postgres.url, "transaction") as (url, direct):
         stores = [Store(url) for _ in range(3)]
         stores[0].migrate()
@@ -189,13 +182,13 @@ def test_a_pooler_in_transaction_mode(postgres: SessionPostgres) -> None:
         for store in stores:
             store.close()
         with psycopg.connect(url, autocommit=True, prepare_threshold=None) as other:
-            # Nothing of ours is left for whoever comes next.
+            # Nothing of ours is left for the next client.
             assert other.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
             assert other.execute("SHOW statement_timeout").fetchone() == ("0",)
             assert other.execute("SHOW lock_timeout").fetchone() == ("0",)
 
 
-def test_a_pooler_that_kept_read_only_sessions(postgres: SessionPostgres) -> None:
+def test_read_only_sessions_of_pooler_are_ended(postgres: SessionPostgres) -> None:
     with pooled_database(postgres.url, "transaction") as (url, direct):
         database = OwnDatabase(postgres.url, make_url(direct).database or "")
         store = Store(url)
@@ -203,16 +196,16 @@ def test_a_pooler_that_kept_read_only_sessions(postgres: SessionPostgres) -> Non
         begin(store)
         for n in range(TIMES):
             database.administer("ALTER DATABASE {name} SET default_transaction_read_only = on")
-            database.cut()
+            database.end_sessions()
             failures = _tries(store, n, until="accepts no writes")
             assert failures
             database.administer("ALTER DATABASE {name} RESET default_transaction_read_only")
-            assert len(_tries(store, n)) <= 2, "one try for each session of the server"
+            assert len(_tries(store, n)) <= 2, "at most one failure for each session of the server"
         store.close()
 
 
 def _tries(store: Store, n: int, until: str = "") -> list[str]:
-    """What went wrong before it was committed, or before the failure that is waited for."""
+    """Commit until it succeeds, or fails with ``until``; return the failures."""
     failures: list[str] = []
     for _ in range(20):
         try:
@@ -227,7 +220,7 @@ def _tries(store: Store, n: int, until: str = "") -> list[str]:
     raise AssertionError(failures)
 
 
-def test_a_pooler_in_session_mode(postgres: SessionPostgres) -> None:
+def test_pooler_in_session_mode_is_supported(postgres: SessionPostgres) -> None:
     with pooled_database(postgres.url, "session", sessions=10) as (url, _):
         store = Store(url)
         store.migrate()
@@ -238,7 +231,7 @@ def test_a_pooler_in_session_mode(postgres: SessionPostgres) -> None:
         store.close()
 
 
-def test_a_pooler_in_statement_mode_is_refused(postgres: SessionPostgres) -> None:
+def test_pooler_in_statement_mode_is_refused(postgres: SessionPostgres) -> None:
     with pooled_database(postgres.url, "statement") as (url, _):
         store = Store(url)
         calls: list[Callable[[], object]] = [store.migrate, store.checkpoint, store.create_checkpoint]
@@ -249,8 +242,8 @@ def test_a_pooler_in_statement_mode_is_refused(postgres: SessionPostgres) -> Non
 
 
 @pytest.mark.parametrize("ignored", ["", "options"])
-def test_options_that_a_pooler_does_not_keep_to_are_refused(postgres: SessionPostgres, ignored: str) -> None:
-    """Passed over, they would let the tables be made in another schema."""
+def test_options_behind_pooler_are_refused(postgres: SessionPostgres, ignored: str) -> None:
+    """If they were ignored, the tables would be created in another schema."""
     with pooled_database(postgres.url, "transaction", ignore_startup_parameters=ignored) as (url, _):
         store = Store(f"{url}?options=-csearch_path%3Dmine")
         for call in (store.migrate, store.checkpoint):
@@ -273,7 +266,7 @@ def on_file(sqlite_url: str) -> Iterator[Store]:
     store.close()
 
 
-def test_a_file_that_is_deleted_is_missed_at_once(on_file: Store, file: Path, sqlite_url: str) -> None:
+def test_deleted_file_is_noticed_at_once(on_file: Store, file: Path, sqlite_url: str) -> None:
     other = Store(sqlite_url)
     for n in range(TIMES):
         record(on_file, submitted(n))
@@ -292,7 +285,7 @@ def test_a_file_that_is_deleted_is_missed_at_once(on_file: Store, file: Path, sq
     other.close()
 
 
-def test_a_file_that_is_replaced_is_read_at_once(on_file: Store, file: Path, sqlite_url: str, tmp_path: Path) -> None:
+def test_replaced_file_is_read_at_once(on_file: Store, file: Path, sqlite_url: str, tmp_path: Path) -> None:
     other = Store(sqlite_url)
     on_file.close()
     shutil.copy(file, tmp_path / "empty.db")
@@ -308,21 +301,21 @@ def test_a_file_that_is_replaced_is_read_at_once(on_file: Store, file: Path, sql
     other.close()
 
 
-def test_a_full_disk_that_has_room_again(on_file: Store) -> None:
+def test_writes_continue_when_full_disk_has_space_again(on_file: Store) -> None:
     def limit(pages: str) -> None:
         with on_file._database.writing() as connection:
             connection.execute(text(f"PRAGMA max_page_count = {pages}"))
 
     for n in range(TIMES):
-        limit("1")  # not less than it has
+        limit("1")  # SQLite does not go below the present number
         with pytest.raises(ViewUnavailable, match="no room on the disk"):
             record(on_file, submitted(n, payload={"text": "x" * 100_000}))
         record(on_file, submitted(n, payload={"text": "x" * 100_000}))
     assert len(on_file.list_jobs(JobQuery())) == TIMES
 
 
-def test_a_failure_that_is_remembered_holds_no_lock(on_file: Store, sqlite_url: str) -> None:
-    """Its traceback refers to statements of the connection that was ended."""
+def test_stored_failure_holds_no_lock(on_file: Store, sqlite_url: str) -> None:
+    """The traceback of the failure refers to statements of the closed connection."""
     other = Store(sqlite_url, timeout=0.2)
     kept: list[BaseException] = []
     for n in range(TIMES):

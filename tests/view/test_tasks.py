@@ -1,4 +1,4 @@
-"""How far long tasks have come: one moves a state on, and old ones are forgotten."""
+"""States of long tasks: one caller changes a state, and old ones are removed."""
 
 from sqlalchemy import update
 
@@ -7,14 +7,14 @@ from jobtape.view.store import Store
 from jobtape.view.tasks import KEPT
 
 
-def test_whoever_begins_again_goes_on(store: Store) -> None:
+def test_begin_continues_saved_state(store: Store) -> None:
     assert store.tasks.begin("a", {"n": 0}) == {"n": 0}
     assert store.tasks.move("a", {"n": 0}, {"n": 1})
     assert not store.tasks.move("a", {"n": 0}, {"n": 2})
     assert store.tasks.begin("a", {"n": 0}) == {"n": 1}
 
 
-def test_what_nobody_has_touched_for_long_is_forgotten(store: Store) -> None:
+def test_old_states_are_removed(store: Store) -> None:
     for key in ("old", "young"):
         store.tasks.begin(key, {"n": 0})
     at = tables.tasks.c.at

@@ -1,4 +1,4 @@
-"""A database that is away, locked, full or empty: an error that says what to do, and nothing moved."""
+"""A database that is not reachable, locked, full or empty: the error says what to do, and nothing is written."""
 
 import sqlite3
 import traceback
@@ -14,7 +14,7 @@ from sqlalchemy import event
 from jobtape.schemas.errors import JobtapeError, ViewUnavailable
 from jobtape.view import checkpoint, projection
 from jobtape.view.store import Batch, Gap, JobQuery, Store
-from tests.view.samples import commit, folded, postgresql_only, record, submitted
+from tests.view.samples import begin, commit, folded, postgresql_only, record, submitted
 
 CALLS: dict[str, Callable[[Store], Any]] = {
     "job": lambda store: store.job("x"),
@@ -37,12 +37,12 @@ every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
 @every_call
-def test_no_tables(empty: Store, call: Callable[[Store], Any]) -> None:
+def test_call_without_tables_says_run_init(empty: Store, call: Callable[[Store], Any]) -> None:
     with pytest.raises(ViewUnavailable, match="no tables yet: run `jobtape init`"):
         call(empty)
 
 
-def test_looking_makes_no_file(tmp_path: Path) -> None:
+def test_read_creates_no_file(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path}/view.db")
     with pytest.raises(ViewUnavailable):
         store.checkpoint()
@@ -50,7 +50,7 @@ def test_looking_makes_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tables_made_meanwhile_are_found(empty: Store) -> None:
+def test_tables_created_later_are_found(empty: Store) -> None:
     with pytest.raises(ViewUnavailable):
         empty.counts()
     empty.migrate()
@@ -58,7 +58,7 @@ def test_tables_made_meanwhile_are_found(empty: Store) -> None:
 
 
 @every_call
-def test_no_server(call: Callable[[Store], Any]) -> None:
+def test_call_without_server_shows_no_password(call: Callable[[Store], Any]) -> None:
     store = Store("postgresql://somebody:hunter2@127.0.0.1:1/nowhere")
     with pytest.raises(ViewUnavailable, match="does not answer") as caught:
         call(store)
@@ -70,12 +70,11 @@ def test_no_server(call: Callable[[Store], Any]) -> None:
 
 @pytest.fixture
 def cut_off(database_url: str) -> Iterator[tuple[Store, Callable[[], int]]]:
-    """A store, and what makes the server close all of its connections: it answers how many there were."""
+    """A store, and a function that makes the server close all its connections and returns their number."""
     name = f"view_{uuid.uuid4().hex}"
     store = Store(f"{database_url}&application_name={name}")
     store.migrate()
-    store.create_checkpoint()
-    store.take_lease("me", 60)
+    begin(store)
 
     def cut() -> int:
         with psycopg.connect(database_url, autocommit=True) as admin:
@@ -89,7 +88,7 @@ def cut_off(database_url: str) -> Iterator[tuple[Store, Callable[[], int]]]:
 
 
 @postgresql_only
-def test_a_server_that_closed_its_connections_is_asked_again(cut_off: tuple[Store, Callable[[], int]]) -> None:
+def test_closed_connections_are_replaced(cut_off: tuple[Store, Callable[[], int]]) -> None:
     store, cut = cut_off
     for offset in range(3):
         assert cut() > 0
@@ -98,7 +97,7 @@ def test_a_server_that_closed_its_connections_is_asked_again(cut_off: tuple[Stor
 
 
 @postgresql_only
-def test_a_connection_lost_in_a_transaction_moves_nothing(cut_off: tuple[Store, Callable[[], int]]) -> None:
+def test_connection_lost_in_transaction_writes_nothing(cut_off: tuple[Store, Callable[[], int]]) -> None:
     store, cut = cut_off
     batch = folded([submitted(1)])
     with pytest.raises(ViewUnavailable, match="does not answer"), store._database.writing() as connection:
@@ -111,11 +110,10 @@ def test_a_connection_lost_in_a_transaction_moves_nothing(cut_off: tuple[Store, 
 
 @pytest.fixture
 def locked(sqlite_url: str) -> Iterator[tuple[Store, sqlite3.Connection]]:
-    """A SQLite store of little patience, and a connection that holds the file exclusively."""
+    """A SQLite store with a short timeout, and a connection that locks the file."""
     store = Store(sqlite_url, timeout=0.1)
     store.migrate()
-    store.create_checkpoint()
-    store.take_lease("me", 60)
+    begin(store)
     record(store, submitted(1))
     holder = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
@@ -124,12 +122,12 @@ def locked(sqlite_url: str) -> Iterator[tuple[Store, sqlite3.Connection]]:
     store.close()
 
 
-def test_a_locked_database_moves_nothing(locked: tuple[Store, sqlite3.Connection]) -> None:
+def test_locked_database_writes_nothing(locked: tuple[Store, sqlite3.Connection]) -> None:
     store, holder = locked
     batch = folded([submitted(2)], first=1)
     with pytest.raises(ViewUnavailable, match="locked"):
         store.commit("me", (1, 0), batch, 60)
-    before = store.checkpoint()  # a write-ahead log lets readers read
+    before = store.checkpoint()  # with a write-ahead log, reads do not wait
     assert before is not None
     assert before.offset == 0
     holder.execute("ROLLBACK")
@@ -138,11 +136,10 @@ def test_a_locked_database_moves_nothing(locked: tuple[Store, sqlite3.Connection
 
 
 @postgresql_only
-def test_a_locked_row_moves_nothing(database_url: str) -> None:
+def test_locked_row_writes_nothing(database_url: str) -> None:
     store = Store(database_url, timeout=0.1)
     store.migrate()
-    store.create_checkpoint()
-    store.take_lease("me", 60)
+    begin(store)
     with psycopg.connect(database_url) as holder:
         holder.execute("SELECT * FROM checkpoint FOR UPDATE")
         with pytest.raises(ViewUnavailable, match="locked"):
@@ -153,7 +150,7 @@ def test_a_locked_row_moves_nothing(database_url: str) -> None:
 
 
 @postgresql_only
-def test_a_slow_read_ends(database_url: str) -> None:
+def test_slow_read_ends(database_url: str) -> None:
     store = Store(database_url, timeout=0.1)
     store.migrate()
     with psycopg.connect(database_url) as holder:
@@ -164,7 +161,7 @@ def test_a_slow_read_ends(database_url: str) -> None:
     store.close()
 
 
-def test_a_full_disk_moves_nothing(sqlite_url: str) -> None:
+def test_full_disk_writes_nothing(sqlite_url: str) -> None:
     store = Store(sqlite_url)
 
     def no_more_pages(connection: sqlite3.Connection, _record: object) -> None:
@@ -172,8 +169,7 @@ def test_a_full_disk_moves_nothing(sqlite_url: str) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages + 1}")
 
     store.migrate()
-    store.create_checkpoint()
-    store.take_lease("me", 60)
+    begin(store)
     store.close()
     event.listen(store._database._writers, "connect", no_more_pages)
     with pytest.raises(ViewUnavailable, match="no room on the disk"):
@@ -187,7 +183,7 @@ def test_a_full_disk_moves_nothing(sqlite_url: str) -> None:
 
 
 @pytest.mark.parametrize("call", [lambda store: store.counts(), lambda store: store.create_checkpoint()])
-def test_no_database_at_all(tmp_path: Path, call: Callable[[Store], Any]) -> None:
+def test_file_that_is_no_database_is_unavailable(tmp_path: Path, call: Callable[[Store], Any]) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("This is no database. " * 1000)
     store = Store(f"sqlite:///{path}")
@@ -202,13 +198,13 @@ def test_no_database_at_all(tmp_path: Path, call: Callable[[Store], Any]) -> Non
     "url",
     ["", "view.db", "mysql://u:hunter2@h/d", "sqlite://", "sqlite:///:memory:", "postgresql://u:hunter2@h:port/d"],
 )
-def test_urls_that_name_no_view(url: str) -> None:
+def test_url_of_no_view_is_refused(url: str) -> None:
     with pytest.raises(JobtapeError, match="postgresql://user:password@host/database") as caught:
         Store(url)
     assert "hunter2" not in str(caught.value)
 
 
-def test_messages_name_the_database_without_secrets() -> None:
+def test_url_for_messages_has_no_secrets() -> None:
     store = Store("postgresql://me:hunter2@db.example:5433/jobs?password=hunter2&sslmode=require")
     assert (store.dialect, store.url_for_messages) == ("postgresql", "postgresql://me@db.example:5433/jobs")
     store = Store("sqlite:///.jobtape/view.db")

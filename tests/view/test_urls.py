@@ -1,4 +1,4 @@
-"""Which databases a URL names, and that none of its errors shows a password."""
+"""Which databases a URL names. No error shows a password."""
 
 import traceback
 
@@ -25,8 +25,8 @@ MORE = [
     "mysql://me:hunter2@host/x",
     "sqlite://me:hunter2@host",
 ]
-CLEAR = [
-    # SQLAlchemy takes these passwords as they are.
+UNAMBIGUOUS = [
+    # SQLAlchemy accepts these passwords as they are.
     ("postgresql://me:hun/ter2@host/x", "hun/ter2"),
     ("postgresql://me:hun#ter2@host/x", "hun#ter2"),
     ("postgresql://me:hun?ter2@host/x", "hun?ter2"),
@@ -41,7 +41,7 @@ CLEAR = [
 
 
 @pytest.mark.parametrize("url", [*(each.format(scheme="postgresql") for each in MALFORMED), *MORE])
-def test_no_error_shows_a_password(url: str) -> None:
+def test_url_error_shows_no_password(url: str) -> None:
     try:
         shown = Store(url).url_for_messages
     except JobtapeError as error:
@@ -50,8 +50,8 @@ def test_no_error_shows_a_password(url: str) -> None:
     assert not any(secret in shown for secret in SECRETS)
 
 
-@pytest.mark.parametrize(("url", "password"), CLEAR)
-def test_what_is_clear_is_taken(url: str, password: str | None) -> None:
+@pytest.mark.parametrize(("url", "password"), UNAMBIGUOUS)
+def test_unambiguous_url_is_accepted(url: str, password: str | None) -> None:
     assert parse_url(url).password == password
     shown = Store(url).url_for_messages
     assert not any(secret in shown for secret in SECRETS)
