@@ -102,7 +102,7 @@ def note_trouble(connection: Connection, trouble: str) -> None:
     # In ASCII: what makes the fold fail must not make the note fail too.
     text = trouble[:LONGEST_TROUBLE].encode("ascii", "backslashreplace").decode().replace("\x00", "\\x00")
     values = {"state": plainjson.dumps({"cursor": now.cursor, "trouble": text}).decode(), "at": NOW}
-    insert = bulk.upsert(connection.dialect.name, tables.tasks).values(key=TROUBLE_KEY, **values)
+    insert = bulk.upsert(connection, tables.tasks).values(key=TROUBLE_KEY, **values)
     connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_=values))
 
 

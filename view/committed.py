@@ -87,7 +87,7 @@ class CommittedHistory(StorePart):
     def page(self, after: int, limit: int, wanted: Selection, max_bytes: int = PAGE_BYTES) -> CommittedPage:
         """Read the next ``limit`` accepted events behind the cursor ``after`` and return the wanted ones of them.
 
-        Reads fewer events when together they have more than ``max_bytes`` characters.
+        Reads fewer events when together they reach ``max_bytes`` characters.
         """
         statement = _ACCEPTED if wanted.job is None else _ACCEPTED.where(_entry.job_id == wanted.job)
         with self.database.reading() as connection:

@@ -47,7 +47,7 @@ def add(connection: Connection, messages: Sequence[DeadMessage]) -> None:
     """Keep messages. One that is kept already (its acknowledgement was lost) stays as it is."""
     if not messages:
         return
-    insert = bulk.upsert(connection.dialect.name, tables.dead).on_conflict_do_nothing(index_elements=["message_id"])
+    insert = bulk.upsert(connection, tables.dead).on_conflict_do_nothing(index_elements=["message_id"])
     connection.execute(insert, [_values(message) for message in messages])
     newest = _row.id.desc()
     ranked = select(

@@ -37,7 +37,7 @@ def write_folded(connection: Connection, batch: Batch, into: FoldedTables) -> No
     if batch.unreadable:
         connection.execute(into.unreadable.insert(), [unreadable_to_row(entry) for entry in batch.unreadable])
     if batch.counts:
-        insert = bulk.upsert(connection.dialect.name, into.counts)
+        insert = bulk.upsert(connection, into.counts)
         insert = insert.on_conflict_do_update(
             index_elements=["job_type", "event"], set_={"n": into.counts.c.n + insert.excluded.n}
         )
@@ -56,7 +56,7 @@ def _labels(jobs: Iterable[Job]) -> list[dict[str, str]]:
 
 
 def _write_barriers(connection: Connection, batch: Batch) -> None:
-    insert = bulk.upsert(connection.dialect.name, tables.barriers).values(at=NOW)
+    insert = bulk.upsert(connection, tables.barriers).values(at=NOW)
     highest = bulk.greater(tables.barriers.c.seq, insert.excluded.seq)
     insert = insert.on_conflict_do_update(index_elements=["process"], set_={"seq": highest, "at": insert.excluded.at})
     connection.execute(insert, [{"process": process, "seq": seq} for process, seq in batch.barriers.items()])

@@ -86,7 +86,7 @@ class JobRetention(StorePart):
 def _remove(connection: Connection, job_ids: Collection[str]) -> None:
     entry = tables.history.c
     newest = connection.execute(select(func.max(entry.cursor)).where(entry.job_id.in_(job_ids))).scalar() or 0
-    stones = bulk.upsert(connection.dialect.name, tables.tombstones).values(at=NOW).on_conflict_do_nothing()
+    stones = bulk.upsert(connection, tables.tombstones).values(at=NOW).on_conflict_do_nothing()
     connection.execute(stones, [{"job_id": job_id} for job_id in job_ids])
     for column in (entry.job_id, tables.job_labels.c.job_id, _job.id):
         connection.execute(delete(column.table).where(column.in_(job_ids)))

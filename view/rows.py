@@ -25,10 +25,6 @@ _values: Final = attrgetter(*_FIELDS)
 _JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
 
 
-def _json(value: Any) -> str | None:
-    return None if value is None else plainjson.dumps(value).decode()
-
-
 def _plain(text: str | None) -> Any:
     return None if text is None else plainjson.loads(text.encode())
 
@@ -37,12 +33,10 @@ def job_to_row(job: Job) -> Row:
     """Return the row of table ``jobs``."""
     row = dict(zip(_FIELDS, _values(job), strict=True))
     row["state"] = job.state.value
-    row["payload"] = _json(job.payload)
-    row["result"] = _json(job.result)
-    row["error"] = _json(job.error)
-    row["progress"] = _json(job.progress)
-    row["labels"] = _json(job.labels)
-    row["superseded"] = _json(job.superseded or None)
+    row["superseded"] = job.superseded or None
+    for name in ("payload", "result", "error", "progress", "labels", "superseded"):
+        if row[name] is not None:
+            row[name] = plainjson.dumps(row[name]).decode()
     for name in _TIMES:
         if row[name] is not None:
             row[name] = utc_text(row[name])
@@ -86,16 +80,8 @@ def history_to_row(entry: HistoryRow) -> Row:
 
 def history_from_row(row: Any) -> HistoryRow:
     """Return the entry of a row of table ``history``. Its ``after`` has neither payload nor result."""
-    return HistoryRow(
-        cursor=row.cursor,
-        job_id=row.job_id,
-        event_id=row.event_id,
-        name=row.name,
-        time=row.time,
-        accepted=row.accepted,
-        event=row.event,
-        after=after_from_text(row.after),
-    )
+    after = after_from_text(row.after)
+    return HistoryRow(row.cursor, row.job_id, row.event_id, row.name, row.time, row.accepted, row.event, after)
 
 
 def after_from_text(after: str) -> Job:

@@ -17,13 +17,7 @@ _row = tables.tasks.c
 
 
 class Tasks(StorePart):
-    """Reads and writes states, plain JSON objects, by key."""
-
-    def read(self, key: str) -> dict[str, Any] | None:
-        """Return the state, or None when the task has not begun or its state was removed."""
-        with self.database.reading() as connection:
-            text = connection.execute(select(_row.state).where(_row.key == key)).scalar()
-        return None if text is None else dict(plainjson.loads(text.encode()))
+    """The states, plain JSON objects, by key."""
 
     def begin(self, key: str, state: dict[str, Any]) -> dict[str, Any]:
         """Return the state to continue from: ``state``, unless the task has begun before.

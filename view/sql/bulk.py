@@ -41,13 +41,13 @@ def insert(connection: Connection, table: Table, rows: Rows, on_conflict: OnConf
 
 def insert_one(connection: Connection, table: Table, **values: Any) -> bool:
     """Insert one row; return False and change nothing when its key exists."""
-    statement = upsert(connection.dialect.name, table).values(**values).on_conflict_do_nothing()
+    statement = upsert(connection, table).values(**values).on_conflict_do_nothing()
     return connection.execute(statement.returning(*table.primary_key)).first() is not None
 
 
-def upsert(dialect: str, table: Table) -> Any:
-    """Return the dialect's own insert. Both have the same ``on_conflict_…`` methods, but no common base with them."""
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+def upsert(connection: Connection, table: Table) -> Any:
+    """Return the insert of the dialect. Both have the same ``on_conflict_…`` methods, but no common base with them."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
 def greater(column: ColumnElement[Any], value: Any) -> ColumnElement[Any]:
@@ -65,7 +65,7 @@ def chunks(values: Iterable[str]) -> Iterator[list[str]]:
 @cache
 def _for_sqlite(table: Table, on_conflict: OnConflict) -> tuple[str, tuple[str, ...]]:
     """Return the text of the statement, and the columns in the order of its parameters."""
-    statement = _with_conflict(upsert("sqlite", table), table, on_conflict)
+    statement = _with_conflict(sqlite.insert(table), table, on_conflict)
     compiled = statement.compile(dialect=sqlite.dialect(paramstyle="qmark"))
     return str(compiled), tuple(compiled.positiontup)
 
@@ -77,7 +77,7 @@ def _for_postgresql(table: Table, on_conflict: OnConflict) -> Any:
         literal_column(f"NULL::{table.name}"), cast(bindparam("rows", type_=Text), JSON)
     ).table_valued(*names)
     source = select(*(records.c[name] for name in names))
-    return _with_conflict(upsert("postgresql", table).from_select(names, source), table, on_conflict)
+    return _with_conflict(postgresql.insert(table).from_select(names, source), table, on_conflict)
 
 
 def _with_conflict(statement: Any, table: Table, on_conflict: OnConflict) -> Any:

@@ -107,7 +107,7 @@ async def test_another_run_goes_on_where_the_first_was_and_takes_it_over(
     wanted = Replay("r", queue.name, 0, filled.committed.reach().head, ALL)
     with pytest.raises(Interrupted):
         await replay_to_queue(rig.url, filled, wanted, part(seconds=-1))
-    began = filled.tasks.read("r")
+    began = filled.tasks.begin("r", {})
     assert began is not None
     assert await replay_to_queue(rig.url, filled, replace(wanted, run=2), part()) == 15
     assert [message.message_id for message in await taken(queue)] == [row.event_id for row in filled.history()]

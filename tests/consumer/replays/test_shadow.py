@@ -104,7 +104,7 @@ def test_types_that_are_not_loaded_are_counted(filled: Store) -> None:
 def test_interrupted_it_goes_on_and_what_killed_it_twice_is_told(filled: Store, tries: int, different: int) -> None:
     with pytest.raises(Interrupted):
         run(filled, wrong_for_tens, seconds=-1)
-    state = filled.tasks.read("s/1")
+    state = filled.tasks.begin("s/1", {})
     assert state is not None
     assert state["jobs"] == 1
     doing = filled.list_jobs(JobQuery(before=state["before"], limit=1))[0]
@@ -118,7 +118,7 @@ def test_interrupted_it_goes_on_and_what_killed_it_twice_is_told(filled: Store, 
 def test_one_that_the_slice_had_no_time_for_is_run_again_in_the_next(filled: Store) -> None:
     with pytest.raises(Interrupted, match="too short"):
         run(filled, slow_for_27, seconds=0.5)
-    state = filled.tasks.read("s/1")
+    state = filled.tasks.begin("s/1", {})
     assert state is not None
     assert (state["jobs"], state["doing"], state["different"]) == (2, None, [])
     found = run(filled, slow_for_27)
