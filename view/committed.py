@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import select
 
+from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.job import Job
 from jobtape.schemas.selection import Selection, Traits
 from jobtape.view import tables
@@ -82,7 +83,10 @@ class CommittedHistory(StorePart):
         """Return the range of the history. Reads one row, so it may be called many times a second."""
         with self.database.reading() as connection:
             row = connection.execute(_REACH).first()
-        return HistoryRange() if row is None else HistoryRange.of(row.epoch, row.offset, row.horizon)
+        if row is None:
+            return HistoryRange()
+        head = cursor_of(row.epoch, -1 if row.offset is None else row.offset)
+        return HistoryRange(row.horizon, max(head, row.horizon))
 
     def page(self, after: int, limit: int, wanted: Selection, max_bytes: int = PAGE_BYTES) -> CommittedPage:
         """Read the next ``limit`` accepted events behind the cursor ``after`` and return the wanted ones of them.

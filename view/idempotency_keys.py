@@ -9,7 +9,7 @@ block each other.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -132,11 +132,8 @@ class IdempotencyKeys(StorePart):
 
 
 def _as_row(scope: str, owner: str, each: KeyedSubmission, now: float, lease: float) -> dict[str, Any]:
-    return {
+    return asdict(each) | {
         "scope": scope,
-        "key": each.key,
-        "digest": each.digest,
-        "job_id": each.job_id,
         "time": tables.utc_text(each.time),
         "accepted": False,
         "owner": owner,

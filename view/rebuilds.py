@@ -151,11 +151,11 @@ class Rebuilds(StorePart):
             folded = 0
             while done is not None and (rows := _archive(connection, done.cursor, PAGE)):
                 folded += len(rows)
-                if folded > LAST_EVENTS:
+                if folded <= LAST_EVENTS:
+                    batch = fold(rows, lambda ids: jobs.some(connection, ids, own.jobs))
+                    done = _advance(connection, done, batch, rows[-1].cursor)
+                else:
                     done = None
-                    break
-                batch = fold(rows, lambda ids: jobs.some(connection, ids, own.jobs))
-                done = _advance(connection, done, batch, rows[-1].cursor)
             if done is None:
                 connection.rollback()
                 return None

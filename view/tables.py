@@ -100,13 +100,7 @@ jobs = Table(
     Index("jobs_by_state", "state", "id"),
     Index("jobs_by_queue", "queue", "id"),
     # For overdue jobs. It contains open jobs only, so it stays small.
-    Index(
-        "jobs_open",
-        "queue",
-        "run_at",
-        sqlite_where=text(OPEN),
-        postgresql_where=text(OPEN),
-    ),
+    Index("jobs_open", "queue", "run_at", sqlite_where=text(OPEN), postgresql_where=text(OPEN)),
 )
 
 job_labels = Table(

@@ -77,11 +77,6 @@ class HistoryRange:
     horizon: int = 0
     head: int = 0
 
-    @classmethod
-    def of(cls, epoch: int, offset: int | None, horizon: int) -> "HistoryRange":
-        """Return the range up to a checkpoint."""
-        return cls(horizon, max(_cursor(epoch, offset), horizon))
-
 
 @dataclass(frozen=True, slots=True)
 class NamedPosition:

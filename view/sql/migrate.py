@@ -49,7 +49,7 @@ def _use_write_ahead_log(url: URL) -> None:
     When another process is setting it, SQLite fails with "locked" at once, without its busy timeout.
     """
     deadline = time.monotonic() + MIGRATE_TIMEOUT
-    with closing(sqlite.opener(url, "migrate", MIGRATE_TIMEOUT)()) as connection:
+    with closing(sqlite.connect(sqlite.path_of(url), "migrate", MIGRATE_TIMEOUT)) as connection:
         while True:
             try:
                 connection.execute("PRAGMA journal_mode=WAL").close()

@@ -9,8 +9,8 @@ the pool, it is compared with the file that is there now.
 """
 
 import sqlite3
-from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ _FILE: Final = "file"
 def open_engine(url: URL, role: Role, timeout: float, options: dict[str, Any]) -> Engine:
     """See ``view.sql.engine.open_engine``. ``options``: SQLAlchemy's."""
     path = path_of(url)
-    engine = create_engine(url, creator=opener(url, role, timeout), **options)
+    engine = create_engine(url, creator=partial(connect, path, role, timeout), **options)
     if role != "read":
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
 
@@ -62,30 +62,25 @@ def path_of(url: URL) -> Path:
     return Path(url.database or "").absolute()
 
 
-def opener(url: URL, role: Role, timeout: float) -> Callable[[], sqlite3.Connection]:
-    """Return the function that opens the file, with our settings."""
-    path = path_of(url)
+def connect(path: Path, role: Role, timeout: float) -> sqlite3.Connection:
+    """Open the file with our settings."""
+    if sqlite3.sqlite_version_info < OLDEST:
+        raise DatabaseUnfit(
+            f"SQLite {sqlite3.sqlite_version} is too old, at least 3.35 is needed: use a newer Python, or "
+            "PostgreSQL with DATABASE_URL"
+        )
     uri = f"{path.as_uri()}?mode={'rwc' if role == 'migrate' else 'rw'}"
-
-    def opened() -> sqlite3.Connection:
-        if sqlite3.sqlite_version_info < OLDEST:
-            raise DatabaseUnfit(
-                f"SQLite {sqlite3.sqlite_version} is too old, at least 3.35 is needed: use a newer Python, or "
-                "PostgreSQL with DATABASE_URL"
-            )
-        # The pool gives a connection to one thread at a time, but not always to the same one.
-        connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
-        # With a write-ahead log, a power failure loses at most the newest commits, each with its checkpoint.
-        connection.execute("PRAGMA synchronous=NORMAL")
-        if role == "read":
-            connection.execute("PRAGMA query_only=ON")
-        else:
-            # Fewer and longer checkpoints: 16 MB of log instead of 4 MB. And 32 MB of cached pages for the indexes.
-            connection.execute("PRAGMA wal_autocheckpoint=4000")
-            connection.execute("PRAGMA cache_size=-32768")
-        return connection
-
-    return opened
+    # The pool gives a connection to one thread at a time, but not always to the same one.
+    connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+    # With a write-ahead log, a power failure loses at most the newest commits, each with its checkpoint.
+    connection.execute("PRAGMA synchronous=NORMAL")
+    if role == "read":
+        connection.execute("PRAGMA query_only=ON")
+    else:
+        # Fewer and longer checkpoints: 16 MB of log instead of 4 MB. And 32 MB of cached pages for the indexes.
+        connection.execute("PRAGMA wal_autocheckpoint=4000")
+        connection.execute("PRAGMA cache_size=-32768")
+    return connection
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
