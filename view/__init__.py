@@ -1,4 +1,4 @@
-"""What is known of all jobs, in SQLite or PostgreSQL: written by the projector alone, read by the API.
+"""The state of all jobs, in SQLite or PostgreSQL. The projector writes it, the API reads it.
 
-``store.Store`` is the way in. Everything here blocks: call it from a thread.
+``store.Store`` is the interface. All its calls block: an event loop makes them in ``threads.DatabaseThreads``.
 """

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection, and in the transaction, of ``view.sql.migrate``."""
+"""The entry point of Alembic: runs the migrations in the transaction of ``view.sql.migrate``."""
 
 from alembic import context
 

@@ -1,1 +1,1 @@
-"""The database itself: connecting to SQLite or PostgreSQL, migrations, bulk statements and the clock. Knows no jobs."""
+"""The database: connections to SQLite or PostgreSQL, migrations, bulk statements, leases and the clock."""

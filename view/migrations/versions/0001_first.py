@@ -180,5 +180,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """The view can be folded from the tape again, so there is no way back but that."""
-    raise CommandError("there is no older version: make a new database, and a projector folds the tape into it")
+    """Refuse: an older view is made by folding the tape again."""
+    raise CommandError("there is no older version: create a new database, into which a projector folds the tape")
