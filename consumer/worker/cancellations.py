@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 KEPT: Final = timedelta(days=45)
 """How long the stream keeps its messages."""
 MOST: Final = 1_000_000
+"""Limit of the number of runs in the set."""
 _GENERATIONS: Final = 8
 """Number of parts of the set. Old runs are removed one part at a time."""
 PREFETCH: Final = 2000
@@ -145,7 +146,7 @@ class Cancellations:
             try:
                 reader = reader or await self.catch_up(connection)
                 while True:
-                    self._note(await reader.read(1000))
+                    self._add(await reader.read(1000))
             except (JobtapeError, *BROKER_ERRORS) as error:
                 log.warning("following the cancellations was interrupted: %s", reason_of(error))
             except Exception:
@@ -166,14 +167,14 @@ class Cancellations:
                 if (messages[0].offset, messages[0].body) != (last.offset, last.body):
                     return False
                 last = None
-            self._note(messages)
+            self._add(messages)
             if any(message.body == marker for message in messages):
                 return True
         if last is None:
             raise BrokerUnavailable(f"the stream {self._topology.cancels.name} shows nothing for {SILENCE:g} s")
         return False
 
-    def _note(self, messages: list[TapeMessage]) -> None:
+    def _add(self, messages: list[TapeMessage]) -> None:
         for message in messages:
             try:
                 event = decode(message.body)

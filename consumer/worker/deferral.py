@@ -23,18 +23,20 @@ from jobtape.broker.publisher import ExchangePublisher
 from jobtape.broker.queue_consumer import Delivery
 from jobtape.schemas.delay_ladder import delay_key
 from jobtape.schemas.errors import BrokerUnavailable
-from jobtape.schemas.events import CONTENT_TYPE, Requeued, Retrying, Submitted
+from jobtape.schemas.events import CONTENT_TYPE, Retrying
 from jobtape.schemas.topology import Topology, queue_of
+from jobtape.schemas.work import WorkEvent
 
 log = logging.getLogger(__name__)
 
-RETURNS_HEADER: Final = "jobtape-returns"
+COUNT_HEADER: Final = "jobtape-returns"
+"""How often the work was deferred."""
 FIRST_HEADER: Final = "jobtape-first-return"
-"""Milliseconds since 1970: floats in headers are 32 bits long."""
+"""Milliseconds since 1970 (floats in headers have only 32 bits) at which the work was deferred first."""
 DUE_HEADER: Final = "jobtape-due"
 """Milliseconds since 1970 at which the work is due."""
 EARLY: Final = 1.0
-"""Seconds before the due time at which work is already run, since clocks differ a little."""
+"""Seconds before the due time from which work is run, because clocks differ a little."""
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 PAUSE: Final = 0.5
 
@@ -48,38 +50,35 @@ class Deferral:
         self._now = now
         self._ladder = ExchangePublisher(link, topology.delay_exchange(topology.delay_levels - 1).name)
 
-    def is_over(self, delivery: Delivery) -> bool:
-        """Return whether the work was deferred for longer than the timeout, so that no worker is likely to know it."""
+    def has_expired(self, delivery: Delivery) -> bool:
+        """Return whether the work was deferred for longer than the time-out, so that no worker is likely to know it."""
         return self._milliseconds() - self._first(delivery.headers) >= self._timeout * 1000
 
-    async def send_back(self, delivery: Delivery) -> None:
-        """Publish a copy that returns to its queue after a delay, wait for the confirm, then ack the delivery.
+    async def defer_unknown(self, delivery: Delivery) -> None:
+        """Publish a copy that reaches its queue after a growing delay, wait for the confirm, then ack the delivery.
 
         Does nothing more when the delivery is lost meanwhile: the broker delivers it to another worker.
         """
-        count = _whole(delivery.headers.get(RETURNS_HEADER)) or 0
+        count = _natural(delivery.headers.get(COUNT_HEADER)) or 0
         delay = min(FIRST_DELAY * 2 ** min(count, 10), LONGEST_DELAY)
-        await self._send(delivery, delay, {RETURNS_HEADER: count + 1, FIRST_HEADER: self._first(delivery.headers)})
+        await self._send(delivery, delay, {COUNT_HEADER: count + 1, FIRST_HEADER: self._first(delivery.headers)})
 
-    def early(self, event: Submitted | Retrying | Requeued, delivery: Delivery) -> float:
+    def seconds_early(self, event: WorkEvent, delivery: Delivery) -> float:
         """Return the seconds until the work is due, 0 when it may run now."""
-        if isinstance(event, Retrying):
-            due: datetime | None = event.data.next_at
-        else:
-            due = event.data.order.run_at
+        due = event.data.next_at if isinstance(event, Retrying) else event.data.order.run_at
         if due is None or not self._topology.delay_levels:
             return 0.0
         now = self._milliseconds()
-        asked = (due - event.time).total_seconds() * 1000
-        until = min(due.timestamp() * 1000, now + asked)
-        if (noted := _whole(delivery.headers.get(DUE_HEADER))) is not None:
-            until = min(until, noted)
+        requested = (due - event.time).total_seconds() * 1000
+        until = min(due.timestamp() * 1000, now + requested)
+        if (recorded := _natural(delivery.headers.get(DUE_HEADER))) is not None:
+            until = min(until, recorded)
         remaining = (until - now) / 1000
         return remaining if remaining > EARLY else 0.0
 
-    async def defer(self, delivery: Delivery, seconds: float) -> None:
-        """Defer the delivery for ``seconds``, in the way ``send_back`` does."""
-        kept = {name: n for name in (RETURNS_HEADER, FIRST_HEADER) if (n := _whole(delivery.headers.get(name)))}
+    async def defer_early(self, delivery: Delivery, seconds: float) -> None:
+        """Defer the delivery for ``seconds`` in the way of ``defer_unknown``."""
+        kept = {name: n for name in (COUNT_HEADER, FIRST_HEADER) if (n := _natural(delivery.headers.get(name)))}
         await self._send(delivery, seconds, {**kept, DUE_HEADER: self._milliseconds() + round(seconds * 1000)})
 
     async def _send(self, delivery: Delivery, delay: float, headers: Mapping[str, int]) -> None:
@@ -89,10 +88,7 @@ class Deferral:
             try:
                 await self._ladder.publish(delivery.body, key, headers=headers, content_type=CONTENT_TYPE)
             except BrokerUnavailable as error:
-                log.warning(
-                    "a job that this worker cannot run now could not be deferred yet; trying again: %s",
-                    error,
-                )
+                log.warning("a job that this worker cannot run now could not be deferred yet; trying again: %s", error)
                 await asyncio.sleep(PAUSE)
             else:
                 await delivery.ack()
@@ -100,12 +96,12 @@ class Deferral:
 
     def _first(self, headers: Mapping[str, Any]) -> int:
         now = self._milliseconds()
-        first = _whole(headers.get(FIRST_HEADER))
+        first = _natural(headers.get(FIRST_HEADER))
         return now if first is None else min(first, now)
 
     def _milliseconds(self) -> int:
         return int(self._now().timestamp() * 1000)
 
 
-def _whole(value: Any) -> int | None:
+def _natural(value: Any) -> int | None:
     return value if isinstance(value, int) and value >= 0 else None

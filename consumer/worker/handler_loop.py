@@ -1,10 +1,10 @@
-"""The event loop on which ``async`` handlers run, in a thread of its own; and who blocks it when it does not answer.
+"""The event loop on which ``async`` handlers run, in a thread of its own.
 
-A handler that blocks takes the time of all the others. So the loop counts how long it was blocked, which is not to be
-charged to those who waited, and names the handler that blocks it now: seen from outside, since inside nothing runs.
+A handler that blocks the loop takes time from all the others. So the loop counts for how long it was blocked, because
+this time is not charged to those that waited. It also finds out from another thread which handler blocks it.
 
-The loop and its threads are shared, what runs there is not: each execution has a context of its own, and a task that
-remembers who cancelled it last. No handler may stop or close the loop.
+Executions share the loop and its threads, but each one has its own context, and a task that remembers who cancelled it
+last. Handlers cannot stop or close the loop.
 """
 
 import asyncio
@@ -25,29 +25,30 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BEAT: Final = 0.2
-"""Seconds between two signs of life."""
-BLOCKED: Final = 0.2
-"""Seconds by which a sign of life must be late to count."""
+"""Seconds between two heartbeats of the loop."""
+LATE_BEAT: Final = 0.2
+"""Seconds by which a heartbeat must be late to count as blocked."""
 OWNER: Final[ContextVar[object]] = ContextVar("jobtape_execution", default=None)
-"""What the code that runs now was begun for: an execution, or None outside of all."""
+"""The execution to which the running code belongs; None outside of all executions."""
 FORBIDDEN: Final = ("stop", "close", "shutdown_default_executor")
-"""What would end the loop for all who run on it."""
+"""Methods that would end the loop for all handlers."""
 
 
 class HandlerTask(asyncio.Task[T]):
-    """An execution's own task. ``canceller``: the owner of the code that cancelled it last; None when it has none."""
+    """The task of an execution. ``canceller`` is the owner of the code that cancelled it last, or None."""
 
     canceller: object = None
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Cancel it, and remember who did."""
         self.canceller = OWNER.get()
         return super().cancel(msg)
 
 
 class HandlerLoop:
-    """Runs from its creation until ``stop``. An *owner* is what a task was begun for; what that starts has it too.
-    ``threads``: how many functions that handlers hand to ``asyncio.to_thread`` may run at once.
+    """Runs from its creation until ``stop``.
+
+    The *owner* of a task is the execution for which it was started; tasks that the task starts have the same owner.
+    ``threads``: how many functions of ``asyncio.to_thread`` may run at the same time.
     """
 
     def __init__(self, threads: int) -> None:
@@ -60,7 +61,7 @@ class HandlerLoop:
             setattr(self._loop, name, _refusal(name))
         self._stopping = False
         self._owners: WeakKeyDictionary[asyncio.Future[Any], object] = WeakKeyDictionary()
-        self._beat = time.monotonic()
+        self._last_beat = time.monotonic()
         self._blocked = 0.0
         self._pid = os.getpid()
         forks.on_fork(self, lambda handlers: forks.detach_loop(handlers._loop, sockets=False))
@@ -68,103 +69,100 @@ class HandlerLoop:
 
     @property
     def silence(self) -> float:
-        """For how many seconds it has not answered; 0 when it is late by no more than that may be."""
-        late = time.monotonic() - self._beat - BEAT
-        return late if late > BLOCKED else 0.0
+        """Seconds for which the loop has been blocked until now; 0 when it runs."""
+        late = time.monotonic() - self._last_beat - BEAT
+        return late if late > LATE_BEAT else 0.0
 
     @property
     def blocked(self) -> float:
-        """For how many seconds it was blocked until now, in all its life."""
+        """Seconds for which the loop was blocked since its start."""
         return self._blocked + self.silence
 
     @property
     def threads_left(self) -> int:
-        """How many threads still run what handlers gave to ``asyncio.to_thread``, or wait for more."""
+        """Number of threads that run functions of ``asyncio.to_thread``, or wait for more."""
         return len(self._executor.alive())
 
-    def running(self) -> object:
-        """The owner of what runs at this moment; None when nothing does, or a callback that nobody owns."""
+    def current_owner(self) -> object:
+        """Return the owner of the task that runs now; None when no task runs, or a callback."""
         task = asyncio.current_task(self._loop)
         return None if task is None else self._owners.get(task)
 
-    def begin(
-        self, coroutine: Coroutine[Any, Any, T], owner: object, ended: Callable[[HandlerTask[T]], object]
+    def start(
+        self, coroutine: Coroutine[Any, Any, T], owner: object, on_end: Callable[[HandlerTask[T]], object]
     ) -> Callable[[], None]:
-        """Run it as a task in an empty context; ``ended`` is called there when it is done. What is returned cancels the
-        task.
-        """
-        begun: list[HandlerTask[T]] = []
+        """Run ``coroutine`` as a task in an empty context, and return a function that cancels it.
 
-        def begin() -> None:
+        ``on_end`` is called on the loop with the task when it is done.
+        """
+        started: list[HandlerTask[T]] = []
+
+        def start() -> None:
             # Not a copy of this context: a copy refers to the same decimal context, which handlers change in place.
             context = Context()
             context.run(OWNER.set, owner)
             task = HandlerTask(coroutine, loop=self._loop, context=context)
             self._owners[task] = owner
-            begun.append(task)
-            task.add_done_callback(ended)
-            # An owner keeps what cancels its task. If that still led to the task, which is the weak key under which the
-            # owner is kept, neither would ever be let go.
-            task.add_done_callback(lambda _: begun.clear())
+            started.append(task)
+            task.add_done_callback(on_end)
+            # The owner keeps ``cancel``. If ``cancel`` still referred to the task, which is the weak key of the owner,
+            # neither would ever be freed.
+            task.add_done_callback(lambda _: started.clear())
 
         def cancel() -> None:
-            self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in begun])  # behind ``begin``
+            self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in started])
 
-        self._loop.call_soon_threadsafe(begin)
+        self._loop.call_soon_threadsafe(start)
         return cancel
 
     def call_later(self, seconds: float, callback: Callable[[], object], *, credit: float) -> Callable[[], None]:
-        """Call it in so many seconds, to which those are added in which the loop was blocked meanwhile, ``credit`` at
-        most. To be used on this loop. What is returned calls it off.
+        """Call ``callback`` after ``seconds`` on the loop, and return a function that prevents it.
+
+        Seconds in which the loop was blocked meanwhile are added, ``credit`` at most. Must be called on the loop.
         """
         end, blocked = self._loop.time() + seconds, self.blocked
-
         timers: list[asyncio.TimerHandle] = []
 
-        def look() -> None:
+        def check() -> None:
             due = end + min(credit, self.blocked - blocked)
             if due > self._loop.time():
-                timers[:] = [self._loop.call_at(due, look)]
+                timers[:] = [self._loop.call_at(due, check)]
             else:
                 callback()
 
-        timers.append(self._loop.call_at(end, look))
-
-        def call_off() -> None:
+        def cancel() -> None:
             timers[0].cancel()
 
-        return call_off
+        timers.append(self._loop.call_at(end, check))
+        return cancel
 
     def stop(self) -> None:
-        """Run nothing more, as soon as what runs lets it."""
+        """Stop the loop as soon as the running code allows it."""
         self._stopping = True
         self._loop.call_soon_threadsafe(self._stop_loop)
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def join_threads(self, seconds: float) -> None:
-        """After ``stop``: wait until those threads have ended, so many seconds at most."""
+        """After ``stop``: wait at most ``seconds`` until the threads of ``asyncio.to_thread`` have ended."""
         end = time.monotonic() + seconds
         for thread in self._executor.alive():
             thread.join(max(0.0, end - time.monotonic()))
 
     def _run(self) -> None:
-        """Until it is stopped: a SystemExit in a task or callback of a handler also ends ``run_forever``, as if this
-        were a program's main loop, and the handlers of all other jobs with it.
-        """
-        self._loop.call_soon(self._tick)
-        while not self._stopping:
+        self._loop.call_soon(self._beat)
+        while not self._stopping:  # a SystemExit in a handler's task or callback ends ``run_forever``
             try:
                 self._loop.run_forever()
-            except BaseException as error:  # noqa: BLE001 - a task keeps it, for whoever awaits it
+            except BaseException as error:  # noqa: BLE001 - the task keeps it, for code that awaits it
                 forks.exit_if_child(self._pid, error, awaited=True)
                 log.warning("a task or a callback of a handler raised %s; the other jobs go on", type(error).__name__)
         for name in FORBIDDEN:
             delattr(self._loop, name)
 
-    def _tick(self) -> None:
+    def _beat(self) -> None:
         self._blocked += self.silence
-        self._beat = time.monotonic()
-        self._loop.call_later(BEAT, self._tick)
+        self._last_beat = time.monotonic()
+        self._loop.call_later(BEAT, self._beat)
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **kwargs: Any) -> "asyncio.Task[Any]":
         task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **kwargs)
@@ -174,26 +172,24 @@ class HandlerLoop:
 
 
 class _ContextExecutor(ThreadPoolExecutor):
-    """Runs each function in a copy of its caller's context: what it sets stays in no thread."""
+    """Runs each function in a copy of its caller's context, so that nothing it sets stays in a thread."""
 
     def __init__(self, threads: int) -> None:
         self._started: list[threading.Thread] = []
         super().__init__(threads, "handlers_executor", lambda: self._started.append(threading.current_thread()))
 
     def alive(self) -> list[threading.Thread]:
-        """Those of its threads that have not ended."""
         return [thread for thread in self._started if thread.is_alive()]
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """As every executor does."""
         return super().submit(copy_context().run, function, *args, **kwargs)
 
 
 def _refusal(name: str) -> Callable[..., None]:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError(
-            f"loop.{name}() is not for a handler: all async handlers of this worker run on this loop. To end this "
-            "handler, return or raise; for a loop of your own, use asyncio.run in a def handler"
+            f"a handler may not call loop.{name}(), because all async handlers of this worker run on this loop. To end "
+            "this handler, return or raise; for a loop of your own, use asyncio.run in a def handler"
         )
 
     return refuse

@@ -1,30 +1,31 @@
-"""Runs the users' handlers, where they cannot hurt the connection.
+"""Runs user code away from the event loop that has the connection, so that a handler cannot cost the heartbeat.
 
-``async def`` handlers run on an event loop in a thread of its own, ``def`` handlers in a thread each, isolated ones
-in processes; the loop that keeps the AMQP connection alive runs no user code. So a handler that blocks costs its
-neighbours time, and never the heartbeat.
+``async def`` handlers run on an event loop in another thread, ``def`` handlers in a thread each, and isolated handlers
+in processes.
 
-A cancelled ``async`` handler has ended in one of four ways, and what is noted outside of its task says in which
-(``Handlers._ended_by_cancel``): the task's own count may be changed by the handler. The worker asked for it; its time
-was over; another handler cancelled it, so it is to be done again; or it did that itself, and has failed.
+A cancelled ``async`` handler has ended in one of four ways. Which one is decided by what is recorded outside its task,
+because a handler may change the task's own count (``_ended_by_cancel``). The worker requested it; the time-out was
+over; another handler cancelled it, and then it must run again; or it cancelled itself, and then it has failed.
 
-Time in which the handlers' loop was blocked is not charged to those who waited for it, up to CREDIT. A handler that
-still blocks it when its own time is over can be ended by nobody: it fails, the loop is given up (``given_up``) with all
-that runs on it, and those executions are undone: to be done again, by a worker whose loop answers. So it is where what
-blocks the loop belongs to no execution (a callback, a task that a handler left behind) and the credit is used up.
+Time in which the handlers' loop was blocked is not charged to the handlers that waited for it, up to ``CREDIT``. A
+handler that still blocks the loop when its own time is over cannot be ended. It fails, and the loop is given up
+together with everything that runs on it (``given_up``); these executions are aborted and run again in another worker.
+The same happens when a callback or a task that no execution owns blocks the loop until the credit is used up.
 """
 
 import asyncio
-import contextlib
+import itertools
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, Final, Literal
 
 from jobtape.consumer.handler_call import Call
 from jobtape.consumer.outcome import Outcome, timed_out
 from jobtape.consumer.worker.handler_loop import OWNER, HandlerLoop, HandlerTask
-from jobtape.consumer.worker.handler_threads import HandlerThreads
 from jobtape.consumer.worker.isolated.pool import IsolatedPool
 from jobtape.schemas.context import Context
 from jobtape.schemas.job import Order
@@ -32,84 +33,86 @@ from jobtape.schemas.job_types.job_type import JobTypeSpec
 
 log = logging.getLogger(__name__)
 
-LATE = 5.0
-"""Seconds beyond its time-out until a handler that does not end is given up."""
+LATE_LIMIT = 5.0
+"""Seconds beyond its time-out after which an ``async`` handler that does not end is not waited for any more."""
 CREDIT = 30.0
-"""Seconds at most that a handler gets back for those in which another one blocked the loop."""
-SILENT: Final = 1.0
-"""Seconds without an answer after which the handlers' loop counts as blocked now."""
-LOOK: Final = 0.5
+"""Most seconds that are added to a handler's time-out for the time in which another one blocked the loop."""
+SILENCE_LIMIT: Final = 1.0
+"""Seconds without a heartbeat after which the handlers' loop counts as blocked."""
+POLL_INTERVAL: Final = 0.5
 LEAST_EXECUTOR_THREADS: Final = 32
-"""Threads, at the least, for the functions that handlers give to ``asyncio.to_thread``."""
+"""Least number of threads for functions that handlers pass to ``asyncio.to_thread``."""
 CLOSE_LIMIT: Final = 1.0
-"""Seconds for those threads to end when this is closed."""
-
-Where = Literal["loop", "thread", "process"]
+"""Seconds for which ``close`` waits for these threads."""
 
 
-class ExecutionUndone(Exception):
-    """An execution that came to nothing through no fault of its own: neither failed nor counted, to be done again."""
+class ExecutionAborted(Exception):
+    """The execution ended without an outcome through no fault of its own: it does not count and must run again."""
 
 
 class RunningHandler(asyncio.Future[Outcome]):
-    """A handler at work, seen from the worker's loop. ``cancel`` only asks (``ask``) the handler to end: as long as it
-    runs it keeps its slot. Cancelled itself when the handler ended as it was asked to.
+    """A handler that runs, as a future of the worker's loop that is done when the handler has ended.
+
+    ``cancel`` requests the handler to end. The future itself is cancelled when the handler ended on request.
     """
 
-    def __init__(self, where: Where) -> None:
+    def __init__(self, where: Literal["loop", "thread", "process"], call: Call, timeout: float) -> None:
         super().__init__()
         self.where = where
-        self.ask: Callable[[], object] = lambda: None
-        self.asked = False
-        """Whether the worker asked the handler to end."""
+        self.call = call
+        self.timeout = timeout
+        self.request_end: Callable[[], object] = lambda: None
+        self.end_requested = False
         self.timed_out = False
-        """Whether the handler was cancelled because its time was over."""
+        """Whether the handler was cancelled because its time-out was over."""
         self.ending = False
         """Whether ``end`` was called."""
 
     def cancel(self, msg: Any = None) -> bool:
-        """Ask; False when it has ended already."""
         if self.done():
             return False
-        self.asked = True
-        self.ask()
+        self.end_requested = True
+        self.request_end()
         return True
 
     def abandon(self) -> None:
-        """It is not waited for any longer."""
+        """Cancel the future although the handler may still run."""
         super().cancel()
 
-    def end(self, how: "Outcome | BaseException | None") -> None:
-        """No handler runs any more: with an outcome, with none (an error, such as Undone), or as it was asked to
-        (None). Callable from any thread; only the first call counts.
+    def end(self, result: "Outcome | BaseException | None") -> None:
+        """Report that the handler has ended: with an outcome, an error such as ExecutionAborted, or None on request.
+
+        Can be called from any thread. Only the first call counts.
         """
         if self.ending:
             return
         self.ending = True
-        with contextlib.suppress(RuntimeError):  # the worker's loop has ended while a handler still ran
-            self.get_loop().call_soon_threadsafe(self._end, how)
+        with suppress(RuntimeError):  # the worker's loop has ended before the handler
+            self.get_loop().call_soon_threadsafe(self._end, result)
 
-    def _end(self, how: "Outcome | BaseException | None") -> None:
+    def _end(self, result: "Outcome | BaseException | None") -> None:
         if self.done():
             return
-        if how is None:
+        if result is None:
             super().cancel()
-        elif isinstance(how, BaseException):
-            self.set_exception(how)
-            if isinstance(how, ExecutionUndone):
-                self.exception()  # it may come after the time-out, when nobody asks any more, and is no fault to log
+        elif isinstance(result, BaseException):
+            self.set_exception(result)
+            if isinstance(result, ExecutionAborted):
+                self.exception()  # mark it as retrieved: after the time-out nobody waits for it
         else:
-            self.set_result(how)
+            self.set_result(result)
 
 
 class Handlers:
-    """``concurrency``: how many handlers may run at once; ``max_result``: bytes of JSON; ``modules``: where the job
-    types are, for the processes of isolated handlers to import.
+    """Starts handlers and waits for their outcomes.
+
+    ``concurrency``: how many handlers may run at the same time. ``max_result``: limit of a result in bytes of JSON.
+    ``modules``: the modules with the job types, for the processes of isolated handlers.
     """
 
     def __init__(self, *, concurrency: int, max_result: int, modules: Sequence[str] = ()) -> None:
         self.given_up = asyncio.Event()
-        """Set when handlers cannot be ended that leave nothing to work with: this process should end."""
+        """Set when this process should end, because handlers that cannot be ended leave no way to go on."""
         self.why_given_up = ""
         self._max_result = max_result
         self._threads = HandlerThreads()
@@ -117,158 +120,181 @@ class Handlers:
         self._on_loop: set[RunningHandler] = set()
         self._isolated = IsolatedPool(modules, max_result=max_result)
 
-    def start(self, job_type: JobTypeSpec, order: Order, context: Context) -> RunningHandler:
-        """Begin one execution of ``order``; lifting and checking its payload is part of it, since that runs code of the
-        users'.
+    def start(self, job_type: JobTypeSpec, order: Order, context: Context, *, isolated: bool = False) -> RunningHandler:
+        """Start one execution of ``order``, including the conversion and check of its payload.
 
-        The future never raises, and is done when no handler runs any more; cancelling it asks the handler to end, as
-        cancelling a task does.
-
-        An ``async`` handler is cancelled after the order's time-out. A thread cannot be ended: it is asked in vain.
+        After the order's time-out an ``async`` handler is cancelled and an isolated one is killed; a thread cannot be
+        ended. ``isolated``: run it in a process.
         """
-        if job_type.is_async:
-            working = RunningHandler("loop")
-            self._on_loop.add(working)
-            working.add_done_callback(self._on_loop.discard)
-            call = self._call(job_type, order, context)
-            working.ask = self._loop.begin(
-                self._run_async(call, order.timeout, working),
-                working,
-                lambda task: self._end_unrun(call, order.timeout, working, task),
+        call = Call(job_type, order.payload, order.payload_version, context, self._max_result)
+        if isolated:
+            handler = RunningHandler("process", call, order.timeout)
+            process = asyncio.create_task(self._isolated.run(job_type, order, context))
+            process.add_done_callback(lambda _: handler.end(_result_of(process)))
+            handler.request_end = process.cancel
+        elif job_type.is_async:
+            handler = RunningHandler("loop", call, order.timeout)
+            self._on_loop.add(handler)
+            handler.add_done_callback(self._on_loop.discard)
+            handler.request_end = self._loop.start(
+                self._run_async(handler), handler, lambda task: self._end_if_not_run(handler, task)
             )
         else:
-            working = RunningHandler("thread")
-            call = self._call(job_type, order, context)
-            self._threads.begin(lambda: self._run_sync(call, working))
-        return working
+            handler = RunningHandler("thread", call, order.timeout)
+            self._threads.start(lambda: _run_sync(handler))
+        return handler
 
-    def start_isolated(self, job_type: JobTypeSpec, order: Order, context: Context) -> RunningHandler:
-        """Begin one execution in a process of its own. It is killed after the order's time-out, and when it is asked to
-        end.
+    async def outcome(self, handler: RunningHandler) -> Outcome:
+        """Wait for the outcome of a handler that was just started, at most for its time-out and ``LATE_LIMIT``.
+
+        Raises ExecutionAborted, also when the handler ended on request.
         """
-        working = RunningHandler("process")
-        task = asyncio.create_task(self._isolated.run(job_type, order, context))
-        task.add_done_callback(lambda _: working.end(_how(task)))
-        working.ask = task.cancel
-        return working
-
-    async def outcome(self, working: RunningHandler, job_type: JobTypeSpec, timeout: float) -> Outcome:
-        """What became of it. Raises Undone, also when it ended as it was asked to while this waits for it."""
-        if working.where == "process":  # it keeps its time itself, and begins to count when the process is there
-            await asyncio.wait({working})
-            return self._result(working, job_type)
-        begun, blocked = time.monotonic(), self._loop.blocked
-        late = LATE if working.where == "loop" else 0.0
-        while True:
-            left = begun + timeout + late - time.monotonic()
+        if handler.where != "loop":  # the pool applies a process's time-out, which begins when the process is ready
+            await asyncio.wait({handler}, timeout=handler.timeout if handler.where == "thread" else None)
+            return self._result(handler)
+        end, blocked = time.monotonic() + handler.timeout + LATE_LIMIT, self._loop.blocked
+        while not handler.done():
+            left = end - time.monotonic()
             if left <= 0:
-                if working.where == "thread":
-                    return timed_out(job_type, timeout)
                 left += min(CREDIT, self._loop.blocked - blocked)
-                if self._loop.silence > SILENT:
-                    culprit = self._loop.running()
-                    if culprit is working:
-                        self._give_up_loop(f"the handler of {job_type.name} blocks", working)
-                        return timed_out(job_type, timeout)
+                if self._loop.silence > SILENCE_LIMIT:
+                    culprit = self._loop.current_owner()
+                    if culprit is handler:
+                        self._give_up_loop(f"the handler of {handler.call.job_type.name} blocks", handler)
+                        break
                     if left <= 0:
                         if culprit not in self._on_loop:
                             self._give_up_loop("a callback of a handler, or a task that one left behind, blocks")
-                        raise ExecutionUndone(f"another handler blocked the loop on which {job_type.name} ran")
+                        raise _aborted_by_blocking(handler)
                 elif left <= 0:
-                    return timed_out(job_type, timeout)
-                left = min(left, LOOK)
-            done, _ = await asyncio.wait({working}, timeout=left)
-            if done:
-                return self._result(working, job_type)
+                    break
+                left = min(left, POLL_INTERVAL)
+            await asyncio.wait({handler}, timeout=left)
+        return self._result(handler)
 
     @property
     def threads_left(self) -> int:
-        """After ``close``: how many threads do not end in which functions run that handlers gave to
-        ``asyncio.to_thread``. Python would wait for them at the end of the process.
+        """After ``close``: number of threads that still run functions of ``asyncio.to_thread``.
+
+        Python would wait for them at the end of the process.
         """
         return self._loop.threads_left
 
     async def close(self) -> None:
-        """Stop; what still runs in threads is left to the end of the process."""
+        """Stop the loop and the processes. Threads in which handlers still run end with the process."""
         self._loop.stop()
         self._threads.close()
         await self._isolated.close()
         if self.threads_left:
             await asyncio.to_thread(self._loop.join_threads, CLOSE_LIMIT)
 
-    def _result(self, working: RunningHandler, job_type: JobTypeSpec) -> Outcome:
-        if not working.cancelled():
-            return working.result()
-        if self.given_up.is_set():
-            raise ExecutionUndone(f"another handler blocked the loop on which {job_type.name} ran")
-        raise ExecutionUndone(f"the handler of {job_type.name} was asked to end")
-
     def give_up(self, why: str) -> None:
-        """This process should end."""
+        """Declare that this process should end."""
         self.why_given_up = (
-            f"{why}: this worker ends and has to be started again; isolate=True makes a handler one that can be ended"
+            f"{why}: this worker ends and has to be started again; a handler with isolate=True can be ended"
         )
         log.error("%s", self.why_given_up)
         self.given_up.set()
 
+    def _result(self, handler: RunningHandler) -> Outcome:
+        if not handler.done():
+            return timed_out(handler.call.job_type, handler.timeout)
+        if not handler.cancelled():
+            return handler.result()
+        if self.given_up.is_set():
+            raise _aborted_by_blocking(handler)
+        raise ExecutionAborted(f"the handler of {handler.call.job_type.name} was requested to end")
+
     def _give_up_loop(self, what: str, culprit: RunningHandler | None = None) -> None:
         self.give_up(f"{what} the loop of all async handlers beyond its time-out")
-        for working in self._on_loop - {culprit}:
-            working.abandon()
+        for handler in self._on_loop - {culprit}:
+            handler.abandon()
 
-    def _call(self, job_type: JobTypeSpec, order: Order, context: Context) -> Call:
-        return Call(job_type, order.payload, order.payload_version, context, self._max_result)
-
-    async def _run_async(self, call: Call, timeout: float, working: RunningHandler) -> None:
-        """Ends ``working`` itself: what a handler did to its task may change how the task ends."""
+    async def _run_async(self, handler: RunningHandler) -> None:
+        # It calls ``end`` itself, because a handler can change how its task ends.
         task = asyncio.current_task()
         assert isinstance(task, HandlerTask)
 
         def time_out() -> None:
-            working.timed_out = True
+            handler.timed_out = True
             task.cancel()
 
-        stop_timer = self._loop.call_later(timeout, time_out, credit=CREDIT)
-        how: Outcome | BaseException | None
+        stop_timer = self._loop.call_later(handler.timeout, time_out, credit=CREDIT)
+        result: Outcome | BaseException | None
         try:
-            how = await call.run_async()
+            result = await handler.call.run_async()
         except asyncio.CancelledError as error:
-            how = self._ended_by_cancel(call, timeout, working, task, error)
+            result = self._ended_by_cancel(handler, task, error)
         except GeneratorExit as error:  # the handler closed the coroutine of its own task
-            how = call.failed(error)
+            result = handler.call.failed(error)
         finally:
             stop_timer()
-        working.end(how)
+        handler.end(result)
 
-    def _end_unrun(self, call: Call, timeout: float, working: RunningHandler, task: HandlerTask[None]) -> None:
-        """End what ``_run_async`` has not: its task was cancelled before it ran."""
-        if not working.ending:
-            working.end(self._ended_by_cancel(call, timeout, working, task, asyncio.CancelledError()))
+    def _end_if_not_run(self, handler: RunningHandler, task: HandlerTask[None]) -> None:
+        if not handler.ending:  # the task was cancelled before its first step
+            handler.end(self._ended_by_cancel(handler, task, asyncio.CancelledError()))
 
     def _ended_by_cancel(
-        self,
-        call: Call,
-        timeout: float,
-        working: RunningHandler,
-        task: HandlerTask[None],
-        error: asyncio.CancelledError,
-    ) -> Outcome | ExecutionUndone | None:
-        """What it means that a handler ended with ``error``; see above for the four ways."""
-        if working.asked:
+        self, handler: RunningHandler, task: HandlerTask[None], error: asyncio.CancelledError
+    ) -> Outcome | ExecutionAborted | None:
+        """Return the result of a handler that ended with ``error``. The module's text names the four cases."""
+        if handler.end_requested:
             return None
-        if working.timed_out:
-            return timed_out(call.job_type, timeout)
-        if task.canceller not in (None, working):
-            return ExecutionUndone(f"another handler cancelled the task in which {call.job_type.name} ran")
-        return call.failed(error)
-
-    def _run_sync(self, call: Call, working: RunningHandler) -> None:
-        OWNER.set(working)
-        working.end(call.run())
+        if handler.timed_out:
+            return timed_out(handler.call.job_type, handler.timeout)
+        if task.canceller not in (None, handler):
+            return ExecutionAborted(f"another handler cancelled the task in which {handler.call.job_type.name} ran")
+        return handler.call.failed(error)
 
 
-def _how(task: "asyncio.Task[Outcome]") -> "Outcome | BaseException | None":
-    """How an isolated execution ended."""
-    if task.cancelled():
+class HandlerThreads:
+    """Runs each ``def`` handler in a new thread.
+
+    Context variables, the decimal context, thread-local values, the thread's event loop and its trace function end with
+    the thread, so that no execution leaves them to the next one. One thread always waits for work. When it gets some,
+    it first starts the next waiting thread. So no handler waits for the start of a thread, which takes long while other
+    threads compute.
+    """
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._numbers = itertools.count()
+        self._start_thread()
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Run ``work``, which must not raise, in a new thread."""
+        self._work.put(work)
+
+    def close(self) -> None:
+        """Start nothing more. Threads that still run end with the process."""
+        self._work.put(None)
+
+    def _start_thread(self) -> None:
+        # A daemon thread: the process does not wait for it. ``Worker.stuck_handlers`` counts those that do not end.
+        threading.Thread(target=self._serve, name=f"job_{next(self._numbers)}", daemon=True).start()
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                self._start_thread()
+            except (RuntimeError, MemoryError) as error:
+                log.warning("no new thread for the next handler, so this one is used once more: %s", error)
+                work()
+            else:
+                return work()
+
+
+def _run_sync(handler: RunningHandler) -> None:
+    OWNER.set(handler)
+    handler.end(handler.call.run())
+
+
+def _aborted_by_blocking(handler: RunningHandler) -> ExecutionAborted:
+    return ExecutionAborted(f"another handler blocked the loop on which {handler.call.job_type.name} ran")
+
+
+def _result_of(process: "asyncio.Task[Outcome]") -> "Outcome | BaseException | None":
+    if process.cancelled():
         return None
-    return task.exception() or task.result()
+    return process.exception() or process.result()

@@ -1,4 +1,4 @@
-"""Handlers that fork, in each of the ways that Python has."""
+"""Handlers that fork, in all the ways that Python has."""
 
 import asyncio
 import multiprocessing
@@ -20,7 +20,7 @@ SOON = 30
 
 
 def terminated() -> list[int]:
-    """One child that works, and many that are ended while they begin."""
+    """Terminate one child that works, and many that are starting."""
     codes = []
     for n in range(12):
         child = FORK.Process(target=time.sleep, args=(SOON,))
@@ -34,7 +34,7 @@ def terminated() -> list[int]:
 
 
 def ended() -> list[int]:
-    """A child that does its work and ends."""
+    """Wait for a child that ends by itself."""
     child = FORK.Process(target=abs, args=(1,))
     child.start()
     child.join()
@@ -42,19 +42,19 @@ def ended() -> list[int]:
 
 
 def pool() -> list[int]:
-    """The end of the block terminates the children."""
+    """Use a pool whose children are terminated at the end of the block."""
     with FORK.Pool(2) as made:
         return made.map(abs, [-1, -2])
 
 
 def executor() -> list[int]:
-    """Not ended by a signal."""
+    """Use an executor whose children end without a signal."""
     with ProcessPoolExecutor(2, mp_context=FORK) as made:
         return list(made.map(abs, [-1, -2]))
 
 
 def preexec() -> list[int]:
-    """A child that runs Python before it becomes another program."""
+    """Start children that run Python before they become another program."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"], preexec_fn=os.getpid)  # noqa: PLW1509
     child.terminate()
     done = subprocess.run(["true"], preexec_fn=os.getpid, check=False)
@@ -62,7 +62,7 @@ def preexec() -> list[int]:
 
 
 def signalled() -> list[int]:
-    """Children of ``os.fork`` that sleep, and are sent the signals that end programs."""
+    """Send the signals that end programs to children that sleep."""
     codes = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if (pid := os.fork()) == 0:
@@ -74,14 +74,14 @@ def signalled() -> list[int]:
 
 
 def back() -> list[int]:
-    """A child that ends itself. Those that come back from here do not come to this line's end: see ``returns``."""
+    """Wait for a child that ends itself with ``os._exit``."""
     if (pid := os.fork()) == 0:
         os._exit(7)
     return [_code(pid)]
 
 
 def sockets() -> list[int]:
-    """How many sockets a child has."""
+    """Count the sockets of a child."""
     reading, writing = os.pipe()
     if (pid := os.fork()) == 0:
         links = [_link(each) for each in Path("/proc/self/fd").iterdir()]
@@ -118,8 +118,8 @@ async def aisolated(way: str) -> list[int]:
     return WAYS[way]()
 
 
-def _come_back(ctx: Context, how: str, path: str) -> int:
-    """The child's way back out of the handler; the parent waits for its end. What it does on our side it writes."""
+def _return_in_child(ctx: Context, how: str, path: str) -> int:
+    """Fork a child that writes its process id to ``path`` and returns from the handler; wait for its end."""
     if (pid := os.fork()) != 0:
         return _code(pid)
     Path(path).write_text(str(os.getpid()))
@@ -134,26 +134,26 @@ def _come_back(ctx: Context, how: str, path: str) -> int:
 
 
 @job("fork.back")
-def comes_back(ctx: Context, how: str, path: str) -> int:
-    return _come_back(ctx, how, path)
+def returns(ctx: Context, how: str, path: str) -> int:
+    return _return_in_child(ctx, how, path)
 
 
 @job("fork.aback")
-async def acomes_back(ctx: Context, how: str, path: str) -> int:
-    code = _come_back(ctx, how, path)
+async def areturns(ctx: Context, how: str, path: str) -> int:
+    code = _return_in_child(ctx, how, path)
     if code == -1 and how.startswith("await"):
         await (asyncio.sleep(0) if how == "await step" else asyncio.sleep(0.1))
     return code
 
 
 @job("fork.iback", isolate=True)
-def icomes_back(ctx: Context, how: str, path: str) -> int:
-    return _come_back(ctx, how, path)
+def ireturns(ctx: Context, how: str, path: str) -> int:
+    return _return_in_child(ctx, how, path)
 
 
 @job("fork.iaback", isolate=True)
-async def iacomes_back(ctx: Context, how: str, path: str) -> int:
-    code = _come_back(ctx, how, path)
+async def iareturns(ctx: Context, how: str, path: str) -> int:
+    code = _return_in_child(ctx, how, path)
     if code == -1 and how.startswith("await"):
         await (asyncio.sleep(0) if how == "await step" else asyncio.sleep(0.1))
     return code
@@ -161,7 +161,7 @@ async def iacomes_back(ctx: Context, how: str, path: str) -> int:
 
 @job("fork.stays")
 def stays(path: str) -> None:
-    """Leaves a child that outlives the worker, and does not end."""
+    """Start a child that outlives the worker, and do not end."""
     if (pid := os.fork()) == 0:
         signal.pause()
         os._exit(0)
@@ -171,7 +171,7 @@ def stays(path: str) -> None:
 
 @job("fork.neighbour")
 async def neighbour(path: str) -> None:
-    """Writes a line for each execution, and one for each step of it in whatever process."""
+    """Write the process id at each step."""
     for _ in range(200):
         with Path(path).open("a") as file:  # noqa: ASYNC230
             file.write(f"{os.getpid()}\n")

@@ -1,7 +1,7 @@
 """What worker and projector tests stand on: a namespace with its tape, a publisher, and a watcher of the tape."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -140,11 +140,14 @@ class Rig:
             return None if message is None else (message.body, message.headers)
 
     @asynccontextmanager
-    async def worker(self, *job_types: JobType, stop: bool = True, **settings: Any) -> AsyncIterator[Worker]:
-        """A worker that takes jobs; with ``stop`` it ends in order at the end, otherwise as if it died."""
+    async def worker(
+        self, *job_types: JobType, queues: Sequence[str] | None = None, stop: bool = True, **settings: Any
+    ) -> AsyncIterator[Worker]:
+        """Run a worker that takes jobs from ``queues`` (default: all). Without ``stop`` it ends as if it was killed."""
+        topology = self.topology if queues is None else self.topology.with_queues(queues)
         defaults = {"concurrency": 4, "grace": 5.0, "max_result": 2**20, "ack_timeout": 1800.0}
         settings = defaults | {"name": f"w-{uuid4().hex[:4]}"} | settings
-        worker = Worker(self.url, self.topology, {each.name: each for each in job_types}, **settings)
+        worker = Worker(self.url, topology, {each.name: each for each in job_types}, **settings)
         async with running(worker, stop=stop) as stopping:
             self._stops[worker.name] = stopping
             await eventually(lambda: worker.trouble is None, what="the worker takes jobs")

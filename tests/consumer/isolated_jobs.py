@@ -1,4 +1,4 @@
-"""Handlers in processes of their own, good and bad."""
+"""Isolated handlers, healthy and faulty."""
 
 import asyncio
 import ctypes
@@ -39,7 +39,7 @@ async def boom() -> None:
 
 @job("iso.exit", isolate=True, retry=RetryPolicy(max_attempts=3, first=0.05))
 def exits(path: str = "") -> str:
-    """Ends its process; with a path, only as long as that file is not there."""
+    """End the process; with a path, only if that file does not exist yet."""
     if path and Path(path).exists():
         return "at last"
     if path:
@@ -105,7 +105,7 @@ def steps(ctx: Context, words: str) -> str:
 
 @job("iso.family", isolate=True, timeout=1.5)
 def family(path: str) -> None:
-    """Leaves a child, and a daemon in a session of its own, and waits; all write their process ids."""
+    """Start a child, and a daemon in its own session, which write their process ids; then wait."""
     code = f"import os, time; open({path!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(600)"
     subprocess.Popen([sys.executable, "-c", code])
     if os.fork() == 0:

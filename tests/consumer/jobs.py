@@ -1,4 +1,4 @@
-"""Handlers that do what handlers do, good and bad."""
+"""Handlers, healthy and faulty."""
 
 import asyncio
 import math
@@ -13,7 +13,7 @@ from jobtape import Context, job
 gate = threading.Event()
 """What ``hold`` and ``ahold`` wait for; a test that uses them clears it first."""
 calls: list[str] = []
-"""The job ids of the handlers that were called, where a handler notes it."""
+"""The job ids of calls, from the handlers that record them."""
 
 
 @job("add")
@@ -160,4 +160,4 @@ async def tidies_up() -> None:
 
 @job("long", timeout=900)
 def long() -> None:
-    """Its time-out does not fit half an hour with twice its length and some grace."""
+    """Its time-out does not fit an acknowledgement time-out of half an hour, which must allow for twice its length."""

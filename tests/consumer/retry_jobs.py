@@ -1,4 +1,4 @@
-"""Handlers that fail, and what their job types have to say of that."""
+"""Handlers that fail, with retry policies."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ SOON = RetryPolicy(max_attempts=5, first=0.2, factor=2, jitter=0)
 calls: Counter[tuple[str, int]] = Counter()
 """(job id, attempt) -> how often the handler was called; a test clears it first."""
 gate = threading.Event()
-"""What ``fails-behind-the-gate`` waits for; open unless a test closes it, also in a process of its own."""
+"""What ``fails-behind-the-gate`` waits for; open unless a test closes it."""
 gate.set()
 
 

@@ -1,4 +1,4 @@
-"""Handlers whose results and exceptions have code of their own that fails, and what executions leave behind."""
+"""Handlers whose results and exceptions have code that fails, and handlers that leave something behind."""
 
 import asyncio
 import decimal
@@ -77,7 +77,7 @@ async def acontext() -> list[str | int]:
 
 @job("loop.keep", isolate=True)
 async def keep() -> int:
-    """Uses what is bound to a loop, and leaves a task; how many tasks it finds beside its own."""
+    """Use a queue and a lock that are bound to a loop, leave a task, and return the number of other tasks found."""
     found = len(asyncio.all_tasks()) - 1
     with_waiter = asyncio.create_task(queue.get())
     await asyncio.sleep(0)

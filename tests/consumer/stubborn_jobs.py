@@ -1,4 +1,4 @@
-"""Handlers that do not end, until ``gate`` lets them; and well-behaved neighbours."""
+"""Handlers that do not end before ``gate`` is set, and healthy ones."""
 
 import asyncio
 import threading

@@ -31,7 +31,7 @@ async def parent_async_thread(n: int) -> str:
 
 @job("parent-async-blocking")
 async def parent_async_blocking(n: int) -> str:
-    """Not good manners to its neighbours, but it works: the connection is on another loop."""
+    """It blocks other handlers, but it works, because the connection is on another loop."""
     return child.submit_sync(n=n).id
 
 
@@ -72,7 +72,7 @@ def parent_isolated_thread(n: int) -> str:
 
 @job("refused")
 async def refused(ctx: Context, key: str) -> list[str]:
-    """Under a key, which needs the database; and a job type that is not loaded."""
+    """Submit under a key, which needs the database, and to an unknown queue."""
     return [await error_of(Options(idempotency_key=key)), await error_of(Options(queue="nowhere"))]
 
 

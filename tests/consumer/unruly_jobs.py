@@ -1,4 +1,4 @@
-"""Handlers that cancel, stop and raise what is not theirs; and some that look what an earlier execution has left."""
+"""Handlers that cancel, stop and raise what they should not, and handlers that find what earlier ones have left."""
 
 import asyncio
 import contextvars
@@ -15,7 +15,7 @@ from jobtape import Context, JobType, job
 calls: list[str] = []
 """The names of the job types whose handlers were called."""
 gate = threading.Event()
-"""What handlers wait for that are not to end by themselves."""
+"""Handlers that must not end by themselves wait for it."""
 
 
 def _own_task() -> "asyncio.Task[Any]":
@@ -33,8 +33,8 @@ async def cancels_task() -> None:
     await asyncio.sleep(1)
 
 
-@job("cancels-with-words")
-async def cancels_with_words() -> None:
+@job("cancels-with-message")
+async def cancels_with_message() -> None:
     _own_task().cancel("enough")
     await asyncio.sleep(1)
 
@@ -163,7 +163,7 @@ async def waits_in_finally() -> None:
 
 @job("cancels-then-swallows")
 async def cancels_then_swallows() -> None:
-    """Its own cancellation first, then that of the time-out."""
+    """Swallow its own cancellation, then wait for that of the time-out."""
     _own_task().cancel()
     with suppress(asyncio.CancelledError):
         await asyncio.sleep(1)
@@ -187,7 +187,7 @@ async def leaves_a_thread() -> None:
     await asyncio.to_thread(gate.wait)
 
 
-# --- What is raised, and the loop itself -----------------------------------------------------------------------------
+# --- Exceptions, and the loop itself ---------------------------------------------------------------------------------
 
 
 class OwnBase(BaseException):
@@ -230,7 +230,7 @@ async def callback_raises(name: str) -> str:
 
 @job("on-loop")
 async def on_loop(method: str) -> None:
-    """Does to the loop what only its owner may."""
+    """Call a method that only the owner of the loop may call."""
     answer = getattr(asyncio.get_running_loop(), method)()
     if isinstance(answer, Awaitable):
         await answer
@@ -245,7 +245,7 @@ async def callback_blocks() -> None:
 
 @job("task-blocks-later")
 async def task_blocks_later() -> str:
-    """A task that goes on when the handler has ended."""
+    """Leave a task that blocks the loop after the handler has ended."""
 
     async def block() -> None:
         await asyncio.sleep(0.05)
@@ -260,7 +260,7 @@ left_behind: list[asyncio.Task[None]] = []
 
 @job("within-limits")
 async def within_limits() -> str:
-    """Cancels parts of itself by all the usual means, and ends well."""
+    """Cancel parts of itself in all the usual ways, and end normally."""
     with suppress(TimeoutError):
         async with asyncio.timeout(0.01):
             await asyncio.sleep(5)
@@ -284,8 +284,8 @@ note: contextvars.ContextVar[str] = contextvars.ContextVar("note", default="noth
 local = threading.local()
 
 
-def _seen_and_left() -> list[str]:
-    """What an earlier execution has left where this one runs; then leaves something itself."""
+def _find_and_leave() -> list[str]:
+    """Return what an earlier execution has left here, then leave something."""
     try:
         loop = "none" if asyncio.get_event_loop_policy()._local._loop is None else "a loop"  # type: ignore[attr-defined]
     except AttributeError:
@@ -300,31 +300,31 @@ def _seen_and_left() -> list[str]:
 
 @job("leaves-in-thread")
 def leaves_in_thread() -> list[str]:
-    seen = _seen_and_left()
+    seen = _find_and_leave()
     asyncio.set_event_loop(asyncio.new_event_loop())
     return seen
 
 
 @job("leaves-on-loop")
 async def leaves_on_loop() -> list[str]:
-    return _seen_and_left()[:2]
+    return _find_and_leave()[:2]
 
 
 @job("leaves-in-executor")
 async def leaves_in_executor() -> list[str]:
-    """Both ways to the loop's own threads."""
+    """Use the loop's own threads in both ways."""
     loop = asyncio.get_running_loop()
-    found = [*(await loop.run_in_executor(None, _seen_and_left))[:2], *(await asyncio.to_thread(_seen_and_left))[:2]]
+    found = [*(await loop.run_in_executor(None, _find_and_leave))[:2], *(await asyncio.to_thread(_find_and_leave))[:2]]
     return [*found, note.get()]
 
 
 @job("own-loop")
 def own_loop() -> list[str]:
-    async def look() -> list[str]:
-        return _seen_and_left()[:2]
+    async def find() -> list[str]:
+        return _find_and_leave()[:2]
 
-    found = asyncio.run(look())
-    _seen_and_left()
+    found = asyncio.run(find())
+    _find_and_leave()
     return found
 
 

@@ -1,16 +1,16 @@
-"""One job type in each way of running, whose payload has come to version 2: a list where there was one name."""
+"""Job types whose payload has version 2: a list of names, where version 1 had one name."""
 
 from typing import Any
 
 from jobtape import Context, RetryPolicy, job
 
 
-def one_becomes_some(payload: dict[str, Any]) -> dict[str, Any]:
+def name_to_names(payload: dict[str, Any]) -> dict[str, Any]:
     payload["names"] = [payload.pop("name")]
     return payload
 
 
-NEW: dict[str, Any] = {"version": 2, "upcasters": {1: one_becomes_some}}
+NEW: dict[str, Any] = {"version": 2, "upcasters": {1: name_to_names}}
 
 
 @job("greet.async", **NEW)
@@ -30,7 +30,7 @@ def greet_process(names: list[str]) -> str:
 
 @job("greet.second", retry=RetryPolicy(max_attempts=2, first=0.05), **NEW)
 async def greet_second(ctx: Context, names: list[str]) -> str:
-    """Fails at first."""
+    """Fail the first attempt."""
     if ctx.attempt == 1:
         raise ValueError("not yet")
     return f"hello {' and '.join(names)}"
@@ -38,5 +38,5 @@ async def greet_second(ctx: Context, names: list[str]) -> str:
 
 @job("greet.async")
 async def old_greet(name: str) -> str:
-    """As it was in version 1."""
+    """The handler of version 1."""
     return f"hello {name}"

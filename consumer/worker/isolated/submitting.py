@@ -7,7 +7,7 @@ the job or the error.
 import asyncio
 import itertools
 import threading
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Final
@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from jobtape import running
 from jobtape.consumer.worker.isolated.wire import ChildWire, Message
+from jobtape.schemas import errors
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.job import Job
 from jobtape.schemas.submission import Submission, read_submission
@@ -84,14 +85,7 @@ async def submit_for_child(message: Message) -> Message:
 
 def _error(name: str, text: str) -> JobtapeError:
     """Return the error called ``name``; a plain JobtapeError if it is not known here or needs more than a text."""
-    for kind in _subclasses(JobtapeError):
-        if kind.__name__ == name:
-            with suppress(TypeError):
-                return kind(text)
+    with suppress(AttributeError, TypeError):
+        error: JobtapeError = getattr(errors, name)(text)
+        return error
     return JobtapeError(text)
-
-
-def _subclasses(kind: type[JobtapeError]) -> Iterator[type[JobtapeError]]:
-    yield kind
-    for each in kind.__subclasses__():
-        yield from _subclasses(each)

@@ -1,4 +1,4 @@
-"""User code that blocks costs its neighbours time, and never the connection."""
+"""User code that blocks delays other jobs, but never costs the connection."""
 
 import threading
 from typing import Annotated
@@ -15,10 +15,8 @@ from tests.consumer.installation import Rig
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_handler_that_blocks_its_loop_does_not_cost_the_heartbeat(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The broker gives a connection up after two heartbeats without a frame."""
+async def test_blocking_handler_keeps_heartbeat(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker closes a connection after two heartbeats without a frame."""
     monkeypatch.setattr(link, "HEARTBEAT", 1)
     async with Proxy(rig.url) as proxy:
         direct, rig.url = rig.url, proxy.url
@@ -27,14 +25,14 @@ async def test_a_handler_that_blocks_its_loop_does_not_cost_the_heartbeat(
             seen = proxy.seen
             blocked = await rig.submit("blocks", {"seconds": 3.5})
             thread = await rig.submit("add", {"x": 1, "y": 2})
-            assert (await rig.outcome(thread)).name == "succeeded", "threads are not held up"
+            assert (await rig.outcome(thread)).name == "succeeded", "threads go on"
             assert (await rig.outcome(blocked)).data.result == "done"
             assert rig.names(blocked) == ["submitted", "started", "succeeded"]
-            assert (proxy.seen, proxy.connections) == (seen, 2), "no connection was made again"
+            assert (proxy.seen, proxy.connections) == (seen, 2), "both connections are still open"
 
 
-async def test_a_validator_of_the_users_runs_where_handlers_run(rig: Rig) -> None:
-    """It may block too."""
+async def test_payload_validator_runs_where_handler_runs(rig: Rig) -> None:
+    """A validator is user code, which may block."""
     ran_in: list[str] = []
 
     def check(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The set of cancelled runs: exact, and bounded."""
+"""The set of cancelled runs is exact, and limited in number and age."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -11,7 +11,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Clock:
-    """Says what it is told."""
+    """Returns the time that a test has set."""
 
     def __init__(self) -> None:
         self.now = START
@@ -20,7 +20,7 @@ class Clock:
         return self.now
 
 
-def test_a_run_of_a_job_and_no_other() -> None:
+def test_set_has_this_run_of_this_job_only() -> None:
     runs = CancelledRuns(Clock())
     job, other = str(uuid7()), str(uuid7())
     assert not runs.has(job, 1)
@@ -31,7 +31,7 @@ def test_a_run_of_a_job_and_no_other() -> None:
     assert not runs.has(str(UUID(int=1)), 2**31 - 1)
 
 
-def test_the_oldest_go_first_when_there_are_too_many() -> None:
+def test_oldest_runs_are_removed_when_there_are_too_many() -> None:
     runs = CancelledRuns(Clock(), most=80)
     jobs = [str(UUID(int=n)) for n in range(200)]
     for job in jobs:
@@ -41,7 +41,7 @@ def test_the_oldest_go_first_when_there_are_too_many() -> None:
     assert not runs.has(jobs[0], 1)
 
 
-def test_what_no_job_can_wait_for_any_more_is_forgotten() -> None:
+def test_runs_older_than_the_longest_delay_are_removed() -> None:
     clock = Clock()
     runs = CancelledRuns(clock)
     jobs = [str(UUID(int=n)) for n in range(365)]
@@ -53,7 +53,7 @@ def test_what_no_job_can_wait_for_any_more_is_forgotten() -> None:
     assert len(runs) == len(kept) <= KEPT.days * 1.3
 
 
-def test_times_that_cannot_be_right_change_nothing() -> None:
+def test_wrong_times_remove_no_run() -> None:
     runs = CancelledRuns(Clock())
     future, past, now = (str(UUID(int=n)) for n in range(3))
     runs.add(future, 1, START + timedelta(days=4000))

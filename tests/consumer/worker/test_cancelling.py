@@ -1,4 +1,4 @@
-"""What a worker does about cancelled jobs, waiting and running."""
+"""What a worker does with cancelled jobs that wait or run."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("closed_gate")]
 
 
 async def cancel(rig: Rig, job_id: str) -> None:
-    """As the API does it."""
+    """Publish what the API publishes to cancel a job."""
     submission = await eventually(lambda: next(iter(rig.of(job_id)), None))
     assert isinstance(submission, Submitted)
     job = evolve(None, submission)
@@ -28,8 +28,8 @@ async def cancel(rig: Rig, job_id: str) -> None:
     )
 
 
-async def test_what_was_cancelled_before_the_worker_started_does_not_run(rig: Rig) -> None:
-    """Queued, and scheduled: on a worker that starts between the cancelling and the time."""
+async def test_job_cancelled_before_worker_started_does_not_run(rig: Rig) -> None:
+    """One job waits on its queue, the other is due after the worker has started."""
     queued = await rig.submit("note")
     event = order_event(rig.topology, "note", run_at=datetime.now(UTC) + timedelta(seconds=1.5))
     await rig.publisher.publish(event, [delay_key(1.5, "default", rig.topology.delay_levels)])
@@ -45,7 +45,7 @@ async def test_what_was_cancelled_before_the_worker_started_does_not_run(rig: Ri
     assert await rig.depth() == 0
 
 
-async def test_a_waiting_job_that_is_cancelled_while_the_worker_is_busy_does_not_run(rig: Rig) -> None:
+async def test_job_cancelled_while_worker_is_busy_does_not_run(rig: Rig) -> None:
     async with rig.worker(jobs.ahold, jobs.note, concurrency=1):
         first = await rig.submit("ahold")
         await eventually(lambda: jobs.calls == [first])
@@ -62,7 +62,7 @@ async def test_a_waiting_job_that_is_cancelled_while_the_worker_is_busy_does_not
     assert await rig.depth() == 0
 
 
-async def test_a_running_async_handler_is_cancelled_and_its_place_is_free_when_it_has_ended(rig: Rig) -> None:
+async def test_cancelled_async_handler_keeps_slot_until_it_has_ended(rig: Rig) -> None:
     async with rig.worker(jobs.tidies_up, jobs.note, concurrency=1):
         job_id = await rig.submit("tidies-up")
         await eventually(lambda: "started" in rig.names(job_id))
@@ -70,7 +70,7 @@ async def test_a_running_async_handler_is_cancelled_and_its_place_is_free_when_i
         await eventually(lambda: jobs.calls == ["cancelled"], what="the handler gets its CancelledError")
         after = await rig.submit("note")
         await asyncio.sleep(0.2)  # long enough for a wrong start
-        assert jobs.calls == ["cancelled"], "it is still tidying up"
+        assert jobs.calls == ["cancelled"], "the handler still runs"
         jobs.gate.set()
         await rig.outcome(after)
     assert jobs.calls == ["cancelled", "tidied up", after]
@@ -78,7 +78,7 @@ async def test_a_running_async_handler_is_cancelled_and_its_place_is_free_when_i
     assert await rig.depth() == 0
 
 
-async def test_a_thread_runs_to_its_end_keeps_its_place_and_says_nothing(rig: Rig) -> None:
+async def test_cancelled_thread_keeps_slot_and_publishes_no_outcome(rig: Rig) -> None:
     async with rig.worker(jobs.hold, jobs.note, concurrency=1):
         job_id = await rig.submit("hold")
         await eventually(lambda: "started" in rig.names(job_id))
@@ -93,18 +93,18 @@ async def test_a_thread_runs_to_its_end_keeps_its_place_and_says_nothing(rig: Ri
     assert await rig.depth() == 0
 
 
-async def test_an_isolated_handler_is_killed(rig: Rig) -> None:
+async def test_cancelled_isolated_handler_is_killed(rig: Rig) -> None:
     async with rig.worker(isolated_jobs.pid, isolated_jobs.add, concurrency=1):
         job_id = await rig.submit("iso.pid", {"nap": 60})
         await eventually(lambda: "started" in rig.names(job_id))
         await cancel(rig, job_id)
         after = await rig.submit("iso.add", {"x": 1, "y": 1})
-        assert (await rig.outcome(after)).name == "succeeded", "its place is free"
+        assert (await rig.outcome(after)).name == "succeeded", "its slot is free"
     assert rig.names(job_id) == ["submitted", "started", "cancelled"]
     assert await rig.depth() == 0
 
 
-async def test_the_run_after_a_cancelled_one_runs(rig: Rig) -> None:
+async def test_run_after_a_cancelled_run_is_executed(rig: Rig) -> None:
     event = order_event(rig.topology, "note")
     await rig.publisher.publish(event, ["run.default"])
     await cancel(rig, event.subject)
@@ -123,8 +123,8 @@ async def test_the_run_after_a_cancelled_one_runs(rig: Rig) -> None:
     assert jobs.calls == [event.subject]
 
 
-async def test_a_lost_job_whose_cancelling_is_not_on_the_tape_gets_it_there(rig: Rig) -> None:
-    """The broker died between the two streams: workers know of the cancelling, the tape does not."""
+async def test_cancelled_event_that_the_tape_lost_is_published_again(rig: Rig) -> None:
+    """The broker died between two writes: the stream of cancellations has the event, the tape does not."""
     event = order_event(rig.topology, "note")
     await rig.publisher.publish(event, ["run.default"])
     cancelling = cancelled(evolve(None, event), source=rig.topology.source, time=datetime.now(UTC))
@@ -136,7 +136,7 @@ async def test_a_lost_job_whose_cancelling_is_not_on_the_tape_gets_it_there(rig:
         time=datetime.now(UTC),
         data=RequeuedData(**data),
     )
-    await _put_on_the_stream(rig, encode(cancelling))
+    await _put_on_cancel_stream(rig, encode(cancelling))
     async with rig.worker(jobs.note):
         await eventually(rig.depth_is(0))
         await rig.publisher.publish(found, ["run.default"])
@@ -144,14 +144,14 @@ async def test_a_lost_job_whose_cancelling_is_not_on_the_tape_gets_it_there(rig:
     assert jobs.calls == []
 
 
-async def test_messages_that_are_no_cancelling_are_passed_over(rig: Rig) -> None:
-    for body in (b"marker of somebody", b"{}", b"\xff", encode(order_event(rig.topology, "note"))):
-        await _put_on_the_stream(rig, body)
+async def test_other_messages_on_the_cancel_stream_are_ignored(rig: Rig) -> None:
+    for body in (b"marker of another worker", b"{}", b"\xff", encode(order_event(rig.topology, "note"))):
+        await _put_on_cancel_stream(rig, body)
     async with rig.worker(jobs.note):
         await rig.outcome(await rig.submit("note"))
 
 
-async def test_it_goes_on_after_a_lost_connection_and_hears_what_it_missed(rig: Rig) -> None:
+async def test_cancellation_during_lost_connection_is_read_later(rig: Rig) -> None:
     async with Proxy(rig.url) as proxy:
         direct, rig.url = rig.url, proxy.url
         async with rig.worker(jobs.ahold, jobs.note) as worker:
@@ -160,16 +160,16 @@ async def test_it_goes_on_after_a_lost_connection_and_hears_what_it_missed(rig: 
             await eventually(lambda: "started" in rig.names(job_id))
             proxy.cut()
             await cancel(rig, job_id)
-            await eventually(lambda: worker._cancels.runs.has(job_id, 1), what="it hears of it")
+            await eventually(
+                lambda: worker._cancellations.runs.has(job_id, 1), what="the worker reads the cancellation"
+            )
             await eventually(lambda: worker.trouble is None)
             await rig.outcome(await rig.submit("note"))
     assert "succeeded" not in rig.names(job_id)
     await eventually(rig.depth_is(0))
 
 
-async def test_a_deleted_stream_is_made_anew_and_followed_from_its_first_message(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_deleted_cancel_stream_is_declared_again_and_followed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cancels, "SILENCE", 1.0)
     async with rig.worker(jobs.ahold, jobs.note) as worker:
         before = await rig.submit("note", queue="default")
@@ -179,23 +179,23 @@ async def test_a_deleted_stream_is_made_anew_and_followed_from_its_first_message
         channel = await (await rig.link.connection()).channel()
         async with channel:
             await channel.queue_delete(rig.topology.cancels.name)
-        await eventually(lambda: _there(rig), what="the worker made it again")
+        await eventually(lambda: _stream_exists(rig), what="the worker declares the stream again")
 
-        async def received() -> bool:  # it is there before it is bound: ask again, as a client may
+        async def received() -> bool:  # the stream exists before it is bound: cancel again, as a client may
             await cancel(rig, running)
-            return worker._cancels.runs.has(running, 1)
+            return worker._cancellations.runs.has(running, 1)
 
-        await eventually(received, what="it hears of it")
-        assert worker._cancels.runs.has(before, 1), "what it knew it still knows"
+        await eventually(received, what="the worker reads the cancellation")
+        assert worker._cancellations.runs.has(before, 1), "cancellations of the old stream are kept"
 
 
-async def _there(rig: Rig) -> bool:
+async def _stream_exists(rig: Rig) -> bool:
     from jobtape.broker import declare
 
     return await declare.depth(await rig.link.connection(), rig.topology.cancels.name) is not None
 
 
-async def _put_on_the_stream(rig: Rig, body: bytes) -> None:
+async def _put_on_cancel_stream(rig: Rig, body: bytes) -> None:
     from jobtape.broker.publisher import ExchangePublisher
 
     await ExchangePublisher(rig.link, "").publish(body, rig.topology.cancels.name)

@@ -1,4 +1,4 @@
-"""Handlers that fork: the child is a process of its own, and the worker around the handler goes on."""
+"""Handlers that fork: the child is separate from the worker, and the worker goes on."""
 
 import os
 import signal
@@ -35,8 +35,8 @@ EXPECTED = {
 
 
 @dataclass
-class Place:
-    """A worker of its own, and the rig beside it."""
+class RunningWorker:
+    """A worker process and the rig of its namespace."""
 
     rig: Rig
     program: Program
@@ -44,7 +44,7 @@ class Place:
 
 @contextmanager
 def worker(url: str, topology: Topology, *arguments: str) -> Iterator[Program]:
-    """``jobtape worker`` with the handlers that fork."""
+    """Run ``jobtape worker`` with the handlers that fork."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("JOBTAPE_")}
     env |= environment_for(url, topology) | {"JOBTAPE_JOBS": "tests.consumer.fork_jobs"}
     program = Program([*COMMAND, "worker", *arguments], env, ROOT)
@@ -55,22 +55,22 @@ def worker(url: str, topology: Topology, *arguments: str) -> Iterator[Program]:
 
 
 @pytest.fixture(scope="module")
-async def place(broker_url: str) -> AsyncIterator[Place]:
-    """One worker for the tests of this module: none of them may end it."""
+async def place(broker_url: str) -> AsyncIterator[RunningWorker]:
+    """Run one worker for the tests of this module, none of which may end it."""
     topology = some_topology()
     async with Rig(broker_url, topology) as rig:
         with worker(broker_url, topology, "--concurrency", "4") as program:
             program.line_with("taking jobs")
-            yield Place(rig, program)
+            yield RunningWorker(rig, program)
             program.send(signal.SIGTERM)
             assert program.code() == 0
-        said = [line for line in program.lines if "SIGTERM" in line]
-        assert len(said) == 1, f"only its own signal reached it: {program.lines}"
+        signals = [line for line in program.lines if "SIGTERM" in line]
+        assert len(signals) == 1, f"only its own signal reached it: {program.lines}"
     await remove_namespace(broker_url, topology)
 
 
 @pytest.mark.parametrize("way", EXPECTED)
-async def test_child_ends_and_worker_goes_on(place: Place, way: str) -> None:
+async def test_child_ends_and_worker_goes_on(place: RunningWorker, way: str) -> None:
     kinds = ("fork.def", "fork.async", "fork.isolated", "fork.aisolated")
     jobs = {kind: await place.rig.submit(kind, {"way": way}) for kind in kinds}
     for kind, job_id in jobs.items():
@@ -81,7 +81,7 @@ async def test_child_ends_and_worker_goes_on(place: Place, way: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fork.back", "fork.aback", "fork.iback", "fork.iaback"])
-async def test_child_that_comes_back_from_its_handler_ends(place: Place, kind: str, tmp_path: Path) -> None:
+async def test_child_that_returns_from_handler_ends(place: RunningWorker, kind: str, tmp_path: Path) -> None:
     codes = {"return": 0, "raise": 1, "exit": 5}
     if kind.removeprefix("fork.").removeprefix("i").startswith("a"):
         codes |= {"await": 1, "await step": 1}
@@ -92,14 +92,16 @@ async def test_child_that_comes_back_from_its_handler_ends(place: Place, kind: s
         job_id = await place.rig.submit(kind, {"how": how, "path": str(path)})
         outcome = await place.rig.outcome(job_id)
         assert (outcome.name, outcome.data.result) == ("succeeded", code), how
-        assert not [event for event in place.rig.of(job_id) if isinstance(event, Progressed)], "of the child"
+        assert not [event for event in place.rig.of(job_id) if isinstance(event, Progressed)], (
+            "the child's progress is not published"
+        )
         assert not alive(int(path.read_text()))
     await place.rig.outcome(neighbour)
     steps = beside.read_text().split()
     assert (len(steps), len(set(steps))) == (200, 1), "no step of a neighbour ran in a child"
 
 
-async def test_child_that_outlives_its_worker_keeps_no_job_back(rig: Rig, broker_url: str, tmp_path: Path) -> None:
+async def test_child_that_outlives_worker_holds_no_delivery(rig: Rig, broker_url: str, tmp_path: Path) -> None:
     path = tmp_path / "pid"
     with worker(broker_url, rig.topology, "--concurrency", "1") as program:
         job_id = await rig.submit("fork.stays", {"path": str(path)})

@@ -1,4 +1,4 @@
-"""Handlers in processes of their own: what they return and say, how they end, and that nothing of them is left."""
+"""Isolated handlers: what they return and log, how they end, and that nothing of them is left."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.anyio
 
 
-async def test_results_errors_and_payloads_are_as_anywhere(rig: Rig) -> None:
+async def test_outcomes_are_as_in_the_worker(rig: Rig) -> None:
     async with rig.worker(jobs.add, jobs.aadd, jobs.boom, jobs.strict, jobs.large, max_result=1000):
         for name in ("iso.add", "iso.aadd"):
             outcome = await rig.outcome(await rig.submit(name, {"x": 3, "y": 4}))
@@ -28,7 +28,7 @@ async def test_results_errors_and_payloads_are_as_anywhere(rig: Rig) -> None:
         assert (await rig.outcome(await rig.submit("iso.large", {"n": 2000}))).data.reason == "result_too_large"
 
 
-async def test_progress_log_and_output_come_through(
+async def test_progress_log_and_output_reach_worker(
     rig: Rig, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with rig.worker(jobs.steps):
@@ -43,7 +43,7 @@ async def test_progress_log_and_output_come_through(
     assert "printed zażółć" in capfd.readouterr().out
 
 
-async def test_a_process_does_one_job_after_the_other(rig: Rig) -> None:
+async def test_process_is_used_for_many_jobs(rig: Rig) -> None:
     async with rig.worker(jobs.pid, concurrency=1):
         pids = {(await rig.outcome(await rig.submit("iso.pid"))).data.result for _ in range(5)}
     assert len(pids) == 1
@@ -51,7 +51,7 @@ async def test_a_process_does_one_job_after_the_other(rig: Rig) -> None:
     assert not alive(pids.pop()), "it ends with its worker"
 
 
-async def test_as_many_run_at_once_as_there_are_slots(rig: Rig) -> None:
+async def test_one_process_for_each_slot(rig: Rig) -> None:
     async with rig.worker(jobs.pid, concurrency=3):
         ends = [await rig.submit("iso.pid", {"nap": 1.0}) for _ in range(6)]
         pids = {(await rig.outcome(job_id)).data.result for job_id in ends}
@@ -62,7 +62,7 @@ async def test_as_many_run_at_once_as_there_are_slots(rig: Rig) -> None:
     ("name", "says"),
     [("iso.segfault", "SIGSEGV"), ("iso.killed", "SIGKILL")],
 )
-async def test_a_handler_that_dies_has_failed(rig: Rig, name: str, says: str) -> None:
+async def test_crashed_process_fails_job(rig: Rig, name: str, says: str) -> None:
     async with rig.worker(jobs.segfault, jobs.killed, jobs.add):
         failed = (await rig.outcome(await rig.submit(name))).data
         assert (failed.reason, failed.error.type) == ("crashed", "Crashed")
@@ -70,7 +70,7 @@ async def test_a_handler_that_dies_has_failed(rig: Rig, name: str, says: str) ->
         assert (await rig.outcome(await rig.submit("iso.add", {"x": 1, "y": 1}))).name == "succeeded"
 
 
-async def test_a_handler_that_dies_is_tried_again_as_its_policy_has_it(rig: Rig, tmp_path: Path) -> None:
+async def test_crashed_process_is_retried_by_policy(rig: Rig, tmp_path: Path) -> None:
     async with rig.worker(jobs.exits):
         job_id = await rig.submit("iso.exit", max_attempts=3)
         failed = (await rig.outcome(job_id)).data
@@ -83,10 +83,10 @@ async def test_a_handler_that_dies_is_tried_again_as_its_policy_has_it(rig: Rig,
 
 
 @pytest.mark.parametrize("name", ["iso.spin", "iso.aspin", "iso.sleep", "iso.heedless"])
-async def test_it_is_killed_on_time_whatever_it_does(rig: Rig, name: str) -> None:
+async def test_process_is_killed_at_timeout(rig: Rig, name: str) -> None:
     types = (jobs.spin, jobs.aspin, jobs.sleep, jobs.heedless, jobs.add)
     async with rig.worker(*types, concurrency=2):
-        await rig.outcome(await rig.submit("iso.add", {"x": 1, "y": 1}))  # a process is there
+        await rig.outcome(await rig.submit("iso.add", {"x": 1, "y": 1}))  # a process is ready
         job_id = await rig.submit(name, timeout=0.5)
         failed = (await rig.outcome(job_id)).data
         assert (failed.reason, failed.error.type) == ("timeout", "TimeoutError")
@@ -95,7 +95,7 @@ async def test_it_is_killed_on_time_whatever_it_does(rig: Rig, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["iso.big", "iso.abig"])
-async def test_memory_beyond_its_limit_is_not_to_be_had(rig: Rig, name: str) -> None:
+async def test_memory_beyond_limit_fails_job(rig: Rig, name: str) -> None:
     async with rig.worker(jobs.big, jobs.abig):
         assert (await rig.outcome(await rig.submit(name, {"mebibytes": 100}))).name == "succeeded"
         failed = (await rig.outcome(await rig.submit(name, {"mebibytes": 1024}))).data
@@ -103,7 +103,7 @@ async def test_memory_beyond_its_limit_is_not_to_be_had(rig: Rig, name: str) -> 
         assert (await rig.outcome(await rig.submit(name, {"mebibytes": 100}))).name == "succeeded"
 
 
-async def test_what_it_started_is_killed_with_it(rig: Rig, tmp_path: Path) -> None:
+async def test_descendants_are_killed_with_process(rig: Rig, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     async with rig.worker(jobs.family):
         job_id = await rig.submit("iso.family", {"path": str(pids)}, timeout=1.5)
@@ -113,7 +113,7 @@ async def test_what_it_started_is_killed_with_it(rig: Rig, tmp_path: Path) -> No
         await eventually(lambda: not any(map(alive, written)))
 
 
-async def test_a_worker_that_stops_kills_what_did_not_finish(rig: Rig) -> None:
+async def test_stopping_worker_kills_late_process(rig: Rig) -> None:
     async with rig.worker(jobs.pid, grace=0.2):
         job_id = await rig.submit("iso.pid", {"nap": 60})
         await eventually(lambda: "started" in rig.names(job_id))

@@ -1,4 +1,4 @@
-"""Exceptions and results whose own code raises: there is a failure with a text all the same."""
+"""Exceptions and results whose own code raises give a failure with a text."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from jobtape.schemas.retry import Retry, RetryPolicy
 
 
 class EvilText(str):
-    """A text that does not do what a text does."""
+    """A str whose methods raise."""
 
     def __len__(self) -> int:
         raise ZeroDivisionError
@@ -28,7 +28,7 @@ class EvilText(str):
 
 
 class EvilMeta(type):
-    """A class that answers no question."""
+    """A class whose attributes cannot be read."""
 
     def __getattribute__(cls, name: str) -> Any:
         raise ZeroDivisionError(name)
@@ -59,7 +59,7 @@ class TextOfItsOwn(Exception):
 
 
 class Disguised(Exception):
-    """What it says of its traceback is wrong."""
+    """Its attributes cannot be read."""
 
     __traceback__ = property(raising(ZeroDivisionError()))
     __cause__ = property(raising(ZeroDivisionError()))
@@ -67,7 +67,7 @@ class Disguised(Exception):
 
 
 class OfEvilClass(Exception, metaclass=EvilMeta):
-    """Its class answers no question."""
+    """Its class's attributes cannot be read."""
 
 
 ENDLESS = type("x" * 10_000, (Exception,), {"__str__": lambda self: "y" * 10_000})
@@ -75,7 +75,7 @@ DEEP = ValueError("deep")
 DEEP.__cause__ = DEEP
 
 
-# Made within the test: pytest asks what it gets for its class.
+# Functions, because pytest reads the class of each parameter.
 EXCEPTIONS: dict[str, tuple[Callable[[], BaseException], str, str]] = {
     "silent": (Silent, "Silent", "(its text could not be made: KeyboardInterrupt)"),
     "no text": (NotText, "NotText", "(its text could not be made: TypeError)"),
@@ -90,18 +90,18 @@ EXCEPTIONS: dict[str, tuple[Callable[[], BaseException], str, str]] = {
 
 
 @pytest.mark.parametrize("which", EXCEPTIONS)
-def test_exception_of_any_kind_has_a_failure(which: str) -> None:
+def test_failure_of_any_exception_has_text(which: str) -> None:
     make, name, message = EXCEPTIONS[which]
     try:
         raise make()
-    except BaseException as raised:  # noqa: BLE001 - as the handlers' wrapper does
+    except BaseException as raised:  # noqa: BLE001 - as ``Call.run`` does
         outcome = failure_of(raised, RetryPolicy())
     assert (outcome.reason, outcome.error.type, outcome.error.message) == ("error", name, message)
     assert outcome.wish == "policy"
     assert outcome.error.traceback
 
 
-def test_cancelled_error_without_words_gets_some() -> None:
+def test_cancelled_error_without_message_gets_one() -> None:
     assert "cancelled its own task" in failure_of(asyncio.CancelledError(), RetryPolicy()).error.message
     assert failure_of(asyncio.CancelledError("mine"), RetryPolicy()).error.message == "mine"
 
@@ -114,7 +114,7 @@ def _retry(delay: Any) -> Retry:
 
 class Unfinished(Retry):
     def __init__(self) -> None:
-        """Forget what ``Retry`` keeps."""
+        """Do not set what ``Retry`` sets."""
 
 
 @pytest.mark.parametrize(
@@ -129,12 +129,12 @@ class Unfinished(Retry):
         (Unfinished(), "policy"),
     ],
 )
-def test_wish_for_another_attempt_is_one_that_can_be_granted(error: Retry, wish: Any) -> None:
+def test_retry_delay_is_limited_to_valid_values(error: Retry, wish: Any) -> None:
     assert failure_of(error, RetryPolicy(max_attempts=3)).wish == wish
 
 
-def test_retry_policy_asks_no_class() -> None:
-    """A time-out is compared on the loop that keeps the connection."""
+def test_retry_policy_runs_no_code_of_classes() -> None:
+    """A time-out is compared on the loop that has the connection."""
     policy = RetryPolicy(max_attempts=3, on=(OfEvilClass, KeyError))
     assert [failure_of(each, policy).wish for each in (OfEvilClass(), ValueError(), KeyError())] == [
         *("policy", "never", "policy"),
@@ -147,12 +147,12 @@ def test_retry_policy_asks_no_class() -> None:
 
 
 class Classless(Exception):
-    """It does not say what it is."""
+    """Its ``__class__`` cannot be read."""
 
     __class__ = property(raising(ZeroDivisionError()))
 
 
-def test_exception_that_cannot_be_compared_ends_the_attempts() -> None:
+def test_exception_that_cannot_be_compared_is_not_retried() -> None:
     def handler() -> None:
         raise Classless("bang")
 
@@ -167,7 +167,7 @@ class EvilPolicy(RetryPolicy):
     wish = raising(SystemExit())
 
 
-def test_policy_that_raises_ends_the_attempts() -> None:
+def test_failing_policy_means_no_retry() -> None:
     outcome = failure_of(ValueError("bang"), EvilPolicy(max_attempts=3))
     assert outcome.wish == "never"
     assert "raised SystemExit" in outcome.error.message and "bang" in outcome.error.message
@@ -196,7 +196,7 @@ def _serialised(error: BaseException) -> Any:
         list[int],
     ],
 )
-def test_result_whose_own_code_raises_is_no_result(annotation: Any) -> None:
+def test_result_whose_code_raises_is_invalid(annotation: Any) -> None:
     def handler() -> None: ...
 
     handler.__annotations__["return"] = annotation

@@ -1,4 +1,4 @@
-"""What a worker says of what a handler did."""
+"""The outcome that a worker publishes for what a handler did."""
 
 import asyncio
 import gc
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
         (jobs.nulls, {"value": {"text": "ä\u2028😀", "n": 2**62}}, {"text": "ä\u2028😀", "n": 2**62}),
     ],
 )
-async def test_success(rig: Rig, job_type: Any, payload: dict[str, Any], result: Any) -> None:
+async def test_result_is_published(rig: Rig, job_type: Any, payload: dict[str, Any], result: Any) -> None:
     async with rig.worker(job_type, name="me"):
         outcome = await rig.outcome(await rig.submit(job_type.name, payload))
     assert (outcome.name, outcome.data.result, outcome.data.worker) == ("succeeded", result, "me")
@@ -52,8 +52,8 @@ async def test_success(rig: Rig, job_type: Any, payload: dict[str, Any], result:
     ],
     ids=lambda value: getattr(value, "name", None),
 )
-async def test_failure(rig: Rig, job_type: Any, reason: str, error: str, message: str) -> None:
-    """Whatever a handler does is its own failure; the worker goes on with threads and loop."""
+async def test_failure_is_published(rig: Rig, job_type: Any, reason: str, error: str, message: str) -> None:
+    """Only the job fails: other handlers still run in threads and on the loop."""
     async with rig.worker(job_type, jobs.add, jobs.aadd):
         outcome = await rig.outcome(await rig.submit(job_type.name, timeout=job_type.timeout))
         assert (outcome.name, outcome.data.reason) == ("failed", reason)
@@ -64,14 +64,14 @@ async def test_failure(rig: Rig, job_type: Any, reason: str, error: str, message
             assert after.name == "succeeded"
 
 
-async def test_a_handler_that_is_cancelled_and_finishes_all_the_same_has_succeeded(rig: Rig) -> None:
-    """What it did is done; only its result says so."""
+async def test_handler_that_returns_after_timeout_cancel_succeeds(rig: Rig) -> None:
+    """Its work is done, so its result counts."""
     async with rig.worker(jobs.finishes_late):
         outcome = await rig.outcome(await rig.submit("finishes-late", timeout=0.2))
     assert (outcome.name, outcome.data.result) == ("succeeded", "done")
 
 
-async def test_a_traceback_shows_the_handlers_frames_only(rig: Rig) -> None:
+async def test_traceback_shows_only_frames_of_handler(rig: Rig) -> None:
     async with rig.worker(jobs.boom):
         outcome = await rig.outcome(await rig.submit("boom"))
     trace = outcome.data.error.traceback
@@ -79,15 +79,15 @@ async def test_a_traceback_shows_the_handlers_frames_only(rig: Rig) -> None:
     assert "handlers.py" not in trace
 
 
-async def test_an_exception_may_say_anything(rig: Rig) -> None:
-    """Its text stands in an event, which must stay readable."""
+async def test_exception_message_is_shortened(rig: Rig) -> None:
+    """The message is part of an event, whose size is limited."""
     async with rig.worker(jobs.boom):
         ends = [await rig.submit("boom", {"text": text}) for text in ("x" * 50_000, "\u202e\x1b[31m", "ünï")]
         outcomes = [await rig.outcome(job_id) for job_id in ends]
     assert [len(each.data.error.message) for each in outcomes] == [2000, 6, 3]
 
 
-async def test_a_payload_that_does_not_fit(rig: Rig) -> None:
+async def test_payload_that_does_not_fit_fails_job(rig: Rig) -> None:
     async with rig.worker(jobs.add):
         outcome = await rig.outcome(await rig.submit("add", {"x": "q"}))
     assert (outcome.name, outcome.data.reason) == ("failed", "payload_invalid")
@@ -95,8 +95,8 @@ async def test_a_payload_that_does_not_fit(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("job_type", [jobs.add, jobs.aadd, jobs.boom, jobs.aboom, jobs.too_long])
-async def test_nothing_is_kept_of_executions_that_have_ended(job_type: Any) -> None:
-    """asyncio itself keeps a hundred timers that were called off."""
+async def test_ended_executions_are_freed(job_type: Any) -> None:
+    """asyncio itself keeps a hundred cancelled timers."""
     many = 300
     before = len(_executions())
     handlers = Handlers(concurrency=4, max_result=1000)
@@ -104,9 +104,9 @@ async def test_nothing_is_kept_of_executions_that_have_ended(job_type: Any) -> N
     order = Order(type=job_type.name, payload=payload, queue="default", timeout=job_type.timeout)
     context = Context("id", job_type.name, 1, 1, logging.getLogger("test"), lambda _: None)
     started = [handlers.start(job_type, order, context) for _ in range(many)]
-    await asyncio.gather(*(handlers.outcome(each, job_type, order.timeout) for each in started))
+    await asyncio.gather(*(handlers.outcome(each) for each in started))
     started.clear()
-    await eventually(lambda: len(_executions()) - before < many / 2, what="they are let go")
+    await eventually(lambda: len(_executions()) - before < many / 2, what="the executions are freed")
     await handlers.close()
 
 

@@ -1,4 +1,4 @@
-"""Payloads of version 1 after their job type has moved to version 2, and workers that have not moved yet."""
+"""Payloads of version 1 after their job type has changed to version 2, and workers that still have version 1."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from jobtape.consumer.outcome import Success
 from jobtape.consumer.replays.shadow import run_in_shadow
 from jobtape.consumer.subscriber_message import subscriber_message
-from jobtape.consumer.worker import deferral as returns
+from jobtape.consumer.worker import deferral
 from jobtape.schemas import ids, plainjson
 from jobtape.schemas.events import CONTENT_TYPE, Redriven, RedrivenData, Retrying, Submitted, decode
 from jobtape.schemas.fold import evolve
@@ -29,14 +29,14 @@ ALL = (jobs.greet_async, jobs.greet_thread, jobs.greet_process, jobs.greet_secon
 
 
 async def submit_old(rig: Rig, job_type: str, payload: dict[str, Any], **order: Any) -> tuple[str, bytes]:
-    """A job as an API of version 1 puts it on tape and queue: its id, and the bytes."""
+    """Publish a job as an API of version 1 does. Return its id and the bytes."""
     event = order_event(rig.topology, job_type, payload, **order)
     body = as_version_1(event)
     await rig.publisher.send(body, event_key("submitted", job_type), [run_key("default")], content_type=CONTENT_TYPE)
     return event.subject, body
 
 
-async def test_old_payloads_are_lifted_wherever_a_handler_runs(rig: Rig) -> None:
+async def test_old_payload_is_upcast_on_loop_thread_and_process(rig: Rig) -> None:
     waiting = [(await submit_old(rig, job_type.name, {"name": "ann"}, max_attempts=2))[0] for job_type in ALL]
     async with rig.worker(*ALL):
         for job_id in waiting:
@@ -46,7 +46,7 @@ async def test_old_payloads_are_lifted_wherever_a_handler_runs(rig: Rig) -> None
     assert (again.data.order.payload, again.data.order.payload_version) == ({"name": "ann"}, 1), "as it was submitted"
 
 
-async def test_what_cannot_be_lifted_fails_with_the_reason_and_no_retries(rig: Rig) -> None:
+async def test_failed_upcast_fails_job_without_retry(rig: Rig) -> None:
     async with rig.worker(*ALL):
         for job_type in ALL:
             job_id, _ = await submit_old(rig, job_type.name, {"nom": "ann"}, max_attempts=5)
@@ -55,33 +55,33 @@ async def test_what_cannot_be_lifted_fails_with_the_reason_and_no_retries(rig: R
             assert "version 1 does not become one of version 2: KeyError: 'name'" in data.error.message
 
 
-async def test_an_older_worker_leaves_new_payloads_to_newer_ones(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(returns, "FIRST_DELAY", 0.1)
+async def test_older_worker_defers_newer_payload(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deferral, "FIRST_DELAY", 0.1)
     async with rig.worker(jobs.old_greet) as old:
         job_id = await rig.submit("greet.async", {"names": ["ann", "bob"]}, payload_version=2, max_attempts=1)
         known, _ = await submit_old(rig, "greet.async", {"name": "eve"})
         assert (await rig.outcome(known)).data.result == "hello eve"
         await eventually(rig.depth_is(0))
-        assert rig.names(job_id) == ["submitted"], "nothing has happened to it"
+        assert rig.names(job_id) == ["submitted"], "no attempt was made"
         async with rig.worker(jobs.greet_async):
             rig.stop(old.name)
             outcome = await rig.outcome(job_id)
     assert (outcome.name, outcome.data.attempt, outcome.data.result) == ("succeeded", 1, "hello ann and bob")
 
 
-async def test_after_a_while_it_fails(rig: Rig) -> None:
+async def test_unknown_version_fails_after_timeout(rig: Rig) -> None:
     async with rig.worker(jobs.old_greet, unknown_type_timeout=0.0):
         outcome = await rig.outcome(await rig.submit("greet.async", {"names": []}, payload_version=2))
     assert outcome.data.reason == "unknown_type"
     assert "up to version 1, and this one is of version 2" in outcome.data.error.message
 
 
-async def test_a_job_of_version_1_is_driven_again_told_and_rebuilt_as_version_2(rig: Rig, store: Store) -> None:
+async def test_job_of_version_1_is_redriven_relayed_and_rebuilt(rig: Rig, store: Store) -> None:
     async with rig.projector(store):
         async with rig.worker(jobs.old_greet):
             job_id, body = await submit_old(rig, "greet.async", {"name": "ann"})
             await rig.outcome(job_id)
-        # Its queue may be served by new workers only, from now on.
+        # From now on its queue is served by new workers only.
         async with rig.worker(jobs.greet_async):
             await rig.publisher.publish(_redriven(rig, job_id))
             await eventually(lambda: rig.names(job_id).count("succeeded") == 2, 20, what="the second run's outcome")
@@ -92,7 +92,7 @@ async def test_a_job_of_version_1_is_driven_again_told_and_rebuilt_as_version_2(
     assert isinstance(rig.of(job_id)[0], Submitted)
     row = store.committed.page(first.cursor - 1, 1, Selection()).rows[0]
     assert plainjson.loads(subscriber_message(row).body)["schemaversion"] == CURRENT_VERSION, (
-        "and others are told the newest"
+        "subscribers get the newest version"
     )
     assert rebuilt(store).generation == 2
     assert store.job(job_id) == job
@@ -102,7 +102,7 @@ async def test_a_job_of_version_1_is_driven_again_told_and_rebuilt_as_version_2(
     assert (then.payload, then.payload_version) == ({"name": "ann"}, 1)
 
 
-async def test_a_shadow_run_lifts_it_too(rig: Rig) -> None:
+async def test_shadow_run_upcasts_old_payload(rig: Rig) -> None:
     job = evolve(None, decode(as_version_1(order_event(rig.topology, "greet.async", {"name": "ann"}))))
     assert run_in_shadow(jobs.greet_async, job, 10.0) == Success("hello ann")
 

@@ -1,8 +1,8 @@
-"""``started`` and ``progressed``: published without being waited for, and never more than is of use."""
+"""The events ``started`` and ``progressed``, which are published while a handler runs."""
 
 import pytest
 
-from jobtape.consumer.worker.execution import PROGRESS_EVERY
+from jobtape.consumer.worker.execution import PROGRESS_INTERVAL
 from jobtape.schemas.events import Progressed, Started
 from tests.consumer import jobs
 from tests.consumer.installation import Rig
@@ -10,14 +10,14 @@ from tests.consumer.installation import Rig
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_short_job_says_when_it_started_in_its_outcome_alone(rig: Rig) -> None:
+async def test_short_job_publishes_no_started(rig: Rig) -> None:
     async with rig.worker(jobs.add):
         outcome = await rig.outcome(await rig.submit("add", {"x": 1, "y": 1}))
     assert rig.names(outcome.subject) == ["submitted", "succeeded"]
     assert outcome.data.started_at <= outcome.time
 
 
-async def test_a_longer_one_says_that_it_runs(rig: Rig) -> None:
+async def test_longer_job_publishes_started(rig: Rig) -> None:
     async with rig.worker(jobs.nap):
         outcome = await rig.outcome(await rig.submit("nap", {"seconds": 0.3}))
     _, started, _ = rig.of(outcome.subject)
@@ -27,19 +27,19 @@ async def test_a_longer_one_says_that_it_runs(rig: Rig) -> None:
     assert outcome.data.duration >= 0.3
 
 
-async def test_progress_comes_in_order_and_not_too_often(rig: Rig) -> None:
+async def test_progress_is_ordered_and_limited_in_rate(rig: Rig) -> None:
     async with rig.worker(jobs.steps):
         outcome = await rig.outcome(await rig.submit("steps", {"n": 100, "pause": 0.01}))
     reports = [event for event in rig.of(outcome.subject) if isinstance(event, Progressed)]
     assert [event.data.n for event in reports] == list(range(1, len(reports) + 1))
     fractions = [event.data.fraction for event in reports]
     assert fractions == sorted(fractions)
-    assert 2 <= len(reports) <= outcome.data.duration / PROGRESS_EVERY + 1
+    assert 2 <= len(reports) <= outcome.data.duration / PROGRESS_INTERVAL + 1
     assert rig.names(outcome.subject)[:2] == ["submitted", "started"]
     assert rig.names(outcome.subject)[-1] == "succeeded"
 
 
-async def test_what_is_reported_before_it_is_known_to_run_is_not_lost(rig: Rig) -> None:
+async def test_progress_before_started_is_published_after_it(rig: Rig) -> None:
     async with rig.worker(jobs.steps):
         outcome = await rig.outcome(await rig.submit("steps", {"n": 1, "pause": 0.3}))
     assert rig.names(outcome.subject) == ["submitted", "started", "progressed", "succeeded"]

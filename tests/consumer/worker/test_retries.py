@@ -1,4 +1,4 @@
-"""Failed attempts and what follows them, on the tape and on the queues."""
+"""Failed attempts and their retries, on the tape and on the queues."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
@@ -28,27 +28,27 @@ def fresh() -> Iterator[None]:
 
 @pytest.fixture
 async def emptied(rig: Rig) -> AsyncIterator[Rig]:
-    """A rig on whose queues nothing may be left at the end, when no worker has it either."""
+    """A rig whose queues must all be empty at the end of the test."""
     yield rig
-    await eventually(lambda: _left(rig, 0), what="nothing is left on any queue")
+    await eventually(lambda: _total_depth_is(rig, 0), what="nothing is left on any queue")
 
 
-async def _left(rig: Rig, expected: int) -> bool:
+async def _total_depth_is(rig: Rig, expected: int) -> bool:
     connection = await rig.link.connection()
-    left = 0
+    total = 0
     for queue in rig.topology.declared_queues():
         if queue.declared_arguments()["x-queue-type"] != "stream":
             found = await declare.depth(connection, queue.name)
-            left += found.messages if found is not None else 0
-    return left == expected
+            total += found.messages if found is not None else 0
+    return total == expected
 
 
 def attempts(tape: list[JobEvent]) -> list[tuple[str, int]]:
-    """What ended each attempt."""
+    """Return the name of the event that ended each attempt, and the attempt."""
     return [(event.name, event.data.attempt) for event in tape if event.name not in ("submitted", "started")]
 
 
-async def test_attempts_follow_each_other_until_one_succeeds(emptied: Rig) -> None:
+async def test_attempts_are_retried_until_one_succeeds(emptied: Rig) -> None:
     rig = emptied
     async with rig.worker(jobs.flaky):
         job_id = await rig.submit("flaky", {"fails": 2}, max_attempts=5)
@@ -59,14 +59,14 @@ async def test_attempts_follow_each_other_until_one_succeeds(emptied: Rig) -> No
     assert [one.data.next_at - one.time, two.data.next_at - two.time] == [2 * STEP, 4 * STEP]
     assert (one.data.reason, one.data.error.type, one.data.error.message) == ("error", "ConnectionError", "attempt 1")
     assert "raise ConnectionError" in (one.data.error.traceback or "")
-    assert one.data.order == two.data.order, "the order goes along"
+    assert one.data.order == two.data.order, "the retry has the same order"
     assert outcome.data.started_at >= two.data.next_at > two.time >= one.data.next_at, "never early"
     assert [event.causationid for event in (one, two, outcome)] == [rig.of(job_id)[0].id, one.id, two.id]
     assert set(jobs.calls.values()) == {1}
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])
-async def test_the_order_says_how_many_attempts_there_are(emptied: Rig, most: int) -> None:
+async def test_max_attempts_of_order_limits_attempts(emptied: Rig, most: int) -> None:
     rig = emptied
     async with rig.worker(jobs.flaky):
         job_id = await rig.submit("flaky", {"fails": 99}, max_attempts=most)
@@ -76,7 +76,7 @@ async def test_the_order_says_how_many_attempts_there_are(emptied: Rig, most: in
     assert jobs.calls == {(job_id, n): 1 for n in range(1, most + 1)}
 
 
-async def test_a_job_type_without_a_policy_is_tried_as_often_as_the_order_says(emptied: Rig) -> None:
+async def test_max_attempts_of_order_applies_without_policy(emptied: Rig) -> None:
     rig = emptied
     async with rig.worker(jobs.never_again):
         once, twice = await rig.submit("never-again"), await rig.submit("never-again", max_attempts=2)
@@ -85,14 +85,14 @@ async def test_a_job_type_without_a_policy_is_tried_as_often_as_the_order_says(e
 
 
 @pytest.mark.parametrize(("error", "tries"), [("OSError", 3), ("ConnectionError", 3), ("ValueError", 1)])
-async def test_the_policy_says_which_exceptions_are_worth_another_attempt(emptied: Rig, error: str, tries: int) -> None:
+async def test_policy_selects_exceptions_to_retry(emptied: Rig, error: str, tries: int) -> None:
     rig = emptied
     async with rig.worker(jobs.picky):
         outcome = await rig.outcome(await rig.submit("picky", {"error": error}, max_attempts=3))
     assert (outcome.name, outcome.data.attempt, outcome.data.error.type) == ("failed", tries, error)
 
 
-async def test_a_timeout_is_retried_as_a_timeout_error(emptied: Rig) -> None:
+async def test_timeout_is_retried_as_timeout_error(emptied: Rig) -> None:
     rig = emptied
     async with rig.worker(jobs.slow, jobs.slow_but_fine):
         job_id = await rig.submit("slow", timeout=0.2, max_attempts=2)
@@ -104,7 +104,7 @@ async def test_a_timeout_is_retried_as_a_timeout_error(emptied: Rig) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.35])
-async def test_a_handler_may_say_when_it_wants_to_be_tried_again(emptied: Rig, seconds: float) -> None:
+async def test_retry_exception_sets_delay(emptied: Rig, seconds: float) -> None:
     rig = emptied
     async with rig.worker(jobs.asks):
         job_id = await rig.submit("asks", {"seconds": seconds}, max_attempts=3)
@@ -116,7 +116,7 @@ async def test_a_handler_may_say_when_it_wants_to_be_tried_again(emptied: Rig, s
     assert outcome.data.started_at >= retrying.data.next_at
 
 
-async def test_nobody_is_put_off_longer_than_the_ladder_can_hold(broker_url: str, make_topology: MakeTopology) -> None:
+async def test_retry_delay_is_limited_by_ladder(broker_url: str, make_topology: MakeTopology) -> None:
     async with Rig(broker_url, make_topology(delay_levels=3)) as rig, rig.worker(jobs.asks):
         job_id = await rig.submit("asks", {"seconds": 3600}, max_attempts=2)
         outcome = await rig.outcome(job_id)
@@ -125,14 +125,14 @@ async def test_nobody_is_put_off_longer_than_the_ladder_can_hold(broker_url: str
     assert (outcome.name, outcome.data.attempt) == ("succeeded", 2)
 
 
-async def test_asking_for_another_attempt_ends_with_the_attempts(emptied: Rig) -> None:
+async def test_retry_exception_ends_with_max_attempts(emptied: Rig) -> None:
     rig = emptied
     async with rig.worker(jobs.asks):
         outcome = await rig.outcome(await rig.submit("asks", {"seconds": 0.1}, max_attempts=1))
     assert (outcome.name, outcome.data.error.type, outcome.data.attempt) == ("failed", "Retry", 1)
 
 
-async def test_a_handler_may_say_that_it_is_hopeless(emptied: Rig) -> None:
+async def test_fail_exception_ends_attempts(emptied: Rig) -> None:
     rig = emptied
     async with rig.worker(jobs.gives_up):
         outcome = await rig.outcome(await rig.submit("gives-up", max_attempts=5))
@@ -140,22 +140,24 @@ async def test_a_handler_may_say_that_it_is_hopeless(emptied: Rig) -> None:
     assert outcome.data.error.message == "there is no such customer"
 
 
-async def test_nobody_holds_a_job_that_waits_for_its_next_attempt(emptied: Rig) -> None:
-    """Another worker, started later, has it when its time comes."""
+async def test_waiting_retry_is_held_by_no_worker(emptied: Rig) -> None:
+    """Another worker, started later, runs it when it is due."""
     rig = emptied
     async with rig.worker(jobs.flaky):
         job_id = await rig.submit("flaky", {"fails": 2}, max_attempts=3)
         await eventually(lambda: attempts(rig.of(job_id)) == [("retrying", 1), ("retrying", 2)])
-    assert await _left(rig, 1), "on the ladder"
+    assert await _total_depth_is(rig, 1), "on the ladder"
     async with rig.worker(jobs.flaky, name="later"):
         outcome = await rig.outcome(job_id)
     assert (outcome.name, outcome.data.worker) == ("succeeded", "later")
 
 
 @pytest.mark.parametrize("back", ["before", "after"])
-async def test_without_its_delivery_a_worker_arranges_no_next_attempt(emptied: Rig, back: str) -> None:
-    """The broker has given the attempt to somebody else by then: two would arrange two. ``back``: whether the worker's
-    connection is there again before or after the handler has failed."""
+async def test_worker_without_delivery_places_no_retry(emptied: Rig, back: str) -> None:
+    """The broker delivers the attempt again, and both executions would place a retry.
+
+    ``back``: whether the worker is connected again before or after the handler has failed.
+    """
     rig = emptied
     jobs.gate.clear()
     async with Proxy(rig.url) as proxy:

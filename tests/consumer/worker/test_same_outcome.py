@@ -1,4 +1,4 @@
-"""An outcome is the same on the loop, in a thread and in a process; nothing of one execution is in the next."""
+"""An outcome is the same on the loop, in a thread and in a process."""
 
 import pytest
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(
     ("kind", "error", "attempts"), [("fails", "LookupError", 2), ("exit", "SystemExit", 1), ("mute", "Mute", 2)]
 )
-async def test_outcome_is_the_same_wherever_it_runs(rig: Rig, kind: str, error: str, attempts: int) -> None:
+async def test_outcome_is_the_same_on_loop_thread_and_process(rig: Rig, kind: str, error: str, attempts: int) -> None:
     types = (jobs.in_thread, jobs.on_loop, jobs.isolated, jobs.aisolated)
     async with rig.worker(*types):
         submitted = [await rig.submit(each.name, {"kind": kind}, max_attempts=2) for each in types]
@@ -21,7 +21,7 @@ async def test_outcome_is_the_same_wherever_it_runs(rig: Rig, kind: str, error: 
             assert failed.error.message
 
 
-async def test_isolated_executions_share_no_context_and_one_loop(rig: Rig) -> None:
+async def test_isolated_executions_share_loop_but_no_context(rig: Rig) -> None:
     async with rig.worker(jobs.context, jobs.acontext, jobs.keep, concurrency=1):
         for name in ("context.def", "context.async") * 2:
             assert (await rig.outcome(await rig.submit(name))).data.result == ["none", 28]

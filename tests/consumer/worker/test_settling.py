@@ -1,4 +1,4 @@
-"""Settling: what is acknowledged, when, and what a redelivery does."""
+"""When deliveries are acknowledged, and what happens with redeliveries."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("closed_gate")]
 
 
-async def test_a_redelivery_of_what_is_settled_is_acknowledged_unrun(rig: Rig) -> None:
+async def test_redelivery_of_finished_attempt_is_acked_and_not_run(rig: Rig) -> None:
     event = order_event(rig.topology, "note")
     async with rig.worker(jobs.note):
         await rig.put(encode(event))
@@ -25,8 +25,8 @@ async def test_a_redelivery_of_what_is_settled_is_acknowledged_unrun(rig: Rig) -
     assert await rig.depth() == 0
 
 
-async def test_what_is_placed_anew_is_run_again_though_it_was_settled(rig: Rig) -> None:
-    """Its outcome was lost with the tape's last seconds, and nobody else remembers it."""
+async def test_attempt_placed_again_is_run_again(rig: Rig) -> None:
+    """The tape has lost the outcome of the first execution."""
     event = order_event(rig.topology, "note")
     again = Requeued(
         id="again",
@@ -48,7 +48,7 @@ async def test_what_is_placed_anew_is_run_again_though_it_was_settled(rig: Rig) 
     assert await rig.depth() == 0
 
 
-async def test_a_redelivery_while_it_runs_waits_for_that_execution(rig: Rig) -> None:
+async def test_redelivery_during_execution_waits_for_it(rig: Rig) -> None:
     event = order_event(rig.topology, "ahold")
     async with rig.worker(jobs.ahold, jobs.note):
         await rig.put(encode(event))
@@ -64,7 +64,7 @@ async def test_a_redelivery_while_it_runs_waits_for_that_execution(rig: Rig) -> 
 
 
 @pytest.mark.parametrize("reset", [False, True])
-async def test_a_connection_lost_while_jobs_run_runs_none_of_them_twice(rig: Rig, reset: bool) -> None:
+async def test_lost_connection_runs_no_job_twice(rig: Rig, reset: bool) -> None:
     async with Proxy(rig.url) as proxy:
         direct, rig.url = rig.url, proxy.url
         async with rig.worker(jobs.ahold, jobs.hold, concurrency=6) as worker:
@@ -81,7 +81,7 @@ async def test_a_connection_lost_while_jobs_run_runs_none_of_them_twice(rig: Rig
     assert await rig.depth() == 0
 
 
-async def test_an_outcome_whose_confirm_was_lost_is_published_again_and_the_job_not_run_again(rig: Rig) -> None:
+async def test_lost_confirm_republishes_outcome_without_new_run(rig: Rig) -> None:
     async with Proxy(rig.url) as proxy:
         direct, rig.url = rig.url, proxy.url
         async with rig.worker(jobs.ahold, jobs.note) as worker:
@@ -101,9 +101,7 @@ async def test_an_outcome_whose_confirm_was_lost_is_published_again_and_the_job_
     assert await rig.depth() == 0
 
 
-async def test_without_a_tape_the_outcome_waits_and_nothing_is_acknowledged(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_outcome_waits_for_missing_tape(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     async with rig.worker(jobs.ahold):
         job_id = await rig.submit("ahold")
         await eventually(lambda: jobs.calls)
@@ -118,9 +116,7 @@ async def test_without_a_tape_the_outcome_waits_and_nothing_is_acknowledged(
     assert await rig.depth() == 0
 
 
-async def test_without_a_tape_a_stopped_worker_leaves_the_job_to_another(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_worker_stopped_without_tape_gives_job_back(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     jobs.gate.set()
     async with rig.worker(jobs.ahold, grace=0.2):
         await rig.delete_tape()
@@ -138,7 +134,7 @@ async def test_without_a_tape_a_stopped_worker_leaves_the_job_to_another(
     ("body", "reason"),
     [(b"", "not JSON"), (b"{", "not JSON"), (b"[1]", "a JSON list"), (b"\xff\x00", "not JSON"), (b"{}", "type")],
 )
-async def test_a_message_that_is_no_job_is_put_aside(rig: Rig, body: bytes, reason: str) -> None:
+async def test_message_that_is_no_event_goes_to_dead_queue(rig: Rig, body: bytes, reason: str) -> None:
     async with rig.worker(jobs.add):
         await rig.put(body)
         found = await eventually(rig.dead, what="it is on the dead queue")
@@ -149,7 +145,7 @@ async def test_a_message_that_is_no_job_is_put_aside(rig: Rig, body: bytes, reas
     assert await rig.depth() == 0
 
 
-async def test_an_event_that_orders_nothing_is_put_aside(rig: Rig) -> None:
+async def test_event_that_places_no_work_goes_to_dead_queue(rig: Rig) -> None:
     async with rig.worker(jobs.add):
         outcome = await rig.outcome(await rig.submit("add", {"x": 1, "y": 1}))
         await rig.put(encode(outcome))
@@ -157,7 +153,7 @@ async def test_an_event_that_orders_nothing_is_put_aside(rig: Rig) -> None:
     assert found[1][REASON_HEADER] == "a succeeded event on a work queue"
 
 
-async def test_a_deleted_work_queue_is_declared_and_consumed_again(rig: Rig) -> None:
+async def test_deleted_work_queue_is_declared_and_consumed_again(rig: Rig) -> None:
     async with rig.worker(jobs.add, jobs.ahold) as worker:
         running = await rig.submit("ahold")
         await eventually(lambda: jobs.calls)

@@ -1,4 +1,4 @@
-"""Concurrency: a slot is taken as long as a handler runs, whatever is known of its outcome."""
+"""A handler keeps its slot as long as it runs, even after its outcome was published."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("closed_gate")]
 
 
-async def test_no_more_handlers_than_slots(rig: Rig) -> None:
+async def test_handlers_do_not_exceed_slots(rig: Rig) -> None:
     async with rig.worker(jobs.hold, jobs.ahold, concurrency=3):
         ends = [await rig.submit(name) for name in ("hold", "ahold") * 3]
         await eventually(lambda: len(jobs.calls) == 3)
@@ -21,8 +21,8 @@ async def test_no_more_handlers_than_slots(rig: Rig) -> None:
         assert [(await rig.outcome(job_id)).name for job_id in ends] == ["succeeded"] * 6
 
 
-async def test_no_more_deliveries_are_taken_than_can_begin_soon(rig: Rig) -> None:
-    """What waits in a worker counts against the broker's acknowledgement time-out, at most one job's length."""
+async def test_prefetch_is_limited(rig: Rig) -> None:
+    """A delivery that waits in the worker uses up its acknowledgement time-out."""
     async with rig.worker(jobs.ahold, concurrency=1):
         ends = [await rig.submit("ahold") for _ in range(6)]
         await eventually(lambda: len(jobs.calls) == 1)
@@ -34,7 +34,7 @@ async def test_no_more_deliveries_are_taken_than_can_begin_soon(rig: Rig) -> Non
 
 
 async def keeps_the_only_slot(rig: Rig, job_type: str) -> str:
-    """A job that goes on past its time-out: its outcome is known, and the next one waits until it has ended."""
+    """Run a handler past its time-out, and check that the next job waits until the handler has ended."""
     late = await rig.submit(job_type, timeout=0.2)
     assert (await rig.outcome(late)).data.reason == "timeout"
     waiting = await rig.submit("note")
@@ -45,15 +45,13 @@ async def keeps_the_only_slot(rig: Rig, job_type: str) -> str:
     return late
 
 
-async def test_a_thread_past_its_time_out_keeps_its_slot(rig: Rig) -> None:
+async def test_thread_past_timeout_keeps_slot(rig: Rig) -> None:
     async with rig.worker(jobs.hold, jobs.note, concurrency=1):
         late = await keeps_the_only_slot(rig, "hold")
     assert rig.names(late) == ["submitted", "started", "failed"]
 
 
-async def test_a_handler_that_heeds_no_cancelling_is_given_up_and_keeps_its_slot(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(handlers, "LATE", 0.3)
+async def test_async_handler_that_ignores_cancel_keeps_slot(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "LATE_LIMIT", 0.3)
     async with rig.worker(jobs.heedless, jobs.note, concurrency=1):
         await keeps_the_only_slot(rig, "heedless")

@@ -1,4 +1,4 @@
-"""A worker that is asked to stop, and one that must not start."""
+"""A worker that stops, and one that must not start."""
 
 import pytest
 
@@ -14,12 +14,12 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("closed_gate")]
 
 
-async def test_what_runs_may_finish_and_what_waits_goes_back(rig: Rig) -> None:
+async def test_stop_finishes_running_jobs_and_gives_back_waiting_ones(rig: Rig) -> None:
     async with rig.worker(jobs.ahold, jobs.hold, concurrency=2) as worker:
         ends = [await rig.submit(name) for name in ("hold", "ahold") * 4]
         await eventually(lambda: len(jobs.calls) == 2)
         rig.stop(worker.name)
-        await eventually(rig.depth_is(6), what="what waited is back on its queue")
+        await eventually(rig.depth_is(6), what="waiting jobs are back on their queue")
         assert worker.trouble == "draining"
         jobs.gate.set()
         for job_id in ends[:2]:
@@ -32,7 +32,7 @@ async def test_what_runs_may_finish_and_what_waits_goes_back(rig: Rig) -> None:
     assert sorted(jobs.calls) == sorted(ends), "each ran once"
 
 
-async def test_what_does_not_finish_in_time_goes_back(rig: Rig) -> None:
+async def test_job_that_exceeds_grace_time_goes_back(rig: Rig) -> None:
     async with rig.worker(jobs.ahold, jobs.hold, concurrency=2, grace=0.3):
         ends = [await rig.submit(name) for name in ("hold", "ahold")]
         await eventually(lambda: len(jobs.calls) == 2)
@@ -44,8 +44,8 @@ async def test_what_does_not_finish_in_time_goes_back(rig: Rig) -> None:
             assert (await rig.outcome(job_id)).name == "succeeded"
 
 
-async def test_many_waiting_deliveries_all_go_back(rig: Rig) -> None:
-    """Under load, with deliveries on their way while it drains."""
+async def test_stop_under_load_loses_no_delivery(rig: Rig) -> None:
+    """Deliveries still arrive while the worker drains."""
     async with rig.worker(jobs.nap, concurrency=20):
         ends = [await rig.submit("nap", {"seconds": 0.001}) for _ in range(300)]
         await eventually(lambda: sum(event.name == "succeeded" for event in rig.events) > 20)
@@ -55,8 +55,8 @@ async def test_many_waiting_deliveries_all_go_back(rig: Rig) -> None:
     assert await rig.depth() == 0
 
 
-async def test_what_runs_may_finish_when_the_broker_is_away_too(rig: Rig) -> None:
-    """Its outcome is published when the broker is back within the grace time."""
+async def test_stop_without_broker_finishes_running_job(rig: Rig) -> None:
+    """The outcome is published when the broker is back within the grace time."""
     async with Proxy(rig.url) as proxy:
         direct, rig.url = rig.url, proxy.url
         async with rig.worker(jobs.ahold, grace=20) as worker:
@@ -73,19 +73,19 @@ async def test_what_runs_may_finish_when_the_broker_is_away_too(rig: Rig) -> Non
 
 
 def worker_of(topology: Topology, job_type: JobType, *, grace: float) -> Worker:
-    """One whose broker is away."""
+    """Return a worker without a broker."""
     url = "amqp://guest:guest@127.0.0.1:1/"
     known = {job_type.name: job_type}
     return Worker(url, topology, known, concurrency=1, grace=grace, max_result=1000, ack_timeout=1800, name="w")
 
 
-async def test_it_stops_while_the_broker_is_away(topology: Topology) -> None:
+async def test_worker_stops_without_broker(topology: Topology) -> None:
     worker = worker_of(topology, jobs.add, grace=1)
     async with running(worker):
         await eventually(lambda: (worker.trouble or "").startswith("no broker"))
     assert "guest:guest" not in str(worker.trouble)
 
 
-def test_a_time_out_that_does_not_fit_the_acknowledgement_time_out_is_refused(topology: Topology) -> None:
+def test_timeout_beyond_acknowledgement_timeout_is_refused(topology: Topology) -> None:
     with pytest.raises(JobTypeInvalid, match=r"long may run 900 s, and 865 s fit .*JOBTAPE_ACK_TIMEOUT"):
         worker_of(topology, jobs.long, grace=30)

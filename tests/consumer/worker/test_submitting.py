@@ -1,4 +1,4 @@
-"""Jobs that a worker's handlers submit: from its event loop, its threads and the processes of isolated handlers."""
+"""Handlers submit jobs from the worker's event loop, its threads and the processes of isolated handlers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-TIMES = 10
+TIMES = 3
 PARENTS = (
     jobs.parent_async,
     jobs.parent_async_options,
@@ -35,7 +35,7 @@ JOBS = {each.name: each for each in (*PARENTS, jobs.child, jobs.refused, jobs.re
 
 @pytest.fixture(scope="module")
 async def working(broker_url: str) -> AsyncIterator[Rig]:
-    """One worker for all tests, whose handlers may submit."""
+    """Run one worker for all tests, whose handlers may submit."""
     topology = some_topology()
     settings = read_settings(
         rabbitmq_url=broker_url,
@@ -53,7 +53,7 @@ async def working(broker_url: str) -> AsyncIterator[Rig]:
 
 
 @pytest.mark.parametrize("parent", PARENTS, ids=lambda each: each.name)
-async def test_a_handler_submits(working: Rig, parent: JobType[str]) -> None:
+async def test_handler_submits_job(working: Rig, parent: JobType[str]) -> None:
     for n in range(TIMES):
         correlation = f"{parent.name}-{n}"
         parent_id = await working.submit(parent.name, {"n": n}, correlation_id=correlation)
@@ -68,7 +68,7 @@ async def test_a_handler_submits(working: Rig, parent: JobType[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["refused", "refused-isolated"])
-async def test_what_cannot_be_submitted_says_what_to_do(working: Rig, name: str) -> None:
+async def test_refused_submission_explains_what_to_do(working: Rig, name: str) -> None:
     outcome = await working.outcome(await working.submit(name, {"key": "k"}))
     key, queue = outcome.data.result
     assert "needs the database" in key
@@ -76,7 +76,7 @@ async def test_what_cannot_be_submitted_says_what_to_do(working: Rig, name: str)
     assert "no queue 'nowhere'" in queue
 
 
-async def test_several_at_once(working: Rig) -> None:
+async def test_handlers_submit_at_the_same_time(working: Rig) -> None:
     before = len(working.events)
     ids = [await working.submit(parent.name, {"n": 1}) for parent in PARENTS for _ in range(3)]
     outcomes = await asyncio.gather(*map(working.outcome, ids))
@@ -88,7 +88,7 @@ async def test_several_at_once(working: Rig) -> None:
     assert sorted(new) == sorted([*ids, *children])
 
 
-async def test_a_worker_whose_handlers_submit_nothing_has_no_more_connections(broker_url: str) -> None:
+async def test_worker_without_submissions_opens_no_connection(broker_url: str) -> None:
     settings = read_settings(rabbitmq_url="amqp://127.0.0.1:1/", namespace="none")
     before = asyncio.all_tasks()
     async with submissions(settings, JOBS, "w"):

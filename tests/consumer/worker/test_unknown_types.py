@@ -1,4 +1,4 @@
-"""Jobs that a worker cannot do: of a type that only others know, or with a payload that does not fit any more."""
+"""Jobs that a worker cannot run: of a type that only others know, or with a payload that does not fit any more."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jobtape import JobType, RetryPolicy
-from jobtape.consumer.worker import deferral as returns
+from jobtape.consumer.worker import deferral
 from jobtape.consumer.worker.execution import Execution
 from jobtape.schemas.events import encode
 from jobtape.schemas.topology import Topology
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Returns within tenths of a second."""
-    monkeypatch.setattr(returns, "FIRST_DELAY", 0.1)
+    """Shorten the first delay."""
+    monkeypatch.setattr(deferral, "FIRST_DELAY", 0.1)
     jobs.calls.clear()
     yield
 
@@ -38,8 +38,8 @@ async def on_the_queue(rig: Rig) -> tuple[bytes, Mapping[str, Any]]:
         return await eventually(get, what="a message on the work queue")
 
 
-async def test_a_new_job_type_waits_for_a_worker_that_knows_it_and_uses_no_attempt(rig: Rig) -> None:
-    """Old workers only, then a new one beside them: a rolling deployment."""
+async def test_unknown_type_is_deferred_without_attempt(rig: Rig) -> None:
+    """A rolling deployment: at first only an old worker runs, then also a new one."""
     async with rig.worker(jobs.add) as old:
         job_id = await rig.submit("note", max_attempts=1)
         known = await rig.submit("add", {"x": 1, "y": 1})
@@ -47,50 +47,50 @@ async def test_a_new_job_type_waits_for_a_worker_that_knows_it_and_uses_no_attem
         await eventually(rig.depth_is(0))
         assert rig.names(job_id) == ["submitted"], "no tape event"
         async with rig.worker(jobs.add, jobs.note):
-            rig.stop(old.name)  # otherwise it may be the old one's turn again and again
+            rig.stop(old.name)  # otherwise the old worker may get the job each time
             outcome = await rig.outcome(job_id)
     assert (outcome.name, outcome.data.attempt) == ("succeeded", 1)
     assert rig.names(job_id) == ["submitted", "succeeded"]
     assert jobs.calls == [job_id]
 
 
-async def test_what_goes_back_is_counted_and_keeps_the_time_of_its_first_return(rig: Rig) -> None:
+async def test_deferrals_are_counted_in_header(rig: Rig) -> None:
     event = order_event(rig.topology, "note")
     await rig.put(encode(event))
     async with rig.worker(jobs.add):
         await eventually(rig.depth_is(0))
     body, first = await on_the_queue(rig)
     assert body == encode(event)
-    assert first[returns.RETURNS_HEADER] == 1
+    assert first[deferral.COUNT_HEADER] == 1
     async with rig.worker(jobs.add) as worker:
         await rig.put(body)
         await eventually(rig.depth_is(0))
         assert worker.trouble is None
 
 
-async def test_the_delay_grows_and_ends_at_a_minute(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deferral_delay_grows_to_one_minute(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     keys: list[str] = []
 
     async def publish(_: object, body: bytes, key: str, **more: Any) -> None:
         keys.append(key)
 
-    monkeypatch.setattr(returns, "FIRST_DELAY", 1.0)
+    monkeypatch.setattr(deferral, "FIRST_DELAY", 1.0)
     monkeypatch.setattr("jobtape.broker.publisher.ExchangePublisher.publish", publish)
-    sender = returns.Deferral(rig.link, Topology("ns"), timeout=3600, now=lambda: order_event(rig.topology, "x").time)
+    sender = deferral.Deferral(rig.link, Topology("ns"), timeout=3600, now=lambda: order_event(rig.topology, "x").time)
     for count in (0, 1, 2, 5, 6, 2**31):
-        await sender.send_back(_Delivery(count))  # type: ignore[arg-type]
+        await sender.defer_unknown(_Delivery(count))  # type: ignore[arg-type]
     bits = [int(key.removeprefix("delay.").partition(".run.")[0].replace(".", ""), 2) for key in keys]
     assert bits == [10, 20, 40, 320, 600, 600], "tenths of a second"
 
 
 class _Delivery:
-    """Comes for the n-th time."""
+    """A delivery that was deferred ``count`` times."""
 
     can_be_settled = True
     queue = "ns.run.default"
 
     def __init__(self, count: int) -> None:
-        self.headers = {returns.RETURNS_HEADER: count}
+        self.headers = {deferral.COUNT_HEADER: count}
 
     body = b"{}"
 
@@ -98,22 +98,22 @@ class _Delivery:
         return
 
 
-async def test_an_event_of_a_later_version_is_for_a_newer_worker(rig: Rig) -> None:
+async def test_event_of_newer_version_is_deferred(rig: Rig) -> None:
     event = order_event(rig.topology, "note")
     future = encode(event).replace(b'"schemaversion":2', b'"schemaversion":9')
     await rig.put(future)
     async with rig.worker(jobs.note):
         await eventually(rig.depth_is(0))
     body, headers = await on_the_queue(rig)
-    assert (body, headers[returns.RETURNS_HEADER]) == (future, 1)
+    assert (body, headers[deferral.COUNT_HEADER]) == (future, 1)
     await rig.put(future)
     async with rig.worker(jobs.note, unknown_type_timeout=0.0):
-        buried = await eventually(rig.dead, what="it is put aside in the end")
+        buried = await eventually(rig.dead, what="the message is on the dead queue")
     assert buried[0] == future
     assert jobs.calls == []
 
 
-async def test_after_a_while_it_fails(rig: Rig) -> None:
+async def test_unknown_type_fails_after_timeout(rig: Rig) -> None:
     async with rig.worker(jobs.add, unknown_type_timeout=0.5):
         job_id = await rig.submit("note")
         outcome = await rig.outcome(job_id)
@@ -123,7 +123,7 @@ async def test_after_a_while_it_fails(rig: Rig) -> None:
     assert await rig.depth() == 0
 
 
-async def test_a_payload_that_no_longer_fits_fails_without_retries(rig: Rig) -> None:
+async def test_payload_that_no_longer_fits_is_not_retried(rig: Rig) -> None:
     async def new_add(x: int, y: int, z: int) -> int:
         return x + y + z
 
@@ -134,17 +134,17 @@ async def test_a_payload_that_no_longer_fits_fails_without_retries(rig: Rig) -> 
     assert await rig.depth() == 0
 
 
-async def test_a_fault_of_ours_gives_the_delivery_back_and_loses_no_slot(
+async def test_error_in_worker_gives_delivery_back_and_frees_slot(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = Execution.run
-    broken = 1  # after two it would be a suspect, and run in a process of its own
+    broken = 1  # after two the job would be a suspect and run in a process
 
     async def run_or_break(self: Execution, *args: Any) -> Any:
         nonlocal broken
         if broken:
             broken -= 1
-            raise KeyError("a fault of ours")
+            raise KeyError("an error in the worker")
         return await run(self, *args)
 
     monkeypatch.setattr(Execution, "run", run_or_break)
@@ -153,5 +153,5 @@ async def test_a_fault_of_ours_gives_the_delivery_back_and_loses_no_slot(
         job_id = await rig.submit("note")
         assert (await rig.outcome(job_id)).name == "succeeded"
     assert jobs.calls == [job_id]
-    assert caplog.text.count("KeyError: 'a fault of ours'") == 1
+    assert caplog.text.count("KeyError: 'an error in the worker'") == 1
     assert await rig.depth() == 0

@@ -1,4 +1,4 @@
-"""Handlers that cancel and end what is not theirs, in a worker: each delivery is settled, and the worker goes on."""
+"""Handlers that cancel and stop what is not theirs: each delivery is settled, and the worker goes on."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def gate() -> Iterator[None]:
-    """Closed until the end."""
+    """Hold handlers until the end of the test."""
     jobs.gate.clear()
     jobs.calls.clear()
     yield
@@ -36,10 +36,10 @@ def gate() -> Iterator[None]:
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-async def test_more_than_a_worker_takes_at_once_and_all_fail(
+async def test_unruly_jobs_fail_once_each_and_worker_goes_on(
     rig: Rig, job_type: JobType, payload: dict[str, str]
 ) -> None:
-    """Each runs once, and a healthy job afterwards."""
+    """There are more jobs than slots, and a healthy job runs after them."""
     async with rig.worker(job_type, good.aadd, concurrency=3) as running:
         ends = [await rig.submit(job_type.name, payload) for _ in range(7)]
         assert Counter([(await rig.outcome(job_id)).name for job_id in ends]) == {"failed": 7}
@@ -49,8 +49,8 @@ async def test_more_than_a_worker_takes_at_once_and_all_fail(
     assert Counter(event.name for event in rig.events)["failed"] == 7
 
 
-async def test_neighbour_whose_task_is_cancelled_is_executed_again(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """Without an attempt used."""
+async def test_job_cancelled_by_other_handler_runs_again(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """The aborted execution does not count as an attempt."""
     async with rig.worker(jobs.cancels_the_others, jobs.rests, concurrency=3):
         neighbour = await rig.submit("rests")
         await eventually(lambda: jobs.calls)
@@ -62,7 +62,7 @@ async def test_neighbour_whose_task_is_cancelled_is_executed_again(rig: Rig, cap
     assert await rig.depth() == 0
 
 
-async def test_jobs_that_all_cancel_each_other_all_end(rig: Rig) -> None:
+async def test_jobs_that_cancel_each_other_all_end(rig: Rig) -> None:
     async with rig.worker(jobs.cancels_all, concurrency=3):
         ends = [await rig.submit("cancels-all") for _ in range(7)]
         outcomes = [await rig.outcome(job_id) for job_id in ends]
@@ -70,10 +70,7 @@ async def test_jobs_that_all_cancel_each_other_all_end(rig: Rig) -> None:
     assert await rig.depth() == 0
 
 
-async def test_cancellation_within_the_worker_gives_the_delivery_back(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Whoever it was."""
+async def test_cancelled_task_of_worker_gives_delivery_back(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     async with rig.worker(jobs.rests, concurrency=1) as running:
         job_id = await rig.submit("rests")
         await eventually(lambda: jobs.calls)
@@ -85,8 +82,8 @@ async def test_cancellation_within_the_worker_gives_the_delivery_back(
     assert await rig.depth() == 0
 
 
-async def test_function_that_a_handler_left_in_a_thread_does_not_keep_the_process(rig: Rig) -> None:
-    """Python would wait for it."""
+async def test_running_executor_thread_counts_as_stuck(rig: Rig) -> None:
+    """Python would wait for it at the end of the process."""
     async with rig.worker(jobs.leaves_a_thread) as running:
         outcome = await rig.outcome(await rig.submit("leaves-a-thread", timeout=0.2))
         assert outcome.data.reason == "timeout"
@@ -94,7 +91,7 @@ async def test_function_that_a_handler_left_in_a_thread_does_not_keep_the_proces
     assert running.stuck_handlers == 1
 
 
-async def test_nothing_is_said_of_threads_that_end(rig: Rig) -> None:
+async def test_ended_threads_do_not_count_as_stuck(rig: Rig) -> None:
     async with rig.worker(jobs.leaves_in_executor, jobs.leaves_in_thread) as running:
         for name in ("leaves-in-executor", "leaves-in-thread"):
             assert (await rig.outcome(await rig.submit(name))).name == "succeeded"
