@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobtape.consumer.worker import cancellations as cancels
+from jobtape.broker import declare
+from jobtape.broker.publisher import ExchangePublisher
+from jobtape.consumer.worker import cancellations
 from jobtape.schemas.delay_ladder import delay_key
 from jobtape.schemas.events import Requeued, RequeuedData, Submitted, cancelled, encode
 from jobtape.schemas.fold import evolve
@@ -25,6 +27,18 @@ async def cancel(rig: Rig, job_id: str) -> None:
     job = evolve(None, submission)
     await rig.publisher.publish(
         cancelled(job, source=rig.topology.source, time=datetime.now(UTC)), [CANCEL_KEY], timeout=20
+    )
+
+
+def requeued(event: Submitted, *, run: int, n: int, why: str) -> Requeued:
+    """Return the event that places the work again."""
+    data = {"job_type": "note", "run": run, "attempt": 1, "n": n, "why": why, "order": event.data.order}
+    return Requeued(
+        id=f"{event.subject}/{run}/requeued/{n}",
+        source=event.source,
+        subject=event.subject,
+        time=datetime.now(UTC),
+        data=RequeuedData(**data),
     )
 
 
@@ -108,14 +122,7 @@ async def test_run_after_a_cancelled_run_is_executed(rig: Rig) -> None:
     event = order_event(rig.topology, "note")
     await rig.publisher.publish(event, ["run.default"])
     await cancel(rig, event.subject)
-    data = {"job_type": "note", "run": 2, "attempt": 1, "n": 1, "why": "redriven", "order": event.data.order}
-    again = Requeued(
-        id=f"{event.subject}/2/requeued/1",
-        source=rig.topology.source,
-        subject=event.subject,
-        time=datetime.now(UTC),
-        data=RequeuedData(**data),
-    )
+    again = requeued(event, run=2, n=1, why="redriven")
     async with rig.worker(jobs.note):
         await rig.publisher.publish(again, ["run.default"])
         assert (await rig.outcome(event.subject)).name == "cancelled"
@@ -128,14 +135,7 @@ async def test_cancelled_event_that_the_tape_lost_is_published_again(rig: Rig) -
     event = order_event(rig.topology, "note")
     await rig.publisher.publish(event, ["run.default"])
     cancelling = cancelled(evolve(None, event), source=rig.topology.source, time=datetime.now(UTC))
-    data = {"job_type": "note", "run": 1, "attempt": 1, "n": 2, "why": "lost", "order": event.data.order}
-    found = Requeued(
-        id=f"{event.subject}/1/requeued/2",
-        source=rig.topology.source,
-        subject=event.subject,
-        time=datetime.now(UTC),
-        data=RequeuedData(**data),
-    )
+    found = requeued(event, run=1, n=2, why="lost")
     await _put_on_cancel_stream(rig, encode(cancelling))
     async with rig.worker(jobs.note):
         await eventually(rig.depth_is(0))
@@ -170,7 +170,7 @@ async def test_cancellation_during_lost_connection_is_read_later(rig: Rig) -> No
 
 
 async def test_deleted_cancel_stream_is_declared_again_and_followed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cancels, "SILENCE", 1.0)
+    monkeypatch.setattr(cancellations, "SILENCE", 1.0)
     async with rig.worker(jobs.ahold, jobs.note) as worker:
         before = await rig.submit("note", queue="default")
         await cancel(rig, before)
@@ -190,12 +190,8 @@ async def test_deleted_cancel_stream_is_declared_again_and_followed(rig: Rig, mo
 
 
 async def _stream_exists(rig: Rig) -> bool:
-    from jobtape.broker import declare
-
     return await declare.depth(await rig.link.connection(), rig.topology.cancels.name) is not None
 
 
 async def _put_on_cancel_stream(rig: Rig, body: bytes) -> None:
-    from jobtape.broker.publisher import ExchangePublisher
-
     await ExchangePublisher(rig.link, "").publish(body, rig.topology.cancels.name)

@@ -32,19 +32,17 @@ async def handlers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Handlers]:
     await made.close()
 
 
-def begin(handlers: Handlers, job_type: JobType, **payload: Any) -> RunningHandler:
+def start(handlers: Handlers, job_type: JobType, timeout: float = 3.0, **payload: Any) -> RunningHandler:
     """Start one execution."""
-    order = Order(type=job_type.name, payload=payload, queue="default", timeout=job_type.timeout)
+    order = Order(type=job_type.name, payload=payload, queue="default", timeout=timeout)
     context = Context("id", job_type.name, 1, 1, logging.getLogger("test"), lambda _: None)
     return handlers.start(job_type, order, context)
 
 
 async def outcome_of(handlers: Handlers, job_type: JobType, timeout: float = 3.0, **payload: Any) -> Outcome:
     """Return the outcome of one execution, which must come within a second after its time-out."""
-    order = Order(type=job_type.name, payload=payload, queue="default", timeout=timeout)
-    context = Context("id", job_type.name, 1, 1, logging.getLogger("test"), lambda _: None)
     async with asyncio.timeout(timeout + 1):
-        return await handlers.outcome(handlers.start(job_type, order, context))
+        return await handlers.outcome(start(handlers, job_type, timeout, **payload))
 
 
 def failed(outcome: Outcome) -> tuple[str, str]:
@@ -123,7 +121,7 @@ async def test_timeout_holds_when_handler_swallows_cancellation(handlers: Handle
 
 @pytest.mark.parametrize("culprit", [jobs.cancels_all, jobs.cancels_the_others], ids=lambda each: each.name)
 async def test_execution_cancelled_by_other_handler_is_aborted(handlers: Handlers, culprit: JobType) -> None:
-    neighbour = begin(handlers, jobs.waits)
+    neighbour = start(handlers, jobs.waits)
     await eventually(lambda: jobs.calls)
     waiting = asyncio.create_task(handlers.outcome(neighbour))
     await outcome_of(handlers, culprit)
@@ -133,7 +131,7 @@ async def test_execution_cancelled_by_other_handler_is_aborted(handlers: Handler
 
 
 async def test_requested_cancellation_has_no_outcome(handlers: Handlers) -> None:
-    handler = begin(handlers, jobs.waits)
+    handler = start(handlers, jobs.waits)
     await eventually(lambda: jobs.calls)
     assert handler.cancel()
     with suppress(asyncio.CancelledError):

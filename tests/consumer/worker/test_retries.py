@@ -27,8 +27,8 @@ def fresh() -> Iterator[None]:
 
 
 @pytest.fixture
-async def emptied(rig: Rig) -> AsyncIterator[Rig]:
-    """A rig whose queues must all be empty at the end of the test."""
+async def rig(rig: Rig) -> AsyncIterator[Rig]:
+    """The rig of ``conftest``, whose queues must all be empty at the end of the test."""
     yield rig
     await eventually(lambda: _total_depth_is(rig, 0), what="nothing is left on any queue")
 
@@ -48,8 +48,7 @@ def attempts(tape: list[JobEvent]) -> list[tuple[str, int]]:
     return [(event.name, event.data.attempt) for event in tape if event.name not in ("submitted", "started")]
 
 
-async def test_attempts_are_retried_until_one_succeeds(emptied: Rig) -> None:
-    rig = emptied
+async def test_attempts_are_retried_until_one_succeeds(rig: Rig) -> None:
     async with rig.worker(jobs.flaky):
         job_id = await rig.submit("flaky", {"fails": 2}, max_attempts=5)
         outcome = await rig.outcome(job_id)
@@ -66,8 +65,7 @@ async def test_attempts_are_retried_until_one_succeeds(emptied: Rig) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])
-async def test_max_attempts_of_order_limits_attempts(emptied: Rig, most: int) -> None:
-    rig = emptied
+async def test_max_attempts_of_order_limits_attempts(rig: Rig, most: int) -> None:
     async with rig.worker(jobs.flaky):
         job_id = await rig.submit("flaky", {"fails": 99}, max_attempts=most)
         outcome = await rig.outcome(job_id)
@@ -76,8 +74,7 @@ async def test_max_attempts_of_order_limits_attempts(emptied: Rig, most: int) ->
     assert jobs.calls == {(job_id, n): 1 for n in range(1, most + 1)}
 
 
-async def test_max_attempts_of_order_applies_without_policy(emptied: Rig) -> None:
-    rig = emptied
+async def test_max_attempts_of_order_applies_without_policy(rig: Rig) -> None:
     async with rig.worker(jobs.never_again):
         once, twice = await rig.submit("never-again"), await rig.submit("never-again", max_attempts=2)
         assert (await rig.outcome(once)).data.attempt == 1
@@ -85,15 +82,13 @@ async def test_max_attempts_of_order_applies_without_policy(emptied: Rig) -> Non
 
 
 @pytest.mark.parametrize(("error", "tries"), [("OSError", 3), ("ConnectionError", 3), ("ValueError", 1)])
-async def test_policy_selects_exceptions_to_retry(emptied: Rig, error: str, tries: int) -> None:
-    rig = emptied
+async def test_policy_selects_exceptions_to_retry(rig: Rig, error: str, tries: int) -> None:
     async with rig.worker(jobs.picky):
         outcome = await rig.outcome(await rig.submit("picky", {"error": error}, max_attempts=3))
     assert (outcome.name, outcome.data.attempt, outcome.data.error.type) == ("failed", tries, error)
 
 
-async def test_timeout_is_retried_as_timeout_error(emptied: Rig) -> None:
-    rig = emptied
+async def test_timeout_is_retried_as_timeout_error(rig: Rig) -> None:
     async with rig.worker(jobs.slow, jobs.slow_but_fine):
         job_id = await rig.submit("slow", timeout=0.2, max_attempts=2)
         other = await rig.submit("slow-but-fine", timeout=0.2, max_attempts=2)
@@ -104,8 +99,7 @@ async def test_timeout_is_retried_as_timeout_error(emptied: Rig) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.35])
-async def test_retry_exception_sets_delay(emptied: Rig, seconds: float) -> None:
-    rig = emptied
+async def test_retry_exception_sets_delay(rig: Rig, seconds: float) -> None:
     async with rig.worker(jobs.asks):
         job_id = await rig.submit("asks", {"seconds": seconds}, max_attempts=3)
         outcome = await rig.outcome(job_id)
@@ -125,24 +119,21 @@ async def test_retry_delay_is_limited_by_ladder(broker_url: str, make_topology: 
     assert (outcome.name, outcome.data.attempt) == ("succeeded", 2)
 
 
-async def test_retry_exception_ends_with_max_attempts(emptied: Rig) -> None:
-    rig = emptied
+async def test_retry_exception_ends_with_max_attempts(rig: Rig) -> None:
     async with rig.worker(jobs.asks):
         outcome = await rig.outcome(await rig.submit("asks", {"seconds": 0.1}, max_attempts=1))
     assert (outcome.name, outcome.data.error.type, outcome.data.attempt) == ("failed", "Retry", 1)
 
 
-async def test_fail_exception_ends_attempts(emptied: Rig) -> None:
-    rig = emptied
+async def test_fail_exception_ends_attempts(rig: Rig) -> None:
     async with rig.worker(jobs.gives_up):
         outcome = await rig.outcome(await rig.submit("gives-up", max_attempts=5))
     assert (outcome.name, outcome.data.attempt, outcome.data.error.type) == ("failed", 1, "Fail")
     assert outcome.data.error.message == "there is no such customer"
 
 
-async def test_waiting_retry_is_held_by_no_worker(emptied: Rig) -> None:
+async def test_waiting_retry_is_held_by_no_worker(rig: Rig) -> None:
     """Another worker, started later, runs it when it is due."""
-    rig = emptied
     async with rig.worker(jobs.flaky):
         job_id = await rig.submit("flaky", {"fails": 2}, max_attempts=3)
         await eventually(lambda: attempts(rig.of(job_id)) == [("retrying", 1), ("retrying", 2)])
@@ -153,12 +144,11 @@ async def test_waiting_retry_is_held_by_no_worker(emptied: Rig) -> None:
 
 
 @pytest.mark.parametrize("back", ["before", "after"])
-async def test_worker_without_delivery_places_no_retry(emptied: Rig, back: str) -> None:
+async def test_worker_without_delivery_places_no_retry(rig: Rig, back: str) -> None:
     """The broker delivers the attempt again, and both executions would place a retry.
 
     ``back``: whether the worker is connected again before or after the handler has failed.
     """
-    rig = emptied
     jobs.gate.clear()
     async with Proxy(rig.url) as proxy:
         direct, rig.url = rig.url, proxy.url
