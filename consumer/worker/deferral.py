@@ -23,9 +23,8 @@ from jobtape.broker.publisher import ExchangePublisher
 from jobtape.broker.queue_consumer import Delivery
 from jobtape.schemas.delay_ladder import delay_key
 from jobtape.schemas.errors import BrokerUnavailable
-from jobtape.schemas.events import CONTENT_TYPE, Retrying
+from jobtape.schemas.events import CONTENT_TYPE, Retrying, WorkEvent
 from jobtape.schemas.topology import Topology, queue_of
-from jobtape.schemas.work import WorkEvent
 
 log = logging.getLogger(__name__)
 

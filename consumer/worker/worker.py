@@ -42,7 +42,6 @@ from jobtape.schemas.events import (
     Failed,
     Requeued,
     Retrying,
-    Submitted,
     Succeeded,
     WorkEvent,
     attempt_of,
@@ -215,7 +214,7 @@ class Worker:
     def _on_delivery(self, delivery: Delivery) -> None:
         try:
             event = decode(delivery.body)
-            if not isinstance(event, Submitted | Retrying | Requeued):
+            if not isinstance(event, WorkEvent):
                 raise UnreadableEvent(f"a {event.name} event on a work queue")
         except UnreadableEvent as error:
             if error.newer and not self._deferral.has_expired(delivery):
