@@ -1,4 +1,4 @@
-"""Folds a stretch of the tape, in memory, into what the view is to write."""
+"""Folds messages of the tape in memory into the changes that the view has to write."""
 
 import hashlib
 from collections import Counter
@@ -16,33 +16,29 @@ from jobtape.schemas.job import Job
 from jobtape.schemas.topology import BARRIER_KEY
 from jobtape.view.store import Archived, Batch, HistoryRow, OutboxRow, UnreadableRow
 
-Known = Callable[[Collection[str]], dict[str, Job]]
-Gone = Callable[[Collection[str]], Collection[str]]
+LoadJobs = Callable[[Collection[str]], dict[str, Job]]
+FindPruned = Callable[[Collection[str]], Collection[str]]
 
 
-def none_gone(_: Collection[str]) -> Collection[str]:
-    """Nothing was ever let go."""
-    return ()
-
-
-def digest_of(message: TapeMessage) -> str:
-    """What the checkpoint remembers of a message, to know it again: the SHA-256 of its body, in hex."""
+def message_digest(message: TapeMessage) -> str:
+    """Return the SHA-256 of the message's body in hex, by which the checkpoint recognises the message later."""
     return hashlib.sha256(message.body).hexdigest()
 
 
-def fold_batch(messages: Sequence[TapeMessage], epoch: int, known: Known, gone: Gone = none_gone) -> Batch:
-    """What ``messages`` (at least one) change. ``known`` gives the jobs, by id, as they are in the view now, ``gone``
-    those of the unknown ones that were in it once and were let go: their events change nothing and are not kept.
+def fold_batch(
+    messages: Sequence[TapeMessage], epoch: int, load_jobs: LoadJobs, find_pruned: FindPruned | None = None
+) -> Batch:
+    """Fold ``messages`` (at least one), barriers included, into a batch that ends at the offset of the last one.
 
-    A message that cannot be read is kept with its reason, and holds up nothing.
+    ``load_jobs`` and ``find_pruned`` are those of ``fold_archived``.
     """
     barriers: dict[str, int] = {}
     unreadable: list[UnreadableRow] = []
-    rest: list[Archived] = []
+    entries: list[Archived] = []
     for message in messages:
         entry = Archived(cursor_of(epoch, message.offset), message.body)
         if message.key != BARRIER_KEY:
-            rest.append(entry)
+            entries.append(entry)
             continue
         try:
             process, seq = read_barrier(message.body)
@@ -50,18 +46,23 @@ def fold_batch(messages: Sequence[TapeMessage], epoch: int, known: Known, gone: 
         except UnreadableEvent as error:
             unreadable.append(UnreadableRow(entry.cursor, str(error), entry.body))
     last = messages[-1]
-    batch = fold_archived(rest, known, gone)
+    batch = fold_archived(entries, load_jobs, find_pruned)
     return replace(
         batch,
         offset=last.offset,
-        digest=digest_of(last),
+        digest=message_digest(last),
         unreadable=[*unreadable, *batch.unreadable],
         barriers=barriers,
     )
 
 
-def fold_archived(entries: Sequence[Archived], known: Known, gone: Gone = none_gone) -> Batch:
-    """The same for what is no barrier, on its own; without the place that the batch ends at."""
+def fold_archived(entries: Sequence[Archived], load_jobs: LoadJobs, find_pruned: FindPruned | None = None) -> Batch:
+    """Fold ``entries``, which contain no barriers, into a batch without an offset.
+
+    ``load_jobs`` takes job ids and returns the jobs that the view contains now, by id. ``find_pruned`` takes ids of
+    jobs that the view does not contain and returns those that were pruned; events of pruned jobs are dropped. An entry
+    that cannot be read becomes an unreadable row with the reason.
+    """
     events: list[tuple[int, JobEvent, str]] = []
     unreadable: list[UnreadableRow] = []
     for entry in entries:
@@ -69,12 +70,12 @@ def fold_archived(entries: Sequence[Archived], known: Known, gone: Gone = none_g
             events.append((entry.cursor, decode(entry.body), entry.body.decode()))
         except UnreadableEvent as error:
             unreadable.append(UnreadableRow(entry.cursor, str(error), entry.body))
-        except Exception as error:  # noqa: BLE001 - a reader's bug must not stop the tape for all
+        except Exception as error:  # noqa: BLE001 - a bug in decoding one event must not stop the whole tape
             unreadable.append(UnreadableRow(entry.cursor, f"it could not be read: {error!r}"[:500], entry.body))
 
     ids = {event.subject for _, event, _ in events}
-    before = known(ids)
-    pruned = gone(ids - before.keys())
+    before = load_jobs(ids)
+    pruned = () if find_pruned is None else find_pruned(ids - before.keys())
     jobs = dict(before)
     history: list[HistoryRow] = []
     counts: Counter[tuple[str, str]] = Counter()
@@ -106,5 +107,5 @@ def fold_archived(entries: Sequence[Archived], known: Known, gone: Gone = none_g
 
 
 def outbox_row(effect: Effect) -> OutboxRow:
-    """An effect as the view keeps it until it is on the tape."""
+    """Return the row in which the view stores an effect until it is on the tape."""
     return OutboxRow(effect.event.id, encode(effect.event).decode(), effect.keys, wait=effect.wait)

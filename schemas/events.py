@@ -258,6 +258,14 @@ def parse(raw: Mapping[str, Any]) -> JobEvent:
         raise UnreadableEvent(first_fault(faults_of(error), "event")[:_REASON_LENGTH]) from None
 
 
+def decode_work(body: bytes) -> WorkEvent:
+    """Decode a message on a work queue. Raises UnreadableEvent, also for an event that places no work."""
+    event = decode(body)
+    if not isinstance(event, WorkEvent):
+        raise UnreadableEvent(f"a {event.name} event on a work queue")
+    return event
+
+
 def attempt_of(event: WorkEvent) -> int:
     """The attempt that a message on a work queue is for: a ``retrying`` is for the attempt after the failed one."""
     return event.data.attempt + 1 if isinstance(event, Retrying) else event.data.attempt

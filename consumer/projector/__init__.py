@@ -1,1 +1,1 @@
-"""Folds the tape into the view, exactly once, and runs what only the active projector may do."""
+"""Folds the tape into the view exactly once, and runs the services of the active projector."""

@@ -1,7 +1,7 @@
-"""Attaches to the tape at the checkpoint, and makes sure that it is the same tape.
+"""Attaches to the tape at the checkpoint, and checks that it is still the same tape.
 
-The broker says nothing when the position asked for is gone: it shows the first message that it still has, or, beyond
-the end, nothing for ever. So the projector reads the message of the checkpoint itself once more and compares it.
+The broker does not say when a requested offset is gone: it delivers the first message that it still has, or nothing
+when the offset is beyond the end. So the projector reads the checkpoint's own message again and compares digests.
 """
 
 import logging
@@ -12,30 +12,30 @@ from uuid import uuid4
 from jobtape.broker.link import Connection
 from jobtape.broker.publisher import Publisher
 from jobtape.broker.stream_reader import StreamReader
-from jobtape.consumer.folding import digest_of
+from jobtape.consumer.folding import message_digest
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
-from jobtape.view.store import Checkpoint, Gap
+from jobtape.view.values import Checkpoint, Gap, GapKind
 
 log = logging.getLogger(__name__)
 
-WAY_OUT = "see docs/how-to/gaps.md: `jobtape init --accept-gap` goes on behind it"
 SILENCE = 2.0
-"""Seconds without the checkpoint's message until a barrier settles whether it will ever come."""
+"""Seconds without a message after which the reader looks for the end of the tape."""
 
 
 class GapFound(Exception):
-    """The tape does not go on from the checkpoint."""
+    """The tape does not continue from the checkpoint; ``gap`` says why."""
 
-    def __init__(self, gap: Gap) -> None:
-        super().__init__(gap.detail)
-        self.gap = gap
+    def __init__(self, kind: GapKind, detail: str) -> None:
+        detail = f"{detail}; see docs/how-to/gaps.md: `jobtape init --accept-gap` continues behind it"
+        super().__init__(detail)
+        self.gap = Gap(kind, detail)
 
 
 @asynccontextmanager
-async def attached(connection: Connection, publisher: Publisher, checkpoint: Checkpoint) -> AsyncIterator[StreamReader]:
-    """A reader whose next message is the one behind ``checkpoint``.
+async def attach(connection: Connection, publisher: Publisher, checkpoint: Checkpoint) -> AsyncIterator[StreamReader]:
+    """Yield a reader whose next message is the one after ``checkpoint``.
 
-    Raises GapFound when the tape is missing, is another one, or has lost messages behind the checkpoint;
+    Raises GapFound when the tape is missing, was replaced, or has lost messages after the checkpoint, and
     BrokerUnavailable when the broker does not answer.
     """
     name = publisher.topology.log.name
@@ -46,51 +46,45 @@ async def attached(connection: Connection, publisher: Publisher, checkpoint: Che
             return
         while True:
             async with StreamReader(connection, name, checkpoint.offset) as reader:
-                if await _same_tape(reader, checkpoint):
+                if await _read_checkpoint(reader, checkpoint.offset, checkpoint.digest):
                     yield reader
                     return
-            await _settle_silence(connection, publisher, checkpoint)
+            await _check_end(connection, publisher, checkpoint.offset)
     except TapeMissing:
         raise GapFound(
-            Gap("tape-missing", f"the tape {name} is not on the broker, though the view was folded from it; {WAY_OUT}")
+            "tape-missing", f"the tape {name} is not on the broker, though the view was folded from it"
         ) from None
 
 
-async def _same_tape(reader: StreamReader, checkpoint: Checkpoint) -> bool:
-    """Read the checkpoint's own message. False when nothing comes; raises GapFound when it is not the same."""
-    assert checkpoint.offset is not None
-    first = await reader.read(1, timeout=SILENCE)
-    if not first:
+async def _read_checkpoint(reader: StreamReader, offset: int, digest: str | None) -> bool:
+    """Read the message at ``offset``, and return False when nothing arrives. Raises GapFound for another message."""
+    messages = await reader.read(1, timeout=SILENCE)
+    if not messages:
         return False
-    (message,) = first
-    if message.offset > checkpoint.offset:
+    (message,) = messages
+    if message.offset > offset:
         raise GapFound(
-            Gap(
-                "log-truncated",
-                f"the tape begins at offset {message.offset}, the view ends at {checkpoint.offset}: retention has "
-                f"dropped what lay between before it was folded; {WAY_OUT}",
-            )
+            "log-truncated",
+            f"the tape begins at offset {message.offset}, the view ends at {offset}: retention has dropped the "
+            "messages between them before they were folded",
         )
-    if message.offset < checkpoint.offset or digest_of(message) != checkpoint.digest:
-        raise GapFound(_replaced(f"the message at offset {checkpoint.offset} is not the one that was folded"))
+    if message.offset < offset or message_digest(message) != digest:
+        raise GapFound(
+            "log-replaced", f"the tape is a new one: the message at offset {offset} is not the one that was folded"
+        )
     return True
 
 
-async def _settle_silence(connection: Connection, publisher: Publisher, checkpoint: Checkpoint) -> None:
-    """Returns when the checkpoint's message must still come; raises GapFound when the tape ends before it."""
-    assert checkpoint.offset is not None
-    log.info("nothing at offset %d yet: looking where the tape ends", checkpoint.offset)
+async def _check_end(connection: Connection, publisher: Publisher, offset: int) -> None:
+    """Return when the tape reaches up to ``offset``, so that its message is only late. Raises GapFound otherwise."""
+    log.info("no message at offset %d yet: looking for the end of the tape", offset)
     await publisher.publish_barrier(f"projector-{uuid4().hex[:12]}", 1)
     async with StreamReader(connection, publisher.topology.log.name, "last") as reader:
         end = -1
         while tail := await reader.read(1000, timeout=SILENCE):
             end = max(end, tail[-1].offset)
-            if end >= checkpoint.offset:
+            if end >= offset:
                 return
     if end < 0:
-        raise BrokerUnavailable("the tape shows nothing, not even the barrier just published; attach again")
-    raise GapFound(_replaced(f"the tape ends at offset {end}, the view at {checkpoint.offset}"))
-
-
-def _replaced(why: str) -> Gap:
-    return Gap("log-replaced", f"the tape is a new one: {why}; {WAY_OUT}")
+        raise BrokerUnavailable("the tape delivers nothing, not even the barrier just published; attach again")
+    raise GapFound("log-replaced", f"the tape is a new one: it ends at offset {end}, the view at {offset}")

@@ -1,24 +1,25 @@
-"""Publishes what the fold has accepted to subscribers, on ``<ns>.results``, in the tape's order, at least once.
+"""Publishes accepted events to subscribers, on ``<ns>.results``, in the tape's order and at least once.
 
-Theory of operation. The active projector's relay reads the committed history behind a position of its own, publishes a
-window of events, and moves the position to the last one up to which all are *settled*: confirmed, or refused. A nack
-says that some queue is full and refuses; the others have the event, so it is only counted. Nobody else
-waits for the relay, and it has a connection of its own, since a queue that can confirm nothing (no majority) stops the
-whole connection that publishes to it.
+Theory of operation. The relay of the active projector reads the committed history after a position of its own,
+publishes a window of events, and moves the position to the last event up to which all are done. An event is done when
+it was confirmed or refused. A nack means that some queue is full and refuses the event. The other queues have it, so it
+is only counted. Nothing else waits for the relay. It has a connection of its own, because a queue that cannot confirm
+(it has no majority) stops the whole connection that publishes to it.
 
-That is a **stall**: no confirm for ``CONFIRM_LIMIT`` seconds. It is reported, the connection dropped, and the event
-that comes next published alone, over another connection, again and again with growing pauses, so that queues in order
-do not get a windowful of repeats each time. With the first confirm the window doubles from event to event.
+That is a **stall**: no confirm for ``CONFIRM_TIMEOUT`` seconds. The relay reports it, drops the connection, and
+publishes the next event alone, over a new connection, again and again with longer pauses. So healthy queues do not get
+a whole window of repeats each time. From the first confirm on, the window doubles with each publish.
 
-The position is written now and then, so a relay that dies publishes some events again. It begins with the tape when
-that was created by us; otherwise (a new view of an old tape, a relay that was off) behind a barrier at the present
-checkpoint, so that nothing old is published.
+The position is saved now and then, so a relay that dies publishes some events again. On a tape that this installation
+created it starts at the beginning. Otherwise (a new view of an old tape, a relay that was off) it starts behind a
+barrier at the present checkpoint, so that no old event is published.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import aiormq.exceptions
@@ -26,7 +27,7 @@ import aiormq.exceptions
 from jobtape.broker import declare
 from jobtape.broker.confirmed_channel import ConfirmedChannel, publish_all
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link
-from jobtape.broker.tasks import wait_for_stop
+from jobtape.broker.tasks import finish_before_cancel, wait_for_stop
 from jobtape.consumer.projector.maintenance.leader import NotActive
 from jobtape.consumer.subscriber_message import subscriber_message
 from jobtape.schemas.errors import ViewUnavailable
@@ -39,26 +40,26 @@ from jobtape.view.threads import DatabaseThreads
 log = logging.getLogger(__name__)
 
 WINDOW: Final = 500
-"""Events in flight at most, and events read at once."""
-CONFIRM_LIMIT: Final = 10.0
-"""Seconds without any confirm until the relay is stalled."""
+"""Events read at once, and in flight at most."""
+CONFIRM_TIMEOUT: Final = 10.0
+"""Seconds without any confirm after which the relay is stalled."""
 FIRST_PAUSE: Final = 10.0
 LONGEST_PAUSE: Final = 60.0
-"""Seconds between two tries of a stalled relay."""
-EVERY: Final = 1.0
-"""Seconds between two looks without news."""
+"""Seconds between two attempts of a stalled relay."""
+POLL: Final = 1.0
+"""Seconds between two queries when nobody notifies the relay."""
 SAVE_EVERY: Final = 0.2
 """Seconds between two writes of the position."""
 
 
+@dataclass(slots=True)
 class PublishProgress:
-    """Everything up to ``cursor`` is published or refused; ``delivered`` and ``refused`` count since the last save."""
+    """All events up to ``cursor`` are confirmed or refused; the counts are of those since the last save."""
 
-    def __init__(self, cursor: int) -> None:
-        self.cursor = cursor
-        self.delivered = 0
-        self.refused = 0
-        self.unsaved = False
+    cursor: int
+    delivered: int = 0
+    refused: int = 0
+    unsaved: bool = False
 
     def reach(self, cursor: int, *, delivered: int = 0, refused: int = 0) -> None:
         """Advance to ``cursor``, never back."""
@@ -68,14 +69,9 @@ class PublishProgress:
             self.refused += refused
             self.unsaved = True
 
-    def saved(self) -> None:
-        """Reset the counts after a save."""
-        self.delivered = self.refused = 0
-        self.unsaved = False
-
 
 class Relay:
-    """``mode``: which events; ``catch_up`` returns when the fold has passed what was on the tape at the call."""
+    """``mode``: which events are published. ``catch_up`` returns when the present tape is folded."""
 
     def __init__(
         self,
@@ -94,34 +90,35 @@ class Relay:
         self._catch_up = catch_up
         self._link = Link(url, name=f"{topology.namespace} projector {owner} (relay)", setup=self._declare)
         self._channel = ConfirmedChannel(self._link, topology.results.name)
-        # A thread of its own: neither the fold nor the effects wait for what is read here.
+        # A thread of its own: neither the fold nor the effects wait for these calls.
         self._thread = DatabaseThreads("relay")
-        self._news = asyncio.Event()
+        self._committed = asyncio.Event()
         self._window = WINDOW
         self._stalled = False
         self._pause = 0.0
         self._progress = PublishProgress(0)
 
-    def folded(self) -> None:
-        """The fold has committed something."""
-        self._news.set()
+    def notify(self) -> None:
+        """Notify the relay that the fold has committed something."""
+        self._committed.set()
 
     async def close(self) -> None:
-        """End the connection."""
+        """Close the connection and end the thread."""
         await self._link.close()
         self._thread.close()
 
     async def run(self) -> None:
-        """Until it is cancelled. Raises ViewUnavailable, NotActive, BrokerUnavailable and what the broker's libraries
-        raise; the next call goes on from the position.
+        """Run until cancelled. Raises ViewUnavailable, NotActive, BrokerUnavailable and BROKER_ERRORS.
+
+        The next call continues from the saved position.
         """
         if not RELAYED_EVENTS[self._mode]:
-            await self._written(self._store.relay.forget, self._owner)
+            await self._write(self._store.relay.forget, self._owner)
             await asyncio.get_running_loop().create_future()
         self._link.start()
-        self._progress = PublishProgress(await self._begin())
+        self._progress = PublishProgress(await self._start_position())
         try:
-            await self._go_on()
+            await self._relay()
         finally:
             if self._progress.unsaved:
                 with suppress(ViewUnavailable, NotActive):
@@ -130,8 +127,8 @@ class Relay:
     async def _declare(self, connection: Connection) -> None:
         await declare.declare_results(connection, self._topology)
 
-    async def _begin(self) -> int:
-        """The position to go on behind."""
+    async def _start_position(self) -> int:
+        """Return the cursor after which to publish."""
         cursor = await self._thread.call(self._store.relay.take_up, self._owner, self._mode)
         if cursor is not None:
             reach = await self._thread.call(self._store.committed.reach)
@@ -142,38 +139,40 @@ class Relay:
             return cursor
         await self._catch_up()
         reach = await self._thread.call(self._store.committed.reach)
-        await self._written(self._store.relay.begin, self._owner, reach.head)
+        await self._write(self._store.relay.begin, self._owner, reach.head)
         cursor = await self._thread.call(self._store.relay.take_up, self._owner, self._mode)
         if cursor is None:
             raise NotActive
-        log.info("the relay begins at cursor %d: what came before is not published", cursor)
+        log.info("the relay starts at cursor %d: earlier events are not published", cursor)
         return cursor
 
-    async def _go_on(self) -> None:
+    async def _relay(self) -> None:
         selection = Selection(events=RELAYED_EVENTS[self._mode])
         clock = asyncio.get_running_loop().time
         save_at = clock() + SAVE_EVERY
         while True:
-            self._news.clear()
+            self._committed.clear()
             page = await self._thread.call(self._store.committed.page, self._progress.cursor, WINDOW, selection)
-            # Another tape's events are old news.
-            await self._tell([row for row in page.rows if not row.after.imported])
+            # Imported events happened on another tape, whose relay published them.
+            await self._publish_all([row for row in page.rows if not row.after.imported])
             self._progress.reach(page.cursor)
             if self._progress.unsaved and clock() >= save_at:
                 await self._save()
                 save_at = clock() + SAVE_EVERY
             if not page.full:
-                await wait_for_stop(self._news, max(0.0, save_at - clock()) if self._progress.unsaved else EVERY)
+                await wait_for_stop(self._committed, max(0.0, save_at - clock()) if self._progress.unsaved else POLL)
 
-    async def _tell(self, rows: Sequence[CommittedEvent]) -> None:
-        """Returns when all of them are settled; the progress goes along."""
+    async def _publish_all(self, rows: Sequence[CommittedEvent]) -> None:
+        """Publish ``rows``, and return when all are confirmed or refused."""
         while rows:
             await self._link.connection()
-            outcomes = await publish_all([self._publish(row) for row in rows[: self._window]], CONFIRM_LIMIT)
-            settled, trouble = self._reckon(rows, outcomes)
-            rows = rows[settled:]
-            if settled:
-                self._goes_on()
+            outcomes = await publish_all([self._publish(row) for row in rows[: self._window]], CONFIRM_TIMEOUT)
+            done, trouble = self._count(rows, outcomes)
+            rows = rows[done:]
+            if done:
+                if self._stalled:
+                    log.info("the relay continues")
+                self._stalled, self._pause = False, 0.0
             if trouble is None:
                 self._window = min(WINDOW, self._window * 2)
                 continue
@@ -181,16 +180,16 @@ class Relay:
             self._link.reset()
             if not isinstance(trouble, asyncio.CancelledError):
                 raise trouble
-            await self._stalls()
+            await self._report_stall()
 
     async def _publish(self, row: CommittedEvent) -> None:
         message = subscriber_message(row)
         await self._channel.publish(message.body, message.key, message.properties, mandatory=False)
 
-    def _reckon(
+    def _count(
         self, rows: Sequence[CommittedEvent], outcomes: Sequence[BaseException | None]
     ) -> tuple[int, BaseException | None]:
-        """How many of the first events are settled, and why the next one is not."""
+        """Return how many of the first events are done, and the error of the next one."""
         for n, outcome in enumerate(outcomes):
             if outcome is None:
                 self._progress.reach(rows[n].cursor, delivered=1)
@@ -199,15 +198,15 @@ class Relay:
             elif isinstance(outcome, (asyncio.CancelledError, *BROKER_ERRORS)):
                 return n, outcome
             else:
-                # It would be so each time, and hold up all that comes after it.
+                # It would fail each time, and delay everything after it.
                 log.error("the event %s cannot be published", rows[n].event_id, exc_info=outcome)
                 self._progress.reach(rows[n].cursor, refused=1)
         return len(outcomes), None
 
-    async def _stalls(self) -> None:
-        """Report it and pause."""
+    async def _report_stall(self) -> None:
+        """Write the stall to the view, and pause."""
         why = (
-            f"relay-stalled: no confirm within {CONFIRM_LIMIT:g} s. A queue that somebody bound to "
+            f"relay-stalled: no confirm within {CONFIRM_TIMEOUT:g} s. A queue that somebody bound to "
             f"{self._topology.results.name} confirms nothing (has it a majority?), or an alarm of the broker blocks "
             "publishers: see `jobtape doctor`"
         )
@@ -218,17 +217,18 @@ class Relay:
         await asyncio.sleep(self._pause)
         self._pause = min(LONGEST_PAUSE, self._pause * 2 or FIRST_PAUSE)
 
-    def _goes_on(self) -> None:
-        if self._stalled:
-            log.info("the relay goes on")
-        self._stalled, self._pause = False, 0.0
-
     async def _save(self, trouble: str | None = None) -> None:
-        """Write how far it is, and that it is stalled there or is not."""
-        done = self._progress
-        await self._written(self._store.relay.move, self._owner, done.cursor, done.delivered, done.refused, trouble)
-        done.saved()
+        """Write the position, the counts, and why the relay is stalled."""
 
-    async def _written(self, write: Callable[..., bool], *args: object) -> None:
+        async def save() -> None:
+            done = self._progress
+            await self._write(self._store.relay.move, self._owner, done.cursor, done.delivered, done.refused, trouble)
+            self._progress = PublishProgress(done.cursor)
+
+        # A save that is cancelled halfway would be repeated, and would count its events twice.
+        await finish_before_cancel(save())
+
+    async def _write(self, write: Callable[..., bool], *args: object) -> None:
+        """Call ``write`` in the thread. Raises NotActive when it returns False."""
         if not await self._thread.call(write, *args):
             raise NotActive

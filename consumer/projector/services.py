@@ -1,8 +1,7 @@
-"""Runs what the active projector does beside folding: it publishes events, sends effects, and rescues what is lost
-or given up.
+"""Runs the services of the active projector beside the fold: relay, effects, rescue, pruning.
 
-It begins once the tape is attached to, goes on while that is done again, and ends with the lease or in a gap. Whatever
-goes wrong here is logged and begun again, and never holds up the fold.
+They start when the projector has attached to the tape, keep running while it attaches again, and stop when it loses the
+lease or finds a gap. A service that fails is logged and started again; it never delays the fold.
 """
 
 import asyncio
@@ -17,9 +16,8 @@ from jobtape.consumer.projector.maintenance.dead_letters import DeadLetters
 from jobtape.consumer.projector.maintenance.effect_sender import EffectSender
 from jobtape.consumer.projector.maintenance.job_rescuer import JobRescuer
 from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
+from jobtape.consumer.projector.maintenance.missing_queues import QueueRedeclarer, UnroutableRescuer
 from jobtape.consumer.projector.maintenance.pruner import Pruner
-from jobtape.consumer.projector.maintenance.queue_redeclarer import QueueRedeclarer
-from jobtape.consumer.projector.maintenance.stranded_work import StrandedWork
 from jobtape.consumer.projector.relay import Relay
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
 from jobtape.schemas.events import RelayMode
@@ -29,14 +27,17 @@ from jobtape.view.store import Batch, Store
 log = logging.getLogger(__name__)
 
 PAUSE: Final = 1.0
-"""Seconds until something that failed is begun again."""
-ENDING: Final = 5.0
+"""Seconds until a failed service is started again."""
+CANCEL_AGAIN: Final = 5.0
+"""Seconds after which a service that has not ended is cancelled again."""
 EXPECTED: Final = (ViewUnavailable, BrokerUnavailable, TapeMissing, NotActive, *BROKER_ERRORS)
 
 
 class LeaderServices:
-    """The services that only the active projector runs. ``link``: the projector's own connection; ``rescue_after`` and
-    ``keep``: seconds, see ``JobRescuer`` and ``Pruner``; ``relay``: which events are published to subscribers.
+    """The services of the active projector. ``link`` is the projector's own connection.
+
+    ``rescue_after`` and ``keep`` are in seconds, see ``JobRescuer`` and ``Pruner``; ``relay`` says which events are
+    published to subscribers.
     """
 
     def __init__(
@@ -56,45 +57,45 @@ class LeaderServices:
         self._leader = Leader(store, owner, link, Publisher(self._link, topology))
         self._sender = EffectSender(self._leader)
         self._relay = Relay(url, topology, store, owner=owner, mode=relay, catch_up=self._leader.catch_up)
-        self._others = (
+        self._services = (
+            self._sender,
             self._relay,
-            DeadLetters(self._leader, self._sender.wake),
+            DeadLetters(self._leader),
             Pruner(self._leader, keep),
-            JobRescuer(self._leader, self._sender.wake, rescue_after),
-            StrandedWork(self._leader, rescue_after),
+            JobRescuer(self._leader, rescue_after),
+            UnroutableRescuer(self._leader, rescue_after),
             QueueRedeclarer(self._leader, rescue_after),
         )
 
     def connect(self) -> None:
-        """Begin to connect."""
+        """Start to connect to the broker."""
         self._link.start()
 
     async def close(self) -> None:
-        """End the connections."""
+        """Close the connections and end the threads. Call it after ``stop``."""
         await self._relay.close()
         await self._leader.publisher.close()
         self._leader.close()
 
-    def folded(self, batch: Batch) -> None:
-        """The fold has committed ``batch``."""
-        self._sender.folded(batch)
-        self._leader.folded(batch)
-        self._relay.folded()
+    def notify(self, batch: Batch) -> None:
+        """Notify the services that the fold has committed ``batch``."""
+        self._sender.notify(batch)
+        self._leader.notify(batch)
+        self._relay.notify()
 
-    def begin(self) -> None:
-        """Let everything be done; it is for the projector that holds the lease. Again changes nothing."""
+    def start(self) -> None:
+        """Start the services, unless they run already. Only for the projector that has the lease."""
         if not self._tasks:
-            parts = (self._sender, *self._others)
-            self._tasks = {asyncio.create_task(_repeat(part.run), name=type(part).__name__) for part in parts}
+            self._tasks = {asyncio.create_task(_repeat(each.run), name=type(each).__name__) for each in self._services}
 
-    async def end(self) -> None:
-        """Returns when nothing is done any more."""
+    async def stop(self) -> None:
+        """Cancel the services, and return when all have ended."""
         pending, self._tasks = self._tasks, set()
-        # Once is not always enough: what closes a channel may turn a cancellation into an error of its own.
+        # One cancellation may not be enough: closing a channel may turn it into another error.
         while pending:
             for task in pending:
                 task.cancel()
-            _, pending = await asyncio.wait(pending, timeout=ENDING)
+            _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN)
 
 
 async def _repeat(work: Callable[[], Awaitable[None]]) -> None:
@@ -105,7 +106,7 @@ async def _repeat(work: Callable[[], Awaitable[None]]) -> None:
             with translate_cancellation():
                 await work()
         except EXPECTED as error:
-            log.warning("%s was interrupted and begins again: %s", task.get_name(), reason_of(error))
+            log.warning("%s was interrupted and starts again: %s", task.get_name(), reason_of(error))
         except Exception:
-            log.exception("%s failed and begins again", task.get_name())
+            log.exception("%s failed and starts again", task.get_name())
         await asyncio.sleep(PAUSE)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobtape.broker import declare
-from jobtape.consumer.projector.maintenance.dead_letters import dropped_because
+from jobtape.consumer.projector.maintenance.dead_letters import drop_reason
 from jobtape.schemas.delay_ladder import delay_key
 from jobtape.schemas.errors import BrokerUnavailable, QueueFull
 from jobtape.schemas.events import Requeued, Retrying
@@ -242,8 +242,8 @@ def test_the_reason_is_that_of_the_work_queue() -> None:
     """What was delayed has expired on the ladder's queues, as it should."""
     topology = some_topology(namespace="ns")
     ladder = {"queue": "ns.delay.3", "reason": "expired"}
-    assert dropped_because({"x-death": [ladder]}, topology) is None
-    assert dropped_because({"x-death": [{"queue": "ns.run.a", "reason": "delivery_limit"}, ladder]}, topology) is None
-    assert dropped_because({"x-death": [ladder, {"queue": "ns.run.a", "reason": "maxlen"}]}, topology) == "maxlen"
-    assert dropped_because({"x-death": [{"queue": "ns.run.a", "reason": "rejected"}]}, topology) is None
-    assert dropped_because({}, topology) is None
+    assert drop_reason({"x-death": [ladder]}, topology) is None
+    assert drop_reason({"x-death": [{"queue": "ns.run.a", "reason": "delivery_limit"}, ladder]}, topology) is None
+    assert drop_reason({"x-death": [ladder, {"queue": "ns.run.a", "reason": "maxlen"}]}, topology) == "maxlen"
+    assert drop_reason({"x-death": [{"queue": "ns.run.a", "reason": "rejected"}]}, topology) is None
+    assert drop_reason({}, topology) is None

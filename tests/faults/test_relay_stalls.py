@@ -42,7 +42,7 @@ async def test_a_queue_without_a_majority_stalls_the_relay_alone(
     node_rig: Rig, node: PrivateNode, second: PrivateNode, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The namespace is declared before the second node joins: the core's queues are on the first alone."""
-    monkeypatch.setattr(relay, "CONFIRM_LIMIT", 1.0)
+    monkeypatch.setattr(relay, "CONFIRM_TIMEOUT", 1.0)
     monkeypatch.setattr(relay, "FIRST_PAUSE", 0.5)
     monkeypatch.setattr(relay, "LONGEST_PAUSE", 1.0)
     await asyncio.to_thread(second.start)

@@ -1,1 +1,1 @@
-"""Services of the active projector beside the fold: each one rescues, prunes or sends one kind of thing."""
+"""Services of the active projector: send effects, rescue lost work, prune old jobs."""

@@ -1,18 +1,22 @@
-"""Empties the dead queue: what the broker gave up delivering becomes a fact of its job, what is no job is kept aside.
+"""Empties the dead queue: given-up work becomes an event of its job, any other message becomes a dead message.
 
-A delivery is given up after twenty returns. Mostly it was beside a job that kills its worker, and was never begun: then
-it is put back on its queue, a few times at most. Where the job's ``started`` says that it was itself at work, the run
-has failed. Work that the broker dropped while it waited, because a policy limits how long or how many may wait, says
-nothing about its job: it is put back however often. Each of these is an effect, and the message is acknowledged once
-the effect is in the view; so one that is taken again comes to the same effect. It is judged by a view that has folded
-everything that was on the tape when the message was taken, which is more than had happened when the broker gave it up.
+The broker gives up a message after twenty deliveries that were returned. Three cases:
+
+- The work was beside a job that kills its worker, and did not start itself. It is placed again, a few times at most.
+- The job's ``started`` event says that the job itself was running. Then its run has failed.
+- A policy limits how long or how many messages may wait, and the broker dropped the work. That says nothing about the
+  job, so its work is placed again without a limit.
+
+Each decision is an effect, with an id that depends on the decision only. The message is acknowledged when the effect is
+in the view; a message that is delivered again leads to the same effect. The decision is made when the view has folded
+everything that was on the tape when the message was taken, so it contains all that happened before the broker gave up.
 """
 
 import asyncio
 import hashlib
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, cast, get_args
 
@@ -21,9 +25,9 @@ from jobtape.broker.queue_consumer import Delivery, QueueConsumer
 from jobtape.broker.tasks import first_of
 from jobtape.consumer.folding import outbox_row
 from jobtape.consumer.projector.maintenance.leader import Leader
-from jobtape.schemas.effects import MAX_RESCUES, Effect, attempt_due, failure, rescue, rescue_dropped
+from jobtape.schemas.effects import Effect, attempt_due, failure, rescue, rescue_dropped
 from jobtape.schemas.errors import UnreadableEvent
-from jobtape.schemas.events import Dropped, Requeued, Retrying, Submitted, WorkEvent, attempt_of, decode
+from jobtape.schemas.events import Dropped, Retrying, WorkEvent, attempt_of, decode_work, placement_of
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.topology import Topology, queue_of
 from jobtape.view.store import DeadMessage, OutboxRow
@@ -31,87 +35,87 @@ from jobtape.view.store import DeadMessage, OutboxRow
 log = logging.getLogger(__name__)
 
 PREFETCH: Final = 1000
-"""Many: under a policy that lets messages expire, what waits on the dead queue vanishes too."""
+"""High, because a policy that lets messages expire also applies to messages that wait on the dead queue."""
 
 
 class DeadLetters:
-    """``wake`` is called when there are new effects."""
+    """Consumes the dead queue."""
 
-    def __init__(self, leader: Leader, wake: Callable[[], None]) -> None:
+    def __init__(self, leader: Leader) -> None:
         self._leader = leader
-        self._wake = wake
 
     async def run(self) -> None:
-        """Until it is cancelled, or the channel ends; raises what broker and view raise."""
+        """Run until cancelled or until the channel ends. Raises NotActive, ViewUnavailable and BROKER_ERRORS."""
         taken: deque[Delivery] = deque()
-        news = asyncio.Event()
+        arrived = asyncio.Event()
 
         def take(delivery: Delivery) -> None:
             taken.append(delivery)
-            news.set()
+            arrived.set()
 
         queue = self._leader.topology.dead_queue.name
         async with QueueConsumer(
             await self._leader.link.connection(), [queue], prefetch=PREFETCH, deliver=take
         ) as intake:
             while not intake.ended.is_set():
-                await first_of(news.wait(), intake.ended)
-                news.clear()
-                batch = [taken.popleft() for _ in range(len(taken))]
-                await self._settle(batch)
+                await first_of(arrived.wait(), intake.ended)
+                arrived.clear()
+                await self._process([taken.popleft() for _ in range(len(taken))])
 
-    async def _settle(self, batch: Sequence[Delivery]) -> None:
-        given_up: list[tuple[Delivery, WorkEvent]] = []
+    async def _process(self, deliveries: Sequence[Delivery]) -> None:
+        work: list[tuple[Delivery, WorkEvent]] = []
         dead: list[DeadMessage] = []
-        for delivery in batch:
+        for delivery in deliveries:
             reason = delivery.headers.get(REASON_HEADER)
             try:
                 if reason is not None:
                     raise UnreadableEvent(str(reason))
-                given_up.append((delivery, _work(delivery.body)))
+                work.append((delivery, decode_work(delivery.body)))
             except UnreadableEvent as error:
-                dead.append(_dead(delivery, str(error)))
-        effects: list[OutboxRow] = []
-        if given_up:
-            await self._leader.catch_up()
-            jobs = await self._leader.call(self._leader.store.jobs, {event.subject for _, event in given_up})
-            placed_often = [job for job in jobs.values() if job.placed > MAX_RESCUES]
-            discounts = await self._leader.call(self._leader.store.open_jobs.dropped_placements, placed_often)
-            drops: Counter[tuple[str, Dropped]] = Counter()
-            for delivery, event in given_up:
-                dropped = dropped_because(delivery.headers, self._leader.topology)
-                discount = discounts.get(event.subject, 0)
-                now, source = datetime.now(UTC), self._leader.topology.source
-                verdict = judge(event, jobs.get(event.subject), source, now, dropped=dropped, discount=discount)
-                if isinstance(verdict, Effect):
-                    if dropped is None:
-                        log.warning("given up by the broker: %s of %s follows", verdict.event.name, event.subject)
-                    else:
-                        drops[event.data.order.queue, dropped] += 1
-                    effects.append(outbox_row(verdict))
-                elif verdict is not None:
-                    dead.append(_dead(delivery, verdict))
-            for (queue, dropped), n in drops.items():
-                log.warning(
-                    "the broker has dropped the work of %d jobs from the queue %s (%s) as a policy asks for; it is put "
-                    "back, see `jobtape doctor` and docs/reference/broker-policies.md",
-                    n,
-                    self._leader.topology.work_queue(queue).name,
-                    dropped,
-                )
+                dead.append(_dead_message(delivery, str(error)))
+        effects = await self._decide_all(work, dead) if work else []
         for message in dead:
-            log.error("a message is no job and is kept aside (`jobtape dead list`): %s", message.reason)
+            log.error("a message is not work of a job, see `jobtape dead list`: %s", message.reason)
         await self._leader.add(effects, dead)
-        if effects:
-            self._wake()
-        for delivery in batch:
+        for delivery in deliveries:
             await delivery.ack()
 
+    async def _decide_all(self, work: Sequence[tuple[Delivery, WorkEvent]], dead: list[DeadMessage]) -> list[OutboxRow]:
+        """Return the effects of ``work``, and add what cannot be placed to ``dead``."""
+        await self._leader.catch_up()
+        jobs = await self._leader.call(self._leader.store.jobs, {event.subject for _, event in work})
+        discounts = await self._leader.dropped_placements(jobs.values())
+        topology = self._leader.topology
+        effects: list[OutboxRow] = []
+        drops: Counter[tuple[str, Dropped]] = Counter()
+        for delivery, event in work:
+            dropped = drop_reason(delivery.headers, topology)
+            job, discount = jobs.get(event.subject), discounts.get(event.subject, 0)
+            decision = decide(event, job, topology.source, datetime.now(UTC), dropped=dropped, discount=discount)
+            if isinstance(decision, str):
+                dead.append(_dead_message(delivery, decision))
+            elif decision is not None:
+                effects.append(outbox_row(decision))
+                if dropped is None:
+                    log.warning("the broker gave up work of the job %s: adding %s", event.subject, decision.event.name)
+                else:
+                    drops[event.data.order.queue, dropped] += 1
+        for (queue, dropped), n in drops.items():
+            log.warning(
+                "the broker has dropped the work of %d jobs from the queue %s (%s), as a policy says; it is placed "
+                "again, see `jobtape doctor` and docs/reference/broker-policies.md",
+                n,
+                topology.work_queue(queue).name,
+                dropped,
+            )
+        return effects
 
-def dropped_because(headers: Mapping[str, Any], topology: Topology) -> Dropped | None:
-    """Why the broker dropped the work from its work queue; None when it gave it up after many returns.
 
-    The headers name each queue that the message left so; what was delayed has left the ladder's as it should.
+def drop_reason(headers: Mapping[str, Any], topology: Topology) -> Dropped | None:
+    """Return why the broker dropped the work from its work queue; None when it gave up after many deliveries.
+
+    ``x-death`` names each queue that the message has left in that way, also queues of the delay ladder, which delayed
+    work leaves as intended.
     """
     for death in headers.get("x-death") or ():
         queue, reason = str(death.get("queue", "")), death.get("reason")
@@ -120,13 +124,13 @@ def dropped_because(headers: Mapping[str, Any], topology: Topology) -> Dropped |
     return None
 
 
-def judge(
+def decide(
     event: WorkEvent, job: Job | None, source: str, now: datetime, *, dropped: Dropped | None = None, discount: int = 0
 ) -> Effect | str | None:
-    """What a job's work that the broker gave up, or ``dropped``, means for it; ``job`` as the view has it since.
+    """Decide what follows for ``job``, whose work ``event`` the broker has given up or ``dropped``.
 
-    ``discount``: how many of its placements followed from drops. An effect; or None when it is of no matter any more;
-    or why it is kept aside.
+    ``discount``: how many of the job's placements followed from drops. Returns an effect, or None when the work is
+    outdated, or the reason why it becomes a dead message.
     """
     if job is None or job.run < event.data.run:
         return (
@@ -134,28 +138,19 @@ def judge(
         )
     if job.final or job.run > event.data.run or attempt_of(event) < attempt_due(job):
         return None
-    if isinstance(event, Submitted | Requeued):
-        n = 1 if isinstance(event, Submitted) else event.data.n
-        if n < job.placed:
-            return None  # it was placed again since
-    unknown = "given up by the broker; what was ordered is not known"
+    if not isinstance(event, Retrying) and placement_of(event) < job.placed:
+        return None  # It was placed again since.
+    unknown = "given up by the broker, and the order of its job is not known"
     if dropped is not None:
         return rescue_dropped(job, dropped, source=source, time=now) or unknown
     if job.state is JobState.RUNNING and job.attempt == attempt_of(event):
-        message = "the broker has given up delivering it: it was begun again and again, and each time its worker died"
+        message = "the broker has given up delivering it: it started again and again, and each time its worker died"
         return failure(job, "crash_loop", message, source=source, time=now)
     return rescue(job, "given_up", source=source, time=now, dropped=discount) or unknown
 
 
-def _work(body: bytes) -> WorkEvent:
-    event = decode(body)
-    if not isinstance(event, Submitted | Retrying | Requeued):
-        raise UnreadableEvent(f"a {event.name} event on a work queue")
-    return event
-
-
-def _dead(delivery: Delivery, reason: str) -> DeadMessage:
+def _dead_message(delivery: Delivery, reason: str) -> DeadMessage:
     body = delivery.body
-    # Without an id of its own the same message twice is the same: what matters is that it can be seen.
+    # Without an id the digest stands for it, so that a message that is delivered twice is kept once.
     name = delivery.message_id or hashlib.sha256(body).hexdigest()
     return DeadMessage(message_id=name, at=datetime.now(UTC), reason=reason, body=body, size=len(body))

@@ -1,16 +1,16 @@
-"""Publishes what waits in the outbox: each effect of the fold, until the fold has seen it on the tape.
+"""Publishes the effects in the outbox, each until the fold has seen it on the tape.
 
-Theory of operation. A row is deleted by the fold when its event comes by on the tape, and by nothing else. So whoever
-becomes the active projector may find rows whose events were published already, by another, or in a past that is only
-being folded now: it sends nothing before a **barrier** of its own has passed. What was on the tape by then has been
-deleted. The same holds for a row whose publish came to nothing, since that means *unknown*: it is put off, and sent
-again only behind another barrier. Rows that the fold writes from then on are new, and are sent at once.
+Theory of operation. Only the fold deletes a row: when it finds the row's event on the tape. So a projector that becomes
+active may find rows whose events are on the tape already, sent by another projector, or earlier in a tape that is being
+folded again. Before it sends anything it waits for a **barrier** of its own: what was on the tape by then has been
+deleted. A failed publish has an *unknown* result. Its row is deferred, and sent again only behind another barrier. Rows
+that the fold adds from then on are new and are sent at once. Rows that were confirmed stay in the outbox until the fold
+reaches their events; ``_sent`` contains their ids meanwhile.
 
-What was confirmed stays in the outbox until the fold comes to it, and is remembered here so long. Work for a queue that
-is not there would vanish, so such a row waits until it is. Work that the broker dropped waits until somebody consumes
-its queue: it would only be dropped again. Where a full queue refuses work, the tape has the event, so the fold deletes
-the row: the publisher goes on to place that work alone, and other rows for the queue wait. Rows that fail hold up no
-others.
+Work for a missing queue would be lost, so its row waits for the queue. Work that the broker dropped waits until the
+queue has a consumer; otherwise it would be dropped again. When a full queue refuses work, its event is on the tape all
+the same and the fold deletes the row: the publisher places that work by itself, and further rows for the queue wait. A
+row that fails does not delay other rows.
 """
 
 import asyncio
@@ -30,41 +30,34 @@ from jobtape.view.store import Batch, OutboxRow
 log = logging.getLogger(__name__)
 
 PAGE: Final = 500
-"""Effects in flight at once."""
-EVERY: Final = 1.0
-"""Seconds between two looks for rows that were put off."""
+"""Effects in flight at most."""
+POLL: Final = 1.0
+"""Seconds between two queries for deferred rows."""
 LONGEST_WAIT: Final = 30.0
 LONGEST_WAIT_FOR_CONSUMERS: Final = 10.0
 
 
 class EffectSender:
-    """Sends over the leader's publisher, on a connection of its own: a queue that confirms nothing stops no fold."""
+    """Sends over the leader's publisher, whose connection is its own: a queue that confirms nothing stops no fold."""
 
     def __init__(self, leader: Leader) -> None:
         self._leader = leader
         self._publisher = leader.publisher
-        self._news = asyncio.Event()
         self._sent: set[str] = set()
 
-    def folded(self, batch: Batch) -> None:
-        """The fold has committed ``batch``."""
+    def notify(self, batch: Batch) -> None:
+        """Forget the effects that the fold has seen, and send those that it has added."""
         self._sent.difference_update(batch.seen)
         if batch.effects:
-            self._news.set()
-
-    def wake(self) -> None:
-        """There are new rows, from elsewhere than the fold."""
-        self._news.set()
+            self._leader.effects_added.set()
 
     async def run(self) -> None:
-        """Until it is cancelled. Raises ViewUnavailable, BrokerUnavailable and what the broker's libraries raise; the
-        next call begins with a barrier.
-        """
+        """Run until cancelled. Raises ViewUnavailable, BrokerUnavailable and BROKER_ERRORS; call it again then."""
         self._sent.clear()
         await self._leader.catch_up()
         while True:
             await self._publisher.link.connection()
-            self._news.clear()
+            self._leader.effects_added.clear()
             rows = await self._unsent()
             if any(row.tries for row in rows):
                 await self._leader.catch_up()
@@ -72,13 +65,13 @@ class EffectSender:
             if rows:
                 await self._send(rows)
                 continue
-            await wait_for_stop(self._news, EVERY)
+            await wait_for_stop(self._leader.effects_added, POLL)
 
     async def _unsent(self) -> list[OutboxRow]:
-        # What was under way before the look may be folded, and forgotten here, before the look comes back with it.
-        under_way = frozenset(self._sent)
+        # A copy, because the fold may remove ids from ``_sent`` while the query still returns their rows.
+        sent = frozenset(self._sent)
         due = await self._leader.call(self._leader.store.outbox.due, PAGE)
-        return [row for row in due if row.id not in under_way]
+        return [row for row in due if row.id not in sent]
 
     async def _send(self, rows: Sequence[OutboxRow]) -> None:
         waiting, sendable = await self._sendable(rows)
@@ -91,7 +84,7 @@ class EffectSender:
                 continue
             self._sent.discard(row.id)
             waiting.append((row, LONGEST_WAIT))
-            log.warning("the effect %s was not confirmed and is put off: %s", row.id, trouble)
+            log.warning("the effect %s was not confirmed and is deferred: %s", row.id, trouble)
         await self._leader.call(
             self._leader.store.outbox.defer,
             {row.id: min(2.0 ** min(row.tries, 10), longest) for row, longest in waiting},
@@ -100,7 +93,7 @@ class EffectSender:
     async def _sendable(
         self, rows: Sequence[OutboxRow]
     ) -> tuple[list[tuple[OutboxRow, float]], list[tuple[OutboxRow, JobEvent]]]:
-        """Those that have to wait, each with the seconds it waits at most, and the others with their events."""
+        """Divide ``rows`` into those that must wait, with the longest wait in seconds, and the others with events."""
         waiting: list[tuple[OutboxRow, float]] = []
         sendable: list[tuple[OutboxRow, JobEvent]] = []
         depths: dict[str, Depth | None] = {}
@@ -126,10 +119,10 @@ class EffectSender:
         return waiting, sendable
 
     async def _depth(self, queue: str, keys: Sequence[str]) -> Depth | None:
-        """How full the work queue is; None when it takes no work just now."""
+        """Return how full the work queue is; None when it accepts no work now."""
         try:
             self._publisher.check_room(keys)
-            depth = await self._leader.depth(queue)
+            depth = await self._leader.depth(self._leader.topology.work_queue(queue).name)
         except (QueueFull, *BROKER_ERRORS) as error:
             log.warning("work for the queue %s waits: %s", queue, reason_of(error))
             return None

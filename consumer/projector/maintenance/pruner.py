@@ -1,8 +1,8 @@
-"""Removes what ended long ago, as JOBTAPE_JOB_RETENTION says; the active projector does it, from time to time.
+"""Removes jobs that ended long ago, as JOBTAPE_JOB_RETENTION says.
 
-That a job ended long ago is known only when all of the tape is folded: what it says next may be that the job was
-redriven. So each round first fixes the time before which jobs must have ended, and then waits for what was on the tape
-at that time. An import puts a whole tape there window by window, so while one goes on nothing is removed at all.
+The rest of the tape may say that such a job was redriven. So each round first fixes the time before which jobs must
+have ended, and then waits until everything that was on the tape at that time is folded. An import writes a tape window
+by window, so nothing is removed while an import runs.
 """
 
 import asyncio
@@ -17,29 +17,27 @@ log = logging.getLogger(__name__)
 EVERY: Final = 60.0
 """Seconds between two rounds."""
 PAUSE: Final = 0.05
-"""Seconds between two transactions, so that the fold is not kept waiting."""
+"""Seconds between two transactions, which leave the fold time for its own."""
 TOMBSTONES_KEPT: Final = 90 * 86_400.0
-"""Seconds: longer than the longest delay and the tape's own retention together, by default; nothing is later."""
+"""Seconds. By default the longest delay and the retention of the tape together are shorter, so no event comes later."""
 
 
 class Pruner:
-    """``keep``: seconds for which a job is kept after it ended; 0 is for ever."""
+    """``keep``: seconds for which a job is kept after it ended, 0 for ever."""
 
     def __init__(self, leader: Leader, keep: float) -> None:
         self._leader = leader
         self._keep = keep
 
     async def run(self) -> None:
-        """Until it is cancelled. Raises what view and broker raise, and NotActive when another projector is the active
-        one.
-        """
+        """Run until cancelled. Raises NotActive, ViewUnavailable and the errors of ``Leader.catch_up``."""
         if not self._keep:
             await asyncio.get_running_loop().create_future()
         while True:
-            await self._round()
+            await self._prune()
             await asyncio.sleep(min(EVERY, self._keep / 4))
 
-    async def _round(self) -> None:
+    async def _prune(self) -> None:
         retention, owner = self._leader.store.retention, self._leader.owner
         before = datetime.now(UTC) - timedelta(seconds=self._keep)
         await self._leader.catch_up()
@@ -58,4 +56,4 @@ class Pruner:
         if not await self._leader.call(retention.prune_rest, owner, before, TOMBSTONES_KEPT):
             raise NotActive
         if count:
-            log.info("%d jobs that ended before %s were removed", count, before.isoformat(timespec="seconds"))
+            log.info("removed %d jobs that ended before %s", count, before.isoformat(timespec="seconds"))

@@ -1,4 +1,4 @@
-"""What comes to the dead queue: jobs that the broker gave up, and messages that are no job. On both databases."""
+"""Messages on the dead queue: work that the broker gave up, and messages that are no work. On both databases."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def give_up(rig: Rig, *events: JobEvent) -> None:
-    """As the broker does: with the fixed key, and what it notes in the headers."""
+    """Publish ``events`` as the broker does with work that it gives up: with the fixed key and its header."""
     channel = await (await rig.link.connection()).channel()
     async with channel:
         exchange = await channel.get_exchange(rig.topology.dead.name, ensure=False)
@@ -38,7 +38,7 @@ def state_is(store: Store, job_id: str, state: JobState) -> Callable[[], Job | N
 
 
 async def placed(rig: Rig, job_id: str, n: int) -> Requeued:
-    """The ``n``-th placement of the job."""
+    """Wait for the ``n``-th placement of the job."""
 
     def found() -> Requeued | None:
         return next((each for each in rig.of(job_id) if isinstance(each, Requeued) and each.data.n == n), None)
@@ -47,14 +47,14 @@ async def placed(rig: Rig, job_id: str, n: int) -> Requeued:
 
 
 async def dead_queue_is_empty(rig: Rig) -> None:
-    """Nothing waits there, and nothing is held: the queue says so once its consumer is gone."""
+    """Wait until the dead queue is empty. Call it without a projector, whose unacknowledged messages do not count."""
     await eventually(rig.nothing_on(rig.topology.dead_queue.name))
 
 
-async def test_a_job_that_was_never_begun_is_put_back_and_done(rig: Rig, store: Store) -> None:
+async def test_given_up_work_that_never_started_is_placed_again(rig: Rig, store: Store) -> None:
     event = order_event(rig.topology, "add", {"x": 1, "y": 2})
     async with rig.projector(store):
-        await rig.publisher.publish(event)  # without work: as if its message had been given up
+        await rig.publisher.publish(event)  # without work, as if the broker had given it up
         await give_up(rig, event)
         async with rig.worker(jobs.add):
             await eventually(state_is(store, event.subject, JobState.SUCCEEDED))
@@ -63,7 +63,7 @@ async def test_a_job_that_was_never_begun_is_put_back_and_done(rig: Rig, store: 
     await dead_queue_is_empty(rig)
 
 
-async def test_three_times_and_then_it_has_failed(rig: Rig, store: Store) -> None:
+async def test_job_fails_when_its_work_was_given_up_four_times(rig: Rig, store: Store) -> None:
     event: JobEvent = order_event(rig.topology, "add", {"x": 1, "y": 2})
     async with rig.projector(store):
         await rig.publisher.publish(event)
@@ -77,7 +77,7 @@ async def test_three_times_and_then_it_has_failed(rig: Rig, store: Store) -> Non
     assert rig.names(event.subject) == ["submitted", *["requeued"] * 3, "failed"]
 
 
-async def test_a_job_that_was_at_work_each_time_has_failed(rig: Rig, store: Store) -> None:
+async def test_job_that_was_running_when_given_up_fails(rig: Rig, store: Store) -> None:
     event = order_event(rig.topology, "add")
     data = StartedData(job_type="add", run=1, attempt=1, execution="e", worker="w")
     started = Started(
@@ -91,11 +91,11 @@ async def test_a_job_that_was_at_work_each_time_has_failed(rig: Rig, store: Stor
         assert job.reason == "crash_loop"
         await give_up(rig, event)
         await dead_queue_is_empty(rig)
-    assert rig.names(event.subject) == ["submitted", "started", "failed"], "a closed run is left as it is"
+    assert rig.names(event.subject) == ["submitted", "started", "failed"], "the run that has ended stays as it is"
     assert store.dead_messages.count() == 0
 
 
-async def test_what_is_no_job_is_kept_to_be_looked_at(rig: Rig, store: Store, topology: Topology) -> None:
+async def test_messages_that_are_no_work_become_dead_messages(rig: Rig, store: Store, topology: Topology) -> None:
     stranger = order_event(topology, "add")
     async with rig.projector(store), rig.worker(jobs.add):
         await rig.put(b"\x00\xffnonsense")
@@ -113,8 +113,10 @@ async def test_what_is_no_job_is_kept_to_be_looked_at(rig: Rig, store: Store, to
     await dead_queue_is_empty(rig)
 
 
-async def test_nothing_is_lost_when_the_database_fails(rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once before, and once after it has kept them: then the second time it is the same message."""
+async def test_dead_message_is_kept_once_when_the_database_fails(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first write fails before, the second one after the message is written, so it is delivered again."""
     failures = iter(["before", "after"])
     real = dead.add
 
@@ -133,7 +135,7 @@ async def test_nothing_is_lost_when_the_database_fails(rig: Rig, store: Store, m
     await dead_queue_is_empty(rig)
 
 
-def test_the_oldest_go_when_there_are_too_many(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oldest_dead_messages_are_removed_beyond_the_limits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def message(n: int, size: int = 10) -> DeadMessage:
         return DeadMessage(f"m{n}", datetime(2030, 1, 1, tzinfo=UTC), "no job", b"x" * size, size)
 
@@ -147,5 +149,5 @@ def test_the_oldest_go_when_there_are_too_many(store: Store, monkeypatch: pytest
     store.outbox.add("me", (), [message(5, 85)])
     assert [each.message_id for each in store.dead_messages.page()] == ["m5", "m4"]
     store.outbox.add("me", (), [message(6, 200)])
-    assert [each.message_id for each in store.dead_messages.page()] == ["m6"], "one stays, however large"
+    assert [each.message_id for each in store.dead_messages.page()] == ["m6"], "the newest stays, however large"
     assert not store.outbox.add("another", (), [message(7)])

@@ -1,4 +1,4 @@
-"""Effects: each is published, once as a rule, whoever dies in between; and none again when a tape is folded anew."""
+"""Effects are published once, also when a projector dies, and not again when a tape is folded again."""
 
 import asyncio
 import itertools
@@ -49,20 +49,20 @@ def state_is(store: Store, job_id: str, state: JobState, run: int) -> Callable[[
     return condition
 
 
-def idle(self: LeaderServices) -> None:
-    """A projector that dies after its commit and before it sends."""
+def start_nothing(self: LeaderServices) -> None:
+    """Start no services: the projector dies after its commit and before it sends effects."""
 
 
 @pytest.fixture
 async def failed(rig: Rig, store: Store) -> str:
-    """A job that has failed, in a view that nobody keeps just now."""
+    """A job that has failed; no projector runs."""
     async with rig.projector(store), rig.worker(jobs.boom):
         job_id = await rig.submit("boom", labels={"a": "b"}, correlation_id="c", max_attempts=1)
         await eventually(state_is(store, job_id, JobState.FAILED, 1))
     return job_id
 
 
-async def test_redriven_twice_is_one_run_and_one_execution(rig: Rig, store: Store, failed: str) -> None:
+async def test_two_redrives_at_once_make_one_run_and_one_execution(rig: Rig, store: Store, failed: str) -> None:
     async with rig.projector(store), rig.worker(jobs.boom):
         event = redriven(failed, 2, rig.topology.source)
         await asyncio.gather(rig.publisher.publish(event), rig.publisher.publish(event))
@@ -77,15 +77,15 @@ async def test_redriven_twice_is_one_run_and_one_execution(rig: Rig, store: Stor
 
 
 async def leave_an_effect(rig: Rig, store: Store, failed: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A projector that folds a redrive, and ends before it sends what follows from it."""
+    """Fold a redrive in a projector that ends before it sends the effect."""
     with monkeypatch.context() as patched:
-        patched.setattr(LeaderServices, "begin", idle)
+        patched.setattr(LeaderServices, "start", start_nothing)
         async with rig.projector(store, owner="dies"):
             await rig.publisher.publish(redriven(failed, 2, rig.topology.source))
             await eventually(lambda: store.outbox.count() == 1)
 
 
-async def test_rows_that_another_left_are_sent(
+async def test_sender_sends_rows_that_another_projector_left(
     rig: Rig, store: Store, failed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await leave_an_effect(rig, store, failed, monkeypatch)
@@ -95,10 +95,10 @@ async def test_rows_that_another_left_are_sent(
     assert len(requeued(rig, failed)) == 1
 
 
-async def test_rows_that_another_has_sent_already_are_not_sent_again(
+async def test_sender_does_not_send_rows_that_another_projector_has_sent(
     rig: Rig, store: Store, failed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It died after the publish, and before the fold came to it."""
+    """The other projector died after the publish, and before the event was folded."""
     await leave_an_effect(rig, store, failed, monkeypatch)
     (row,) = store.outbox.due(10)
     await rig.publisher.publish(decode(row.event.encode()), row.keys)
@@ -109,45 +109,43 @@ async def test_rows_that_another_has_sent_already_are_not_sent_again(
     assert (report.problems, report.executions, store.outbox.count()) == ([], 2, 0)
 
 
-async def test_a_look_that_the_fold_overtakes_sends_nothing_again(
+async def test_sender_does_not_send_a_row_that_is_folded_during_the_query(
     rig: Rig, store: Store, failed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It comes back with a row that is folded by then."""
-    looked, folded = threading.Event(), threading.Event()
-    look, commit, hear = store.outbox.due, store.commit, LeaderServices.folded
-    looks = itertools.count()
+    queried, folded = threading.Event(), threading.Event()
+    query, commit, notify = store.outbox.due, store.commit, LeaderServices.notify
+    queries = itertools.count()
 
     def effects_due(limit: int) -> list[OutboxRow]:
-        rows = look(limit)
-        if rows and next(looks) == 1:
-            looked.set()
+        rows = query(limit)
+        if rows and next(queries) == 1:
+            queried.set()
             assert folded.wait(10)
         return rows
 
-    def commit_after_the_look(owner: str, at: tuple[int, int | None], batch: Batch, lease: float) -> bool:
-        assert not batch.seen or looked.wait(10)
+    def commit_after_the_query(owner: str, at: tuple[int, int | None], batch: Batch, lease: float) -> bool:
+        assert not batch.seen or queried.wait(10)
         return commit(owner, at, batch, lease)
 
-    def received(self: LeaderServices, batch: Batch) -> None:
-        hear(self, batch)
+    def notify_and_set(self: LeaderServices, batch: Batch) -> None:
+        notify(self, batch)
         if batch.seen:
             folded.set()
 
     monkeypatch.setattr(store.outbox, "due", effects_due)
-    monkeypatch.setattr(store, "commit", commit_after_the_look)
-    monkeypatch.setattr(LeaderServices, "folded", received)
+    monkeypatch.setattr(store, "commit", commit_after_the_query)
+    monkeypatch.setattr(LeaderServices, "notify", notify_and_set)
     async with rig.projector(store), rig.worker(jobs.boom):
         await rig.publisher.publish(redriven(failed, 2, rig.topology.source))
         await eventually(state_is(store, failed, JobState.FAILED, 2))
         await eventually(folded.is_set)
-        # Whatever it sent again would be on the tape before this.
+        # A repeat would be on the tape before this.
         await rig.publisher.publish(redriven(failed, 3, rig.topology.source))
         await eventually(state_is(store, failed, JobState.FAILED, 3))
     assert requeued(rig, failed) == [f"{failed}/2/requeued/1", f"{failed}/3/requeued/1"]
 
 
-async def test_an_effect_that_is_on_the_tape_by_now_is_not_added(rig: Rig, store: Store, failed: str) -> None:
-    """Who found it had looked at the job before."""
+async def test_add_effects_ignores_an_effect_that_is_on_the_tape(rig: Rig, store: Store, failed: str) -> None:
     async with rig.projector(store), rig.worker(jobs.boom):
         await rig.publisher.publish(redriven(failed, 2, rig.topology.source))
         await eventually(state_is(store, failed, JobState.FAILED, 2))
@@ -158,10 +156,10 @@ async def test_an_effect_that_is_on_the_tape_by_now_is_not_added(rig: Rig, store
     assert [row.id for row in store.outbox.due(10)] == [f"{failed}/2/requeued/2"]
 
 
-async def test_a_new_view_of_an_old_tape_sends_nothing_again(
+async def test_new_view_of_an_old_tape_sends_no_effects(
     rig: Rig, store: Store, failed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Folded message by message, so that each effect is in the outbox for a while."""
+    """Folds message by message, so that each effect is in the outbox for a while."""
     async with rig.projector(store), rig.worker(jobs.boom):
         for run in (2, 3):
             await rig.publisher.publish(redriven(failed, run, rig.topology.source))
@@ -173,14 +171,14 @@ async def test_a_new_view_of_an_old_tape_sends_nothing_again(
         async with rig.projector(anew, owner="anew"):
             assert not (await Checker(rig.url, rig.topology).check(anew)).problems
             assert anew.job(failed) == store.job(failed)
-            # Another barrier: whatever it sends after the first would be on the tape by now.
+            # A second barrier: what was sent after the first one would be on the tape by now.
             await Checker(rig.url, rig.topology).check(anew)
         assert (len(rig.events), anew.outbox.count()) == (before, 0)
     finally:
         anew.close()
 
 
-async def test_work_for_a_missing_queue_waits_and_holds_up_no_other(rig: Rig, store: Store, failed: str) -> None:
+async def test_work_for_a_missing_queue_waits_for_the_queue(rig: Rig, store: Store, failed: str) -> None:
     name = rig.topology.work_queue("default").name
     async with rig.projector(store):
         connection = await rig.link.connection()
@@ -197,7 +195,7 @@ async def test_work_for_a_missing_queue_waits_and_holds_up_no_other(rig: Rig, st
     assert len(requeued(rig, failed)) == 1
 
 
-async def test_no_work_is_made_up_for_a_job_whose_order_is_not_known(rig: Rig, store: Store) -> None:
+async def test_redrive_of_an_unknown_job_places_no_work(rig: Rig, store: Store) -> None:
     unknown = "01890a5d-ac96-774b-bcce-b302099a8057"
     async with rig.projector(store):
         await rig.publisher.publish(redriven(unknown, 2, rig.topology.source))

@@ -1,4 +1,4 @@
-"""Folding a stretch of the tape in memory."""
+"""Folding messages of the tape in memory."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobtape.broker.stream_reader import TapeMessage
-from jobtape.consumer.folding import digest_of, fold_batch
+from jobtape.consumer.folding import fold_batch, message_digest
 from jobtape.schemas.barrier import barrier_body
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import Cancelled, CancelledData, Succeeded, SucceededData, encode
@@ -42,7 +42,7 @@ def nothing(_: Collection[str]) -> dict[str, Job]:
     return {}
 
 
-def test_a_job_in_one_batch() -> None:
+def test_fold_batch_folds_a_whole_job() -> None:
     batch = fold_batch([at(7, encode(EVENT)), at(8, encode(succeeded("a", 2)))], 3, nothing)
     (job,) = batch.jobs
     assert (job.state, job.result, job.cursor) == (JobState.SUCCEEDED, 2, cursor_of(3, 8))
@@ -55,7 +55,7 @@ def test_a_job_in_one_batch() -> None:
     assert (batch.offset, batch.digest) == (8, hashlib.sha256(encode(succeeded("a", 2))).hexdigest())
 
 
-def test_what_does_not_count_is_in_the_history_and_nowhere_else() -> None:
+def test_rejected_events_are_in_the_history_only() -> None:
     twice = [at(0, encode(EVENT)), at(1, encode(EVENT)), at(2, encode(cancelled())), at(3, encode(succeeded("a", 2)))]
     batch = fold_batch(twice, 1, nothing)
     assert [row.accepted for row in batch.history] == [True, False, True, False]
@@ -63,7 +63,7 @@ def test_what_does_not_count_is_in_the_history_and_nowhere_else() -> None:
     assert [job.state for job in batch.jobs] == [JobState.CANCELLED]
 
 
-def test_it_goes_on_from_what_is_known() -> None:
+def test_fold_batch_continues_from_the_jobs_of_the_view() -> None:
     first = fold_batch([at(0, encode(EVENT))], 1, nothing)
     asked: list[set[str]] = []
 
@@ -77,7 +77,7 @@ def test_it_goes_on_from_what_is_known() -> None:
     assert again.counts == {}
 
 
-def test_barriers_move_the_checkpoint_and_are_noted() -> None:
+def test_barriers_move_the_checkpoint_and_are_recorded() -> None:
     bodies = [barrier_body("p", 2), barrier_body("q", 1), barrier_body("p", 1)]
     batch = fold_batch([at(n, body, "barrier") for n, body in enumerate(bodies)], 1, nothing)
     assert batch.barriers == {"p": 2, "q": 1}
@@ -97,7 +97,7 @@ def test_barriers_move_the_checkpoint_and_are_noted() -> None:
         (b'{"process": "p", "seq": 0}', "barrier", "barrier"),
     ],
 )
-def test_what_cannot_be_read_is_kept_and_holds_up_nothing(body: bytes, key: str, reason: str) -> None:
+def test_unreadable_message_is_kept_and_the_rest_is_folded(body: bytes, key: str, reason: str) -> None:
     batch = fold_batch([at(0, body, key), at(1, encode(EVENT))], 1, nothing)
     (row,) = batch.unreadable
     assert (row.cursor, row.body) == (cursor_of(1, 0), body)
@@ -105,7 +105,7 @@ def test_what_cannot_be_read_is_kept_and_holds_up_nothing(body: bytes, key: str,
     assert [job.id for job in batch.jobs] == [JOB]
 
 
-def test_an_unreadable_last_message_moves_the_checkpoint_too() -> None:
+def test_unreadable_last_message_moves_the_checkpoint() -> None:
     message = at(4, b"?")
     batch = fold_batch([message], 1, nothing)
-    assert (batch.offset, batch.digest) == (4, digest_of(message))
+    assert (batch.offset, batch.digest) == (4, message_digest(message))

@@ -1,4 +1,4 @@
-"""Lost jobs are put back, and none that waits is taken for lost. On both databases."""
+"""The job rescuer places lost work again, and nothing that still waits. On both databases."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -25,40 +25,40 @@ def moment(now: float) -> OpenJobsMoment:
     return OpenJobsMoment(now, 1, round(now * 10))
 
 
-def test_empty_long_ago_now_and_just_before() -> None:
-    looks = QueueChecks(100)
-    assert looks.note(moment(0), True) is None
-    assert looks.note(moment(99), True) is None
-    assert looks.note(moment(101), True) == moment(0)
-    assert looks.note(moment(102), False) is None, "where work waits, none is lost"
-    assert looks.note(moment(103), True) is None, "one look may be mistaken"
-    assert looks.note(moment(104), True) == moment(0)
-    assert looks.note(moment(203), True) == moment(99), "the latest that is long enough ago"
+def test_checks_report_work_as_lost_after_two_empty_checks() -> None:
+    checks = QueueChecks(100)
+    assert checks.add(moment(0), True) is None
+    assert checks.add(moment(99), True) is None
+    assert checks.add(moment(101), True) == moment(0)
+    assert checks.add(moment(102), False) is None, "no work is lost while some waits"
+    assert checks.add(moment(103), True) is None, "a single check may be wrong"
+    assert checks.add(moment(104), True) == moment(0)
+    assert checks.add(moment(203), True) == moment(99), "the latest moment that is long enough ago"
 
 
-def test_a_backlog_that_never_ends_makes_no_job_lost() -> None:
-    looks = QueueChecks(100)
-    assert [looks.note(moment(now), False) for now in range(0, 10_000, 10)] == [None] * 1000
+def test_checks_report_nothing_while_a_backlog_lasts() -> None:
+    checks = QueueChecks(100)
+    assert [checks.add(moment(now), False) for now in range(0, 10_000, 10)] == [None] * 1000
 
 
-def test_it_remembers_little_and_survives_a_clock_that_is_set_back() -> None:
-    looks = QueueChecks(100)
+def test_checks_keep_few_moments_and_accept_a_clock_set_back() -> None:
+    checks = QueueChecks(100)
     for now in range(5000):
-        looks.note(moment(now), True)
-    assert len(looks._marks) <= 22
-    assert looks.note(moment(10), True) is None
-    assert looks.note(moment(111), True) == moment(10)
+        checks.add(moment(now), True)
+    assert len(checks._moments) <= 22
+    assert checks.add(moment(10), True) is None
+    assert checks.add(moment(111), True) == moment(10)
 
 
-async def test_work_that_disappeared_is_put_back(rig: Rig, store: Store) -> None:
+async def test_rescuer_places_purged_work_again_once(rig: Rig, store: Store) -> None:
     async with rig.projector(store, rescue_after=1.0):
         lost = [await rig.submit("add", {"x": n, "y": 1}) for n in range(5)]
         await eventually(rig.depth_is(5))
         channel = await (await rig.link.connection()).channel()
         queue = await channel.get_queue(rig.topology.work_queue("default").name, ensure=False)
         await queue.purge()
-        await eventually(rig.depth_is(5), what="all are on their queue again")
-        for _ in range(10):  # what waits is not lost, however long
+        await eventually(rig.depth_is(5), what="all work is on the queue again")
+        for _ in range(10):  # waiting work is not lost, however long it waits
             await asyncio.sleep(0.2)
             assert await rig.depth() == 5
         async with rig.worker(jobs.add):
@@ -70,8 +70,8 @@ async def test_work_that_disappeared_is_put_back(rig: Rig, store: Store) -> None
     assert all(rig.names(job_id).count("requeued") == 1 for job_id in lost)
 
 
-async def test_a_queue_that_cannot_be_looked_at_holds_up_no_other(rig: Rig, store: Store) -> None:
-    """It may have no leader for days. Here somebody else's connection has it for itself, which looks the same."""
+async def test_rescuer_continues_when_one_queue_does_not_answer(rig: Rig, store: Store) -> None:
+    """A queue may have no leader for days. An exclusive queue of another connection fails in the same way."""
     async with await aio_pika.connect(rig.url) as other:
         channel = await other.channel()
         name = rig.topology.work_queue("locked").name
@@ -79,10 +79,10 @@ async def test_a_queue_that_cannot_be_looked_at_holds_up_no_other(rig: Rig, stor
         async with rig.projector(store, rescue_after=1.0):
             await rig.publisher.publish(order_event(rig.topology, "add", {"x": 1, "y": 1}, queue="locked"))
             await rig.publisher.publish(order_event(rig.topology, "add", {"x": 1, "y": 1}))
-            await eventually(rig.depth_is(1), what="the other queue's lost job is put back")
+            await eventually(rig.depth_is(1), what="the lost work of the other queue is placed again")
 
 
-async def test_three_times_and_then_it_has_failed(rig: Rig, store: Store) -> None:
+async def test_rescuer_fails_a_job_that_was_lost_three_times(rig: Rig, store: Store) -> None:
     async with rig.projector(store, rescue_after=1.0):
         job_id = await rig.submit("add", {"x": 1, "y": 1})
         channel = await (await rig.link.connection()).channel()
@@ -93,7 +93,7 @@ async def test_three_times_and_then_it_has_failed(rig: Rig, store: Store) -> Non
             job = await asyncio.to_thread(store.job, job_id)
             return job is not None and job.final
 
-        await eventually(purged, 40, what="it is given up")
+        await eventually(purged, 40, what="the job has failed")
         await channel.close()
     job = store.job(job_id)
     assert job is not None
@@ -101,7 +101,7 @@ async def test_three_times_and_then_it_has_failed(rig: Rig, store: Store) -> Non
     assert [event.data.n for event in rig.of(job_id) if isinstance(event, Requeued)] == [2, 3, 4]
 
 
-async def test_work_whose_queue_was_missing_when_it_fell_due_comes_to_it_later(rig: Rig, store: Store) -> None:
+async def test_work_due_for_a_missing_queue_is_delivered_when_the_queue_exists(rig: Rig, store: Store) -> None:
     connection = await rig.link.connection()
     channel = await connection.channel()
     await channel.queue_delete(rig.topology.work_queue("default").name)
@@ -109,17 +109,17 @@ async def test_work_whose_queue_was_missing_when_it_fell_due_comes_to_it_later(r
     await rig.publisher.publish(event, [delay_key(0.2, "default", rig.topology.delay_levels)])
     unroutable = rig.topology.unroutable_queue.name
 
-    async def waits_there() -> bool:
+    async def is_unroutable() -> bool:
         found = await declare.depth(connection, unroutable)
         return found is not None and found.messages == 1
 
-    await eventually(waits_there)
+    await eventually(is_unroutable)
     async with rig.projector(store, rescue_after=2.0):
-        await asyncio.sleep(1)  # it is taken up and put back a few times
-        await eventually(waits_there)
+        await asyncio.sleep(1)  # the rescuer takes it and returns it a few times
+        await eventually(is_unroutable)
         await declare.declare(connection, rig.topology)
         async with rig.worker(jobs.add):
             await eventually(state_is(store, event.subject, JobState.SUCCEEDED))
-    assert rig.names(event.subject) == ["submitted", "succeeded"], "it was not lost"
+    assert rig.names(event.subject) == ["submitted", "succeeded"], "the work was not placed again"
     await eventually(rig.nothing_on(unroutable))
     await channel.close()

@@ -1,4 +1,4 @@
-"""The projector: the view is exactly the fold of the tape, by one projector at a time. On both databases."""
+"""The projector: the view equals the fold of the tape, and one projector is active. On both databases."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def publish_raw(rig: Rig, body: bytes, key: str) -> None:
-    """Anything onto the tape."""
+    """Publish any message to the tape."""
     channel = await (await rig.link.connection()).channel()
     async with channel:
         exchange = await channel.get_exchange(rig.topology.events.name, ensure=False)
@@ -29,12 +29,12 @@ async def publish_raw(rig: Rig, body: bytes, key: str) -> None:
 
 
 async def submit_all(rig: Rig, ledger: Ledger, n: int) -> None:
-    """So many additions, all at once."""
+    """Submit ``n`` additions at once."""
     events = [order_event(rig.topology, "add", {"x": i, "y": i}) for i in range(n)]
     await asyncio.gather(*(ledger.submit(rig.publisher, event) for event in events))
 
 
-async def test_the_view_is_the_fold_of_the_tape(rig: Rig, store: Store) -> None:
+async def test_view_equals_the_fold_of_the_tape(rig: Rig, store: Store) -> None:
     ledger = Ledger()
     everything = (jobs.add, jobs.boom, jobs.steps, jobs.nulls)
     async with rig.projector(store), rig.worker(*everything, concurrency=10):
@@ -49,7 +49,7 @@ async def test_the_view_is_the_fold_of_the_tape(rig: Rig, store: Store) -> None:
     assert (report.jobs, report.executions) == (203, 203)
 
 
-async def test_it_resumes_where_another_has_stopped(rig: Rig, store: Store) -> None:
+async def test_projector_continues_where_another_has_stopped(rig: Rig, store: Store) -> None:
     ledger = Ledger()
     checker = Checker(rig.url, rig.topology)
     async with rig.worker(jobs.add, concurrency=10):
@@ -64,7 +64,7 @@ async def test_it_resumes_where_another_has_stopped(rig: Rig, store: Store) -> N
     assert (report.jobs, report.repeated) == (360, 0)
 
 
-async def test_barriers_are_noted_and_what_cannot_be_read_is_kept_aside(rig: Rig, store: Store) -> None:
+async def test_barriers_are_recorded_and_unreadable_messages_are_kept(rig: Rig, store: Store) -> None:
     future = encode(order_event(rig.topology, "add")).replace(b'"schemaversion":2', b'"schemaversion":9')
     async with rig.projector(store):
         for body in (b"\x00\xff", b"[]", future, b"x" * 200_000):
@@ -76,12 +76,14 @@ async def test_barriers_are_noted_and_what_cannot_be_read_is_kept_aside(rig: Rig
         assert [row.body for row in store.unreadable()][2:] == [future, b"x" * 200_000, b"nothing"]
         report = await Checker(rig.url, rig.topology).check(store)
     assert len(store.unreadable()) == 5
-    # The barrier that is none is unreadable too, which the checker takes for a barrier.
+    # The checker counts the invalid barrier as a barrier, and the view has it as unreadable.
     assert [problem for problem in report.problems if "is not on the tape" not in problem] == []
     assert report.jobs == 0
 
 
-async def test_the_second_stands_by_and_takes_over(rig: Rig, store: Store, caplog: pytest.LogCaptureFixture) -> None:
+async def test_second_projector_stands_by_and_takes_over(
+    rig: Rig, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "jobtape.consumer.projector.projector")
     ledger = Ledger()
     async with rig.projector(store, owner="first", lease=1.0):
@@ -92,19 +94,19 @@ async def test_the_second_stands_by_and_takes_over(rig: Rig, store: Store, caplo
             assert checkpoint.owner == "first"
             assert standing_by.trouble is None
             await submit_all(rig, ledger, 20)
-            assert caplog.text.count("folding the tape") == 1, "one reads, the other does not"
+            assert caplog.text.count("folding the tape") == 1, "the second one does not read"
             rig.stop("first")
-            await eventually(lambda: owner_is(store, "stand-by"), 5, what="it takes over")
+            await eventually(lambda: owner_is(store, "stand-by"), 5, what="the second one takes over")
             await submit_all(rig, ledger, 20)
             marker = await Checker(rig.url, rig.topology).read()
             await eventually(lambda: store.passed_barrier(marker) == 1)
     assert len(store.history()) == 60
 
 
-async def test_one_whose_lease_was_lost_while_it_was_frozen_writes_nothing(
+async def test_projector_frozen_beyond_its_lease_writes_nothing(
     rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Frozen between reading the tape and writing the view, for longer than its lease."""
+    """It is frozen between reading the tape and writing the view."""
     ledger = Ledger()
     frozen, thaw = threading.Event(), threading.Event()
     results: list[bool] = []
@@ -140,8 +142,10 @@ async def test_one_whose_lease_was_lost_while_it_was_frozen_writes_nothing(
     assert len(store.history()) == 50
 
 
-async def test_a_batch_is_written_whole_or_not_at_all(rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It fails once between the checkpoint's move and the rows, and once before the commit."""
+async def test_batch_is_written_completely_or_not_at_all(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first commit fails before the rows are written, the second one after."""
     ledger = Ledger()
     real = projection.write
     failures = iter(["before", "after"])
@@ -160,11 +164,11 @@ async def test_a_batch_is_written_whole_or_not_at_all(rig: Rig, store: Store, mo
         await submit_all(rig, ledger, 50)
         await eventually(lambda: len(store.history()) == 50)
         await eventually(lambda: projector.trouble is None)
-    assert next(failures, None) is None, "both were met"
+    assert next(failures, None) is None, "both failures happened"
     assert len(store.list_jobs(JobQuery(limit=1000))) == 50
 
 
 def owner_is(store: Store, owner: str) -> bool:
-    """Whether it is the active projector."""
+    """Return whether ``owner`` is the active projector."""
     checkpoint = store.checkpoint()
     return checkpoint is not None and checkpoint.owner == owner

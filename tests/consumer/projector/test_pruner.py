@@ -1,4 +1,4 @@
-"""What ended long ago goes, but not before the tape has said all that it has to say of it."""
+"""The pruner removes jobs that ended long ago, when the tape is folded up to its end."""
 
 from datetime import timedelta
 
@@ -19,38 +19,38 @@ SHORT = 0.4
 LONG_AGO = NOON - timedelta(days=365)
 
 
-async def published(rig: Rig, *tape: JobEvent) -> None:
+async def publish(rig: Rig, *tape: JobEvent) -> None:
     for event in tape:
         await rig.publisher.publish(event)
 
 
-async def test_a_redrive_that_waits_to_be_folded_counts(rig: Rig, store: Store) -> None:
+async def test_job_whose_redrive_is_not_folded_yet_is_kept(rig: Rig, store: Store) -> None:
     old, other = submitted(1, LONG_AGO), submitted(2, LONG_AGO)
     async with rig.projector(store):
-        await published(rig, old, succeeded(old), other, succeeded(other))
+        await publish(rig, old, succeeded(old), other, succeeded(other))
         await eventually(lambda: (job := store.job(other.subject)) and job.final)
-    await published(rig, *(submitted(n, queue="nowhere") for n in range(3, 1000)))
-    await published(rig, redriven(old.subject, 2, rig.topology.source, "add"))
+    await publish(rig, *(submitted(n, queue="nowhere") for n in range(3, 1000)))
+    await publish(rig, redriven(old.subject, 2, rig.topology.source, "add"))
     async with rig.projector(store, keep=KEEP):
-        await eventually(lambda: store.retention.gone([other.subject]), what="a round has removed the other one")
+        await eventually(lambda: store.retention.gone([other.subject]), what="a round has removed the other job")
         job = store.job(old.subject)
         assert job is not None
         assert (job.run, job.state) == (2, "queued")
 
 
-async def test_nothing_goes_while_an_import_goes_on(rig: Rig, store: Store) -> None:
+async def test_pruner_removes_nothing_during_an_import(rig: Rig, store: Store) -> None:
     old = submitted(1, LONG_AGO)
     async with rig.projector(store, keep=SHORT):
-        await published(rig, *(event.model_copy(update={"imported": "x"}) for event in (old, succeeded(old))))
+        await publish(rig, *(event.model_copy(update={"imported": "x"}) for event in (old, succeeded(old))))
         await eventually(lambda: (job := store.job(old.subject)) and job.final)
         before = rounds(store)
-        await eventually(lambda: rounds(store) >= before + 3, what="two whole rounds were made")
+        await eventually(lambda: rounds(store) >= before + 3, what="two whole rounds have ended")
         assert store.job(old.subject) is not None
-        await published(rig, *(submitted(n, queue="nowhere") for n in range(2, 102)))
+        await publish(rig, *(submitted(n, queue="nowhere") for n in range(2, 102)))
         await eventually(lambda: store.job(old.subject) is None, what="the import is over")
 
 
 def rounds(store: Store) -> int:
-    """How many rounds have begun, by the barriers that they wait for."""
+    """Return how many rounds have begun, counted by the barriers that they wait for."""
     with store._database.reading() as connection:
         return connection.execute(text("SELECT max(seq) FROM barriers WHERE process LIKE 'effects-%'")).scalar() or 0

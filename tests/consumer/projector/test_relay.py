@@ -1,4 +1,4 @@
-"""The relay: what the fold accepted is told in the tape's order, at least once, and nothing old again."""
+"""The relay publishes accepted events in the tape's order, at least once, and no old events."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def finished(rig: Rig, n: int) -> list[str]:
-    """So many jobs that are done, written to the tape without a worker; their ids."""
+    """Publish ``n`` jobs and their success without a worker; return the ids of the ``succeeded`` events."""
     events = [order_event(rig.topology, "add") for _ in range(n)]
     await asyncio.gather(*(rig.publisher.publish(event, timeout=60) for event in events))
     done = [Execution("e", job=event.subject).succeeded(5) for event in events]
@@ -30,7 +30,7 @@ async def finished(rig: Rig, n: int) -> list[str]:
     return [event.id for event in done]
 
 
-async def test_final_events_are_told_with_all_that_amqp_can_say(rig: Rig, store: Store) -> None:
+async def test_final_event_is_published_with_all_properties(rig: Rig, store: Store) -> None:
     async with listening(rig.url, rig.topology) as received, rig.projector(store), rig.worker(jobs.add, jobs.boom):
         await eventually(store.relay.state)
         added = await rig.submit("add", {"x": 1, "y": 2}, labels={"a": "b"}, correlation_id="c-1")
@@ -40,8 +40,8 @@ async def test_final_events_are_told_with_all_that_amqp_can_say(rig: Rig, store:
     assert message.routing_key == "succeeded.add"
     assert (message.content_type, message.delivery_mode) == ("application/cloudevents+json", 2)
     (event,) = [event for event in rig.of(added) if event.name == "succeeded"]
-    said = decode_delivered(message.body)
-    assert said.event == event
+    delivered = decode_delivered(message.body)
+    assert delivered.event == event
     job = store.job(added)
     assert job is not None
     assert message.message_id == event.id
@@ -54,11 +54,11 @@ async def test_final_events_are_told_with_all_that_amqp_can_say(rig: Rig, store:
         "state": "succeeded",
         "labels": {"a": "b"},
     }
-    assert said.cursor == job.cursor
+    assert delivered.cursor == job.cursor
     assert received.of(failed) == ["failed"]
 
 
-async def test_all_is_all_but_submitted(rig: Rig, store: Store) -> None:
+async def test_mode_all_publishes_every_event_but_submitted(rig: Rig, store: Store) -> None:
     async with (
         listening(rig.url, rig.topology) as received,
         rig.projector(store, relay="all"),
@@ -73,7 +73,7 @@ async def test_all_is_all_but_submitted(rig: Rig, store: Store) -> None:
     assert received.of(job_id) == ["started", "succeeded"]
 
 
-async def test_reply_to_hears_exactly_its_own(rig: Rig, store: Store) -> None:
+async def test_reply_to_queue_gets_the_events_of_its_jobs_only(rig: Rig, store: Store) -> None:
     async with (
         listening(rig.url, rig.topology, "reply.me") as mine,
         listening(rig.url, rig.topology, "succeeded.#", "reply.me") as both,
@@ -82,15 +82,15 @@ async def test_reply_to_hears_exactly_its_own(rig: Rig, store: Store) -> None:
     ):
         await eventually(store.relay.state)
         submitted = [
-            await rig.submit("add", {"x": n, "y": 0}, reply_to=who) for n, who in enumerate(("me", "you", None, "me"))
+            await rig.submit("add", {"x": n, "y": 0}, reply_to=name) for n, name in enumerate(("me", "you", None, "me"))
         ]
         await eventually(lambda: len(both.messages) == 4 and len(mine.messages) == 2)
     assert {str(message.headers["job"]) for message in mine.messages} == {submitted[0], submitted[3]}
-    assert len(both.messages) == 4, "a queue that is bound twice gets each once"
+    assert len(both.messages) == 4, "a queue that is bound twice gets each event once"
 
 
-async def test_what_cannot_be_an_amqp_property_is_in_the_body_alone(rig: Rig, store: Store) -> None:
-    """None of it may be a reason for the broker to close the connection, again and again."""
+async def test_values_too_long_for_amqp_are_in_the_body_only(rig: Rig, store: Store) -> None:
+    """Such a property would make the broker close the connection, again and again."""
     labels = [{"n" * 300: "x"}, {"name": "x" * 200_000}]
     async with listening(rig.url, rig.topology) as received, rig.projector(store), rig.worker(jobs.add):
         await eventually(store.relay.state)
@@ -104,8 +104,8 @@ async def test_what_cannot_be_an_amqp_property_is_in_the_body_alone(rig: Rig, st
         assert decode_delivered(message.body).event.correlationid == "é" * 200
 
 
-async def test_in_the_order_of_the_tape_and_by_one_projector_after_another(rig: Rig, store: Store) -> None:
-    """More than are in flight at once; repeats are allowed, and none are expected here."""
+async def test_order_is_the_tapes_also_across_projectors(rig: Rig, store: Store) -> None:
+    """Publishes more than one window. Repeats are allowed, but not expected here."""
     async with listening(rig.url, rig.topology, "succeeded.#") as received:
         async with rig.projector(store):
             await eventually(store.relay.state)
@@ -120,7 +120,7 @@ async def test_in_the_order_of_the_tape_and_by_one_projector_after_another(rig: 
     assert (state.delivered, state.refused, state.stalls, state.trouble, state.behind) == (WINDOW + 53, 0, 0, None, 0.0)
 
 
-async def test_what_was_told_can_be_read(rig: Rig, store: Store) -> None:
+async def test_published_event_can_be_read_at_once(rig: Rig, store: Store) -> None:
     unread = []
     async with listening(rig.url, rig.topology) as received, rig.projector(store), rig.worker(jobs.add):
         await eventually(store.relay.state)
@@ -136,7 +136,7 @@ async def test_what_was_told_can_be_read(rig: Rig, store: Store) -> None:
     assert unread == []
 
 
-async def test_a_queue_that_refuses_holds_up_nobody(rig: Rig, store: Store) -> None:
+async def test_full_queue_that_refuses_does_not_delay_others(rig: Rig, store: Store) -> None:
     connection = await rig.link.connection()
     full = await bound_queue(connection, rig.topology, {"x-max-length": 5, "x-overflow": "reject-publish"})
     try:
@@ -149,12 +149,12 @@ async def test_a_queue_that_refuses_holds_up_nobody(rig: Rig, store: Store) -> N
             )
     finally:
         await delete_queue(connection, full)
-    assert sorted(received.ids) == sorted(done), "a refused event is not told again"
+    assert sorted(received.ids) == sorted(done), "a refused event is not published again"
     assert state.refused > 50
     assert state.trouble is None
 
 
-async def test_a_view_folded_anew_tells_nothing_again(rig: Rig, store: Store, tmp_path: Path) -> None:
+async def test_new_view_of_an_old_tape_publishes_no_old_events(rig: Rig, store: Store, tmp_path: Path) -> None:
     async with listening(rig.url, rig.topology, "succeeded.#") as received:
         async with rig.projector(store):
             await eventually(store.relay.state)
@@ -171,7 +171,7 @@ async def test_a_view_folded_anew_tells_nothing_again(rig: Rig, store: Store, tm
     assert sorted(received.ids) == sorted(old + new)
 
 
-async def test_off_tells_nothing_and_on_again_begins_with_what_comes(rig: Rig, store: Store) -> None:
+async def test_relay_switched_on_again_publishes_new_events_only(rig: Rig, store: Store) -> None:
     async with listening(rig.url, rig.topology, "succeeded.#") as received:
         async with rig.projector(store, relay="off"):
             await finished(rig, 5)
@@ -183,7 +183,7 @@ async def test_off_tells_nothing_and_on_again_begins_with_what_comes(rig: Rig, s
             await eventually(lambda: received.ids == new)
 
 
-async def test_a_deleted_exchange_is_made_again(rig: Rig, store: Store) -> None:
+async def test_deleted_exchange_is_declared_again(rig: Rig, store: Store) -> None:
     async with rig.projector(store):
         await eventually(store.relay.state)
         await finished(rig, 1)
@@ -197,10 +197,10 @@ async def test_a_deleted_exchange_is_made_again(rig: Rig, store: Store) -> None:
             await eventually(lambda: new[0] in received.ids)
 
 
-async def test_who_makes_the_tape_and_dies_leaves_it_to_be_told_from_its_beginning(
+async def test_tape_created_by_a_projector_that_died_is_published_from_its_start(
     rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between making the tape and noting that the view begins there, others may write to it."""
+    """Others may write to the tape before the next projector creates the checkpoint."""
     await rig.delete_tape()
 
     def fails() -> bool:
@@ -209,21 +209,23 @@ async def test_who_makes_the_tape_and_dies_leaves_it_to_be_told_from_its_beginni
     with monkeypatch.context() as dying:
         dying.setattr(store, "create_checkpoint", fails)
         async with rig.projector(store, ready=False):
-            await eventually(partial(tape_is_there, rig), what="the tape is made")
+            await eventually(partial(tape_is_there, rig), what="the tape exists")
     async with listening(rig.url, rig.topology) as received:
         early = await finished(rig, 1)
         async with rig.projector(store, owner="p2"):
-            await eventually(lambda: early[0] in received.ids, what="what came before the projector is told")
+            await eventually(lambda: early[0] in received.ids, what="the event from before the projector is published")
 
 
 async def tape_is_there(rig: Rig) -> bool:
     return await declare.log_exists(await rig.link.connection(), rig.topology)
 
 
-async def test_what_is_not_kept_any_more_is_said(rig: Rig, store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """The relay stood still for longer than history is kept."""
+async def test_relay_reports_events_pruned_before_it_published_them(
+    rig: Rig, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The relay was away for longer than the history is kept."""
     async with rig.projector(store):
-        await eventually(store.relay.state)  # beside a tape that was there before, it begins behind what it finds
+        await eventually(store.relay.state)  # an existing tape: the relay starts at its end
         await finished(rig, 2)
         await eventually(lambda: (s := store.relay.state()) is not None and s.delivered == 2)
     assert store.take_lease("test", 60)
