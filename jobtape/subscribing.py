@@ -75,22 +75,22 @@ def subscribe(
     skip_gaps = on_gap == "skip" if on_gap is not None else since is None
 
     def caught_up(since: Since) -> "EventSource":
-        from jobtape.consumer.subscriptions.catch_up import CatchUp  # noqa: PLC0415
+        from jobtape.consumer.subscriptions.catch_up import CatchUpSource  # noqa: PLC0415
         from jobtape.view.store import Store  # noqa: PLC0415
 
-        return CatchUp(
+        return CatchUpSource(
             Store(known.database_url), wanted, since, name=name, lease=known.projector_lease, skip_gaps=skip_gaps
         )
 
     def live() -> "EventSource":
-        from jobtape.consumer.subscriptions.result_queue import OUTLIVES, ResultQueue  # noqa: PLC0415
+        from jobtape.consumer.subscriptions.result_queue import EPHEMERAL_EXPIRES, ResultQueueSource  # noqa: PLC0415
 
-        return ResultQueue(
+        return ResultQueueSource(
             known.rabbitmq_url,
             known.topology,
             wanted,
             name=name,
-            bounds=Bounds(max_length, max_bytes, OUTLIVES if name is None else expires),
+            bounds=Bounds(max_length, max_bytes, EPHEMERAL_EXPIRES if name is None else expires),
             prefetch=prefetch,
             skip_gaps=skip_gaps,
         )

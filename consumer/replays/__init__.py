@@ -1,1 +1,1 @@
-"""Reads history again: rebuilds the view, replays events to a queue, runs past payloads again for comparison."""
+"""Reads history again: rebuilds the view, replays events to a queue, runs past payloads and compares the results."""

@@ -1,4 +1,4 @@
-"""What long tasks have in common: they report how far they are, work for a slice of time, and go on where they were."""
+"""Long tasks: they report their progress, work for a slice of time, and continue in the next slice."""
 
 import time
 from collections.abc import Callable
@@ -7,44 +7,46 @@ from dataclasses import dataclass, field
 from jobtape.schemas.errors import JobtapeError
 
 Report = Callable[[float, str], None]
-"""Takes a fraction from 0 to 1 and a few words."""
+"""Takes a fraction from 0 to 1 and a short text."""
 
 
 class Interrupted(JobtapeError):
-    """The slice is over; called again, the task goes on where it is."""
+    """The slice is over. The task continues when it is called again."""
 
 
 class TakenOver(JobtapeError):
-    """Another process works on the same task, and is ahead; taken up later, it is done, or goes on."""
+    """Another process has moved the same task on. When it is tried again, it is done or continues."""
 
 
 @dataclass(slots=True)
 class TaskSlice:
-    """``until``: the time of ``time.monotonic`` at which it is over. ``what`` is counted, such as "events", and makes
-    ``share`` of the whole task. ``spare``: seconds behind ``until`` in which what was begun before may end.
+    """A slice of time for a task.
+
+    ``until``: the end, by ``time.monotonic``. ``unit``: what is counted, such as "events". ``share``: which part of the
+    whole task this is, from 0 to 1. ``spare``: seconds after ``until`` in which an item that has started may end.
     """
 
     report: Report
     until: float
-    what: str
+    unit: str
     share: float = 1.0
     spare: float = 0.0
     done: int = 0
-    _began: float = field(default_factory=time.monotonic)
+    _started: float = field(default_factory=time.monotonic)
 
-    def tell(self, more: int, left: int, before: int = 0) -> None:
-        """``more`` are done, after ``before`` that were done in other slices; about ``left`` are not."""
-        self.done += more
-        rate = self.done / max(1e-6, time.monotonic() - self._began)
+    def add(self, count: int, left: int, before: int = 0) -> None:
+        """Report that ``count`` more are done, after ``before`` in earlier slices, and that about ``left`` are left."""
+        self.done += count
+        rate = self.done / max(1e-6, time.monotonic() - self._started)
         total = before + self.done
-        words = f"{total} {self.what}, {rate:.0f}/s, about {left / max(rate, 1e-6):.0f} s left"
-        self.report(self.share * total / max(1, total + left), words)
+        text = f"{total} {self.unit}, {rate:.0f}/s, about {left / max(rate, 1e-6):.0f} s left"
+        self.report(self.share * total / max(1, total + left), text)
 
     def check(self) -> None:
-        """Raises Interrupted when it is over."""
+        """Raise Interrupted when the slice is over."""
         if time.monotonic() > self.until:
-            raise Interrupted("it goes on in its next attempt")
+            raise Interrupted("it continues in its next attempt")
 
-    def room(self) -> float:
-        """Seconds that something which begins now may take."""
+    def seconds_left(self) -> float:
+        """Return how many seconds an item that starts now may take."""
         return self.until + self.spare - time.monotonic()

@@ -1,7 +1,7 @@
-"""Folds everything that was ever on the tape into a new generation of the view, and lets that serve.
+"""Folds the whole history into a new generation of the view, and lets it replace the serving one.
 
-The old generation serves and grows meanwhile; ``view.rebuilds`` has the theory. What follows from events (effects) is
-not done again, and subscribers do not get them again: only the folded tables are built.
+The serving generation is read and written meanwhile; ``view.rebuilds`` explains how. Only the folded tables are built:
+effects are not sent again, and subscribers get no event again.
 """
 
 import logging
@@ -21,78 +21,79 @@ from jobtape.view.store import Archived, Differences, Rebuild, Store
 
 log = logging.getLogger(__name__)
 
-MOST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 0.05
+"""Seconds between two transactions on SQLite."""
 SWITCH_TRIES: Final = 100
-SWITCH_PAUSE: Final = 0.2
-SWITCH_LONGEST: Final = 5.0
-SWITCH_GROWTH: Final = 1.5
+FIRST_SWITCH_PAUSE: Final = 0.2
+LONGEST_SWITCH_PAUSE: Final = 5.0
+SWITCH_PAUSE_GROWTH: Final = 1.5
 
 
 class RebuildAbandoned(JobtapeError):
-    """Another rebuild of the view was begun. Begun again, the two would give up each other for ever."""
+    """Another rebuild of the view has replaced this one. It is not tried again, or the two would replace each other."""
 
 
 @dataclass(slots=True)
 class ViewRebuild:
-    """One process's part in a rebuild of ``store``. All raise ViewUnavailable, Interrupted when the slice is over,
-    TakenOver when another process is at the same rebuild, or has ended it, and GivenUp.
+    """The work of one process on a rebuild of ``store``.
+
+    All methods raise ViewUnavailable, Interrupted when the slice is over, TakenOver when another process works on the
+    same rebuild or has ended it, and RebuildAbandoned.
     """
 
     store: Store
-    part: TaskSlice
+    task_slice: TaskSlice
 
     async def from_stream(self, rebuild: Rebuild, messages: AsyncIterable[Sequence[Archived]]) -> Rebuild:
-        """Fold ``messages``, which lead up to where the serving view has come."""
+        """Fold ``messages``, which lead up to the checkpoint of the serving view."""
         async for entries in messages:
             rebuild = self._fold(rebuild, entries)
         return rebuild
 
     def from_archive(self, rebuild: Rebuild) -> Rebuild:
-        """Fold what the serving history has and this generation has not, up to its present end; without the jobs that
-        were let go meanwhile.
-        """
+        """Fold the serving history after the cursor of ``rebuild``, and remove the jobs that were pruned meanwhile."""
         while entries := self.store.rebuilds.archive(rebuild.cursor):
             rebuild = self._fold(rebuild, entries)
             if len(entries) < PAGE and sum(len(entry.body) for entry in entries) < PAGE_BYTES:
                 break
         while self.store.rebuilds.remove_pruned(rebuild):
-            self.part.check()
+            self.task_slice.check()
         return rebuild
 
     def differences(self, rebuild: Rebuild, examples: int) -> Differences:
-        """Return what differs between the new generation and the serving one, for jobs at rest."""
-        self.part.report(0.95, "comparing")
-        comparing = ViewComparison(self.store.rebuilds.database, rebuild, examples)
+        """Compare new and serving generation, for jobs without new events, with at most ``examples`` examples."""
+        self.task_slice.report(0.95, "comparing")
+        comparison = ViewComparison(self.store.rebuilds.database, rebuild, examples)
         try:
-            while comparing.step():
-                self.part.check()
+            while comparison.step():
+                self.task_slice.check()
         except Interrupted:
-            comparing.save()
+            comparison.save()
             raise
-        # Another one's tables have the same names: what was compared may be those.
-        self._check_ours(rebuild)
-        return comparing.found
+        # The tables of another rebuild have the same names, so they may have been compared.
+        if self.store.rebuilds.state() != rebuild:
+            raise self._lost(rebuild)
+        return comparison.found
 
     def switch(self, rebuild: Rebuild) -> Rebuild:
-        """Let the new generation serve, however fast the old one grows."""
-        self.part.report(0.98, "switching")
-        pause = SWITCH_PAUSE
+        """Let the new generation replace the serving one, however fast that grows."""
+        self.task_slice.report(0.98, "switching")
+        pause = FIRST_SWITCH_PAUSE
         for _ in range(SWITCH_TRIES):
             rebuild = self.from_archive(rebuild)
-            done = self._try_to_switch(rebuild)
-            if done is not None:
+            switched = self._try_to_switch(rebuild)
+            if switched is not None:
                 self._clean_up()
-                return done
-            self.part.check()
-            self._check_ours(rebuild)
+                return switched
+            self.task_slice.check()
+            if self.store.rebuilds.state() != rebuild:
+                raise self._lost(rebuild)
             time.sleep(pause)
-            pause = min(SWITCH_LONGEST, pause * SWITCH_GROWTH)
-        raise ViewUnavailable(
-            "the switch did not come about: the database is busy; the rebuild goes on when tried again"
-        )
+            pause = min(LONGEST_SWITCH_PAUSE, pause * SWITCH_PAUSE_GROWTH)
+        raise ViewUnavailable("the switch failed because the database is busy; the rebuild continues when tried again")
 
     def give_up(self, rebuild: Rebuild) -> None:
-        """Remove what was made."""
+        """Remove the new generation."""
         self.store.rebuilds.give_up(rebuild)
         self._clean_up()
 
@@ -100,35 +101,33 @@ class ViewRebuild:
         try:
             return self.store.rebuilds.switch(rebuild, fold_archived)
         except ViewUnavailable as error:
-            # Somebody held a lock for too long; or it was committed, and only the answer is lost.
-            log.info("the switch is in doubt: %s", error)
+            # Another connection held a lock for too long; or the switch was committed, and only the answer was lost.
+            log.info("it is not known whether the switch happened: %s", error)
             return rebuild if self.store.rebuilds.has_switched(rebuild) else None
 
     def _clean_up(self) -> None:
         try:
             self.store.rebuilds.clean_up()
         except ViewUnavailable as error:
-            log.warning("tables that serve no more are left for the next rebuild to remove: %s", error)
+            log.warning("unused tables stay until the next rebuild removes them: %s", error)
 
     def _fold(self, rebuild: Rebuild, entries: Sequence[Archived]) -> Rebuild:
-        began = time.monotonic()
+        started = time.monotonic()
         batch = fold_archived(entries, partial(self.store.rebuilds.known, rebuild), self.store.retention.gone)
         moved = self.store.rebuilds.commit(rebuild, batch, entries[-1].cursor)
         if moved is None:
             raise self._lost(rebuild)
-        self.part.tell(len(entries), self.store.rebuilds.remaining(moved.cursor))
+        self.task_slice.add(len(entries), self.store.rebuilds.remaining(moved.cursor))
         if self.store.dialect == "sqlite":
-            # SQLite has one writer, and lets nobody wait in line: leave the projector its turn.
-            time.sleep(min(MOST_PAUSE, time.monotonic() - began))
-        self.part.check()
+            # SQLite has one writer and no queue for it, so leave the projector time to write.
+            time.sleep(min(LONGEST_PAUSE, time.monotonic() - started))
+        self.task_slice.check()
         return moved
-
-    def _check_ours(self, rebuild: Rebuild) -> None:
-        if self.store.rebuilds.state() != rebuild:
-            raise self._lost(rebuild)
 
     def _lost(self, rebuild: Rebuild) -> JobtapeError:
         now = self.store.rebuilds.state()
         if now is not None and now.key != rebuild.key:
-            return RebuildAbandoned("another rebuild of this view was begun: see `jobtape list --type jobtape.rebuild`")
-        return TakenOver("another process is at this rebuild: see `jobtape list --type jobtape.rebuild`")
+            return RebuildAbandoned(
+                "another rebuild of this view has started: see `jobtape list --type jobtape.rebuild`"
+            )
+        return TakenOver("another process works on this rebuild: see `jobtape list --type jobtape.rebuild`")

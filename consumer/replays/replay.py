@@ -1,7 +1,7 @@
-"""Publishes past events to a queue, as subscribers got them, marked as replayed; no handler runs.
+"""Publishes past events to a queue as subscribers got them, marked as replayed. No handler runs.
 
-Each event is sent to the default exchange with new headers. A message of the tape sent on with its own headers
-would place its work once more on RabbitMQ 4, where the tape keeps ``CC``.
+Each event goes through the default exchange with new headers. A copy of the tape's message with its own headers would
+place its work again on RabbitMQ 4, where messages on the tape keep ``CC``.
 """
 
 import asyncio
@@ -21,25 +21,26 @@ from jobtape.view.store import CommittedEvent, Store
 
 PAGE: Final = 500
 """Events in flight at most."""
-CONFIRM_LIMIT: Final = 10.0
-CONNECT_LIMIT: Final = 15.0
-LOOK: Final = 1.0
-"""Seconds of waiting for the rate, after which it is looked whether the slice is over."""
-LAG: Final = 1.0
-"""Seconds by which a replay may be late and still make up for it."""
+CONFIRM_TIMEOUT: Final = 10.0
+CONNECT_TIMEOUT: Final = 15.0
+CHECK_EVERY: Final = 1.0
+"""Seconds of waiting for the rate between two checks whether the slice is over."""
+MAX_LAG: Final = 1.0
+"""Seconds by which a replay that is late may exceed the rate to catch up."""
 MARK: Final = "replayed"
-"""The header, and the attribute of the event, that name the replay."""
+"""The header, and the attribute of the event, that contain the name of the replay."""
 
 
 class QueueGone(JobtapeError):
-    """The queue to replay to is not there, or refuses."""
+    """The queue to replay to does not exist, or refuses messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Events of ``selection`` behind the cursor ``after``, up to and with ``until``, to ``queue``; ``rate``: so many a
-    second at most. ``name`` is this replay's own. A higher ``run`` goes on with what an earlier one has left, and
-    starts from the beginning when that had done all.
+    """Which events to publish to ``queue``.
+
+    ``name``: identifies this replay. ``after``, ``until``: cursors; ``until`` is included. ``rate``: at most so many
+    events a second. ``run``: a higher run continues what an earlier one has left, or starts again if that was complete.
     """
 
     name: str
@@ -51,46 +52,48 @@ class Replay:
     run: int = 1
 
 
-async def replay_to_queue(url: str, store: Store, replay: Replay, part: TaskSlice) -> int:
-    """Send what was not confirmed before; how many events were sent in all.
+async def replay_to_queue(url: str, store: Store, replay: Replay, task_slice: TaskSlice) -> int:
+    """Publish the events that are not confirmed yet; return how many of the replay are published in all.
 
-    Raises QueueGone, BrokerUnavailable, ViewUnavailable; Interrupted when the slice is over, TakenOver; TimeoutError
-    when there is no connection for ``CONNECT_LIMIT`` seconds.
+    Raises QueueGone, BrokerUnavailable, ViewUnavailable, Interrupted when the slice is over, TakenOver, and
+    TimeoutError when there is no connection for ``CONNECT_TIMEOUT`` seconds.
     """
     link = Link(url, name=f"replay {replay.name}")
     link.start()
     try:
-        return await _send_all(ConfirmedChannel(link, ""), store, replay, part)
+        return await _publish_all(ConfirmedChannel(link, ""), store, replay, task_slice)
     finally:
         await link.close()
 
 
-async def _send_all(channel: ConfirmedChannel, store: Store, replay: Replay, part: TaskSlice) -> int:
-    state = _begun(store, replay)
-    # As they were when it began, not what the same words mean now.
+async def _publish_all(channel: ConfirmedChannel, store: Store, replay: Replay, task_slice: TaskSlice) -> int:
+    state = _begin(store, replay)
+    # The cursors of the first attempt: "the present end" has moved since.
     replay = replace(replay, after=state["after"], until=state["until"])
     before = int(state["events"])
     size = PAGE if replay.rate is None else max(1, min(PAGE, round(replay.rate / 4)))
     while not state["done"]:
-        await _wait_for(state["due"], replay, size, part)
+        await _wait_until(state["due"], replay, size, task_slice)
         page = store.committed.page(state["cursor"], size, replay.selection)
         rows = [row for row in page.rows if row.cursor <= replay.until]
-        await _send(channel, [_message(row, replay, state["mark"]) for row in rows])
+        await _publish(channel, [_message(row, replay, state["mark"]) for row in rows])
         end = min(page.cursor, replay.until) if page.full else replay.until
         after = {"cursor": end, "events": state["events"] + len(rows), "done": end >= replay.until}
         due = _due(state["due"], len(rows), replay)
-        state = _moved(store, replay, state, {**state, **after, "due": due})
-        part.tell(len(rows), _left(state, replay), before)
+        state = _save(store, replay, state, {**state, **after, "due": due})
+        task_slice.add(len(rows), _left(state, replay), before)
         if not state["done"]:
-            part.check()
+            task_slice.check()
     return int(state["events"])
 
 
-def _begun(store: Store, replay: Replay) -> dict[str, Any]:
-    """The state to go on from. ``first``: the first cursor that there is; ``mark``: what its messages bear; ``due``:
-    the time of day before which nothing more is sent, because of the rate.
+def _begin(store: Store, replay: Replay) -> dict[str, Any]:
+    """Return the state to continue from.
+
+    ``first``: the first cursor of the history. ``mark``: the value of ``MARK``. ``due``: the time of day before which
+    the rate allows no further event.
     """
-    # Cursors begin far above 0, where ``after`` may be.
+    # Cursors start far above 0, which ``after`` may be.
     first = store.committed.page(replay.after, 1, Selection()).cursor
     fresh = {
         "run": replay.run,
@@ -106,34 +109,34 @@ def _begun(store: Store, replay: Replay) -> dict[str, Any]:
     state = store.tasks.begin(replay.name, fresh)
     if state["run"] >= replay.run:
         return state
-    return _moved(store, replay, state, fresh if state["done"] else {**state, "run": replay.run})
+    return _save(store, replay, state, fresh if state["done"] else {**state, "run": replay.run})
 
 
-async def _wait_for(due: float, replay: Replay, size: int, part: TaskSlice) -> None:
-    """Until the time of day ``due``. Raises Interrupted when the slice is over before."""
+async def _wait_until(due: float, replay: Replay, size: int, task_slice: TaskSlice) -> None:
+    """Wait until the time of day ``due``. Raises Interrupted when the slice is over before."""
     if replay.rate is None:
         return
-    # Never longer than the rate asks for, however the clock was set.
+    # Never longer than the rate requires, even if the clock was set.
     end = time.monotonic() + min(due - time.time(), size / replay.rate)
     while (left := end - time.monotonic()) > 0:
-        await asyncio.sleep(min(left, LOOK))
-        part.check()
+        await asyncio.sleep(min(left, CHECK_EVERY))
+        task_slice.check()
 
 
 def _due(before: float, sent: int, replay: Replay) -> float:
     if replay.rate is None:
         return before
-    return max(before, time.time() - LAG) + sent / replay.rate
+    return max(before, time.time() - MAX_LAG) + sent / replay.rate
 
 
 def _left(state: dict[str, Any], replay: Replay) -> int:
-    """About how many are still to be sent: as many of the cursors to come as of those gone by."""
+    """Estimate how many events are left, as if they were as dense as those so far."""
     cursor, events = int(state["cursor"]), int(state["events"])
-    gone = max(1, cursor - max(replay.after, int(state["first"]) - 1))
-    return round(events * (replay.until - cursor) / gone)
+    passed = max(1, cursor - max(replay.after, int(state["first"]) - 1))
+    return round(events * (replay.until - cursor) / passed)
 
 
-def _moved(store: Store, replay: Replay, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+def _save(store: Store, replay: Replay, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     if before != after and not store.tasks.move(replay.name, before, after):
         raise TakenOver(f"another process works on the replay {replay.name}: wait for it")
     return after
@@ -146,11 +149,11 @@ def _message(row: CommittedEvent, replay: Replay, mark: str) -> SubscriberMessag
     return replace(message, key=replay.queue)
 
 
-async def _send(channel: ConfirmedChannel, messages: list[SubscriberMessage]) -> None:
-    async with asyncio.timeout(CONNECT_LIMIT):
+async def _publish(channel: ConfirmedChannel, messages: list[SubscriberMessage]) -> None:
+    async with asyncio.timeout(CONNECT_TIMEOUT):
         await channel.link.connection()
     publishes = [channel.publish(each.body, each.key, each.properties, mandatory=True) for each in messages]
-    for outcome in await publish_all(publishes, CONFIRM_LIMIT):
+    for outcome in await publish_all(publishes, CONFIRM_TIMEOUT):
         if isinstance(outcome, aiormq.exceptions.PublishError):
             raise QueueGone("the queue to replay to is not on the broker: declare it, then redrive this job") from None
         if isinstance(outcome, aiormq.exceptions.DeliveryError):

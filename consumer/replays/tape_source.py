@@ -1,4 +1,4 @@
-"""The tape itself as a source of a rebuild, for a history that cannot be trusted."""
+"""Reads the tape itself as the source of a rebuild, for a history that cannot be trusted."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -12,34 +12,34 @@ from jobtape.view.rebuilds import PAGE
 from jobtape.view.sql.paging import PAGE_BYTES, STEP
 from jobtape.view.store import Archived, Checkpoint
 
-CONNECT_LIMIT = 15.0
+CONNECT_TIMEOUT = 15.0
 SILENCE = 10.0
-"""Seconds without a message before the tape's known end, after which the reading is given up."""
+"""Seconds without a message before the known end of the tape, after which reading fails."""
 GATHER = 0.05
-"""Seconds in which more messages are awaited for a page: each page is a transaction, and deliveries come one by one."""
+"""Seconds to wait for further messages of a page. Messages arrive one by one, and each page is one transaction."""
 
 
 class TapeOvertaken(JobtapeError):
-    """Retention has dropped what was to be read next."""
+    """Retention has dropped the message that was to be read next."""
 
 
 async def read_tape(
     url: str, topology: Topology, after: int, checkpoint: Checkpoint
 ) -> AsyncGenerator[Sequence[Archived], None]:
-    """What is on the tape behind the cursor ``after``, without barriers, up to the checkpoint, in whose epoch it is.
+    """Yield pages of the tape after the cursor ``after`` and up to ``checkpoint``, without barriers.
 
-    Where retention has dropped the beginning, from the first message that is left; but raises Overtaken where ``after``
-    is a message of the tape that it has dropped since. Raises TapeMissing, BrokerUnavailable when it ends before the
-    checkpoint, and others of ``BROKER_ERRORS``, TimeoutError among them.
+    Starts with the first message that retention has left. Raises TapeOvertaken when ``after`` is a message of this tape
+    that retention has dropped, TapeMissing, BrokerUnavailable when the tape ends before the checkpoint, and
+    BROKER_ERRORS.
     """
     if checkpoint.offset is None or after >= checkpoint.cursor:
         return
-    # The last one that was read comes first: as long as it is there, nothing behind it can have been dropped.
+    # Start with the last message that was read: while it exists, retention has dropped nothing after it.
     last = offset_of(after) if after >= cursor_of(checkpoint.epoch, 0) else None
     link = Link(url, name=f"{topology.namespace} rebuild")
     link.start()
     try:
-        async with asyncio.timeout(CONNECT_LIMIT):
+        async with asyncio.timeout(CONNECT_TIMEOUT):
             connection = await link.connection()
         async with StreamReader(connection, topology.log.name, last or "first") as reader:
             while True:
@@ -47,12 +47,12 @@ async def read_tape(
                 if not messages:
                     raise BrokerUnavailable(
                         f"the tape {topology.log.name} shows nothing before offset {checkpoint.offset}, up to which "
-                        "the view was folded: see `jobtape doctor`, then begin again"
+                        "the view was folded: see `jobtape doctor`, then start again"
                     )
                 if last is not None and messages[0].offset > last:
                     raise TapeOvertaken(
-                        f"the tape {topology.log.name} begins at offset {messages[0].offset} by now, behind {last}, "
-                        "up to which it was read: begin the rebuild again"
+                        f"the tape {topology.log.name} begins at offset {messages[0].offset} now, after {last}, up to "
+                        "which it was read: start the rebuild again"
                     )
                 known = [each for each in messages if (-1 if last is None else last) < each.offset <= checkpoint.offset]
                 entries = [
@@ -70,8 +70,9 @@ async def read_tape(
 
 
 async def _page(reader: StreamReader, end: int) -> list[TapeMessage]:
-    """The next messages, up to that of the offset ``end``: PAGE at most, and none behind the one that makes them more
-    than PAGE_BYTES but for those of one reading; none when there is silence.
+    """Read messages up to the offset ``end`` until there are PAGE of them or more than PAGE_BYTES.
+
+    Returns no message when none arrives for SILENCE seconds.
     """
     messages = await reader.read(STEP, timeout=SILENCE)
     size = sum(len(each.body) for each in messages)

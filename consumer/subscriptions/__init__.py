@@ -1,3 +1,1 @@
-"""Delivers events to Python programs that call ``jobtape.subscribe``: live from a queue, or from the committed
-history.
-"""
+"""Delivers events to Python programs that call ``jobtape.subscribe``: live, or from the committed history."""

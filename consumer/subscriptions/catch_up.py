@@ -1,8 +1,8 @@
-"""History, then live: the source of a subscription with ``since``. It reads the committed history alone, so there is no
-seam between the two, and what is delivered is what a GET shows.
+"""The source of a subscription with ``since``: history first, then live events, both from the committed history.
 
-With a name, the position is stored after each event's body, and one consumer of that name is active at a time; the
-others stand by, and take over when it ends or its lease runs out.
+Reading one source leaves no gap between the two, and a delivered event can be read with GET. With a name, the position
+is stored after each event's body, and one consumer of that name is active. The others stand by, and take over when it
+ends or its lease expires.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final, Literal
 from uuid import uuid4
 
-from jobtape.consumer.subscriptions.history_reader import AWAY_PAUSE, HistoryReader, Start
+from jobtape.consumer.subscriptions.history_reader import RETRY_PAUSE, HistoryReader, Start
 from jobtape.consumer.subscriptions.position_lease import PositionLease
 from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.errors import ViewUnavailable
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 Since = int | datetime | Literal["first", "now"]
 
-CLOSE_LIMIT: Final = 5.0
+CLOSE_TIMEOUT: Final = 5.0
 
 
-class CatchUp:
-    """A ``Source``. ``lease``: for how many seconds a consumer that died keeps the others of its name waiting."""
+class CatchUpSource:
+    """An ``EventSource``. ``lease``: seconds after the death of a consumer until another of its name takes over."""
 
     def __init__(
         self, store: Store, wanted: Selection, since: Since, *, name: str | None, lease: float, skip_gaps: bool
@@ -39,91 +39,91 @@ class CatchUp:
         self._wanted = wanted
         self._since = since
         self._name = name
-        self._lease = lease
+        self._lease_seconds = lease
         self._skip_gaps = skip_gaps
         self._thread = DatabaseThreads("subscription")
-        self._held: PositionLease | None = None
-        self._tail: HistoryReader | None = None
+        self._lease: PositionLease | None = None
+        self._reader: HistoryReader | None = None
 
     async def open(self) -> None:
-        """Find where to begin. Raises ViewUnavailable."""
+        """Find the start position. Raises ViewUnavailable."""
         if self._name is not None:
             owner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-            self._held = PositionLease(self._store.positions, self._name, owner, self._lease)
-        start = await self._thread.call(self._start if self._held is None else self._take)
-        self._tail = None if start is None else self._tail_from(start)
+            self._lease = PositionLease(self._store.positions, self._name, owner, self._lease_seconds)
+        start = await self._thread.call(self._start if self._lease is None else self._take)
+        self._reader = None if start is None else self._reader_from(start)
 
-    async def hear(self) -> DeliveredEvent:
-        """The next one. Raises HistoryGone."""
+    async def receive(self) -> DeliveredEvent:
+        """Wait for the next event and return it. Raises HistoryGone."""
         while True:
-            if self._held is not None and not self._held.ours:
-                self._tail = None
-            tail = self._tail or await self._stand_by()
-            if (received := tail.take()) is not None:
-                return received
-            await tail.look()
-            if self._held is not None:
-                self._held.passed(tail.passed)
+            if self._lease is not None and not self._lease.held:
+                self._reader = None
+            reader = self._reader or await self._stand_by()
+            if (event := reader.take()) is not None:
+                return event
+            await reader.poll()
+            if self._lease is not None:
+                self._lease.skip_to(reader.passed)
 
-    async def settle(self, received: DeliveredEvent) -> None:
-        """Store the position, if there is a name: again until the database has it, or another has taken over."""
-        held, tail = self._held, self._tail
-        if held is None or tail is None or not held.ours:
+    async def acknowledge(self, event: DeliveredEvent) -> None:
+        """Store the position if there is a name. Repeats until it is stored or another consumer has taken over."""
+        lease, reader = self._lease, self._reader
+        if lease is None or reader is None or not lease.held:
             return
-        cursor = max(tail.passed, received.cursor)
+        cursor = max(reader.passed, event.cursor)
         while True:
             try:
-                if not await self._thread.call(lambda: held.move(cursor)):
-                    log.warning("the position of %r is no longer ours: the last event may come again", self._name)
+                if not await self._thread.call(lease.move, cursor):
+                    log.warning("another consumer has taken over %r: the last event may be delivered again", self._name)
                 return
             except ViewUnavailable as error:
                 log.warning("the position of %r is not stored: %s; trying again", self._name, error)
-                await asyncio.sleep(AWAY_PAUSE)
+                await asyncio.sleep(RETRY_PAUSE)
 
     async def close(self) -> None:
-        """Let others of the name go on at once."""
+        """Release the lease, so that another consumer can continue at once."""
 
         def end() -> None:
-            with suppress(ViewUnavailable):  # the lease then runs out by itself
-                if self._held is not None:
-                    self._held.release()
+            with suppress(ViewUnavailable):  # The lease expires then.
+                if self._lease is not None:
+                    self._lease.release()
             self._store.close()
 
         ending = self._thread.call(end)
         self._thread.close()
         try:
-            async with asyncio.timeout(CLOSE_LIMIT):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
                 await asyncio.shield(ending)
         except TimeoutError:
             log.warning("the database does not answer; the subscription ends in its thread")
 
     async def _stand_by(self) -> HistoryReader:
-        """Until the position is ours, and from there on."""
-        said = False
+        """Wait until this consumer has the lease, and return a reader from its position."""
+        logged = False
         while True:
             try:
                 start = await self._thread.call(self._take)
             except ViewUnavailable as error:
                 log.warning("waiting for the position of %r: %s", self._name, error)
-                await asyncio.sleep(AWAY_PAUSE)
+                await asyncio.sleep(RETRY_PAUSE)
                 continue
             if start is not None:
-                self._tail = self._tail_from(start)
-                return self._tail
-            if not said:
+                self._reader = self._reader_from(start)
+                return self._reader
+            if not logged:
                 log.info("another consumer of %r is active; standing by", self._name)
-                said = True
-            await asyncio.sleep(min(1.0, self._lease / 4))
+                logged = True
+            await asyncio.sleep(min(1.0, self._lease_seconds / 4))
 
     def _take(self) -> Start | None:
-        """Hold the position, and let it begin where there is none (any more: somebody may have removed it)."""
-        assert self._held is not None
-        cursor = self._held.take()
+        """Take the lease. Create the position if there is none (or none any more: it may have been removed)."""
+        assert self._lease is not None
+        cursor = self._lease.take()
         if cursor is not None:
             return Start(cursor)
-        if not self._held.exists():
+        if not self._lease.exists():
             start = self._start()
-            if self._held.begin(start.cursor) and self._held.take() is not None:
+            if self._lease.create(start.cursor) and self._lease.take() is not None:
                 return start
         return None
 
@@ -139,5 +139,5 @@ class CatchUp:
             case datetime() as time:
                 return Start(self._store.committed.before(time), since=time)
 
-    def _tail_from(self, start: Start) -> HistoryReader:
+    def _reader_from(self, start: Start) -> HistoryReader:
         return HistoryReader(self._store, self._wanted, start, skip_gaps=self._skip_gaps, thread=self._thread)

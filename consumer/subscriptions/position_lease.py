@@ -1,8 +1,8 @@
-"""A named position in the committed history while this process holds its lease.
+"""A named position in the committed history, while this process holds its lease.
 
-Theory of operation. One consumer a name is active; the lease (database time) says which. It is renewed by a thread of
-its own, so that a loop's body may take as long as it likes, and may even block the event loop. What is done with is
-written at once; what was only passed over, since nobody wants it, goes along with the renewals.
+Theory of operation. One consumer of a name is active; the lease (in database time) says which. A thread renews it, so
+the body of the loop may take long and may even block the event loop. The position is written at once when an event is
+acknowledged. When events were only skipped by the filter, it is written with the next renewal.
 """
 
 import logging
@@ -15,15 +15,15 @@ from jobtape.view.positions import Positions
 log = logging.getLogger(__name__)
 
 PREFIX: Final = "subscription."
-"""Of the names of subscriptions among all positions."""
+"""Prefix of the names of subscriptions among all positions."""
 
 
 class PositionLease:
-    """Every method blocks, but ``passed``. ``seconds``: the lease's length."""
+    """The position called ``name``. All methods but ``skip_to`` block; ``seconds`` is the length of the lease."""
 
     def __init__(self, positions: Positions, name: str, owner: str, seconds: float) -> None:
-        self.ours = False
-        """Whether we hold it, as far as we know."""
+        self.held = False
+        """Whether this process has the lease, as far as it knows."""
         self._positions = positions
         self._name = PREFIX + name
         self._owner = owner
@@ -33,42 +33,40 @@ class PositionLease:
         self._renewing: threading.Thread | None = None
 
     def exists(self) -> bool:
-        """Whether it has begun."""
+        """Return whether the position exists."""
         return self._positions.read(self._name) is not None
 
-    def begin(self, cursor: int) -> bool:
-        """Let it begin behind ``cursor``; False when it has begun before."""
+    def create(self, cursor: int) -> bool:
+        """Create the position at ``cursor``; return False when it exists already."""
         return self._positions.begin(self._name, cursor)
 
     def take(self) -> int | None:
-        """Hold it: where it stands, or None while another does. Raises ViewUnavailable."""
+        """Take the lease and return the cursor; None while another consumer has it. Raises ViewUnavailable."""
         self._stop_renewing()
         cursor = self._positions.take(self._name, self._owner, self._seconds)
         if cursor is not None:
-            self.ours = True
+            self.held = True
             self._cursor = cursor
             self._ending = threading.Event()
             self._renewing = threading.Thread(target=self._renew, args=(self._ending,), name="position", daemon=True)
             self._renewing.start()
         return cursor
 
-    def passed(self, cursor: int) -> None:
-        """Nothing wanted is left up to ``cursor``; it is written with the next renewal."""
+    def skip_to(self, cursor: int) -> None:
+        """Move the position up to ``cursor``, before which nothing is wanted; the next renewal writes it."""
         self._cursor = max(self._cursor, cursor)
 
     def move(self, cursor: int) -> bool:
-        """Write that everything up to ``cursor`` is done with; False when another has taken over. Raises
-        ViewUnavailable.
-        """
-        self.passed(cursor)
-        self.ours = self._positions.move(self._name, self._owner, cursor, self._seconds)
-        return self.ours
+        """Write ``cursor``; return False when another consumer has taken over. Raises ViewUnavailable."""
+        self.skip_to(cursor)
+        self.held = self._positions.move(self._name, self._owner, cursor, self._seconds)
+        return self.held
 
     def release(self) -> None:
-        """Let another have it at once, from where we are. Raises ViewUnavailable."""
+        """Write the position and release the lease, so that another consumer can continue. Raises ViewUnavailable."""
         self._stop_renewing()
-        if self.ours:
-            self.ours = False
+        if self.held:
+            self.held = False
             self._positions.move(self._name, self._owner, self._cursor, self._seconds)
             self._positions.release(self._name, self._owner)
 
@@ -86,5 +84,5 @@ class PositionLease:
                 log.warning("the lease of %s could not be renewed: %s", self._name, error)
                 continue
             if not held:
-                self.ours = False
+                self.held = False
                 return

@@ -1,12 +1,11 @@
-"""Live over AMQP: the source of a subscription without ``since``. A queue of its own on ``<ns>.results``.
+"""The source of a live subscription (without ``since``): a queue of its own on ``<ns>.results``.
 
-Theory of operation. The relay publishes at least once and the broker delivers at least once, so a repeat is known by
-its event id, as long as it is among the last 10,000. With a name the queue is durable and shared; without one it
-outlives its connection by a minute, so that a short loss of the connection misses nothing.
+Theory of operation. Relay and broker both deliver at least once. So a repeated event is recognised by its id, as long
+as it is among the last 10,000. With a name the queue is durable and shared. Without one it exists for a minute longer
+than its connection, so that a short loss of the connection loses no event.
 
-What the broker cannot deliver any more was missed: the queue was gone when we came back, or is so full that it drops
-its oldest. Both are looked for whenever we attach, and from time to time; the look also makes again what somebody
-removed.
+Events are missed when the queue was gone when this consumer came back, or is so full that it drops its oldest messages.
+Both are checked when the consumer attaches and every ten seconds; the check also declares again what was removed.
 """
 
 import asyncio
@@ -28,24 +27,24 @@ from jobtape.schemas.topology import Bounds, Topology, result_patterns
 
 log = logging.getLogger(__name__)
 
-OPEN_LIMIT: Final = 10.0
-LOOK_EVERY: Final = 10.0
-PAUSE: Final = 0.5
-CLOSE_LIMIT: Final = 2.0
+OPEN_TIMEOUT: Final = 10.0
+CHECK_EVERY: Final = 10.0
+RETRY_PAUSE: Final = 0.5
+CLOSE_TIMEOUT: Final = 2.0
 REMEMBERED: Final = 10_000
-OUTLIVES: Final = 60.0
-"""Seconds that the queue of an ephemeral subscription outlives its connection by."""
+EPHEMERAL_EXPIRES: Final = 60.0
+"""Seconds after the loss of its connection until the queue of a subscription without a name is removed."""
 
 
 class RecentIds:
-    """The last ``limit`` event ids that were settled."""
+    """The ids of the last ``limit`` events that were acknowledged."""
 
     def __init__(self, limit: int = REMEMBERED) -> None:
         self._limit = limit
         self._ids: dict[str, None] = {}
 
     def add(self, event_id: str) -> None:
-        """Remember it, and forget the oldest beyond the limit."""
+        """Add an id, and drop the oldest one beyond the limit."""
         self._ids[event_id] = None
         if len(self._ids) > self._limit:
             del self._ids[next(iter(self._ids))]
@@ -54,8 +53,8 @@ class RecentIds:
         return event_id in self._ids
 
 
-class ResultQueue:
-    """A ``Source``. ``prefetch``: how many events may wait in this process, away from others of the same name."""
+class ResultQueueSource:
+    """An ``EventSource``. ``prefetch``: how many events may wait in this process, out of reach of other consumers."""
 
     def __init__(
         self,
@@ -80,25 +79,27 @@ class ResultQueue:
             self._queue = topology.subscription_queue(name, wanted.in_words(), bounds)
         self._keys = result_patterns(wanted.events, wanted.types)
         self._link = Link(url, name=f"{topology.namespace} subscription {name or ''}".strip())
-        self._keeping: asyncio.Task[None] | None = None
+        self._consuming: asyncio.Task[None] | None = None
         self._buffer: deque[Delivery] = deque()
         self._changed = asyncio.Event()
         self._attached = asyncio.Event()
         self._failure: JobtapeError | None = None
         self._trouble: str | None = None
         self._current: Delivery | None = None
-        self._settled = RecentIds()
+        self._acknowledged = RecentIds()
         self._cursor: int | None = None
         self._declared = self._full = False
 
     async def open(self) -> None:
-        """Attach. Raises BrokerUnavailable when that takes longer than 10 s, SubscriptionRefused for a name that has
-        another filter.
+        """Attach to the queue.
+
+        Raises BrokerUnavailable when that takes longer than 10 s, and SubscriptionRefused for a name that is in use
+        with another filter.
         """
         self._link.start()
-        self._keeping = asyncio.create_task(self._keep(), name=f"subscription {self._queue.name}")
+        self._consuming = asyncio.create_task(self._consume_always(), name=f"subscription {self._queue.name}")
         try:
-            async with asyncio.timeout(OPEN_LIMIT):
+            async with asyncio.timeout(OPEN_TIMEOUT):
                 await self._attached.wait()
         except TimeoutError:
             why = self._link.trouble or self._trouble or "no answer in time"
@@ -106,8 +107,8 @@ class ResultQueue:
         if self._failure is not None:
             raise self._failure
 
-    async def hear(self) -> DeliveredEvent:
-        """The next one. Raises EventsMissed."""
+    async def receive(self) -> DeliveredEvent:
+        """Wait for the next event and return it. Raises EventsMissed."""
         while True:
             if self._failure is not None:
                 raise self._failure
@@ -116,43 +117,44 @@ class ResultQueue:
                 await self._changed.wait()
                 continue
             delivery = self._buffer.popleft()
-            received = self._wanted_in(delivery)
-            if received is not None:
+            event = self._wanted_event(delivery)
+            if event is not None:
                 self._current = delivery
-                return received
+                return event
             await delivery.ack_all()
 
-    async def settle(self, received: DeliveredEvent) -> None:
-        """Acknowledge it. When its channel is gone it is delivered again, and known then, unless another gets it."""
-        self._settled.add(received.id)
-        self._cursor = max(self._cursor or 0, received.cursor)
+    async def acknowledge(self, event: DeliveredEvent) -> None:
+        """Acknowledge the delivery. If its channel is gone, the event is delivered again, and dropped as a repeat."""
+        self._acknowledged.add(event.id)
+        self._cursor = max(self._cursor or 0, event.cursor)
         delivery, self._current = self._current, None
         if delivery is not None:
             await delivery.ack_all()
 
     async def close(self) -> None:
-        """What is not settled goes back to the queue; that of an ephemeral subscription is removed."""
-        if self._keeping is not None:
-            await cancel_and_wait(self._keeping)
+        """Disconnect; unacknowledged events return to the queue. A queue without a name is removed."""
+        if self._consuming is not None:
+            await cancel_and_wait(self._consuming)
         if self._name is None and self._link.up:
-            with suppress(*BROKER_ERRORS):  # it expires by itself then
-                async with asyncio.timeout(CLOSE_LIMIT):
+            with suppress(*BROKER_ERRORS):  # The queue expires then.
+                async with asyncio.timeout(CLOSE_TIMEOUT):
                     await declare.delete_queue(await self._link.connection(), self._queue.name)
         await self._link.close()
 
-    def _wanted_in(self, delivery: Delivery) -> DeliveredEvent | None:
+    def _wanted_event(self, delivery: Delivery) -> DeliveredEvent | None:
+        """Return the event of a delivery; None when it is a repeat, does not pass the filter or cannot be read."""
         try:
-            received = decode_delivered(delivery.body)
+            event = decode_delivered(delivery.body)
         except UnreadableEvent as error:
-            # It would come again for ever, and keep all others behind it.
+            # If it stayed on the queue, it would be delivered again and again, before all others.
             log.error("dropped a message on %s that is no event (%s): %s", self._queue.name, error, delivery.message_id)
             return None
         labels = delivery.headers.get("labels")
-        traits = Traits(received.job_type, received.correlation_id, labels if isinstance(labels, Mapping) else {})
-        fits = self._wanted.fits(received.name, received.job_id, lambda: traits)
-        return received if fits and received.id not in self._settled else None
+        traits = Traits(event.job_type, event.correlation_id, labels if isinstance(labels, Mapping) else {})
+        fits = self._wanted.fits(event.name, event.job_id, lambda: traits)
+        return event if fits and event.id not in self._acknowledged else None
 
-    async def _keep(self) -> None:
+    async def _consume_always(self) -> None:
         while True:
             connection = await self._link.connection()
             try:
@@ -166,41 +168,41 @@ class ResultQueue:
             except BROKER_ERRORS as error:
                 self._trouble = reason_of(error)
                 log.warning("the subscription %s was interrupted: %s", self._queue.name, self._trouble)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(RETRY_PAUSE)
 
     async def _consume(self, connection: Connection) -> None:
         await self._declare(connection)
         try:
             async with QueueConsumer(
-                connection, [self._queue.name], prefetch=self._prefetch, deliver=self._arrived
-            ) as intake:
+                connection, [self._queue.name], prefetch=self._prefetch, deliver=self._add
+            ) as consumer:
                 self._attached.set()
-                while not intake.ended.is_set():
+                while not consumer.ended.is_set():
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(LOOK_EVERY):
-                            await intake.ended.wait()
+                        async with asyncio.timeout(CHECK_EVERY):
+                            await consumer.ended.wait()
                             return
                     await self._declare(connection)
         finally:
-            # The broker has them again, and delivers them to whoever attaches next.
+            # These messages are on the queue again, and the broker delivers them to whoever attaches next.
             self._buffer.clear()
 
     async def _declare(self, connection: Connection) -> None:
         before = await declare.declare_subscription(connection, self._topology.results, self._queue, self._keys)
         full = before is not None and before.messages >= self._bounds.messages
         if before is None and self._declared:
-            self._missed("its queue was gone (removed, or expired while the connection was lost)")
+            self._report_missed("its queue was gone (removed, or expired while the connection was lost)")
         elif full and not self._full:
-            self._missed(f"its queue is full ({self._bounds.messages} wait) and drops its oldest")
+            self._report_missed(f"its queue is full ({self._bounds.messages} wait) and drops its oldest")
         self._declared, self._full = True, full
 
-    def _missed(self, why: str) -> None:
+    def _report_missed(self, why: str) -> None:
         text = f"the subscription {self._name or self._queue.name} may have missed events: {why}"
         if not self._skip_gaps:
-            stored = "a cursor that you have stored, or since='first': this consumer has settled nothing yet"
-            raise EventsMissed(f"{text}; go on with since={self._cursor or stored}", self._cursor)
+            stored = "a cursor that you have stored, or since='first': this consumer has acknowledged nothing yet"
+            raise EventsMissed(f"{text}; continue with since={self._cursor or stored}", self._cursor)
         log.warning("%s", text)
 
-    def _arrived(self, delivery: Delivery) -> None:
+    def _add(self, delivery: Delivery) -> None:
         self._buffer.append(delivery)
         self._changed.set()

@@ -1,4 +1,4 @@
-"""Listening in the background of a test."""
+"""Subscribes in the background of a test."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from jobtape.schemas.delivered_event import DeliveredEvent
 
 @asynccontextmanager
 async def listening(subscription: Subscription) -> AsyncIterator[list[DeliveredEvent]]:
-    """What it has heard so far, from when it listens; whatever it raises is raised at the end."""
+    """Yield the list of events received so far. What the subscription raises is raised at the end."""
     found: list[DeliveredEvent] = []
     entered = asyncio.Event()
 
@@ -36,7 +36,7 @@ async def listening(subscription: Subscription) -> AsyncIterator[list[DeliveredE
 
 
 async def take(subscription: Subscription, n: int) -> list[DeliveredEvent]:
-    """The first ``n``."""
+    """Return the first ``n`` events."""
     found: list[DeliveredEvent] = []
     async with asyncio.timeout(20), subscription as received:
         async for each in received:
@@ -47,5 +47,5 @@ async def take(subscription: Subscription, n: int) -> list[DeliveredEvent]:
 
 
 def results(received: list[DeliveredEvent]) -> list[Any]:
-    """What the jobs returned, in the order in which it was heard."""
+    """Return the results of the jobs, in the order of the events."""
     return [each.result for each in received]

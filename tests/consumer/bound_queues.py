@@ -1,4 +1,4 @@
-"""Queues that somebody bound to the results: what is needed to see what the relay tells."""
+"""Queues bound to ``<ns>.results``, to see what the relay publishes."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Listener:
-    """``messages``: what came so far, in order."""
+    """``messages``: what was received so far, in order."""
 
     def __init__(self) -> None:
         self.messages: list[AbstractIncomingMessage] = []
@@ -37,7 +37,7 @@ class Listener:
 
     @property
     def cursors(self) -> list[int]:
-        """Where they stand on the tape."""
+        """Cursors of the events."""
         return [decode_delivered(message.body).cursor for message in self.messages]
 
     def of(self, job_id: str) -> list[str]:
@@ -47,7 +47,7 @@ class Listener:
 
 @asynccontextmanager
 async def listening(url: str, topology: Topology, *keys: str) -> AsyncIterator[Listener]:
-    """On a queue of its own, over a connection of its own."""
+    """Listen on an exclusive queue, over a connection of its own."""
     connection = await aio_pika.connect(url)
     async with connection:
         channel = await connection.channel()
@@ -61,7 +61,7 @@ async def listening(url: str, topology: Topology, *keys: str) -> AsyncIterator[L
 
 
 async def bound_queue(connection: Connection, topology: Topology, arguments: dict[str, object], *keys: str) -> str:
-    """The name of a durable queue with these arguments that nobody reads; whoever makes it deletes it."""
+    """Create a durable queue with these arguments and return its name. Delete it with ``delete_queue``."""
     async with await connection.channel() as channel:
         await declare.declare_results(connection, topology)
         name = f"{topology.namespace}.foreign.{uuid4().hex[:6]}"
@@ -72,11 +72,10 @@ async def bound_queue(connection: Connection, topology: Topology, arguments: dic
 
 
 async def delete_queue(connection: Connection, name: str) -> None:
-    """Away with it."""
     async with await connection.channel() as channel:
         await channel.queue_delete(name)
 
 
 def without_repeats(delivered: Sequence[T]) -> list[T]:
-    """In their order."""
+    """Return the items without repeats, in order."""
     return list(dict.fromkeys(delivered))

@@ -1,4 +1,4 @@
-"""A rebuild from the archive, as the built-in job does it."""
+"""Rebuilds from the archive as the built-in job does."""
 
 import time
 
@@ -7,14 +7,14 @@ from jobtape.consumer.replays.rebuild import ViewRebuild
 from jobtape.view.store import Rebuild, Store
 
 
-def part(seconds: float = 60.0) -> TaskSlice:
-    """A slice of its time."""
+def task_slice(seconds: float = 60.0) -> TaskSlice:
+    """A slice of time for a rebuild."""
     return TaskSlice(lambda fraction, words: None, time.monotonic() + seconds, "events")
 
 
 def rebuilt(store: Store, key: str = "a") -> Rebuild:
-    """All of it; nothing may differ."""
-    working = ViewRebuild(store, part())
+    """Rebuild the whole view, and check that nothing differs."""
+    working = ViewRebuild(store, task_slice())
     state = working.from_archive(store.rebuilds.begin(key))
     found = working.differences(state, 5)
     assert (found.changed, found.missing, found.added) == (0, 0, 0), found.examples

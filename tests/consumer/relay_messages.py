@@ -1,4 +1,4 @@
-"""Tells as the relay does: the message of each event on ``<ns>.results``."""
+"""Publishes messages to ``<ns>.results`` as the relay does."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +11,9 @@ from jobtape.schemas.topology import result_key
 from tests.consumer.installation import Rig
 
 
-async def tell_of(rig: Rig, event: JobEvent, cursor: int, *, labels: Mapping[str, str] | None = None) -> None:
-    """Confirmed by all queues that are bound."""
-    await put(
+async def publish_event(rig: Rig, event: JobEvent, cursor: int, *, labels: Mapping[str, str] | None = None) -> None:
+    """Publish an event, and return when all bound queues have confirmed it."""
+    await publish_body(
         rig,
         encode_delivered(encode(event).decode(), cursor),
         result_key(event.name, event.data.job_type),
@@ -22,10 +22,10 @@ async def tell_of(rig: Rig, event: JobEvent, cursor: int, *, labels: Mapping[str
     )
 
 
-async def put(
+async def publish_body(
     rig: Rig, body: bytes, key: str, event: JobEvent | None = None, labels: Mapping[str, str] | None = None
 ) -> None:
-    """Any body."""
+    """Publish a message with any body."""
     headers: dict[str, Any] = {"labels": dict(labels or {})}
     message = aio_pika.Message(
         body,

@@ -8,7 +8,7 @@ from jobtape import subscribe
 from jobtape.settings import Settings
 from tests.consumer.background_subscriber import listening, results
 from tests.consumer.installation import Rig
-from tests.consumer.relay_messages import tell_of
+from tests.consumer.relay_messages import publish_event
 from tests.faults.test_broker_dies import REMEMBER
 from tests.view.samples import submitted, succeeded
 from tests.waiting import eventually
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 async def tell(rig: Rig, *numbers: int) -> None:
     for n in numbers:
-        await tell_of(rig, succeeded(submitted(n), n), n + 1)
+        await publish_event(rig, succeeded(submitted(n), n), n + 1)
 
 
 async def test_the_broker_is_killed(node: PrivateNode, node_rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

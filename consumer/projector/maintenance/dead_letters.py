@@ -56,9 +56,9 @@ class DeadLetters:
         queue = self._leader.topology.dead_queue.name
         async with QueueConsumer(
             await self._leader.link.connection(), [queue], prefetch=PREFETCH, deliver=take
-        ) as intake:
-            while not intake.ended.is_set():
-                await first_of(arrived.wait(), intake.ended)
+        ) as consumer:
+            while not consumer.ended.is_set():
+                await first_of(arrived.wait(), consumer.ended)
                 arrived.clear()
                 await self._process([taken.popleft() for _ in range(len(taken))])
 

@@ -1,4 +1,4 @@
-"""What a built-in job does about a broker that is away and about another process at the same work: it comes again."""
+"""Built-in jobs are retried when the broker is away and when another process does the same work."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ import pytest
 from jobtape.builtin import job_types
 from jobtape.builtin.common import slice_of
 from jobtape.consumer.replays import replay as replay_module
-from jobtape.consumer.replays import tape_source as rebuild_stream
+from jobtape.consumer.replays import tape_source
 from jobtape.consumer.replays.long_task import TakenOver
 from jobtape.consumer.replays.replay import Replay, replay_to_queue
 from jobtape.consumer.replays.tape_source import read_tape
@@ -28,7 +28,7 @@ CTX = Context(
 
 @pytest.fixture
 def filled(store: Store) -> Store:
-    """One job."""
+    """A view with one job."""
     assert store.create_checkpoint()
     assert store.take_lease("me", 60)
     record(store, submitted(1))
@@ -36,16 +36,16 @@ def filled(store: Store) -> Store:
 
 
 @pytest.mark.anyio
-async def test_a_replay_waits_for_a_broker_that_is_away(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_module, "CONNECT_LIMIT", 0.1)
-    with pytest.raises(BrokerUnavailable, match="goes on by itself"), slice_of(CTX, "events") as part:
+async def test_replay_is_retried_when_the_broker_is_away(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_module, "CONNECT_TIMEOUT", 0.1)
+    with pytest.raises(BrokerUnavailable, match="goes on by itself"), slice_of(CTX, "events") as task_slice:
         wanted = Replay("r", "audit", 0, filled.committed.reach().head, Selection())
-        await replay_to_queue(NOBODY, filled, wanted, part)
+        await replay_to_queue(NOBODY, filled, wanted, task_slice)
 
 
 @pytest.mark.anyio
-async def test_a_rebuild_waits_for_a_broker_that_is_away(topology: Topology, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rebuild_stream, "CONNECT_LIMIT", 0.1)
+async def test_rebuild_is_retried_when_the_broker_is_away(topology: Topology, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tape_source, "CONNECT_TIMEOUT", 0.1)
     with pytest.raises(BrokerUnavailable, match="goes on by itself"), slice_of(CTX, "events"):
         async for _ in read_tape(NOBODY, topology, 0, Checkpoint(1, 5, "", "me", 60.0, None)):
             pass
@@ -53,13 +53,13 @@ async def test_a_rebuild_waits_for_a_broker_that_is_away(topology: Topology, mon
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("error", [TimeoutError, OSError, asyncio.CancelledError], ids=lambda error: error.__name__)
-async def test_whatever_a_lost_connection_raises(error: type[BaseException]) -> None:
+async def test_errors_of_a_lost_connection_become_broker_unavailable(error: type[BaseException]) -> None:
     with pytest.raises(BrokerUnavailable, match="jobtape doctor"), slice_of(CTX, "events"):
         raise error
 
 
 @pytest.mark.parametrize("name", sorted(job_types()))
-def test_what_ends_by_itself_fails_no_job(name: str) -> None:
+def test_builtin_jobs_retry_temporary_errors(name: str) -> None:
     policy = job_types()[name].retry
     for error in (TakenOver("another process works on it"), BrokerUnavailable("away")):
         assert policy.wish(error) == POLICY

@@ -1,4 +1,4 @@
-"""A rebuild beside a view that is read and written: the same view at the end, and never less than before."""
+"""Rebuilds while the view is read and written: the new view equals the old one, and no read goes back."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.consumer import jobs
 from tests.consumer.installation import Rig
-from tests.consumer.rebuild_helpers import part, rebuilt
+from tests.consumer.rebuild_helpers import rebuilt, task_slice
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -34,14 +34,14 @@ async def some_jobs(rig: Rig, n: int) -> list[str]:
     return ids
 
 
-async def test_under_load_no_read_fails_or_goes_back(rig: Rig, store: Store) -> None:
+async def test_no_read_fails_or_goes_back_during_a_rebuild(rig: Rig, store: Store) -> None:
     stop = asyncio.Event()
     highest: dict[str, int] = {}
 
     def read_all() -> None:
         now = {job.id: job.cursor for job in store.list_jobs(JobQuery(limit=100_000))}
         gone_back = {job_id for job_id, cursor in highest.items() if now.get(job_id, -1) < cursor}
-        assert not gone_back, "every job that was seen is there, as far on as it was or further"
+        assert not gone_back, "every job that was read before is there, with the same cursor or a higher one"
         highest.update(now)
 
     async def reads() -> None:
@@ -68,7 +68,7 @@ async def test_under_load_no_read_fails_or_goes_back(rig: Rig, store: Store) -> 
     assert store.rebuilds.state() is None
 
 
-async def test_from_the_tape_itself_when_the_history_cannot_be_trusted(rig: Rig, store: Store) -> None:
+async def test_rebuild_from_the_stream_repairs_a_damaged_history(rig: Rig, store: Store) -> None:
     async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
         ids = await some_jobs(rig, 20)
         await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
@@ -77,7 +77,7 @@ async def test_from_the_tape_itself_when_the_history_cannot_be_trusted(rig: Rig,
         checkpoint = store.checkpoint()
         assert checkpoint is not None
         behind = cursor_of(checkpoint.epoch, 0) - 1
-        working = ViewRebuild(store, part())
+        working = ViewRebuild(store, task_slice())
         state = store.rebuilds.begin("tape", behind)
         state = await working.from_stream(state, read_tape(rig.url, rig.topology, state.cursor, checkpoint))
         found = working.differences(state, 5)
@@ -94,7 +94,7 @@ def damage(store: Store, job_id: str) -> None:
         connection.execute(text("DELETE FROM history WHERE job_id = :id"), {"id": job_id})
 
 
-async def test_interrupted_it_goes_on_and_another_one_ends_it(
+async def test_interrupted_rebuild_continues_in_another_process(
     rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
@@ -104,11 +104,11 @@ async def test_interrupted_it_goes_on_and_another_one_ends_it(
     monkeypatch.setattr(store.rebuilds, "archive", in_sevens(store.rebuilds.archive))
     begun = store.rebuilds.begin("a")
     with pytest.raises(Interrupted):
-        ViewRebuild(store, part(seconds=-1)).from_archive(begun)
+        ViewRebuild(store, task_slice(seconds=-1)).from_archive(begun)
     moved = store.rebuilds.begin("a")
     assert moved.cursor > begun.cursor
     with pytest.raises(TakenOver):
-        ViewRebuild(store, part()).from_archive(begun)
+        ViewRebuild(store, task_slice()).from_archive(begun)
     rebuilt(store)
     assert store.rebuilds.state() is None
 
@@ -117,10 +117,8 @@ def in_sevens(archive: Callable[..., Any]) -> Callable[..., Any]:
     return lambda after: archive(after, 7)
 
 
-async def test_changed_rules_are_told_before_they_serve(
-    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A real change of ``evolve``: what succeeded more slowly than wanted counts as failed."""
+async def test_differences_report_changed_fold_rules(rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The changed ``evolve`` makes ``cancelled`` of ``failed``."""
     async with rig.projector(store), rig.worker(jobs.add, jobs.boom, concurrency=10):
         ids = [await rig.submit("boom"), *await some_jobs(rig, 3)]
         await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
@@ -135,7 +133,7 @@ async def test_changed_rules_are_told_before_they_serve(
         return replace(after, state=JobState.CANCELLED) if after.state is JobState.FAILED else after
 
     monkeypatch.setattr("jobtape.consumer.folding.evolve", stricter)
-    working = ViewRebuild(store, part())
+    working = ViewRebuild(store, task_slice())
     state = working.from_archive(store.rebuilds.begin("new rules"))
     found = working.differences(state, 5)
     assert (found.changed, dict(found.states)) == (1, {("failed", "cancelled"): 1, ("succeeded", "succeeded"): 3})
@@ -146,7 +144,7 @@ async def test_changed_rules_are_told_before_they_serve(
     assert job.state == "cancelled"
 
 
-async def test_a_switch_whose_answer_is_lost_has_happened(
+async def test_switch_whose_answer_was_lost_is_recognised(
     rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
@@ -156,12 +154,12 @@ async def test_a_switch_whose_answer_is_lost_has_happened(
 
     def unanswered(*arguments: Any) -> None:
         assert switch(*arguments) is not None
-        raise ViewUnavailable("the connection broke in the answer")
+        raise ViewUnavailable("the connection was lost")
 
     def busy() -> None:
-        raise ViewUnavailable("somebody reads the old tables")
+        raise ViewUnavailable("the old tables are locked")
 
-    working = ViewRebuild(store, part())
+    working = ViewRebuild(store, task_slice())
     state = working.from_archive(store.rebuilds.begin("a"))
     monkeypatch.setattr(store.rebuilds, "switch", unanswered)
     monkeypatch.setattr(store.rebuilds, "clean_up", busy)
@@ -171,37 +169,35 @@ async def test_a_switch_whose_answer_is_lost_has_happened(
     rebuilt(store, "b")
 
 
-async def test_a_comparison_with_tables_that_another_rebuild_made_is_none(rig: Rig, store: Store) -> None:
+async def test_comparison_with_tables_of_another_rebuild_raises(rig: Rig, store: Store) -> None:
     async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
         ids = await some_jobs(rig, 3)
         await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
-    working = ViewRebuild(store, part())
+    working = ViewRebuild(store, task_slice())
     first = working.from_archive(store.rebuilds.begin("a"))
     second = store.rebuilds.begin("b")
     with pytest.raises(RebuildAbandoned):
         working.differences(first, 5)
     with pytest.raises(RebuildAbandoned) as raised:
         working.switch(first)
-    assert rebuild.retry.wish(raised.value) != POLICY, "the two would give up each other for ever"
+    assert rebuild.retry.wish(raised.value) != POLICY, "otherwise the two rebuilds would replace each other for ever"
     assert store.rebuilds.state() == second
     assert len(store.list_jobs(JobQuery())) == 3
 
 
-async def test_a_comparison_that_takes_many_attempts_ends(
-    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_comparison_continues_across_slices(rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
         ids = await some_jobs(rig, 3)
         await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
-    monkeypatch.setattr(comparing, "MOST_JOBS", 1)
-    state = ViewRebuild(store, part()).from_archive(store.rebuilds.begin("a"))
+    monkeypatch.setattr(comparing, "JOBS_AT_ONCE", 1)
+    state = ViewRebuild(store, task_slice()).from_archive(store.rebuilds.begin("a"))
     for _ in ids:
         with pytest.raises(Interrupted):
-            ViewRebuild(store, part(seconds=-1)).differences(state, 5)
-    assert ViewRebuild(store, part(seconds=-1)).differences(state, 5).compared == 3
+            ViewRebuild(store, task_slice(seconds=-1)).differences(state, 5)
+    assert ViewRebuild(store, task_slice(seconds=-1)).differences(state, 5).compared == 3
 
 
-def test_how_many_examples_may_be_wanted() -> None:
+def test_number_of_examples_is_limited() -> None:
     assert rebuild.payload(examples=100)["examples"] == 100
     for n in (-1, 101):
         with pytest.raises(PayloadInvalid):

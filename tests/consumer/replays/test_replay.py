@@ -1,4 +1,4 @@
-"""Past events to a queue: marked, in order, once where all goes well, and nothing runs again."""
+"""Replays to a queue: marked, in order, each event once without a failure, and no job runs again."""
 
 import time
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ ALL = Selection()
 
 @pytest.fixture
 def filled(store: Store) -> Store:
-    """Ten jobs, five of which succeeded, by events that ask for a reply."""
+    """A view with ten jobs with ``reply_to``, of which five have succeeded."""
     assert store.create_checkpoint()
     assert store.take_lease("me", 60)
     tape: list[Any] = [submitted(n, reply_to="me", labels={"n": str(n)}) for n in range(10)]
@@ -36,7 +36,7 @@ def filled(store: Store) -> Store:
 
 @pytest.fixture
 async def queue(rig: Rig) -> AsyncIterator[aio_pika.abc.AbstractQueue]:
-    """A queue of somebody's own."""
+    """A queue to replay to."""
     channel = await (await rig.link.connection()).channel()
     made = await channel.declare_queue(f"test-{uuid4().hex}", durable=True)
     yield made
@@ -50,16 +50,16 @@ async def taken(queue: aio_pika.abc.AbstractQueue) -> list[aio_pika.abc.Abstract
     return found
 
 
-def part(seconds: float = 60.0) -> TaskSlice:
+def task_slice(seconds: float = 60.0) -> TaskSlice:
     return TaskSlice(lambda fraction, words: None, time.monotonic() + seconds, "events")
 
 
-async def test_events_come_as_they_were_told_and_nothing_else_happens(
+async def test_replay_publishes_events_as_subscribers_got_them(
     rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue
 ) -> None:
     head = filled.committed.reach().head
     before = (len(rig.events), await rig.depth(), filled.history())
-    assert await replay_to_queue(rig.url, filled, Replay("r", queue.name, 0, head, ALL), part()) == 15
+    assert await replay_to_queue(rig.url, filled, Replay("r", queue.name, 0, head, ALL), task_slice()) == 15
     messages = await taken(queue)
     received = [decode_delivered(message.body) for message in messages]
     assert [each.cursor for each in received] == [row.cursor for row in filled.history()]
@@ -69,93 +69,93 @@ async def test_events_come_as_they_were_told_and_nothing_else_happens(
     assert (len(rig.events), await rig.depth(), filled.history()) == before
 
 
-async def test_a_part_of_them(rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue) -> None:
+async def test_replay_publishes_the_selected_events(rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue) -> None:
     rows = filled.history()
     done = Selection(events=frozenset({"succeeded"}))
     wanted = Replay("r", queue.name, rows[10].cursor, rows[12].cursor, done)
-    assert await replay_to_queue(rig.url, filled, wanted, part()) == 2
+    assert await replay_to_queue(rig.url, filled, wanted, task_slice()) == 2
     assert [message.message_id for message in await taken(queue)] == [row.event_id for row in rows[11:13]]
 
 
-async def test_interrupted_it_goes_on(
+async def test_interrupted_replay_continues(
     rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay_module, "PAGE", 4)
     wanted = Replay("r", queue.name, 0, filled.committed.reach().head, ALL)
     with pytest.raises(Interrupted):
-        await replay_to_queue(rig.url, filled, wanted, part(seconds=-1))
-    assert await replay_to_queue(rig.url, filled, wanted, part()) == 15
+        await replay_to_queue(rig.url, filled, wanted, task_slice(seconds=-1))
+    assert await replay_to_queue(rig.url, filled, wanted, task_slice()) == 15
     ids = [message.message_id for message in await taken(queue)]
     assert ids == [row.event_id for row in filled.history()]
 
 
-async def test_done_it_sends_nothing_again_and_in_another_run_all(
+async def test_complete_replay_publishes_again_only_in_a_new_run(
     rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue
 ) -> None:
     wanted = Replay("r", queue.name, 0, filled.committed.reach().head, ALL)
-    assert await replay_to_queue(rig.url, filled, wanted, part()) == 15
-    assert await replay_to_queue(rig.url, filled, wanted, part()) == 15
+    assert await replay_to_queue(rig.url, filled, wanted, task_slice()) == 15
+    assert await replay_to_queue(rig.url, filled, wanted, task_slice()) == 15
     assert len(await taken(queue)) == 15
-    assert await replay_to_queue(rig.url, filled, replace(wanted, run=2), part()) == 15
+    assert await replay_to_queue(rig.url, filled, replace(wanted, run=2), task_slice()) == 15
     assert {message.headers[MARK] for message in await taken(queue)} == {"r/2"}
 
 
-async def test_another_run_goes_on_where_the_first_was_and_takes_it_over(
+async def test_new_run_continues_an_incomplete_replay(
     rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay_module, "PAGE", 4)
     wanted = Replay("r", queue.name, 0, filled.committed.reach().head, ALL)
     with pytest.raises(Interrupted):
-        await replay_to_queue(rig.url, filled, wanted, part(seconds=-1))
+        await replay_to_queue(rig.url, filled, wanted, task_slice(seconds=-1))
     began = filled.tasks.begin("r", {})
     assert began is not None
-    assert await replay_to_queue(rig.url, filled, replace(wanted, run=2), part()) == 15
+    assert await replay_to_queue(rig.url, filled, replace(wanted, run=2), task_slice()) == 15
     assert [message.message_id for message in await taken(queue)] == [row.event_id for row in filled.history()]
     assert not filled.tasks.move("r", began, {**began, "events": 0})
 
 
-async def test_progress_begins_at_nothing_and_ends_at_all(
+async def test_progress_ends_at_one(
     rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay_module, "PAGE", 5)
     delivered: list[float] = []
-    told_to = TaskSlice(lambda fraction, words: delivered.append(round(fraction, 2)), time.monotonic() + 60, "events")
-    await replay_to_queue(rig.url, filled, Replay("r", queue.name, 0, filled.committed.reach().head, ALL), told_to)
+    reporting = TaskSlice(lambda fraction, words: delivered.append(round(fraction, 2)), time.monotonic() + 60, "events")
+    await replay_to_queue(rig.url, filled, Replay("r", queue.name, 0, filled.committed.reach().head, ALL), reporting)
     assert delivered == [0.33, 0.67, 1.0]
 
 
-async def test_a_slow_rate_ends_with_the_slice_and_holds_in_the_next(
+async def test_slow_rate_is_interrupted_and_holds_in_the_next_slice(
     rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_module, "LOOK", 0.05)
+    monkeypatch.setattr(replay_module, "CHECK_EVERY", 0.05)
     wanted = Replay("r", queue.name, 0, filled.committed.reach().head, ALL, rate=0.01)
     for _ in range(2):
         with pytest.raises(Interrupted):
-            await replay_to_queue(rig.url, filled, wanted, part(seconds=0.3))
+            await replay_to_queue(rig.url, filled, wanted, task_slice(seconds=0.3))
     assert len(await taken(queue)) == 1
 
 
-async def test_a_rate_holds_from_the_beginning(rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue) -> None:
+async def test_rate_holds_from_the_first_event(rig: Rig, filled: Store, queue: aio_pika.abc.AbstractQueue) -> None:
     began = time.monotonic()
     wanted = Replay("r", queue.name, 0, filled.committed.reach().head, ALL, rate=20)
-    assert await replay_to_queue(rig.url, filled, wanted, part()) == 15
-    assert time.monotonic() - began >= 0.5, "five, and five, and five, a quarter of a second apart"
+    assert await replay_to_queue(rig.url, filled, wanted, task_slice()) == 15
+    assert time.monotonic() - began >= 0.5, "three pages of five, a quarter of a second apart"
 
 
-async def test_a_queue_that_is_not_there(rig: Rig, filled: Store) -> None:
+async def test_missing_queue_raises(rig: Rig, filled: Store) -> None:
     wanted = Replay("r", f"nothing-{uuid4().hex}", 0, filled.committed.reach().head, ALL)
     with pytest.raises(QueueGone, match="declare it"):
-        await replay_to_queue(rig.url, filled, wanted, part())
+        await replay_to_queue(rig.url, filled, wanted, task_slice())
 
 
-def test_none_of_our_own_queues() -> None:
+def test_own_queues_are_refused() -> None:
     assert reason_to_refuse("ns.run.default", "ns") is not None
     assert reason_to_refuse("ns.log", "ns") is not None
     assert reason_to_refuse("ns.sub.billing", "ns") is None
     assert reason_to_refuse("audit", "ns") is None
 
 
-def test_times_become_cursors_when_it_begins(filled: Store) -> None:
+def test_times_of_an_order_become_cursors(filled: Store) -> None:
     rows = filled.history()
     head = rows[-1].cursor
     whole = ReplayOrder(queue="q")
@@ -172,8 +172,8 @@ def test_times_become_cursors_when_it_begins(filled: Store) -> None:
         ({"since": 7, "until": 0}, "behind until"),
         ({"since": "2030-01-02T00:00:00Z", "until": "2030-01-01T00:00:00Z"}, "behind until"),
     ],
-    ids=["no rate", "hardly a rate", "cursors", "times"],
+    ids=["no rate", "tiny rate", "cursors", "times"],
 )
-def test_what_makes_no_sense_is_refused(order: dict[str, Any], fault: str) -> None:
+def test_invalid_order_is_refused(order: dict[str, Any], fault: str) -> None:
     with pytest.raises(ValidationError, match=fault):
         ReplayOrder.model_validate({"queue": "q", **order})

@@ -1,4 +1,4 @@
-"""Past jobs with today's handlers: which end differently is told, and nothing else changes."""
+"""Shadow runs: they name the jobs that end differently with today's handlers, and change nothing."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from tests.view.samples import record, submitted, succeeded
 
 @pytest.fixture
 def filled(store: Store) -> Store:
-    """Thirty jobs that doubled a number, as their handler did then."""
+    """A view with thirty jobs whose handler doubled a number."""
     assert store.create_checkpoint()
     assert store.take_lease("me", 60)
     tape: list[Any] = [submitted(n) for n in range(30)]
@@ -64,7 +64,7 @@ def slow_for_27(x: int) -> int:
     return 2 * x
 
 
-def part(seconds: float = 60.0) -> TaskSlice:
+def task_slice(seconds: float = 60.0) -> TaskSlice:
     return TaskSlice(lambda fraction, words: None, time.monotonic() + seconds, "jobs")
 
 
@@ -73,10 +73,10 @@ def run(
 ) -> dict[str, Any]:
     query = JobQuery(states=[JobState.SUCCEEDED], limit=limit)
     wanted = Shadow(name, query, longest)
-    return ShadowRun(store, {each.name: each for each in types}, wanted, part(seconds)).run()
+    return ShadowRun(store, {each.name: each for each in types}, wanted, task_slice(seconds)).run()
 
 
-def test_exactly_those_that_change_are_named(filled: Store) -> None:
+def test_jobs_with_another_result_are_named(filled: Store) -> None:
     before = (filled.history(), filled.list_jobs(JobQuery()), filled.counts())
     found = run(filled, wrong_for_tens)
     expected = [each.id for each in filled.list_jobs(JobQuery()) if each.payload and each.payload["x"] % 10 == 0]
@@ -85,23 +85,25 @@ def test_exactly_those_that_change_are_named(filled: Store) -> None:
     assert (filled.history(), filled.list_jobs(JobQuery()), filled.counts()) == before
 
 
-def test_the_same_handler_changes_nothing(filled: Store) -> None:
+def test_same_handler_gives_no_difference(filled: Store) -> None:
     assert run(filled, right)["different"] == []
 
 
-def test_handlers_that_raise_or_never_end(filled: Store) -> None:
+def test_errors_and_timeouts_are_differences(filled: Store) -> None:
     assert run(filled, raises, limit=3)["shown"][0]["now"] == "ValueError: 29"
     assert "did not end" in run(filled, never_ends, limit=1, name="s/2")["shown"][0]["now"]
     assert "within 0.1 s" in run(filled, never_ends_by_its_own, limit=1, name="s/3", longest=0.1)["shown"][0]["now"]
 
 
-def test_types_that_are_not_loaded_are_counted(filled: Store) -> None:
+def test_unknown_job_types_are_counted(filled: Store) -> None:
     found = run(filled)
     assert (found["jobs"], found["unknown"], found["different"]) == (30, 30, [])
 
 
 @pytest.mark.parametrize(("tries", "different"), [(1, 3), (2, 4)])
-def test_interrupted_it_goes_on_and_what_killed_it_twice_is_told(filled: Store, tries: int, different: int) -> None:
+def test_interrupted_run_continues_and_names_a_job_that_killed_it_twice(
+    filled: Store, tries: int, different: int
+) -> None:
     with pytest.raises(Interrupted):
         run(filled, wrong_for_tens, seconds=-1)
     state = filled.tasks.begin("s/1", {})
@@ -115,7 +117,7 @@ def test_interrupted_it_goes_on_and_what_killed_it_twice_is_told(filled: Store, 
     assert len(found["different"]) == different
 
 
-def test_one_that_the_slice_had_no_time_for_is_run_again_in_the_next(filled: Store) -> None:
+def test_job_without_enough_time_runs_again_in_the_next_slice(filled: Store) -> None:
     with pytest.raises(Interrupted, match="too short"):
         run(filled, slow_for_27, seconds=0.5)
     state = filled.tasks.begin("s/1", {})
@@ -125,14 +127,16 @@ def test_one_that_the_slice_had_no_time_for_is_run_again_in_the_next(filled: Sto
     assert (found["jobs"], found["same"], found["different"]) == (30, 30, [])
 
 
-def test_progress_ends_at_all_where_there_are_fewer_than_the_limit(filled: Store) -> None:
+def test_progress_ends_at_one_with_fewer_jobs_than_the_limit(filled: Store) -> None:
     delivered: list[float] = []
-    until = TaskSlice(lambda fraction, words: delivered.append(fraction), time.monotonic() + 60, "jobs")
-    ShadowRun(filled, {"add": right}, Shadow("s", JobQuery(states=[JobState.SUCCEEDED], limit=1000), 60.0), until).run()
+    reporting = TaskSlice(lambda fraction, words: delivered.append(fraction), time.monotonic() + 60, "jobs")
+    ShadowRun(
+        filled, {"add": right}, Shadow("s", JobQuery(states=[JobState.SUCCEEDED], limit=1000), 60.0), reporting
+    ).run()
     assert (delivered[14], delivered[-1]) == (0.5, 1.0)
 
 
-def test_done_it_is_not_run_again(filled: Store) -> None:
+def test_complete_run_does_not_run_again(filled: Store) -> None:
     assert run(filled, right)["same"] == 30
     assert run(filled, raises)["same"] == 30
     assert run(filled, raises, name="s/2")["same"] == 0
@@ -146,6 +150,6 @@ def test_done_it_is_not_run_again(filled: Store) -> None:
     ],
     ids=["limit", "times"],
 )
-def test_what_makes_no_sense_is_refused(order: dict[str, Any], fault: str) -> None:
+def test_invalid_order_is_refused(order: dict[str, Any], fault: str) -> None:
     with pytest.raises(PayloadInvalid, match=fault):
         shadow.arguments(order)

@@ -1,4 +1,4 @@
-"""Live subscriptions: queues of their own on ``<ns>.results``, told as the relay tells."""
+"""Live subscriptions: queues of their own on ``<ns>.results``. The tests publish events as the relay does."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +19,7 @@ from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.consumer.background_subscriber import listening, results, take
 from tests.consumer.installation import Rig
-from tests.consumer.relay_messages import put, tell_of
+from tests.consumer.relay_messages import publish_body, publish_event
 from tests.view.samples import submitted, succeeded
 from tests.waiting import eventually
 
@@ -31,7 +31,7 @@ BILLING = "billing"
 
 @pytest.fixture
 async def subscribed(rig: Rig) -> AsyncIterator[Subscribe]:
-    """``subscribe`` on this rig; queues of the name ``billing`` are removed afterwards."""
+    """``subscribe`` on this rig. The queue of the name ``billing`` is removed afterwards."""
     yield subscriber(rig)
     await declare.delete_queue(await rig.link.connection(), queue_of(rig))
 
@@ -62,14 +62,14 @@ def failed(of: Submitted, execution: str = "e1") -> Failed:
     )
 
 
-async def tell(rig: Rig, *numbers: int, **order: Any) -> None:
-    """That these jobs succeeded; the result is the number, which is the cursor too."""
+async def publish(rig: Rig, *numbers: int, **order: Any) -> None:
+    """Publish that these jobs succeeded. Result and offset of each are its number."""
     for n in numbers:
         event = succeeded(submitted(n, **order), n).model_copy(update={"correlationid": order.get("correlation_id")})
-        await tell_of(rig, event, cursor_of(1, n), labels=order.get("labels"))
+        await publish_event(rig, event, cursor_of(1, n), labels=order.get("labels"))
 
 
-async def test_what_the_filter_wants(rig: Rig, subscribed: Subscribe) -> None:
+async def test_filters_select_events(rig: Rig, subscribed: Subscribe) -> None:
     wanted: dict[str, dict[str, Any]] = {
         "all": {},
         "failed": {"events": "failed"},
@@ -99,7 +99,7 @@ async def test_what_the_filter_wants(rig: Rig, subscribed: Subscribe) -> None:
                         return
                     found[name].append(each)
 
-        # Each also hears the last one, whatever it filters.
+        # Each filter also passes the last event, which ends its loop.
         for name, filters in wanted.items():
             if "types" in filters:
                 filters["types"] = [*([filters["types"]] if isinstance(filters["types"], str) else filters["types"])]
@@ -108,9 +108,9 @@ async def test_what_the_filter_wants(rig: Rig, subscribed: Subscribe) -> None:
         for each in entered.values():
             await each.wait()
         for n, event in enumerate(outcomes, 1):
-            await tell_of(rig, event, cursor_of(1, n), labels=orders[n].data.order.labels)
+            await publish_event(rig, event, cursor_of(1, n), labels=orders[n].data.order.labels)
         end = failed(submitted(3, type="end", correlation_id="c"), "e2")
-        await tell_of(rig, end, cursor_of(1, 9), labels={"tenant": "a"})
+        await publish_event(rig, end, cursor_of(1, 9), labels={"tenant": "a"})
     numbers = {order.subject: n for n, order in orders.items()}
     assert {name: [numbers[each.job_id] for each in received] for name, received in found.items()} == {
         "all": [1, 2, 3, 4],
@@ -123,32 +123,32 @@ async def test_what_the_filter_wants(rig: Rig, subscribed: Subscribe) -> None:
     }
 
 
-async def test_a_named_one_hears_what_happened_while_it_was_away(rig: Rig, subscribed: Subscribe) -> None:
+async def test_named_subscription_gets_events_from_while_it_was_away(rig: Rig, subscribed: Subscribe) -> None:
     async with subscribed(name=BILLING):
         pass
-    await tell(rig, 1, 2, 3)
+    await publish(rig, 1, 2, 3)
     assert results(await take(subscribed(name=BILLING), 2)) == [1, 2]
     assert results(await take(subscribed(name=BILLING), 1)) == [3]
 
 
-async def test_it_is_acknowledged_after_the_body(rig: Rig, subscribed: Subscribe) -> None:
+async def test_event_is_acknowledged_after_the_body(rig: Rig, subscribed: Subscribe) -> None:
     async with subscribed(name=BILLING):
         pass
-    await tell(rig, 1, 2)
+    await publish(rig, 1, 2)
     with pytest.raises(ValueError, match="the body's own"):
         async with subscribed(name=BILLING) as received:
             async for each in received:
                 if each.result == 2:
                     raise ValueError("the body's own")
     async with subscribed(name=BILLING) as received:
-        assert (await anext(received)).result == 2, "its body had not ended; that of 1 had"
+        assert (await anext(received)).result == 2, "only the body of 1 has ended"
     await eventually(rig.nothing_on(queue_of(rig)))
 
 
-async def test_a_callback_in_either_form(rig: Rig, subscribed: Subscribe) -> None:
+async def test_run_accepts_def_and_async_def(rig: Rig, subscribed: Subscribe) -> None:
     async with subscribed(name=BILLING):
         pass
-    await tell(rig, 1, 2, 3, 4)
+    await publish(rig, 1, 2, 3, 4)
     called: list[Any] = []
 
     async def acallback(received: DeliveredEvent) -> None:
@@ -171,20 +171,20 @@ async def test_a_callback_in_either_form(rig: Rig, subscribed: Subscribe) -> Non
     assert called == [1, 2, 3, 4]
 
 
-async def test_those_who_share_a_name_share_the_work(rig: Rig, subscribed: Subscribe) -> None:
+async def test_consumers_of_one_name_share_the_events(rig: Rig, subscribed: Subscribe) -> None:
     async with (
         listening(subscribed(name=BILLING, prefetch=1)) as one,
         listening(subscribed(name=BILLING, prefetch=1)) as other,
         listening(subscribed()) as by_itself,
     ):
-        await tell(rig, *range(60))
+        await publish(rig, *range(60))
         await eventually(lambda: len(one) + len(other) == 60)
         assert sorted(results(one) + results(other)) == list(range(60))
         assert min(len(one), len(other)) > 0
         await eventually(lambda: results(by_itself) == list(range(60)))
 
 
-async def test_another_filter_or_limit_for_a_name_is_refused(rig: Rig, subscribed: Subscribe) -> None:
+async def test_other_filter_or_limit_for_a_name_is_refused(rig: Rig, subscribed: Subscribe) -> None:
     async with subscribed(name=BILLING, events="succeeded"):
         pass
     for other in ({"events": "failed"}, {"events": "succeeded", "max_length": 7}):
@@ -192,96 +192,96 @@ async def test_another_filter_or_limit_for_a_name_is_refused(rig: Rig, subscribe
             async with subscribed(name=BILLING, **other):
                 pass
     async with subscribed(name=BILLING, events=["succeeded", "succeeded"]):
-        await tell(rig, 1)
+        await publish(rig, 1)
 
 
-async def test_repeats_are_dropped_and_what_is_no_event(
+async def test_repeats_and_unreadable_messages_are_dropped(
     rig: Rig, subscribed: Subscribe, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with listening(subscribed(name=BILLING)) as found:
-        await tell(rig, 1, 2, 1)
-        await put(rig, b"no event", "succeeded.add")
-        await tell(rig, 2, 1, 3)
+        await publish(rig, 1, 2, 1)
+        await publish_body(rig, b"no event", "succeeded.add")
+        await publish(rig, 2, 1, 3)
         await eventually(lambda: len(found) == 3)
         await eventually(rig.nothing_on(queue_of(rig)))
     assert results(found) == [1, 2, 3]
     assert "no event" in caplog.text
 
 
-def test_the_memory_for_repeats_is_bounded() -> None:
+def test_recent_ids_are_bounded() -> None:
     recent = RecentIds(3)
     for n in range(5):
         recent.add(str(n))
     assert [n for n in range(5) if str(n) in recent] == [2, 3, 4]
 
 
-async def test_a_queue_that_was_removed_is_made_again_and_that_is_said(
+async def test_removed_queue_is_declared_again_and_reported(
     rig: Rig, subscribed: Subscribe, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with listening(subscribed(name=BILLING)) as found:
-        await tell(rig, 1)
+        await publish(rig, 1)
         await eventually(lambda: len(found) == 1)
         await declare.delete_queue(await rig.link.connection(), queue_of(rig))
         await eventually(lambda: "may have missed events: its queue was gone" in caplog.text)
-        await eventually(lambda: _there(rig))
-        await tell(rig, 2)
+        await eventually(lambda: _has_consumer(rig))
+        await publish(rig, 2)
         await eventually(lambda: results(found) == [1, 2])
 
 
-async def _there(rig: Rig) -> bool:
+async def _has_consumer(rig: Rig) -> bool:
     found = await declare.depth(await rig.link.connection(), queue_of(rig))
     return found is not None and found.consumers == 1
 
 
-async def test_missing_something_ends_it_where_that_is_asked_for(rig: Rig, subscribed: Subscribe) -> None:
+async def test_missed_events_raise_with_on_gap_raise(rig: Rig, subscribed: Subscribe) -> None:
     async with subscribed(name=BILLING, on_gap="raise") as received:
-        await tell(rig, 1, 2)
+        await publish(rig, 1, 2)
         assert [(await anext(received)).result for _ in range(2)] == [1, 2]
         await declare.delete_queue(await rig.link.connection(), queue_of(rig))
         with pytest.raises(EventsMissed) as missed:
             await asyncio.wait_for(anext(received), 20)
     assert missed.value.cursor == cursor_of(1, 2)
-    assert f"go on with since={cursor_of(1, 2)}" in str(missed.value)
+    assert f"continue with since={cursor_of(1, 2)}" in str(missed.value)
 
 
-async def test_missing_something_before_anything_was_settled_says_what_to_do(rig: Rig, subscribed: Subscribe) -> None:
+async def test_events_missed_before_the_first_acknowledgement_says_what_to_do(rig: Rig, subscribed: Subscribe) -> None:
     wanted = {"name": BILLING, "max_length": 2}
     async with subscribed(**wanted):
         pass
-    await tell(rig, 1, 2, 3)
+    await publish(rig, 1, 2, 3)
     with pytest.raises(EventsMissed, match="a cursor that you have stored, or since='first'") as missed:
         await take(subscribed(**wanted, on_gap="raise"), 1)
     assert missed.value.cursor is None
 
 
-async def test_a_full_queue_drops_its_oldest_and_that_is_said(
+async def test_full_queue_drops_its_oldest_and_is_reported(
     rig: Rig, subscribed: Subscribe, caplog: pytest.LogCaptureFixture
 ) -> None:
     wanted = {"name": BILLING, "max_length": 3}
     async with subscribed(**wanted):
         pass
-    await tell(rig, 1, 2, 3, 4, 5)
+    await publish(rig, 1, 2, 3, 4, 5)
     assert results(await take(subscribed(**wanted), 3)) == [3, 4, 5]
     assert "drops its oldest" in caplog.text
 
 
-async def test_an_exchange_that_was_removed_is_made_and_bound_again(
+async def test_removed_exchange_is_declared_and_bound_again(
     rig: Rig, subscribed: Subscribe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(result_queue, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(result_queue, "CHECK_EVERY", 0.2)
     async with listening(subscribed()) as found:
         channel = await (await rig.link.connection()).channel()
         await channel.exchange_delete(rig.topology.results.name)
 
         async def delivered() -> bool:
-            await tell(rig, 1)
+            await publish(rig, 1)
             return bool(found)
 
-        await eventually(lambda: _exchange_is_there(rig))
+        await eventually(lambda: _exchange_exists(rig))
         await eventually(delivered)
 
 
-async def _exchange_is_there(rig: Rig) -> bool:
+async def _exchange_exists(rig: Rig) -> bool:
     channel = await (await rig.link.connection()).channel()
     async with channel:
         try:
@@ -291,18 +291,18 @@ async def _exchange_is_there(rig: Rig) -> bool:
     return True
 
 
-async def test_an_ephemeral_one_leaves_nothing_behind(rig: Rig) -> None:
+async def test_subscription_without_a_name_removes_its_queue(rig: Rig) -> None:
     names = []
     async with subscriber(rig)() as received:
         names.append(received._source._queue.name)  # type: ignore[union-attr]
-        await tell(rig, 1)
+        await publish(rig, 1)
         assert (await anext(received)).result == 1
     assert await declare.depth(await rig.link.connection(), names[0]) is None
     assert not [task for task in asyncio.all_tasks() if "subscription" in task.get_name()]
 
 
-async def test_without_a_broker_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(result_queue, "OPEN_LIMIT", 1.0)
+async def test_missing_broker_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result_queue, "OPEN_TIMEOUT", 1.0)
     with pytest.raises(BrokerUnavailable, match="no broker at"):
         async with subscribe(settings=Settings(rabbitmq_url="amqp://guest:guest@127.0.0.1:1/")):
             pass
@@ -324,11 +324,11 @@ async def test_another_event_loop_is_refused_at_once(rig: Rig, since: Literal["f
         with pytest.raises(JobtapeError, match="entered already"):
             await asyncio.to_thread(lambda: asyncio.run(entered_elsewhere()))
 
-    async def whole() -> None:
+    async def subscribe_and_leave() -> None:
         async with subscribe(settings=settings, since=since):
             pass
 
-    await asyncio.to_thread(lambda: asyncio.run(whole()))  # on a loop of its own it is as good
+    await asyncio.to_thread(lambda: asyncio.run(subscribe_and_leave()))
 
 
 async def anext_of(subscription: Subscription) -> DeliveredEvent:
