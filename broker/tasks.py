@@ -40,6 +40,8 @@ async def finish_before_cancel(work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait({task})
     except asyncio.CancelledError:
         await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # Otherwise asyncio reports that nobody has retrieved it.
         raise
     return task.result()
 
