@@ -1,1 +1,1 @@
-"""Measurements: side by side, bounded in count and time, against this machine only."""
+"""Measurements, bounded in count and time. Compare figures from one machine and one run only."""

@@ -1,10 +1,11 @@
-"""A handler blocks its loop for a minute at the real heartbeat: the worker's connections stay, and the job ends right.
+"""A handler blocks the worker's event loop for a minute: the connections stay open, and the job ends normally.
 
     .venv/bin/python -m benchmarks.blocking [--broker B] [--database D] [--seconds 60]
 
-The worker speaks to the broker by way of a proxy, which counts its connections. A handler of its own loop's blocks that
-for the time; meanwhile other jobs, whose handlers run in threads, go in one after the other. Exits 0 only if the worker
-never connected again, the job had one execution and succeeded, and the others succeeded while it blocked.
+The worker connects through a proxy, which counts its connections, with the usual heartbeat. The blocking handler is a
+coroutine on the worker's loop. Other jobs, whose handlers run in threads, are submitted one after the other meanwhile.
+Exits 0 only if the worker never connected again, the job had one execution and succeeded, and the others succeeded
+while it blocked.
 """
 
 import asyncio
@@ -14,21 +15,20 @@ from typing import Any
 
 import httpx
 
-from benchmarks.installation import Installation
-from benchmarks.installation_options import options, place
+from benchmarks.rig.installation import Installation, installation, options
 from jobtape.broker.link import HEARTBEAT
 from tests.broker.proxy import Proxy
 
 LIMIT = 60.0
-"""Seconds that anything may take beyond the blocking."""
+"""Seconds for anything beside the blocking."""
 PAUSE = 1.0
 """Seconds between two of the other jobs."""
 SPARE = 5.0
-"""Seconds before the end of the blocking at which the last of them goes in."""
+"""Seconds before the end of the blocking at which the last of the other jobs is submitted."""
 
 
-async def until_ended(client: httpx.AsyncClient, job_id: str, seconds: float) -> dict[str, Any]:
-    """The job once it is final. Raises TimeoutError."""
+async def until_final(client: httpx.AsyncClient, job_id: str, seconds: float) -> dict[str, Any]:
+    """Wait until the job is final, and return it. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while True:
             job: dict[str, Any] = (await client.get(f"/jobs/{job_id}")).raise_for_status().json()
@@ -38,13 +38,13 @@ async def until_ended(client: httpx.AsyncClient, job_id: str, seconds: float) ->
 
 
 async def submit(client: httpx.AsyncClient, job_type: str, payload: dict[str, Any]) -> str:
-    """A new job's id."""
+    """Submit a job, and return its id."""
     answer = await client.post("/jobs", json={"type": job_type, "payload": payload})
     return str(answer.raise_for_status().json()["id"])
 
 
 async def run(made: Installation, broker_url: str, seconds: float) -> bool:
-    """Once; whether all held."""
+    """Measure, and return whether everything held."""
     made.start("projector")
     made.start("api")
     took: list[float] = []
@@ -54,38 +54,36 @@ async def run(made: Installation, broker_url: str, seconds: float) -> bool:
     ):
         worker = made.start("worker", RABBITMQ_URL=proxy.url)
         await asyncio.to_thread(made.wait_ready)
-        await until_ended(client, await submit(client, "add", {"x": 1, "y": 1}), LIMIT)
+        await until_final(client, await submit(client, "add", {"x": 1, "y": 1}), LIMIT)
         before = proxy.seen
-        began = time.monotonic()
+        started = time.monotonic()
         blocked = await submit(client, "blocks", {"seconds": seconds})
-        while time.monotonic() - began < seconds - SPARE:
-            asked = time.monotonic()
-            await until_ended(client, await submit(client, "add", {"x": 1, "y": 2}), LIMIT)
-            took.append(time.monotonic() - asked)
+        while time.monotonic() - started < seconds - SPARE:
+            submitted = time.monotonic()
+            await until_final(client, await submit(client, "add", {"x": 1, "y": 2}), LIMIT)
+            took.append(time.monotonic() - submitted)
             await asyncio.sleep(PAUSE)
         early = (await client.get(f"/jobs/{blocked}")).json()["finished_at"] is not None
-        job = await until_ended(client, blocked, seconds + LIMIT)
-        lasted = time.monotonic() - began
+        job = await until_final(client, blocked, seconds + LIMIT)
+        lasted = time.monotonic() - started
         events = (await client.get(f"/jobs/{blocked}/events")).raise_for_status().json()["items"]
-        made_again, still_open = proxy.seen - before, proxy.connections
+        new, still_open = proxy.seen - before, proxy.connections
         lost = worker.output().count("was lost")
     names = [event["type"].rpartition(".")[2] for event in events]
     print(f"heartbeat {HEARTBEAT} s, blocked for {seconds:g} s: {job['state']} {lasted:.1f} s after its submission")
     print(f"its events: {', '.join(names)}; attempt {job['attempt']}, result {job['result']!r}")
     print(f"meanwhile {len(took)} other jobs, each from submission to readable result within {max(took):.2f} s")
-    print(
-        f"connections of the worker: {before} before, {made_again} made again, {still_open} open, {lost} reported lost"
-    )
+    print(f"connections of the worker: {before} before, {new} new, {still_open} open, {lost} reported as lost")
     right = (job["state"], job["result"], names) == ("succeeded", "done", ["submitted", "started", "succeeded"])
-    return right and (made_again, still_open, lost) == (0, before, 0) and not early
+    return right and (new, still_open, lost) == (0, before, 0) and not early
 
 
 def main() -> int:
-    """Run it once; the exit status."""
+    """Run the measurement, and return the exit status."""
     parser = options(__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     wanted = parser.parse_args()
-    with place(wanted, jobs="benchmarks.jobs") as (broker, made):
+    with installation(wanted) as (broker, made):
         return 0 if asyncio.run(run(made, broker.url, wanted.seconds)) else 1
 
 

@@ -1,12 +1,12 @@
-"""Thousands of jobs with random delays: none early, how late, and what a broker that is killed meanwhile does to them.
+"""Thousands of jobs with random delays: none starts early, and how late they start, also when the broker is killed.
 
     .venv/bin/python -m benchmarks.delays [--kill] [--broker B] [--database D] [--jobs 5000] [--rate 125]
 
-Lateness is a job's ``started_at`` less its ``run_at``: rounding to the ladder's step (up to 100 ms), the way down, the
-way to the worker. Without ``--kill`` its 99th percentile must be below ``--p99`` milliseconds. With ``--kill`` (which
-needs a broker of its own: node or container) the broker is SIGKILLed in the middle: nothing lost, nothing twice, and
-everything has started 15 s after its time or after the broker's return. The view is compared with the tape, field by
-field.
+A job is late by ``started_at`` minus ``run_at``: rounding to the step of the delay ladder (up to 100 ms), the way down
+the ladder, and the way to the worker. Without ``--kill`` the 99th percentile must be below ``--p99`` milliseconds. With
+``--kill`` (with ``--broker`` node or container) the broker is killed in the middle: no job may be lost or run twice,
+and all must have started 15 s after their time or after the broker's return. The view is compared with the tape, field
+by field.
 
 Exits 0 only if everything held.
 """
@@ -22,23 +22,22 @@ from functools import partial
 
 import anyio
 
-from benchmarks import paced
-from benchmarks.brokers import Broker
-from benchmarks.installation import Installation
-from benchmarks.installation_options import options, place
+from benchmarks.rig import paced
+from benchmarks.rig.brokers import Broker
+from benchmarks.rig.installation import Installation, installation, options, percentile
 from jobtape.schemas.job import Job
 from tests.checker import Report
 from tests.ledger import Ledger
 
 AWAY = 3.0
-"""Seconds between the broker's death and its start."""
+"""Seconds between killing and starting the broker."""
 CATCH_UP = 15.0
-"""Seconds after its time, or the broker's return, until a job must have started."""
+"""Seconds after its time or the broker's return within which a job must start."""
 LIMIT = 120.0
 
 
 def main() -> int:
-    """Run once; the exit status."""
+    """Run the measurement, and return the exit status."""
     parser = options(__doc__)
     parser.add_argument("--kill", action="store_true")
     parser.add_argument("--jobs", type=int, default=5000)
@@ -49,13 +48,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()
     if wanted.kill and wanted.broker == "url":
-        parser.error("--kill needs a broker of its own: --broker node or container")
-    with place(wanted, jobs="benchmarks.jobs") as (chosen, made):
+        parser.error("--kill needs --broker node or container")
+    with installation(wanted) as (chosen, made):
         return run(made, chosen, wanted)
 
 
 def run(made: Installation, chosen: Broker, wanted: argparse.Namespace) -> int:
-    """Submit at a pace, kill if asked to, wait, look."""
+    """Submit at a fixed rate, kill the broker with ``--kill``, wait, and check."""
     chance = random.Random(wanted.seed)
     items = [
         {"type": "add", "payload": {"x": n, "y": 1}, "delay": round(chance.uniform(wanted.shortest, wanted.longest), 3)}
@@ -86,10 +85,10 @@ def run(made: Installation, chosen: Broker, wanted: argparse.Namespace) -> int:
     store.close()
     half = {job.id for job in jobs if not job.final}
     if half:
-        print(f"{len(half)} of the unknown ones are on the tape and were not placed: the client has to say them again")
-    problems = [said for said in report.problems if not any(said.startswith(f"stuck: {job_id}") for job_id in half)]
+        print(f"{len(half)} of the unknown ones are on the tape without work: their client has to submit them again")
+    problems = [each for each in report.problems if not any(each.startswith(f"stuck: {job_id}") for job_id in half)]
     done = [job for job in jobs if job.final]
-    held = _lateness(done, back[0] if back else None, wanted.p99)
+    held = _check_lateness(done, back[0] if back else None, wanted.p99)
     states = Counter(job.state.value for job in done)
     print(f"states {dict(states)}; {report}")
     return 0 if held and not problems and set(states) == {"succeeded"} else 1
@@ -99,17 +98,17 @@ def _kill(chosen: Broker, after: float, back: list[datetime]) -> None:
     time.sleep(after)
     chosen.kill()
     time.sleep(AWAY)
-    began = time.monotonic()
+    started = time.monotonic()
     chosen.start()
     back.append(datetime.now(UTC))
-    print(f"killed after {after:g} s; away for {AWAY + time.monotonic() - began:.1f} s")
+    print(f"killed after {after:g} s; away for {AWAY + time.monotonic() - started:.1f} s")
 
 
-def _lateness(jobs: list[Job], back: datetime | None, limit: float) -> bool:
-    """Print how late jobs started, and whether that is in order. ``limit`` is in milliseconds."""
+def _check_lateness(jobs: list[Job], back: datetime | None, limit: float) -> bool:
+    """Print how late jobs started, and return whether that is allowed. ``limit`` is the highest p99 in milliseconds."""
     late = sorted((_started(job) - _due(job)).total_seconds() * 1000 for job in jobs)
     early = sum(ms < 0 for ms in late)
-    p50, p99 = (late[int(len(late) * part)] for part in (0.5, 0.99))
+    p50, p99 = percentile(late, 0.5), percentile(late, 0.99)
     print(f"{early} early; late by p50 {p50:.0f} ms, p99 {p99:.0f} ms, at most {late[-1]:.0f} ms (least {late[0]:.1f})")
     if back is None:
         return early == 0 and p99 < limit

@@ -1,14 +1,14 @@
-"""What a subscriber has been told, an immediate GET shows: from another API process, also with the projector killed.
+"""Every event that a subscriber gets can be read at once from another API process, also when projectors are killed.
 
     .venv/bin/python -m benchmarks.delivered_is_readable [--way amqp|sse|websocket] [--broker B] \
         [--database D] [--jobs 10000]
 
-Jobs are submitted to one API process. For each event that comes by ``--way`` (amqp: ``jobtape.subscribe``, live; sse
-and websocket: from that process), another one is asked at once with ``GET /jobs/{id}``, once: it must show the state
-that was told, at the event's cursor or behind it. Meanwhile one of two projectors is killed (SIGKILL) whenever so many
-were told (``--kill-every``), in turn, and started again.
+Jobs are submitted to one API process. Their events arrive by ``--way`` (amqp: a live ``jobtape.subscribe``; sse and
+websocket: from that process). After each event one ``GET /jobs/{id}`` to another API process must return the event's
+state, at the event's cursor or a higher one. After every ``--kill-every`` events one of two projectors is killed, in
+turn, and another one is started.
 
-Exits 0 only if every job was told and every GET showed it.
+Exits 0 only if there was an event of every job and every GET returned its state.
 """
 
 import asyncio
@@ -24,10 +24,9 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
 import jobtape
-from benchmarks import paced
-from benchmarks.installation import Installation
-from benchmarks.installation_options import options, place
-from benchmarks.wire import Wire
+from benchmarks.rig import paced
+from benchmarks.rig.installation import Installation, installation, options
+from benchmarks.rig.wire import Wire
 from jobtape.schemas.delivered_event import DeliveredEvent, decode_delivered
 from jobtape.settings import Settings
 from tests.ledger import Ledger
@@ -35,29 +34,27 @@ from tools.processes.ports import free_port
 
 FINAL: Final = ("succeeded", "failed", "cancelled")
 SILENCE: Final = 120.0
-"""Seconds without an event, at most."""
+"""Seconds without an event after which the measurement fails."""
 RATE: Final = 500.0
-Way = Callable[[Installation, str], AbstractAsyncContextManager[AsyncIterator[DeliveredEvent]]]
+Way = Callable[[Installation], AbstractAsyncContextManager[AsyncIterator[DeliveredEvent]]]
 
 
 @asynccontextmanager
-async def amqp(made: Installation, url: str) -> AsyncIterator[AsyncIterator[DeliveredEvent]]:
-    """A subscription of one's own; the API at ``url`` is not needed."""
-    del url
+async def amqp(made: Installation) -> AsyncIterator[AsyncIterator[DeliveredEvent]]:
+    """Subscribe over AMQP."""
     settings = Settings(rabbitmq_url=made.environment["RABBITMQ_URL"], namespace=made.environment["JOBTAPE_NAMESPACE"])
     async with jobtape.subscribe(events=FINAL, settings=settings) as received:
         yield received
 
 
 @asynccontextmanager
-async def sse(made: Installation, url: str) -> AsyncIterator[AsyncIterator[DeliveredEvent]]:
-    """A stream of the API that is not asked."""
-    del url
+async def sse(made: Installation) -> AsyncIterator[AsyncIterator[DeliveredEvent]]:
+    """Read server-sent events of the first API process."""
     async with Wire(made.url) as wire:
-        yield _heard(wire)
+        yield _sse_events(wire)
 
 
-async def _heard(wire: Wire) -> AsyncIterator[DeliveredEvent]:
+async def _sse_events(wire: Wire) -> AsyncIterator[DeliveredEvent]:
     query = "&".join(f"event={name}" for name in FINAL)
     async for name, _, data in wire.stream(f"/events?after=first&{query}"):
         if name in FINAL:
@@ -65,16 +62,15 @@ async def _heard(wire: Wire) -> AsyncIterator[DeliveredEvent]:
 
 
 @asynccontextmanager
-async def websocket(made: Installation, url: str) -> AsyncIterator[AsyncIterator[DeliveredEvent]]:
-    """The same over a WebSocket."""
-    del url
-    # It reads ahead of the GETs: a client that leaves its socket full for JOBTAPE_SEND_TIMEOUT seconds would be cut.
+async def websocket(made: Installation) -> AsyncIterator[AsyncIterator[DeliveredEvent]]:
+    """Subscribe over a WebSocket to the first API process."""
+    # A client whose socket is full for JOBTAPE_SEND_TIMEOUT seconds is disconnected, so read ahead of the GETs.
     async with connect(f"{made.url.replace('http', 'ws')}/ws", max_size=None, max_queue=None) as socket:
         await socket.send(json.dumps({"type": "subscribe", "id": "all", "events": FINAL, "after": "first"}))
-        yield _spoken(socket)
+        yield _websocket_events(socket)
 
 
-async def _spoken(socket: ClientConnection) -> AsyncIterator[DeliveredEvent]:
+async def _websocket_events(socket: ClientConnection) -> AsyncIterator[DeliveredEvent]:
     async for text in socket:
         message = json.loads(text)
         if message["type"] == "event":
@@ -86,7 +82,7 @@ WAYS: Final[dict[str, Way]] = {"amqp": amqp, "sse": sse, "websocket": websocket}
 
 @dataclass
 class Tally:
-    """What was told, and what a GET showed of it."""
+    """What was delivered, and what a GET returned."""
 
     delivered: set[str] = field(default_factory=set)
     repeats: int = 0
@@ -96,18 +92,18 @@ class Tally:
 
 
 def main() -> int:
-    """Run once; the exit status."""
+    """Run the measurement, and return the exit status."""
     parser = options(__doc__)
     parser.add_argument("--way", choices=sorted(WAYS), default="amqp")
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--kill-every", type=int, default=1000)
     wanted = parser.parse_args()
-    with place(wanted, jobs="benchmarks.jobs") as (_, made):
+    with installation(wanted) as (_, made):
         return asyncio.run(run(made, WAYS[wanted.way], wanted.jobs, wanted.kill_every))
 
 
 async def run(made: Installation, way: Way, jobs: int, every: int) -> int:
-    """Submit here, listen, ask there."""
+    """Submit to one API process, and read from another one after each event."""
     other = str(free_port())
     for _ in range(2):
         made.start("projector", JOBTAPE_PROJECTOR_LEASE="1")
@@ -115,28 +111,28 @@ async def run(made: Installation, way: Way, jobs: int, every: int) -> int:
     made.start("api", JOBTAPE_PORT=other)
     made.start("worker")
     await asyncio.to_thread(made.wait_ready)
-    url, tally, began = f"http://127.0.0.1:{other}", Tally(), time.monotonic()
-    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client, way(made, url) as received:
+    url, tally, started = f"http://127.0.0.1:{other}", Tally(), time.monotonic()
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client, way(made) as received:
         submitting = asyncio.create_task(asyncio.to_thread(_submit, made, jobs))
         try:
             while len(tally.delivered) < jobs:
                 async with asyncio.timeout(SILENCE):
                     each = await anext(received)
-                await _ask(client, each, tally)
+                await _read(client, each, tally)
                 if len(tally.delivered) // every > tally.kills:
                     await asyncio.to_thread(_kill, made)
                     tally.kills += 1
-                    print(f"{len(tally.delivered)} told, {time.monotonic() - began:.0f} s", flush=True)
+                    print(f"{len(tally.delivered)} delivered, {time.monotonic() - started:.0f} s", flush=True)
         except TimeoutError:
-            print(f"nothing was told for {SILENCE:g} s", file=sys.stderr)
+            print(f"no event for {SILENCE:g} s", file=sys.stderr)
         ledger = await submitting
-    took = time.monotonic() - began
+    took = time.monotonic() - started
     print(
         f"{len(ledger.ok)} jobs; delivered {len(tally.delivered)}, {tally.repeats} repeats, in {took:.1f} s; "
         f"{tally.kills} kills"
     )
-    shown = len(tally.delivered) + tally.repeats - len(tally.wrong)
-    print(f"shown by an immediate GET: {shown}; the slowest took {tally.slowest:.2f} s")
+    right = len(tally.delivered) + tally.repeats - len(tally.wrong)
+    print(f"right after an immediate GET: {right}; the slowest took {tally.slowest:.2f} s")
     for line in tally.wrong[:10]:
         print(line)
     return 0 if tally.delivered == set(ledger.ok) and not tally.wrong and tally.kills else 1
@@ -149,10 +145,10 @@ def _submit(made: Installation, jobs: int) -> Ledger:
     return ledger
 
 
-async def _ask(client: httpx.AsyncClient, received: DeliveredEvent, tally: Tally) -> None:
-    asked = time.monotonic()
+async def _read(client: httpx.AsyncClient, received: DeliveredEvent, tally: Tally) -> None:
+    sent = time.monotonic()
     answer = await client.get(f"/jobs/{received.job_id}")
-    tally.slowest = max(tally.slowest, time.monotonic() - asked)
+    tally.slowest = max(tally.slowest, time.monotonic() - sent)
     tally.repeats += received.job_id in tally.delivered
     tally.delivered.add(received.job_id)
     job = answer.json() if answer.status_code == httpx.codes.OK else {}
@@ -161,15 +157,12 @@ async def _ask(client: httpx.AsyncClient, received: DeliveredEvent, tally: Tally
         or job.get("result") != received.result
         or job.get("cursor", 0) < received.cursor
     ):
-        tally.wrong.append(f"told {received.name} at {received.cursor}, shown {answer.status_code} {answer.text[:200]}")
+        tally.wrong.append(f"event {received.name} at {received.cursor}, GET {answer.status_code} {answer.text[:200]}")
 
 
 def _kill(made: Installation) -> None:
-    """Of the one that was started first, whether it is active or stands by."""
-    victim = next(part for part in made.parts if part.name == "projector")
-    victim.kill()
-    made.parts.remove(victim)
-    made.start("projector", JOBTAPE_PROJECTOR_LEASE="1")
+    """Replace the projector that was started first, whether it is active or stands by."""
+    made.replace(next(part for part in made.parts if part.name == "projector"), JOBTAPE_PROJECTOR_LEASE="1")
 
 
 if __name__ == "__main__":

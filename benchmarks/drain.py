@@ -1,9 +1,9 @@
-"""How fast 10,000 ``add`` jobs are accepted, worked off and readable, and what each process spends on it.
+"""How fast 10,000 ``add`` jobs are accepted, executed and readable, and the processor time of each process.
 
     .venv/bin/python -m benchmarks.drain [--broker B] [--database D] [--jobs 10000] [--workers 1]
 
-Submits through ``POST /jobs/batch`` with the worker already running, waits until all are ``succeeded`` in the view,
-and prints a table. The figures depend on the machine; compare them within one run only.
+Submits through ``POST /jobs/batch`` with the worker running, waits until all jobs have succeeded in the view, and
+prints a table.
 """
 
 import time
@@ -11,40 +11,39 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.installation import EXAMPLE_QUEUES
-from benchmarks.installation_options import options, place
+from benchmarks.rig.installation import installation, options
 
 LIMIT = 300.0
 
 
 def main() -> None:
-    """Measure once and print."""
+    """Measure, and print the table."""
     parser = options(__doc__)
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--concurrency", type=int, default=10)
     parser.add_argument("--workers", type=int, default=1)
     wanted = parser.parse_args()
 
-    with place(wanted, jobs="examples.jobs", queues=EXAMPLE_QUEUES) as (_, made):
+    with installation(wanted) as (_, made):
         made.start("projector")
         made.start("api")
         for _ in range(wanted.workers):
             made.start("worker", "--concurrency", str(wanted.concurrency))
         made.wait_ready()
         before = {part.process.pid: part.cpu() for part in made.parts}
-        began = time.monotonic()
+        started = time.monotonic()
         with made.client() as client:
             items = [{"type": "add", "payload": {"x": n, "y": n}} for n in range(wanted.jobs)]
             answer = client.post("/jobs/batch", json=items).raise_for_status().json()
-            accepted = time.monotonic() - began
+            accepted = time.monotonic() - started
             assert answer["accepted"] == wanted.jobs, answer
             succeeded = 0.0
             while succeeded < wanted.jobs:
-                if time.monotonic() - began > LIMIT:
+                if time.monotonic() - started > LIMIT:
                     raise TimeoutError(f"{succeeded:g} of {wanted.jobs} after {LIMIT:g} s")
                 time.sleep(0.2)
                 succeeded = _succeeded(client.get("/metrics").text)
-            drained = time.monotonic() - began
+            drained = time.monotonic() - started
         spent = {f"{part.name} {part.process.pid}": part.cpu() - before[part.process.pid] for part in made.parts}
 
     table = Table(title=f"{wanted.jobs} add jobs, {wanted.workers} worker(s), concurrency {wanted.concurrency}")

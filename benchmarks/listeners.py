@@ -1,17 +1,18 @@
-"""A thousand idle listeners, and twenty that never read: what they cost those who submit, and the API's memory.
+"""What a thousand idle listeners, and twenty that never read, cost in submissions a second and memory of the API.
 
     .venv/bin/python -m benchmarks.listeners [--idle 1000] [--stuck 20] [--rounds 4] [--seconds 10] [--database D]
                                              [--allocator malloc|pymalloc]
 
-Rounds without and with listeners take turns in one run (without, with, with, without, …). In each, eight clients submit
-as fast as they are answered, and a projector folds what they submit. The idle ones wait for events that don't come; the
-others want everything and read nothing. Reported: submissions a second, and the API's memory, descriptors and threads
-before, during and after. The API runs with the C library's allocator, as under `jobtape up`, or with Python's own.
+Rounds without and with listeners alternate in one run (without, with, with, without, …). In each round eight clients
+submit as fast as they get answers, and a projector folds. Idle listeners wait for events that do not happen; the others
+subscribe to all events and read nothing. Reported: submissions a second, and the memory, descriptors and threads of the
+API before, during and after each round. The API runs with the C library's allocator, as under `jobtape up`, or with
+Python's own.
 
-Exits 0 if submissions with listeners are at least 80 % of those without, the API has let go of all listeners
-afterwards, its memory after the last round is no more than a tenth above that after the first, and (with the C
-library's allocator) in each round it has handed back at least half of what it had more during than before the first;
-that is for hundreds of listeners, few are not worth it.
+Exits 0 if submissions with listeners are at least 80 % of those without, the API has closed all listeners afterwards,
+its memory after the last round is at most a tenth above that after the first, and (with the C library's allocator) it
+has returned in each round at least half of the memory that the listeners took. That needs hundreds of listeners; with
+few it does not hold.
 """
 
 import argparse
@@ -23,19 +24,19 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.installation import Installation, Part
-from benchmarks.installation_options import options, place
-from benchmarks.wire import Wire
+from benchmarks.rig.installation import Installation, Part, installation, options
+from benchmarks.rig.wire import Wire
 from jobtape.producer.live.memory_trim import PAUSE
+from tests.waiting import eventually
 
 SUBMITTERS = 8
 LIMIT = 120.0
-HANDED_BACK = 2 * PAUSE
-"""Seconds until what they took has gone back to the system."""
+TRIM_TIME = 2 * PAUSE
+"""Seconds until the memory of closed listeners has been returned to the system."""
 
 
 def main() -> int:
-    """Run once; the exit status."""
+    """Run the measurement, and return the exit status."""
     parser = options(__doc__)
     parser.add_argument("--idle", type=int, default=1000)
     parser.add_argument("--stuck", type=int, default=20)
@@ -43,12 +44,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--allocator", choices=["malloc", "pymalloc"], default="malloc")
     wanted = parser.parse_args()
-    with place(wanted, jobs="benchmarks.jobs") as (_, made):
+    with installation(wanted) as (_, made):
         return asyncio.run(run(made, wanted))
 
 
 async def run(made: Installation, wanted: argparse.Namespace) -> int:
-    """Rounds in turn; compare."""
+    """Run the rounds, and compare them."""
     made.start("projector")
     api = made.start("api", PYTHONMALLOC=wanted.allocator)
     await asyncio.to_thread(made.wait_ready)
@@ -68,8 +69,8 @@ async def run(made: Installation, wanted: argparse.Namespace) -> int:
         for each in sockets:
             each.close()
         if listened:
-            await _all_gone(made.url)
-            await asyncio.sleep(HANDED_BACK)
+            await _all_closed(made.url)
+            await asyncio.sleep(TRIM_TIME)
             after.append(_memory(api))
         kind = "with   " if listened else "without"
         print(f"{kind} {rates[listened][-1]:7.0f} a second; {before} -> {during} -> {_state(api)}", flush=True)
@@ -77,13 +78,13 @@ async def run(made: Installation, wanted: argparse.Namespace) -> int:
     back = [(most - left) / max(1, most - at_first) for most, left in zip(at_most, after, strict=True)]
     print(f"submissions with listeners / without: {ratio:.2f}")
     print(f"memory: {at_first} KiB at first, with listeners {at_most}, after them {after}")
-    print("of what was taken was handed back:", ", ".join(f"{part:.0%}" for part in back))
+    print("returned of the memory taken:", ", ".join(f"{part:.0%}" for part in back))
     good = ratio >= 0.8 and after[-1] <= 1.1 * after[0] and (wanted.allocator != "malloc" or min(back) >= 0.5)
     return 0 if good else 1
 
 
 async def submissions(url: str, seconds: float) -> float:
-    """Submissions a second."""
+    """Submit for ``seconds``, and return the submissions a second."""
     until = time.monotonic() + seconds
 
     async def submit() -> int:
@@ -96,13 +97,13 @@ async def submissions(url: str, seconds: float) -> float:
                 accepted += 1
         return accepted
 
-    begun = time.monotonic()
+    started = time.monotonic()
     accepted = await asyncio.gather(*(submit() for _ in range(SUBMITTERS)))
-    return sum(accepted) / (time.monotonic() - begun)
+    return sum(accepted) / (time.monotonic() - started)
 
 
 async def listeners(url: str, idle: int, stuck: int) -> list[socket.socket]:
-    """Open streams: their first bytes have come, and nobody reads on. (Nothing but keep-alives comes to the idle.)"""
+    """Open streams and read their first bytes, but nothing after that. Idle streams get keep-alives only."""
     parts = urlsplit(url)
     loop = asyncio.get_running_loop()
     opened: list[socket.socket] = []
@@ -119,20 +120,17 @@ async def listeners(url: str, idle: int, stuck: int) -> list[socket.socket]:
     return opened
 
 
-async def _all_gone(url: str) -> None:
-    deadline = time.monotonic() + LIMIT
+async def _all_closed(url: str) -> None:
     async with Wire(url) as wire:
-        while True:
-            text = (await wire.request("GET", "/metrics")).body.decode()
-            if 'jobtape_listeners{kind="sse"} 0.0' in text:
-                return
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"listeners are left after {LIMIT:g} s")
-            await asyncio.sleep(0.2)
+
+        async def none_left() -> bool:
+            return b'jobtape_listeners{kind="sse"} 0.0' in (await wire.request("GET", "/metrics")).body
+
+        await eventually(none_left, LIMIT, what="the API has closed all listeners")
 
 
 def _memory(part: Part) -> int:
-    """Resident, in KiB (Linux only)."""
+    """Return the resident memory in KiB (Linux only)."""
     return int(_status(part)["VmRSS"].split()[0])
 
 

@@ -1,10 +1,10 @@
-"""A work queue is deleted under load, with jobs on it and delays pending; later it is declared again.
+"""A work queue is deleted under load, with jobs on it and delays pending, and declared again later.
 
     .venv/bin/python -m benchmarks.missing_queue [--broker B] [--database D] [--jobs 4000]
 
-Half of the jobs are for the queue that goes missing, every second one is delayed. Meanwhile the others' must go on as
-before: their lateness is printed, from before the deletion and from while the queue was missing. ``jobtape doctor``
-must name it. When a worker declares it again, nothing may stay lost. Time settings are small (JOBTAPE_RESCUE_AFTER=5).
+Half of the jobs use the queue that is deleted; every second job is delayed. The jobs of the other queue must start as
+before: their lateness is printed, before the deletion and while the queue is missing. ``jobtape doctor`` must name the
+missing queue. When a worker declares it again, no job may stay lost (JOBTAPE_RESCUE_AFTER=5).
 
 Exits 0 only if everything held.
 """
@@ -19,9 +19,8 @@ from typing import Any
 import aio_pika
 import anyio
 
-from benchmarks import paced
-from benchmarks.installation import Installation
-from benchmarks.installation_options import options, place
+from benchmarks.rig import paced
+from benchmarks.rig.installation import Installation, installation, options, percentile
 from jobtape.broker import declare
 from jobtape.schemas.job import Job
 from tests.checker import Report
@@ -31,22 +30,22 @@ LIMIT = 300.0
 RATE = 200.0
 MISSING_FOR = 10.0
 LATE = 0.25
-"""Seconds of lateness (99 %) that the other queue's jobs may have while one is missing, beyond twice that of before: a
-machine that is busy otherwise has its own."""
+"""Seconds of lateness (p99) that the other queue's jobs may have while one is missing, beyond twice that of before,
+which depends on the machine."""
 
 
 def main() -> int:
-    """Run once; the exit status."""
+    """Run the measurement, and return the exit status."""
     parser = options(__doc__)
     parser.add_argument("--jobs", type=int, default=4000)
     wanted = parser.parse_args()
-    with place(wanted, jobs="benchmarks.repair_jobs", queues=("default", "side")) as (_, made):
+    with installation(wanted) as (_, made):
         made.environment["JOBTAPE_RESCUE_AFTER"] = "5"
         return run(made, wanted.jobs)
 
 
 def run(made: Installation, jobs: int) -> int:
-    """Load, delete, look, declare again, wait, compare."""
+    """Submit, delete the queue, run the doctor, declare the queue again, wait, and compare."""
     made.start("projector")
     made.start("api")
     made.start("worker", "--queues", "default")
@@ -56,52 +55,55 @@ def run(made: Installation, jobs: int) -> int:
     loading.start()
     time.sleep(jobs / RATE / 3)
     deleted = time.time()
-    held = anyio.run(_keep_away, made)
-    looked = time.time()  # from here on other programs are started, which costs the jobs time on a small machine
+    deleted_with = anyio.run(_keep_deleted, made)
+    ended = time.time()  # before the doctor and a worker start, which delays the jobs on a small machine
     named = _doctor(made)
-    again = time.time()
+    declared = time.time()
     made.start("worker", "--queues", "side")
     loading.join()
     found = paced.wait_final(store, ledger, LIMIT)
     print(
-        f"deleted with {held} jobs on it (once more each time that an API connected anew, which declares it); all "
-        f"{len(found)} final {time.time() - again:.1f} s after it was there again"
+        f"deleted with {deleted_with} jobs on it (again whenever an API that connects has declared it); all "
+        f"{len(found)} final {time.time() - declared:.1f} s after a worker has declared it"
     )
     print(f"the doctor named it: {named}")
     report: Report = anyio.run(made.checker().check, store, ledger)
     store.close()
     others = [job for job in found if job.queue == "default"]
     before = [_late(job) for job in others if job.run_at is not None and job.run_at.timestamp() < deleted - 1]
-    during = [_late(job) for job in others if job.run_at is not None and deleted < job.run_at.timestamp() < looked - 1]
-    print(f"the other queue's lateness, 99 %: {_p99(before):.3f} s before, {_p99(during):.3f} s while it was missing")
+    during = [_late(job) for job in others if job.run_at is not None and deleted < job.run_at.timestamp() < ended - 1]
+    early, late = percentile(before, 0.99), percentile(during, 0.99)
+    print(f"lateness of the other queue, p99: {early:.3f} s before, {late:.3f} s while one was missing")
     states = Counter((job.queue, job.state.value) for job in found)
     print(f"{dict(states)}; placed again: {Counter(job.placed for job in found if job.placed > 1)}; {report}")
-    well = {state for _, state in states} == {"succeeded"} and _p99(during) < LATE + 2 * _p99(before)
-    return 0 if named and well and not report.problems else 1
+    succeeded = {state for _, state in states} == {"succeeded"} and late < LATE + 2 * early
+    return 0 if named and succeeded and not report.problems else 1
 
 
 def _load(made: Installation, jobs: int, ledger: Ledger) -> None:
     items = []
     for n in range(jobs):
-        item: dict[str, Any] = {"type": "aside" if n % 2 else "here", "payload": {}}
+        item: dict[str, Any] = (
+            {"type": "aside", "payload": {}} if n % 2 else {"type": "add", "payload": {"x": n, "y": 1}}
+        )
         items.append({**item, "delay": 0.5 + (n % 40) / 8} if n % 4 > 1 else item)
     with made.client() as client:
         paced.submit(client, items, ledger, rate=RATE)
 
 
-async def _keep_away(made: Installation) -> list[int]:
-    """The queue is missing for MISSING_FOR seconds; how many jobs were on it, each time that it was deleted."""
+async def _keep_deleted(made: Installation) -> list[int]:
+    """Keep the queue deleted for MISSING_FOR seconds. Return how many jobs were on it at each deletion."""
     name = made.topology.work_queue("side").name
     connection = await aio_pika.connect(made.environment["RABBITMQ_URL"])
-    held = []
+    messages = []
     async with connection:
         channel = await connection.channel()
         ends = time.monotonic() + MISSING_FOR
         while time.monotonic() < ends:
             if await declare.depth(connection, name) is not None:
-                held.append((await channel.queue_delete(name)).message_count or 0)
+                messages.append((await channel.queue_delete(name)).message_count or 0)
             await anyio.sleep(0.5)
-    return held
+    return messages
 
 
 def _doctor(made: Installation) -> bool:
@@ -116,10 +118,6 @@ def _doctor(made: Installation) -> bool:
 def _late(job: Job) -> float:
     assert job.run_at is not None and job.started_at is not None
     return (job.started_at - job.run_at).total_seconds()
-
-
-def _p99(values: list[float]) -> float:
-    return sorted(values)[int(len(values) * 0.99)] if values else float("nan")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,23 @@
-"""Jobs that kill their worker, among good ones: how long until each good one has succeeded and each poison one failed.
+"""Jobs that kill their worker among good jobs: how long until all good ones have succeeded and all others failed.
 
     .venv/bin/python -m benchmarks.poison [--broker B] [--database D] [--good 1000] [--poison 10] [--processes 1]
 
-Concurrency 16, so 20 are prefetched. Exits 0 only if all good ones succeeded, all poison ones failed with the reason
-crash_loop, and that within the limit.
+Concurrency 16, so 20 jobs are prefetched. Exits 0 only if all good jobs succeeded and all others failed with the reason
+crash_loop within the limit.
 """
 
 import sys
 import time
 from collections import Counter
 
-from benchmarks.installation_options import options, place
+from benchmarks.rig.installation import installation, options
 from jobtape.view.store import JobQuery, Store
 
 CONCURRENCY = 16
 
 
 def main() -> int:
-    """Run it once; the exit status."""
+    """Run the measurement, and return the exit status."""
     parser = options(__doc__)
     parser.add_argument("--good", type=int, default=1000)
     parser.add_argument("--poison", type=int, default=10)
@@ -26,7 +26,7 @@ def main() -> int:
     wanted = parser.parse_args()
     total = wanted.good + wanted.poison
     every = total / wanted.poison if wanted.poison else total + 1
-    with place(wanted, jobs="tests.faults.poison_jobs") as (_, made):
+    with installation(wanted, jobs="tests.faults.poison_jobs") as (_, made):
         items = []
         for n in range(total):
             is_poison = int(n / every) != int((n + 1) / every)
@@ -35,18 +35,18 @@ def main() -> int:
         made.start("up", "--concurrency", str(CONCURRENCY), "--processes", str(wanted.processes))
         made.wait_ready()
         with made.client() as client:
-            began = time.monotonic()
+            started = time.monotonic()
             answer = client.post("/jobs/batch", json=items).raise_for_status().json()
             assert answer["accepted"] == total, answer
             store = made.store()
-            said = 0.0
+            printed = 0.0
             while True:
                 ended = _ended(store)
-                took = time.monotonic() - began
+                took = time.monotonic() - started
                 if sum(ended.values()) >= total or took > wanted.limit:
                     break
-                if took - said > 5:
-                    said = took
+                if took - printed > 5:
+                    printed = took
                     print(f"{took:5.0f} s {dict(ended)}", flush=True)
                 time.sleep(0.2)
             store.close()
@@ -55,8 +55,8 @@ def main() -> int:
     print(
         f"{took:.1f} s: {dict(ended)}; the worker died {crashes} times; 'Traceback' {output.count('Traceback')} times"
     )
-    good = {("good", "succeeded"): wanted.good, ("poison", "crash_loop"): wanted.poison}
-    return 0 if dict(ended) == {key: n for key, n in good.items() if n} and took <= wanted.limit else 1
+    expected = {("good", "succeeded"): wanted.good, ("poison", "crash_loop"): wanted.poison}
+    return 0 if dict(ended) == {key: n for key, n in expected.items() if n} and took <= wanted.limit else 1
 
 
 def _ended(store: Store) -> Counter[tuple[str, str]]:

@@ -1,10 +1,10 @@
-"""Many failed jobs, redriven by two people at once with ``jobtape redrive``: one next run each.
+"""Two people redrive the same failed jobs at once with ``jobtape redrive``: each job gets one new run.
 
     .venv/bin/python -m benchmarks.redrive [--broker B] [--database D] [--jobs 500]
 
-Each of the two has an API process of their own. First both look with ``--dry-run``, which must say the same number and
-write nothing to the tape. Afterwards every job has one run 2 in one accepted history, and the view is what the tape
-says, field by field. Reported: what each was told, and the executions.
+Each of the two uses another API process. First both use ``--dry-run``, which must print the same number and write
+nothing to the tape. After the redrive every job has exactly one run 2, and the view equals the tape, field by field.
+Reported: the output of both commands, and the executions.
 
 Exits 0 only if everything held.
 """
@@ -18,9 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 
-from benchmarks import paced
-from benchmarks.installation import Installation
-from benchmarks.installation_options import options, place
+from benchmarks.rig import paced
+from benchmarks.rig.installation import Installation, installation, options, until
 from jobtape.schemas.events import JobEvent, Redriven, Requeued
 from jobtape.schemas.job import JobState
 from jobtape.view.store import Store
@@ -32,16 +31,16 @@ LIMIT = 300.0
 
 
 def main() -> int:
-    """Run once; the exit status."""
+    """Run the measurement, and return the exit status."""
     parser = options(__doc__)
     parser.add_argument("--jobs", type=int, default=500)
     wanted = parser.parse_args()
-    with place(wanted, jobs="benchmarks.repair_jobs", queues=("default", "side")) as (_, made):
+    with installation(wanted) as (_, made):
         return run(made, wanted.jobs)
 
 
 def run(made: Installation, jobs: int) -> int:
-    """Let all fail, look, redrive twice at once, wait, compare."""
+    """Let all jobs fail, redrive them twice at once, wait, and compare."""
     ports = [made.environment["JOBTAPE_PORT"], str(free_port())]
     made.start("projector")
     for port in ports:
@@ -56,47 +55,39 @@ def run(made: Installation, jobs: int) -> int:
         paced.wait_final(store, ledger, LIMIT)
         anyio.run(checker.read)
         before = sum(1 for _ in checker.events())
-        looked = [_redrive(made, url, "--dry-run") for url in urls]
+        dry = [_redrive(made, url, "--dry-run") for url in urls]
         anyio.run(checker.read)
         unchanged = sum(1 for _ in checker.events()) == before
-        print(f"--dry-run: {[delivered['matched'] for delivered in looked]} match, the tape is unchanged: {unchanged}")
-        began = time.monotonic()
+        print(f"--dry-run: {[each['matched'] for each in dry]} match, the tape is unchanged: {unchanged}")
+        started = time.monotonic()
         with ThreadPoolExecutor(2) as people:
-            delivered = list(people.map(lambda url: _redrive(made, url, "--yes"), urls))
-        print(f"at once, in {time.monotonic() - began:.1f} s: {delivered}")
-        _wait(store, ledger)
-        print(f"all succeeded in run 2 {time.monotonic() - began:.1f} s after they were redriven")
+            counts = list(people.map(lambda url: _redrive(made, url, "--yes"), urls))
+        print(f"at once, in {time.monotonic() - started:.1f} s: {counts}")
+        until(lambda: _all_succeeded(store, ledger), "all jobs have succeeded in run 2", LIMIT)
+        print(f"all succeeded in run 2 {time.monotonic() - started:.1f} s after they were redriven")
         report: Report = anyio.run(checker.check, store, ledger)
         placed = _placements(checker)
     finally:
         store.close()
     print(f"placements a job: {dict(placed)}; {report}")
-    counted = all(each["accepted"] == each["matched"] for each in delivered)
-    same = {each["matched"] for each in looked} == {jobs}
+    counted = all(each["accepted"] == each["matched"] for each in counts)
+    same = {each["matched"] for each in dry} == {jobs}
     return 0 if same and unchanged and counted and set(placed) == {(2, 1)} and not report.problems else 1
 
 
 def _redrive(made: Installation, url: str, how: str) -> dict[str, int]:
     command = [sys.executable, "-m", "jobtape", "redrive", "--type", "second-time", how, "--json", "--url", url]
     done = subprocess.run(command, env=made.environment, capture_output=True, text=True, check=True)  # noqa: S603
-    delivered = json.loads(done.stdout)
-    return {name: delivered[name] for name in ("matched", "accepted", "refused", "unknown")}
+    counts = json.loads(done.stdout)
+    return {name: counts[name] for name in ("matched", "accepted", "refused", "unknown")}
 
 
-def _wait(store: Store, ledger: Ledger) -> None:
-    deadline = time.monotonic() + LIMIT
-    while True:
-        jobs = store.jobs(ledger.ok).values()
-        open_yet = [job for job in jobs if (job.state, job.run) != (JobState.SUCCEEDED, 2)]
-        if not open_yet:
-            return
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{len(open_yet)} are not through after {LIMIT:g} s, such as {open_yet[0]}")
-        time.sleep(0.2)
+def _all_succeeded(store: Store, ledger: Ledger) -> bool:
+    return all((job.state, job.run) == (JobState.SUCCEEDED, 2) for job in store.jobs(ledger.ok).values())
 
 
 def _placements(checker: Checker) -> "Counter[tuple[int, int]]":
-    """(highest run, how often the work of redriven runs was placed) -> how many jobs."""
+    """Count jobs by their highest run and the number of placements of redriven runs."""
     of_job: dict[str, list[JobEvent]] = defaultdict(list)
     for event, _ in checker.events():
         if isinstance(event, Redriven | Requeued):

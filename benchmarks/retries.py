@@ -1,10 +1,10 @@
-"""A job type that fails most of the time, while its workers are killed: attempts are counted, and nothing is left over.
+"""A job type that fails most of the time, while workers and projectors are killed: every attempt counts once.
 
     .venv/bin/python -m benchmarks.retries [--broker B] [--database D] [--jobs 2000] [--fails 0.6] [--seed 1]
 
-Every job must end in one final state within its attempts; afterwards the queues, delay ladder included, are empty, and
-the view is what the tape says, field by field. Reported: executions, which are more than attempts, since a killed
-worker's jobs are executed again.
+Every job must end in one final state within its attempts. Afterwards the queues and the delay ladder are empty, and the
+view equals the tape, field by field. Reported: executions, which are more than attempts, because the jobs of a killed
+worker are executed again.
 
 Exits 0 only if everything held.
 """
@@ -20,10 +20,9 @@ from pathlib import Path
 import aio_pika
 import anyio
 
-from benchmarks import paced
-from benchmarks.installation import Installation
-from benchmarks.installation_options import options, place
-from benchmarks.jobs import MAX_ATTEMPTS
+from benchmarks.rig import paced
+from benchmarks.rig.installation import Installation, installation, options
+from benchmarks.rig.jobs import MAX_ATTEMPTS
 from jobtape.broker import declare
 from jobtape.schemas import fold
 from jobtape.schemas.events import Failed, Retrying, Succeeded
@@ -31,29 +30,29 @@ from jobtape.schemas.job import Job, JobState
 from tests.checker import Checker, Report
 from tests.ledger import Ledger
 
-WORKERS = 3
+PARTS = ("projector", "projector", "api", "worker", "worker", "worker")
 LIMIT = 300.0
 SECONDS = 0.02
 QUIET = 3.0
-"""Seconds for which all queues must be empty before they count as such: a message is in none while it is passed on."""
+"""Seconds for which all queues must be empty: a message that moves from one queue to another is on neither."""
 
 
 def main() -> int:
-    """Run once; the exit status."""
+    """Run the measurement, and return the exit status."""
     parser = options(__doc__)
     parser.add_argument("--jobs", type=int, default=2000)
     parser.add_argument("--fails", type=float, default=0.6)
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()
-    with place(wanted, jobs="benchmarks.jobs") as (_, made):
+    with installation(wanted) as (_, made):
         return run(made, wanted)
 
 
 def run(made: Installation, wanted: argparse.Namespace) -> int:
-    """Submit all, kill meanwhile, wait, look."""
+    """Submit all jobs, kill parts meanwhile, wait, and check."""
     executed = made.folder / "executions"
     made.environment["BENCH_EXECUTIONS"] = str(executed)
-    for part in ("projector", "api", *["worker"] * WORKERS):
+    for part in PARTS:
         made.start(part)
     made.wait_ready()
     ledger, killed, ended = Ledger(), Counter[str](), threading.Event()
@@ -64,33 +63,31 @@ def run(made: Installation, wanted: argparse.Namespace) -> int:
     try:
         with made.client() as client:
             paced.submit(client, [item] * wanted.jobs, ledger, rate=500)
-        began = time.monotonic()
+        started = time.monotonic()
         jobs = paced.wait_final(store, ledger, LIMIT)
-        print(f"all {len(jobs)} final {time.monotonic() - began:.1f} s after the last was accepted")
+        print(f"all {len(jobs)} final {time.monotonic() - started:.1f} s after the last was accepted")
     finally:
         ended.set()
         killer.join()
-    left = anyio.run(_left_over, made)
+    messages = anyio.run(_remaining_messages, made)
     checker = made.checker()
     report: Report = anyio.run(checker.check, store, ledger)
     jobs = paced.wait_final(store, ledger, LIMIT)
     store.close()
-    print(f"killed {dict(killed)}; left on queues {left}; {report}")
+    print(f"killed {dict(killed)}; left on queues {messages}; {report}")
     wrong = _attempts(checker, jobs, executed)
-    return 0 if not report.problems and not left and not wrong and killed.total() else 1
+    return 0 if not report.problems and not messages and not wrong and killed.total() else 1
 
 
 def _kill(made: Installation, chance: random.Random, ended: threading.Event, killed: "Counter[str]") -> None:
     while not ended.wait(chance.uniform(0.5, 2.0)):
-        part = chance.choice([part for part in made.parts if part.name == "worker"])
-        part.kill()
+        part = chance.choice([part for part in made.parts if part.name in ("worker", "projector")])
+        made.replace(part)
         killed[part.name] += 1
-        made.parts.remove(part)
-        made.start("worker")
 
 
-async def _left_over(made: Installation) -> dict[str, int]:
-    """What is on the queues once the workers have nothing to do any more, and once they are gone."""
+async def _remaining_messages(made: Installation) -> dict[str, int]:
+    """Return how many messages are on which queue when the workers are idle and then stopped."""
     connection = await aio_pika.connect(made.environment["RABBITMQ_URL"])
     async with connection:
         deadline, quiet_since = time.monotonic() + LIMIT, time.monotonic()
@@ -107,7 +104,7 @@ async def _left_over(made: Installation) -> dict[str, int]:
 async def _depths(connection: aio_pika.abc.AbstractConnection, made: Installation) -> dict[str, int]:
     depths = {}
     for queue in made.topology.declared_queues():
-        # Of streams a passive declaration tells nothing that is left to do.
+        # Messages stay on a stream.
         if queue.declared_arguments()["x-queue-type"] != "stream":
             found = await declare.depth(connection, queue.name)
             depths[queue.name] = found.messages if found is not None else 0
@@ -115,7 +112,7 @@ async def _depths(connection: aio_pika.abc.AbstractConnection, made: Installatio
 
 
 def _attempts(checker: Checker, jobs: list[Job], executed: Path) -> list[str]:
-    """What is wrong with the attempts that counted, of which each ends once; prints figures."""
+    """Return what is wrong with the counted attempts, each of which must end once. Prints figures."""
     ends: dict[str, list[int]] = defaultdict(list)
     folded: dict[str, Job] = {}
     for event, cursor in checker.events():
@@ -127,7 +124,7 @@ def _attempts(checker: Checker, jobs: list[Job], executed: Path) -> list[str]:
     for job in jobs:
         counted = ends[job.id]
         tried = sorted(set(counted))
-        # A closed attempt may still succeed, which ends it a second time.
+        # An attempt that was given up may still succeed, which ends it a second time.
         if tried != list(range(1, job.attempt + 1)) or job.attempt > MAX_ATTEMPTS or len(counted) > job.attempt + 1:
             wrong.append(f"{job.id} ({job.state}, attempt {job.attempt}): attempts {counted}")
         if job.state is JobState.FAILED and job.attempt != MAX_ATTEMPTS:
@@ -135,8 +132,8 @@ def _attempts(checker: Checker, jobs: list[Job], executed: Path) -> list[str]:
     lines = Counter(executed.read_text().split("\n")[:-1])
     ended = Counter((job.state.value, job.attempt) for job in jobs)
     print(f"ended {dict(sorted(ended.items()))}")
-    print(f"executions begun {lines.total()}, of {len(lines)} attempts; at most {max(lines.values())} of one attempt")
-    print("\n".join(wrong[:20]) or f"attempts as they should be, {MAX_ATTEMPTS} at most")
+    print(f"executions started {lines.total()}, of {len(lines)} attempts; at most {max(lines.values())} of one attempt")
+    print("\n".join(wrong[:20]) or f"attempts are right, {MAX_ATTEMPTS} at most")
     return wrong
 
 

@@ -1,9 +1,9 @@
-"""How long it takes to look back: one job, a page of a list, a page that finds nothing, a time made a cursor.
+"""How long reads of a past state take: one job, a page of jobs, a page that finds nothing, a time into a cursor.
 
     .venv/bin/python -m benchmarks.time_travel [--jobs 100000] [--database URL]
 
-Fills a view of its own (SQLite in a temporary folder, or the empty database given) with jobs of three events, then
-looks at random points, each kind in turn. Reported: milliseconds, median and 99th percentile.
+Fills a view (SQLite in a temporary folder, or the given empty database) with jobs of three events, then reads at random
+points. Reported: milliseconds, median and 99th percentile.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from jobtape.view.store import JobQuery, Store
 from tests.schemas import events_of_a_job as facts
 
 BATCH = 500
-LOOKS = 300
+READS = 300
 
 
 def main() -> None:
-    """Fill, look, report."""
+    """Fill the view, read, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=100_000)
     parser.add_argument("--database")
@@ -40,39 +40,39 @@ def main() -> None:
         assert store.create_checkpoint(), "the database is not empty"
         job_ids = fill(store, wanted.jobs)
         print(f"{store.dialect}: {wanted.jobs} jobs, {3 * wanted.jobs} events")
-        look(store, job_ids)
+        read(store, job_ids)
         store.close()
 
 
 def job_ids_of(count: int) -> list[str]:
-    """Ids of ten jobs a second."""
+    """Return ids of ``count`` jobs, ten of which are submitted each second."""
     return [str(UUID(int=UUID(ids.first_id_at(facts.EPOCH + timedelta(seconds=n / 10))).int + n)) for n in range(count)]
 
 
 def tape(job_ids: list[str]) -> Iterator[events.JobEvent]:
-    """Each job is started after one second and done after two."""
+    """Yield the events of jobs that start after one second and succeed after two."""
     count = len(job_ids)
-    # All that happens in a tenth of a second: one is submitted, one begins, one ends.
-    for second in range(count + 20):
+    # In each tenth of a second one job is submitted, one starts and one ends.
+    for tenth in range(count + 20):
         for kind in (0, 1, 2):
-            if 0 <= (n := second - 10 * kind) < count:
+            if 0 <= (n := tenth - 10 * kind) < count:
                 yield event(job_ids[n], n, kind)
 
 
 def fill(store: Store, count: int) -> list[str]:
-    """Fold and commit such a tape."""
+    """Fold and commit the tape of ``count`` jobs, and return their ids."""
     assert store.take_lease("benchmark", 600)
     job_ids = job_ids_of(count)
-    place: int | None = None
+    position: int | None = None
     rest = enumerate(tape(job_ids))
-    while batch := [TapeMessage(place, events.encode(each), "event", {}) for place, each in islice(rest, BATCH)]:
-        assert store.commit("benchmark", (1, place), fold_batch(batch, 1, store.jobs), 600)
-        place = batch[-1].offset
+    while batch := [TapeMessage(n, events.encode(each), "event", {}) for n, each in islice(rest, BATCH)]:
+        assert store.commit("benchmark", (1, position), fold_batch(batch, 1, store.jobs), 600)
+        position = batch[-1].offset
     return job_ids
 
 
 def event(job_id: str, n: int, kind: int) -> events.JobEvent:
-    """The job's submission, start or success."""
+    """Return the job's ``submitted``, ``started`` or ``succeeded`` event."""
     second = n // 10 + kind
     if kind == 0:
         order = Order(type="add", payload={"x": n}, queue="main", labels={"tenant": str(n % 100)}, timeout=60)
@@ -81,8 +81,8 @@ def event(job_id: str, n: int, kind: int) -> events.JobEvent:
     return execution.started(second) if kind == 1 else execution.succeeded(second)
 
 
-def look(store: Store, job_ids: list[str]) -> None:
-    """Each kind of question LOOKS times at random points."""
+def read(store: Store, job_ids: list[str]) -> None:
+    """Measure each kind of read at random points."""
     chance = random.Random(1)
     last = 3 * len(job_ids) - 1
 
@@ -106,12 +106,12 @@ def look(store: Store, job_ids: list[str]) -> None:
 
 
 def measure(what: str, ask: Callable[[], object]) -> None:
-    """Time it."""
+    """Call ``ask`` READS times, and print median and 99th percentile."""
     took = []
-    for _ in range(LOOKS):
-        begun = time.perf_counter()
+    for _ in range(READS):
+        started = time.perf_counter()
         ask()
-        took.append((time.perf_counter() - begun) * 1000)
+        took.append((time.perf_counter() - started) * 1000)
     print(f"{what:32} {statistics.median(took):8.2f} {statistics.quantiles(took, n=100)[98]:8.2f}")
 
 

@@ -1,9 +1,9 @@
-"""``Prefer: wait=10`` on jobs that take a second: how long the answer takes, for one request and for 200 at once.
+"""How long ``Prefer: wait=10`` takes with jobs of one second, for one request and for 200 at once.
 
     .venv/bin/python -m benchmarks.waits [--at-once 200] [--singles 20] [--database D]
 
-All 200 are sent on connections that are open already, and run at once in a worker with room for all. While they wait,
-the API's threads and connections to the database are counted.
+The 200 requests use connections that are open already, and their jobs run at the same time in one worker. While they
+wait, the threads and the files and sockets of the API are counted.
 
 Exits 0 if every answer has the result, the singles took 1.2 s at most, and neither threads nor connections grew by more
 than a tenth of the requests.
@@ -18,25 +18,24 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from benchmarks.installation import Installation, Part
-from benchmarks.installation_options import options, place
-from benchmarks.wire import Wire
+from benchmarks.rig.installation import Installation, Part, installation, options
+from benchmarks.rig.wire import Wire
 
 NAP = {"type": "nap", "payload": {"seconds": 1.0}}
 
 
 def main() -> int:
-    """Run once; the exit status."""
+    """Run the measurement, and return the exit status."""
     parser = options(__doc__)
     parser.add_argument("--at-once", type=int, default=200)
     parser.add_argument("--singles", type=int, default=20)
     wanted = parser.parse_args()
-    with place(wanted, jobs="benchmarks.jobs") as (_, made):
+    with installation(wanted) as (_, made):
         return asyncio.run(run(made, wanted))
 
 
 async def run(made: Installation, wanted: argparse.Namespace) -> int:
-    """One after the other, then all at once."""
+    """Send requests one after the other, then all at once."""
     port = int(made.environment["JOBTAPE_PORT"])
     made.start("projector")
     api = made.start("api")
@@ -46,14 +45,14 @@ async def run(made: Installation, wanted: argparse.Namespace) -> int:
         wires = [await stack.enter_async_context(Wire(made.url)) for _ in range(wanted.at_once)]
         await _nap(wires[0])
         singles = [await _nap(wires[0]) for _ in range(wanted.singles)]
-        print(f"one at a time: {_in_words(singles)}", flush=True)
+        print(f"one at a time: {_summary(singles)}", flush=True)
         before = _counted(api, port)
         requests = [asyncio.create_task(_nap(wire)) for wire in wires]
         await asyncio.sleep(0.8)
         during = _counted(api, port)
         waited = sum(not request.done() for request in requests)
-        crowd = await asyncio.gather(*requests)
-    print(f"{wanted.at_once} at once: {_in_words(crowd)}")
+        parallel = await asyncio.gather(*requests)
+    print(f"{wanted.at_once} at once: {_summary(parallel)}")
     print(
         f"while {waited} waited: {during[0]} threads (before: {before[0]}), {during[1]} other files and sockets "
         f"(before: {before[1]})"
@@ -63,20 +62,20 @@ async def run(made: Installation, wanted: argparse.Namespace) -> int:
 
 
 async def _nap(wire: Wire) -> float:
-    begun = time.monotonic()
+    started = time.monotonic()
     answer = await wire.request("POST", "/jobs", NAP, Prefer="wait=10")
     if answer.status != 200 or answer.json()["result"] != 1.0:
         raise RuntimeError(f"{answer.status} {answer.body.decode()}")
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
-def _in_words(seconds: Sequence[float]) -> str:
+def _summary(seconds: Sequence[float]) -> str:
     ordered = sorted(seconds)
     return f"median {statistics.median(ordered):.3f} s, longest {ordered[-1]:.3f} s"
 
 
 def _counted(api: Part, port: int) -> tuple[int, int]:
-    """Its threads, and its open files and sockets other than those of its clients (Linux only)."""
+    """Return how many threads, and how many files and sockets but those of clients, are open (Linux only)."""
     process = Path(f"/proc/{api.process.pid}")
     threads = sum(1 for _ in (process / "task").iterdir())
     clients = _client_sockets(port)
@@ -85,7 +84,7 @@ def _counted(api: Part, port: int) -> tuple[int, int]:
 
 
 def _client_sockets(port: int) -> set[str]:
-    """The inodes of the sockets on the API's own port."""
+    """Return the inodes of the sockets on the port of the API."""
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     return {line.split()[9] for line in lines if int(line.split()[1].split(":")[1], 16) == port}
 

@@ -1,4 +1,4 @@
-"""Brokers for runs that break them: a private node of this machine's RabbitMQ, or a container on a port that stays."""
+"""Brokers that a measurement may kill: a private node of the installed RabbitMQ, or a container with a fixed port."""
 
 import os
 import tempfile
@@ -16,25 +16,25 @@ from tools.brokers.node import PrivateNode
 from tools.processes.ports import free_port
 
 Kind = Literal["url", "node", "container"]
-START_LIMIT = 90.0
+START_TIMEOUT = 90.0
 
 
 class Broker(Protocol):
-    """What a run does to its broker: ``kill`` is a power cut, ``start`` returns once it answers again."""
+    """A broker that can be killed and started again."""
 
     @property
     def url(self) -> str:
-        """The same before and after."""
+        """The URL, which stays the same."""
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL, as a power cut would."""
 
     def start(self) -> None:
-        """Go on from the data that is there."""
+        """Start with the existing data, and return when it answers."""
 
 
 class Container:
-    """RabbitMQ 4.0 under Docker; ``kill`` and ``start`` leave its port and its data as they are."""
+    """RabbitMQ 4.0 under Docker. ``kill`` and ``start`` keep port and data."""
 
     def __init__(self) -> None:
         self.name = f"jobtape-bench-{uuid4().hex[:8]}"
@@ -47,13 +47,13 @@ class Container:
         docker("create", "--name", self.name, *options, IMAGE)
 
     def kill(self) -> None:
-        """SIGKILL to everything in it."""
+        """Send SIGKILL to all processes of the container."""
         docker("kill", self.name)
 
     def start(self) -> None:
-        """Raises UnreachableError when it does not answer in time."""
+        """Start the container. Raises UnreachableError when it does not answer in time."""
         docker("start", self.name)
-        deadline = time.monotonic() + START_LIMIT
+        deadline = time.monotonic() + START_TIMEOUT
         while True:
             try:
                 probe(self.url, timeout=5.0)
@@ -64,26 +64,26 @@ class Container:
                 time.sleep(0.1)
 
     def remove(self) -> None:
-        """With its data."""
+        """Remove the container with its data."""
         remove_container(self.name)
         remove_volume(self.name)
 
 
 class _Given:
-    """The broker at RABBITMQ_URL, which is not ours to break."""
+    """The broker at RABBITMQ_URL, which must not be killed."""
 
     url = os.environ.get("RABBITMQ_URL", "amqp://guest:guest@localhost:5672/")
 
     def kill(self) -> None:
-        raise RuntimeError("this broker may not be broken: choose --broker node or container")
+        raise RuntimeError("the broker at RABBITMQ_URL must not be killed: choose --broker node or container")
 
     def start(self) -> None:
-        """It runs."""
+        """Do nothing: it runs already."""
 
 
 @contextmanager
 def broker(kind: Kind) -> Iterator[Broker]:
-    """A running broker, removed with its data afterwards; ``url``: the one at RABBITMQ_URL, which stays."""
+    """Yield a running broker, and remove it with its data afterwards, except the one at RABBITMQ_URL (``url``)."""
     if kind == "url":
         yield _Given()
     elif kind == "node":

@@ -9,34 +9,59 @@ from jobtape import Context, job
 from jobtape.schemas.retry import RetryPolicy
 
 MAX_ATTEMPTS = 5
+BUG = os.environ.get("BENCH_BUG") == "1"
+
+
+def record_execution(line: str) -> None:
+    """Append a line to the file BENCH_EXECUTIONS."""
+    with open(os.environ["BENCH_EXECUTIONS"], "a") as lines:  # noqa: PTH123 - short lines are appended whole
+        lines.write(f"{line}\n")
 
 
 @job("add")
 def add(x: int, y: int) -> int:
-    """No work at all."""
     return x + y
 
 
 @job("nap")
 async def nap(seconds: float) -> float:
-    """Takes so long."""
     await asyncio.sleep(seconds)
     return seconds
 
 
 @job("flaky", retry=RetryPolicy(max_attempts=MAX_ATTEMPTS, first=0.2, factor=2, longest=2))
 def flaky(ctx: Context, fails: float, seconds: float) -> str:
-    """Takes ``seconds`` and fails with the probability ``fails``. Each execution adds a line to BENCH_EXECUTIONS."""
-    with open(os.environ["BENCH_EXECUTIONS"], "a") as lines:  # noqa: PTH123 - short lines are appended whole
-        lines.write(f"{ctx.idempotency_key} {ctx.attempt}\n")
+    """Take ``seconds``, and fail with the probability ``fails``. Records each execution."""
+    record_execution(f"{ctx.idempotency_key} {ctx.attempt}")
     time.sleep(seconds)
     if random.random() < fails:
-        raise ConnectionError("the other side did not answer")
+        raise ConnectionError("no answer")
     return f"attempt {ctx.attempt}"
 
 
 @job("blocks")
 async def blocks(seconds: float) -> str:
-    """Holds its loop up for so long."""
-    time.sleep(seconds)  # noqa: ASYNC251 - that is the point
+    """Block the event loop for ``seconds``."""
+    time.sleep(seconds)  # noqa: ASYNC251 - the purpose of this job
     return "done"
+
+
+@job("second-time")
+def second_time(ctx: Context) -> str:
+    """Fail in the first run."""
+    if ctx.run == 1:
+        raise ValueError("not yet")
+    return f"run {ctx.run}"
+
+
+@job("aside", queue="side")
+def aside() -> None:
+    """Do nothing, on a queue of its own."""
+
+
+@job("double")
+def double(ctx: Context, n: int) -> int:
+    """Double ``n``, wrongly for every tenth number when BENCH_BUG is set. Records each execution but shadow runs."""
+    if not ctx.shadow:
+        record_execution(ctx.idempotency_key)
+    return 2 * n + (1 if BUG and n % 10 == 0 else 0)

@@ -1,4 +1,4 @@
-"""Submits many jobs through ``POST /jobs/batch``, at a pace, and waits for what became of them."""
+"""Submits many jobs through ``POST /jobs/batch`` at a given rate, and waits until they are final."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -16,25 +16,25 @@ PAGE = 500
 
 
 def submit(client: httpx.Client, items: Sequence[dict[str, Any]], ledger: Ledger, *, rate: float) -> float:
-    """Submit ``items``, ``rate`` a second, each until it is accepted or not known to be; the seconds that it took.
+    """Submit ``items``, ``rate`` a second, and return the seconds it took. The ledger records what became of each.
 
-    A batch that was refused as a whole (no broker, no answer before it was read) is sent again.
+    Refused items are sent again until they are accepted, or it is unknown whether they are.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     size = max(1, round(rate * EVERY))
     waiting = [list(items[start : start + size]) for start in range(0, len(items), size)]
     for number, first in enumerate(waiting):
-        time.sleep(max(0.0, began + number * EVERY - time.monotonic()))
+        time.sleep(max(0.0, started + number * EVERY - time.monotonic()))
         batch = first
         while batch:
             batch = _send(client, batch, ledger)
             if batch:
                 time.sleep(EVERY)
-    return time.monotonic() - began
+    return time.monotonic() - started
 
 
 def _send(client: httpx.Client, batch: list[dict[str, Any]], ledger: Ledger) -> list[dict[str, Any]]:
-    """What has to be sent again."""
+    """Send a batch, and return the items to send again."""
     answer = client.post("/jobs/batch", json=batch)
     if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
         return batch
@@ -51,23 +51,25 @@ def _send(client: httpx.Client, batch: list[dict[str, Any]], ledger: Ledger) -> 
 
 
 def wait_final(store: Store, ledger: Ledger, limit: float) -> list[Job]:
-    """All jobs that exist, once those that were accepted are final. Raises TimeoutError after ``limit`` seconds.
+    """Wait until all accepted jobs are final, and return all jobs that exist.
 
-    One whose submission got no confirm may be on the tape and on no queue: who submits it again under its key places
-    it. So it is not waited for; it is among the jobs, in the state that it has.
+    Does not wait for a job whose submission got no confirm: it may be on the tape but on no queue, until its client
+    submits it again. Raises TimeoutError after ``limit`` seconds.
     """
     deadline = time.monotonic() + limit
     accepted = set(ledger.ok)
     while True:
         jobs = list(_all(store, sorted(ledger.sent)))
         final = {job.id for job in jobs if job.final}
-        left = accepted - final
-        if not left:
+        open_ids = accepted - final
+        if not open_ids:
             return jobs
         if time.monotonic() > deadline:
-            example = min(left)
+            example = min(open_ids)
             state = next((job.state for job in jobs if job.id == example), "not in the view")
-            raise TimeoutError(f"after {limit:g} s {len(left)} accepted jobs are not final, like {example}: {state}")
+            raise TimeoutError(
+                f"after {limit:g} s {len(open_ids)} accepted jobs are not final, such as {example}: {state}"
+            )
         time.sleep(1)
 
 

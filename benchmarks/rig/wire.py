@@ -1,4 +1,4 @@
-"""HTTP by hand, so that what is measured is the server and not the client."""
+"""A minimal HTTP client, so that a measurement measures the server and not the client."""
 
 import asyncio
 import json
@@ -10,19 +10,19 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Answer:
-    """``headers`` in lower case."""
+    """An answer; names of ``headers`` are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def json(self) -> Any:
-        """The body's value."""
+        """Return the body's JSON value."""
         return json.loads(self.body)
 
 
 class Wire:
-    """One connection that is kept open; one request at a time. Use as ``async with``."""
+    """One kept connection for one request at a time. Use it with ``async with``."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -31,26 +31,24 @@ class Wire:
         self._writer: asyncio.StreamWriter
 
     async def __aenter__(self) -> "Wire":
-        """Connect."""
         self._reader, self._writer = await asyncio.open_connection(self._host, self._port, limit=2**24)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close."""
         self._writer.close()
 
     async def request(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        """Send, and wait for the answer."""
+        """Send a request, and return the answer."""
         sent = b"" if body is None else json.dumps(body).encode()
         if body is not None:
             headers["Content-Type"] = "application/json"
         await self._send(method, path, sent, headers)
-        status, delivered = await self._head()
-        length = int(delivered.get("content-length", "0"))
-        return Answer(status, delivered, await self._reader.readexactly(length))
+        status, head = await self._head()
+        length = int(head.get("content-length", "0"))
+        return Answer(status, head, await self._reader.readexactly(length))
 
     async def stream(self, path: str, **headers: str) -> AsyncIterator[tuple[str, str, str]]:
-        """The (event, id, data) of each message of a stream of server-sent events."""
+        """Yield (event, id, data) of each server-sent event of a stream."""
         await self._send("GET", path, b"", {"Accept": "text/event-stream", **headers})
         status, _ = await self._head()
         if status != 200:

@@ -1,1 +1,1 @@
-"""The steps of ``benchmarks.tape_suite``."""
+"""Rebuild, replay, shadow run, export and import of one installation: ``python -m benchmarks.tape``."""

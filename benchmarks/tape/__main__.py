@@ -1,55 +1,99 @@
-"""Play it again: the tape rebuilt, replayed, run in the shade, exported and imported, under load and with kills.
+"""Rebuild, replay, shadow run, export and import of one installation, under load and with killed processes.
 
-    .venv/bin/python -m benchmarks.tape_suite [--broker B] [--database D] [--jobs 10000] [--only NAME,…]
+    .venv/bin/python -m benchmarks.tape [--broker B] [--database D] [--jobs 10000] [--only NAME,…]
 
-- ``rebuild``: while 200 jobs a second keep arriving, again and again; no read fails or goes back in time, the new view
-  equals the old one and the tape, field by field.
-- ``kills``: the process that works on a rebuild, a replay and a shadow run is SIGKILLed in the middle; each goes on
-  and ends right. The replay may repeat what had no confirm.
-- ``replay``: all events to a queue; nothing is executed, the tape does not grow.
-- ``shadow``: the handlers have changed for one payload in ten; exactly those are named.
-- ``lost``: the database is lost; the view is folded from the tape alone, and equals it.
-- ``backup``: exported, imported (and killed meanwhile) into an empty installation: the same view without its cursors.
+- ``rebuild``: again and again while 200 jobs a second arrive. No read fails or goes back, and the new view equals the
+  old one and the tape, field by field.
+- ``kills``: the process that works on a rebuild, a replay and a shadow run is killed in the middle. Each continues and
+  ends with the right result. The replay may repeat events that had no confirm.
+- ``replay``: all events to a queue. Nothing is executed, and the tape does not grow.
+- ``shadow``: the handlers have changed for one payload in ten. The run names exactly those jobs.
+- ``lost``: the database is lost. The view is folded from the tape alone, and equals it.
+- ``backup``: exported, and imported (and killed meanwhile) into an empty installation. The view is the same but for
+  cursors.
 
 Rates are printed. Exits 0 only if everything held.
 """
 
+import signal
 import sys
 import time
 from collections.abc import Callable
+from uuid import uuid4
 
-from benchmarks.chunks import messages_per_chunk
-from benchmarks.installation_options import options, place
-from benchmarks.tape import backup as again_backup
-from benchmarks.tape import rebuild as again_rebuild
-from benchmarks.tape import replay_and_shadow as again_jobs
-from benchmarks.tape.rig import Scene
+import anyio
+
+from benchmarks.rig.installation import installation, options, until
+from benchmarks.tape import rebuild, replay_and_shadow
+from benchmarks.tape.scene import Scene, all_jobs
+from jobtape.broker.declare import remove_namespace
+from jobtape.schemas.topology import Topology
+from jobtape.view.store import JobQuery, Store
+
+
+def backup(scene: Scene) -> None:
+    """Export, and import into another installation; the import is killed in the middle and run again."""
+    scene.submit_scheduled(100)
+    path = scene.made.folder / f"{uuid4().hex}.ndjson.gz"
+    started = time.monotonic()
+    assert scene.run("export", str(path)).wait() == 0
+    events = len(scene.store.history(limit=10_000_000))
+    took = time.monotonic() - started
+    print(f"exported {events} events in {took:.1f} s, {path.stat().st_size / events:.0f} bytes an event, compressed")
+    other = Topology(f"bench-{uuid4().hex[:8]}").with_queues(["default"])
+    database = f"sqlite:///{scene.made.folder / 'other.db'}"
+    own = {"JOBTAPE_NAMESPACE": other.namespace, "DATABASE_URL": database}
+    projector = scene.made.start("projector", **own)
+    store = Store(database)
+    try:
+        until(lambda: _has_projector(store), "the other projector is active")
+        importing = scene.run("import", str(path), **own)
+        until(lambda: len(store.list_jobs(JobQuery(limit=2000))) == 2000, "2,000 jobs are imported")
+        importing.send_signal(signal.SIGKILL)
+        importing.wait()
+        started = time.monotonic()
+        assert scene.run("import", str(path), **own).wait() == 0
+        print(f"imported, after a kill, in {time.monotonic() - started:.1f} s")
+        assert all_jobs(store) == all_jobs(scene.store)
+        assert len(store.history(limit=10_000_000)) == events
+    finally:
+        store.close()
+        projector.stop()
+        anyio.run(remove_namespace, scene.made.environment["RABBITMQ_URL"], other)
+
+
+def _has_projector(store: Store) -> bool:
+    try:
+        checkpoint = store.checkpoint()
+    except Exception:  # noqa: BLE001 - there are no tables yet
+        return False
+    return checkpoint is not None and checkpoint.lease_left > 0
+
 
 STEPS: dict[str, Callable[[Scene], None]] = {
-    "rebuild": again_rebuild.under_load,
-    "kills": again_jobs.kills,
-    "replay": again_jobs.replay,
-    "shadow": again_jobs.shadow,
-    "lost": again_rebuild.database_lost,
-    "backup": again_backup.there_and_back,
+    "rebuild": rebuild.under_load,
+    "kills": replay_and_shadow.kills,
+    "replay": replay_and_shadow.replay,
+    "shadow": replay_and_shadow.shadow,
+    "lost": rebuild.database_lost,
+    "backup": backup,
 }
 
 
 def main() -> int:
-    """Run the steps; the exit status."""
+    """Run the steps, and return the exit status."""
     parser = options(__doc__)
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--only", default=",".join(STEPS))
     wanted = parser.parse_args()
-    with place(wanted, jobs="benchmarks.tape.handlers") as (broker, made):
+    with installation(wanted) as (_, made):
         scene = Scene(made, wanted.jobs)
         try:
             scene.begin()
-            print(messages_per_chunk(broker, made.topology.log.name, scene.tape_length), flush=True)
             for name in wanted.only.split(","):
-                began = time.monotonic()
+                started = time.monotonic()
                 STEPS[name](scene)
-                print(f"{name}: held, in {time.monotonic() - began:.1f} s", flush=True)
+                print(f"{name}: held, in {time.monotonic() - started:.1f} s", flush=True)
         finally:
             scene.end()
     return 0

@@ -1,4 +1,4 @@
-"""Rebuilds: under load, and from the tape alone."""
+"""Rebuilds under load, and from the tape alone."""
 
 import threading
 import time
@@ -7,19 +7,19 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from benchmarks.tape.rig import Scene, all_jobs
+from benchmarks.tape.scene import Scene, all_jobs, same_view
 
 RATE = 200
 ROUNDS = 3
 
 
 def under_load(scene: Scene) -> None:
-    """ROUNDS rebuilds while RATE jobs a second arrive."""
+    """Rebuild ROUNDS times while RATE jobs a second arrive."""
     stop = threading.Event()
     failures: list[BaseException] = []
     submitted = reads = 0
 
-    def arrive() -> None:
+    def submit() -> None:
         nonlocal submitted
         with scene.made.client() as client:
             due = time.monotonic()
@@ -44,42 +44,41 @@ def under_load(scene: Scene) -> None:
                 assert one.status_code == 200, one.text
                 reads += 2
 
-    def guarded(work: object) -> None:
+    def run_guarded(work: object) -> None:
         try:
             work()  # type: ignore[operator]
-        except BaseException as error:  # noqa: BLE001 - told at the end
+        except BaseException as error:  # noqa: BLE001 - raised at the end
             failures.append(error)
             stop.set()
 
-    threads = [threading.Thread(target=guarded, args=(work,)) for work in (arrive, read)]
-    began = time.monotonic()
+    threads = [threading.Thread(target=run_guarded, args=(work,)) for work in (submit, read)]
+    started = time.monotonic()
     for thread in threads:
         thread.start()
     try:
         for _ in range(ROUNDS):
             result = scene.outcome(scene.builtin("rebuild"))
-            delivered = result["result"]
-            assert (delivered["changed"], delivered["missing"], delivered["added"]) == (0, 0, 0), delivered
-            print(f"rebuilt and switched, {delivered['compared']} jobs compared, in {result['took']:.1f} s", flush=True)
+            compared = same_view(result)
+            print(f"rebuilt and switched, {compared} jobs compared, in {result['took']:.1f} s", flush=True)
     finally:
         stop.set()
         for thread in threads:
             thread.join()
     assert not failures, failures
-    print(f"meanwhile {submitted / (time.monotonic() - began):.0f} jobs/s arrived, {reads} reads were answered")
+    print(f"meanwhile {submitted / (time.monotonic() - started):.0f} jobs/s arrived, {reads} reads were answered")
     scene.wait_done()
     print(scene.check())
 
 
 def database_lost(scene: Scene) -> None:
-    """Everything ends, the database is emptied, everything is started again and the tape is folded."""
+    """Stop everything, empty the database, start everything again, and let the tape be folded."""
     before = all_jobs(scene.store)
     scene.end()
     empty(scene.made.environment["DATABASE_URL"])
-    began = time.monotonic()
+    started = time.monotonic()
     scene.start()
     scene.wait_done()
-    took = time.monotonic() - began
+    took = time.monotonic() - started
     report = scene.check()
     print(f"folded from the tape alone in {took:.1f} s with all starts, {report.events / took:.0f} events/s")
     assert all_jobs(scene.store) == before
@@ -87,7 +86,7 @@ def database_lost(scene: Scene) -> None:
 
 
 def empty(url: str) -> None:
-    """Lose the database."""
+    """Remove all data of the database."""
     if url.startswith("sqlite"):
         path = Path(urlsplit(url).path)
         for each in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):

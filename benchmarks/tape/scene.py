@@ -1,4 +1,4 @@
-"""The installation that is played again, and what all steps do with it."""
+"""The installation that all steps of the measurement use."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,26 +14,17 @@ from typing import Any
 import anyio
 import httpx
 
-from benchmarks.installation import Installation, Part
+from benchmarks.rig.installation import Installation, Part, until
 from jobtape.schemas.job import Job
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker, Report
 
-LIMIT = 600.0
 BATCH = 1000
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = LIMIT) -> None:
-    """Returns when the condition holds. Raises AssertionError after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.05)
 
 
 @dataclass
 class Scene:
-    """``jobs``: how many are done before the first step."""
+    """An installation with ``jobs`` finished jobs."""
 
     made: Installation
     jobs: int
@@ -45,14 +35,14 @@ class Scene:
     _others: list[Part] = field(init=False)
 
     def begin(self) -> None:
-        """Start the parts, with the bug in, and let the jobs be done."""
+        """Start the parts, with the bug in the handlers, and execute the jobs."""
         self.executions = self.made.folder / "executions"
         self.made.environment |= {"BENCH_EXECUTIONS": str(self.executions), "BENCH_BUG": "1"}
         self.start()
-        began = time.monotonic()
+        started = time.monotonic()
         self.submit(range(self.jobs))
         self.wait_done()
-        print(f"{self.jobs} jobs done in {time.monotonic() - began:.1f} s", flush=True)
+        print(f"{self.jobs} jobs done in {time.monotonic() - started:.1f} s", flush=True)
 
     def start(self) -> None:
         """Start the parts."""
@@ -62,21 +52,13 @@ class Scene:
         self.store, self.checker = self.made.store(), self.made.checker()
 
     def end(self) -> None:
-        """End the parts, and let go of the database."""
+        """Stop the parts, and close the database."""
         for part in (*self._others, self.projector):
             part.stop()
         self.store.close()
 
-    @property
-    def tape_length(self) -> int:
-        """Messages on the tape that the view has read."""
-        checkpoint = self.store.checkpoint()
-        assert checkpoint is not None
-        assert checkpoint.offset is not None
-        return checkpoint.offset + 1
-
     def submit(self, numbers: range) -> None:
-        """So many doubles, in batches."""
+        """Submit a ``double`` job for each number, in batches."""
         with self.made.client() as client:
             for first in range(numbers.start, numbers.stop, BATCH):
                 items = [
@@ -86,14 +68,14 @@ class Scene:
                 assert answer.json()["accepted"] == len(items), answer.text[:500]
 
     def submit_scheduled(self, count: int) -> None:
-        """Jobs for tomorrow."""
+        """Submit ``count`` jobs for tomorrow."""
         items = [{"type": "double", "payload": {"n": n}, "delay": 86_400} for n in range(count)]
         with self.made.client() as client:
             assert client.post("/jobs/batch", json=items).json()["accepted"] == count
         self.wait_done()
 
     def wait_done(self) -> None:
-        """Until no job is open and the view has read everything."""
+        """Wait until no job is open, and the view has read the whole tape."""
         with self.made.client() as client:
 
             def done() -> bool:
@@ -104,13 +86,13 @@ class Scene:
         anyio.run(self.checker.check, self.store)
 
     def check(self) -> Report:
-        """The view is what the tape says, field by field."""
+        """Check that the view equals the tape, field by field."""
         report = anyio.run(self.checker.check, self.store)
         assert not report.problems, str(report)
         return report
 
     def builtin(self, job_type: str, **payload: Any) -> str:
-        """Submit one of Jobtape's own jobs; its id."""
+        """Submit a built-in job, and return its id."""
         answer = httpx.post(
             f"{self.made.url}/jobs", json={"type": f"jobtape.{job_type}", "payload": payload}, timeout=60
         )
@@ -118,7 +100,7 @@ class Scene:
         return str(answer.json()["id"])
 
     def outcome(self, job_id: str) -> dict[str, Any]:
-        """The job when it has succeeded."""
+        """Wait until the job has succeeded, and return it with the seconds that it ``took``."""
         found: dict[str, Any] = {}
 
         def final() -> bool:
@@ -133,11 +115,11 @@ class Scene:
         return {**found, "took": took}
 
     def kill_working_process(self, job_id: str, after: float) -> None:
-        """SIGKILL the process that runs the job, once it is ``after`` of the way."""
+        """Kill the process that runs the job when its progress is ``after`` (0 to 1)."""
 
         def far_enough() -> bool:
             job = self.store.job(job_id)
-            assert job is None or not job.final, "it was over before it could be killed: more --jobs"
+            assert job is None or not job.final, "it ended before it could be killed: use more --jobs"
             return job is not None and job.progress is not None and job.progress.fraction >= after
 
         until(far_enough, "progress")
@@ -145,19 +127,26 @@ class Scene:
             os.kill(pid, signal.SIGKILL)
 
     def run(self, *command: str, **environment: str) -> "subprocess.Popen[bytes]":
-        """``jobtape`` with these arguments."""
+        """Start ``jobtape`` with these arguments."""
         return subprocess.Popen(  # noqa: S603 - our own command line
             [sys.executable, "-m", "jobtape", *command], env={**self.made.environment, **environment}
         )
 
 
+def same_view(rebuild: dict[str, Any]) -> int:
+    """Check that a rebuild found no difference, and return how many jobs it has compared."""
+    found = rebuild["result"]
+    assert (found["changed"], found["missing"], found["added"]) == (0, 0, 0), found
+    return int(found["compared"])
+
+
 def children(pid: int) -> list[int]:
-    """The processes that it started."""
+    """Return the ids of the child processes."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def all_jobs(store: Store) -> dict[str, Job]:
-    """Every job of the view but the built-in ones, without its place on the tape."""
+    """Return all jobs of the view but the built-in ones, without their cursors."""
     found: dict[str, Job] = {}
     before: str | None = None
     while page := store.list_jobs(JobQuery(before=before, limit=5000)):
