@@ -27,7 +27,7 @@ import httpx
 from benchmarks.rig import paced
 from benchmarks.rig.installation import Installation, installation, options, percentile
 from jobtape.broker import declare
-from jobtape.broker.channels import ConfirmedChannel
+from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import Link
 from jobtape.consumer.subscriber_message import subscriber_message
 from jobtape.schemas.events import RELAYED_EVENTS

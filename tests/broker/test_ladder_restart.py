@@ -12,7 +12,7 @@ import pytest
 from tests.broker.arrivals import arrivals
 from tests.broker.test_ladder import delayed, empty
 from tests.consumer.installation import Rig
-from tests.faults.test_broker_dies import REMEMBER
+from tests.faults.test_broker_dies import SYNC_DECLARATIONS
 from tests.namespaces import some_topology
 from tests.waiting import eventually
 from tools.brokers.node import PrivateNode
@@ -26,7 +26,7 @@ RESUMES_WITHIN = 15.0
 @pytest.mark.parametrize(("name", "end"), [("stopped", PrivateNode.stop), ("killed", PrivateNode.kill)])
 async def test_delays_go_on_after_a_restart(node: PrivateNode, name: str, end: Callable[[PrivateNode], None]) -> None:
     async with Rig(node.url, some_topology()) as rig, arrivals(rig) as arrived:
-        await asyncio.to_thread(node.ctl, "eval", REMEMBER)
+        await asyncio.to_thread(node.ctl, "eval", SYNC_DECLARATIONS)
         # Due before, during and after the outage, on every level and between levels.
         await asyncio.gather(*(delayed(rig, arrived, 0.12 * n) for n in range(1, 80)))
         await eventually(lambda: arrived.ids, what="the first has arrived")

@@ -1,4 +1,4 @@
-"""API processes, as ``jobtape api`` starts them, and clients that repeat themselves."""
+"""API processes (``jobtape api``), and clients that repeat their requests."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ ADD: Mapping[str, Any] = {"type": "add", "payload": {"x": 3, "y": 4}}
 
 
 class Apis:
-    """``async with Apis(folder, topology=…, database=…) as apis``: none of them outlives it."""
+    """API processes, which are stopped at the end of ``async with Apis(...) as apis``."""
 
     def __init__(self, folder: Path, *, topology: Topology, database: str, **variables: str) -> None:
         own = ("JOBTAPE_", "RABBITMQ_", "DATABASE_", "HTTP_PROXY", "http_proxy")
@@ -44,7 +44,7 @@ class Apis:
         await asyncio.gather(*(asyncio.to_thread(program.close) for program in self._programs.values()))
 
     async def start(self, broker_url: str) -> str:
-        """Start one and wait until it is ready; its address."""
+        """Start an API, wait until it is ready, and return its URL."""
         port = free_port()
         env = self._env | environment_for(broker_url, self._topology) | {"JOBTAPE_PORT": str(port)}
         url = f"http://127.0.0.1:{port}"
@@ -61,14 +61,14 @@ class Apis:
         return url
 
     async def kill(self, url: str) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL, and wait until the process has ended."""
         program = self._programs.pop(url)
         program.send(signal.SIGKILL)
         await asyncio.to_thread(program.code)
 
 
 class Clients:
-    """``async with Clients("key") as clients``: any number of requests with one key."""
+    """Makes requests with one key; use it with ``async with``."""
 
     def __init__(self, key: str) -> None:
         self._headers = {"Idempotency-Key": key}
@@ -81,14 +81,14 @@ class Clients:
         await self._http.aclose()
 
     async def post(self, url: str) -> httpx.Response | None:
-        """One request; None when its API died."""
+        """Submit a job; return None when the API was killed."""
         try:
             return await self._http.post(f"{url}/jobs", json=dict(ADD), headers=self._headers)
         except httpx.TransportError:
             return None
 
     async def until_accepted(self, url: str) -> str:
-        """Repeat as the answers ask for, until it is 202; the job's id."""
+        """Submit a job until it is accepted, as the answers require, and return its id."""
         while True:
             answer = await self.post(url)
             assert answer is not None
@@ -100,7 +100,7 @@ class Clients:
             await asyncio.sleep(min(1.0, float(answer.headers["retry-after"])))
 
     async def batch(self, url: str, keys: list[str]) -> dict[str, Any] | None:
-        """One batch with these keys; None when its API died."""
+        """Submit a batch with these keys; return None when the API was killed."""
         items = [dict(ADD) | {"idempotency_key": key} for key in keys]
         try:
             answer = await self._http.post(f"{url}/jobs/batch", json=items)

@@ -1,4 +1,4 @@
-"""A namespace on the session's broker, and one on the node that may be broken."""
+"""Rigs on the session's broker, and on a node that a test may break."""
 
 from collections.abc import AsyncIterator
 
@@ -12,14 +12,14 @@ from tools.brokers.node import PrivateNode
 
 @pytest.fixture
 async def rig(broker_url: str, topology: Topology) -> AsyncIterator[Rig]:
-    """On the session's broker, which stays whole."""
+    """A rig on the session's broker, which a test must not break."""
     async with Rig(broker_url, topology) as opened:
         yield opened
 
 
 @pytest.fixture
 async def node_rig(node: PrivateNode) -> AsyncIterator[Rig]:
-    """On the node that may be broken."""
+    """A rig on the node that a test may break."""
     topology = some_topology()
     async with Rig(node.url, topology) as opened:
         yield opened

@@ -1,4 +1,4 @@
-"""The jobs of the fault runs: quick ones, and some that last long enough to be killed."""
+"""Jobs for fault tests: short ones, and some that take long enough to be killed."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Submissions for as long as a fault lasts, and what came of them."""
+"""Submits jobs while a fault lasts, and records what became of them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ _OUTCOMES = frozenset(state.value for state in FINAL)
 
 
 async def submit(rig: Rig, ledger: Ledger, n: int, *, seconds: float = 0.01) -> None:
-    """``n`` jobs, half of them naps, some hundred at once: the deadline of a publish is for one, not for them all."""
+    """Submit ``n`` jobs, half of them naps, in groups that meet the deadline of a single publish."""
     events = [
         order_event(rig.topology, "nap", {"seconds": seconds})
         if i % 2
@@ -27,7 +27,7 @@ async def submit(rig: Rig, ledger: Ledger, n: int, *, seconds: float = 0.01) -> 
 
 @asynccontextmanager
 async def load(rig: Rig, ledger: Ledger, *, at_once: int = 10, pause: float = 0.02) -> AsyncIterator[None]:
-    """Keeps submitting while inside; an unknown submission is made again under its id until it is known."""
+    """Submit jobs until the end of the ``async with``. An unknown submission is repeated until it is accepted."""
     ending = asyncio.Event()
 
     async def client() -> None:
@@ -47,10 +47,10 @@ async def load(rig: Rig, ledger: Ledger, *, at_once: int = 10, pause: float = 0.
 
 
 def done(rig: Rig) -> set[str]:
-    """The jobs that have an outcome on the tape."""
+    """Return the ids of jobs with an outcome on the tape."""
     return {event.subject for event in rig.events if event.name in _OUTCOMES}
 
 
 async def all_done(rig: Rig, ledger: Ledger, timeout: float = 60) -> None:
-    """Every accepted job has an outcome."""
+    """Wait until every accepted job has an outcome."""
     await eventually(lambda: done(rig).issuperset(ledger.ok), timeout, what="every accepted job has an outcome")

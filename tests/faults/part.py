@@ -1,4 +1,4 @@
-"""A worker or a projector as a process of its own: ``python -m tests.faults.part '<JSON>'``, until SIGTERM."""
+"""Runs a worker or a projector until SIGTERM: ``python -m tests.faults.part '<JSON>'``."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ JOB_TYPES = (jobs.add, jobs.nap, poison_jobs.poison, poison_jobs.apoison, poison
 
 
 def make(spec: dict[str, Any]) -> Worker | Projector:
-    """The part that ``spec`` describes."""
+    """Return the part that ``spec`` describes."""
     topology = Topology(spec["namespace"], delay_levels=spec["delay_levels"]).with_queues(["default"])
     if spec["part"] == "projector":
         store = Store(spec["database"])
@@ -35,7 +35,7 @@ def make(spec: dict[str, Any]) -> Worker | Projector:
 
 
 async def run(spec: dict[str, Any]) -> None:
-    """Until SIGTERM."""
+    """Run the part until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await make(spec).run(stop)

@@ -1,4 +1,4 @@
-"""Starts parts as processes, kills and freezes them."""
+"""Starts workers and projectors as processes, kills and freezes them."""
 
 import json
 import signal
@@ -13,11 +13,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Parts:
-    """``with Parts(log, topology, url=…, database=…) as parts``: none of them outlives it."""
+    """Processes, which are killed at the end of ``with Parts(...) as parts``."""
 
     def __init__(self, log: Path, topology: Topology, **common: Any) -> None:
-        place = {"namespace": topology.namespace, "delay_levels": topology.delay_levels}
-        self._common = {"lease": 1.0, "heartbeat": 10} | place | common
+        common_spec = {"namespace": topology.namespace, "delay_levels": topology.delay_levels}
+        self._common = {"lease": 1.0, "heartbeat": 10} | common_spec | common
         self._log = log
         self._started = 0
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -30,29 +30,29 @@ class Parts:
             process.kill()
             process.wait()
 
-    def start(self, part: str, place: str) -> None:
-        """A ``worker`` or ``projector`` in a place, which is free."""
+    def start(self, part: str, name: str) -> None:
+        """Start a ``worker`` or ``projector`` under a name that is not in use."""
         self._started += 1
-        spec = self._common | {"part": part, "name": f"{place}-{self._started}"}
+        spec = self._common | {"part": part, "name": f"{name}-{self._started}"}
         with self._log.open("ab") as log:
-            self._running[place] = subprocess.Popen(
+            self._running[name] = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.part", json.dumps(spec)], cwd=ROOT, stdout=log, stderr=log
             )
 
-    def kill(self, place: str) -> None:
-        """SIGKILL, and wait until it is gone."""
-        process = self._running.pop(place)
+    def kill(self, name: str) -> None:
+        """Send SIGKILL, and wait until the process has ended."""
+        process = self._running.pop(name)
         process.kill()
         process.wait()
 
-    def freeze(self, place: str) -> None:
-        """SIGSTOP."""
-        self._running[place].send_signal(signal.SIGSTOP)
+    def freeze(self, name: str) -> None:
+        """Send SIGSTOP."""
+        self._running[name].send_signal(signal.SIGSTOP)
 
-    def thaw(self, place: str) -> None:
-        """SIGCONT."""
-        self._running[place].send_signal(signal.SIGCONT)
+    def thaw(self, name: str) -> None:
+        """Send SIGCONT."""
+        self._running[name].send_signal(signal.SIGCONT)
 
     def ended(self) -> list[str]:
-        """Who ended without being told to."""
-        return [place for place, process in self._running.items() if process.poll() is not None]
+        """Return the names of processes that ended by themselves."""
+        return [name for name, process in self._running.items() if process.poll() is not None]

@@ -1,4 +1,4 @@
-"""Jobs that kill their worker at once, and good ones."""
+"""Jobs that kill their worker, and jobs that succeed."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Policies on the node that may be broken: each holds for one namespace, from before its queues are declared."""
+"""Sets policies for one namespace, before its queues are declared."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,8 @@ from tools.brokers.node import PrivateNode
 
 @dataclass(frozen=True)
 class Policy:
-    """``on``: what the names of the queues begin with, behind the namespace's dot; ``operator``: an operator policy."""
+    """``on``: prefix of the queue names after the namespace and its dot. ``operator``: whether it is an operator
+    policy."""
 
     definition: dict[str, Any] = field(default_factory=dict)
     on: str = ""
@@ -21,7 +22,7 @@ class Policy:
 
 @contextmanager
 def policies(node: PrivateNode, namespace: str, given: Sequence[Policy]) -> Iterator[None]:
-    """While these hold."""
+    """Set the policies, and clear them at the end."""
     for each in given:
         kind = "set_operator_policy" if each.operator else "set_policy"
         pattern = rf"^{namespace}\.{each.on}"

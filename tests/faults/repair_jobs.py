@@ -1,4 +1,4 @@
-"""Jobs for what is put right: one that fails until it is redriven, and one on a queue of its own."""
+"""A job that fails until it is redriven, and jobs on two queues."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from jobtape import Context, job
 
 @job("second-time")
 async def second_time(ctx: Context) -> str:
-    """Fails in its first run."""
+    """Fail in the first run."""
     if ctx.run == 1:
         raise ValueError("not yet")
     return f"run {ctx.run}"

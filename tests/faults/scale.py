@@ -1,4 +1,4 @@
-"""How large the runs are: JOBTAPE_TEST_SCALE=10 gives the full figures."""
+"""The size of fault tests: JOBTAPE_TEST_SCALE=10 makes them ten times larger."""
 
 import os
 
@@ -6,5 +6,5 @@ SCALE = float(os.environ.get("JOBTAPE_TEST_SCALE", "1"))
 
 
 def scaled(n: int) -> int:
-    """``n`` in the ordinary suite."""
+    """Return ``n``, multiplied by JOBTAPE_TEST_SCALE."""
     return max(1, round(n * SCALE))

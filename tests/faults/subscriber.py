@@ -1,6 +1,6 @@
-"""A subscriber as a process of its own: ``python -m tests.faults.subscriber '<JSON>'``, until it is killed.
+"""Runs a subscriber until it is killed: ``python -m tests.faults.subscriber '<JSON>'``.
 
-Its body is one line appended to a file: the cursor and the event's id.
+The body of its loop appends a line with the cursor and the id of the event to a file.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ Line = tuple[int, str]
 
 
 class Subscriber:
-    """``with Subscriber(file, settings, name=…, since=…) as subscriber``; it does not outlive that."""
+    """A subscriber process, which is killed at the end of ``with Subscriber(...) as subscriber``."""
 
     def __init__(self, file: Path, settings: dict[str, Any], **arguments: Any) -> None:
         self._file = file
@@ -35,26 +35,26 @@ class Subscriber:
         self.kill()
 
     def start(self) -> None:
-        """Once more."""
+        """Start the process, for the first time or after ``kill``."""
         with self._file.with_suffix(".log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.subscriber", self._spec], cwd=ROOT, stdout=log, stderr=log
             )
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL, and wait until the process has ended."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
 
     @property
     def trouble(self) -> str | None:
-        """What it said when it ended by itself."""
+        """Its output if it ended by itself, otherwise None."""
         assert self._process is not None
         return None if self._process.poll() is None else self._file.with_suffix(".log").read_text()
 
     def lines(self) -> list[Line]:
-        """Everything whose body has ended, by all of its lives."""
+        """Return the events whose body has ended, of all its processes."""
         if not self._file.exists():
             return []
         whole = self._file.read_text().rpartition("\n")[0]
@@ -62,7 +62,7 @@ class Subscriber:
 
 
 def without_repeats(lines: Sequence[Line]) -> list[Line]:
-    """As a reader has it that drops what it knows by its id."""
+    """Return the lines without repeated ids."""
     first: dict[str, int] = {}
     for cursor, event_id in lines:
         first.setdefault(event_id, cursor)
@@ -70,7 +70,7 @@ def without_repeats(lines: Sequence[Line]) -> list[Line]:
 
 
 async def run(spec: dict[str, Any]) -> None:
-    """Hear and write."""
+    """Write a line for each event."""
     file = os.open(spec["file"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     async with subscribe(settings=Settings(**spec["settings"]), **spec["arguments"]) as received:
         async for each in received:

@@ -1,4 +1,4 @@
-"""A memory alarm on the broker: publishers are told in time, acknowledgements still flow, and then it goes on."""
+"""A memory alarm on the broker: submissions fail in time, acknowledgements work, and jobs continue afterwards."""
 
 import asyncio
 import time
@@ -26,12 +26,14 @@ Properties = spec.Basic.Properties
 
 
 async def alarm(node: PrivateNode, on: bool) -> None:
-    """Let the broker believe that its memory is full."""
+    """Switch the memory alarm of the broker on or off."""
     await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.0001" if on else "0.4")
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_an_alarm(node_without_alarm: PrivateNode, node_rig: Rig, store: Store) -> None:
+async def test_submission_fails_in_time_during_an_alarm(
+    node_without_alarm: PrivateNode, node_rig: Rig, store: Store
+) -> None:
     node, rig, ledger = node_without_alarm, node_rig, Ledger()
     jobs.gate.clear()
     async with rig.projector(store), rig.worker(jobs.ahold, jobs.add):
@@ -47,16 +49,16 @@ async def test_an_alarm(node_without_alarm: PrivateNode, node_rig: Rig, store: S
         assert ledger.unknown == [refused.subject]
         await alarm(node, False)
         await rig.outcome(running.subject)
-        assert await ledger.submit(rig.publisher, refused), "the same event once more"
+        assert await ledger.submit(rig.publisher, refused), "the same event can be submitted again"
         await rig.outcome(refused.subject)
         report = await Checker(rig.url, rig.topology).check(store, ledger)
     assert not report.problems, str(report)
 
 
-async def test_a_connection_that_is_lost_while_the_broker_blocks_it_keeps_nobody_waiting(
+async def test_waiting_publishes_end_when_a_blocked_connection_is_lost(
     node_without_alarm: PrivateNode, node_rig: Rig
 ) -> None:
-    """A channel that is opened then must not wait for the end of the alarm on a connection that is gone."""
+    """A channel that is being opened must not wait on a lost connection for the end of the alarm."""
     node = node_without_alarm
     async with Proxy(node.url) as proxy:
         watch = BrokerWatch(proxy.url, node_rig.topology)
@@ -65,10 +67,10 @@ async def test_a_connection_that_is_lost_while_the_broker_blocks_it_keeps_nobody
         blocked = ConfirmedChannel(watch.link, "")
         await blocked.publish(b"", "nowhere", Properties(message_id="1"), mandatory=False)
         await alarm(node, True)
-        # Whoever publishes is blocked, and the others on its connection with it.
+        # A publish blocks its connection, with all other channels on it.
         waiting = blocked.publish(b"", "nowhere", Properties(message_id="2"), mandatory=False)
         opening = ConfirmedChannel(watch.link, node_rig.topology.events.name)
-        await eventually(lambda: watch.broker_trouble, what="the watch finds out")
+        await eventually(lambda: watch.broker_trouble, what="the watch reports it")
         late = opening.publish(b"", "x", Properties(message_id="3"), mandatory=False)
         await asyncio.sleep(0)
         proxy.cut()
@@ -77,12 +79,12 @@ async def test_a_connection_that_is_lost_while_the_broker_blocks_it_keeps_nobody
         assert late.done()
         assert isinstance(late.exception(), BROKER_ERRORS)
         await alarm(node, False)
-        await eventually(lambda: watch.broker_trouble is None, what="the watch looks again")
+        await eventually(lambda: watch.broker_trouble is None, what="the watch reports the end of the alarm")
         await opening.publish(b"", "x", Properties(message_id="4"), mandatory=False)
         await watch.close()
 
 
-async def test_acknowledgements_flow_during_an_alarm(node_without_alarm: PrivateNode, node_rig: Rig) -> None:
+async def test_acknowledgements_work_during_an_alarm(node_without_alarm: PrivateNode, node_rig: Rig) -> None:
     node, rig = node_without_alarm, node_rig
     taken: list[Delivery] = []
     queue = rig.topology.work_queue("default").name

@@ -1,4 +1,4 @@
-"""The broker stops, is killed, and comes back, under load: nothing that was confirmed is lost."""
+"""The broker is stopped or killed under load, and comes back: no confirmed job is lost."""
 
 import asyncio
 import time
@@ -19,21 +19,21 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180 * max(1.0, SCALE))]
 
 BACK_WITHIN = 10.0  # seconds
 AWAY = 3.0 * SCALE
-REMEMBER = "mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()]."
-"""RabbitMQ 3.10 writes down with a delay what was just declared; what was confirmed is another matter."""
+SYNC_DECLARATIONS = "mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()]."
+"""Makes RabbitMQ 3.10 write declarations to disk, which it does with a delay. Confirmed messages do not need it."""
 
 
 async def progress(rig: Rig, timeout: float = 30) -> None:
-    """Jobs are submitted and done again."""
+    """Wait until further jobs are submitted and done."""
     before = len(done(rig))
     await eventually(lambda: len(done(rig)) > before + 10, timeout, what="jobs are done again")
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_the_broker_is_killed_again_and_again(node: PrivateNode, node_rig: Rig, store: Store) -> None:
+async def test_no_job_is_lost_when_the_broker_is_killed(node: PrivateNode, node_rig: Rig, store: Store) -> None:
     rig, ledger = node_rig, Ledger()
     async with rig.projector(store) as projector, rig.worker(jobs.add, concurrency=10) as worker:
-        await asyncio.to_thread(node.ctl, "eval", REMEMBER)
+        await asyncio.to_thread(node.ctl, "eval", SYNC_DECLARATIONS)
         async with load(rig, ledger):
             for _ in range(scaled(2)):
                 await progress(rig)
@@ -50,7 +50,7 @@ async def test_the_broker_is_killed_again_and_again(node: PrivateNode, node_rig:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_the_broker_is_away_for_a_while(
+async def test_no_job_is_lost_when_the_broker_is_away(
     node: PrivateNode, node_rig: Rig, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig, ledger = node_rig, Ledger()
@@ -66,7 +66,7 @@ async def test_the_broker_is_away_for_a_while(
             back = time.monotonic()
             await eventually(lambda: worker.trouble is None and projector.trouble is None)
             await progress(rig)
-            assert "tape-missing" not in caplog.text, "a tape without a leader yet is no gap"
+            assert "tape-missing" not in caplog.text, "a tape that has no leader yet is no gap"
             assert time.monotonic() - back < BACK_WITHIN
         await all_done(rig, ledger)
         report = await Checker(rig.url, rig.topology).check(store, ledger)

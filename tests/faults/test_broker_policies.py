@@ -1,4 +1,4 @@
-"""An operator's policies on our queues: what a queue drops is put back, and a full one is not asked again and again."""
+"""Policies on Jobtape's queues: dropped work is placed again, and a full queue gets few copies."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -32,7 +32,7 @@ ADD = {"type": "add", "payload": {"x": 1, "y": 1}}
 
 @pytest.fixture
 def view(sqlite_url: str) -> Iterator[Store]:
-    """An empty view in SQLite: the database is not what these are about."""
+    """An empty SQLite view."""
     opened = Store(sqlite_url)
     opened.migrate()
     yield opened
@@ -41,7 +41,7 @@ def view(sqlite_url: str) -> Iterator[Store]:
 
 @asynccontextmanager
 async def rig_under(node: PrivateNode, *given: Policy) -> AsyncIterator[Rig]:
-    """A namespace whose queues have these policies."""
+    """Yield a rig whose namespace has these policies."""
     topology = some_topology()
     with policies(node, topology.namespace, given):
         try:
@@ -53,7 +53,7 @@ async def rig_under(node: PrivateNode, *given: Policy) -> AsyncIterator[Rig]:
 
 @asynccontextmanager
 async def api_of(rig: Rig, tmp_path: Path) -> AsyncIterator[Api]:
-    """An API on the rig's namespace and the test's view."""
+    """Yield an API with the rig's namespace and the test's view."""
     async with api(settings_for(rig.url, rig.topology, f"sqlite:///{tmp_path / 'view.db'}")) as opened:
         yield opened
 
@@ -70,15 +70,15 @@ def in_state(view: Store, state: JobState) -> int:
     ],
     ids=["the work queues, by an operator policy", "all queues, with a dead-letter exchange"],
 )
-async def test_work_that_expired_is_put_back_and_done(node: PrivateNode, view: Store, policy: Policy) -> None:
-    many = 120
+async def test_expired_work_is_placed_again_and_executed(node: PrivateNode, view: Store, policy: Policy) -> None:
+    count = 120
     async with rig_under(node, policy) as rig, rig.projector(view):
-        ids = [await rig.submit("add", {"x": n, "y": 1}) for n in range(many)]
-        await eventually(lambda: sum(view.open_jobs.recent_drops().values()) == many, what="all have expired")
-        assert view.open_jobs.recent_drops() == {("default", "expired"): many}
-        assert in_state(view, JobState.QUEUED) == many
+        ids = [await rig.submit("add", {"x": n, "y": 1}) for n in range(count)]
+        await eventually(lambda: sum(view.open_jobs.recent_drops().values()) == count, what="all have expired")
+        assert view.open_jobs.recent_drops() == {("default", "expired"): count}
+        assert in_state(view, JobState.QUEUED) == count
         async with rig.worker(jobs.add, concurrency=50):
-            await eventually(lambda: in_state(view, JobState.SUCCEEDED) == many, 30, what="all are done")
+            await eventually(lambda: in_state(view, JobState.SUCCEEDED) == count, 30, what="all are done")
         report = await Checker(rig.url, rig.topology).check(view)
     assert report.problems == []
     assert {job.attempt for job in view.list_jobs(JobQuery(limit=10_000))} == {1}
@@ -87,7 +87,7 @@ async def test_work_that_expired_is_put_back_and_done(node: PrivateNode, view: S
     assert {event.subject for event in placed} == set(ids)
 
 
-async def test_delays_that_a_policy_shortens_end_when_they_were_to(node: PrivateNode, view: Store) -> None:
+async def test_delay_shortened_by_a_policy_ends_in_time(node: PrivateNode, view: Store) -> None:
     delay = 3.0
     async with rig_under(node, Policy({"message-ttl": 300})) as rig, rig.projector(view), rig.worker(jobs.add):
         event = order_event(rig.topology, "add", {"x": 1, "y": 1}, run_at=datetime.now(UTC) + timedelta(seconds=delay))
@@ -106,7 +106,7 @@ async def test_delays_that_a_policy_shortens_end_when_they_were_to(node: Private
     ],
     ids=["max-length", "max-length-bytes by an operator policy", "the ladder's queues"],
 )
-async def test_a_full_queue_refuses_submissions_and_the_tape_has_few_copies(
+async def test_full_queue_refuses_submissions_with_few_copies_on_the_tape(
     node: PrivateNode, view: Store, tmp_path: Path, policy: Policy, body: dict[str, object]
 ) -> None:
     async with rig_under(node, policy) as rig, rig.projector(view), api_of(rig, tmp_path) as served:
@@ -118,7 +118,7 @@ async def test_a_full_queue_refuses_submissions_and_the_tape_has_few_copies(
             accepted.append(answer.json()["id"])
         delivered = problem(answer, 503, "queue-full")
         assert f"the queue {rig.topology.namespace}.{policy.on}" in delivered["detail"]
-        for _ in range(5):  # others find that out before anything is published
+        for _ in range(5):  # further submissions are refused before they are published
             delivered = problem(await served.client.post("/jobs", json=body), 503, "queue-full")
             assert "nothing was recorded" in delivered["detail"]
         recorded = {event.subject for event in rig.events} - set(accepted)
@@ -131,13 +131,15 @@ async def test_a_full_queue_refuses_submissions_and_the_tape_has_few_copies(
             assert (again.status_code, {again.json()["id"]}) == (202, recorded)
             await eventually(lambda: not served.producer.publisher._refused._tasks)
             assert (await served.client.post("/jobs", json=ADD)).status_code == 202
-            await eventually(lambda: in_state(view, JobState.SUCCEEDED) == len(accepted) + 2, what="that one too")
+            await eventually(
+                lambda: in_state(view, JobState.SUCCEEDED) == len(accepted) + 2, what="the last one is done"
+            )
         assert all(rig.names(job_id).count("submitted") <= 2 for job_id in recorded)
         assert (await Checker(rig.url, rig.topology).check(view)).problems == []
 
 
-async def test_a_limit_that_is_lifted_is_noticed(node: PrivateNode, view: Store, tmp_path: Path) -> None:
-    """RabbitMQ 3.10 goes on to refuse what comes by the channel that it has refused once."""
+async def test_submissions_succeed_when_a_limit_is_removed(node: PrivateNode, view: Store, tmp_path: Path) -> None:
+    """RabbitMQ 3.10 keeps refusing publishes on a channel on which it has refused one."""
     async with rig_under(node) as rig, rig.projector(view), api_of(rig, tmp_path) as served:
         with policies(node, rig.topology.namespace, [Policy({"max-length": 1}, on="run")]):
 
@@ -149,10 +151,10 @@ async def test_a_limit_that_is_lifted_is_noticed(node: PrivateNode, view: Store,
         async def taken() -> bool:
             return (await served.client.post("/jobs", json=ADD)).status_code == 202
 
-        await eventually(taken, what="it takes jobs again, without a worker")
+        await eventually(taken, what="the queue accepts jobs, without a worker")
 
 
-async def test_a_batch_goes_on_for_other_queues(node: PrivateNode, view: Store, tmp_path: Path) -> None:
+async def test_batch_is_accepted_for_other_queues(node: PrivateNode, view: Store, tmp_path: Path) -> None:
     topology = some_topology("default", "orders")
     with policies(node, topology.namespace, [Policy({"max-length": 1}, on="run.default")]):
         async with Rig(node.url, topology) as rig, rig.projector(view), api_of(rig, tmp_path) as served:
@@ -168,7 +170,7 @@ async def test_a_batch_goes_on_for_other_queues(node: PrivateNode, view: Store, 
         await declare.remove_namespace(node.url, topology)
 
 
-async def test_the_next_attempt_waits_for_room_and_the_tape_has_few_copies(node: PrivateNode, view: Store) -> None:
+async def test_retry_waits_for_a_full_queue_with_few_copies_on_the_tape(node: PrivateNode, view: Store) -> None:
     async with (
         rig_under(node, Policy({"max-length": 1}, on="delay")) as rig,
         rig.projector(view),
@@ -188,11 +190,11 @@ async def test_the_next_attempt_waits_for_room_and_the_tape_has_few_copies(node:
         job_id = await rig.submit("by-the-fifth-level", max_attempts=2)
         assert (await rig.outcome(job_id, 40)).name == "succeeded"
     copies = [event for event in rig.of(job_id) if isinstance(event, Retrying)]
-    assert len(copies) <= 2, "one with the refusal, and one when it was placed"
+    assert len(copies) <= 2, "one was refused, and one was placed"
 
 
-async def test_effects_wait_for_room_and_the_tape_has_few_copies(node: PrivateNode, view: Store) -> None:
-    """The work of a redriven run finds its queue full."""
+async def test_effect_waits_for_a_full_queue_with_few_copies_on_the_tape(node: PrivateNode, view: Store) -> None:
+    """The queue of a redriven run is full."""
     async with rig_under(node, Policy({"max-length": 1}, on="run")) as rig, rig.projector(view):
         async with rig.worker(jobs.boom):
             job_id = await rig.submit("boom", max_attempts=1)
@@ -202,14 +204,14 @@ async def test_effects_wait_for_room_and_the_tape_has_few_copies(node: PrivateNo
                 await rig.submit("add", {"x": n, "y": 1})
         await rig.publisher.publish(redriven(job_id, 2, rig.topology.source))
         await eventually(lambda: "requeued" in rig.names(job_id))
-        await asyncio.sleep(1)  # it is refused a few times
+        await asyncio.sleep(1)  # the effect is refused a few times
         async with rig.worker(jobs.boom, jobs.add):
             await eventually(lambda: rig.names(job_id).count("failed") == 2, 30, what="its second run has ended")
         await rig.publisher.close()
     assert rig.names(job_id).count("requeued") <= 2
 
 
-async def test_jobs_of_a_queue_that_expired_are_put_back(node: PrivateNode, view: Store) -> None:
+async def test_jobs_of_an_expired_queue_are_placed_again(node: PrivateNode, view: Store) -> None:
     async with rig_under(node, Policy({"expires": 1000}, on="run")) as rig, rig.projector(view, rescue_after=1.0):
         job_id = await rig.submit("add", {"x": 1, "y": 1})
         connection = await rig.link.connection()
@@ -223,7 +225,7 @@ async def test_jobs_of_a_queue_that_expired_are_put_back(node: PrivateNode, view
             assert (await rig.outcome(job_id)).name == "succeeded"
 
 
-async def test_a_queue_of_the_ladder_that_is_gone_is_declared_again(node: PrivateNode, view: Store) -> None:
+async def test_missing_own_queues_are_declared_again(node: PrivateNode, view: Store) -> None:
     async with rig_under(node) as rig, rig.projector(view, rescue_after=1.0):
         connection = await rig.link.connection()
         lost = [rig.topology.delay_queue(2).name, rig.topology.dead_queue.name, rig.topology.unroutable_queue.name]
@@ -238,8 +240,8 @@ async def test_a_queue_of_the_ladder_that_is_gone_is_declared_again(node: Privat
         await eventually(back)
 
 
-def test_the_reason_is_that_of_the_work_queue() -> None:
-    """What was delayed has expired on the ladder's queues, as it should."""
+def test_drop_reason_is_that_of_the_work_queue() -> None:
+    """Delayed work expires on the queues of the delay ladder as intended."""
     topology = some_topology(namespace="ns")
     ladder = {"queue": "ns.delay.3", "reason": "expired"}
     assert drop_reason({"x-death": [ladder]}, topology) is None

@@ -1,4 +1,4 @@
-"""Cancelling against completion: both at once, many times."""
+"""Races of cancelling and completion."""
 
 import asyncio
 import random
@@ -25,8 +25,8 @@ AT_ONCE = 20
 """As many as the worker has slots: a job that waited for one would be cancelled before it runs."""
 
 
-async def test_one_final_state_each_and_the_same_after_folding_again(rig: Rig, store: Store) -> None:
-    """Jobs that last up to 0.25 s, each cancelled at a random moment: waiting, running, ending or ended."""
+async def test_each_cancelled_job_has_one_final_state(rig: Rig, store: Store) -> None:
+    """Jobs that take up to 0.25 s are cancelled at random moments: while they wait, run or end, or afterwards."""
     ledger, chance = Ledger(), random.Random(4)
     slots = asyncio.Semaphore(AT_ONCE)
 
@@ -47,6 +47,6 @@ async def test_one_final_state_each_and_the_same_after_folding_again(rig: Rig, s
     assert not report.problems, str(report)
     states = Counter(store.job(job_id).state.value for job_id in ledger.ok)  # type: ignore[union-attr]
     print(states, report)
-    assert set(states) == {"succeeded", "cancelled"}, "the races were races"
+    assert set(states) == {"succeeded", "cancelled"}, "some jobs were cancelled, and some succeeded"
     assert sum(states.values()) == report.jobs == RACES
     assert await rig.depth() == 0

@@ -1,4 +1,4 @@
-"""A named catch-up subscriber that is killed again and again: every event, once, in the tape's order."""
+"""A named catch-up subscriber that is killed again and again gets every event in the tape's order."""
 
 import random
 from pathlib import Path
@@ -23,20 +23,20 @@ def commit(store: Store, first: int) -> None:
     record(store, *orders, *(succeeded(order) for order in orders))
 
 
-async def test_killed_and_started_again_by_name(store: Store, database_url: str, tmp_path: Path) -> None:
+async def test_killed_subscriber_continues_by_name(store: Store, database_url: str, tmp_path: Path) -> None:
     assert store.create_checkpoint()
     assert store.take_lease("me", 600) is not None
     batches = iter(range(0, scaled(20) * BATCH, BATCH))
     for _ in range(8):
         commit(store, next(batches))
     settings = {"database_url": database_url, "lease": 0.5}
-    with Subscriber(tmp_path / "heard", settings, name="audit", since="first") as subscriber:
+    with Subscriber(tmp_path / "received", settings, name="audit", since="first") as subscriber:
         for kill in range(1, KILLS + 1):
             await received(subscriber, len(subscriber.lines()) + random.randrange(1, 60))
             subscriber.kill()
             for _ in range(4):
                 commit(store, next(batches))
-            assert len(subscriber.lines()) < 2 * BATCH * (8 + 4 * kill), "it was killed in the middle"
+            assert len(subscriber.lines()) < 2 * BATCH * (8 + 4 * kill), "it was killed before it had all events"
             subscriber.start()
         for first in batches:
             commit(store, first)
@@ -44,7 +44,7 @@ async def test_killed_and_started_again_by_name(store: Store, database_url: str,
         await eventually(
             lambda: len(without_repeats(subscriber.lines())) >= len(expected) or subscriber.trouble,
             60,
-            what="all heard",
+            what="it has all events",
         )
         assert subscriber.trouble is None
         lines = subscriber.lines()
@@ -53,7 +53,7 @@ async def test_killed_and_started_again_by_name(store: Store, database_url: str,
 
 
 async def received(subscriber: Subscriber, n: int) -> None:
-    await eventually(lambda: len(subscriber.lines()) >= n, 60, what="it hears on")
+    await eventually(lambda: len(subscriber.lines()) >= n, 60, what="it receives events")
 
 
 def everything(store: Store) -> list[tuple[int, str]]:

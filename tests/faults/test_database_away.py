@@ -1,4 +1,4 @@
-"""The database is locked, or away: no checkpoint moves, the projector says so, and then it catches up."""
+"""The database is locked or away: the checkpoint stays, the projector reports it, and catches up afterwards."""
 
 import sqlite3
 
@@ -16,7 +16,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.anyio
 
 
-async def test_sqlite_is_locked_by_another(rig: Rig, sqlite_url: str) -> None:
+async def test_projector_reports_a_locked_sqlite_file(rig: Rig, sqlite_url: str) -> None:
     ledger, checker = Ledger(), Checker(rig.url, rig.topology)
     store = Store(sqlite_url, timeout=0.3)
     async with rig.projector(store, lease=1.0) as projector, rig.worker(jobs.add, jobs.nap):
@@ -28,7 +28,7 @@ async def test_sqlite_is_locked_by_another(rig: Rig, sqlite_url: str) -> None:
         before = store.checkpoint()
         await submit(rig, ledger, 20)
         await all_done(rig, ledger)
-        await eventually(lambda: "locked" in (projector.trouble or ""), what="the projector says so")
+        await eventually(lambda: "locked" in (projector.trouble or ""), what="the projector reports it")
         after = store.checkpoint()
         assert before is not None
         assert after is not None
@@ -42,8 +42,8 @@ async def test_sqlite_is_locked_by_another(rig: Rig, sqlite_url: str) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-async def test_postgresql_is_away(rig: Rig, store: Store, database_url: str) -> None:
-    """Its connections are cut, in a transaction too, and new ones refused; workers do not care."""
+async def test_projector_reports_that_postgresql_is_away(rig: Rig, store: Store, database_url: str) -> None:
+    """Connections are cut, also in a transaction, and new ones refused. Workers continue."""
     ledger, checker = Ledger(), Checker(rig.url, rig.topology)
     async with Proxy(database_url) as proxy:
         through = Store(proxy.url, timeout=1.0)
@@ -53,7 +53,9 @@ async def test_postgresql_is_away(rig: Rig, store: Store, database_url: str) -> 
                 proxy.refuse = True
                 proxy.cut(reset=True)
                 await submit(rig, ledger, 20)
-                await eventually(lambda: "does not answer" in (projector.trouble or ""), what="the projector says so")
+                await eventually(
+                    lambda: "does not answer" in (projector.trouble or ""), what="the projector reports it"
+                )
                 before = store.checkpoint()
                 await all_done(rig, ledger)
                 after = store.checkpoint()

@@ -1,4 +1,4 @@
-"""A fold that fails again and again shows in readiness, metrics and doctor, whatever the cause, until it goes on."""
+"""A fold that keeps failing is reported by readiness, metrics and doctor, whatever the cause, until it continues."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -44,7 +44,7 @@ def topology(make_topology: MakeTopology) -> Topology:
 
 @asynccontextmanager
 async def running(rig: Rig, url: str) -> AsyncIterator[Api]:
-    """A projector and an API on the database."""
+    """Run a projector and an API with the database."""
     store = Store(url, timeout=2.0)
     async with rig.projector(store, lease=1.0), api(settings_for(rig.url, rig.topology, url), add) as served:
         yield served
@@ -56,7 +56,7 @@ async def is_ready(served: Api) -> bool:
 
 
 async def reason(served: Api) -> str:
-    """Why the projector is not ready."""
+    """Return why the projector is not ready."""
 
     async def found() -> Any:
         return (await served.client.get("/health/ready")).json()["parts"]["projector"]["reason"]
@@ -77,15 +77,15 @@ def findings(store: Store) -> str:
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("broken", "expected"),
     [
         ("a row is refused", "refused"),
         ("a table is missing", "lacks a table or column"),
         ("the code fails", "ZeroDivisionError"),
     ],
 )
-async def test_it_shows_everywhere_until_it_goes_on(
-    rig: Rig, store: Store, database_url: str, broken: str, said: str, monkeypatch: pytest.MonkeyPatch
+async def test_failing_fold_is_reported_until_it_continues(
+    rig: Rig, store: Store, database_url: str, broken: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> object:
         raise ZeroDivisionError("€")
@@ -102,9 +102,9 @@ async def test_it_shows_everywhere_until_it_goes_on(
             job = await served.submit()
             why = await reason(served)
             assert "nothing is folded behind cursor" in why
-            assert said in why
+            assert expected in why
             assert 'jobtape_up{part="projector"} 0.0' in (await served.client.get("/metrics")).text
-            assert said in findings(store)
+            assert expected in findings(store)
             if broken == "a row is refused":
                 change(store, *ALLOW[store.dialect])
             elif broken == "a table is missing":
@@ -116,7 +116,7 @@ async def test_it_shows_everywhere_until_it_goes_on(
             assert (await served.client.get(f"/jobs/{job['id']}")).status_code == 200
 
 
-async def test_where_the_projector_cannot_note_it_the_standing_still_shows(
+async def test_checkpoint_that_does_not_move_is_reported(
     rig: Rig, store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "STANDS_STILL", 0.5)
@@ -125,7 +125,7 @@ async def test_where_the_projector_cannot_note_it_the_standing_still_shows(
             await eventually(lambda: is_ready(served))
             change(store, "ALTER TABLE counts RENAME TO away", "ALTER TABLE tasks RENAME TO gone")
             change(store, "CREATE VIEW tasks AS SELECT * FROM gone WHERE key = 'none'")
-            change(store, *_no_notes(store.dialect))
+            change(store, *_refuse_notes(store.dialect))
             await served.submit()
             assert "nothing has been folded behind cursor" in await reason(served)
             assert 'jobtape_up{part="projector"} 0.0' in (await served.client.get("/metrics")).text
@@ -133,8 +133,8 @@ async def test_where_the_projector_cannot_note_it_the_standing_still_shows(
             await eventually(lambda: is_ready(served))
 
 
-def _no_notes(dialect: str) -> list[str]:
-    # PostgreSQL would let a simple view be written to.
+def _refuse_notes(dialect: str) -> list[str]:
+    # PostgreSQL allows writes to a simple view.
     if dialect == "sqlite":
         return []
     return ["CREATE RULE no_notes AS ON INSERT TO tasks DO INSTEAD SELECT 1 / 0"]
@@ -146,8 +146,8 @@ def database(postgres: SessionPostgres) -> Iterator[OwnDatabase]:
         yield made
 
 
-async def test_after_a_failover_fold_and_keyed_submissions_go_on(rig: Rig, database: OwnDatabase) -> None:
-    """Sessions that began while the database took no writes are ended, in every part."""
+async def test_fold_and_keyed_submissions_continue_after_a_failover(rig: Rig, database: OwnDatabase) -> None:
+    """All parts end the sessions that began while the database was read-only."""
     async with running(rig, database.url) as served:
         for n in range(TIMES + 1):
             await eventually(lambda: is_ready(served))
@@ -165,7 +165,7 @@ async def test_after_a_failover_fold_and_keyed_submissions_go_on(rig: Rig, datab
             await eventually(lambda: is_ready(served))
 
 
-async def test_all_parts_behind_a_pooler_in_transaction_mode(rig: Rig, postgres: SessionPostgres) -> None:
+async def test_all_parts_work_behind_a_pooler_in_transaction_mode(rig: Rig, postgres: SessionPostgres) -> None:
     with pooled_database(postgres.url, "transaction") as (url, _):
         async with running(rig, url) as served, rig.worker(add, queues=("default",)):
             await eventually(lambda: is_ready(served))

@@ -1,4 +1,4 @@
-"""A tape that is gone, is another one, or has lost messages: named, and left to somebody to accept. Never silence."""
+"""A tape that is missing, was replaced or has lost messages is reported as a gap until an operator accepts it."""
 
 import asyncio
 import threading
@@ -33,23 +33,23 @@ TINY = TapeRetention(max_bytes=40_000, segment_bytes=10_000)
 
 @pytest.fixture(autouse=True)
 def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two seconds are for brokers under load."""
+    """Wait for a shorter time than for brokers under load."""
     monkeypatch.setattr(attachment, "SILENCE", 0.5)
 
 
 async def gap_of(projector: Projector, store: Store, kind: str) -> str:
-    """Waits until projector and view both name the gap; its text."""
+    """Wait until projector and view report the gap, and return its detail."""
 
-    def named() -> str | None:
+    def detail() -> str | None:
         checkpoint = store.checkpoint()
         gap = None if checkpoint is None else checkpoint.gap
         return gap.detail if gap is not None and gap.kind == kind and projector.trouble == gap.detail else None
 
-    return await eventually(named, what=f"a gap {kind}: {projector.trouble}, {store.checkpoint()}")
+    return await eventually(detail, what=f"a gap {kind}: {projector.trouble}, {store.checkpoint()}")
 
 
 async def folds_again(rig: Rig, checker: Checker, store: Store, ledger: Ledger, projector: Projector) -> None:
-    """New jobs go all the way, and the view is the fold of both tapes."""
+    """Check that new jobs end, and that the view equals the fold of both tapes."""
     await eventually(lambda: projector.trouble is None, what="it folds again")
     await submit(rig, ledger, 20)
     await all_done(rig, ledger)
@@ -61,7 +61,7 @@ async def folds_again(rig: Rig, checker: Checker, store: Store, ledger: Ledger, 
 
 
 @pytest.mark.parametrize("accept_first", [True, False])
-async def test_the_tape_is_deleted_under_the_projector(rig: Rig, store: Store, accept_first: bool) -> None:
+async def test_deleted_tape_is_a_gap(rig: Rig, store: Store, accept_first: bool) -> None:
     ledger, checker = Ledger(), Checker(rig.url, rig.topology)
     async with rig.projector(store) as projector, rig.worker(jobs.add, jobs.nap):
         await submit(rig, ledger, 20)
@@ -83,9 +83,9 @@ async def test_the_tape_is_deleted_under_the_projector(rig: Rig, store: Store, a
     assert checkpoint.epoch == 2
 
 
-@pytest.mark.parametrize(("refill", "why"), [(200, "is not the one that was folded"), (3, "the tape ends at offset")])
-async def test_the_tape_is_made_anew_while_nobody_looks(rig: Rig, store: Store, refill: int, why: str) -> None:
-    """Refilled past the checkpoint, or not so far."""
+@pytest.mark.parametrize(("refill", "why"), [(200, "is not the one that was folded"), (3, "it ends at offset")])
+async def test_tape_replaced_while_no_projector_runs_is_a_gap(rig: Rig, store: Store, refill: int, why: str) -> None:
+    """The new tape is longer than the checkpoint's offset, or shorter."""
     ledger, checker = Ledger(), Checker(rig.url, rig.topology)
     async with rig.worker(jobs.add, jobs.nap):
         async with rig.projector(store):
@@ -99,7 +99,7 @@ async def test_the_tape_is_made_anew_while_nobody_looks(rig: Rig, store: Store, 
         await all_done(rig, ledger)
         async with rig.projector(store, ready=False) as projector:
             assert why in await gap_of(projector, store, "log-replaced")
-            assert len(store.history()) == folded >= 40, "nothing beyond is folded"
+            assert len(store.history()) == folded >= 40, "nothing after the gap is folded"
             store.accept_gap()
             await folds_again(rig, checker, store, ledger, projector)
 
@@ -116,17 +116,17 @@ async def overrun(rig: Rig, beyond: int) -> None:
     for _ in range(100):
         events = [order_event(rig.topology, "add", {"x": 1, "pad": "p" * 500}) for _ in range(50)]
         await asyncio.gather(*(rig.publisher.publish(event) for event in events))
-        # Nothing, when the segment that it attached to is dropped just then, or on a machine under load.
+        # None when the segment that it attached to is dropped at that moment, or on a machine under load.
         first = await _first(rig)
         if first is not None and first > beyond + 1:
             await _begin_a_segment(rig)
             return
-    raise AssertionError(f"retention keeps everything since {first}")
+    raise AssertionError(f"retention has dropped nothing after {first}")
 
 
 async def _begin_a_segment(rig: Rig) -> None:
-    """Go on until a segment has just begun: what a test writes then fits into it, and drops nothing more."""
-    await eventually(partial(_has_settled, rig), what="retention has done its work")
+    """Publish until a segment has just begun, so that what the test publishes next drops no further segment."""
+    await eventually(partial(_retention_is_idle, rig), what="retention is idle")
     before = await _first(rig)
 
     async def begins() -> bool:
@@ -134,12 +134,12 @@ async def _begin_a_segment(rig: Rig) -> None:
         now = await _first(rig)
         return now is not None and now != before
 
-    await eventually(begins, what="the next segment begins, and an old one goes")
-    await eventually(partial(_has_settled, rig), what="retention has done its work")
+    await eventually(begins, what="a new segment begins, and an old one is dropped")
+    await eventually(partial(_retention_is_idle, rig), what="retention is idle")
 
 
-async def _has_settled(rig: Rig) -> bool:
-    """Segment after segment goes, not all at once."""
+async def _retention_is_idle(rig: Rig) -> bool:
+    """Return whether the first offset is stable. Retention drops one segment after the other."""
     return len({await _first(rig) for _ in range(10)}) == 1
 
 
@@ -149,7 +149,7 @@ async def _first(rig: Rig) -> int | None:
     return found[0].offset if found else None
 
 
-async def test_retention_cuts_the_tape_while_no_projector_runs(
+async def test_tape_truncated_while_no_projector_runs_is_a_gap(
     broker_url: str, topology: Topology, store: Store
 ) -> None:
     async with tiny_rig(broker_url, topology) as rig:
@@ -177,7 +177,7 @@ async def test_retention_cuts_the_tape_while_no_projector_runs(
     assert report.jobs > 5
 
 
-async def test_a_lost_database_is_folded_from_what_is_left_and_what_is_missing_is_said(
+async def test_lost_database_is_folded_from_the_rest_of_the_tape(
     broker_url: str, topology: Topology, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with tiny_rig(broker_url, topology) as rig:
@@ -207,16 +207,16 @@ async def test_retention_overtakes_an_interrupted_rebuild(broker_url: str, topol
             assert [entry.cursor for entry in await anext(tape)] == [cursor_of(1, 1)]
         await overrun(rig, 0)
         async with aclosing(read_tape(rig.url, rig.topology, cursor_of(1, 0), end)) as tape:
-            with pytest.raises(TapeOvertaken, match="begin the rebuild again"):
+            with pytest.raises(TapeOvertaken, match="start the rebuild again"):
                 await anext(tape)
         async with aclosing(read_tape(rig.url, rig.topology, cursor_of(1, 0) - 1, end)) as tape:
-            assert (await anext(tape))[0].cursor > cursor_of(1, 1), "begun anew, with what is left"
+            assert (await anext(tape))[0].cursor > cursor_of(1, 1), "it starts again with the rest of the tape"
 
 
-async def test_retention_overtakes_a_projector_that_is_too_slow(
+async def test_tape_truncated_before_a_slow_projector_is_a_gap(
     broker_url: str, topology: Topology, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It hangs in its database while the broker drops what it has not read yet."""
+    """The projector waits for its database while the broker drops messages that it has not read."""
     slow, go_on = threading.Event(), threading.Event()
     real = Store.commit
 
@@ -235,13 +235,15 @@ async def test_retention_overtakes_a_projector_that_is_too_slow(
             detail = await gap_of(projector, store, "log-truncated")
             assert "retention has dropped" in detail
             cursors = [row.cursor for row in store.history(limit=10_000)]
-            assert cursors == list(range(cursors[0], cursors[0] + len(cursors))), "no step was folded over"
+            assert cursors == list(range(cursors[0], cursors[0] + len(cursors))), (
+                "nothing after the missing offsets is folded"
+            )
             store.accept_gap()
             marker = await Checker(rig.url, rig.topology).read()
-            await eventually(lambda: store.passed_barrier(marker) == 1, what="it goes on behind the gap")
+            await eventually(lambda: store.passed_barrier(marker) == 1, what="it continues after the gap")
 
 
-async def test_steps_where_a_segment_rolls_are_no_gaps(broker_url: str, topology: Topology, store: Store) -> None:
+async def test_offset_steps_between_segments_are_no_gaps(broker_url: str, topology: Topology, store: Store) -> None:
     retention = TapeRetention(segment_bytes=10_000)
     async with Rig(broker_url, replace(topology, retention=retention)) as rig:
         ledger, checker = Ledger(), Checker(rig.url, rig.topology)

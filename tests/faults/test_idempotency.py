@@ -1,7 +1,7 @@
-"""One key, two API processes, a hundred clients: one job. Also when an API dies at the worst moment.
+"""One key, two API processes, a hundred clients: one job, also when an API is killed halfway.
 
-The moments are held by a proxy between the API and the broker: with its requests held, the row is written and nothing
-published; with the answers held, the event is on the tape and the row not marked.
+A proxy between API and broker stops it at a certain moment: with the requests held, the row is written and nothing
+published; with the answers held, the event is on the tape and the row is not marked.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ BATCH = 300
 
 
 def rows(store: Store) -> list[tuple[str, str, bool]]:
-    """Key, job id, and whether it is marked."""
+    """Return key, job id and whether it is marked, of each row."""
     with store._database.reading() as connection:
         found = connection.execute(text("SELECT key, job_id, accepted FROM idempotency")).all()
     return [(key, job_id, bool(accepted)) for key, job_id, accepted in found]
 
 
 async def checked(rig: Rig, store: Store, ids: set[str]) -> Report:
-    """All of these jobs ended, and there are no others; executions are reported."""
+    """Check that these jobs have ended and that there are no others."""
     for job_id in ids:
         await rig.outcome(job_id, 60)
     report = await Checker(rig.url, rig.topology).check(store, Ledger(ok=sorted(ids)))
@@ -46,19 +46,21 @@ async def checked(rig: Rig, store: Store, ids: set[str]) -> Report:
 
 
 def submissions(rig: Rig) -> int:
-    """How many times something was submitted, as the tape has it."""
+    """Return the number of ``submitted`` events on the tape."""
     return sum(isinstance(event, Submitted) for event in rig.events)
 
 
 async def warm(rig: Rig, url: str) -> str:
-    """The id of a first job: only with its channel open does an API publish while the answers are held."""
+    """Submit a first job and return its id. It opens the channel that the API needs while the answers are held."""
     async with Clients("warm") as clients:
         job_id = await clients.until_accepted(url)
     await rig.outcome(job_id)
     return job_id
 
 
-async def test_a_hundred_clients_of_two_apis(rig: Rig, store: Store, database_url: str, tmp_path: Path) -> None:
+async def test_hundred_clients_of_two_apis_make_one_job(
+    rig: Rig, store: Store, database_url: str, tmp_path: Path
+) -> None:
     apis = Apis(tmp_path, topology=rig.topology, database=database_url)
     async with rig.projector(store), rig.worker(jobs.add), apis, Clients("k") as clients:
         urls = await asyncio.gather(apis.start(rig.url), apis.start(rig.url))
@@ -69,8 +71,10 @@ async def test_a_hundred_clients_of_two_apis(rig: Rig, store: Store, database_ur
 
 
 @pytest.mark.parametrize("moment", ["row, publish", "publish, mark"])
-async def test_an_api_is_killed_between(rig: Rig, store: Store, database_url: str, tmp_path: Path, moment: str) -> None:
-    """All its clients repeat their request at the other one."""
+async def test_killed_api_leaves_one_job(
+    rig: Rig, store: Store, database_url: str, tmp_path: Path, moment: str
+) -> None:
+    """All clients repeat their requests at the other API."""
     apis = Apis(tmp_path, topology=rig.topology, database=database_url)
     async with Proxy(rig.url) as proxy, rig.projector(store), rig.worker(jobs.add), apis, Clients("k") as clients:
         first, second = await asyncio.gather(apis.start(proxy.url), apis.start(rig.url))
@@ -79,13 +83,13 @@ async def test_an_api_is_killed_between(rig: Rig, store: Store, database_url: st
             proxy.hold_requests = True
         else:
             proxy.hold_answers = True
-        asked = [asyncio.create_task(clients.post(first)) for _ in range(AT_ONCE // 2)]
+        request = [asyncio.create_task(clients.post(first)) for _ in range(AT_ONCE // 2)]
         await eventually(lambda: len(rows(store)) == 2, what="the row is written")
         if moment == "publish, mark":
             await eventually(lambda: submissions(rig) == 2, what="the event is on the tape")
         await apis.kill(first)
-        proxy.cut()  # what was held is lost
-        assert all(answer is None or answer.status_code != 202 for answer in await asyncio.gather(*asked))
+        proxy.cut()  # the held messages are lost
+        assert all(answer is None or answer.status_code != 202 for answer in await asyncio.gather(*request))
         ((job_id, accepted),) = [row[1:] for row in rows(store) if row[0] == "k"]
         assert not accepted
         assert submissions(rig) == (2 if moment == "publish, mark" else 1)
@@ -96,44 +100,48 @@ async def test_an_api_is_killed_between(rig: Rig, store: Store, database_url: st
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_a_publish_comes_late(rig: Rig, store: Store, database_url: str, tmp_path: Path) -> None:
-    """It was under way when its API died, and arrives after another has taken over: one job all the same."""
+async def test_late_publish_of_a_killed_api_makes_no_second_job(
+    rig: Rig, store: Store, database_url: str, tmp_path: Path
+) -> None:
+    """The publish arrives after another API has taken over the key."""
     apis = Apis(tmp_path, topology=rig.topology, database=database_url)
     async with Proxy(rig.url) as proxy, rig.projector(store), rig.worker(jobs.add), apis, Clients("k") as clients:
         first, second = await asyncio.gather(apis.start(proxy.url), apis.start(rig.url))
         before = await warm(rig, first)
         proxy.hold_requests = True
-        asked = asyncio.create_task(clients.post(first))
+        request = asyncio.create_task(clients.post(first))
         await eventually(lambda: len(rows(store)) == 2, what="the row is written")
         ids = {before, await clients.until_accepted(second)}
         await eventually(lambda: submissions(rig) == 2)
         proxy.hold_requests = False
         await eventually(lambda: submissions(rig) > 2, what="the late publish is on the tape")
-        await asked
+        await request
         report = await checked(rig, store, ids)
     assert 2 <= report.executions <= submissions(rig)
 
 
-async def test_a_batch_whose_api_is_killed(rig: Rig, store: Store, database_url: str, tmp_path: Path) -> None:
-    """Published and not marked, or not published: repeated at the other API until nothing is unknown."""
+async def test_batch_of_a_killed_api_is_completed_by_another(
+    rig: Rig, store: Store, database_url: str, tmp_path: Path
+) -> None:
+    """Items are published and not marked, or not published. The client repeats the batch until none is unknown."""
     apis = Apis(tmp_path, topology=rig.topology, database=database_url)
     keys = [f"k-{n}" for n in range(BATCH)]
     async with Proxy(rig.url) as proxy, rig.projector(store), rig.worker(jobs.add), apis, Clients("-") as clients:
         first, second = await asyncio.gather(apis.start(proxy.url), apis.start(rig.url))
         before = await warm(rig, first)
         proxy.hold_answers = True
-        asked = asyncio.create_task(clients.batch(first, keys))
+        request = asyncio.create_task(clients.batch(first, keys))
         await eventually(lambda: submissions(rig) > 1, what="the first events are on the tape")
         await apis.kill(first)
         proxy.cut()
-        assert await asked is None
+        assert await request is None
         delivered = {job_id for _, job_id, _ in rows(store)} - {before}
         assert len(delivered) == BATCH
 
         async def all_accepted() -> set[str] | None:
             found = await clients.batch(second, keys)
             assert found is not None
-            assert {item["id"] for item in found["items"]} == delivered, "unknown ones too carry their id"
+            assert {item["id"] for item in found["items"]} == delivered, "unknown items have their id too"
             return delivered if found["accepted"] == BATCH else None
 
         ids = await eventually(all_accepted)

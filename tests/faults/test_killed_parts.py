@@ -1,4 +1,4 @@
-"""Workers and projectors as processes that are killed and frozen, again and again, on both databases."""
+"""Worker and projector processes are killed and frozen, on both databases."""
 
 from functools import partial
 from pathlib import Path
@@ -20,24 +20,24 @@ JOBS = scaled(2000)
 DEATHS = scaled(6)
 
 
-async def test_killed_again_and_again_during_some_thousand_jobs(
+async def test_no_job_is_lost_when_workers_and_projectors_are_killed(
     rig: Rig, store: Store, database_url: str, tmp_path: Path
 ) -> None:
-    """Two workers and two projectors; each in turn dies as soon as a share of the jobs is done, and is replaced."""
+    """Each of two workers and two projectors is killed when a share of the jobs is done, and replaced."""
     ledger, log = Ledger(), tmp_path / "parts.log"
     with Parts(log, rig.topology, url=rig.url, database=database_url) as parts:
         for part in ("worker", "projector"):
-            for place in ("1", "2"):
-                parts.start(part, part + place)
+            for number in ("1", "2"):
+                parts.start(part, part + number)
         await submit(rig, ledger, JOBS)
-        assert not ledger.unknown, "the broker stays whole here"
+        assert not ledger.unknown, "the broker answers all the time"
         for death in range(1, DEATHS + 1):
             share = JOBS * death // (DEATHS + 1)
             await eventually(partial(_reached, rig, share), 60, what=f"{share} of {JOBS} are done")
             for part in ("worker", "projector"):
-                place = f"{part}{1 + death % 2}"
-                parts.kill(place)
-                parts.start(part, place)
+                name = f"{part}{1 + death % 2}"
+                parts.kill(name)
+                parts.start(part, name)
         await all_done(rig, ledger)
         report = await Checker(rig.url, rig.topology).check(store, ledger)
         assert parts.ended() == [], log.read_text()[-3000:]
@@ -52,8 +52,10 @@ def _reached(rig: Rig, share: int) -> bool:
     return len(done(rig)) >= share
 
 
-async def test_a_frozen_worker_wakes_up_too_late(rig: Rig, store: Store, sqlite_url: str, tmp_path: Path) -> None:
-    """Its jobs are given to another; its late outcomes and stale acks change nothing."""
+async def test_late_outcomes_of_a_frozen_worker_change_nothing(
+    rig: Rig, store: Store, sqlite_url: str, tmp_path: Path
+) -> None:
+    """Another worker executes its jobs meanwhile."""
     ledger = Ledger()
     log = tmp_path / "parts.log"
     async with rig.projector(store):
@@ -66,7 +68,7 @@ async def test_a_frozen_worker_wakes_up_too_late(rig: Rig, store: Store, sqlite_
             await all_done(rig, ledger)
             finished = len(rig.events)
             parts.thaw("first")
-            await eventually(lambda: len(rig.events) > finished, what="the frozen one speaks late")
+            await eventually(lambda: len(rig.events) > finished, what="the frozen worker publishes its outcome")
             report = await Checker(rig.url, rig.topology).check(store, ledger)
     assert not report.problems, str(report)
     assert report.repeated > 0

@@ -1,4 +1,4 @@
-"""A work queue is deleted under load, with jobs on it, on the ladder, and on their way."""
+"""A work queue is deleted under load, with jobs on it, on the delay ladder and in flight."""
 
 import time
 from collections.abc import AsyncIterator
@@ -25,17 +25,17 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.anyio
 
 JOBS = scaled(150)
-"""Of each kind, half of them before and half of them while the queue is missing."""
+"""Of each job type: half of them before, and half while the queue is missing."""
 
 
 @pytest.fixture
 def topology(make_topology: MakeTopology) -> Topology:
-    """With a queue that will be missing."""
+    """With the queue ``side``, which will be deleted."""
     return make_topology("default", "side")
 
 
 async def submit(rig: Rig, ledger: Ledger, n: int, *, delay: float) -> None:
-    """``n`` jobs for either queue, every second one delayed by up to ``delay`` seconds."""
+    """Submit ``n`` jobs to each queue, every second one with a delay of up to ``delay`` seconds."""
     for i in range(n):
         for name, queue in (("here", "default"), ("aside", "side")):
             wait = delay * i / n if i % 2 else 0.0
@@ -52,7 +52,7 @@ def done(store: Store, queue: str) -> int:
 
 
 async def examined(rig: Rig) -> str:
-    """What the doctor says is wrong with the broker."""
+    """Return what the doctor reports as wrong with the broker."""
     found = Findings()
     await examine_broker(found, await rig.link.connection(), rig.topology)
     return "\n".join(item.what for item in found.items if item.level == "wrong")
@@ -60,7 +60,7 @@ async def examined(rig: Rig) -> str:
 
 @asynccontextmanager
 async def without(rig: Rig, queue: str) -> AsyncIterator[None]:
-    """While the queue is not there."""
+    """Delete the queue, and declare it again at the end."""
     connection = await rig.link.connection()
     channel = await connection.channel()
     async with channel:
@@ -69,7 +69,7 @@ async def without(rig: Rig, queue: str) -> AsyncIterator[None]:
     await declare.declare(connection, rig.topology)
 
 
-async def test_others_go_on_and_nothing_stays_lost(rig: Rig, store: Store) -> None:
+async def test_jobs_of_a_deleted_queue_run_when_it_is_back(rig: Rig, store: Store) -> None:
     ledger = Ledger()
     half = JOBS // 2
     async with rig.projector(store, rescue_after=2.0), rig.worker(here, queues=["default"], concurrency=10):
@@ -78,15 +78,15 @@ async def test_others_go_on_and_nothing_stays_lost(rig: Rig, store: Store) -> No
             began = time.monotonic()
             await submit(rig, ledger, half, delay=1.0)
             await eventually(lambda: done(store, "default") == 2 * half, 30, what="the other queue's jobs are done")
-            print(f"the other queue was through {time.monotonic() - began:.1f} s after the deletion")
-            said = await eventually(lambda: said_unroutable(rig), 30)
-            assert "the work queue side is missing" in said
+            print(f"the jobs of the other queue were done {time.monotonic() - began:.1f} s after the deletion")
+            found = await eventually(lambda: unroutable_finding(rig), 30)
+            assert "the work queue side is missing" in found
             assert done(store, "side") == 0
         assert "side is missing" not in await examined(rig)
         began = time.monotonic()
         async with rig.worker(aside, queues=["side"], concurrency=10):
             await eventually(lambda: done(store, "side") == 2 * half, 60, what="the missing queue's jobs are done")
-            print(f"its jobs were through {time.monotonic() - began:.1f} s after it was there again")
+            print(f"its jobs were done {time.monotonic() - began:.1f} s after the queue was declared again")
             report = await Checker(rig.url, rig.topology).check(store, ledger)
             assert await examined(rig) == ""
     assert not report.problems, str(report)
@@ -94,7 +94,7 @@ async def test_others_go_on_and_nothing_stays_lost(rig: Rig, store: Store) -> No
     print(report)
 
 
-async def said_unroutable(rig: Rig) -> str | None:
-    """Once work has fallen due for it, that is named too."""
-    said = await examined(rig)
-    return said if "became due for a missing work queue" in said else None
+async def unroutable_finding(rig: Rig) -> str | None:
+    """Return the findings when they name work that became due for the missing queue, otherwise None."""
+    found = await examined(rig)
+    return found if "became due for a missing work queue" in found else None

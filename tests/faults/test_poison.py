@@ -1,7 +1,4 @@
-"""Jobs that kill their worker at once, among good ones: the good ones succeed, and the poison ones end for good.
-
-At full size: ``python -m benchmarks.poison``.
-"""
+"""Jobs that kill their worker, among good jobs: the good ones succeed, the others fail."""
 
 from pathlib import Path
 
@@ -23,8 +20,8 @@ GOOD = scaled(150)
 POISON = scaled(3)
 
 
-async def test_poison_among_good_jobs(rig: Rig, sqlite_url: str, tmp_path: Path) -> None:
-    """The worker takes 14 at once, and is started again as often as it dies."""
+async def test_jobs_that_kill_their_worker_fail_and_others_succeed(rig: Rig, sqlite_url: str, tmp_path: Path) -> None:
+    """The worker prefetches 14 jobs, and is started again whenever it dies."""
     ledger, log = Ledger(), tmp_path / "parts.log"
     store = Store(sqlite_url)
     store.migrate()
@@ -42,9 +39,9 @@ async def test_poison_among_good_jobs(rig: Rig, sqlite_url: str, tmp_path: Path)
             parts.start("worker", "worker")
 
             def done_and_alive() -> bool:
-                for place in parts.ended():
-                    parts.kill(place)
-                    parts.start("worker", place)
+                for name in parts.ended():
+                    parts.kill(name)
+                    parts.start("worker", name)
                 return {event.subject for event in rig.events if event.name in ("succeeded", "failed")} >= set(
                     ledger.ok
                 )

@@ -25,7 +25,7 @@ JOBS = scaled(50)
 
 @pytest.fixture
 async def people(rig: Rig, store: Store) -> AsyncIterator[list[Producer]]:
-    """Each with an API process of their own."""
+    """Two people, each with a producer."""
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(
@@ -39,7 +39,7 @@ def count(store: Store, state: JobState, run: int) -> int:
     return sum(job.run == run for job in store.list_jobs(JobQuery(states=[state], limit=10_000)))
 
 
-async def test_each_job_has_one_next_run(rig: Rig, store: Store, people: list[Producer]) -> None:
+async def test_two_redrives_at_once_give_each_job_one_new_run(rig: Rig, store: Store, people: list[Producer]) -> None:
     failed = JobQuery(states=[JobState.FAILED], limit=10_001)
     async with rig.projector(store):
         async with rig.worker(second_time, concurrency=10):
@@ -48,7 +48,7 @@ async def test_each_job_has_one_next_run(rig: Rig, store: Store, people: list[Pr
             events = len(rig.events)
             dry: list[Redrives] = [await redrive_many(person, failed, dry_run=True) for person in people]
             assert [each.matched for each in dry] == [JOBS, JOBS]
-            assert (len(rig.events), count(store, JobState.FAILED, 1)) == (events, JOBS), "nothing has changed"
+            assert (len(rig.events), count(store, JobState.FAILED, 1)) == (events, JOBS), "a dry run changes nothing"
             done = await asyncio.gather(*(redrive_many(person, failed) for person in people))
             await eventually(lambda: count(store, JobState.SUCCEEDED, 2) == JOBS, 60)
         report = await Checker(rig.url, rig.topology).check(store)

@@ -1,4 +1,4 @@
-"""A subscriber's queue that has lost its majority confirms nothing: the relay says so, the core does not notice."""
+"""A subscriber's queue without a majority confirms nothing: the relay reports a stall, and jobs run as before."""
 
 import asyncio
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ JOBS = 30
 
 @pytest.fixture
 def second(node: PrivateNode, tmp_path: Path) -> Iterator[PrivateNode]:
-    """A node that joins the cluster of the first one when it is started, and has left it afterwards."""
+    """A node that joins the cluster of the first one when it is started, and leaves it afterwards."""
     joining = PrivateNode(tmp_path / "second", cluster=node)
     yield joining
     joining.stop()
@@ -31,17 +31,17 @@ def second(node: PrivateNode, tmp_path: Path) -> Iterator[PrivateNode]:
 
 @pytest.fixture
 def store(sqlite_url: str) -> Iterator[Store]:
-    """A view in a file."""
+    """An SQLite view."""
     opened = Store(sqlite_url)
     opened.migrate()
     yield opened
     opened.close()
 
 
-async def test_a_queue_without_a_majority_stalls_the_relay_alone(
+async def test_queue_without_a_majority_stalls_only_the_relay(
     node_rig: Rig, node: PrivateNode, second: PrivateNode, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The namespace is declared before the second node joins: the core's queues are on the first alone."""
+    """The namespace is declared before the second node joins, so Jobtape's queues are on the first node only."""
     monkeypatch.setattr(relay, "CONFIRM_TIMEOUT", 1.0)
     monkeypatch.setattr(relay, "FIRST_PAUSE", 0.5)
     monkeypatch.setattr(relay, "LONGEST_PAUSE", 1.0)
@@ -70,7 +70,7 @@ async def test_a_queue_without_a_majority_stalls_the_relay_alone(
         await eventually(lambda: (s := store.relay.state()) is not None and s.delivered == JOBS + 1)
         await eventually(lambda: {str(message.headers["job"]) for message in received.messages} == {first, *ids})
     assert without_repeats(received.cursors) == sorted(set(received.cursors))
-    # Each try while it was stalled told one event, not all that wait.
+    # Each attempt during the stall published one event, not all that wait.
     assert before < 2 * JOBS
     state = store.relay.state()
     assert state is not None

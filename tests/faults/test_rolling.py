@@ -1,4 +1,4 @@
-"""A rolling deployment: workers as processes of their own that are asked to stop while new ones start."""
+"""A rolling deployment: worker processes get SIGTERM while new ones start."""
 
 import os
 import signal
@@ -27,15 +27,15 @@ from jobtape import job
 
 @job("mark")
 async def mark(path: str, name: str, seconds: float) -> None:
-    note(path, name)
+    mark_start(path, name)
     await asyncio.sleep(seconds)
 
 @job("mark-thread")
 def mark_thread(path: str, name: str, seconds: float) -> None:
-    note(path, name)
+    mark_start(path, name)
     time.sleep(seconds)
 
-def note(path: str, name: str) -> None:
+def mark_start(path: str, name: str) -> None:
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(file, f"{name}\\n".encode())
     os.close(file)
@@ -56,7 +56,7 @@ StartWorker = Callable[[str], Program]
 
 @pytest.fixture
 def view(sqlite_url: str) -> Iterator[Store]:
-    """SQLite: these tests are about workers."""
+    """An SQLite view."""
     store = Store(sqlite_url)
     store.migrate()
     yield store
@@ -65,7 +65,7 @@ def view(sqlite_url: str) -> Iterator[Store]:
 
 @pytest.fixture
 def start_worker(rig: Rig, tmp_path: Path) -> Iterator[StartWorker]:
-    """Starts ``jobtape worker`` with a module of jobs; returns once it takes jobs."""
+    """A function that starts ``jobtape worker`` with a module of jobs."""
     (tmp_path / "old_jobs.py").write_text(OLD)
     (tmp_path / "new_jobs.py").write_text(NEW)
     programs: list[Program] = []
@@ -81,15 +81,13 @@ def start_worker(rig: Rig, tmp_path: Path) -> Iterator[StartWorker]:
         program.close()
 
 
-async def test_a_new_job_type_while_only_old_workers_run_succeeds_in_one_attempt(
-    rig: Rig, start_worker: StartWorker, view: Store
-) -> None:
+async def test_new_job_type_waits_for_a_new_worker(rig: Rig, start_worker: StartWorker, view: Store) -> None:
     async with rig.projector(view):
         old = [start_worker("old_jobs") for _ in range(2)]
         for program in old:
             program.line_with("taking jobs")
         jobs = [await rig.submit("brand-new") for _ in range(20)]
-        await eventually(rig.depth_is(0), what="the old workers have sent them on their way")
+        await eventually(rig.depth_is(0), what="the old workers have deferred the jobs")
         new = start_worker("new_jobs")
         new.line_with("taking jobs")
         for program in old:
@@ -103,10 +101,10 @@ async def test_a_new_job_type_while_only_old_workers_run_succeeds_in_one_attempt
     assert not report.problems, str(report)
 
 
-async def test_no_job_starts_twice_when_workers_are_replaced_under_load(
+async def test_no_job_starts_twice_when_workers_are_replaced(
     rig: Rig, start_worker: StartWorker, view: Store, tmp_path: Path
 ) -> None:
-    """Each worker in turn gets SIGTERM as soon as a share of the jobs has started; all have time to finish."""
+    """Each worker in turn gets SIGTERM when a share of the jobs has started. All have time to finish."""
     ledger, marks = Ledger(), tmp_path / "marks"
     marks.touch()
     async with rig.projector(view):

@@ -56,7 +56,7 @@ class Leader:
     async def dropped_placements(self, jobs: Collection[Job]) -> Mapping[str, int]:
         """Return, by job id, how many placements followed from drops; only of jobs that were placed often."""
         placed_often = [job for job in jobs if job.placed > MAX_RESCUES]
-        return await self.call(self.store.open_jobs.dropped_placements, placed_often) if placed_often else {}
+        return await self.call(self.store.open_jobs.dropped_placements, placed_often)
 
     async def depth(self, name: str) -> Depth | None:
         """Return how full the queue with this name on the broker is; None when it does not exist.

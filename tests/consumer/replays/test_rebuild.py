@@ -189,7 +189,7 @@ async def test_comparison_continues_across_slices(rig: Rig, store: Store, monkey
     async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
         ids = await some_jobs(rig, 3)
         await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
-    monkeypatch.setattr(comparing, "JOBS_AT_ONCE", 1)
+    monkeypatch.setattr(comparing, "MOST_JOBS", 1)
     state = ViewRebuild(store, task_slice()).from_archive(store.rebuilds.begin("a"))
     for _ in ids:
         with pytest.raises(Interrupted):
