@@ -1,1 +1,1 @@
-"""What a job type is: its signature, how payload and result are checked, written as JSON and read again."""
+"""Job types: their signatures, and how their payloads and results are checked, written as JSON and read again."""

@@ -1,8 +1,8 @@
-"""Derives core schemas: what pydantic makes of a type, with other names, rules and serializers, beside the type itself.
+"""Copies pydantic's core schemas with changes, and finds nodes in them.
 
-A user's class keeps its own validator and serializer. A derived schema is a changed copy of the class's core schema,
-from which a second validator and serializer are built for what travels. They are built without the prebuilt ones of
-the classes, which would bring back what the copy has changed.
+A user's class keeps its own validator and serializer. A derived schema is a changed copy of the class's core schema.
+The validator and serializer for JSON are built from the copy, without the prebuilt ones of the classes, which would
+undo the changes.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from pydantic import Secret, SecretBytes, SecretStr, TypeAdapter
 Node = dict[str, Any]
 """One schema, or one field of a schema."""
 Change = Callable[[Node, Node], Node]
-"""Takes a copy of a node, whose children are changed already, and the config that holds for it."""
+"""Takes a copy of a node, with changed children, and the config that applies to it. Returns the new node."""
 
 _ONE: Final = (
     "schema",
@@ -38,7 +38,7 @@ FUNCTIONS: Final = ("function-before", "function-after", "function-wrap", "funct
 
 
 def derive(node: Node, change: Change, config: Node | None = None) -> Node:
-    """A copy of ``node`` in which ``change`` was made to every node, children first. ``config`` is what it inherits."""
+    """A copy of ``node`` with ``change`` applied to every node, children first. ``config`` is the inherited one."""
     inherited = config or {}
     if node.get("type") in CONFIGURED:
         inherited = node.get("config") or ({} if node["type"] == "model" else inherited)
@@ -56,7 +56,7 @@ def derive(node: Node, change: Change, config: Node | None = None) -> Node:
 
 
 def nodes(node: Node) -> Iterator[Node]:
-    """``node`` and everything in it."""
+    """``node`` and all nodes in it, children first."""
     found: list[Node] = []
 
     def note(each: Node, _: Node) -> Node:
@@ -68,25 +68,25 @@ def nodes(node: Node) -> Iterator[Node]:
 
 
 def is_users(function: Any) -> bool:
-    """Whether a validator or serializer is not one of pydantic's own, which are known to be pure."""
+    """Whether a validator or serializer is a user's. Those of pydantic itself are pure."""
     module = getattr(function, "__module__", None) or type(function).__module__
     return not module.partition(".")[0].startswith("pydantic")
 
 
 def function_of(node: Node) -> Any:
-    """The function of a ``function-…`` node, validator or serializer; None for another."""
+    """The function of a validator or serializer node; None for another node."""
     function = node.get("function")
     return function.get("function") if isinstance(function, dict) else function
 
 
 def masks(node: Node) -> bool:
-    """Whether the node writes ``**********`` for what it holds."""
+    """Whether the node writes ``**********`` in place of its value."""
     serialization = node.get("serialization")
     return isinstance(serialization, dict) and function_of(serialization) in _MASKS
 
 
-def revealing(node: Node) -> Node:
-    """The serialization of a node that masks, without the mask."""
+def unmasked(node: Node) -> Node:
+    """The serialization of a node that masks its value, without the mask."""
     secret = node["json_schema"]
     return {
         "type": "function-plain",
@@ -97,7 +97,7 @@ def revealing(node: Node) -> Node:
 
 
 def holds_secret(node: Node) -> bool:
-    """Whether something in the node masks what it holds, or has been made to reveal it."""
+    """Whether a node in ``node`` masks its value, or did so before ``unmasked`` replaced it."""
     # A serialization is a node of its own.
     return any(masks(each) or each.get("function") is _reveal for each in nodes(node))
 

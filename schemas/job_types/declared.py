@@ -1,8 +1,8 @@
-"""Finds the job types of a module, and those that it declared and that are nowhere to be found in it.
+"""Finds the job types of a module, and refuses a module that declares one which cannot be found in it.
 
-A job type is an object of its module. One that a decorator outside ``@job`` wraps, that a later definition of the same
-name replaces, or that an object keeps to itself, could not be loaded, and nobody would notice. So a job type that is
-made while its module is being imported is noted here, and must be found in it.
+A job type is loaded as an object of its module. One that is wrapped by another decorator, replaced by a later
+definition of the same name, or hidden in an object would be missing silently. So each job type that is made while its
+module is imported is recorded here, and must be found in the module.
 """
 
 import inspect
@@ -15,7 +15,7 @@ from jobtape.schemas.job_types.signature import where_of
 
 
 class Declared(Protocol):
-    """A job type, as far as it matters here."""
+    """A job type, as this module uses it."""
 
     @property
     def name(self) -> str:
@@ -29,11 +29,11 @@ class Declared(Protocol):
 T = TypeVar("T", bound=Declared)
 _DEPTH: Final = 4
 _declared: dict[str, dict[tuple[str, Any], Declared]] = {}
-"""By module, then by name and code: what is imported another time takes the place of what it was."""
+"""By module, then by name and code, so that a module that is imported again replaces its entries."""
 
 
-def note(job_type: Declared, function: Any) -> None:
-    """Note a job type that is made of ``function`` while a module is imported."""
+def record(job_type: Declared, function: Any) -> None:
+    """Record a job type that is made of ``function``, if a module is being imported."""
     frame = inspect.currentframe()
     while frame is not None and frame.f_code.co_name != "<module>":
         frame = frame.f_back
@@ -43,9 +43,9 @@ def note(job_type: Declared, function: Any) -> None:
 
 
 def job_types_in(module: ModuleType, kind: type[T]) -> list[T]:
-    """The job types of a module: its own attributes, those of its classes, and what its lists and mappings hold.
+    """The job types of a module: its attributes, those of its classes, and the items of its collections.
 
-    Raises JobTypeInvalid for one that was declared in it and is not among them.
+    Raises JobTypeInvalid if the module declared one that is not among them.
     """
     found = list({id(each): each for each in _in_values(vars(module).values(), kind, module.__name__, _DEPTH)}.values())
     for lost in _declared.get(module.__name__, {}).values():
@@ -57,7 +57,7 @@ def job_types_in(module: ModuleType, kind: type[T]) -> list[T]:
 def _in_values(values: Iterable[Any], kind: type[T], module: str, depth: int) -> Iterator[T]:
     for value in list(values):
         if isinstance(value, staticmethod):
-            value = value.__func__  # noqa: PLW2901 - what the class has by this name
+            value = value.__func__  # noqa: PLW2901 - the function in the class
         if isinstance(value, kind):
             yield value
         elif depth == 0:
@@ -70,15 +70,15 @@ def _in_values(values: Iterable[Any], kind: type[T], module: str, depth: int) ->
 
 def _why_lost(lost: Declared, module: ModuleType, found: Iterable[Declared]) -> str:
     name, where = lost.function.__name__, where_of(lost.function)
-    begin = f"{where}: the job type {lost.name!r} was declared in {module.__name__} and is not to be found in it"
+    begin = f"{where}: the job type {lost.name!r} was declared in {module.__name__} and cannot be found in it"
     present = getattr(module, name, None)
     if isinstance(getattr(present, "__wrapped__", None), type(lost)):
-        return f"{begin}: a decorator stands above @job, which a worker would not call: put @job above the others"
+        return f"{begin}: a decorator above @job would not be called by a worker: put @job above the other decorators"
     if any(each.function.__qualname__ == lost.function.__qualname__ for each in found):
-        return f"{begin}: another definition called {name} has taken its place: rename one"
+        return f"{begin}: another definition of {name} replaces it: rename one"
     if callable(present):
         return (
-            f"{begin}: {name} is something else there. If a decorator stands above @job, which a worker would not "
-            "call, put @job above the others; if another definition has taken its place, rename one"
+            f"{begin}: {name} is another object there. If a decorator is above @job, which a worker would not call, "
+            "put @job above the other decorators; if another definition replaces it, rename one"
         )
-    return f"{begin}: give it to a variable, a list or a dict of the module, or to a class there"
+    return f"{begin}: assign it to a variable, a list or a dict of the module, or to a class in it"

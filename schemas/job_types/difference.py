@@ -1,4 +1,4 @@
-"""Where two values differ: the one that was given, and the one that was read back from what was written of it."""
+"""Compares a value with the one that was read back from its JSON."""
 
 import dataclasses
 import math
@@ -11,10 +11,10 @@ from pydantic import BaseModel
 
 
 def difference(given: Any, arrived: Any, place: str = "") -> str | None:
-    """The first difference, with its place and never with a value, which may be a secret; None when there is none.
+    """The first difference and its place, without values, which may be secrets; None if there is none.
 
-    JSON has no tuples, and no other mapping than the object, so a list for a tuple and a dict for a mapping are none;
-    nor is another time zone with the same instant. What cannot be compared, having no ``__eq__``, counts as the same.
+    A list equals a tuple and a dict equals another mapping, because JSON has only lists and objects. Times in different
+    zones are equal at the same instant. Objects of one class without ``__eq__`` are equal.
     """
     if given is arrived:
         return None
@@ -31,7 +31,7 @@ def difference(given: Any, arrived: Any, place: str = "") -> str | None:
 
 
 def _parts(given: Any, arrived: Any) -> list[tuple[Any, Any, Any]] | None:
-    """Step, given and arrived of all that the two are made of; None when they are to be compared as a whole."""
+    """(key, given, arrived) for each part of the two values; None if they are compared as a whole."""
     if type(given) is not type(arrived):
         if isinstance(given, Mapping) and type(arrived) is dict and not dataclasses.is_dataclass(given):
             return _entries(given, arrived)
@@ -58,7 +58,7 @@ def _entries(given: Mapping[Any, Any], arrived: Mapping[Any, Any]) -> list[tuple
     if len(given) != len(arrived) or any(key not in arrived for key in given):
         return None
     kinds = {key: type(key) for key in arrived}
-    if any(kinds[key] is not type(key) for key in given):  # 1 and True are one key, and not the same one
+    if any(kinds[key] is not type(key) for key in given):  # 1 and True are equal keys of different types
         return None
     return [(key, value, arrived[key]) for key, value in given.items()]
 
@@ -73,19 +73,19 @@ def _same(given: Any, arrived: Any) -> bool:
     if isinstance(given, datetime) and isinstance(arrived, datetime):
         if (given.utcoffset() is None) is not (arrived.utcoffset() is None):
             return False
-        return not given - arrived  # == is never true for an hour that comes twice in its zone
+        return not given - arrived  # == is never true for an hour that occurs twice in its zone
     if type(given) is not type(arrived):
         return False
     if isinstance(given, float):
         return given == arrived or (math.isnan(given) and math.isnan(arrived))
-    if isinstance(given, dict | list | tuple | deque | BaseModel):  # of other sizes, or with other keys
+    if isinstance(given, dict | list | tuple | deque | BaseModel):  # their sizes or keys differ
         return False
     compare: Any = type(given).__eq__
     if compare is object.__eq__:
         return True
     try:
         return bool(given == arrived) or given != given  # noqa: PLR0124 - a NaN of Decimal
-    except Exception:  # noqa: BLE001 - an author's own comparison, or an array's, which is no yes or no
+    except Exception:  # noqa: BLE001 - a user's ``__eq__`` may raise, and an array's result is no bool
         return True
 
 

@@ -1,7 +1,7 @@
-"""What a handler's signature says: which parameters are the payload, which one is the context, what it returns.
+"""Reads a handler's signature: the parameters of the payload, the one for the context, and the return annotation.
 
-Whatever Jobtape would not honour is refused here, with the reason, since a job type that is loaded must do what its
-author wrote.
+Signatures that Jobtape does not support are refused with the reason, so that every loaded job type does what its author
+wrote.
 """
 
 import functools
@@ -19,10 +19,10 @@ from jobtape.schemas.errors import JobTypeInvalid
 
 
 class Signature:
-    """The signature of ``function``, which messages call ``where``; ``name`` is the job type's.
+    """The signature of ``function``, the handler of the job type ``name``; error texts begin with ``where``.
 
-    ``model`` is the payload's; ``model_parameter`` the only parameter, when it is the payload itself. Raises
-    JobTypeInvalid with what to change.
+    ``model`` is the model of the payload. ``model_parameter`` is the name of the parameter whose model is the whole
+    payload, or None. Raises JobTypeInvalid with what to change.
     """
 
     def __init__(self, function: Callable[..., Any], name: str, where: str) -> None:
@@ -53,7 +53,7 @@ class Signature:
                 return hint  # type: ignore[no-any-return]
         if odd := [each for each in fields if each.startswith("_") or hasattr(BaseModel, each)]:
             raise JobTypeInvalid(
-                f"{self._where}: a parameter cannot be called {odd[0]!r} (pydantic uses it): rename it"
+                f"{self._where}: a parameter cannot have the name {odd[0]!r}, which pydantic uses: rename it"
             )
         try:
             return create_model(
@@ -64,20 +64,20 @@ class Signature:
 
     def _check(self, parameter: inspect.Parameter, function: Callable[..., Any], *, first: bool) -> None:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise JobTypeInvalid(f"{self._where}: parameter {parameter.name!r} must be a plain named one")
+            raise JobTypeInvalid(f"{self._where}: parameter {parameter.name!r} must be a plain named parameter")
         if first and parameter.name in ("self", "cls") and _is_in_class(function):
             raise JobTypeInvalid(
-                f"{self._where}: nothing would be handed in for {parameter.name!r}: make the handler a function of the "
-                "module, or of the class without it"
+                f"{self._where}: there is no value for {parameter.name!r}: make the handler a function of the module, "
+                "or of the class without this parameter"
             )
         hint = self._hints.get(parameter.name, Any)
         metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
         for each in (parameter.default, *metadata):
-            # FastAPI's, whose Security is derived from it, and those of libraries that are called alike.
+            # FastAPI's Depends, its subclass Security, and classes of the same name in other libraries.
             if any(kind.__name__.endswith("Depends") for kind in type(each).__mro__):
                 raise JobTypeInvalid(
-                    f"{self._where}: a worker resolves no dependencies, so nothing would be handed in for "
-                    f"{parameter.name!r}: leave out {type(each).__name__}, and call its function in the handler"
+                    f"{self._where}: a worker resolves no dependencies, so there is no value for {parameter.name!r}: "
+                    f"remove {type(each).__name__}, and call its function in the handler"
                 )
 
     def _is_context(self, name: str, hint: Any) -> bool:
@@ -87,20 +87,20 @@ class Signature:
             return False
         if set(kinds) <= {Context, types.NoneType}:
             return True
-        raise JobTypeInvalid(f"{self._where}: {name!r} is handed a jobtape.Context and nothing else: annotate it so")
+        raise JobTypeInvalid(f"{self._where}: {name!r} can only be a jobtape.Context: annotate it so")
 
 
 def handler_of(function: Any) -> tuple[Callable[..., Any], Callable[..., Any], bool]:
-    """The function that was written, what a worker calls for it, and whether that is awaited. Raises JobTypeInvalid.
+    """Return the author's function, the function that a worker calls, and whether it is awaited. Raises JobTypeInvalid.
 
-    A decorator that is a plain ``def`` around an ``async def`` hands on a coroutine, so it is awaited too.
+    A plain ``def`` decorator around an ``async def`` returns a coroutine, so it is awaited too.
     """
     if isinstance(function, staticmethod):
         function = function.__func__
     if not (inspect.isfunction(function) or inspect.ismethod(function)):
         raise JobTypeInvalid(f"{function!r}: a handler must be a function, `def` or `async def`")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise JobTypeInvalid(f"{where_of(function)}: a handler returns its result; this one yields")
+        raise JobTypeInvalid(f"{where_of(function)}: a handler must return its result, and this one yields")
     if inspect.iscoroutinefunction(function) or not any(map(inspect.iscoroutinefunction, _unwrapped(function))):
         return function, function, inspect.iscoroutinefunction(function)
 
@@ -113,7 +113,7 @@ def handler_of(function: Any) -> tuple[Callable[..., Any], Callable[..., Any], b
 
 
 def where_of(function: Callable[..., Any]) -> str:
-    """How messages call a handler."""
+    """The name of a handler in error texts."""
     return f"{function.__module__}.{function.__qualname__}"
 
 
@@ -134,7 +134,7 @@ def _is_in_class(function: Callable[..., Any]) -> bool:
 
 
 def _alternatives(hint: Any) -> Iterator[Any]:
-    """What a parameter of this annotation may be, without what is noted beside."""
+    """The types that an annotation allows, without ``Annotated`` metadata."""
     if get_origin(hint) is Annotated:
         yield from _alternatives(get_args(hint)[0])
     elif get_origin(hint) in (typing.Union, types.UnionType):

@@ -1,4 +1,4 @@
-"""Writes payloads and results as JSON, and reads them back; what would not come back the same is refused."""
+"""Writes payloads and results as JSON and reads them back. A value that would change on the way is refused."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,17 +7,18 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, from_json
 
 from jobtape.schemas import plainjson
+from jobtape.schemas.errors import faults_of, first_fault
 from jobtape.schemas.job_types import wire_schemas
 from jobtape.schemas.job_types.difference import difference
-from jobtape.schemas.job_types.wire_schemas import Returned
+from jobtape.schemas.job_types.wire_schemas import ResultNotes
 
 
 class NotCarried(ValueError):
-    """A value that JSON cannot carry, or that would not be the same when it is read. The text says why, without it."""
+    """JSON cannot carry the value, or it would change. The text gives the reason, but not the value."""
 
 
 class PayloadValues:
-    """The payloads of one model. ``fault``: why none of them can be sent; None when that is not so."""
+    """Reads and writes the payloads of one model. ``fault``: why none of them can be sent, or None."""
 
     def __init__(self, model: type[BaseModel]) -> None:
         root = wire_schemas.root_of(model)
@@ -35,29 +36,29 @@ class PayloadValues:
             for name, field in wire_schemas.fields_of(wire)
             if wire_schemas.makes_values(field)
         }
-        """The fields whose default is made when the payload is accepted, with their names in it."""
+        """The fields whose default is computed when the payload is accepted, with their names in the payload."""
 
     def read(self, payload: Mapping[str, Any]) -> BaseModel:
-        """The model in a payload. Raises ValidationError, PydanticSerializationError, or what a validator raises."""
+        """The model of a payload. Raises ValidationError, PydanticSerializationError, or an error of a user's
+        validator.
+        """
         model: BaseModel = self._validator.validate_json(plainjson.dumps(payload))
         return model
 
     def check(self, value: Any) -> BaseModel:
-        """The model for Python values, its fields by their names or aliases. Raises ValidationError."""
+        """The model of Python values, with fields by name or alias. Raises ValidationError."""
         model: BaseModel = self._validator.validate_python(value, by_name=True, by_alias=True)
         return model
 
     def write(self, model: BaseModel, *, checked: bool = False) -> dict[str, Any]:
-        """The payload that is read as ``model``. ``checked``: ``check`` has made it of values just now. Raises
-        NotCarried.
-        """
+        """The payload of ``model``. ``checked``: ``check`` has just made the model. Raises NotCarried."""
         read = None if checked and self._exact else self.read
-        payload: dict[str, Any] = _carried(model, [_dump(writer, round_trip=True) for writer in self._writers], read)
+        payload: dict[str, Any] = _write(model, [_dump(writer, round_trip=True) for writer in self._writers], read)
         return payload
 
     def accept(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """What is to be recorded of a payload that somebody sends: itself, or with the values that its defaults have
-        now, if another reading might make others. Raises as ``read`` does, and NotCarried.
+        """The payload to record for one that was sent: itself, or with the defaults computed now if they may differ at
+        the next reading. Raises as ``read`` does, and NotCarried.
         """
         model = self.read(payload)
         if not self._may_vary:
@@ -71,36 +72,36 @@ class PayloadValues:
 
 
 class ResultValues:
-    """The results of one return annotation."""
+    """Reads and writes the results of one return annotation."""
 
     def __init__(self, annotation: Any) -> None:
         root = wire_schemas.root_of(annotation)
         wire = wire_schemas.result_schema(root)
         plain = wire_schemas.result_schema(root, plainly=True)
-        self._returned = wire_schemas.validator(wire_schemas.returned_schema(root))
+        self._checker = wire_schemas.validator(wire_schemas.returned_schema(root))
         self._reader = wire_schemas.validator(wire)
         self._writers = [wire_schemas.serializer(wire), *([wire_schemas.serializer(plain)] if plain != wire else ())]
         self.json_schema = wire_schemas.WireJsonSchema().generate(wire, "serialization")
 
     def write(self, value: Any) -> Any:
-        """What a handler returned as JSON. Raises ValidationError and NotCarried."""
-        returned = Returned()
-        checked = self._returned.validate_python(value)
+        """The JSON of a result. Raises ValidationError and NotCarried."""
+        notes = ResultNotes()
+        checked = self._checker.validate_python(value)
 
         def read(plain: Any) -> Any:
-            # What is of another class than the annotation says is recorded as that, and cannot be read as that.
-            return checked if returned.open else self._reader.validate_json(plainjson.dumps(plain))
+            # A value of a subclass is recorded whole, and cannot be read back as that class.
+            return checked if notes.by_own_class else self._reader.validate_json(plainjson.dumps(plain))
 
-        return _carried(checked, [_dump(writer, context=returned) for writer in self._writers], read)
+        return _write(checked, [_dump(writer, context=notes) for writer in self._writers], read)
 
     def read(self, plain: Any) -> Any:
-        """What a recorded result stands for. Of a value of a derived class the class of the annotation is made, which
-        has what else was recorded as extra attributes; without such a class it is the JSON. Raises ValidationError.
+        """The value of a recorded result. A result of a subclass becomes an object of the annotation's class with the
+        other fields as extra attributes, or plain JSON if the annotation is no class. Raises ValidationError.
         """
         text = plainjson.dumps(plain)
         try:
             value = self._reader.validate_json(text)
-            if self._holds(value, plain):
+            if self._is_written_as(value, plain):
                 return value
         except ValidationError as error:
             try:
@@ -112,7 +113,7 @@ class ResultValues:
         except ValidationError:
             return value
 
-    def _holds(self, value: Any, plain: Any) -> bool:
+    def _is_written_as(self, value: Any, plain: Any) -> bool:
         for writer in self._writers:
             try:
                 if _dump(writer)(value) == plain:
@@ -122,18 +123,18 @@ class ResultValues:
         return False
 
 
-def _dump(writer: Any, *, context: Returned | None = None, round_trip: bool = False) -> Callable[[Any], Any]:
+def _dump(writer: Any, *, context: ResultNotes | None = None, round_trip: bool = False) -> Callable[[Any], Any]:
     def dump(value: Any) -> Any:
-        # By way of the text: a config says more about that than about plain values.
+        # Through JSON text, because some settings of a config apply to text only.
         text = writer.to_json(value, by_alias=True, round_trip=round_trip, warnings=False, context=context)
         return from_json(text, allow_inf_nan=True)
 
     return dump
 
 
-def _carried(value: Any, writers: list[Callable[[Any], Any]], read: Callable[[Any], Any] | None) -> Any:
-    """What the first of ``writers`` makes of the value that ``read`` makes the same value of. Raises NotCarried with
-    the first one's reason.
+def _write(value: Any, writers: list[Callable[[Any], Any]], read: Callable[[Any], Any] | None) -> Any:
+    """The output of the first of ``writers`` that ``read`` turns back into ``value``. Raises NotCarried with the reason
+    of the first writer.
     """
     first: NotCarried | None = None
     for write in writers:
@@ -157,13 +158,9 @@ def _checked(value: Any, write: Callable[[Any], Any], read: Callable[[Any], Any]
     try:
         arrived = read(plain)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(step) for step in fault["loc"])
-        raise NotCarried(
-            f"what is written of it cannot be read back: {f'{place}: ' if place else ''}{fault['msg']}"
-        ) from None
+        raise NotCarried(f"its JSON cannot be read back: {first_fault(faults_of(error))}") from None
     except Exception as error:
-        raise NotCarried(f"what is written of it cannot be read back: {type(error).__name__}") from error
+        raise NotCarried(f"its JSON cannot be read back: {type(error).__name__}") from error
     if (reason := difference(value, arrived)) is not None:
-        raise NotCarried(f"it would not be the same when it is read: {reason}")
+        raise NotCarried(f"it would change: {reason}")
     return plain

@@ -1,9 +1,8 @@
-"""The core schemas of payloads and results on their way, derived from those of the users' types.
+"""Derives the core schemas that write and read payloads and results from those of the users' types.
 
-A payload is written as its type reads it: by the names of the validation side, which are those of its JSON Schema,
-without computed fields, and with all that a dump for display leaves out or masks. A result is written as its type
-writes it, by the names of the serialization side and with its computed fields, and read by these names again; what is
-returned of a subclass is written by the subclass.
+A payload is written as its type reads it: with the validation aliases, which its JSON Schema has too, without computed
+fields, and with excluded fields and secrets. A result is written as its type writes it: with the serialization aliases
+and with computed fields, and it is read by these names. A result of a subclass is written by the subclass.
 """
 
 import math
@@ -28,7 +27,7 @@ from jobtape.schemas.job_types.core_schemas import (
     is_users,
     masks,
     nodes,
-    revealing,
+    unmasked,
 )
 
 _FIELDS: Final = ("model-field", "dataclass-field", "typed-dict-field")
@@ -39,17 +38,17 @@ _NATIVE: Final = (
     *("bytes", "decimal", "timedelta", "list", "set", "frozenset", "tuple", "dict", "enum", "literal", "nullable"),
     *("default", "union", "tagged-union", "model", "dataclass", "typed-dict", "definition-ref"),
 )
-"""Kinds that pydantic writes itself, so that a serializer of the user's can be left out."""
+"""Kinds that pydantic can write without the user's serializer."""
 _EXTRA: Final = "extra_fields_behavior"
 _CONFIG: Final = CoreConfig(ser_json_inf_nan="constants")
 _READ_AS: Final = "jobtape_read_as"
-"""In a field's metadata: the names that its type reads it by."""
+"""The key in a field's metadata for its original validation alias."""
 _PURE_FACTORIES: Final = (list, dict, set, frozenset, tuple)
 
 
 def payload_schema(root: Node, *, plainly: bool = False) -> Node:
-    """What a payload is written and read by. Unknown fields are refused by every model that does not itself say what
-    becomes of them. ``plainly``: without the serializers of users, where pydantic can do without.
+    """The schema that writes and reads payloads. Every model refuses unknown fields unless its config says otherwise.
+    ``plainly``: without users' serializers where pydantic does not need them.
     """
 
     def change(node: Node, config: Node) -> Node:
@@ -57,7 +56,7 @@ def payload_schema(root: Node, *, plainly: bool = False) -> Node:
         if kind in _FIELDS:
             node.pop("serialization_exclude", None)
             node.pop("serialization_exclude_if", None)
-            if node.get("init") is False:  # it is made again by the class, and no argument
+            if node.get("init") is False:  # the class computes it, and takes no argument for it
                 node["serialization_exclude"] = True
         if kind in _FIELD_SETS:
             for name, field in _named(node["fields"]):
@@ -67,17 +66,17 @@ def payload_schema(root: Node, *, plainly: bool = False) -> Node:
             if _EXTRA not in config and node.get("extra_behavior") in hidden:
                 node["extra_behavior"] = "forbid"
         if kind in CONFIGURED and (kind == "model" or node.get("config")):
-            # As its JSON Schema says: a time is a text, and bytes are written as they are read.
+            # As in the JSON Schema: durations are text, and bytes are written as they are read.
             written = {"ser_json_bytes": config.get("val_json_bytes", "utf8"), "ser_json_timedelta": "iso8601"}
             node["config"] = {**node.get("config", {}), **written}
             node["config"].pop("ser_json_temporal", None)
-        return _shared(node, plainly)
+        return _common(node, plainly)
 
     return derive(root, change)
 
 
 def result_schema(root: Node, *, plainly: bool = False) -> Node:
-    """What a result is written and read by; for ``plainly`` see ``payload_schema``."""
+    """The schema that writes and reads results. ``plainly`` is as in ``payload_schema``."""
     definitions = {node["ref"]: node for node in nodes(root) if "ref" in node}
 
     def change(node: Node, config: Node) -> Node:
@@ -89,7 +88,7 @@ def result_schema(root: Node, *, plainly: bool = False) -> Node:
             node.pop("serialization_exclude", None)
             node.pop("serialization_exclude_if", None)
         if kind == "typed-dict" and node.get("extra_behavior") == "ignore" and _EXTRA not in config:
-            node["extra_behavior"] = "allow"  # a TypedDict may be returned with the keys of one that is derived from it
+            node["extra_behavior"] = "allow"  # a subclass of a TypedDict has more keys
         elif kind in _FIELD_SETS and node.get("computed_fields") and config.get(_EXTRA) == "forbid":
             node["extra_behavior"] = "ignore"
         if kind in CONFIGURED and (kind == "model" or node.get("config")):
@@ -102,10 +101,10 @@ def result_schema(root: Node, *, plainly: bool = False) -> Node:
             node = {**inner, **({"ref": node["ref"]} if "ref" in node else {})}
         if kind == "tagged-union":
             node["discriminator"] = _written_discriminator(node, definitions)
-        node = _shared(node, plainly)
+        node = _common(node, plainly)
         match node.get("type"):
             case "float" if config.get("ser_json_inf_nan") == "strings" and "serialization" not in node:
-                # Within what a function writes, pydantic leaves the number as it is.
+                # pydantic does not apply the setting to values that a function has written.
                 node["serialization"] = {"type": "function-plain", "function": _infinite_text}
             case "any" if "serialization" not in node:
                 node["serialization"] = _ANY
@@ -116,7 +115,7 @@ def result_schema(root: Node, *, plainly: bool = False) -> Node:
             case "dict":
                 node.setdefault("values_schema", {"type": "any", "serialization": _ANY})
             case "model" if node["cls"] is BaseModel or getattr(node["cls"], "__abstractmethods__", None):
-                # There are no instances of it: what is read is the JSON of whatever was returned.
+                # There are no instances of it, so the result is read as plain JSON.
                 node = {"type": "any", "serialization": _ANY, **({"ref": node["ref"]} if "ref" in node else {})}
             case "model" | "dataclass":
                 inner = {key: value for key, value in node.items() if key != "ref"}
@@ -132,7 +131,7 @@ def result_schema(root: Node, *, plainly: bool = False) -> Node:
 
 
 def returned_schema(root: Node) -> Node:
-    """What checks a returned value: as the type does, and keeps what a TypedDict does not know."""
+    """The schema that checks a returned value. It keeps unknown keys of a TypedDict."""
 
     def change(node: Node, config: Node) -> Node:
         if node.get("type") == "typed-dict" and node.get("extra_behavior") == "ignore" and _EXTRA not in config:
@@ -143,32 +142,30 @@ def returned_schema(root: Node) -> Node:
 
 
 def root_of(annotation: Any) -> Node:
-    """The core schema of a type. Raises PydanticUserError and the like where there is none."""
+    """The core schema of a type. Raises PydanticSchemaGenerationError or PydanticUserError if there is none."""
     return dict(TypeAdapter(annotation).core_schema)
 
 
 def validator(schema: Node) -> SchemaValidator:
-    """Made of ``schema`` alone, see ``core_schemas``."""
+    """Build it from ``schema`` alone (see ``core_schemas``)."""
     return SchemaValidator(schema, _CONFIG, False)
 
 
 def serializer(schema: Node) -> SchemaSerializer:
-    """Made of ``schema`` alone, see ``core_schemas``."""
+    """Build it from ``schema`` alone (see ``core_schemas``)."""
     return SchemaSerializer(schema, _CONFIG, False)
 
 
 class WireJsonSchema(GenerateJsonSchema):
-    """JSON Schemas of derived core schemas: a model says of unknown fields what the derived schema does. The default of
-    a secret is left out: it would be readable, or a mask that somebody sends.
+    """Makes JSON Schemas of derived core schemas, with their rule for unknown fields, and without the defaults of
+    secrets.
     """
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        """See the base."""
         inner: Any = schema["schema"]
         return self.generate_inner(inner) if holds_secret(inner) else super().default_schema(schema)
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        """See the base."""
         found = super().model_schema(schema)
         inner: Any = schema
         while inner.get("type") != "model-fields" and isinstance(inner.get("schema"), dict):
@@ -179,7 +176,7 @@ class WireJsonSchema(GenerateJsonSchema):
 
 
 def is_exact(root: Node) -> bool:
-    """Whether every payload of this derived schema, once checked, arrives as it was given: nobody has to compare."""
+    """Whether every checked payload of this derived schema arrives unchanged, so that it need not be compared."""
     fields, config = root.get("schema", {}), root.get("config", {})
     if root.get("type") != "model" or fields.get("type") != "model-fields" or "serialization" in root:
         return False
@@ -194,12 +191,12 @@ def is_exact(root: Node) -> bool:
 
 
 def fields_of(root: Node) -> list[tuple[str, Node]]:
-    """The fields of a model, with their names."""
+    """The names and fields of a model."""
     return _fields_of(root, {node["ref"]: node for node in nodes(root) if "ref" in node})
 
 
 def makes_values(root: Node) -> bool:
-    """Whether a default is made by a factory, or is a moment or an id: another one in each process or attempt."""
+    """Whether a default differs in each process or attempt: it comes from a factory, or is a time or an id."""
     for node in nodes(root):
         if node.get("type") == "default":
             if "default_factory" in node and node["default_factory"] not in _PURE_FACTORIES:
@@ -210,7 +207,7 @@ def makes_values(root: Node) -> bool:
 
 
 def runs_users_code(root: Node) -> bool:
-    """Whether validators or constructors of users run when a value is read."""
+    """Whether reading a value runs validators or constructors of users."""
     return any(
         (node.get("type") in FUNCTIONS and is_users(function_of(node)))
         or (node.get("type") in ("model", "dataclass") and bool(node.get("post_init") or node.get("custom_init")))
@@ -219,41 +216,39 @@ def runs_users_code(root: Node) -> bool:
 
 
 def fault(root: Node) -> str | None:
-    """Why no payload of this schema can be written; None when values have to decide."""
+    """Why no payload of this schema can be written, or None if some can."""
     for node in nodes(root):
         if node.get("init_only") and node["schema"].get("type") != "default":
             return (
-                f"the dataclass keeps no value of the InitVar {node['name']!r}, so it could not be sent: give it a "
-                "default, or make it a field"
+                f"the dataclass does not keep the value of the InitVar {node['name']!r}, so it cannot be sent: give it "
+                "a default, or make it a field"
             )
     return None
 
 
-class Returned:
-    """What was noticed while a result was written."""
+class ResultNotes:
+    """Facts about a result, collected while it is written."""
 
     def __init__(self) -> None:
-        self.open = False
-        """Whether the annotation leaves open what something in it is: it is recorded by its own class."""
+        self.by_own_class = False
+        """Whether some value was written by its own class, because the annotation does not define it."""
 
 
-def plain_of(value: Any, returned: Returned | None = None) -> Any:
-    """``value`` as JSON by its own type, whatever the annotation says of it. Raises PydanticSerializationError."""
+def to_plain(value: Any, notes: ResultNotes | None = None) -> Any:
+    """The JSON of ``value`` by its own type, not by an annotation. Raises PydanticSerializationError."""
     kind = type(value)
     if value is None or kind in (bool, int, float, str):
         return value
-    if returned is not None and not (
-        kind in (list, tuple) or (kind is dict and all(type(key) is str for key in value))
-    ):
-        returned.open = True
+    if notes is not None and not (kind in (list, tuple) or (kind is dict and all(type(key) is str for key in value))):
+        notes.by_own_class = True
     if isinstance(value, dict):
-        return {_key(key): plain_of(item, returned) for key, item in value.items()}
+        return {_key(key): to_plain(item, notes) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain_of(item, returned) for item in value]
+        return [to_plain(item, notes) for item in value]
     if isinstance(value, BaseModel) or is_dataclass(kind):
-        return _write(_writer_of(kind), value, returned)
+        return _write(_writer_of(kind), value, notes)
     if hasattr(value, "get_secret_value"):
-        return plain_of(value.get_secret_value(), returned)
+        return to_plain(value.get_secret_value(), notes)
     return to_jsonable_python(value, by_alias=True, inf_nan_mode="constants", fallback=None)
 
 
@@ -261,8 +256,8 @@ def _key(key: Any) -> Any:
     return key if type(key) is str else next(iter(to_jsonable_python({key: None})))
 
 
-def _write(writer: SchemaSerializer, value: Any, returned: Returned | None) -> Any:
-    return writer.to_python(value, mode="json", by_alias=True, warnings=False, context=returned)
+def _write(writer: SchemaSerializer, value: Any, notes: ResultNotes | None) -> Any:
+    return writer.to_python(value, mode="json", by_alias=True, warnings=False, context=notes)
 
 
 def _make_writer(kind: type) -> SchemaSerializer:
@@ -275,8 +270,8 @@ _writer_of: Final[Callable[[type], SchemaSerializer]] = lru_cache(maxsize=1024)(
 def _by_its_class(declared: type, value: Any, handler: Callable[[Any], Any], info: Any) -> Any:
     if type(value) is declared or not isinstance(value, declared):
         return handler(value)
-    if isinstance(info.context, Returned):
-        info.context.open = True
+    if isinstance(info.context, ResultNotes):
+        info.context.by_own_class = True
     return _write(_writer_of(type(value)), value, info.context)
 
 
@@ -287,22 +282,22 @@ def _infinite_text(value: Any) -> Any:
 
 
 def _by_its_type(value: Any, info: Any) -> Any:
-    return plain_of(value, info.context)
+    return to_plain(value, info.context)
 
 
 _ANY: Final[Node] = {"type": "function-plain", "function": _by_its_type, "info_arg": True}
 
 
-def _shared(node: Node, plainly: bool) -> Node:
-    """What holds on both ways."""
+def _common(node: Node, plainly: bool) -> Node:
+    """The changes for payloads and results alike."""
     if node.get("type") in CONFIGURED and (node["type"] == "model" or node.get("config")):
         config = dict(node.get("config", {}))
         if config.get("ser_json_inf_nan") != "strings":
-            config["ser_json_inf_nan"] = "constants"  # null would be a value lost without a word
+            config["ser_json_inf_nan"] = "constants"  # null would lose the value silently
         config.pop("validate_by_alias", None)
         node["config"] = config
     if masks(node):
-        node["serialization"] = revealing(node)
+        node["serialization"] = unmasked(node)
     elif plainly and _is_left_out(node):
         del node["serialization"]
     return node
@@ -319,13 +314,13 @@ def _is_left_out(node: Node) -> bool:
 
 
 def _named(fields: Any) -> list[tuple[str, Node]]:
-    """A model's and a TypedDict's fields stand by their names, a dataclass's have theirs."""
+    """Names and fields: models and TypedDicts have a dict of fields, dataclasses a list of fields with names."""
     return list(fields.items()) if isinstance(fields, dict) else [(field["name"], field) for field in fields]
 
 
 def _name_as_read(name: str, field: Node, config: Node) -> None:
-    """Let a field be written by a name that it is read by; one that has only paths is read by its own name too, as its
-    JSON Schema says.
+    """Write a field by a name that it is read by. One that has only paths is also read by its own name, as in its JSON
+    Schema.
     """
     alias = field.get("validation_alias")
     if config.get("validate_by_alias") is False:
@@ -344,7 +339,7 @@ def _name_as_read(name: str, field: Node, config: Node) -> None:
 
 
 def _written_discriminator(union: Node, definitions: dict[str, Node]) -> Any:
-    """Where the tag of a union stands by the names that its members are written by."""
+    """The discriminator of a union by the names that its members are written by."""
     discriminator = union["discriminator"]
     if callable(discriminator):
         return discriminator

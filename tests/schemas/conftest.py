@@ -1,4 +1,4 @@
-"""The same examples on every run, so that a red test is red for everybody.
+"""Hypothesis settings: the same examples on every run, so that a failing test fails everywhere.
 
 ``HYPOTHESIS_PROFILE=search`` looks for new ones.
 """

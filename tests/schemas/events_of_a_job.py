@@ -1,4 +1,4 @@
-"""Short ways to say what happened to a job; the clock is a counter of seconds that each caller hands in."""
+"""Short functions that make the events of a job. Times are seconds on a counter that the caller passes."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -32,7 +32,7 @@ def redriven(run: int, second: int = 0, job: str = JOB) -> events.Redriven:
 def requeued(
     n: int, second: int = 0, *, run: int = 1, attempt: int = 1, lost: str | None = None, job: str = JOB
 ) -> events.Requeued:
-    """The ``n``-th placement of the run's work; ``lost``: the execution given up, if one was running."""
+    """The ``n``-th placement of the run's work. ``lost``: the lost execution, if one was running."""
     return events.Requeued(
         id=f"{ids.run_fact(job, run, 'requeued')}/{n}",
         source=SOURCE,
@@ -61,7 +61,7 @@ def cancelled(run: int = 1, second: int = 0, job: str = JOB) -> events.Cancelled
 
 
 class Execution:
-    """One delivery of an attempt to a worker, and what that worker says of it."""
+    """One execution of an attempt, and the events that its worker publishes."""
 
     def __init__(self, name: str, attempt: int = 1, run: int = 1, job: str = JOB) -> None:
         self.name, self.attempt, self.run, self.job = name, attempt, run, job

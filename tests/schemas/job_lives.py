@@ -1,4 +1,4 @@
-"""Lives of jobs as Hypothesis strategies: first an honest one, then what AMQP may make of it on the way to the tape.
+"""Hypothesis strategies for the events of a job: an undisturbed life, then that life as AMQP may bring it to the tape.
 
 Honest: runs of attempts, an attempt executed once or, by redelivery, more often; each execution may say that it
 started, how far it is and how it ended, or die; somebody may cancel at any moment; a closed run may be driven again;
@@ -16,7 +16,7 @@ Tape = list[JobEvent]
 
 @st.composite
 def honest(draw: st.DrawFn, job: str = JOB) -> Tape:
-    """A job's life in the order in which it happened."""
+    """A job's events in the order in which they happened."""
     tape: Tape = [facts.submitted(0, job)]
     for run in range(1, draw(st.integers(1, 3)) + 1):
         if run > 1:
@@ -44,7 +44,7 @@ def honest(draw: st.DrawFn, job: str = JOB) -> Tape:
 
 
 def _attempt(draw: st.DrawFn, of: Execution, second: int, last: bool) -> Tape:
-    """The executions of one attempt, one after the other or mixed (the first worker was frozen, not dead)."""
+    """The executions of one attempt, one after the other or mixed (the first worker was only frozen)."""
     publishers: list[Tape] = []
     for number in range(draw(st.sampled_from([1, 1, 2, 3]))):
         # Random names: nothing about their order may matter.
@@ -69,14 +69,14 @@ def _execution(draw: st.DrawFn, execution: Execution, second: int, last: bool) -
 
 
 def _running(lived: Tape) -> str | None:
-    """The execution that was heard of last."""
+    """The execution of the latest event."""
     received = [event.data.execution for event in lived if isinstance(event, Started | Progressed)]
     return received[-1] if received else None
 
 
 @st.composite
 def interleaved(draw: st.DrawFn, publishers: list[Tape]) -> Tape:
-    """What several publishers say, in any order that keeps each one's own."""
+    """The events of several publishers, in any order that keeps the order of each publisher."""
     turns = draw(st.permutations([i for i, own in enumerate(publishers) for _ in own]))
     said = [iter(own) for own in publishers]
     return [next(said[turn]) for turn in turns]
@@ -84,7 +84,7 @@ def interleaved(draw: st.DrawFn, publishers: list[Tape]) -> Tape:
 
 @st.composite
 def delayed(draw: st.DrawFn, tape: Tape) -> Tape:
-    """Some events reach the tape later than they happened: published again after a lost connection, or overtaken."""
+    """Move some events to later places on the tape: published again after a lost connection, or overtaken."""
     delays = st.sampled_from([0, 0, 0, 0, 1, 2, 5, 40])
     moved = [(i + draw(delays), i) for i in range(len(tape))]
     return [tape[i] for _, i in sorted(moved)]
@@ -92,7 +92,7 @@ def delayed(draw: st.DrawFn, tape: Tape) -> Tape:
 
 @st.composite
 def repeated(draw: st.DrawFn, tape: Tape) -> Tape:
-    """Copies of any events at any later places: a confirm was lost, so the publish was repeated."""
+    """Repeat any events at any later places: a confirm was lost, so the publish was repeated."""
     tape = list(tape)
     for _ in range(draw(st.integers(1, 6))):
         original = draw(st.integers(0, len(tape) - 1))
@@ -101,6 +101,6 @@ def repeated(draw: st.DrawFn, tape: Tape) -> Tape:
 
 
 def disturbed(job: str = JOB) -> st.SearchStrategy[Tape]:
-    """A life as the tape may show it: delayed, mixed, repeated; each in some of the examples."""
+    """A job's events as they may be on the tape: delayed, mixed or repeated in some of the examples."""
     delayed_lives = st.one_of(honest(job), honest(job).flatmap(delayed))
     return st.one_of(delayed_lives, delayed_lives.flatmap(repeated))

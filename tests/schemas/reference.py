@@ -1,5 +1,5 @@
-"""The rules of ``fold`` said a second time, in another way: whether an event counts is asked of the tape before it,
-never of a state that was carried along. Slow, and simple enough to be checked by reading. For tests alone.
+"""A second implementation of the rules of ``fold``: it decides from the tape before an event whether it is accepted,
+and keeps no state. It is slow, but simple enough to be checked by reading.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ STATES = {
 
 
 def counted(tape: Tape) -> list[int]:
-    """The places of the events that count."""
+    """The indexes of the accepted events."""
     return [i for i, event in enumerate(tape) if _counts(tape[:i], event)]
 
 
@@ -56,14 +56,14 @@ def _counts(before: Tape, event: JobEvent) -> bool:
 
 
 def _placed(before: Tape, run: Tape, number: int) -> int:
-    """How often the run's work is known to have been placed; the submission did it for the first run."""
+    """How often the run's work was placed; the submission is the first placement of the first run."""
     ordered = number == 1 and any(isinstance(other, Submitted) for other in before)
     return max([int(ordered), *(other.data.n for other in run if isinstance(other, Requeued))])
 
 
 def _moves(before: Tape, event: JobEvent) -> bool:
-    """Whether an event that counts says where the job stands. ``requeued`` does not when its attempt is over, or when
-    the last that was heard of the attempt is that another execution works on it. ``before``: what counted of the run.
+    """Whether an accepted event changes the state. ``requeued`` does not if its attempt has ended, or if another
+    execution is the latest of the attempt. ``before``: the accepted events of the run.
     """
     if not isinstance(event, Requeued):
         return True
@@ -76,7 +76,7 @@ def _moves(before: Tape, event: JobEvent) -> bool:
 
 
 def _closes_run(before: Tape, event: JobEvent) -> bool:
-    """A failure of an attempt that is already behind us does not close the run."""
+    """A failure of an earlier attempt does not close the run."""
     if isinstance(event, Failed):
         return not _attempt_closed(before, event.data.attempt)
     return isinstance(event, Succeeded | Cancelled)
@@ -104,7 +104,7 @@ def _is_news(run: Tape, event: Started | Progressed) -> bool:
 
 
 def status(tape: Tape) -> dict[str, Any]:
-    """What a job's status must say after ``tape``, for the fields that the events decide."""
+    """The expected fields of a job's status after ``tape``."""
     counting = [tape[i] for i in counted(tape)]
     orders = [event for event in counting if isinstance(event, Submitted)]
     lived = [event for event in counting if not isinstance(event, Submitted)]
@@ -132,7 +132,7 @@ def status(tape: Tape) -> dict[str, Any]:
 
 
 def _work(present: Tape) -> dict[str, Any]:
-    """What is said of the newest execution that was heard of while it worked."""
+    """The expected fields of the newest execution."""
     said = [event for event in present if isinstance(event, Started | Progressed)]
     if not said:
         return {"execution": None, "progress_n": 0}

@@ -1,4 +1,4 @@
-"""Any plain JSON, any order, any valid event: valid by the schema, not by sense."""
+"""Strategies for any plain JSON, order and event that the schema accepts, whether or not they make sense."""
 
 from datetime import datetime
 from typing import Any
@@ -90,7 +90,7 @@ _ADAPTER: TypeAdapter[events.JobEvent] = events.ADAPTER
 
 @st.composite
 def any_event(draw: st.DrawFn, job: str = JOB) -> events.JobEvent:
-    """One event of any class, made as a reader makes it: from plain values."""
+    """One event of any class, parsed from plain values."""
     name = draw(st.sampled_from(events.EVENT_NAMES))
     return _ADAPTER.validate_python(
         {

@@ -1,4 +1,4 @@
-"""What a handler tells through its context is always something that can be published."""
+"""The progress that a handler reports can always be published."""
 
 import logging
 import math
@@ -17,7 +17,7 @@ def context(delivered: list[Progress], run: int = 1, attempt: int = 1) -> Contex
 
 
 @given(st.floats(), st.none() | st.text(st.characters(exclude_categories=[]), max_size=300))
-def test_any_fraction_and_any_words_are_reported(fraction: float, message: str | None) -> None:
+def test_any_fraction_and_message_are_reported(fraction: float, message: str | None) -> None:
     delivered: list[Progress] = []
     context(delivered).progress(fraction, message)
     (progress,) = delivered
@@ -28,12 +28,12 @@ def test_any_fraction_and_any_words_are_reported(fraction: float, message: str |
 
 
 @pytest.mark.parametrize(("said", "delivered"), [(0.5, 0.5), (-1, 0), (7, 1), (math.nan, 0), (math.inf, 0), (1, 1)])
-def test_fractions_are_clamped(said: float, delivered: float) -> None:
+def test_fraction_is_clamped(said: float, delivered: float) -> None:
     reports: list[Progress] = []
     context(reports).progress(said)
     assert reports == [Progress(fraction=delivered)]
 
 
-def test_the_idempotency_key_is_of_the_run_not_of_the_attempt() -> None:
+def test_idempotency_key_is_the_same_for_all_attempts_of_run() -> None:
     assert context([], 2, 1).idempotency_key == context([], 2, 3).idempotency_key == "job/2"
     assert context([], 1).idempotency_key != context([], 2).idempotency_key

@@ -38,7 +38,7 @@ def bare(function):
 
 @pytest.fixture
 def load(tmp_path: Path) -> Iterator[Load]:
-    """Write a module and load the job types of it."""
+    """Write a module and load its job types."""
     made: list[str] = []
 
     def write_and_load(source: str) -> dict[str, JobType]:
@@ -52,7 +52,7 @@ def load(tmp_path: Path) -> Iterator[Load]:
     sys.path.remove(str(tmp_path.resolve()))
 
 
-def test_job_types_of_classes_lists_and_mappings_are_loaded(load: Load) -> None:
+def test_job_types_in_classes_and_collections_are_loaded(load: Load) -> None:
     loaded = load(
         """
         class Mails:
@@ -87,7 +87,7 @@ def test_job_types_of_classes_lists_and_mappings_are_loaded(load: Load) -> None:
     assert {job_type.function(to="x") for job_type in loaded.values()} == {"x", "xx"}
 
 
-def test_coroutine_of_a_plain_decorator_is_awaited(load: Load) -> None:
+def test_coroutine_of_plain_decorator_is_awaited(load: Load) -> None:
     (loaded,) = load(
         """
         @job("traced")
@@ -102,7 +102,7 @@ def test_coroutine_of_a_plain_decorator_is_awaited(load: Load) -> None:
     assert asyncio.run(loaded(x=1)) == 2
 
 
-def test_coroutine_that_nobody_awaits_is_no_result(load: Load) -> None:
+def test_result_refuses_unawaited_coroutine(load: Load) -> None:
     (loaded,) = load(
         """
         async def add(x: int) -> int: return x
@@ -130,7 +130,7 @@ def test_coroutine_that_nobody_awaits_is_no_result(load: Load) -> None:
     ],
 )
 @pytest.mark.parametrize("default", ["", " = None"])
-def test_context_however_it_is_annotated(load: Load, annotation: str, default: str) -> None:
+def test_context_parameter_is_found_in_any_annotation(load: Load, annotation: str, default: str) -> None:
     (loaded,) = load(f'@job("a")\ndef a(*, ctx: {annotation}{default}, n: int) -> int: return n').values()
     assert loaded.context_parameter == "ctx"
     assert list(loaded.payload_model.model_fields) == ["n"]
@@ -139,17 +139,17 @@ def test_context_however_it_is_annotated(load: Load, annotation: str, default: s
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ('@traced\n@job("lost")\ndef lost(x: int): ...', "put @job above the others"),
-        ('@bare\n@job("lost")\ndef lost(x: int): ...', "put @job above the others"),
-        ('@functools.lru_cache\n@job("lost")\ndef lost(x: int): ...', "put @job above the others"),
-        ('@job("a")\ndef f(x: int): ...\n@job("b")\ndef f(x: int): ...', "another definition called f"),
-        ('@job("a")\ndef f(x: int): ...\n@job("a")\ndef f(x: int, y: int): ...', "another definition called f"),
+        ('@traced\n@job("lost")\ndef lost(x: int): ...', "put @job above the other"),
+        ('@bare\n@job("lost")\ndef lost(x: int): ...', "put @job above the other"),
+        ('@functools.lru_cache\n@job("lost")\ndef lost(x: int): ...', "put @job above the other"),
+        ('@job("a")\ndef f(x: int): ...\n@job("b")\ndef f(x: int): ...', "another definition of f"),
+        ('@job("a")\ndef f(x: int): ...\n@job("a")\ndef f(x: int, y: int): ...', "another definition of f"),
         ('@job("a")\ndef f(x: int): ...\ndef f(x: int): ...', "rename one"),
         ('@job("a")\ndef f(x: int): ...\n@job("a")\ndef g(x: int): ...', "two job types are called 'a'"),
         ('for n in "ab":\n    def f(x: int): ...\n    last = job(n)(f)', "declared in"),
         (
             'class T:\n    def __init__(self): self.job = job("a")(self.run)\n    def run(self, x: int): ...\nt = T()',
-            "give it to a variable",
+            "assign it to a variable",
         ),
         ('class T:\n    @job("a")\n    def run(self, x: int): ...', "'self': make the handler a function"),
         ('class T:\n    @classmethod\n    @job("a")\n    def run(cls, x: int): ...', "'cls': make the handler"),
@@ -159,19 +159,19 @@ def test_context_however_it_is_annotated(load: Load, annotation: str, default: s
         ('def db(): ...\n@job("a")\ndef a(x: int, c: int = Security(db)): ...', "no dependencies.*'c'"),
         ('def db(): ...\n@job("a")\ndef a(x: int, c: Annotated[int, Depends(db)]): ...', "no dependencies.*'c'"),
         ('@job("a")\ndef a(x: Context, y: Context): ...', "both a Context"),
-        ('@job("a")\ndef a(x: Context | int): ...', "nothing else"),
-        ('class C(Context): ...\n@job("a")\ndef a(x: C): ...', "nothing else"),
+        ('@job("a")\ndef a(x: Context | int): ...', "can only be a jobtape.Context"),
+        ('class C(Context): ...\n@job("a")\ndef a(x: C): ...', "can only be a jobtape.Context"),
         ('@job("a")\ndef a(x: list[Context]): ...', "pydantic cannot check"),
-        ('@job("a")\n@bare\nasync def a(x: int): ...', "plain named one"),
+        ('@job("a")\n@bare\nasync def a(x: int): ...', "plain named parameter"),
         ('@job("a")\nasync def a(x: int):\n    yield x', "yields"),
     ],
 )
-def test_what_would_be_lost_is_refused(load: Load, source: str, says: str) -> None:
+def test_unloadable_job_type_is_refused(load: Load, source: str, says: str) -> None:
     with pytest.raises(JobTypeInvalid, match=f"(?s){says}"):
         load('@job("sound")\ndef sound(): ...\n' + source)
 
 
-def test_module_that_is_imported_again_is_loaded_again(load: Load, tmp_path: Path) -> None:
+def test_reloaded_module_gives_new_job_types(load: Load, tmp_path: Path) -> None:
     import importlib
 
     (loaded,) = load('@job("a")\ndef a(x: int): ...').values()

@@ -1,4 +1,4 @@
-"""What subscribers are told can be read again, exactly."""
+"""A delivered event is decoded unchanged."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from jobtape.schemas.events import encode
 from tests.schemas.events_of_a_job import JOB, Execution, submitted
 
 
-def test_what_it_says_of_the_job() -> None:
+def test_properties_of_delivered_event() -> None:
     order = DeliveredEvent(submitted(), 7)
     assert (order.job_id, order.job_type, order.name) == (JOB, "add", "submitted")
     assert (order.result, order.error, order.time) == (None, None, order.event.time)
@@ -19,12 +19,12 @@ def test_what_it_says_of_the_job() -> None:
     assert (failed.error.message, failed.result, failed.id) == ("w gave up", None, failed.event.id)
 
 
-def test_there_and_back() -> None:
+def test_encode_and_decode_round_trip() -> None:
     event = submitted()
     assert decode_delivered(encode_delivered(encode(event).decode(), 2**48 + 7)) == DeliveredEvent(event, 2**48 + 7)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"cursor": 1}', b'{"cursor": "1"}', encode(submitted())])
-def test_anything_else_is_unreadable(body: bytes) -> None:
+def test_decode_refuses_other_bodies(body: bytes) -> None:
     with pytest.raises(UnreadableEvent):
         decode_delivered(body)

@@ -1,4 +1,4 @@
-"""What follows from an event, and what is done for lost work: the same every time, and only where it counts."""
+"""Effects of accepted events and rescues of lost work are the same each time they are computed."""
 
 from dataclasses import replace
 
@@ -23,12 +23,12 @@ def fold(*events: JobEvent) -> Job:
 
 
 def effects(*events: JobEvent) -> list[Requeued | Failed]:
-    """The effects of the last one."""
+    """The effects of the last event."""
     before = fold(*events[:-1]) if len(events) > 1 else None
     return [effect.event for effect in effects_of(before, events[-1], evolve(before, events[-1]))]
 
 
-def test_a_redriven_run_has_its_work_placed() -> None:
+def test_redriven_places_work() -> None:
     (event,) = effects(submitted(), Execution("a").failed(1), redriven(2, 2))
     assert isinstance(event, Requeued)
     assert (event.id, event.causationid, event.subject) == (f"{JOB}/2/requeued/1", f"{JOB}/2/redriven", JOB)
@@ -36,14 +36,14 @@ def test_a_redriven_run_has_its_work_placed() -> None:
     assert may_be_effect(event)
 
 
-def test_a_redriven_that_does_not_count_has_no_effect() -> None:
+def test_rejected_redriven_has_no_effect() -> None:
     ended: list[JobEvent] = [submitted(), Execution("a").failed(1), redriven(2, 2)]
     assert effects(*ended, redriven(2, 3)) == []
     assert effects(*ended, requeued(1, run=2), redriven(2, 3)) == []
     assert effects(*ended, redriven(1, 3)) == []
 
 
-def test_other_events_have_none() -> None:
+def test_other_events_have_no_effect() -> None:
     first, second = Execution("a"), Execution("b", run=2)
     tape: list[JobEvent] = [
         submitted(),
@@ -58,7 +58,7 @@ def test_other_events_have_none() -> None:
         assert bool(effects(*tape[:length])) == (event.name == "redriven")
 
 
-def test_an_order_that_comes_late_is_placed_then() -> None:
+def test_late_submitted_places_work_of_redriven_run() -> None:
     failed = Execution("a").failed(1)
     assert effects(failed, redriven(2)) == []
     (event,) = effects(failed, redriven(2), submitted())
@@ -66,8 +66,8 @@ def test_an_order_that_comes_late_is_placed_then() -> None:
 
 
 @given(st.lists(any_event(), max_size=12))
-def test_its_own_event_ends_it_on_any_tape(tape: list[JobEvent]) -> None:
-    """Once an effect is on the tape, nothing wants it again."""
+def test_event_of_effect_stops_effect(tape: list[JobEvent]) -> None:
+    """When the effect's event is on the tape, it is not needed any more."""
     job: Job | None = None
     for event in tape:
         after = evolve(job, event)
@@ -79,7 +79,7 @@ def test_its_own_event_ends_it_on_any_tape(tape: list[JobEvent]) -> None:
         job = after
 
 
-def test_work_is_put_back_three_times_and_then_the_run_fails() -> None:
+def test_lost_work_is_rescued_three_times_then_run_fails() -> None:
     job = fold(submitted(), Execution("a").started(1))
     for n in range(2, MAX_RESCUES + 2):
         effect = rescue(job, "lost", source=SOURCE, time=at(n))
@@ -96,25 +96,25 @@ def test_work_is_put_back_three_times_and_then_the_run_fails() -> None:
 
 
 @pytest.mark.parametrize(("why", "reason"), [("lost", "lost"), ("given_up", "crash_loop")])
-def test_the_reason_says_how_it_went(why: str, reason: str) -> None:
+def test_failure_reason_follows_cause(why: str, reason: str) -> None:
     job = replace(fold(submitted()), placed=MAX_RESCUES + 1)
     effect = rescue(job, why, source=SOURCE, time=at(1))  # type: ignore[arg-type]
     assert effect is not None and isinstance(effect.event, Failed)
     assert effect.event.data.reason == reason
 
 
-def test_a_lost_retry_is_put_back_as_the_next_attempt() -> None:
+def test_lost_retry_is_rescued_as_next_attempt() -> None:
     effect = rescue(fold(submitted(), Execution("a").retrying(1)), "lost", source=SOURCE, time=at(2))
     assert effect is not None
     assert effect.event.data.attempt == 2
 
 
-def test_without_an_order_nothing_can_be_placed() -> None:
+def test_rescue_without_order_returns_none() -> None:
     job = fold(Execution("a").started(1))
     assert order_of(job) is None
     assert rescue(job, "lost", source=SOURCE, time=at(2)) is None
 
 
-def test_the_order_is_what_was_ordered_except_for_its_time() -> None:
+def test_order_of_job_has_no_run_at() -> None:
     order = ORDER.model_copy(update={"labels": {"a": "b"}, "run_at": at(500), "correlation_id": "c", "reply_to": "r"})
     assert order_of(fold(submitted(order=order))) == order.model_copy(update={"run_at": None})

@@ -1,4 +1,4 @@
-"""Events come back from the tape as they went on it; what is no event is refused with a reason, never otherwise."""
+"""Events are decoded as they were encoded. Anything else raises UnreadableEvent, and no other error."""
 
 import json
 from typing import Any
@@ -33,12 +33,12 @@ def read(body: bytes) -> None:
 
 
 @given(any_event())
-def test_every_event_comes_back_as_it_went(event: events.JobEvent) -> None:
+def test_encode_and_decode_round_trip(event: events.JobEvent) -> None:
     assert events.decode(events.encode(event)) == event
 
 
 @given(any_event())
-def test_a_body_is_a_cloudevent(event: events.JobEvent) -> None:
+def test_body_is_cloudevent(event: events.JobEvent) -> None:
     body = json.loads(events.encode(event))
     assert {"specversion", "id", "source", "type"} <= body.keys()
     assert body["specversion"] == "1.0"
@@ -49,35 +49,35 @@ def test_a_body_is_a_cloudevent(event: events.JobEvent) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes(body: bytes) -> None:
+def test_decode_of_any_bytes(body: bytes) -> None:
     read(body)
 
 
 @given(wild_json)
-def test_any_json(value: Any) -> None:
+def test_decode_of_any_json(value: Any) -> None:
     read(json.dumps(value).encode("utf-8", "surrogatepass"))
 
 
 @given(st.sampled_from(sorted(PLAIN)), wild_json)
-def test_any_value_for_any_attribute(attribute: str, value: Any) -> None:
+def test_decode_of_any_attribute_value(attribute: str, value: Any) -> None:
     read(changed(**{attribute: value}))
 
 
 @given(st.sampled_from(sorted(PLAIN["data"]["order"])), wild_json)
-def test_any_value_in_the_order(field: str, value: Any) -> None:
+def test_decode_of_any_order_value(field: str, value: Any) -> None:
     order = {**PLAIN["data"]["order"], field: value}
     read(changed(data={**PLAIN["data"], "order": order}))
 
 
 @given(any_event(), st.data())
-def test_an_event_cut_short(event: events.JobEvent, data: st.DataObject) -> None:
+def test_decode_of_truncated_event(event: events.JobEvent, data: st.DataObject) -> None:
     body = events.encode(event)
     with pytest.raises(UnreadableEvent):
         events.decode(body[: data.draw(st.integers(0, len(body) - 1))])
 
 
 @given(any_event(), st.dictionaries(st.text("xyz", min_size=1, max_size=5), plain_json, max_size=3))
-def test_fields_of_a_later_minor_version_are_ignored(event: events.JobEvent, more: dict[str, Any]) -> None:
+def test_unknown_fields_are_ignored(event: events.JobEvent, more: dict[str, Any]) -> None:
     body = json.loads(events.encode(event))
     body = {**more, **body, "data": {**more, **body["data"]}}
     assert events.parse(body) == event
@@ -108,7 +108,7 @@ def test_fields_of_a_later_minor_version_are_ignored(event: events.JobEvent, mor
         (changed(data={**PLAIN["data"], "order": {"payload": {"a": ["\x00"]}}}), "data.order.payload.a[0]: a NUL"),
     ],
 )
-def test_what_is_no_event_is_refused_with_a_reason(body: bytes, says: str) -> None:
+def test_invalid_event_is_refused_with_reason(body: bytes, says: str) -> None:
     with pytest.raises(UnreadableEvent) as refused:
         events.decode(body)
     assert says in str(refused.value)
@@ -116,7 +116,7 @@ def test_what_is_no_event_is_refused_with_a_reason(body: bytes, says: str) -> No
 
 
 @pytest.mark.parametrize("where", ["payload", "result"])
-def test_the_deepest_value_that_may_enter_can_be_read_from_its_event(where: str) -> None:
+def test_deepest_accepted_payload_is_readable(where: str) -> None:
     deep: Any = 1
     for _ in range(plainjson.DEPTH_LIMIT):
         deep = {"a": deep}
@@ -129,23 +129,23 @@ def test_the_deepest_value_that_may_enter_can_be_read_from_its_event(where: str)
 
 
 @given(st.text(st.characters(exclude_categories=[])))
-def test_whatever_an_exception_says_its_event_can_be_read(said: str) -> None:
+def test_any_exception_text_is_readable(said: str) -> None:
     failed = facts.Execution("e").failed()
     error = ErrorInfo(type=said, message=said, traceback=said)
     event = failed.model_copy(update={"data": failed.data.model_copy(update={"error": error})})
     assert events.decode(events.encode(event)) == event
 
 
-def test_the_longest_event_id_fits() -> None:
+def test_longest_event_id_is_accepted() -> None:
     longest = facts.Execution("x" * 64, attempt=2**31 - 1, run=2**31 - 1).progressed(2**31 - 1)
     assert len(longest.id) <= 255
 
 
-def test_the_same_order_accepted_again_has_the_same_event_id() -> None:
+def test_submitted_twice_has_same_event_id() -> None:
     assert facts.submitted(0).id == facts.submitted(9).id == f"{facts.JOB}/1/submitted"
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])
-def test_a_timeout_that_json_cannot_say_is_refused_before_it_is_on_the_tape(timeout: float) -> None:
+def test_infinite_timeout_is_refused(timeout: float) -> None:
     with pytest.raises(ValueError, match="timeout"):
         Order(type="add", payload={}, queue="default", timeout=timeout)

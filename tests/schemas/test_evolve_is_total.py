@@ -1,4 +1,4 @@
-"""``evolve`` takes any event in any order, counts what its table allows and gives back the same object otherwise."""
+"""``evolve`` takes any event in any order, accepts what its table allows, and otherwise returns the same object."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +12,7 @@ from tests.schemas.strategies import any_event
 
 
 @given(st.lists(any_event(), max_size=25))
-def test_any_events_in_any_order(tape: list[events.JobEvent]) -> None:
+def test_evolve_accepts_any_events_in_any_order(tape: list[events.JobEvent]) -> None:
     job: Job | None = None
     for cursor, event in enumerate(tape, 1):
         after = evolve(job, event, cursor)
@@ -26,7 +26,7 @@ def test_any_events_in_any_order(tape: list[events.JobEvent]) -> None:
 
 
 @given(st.lists(any_event(), min_size=1, max_size=25))
-def test_a_repeated_event_is_the_same_object(tape: list[events.JobEvent]) -> None:
+def test_repeated_event_returns_same_object(tape: list[events.JobEvent]) -> None:
     job: Job | None = None
     for event in tape:
         job = evolve(job, event)
@@ -36,7 +36,7 @@ def test_a_repeated_event_is_the_same_object(tape: list[events.JobEvent]) -> Non
 
 
 @given(st.lists(any_event(), max_size=25))
-def test_runs_and_attempts_only_go_up(tape: list[events.JobEvent]) -> None:
+def test_run_and_attempt_never_decrease(tape: list[events.JobEvent]) -> None:
     job: Job | None = None
     for event in tape:
         after = evolve(job, event)
@@ -46,29 +46,27 @@ def test_runs_and_attempts_only_go_up(tape: list[events.JobEvent]) -> None:
 
 
 @given(st.sampled_from(sorted(JobState)), any_event(), st.integers(1, 3), st.integers(1, 3))
-def test_what_is_not_in_the_table_changes_nothing(
-    state: JobState, event: events.JobEvent, run: int, attempt: int
-) -> None:
+def test_event_outside_table_changes_nothing(state: JobState, event: events.JobEvent, run: int, attempt: int) -> None:
     time = datetime(2026, 1, 1, tzinfo=UTC)
     job = Job(id=event.subject, type="add", state=state, run=run, attempt=attempt, submitted_at=time)
     if event.data.run <= run and (state, event.name) not in TRANSITIONS:
         assert evolve(job, event) is job
 
 
-def test_the_table_closes_runs() -> None:
+def test_table_closes_runs() -> None:
     for (state, name), targets in TRANSITIONS.items():
         assert targets
         if state in FINAL:
             assert (name, targets) == ("submitted", (state,))
 
 
-def test_the_table_knows_every_event_and_reaches_every_state() -> None:
+def test_table_has_every_event_and_state() -> None:
     assert {name for _, name in TRANSITIONS} == set(events.EVENT_NAMES)
     assert {state for targets in TRANSITIONS.values() for state in targets} == set(JobState)
 
 
 @given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=30)), st.integers(1, 30))
-def test_evolve_does_not_change_the_job_it_was_given(wait: timedelta, cursor: int) -> None:
+def test_evolve_does_not_change_its_argument(wait: timedelta, cursor: int) -> None:
     job = Job(id="x", type="add", state=JobState.RUNNING, run=1, attempt=1, cursor=cursor)
     event = events.Cancelled(
         id="i",

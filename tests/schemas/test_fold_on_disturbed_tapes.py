@@ -1,4 +1,4 @@
-"""Whatever AMQP does to the tape, the fold says what the rules say, told a second time in ``reference``."""
+"""On tapes that AMQP has disturbed, the fold gives the same results as the second implementation in ``reference``."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ OTHER = "01890a5d-ac96-774b-bcce-b302099a8058"
 
 
 def play(tape: Sequence[JobEvent]) -> tuple[Job, list[int]]:
-    """The job after the tape, and the places of the events that were accepted."""
+    """The job after the tape, and the indexes of the accepted events."""
     job: Job | None = None
     accepted = []
     for place, event in enumerate(tape):
@@ -36,7 +36,7 @@ def outcomes(tape: Tape, accepted: list[int]) -> list[tuple[int, JobEvent]]:
 
 
 @given(disturbed())
-def test_every_prefix_folds_to_what_the_rules_say(tape: Tape) -> None:
+def test_every_prefix_folds_as_reference(tape: Tape) -> None:
     for end in range(1, len(tape) + 1):
         job, accepted = play(tape[:end])
         assert accepted == reference.counted(tape[:end])
@@ -49,14 +49,14 @@ def test_every_prefix_folds_to_what_the_rules_say(tape: Tape) -> None:
 
 
 @given(disturbed())
-def test_a_run_has_at_most_one_accepted_outcome(tape: Tape) -> None:
+def test_run_has_at_most_one_accepted_outcome(tape: Tape) -> None:
     _, accepted = play(tape)
     counts = Counter(run for run, _ in outcomes(tape, accepted))
     assert all(count == 1 for count in counts.values())
 
 
 @given(disturbed())
-def test_once_a_run_is_closed_only_a_later_run_or_the_order_changes_anything(tape: Tape) -> None:
+def test_closed_run_changes_only_by_later_run_or_order(tape: Tape) -> None:
     job: Job | None = None
     for place, event in enumerate(tape):
         after = evolve(job, event, place)
@@ -66,14 +66,14 @@ def test_once_a_run_is_closed_only_a_later_run_or_the_order_changes_anything(tap
 
 
 @given(st.data(), disturbed())
-def test_repetitions_change_nothing(data: st.DataObject, tape: Tape) -> None:
+def test_repeated_events_change_nothing(data: st.DataObject, tape: Tape) -> None:
     once, _ = play(tape)
     often, _ = play(data.draw(repeated(tape)))
     assert replace(often, cursor=0) == replace(once, cursor=0)
 
 
 @given(disturbed())
-def test_playing_the_whole_tape_a_second_time_changes_nothing(tape: Tape) -> None:
+def test_folding_whole_tape_twice_changes_nothing(tape: Tape) -> None:
     once, _ = play(tape)
     job = once
     for event in tape:
@@ -82,8 +82,8 @@ def test_playing_the_whole_tape_a_second_time_changes_nothing(tape: Tape) -> Non
 
 
 @given(honest())
-def test_an_honest_life_ends_as_it_did(tape: Tape) -> None:
-    """On an undisturbed tape whoever ended the last run first is right, and a success is lost to nothing but that."""
+def test_undisturbed_life_ends_with_its_outcome(tape: Tape) -> None:
+    """On an undisturbed tape the first final event of the last run decides the outcome."""
     job, accepted = play(tape)
     ends = [event for event in tape if event.data.run == job.run and isinstance(event, Succeeded | Cancelled)]
     closed = outcomes(tape, accepted)
@@ -94,7 +94,7 @@ def test_an_honest_life_ends_as_it_did(tape: Tape) -> None:
 
 
 @given(st.data(), disturbed())
-def test_the_order_comes_late_and_moves_nothing(data: st.DataObject, tape: Tape) -> None:
+def test_late_submitted_changes_no_state(data: st.DataObject, tape: Tape) -> None:
     order = next(event for event in tape if isinstance(event, Submitted))
     rest = [event for event in tape if not isinstance(event, Submitted)]
     if not rest:
@@ -111,7 +111,7 @@ def test_the_order_comes_late_and_moves_nothing(data: st.DataObject, tape: Tape)
 
 
 @given(st.data(), disturbed(JOB), disturbed(OTHER))
-def test_many_jobs_on_one_tape_are_each_as_if_alone(data: st.DataObject, one: Tape, two: Tape) -> None:
+def test_jobs_on_one_tape_are_independent(data: st.DataObject, one: Tape, two: Tape) -> None:
     mixed = list(enumerate(data.draw(interleaved([one, two]))))
     together = fold((event, cursor) for cursor, event in mixed)
     for job in (JOB, OTHER):
@@ -119,7 +119,7 @@ def test_many_jobs_on_one_tape_are_each_as_if_alone(data: st.DataObject, one: Ta
 
 
 @given(st.data(), disturbed())
-def test_folding_goes_on_from_any_place(data: st.DataObject, tape: Tape) -> None:
+def test_fold_continues_from_any_prefix(data: st.DataObject, tape: Tape) -> None:
     entries = [(event, cursor) for cursor, event in enumerate(tape)]
     place = data.draw(st.integers(0, len(entries)))
     begun = fold(entries[:place])

@@ -1,4 +1,4 @@
-"""The races that the rules of ``fold`` were made for, one by one."""
+"""The races that the rules of ``fold`` are for, one by one."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -10,7 +10,7 @@ from jobtape.schemas.fold import fold
 from jobtape.schemas.job import Job
 from tests.schemas.events_of_a_job import JOB, ORDER, Execution, at, cancelled, redriven, requeued, submitted
 
-A, B = Execution("b-first"), Execution("a-second")  # the later execution has the smaller id: ids tell no order
+A, B = Execution("b-first"), Execution("a-second")  # the later execution has the smaller id: ids have no order
 NEXT = Execution("next", attempt=2)
 AGAIN = Execution("again", run=2)
 
@@ -38,7 +38,7 @@ WITHIN_A_RUN: dict[str, tuple[list[JobEvent], str, int, str | None]] = {
         "by a-second",
     ),
     "the retry's copy is quicker than the tape": ([NEXT.started(8), A.retrying(3)], "running", 2, None),
-    "... and done before the retry is told": ([NEXT.succeeded(8), A.retrying(3)], "succeeded", 2, "by next"),
+    "... and done before the retry is on the tape": ([NEXT.succeeded(8), A.retrying(3)], "succeeded", 2, "by next"),
     "a retry's copy after the end": ([A.failed(3), B.retrying(4), NEXT.succeeded(9)], "failed", 1, None),
     "cancelled before it succeeded": ([cancelled(1, 2), A.succeeded(3)], "cancelled", 1, None),
     "succeeded before it was cancelled": ([A.succeeded(3), cancelled(1, 4)], "succeeded", 1, "by b-first"),
@@ -47,7 +47,7 @@ WITHIN_A_RUN: dict[str, tuple[list[JobEvent], str, int, str | None]] = {
 
 
 @pytest.mark.parametrize(("tape", "state", "attempt", "result"), WITHIN_A_RUN.values(), ids=WITHIN_A_RUN)
-def test_races_within_a_run(tape: list[JobEvent], state: str, attempt: int, result: str | None) -> None:
+def test_races_within_run(tape: list[JobEvent], state: str, attempt: int, result: str | None) -> None:
     for whole in ([submitted(), *tape], [*tape, submitted()], [tape[0], submitted(), *tape[1:]]):
         job = play(whole)
         assert (job.state, job.attempt, job.result) == (state, attempt, result)
@@ -74,7 +74,7 @@ def test_races_between_runs(tape: list[JobEvent], state: str, run: int) -> None:
 
 PUT_BACK: dict[str, tuple[list[JobEvent], str, int, int]] = {
     # the tape, then state, attempt and placements
-    "lost before anything was heard": ([requeued(2, 9)], "queued", 1, 2),
+    "lost before any event of it": ([requeued(2, 9)], "queued", 1, 2),
     "lost while it ran": ([A.started(1), requeued(2, 9, lost="b-first")], "queued", 1, 2),
     "... and not dead after all": (
         [A.started(1), requeued(2, 9, lost="b-first"), A.progressed(1, 10)],
@@ -135,18 +135,18 @@ PUT_BACK: dict[str, tuple[list[JobEvent], str, int, int]] = {
 
 
 @pytest.mark.parametrize(("tape", "state", "attempt", "placed"), PUT_BACK.values(), ids=PUT_BACK)
-def test_work_that_was_put_back(tape: list[JobEvent], state: str, attempt: int, placed: int) -> None:
+def test_requeued_work(tape: list[JobEvent], state: str, attempt: int, placed: int) -> None:
     job = play([submitted(), *tape])
     assert (job.state, job.attempt, job.placed) == (state, attempt, placed)
 
 
-def test_work_put_back_is_due_then_and_a_late_one_moves_no_time() -> None:
+def test_late_requeued_does_not_change_run_at() -> None:
     assert play([submitted(), requeued(2, 9)]).run_at == at(9)
     assert play([submitted(), A.retrying(8), requeued(2, 9)]).run_at == at(13)
     assert play([submitted(), A.started(8), requeued(2, 9)]).run_at == at(0)
 
 
-def test_placements_are_counted_for_each_run() -> None:
+def test_placements_are_counted_per_run() -> None:
     assert play([submitted()]).placed == 1
     assert play([requeued(2, 9), submitted()]).placed == 2
     assert play([A.started(1), submitted()]).placed == 1
@@ -154,17 +154,17 @@ def test_placements_are_counted_for_each_run() -> None:
     assert play([A.failed(10), redriven(2, 12), submitted()]).placed == 0
 
 
-def test_a_new_run_forgets_what_became_of_the_old_one() -> None:
+def test_new_run_has_no_status_of_old_run() -> None:
     job = play([submitted(), A.started(1), A.progressed(4, 2), A.failed(3), redriven(2, 5)])
     assert (job.error, job.reason, job.progress, job.started_at, job.finished_at) == (None, None, None, None, None)
     assert (job.run_at, job.payload, job.submitted_at) == (at(5), ORDER.payload, at(0))
 
 
-def test_a_run_opened_by_its_worker_does_not_keep_the_old_retry_time() -> None:
+def test_run_opened_by_worker_has_no_old_retry_time() -> None:
     assert play([submitted(), A.retrying(3), NEXT.failed(20), AGAIN.started(30)]).run_at == at(30)
 
 
-def test_a_repeated_start_of_an_earlier_execution_does_not_take_the_job_back() -> None:
+def test_repeated_started_of_earlier_execution_is_rejected() -> None:
     tape: list[JobEvent] = [submitted(), A.started(1), A.progressed(3, 2), B.started(40), B.progressed(1, 41)]
     job = play(tape)
     assert (job.execution, job.started_at, job.progress_n) == ("a-second", at(40), 1)
@@ -173,17 +173,17 @@ def test_a_repeated_start_of_an_earlier_execution_does_not_take_the_job_back() -
         assert play([*tape, late]) == job
 
 
-def test_progress_goes_up_within_an_execution() -> None:
+def test_progress_never_decreases_within_execution() -> None:
     job = play([submitted(), A.progressed(2, 2), A.progressed(1, 1), A.progressed(2, 2), A.started(0)])
     assert (job.progress_n, job.started_at) == (2, at(2))
 
 
-def test_a_later_attempt_does_not_remember_executions_of_the_earlier_one() -> None:
+def test_later_attempt_has_no_superseded_executions() -> None:
     job = play([submitted(), A.started(1), B.started(2), B.retrying(3), NEXT.started(9)])
     assert (job.execution, job.superseded, job.progress) == ("next", (), None)
 
 
-def test_scheduled_is_for_later_only() -> None:
+def test_only_later_run_at_is_scheduled() -> None:
     later = ORDER.model_copy(update={"run_at": at(60)})
     past = ORDER.model_copy(update={"run_at": at(0) - timedelta(days=1)})
     assert play([submitted(order=later)]).state == "scheduled"

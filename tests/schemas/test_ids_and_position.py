@@ -1,4 +1,4 @@
-"""An id tells when it was made, a fact's id which fact it is, a cursor where something stands."""
+"""Job ids contain their time, event ids identify a fact, and cursors identify a position."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import RFC_4122, UUID
@@ -16,8 +16,8 @@ moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=s
 
 
 @given(moments, st.integers(0, 2**74 - 1))
-def test_the_first_id_of_a_millisecond_stands_before_all_that_are_made_in_it(time: datetime, chance: int) -> None:
-    """``chance`` stands for the 74 bits that RFC 9562 leaves to it."""
+def test_first_id_is_smallest_of_its_millisecond(time: datetime, chance: int) -> None:
+    """``chance``: the 74 random bits of RFC 9562."""
     first = ids.first_id_at(time)
     made = str(UUID(int=UUID(first).int | (chance >> 62) << 64 | chance & (2**62 - 1)))
     assert first <= made < ids.first_id_at(time + timedelta(milliseconds=1))
@@ -27,18 +27,18 @@ def test_the_first_id_of_a_millisecond_stands_before_all_that_are_made_in_it(tim
 
 
 @given(moments, moments)
-def test_first_ids_are_ordered_as_their_times(one: datetime, two: datetime) -> None:
+def test_first_ids_are_ordered_by_time(one: datetime, two: datetime) -> None:
     if one <= two:
         assert ids.first_id_at(one) <= ids.first_id_at(two)
 
 
-def test_times_before_the_epoch_and_in_other_zones() -> None:
+def test_first_id_before_epoch_and_in_other_zones() -> None:
     assert ids.first_id_at(datetime(1900, 1, 1, tzinfo=UTC)) == ids.first_id_at(datetime(1970, 1, 1, tzinfo=UTC))
     east = datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))
     assert ids.first_id_at(east) == ids.first_id_at(datetime(2026, 1, 1, tzinfo=UTC))
 
 
-def test_an_id_made_now_is_of_now() -> None:
+def test_time_of_new_id_is_now() -> None:
     before = datetime.now(UTC)
     made = str(uuid_utils.uuid7())
     after = datetime.now(UTC) + timedelta(milliseconds=1)
@@ -53,7 +53,7 @@ def test_an_id_made_now_is_of_now() -> None:
         "ffffffff-ffff-7fff-bfff-ffffffffffff",
     ],
 )
-def test_an_id_that_tells_no_time(job_id: str) -> None:
+def test_time_of_other_uuid_is_none(job_id: str) -> None:
     assert ids.time_of(job_id) is None
 
 
@@ -61,20 +61,20 @@ def test_an_id_that_tells_no_time(job_id: str) -> None:
     "text",
     ["", "x", JOB[:-1], JOB + "0", JOB + "\n", " " + JOB, JOB.replace("-", ""), "{" + JOB + "}", "\x00" + JOB[1:]],
 )
-def test_what_is_no_job_id(text: str) -> None:
+def test_invalid_job_id_is_none(text: str) -> None:
     assert ids.parse_job_id(text) is None
 
 
 @given(st.text(st.characters(exclude_categories=[])))
-def test_any_text_may_be_asked(text: str) -> None:
+def test_parse_job_id_takes_any_text(text: str) -> None:
     ids.parse_job_id(text)
 
 
-def test_capitals_are_the_same_id() -> None:
+def test_upper_case_id_is_lowered() -> None:
     assert ids.parse_job_id(JOB.upper()) == JOB
 
 
-def test_an_event_id_tells_each_fact_from_each_other() -> None:
+def test_event_ids_differ_for_each_fact() -> None:
     facts = [
         ids.run_fact(JOB, run, event) for run in (1, 11) for event in ("submitted", "cancelled")
     ] + [
@@ -85,7 +85,7 @@ def test_an_event_id_tells_each_fact_from_each_other() -> None:
 
 
 @given(st.integers(1, 2**15 - 1), st.integers(0, 2**48 - 1), st.integers(1, 2**15 - 1), st.integers(0, 2**48 - 1))
-def test_cursors_are_ordered_as_epoch_and_offset_are(epoch: int, offset: int, epoch2: int, offset2: int) -> None:
+def test_cursors_are_ordered_by_epoch_and_offset(epoch: int, offset: int, epoch2: int, offset2: int) -> None:
     cursor, cursor2 = position.cursor_of(epoch, offset), position.cursor_of(epoch2, offset2)
     assert (position.epoch_of(cursor), position.offset_of(cursor)) == (epoch, offset)
     assert (cursor < cursor2) == ((epoch, offset) < (epoch2, offset2))

@@ -1,4 +1,4 @@
-"""Which functions can be job types, and what their signatures say."""
+"""Which functions can be job types, and how their signatures are read."""
 
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -35,7 +35,7 @@ def model(mail: Mail, ctx: Context) -> str:
 def root(names: Names) -> None: ...
 
 
-def test_parameters_are_the_fields() -> None:
+def test_parameters_become_fields() -> None:
     job = JobTypeSpec(fields, "math.add")
     assert (job.name, job.queue, job.timeout) == ("math.add", DEFAULT_QUEUE, DEFAULT_TIMEOUT)
     assert (job.is_async, job.context_parameter, job.description) == (True, "context", "Adds.")
@@ -46,17 +46,17 @@ def test_parameters_are_the_fields() -> None:
     assert schema["result"] == {"type": "integer"}
 
 
-def test_a_single_model_is_the_payload_itself() -> None:
+def test_single_model_is_whole_payload() -> None:
     job = JobTypeSpec(model, "mail", queue="mail", timeout=5)
     assert (job.is_async, job.context_parameter, job.payload_model) == (False, "ctx", Mail)
     assert (job.queue, job.timeout) == ("mail", 5.0)
 
 
-def test_a_root_model_is_a_field_since_a_payload_is_an_object() -> None:
+def test_root_model_is_field() -> None:
     assert JobTypeSpec(root, "names").payload(["a"]) == {"names": ["a"]}
 
 
-def test_calling_a_job_type_calls_the_handler() -> None:
+def test_call_of_job_type_calls_handler() -> None:
     assert JobTypeSpec(lambda x: x + 1, "inc")(1) == 2
 
 
@@ -82,9 +82,9 @@ async def yields_later() -> AsyncIterator[int]:
 @pytest.mark.parametrize(
     ("function", "says"),
     [
-        (star, "'x' must be a plain named one"),
-        (stars, "'x' must be a plain named one"),
-        (positional, "'x' must be a plain named one"),
+        (star, "'x' must be a plain named parameter"),
+        (stars, "'x' must be a plain named parameter"),
+        (positional, "'x' must be a plain named parameter"),
         (underscore, "'_x'.*rename it"),
         (taken, "'model_dump'.*rename it"),
         (unknown, "annotations cannot be read.*Missing"),
@@ -100,24 +100,24 @@ async def yields_later() -> AsyncIterator[int]:
         (3, "must be a function"),
     ],
 )
-def test_what_cannot_be_a_handler(function: Any, says: str) -> None:
+def test_invalid_handler_is_refused(function: Any, says: str) -> None:
     with pytest.raises(JobTypeInvalid, match=f"(?s){says}"):
         JobTypeSpec(function, "bad")
 
 
 @pytest.mark.parametrize("name", ["", "a b", ".a", "add\n", "ä", "x" * 121])
-def test_names_that_are_none(name: str) -> None:
+def test_invalid_name_is_refused(name: str) -> None:
     with pytest.raises(JobTypeInvalid, match="job type name"):
         JobTypeSpec(fields, name)
 
 
 @pytest.mark.parametrize("queue", ["", "a.b", "mail\n", "x" * 65])
-def test_queues_that_are_none(queue: str) -> None:
+def test_invalid_queue_is_refused(queue: str) -> None:
     with pytest.raises(JobTypeInvalid, match="queue name"):
         JobTypeSpec(fields, "add", queue=queue)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
-def test_timeouts_that_are_none(timeout: float) -> None:
+def test_invalid_timeout_is_refused(timeout: float) -> None:
     with pytest.raises(JobTypeInvalid, match="time-out"):
         JobTypeSpec(fields, "add", timeout=timeout)

@@ -1,4 +1,4 @@
-"""Payload and result on their way: what a caller hands in arrives, and what cannot travel is refused at the door."""
+"""Arguments reach the handler, and those that JSON cannot carry are refused before."""
 
 import math
 from datetime import UTC, datetime
@@ -44,14 +44,14 @@ FREE, FETCHED = JobTypeSpec(free, "free"), JobTypeSpec(fetched, "fetched")
     raw=text.map(str.encode),
     anything=plain_json,
 )
-def test_what_is_handed_in_arrives(**given_values: Any) -> None:
+def test_arguments_reach_handler(**given_values: Any) -> None:
     payload = TYPED.payload(**given_values)
     assert plainjson.fault(payload) is None
     assert TYPED.arguments(plainjson.loads(plainjson.dumps(payload))) == given_values
 
 
 @given(st.dictionaries(st.sampled_from(["n", "when", "to", "x", "reply-to"]), plain_json))
-def test_any_plain_payload_fits_or_is_refused(payload: dict[str, Any]) -> None:
+def test_any_payload_is_accepted_or_refused(payload: dict[str, Any]) -> None:
     for job in (TYPED, MAIL, CARELESS, RATIO):
         try:
             job.arguments(payload)
@@ -59,7 +59,7 @@ def test_any_plain_payload_fits_or_is_refused(payload: dict[str, Any]) -> None:
             assert error.errors and {"loc", "msg", "type"} <= error.errors[0].keys()
 
 
-def test_a_model_arrives_however_it_is_handed_in() -> None:
+def test_model_argument_or_its_fields_reach_handler() -> None:
     whole = Mail(to="a", **{"reply-to": "b"})
     for payload in (
         MAIL.payload(whole),
@@ -83,19 +83,19 @@ def test_a_model_arrives_however_it_is_handed_in() -> None:
         ((2**63, 1), {}, "64 bits"),
     ],
 )
-def test_calls_that_do_not_fit(args: tuple[Any, ...], kwargs: dict[str, Any], says: str) -> None:
+def test_invalid_call_is_refused(args: tuple[Any, ...], kwargs: dict[str, Any], says: str) -> None:
     with pytest.raises(PayloadInvalid, match=says):
         CARELESS.payload(*args, **kwargs)
 
 
 @pytest.mark.parametrize("wrong", [(FREE,), (Mail(to="a"), 1), (Other(),)])
-def test_a_model_alone_is_the_whole_payload(wrong: tuple[Any, ...]) -> None:
+def test_call_with_model_takes_nothing_else(wrong: tuple[Any, ...]) -> None:
     with pytest.raises(PayloadInvalid):
         MAIL.payload(*wrong)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_what_is_no_number_in_json_does_not_become_null(value: float) -> None:
+def test_nan_and_infinity_do_not_become_null(value: float) -> None:
     with pytest.raises(PayloadInvalid, match="NaN"):
         RATIO.payload(value)
     with pytest.raises(PayloadInvalid, match="NaN"):
@@ -105,7 +105,7 @@ def test_what_is_no_number_in_json_does_not_become_null(value: float) -> None:
 
 
 @given(plain_json)
-def test_a_plain_result_is_recorded_as_it_is(value: Any) -> None:
+def test_plain_result_is_recorded_unchanged(value: Any) -> None:
     assert FREE.result(value) == value
 
 
@@ -126,12 +126,12 @@ def deep() -> Any:
     "value",
     [{"a": [math.nan]}, b"\xff", object(), {"a": object()}, "\ud800", "\x00", 2**63, looped(), deep(), lambda: 1],
 )
-def test_results_that_cannot_be_recorded(value: Any) -> None:
+def test_unrecordable_result_is_refused(value: Any) -> None:
     with pytest.raises(ResultInvalid, match="the result of free cannot be recorded"):
         FREE.result(value)
 
 
-def test_a_result_is_checked_against_its_annotation() -> None:
+def test_result_is_checked_against_annotation() -> None:
     assert RATIO.result(1) == 1.0
     assert FETCHED.result(Mail(to="a")) == {"to": "a", "reply-to": None}
     for wrong in ("no number", None, [1]):

@@ -1,4 +1,4 @@
-"""Every delay has exactly one way down the ladder, which takes as long as it should and ends on one work queue."""
+"""Every delay has exactly one path down the ladder, which takes the right time and ends on one work queue."""
 
 import math
 import re
@@ -45,13 +45,13 @@ def way(broker: Topology, key: str, entry: str = ENTRY) -> tuple[list[str], set[
 
 
 def hold_time(broker: Topology, held: list[str]) -> int:
-    """Milliseconds."""
+    """The delay in milliseconds."""
     ttl = {queue.name: queue.declared_arguments().get("x-message-ttl") for queue in broker.declared_queues()}
     return sum(ttl[queue] or 0 for queue in held)
 
 
 @given(delays, queue_names)
-def test_every_delay_has_one_way_down_as_long_as_the_delay(seconds: float, queue: str) -> None:
+def test_every_delay_has_one_path_of_its_length(seconds: float, queue: str) -> None:
     broker = Topology("ns").with_queues([queue, "default", "other"])
     held, ends = way(broker, ladder.delay_key(seconds, queue))
     assert ends == {broker.work_queue(queue).name}
@@ -62,7 +62,7 @@ def test_every_delay_has_one_way_down_as_long_as_the_delay(seconds: float, queue
 
 
 @given(st.integers(1, 10), st.data())
-def test_so_on_a_ladder_of_any_height(levels: int, data: st.DataObject) -> None:
+def test_ladder_of_any_height_holds_delay(levels: int, data: st.DataObject) -> None:
     broker = Topology("ns", ("a", "b"), delay_levels=levels)
     steps = data.draw(st.integers(0, 2**levels - 1))
     held, ends = way(broker, ladder.delay_key(steps * ladder.STEP, "a", levels))
@@ -70,12 +70,12 @@ def test_so_on_a_ladder_of_any_height(levels: int, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.1 * n for n in range(200)] + [n / 10 for n in range(200)])
-def test_steps_are_not_one_more_because_of_binary_fractions(seconds: float) -> None:
+def test_binary_fractions_add_no_step(seconds: float) -> None:
     bits = ladder.delay_key(seconds, "q").split(".")[1:-2]
     assert int("".join(bits), 2) == round(seconds * 10)
 
 
-def test_thirty_days_fit_and_more_than_the_ladder_is_refused() -> None:
+def test_thirty_days_fit_and_longer_than_ladder_is_refused() -> None:
     broker = Topology("ns").with_queues(["default"])
     held, ends = way(broker, ladder.delay_key(ladder.LONGEST, "default"))
     assert (hold_time(broker, held), len(ends)) == (30 * 86_400 * 1000, 1)
@@ -90,7 +90,7 @@ def test_thirty_days_fit_and_more_than_the_ladder_is_refused() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -0.0, -1, -1e300, -math.inf])
-def test_what_is_due_already_goes_straight_down(seconds: float) -> None:
+def test_due_job_passes_no_delay_queue(seconds: float) -> None:
     assert way(Topology("ns").with_queues(["default"]), ladder.delay_key(seconds, "default")) == (
         [],
         {"ns.run.default"},
@@ -98,14 +98,14 @@ def test_what_is_due_already_goes_straight_down(seconds: float) -> None:
 
 
 @given(delays, queue_names)
-def test_keys_are_short_enough_and_of_the_right_number_of_words(seconds: float, queue: str) -> None:
+def test_key_has_valid_length_and_word_count(seconds: float, queue: str) -> None:
     key = ladder.delay_key(seconds, queue)
     assert len(key.encode()) <= 255
     assert len(key.split(".")) == ladder.LEVELS + 3
 
 
 @given(delays)
-def test_a_job_for_a_queue_that_is_missing_comes_to_no_other(seconds: float) -> None:
+def test_job_for_missing_queue_reaches_no_other_queue(seconds: float) -> None:
     broker = Topology("ns").with_queues(["default", "other"])
     assert way(broker, ladder.delay_key(seconds, "missing"))[1] == set()
     assert broker.due.alternate == broker.unroutable.name
@@ -113,21 +113,21 @@ def test_a_job_for_a_queue_that_is_missing_comes_to_no_other(seconds: float) -> 
 
 
 @given(delays, st.integers(1, 30).filter(lambda levels: levels != ladder.LEVELS))
-def test_a_key_for_a_ladder_of_another_height_matches_nothing(seconds: float, levels: int) -> None:
-    """Parts of two versions on one broker: a message that took both ladders would be two jobs."""
+def test_key_of_other_height_matches_nothing(seconds: float, levels: int) -> None:
+    """Processes of two versions may use one broker: a message that took both ladders would be two jobs."""
     longest = (2**levels - 1) * ladder.STEP
     key = ladder.delay_key(min(seconds, longest), "default", levels)
     broker = Topology("ns").with_queues(["default"])
     assert way(broker, key) == ([], set())
 
 
-def test_undelayed_work_and_events_do_not_enter_the_ladder() -> None:
+def test_undelayed_work_does_not_enter_ladder() -> None:
     broker = Topology("ns").with_queues(["default"])
     for key in (topology.run_key("default"), topology.event_key("submitted", "delay.0.run.x"), topology.BARRIER_KEY):
         assert not [each for each in broker.exchange_bindings() if key_matches(each.key, key)]
 
 
-def test_delay_queues_keep_what_they_have_and_pass_it_on_for_certain() -> None:
+def test_delay_queues_lose_nothing() -> None:
     broker = Topology("ns")
     for level in range(ladder.LEVELS):
         arguments = broker.delay_queue(level).declared_arguments()
@@ -141,7 +141,7 @@ def test_delay_queues_keep_what_they_have_and_pass_it_on_for_certain() -> None:
 
 
 @given(st.integers(0, 10))
-def test_passages_are_between_what_is_declared(levels: int) -> None:
+def test_exchange_bindings_join_declared_exchanges(levels: int) -> None:
     broker = Topology("ns", ("default",), delay_levels=levels)
     exchanges = {exchange.name for exchange in broker.exchanges()}
     for passage in broker.exchange_bindings():

@@ -1,4 +1,4 @@
-"""Defaults that are made when they are needed are made once: when the payload is accepted."""
+"""Computed defaults are computed once, when the payload is accepted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -92,7 +92,7 @@ def optional(key: Annotated[str, BeforeValidator(lambda value: value or str(uuid
         (optional, {}),
     ],
 )
-def test_accepted_payload_has_the_values(handler: Callable[..., None], payload: dict[str, Any]) -> None:
+def test_accepted_payload_has_computed_defaults(handler: Callable[..., None], payload: dict[str, Any]) -> None:
     job = JobTypeSpec(handler, "made")
     assert job.arguments(payload) != job.arguments(payload), "this is what differs in each attempt"
     accepted = job.accept(payload)
@@ -101,19 +101,19 @@ def test_accepted_payload_has_the_values(handler: Callable[..., None], payload: 
     assert accepted != job.accept(payload)
 
 
-def test_what_is_given_is_kept() -> None:
+def test_given_value_is_kept() -> None:
     key = str(uuid4())
     assert JobTypeSpec(model, "made").accept({"Key": key}) == {"article": "pen", "Key": key, "pieces": []}
 
 
 @pytest.mark.parametrize("payload", [{"n": 1}, {}])
-def test_payload_without_such_defaults_stays_as_it_was_sent(payload: dict[str, Any]) -> None:
+def test_payload_without_computed_defaults_is_unchanged(payload: dict[str, Any]) -> None:
     def plain(n: int = 0, items: list[int] = Field(default_factory=list)) -> None: ...  # noqa: B008
 
     assert JobTypeSpec(plain, "plain").accept(payload) is payload
 
 
-def test_validator_that_changes_a_value_again_leaves_the_payload_as_it_was_sent() -> None:
+def test_validator_that_is_not_idempotent_leaves_payload_unchanged() -> None:
     def doubled(n: Annotated[int, AfterValidator(lambda value: 2 * value)]) -> None: ...
 
     job = JobTypeSpec(doubled, "doubled")
@@ -121,7 +121,7 @@ def test_validator_that_changes_a_value_again_leaves_the_payload_as_it_was_sent(
     assert job.arguments({"n": 1}) == {"n": 2}
 
 
-def test_made_value_that_could_not_be_recorded_is_refused() -> None:
+def test_unrecordable_default_is_refused() -> None:
     counter = count()
 
     def counted(n: Annotated[int, AfterValidator(lambda value: value + next(counter) + 1)]) -> None: ...
@@ -130,7 +130,7 @@ def test_made_value_that_could_not_be_recorded_is_refused() -> None:
         JobTypeSpec(counted, "counted").accept({"n": 1})
 
 
-def test_call_has_the_values_and_what_is_sent_leaves_them_to_the_api() -> None:
+def test_payload_to_send_leaves_defaults_to_api() -> None:
     job = JobTypeSpec(parameters, "made")
     assert job.payload(x=1).keys() == {"x", "key", "made"}
     assert job.payload_to_send(x=1) == {"x": 1}

@@ -1,4 +1,4 @@
-"""What JSON may enter: everything that each part of the way can carry, and nothing else; a refusal names its place."""
+"""``fault`` accepts exactly the JSON that every component can carry, and names the place of a fault."""
 
 import json
 import math
@@ -30,14 +30,14 @@ def nested(levels: int) -> Any:
 
 
 @given(plain_json)
-def test_plain_values_pass_and_come_back(value: Any) -> None:
+def test_plain_value_round_trip(value: Any) -> None:
     assert plainjson.fault(value) is None
     assert plainjson.loads(plainjson.dumps(value)) == value
     assert json.loads(plainjson.dumps(value)) == value
 
 
 @given(any_value)
-def test_fault_takes_any_value_and_what_it_passes_can_be_written(value: Any) -> None:
+def test_value_without_fault_can_be_written(value: Any) -> None:
     if plainjson.fault(value) is None:
         assert plainjson.loads(plainjson.dumps(value)) == value
 
@@ -70,20 +70,20 @@ def test_loads_takes_any_bytes(body: bytes) -> None:
         ({"k" * 5000: {"l": b""}}, "k" * 80 + ".l: bytes"),
     ],
 )
-def test_what_cannot_be_carried_is_named_with_its_place(value: Any, says: str) -> None:
+def test_fault_names_its_place(value: Any, says: str) -> None:
     reason = plainjson.fault(value)
     assert reason is not None and reason.startswith(says)
     assert len(reason) < 300
     assert (plainjson.fault(value, "payload") or "").startswith("payload")
 
 
-def test_the_limits_themselves_pass() -> None:
+def test_limits_are_accepted() -> None:
     assert plainjson.fault([2**63 - 1, -(2**63), True, nested(62), 1e308]) is None
     assert plainjson.fault(nested(64)) is None
 
 
-def test_a_long_key_above_a_long_list_costs_no_more_than_its_size() -> None:
-    """A text of the place for every item would be 40 GB here."""
+def test_fault_of_long_key_above_long_list_is_cheap() -> None:
+    """Texts of the places of all items would have 40 GB."""
     before = time.process_time()
     assert plainjson.fault({"k" * 400_000: [0] * 100_000}) is None
     assert time.process_time() - before < 5
@@ -105,18 +105,18 @@ def test_a_long_key_above_a_long_list_costs_no_more_than_its_size() -> None:
         b"{} {}",
     ],
 )
-def test_what_is_not_json(body: bytes) -> None:
+def test_invalid_json_is_refused(body: bytes) -> None:
     with pytest.raises(plainjson.NotJson):
         plainjson.loads(body)
 
 
 @pytest.mark.parametrize("body", [b'"\\ud800"', b'{"\\ud800": 1}', b"NaN", b"-Infinity", b"1e999", b"9" * 30])
-def test_what_is_nearly_json_is_read_and_then_refused_with_its_place(body: bytes) -> None:
+def test_nearly_json_is_read_and_has_fault(body: bytes) -> None:
     assert plainjson.fault(plainjson.loads(body)) is not None
 
 
 @given(any_text)
-def test_any_text_can_be_made_to_be_carried(text: str) -> None:
+def test_carried_text_has_no_fault(text: str) -> None:
     carried = plainjson.carried(text)
     assert plainjson.fault(carried) is None
     if plainjson.fault(text) is None:
@@ -124,6 +124,6 @@ def test_any_text_can_be_made_to_be_carried(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, [math.inf], {"a": ({1, -math.inf},)}])
-def test_finite_looks_into_everything(value: Any) -> None:
+def test_finite_checks_nested_values(value: Any) -> None:
     assert not plainjson.finite(value)
     assert plainjson.finite({"a": [1.5, (2, {3}), "x", object()]})

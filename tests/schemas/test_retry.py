@@ -49,14 +49,14 @@ DECISIONS: list[tuple[str, RetryPolicy, int, int, Wish, float | None]] = [
     [each[1:] for each in DECISIONS],
     ids=[each[0] for each in DECISIONS],
 )
-def test_the_decision(policy: RetryPolicy, attempt: int, most: int, wish: Wish, expected: float | None) -> None:
+def test_next_delay(policy: RetryPolicy, attempt: int, most: int, wish: Wish, expected: float | None) -> None:
     delays = {next_delay(policy, attempt=attempt, max_attempts=most, wish=wish, chance=chance) for chance in (0.0, 1.0)}
     jittered = expected is not None and wish == POLICY and policy.jitter
     assert delays == ({expected, expected * (1 - policy.jitter)} if jittered else {expected})  # type: ignore[operator]
 
 
 @given(policies, st.integers(1, 999), chances)
-def test_a_pause_is_within_jitter_and_cap_and_fits_the_ladder(policy: RetryPolicy, attempt: int, chance: float) -> None:
+def test_pause_is_within_jitter_and_limit(policy: RetryPolicy, attempt: int, chance: float) -> None:
     longest = next_delay(policy, attempt=attempt, max_attempts=1000, wish=POLICY, chance=0)
     pause = next_delay(policy, attempt=attempt, max_attempts=1000, wish=POLICY, chance=chance)
     assert longest is not None and pause is not None
@@ -87,22 +87,22 @@ def test_pauses_grow(policy: RetryPolicy, attempt: int, chance: float) -> None:
         (Fail("no such customer"), NEVER),
     ],
 )
-def test_what_an_exception_means(error: BaseException, wish: Wish) -> None:
+def test_wish_of_exception(error: BaseException, wish: Wish) -> None:
     assert RetryPolicy(max_attempts=3, on=(OSError,)).wish(error) == wish
 
 
-def test_by_default_every_exception_is_worth_another_attempt_and_leaving_is_none() -> None:
+def test_default_policy_retries_exceptions_only() -> None:
     policy = RetryPolicy(max_attempts=3)
     assert {policy.wish(error) for error in (ValueError(), OSError(), Retry())} == {POLICY}
     assert {policy.wish(error) for error in (SystemExit(), KeyboardInterrupt(), Fail())} == {NEVER}
 
 
-def test_with_nothing_listed_only_who_asks_gets_another() -> None:
+def test_empty_on_retries_only_retry() -> None:
     policy = RetryPolicy(max_attempts=3, on=())
     assert (policy.wish(ValueError()), policy.wish(Retry()), policy.wish(Retry(2.5))) == (NEVER, POLICY, 2.5)
 
 
-def test_a_subclass_of_fail_is_never_tried_again_and_one_of_retry_is() -> None:
+def test_subclasses_of_fail_and_retry() -> None:
     class NoSuchCustomer(Fail):
         pass
 
@@ -136,7 +136,7 @@ BAD_POLICIES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("fields", "said"), BAD_POLICIES, ids=str)
-def test_a_policy_that_makes_no_sense_is_refused_where_it_is_made(fields: dict[str, Any], said: str) -> None:
+def test_invalid_policy_is_refused(fields: dict[str, Any], said: str) -> None:
     if fields == {"jitter": True} or fields == {"factor": True}:
         said = "jitter"
     with pytest.raises(ValueError, match=said.replace("(", r"\(")) as refused:
@@ -145,12 +145,12 @@ def test_a_policy_that_makes_no_sense_is_refused_where_it_is_made(fields: dict[s
 
 
 @pytest.mark.parametrize("delay", [-0.1, LONGEST + 1, math.nan, math.inf, "5", True])
-def test_a_retry_that_cannot_be_arranged_says_so_to_the_handler(delay: Any) -> None:
+def test_invalid_retry_delay_raises_in_handler(delay: Any) -> None:
     with pytest.raises(ValueError, match="0 to 2592000 seconds"):
         Retry(delay)
 
 
-def test_what_the_handler_says_is_kept() -> None:
+def test_retry_keeps_message() -> None:
     assert str(Retry(5, "the mail server is busy")) == "the mail server is busy"
     assert str(Retry())
     assert str(Fail("no such customer")) == "no such customer"

@@ -1,4 +1,4 @@
-"""Filters: which are none, and how one is told from another. What they let through is tested with the history."""
+"""Faults and texts of filters. Which events they match is tested with the history."""
 
 import pytest
 
@@ -16,7 +16,7 @@ SOME = [
 ]
 
 
-def test_another_filter_has_another_text_and_each_is_short() -> None:
+def test_filter_texts_are_distinct_and_short() -> None:
     texts = [each.in_words() for each in SOME]
     assert len(set(texts)) == len(texts)
     assert all(len(text.encode()) <= 200 for text in texts)
@@ -25,7 +25,7 @@ def test_another_filter_has_another_text_and_each_is_short() -> None:
 
 
 @pytest.mark.parametrize("fine", SOME[1:4:2], ids=["events", "labels"])
-def test_a_good_filter(fine: Selection) -> None:
+def test_valid_filter_has_no_fault(fine: Selection) -> None:
     assert fine.fault() is None
 
 
@@ -38,5 +38,5 @@ def test_a_good_filter(fine: Selection) -> None:
         (Selection(job="7"), "no job id"),
     ],
 )
-def test_a_filter_that_nothing_fits_says_why(bad: Selection, said: str) -> None:
+def test_filter_that_matches_nothing_has_fault(bad: Selection, said: str) -> None:
     assert said in (bad.fault() or "")

@@ -1,4 +1,4 @@
-"""What the broker is asked for: nothing that could send work round in circles, lose it, or hold up the tape."""
+"""The topology has nothing that could route work in circles, lose it, or block the tape."""
 
 import re
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def key_matches(binding: str, key: str) -> bool:
 
 
 @given(topologies)
-def test_every_name_is_in_the_namespace_and_there_once(broker: Topology) -> None:
+def test_names_are_unique_and_in_namespace(broker: Topology) -> None:
     queues = [queue.name for queue in (broker.log, *broker.declared_queues())]
     exchanges = [exchange.name for exchange in broker.exchanges()]
     assert len(set(queues)) == len(queues) and len(set(exchanges)) == len(exchanges)
@@ -38,7 +38,7 @@ def test_every_name_is_in_the_namespace_and_there_once(broker: Topology) -> None
 
 
 @given(topologies)
-def test_bindings_are_between_what_is_declared(broker: Topology) -> None:
+def test_bindings_join_declared_objects(broker: Topology) -> None:
     queues = {queue.name for queue in (broker.log, *broker.declared_queues())}
     exchanges = {exchange.name for exchange in broker.exchanges()}
     for binding in (*broker.bindings(), broker.log_binding):
@@ -46,7 +46,7 @@ def test_bindings_are_between_what_is_declared(broker: Topology) -> None:
 
 
 @given(topologies)
-def test_a_job_reaches_its_own_work_queue_and_no_other(broker: Topology) -> None:
+def test_job_reaches_only_its_work_queue(broker: Topology) -> None:
     for queue in broker.queues:
         key = topology.run_key(queue)
         reached = {
@@ -58,8 +58,8 @@ def test_a_job_reaches_its_own_work_queue_and_no_other(broker: Topology) -> None
 
 
 @given(topologies, st.sampled_from(EVENT_NAMES), st.from_regex(re.compile(JOB_TYPE_PATTERN.replace("$", r"\Z"))))
-def test_the_tape_alone_takes_everything(broker: Topology, event: str, job_type: str) -> None:
-    """A queue beside it that takes all events could fill up and refuse what the tape must have."""
+def test_only_tape_takes_every_event(broker: Topology, event: str, job_type: str) -> None:
+    """Another queue that takes all events could fill up and make the broker refuse them."""
     key = topology.event_key(event, job_type)
     assert broker.log_binding.key == "#" and broker.log_binding.exchange == broker.events.name
     of_events = [binding for binding in broker.bindings() if binding.exchange == broker.events.name]
@@ -69,7 +69,7 @@ def test_the_tape_alone_takes_everything(broker: Topology, event: str, job_type:
 
 
 @given(topologies)
-def test_a_work_queue_gives_up_in_the_end_and_never_to_the_tape(broker: Topology) -> None:
+def test_work_queue_dead_letters_but_not_to_tape(broker: Topology) -> None:
     for queue in broker.queues:
         arguments = broker.work_queue(queue).declared_arguments()
         assert arguments["x-queue-type"] == "quorum"
@@ -81,14 +81,14 @@ def test_a_work_queue_gives_up_in_the_end_and_never_to_the_tape(broker: Topology
         assert not {"x-max-length", "x-max-length-bytes", "x-message-ttl"} & arguments.keys()
 
 
-def test_the_dead_are_kept_somewhere() -> None:
+def test_dead_letters_are_kept() -> None:
     broker = Topology("ns")
     assert [binding.queue for binding in broker.bindings() if binding.exchange == broker.dead.name] == [
         broker.dead_queue.name
     ]
 
 
-def test_the_tape_is_a_stream_that_cannot_fill_the_disk() -> None:
+def test_tape_is_stream_with_limits() -> None:
     broker = Topology("ns")
     arguments = broker.log.declared_arguments()
     assert arguments["x-queue-type"] == "stream"
@@ -96,12 +96,12 @@ def test_the_tape_is_a_stream_that_cannot_fill_the_disk() -> None:
     assert broker.log not in broker.declared_queues()
 
 
-def test_queues_are_a_set() -> None:
+def test_with_queues_removes_duplicates() -> None:
     assert Topology("ns").with_queues(["b", "a", "b"]) == Topology("ns", ("a", "b"))
 
 
 @pytest.mark.parametrize("name", ["a.b", "", "a b", "x" * 65, "#", "*"])
-def test_a_queue_name_is_one_word_of_a_routing_key(name: str) -> None:
+def test_queue_name_is_one_routing_key_word(name: str) -> None:
     assert not re.fullmatch(QUEUE_PATTERN, name)
 
 
@@ -114,11 +114,13 @@ def test_a_queue_name_is_one_word_of_a_routing_key(name: str) -> None:
         (("failed",), ("a.b", "mail.*"), ("failed.a.b", "failed.mail.#")),
     ],
 )
-def test_binding_keys_of_a_subscription(events: Sequence[str], types: Sequence[str], expected: tuple[str, ...]) -> None:
+def test_result_patterns_of_subscription(
+    events: Sequence[str], types: Sequence[str], expected: tuple[str, ...]
+) -> None:
     assert result_patterns(events, types) == expected
 
 
-def test_whatever_a_subscriber_leaves_behind_is_bounded() -> None:
+def test_subscriber_queues_have_limits() -> None:
     bounds = Bounds(messages=7, octets=1000, idle=1.5)
     for queue in (Topology("ns").subscription_queue("a", "{}", bounds), Topology("ns").ephemeral_queue("x", bounds)):
         limits = {"x-max-length": 7, "x-max-length-bytes": 1000, "x-overflow": "drop-head", "x-expires": 1500}

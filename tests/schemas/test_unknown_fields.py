@@ -1,4 +1,4 @@
-"""Unknown fields of a payload are refused at every depth, unless the model says itself what becomes of them."""
+"""Unknown fields of a payload are refused at every depth, unless the model's config says otherwise."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -121,17 +121,17 @@ def test_misspelt_argument_is_refused(handed_in: dict[str, Any]) -> None:
         (list[Ignoring], {"x": [{"n": 1, "o": 2}]}),
     ],
 )
-def test_model_that_says_so_may_ignore_them(annotation: Any, payload: dict[str, Any]) -> None:
+def test_model_config_can_ignore_unknown_fields(annotation: Any, payload: dict[str, Any]) -> None:
     assert "2" not in repr(job_of(annotation).arguments(payload))
 
 
-def test_model_that_says_so_may_keep_them() -> None:
+def test_model_config_can_keep_unknown_fields() -> None:
     job = job_of(Allowing)
     assert job.arguments({"n": 1, "o": 2})["x"].o == 2
     assert job.payload(n=1, o=2) == {"n": 1, "o": 2}
 
 
-def test_json_schema_says_what_becomes_of_them() -> None:
+def test_json_schema_has_rule_for_unknown_fields() -> None:
     def extra_of(annotation: Any) -> Any:
         return job_of(annotation).json_schema()["payload"].get("additionalProperties", "ignored")
 
@@ -144,13 +144,13 @@ def test_json_schema_says_what_becomes_of_them() -> None:
     assert job_of(Keys).json_schema()["payload"]["$defs"]["Keys"]["additionalProperties"] is False
 
 
-def test_class_itself_ignores_them_as_before() -> None:
+def test_users_class_still_ignores_unknown_fields() -> None:
     job_of(Item)
     assert Item.model_validate({"article": "a", "peices": 2}) == Item(article="a")
     assert "additionalProperties" not in Item.model_json_schema()
 
 
-def test_union_takes_the_member_that_has_the_fields() -> None:
+def test_union_takes_member_with_the_fields() -> None:
     class Short(BaseModel):
         n: int
 

@@ -1,11 +1,11 @@
-"""No URL shows a password, however it is written."""
+"""No URL is shown with a password, however it is written."""
 
 import pytest
 
 from jobtape.schemas.urls import HIDDEN, is_unambiguous, without_password
 
 SECRETS = ("hun", "ter2")
-"""The halves of a password: neither may be shown."""
+"""The two parts of a password; neither may be shown."""
 MALFORMED = [
     "{scheme}://me:hun/ter2@host/x",
     "{scheme}://me:hun#ter2@host/x",
@@ -40,13 +40,13 @@ READABLE = [
 
 @pytest.mark.parametrize("scheme", ["amqp", "amqps", "http"])
 @pytest.mark.parametrize("url", MALFORMED)
-def test_what_cannot_be_read_is_not_shown(url: str, scheme: str) -> None:
+def test_ambiguous_url_is_hidden(url: str, scheme: str) -> None:
     given = url.format(scheme=scheme)
     assert not is_unambiguous(given)
     assert without_password(given) == HIDDEN
 
 
 @pytest.mark.parametrize(("url", "shown"), READABLE)
-def test_what_can_be_read_is_shown_without_its_password(url: str, shown: str) -> None:
+def test_url_is_shown_without_password(url: str, shown: str) -> None:
     assert is_unambiguous(url.format(scheme="amqp"))
     assert without_password(url.format(scheme="amqp")) == shown.format(scheme="amqp")

@@ -1,4 +1,4 @@
-"""What was written in version 1 is read, folded and told as version 2, and stays as it was written."""
+"""Events of version 1 are read, folded and delivered as version 2, and are not changed on the tape."""
 
 from jobtape.schemas import events, plainjson, upcast
 from jobtape.schemas.cursor import cursor_of
@@ -12,14 +12,14 @@ from tests.schemas.old_events import VERSION_1, as_version_1
 TAPE: list[JobEvent] = [events.decode(line) for line in VERSION_1]
 
 
-def test_each_event_is_there_and_is_of_version_1() -> None:
+def test_sample_has_every_event_in_version_1() -> None:
     written = [plainjson.loads(line) for line in VERSION_1]
     assert {raw["type"].removeprefix(events.TYPE_PREFIX) for raw in written} == set(EVENT_NAMES)
     assert {raw["schemaversion"] for raw in written} == {1}
     assert not any("payload_version" in raw["data"].get("order", {}) for raw in written)
 
 
-def test_it_is_read_as_the_newest_version() -> None:
+def test_version_1_is_read_as_newest() -> None:
     assert {event.schemaversion for event in TAPE} == {upcast.CURRENT_VERSION}
     orders = [event.data.order for event in TAPE if hasattr(event.data, "order")]
     assert len(orders) == 3
@@ -28,7 +28,7 @@ def test_it_is_read_as_the_newest_version() -> None:
     assert [events.decode(as_version_1(event)) for event in TAPE] == TAPE
 
 
-def test_it_is_folded() -> None:
+def test_version_1_is_folded() -> None:
     (job,) = fold((event, cursor_of(1, n)) for n, event in enumerate(TAPE)).values()
     said = reference.status(TAPE)
     del said["cursor"]
@@ -36,7 +36,7 @@ def test_it_is_folded() -> None:
     assert (job.state, job.run, job.payload_version, job.labels) == (JobState.CANCELLED, 2, 1, {"customer": "42"})
 
 
-def test_it_is_told_as_the_newest_version() -> None:
+def test_version_1_is_delivered_as_newest() -> None:
     for n, line in enumerate(VERSION_1):
         cursor = cursor_of(1, n)
         delivered = encode_delivered(line.decode(), cursor)
@@ -46,7 +46,7 @@ def test_it_is_told_as_the_newest_version() -> None:
         assert decode_delivered(delivered) == DeliveredEvent(TAPE[n], cursor)
 
 
-def test_what_is_newer_than_this_program_is_told_as_it_is() -> None:
+def test_newer_version_is_delivered_unchanged() -> None:
     future = {**plainjson.loads(VERSION_1[0]), "schemaversion": 99, "data": {"new": "shape"}}
     delivered = plainjson.loads(encode_delivered(plainjson.dumps(future).decode(), 7))
     assert delivered == {**future, "cursor": 7}

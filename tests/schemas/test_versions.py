@@ -1,4 +1,4 @@
-"""A payload of an older version is lifted step by step before it is checked, and is itself left alone."""
+"""A payload of an older version is upcast step by step before it is checked, and is not changed itself."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ MAIL = JobType(mail, "mail", version=3, upcasters={1: first_to_second, 2: second
         ({"recipients": ["ann"], "text": "hello"}, None),
     ],
 )
-def test_every_version_comes_to_the_same(payload: dict[str, Any], version: int | None) -> None:
+def test_every_version_gives_same_arguments(payload: dict[str, Any], version: int | None) -> None:
     before = repr(payload)
     assert MAIL.arguments(payload, version) == {"recipients": ["ann"], "text": "hello"}
     assert repr(payload) == before
@@ -43,14 +43,14 @@ def test_every_version_comes_to_the_same(payload: dict[str, Any], version: int |
 @pytest.mark.parametrize(
     ("payload", "version", "says"),
     [
-        ({}, 1, "version 1 does not become one of version 2: KeyError: 'to'"),
-        ({"text": "hello"}, 2, "version 2 does not become one of version 3: KeyError: 'to'"),
+        ({}, 1, "version 1 cannot be upcast to version 2: KeyError: 'to'"),
+        ({"text": "hello"}, 2, "version 2 cannot be upcast to version 3: KeyError: 'to'"),
         ({"to": {"a": 1}}, 2, "recipients: Input should be a valid array"),
         ({}, 3, "recipients: Field required"),
-        ({}, 4, "is of version 4, and only 3 is known here"),
+        ({}, 4, "has version 4, but this process only knows versions up to 3"),
     ],
 )
-def test_what_cannot_be_lifted_is_invalid_with_the_reason(payload: dict[str, Any], version: int, says: str) -> None:
+def test_failed_upcast_is_invalid_with_reason(payload: dict[str, Any], version: int, says: str) -> None:
     with pytest.raises(PayloadInvalid) as refused:
         MAIL.arguments(payload, version)
     assert says in str(refused.value)
@@ -58,17 +58,17 @@ def test_what_cannot_be_lifted_is_invalid_with_the_reason(payload: dict[str, Any
 
 @pytest.mark.parametrize(
     ("lifted", "says"),
-    [(None, "gives a NoneType, and no payload"), ([], "gives a list"), ({"recipients": object()}, "is no JSON")],
+    [(None, "returned a NoneType"), ([], "returned a list"), ({"recipients": object()}, "is no JSON")],
 )
-def test_an_upcaster_gives_a_payload(lifted: Any, says: str) -> None:
+def test_upcaster_must_return_payload(lifted: Any, says: str) -> None:
     job = JobType(mail, "mail", version=2, upcasters={1: lambda _: lifted})
     with pytest.raises(PayloadInvalid, match=says):
         job.arguments({}, 1)
 
 
-def test_old_versions_may_be_given_up() -> None:
+def test_old_versions_can_be_dropped() -> None:
     job = JobType(mail, "mail", version=3, upcasters={2: second_to_third})
-    with pytest.raises(PayloadInvalid, match="is of version 1, which nothing makes version 2 any more"):
+    with pytest.raises(PayloadInvalid, match="has version 1, and there is no upcaster to version 2 any more"):
         job.arguments({"to": "ann"}, 1)
 
 
@@ -85,7 +85,7 @@ def test_old_versions_may_be_given_up() -> None:
         (2, (0, 1), "not for 0"),
     ],
 )
-def test_a_gap_is_told_where_the_handler_stands(version: Any, steps: tuple[int, ...], says: str) -> None:
+def test_gap_in_upcasters_is_refused(version: Any, steps: tuple[int, ...], says: str) -> None:
     with pytest.raises(JobTypeInvalid) as refused:
         JobType(mail, "mail", version=version, upcasters=dict.fromkeys(steps, first_to_second))
     assert says in str(refused.value)

@@ -52,7 +52,7 @@ async def test_failed_upcast_fails_job_without_retry(rig: Rig) -> None:
             job_id, _ = await submit_old(rig, job_type.name, {"nom": "ann"}, max_attempts=5)
             data = (await rig.outcome(job_id)).data
             assert (data.reason, data.attempt) == ("payload_invalid", 1)
-            assert "version 1 does not become one of version 2: KeyError: 'name'" in data.error.message
+            assert "version 1 cannot be upcast to version 2: KeyError: 'name'" in data.error.message
 
 
 async def test_older_worker_defers_newer_payload(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
