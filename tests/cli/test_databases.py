@@ -79,7 +79,7 @@ def test_a_file_that_may_be_written_again(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "said"),
-    [("a folder", "is a folder"), ("no database", "no SQLite database"), ("below a file", "is no folder")],
+    [("a folder", "is a folder"), ("no database", "is not a SQLite database"), ("below a file", "is not a folder")],
 )
 def test_init_says_what_is_wrong_with_a_path(place: Place, kind: str, said: str) -> None:
     path = place.folder / "here"
@@ -104,7 +104,7 @@ def test_a_database_that_cannot_hold_a_view_is_refused(place: Place, postgres: S
             done = place.run(command, DATABASE_URL=made.url)
             assert done.returncode == 2
             assert done.stderr.count("\n") == 1
-            assert "is in LATIN1 and cannot hold every text" in done.stderr
+            assert "is in LATIN1 and cannot store every text" in done.stderr
 
 
 def test_a_pooler_in_statement_mode_is_refused(place: Place, postgres: SessionPostgres) -> None:
