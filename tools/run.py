@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -31,6 +32,9 @@ from tools.traces import write_env, write_trace
 
 READY_LIMIT = 60.0  # seconds
 EXAMPLE = '{"type":"add","payload":{"x":3,"y":4}}'
+
+
+_say = partial(print, flush=True)
 
 
 class RunError(Exception):
@@ -168,10 +172,6 @@ def _forward_signals(child: subprocess.Popen[bytes]) -> None:
 
 def _exit(number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + number)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 def main() -> int:

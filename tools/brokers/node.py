@@ -54,7 +54,9 @@ class PrivateNode:
         self._loaded: NodeSettings | None = None
         self._server: Tethered | None = None
         self._lock: FolderLock | None = None
-        self._answer: Server | None = None
+        self.version = ""
+        """The server's version, like "3.10.8", once it has started."""
+        self._see_log = f"see {self.folder / 'log'}"
 
     @property
     def name(self) -> str:
@@ -66,13 +68,6 @@ class PrivateNode:
         """The AMQP URL with user and password. It stays after a restart, unless another server took the port."""
         settings = self._settings
         return f"amqp://{settings.user}:{settings.password}@127.0.0.1:{settings.amqp_port}/"
-
-    @property
-    def version(self) -> str:
-        """The server's version, like "3.10.8"."""
-        if self._answer is None:
-            raise NodeError("the node was not started yet: call start()")
-        return self._answer.version
 
     @property
     def pid(self) -> int | None:
@@ -106,7 +101,7 @@ class PrivateNode:
                 folder=self.folder,
                 lock=self._lock,
             )
-            self._answer = self._wait_for_amqp(self._server, timeout)
+            self.version = self._wait_for_amqp(self._server, timeout).version
             if self._cluster is not None:
                 self._join(self._cluster)
         except BaseException as error:
@@ -186,10 +181,6 @@ class PrivateNode:
         if self._loaded is None:
             raise NodeError("the node was not started yet: call start()")
         return self._loaded
-
-    @property
-    def _see_log(self) -> str:
-        return f"see {self.folder / 'log'}"
 
     def _forget(self) -> None:
         self._server = None

@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 from rich.console import Console
-from rich.table import Table
 
 from tools.brokers.find import BrokerError, find_broker
 from tools.clone import DATA
@@ -60,7 +59,7 @@ async def watch(api: Api, ids: dict[str, Order], many: int, console: Console) ->
     batch_title = f"a batch of {many:,}"
     with Screen(console) as screen:
         while True:
-            jobs = await api.jobs(ids)
+            jobs = await asyncio.gather(*map(api.job, ids))
             for job in jobs:
                 screen.job(ids[job["id"]].title, job)
             states = Counter(job["state"] for job in await api.labelled(*LABEL))
@@ -90,31 +89,15 @@ def row(title: str, job_type: str, function: Any, *arguments: Any) -> Row:
     """Return the row of a check: what ``function`` returns, or what was wrong."""
     try:
         return (title, job_type, function(*arguments), True)
-    except Wrong as fault:
-        return (title, job_type, str(fault), False)
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (Wrong, KeyError, TypeError, ValueError, OSError) as error:
         return (title, job_type, f"{type(error).__name__}: {error}", False)
 
 
 def show(rows: list[Row], console: Console) -> None:
-    """Print the rows as a table, or as plain lines where there is no terminal."""
-    if not console.is_terminal:
-        for title, job_type, found, right in rows:
-            console.print(f"  {'right' if right else 'WRONG'}  {title} ({job_type}): {found}", soft_wrap=True)
-        return
-    table = Table("what", "job type", "found", "")
+    """Print a line for each row."""
     for title, job_type, found, right in rows:
-        table.add_row(title, job_type, found, "[green]right[/]" if right else "[red]WRONG[/]")
-    console.print(table)
-
-
-async def limited(stack: Stack, console: Console, seconds: float) -> list[Row]:
-    """Call ``run``. Raises TimeoutError after ``seconds``, and CancelledError on SIGTERM."""
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with asyncio.timeout(seconds):
-        return await run(stack, console)
+        line = f"  {'right' if right else 'WRONG'}  {title} ({job_type}): {found}"
+        console.print(line, style="green" if right else "red", markup=False, soft_wrap=True)
 
 
 def demo(console: Console) -> bool:
@@ -135,11 +118,11 @@ def demo(console: Console) -> bool:
         shutil.copytree(SAMPLES, stack.files / "in", ignore=shutil.ignore_patterns("*.py", "*.md", "__pycache__"))
         seconds = stack.start()
         console.print(f"Jobtape is ready after {seconds:.1f} s: {stack.base_url}, namespace {stack.namespace}")
-        rows = asyncio.run(limited(stack, console, deadline - time.monotonic()))
+        rows = asyncio.run(asyncio.wait_for(run(stack, console), deadline - time.monotonic()))
     except (Wrong, NotReadyError, httpx.HTTPError, OSError) as error:
-        # asyncio.timeout's TimeoutError is an OSError without a text.
+        # The TimeoutError of asyncio is an OSError without a text.
         faults.append(f"{type(error).__name__}: {str(error) or f'not done within {LIMIT} s'}")
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except KeyboardInterrupt:
         faults.append("interrupted")
     finally:
         # What is left takes some seconds. If it were interrupted, queues would stay on the broker.

@@ -1,7 +1,6 @@
 """The demo as a client: it knows Jobtape only by its REST API."""
 
 import asyncio
-from collections.abc import Iterable
 from typing import Any
 
 import httpx
@@ -49,10 +48,6 @@ class Api:
         """GET /jobs/{id}/events."""
         items: list[dict[str, Any]] = (await self._get(f"/jobs/{job_id}/events")).json()["items"]
         return items
-
-    async def jobs(self, job_ids: Iterable[str]) -> list[dict[str, Any]]:
-        """GET several jobs concurrently."""
-        return await asyncio.gather(*(self.job(job_id) for job_id in job_ids))
 
     async def labelled(self, name: str, value: str) -> list[dict[str, Any]]:
         """GET all jobs with that label, newest first, page by page."""

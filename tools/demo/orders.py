@@ -59,12 +59,7 @@ def orders(files: Path, mails: Path) -> list[Order]:
     return [
         Order("the long task", "sleep.five", {"seconds": SECONDS}, _slept),
         Order("profile of a CSV", "csv.profile", {"file": f"in/{TABLE}"}, _profiled),
-        Order(
-            "thumbnails",
-            "image.thumbnail",
-            {"file": f"in/{PHOTO}", "sizes": list(SIZES)},
-            partial(_made, files=files),
-        ),
+        Order("thumbnails", "image.thumbnail", {"file": f"in/{PHOTO}", "sizes": [*SIZES]}, partial(_made, files=files)),
         Order("a mail", "email.send", dict(LETTER), partial(_mailed, mails=mails)),
         Order("a sum", "add", {"x": 20, "y": 22}, partial(_summed, expected=42)),
         Order("a forbidden file, must fail", "image.thumbnail", {"file": "../view.db"}, _refused, state="failed"),
@@ -144,18 +139,14 @@ def _profiled(job: dict[str, Any]) -> str:
     for found, values in zip(result["columns"], zip(*rows, strict=True), strict=True):
         present = [value for value in values if value]
         counts = Counter(present)
-        expected: dict[str, Any] = {
-            "count": len(present),
-            "missing": len(rows) - len(present),
-            "distinct": len(counts),
-        }
+        missing = len(rows) - len(present)
+        expected: dict[str, Any] = {"count": len(present), "missing": missing, "distinct": len(counts)}
         if found["type"] in ("integer", "number"):
             numbers = [float(value) for value in present]
             expected |= {"min": min(numbers), "max": max(numbers)}
             mean = statistics.fmean(numbers)
-            expect(
-                math.isclose(found["mean"], mean, rel_tol=1e-9), f"{found['name']}: mean {found['mean']}, not {mean}"
-            )
+            right = math.isclose(found["mean"], mean, rel_tol=1e-9)
+            expect(right, f"{found['name']}: mean {found['mean']}, not {mean}")
         else:
             expected |= {"min": min(present), "max": max(present), "mean": None}
         for what, value in expected.items():

@@ -57,11 +57,12 @@ class Tethered:
                 # Ctrl-C in a terminal reaches all processes of the foreground group. This one waits for the pipe.
                 start_new_session=True,
             )
-        assert self._tether.stdout is not None
-        first_line = self._tether.stdout.readline()
+        assert self._tether.stdin is not None and self._tether.stdout is not None
+        self._stdin = self._tether.stdin
+        with self._tether.stdout as output:
+            first_line = output.readline()
         if not first_line:
-            self._tether.wait()
-            self._close()
+            self.stop()
             raise OSError(f"{main[0]} cannot be started: see {log}")
         self.pid = int(first_line)
 
@@ -72,7 +73,7 @@ class Tethered:
 
     def stop(self) -> None:
         """Ask the server to end, wait, and kill it after the grace time. Does nothing if it has ended already."""
-        self._close()
+        self._stdin.close()
         # The tether keeps the grace time itself. The rest is for a machine under load.
         self._tether.wait(self._grace + 15)
 
@@ -81,8 +82,3 @@ class Tethered:
         if self.running:
             os.kill(self.pid, signal.SIGKILL)
         self.stop()
-
-    def _close(self) -> None:
-        for pipe in (self._tether.stdin, self._tether.stdout):
-            if pipe is not None:
-                pipe.close()
