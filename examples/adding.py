@@ -5,5 +5,5 @@ from jobtape import job
 
 @job("add")
 def add(x: int, y: int) -> int:
-    """The sum of two whole numbers."""
+    """Return the sum of two integers."""
     return x + y

@@ -1,4 +1,4 @@
-"""What is known of one column after its values have passed by once, in bounded memory."""
+"""Profiles one column of a table in one pass over its values, in bounded memory."""
 
 import hashlib
 import math
@@ -10,29 +10,30 @@ from typing import Literal
 from pydantic import BaseModel
 
 MAX_DISTINCT = 10_000
-"""Up to so many different values a column's values are counted one by one."""
+"""The largest number of distinct values that are counted one by one."""
 MAX_KEPT_CHARACTERS = 100
 TOP = 5
 
-# More digits would not fit 64 bits, which is all that most readers of a result have: those are numbers.
+# Integers with more digits do not fit 64 bits, which many programs that read results are limited to.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 ColumnType = Literal["empty", "integer", "number", "time", "text"]
 
 
 class TopValue(BaseModel):
-    """A value and in how many rows it stands."""
+    """A value, and the number of rows that have it."""
 
     value: str
     count: int
 
 
 class ColumnProfile(BaseModel):
-    """A column. ``count`` are its values, ``missing`` the rows without one (empty, or the row ends before).
+    """The profile of a column.
 
-    ``type`` is the narrowest that fits every value; ``min`` and ``max`` go by it (numbers by size, times and text by
-    their characters), ``mean`` is there for numbers (unless their sum is beyond all numbers). ``distinct`` is exact
-    unless ``distinct_is_at_least``; then ``top`` is empty. Values of over 100 characters are shown by their beginning
+    ``count`` is the number of values, ``missing`` the number of rows without one (empty, or the row is shorter).
+    ``type`` is the narrowest type of all values. ``min`` and ``max`` compare numbers by size, times and text by their
+    characters. ``mean`` is set for numbers unless their sum overflows. ``distinct`` is exact unless
+    ``distinct_is_at_least`` is set; then ``top`` is empty. Values of over 100 characters are shown as their beginning
     and a digest.
     """
 
@@ -49,7 +50,7 @@ class ColumnProfile(BaseModel):
 
 
 class Column:
-    """Takes the values of one column one after the other (``add``), and sums them up (``profile``)."""
+    """Collects the values of one column: ``add`` each value, then ``profile``."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -63,7 +64,7 @@ class Column:
         self._texts: tuple[str, str] | None = None
 
     def add(self, value: str) -> None:
-        """One row's value; an empty one (or only blanks) is missing."""
+        """Add the value of one row. A value that is empty or blank counts as missing."""
         value = value.strip()
         if not value:
             self.missing += 1
@@ -72,14 +73,14 @@ class Column:
         text = _clip(value)
         if not self._many:
             self._counts[text] += 1
-            # One more than is kept shows that there are more, and is what "at least" counts.
+            # One more than the limit is kept: it shows that there are more.
             self._many = len(self._counts) > MAX_DISTINCT
         low, high = self._texts or (text, text)
         self._texts = (min(low, text), max(high, text))
         self._narrow(value)
 
     def profile(self) -> ColumnProfile:
-        """The column as far as its values have come."""
+        """Return the profile of the values so far."""
         numeric = self._type in ("integer", "number")
         bounds = self._numbers if numeric else self._texts
         mean = self._sum / self.count if numeric else math.nan
@@ -97,7 +98,7 @@ class Column:
         )
 
     def _narrow(self, value: str) -> None:
-        """Keep the narrowest type that fits ``value`` and all before it."""
+        """Set the narrowest type that fits ``value`` and all values before it."""
         if self._type in ("empty", "integer", "number"):
             number = _number(value)
             if number is not None:
@@ -124,7 +125,7 @@ def _number(value: str) -> int | float | None:
         number = float(value)
     except ValueError:
         return None
-    # "nan" and "inf" are words that float() takes for numbers, and so is "1_000".
+    # float() also accepts "nan", "inf" and "1_000".
     return number if math.isfinite(number) and "_" not in value else None
 
 
@@ -137,7 +138,7 @@ def _is_time(value: str) -> bool:
 
 
 def _clip(value: str) -> str:
-    value = value.replace("\0", "\ufffd")  # which no database's text can hold
+    value = value.replace("\0", "\ufffd")  # PostgreSQL cannot store it in text
     if len(value) <= MAX_KEPT_CHARACTERS:
         return value
     return f"{value[:60]}… {hashlib.sha256(value.encode()).hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""A profile of a CSV file of any length: read once, row by row, in bounded memory."""
+"""Profiles a CSV file of any length in one pass, row by row, in bounded memory."""
 
 import csv
 import gzip
@@ -18,12 +18,14 @@ ROWS_BETWEEN_REPORTS = 2_000
 
 
 class CsvRefused(Exception):
-    """The file is no CSV that can be profiled; the text names the line."""
+    """The file is not a CSV file that can be profiled; the message names the line."""
 
 
 class CsvProfile(BaseModel):
-    """``rows`` without the header; ``ragged_rows`` are those with more or fewer fields than the header (what is
-    missing counts as missing, what is too much is left out).
+    """The profile of a file.
+
+    ``rows`` does not count the header. ``ragged_rows`` counts rows with more or fewer fields than the header: absent
+    fields count as missing, additional fields are ignored.
     """
 
     rows: int
@@ -72,19 +74,19 @@ def _header(fields: list[str]) -> list[Column]:
 
 
 def _rows(raw: IO[bytes], zipped: bool, delimiter: str) -> Iterator[list[str]]:
-    """The rows, without the empty ones. Raises CsvRefused with the line where reading ended."""
+    """Yield the rows that are not empty. Raises CsvRefused with the line where reading ended."""
     with cast(IO[bytes], gzip.open(raw)) if zipped else raw as unzipped:
         reader = csv.reader(_lines(unzipped), delimiter=delimiter, strict=True)
         try:
             yield from (row for row in reader if row)
         except (csv.Error, UnicodeDecodeError) as error:
             raise CsvRefused(f"after line {reader.line_num}: {error}") from error
-        except (EOFError, OSError) as error:  # what gzip raises for a broken or shortened file
+        except (EOFError, OSError) as error:  # gzip raises these for a broken or truncated file
             raise CsvRefused(f"after line {reader.line_num}: the compressed file is broken: {error}") from error
 
 
 def _lines(file: IO[bytes]) -> Iterator[str]:
-    """Line by line, none longer than is allowed: a file without line ends must not fill the memory."""
+    """Yield the lines. Lines have a maximum length, so that a file without line ends cannot fill the memory."""
     encoding = "utf-8-sig"  # the first line may begin with a byte order mark
     while line := file.readline(MAX_LINE_BYTES):
         if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):

@@ -1,7 +1,7 @@
-"""Files travel by reference: a job carries a name, and the file stays in the upload folder that all workers share.
+"""Finds the files that jobs name. The files are in the upload folder, which all workers share.
 
-A name is a path below the upload folder, or else below the samples that ship with these examples. Never outside: a
-name comes from whoever submits the job.
+A name is a path below the upload folder or below the samples of these examples, and never outside, because anybody who
+submits a job chooses the name.
 """
 
 from pathlib import Path, PurePosixPath
@@ -17,14 +17,14 @@ FileName = Annotated[str, Field(min_length=1, max_length=500, description="a pat
 
 
 class FileRefused(Exception):
-    """The name leads outside the upload folder, to nothing, or to a file that is too large."""
+    """The path is outside the upload folder, does not exist, or names a file that is too large."""
 
 
 def find(name: str, max_bytes: int) -> Path:
-    """The file of that name. Raises FileRefused with the reason; symbolic links are followed before it is judged."""
+    """Return the file of that name. Symbolic links are followed before the check. Raises FileRefused."""
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts or "\0" in name or "\\" in name:
-        raise FileRefused(f"{name!r} is no name for an uploaded file: give a path below the upload folder")
+        raise FileRefused(f"{name!r} is not the name of an uploaded file: give a path below the upload folder")
     uploads = Settings().files
     for root in (uploads, SAMPLES):
         path = (root / parts).resolve()

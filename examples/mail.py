@@ -1,8 +1,8 @@
-"""Mail over SMTP.
+"""Sends mail over SMTP.
 
-A job may be executed more than once (a worker dies between the server's "accepted" and its own report), and no mail
-server undoes a mail. So the message-id is made from the job's idempotency key: mail programs and many servers show
-two mails of one message-id as one, and a test can tell a repeat from a second mail.
+A job may be executed more than once, for example when a worker dies after the mail server has accepted the mail, and a
+mail cannot be taken back. So the message-id is made from the job's idempotency key: mail programs and many servers show
+two mails with the same message-id as one.
 """
 
 import re
@@ -17,22 +17,22 @@ from pydantic import BaseModel, Field
 from examples.settings import Settings
 from jobtape import Context, job
 
-# One line each: a line break would begin a header of the caller's own. Whether the mailbox exists, its server knows.
+# One line each: a line break would add a header. Only the mail server knows whether the mailbox exists.
 Address = Annotated[str, Field(pattern=r"^[^@\s<>,;]+@[^@\s<>,;]+$", max_length=254)]
 Line = Annotated[str, Field(pattern=r"^[^\r\n]*$", max_length=900)]
 Text = Annotated[str, Field(max_length=200_000)]
 
 
 class MailServerUnreachable(Exception):
-    """Nobody answers at the address of the mail server."""
+    """No mail server answers at the address."""
 
 
 class MailRefused(Exception):
-    """The mail server answered, and said no."""
+    """The mail server refused the mail."""
 
 
 class Sent(BaseModel):
-    """What the server accepted: the message-id with its angle brackets, and who took it (``host:port``)."""
+    """The accepted mail: its message-id with angle brackets, and the server (``host:port``)."""
 
     message_id: str
     server: str
@@ -42,7 +42,7 @@ class Sent(BaseModel):
 def send_email(ctx: Context, to: Address, subject: Line, text: Text) -> Sent:
     """Send one plain-text mail through the server that the JOBTAPE_EXAMPLE_SMTP_... variables name.
 
-    Raises MailServerUnreachable with what to start or set, and MailRefused with the server's own words.
+    Raises MailServerUnreachable, which says what to start or set, and MailRefused with the server's message.
     """
     settings = Settings()
     message = compose(ctx.idempotency_key, settings.smtp_sender, to, subject, text)
@@ -63,17 +63,17 @@ def send_email(ctx: Context, to: Address, subject: Line, text: Text) -> Sent:
             "`python -m examples.mail_catcher`, or name your own server with JOBTAPE_EXAMPLE_SMTP_HOST and "
             "JOBTAPE_EXAMPLE_SMTP_PORT"
         ) from error
-    ctx.log.info("mail %s taken by %s", message["Message-ID"], server)
+    ctx.log.info("mail %s accepted by %s", message["Message-ID"], server)
     return Sent(message_id=message["Message-ID"], server=server)
 
 
 def message_id(idempotency_key: str, sender: str) -> str:
-    """The message-id of the mail of one run, the same for all its attempts and executions."""
+    """Return the message-id of a run's mail, the same for all its attempts and executions."""
     return f"<{re.sub(r'[^A-Za-z0-9-]', '.', idempotency_key)}@{sender.rpartition('@')[2]}>"
 
 
 def compose(idempotency_key: str, sender: str, to: str, subject: str, text: str) -> EmailMessage:
-    """The mail as it goes over the wire, dated now."""
+    """Return the mail, with the current date."""
     message = EmailMessage()
     message["From"] = sender
     message["To"] = to
@@ -85,7 +85,7 @@ def compose(idempotency_key: str, sender: str, to: str, subject: str, text: str)
 
 
 def _connect(settings: Settings) -> smtplib.SMTP:
-    """A connection, secured as the settings want it. Raises OSError and SMTPException."""
+    """Connect with the encryption of the settings. Raises OSError and SMTPException."""
     host, port, timeout = settings.smtp_host, settings.smtp_port, settings.smtp_timeout
     if settings.smtp_tls == "tls":
         return smtplib.SMTP_SSL(host, port, timeout=timeout, context=ssl.create_default_context())

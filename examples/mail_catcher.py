@@ -1,4 +1,4 @@
-"""A mail server for trying things out: takes every mail, sends none on, keeps each as an ``.eml`` file.
+"""A mail server for experiments: it accepts every mail, forwards none, and keeps each one as an ``.eml`` file.
 
 ``python -m examples.mail_catcher`` runs it until Ctrl-C or SIGTERM. It has no authentication and no encryption, so it
 listens on the loopback interface only. Needs aiosmtpd, a development dependency.
@@ -22,9 +22,9 @@ MAX_MAIL_BYTES = 10_000_000
 
 
 class MailCatcher:
-    """An SMTP server on 127.0.0.1 that keeps mails in ``folder``; runs while it is entered (``async with``).
+    """An SMTP server on 127.0.0.1 that keeps mails in ``folder``; it runs inside ``async with``.
 
-    ``port`` 0 takes a free one; ``port`` says which it has become. Raises OSError when the port is taken.
+    With ``port`` 0 it chooses a free port and sets ``port``. Raises OSError when the port is taken.
     """
 
     def __init__(self, folder: Path, port: int = 0) -> None:
@@ -35,7 +35,7 @@ class MailCatcher:
     async def __aenter__(self) -> "MailCatcher":
         self.folder.mkdir(parents=True, exist_ok=True)
         self._server = await asyncio.get_running_loop().create_server(
-            # Without a hostname it would ask the name server for one, on the event loop.
+            # Without a hostname it would look one up in the DNS, which blocks the event loop.
             lambda: SMTP(self, data_size_limit=MAX_MAIL_BYTES, hostname="mail-catcher.localhost"),
             "127.0.0.1",
             self.port,
@@ -50,14 +50,14 @@ class MailCatcher:
         self._server.close()
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        """Called by aiosmtpd for each mail; the answer goes to the client when the file is complete."""
+        """Keep a mail, then answer the client. aiosmtpd calls this for each mail."""
         content: Any = envelope.content
         await asyncio.to_thread(keep, self.folder, bytes(content))
         return "250 kept"
 
 
 def keep(folder: Path, content: bytes) -> Path:
-    """Write a mail as ``<message-id>.eml``, a repeat of the same message-id as ``<message-id>.2.eml`` and so on."""
+    """Write a mail to ``<message-id>.eml``; another one with this message-id to ``<message-id>.2.eml``, and so on."""
     message_id = email.message_from_bytes(content).get("Message-ID", "no-message-id")
     stem = re.sub(r"[^A-Za-z0-9@-]+", ".", message_id).strip(".")[:120] or "no-message-id"
     part = folder / f".{uuid4().hex}.part"
@@ -66,7 +66,7 @@ def keep(folder: Path, content: bytes) -> Path:
     while True:
         path = folder / (f"{stem}.eml" if count == 1 else f"{stem}.{count}.eml")
         try:
-            # A link fails when the name exists: no mail is lost, and nobody sees half a file.
+            # A link fails when the name exists, so no mail is overwritten, and no file is ever incomplete.
             path.hardlink_to(part)
         except FileExistsError:
             count += 1
@@ -85,7 +85,7 @@ async def _serve(folder: Path, port: int) -> None:
 
 
 def main() -> int:
-    """Run on JOBTAPE_EXAMPLE_SMTP_PORT, keep in JOBTAPE_EXAMPLE_MAILS; exit code 1 when the port is taken."""
+    """Run on JOBTAPE_EXAMPLE_SMTP_PORT and keep mails in JOBTAPE_EXAMPLE_MAILS. Returns 1 when the port is taken."""
     settings = Settings()
     try:
         asyncio.run(_serve(settings.mails, settings.smtp_port))

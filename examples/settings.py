@@ -1,4 +1,4 @@
-"""What the examples take from the environment: variables that begin with ``JOBTAPE_EXAMPLE_``."""
+"""Settings of the examples, from environment variables that begin with ``JOBTAPE_EXAMPLE_``."""
 
 from pathlib import Path
 from typing import Literal
@@ -8,11 +8,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Read anew wherever it is made; raises pydantic's ValidationError, which names the variable that is wrong.
+    """The settings, read when an object is created. Raises pydantic's ValidationError, which names the wrong variable.
 
-    ``files`` is the upload folder; thumbnails go into its folder ``thumbnails``. ``mails`` is where the mail catcher
-    keeps what it caught. The mail server's defaults fit the catcher; ``smtp_tls`` is how a real one wants its
-    connections secured (``starttls`` is usual on port 587, ``tls`` on 465).
+    ``files`` is the upload folder; thumbnails go into its folder ``thumbnails``. ``mails`` is the folder of the mail
+    catcher. By default mail goes to the mail catcher; ``smtp_tls`` is the encryption that a real mail server requires
+    (usually ``starttls`` on port 587, ``tls`` on port 465).
     """
 
     model_config = SettingsConfigDict(env_prefix="JOBTAPE_EXAMPLE_")

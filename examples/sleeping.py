@@ -1,4 +1,4 @@
-"""The long task: it only waits, and reports its progress."""
+"""A long job that only waits and reports its progress."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ STEPS = 10
 
 
 class Slept(BaseModel):
-    """How long it really took, in seconds."""
+    """The duration in seconds, as measured."""
 
     seconds: float
 
@@ -22,7 +22,7 @@ async def sleep_five(ctx: Context, seconds: Annotated[float, Field(gt=0, le=60)]
     """Wait for ``seconds`` (five by default, sixty at most), with progress after each tenth."""
     begun = time.monotonic()
     for step in range(1, STEPS + 1):
-        # Up to a point in time and not for a span, so that ten late wake-ups don't add up.
+        # Sleep until a point in time, so that delays of ten wake-ups do not add up.
         await asyncio.sleep(max(0.0, begun + seconds * step / STEPS - time.monotonic()))
         ctx.progress(step / STEPS, f"{seconds * step / STEPS:.1f} of {seconds:.1f} s")
     return Slept(seconds=time.monotonic() - begun)

@@ -1,4 +1,4 @@
-"""Thumbnails of an uploaded picture, with Pillow."""
+"""Makes thumbnails of an uploaded picture with Pillow."""
 
 import hashlib
 import io
@@ -15,15 +15,15 @@ from jobtape import Context, job
 
 MAX_FILE_BYTES = 20_000_000
 MAX_PIXELS = 50_000_000
-"""What a picture may have; a small file can unpack to gigabytes otherwise (about 4 bytes a pixel)."""
+"""The limit for a picture: a small file can unpack to gigabytes (about 4 bytes for each pixel)."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-"""What is read: these decoders only, since Pillow would try some thirty on a stranger's file."""
+"""The only decoders in use; Pillow would try some thirty on a file from an unknown sender."""
 
 Edge = Annotated[int, Field(ge=1, le=2048)]
 
 
 class PictureRefused(Exception):
-    """The file is no picture that can be read, or has too many pixels."""
+    """The file is not a picture that can be read, or has too many pixels."""
 
 
 class Thumbnail(BaseModel):
@@ -37,7 +37,7 @@ class Thumbnail(BaseModel):
 
 
 class Thumbnails(BaseModel):
-    """The picture's own size in pixels and the thumbnails, in the order of the sizes asked for."""
+    """The picture's size in pixels, and the thumbnails in the order of the requested sizes."""
 
     width: int
     height: int
@@ -50,7 +50,7 @@ def thumbnail(
     file: FileName,
     sizes: Annotated[list[Edge], Field(min_length=1, max_length=10)] = [64, 128, 256],  # noqa: B006 never changed
 ) -> Thumbnails:
-    """Make thumbnails of a picture, the longer edge as many pixels as each of ``sizes`` says (never enlarged).
+    """Make thumbnails of a picture. ``sizes`` are the lengths of the longer edge in pixels; nothing is enlarged.
 
     They are written below ``thumbnails/<job id>/`` of the upload folder; a second execution writes the same names
     with the same content. Raises FileRefused and PictureRefused.
@@ -67,14 +67,14 @@ def thumbnail(
 
 
 def _open(path: Path, name: str) -> Image.Image:
-    """The whole picture in memory, upright, in a mode that can be scaled. Raises PictureRefused."""
+    """Return the picture, upright, in a mode that can be scaled. Raises PictureRefused."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise PictureRefused(
                     f"{name!r} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} allowed"
                 )
-            # Phones store pictures lying down, with a note which way is up.
+            # Phones store pictures rotated, and their orientation in the metadata.
             upright = ImageOps.exif_transpose(image)
             return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
     except UnidentifiedImageError:
@@ -86,7 +86,7 @@ def _open(path: Path, name: str) -> Image.Image:
 
 
 def _make(picture: Image.Image, size: int, folder: Path, prefix: str) -> Thumbnail:
-    """One thumbnail: scaled, written under a passing name and put into place, so that nobody reads half a file."""
+    """Write one thumbnail, first under a temporary name, so that no reader sees an incomplete file."""
     small = picture.copy()
     small.thumbnail((size, size), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

@@ -83,8 +83,7 @@ class Settings(BaseSettings):
     cors_origins: Names = Field(
         (),
         description="The origins of web pages that may use the API from a browser, such as https://example.org, "
-        "separated by "
-        "commas.",
+        "separated by commas.",
     )
     api_workers: int = Field(1, ge=1, le=64, description="The number of API processes.")
     access_log: bool = Field(False, description="Whether the API logs every request.")
@@ -162,8 +161,7 @@ class Settings(BaseSettings):
     relay_events: RelayMode = Field(
         "final",
         description="Which events the projector publishes to <namespace>.results for subscribers: `final` events, "
-        "`all` "
-        "except `submitted`, or none (`off`).",
+        "`all` except `submitted`, or none (`off`).",
     )
     job_retention: float = Field(
         0.0,
@@ -178,8 +176,7 @@ class Settings(BaseSettings):
         ge=1,
         le=LEVELS,
         description="The number of delay queues. Jobs and retries can be deferred by up to 2^levels / 10 s; 25 "
-        "levels allow "
-        "30 days. All parts need the same value.",
+        "levels allow 30 days. All parts need the same value.",
     )
     tape_max_bytes: int = Field(10_000_000_000, ge=1000, description="How much of the tape the broker keeps, by size.")
     tape_max_age: str = Field(
@@ -199,8 +196,7 @@ class Settings(BaseSettings):
         ge=0,
         le=65535,
         description="The HTTP port for the health of a worker or projector; 0 disables it. Several worker processes "
-        "use this "
-        "port and the ones after it.",
+        "use this port and the ones after it.",
     )
 
     @classmethod

@@ -1,10 +1,10 @@
-"""``jobtape.subscribe``: get the events of jobs in a process of your own.
+"""``jobtape.subscribe``: receive the events of jobs in a process of your own.
 
     async with jobtape.subscribe(events=["succeeded"], types=["mail.*"], name="billing") as events:
         async for event in events:
-            print(each.job_id, each.result)
+            print(event.job_id, event.result)
 
-Importing this connects to nothing; AMQP and SQL are imported by the subscription that needs them.
+The import connects to nothing; a subscription imports AMQP or SQL when it needs it.
 """
 
 import re
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from jobtape.consumer.subscriptions.subscription import EventSource, Subscription
 
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}")
-LONGEST_IDLE: Final = 45 * 86_400.0
-"""Seconds; RabbitMQ's longest expiry is a little more."""
-MOST_PREFETCHED: Final = 2000
-USUAL: Final = Bounds()
+LONGEST_EXPIRY: Final = 45 * 86_400.0
+"""Seconds; RabbitMQ allows a little more."""
+MAX_PREFETCH: Final = 2000
+DEFAULT_BOUNDS: Final = Bounds()
 Since = int | datetime | Literal["first", "now"]
 
 
@@ -42,28 +42,29 @@ def subscribe(
     name: str | None = None,
     since: Since | None = None,
     on_gap: Literal["raise", "skip"] | None = None,
-    max_length: int = USUAL.messages,
-    max_bytes: int = USUAL.octets,
-    expires: float = USUAL.idle,
+    max_length: int = DEFAULT_BOUNDS.messages,
+    max_bytes: int = DEFAULT_BOUNDS.octets,
+    expires: float = DEFAULT_BOUNDS.idle,
     prefetch: int = 20,
     settings: Settings | None = None,
 ) -> "Subscription":
-    """A subscription, for ``async with`` and ``async for``, or ``await subscribe(...).run(callback)``.
+    """Return a subscription, for ``async with`` and ``async for``, or ``await subscribe(...).run(callback)``.
 
-    ``events``, ``types`` (``mail.*``: all that begin so), ``job``, ``labels`` and ``correlation_id`` filter; what is
-    left out matches any. Without ``since`` it is live over AMQP and gets what the relay publishes; events that
-    JOBTAPE_RELAY_EVENTS leaves out are refused. With ``since`` it reads the history in the database and then follows
-    it: after a cursor, from a time on, from the ``"first"`` event, or from ``"now"``.
+    ``events``, ``types`` (``mail.*`` matches all that begin with ``mail.``), ``job``, ``labels`` and ``correlation_id``
+    are filters; one that is left out matches all. Without ``since`` the subscription is live over AMQP and receives
+    what the relay publishes; events that JOBTAPE_RELAY_EVENTS excludes are refused. With ``since`` it reads the history
+    in the database and then follows it: after a cursor, from a time, from the ``"first"`` event, or from ``"now"``.
 
-    ``name`` makes it durable. Live: a queue that consumers of this name share, of at most ``max_length`` messages and
-    ``max_bytes`` (the oldest are dropped), removed after ``expires`` seconds without a consumer; ``prefetch`` is how
-    many wait in one consumer. With ``since``: a stored position, which then counts instead of ``since``; one consumer
-    is active.
+    ``name`` makes the subscription durable. A live one has a queue that all consumers of this name share. The queue has
+    at most ``max_length`` messages and ``max_bytes`` (the oldest are dropped), and is deleted after ``expires`` seconds
+    without a consumer; ``prefetch`` is the number of messages that wait in one consumer. With ``since`` the position is
+    stored and is used instead of ``since`` from then on; only one consumer is active.
 
-    ``on_gap``: when events are not there any more, ``"raise"`` EventsMissed (HistoryGone with ``since``) or log it and
-    go on (``"skip"``). Default: raise with ``since``, otherwise skip. ``settings``: the environment's unless given.
+    ``on_gap``: when events are no longer kept, ``"raise"`` EventsMissed (HistoryGone with ``since``), or log it and
+    continue (``"skip"``). The default is to raise with ``since`` and to skip without. ``settings`` defaults to those of
+    the environment.
 
-    Raises SubscriptionRefused, and JobtapeError for wrong settings; nothing connects before the ``async with``.
+    Raises SubscriptionRefused, and JobtapeError for wrong settings. It connects only at ``async with``.
     """
     from jobtape.consumer.subscriptions.subscription import Subscription  # noqa: PLC0415
 
@@ -74,7 +75,7 @@ def subscribe(
         _check_relayed(wanted, known.relay_events)
     skip_gaps = on_gap == "skip" if on_gap is not None else since is None
 
-    def caught_up(since: Since) -> "EventSource":
+    def catch_up(since: Since) -> "EventSource":
         from jobtape.consumer.subscriptions.catch_up import CatchUpSource  # noqa: PLC0415
         from jobtape.view.store import Store  # noqa: PLC0415
 
@@ -95,7 +96,7 @@ def subscribe(
             skip_gaps=skip_gaps,
         )
 
-    return Subscription(live if since is None else lambda: caught_up(since))
+    return Subscription(live if since is None else lambda: catch_up(since))
 
 
 def _selection(
@@ -114,7 +115,7 @@ def _selection(
         correlation_id=correlation_id,
     )
     if (fault := wanted.fault()) is not None:
-        raise SubscriptionRefused(f"nothing could match: {fault}")
+        raise SubscriptionRefused(f"no event can match: {fault}")
     return wanted
 
 
@@ -123,23 +124,27 @@ def _check(
 ) -> None:
     if name is not None and not NAME.fullmatch(name):
         raise SubscriptionRefused(
-            f"{name!r} is no name of a subscription: letters, digits, _, - and . only, at most 64, not . or - first"
+            f"{name!r} cannot be the name of a subscription: letters, digits, _, - and . only, at most 64, and no - or "
+            ". at the beginning"
         )
     if isinstance(since, datetime) and since.tzinfo is None:
-        raise SubscriptionRefused("since has no time zone: say which, for example datetime.now(UTC)")
+        raise SubscriptionRefused("since has no time zone: give it one, for example datetime.now(UTC)")
     if isinstance(since, str) and since not in ("first", "now"):
-        raise SubscriptionRefused(f"since={since!r}: a cursor, an aware datetime, 'first' or 'now'")
+        raise SubscriptionRefused(f"since={since!r} is not a cursor, a datetime with a time zone, 'first' or 'now'")
     if isinstance(since, int) and not 0 <= since <= MAX_CURSOR:
-        raise SubscriptionRefused(f"since={since} is no cursor")
-    if max_length < 1 or max_bytes < 1 or not 1 <= expires <= LONGEST_IDLE or not 1 <= prefetch <= MOST_PREFETCHED:
+        raise SubscriptionRefused(f"since={since} is not a cursor")
+    if max_length < 1 or max_bytes < 1 or not 1 <= expires <= LONGEST_EXPIRY or not 1 <= prefetch <= MAX_PREFETCH:
         raise SubscriptionRefused(
-            f"max_length and max_bytes are at least 1, expires from 1 s to {LONGEST_IDLE:.0f} s, prefetch from 1 to "
-            f"{MOST_PREFETCHED}"
+            f"max_length and max_bytes are at least 1, expires is from 1 s to {LONGEST_EXPIRY:.0f} s, and prefetch is "
+            f"from 1 to {MAX_PREFETCH}"
         )
 
 
 def _check_relayed(wanted: Selection, relay: RelayMode) -> None:
-    """Nobody is to wait for what never comes. The projector's own setting is not known here: it has to be the same."""
+    """Raise SubscriptionRefused when the relay does not publish these events, so that nobody waits for them in vain.
+
+    The projector's own setting is not known here; it must be the same.
+    """
     delivered = RELAYED_EVENTS[relay]
     undelivered = wanted.events - delivered
     if delivered and not undelivered:

@@ -1,9 +1,9 @@
-"""A page that shows jobs as they go on, beside the API that it listens to.
+"""A page that shows jobs as they run, served beside the API that it reads from.
 
     JOBTAPE_JOBS=examples.jobs uvicorn examples.browser.app:app --port 8001
 
-and in a browser http://127.0.0.1:8001/. Workers and projector run beside it: ``jobtape up`` with the same environment.
-``events.mjs`` is what one's own page needs; it depends on nothing.
+Then open http://127.0.0.1:8001/. Start workers and projector with ``jobtape up`` in the same environment. A page of
+your own needs only ``events.mjs``, which has no dependencies.
 """
 
 from pathlib import Path
@@ -15,5 +15,5 @@ import jobtape
 
 app = FastAPI(title="Jobs, live", lifespan=jobtape.lifespan)
 app.mount("/jobtape", jobtape.create_app())
-# Last: it takes every path that is left.
+# Last, because it answers all other paths.
 app.mount("/", StaticFiles(directory=Path(__file__).parent, html=True))

@@ -1,11 +1,11 @@
-"""The outcomes of one's own jobs over AMQP with aio-pika: those that were submitted with ``reply_to``.
+"""Receives the outcomes of your own jobs, submitted with ``reply_to``, over AMQP with aio-pika.
 
     pip install aio-pika
-    RABBITMQ_URL=amqp://guest:guest@localhost:5672/ python replies_aio_pika.py desk-7
+    RABBITMQ_URL=amqp://guest:guest@localhost:5672/ python replies_aio_pika.py caller-7
 
-gets the outcomes of jobs that were submitted with
-``{"type": "add", "payload": {"x": 3, "y": 4}, "reply_to": "desk-7"}`` while it
-runs: its queue goes with its connection.
+prints the outcomes of jobs that were submitted with
+``{"type": "add", "payload": {"x": 3, "y": 4}, "reply_to": "caller-7"}`` while it
+runs: its queue is deleted when its connection ends.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ REMEMBERED = 10_000
 
 
 async def main(name: str) -> None:
-    """Print the replies to ``name`` for ever, one a line."""
+    """Print the replies to ``name``, one on each line, until the program is stopped."""
     connection = await aio_pika.connect(RABBITMQ_URL)
     async with connection, connection.channel() as channel:
         await channel.set_qos(prefetch_count=100)
@@ -40,8 +40,8 @@ async def main(name: str) -> None:
                     if len(seen) > REMEMBERED:
                         seen.popitem(last=False)
                     event = json.loads(message.body)
-                    said = event["data"].get("result", event["data"].get("error"))
-                    print(event["id"], message.type, event["data"]["job_type"], json.dumps(said), flush=True)
+                    outcome = event["data"].get("result", event["data"].get("error"))
+                    print(event["id"], message.type, event["data"]["job_type"], json.dumps(outcome), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Outcomes over AMQP with pika. It knows RabbitMQ's address and nothing else of Jobtape.
+"""Receives outcomes over AMQP with pika. It needs RabbitMQ's address and nothing else of Jobtape.
 
     pip install pika
     RABBITMQ_URL=amqp://guest:guest@localhost:5672/ python results_pika.py billing '*.invoice.send' 'failed.#'
 
-The queue ``billing`` stays when this program ends, and keeps what it misses meanwhile. It is bounded: beyond a hundred
-thousand messages the oldest go, and after a week without a consumer it is removed.
+The queue ``billing`` stays when this program ends, and keeps the messages that arrive meanwhile. It is limited: beyond
+100,000 messages the oldest are dropped, and after a week without a consumer the queue is deleted.
 """
 
 import json
@@ -21,7 +21,7 @@ REMEMBERED = 10_000
 
 
 def main(queue: str, *keys: str) -> None:
-    """Print outcomes for ever, one a line."""
+    """Print outcomes, one on each line, until the program is stopped."""
     connection = pika.BlockingConnection(pika.URLParameters(RABBITMQ_URL))
     channel = connection.channel()
     channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum", **BOUNDS})
@@ -37,8 +37,8 @@ def main(queue: str, *keys: str) -> None:
             if len(seen) > REMEMBERED:
                 seen.popitem(last=False)
             event = json.loads(body)
-            said = event["data"].get("result", event["data"].get("error"))
-            print(event["id"], properties.type, event["data"]["job_type"], json.dumps(said), flush=True)
+            outcome = event["data"].get("result", event["data"].get("error"))
+            print(event["id"], properties.type, event["data"]["job_type"], json.dumps(outcome), flush=True)
         channel.basic_ack(delivery.delivery_tag)
 
 

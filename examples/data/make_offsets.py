@@ -1,8 +1,8 @@
-"""Makes ``utc_offsets.csv.gz`` from the time-zone database of the package tzdata, a development dependency.
+"""Creates ``utc_offsets.csv.gz`` from the time-zone database of the package tzdata, a development dependency.
 
-``python -m examples.data.make_offsets [FILE]`` writes what every time zone's clocks showed at noon UTC on the first
-of each month of 2001 to 2020: about 140,000 rows. The same database gives the same rows. The machine's own database is
-not looked at.
+``python -m examples.data.make_offsets [FILE]`` writes the local time of every time zone at noon UTC on the first of
+each month from 2001 to 2020: about 140,000 rows. The same database gives the same rows. The machine's own database is
+not used.
 """
 
 import csv
@@ -31,7 +31,7 @@ class Place(NamedTuple):
 
 
 def places(database: Traversable) -> dict[str, Place]:
-    """Where each zone is; many (Etc/UTC, old names) are not in it."""
+    """Return the place of each zone. Many zones have none (Etc/UTC, old names)."""
     found = {}
     for line in (database / "zone.tab").read_text().splitlines():
         if not line.startswith("#"):
@@ -42,13 +42,13 @@ def places(database: Traversable) -> dict[str, Place]:
 
 
 def _degrees(text: str, width: int) -> float:
-    """``+4230`` or ``-0781130`` (sign and degrees in ``width`` characters, minutes, seconds) in degrees."""
+    """Convert ``+4230`` or ``-0781130`` to degrees: sign and degrees in ``width`` characters, minutes, seconds."""
     degrees, minutes, seconds = int(text[1:width]), int(text[width : width + 2]), int(text[width + 2 :] or 0)
     return round((degrees + minutes / 60 + seconds / 3600) * (-1 if text[0] == "-" else 1), 5)
 
 
 def rows() -> Iterator[tuple[object, ...]]:
-    """A row for each zone and month; offsets in seconds east of UTC, missing values None."""
+    """Yield a row for each zone and month; offsets in seconds east of UTC, missing values None."""
     package = resources.files("tzdata")
     database, names = package / "zoneinfo", (package / "zones").read_text().split()
     where = places(database)
@@ -66,13 +66,13 @@ def rows() -> Iterator[tuple[object, ...]]:
                 int(moment.timestamp()),
                 int(offset.total_seconds()),
                 int(dst.total_seconds()),
-                # "+03" is what the database writes where a place has no abbreviation of its own.
+                # The database writes "+03" where a place has no abbreviation.
                 None if (local.tzname() or "+")[0] in "+-" else local.tzname(),
             )
 
 
 def main() -> int:
-    """Write the file that is named, or the one that ships."""
+    """Write the file that is named, or else the one of these examples."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else FILE
     # No name and no time in the gzip header: the same rows give the same bytes.
     with (

@@ -1,7 +1,7 @@
-"""The job types that Jobtape brings along, for work on the view and the tape that takes long.
+"""Job types of Jobtape itself, for long work on the view and the tape.
 
-They run where a projector runs, which has the database, each in a process of its own. So they have what every job has:
-a status, progress, a history, cancelling.
+They run beside a projector, which has the database, each in a process of its own. As jobs they have a status, progress
+and a history, and can be cancelled.
 """
 
 from jobtape.builtin.common import topology_of
@@ -14,5 +14,5 @@ __all__ = ["job_types", "topology_of"]
 
 
 def job_types() -> dict[str, JobType]:
-    """All of them, by name."""
+    """Return all built-in job types by name."""
     return {each.name: each for each in (rebuild, replay, shadow)}

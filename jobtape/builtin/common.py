@@ -15,28 +15,29 @@ from jobtape.settings import Settings
 
 TIMEOUT: Final = 600.0
 SLICE: Final = 500.0
-"""Seconds after which a job goes on in its next attempt, so that none comes near its time-out."""
+"""Seconds after which a job continues in its next attempt, so that it never reaches its timeout."""
 SPARE: Final = 50.0
-"""Seconds behind the slice in which something that was begun may still end."""
+"""Seconds after the slice in which a step that was begun may end."""
 RETRY: Final = RetryPolicy(
     max_attempts=1000,
     first=1.0,
     longest=30.0,
-    # A broker that was restarted may deliver a job twice. Who loses tries again, and finds it done or goes on: a
-    # failure would close the run, and the success of the other would count no more.
+    # A broker that was restarted may deliver a job twice. The execution that was taken over is retried, and finds the
+    # work done or continues it. If it failed instead, the run would end, and the other one's success would not count.
     on=(Crashed, ViewUnavailable, BrokerUnavailable, TapeMissing, TakenOver),
 )
-OURS: Final[dict[str, Any]] = {"queue": BUILTIN_QUEUE, "timeout": TIMEOUT, "isolate": True, "retry": RETRY}
-"""What ``@job`` gets for each."""
+BUILTIN: Final[dict[str, Any]] = {"queue": BUILTIN_QUEUE, "timeout": TIMEOUT, "isolate": True, "retry": RETRY}
+"""The arguments of ``@job`` for each built-in job type."""
 
 
 @contextmanager
 def slice_of(ctx: Context, what: str, share: float = 1.0) -> Iterator[TaskSlice]:
-    """A slice of time for the work inside, which counts ``what``; where it ends the job goes on in another attempt.
+    """Give a slice of time for the work in the block. When it ends, the job continues in another attempt.
 
-    Raises BrokerUnavailable for whatever AMQP's own libraries raise, so that the job comes again.
+    ``what``: what the progress counts. ``share``: the part of the job's progress that this slice can reach. Raises
+    BrokerUnavailable for all errors of the AMQP libraries, so that the job is retried.
     """
-    # Imported here: who only submits the job needs no AMQP.
+    # Imported here: a program that only submits the job needs no AMQP.
     from jobtape.broker.link import BROKER_ERRORS, reason_of  # noqa: PLC0415
     from jobtape.broker.tasks import translate_cancellation  # noqa: PLC0415
 
@@ -47,11 +48,11 @@ def slice_of(ctx: Context, what: str, share: float = 1.0) -> Iterator[TaskSlice]
         raise Retry(0.0, str(error)) from None
     except BROKER_ERRORS as error:
         raise BrokerUnavailable(
-            f"the broker was not there for it ({reason_of(error)}): it goes on by itself when the broker answers; "
+            f"the broker does not answer ({reason_of(error)}): the job continues by itself when the broker answers; "
             "`jobtape doctor` says what is wrong"
         ) from error
 
 
 def topology_of(settings: Settings) -> Topology:
-    """What there is on the broker, as the built-in jobs need it."""
+    """Return the topology that the built-in jobs need."""
     return settings.topology.with_queues([BUILTIN_QUEUE])

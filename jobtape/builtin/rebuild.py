@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from jobtape.builtin.common import OURS, slice_of, topology_of
+from jobtape.builtin.common import BUILTIN, slice_of, topology_of
 from jobtape.jobs import job
 from jobtape.schemas.context import Context
 from jobtape.schemas.cursor import cursor_of
@@ -14,12 +14,14 @@ from jobtape.settings import read_settings
 
 
 class Rebuilt(BaseModel):
-    """What became of a rebuild. ``states``: of the compared jobs, how many stand in which state, as
-    ``serving → rebuilt``; ``examples``: jobs that differ, and field by field what was and what is.
+    """The result of a rebuild.
+
+    ``states``: the number of compared jobs by state, written ``serving → rebuilt`` where both views differ.
+    ``examples``: jobs that differ, with both values of each field that differs.
     """
 
     switched: bool
-    cursor: int = Field(description="The new generation was folded up to here when it was compared.")
+    cursor: int = Field(description="The cursor up to which the new view was folded when it was compared.")
     compared: int
     states: dict[str, int]
     changed: int
@@ -28,15 +30,15 @@ class Rebuilt(BaseModel):
     examples: list[dict[str, Any]]
 
 
-@job("jobtape.rebuild", concurrency=1, **OURS)
+@job("jobtape.rebuild", concurrency=1, **BUILTIN)
 async def rebuild(
     ctx: Context,
     source: Literal["archive", "stream"] = "archive",
     dry_run: bool = False,
     examples: Annotated[int, Field(ge=0, le=100)] = 10,
 ) -> Rebuilt:
-    """Fold the whole tape into a new generation of the view, compare, and let it serve unless it is a dry run."""
-    # Imported here: who only submits the job needs neither AMQP nor SQL.
+    """Fold the whole history into a new view, compare both, and switch to the new one unless ``dry_run`` is set."""
+    # Imported here: a program that only submits the job needs neither AMQP nor SQL.
     from jobtape.consumer.replays.rebuild import ViewRebuild  # noqa: PLC0415
     from jobtape.consumer.replays.tape_source import TapeOvertaken, read_tape  # noqa: PLC0415
     from jobtape.view.store import Store  # noqa: PLC0415
@@ -46,14 +48,14 @@ async def rebuild(
         working = ViewRebuild(store, part)
         checkpoint = store.checkpoint()
         if checkpoint is None:
-            raise ViewUnavailable("nothing was ever folded: there is no view to rebuild")
+            raise ViewUnavailable("no projector was ever started: there is no view to rebuild")
         behind = cursor_of(checkpoint.epoch, 0) - 1 if source == "stream" else 0
         state = store.rebuilds.begin(ctx.idempotency_key, behind)
         if source == "stream":
             url, topology = settings.rabbitmq_url, topology_of(settings)
             try:
                 state = await working.from_stream(state, read_tape(url, topology, state.cursor, checkpoint))
-            except TapeOvertaken:  # it was interrupted for long
+            except TapeOvertaken:  # it was interrupted for too long
                 store.rebuilds.give_up(state)
                 state = store.rebuilds.begin(ctx.idempotency_key, behind)
                 state = await working.from_stream(state, read_tape(url, topology, state.cursor, checkpoint))
@@ -72,10 +74,7 @@ async def rebuild(
         missing=found.missing,
         added=found.added,
         examples=[
-            {
-                "job": each.job_id,
-                "fields": {name: list(pair) for name, pair in each.fields.items()},
-            }
+            {"job": each.job_id, "fields": {name: list(pair) for name, pair in each.fields.items()}}
             for each in found.examples
         ],
     )

@@ -1,10 +1,10 @@
-"""``jobtape.replay``: past events to a queue; nothing runs again."""
+"""``jobtape.replay``: sends past events to a queue; no job runs again."""
 
 from contextlib import closing
 
 from pydantic import BaseModel, Field
 
-from jobtape.builtin.common import OURS, slice_of
+from jobtape.builtin.common import BUILTIN, slice_of
 from jobtape.jobs import job
 from jobtape.schemas.context import Context
 from jobtape.schemas.replay_order import REPLAY, ReplayOrder, reason_to_refuse
@@ -13,14 +13,14 @@ from jobtape.settings import read_settings
 
 
 class Replayed(BaseModel):
-    """``events``: how many were sent and confirmed, each once; what was sent and not confirmed was sent again."""
+    """The result of a replay."""
 
-    events: int = Field(ge=0)
+    events: int = Field(ge=0, description="The number of events that the broker has confirmed, each counted once.")
 
 
-@job(REPLAY, **OURS)
+@job(REPLAY, **BUILTIN)
 async def replay(ctx: Context, order: ReplayOrder) -> Replayed:
-    """Publish past events to a queue as subscribers got them, marked as replayed, at a rate; no handler runs."""
+    """Publish past events to a queue, in the form that subscribers receive and marked as replayed."""
     from jobtape.consumer.replays.replay import Replay, replay_to_queue  # noqa: PLC0415
     from jobtape.view.store import Store  # noqa: PLC0415
 
@@ -29,7 +29,7 @@ async def replay(ctx: Context, order: ReplayOrder) -> Replayed:
         raise Fail(reason)
     with slice_of(ctx, "events") as part, closing(Store(settings.database_url)) as store:
         after, until = order.cursors(store.committed.before, store.committed.reach().head)
-        # By the job, not the run: redriven, it goes on where it was.
+        # Identified by the job and not the run: a redriven replay continues where it stopped.
         wanted = Replay(ctx.job_id, order.queue, after, until, order.selection(), order.rate, ctx.run)
         events = await replay_to_queue(settings.rabbitmq_url, store, wanted, part)
     return Replayed(events=events)

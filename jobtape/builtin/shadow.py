@@ -1,11 +1,11 @@
-"""``jobtape.shadow``: past jobs with today's handlers, only compared."""
+"""``jobtape.shadow``: runs past jobs with today's handlers and compares the outcomes, without changing anything."""
 
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jobtape.builtin.common import OURS, SLICE, slice_of
+from jobtape.builtin.common import BUILTIN, SLICE, slice_of
 from jobtape.jobs import job
 from jobtape.loading import load_job_types
 from jobtape.schemas.context import Context
@@ -20,18 +20,18 @@ MOST: Final = 10_000_000
 
 
 class Shadowed(BaseModel):
-    """What came out. ``same``: it ended as it did then, with the same result or an error of the same type."""
+    """The result of a shadow run. ``same``: jobs with the same result, or an error of the same type, as before."""
 
     jobs: int
     same: int
-    unknown_type: int = Field(description="Jobs of types that are not loaded where the shadow run ran.")
-    different: list[str] = Field(description="The ids of the jobs that ended differently, the first 10,000.")
-    more: int = Field(description="How many more are different than are named.")
+    unknown_type: int = Field(description="Jobs whose types are not loaded in the projector's process.")
+    different: list[str] = Field(description="The ids of jobs that ended differently, at most 10,000.")
+    more: int = Field(description="How many more jobs ended differently.")
     examples: list[dict[str, Any]]
 
 
 class ShadowOrder(BaseModel):
-    """Which past jobs: what is absent restricts nothing."""
+    """Filters for past jobs. A filter that is absent matches all."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,16 +41,18 @@ class ShadowOrder(BaseModel):
     labels: dict[str, str] = {}
     since: Utc | None = None
     until: Utc | None = None
-    limit: int = Field(1000, ge=1, le=MOST, description="How many at most, the newest first.")
+    limit: int = Field(1000, ge=1, le=MOST, description="The largest number of jobs, newest first.")
 
     @model_validator(mode="after")
     def _in_order(self) -> "ShadowOrder":
         if self.since is not None and self.until is not None and self.since > self.until:
-            raise ValueError(f"since ({self.since}) is later than until ({self.until}): no job is between, swap them")
+            raise ValueError(
+                f"since ({self.since}) is later than until ({self.until}): no job is between them, swap them"
+            )
         return self
 
     def query(self) -> "JobQuery":
-        """The jobs, newest first."""
+        """Return the query for the jobs, newest first."""
         from jobtape.view.store import JobQuery  # noqa: PLC0415
 
         return JobQuery(
@@ -64,18 +66,18 @@ class ShadowOrder(BaseModel):
         )
 
 
-@job("jobtape.shadow", **OURS)
+@job("jobtape.shadow", **BUILTIN)
 def shadow(ctx: Context, order: ShadowOrder) -> Shadowed:
-    """Run past jobs with today's handlers, the newest first, and name those that end differently; change nothing."""
+    """Run past jobs with today's handlers, newest first, and name those that end differently; change nothing."""
     from jobtape.consumer.replays.shadow import Shadow, ShadowRun  # noqa: PLC0415
     from jobtape.view.store import Store  # noqa: PLC0415
 
     settings = read_settings()
     if not settings.jobs:
-        raise JobtapeError("the projector that ran this knows no handlers: set JOBTAPE_JOBS where projectors run")
+        raise JobtapeError("the projector has no job types loaded: set JOBTAPE_JOBS where projectors run")
     job_types = load_job_types(settings.jobs, settings.app_dir)
     with slice_of(ctx, "jobs") as part, closing(Store(settings.database_url)) as store:
-        # By the run: redriven, it starts from the beginning, since the handlers may be others.
+        # Identified by the run: a redriven shadow run starts again, because the handlers may have changed.
         wanted = Shadow(ctx.idempotency_key, order.query(), longest=SLICE)
         found = ShadowRun(store, job_types, wanted, part).run()
     return Shadowed(

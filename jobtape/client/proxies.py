@@ -1,7 +1,7 @@
 """Chooses the proxy between the client and the API from the environment's variables.
 
-A client uses one address only, so the proxy is chosen once, when the client is made. Settings for other addresses, or
-for this machine, cannot do harm.
+httpx can do this too, but its NO_PROXY knows no networks (10.0.0.0/8), and a malformed entry for any address ends in a
+traceback. A client uses one address only, so the proxy is chosen once, when the client is made.
 """
 
 import ipaddress

@@ -56,19 +56,19 @@ async def test_each_client_hears_of_every_outcome_and_one_of_its_own(rig: Rig, s
             client(url, namespace, [node, "results.mjs", "succeeded.#", "failed.#"], tmp_path)
         )
         replies = await stack.enter_async_context(
-            client(url, namespace, [sys.executable, "replies_aio_pika.py", "desk-7"])
+            client(url, namespace, [sys.executable, "replies_aio_pika.py", "caller-7"])
         )
         for each in (by_pika, by_node, replies):
             await listens(each)
         async with rig.projector(store), rig.worker(jobs.add, jobs.boom):
             mine = set()
             for n in range(JOBS):
-                reply_to = ("desk-7", "desk-8", None)[n % 3]
+                reply_to = ("caller-7", "caller-8", None)[n % 3]
                 if n % 10:
                     job_id = await rig.submit("add", {"x": n, "y": 0}, reply_to=reply_to)
                 else:
                     job_id = await rig.submit("boom", reply_to=reply_to, max_attempts=1)
-                mine |= {job_id} if reply_to == "desk-7" else set()
+                mine |= {job_id} if reply_to == "caller-7" else set()
             await eventually(lambda: len(outcomes(store)) == JOBS)
             expected = {row.event_id for row in outcomes(store)}
             for each in (by_pika, by_node):

@@ -274,11 +274,11 @@ async def test_missing_database_raises_at_once() -> None:
     [
         ({"events": "finished"}, "there is no event 'finished'"),
         ({"types": "*"}, "neither a job type"),
-        ({"job": "7"}, "no job's id"),
-        ({"name": "a b"}, "no name"),
+        ({"job": "7"}, "no job id"),
+        ({"name": "a b"}, "cannot be the name"),
         ({"since": datetime(2026, 1, 1)}, "time zone"),  # noqa: DTZ001
         ({"since": "yesterday"}, "'first' or 'now'"),
-        ({"since": -1}, "no cursor"),
+        ({"since": -1}, "not a cursor"),
         ({"expires": 0.5}, "expires"),
         (
             {"events": ["started", "failed"]},
