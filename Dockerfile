@@ -1,21 +1,21 @@
-# Jobtape's image: API, worker and projector are the same image with another command.
+# Jobtape's image. API, worker and projector use the same image with different commands.
 #
-# Your jobs go on top of it; all parts use that one image:
+# For your own jobs, build an image on top of it, and use it for all parts:
 #
 #     FROM jobtape
 #     COPY --chown=jobtape . /app
 #     ENV JOBTAPE_JOBS=my_project.jobs
 #
-# Without a command it runs `jobtape up`, all parts in one container; to reach the API from outside, set
-# JOBTAPE_HOST=0.0.0.0 and JOBTAPE_API_KEY, and publish port 8000. Build it with `docker build -t jobtape .`.
-# With the example jobs: `docker build --target examples -t jobtape-examples .`; docker-compose.yml does that.
+# Without a command it runs `jobtape up`: all parts in one container. To reach the API from outside, set
+# JOBTAPE_HOST=0.0.0.0 and JOBTAPE_API_KEY, and publish port 8000. Build it with `docker build -t jobtape .`,
+# or with the example jobs: `docker build --target examples -t jobtape-examples .` (docker-compose.yml does that).
 
 FROM python:3.13-slim AS build
 RUN python -m venv /opt/jobtape
 COPY requirements.lock /src/
 RUN /opt/jobtape/bin/pip install --no-cache-dir --require-hashes -r /src/requirements.lock
 COPY requirements-dev.lock /src/
-# What builds the wheel, taken from the lock with its hashes; pip refuses when something is missing here.
+# Install what builds the wheel, with its hashes from the lock file. pip fails if a package is missing in this list.
 RUN python -m venv /opt/build \
  && awk '/^[a-z]/ { keep = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } keep' \
       /src/requirements-dev.lock > /src/build.lock \
@@ -37,7 +37,7 @@ RUN awk '/^[a-z]/ { keep = /^pillow==/ } keep' /src/requirements-dev.lock > /src
 FROM python:3.13-slim AS base
 RUN useradd --system --uid 10001 --home-dir /app --shell /usr/sbin/nologin jobtape \
  && install -d -o jobtape -g jobtape /app /data
-# SQLite is only for `jobtape up` in one container; give it a volume on /data, or set DATABASE_URL to PostgreSQL.
+# SQLite is for `jobtape up` in one container, with a volume on /data. Otherwise set DATABASE_URL to PostgreSQL.
 ENV PATH=/opt/jobtape/bin:$PATH PYTHONUNBUFFERED=1 DATABASE_URL=sqlite:////data/view.db
 WORKDIR /app
 USER jobtape

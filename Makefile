@@ -1,4 +1,4 @@
-# Everything a newcomer needs: `make run` on a machine with Python 3.11 or later, nothing else prepared.
+# For a machine with Python 3.11 or later: `make run` installs and starts everything else.
 
 PY ?= python3
 BIN := .venv/bin
@@ -15,12 +15,12 @@ venv: ## .venv with the locked dependencies (the other targets create it when ne
 run: venv ## the whole application, with a broker found or started
 	@$(BIN)/python -m tools.run
 
-demo: venv ## the examples on real input, end to end, in a namespace of its own; exits 0 when all came out right
+demo: venv ## the example jobs on real input, from end to end; exits with 0 if all results are right
 	@$(BIN)/python -m tools.demo
 
 PACKAGE ?= jobtape
 
-# Half of what tests do is to wait for other processes.
+# Three processes on two cores, because the tests mostly wait for other processes.
 test: venv ## all tests, each process on a broker and a PostgreSQL of its own; ARGS="-k name" are for pytest
 	@$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
 
@@ -39,7 +39,7 @@ docs: venv ## the documentation as a site that works offline, in build/docs
 graph: venv ## the imports between the packages as a DOT graph; PACKAGE=jobtape.view for those of one
 	@$(BIN)/import-linter drawgraph $(PACKAGE)
 
-# Names, versions and hashes only: which index they come from is the business of whoever installs them.
+# The lock files contain names, versions and hashes. Whoever installs them chooses the package index.
 UV ?= $(firstword $(wildcard $(BIN)/uv) uv)
 COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
 
