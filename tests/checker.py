@@ -1,7 +1,7 @@
-"""Compares the view with an independent fold of the tape, and the ledger of a client with both.
+"""Compare the view with an independent fold of the tape, and the ledger of a client with both.
 
-Independent: it reads the stream with plain aio-pika, not with ``broker.stream_reader``, and folds the raw messages with
-``schemas.fold`` alone. It knows the end of the tape by a barrier of its own, which the view must have passed too.
+It is independent because it reads the stream with plain aio-pika and folds the raw messages with ``schemas.fold`` only.
+It publishes a barrier of its own, which marks the end of the tape and which the view must have passed too.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _FINAL_NAMES = frozenset(state.value for state in FINAL)
 
 @dataclass(slots=True)
 class Report:
-    """``problems`` is empty when all holds. ``repeated`` counts the executions beyond the first of an attempt."""
+    """``problems`` is empty if all is right. ``repeated`` counts executions after the first of an attempt."""
 
     problems: list[str] = field(default_factory=list)
     jobs: int = 0
@@ -48,17 +48,19 @@ class Report:
 
 
 class Checker:
-    """Reads the tape of ``topology``, once or again after it was made anew, and compares."""
+    """Reads the tape of ``topology``, also again after it was created again, and compares."""
 
     def __init__(self, url: str, topology: Topology) -> None:
         self.messages: dict[int, tuple[str, bytes]] = {}
-        """Cursor -> (routing key, body) of all that was ever read."""
+        """Cursor -> (routing key, body) of all messages that were read."""
         self._url = url
         self._topology = topology
 
     async def check(self, store: Store, ledger: Ledger | None = None, *, epoch: int = 1, timeout: float = 60) -> Report:
-        """Read the rest of the tape, wait until the view has passed it, and compare everything, the view's checkpoint
-        included."""
+        """Read the tape, wait until the view has passed it, and compare everything, also the view's checkpoint.
+
+        Without ``ledger``, compare only the view and the tape. ``timeout`` is in seconds.
+        """
         marker = await self.read(epoch)
         await eventually(
             lambda: asyncio.to_thread(store.passed_barrier, marker),
@@ -68,14 +70,16 @@ class Checker:
         deadline = time.monotonic() + timeout
         while True:
             checkpoint = await self._read_on(store, epoch)
-            report = await asyncio.to_thread(self._compare, store, checkpoint, ledger or _ledger_of(self._folded()))
-            # What was folded while it was compared may look like a difference, and then is none the next time.
+            report = await asyncio.to_thread(
+                self._compare, store, checkpoint, ledger or Ledger(ok=list(self._folded()))
+            )
+            # What is folded during a comparison may look like a difference. Then compare again.
             moved = await asyncio.to_thread(store.checkpoint)
             if not report.problems or (moved and moved.cursor == checkpoint.cursor) or time.monotonic() > deadline:
                 return report
 
     async def _read_on(self, store: Store, epoch: int) -> Checkpoint:
-        """As far as the view is now: a projector that took over publishes barriers of its own, and workers go on."""
+        """Read on to the view's checkpoint and return it: projectors and workers may have published more."""
         checkpoint = await asyncio.to_thread(store.checkpoint)
         assert checkpoint is not None
         if checkpoint.epoch == epoch and checkpoint.cursor > max(self.messages):
@@ -84,7 +88,7 @@ class Checker:
         return checkpoint
 
     async def read(self, epoch: int = 1) -> str:
-        """Read the tape from its first message up to a new barrier, whose name is returned."""
+        """Publish a barrier and read the tape up to it. Return the barrier's name."""
         marker = f"checker-{uuid4().hex[:12]}"
         body = barrier_body(marker, 1)
         async with await aio_pika.connect(self._url) as connection:
@@ -98,7 +102,7 @@ class Checker:
     async def _read_until(
         self, connection: AbstractConnection, epoch: int, is_last: Callable[[int, bytes], bool]
     ) -> None:
-        """Read the tape from its first message up to the one whose cursor and body are the last wanted."""
+        """Read the tape from its first message up to the one for whose cursor and body ``is_last`` is true."""
         ended = asyncio.Event()
 
         async def take(delivery: AbstractIncomingMessage) -> None:
@@ -120,7 +124,7 @@ class Checker:
             await ended.wait()
 
     def events(self) -> Iterator[tuple[JobEvent, int]]:
-        """What is an event, in the tape's order."""
+        """Return the readable events with their cursors, in the order of the tape."""
         for cursor in sorted(self.messages):
             key, body = self.messages[cursor]
             if key != BARRIER_KEY:
@@ -139,19 +143,19 @@ class Checker:
         tape = self._folded()
         view = {job.id: job for job in _all_jobs(store)}
         report.jobs = len(view)
-        say = report.problems.append
+        add = report.problems.append
         for job_id in ledger.ok:
             if job_id not in tape or job_id not in view:
-                say(f"lost: {job_id} was accepted, tape {job_id in tape}, view {job_id in view}")
+                add(f"lost: {job_id} was accepted, tape {job_id in tape}, view {job_id in view}")
             elif tape[job_id].submitted_at is None:
-                say(f"lost: {job_id} was accepted, and its submission is not on the tape")
+                add(f"lost: {job_id} was accepted, and its submission is not on the tape")
         for job_id in sorted({*tape, *view} - ledger.sent):
-            say(f"phantom: {job_id} was never sent")
+            add(f"phantom: {job_id} was never sent")
         for job_id in sorted({*tape, *view}):
             report.problems += _differences(job_id, tape.get(job_id), view.get(job_id))
         for job_id in ledger.sent & tape.keys():
             if not tape[job_id].final:
-                say(f"stuck: {job_id} is {tape[job_id].state}")
+                add(f"stuck: {job_id} is {tape[job_id].state}")
         self._compare_history(store, events, report)
         self._compare_unreadable(store, report)
         self._compare_checkpoint(checkpoint, report)
@@ -194,7 +198,7 @@ class Checker:
         report.problems += [f"unreadable at {cursor} is not on the tape" for cursor in kept]
 
     def _compare_checkpoint(self, checkpoint: Checkpoint, report: Report) -> None:
-        """It is the last message that was read, and names the very one."""
+        """Check that the checkpoint has the cursor and the digest of the last message that was read."""
         last = max(self.messages)
         digest = hashlib.sha256(self.messages[last][1]).hexdigest()
         if (checkpoint.cursor, checkpoint.digest) != (last, digest):
@@ -209,10 +213,6 @@ class Checker:
                 of_attempt.setdefault((event.subject, event.data.run, event.data.attempt), set()).add(execution)
         report.executions = sum(len(ids) for ids in of_attempt.values())
         report.repeated = report.executions - len(of_attempt)
-
-
-def _ledger_of(jobs: dict[str, Job]) -> Ledger:
-    return Ledger(ok=list(jobs))
 
 
 def _differences(job_id: str, tape: Job | None, view: Job | None) -> list[str]:
