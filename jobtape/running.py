@@ -109,12 +109,12 @@ def installation_for(job_type: str) -> Installation:
     It is the one on this event loop, else the only one in this process. Of several, one that has the job type is
     preferred, and the newest. Raises JobtapeError when there is none, or when several on other loops are possible.
     """
-    alive = _alive()
-    here = [each for each in alive if each.is_here()]
+    usable = _usable()
+    here = [each for each in usable if each.is_here()]
     matching = [each for each in here if job_type in each.job_types] or here
     if matching:
         return matching[0]
-    matching = [each for each in alive if job_type in each.job_types] or alive
+    matching = [each for each in usable if job_type in each.job_types] or usable
     if len({each.name for each in matching}) > 1:
         raise JobtapeError(
             f"nothing was submitted: {job_type!r} could go to several installations that run in this process "
@@ -139,7 +139,7 @@ def producer() -> Any:
 
 def serving() -> LoopInstallation:
     """Return the installation whose submitter is the one that ``producer`` returns."""
-    found = [each for each in _alive() if isinstance(each, LoopInstallation) and each.serves]
+    found = [each for each in _usable() if isinstance(each, LoopInstallation) and each.serves]
     if not found:
         raise JobtapeError(NONE_RUNS)
     return next((each for each in found if each.is_here()), found[0])
@@ -150,7 +150,7 @@ def _own() -> list[Installation]:
     return [installation for installation, pid in reversed(tuple(_registered)) if pid == os.getpid()]
 
 
-def _alive() -> list[Installation]:
+def _usable() -> list[Installation]:
     if own := _own():
         return own
     if _registered:

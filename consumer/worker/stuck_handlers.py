@@ -1,4 +1,4 @@
-"""Handlers that still run although their jobs are settled or given back. Each one keeps its slot until it ends."""
+"""Handlers that still run although their jobs are settled or requeued. Each one keeps its slot until it ends."""
 
 import logging
 import time

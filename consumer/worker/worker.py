@@ -7,7 +7,7 @@ died between two writes to disk. A redelivery of an attempt that still runs here
 run is acked and not run, because its end is on the tape already. Consuming and publishing use one connection each,
 because a broker alarm blocks a publishing connection completely. No user code runs on this loop (see ``handlers``).
 
-Every delivery ends acked, given back, or lost with its channel, even when this code fails (``_settled``).
+Every delivery ends acked, requeued, or lost with its channel, even when this code fails (``_settled``).
 
 A handler keeps its slot as long as it runs, even when its delivery is settled already because the job was cancelled or
 timed out (see ``stuck_handlers``).
@@ -61,8 +61,8 @@ PAUSE = 0.5
 FULL_PAUSE = 60.0
 """Seconds until the next attempt is offered again to a queue that is full."""
 BROKEN_PAUSE = 1.0
-"""Seconds until a delivery that this worker could not handle goes back, so that it does not loop at full speed."""
-DEAD_LIMIT = 30.0
+"""Seconds until a delivery that this worker could not handle is rejected, so that it does not loop at full speed."""
+DEAD_LETTER_LIMIT = 30.0
 """Seconds within which a message must be on the dead queue."""
 SPARE_PREFETCH = 4
 """Deliveries beyond the concurrency, so that a free slot has work at once. There are never more of them than slots: a
@@ -143,13 +143,13 @@ class Worker:
 
     @property
     def stuck_handlers(self) -> int:
-        """Number of handlers that still run although their jobs are settled or given back. After ``run`` it includes
+        """Number of handlers that still run although their jobs are settled or requeued. After ``run`` it includes
         the threads that handlers started with ``asyncio.to_thread``. The process must end without waiting for them.
         """
         return len(self._stuck) + (self._handlers.threads_left if self._closed else 0)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run jobs until ``stop`` is set, then drain: running jobs get the grace time, other deliveries go back.
+        """Run jobs until ``stop`` is set, then drain: running jobs get the grace time, other deliveries are requeued.
 
         Raises WorkerStuck, also after draining, when handlers that do not end take every slot.
         """
@@ -200,13 +200,13 @@ class Worker:
                 await self._let_finish()
             else:
                 self._trouble = "the channel to the broker was closed"
-            self._backlog.clear()  # these deliveries go back to their queues with the channel
+            self._backlog.clear()  # closing the channel requeues these deliveries
 
     async def _watch(self, intake: QueueConsumer) -> None:
-        """Give back deliveries that wait too long and check for stuck handlers, until the channel ends."""
+        """Requeue deliveries that wait too long and check for stuck handlers, until the channel ends."""
         while not await wait_for_stop(intake.ended, WATCH_INTERVAL):
             for delivery in self._backlog.overdue():
-                log.warning("a delivery has waited as long as the acknowledgement time-out allows and goes back")
+                log.warning("a delivery has waited as long as the acknowledgement time-out allows and is requeued")
                 await delivery.requeue()
             if self._stuck.check():
                 self._handlers.give_up("every slot is taken by a handler that does not end, long after its time-out")
@@ -220,7 +220,7 @@ class Worker:
             if error.newer and not self._deferral.has_expired(delivery):
                 self._settle(delivery, self._deferral.defer_unknown(delivery))
             else:
-                self._settle(delivery, self._bury(delivery, str(error)))
+                self._settle(delivery, self._dead_letter(delivery, str(error)))
             return
         # The prefetch limits how many wait.
         self._backlog.add(delivery, event, longest_wait(self._ack_timeout, self._grace, event.data.order.timeout))
@@ -271,7 +271,7 @@ class Worker:
             if outcome is not None and not await self._publish_outcome(outcome, delivery):
                 return
         except ExecutionAborted as error:
-            log.warning("job %s goes back to its queue: %s", event.subject, error)
+            log.warning("job %s is executed again: %s", event.subject, error)
             await delivery.reject()
             return
         finally:
@@ -347,10 +347,10 @@ class Worker:
             await self._publish_outcome(again, delivery)
         await delivery.ack()
 
-    async def _bury(self, delivery: Delivery, reason: str) -> None:
+    async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
         log.error("a message on a work queue is no job and goes to %s: %s", self._topology.dead.name, reason)
         with suppress(*BROKER_ERRORS):
-            async with asyncio.timeout(DEAD_LIMIT):
+            async with asyncio.timeout(DEAD_LETTER_LIMIT):
                 await publish_dead_letter(self._publisher.link, self._topology, delivery.body, reason)
             await delivery.ack()
             return
@@ -364,16 +364,16 @@ class Worker:
         return task
 
     async def _settled(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> None:
-        """Await ``work``. If it fails, or is cancelled by something other than this worker, give the delivery back."""
+        """Await ``work``. If it fails, or is cancelled by something other than this worker, requeue the delivery."""
         try:
             await work
         except asyncio.CancelledError:
-            if self._draining:  # it goes back with its channel
+            if self._draining:  # closing the channel requeues it
                 raise
-            log.exception("the task of a delivery was cancelled, but not by this worker: the delivery goes back")
+            log.exception("the task of a delivery was cancelled, but not by this worker: the delivery is requeued")
             await delivery.reject()
         except Exception:
-            log.exception("a delivery could not be handled and goes back: please report this bug in Jobtape")
+            log.exception("a delivery could not be handled and is requeued: please report this bug in Jobtape")
             await asyncio.sleep(BROKEN_PAUSE)
             await delivery.reject()
 
@@ -398,9 +398,11 @@ class Worker:
             for task in late:
                 task.cancel()
             if late:
-                log.warning("%d jobs did not finish in time and go back to their queue", len(late))
+                log.warning("%d jobs did not finish in time and are requeued", len(late))
                 await asyncio.wait(late, timeout=PAUSE)
-        if self._tasks:  # deliveries that are deferred or buried: their copies are published, and they need their ack
+        if (
+            self._tasks
+        ):  # deliveries that are deferred or dead-lettered: their copies are published, and they need their ack
             await asyncio.wait(self._tasks, timeout=PAUSE)
 
 
