@@ -87,5 +87,5 @@ async def test_worker_stops_without_broker(topology: Topology) -> None:
 
 
 def test_timeout_beyond_acknowledgement_timeout_is_refused(topology: Topology) -> None:
-    with pytest.raises(JobTypeInvalid, match=r"long may run 900 s, and 865 s fit .*JOBTAPE_ACK_TIMEOUT"):
+    with pytest.raises(JobTypeInvalid, match=r"long may run 900 s, but only 865 s fit .*JOBTAPE_ACK_TIMEOUT"):
         worker_of(topology, jobs.long, grace=30)
