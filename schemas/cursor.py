@@ -15,10 +15,4 @@ def cursor_of(epoch: int, offset: int) -> int:
 
 
 def offset_of(cursor: int) -> int:
-    """The cursor's offset within its log."""
     return cursor & ((1 << EPOCH_BITS) - 1)
-
-
-def epoch_of(cursor: int) -> int:
-    """The epoch of the cursor's log."""
-    return cursor >> EPOCH_BITS

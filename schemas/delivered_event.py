@@ -39,17 +39,14 @@ class DeliveredEvent:
 
     @property
     def job_id(self) -> str:
-        """The job's id."""
         return self.event.subject
 
     @property
     def job_type(self) -> str:
-        """The job's type."""
         return self.event.data.job_type
 
     @property
     def correlation_id(self) -> str | None:
-        """The job's correlation id."""
         return self.event.correlationid
 
     @property

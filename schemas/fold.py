@@ -187,29 +187,18 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
             return replace(job, state=_S.QUEUED, run_at=event.time, cursor=cursor)
         case Requeued():
             return _requeue(job, event, cursor)
-        case Started():
+        case Started() | Progressed():
+            report = event.data if isinstance(event, Progressed) else None
+            goes_on = report is not None and report.execution == job.execution
             return replace(
                 job,
                 state=_S.RUNNING,
                 attempt=attempt,
                 execution=event.data.execution,
                 superseded=_superseded(job, event),
-                started_at=event.time,
-                progress=None,
-                progress_n=0,
-                cursor=cursor,
-            )
-        case Progressed():
-            same = event.data.execution == job.execution
-            return replace(
-                job,
-                state=_S.RUNNING,
-                attempt=attempt,
-                execution=event.data.execution,
-                superseded=_superseded(job, event),
-                started_at=job.started_at if same else event.time,
-                progress=Progress(fraction=event.data.fraction, message=event.data.message),
-                progress_n=event.data.n,
+                started_at=job.started_at if goes_on else event.time,
+                progress=None if report is None else Progress(fraction=report.fraction, message=report.message),
+                progress_n=0 if report is None else report.n,
                 cursor=cursor,
             )
         case Retrying():

@@ -67,20 +67,6 @@ def fault(value: Any, at: str = "", *, depth_limit: int = DEPTH_LIMIT) -> str | 
     return None
 
 
-def finite(value: Any) -> bool:
-    """Whether a value of dicts and sequences contains neither NaN nor an infinity."""
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, float) and not math.isfinite(item):
-            return False
-        if isinstance(item, dict):
-            stack.extend(item.values())
-        elif isinstance(item, list | tuple | set | frozenset):
-            stack.extend(item)
-    return True
-
-
 def carried(text: str) -> str:
     """``text`` with U+FFFD in place of each character that cannot be carried."""
     return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -19,7 +19,7 @@ from pydantic import (
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.delay_ladder import LONGEST
-from jobtape.schemas.errors import SubmissionInvalid
+from jobtape.schemas.errors import SubmissionInvalid, faults_of
 from jobtape.schemas.job import MAX_LABELS, QueueName, Utc
 
 LABEL_NAME_LENGTH: Final = 64
@@ -144,7 +144,7 @@ def read_submission(value: Any, model: type[S]) -> S:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        faults = faults_of(error)
         first = faults[0]
         path = ".".join(str(part)[:80] for part in first["loc"])
         raise SubmissionInvalid(

@@ -47,7 +47,6 @@ class TapeLine:
 
 
 def header_line(header: TapeHeader) -> bytes:
-    """Format the first line."""
     return _line({"format": FORMAT, "version": VERSION, **asdict(header)})
 
 
@@ -63,7 +62,6 @@ def entry_line(cursor: int, body: bytes) -> bytes:
 
 
 def end_line(events: int) -> bytes:
-    """Format the last line."""
     return _line({"end": True, "events": events})
 
 

@@ -121,28 +121,13 @@ class Topology:
     @property
     def log(self) -> Queue:
         """The tape."""
-        return Queue(
-            f"{self.namespace}.log",
-            (
-                ("x-queue-type", "stream"),
-                ("x-max-length-bytes", self.retention.max_bytes),
-                ("x-max-age", self.retention.max_age),
-                ("x-stream-max-segment-size-bytes", self.retention.segment_bytes),
-            ),
-        )
+        kept = self.retention
+        return _stream(f"{self.namespace}.log", kept.max_bytes, kept.max_age, kept.segment_bytes)
 
     @property
     def cancels(self) -> Queue:
         """The stream of cancelled runs (about a million), which every worker reads before it takes jobs."""
-        return Queue(
-            f"{self.namespace}.cancels",
-            (
-                ("x-queue-type", "stream"),
-                ("x-max-length-bytes", CANCELS_MAX_BYTES),
-                ("x-max-age", CANCELS_KEPT),
-                ("x-stream-max-segment-size-bytes", CANCELS_SEGMENT),
-            ),
-        )
+        return _stream(f"{self.namespace}.cancels", CANCELS_MAX_BYTES, CANCELS_KEPT, CANCELS_SEGMENT)
 
     @property
     def dead_queue(self) -> Queue:
@@ -230,7 +215,6 @@ class Topology:
         return Queue(f"{self.namespace}.hear.{unique}", (("x-queue-type", "classic"), *_bounded(bounds)))
 
     def exchanges(self) -> tuple[Exchange, ...]:
-        """All exchanges."""
         levels = (self.delay_exchange(level) for level in self._levels)
         return (self.events, self.results, self.dead, self.unroutable, self.due, *levels)
 
@@ -301,7 +285,6 @@ class Topology:
         return Binding(self.log.name, self.events.name, "#")
 
     def with_queues(self, queues: Iterable[str]) -> "Topology":
-        """A copy with these work queues."""
         return replace(self, queues=tuple(sorted(set(queues))))
 
 
@@ -340,6 +323,18 @@ def queue_of(name: str) -> str:
 def run_key(queue: str) -> str:
     """The second key that routes a job to its work queue without delay."""
     return f"run.{queue}"
+
+
+def _stream(name: str, max_bytes: int, max_age: str, segment_bytes: int) -> Queue:
+    return Queue(
+        name,
+        (
+            ("x-queue-type", "stream"),
+            ("x-max-length-bytes", max_bytes),
+            ("x-max-age", max_age),
+            ("x-stream-max-segment-size-bytes", segment_bytes),
+        ),
+    )
 
 
 def _bounded(bounds: Bounds) -> tuple[tuple[str, str | int], ...]:

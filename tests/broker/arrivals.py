@@ -48,7 +48,6 @@ class Arrivals:
         await queue.consume(self._take)
 
     async def detach(self) -> None:
-        """Stop consuming."""
         if self._channel is not None:
             with suppress(*BROKER_ERRORS, aio_pika.exceptions.AMQPException):
                 await self._channel.close()

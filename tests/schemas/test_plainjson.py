@@ -121,9 +121,3 @@ def test_carried_text_has_no_fault(text: str) -> None:
     assert plainjson.fault(carried) is None
     if plainjson.fault(text) is None:
         assert carried == text
-
-
-@pytest.mark.parametrize("value", [math.nan, [math.inf], {"a": ({1, -math.inf},)}])
-def test_finite_checks_nested_values(value: Any) -> None:
-    assert not plainjson.finite(value)
-    assert plainjson.finite({"a": [1.5, (2, {3}), "x", object()]})
