@@ -1,8 +1,8 @@
 """Hypothesis strategies for the events of a job: an undisturbed life, then that life as AMQP may bring it to the tape.
 
-Honest: runs of attempts, an attempt executed once or, by redelivery, more often; each execution may say that it
-started, how far it is and how it ended, or die; somebody may cancel at any moment; a closed run may be driven again;
-work that seems lost is put back, rightly or not.
+Undisturbed: a job has runs of attempts. An attempt is executed once, or more often after redelivery. Each execution may
+publish that it started, its progress and its outcome, or die. The job may be cancelled at any time, a closed run may be
+redriven, and work that seems lost may be placed again, whether or not it was lost.
 """
 
 from hypothesis import strategies as st
