@@ -38,8 +38,8 @@ def gate(ctx: Context, path: str) -> str:
 
 
 @dataclass
-class Place:
-    """Where programs are started. ``env`` is theirs; changes count for those started later."""
+class Installation:
+    """A folder to start programs in. ``env`` is their environment; changes apply to programs that start later."""
 
     folder: Path
     env: dict[str, str]
@@ -53,20 +53,20 @@ class Place:
         return program
 
     def up(self, **variables: str) -> Program:
-        """``jobtape up``, as soon as all its parts are ready."""
+        """Start ``jobtape up``, and return when all its parts are ready."""
         program = self.start("up", **variables)
         program.line_with("worker ", "taking jobs")
         until(lambda: health(f"http://127.0.0.1:{self.port}")[0] == 200, "the API is ready")
         return program
 
     def submit(self, job_type: str, payload: object, *options: str) -> str:
-        """What ``jobtape submit`` prints, when all went well."""
+        """Run ``jobtape submit`` successfully, and return what it prints."""
         done = self.run("submit", job_type, json.dumps(payload), *options)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def run(self, *arguments: str, stdin: str = "", **variables: str) -> "subprocess.CompletedProcess[str]":
-        """``jobtape`` with these arguments, to its end."""
+        """Run ``jobtape`` with these arguments to its end."""
         return subprocess.run(
             [*COMMAND, *arguments],
             env={**self.env, **variables},
@@ -80,7 +80,7 @@ class Place:
         )
 
     def shell(self, line: str) -> "subprocess.CompletedProcess[str]":
-        """A line for the shell, in which ``jobtape`` is ours."""
+        """Run a line of shell, in which ``jobtape`` is this one."""
         return subprocess.run(
             ["sh", "-c", f'jobtape() {{ {shlex.join(COMMAND)} "$@"; }}; {line}'],
             env=self.env,
@@ -92,7 +92,7 @@ class Place:
         )
 
     def gate(self) -> Path:
-        """A named pipe for the job type ``gate``."""
+        """Create a named pipe for the job type ``gate``."""
         path = self.folder / "gate"
         os.mkfifo(path)
         return path
@@ -103,8 +103,8 @@ class Place:
             program.close()
 
 
-def place_in(folder: Path, **variables: str) -> Place:
-    """A place in this folder, with the job module above."""
+def installation_in(folder: Path, **variables: str) -> Installation:
+    """Return an installation in this folder, with the job module above."""
     (folder / "jobs_here.py").write_text(JOBS)
     port = free_port()
     own = ("JOBTAPE_", "RABBITMQ_", "DATABASE_", "HTTP_PROXY", "http_proxy", "PYTHONPATH")
@@ -114,14 +114,14 @@ def place_in(folder: Path, **variables: str) -> Place:
         "JOBTAPE_JOBS": "jobs_here",
         "JOBTAPE_PORT": str(port),
         "JOBTAPE_URL": f"http://127.0.0.1:{port}",
-        # Nobody listens there: a test that needs a broker says so.
+        # No broker listens there; a test that needs one sets another URL.
         "RABBITMQ_URL": "amqp://guest:secret@127.0.0.1:1/",
     }
-    return Place(folder, env | variables, port)
+    return Installation(folder, env | variables, port)
 
 
 def health(url: str) -> tuple[int, str]:
-    """What ``/health/ready`` answers: the status, 0 when nobody listens, and the body."""
+    """Return status and body of ``/health/ready``; the status is 0 when no server listens."""
     try:
         answer = httpx.get(f"{url}/health/ready", timeout=5, trust_env=False)
     except httpx.TransportError:

@@ -1,4 +1,4 @@
-"""``submit``, ``status``, ``list`` and ``events`` against a running Jobtape, and without one."""
+"""Tests the commands that use the REST API: with a running Jobtape, and without one."""
 
 import json
 import signal
@@ -11,15 +11,15 @@ import httpx
 import pytest
 
 from jobtape.broker.declare import remove_namespace
-from tests.cli.installation import Place, place_in
+from tests.cli.installation import Installation, installation_in
 from tests.namespaces import environment_for, some_topology
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Place]:
+def running(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Installation]:
     """One ``jobtape up`` for all the tests here."""
     topology = some_topology("default", "gates", delay_levels=16)
-    made = place_in(tmp_path_factory.mktemp("cli"), **environment_for(broker_url, topology))
+    made = installation_in(tmp_path_factory.mktemp("cli"), **environment_for(broker_url, topology))
     made.env["JOBTAPE_API_KEY"] = "a-key-for-tests"
     made.up()
     yield made
@@ -27,18 +27,18 @@ def running(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterat
     anyio.run(remove_namespace, broker_url, topology)
 
 
-def test_waiting_prints_the_result_alone(running: Place) -> None:
+def test_submit_wait_prints_only_the_result(running: Installation) -> None:
     done = running.run("submit", "add", "-", "--wait", stdin='{"x": 1, "y": 2}')
     assert (done.returncode, done.stdout) == (0, "3\n")
     assert done.stderr.splitlines()[-1] == "succeeded"
 
 
-def test_a_payload_from_a_file(running: Place) -> None:
+def test_submit_reads_payload_from_file(running: Installation) -> None:
     (running.folder / "payload.json").write_text('{"x": 1, "y": 2}')
     assert running.run("submit", "add", "@payload.json", "--wait").stdout == "3\n"
 
 
-def test_submitting_again_under_a_key_is_the_same_job(running: Place) -> None:
+def test_submit_under_same_key_is_one_job(running: Installation) -> None:
     for key in ("order-7", 'a"b\\c'):
         payload = {"x": 1, "y": 2}
         first = running.submit("add", payload, "--idempotency-key", key)
@@ -49,7 +49,7 @@ def test_submitting_again_under_a_key_is_the_same_job(running: Place) -> None:
         assert "repeat that one as it was, or take a new key" in other.stderr
 
 
-def test_a_job_that_fails(running: Place) -> None:
+def test_submit_wait_of_failed_job_prints_error(running: Installation) -> None:
     done = running.run("submit", "boom", json.dumps({"text": "no\x1b[31m\r\nway"}), "--wait")
     assert (done.returncode, done.stdout) == (1, "")
     last = done.stderr.splitlines()[-1]
@@ -59,7 +59,7 @@ def test_a_job_that_fails(running: Place) -> None:
     assert "\x1b" not in done.stderr
 
 
-def test_cancelling(running: Place) -> None:
+def test_cancel(running: Installation) -> None:
     headers = {"Authorization": f"Bearer {running.env['JOBTAPE_API_KEY']}"}
     order = {"type": "add", "payload": {"x": 1, "y": 2}, "delay": 3600}
     url = f"{running.env['JOBTAPE_URL']}/jobs"
@@ -74,7 +74,7 @@ def test_cancelling(running: Place) -> None:
     assert "has succeeded already" in too_late.stderr
 
 
-def test_following_a_job_tells_its_progress(running: Place) -> None:
+def test_status_watch_prints_progress(running: Installation) -> None:
     gate = running.gate()
     job_id = running.submit("gate", {"path": str(gate)})
     watching = running.start("status", job_id, "--watch")
@@ -85,7 +85,7 @@ def test_following_a_job_tells_its_progress(running: Place) -> None:
     assert "succeeded" in watching.lines
 
 
-def test_watching_events(running: Place) -> None:
+def test_watch_prints_matching_events(running: Installation) -> None:
     before = json.loads(running.run("submit", "add", '{"x": 1, "y": 1}', "--wait", "--json").stdout)
     json_lines = running.start("watch", "succeeded.add", "--since", str(before["cursor"]), "--json")
     people = running.start("watch", "failed", "--since", str(before["cursor"]), "--label", "who=me")
@@ -101,13 +101,13 @@ def test_watching_events(running: Place) -> None:
         assert (program.code(), len(program.lines)) == (130, 1)
 
 
-def test_watching_ends_when_nobody_reads(running: Place) -> None:
+def test_watch_ends_when_output_is_closed(running: Installation) -> None:
     running.run("submit", "add", '{"x": 1, "y": 1}', "--wait")
     reading = running.shell("jobtape watch --since first | head -n 1")
     assert (reading.returncode, reading.stderr, reading.stdout.count("\n")) == (0, "", 1)
 
 
-def test_what_was(running: Place) -> None:
+def test_as_of_shows_past_states(running: Installation) -> None:
     job_id = json.loads(running.submit("add", {"x": 1, "y": 2}, "--wait", "--json"))["id"]
     events = json.loads(running.run("events", job_id, "--json").stdout)["items"]
     cursor = str(events[0]["cursor"])
@@ -117,7 +117,7 @@ def test_what_was(running: Place) -> None:
     assert json.loads(running.run("status", job_id, "--as-of", cursor, "--json").stdout) == json.loads(then.stdout)
     listed = json.loads(running.run("--as-of", cursor, "list", "--limit", "1", "--json").stdout)
     assert [(job["id"], job["state"]) for job in listed["items"]] == [(job_id, "queued")]
-    # A time without a zone is one of this place, as the lists show them.
+    # A time without a zone is local, as in the lists.
     submitted = datetime.fromisoformat(events[0]["time"]).astimezone()
     then = running.run("--as-of", submitted.strftime("%Y-%m-%d %H:%M:%S.%f"), "list", "--limit", "1")
     assert job_id in then.stdout
@@ -129,7 +129,7 @@ def test_what_was(running: Place) -> None:
     assert "there was no job" in early.stderr
 
 
-def test_a_list_of_several(running: Place) -> None:
+def test_list_filters_match_any_of_their_values(running: Installation) -> None:
     label = f"list={uuid4().hex}"
     added = running.submit("add", {"x": 1, "y": 2}, "--label", label, "--wait", "--json")
     done = json.loads(added)
@@ -152,10 +152,10 @@ def test_a_list_of_several(running: Place) -> None:
     assert listed("--state", "queued", "--state", "succeeded", "--as-of", str(done["cursor"])) == ["add"]
 
 
-def test_waiting_for_nobody_is_doubted_and_ctrl_c_says_that_the_job_goes_on(broker_place: Place) -> None:
-    broker_place.up(JOBTAPE_QUEUES="default")
-    waiting = broker_place.start("submit", "gate", '{"path": "/none"}', "--wait")
-    url = broker_place.env["JOBTAPE_URL"]
+def test_wait_without_worker_prints_hint_and_ctrl_c_keeps_the_job(broker_installation: Installation) -> None:
+    broker_installation.up(JOBTAPE_QUEUES="default")
+    waiting = broker_installation.start("submit", "gate", '{"path": "/none"}', "--wait")
+    url = broker_installation.env["JOBTAPE_URL"]
     waiting.line_with(f"still queued: is a worker running and free? See {url}/health/ready")
     waiting.send(signal.SIGINT)
     assert waiting.code() == 130
@@ -181,7 +181,7 @@ def test_waiting_for_nobody_is_doubted_and_ctrl_c_says_that_the_job_goes_on(brok
         (("list", "--state", "odd"), "jobtape: state: Input should be"),
     ],
 )
-def test_what_the_api_refuses_is_one_line(running: Place, arguments: tuple[str, ...], says: str) -> None:
+def test_refusal_of_the_api_is_one_line(running: Installation, arguments: tuple[str, ...], says: str) -> None:
     done = running.run(*arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("jobtape: ")
@@ -189,7 +189,7 @@ def test_what_the_api_refuses_is_one_line(running: Place, arguments: tuple[str, 
     assert says in done.stderr
 
 
-def test_without_the_key(running: Place) -> None:
+def test_missing_key_names_its_variable(running: Installation) -> None:
     done = running.run("list", JOBTAPE_API_KEY="")
     assert done.returncode == 1
     assert "put the key of this API into JOBTAPE_API_KEY" in done.stderr
@@ -212,13 +212,13 @@ def test_without_the_key(running: Place) -> None:
         (("--as-of", "7", "status", "x", "--watch"), "leave out --as-of"),
     ],
 )
-def test_wrong_use(place: Place, arguments: tuple[str, ...], says: str) -> None:
-    done = place.run(*arguments)
+def test_wrong_use_exits_2(installation: Installation, arguments: tuple[str, ...], says: str) -> None:
+    done = installation.run(*arguments)
     assert done.returncode == 2
     assert says in done.stderr
 
 
-def test_no_api_is_one_line_that_says_what_to_do(place: Place) -> None:
+def test_unreachable_api_is_one_line_with_remedy(installation: Installation) -> None:
     for arguments in (
         ("submit", "add", "{}"),
         ("status", str(uuid4())),
@@ -226,7 +226,7 @@ def test_no_api_is_one_line_that_says_what_to_do(place: Place) -> None:
         ("events", str(uuid4())),
         ("watch",),
     ):
-        done = place.run(*arguments)
+        done = installation.run(*arguments)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.count("\n") == 1
         assert "start one with `jobtape up`, or set its address with --url / JOBTAPE_URL" in done.stderr

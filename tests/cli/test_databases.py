@@ -12,7 +12,7 @@ import pytest
 
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view.store import Store
-from tests.cli.installation import Place
+from tests.cli.installation import Installation
 from tests.databases import SessionPostgres, own_database
 from tests.poolers import pooled_database
 from tests.view.samples import begin, record, submitted
@@ -45,7 +45,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("where", ["file", "folder", "missing folder"])
-def test_a_path_that_may_not_be_written(folder: Path, where: str) -> None:
+def test_unwritable_path_is_refused(folder: Path, where: str) -> None:
     path = folder / ("new/view.db" if where == "missing folder" else "view.db")
     if where == "file":
         path.write_bytes(b"")
@@ -59,7 +59,7 @@ def test_a_path_that_may_not_be_written(folder: Path, where: str) -> None:
     store.close()
 
 
-def test_a_file_that_may_be_written_again(folder: Path) -> None:
+def test_file_that_becomes_writable_is_used(folder: Path) -> None:
     path = folder / "view.db"
     with ordinary_user():
         store = Store(f"sqlite:///{path}")
@@ -81,15 +81,15 @@ def test_a_file_that_may_be_written_again(folder: Path) -> None:
     ("kind", "said"),
     [("a folder", "is a folder"), ("no database", "is not a SQLite database"), ("below a file", "is not a folder")],
 )
-def test_init_says_what_is_wrong_with_a_path(place: Place, kind: str, said: str) -> None:
-    path = place.folder / "here"
+def test_init_says_why_path_cannot_be_used(installation: Installation, kind: str, said: str) -> None:
+    path = installation.folder / "here"
     if kind == "a folder":
         path.mkdir()
     else:
         path.write_text("This is no database. " * 100)
     url = f"sqlite:///{path / 'view.db' if kind == 'below a file' else path}"
     for _ in range(TIMES):
-        done = place.run("init", DATABASE_URL=url)
+        done = installation.run("init", DATABASE_URL=url)
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1
         assert said in done.stderr
@@ -98,19 +98,19 @@ def test_init_says_what_is_wrong_with_a_path(place: Place, kind: str, said: str)
 
 
 @pytest.mark.parametrize("command", ["init", "projector"])
-def test_a_database_that_cannot_hold_a_view_is_refused(place: Place, postgres: SessionPostgres, command: str) -> None:
+def test_unfit_database_is_refused(installation: Installation, postgres: SessionPostgres, command: str) -> None:
     with own_database(postgres.url, "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'") as made:
         for _ in range(TIMES):
-            done = place.run(command, DATABASE_URL=made.url)
+            done = installation.run(command, DATABASE_URL=made.url)
             assert done.returncode == 2
             assert done.stderr.count("\n") == 1
             assert "is in LATIN1 and cannot store every text" in done.stderr
 
 
-def test_a_pooler_in_statement_mode_is_refused(place: Place, postgres: SessionPostgres) -> None:
+def test_pooler_in_statement_mode_is_refused(installation: Installation, postgres: SessionPostgres) -> None:
     with pooled_database(postgres.url, "statement") as (url, _):
         for _ in range(TIMES):
-            done = place.run("projector", DATABASE_URL=url)
+            done = installation.run("projector", DATABASE_URL=url)
             assert done.returncode == 2
             assert "in statement mode" in done.stderr
 
@@ -125,8 +125,8 @@ def test_a_pooler_in_statement_mode_is_refused(place: Place, postgres: SessionPo
         ("JOBTAPE_MANAGEMENT_URL", "http://me:hun/ter2@host/"),
     ],
 )
-def test_a_malformed_url_shows_no_password(place: Place, name: str, url: str) -> None:
-    done = place.run("doctor", **{name: url})
+def test_malformed_url_shows_no_password(installation: Installation, name: str, url: str) -> None:
+    done = installation.run("doctor", **{name: url})
     assert done.returncode == 2
     said = done.stdout + done.stderr
     assert name in said

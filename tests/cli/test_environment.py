@@ -1,4 +1,4 @@
-"""What orchestrators, secrets' files and other programs leave in the environment: each part starts, or says why not."""
+"""Tests settings from environments of orchestrators and secret files: each part starts, or says why not."""
 
 import logging
 import signal
@@ -11,7 +11,7 @@ from jobtape.environment import trimmed
 from jobtape.schemas.errors import JobtapeError
 from jobtape.settings import Settings, read_settings
 from jobtape.view.sql.urls import parse_url
-from tests.cli.installation import Place
+from tests.cli.installation import Installation
 
 KEY = "sesame-open"
 # As Kubernetes writes them for Services called jobtape, jobtape-api, jobtape-db and rabbitmq.
@@ -42,7 +42,7 @@ SERVICE_LINKS = {
         ("JOBTAPE_HEALTH_PORT", "sctp://10.0.0.1:9000", 0),
     ],
 )
-def test_the_address_of_a_service_counts_as_absent(
+def test_service_address_counts_as_absent(
     variable: str, value: str, default: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -53,18 +53,18 @@ def test_the_address_of_a_service_counts_as_absent(
         assert f"the default, {default}" in caplog.text
         caplog.clear()
         assert getattr(read_settings(**{field: 1234}), field) == 1234
-        assert not caplog.text, "what was chosen needs no word"
+        assert not caplog.text, "an override needs no warning"
 
 
-def test_no_variable_of_a_service_stops_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_variables_do_not_change_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = read_settings()
     for variable, value in SERVICE_LINKS.items():
         monkeypatch.setenv(variable, value)
     assert read_settings() == plain
 
 
-def test_a_part_says_so_once_and_goes_on(place: Place) -> None:
-    program = place.start("worker", **SERVICE_LINKS)
+def test_part_warns_once_of_service_variable(installation: Installation) -> None:
+    program = installation.start("worker", **SERVICE_LINKS)
     program.line_with("jobtape: JOBTAPE_PORT=tcp://10.0.0.1:8000 is not ours")
     program.line_with("trying again until it answers")
     program.send(signal.SIGTERM)
@@ -72,14 +72,14 @@ def test_a_part_says_so_once_and_goes_on(place: Place) -> None:
     assert sum("is not ours" in line for line in program.lines) == 1
 
 
-def test_the_api_listens_on_the_port_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_option_overrides_service_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBTAPE_PORT", "tcp://10.0.0.1:8000")
     assert settings_with(port="8123").port == 8123
     with pytest.raises(CannotStart, match="is the address of a Service: give a port number"):
         settings_with(port="tcp://10.0.0.2:8000")
 
 
-def test_other_nonsense_is_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malformed_port_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for value in ("http://10.0.0.1:8000", "10.0.0.1:8000", "many", ""):
         monkeypatch.setenv("JOBTAPE_PORT", value)
         with pytest.raises(JobtapeError, match="JOBTAPE_PORT: Input should be a valid integer"):
@@ -87,7 +87,7 @@ def test_other_nonsense_is_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("around", ["{}\n", "{}\r\n", " {}\t", "\ufeff{}", "\u00a0{}\n\n"])
-def test_what_stands_around_a_value_is_taken_away(around: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_white_space_around_value_is_removed(around: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBTAPE_API_KEY", around.format(KEY))
     monkeypatch.setenv("RABBITMQ_URL", around.format("amqp://me:secret@rabbit:5672/"))
     monkeypatch.setenv("DATABASE_URL", around.format("sqlite:////data/view.db"))
@@ -111,7 +111,7 @@ def test_what_stands_around_a_value_is_taken_away(around: str, monkeypatch: pyte
         ("JOBTAPE_MANAGEMENT_URL", "http://rabbit\t:15672"),
     ],
 )
-def test_a_line_end_within_a_url_is_refused(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_end_within_url_is_refused(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(JobtapeError, match=f"{variable}: .* contains a line end or a control character") as refused:
         read_settings()
@@ -121,7 +121,7 @@ def test_a_line_end_within_a_url_is_refused(variable: str, value: str, monkeypat
 @pytest.mark.parametrize(
     "key", ["sésame-öffne-dich", "ключ-от-всех", "sesame open", "sesame\nopen", "sesame\u200bopen"]
 )
-def test_a_key_that_no_header_carries_is_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_that_no_header_can_carry_is_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBTAPE_API_KEY", key)
     with pytest.raises(JobtapeError, match=r"JOBTAPE_API_KEY: .*only visible ASCII characters"):
         read_settings()
@@ -144,7 +144,7 @@ def test_a_key_that_no_header_carries_is_refused(key: str, monkeypatch: pytest.M
         ("sqlite+pysqlite:////data/jobs.db?cache=shared", "sqlite:////data/jobs.db"),
     ],
 )
-def test_the_driver_in_a_database_url_is_ours(given: str, taken: str) -> None:
+def test_driver_in_database_url_is_replaced(given: str, taken: str) -> None:
     assert parse_url(given).render_as_string(hide_password=False) == taken
 
 
@@ -158,7 +158,7 @@ def test_the_driver_in_a_database_url_is_ours(given: str, taken: str) -> None:
         ("postgresql+asyncpg://me:secret@db/jobs?schema=public", "the parameter schema"),
     ],
 )
-def test_a_database_url_that_does_not_do(url: str, says: str) -> None:
+def test_unsupported_database_url_is_refused(url: str, says: str) -> None:
     with pytest.raises(JobtapeError, match=says) as refused:
         parse_url(url)
     assert "secret" not in str(refused.value)

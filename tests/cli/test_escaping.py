@@ -1,4 +1,4 @@
-"""Whatever a job says of itself, no terminal is steered by it, and JSON means what it meant."""
+"""Tests that text from jobs cannot control a terminal, and that escaped JSON keeps its value."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def seen(text: str) -> bool:
 
 
 @pytest.mark.parametrize("letter", HOSTILE, ids=ascii)
-def test_what_cannot_be_seen_is_written_out(letter: str) -> None:
+def test_invisible_characters_are_escaped(letter: str) -> None:
     shown = one_line(f"a{letter}b")
     assert seen(shown)
     assert shown == f"a{letter.encode('unicode_escape').decode()}b"
@@ -40,12 +40,12 @@ def test_what_cannot_be_seen_is_written_out(letter: str) -> None:
     assert json.loads(json_text(document)) == {letter: [letter]}
 
 
-def test_what_can_be_seen_stays() -> None:
+def test_visible_text_is_unchanged() -> None:
     assert one_line(SHOWN) == lines(SHOWN) == json_text(SHOWN) == SHOWN
 
 
 def job(**more: object) -> dict[str, object]:
-    """As the API tells of it; everything that can hold text holds that of ``EVIL``."""
+    """Return a job as the API shows it, with ``EVIL`` in every text."""
     times = dict.fromkeys(("submitted_at", "started_at", "finished_at"), "2026-01-31T12:00:00+00:00")
     texts = dict.fromkeys(("id", "type", "queue", "reason", "correlation_id"), EVIL)
     return {
@@ -74,7 +74,7 @@ SUBSCRIPTION = {"name": EVIL, "position": {"cursor": 1, "idle": 2.0, "owner": EV
 DEAD = {"id": EVIL, "at": "2026-01-31T12:00:00+00:00", "size": EVIL, "reason": EVIL}
 
 
-def test_no_text_of_a_job_is_printed_raw(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_texts_of_a_job_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     show.print_job(job())
     show.print_job(job(state=EVIL))
     show.print_failure(job())
@@ -91,19 +91,19 @@ def test_no_text_of_a_job_is_printed_raw(capsys: pytest.CaptureFixture[str]) -> 
     assert out.count("[red]loud[/red] :bomb: ü") > 20, "nor is it taken for markup"
 
 
-def test_json_is_the_same_value(capsys: pytest.CaptureFixture[str]) -> None:
+def test_escaped_json_has_the_same_value(capsys: pytest.CaptureFixture[str]) -> None:
     show.print_json(job())
     assert json.loads(capsys.readouterr().out) == job()
 
 
-def test_what_a_part_prints_goes_through_the_supervisor_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+def test_supervisor_escapes_output_of_parts(capsys: pytest.CaptureFixture[str]) -> None:
     Output(["worker"]).line("worker", "\tü " + EVIL.replace("\r\n", "\r"), error=False)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("worker  | \tü no\\x1b[31m")
     assert seen(line.replace("\t", ""))
 
 
-def test_a_body_that_is_no_text_is_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_binary_body_is_escaped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal gets it written out."""
     message = {"at": "then", "size": 4, "reason": "odd", "text": None, "base64": "G1szMW3/"}
     monkeypatch.setattr(SyncClient, "request", lambda *_: Answer(message, httpx.Headers()))

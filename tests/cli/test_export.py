@@ -1,4 +1,4 @@
-"""A tape in a file, and back into an empty installation: the same view without its cursors, and nothing runs."""
+"""Tests export and import: an import gives the same view but for its cursors, and runs nothing."""
 
 import gzip
 import json
@@ -14,7 +14,7 @@ import pytest
 from jobtape.cli.tape.export import export
 from jobtape.schemas.tape_file import TapeHeader, read_header, read_lines
 from jobtape.view.store import Archived, JobQuery, Store
-from tests.cli.installation import Place, place_in
+from tests.cli.installation import Installation, installation_in
 from tests.cli.programs import until
 from tests.conftest import MakeTopology
 from tests.namespaces import environment_for
@@ -22,23 +22,23 @@ from tests.view.samples import begin, record, submitted, succeeded
 
 HOUR = 15
 """Levels of the delay ladder."""
-WHERE_IT_STANDS = ("cursor", "imported")
+POSITION_FIELDS = ("cursor", "imported")
 
 
 @pytest.fixture
-def both(tmp_path: Path, broker_url: str, make_topology: MakeTopology) -> Iterator[tuple[Place, Place]]:
-    """Two installations on one broker, where jobs can be put off for an hour."""
+def both(tmp_path: Path, broker_url: str, make_topology: MakeTopology) -> Iterator[tuple[Installation, Installation]]:
+    """Two installations on one broker, where jobs can be deferred for an hour."""
     made = []
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         topology = make_topology("default", "gates", delay_levels=HOUR)
-        made.append(place_in(tmp_path / name, **environment_for(broker_url, topology)))
+        made.append(installation_in(tmp_path / name, **environment_for(broker_url, topology)))
     yield made[0], made[1]
-    for place in made:
-        place.close()
+    for installation in made:
+        installation.close()
 
 
-def test_there_and_back(both: tuple[Place, Place], tmp_path: Path) -> None:
+def test_export_and_import_give_the_same_view(both: tuple[Installation, Installation], tmp_path: Path) -> None:
     one, other = both
     one.up()
     assert one.submit("add", {"x": 1, "y": 2}, "--wait") == "3"
@@ -70,34 +70,36 @@ def test_there_and_back(both: tuple[Place, Place], tmp_path: Path) -> None:
     assert "only into an empty one" in refused.stderr
 
 
-def later(place: Place) -> str:
-    """A job for half an hour from now, as soon as it is in the view; its id."""
+def later(installation: Installation) -> str:
+    """Submit a job that is due in half an hour, wait until the view has it, and return its id."""
     order = {"type": "add", "payload": {"x": 5, "y": 6}, "delay": 1800}
-    job_id = str(httpx.post(f"{place.env['JOBTAPE_URL']}/jobs", json=order, trust_env=False).json()["id"])
-    until(lambda: job_id in view(place), "the job is in the view")
+    job_id = str(httpx.post(f"{installation.env['JOBTAPE_URL']}/jobs", json=order, trust_env=False).json()["id"])
+    until(lambda: job_id in view(installation), "the job is in the view")
     return job_id
 
 
-def view(place: Place) -> dict[str, dict[str, Any]]:
-    """The jobs by id, without where they stand."""
-    store = Store(place.env["DATABASE_URL"])
+def view(installation: Installation) -> dict[str, dict[str, Any]]:
+    """Return the jobs by id, without their cursors."""
+    store = Store(installation.env["DATABASE_URL"])
     found = store.list_jobs(JobQuery(limit=1000))
     store.close()
     return {
-        job.id: {name: value for name, value in asdict(job).items() if name not in WHERE_IT_STANDS} for job in found
+        job.id: {name: value for name, value in asdict(job).items() if name not in POSITION_FIELDS} for job in found
     }
 
 
-def test_what_is_no_tape_is_refused(place: Place, tmp_path: Path) -> None:
+def test_import_refuses_other_files(installation: Installation, tmp_path: Path) -> None:
     for name, content in (("plain", b"{}"), ("other", gzip.compress(json.dumps({"format": "x"}).encode()))):
         (tmp_path / name).write_bytes(content)
-        done = place.run("import", str(tmp_path / name))
+        done = installation.run("import", str(tmp_path / name))
         assert done.returncode == 1, done.stdout
         assert done.stderr.startswith("jobtape: ")
-    assert place.run("import", str(tmp_path / "nothing")).returncode == 2
+    assert installation.run("import", str(tmp_path / "nothing")).returncode == 2
 
 
-def test_no_job_is_exported_by_halves(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_leaves_out_removed_jobs_completely(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Retention removes jobs between two pages."""
     begin(store)
     old, new = submitted(1), submitted(2)

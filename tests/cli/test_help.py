@@ -1,4 +1,4 @@
-"""``--help`` and ``--version``: quick, and true."""
+"""Tests ``--help`` and ``--version``."""
 
 import re
 import subprocess
@@ -10,13 +10,13 @@ import typer.main
 
 from jobtape.cli.main import app
 from jobtape.settings import Settings
-from tests.cli.installation import Place
+from tests.cli.installation import Installation
 
 HEAVY = ("fastapi", "uvicorn", "httpx", "sqlalchemy", "aio_pika", "alembic")
 
 
-def test_the_version(place: Place) -> None:
-    assert place.run("--version").stdout == f"jobtape {version('jobtape')}\n"
+def test_version_is_printed(installation: Installation) -> None:
+    assert installation.run("--version").stdout == f"jobtape {version('jobtape')}\n"
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -26,8 +26,8 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("command", ["up", "api", "worker", "projector", "init"])
-def test_every_server_option_names_its_variable(place: Place, command: str) -> None:
-    text = place.run(command, "--help", COLUMNS="200", TERM="dumb").stdout
+def test_every_server_option_names_its_variable(installation: Installation, command: str) -> None:
+    text = installation.run(command, "--help", COLUMNS="200", TERM="dumb").stdout
     options = set(re.findall(r"--([a-z-]+) ", text)) - {"help", "accept-gap"}
     variables = re.findall(r"env var: JOBTAPE_(\w+)", text)
     assert len(options) == len(variables)
@@ -42,8 +42,8 @@ def test_every_server_option_sets_the_setting_of_its_variable() -> None:
                 assert option.envvar == f"JOBTAPE_{str(option.name).upper()}"
 
 
-def test_defaults_in_the_help_are_those_of_the_settings(place: Place) -> None:
-    text = place.run("up", "--help", COLUMNS="200", TERM="dumb").stdout
+def test_defaults_in_the_help_are_those_of_the_settings(installation: Installation) -> None:
+    text = installation.run("up", "--help", COLUMNS="200", TERM="dumb").stdout
     for name in ("host", "port", "api_workers", "concurrency", "log_level"):
         line = next(line for line in text.splitlines() if f"JOBTAPE_{name.upper()}]" in line)
         assert f"[default: {Settings.model_fields[name].default}]" in line

@@ -1,4 +1,4 @@
-"""How much of a file is in the view: without a hole, with what is no event, and nothing that was there before."""
+"""Tests how an import compares a file with the view."""
 
 from collections.abc import Sequence
 
@@ -45,7 +45,7 @@ def fold(store: Store, bodies: Sequence[bytes]) -> None:
     ],
     ids=["nothing", "a part", "no event last", "all", "another between", "another behind"],
 )
-def test_it_goes_on_behind_what_is_there(store: Store, tape: list[bytes], done: int) -> None:
+def test_import_continues_after_imported_lines(store: Store, tape: list[bytes], done: int) -> None:
     fold(store, tape)
     assert lines_in_view(store, FILE, LINES) == done
 
@@ -63,13 +63,13 @@ def test_it_goes_on_behind_what_is_there(store: Store, tape: list[bytes], done: 
     ],
     ids=["no event missing", "event missing", "first missing", "twice", "last twice", "others", "others before"],
 )
-def test_what_is_not_as_in_the_file_is_refused(store: Store, tape: list[bytes], why: str) -> None:
+def test_import_refuses_view_that_differs_from_file(store: Store, tape: list[bytes], why: str) -> None:
     fold(store, tape)
     with pytest.raises(JobtapeError, match=why):
         lines_in_view(store, FILE, LINES)
 
 
-def test_few_large_lines_are_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_window_is_limited_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_, "WINDOW", 4)
     monkeypatch.setattr(import_, "WINDOW_BYTES", 100)
     sizes = [10, 10, 10, 10, 10, 99, 99, 10, 200, 10]

@@ -1,30 +1,30 @@
-"""``jobtape init``."""
+"""Tests ``jobtape init``."""
 
 from jobtape.view.store import Gap, Store
-from tests.cli.installation import Place
+from tests.cli.installation import Installation
 
 
-def test_it_makes_what_is_missing_and_leaves_what_is_there(broker_place: Place) -> None:
-    first = broker_place.run("init")
+def test_init_creates_only_what_is_missing(broker_installation: Installation) -> None:
+    first = broker_installation.run("init")
     assert first.returncode == 0, first.stderr
     assert "tables created or updated" in first.stdout
-    assert f"tape {broker_place.env['JOBTAPE_NAMESPACE']}.log: created" in first.stdout
+    assert f"tape {broker_installation.env['JOBTAPE_NAMESPACE']}.log: created" in first.stdout
     assert "work queues: default, gates" in first.stdout
     assert "checkpoint: created" in first.stdout
 
-    again = broker_place.run("init")
+    again = broker_installation.run("init")
     assert again.returncode == 0
     assert again.stdout.count("exists already") == 3
     assert "created" not in again.stdout
 
 
-def test_a_gap_is_accepted_once(broker_place: Place) -> None:
-    broker_place.run("init")
-    view = Store(broker_place.env["DATABASE_URL"])
+def test_gap_is_accepted_once(broker_installation: Installation) -> None:
+    broker_installation.run("init")
+    view = Store(broker_installation.env["DATABASE_URL"])
     view.take_lease("a projector", 60)
     view.report_gap("a projector", Gap("log-replaced", "offset 17 has another digest"))
 
-    accepted = broker_place.run("init", "--accept-gap")
+    accepted = broker_installation.run("init", "--accept-gap")
     assert accepted.returncode == 0, accepted.stderr
     assert "gap: accepted (log-replaced: offset 17 has another digest)" in accepted.stdout
     assert "in epoch 2" in accepted.stdout
@@ -33,13 +33,13 @@ def test_a_gap_is_accepted_once(broker_place: Place) -> None:
     assert after is not None
     assert (after.epoch, after.gap) == (2, None)
 
-    again = broker_place.run("init", "--accept-gap")
+    again = broker_installation.run("init", "--accept-gap")
     assert again.returncode == 0
     assert "nothing to accept" in again.stdout
 
 
-def test_no_broker_is_one_line_without_the_password(place: Place) -> None:
-    done = place.run("init")
+def test_init_without_broker_is_one_line_without_password(installation: Installation) -> None:
+    done = installation.run("init")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "set RABBITMQ_URL to its address" in done.stderr

@@ -13,18 +13,18 @@ def record(message: str, *arguments: object, error: bool = False) -> logging.Log
     return logging.LogRecord("any", logging.WARNING, __file__, 1, message, arguments, info)
 
 
-def test_time_level_part_message() -> None:
+def test_log_line_has_time_level_part_and_message() -> None:
     made = record("lost %s", "it")
     made.created = 1_700_000_000.25
     assert OneLine("worker").format(made) == "2023-11-14T22:13:20.250Z warning worker lost it"
 
 
-def test_line_ends_and_escapes_are_written_out() -> None:
+def test_log_line_escapes_line_ends() -> None:
     line = OneLine("api").format(record("said %s", "a\r\nb\x1b[2J\u2028c\x85"))
     assert line.endswith(r"said a\r\nb\x1b[2J\u2028c\x85")
 
 
-def test_a_traceback_stays_on_the_line() -> None:
+def test_log_line_contains_traceback() -> None:
     try:
         raise ValueError("no\nway")
     except ValueError:
@@ -33,6 +33,6 @@ def test_a_traceback_stays_on_the_line() -> None:
     assert r"ValueError: no\nway" in line
 
 
-def test_text_for_a_terminal() -> None:
+def test_terminal_text_is_escaped() -> None:
     assert one_line("\ttab ümlaut 漢") == r"\ttab ümlaut 漢"
     assert lines("a\r\n\tb\x07\rc") == "a\n\tb\\x07\\rc"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.installation import Place
+from tests.cli.installation import Installation
 from tests.cli.programs import until
 
 SAY = """
@@ -91,7 +91,7 @@ def test_own_messages_are_printed_once(tmp_path: Path, kind: str) -> None:
     assert users.count("from the user") == 1
 
 
-def test_a_level_that_the_user_gives_to_jobtape_counts(tmp_path: Path) -> None:
+def test_user_level_of_the_jobtape_logger_applies(tmp_path: Path) -> None:
     kind = DICT.format("'loggers': {'jobtape': {'level': 'ERROR'}}, 'disable_existing_loggers': False")
     done = subprocess.run(
         [sys.executable, "-c", SAY.format(kind=kind)],
@@ -139,16 +139,16 @@ def parent_isolated(ctx: Context, n: int) -> str:
 """
 
 
-def test_a_worker_with_jobs_that_configure_logging_and_submit(broker_place: Place) -> None:
+def test_worker_messages_survive_logging_configuration_of_jobs(broker_installation: Installation) -> None:
     """As a user has it: settings by the environment, a module that configures logging, handlers that submit."""
-    (broker_place.folder / "jobs_here.py").write_text(JOBS)
-    program = broker_place.up(JOBTAPE_LOG_LEVEL="info")
-    users = broker_place.folder / "users.log"
+    (broker_installation.folder / "jobs_here.py").write_text(JOBS)
+    program = broker_installation.up(JOBTAPE_LOG_LEVEL="info")
+    users = broker_installation.folder / "users.log"
     for name, where in (("parent", "async"), ("parent-isolated", "isolated")):
         for n in range(2):
-            child = broker_place.submit(name, {"n": n}, "--wait").strip('"')
+            child = broker_installation.submit(name, {"n": n}, "--wait").strip('"')
             program.line_with("worker ", f"ours {where} {n}")
-            assert broker_place.run("status", child, "--watch").returncode == 0
+            assert broker_installation.run("status", child, "--watch").returncode == 0
             until(partial(_has, users, f"user {where} {n}"), "the user's handler has it")
     program.line_with("worker ", "taking jobs from default")
     program.line_with("api ", "Uvicorn running on")

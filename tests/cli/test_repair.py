@@ -11,7 +11,7 @@ import pytest
 
 from jobtape.broker.declare import remove_namespace
 from jobtape.schemas.topology import Topology
-from tests.cli.installation import Place, place_in
+from tests.cli.installation import Installation, installation_in
 from tests.cli.programs import until
 from tests.namespaces import environment_for, some_topology
 
@@ -22,30 +22,30 @@ def topology() -> Topology:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, broker_url: str, topology: Topology) -> Iterator[Place]:
+def running(tmp_path_factory: pytest.TempPathFactory, broker_url: str, topology: Topology) -> Iterator[Installation]:
     """One ``jobtape up`` for all the tests here, whose worker does not serve the queue ``gates``."""
     folder = tmp_path_factory.mktemp("repair")
-    made = place_in(folder, **environment_for(broker_url, topology))
+    made = installation_in(folder, **environment_for(broker_url, topology))
     made.up(JOBTAPE_QUEUES="default")
     yield made
     made.close()
     anyio.run(remove_namespace, broker_url, topology)
 
 
-def failed(place: Place, n: int, label: str) -> list[str]:
+def failed(installation: Installation, n: int, label: str) -> list[str]:
     """So many jobs that have failed."""
-    found = [place.submit("boom", {"text": "no"}, "--label", f"kind={label}") for _ in range(n)]
-    until(lambda: len(listed(place, label, run=1)) == n, "they have failed")
+    found = [installation.submit("boom", {"text": "no"}, "--label", f"kind={label}") for _ in range(n)]
+    until(lambda: len(listed(installation, label, run=1)) == n, "they have failed")
     return found
 
 
-def listed(place: Place, label: str, run: int) -> list[str]:
+def listed(installation: Installation, label: str, run: int) -> list[str]:
     """Those jobs that have failed in that run."""
-    done = place.run("list", "--label", f"kind={label}", "--state", "failed", "--json")
+    done = installation.run("list", "--label", f"kind={label}", "--state", "failed", "--json")
     return [job["id"] for job in json.loads(done.stdout)["items"] if job["run"] == run]
 
 
-def test_jobs_by_their_ids(running: Place) -> None:
+def test_redrive_by_ids(running: Installation) -> None:
     (job_id,) = failed(running, 1, "one")
     done = running.run("redrive", job_id)
     assert (done.returncode, done.stdout) == (0, f"{job_id} run 2\n")
@@ -56,7 +56,7 @@ def test_jobs_by_their_ids(running: Place) -> None:
     assert (gone.returncode, gone.stderr.startswith("jobtape: there is no job")) == (1, True)
 
 
-def test_jobs_by_a_filter(running: Place) -> None:
+def test_redrive_by_filter(running: Installation) -> None:
     found = failed(running, 3, "many")
     dry = running.run("redrive", "--label", "kind=many", "--reason", "error", "--dry-run")
     assert (dry.returncode, dry.stdout.split()) == (0, found[::-1])
@@ -78,12 +78,14 @@ def test_jobs_by_a_filter(running: Place) -> None:
         (("--label", "red", "--yes"), "name=value"),
     ],
 )
-def test_calls_that_make_no_sense(place: Place, call: tuple[str, ...], said: str) -> None:
-    done = place.run("redrive", *call)
+def test_redrive_refuses_wrong_use(installation: Installation, call: tuple[str, ...], said: str) -> None:
+    done = installation.run("redrive", *call)
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
-def test_what_is_no_job(running: Place, broker_url: str, topology: Topology) -> None:
+def test_dead_lists_and_shows_messages_that_are_not_jobs(
+    running: Installation, broker_url: str, topology: Topology
+) -> None:
     async def put() -> None:
         connection = await aio_pika.connect(broker_url)
         async with connection:
@@ -103,8 +105,8 @@ def test_what_is_no_job(running: Place, broker_url: str, topology: Topology) -> 
     assert running.run("dead", "show", "99").returncode == 1
 
 
-def doctor(place: Place, **variables: str) -> tuple[int, dict[str, Any]]:
-    done = place.run("doctor", "--json", **variables)
+def doctor(installation: Installation, **variables: str) -> tuple[int, dict[str, Any]]:
+    done = installation.run("doctor", "--json", **variables)
     assert done.stderr == ""
     delivered: dict[str, Any] = json.loads(done.stdout)
     assert delivered["healthy"] == (done.returncode == 0)
@@ -116,7 +118,7 @@ def wrong(delivered: dict[str, Any]) -> str:
     return "\n".join(item["what"] for item in delivered["findings"] if item["level"] == "wrong")
 
 
-def test_nothing_is_wrong(running: Place) -> None:
+def test_doctor_of_healthy_installation_exits_0(running: Installation) -> None:
     code, delivered = doctor(running)
     assert code == 0, wrong(delivered)
     said = "\n".join(item["what"] for item in delivered["findings"])
@@ -131,7 +133,7 @@ def test_nothing_is_wrong(running: Place) -> None:
     assert running.run("doctor").stdout.splitlines()[-1] == "nothing is wrong"
 
 
-def test_what_is_wrong_is_named(running: Place, broker_url: str, topology: Topology) -> None:
+def test_doctor_names_faults(running: Installation, broker_url: str, topology: Topology) -> None:
     running.submit("gate", {"path": "/nowhere"})
     code, delivered = doctor(running)
     assert code == 1
@@ -149,10 +151,10 @@ def test_what_is_wrong_is_named(running: Place, broker_url: str, topology: Topol
     assert "the job type add may run" in short
 
 
-def test_without_anything(place: Place, tmp_path: Path) -> None:
-    code, delivered = doctor(place)
+def test_doctor_without_broker_and_database(installation: Installation, tmp_path: Path) -> None:
+    code, delivered = doctor(installation)
     assert code == 1
     assert {item["part"] for item in delivered["findings"] if item["level"] == "wrong"} == {"broker", "view"}
     assert "secret" not in json.dumps(delivered)
-    lines = place.run("doctor").stdout.splitlines()
+    lines = installation.run("doctor").stdout.splitlines()
     assert lines[-1] == "2 things are wrong"

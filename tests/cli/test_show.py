@@ -18,7 +18,7 @@ PROGRESSED = Progressed(
 )
 
 
-def test_a_report_without_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_without_a_message_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """As the tape has it, what is not set is not there."""
     event = json.loads(events.encode(PROGRESSED)) | {"cursor": 7, "accepted": True}
     show.print_events([event])

@@ -6,12 +6,14 @@ import pytest
 
 from jobtape.cli import printing as show
 from jobtape.cli.output_streams import prepare_streams
-from tests.cli.installation import Place
+from tests.cli.installation import Installation
 from tests.cli.test_escaping import EVIL, job
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
-def test_an_encoding_that_lacks_letters(encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_escapes_letters_that_the_encoding_lacks(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "out"
     with path.open("w", encoding=encoding) as stream:
         monkeypatch.setattr("sys.stdout", stream)
@@ -26,18 +28,18 @@ def test_an_encoding_that_lacks_letters(encoding: str, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("line", ["jobtape --help >/dev/full", "jobtape --version >/dev/full"])
-def test_a_full_disk_is_said_in_a_line(place: Place, line: str) -> None:
-    done = place.shell(line)
+def test_full_disk_is_one_line(installation: Installation, line: str) -> None:
+    done = installation.shell(line)
     assert (done.returncode, done.stderr) == (1, "jobtape: the output cannot be written: No space left on device\n")
 
 
-def test_nobody_reads_and_nothing_is_open(place: Place) -> None:
-    done = place.shell("PYTHONIOENCODING=ascii jobtape --help | true; jobtape --help >&-")
+def test_closed_pipe_or_stream_is_no_traceback(installation: Installation) -> None:
+    done = installation.shell("PYTHONIOENCODING=ascii jobtape --help | true; jobtape --help >&-")
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_an_argument_that_is_no_text(place: Place) -> None:
-    done = place.shell("jobtape list --type \"$(printf '\\377')\"")
+def test_argument_that_is_not_text_is_refused(installation: Installation) -> None:
+    done = installation.shell("jobtape list --type \"$(printf '\\377')\"")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "is not valid text" in done.stderr

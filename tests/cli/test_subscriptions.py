@@ -1,4 +1,4 @@
-"""``jobtape subscriptions``, and what ``jobtape doctor`` says of them."""
+"""Tests ``jobtape subscriptions``, and what the doctor finds about subscriptions."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from jobtape.cli.doctor.findings import Findings
 from jobtape.cli.doctor.view import examine_view
 from jobtape.schemas.topology import Bounds, Topology
 from jobtape.view.store import Gap, Store
-from tests.cli.installation import Place, place_in
+from tests.cli.installation import Installation, installation_in
 from tests.namespaces import environment_for, some_topology
 
 
@@ -24,9 +24,9 @@ def topology() -> Topology:
 
 
 @pytest.fixture
-def here(tmp_path: Path, broker_url: str, topology: Topology, sqlite_url: str) -> Iterator[Place]:
+def here(tmp_path: Path, broker_url: str, topology: Topology, sqlite_url: str) -> Iterator[Installation]:
     """A broker with the queue of the subscription ``billing``, and a database; nothing runs."""
-    made = place_in(tmp_path, **environment_for(broker_url, topology), DATABASE_URL=sqlite_url)
+    made = installation_in(tmp_path, **environment_for(broker_url, topology), DATABASE_URL=sqlite_url)
     asyncio.run(declare_billing(broker_url, topology))
     yield made
     made.close()
@@ -50,7 +50,7 @@ async def declare_billing(broker_url: str, topology: Topology) -> None:
         await declare.declare_subscription(connection, topology.results, queue, ["#"])
 
 
-def test_they_are_listed_and_removed(here: Place, view: Store) -> None:
+def test_subscriptions_are_listed_and_removed(here: Installation, view: Store) -> None:
     listed = here.run("subscriptions", "list", "billing", "--json")
     audit, billing = json.loads(listed.stdout)["items"]
     assert (audit["name"], audit["position"]["cursor"], audit["queue"]) == ("audit", 7, None)
@@ -65,7 +65,7 @@ def test_they_are_listed_and_removed(here: Place, view: Store) -> None:
     assert (again.returncode, "there is no subscription 'billing'" in again.stderr) == (1, True)
 
 
-def test_what_does_not_answer_is_said_and_the_rest_is_done(here: Place, view: Store) -> None:
+def test_remove_reports_what_does_not_answer_and_does_the_rest(here: Installation, view: Store) -> None:
     away = {"RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:1/"}
     done = here.run("subscriptions", "remove", "audit", **away)
     assert (done.returncode, done.stdout) == (1, "position audit: removed\n")
@@ -76,7 +76,7 @@ def test_what_does_not_answer_is_said_and_the_rest_is_done(here: Place, view: St
     assert here.run("subscriptions", "remove", "a b").returncode == 2
 
 
-def test_the_doctor_tells_of_one_that_has_missed_something(view: Store) -> None:
+def test_doctor_names_subscription_that_missed_events(view: Store) -> None:
     found = Findings()
     examine_view(found, view)
     assert not any("audit" in item.what for item in found.items)

@@ -13,7 +13,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from jobtape.broker.declare import remove_namespace
-from tests.cli.installation import Place, place_in
+from tests.cli.installation import Installation, installation_in
 from tests.namespaces import environment_for, some_topology
 
 
@@ -21,7 +21,7 @@ from tests.namespaces import environment_for, some_topology
 class Past:
     """A running installation in which something has happened: the ids of its jobs, by type."""
 
-    place: Place
+    installation: Installation
     namespace: str
     add: list[str]
     boom: str
@@ -29,7 +29,7 @@ class Past:
 
     def builtin(self, *arguments: str) -> dict[str, Any]:
         """The job at its end, as the command prints it, when all went well."""
-        done = self.place.run(*arguments, "--json")
+        done = self.installation.run(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         job: dict[str, Any] = json.loads(done.stdout)
         assert job["state"] == "succeeded"
@@ -37,16 +37,16 @@ class Past:
 
     def watched(self, job_id: str) -> dict[str, Any]:
         """A job at its end, however it ended."""
-        job: dict[str, Any] = json.loads(self.place.run("status", job_id, "--watch", "--json").stdout)
+        job: dict[str, Any] = json.loads(self.installation.run("status", job_id, "--watch", "--json").stdout)
         return job
 
     def post(self, order: dict[str, Any]) -> httpx.Response:
         """What ``POST /replays`` answers."""
-        return httpx.post(f"{self.place.env['JOBTAPE_URL']}/replays", json=order, trust_env=False)
+        return httpx.post(f"{self.installation.env['JOBTAPE_URL']}/replays", json=order, trust_env=False)
 
     def events(self) -> dict[str, list[str]]:
         """The ids of the events of each job of ``add``: the tape, as far as they are concerned."""
-        jobs = f"{self.place.env['JOBTAPE_URL']}/jobs"
+        jobs = f"{self.installation.env['JOBTAPE_URL']}/jobs"
         answers = {each: httpx.get(f"{jobs}/{each}/events", trust_env=False).json() for each in self.add}
         return {each: [event["id"] for event in answer["items"]] for each, answer in answers.items()}
 
@@ -59,15 +59,15 @@ class Past:
 def past(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
     """One for all tests: each start of all the parts takes its time."""
     topology = some_topology("default", "gates")
-    place = place_in(tmp_path_factory.mktemp("again"), **environment_for(broker_url, topology))
+    installation = installation_in(tmp_path_factory.mktemp("again"), **environment_for(broker_url, topology))
     try:
-        place.up()
-        add = [place.submit("add", {"x": n, "y": n}, "--wait", "--json") for n in range(3)]
-        pid = json.loads(place.submit("pid", {}, "--wait", "--json"))["id"]
-        boom = json.loads(place.run("submit", "boom", '{"text": "no"}', "--wait", "--json").stdout)["id"]
-        yield Past(place, topology.namespace, [json.loads(job)["id"] for job in add], boom, pid)
+        installation.up()
+        add = [installation.submit("add", {"x": n, "y": n}, "--wait", "--json") for n in range(3)]
+        pid = json.loads(installation.submit("pid", {}, "--wait", "--json"))["id"]
+        boom = json.loads(installation.run("submit", "boom", '{"text": "no"}', "--wait", "--json").stdout)["id"]
+        yield Past(installation, topology.namespace, [json.loads(job)["id"] for job in add], boom, pid)
     finally:
-        place.close()
+        installation.close()
         anyio.run(remove_namespace, broker_url, topology)
 
 
@@ -104,24 +104,24 @@ def taken(channel: BlockingChannel, queue: str) -> list[tuple[str, str]]:
     [(["--dry-run"], False), (["--from", "stream", "--dry-run"], False), ([], True), (["--from", "stream"], True)],
     ids=["archive, dry", "stream, dry", "archive", "stream"],
 )
-def test_a_rebuild_finds_no_difference(past: Past, options: list[str], switched: bool) -> None:
+def test_rebuild_finds_no_difference(past: Past, options: list[str], switched: bool) -> None:
     before = past.events()
     result = past.builtin("rebuild", *options)["result"]
     assert result["switched"] == switched
     assert (result["changed"], result["missing"], result["added"]) == (0, 0, 0), result["examples"]
     assert result["compared"] >= 5
     assert past.events() == before
-    assert past.place.submit("add", {"x": 20, "y": 22}, "--wait", "--label", "not=counted") == "42"
+    assert past.installation.submit("add", {"x": 20, "y": 22}, "--wait", "--label", "not=counted") == "42"
 
 
-def test_a_shadow_run_names_the_job_that_ends_differently(past: Past) -> None:
+def test_shadow_names_the_job_that_ends_differently(past: Past) -> None:
     both = ["--type", "pid", "--type", "boom", "--state", "succeeded", "--state", "failed"]
     result = past.builtin("shadow", *both)["result"]
     assert (result["jobs"], result["same"], result["different"]) == (2, 1, [past.pid])
     assert past.builtin("shadow", "--type", "add", "--limit", "2")["result"]["same"] == 2
 
 
-def test_a_replay_sends_what_was_chosen_and_runs_nothing(past: Past, channel: BlockingChannel, queue: str) -> None:
+def test_replay_sends_selected_events_and_runs_nothing(past: Past, channel: BlockingChannel, queue: str) -> None:
     before = past.events()
     chosen = ["--event", "succeeded", "--type", "add", "--rate", "100"]
     job = past.builtin("replay", queue, *chosen)
@@ -132,7 +132,7 @@ def test_a_replay_sends_what_was_chosen_and_runs_nothing(past: Past, channel: Bl
     assert past.events() == before
 
 
-def test_a_replay_over_rest(past: Past, channel: BlockingChannel, queue: str) -> None:
+def test_replay_over_rest(past: Past, channel: BlockingChannel, queue: str) -> None:
     answer = past.post({"queue": queue, "since": "first", "events": ["succeeded"], "job": past.add[1]})
     assert answer.status_code == 202, answer.text
     job_id = answer.json()["id"]
@@ -141,24 +141,24 @@ def test_a_replay_over_rest(past: Past, channel: BlockingChannel, queue: str) ->
     assert taken(channel, queue) == [(past.successes()[1], f"{job_id}/1")]
 
 
-def test_detached_only_the_id_is_told(past: Past, channel: BlockingChannel, queue: str) -> None:
-    done = past.place.run("replay", queue, "--job", past.boom, "--event", "failed", "--detach")
+def test_detached_replay_prints_only_the_id(past: Past, channel: BlockingChannel, queue: str) -> None:
+    done = past.installation.run("replay", queue, "--job", past.boom, "--event", "failed", "--detach")
     assert done.returncode == 0, done.stderr
     job = past.watched(done.stdout.strip())
     assert (job["state"], job["result"]) == ("succeeded", {"events": 1})
     assert len(taken(channel, queue)) == 1
 
 
-def test_a_queue_that_is_missing_and_a_redrive_when_it_is_there(past: Past, channel: BlockingChannel) -> None:
+def test_replay_to_missing_queue_fails_until_redrive(past: Past, channel: BlockingChannel) -> None:
     name = f"test-{uuid4().hex}"
-    done = past.place.run("replay", name, "--job", past.add[0], "--event", "succeeded", "--json")
+    done = past.installation.run("replay", name, "--job", past.add[0], "--event", "succeeded", "--json")
     assert done.returncode == 1
     job = json.loads(done.stdout)
     assert "declare it, then redrive" in job["error"]["message"]
     channel.queue_declare(name, durable=True)
     try:
         for run in (1, 2):  # first it goes on with what run 1 had begun, then it does all of it again
-            assert past.place.run("redrive", job["id"]).returncode == 0
+            assert past.installation.run("redrive", job["id"]).returncode == 0
             ended: dict[str, Any] = {"run": run}
             while ended["run"] == run:  # the view may not have its redrive yet
                 ended = past.watched(job["id"])
@@ -170,12 +170,12 @@ def test_a_queue_that_is_missing_and_a_redrive_when_it_is_there(past: Past, chan
         channel.queue_delete(name)
 
 
-def test_none_of_our_own_queues(past: Past) -> None:
+def test_replay_refuses_our_own_queues(past: Past) -> None:
     own = f"{past.namespace}.run.default"
     answer = past.post({"queue": own})
     assert answer.status_code == 422
     assert "one of Jobtape's own queues" in answer.text
-    done = past.place.run("replay", own)
+    done = past.installation.run("replay", own)
     assert done.returncode == 1
     assert "one of Jobtape's own queues" in done.stderr
 
@@ -189,12 +189,12 @@ def test_none_of_our_own_queues(past: Past) -> None:
     ],
     ids=" ".join,
 )
-def test_a_zero_is_not_dropped_but_refused(past: Past, arguments: list[str]) -> None:
-    done = past.place.run(*arguments)
+def test_option_of_zero_is_passed_and_refused(past: Past, arguments: list[str]) -> None:
+    done = past.installation.run(*arguments)
     assert done.returncode != 0
     assert arguments[-2].lstrip("-") in done.stderr
 
 
-def test_up_to_nothing_nothing_is_sent(past: Past, channel: BlockingChannel, queue: str) -> None:
+def test_replay_of_empty_range_sends_nothing(past: Past, channel: BlockingChannel, queue: str) -> None:
     assert past.builtin("replay", queue, "--until", "0")["result"] == {"events": 0}
     assert taken(channel, queue) == []

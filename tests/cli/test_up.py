@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.installation import Place
+from tests.cli.installation import Installation
 from tests.cli.programs import Program, alive, until
 from tools.processes.ports import is_free
 
@@ -25,44 +25,44 @@ def environment(process: int) -> dict[str, str]:
     return dict(entry.split("=", 1) for entry in entries if entry)
 
 
-def test_a_job_from_its_submission_to_its_end(broker_place: Place) -> None:
-    program = broker_place.up()
+def test_up_runs_a_job_to_its_end(broker_installation: Installation) -> None:
+    program = broker_installation.up()
     environments = dict(zip(PARTS, map(environment, processes(program)), strict=True))
     assert environments["api"]["PYTHONMALLOC"] == "malloc", "it is to give memory back"
     assert "PYTHONMALLOC" not in environments["worker"]
-    job = json.loads(broker_place.submit("add", {"x": 3, "y": 4}, "--wait", "--label", "customer=42", "--json"))
+    job = json.loads(broker_installation.submit("add", {"x": 3, "y": 4}, "--wait", "--label", "customer=42", "--json"))
     assert (job["state"], job["result"], job["labels"]) == ("succeeded", 7, {"customer": "42"})
 
-    status = broker_place.run("status", job["id"])
+    status = broker_installation.run("status", job["id"])
     assert status.returncode == 0
     assert "succeeded" in status.stdout
-    listed = json.loads(broker_place.run("list", "--type", "add", "--label", "customer=42", "--json").stdout)
+    listed = json.loads(broker_installation.run("list", "--type", "add", "--label", "customer=42", "--json").stdout)
     assert [item["id"] for item in listed["items"]] == [job["id"]]
-    assert job["id"] in broker_place.run("list", "--state", "succeeded").stdout
-    events = json.loads(broker_place.run("events", job["id"], "--json").stdout)["items"]
+    assert job["id"] in broker_installation.run("list", "--state", "succeeded").stdout
+    events = json.loads(broker_installation.run("events", job["id"], "--json").stdout)["items"]
     assert [events[0]["type"], events[-1]["type"]] == ["jobtape.job.submitted", "jobtape.job.succeeded"]
 
     parts = processes(program)
     program.send(signal.SIGTERM)
     assert program.code() == 0, program.lines
     assert not any(map(alive, parts))
-    assert is_free(broker_place.port)
+    assert is_free(broker_installation.port)
 
 
-def test_a_killed_part_is_started_again(broker_place: Place) -> None:
-    program = broker_place.up()
-    first = int(broker_place.submit("pid", {}, "--wait"))
+def test_killed_part_is_restarted(broker_installation: Installation) -> None:
+    program = broker_installation.up()
+    first = int(broker_installation.submit("pid", {}, "--wait"))
     os.kill(first, signal.SIGKILL)
     program.line_with("worker ended (SIGKILL); starting it again")
-    second = int(broker_place.submit("pid", {}, "--wait"))
+    second = int(broker_installation.submit("pid", {}, "--wait"))
     assert second != first
     assert program.line_with("worker is process", times=2).endswith(f" {second}")
 
 
-def test_what_runs_is_finished_before_it_stops(broker_place: Place) -> None:
-    program = broker_place.up()
-    gate = broker_place.gate()
-    job_id = broker_place.submit("gate", {"path": str(gate)})
+def test_running_job_ends_before_up_stops(broker_installation: Installation) -> None:
+    program = broker_installation.up()
+    gate = broker_installation.gate()
+    job_id = broker_installation.submit("gate", {"path": str(gate)})
     with gate.open("w") as pipe:  # returns when the job has opened the other end
         program.send(signal.SIGTERM)
         program.line_with("worker ", "1 running")
@@ -70,19 +70,19 @@ def test_what_runs_is_finished_before_it_stops(broker_place: Place) -> None:
     assert program.code() == 0, program.lines
     assert not any("killing it" in line for line in program.lines)
 
-    broker_place.up()
-    job = json.loads(broker_place.run("status", job_id, "--watch", "--json").stdout)
+    broker_installation.up()
+    job = json.loads(broker_installation.run("status", job_id, "--watch", "--json").stdout)
     assert (job["state"], job["result"]) == ("succeeded", "open")
-    events = json.loads(broker_place.run("events", job_id, "--json").stdout)["items"]
+    events = json.loads(broker_installation.run("events", job_id, "--json").stdout)["items"]
     happened = [event["type"].rpartition(".")[2] for event in events]
     assert happened.count("succeeded") == 1
     assert happened.count("started") <= 1, "it was not run again"
 
 
-def test_a_second_signal_ends_it_at_once(broker_place: Place) -> None:
-    program = broker_place.up()
-    gate = broker_place.gate()
-    broker_place.submit("gate", {"path": str(gate)})
+def test_second_signal_ends_up_at_once(broker_installation: Installation) -> None:
+    program = broker_installation.up()
+    gate = broker_installation.gate()
+    broker_installation.submit("gate", {"path": str(gate)})
     parts = processes(program)
     with gate.open("w"):
         program.send(signal.SIGTERM)
@@ -97,27 +97,27 @@ def test_a_second_signal_ends_it_at_once(broker_place: Place) -> None:
         until(lambda: not any(map(alive, parts)), "its parts end too")
 
 
-def test_the_same_signal_sent_twice_is_one(broker_place: Place) -> None:
-    program = broker_place.up()
+def test_duplicate_signal_counts_once(broker_installation: Installation) -> None:
+    program = broker_installation.up()
     program.send(signal.SIGTERM)
     program.line_with("stopping")
     program.send(signal.SIGTERM)  # as `timeout` does, to the process and to its group
     assert program.code() == 0
 
 
-def test_nothing_outlives_a_killed_supervisor(broker_place: Place) -> None:
-    program = broker_place.up(JOBTAPE_API_WORKERS="2")
-    gate = broker_place.gate()
-    broker_place.submit("gate", {"path": str(gate)})
+def test_parts_end_with_killed_supervisor(broker_installation: Installation) -> None:
+    program = broker_installation.up(JOBTAPE_API_WORKERS="2")
+    gate = broker_installation.gate()
+    broker_installation.submit("gate", {"path": str(gate)})
     parts = processes(program)
     with gate.open("w"):  # not even a worker whose job never ends
         program.send(signal.SIGKILL)
         until(lambda: not any(map(alive, parts)), "its parts end")
-        until(lambda: is_free(broker_place.port), "the API's own processes end")
+        until(lambda: is_free(broker_installation.port), "the API's own processes end")
 
 
-def test_it_waits_for_a_broker_that_is_away(place: Place) -> None:
-    program = place.start("up")
+def test_up_waits_for_missing_broker(installation: Installation) -> None:
+    program = installation.start("up")
     for part in PARTS:
         line = program.line_with(f"{part} ", "trying again until it answers")
         assert "guest:secret" not in line
@@ -129,8 +129,8 @@ def test_it_waits_for_a_broker_that_is_away(place: Place) -> None:
 
 
 @pytest.mark.parametrize("level", ["debug", "warning"])
-def test_every_line_says_whose_it_is(place: Place, level: str) -> None:
-    program = place.start("up", "--log-level", level)
+def test_every_line_names_its_part(installation: Installation, level: str) -> None:
+    program = installation.start("up", "--log-level", level)
     program.line_with("worker ", "trying again until it answers")
     program.send(signal.SIGTERM)
     assert program.code() == 0

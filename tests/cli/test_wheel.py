@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cli.installation import place_in
+from tests.cli.installation import installation_in
 from tests.cli.programs import PATIENCE, Program, until
 from tests.conftest import MakeTopology
 from tests.namespaces import environment_for
@@ -72,14 +72,14 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture
 def up(python: Path, project: Path, broker_url: str, make_topology: MakeTopology) -> Iterator[str]:
     """``jobtape up`` there; the API's address."""
-    place = place_in(project, **environment_for(broker_url, make_topology()), JOBTAPE_JOBS="shop")
-    program = Program([str(python.parent / "jobtape"), "up"], place.env, project)
+    installation = installation_in(project, **environment_for(broker_url, make_topology()), JOBTAPE_JOBS="shop")
+    program = Program([str(python.parent / "jobtape"), "up"], installation.env, project)
     program.line_with("api ", "running on")
-    yield f"http://127.0.0.1:{place.port}"
+    yield f"http://127.0.0.1:{installation.port}"
     program.close()
 
 
-def test_it_contains_nothing_but_jobtape(wheel: Path) -> None:
+def test_wheel_contains_only_jobtape(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as opened:
         names = opened.namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"jobtape"}
@@ -88,7 +88,7 @@ def test_it_contains_nothing_but_jobtape(wheel: Path) -> None:
     assert "jobtape/py.typed" in names
 
 
-def test_it_is_the_wheel_that_is_imported(python: Path, project: Path) -> None:
+def test_installed_wheel_is_imported(python: Path, project: Path) -> None:
     done = subprocess.run(
         [str(python), "-c", "import jobtape; print(jobtape.__file__)"],
         cwd=project,
@@ -99,7 +99,7 @@ def test_it_is_the_wheel_that_is_imported(python: Path, project: Path) -> None:
     assert done.stdout.startswith(str(python.parents[1]))
 
 
-def test_their_packages_and_ours_do_not_meet(up: str, project: Path) -> None:
+def test_users_packages_do_not_shadow_ours(up: str, project: Path) -> None:
     with httpx.Client(base_url=up, timeout=PATIENCE, trust_env=False) as client:
         order = {"type": "order", "payload": {"pieces": 3}}
         # The projector makes the tape, and may be slower than the API.

@@ -1,4 +1,4 @@
-"""An API that listens, with a projector behind it, and a network in between that can misbehave."""
+"""A running API with a projector, and a proxy before it that can break connections."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ JOBS = (add, period, boom, steps)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the API is, and the rig behind it."""
+class RunningApi:
+    """The URL of an API, and the rig behind it."""
 
     url: str
     rig: Rig
 
 
 @pytest.fixture(scope="module")
-async def place(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
-    """One API for the tests of a module, which takes jobs and tells of them; nobody works on them."""
+async def running_api(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningApi]:
+    """Run one API and projector for the tests of a module. No worker runs."""
     topology = some_topology(delay_levels=12)
     database_url = f"sqlite:///{tmp_path_factory.mktemp('client') / 'view.db'}"
     store = Store(database_url)
@@ -38,27 +38,27 @@ async def place(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> As
         rig.projector(store),
         listening(served.app, lifespan="off") as port,
     ):
-        yield Place(f"http://127.0.0.1:{port}", rig)
+        yield RunningApi(f"http://127.0.0.1:{port}", rig)
     store.close()
     await remove_namespace(broker_url, topology)
 
 
 @pytest.fixture
-async def network(place: Place) -> AsyncIterator[Proxy]:
-    """The way there."""
-    async with Proxy(place.url) as proxy:
+async def network(running_api: RunningApi) -> AsyncIterator[Proxy]:
+    """A proxy before the API."""
+    async with Proxy(running_api.url) as proxy:
         yield proxy
 
 
 @pytest.fixture
 async def client(network: Proxy) -> AsyncIterator[Client]:
-    """A client that goes this way."""
+    """A client that connects through the proxy."""
     async with Client(network.url) as opened:
         yield opened
 
 
 @pytest.fixture
-async def worker(place: Place) -> AsyncIterator[None]:
-    """Somebody who works on the jobs."""
-    async with place.rig.worker(*JOBS):
+async def worker(running_api: RunningApi) -> AsyncIterator[None]:
+    """Run a worker for the jobs."""
+    async with running_api.rig.worker(*JOBS):
         yield

@@ -1,4 +1,4 @@
-"""Events over a network that cuts: each once, in the tape's order; and what ends the iteration."""
+"""Tests that events come once and in order over a broken network, and what ends the iteration."""
 
 import asyncio
 import random
@@ -26,7 +26,7 @@ __all__ = ["one", "view"]
 
 @pytest.fixture
 async def network(one: Live) -> AsyncIterator[Proxy]:
-    """The way to an API on a view that the test writes into."""
+    """A proxy before an API on a view that the test writes to."""
     async with Proxy(one.url) as proxy:
         yield proxy
 
@@ -37,7 +37,7 @@ async def client(network: Proxy) -> AsyncIterator[Client]:
         yield opened
 
 
-async def test_from_now_and_from_the_first(client: Client, one: Live) -> None:
+async def test_events_from_now_first_and_cursor(client: Client, one: Live) -> None:
     old, new = submitted(0), submitted(1)
     record(one.store, old, new)
     async with aclosing(client.events(since="first")) as received:
@@ -48,16 +48,16 @@ async def test_from_now_and_from_the_first(client: Client, one: Live) -> None:
         first = asyncio.ensure_future(anext(received))
         later = [submitted(n) for n in range(2, 1000)]
 
-        def happens_until_it_is_heard() -> bool:
+        def record_until_received() -> bool:
             record(one.store, later.pop(0))
             return first.done()
 
-        # When it begins to listen is not told here, so something happens again and again.
-        await eventually(happens_until_it_is_heard, what="it listens")
+        # The test cannot see when the client begins to listen, so it records event after event.
+        await eventually(record_until_received, what="it listens")
         assert first.result().id not in (old.id, new.id)
 
 
-async def test_filters(client: Client, one: Live) -> None:
+async def test_events_match_filters(client: Client, one: Live) -> None:
     mail = submitted(1, type="mail.send", labels={"customer": "42"}, correlation_id="c")
     add = submitted(2)
     record(one.store, mail, add, succeeded(mail), succeeded(add))
@@ -71,7 +71,7 @@ async def test_filters(client: Client, one: Live) -> None:
             assert [(await anext(received)).id for _ in expected] == expected
 
 
-async def test_cuts_at_random(client: Client, network: Proxy, one: Live) -> None:
+async def test_events_come_once_across_random_cuts(client: Client, network: Proxy, one: Live) -> None:
     chance = random.Random(7)
     orders = [submitted(n) for n in range(160)]
     delivered: list[str] = []
@@ -83,14 +83,14 @@ async def test_cuts_at_random(client: Client, network: Proxy, one: Live) -> None
                 if event.id == orders[-1].id:
                     return
 
-    async def until_told(count: int) -> None:
-        await eventually(lambda: len(delivered) >= count, what=f"{count} were told")
+    async def until_delivered(count: int) -> None:
+        await eventually(lambda: len(delivered) >= count, what=f"{count} were delivered")
 
     async def cut() -> None:
         for n in range(15):
             await eventually(lambda: network.connections and one.listeners, what="it is connected")
             record(one.store, *orders[10 * n : 10 * n + 10])
-            await until_told(10 * n + chance.randint(0, 10))
+            await until_delivered(10 * n + chance.randint(0, 10))
             network.cut(reset=n % 2 == 0)
         record(one.store, *orders[150:])
 
@@ -100,7 +100,7 @@ async def test_cuts_at_random(client: Client, network: Proxy, one: Live) -> None
     assert network.seen > 15
 
 
-async def test_history_that_is_gone(client: Client, one: Live) -> None:
+async def test_removed_history_raises_history_gone(client: Client, one: Live) -> None:
     record(one.store, submitted(1), submitted(2))
     assert one.store.report_gap("me", Gap("log-replaced", "test"))
     one.store.accept_gap()
@@ -115,22 +115,20 @@ async def test_history_that_is_gone(client: Client, one: Live) -> None:
     assert beyond.value.cursor == cursor_of(2, 0)
 
 
-async def test_signs_of_life_move_the_position(network: Proxy, one: Live) -> None:
+async def test_keep_alives_move_the_position(network: Proxy, one: Live) -> None:
     connection = ApiConnection(network.url)
     reader = EventReader(connection, [("event", "failed")], None, outage=5)
     async with aclosing(reader.events()) as received:
         waiting = asyncio.ensure_future(anext(received))
         await eventually(lambda: one.listeners, what="it listens")
         record(one.store, submitted(1), submitted(2))
-        await eventually(
-            lambda: reader.position == cursor_of(1, 1), what="who wants nothing of it does not fall behind"
-        )
+        await eventually(lambda: reader.position == cursor_of(1, 1), what="the position moves without matching events")
         waiting.cancel()
         await asyncio.wait([waiting])
     await connection.close()
 
 
-async def test_when_it_gives_up(one: Live, network: Proxy) -> None:
+async def test_events_give_up_after_outage(one: Live, network: Proxy) -> None:
     async with Client(network.url, patience=0.2, outage=0.5) as client:
         with pytest.raises(Invalid, match="there is no event 'done'"):
             await anext(client.events(events="done"))
@@ -147,7 +145,7 @@ async def test_when_it_gives_up(one: Live, network: Proxy) -> None:
             await anext(lost.events())
 
 
-async def test_without_await(network: Proxy, one: Live) -> None:
+async def test_events_of_sync_client(network: Proxy, one: Live) -> None:
     record(one.store, *(submitted(n) for n in range(3)))
 
     def use() -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 
 from jobtape import Client, JobtapeError, SyncClient, running
 from jobtape.client import ClientForked, NotFound
-from tests.client.conftest import Place
+from tests.client.conftest import RunningApi
 from tests.client.jobs import add
 
 pytestmark = pytest.mark.anyio
@@ -32,9 +32,9 @@ def in_child(does: Callable[[], object]) -> int:
     return code
 
 
-async def test_sync_client_works_in_child_and_parent(place: Place) -> None:
+async def test_sync_client_works_in_child_and_parent(running_api: RunningApi) -> None:
     def use() -> None:
-        with SyncClient(place.url) as client:
+        with SyncClient(running_api.url) as client:
             job_id = client.submit(add, x=1).id
             assert in_child(lambda: client.get(job_id)) == 0
             assert in_child(client.close) == 0
@@ -51,8 +51,8 @@ async def test_sync_client_works_in_child_and_parent(place: Place) -> None:
     await asyncio.to_thread(use)
 
 
-async def test_async_client_works_in_child(place: Place) -> None:
-    async with Client(place.url) as client:
+async def test_async_client_works_in_child(running_api: RunningApi) -> None:
+    async with Client(running_api.url) as client:
 
         async def ask() -> None:
             with pytest.raises(NotFound):
@@ -63,7 +63,7 @@ async def test_async_client_works_in_child(place: Place) -> None:
         await ask()
 
 
-async def test_submit_in_a_child_of_an_application_says_so(place: Place) -> None:
+async def test_submit_in_a_child_of_an_application_says_so(running_api: RunningApi) -> None:
     def submit() -> None:
         with pytest.raises(JobtapeError, match="forked from"):
             asyncio.run(add.submit(x=1))

@@ -1,4 +1,4 @@
-"""Submitting, waiting, cancelling and listing."""
+"""Tests submit, wait, cancel and list of ``Client``."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -16,7 +16,7 @@ NOBODY = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_result_is_what_the_handler_says_it_returns(client: Client) -> None:
+async def test_result_has_the_type_of_the_return_annotation(client: Client) -> None:
     sum_of = await client.submit(add, 1, y=2)
     days = await client.submit(period, first=date(2030, 2, 27), days=3)
     assert await sum_of.result(timeout=20) == 3
@@ -27,7 +27,7 @@ async def test_a_result_is_what_the_handler_says_it_returns(client: Client) -> N
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_job_that_fails(client: Client) -> None:
+async def test_result_of_failed_job_raises(client: Client) -> None:
     handle = await client.submit(boom, "no way")
     with pytest.raises(JobNotSucceeded, match="failed: ValueError: no way") as raised:
         await handle.result(timeout=20)
@@ -37,7 +37,7 @@ async def test_a_job_that_fails(client: Client) -> None:
     assert (await client.wait(again, timeout=20)).run == 2
 
 
-async def test_a_job_that_nobody_takes(client: Client) -> None:
+async def test_result_without_worker_times_out_and_job_can_be_cancelled(client: Client) -> None:
     handle = await client.submit(add, x=1)
     with pytest.raises(NotInTime, match="it is queued: wait for it again") as raised:
         await handle.result(timeout=0.3)
@@ -47,7 +47,7 @@ async def test_a_job_that_nobody_takes(client: Client) -> None:
     assert (await client.get(handle)).state is JobState.CANCELLED
 
 
-async def test_what_is_said_of_one_submission(client: Client) -> None:
+async def test_options_apply_to_one_submission(client: Client) -> None:
     due = datetime.now(UTC) + timedelta(minutes=5)
     options = Options(run_at=due, labels={"customer": "42"}, correlation_id="c-1", max_attempts=3, idempotency_key="k")
     handle = await client.submit_with(options, add, x=1)
@@ -57,7 +57,7 @@ async def test_what_is_said_of_one_submission(client: Client) -> None:
     assert (job.correlation_id, job.max_attempts, job.payload) == ("c-1", 3, {"x": 1, "y": 0})
 
 
-async def test_lists_go_through_all_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_list_reads_all_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobtape.client.client.PAGE", 2)
     ids = [(await client.submit_with(Options(labels={"n": "5"}), add, x=n)).id for n in range(5)]
     await client.submit(add, x=9)
@@ -69,7 +69,7 @@ async def test_lists_go_through_all_pages(client: Client, monkeypatch: pytest.Mo
     assert [job.id async for job in client.list(since=later)] == []
 
 
-async def test_what_is_wrong_is_told(client: Client, network: Proxy) -> None:
+async def test_refusals_raise_their_errors(client: Client, network: Proxy) -> None:
     with pytest.raises(PayloadInvalid):
         await client.submit(add, x="one")
     with pytest.raises(PayloadInvalid, match="NaN"):
@@ -94,13 +94,13 @@ async def test_what_is_wrong_is_told(client: Client, network: Proxy) -> None:
             await lost.get(NOBODY)
 
 
-def test_no_address() -> None:
+def test_wrong_url_is_refused() -> None:
     for url in ("127.0.0.1:8000", "http://[::1", "ftp://host"):
         with pytest.raises(WrongAddress, match="JOBTAPE_URL"):
             Client(url)
 
 
-async def test_the_key(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_key_is_sent(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from jobtape.app import create_app
 
     secured = create_app(without_broker(sqlite_url, api_key="a-key-for-tests"), [add])

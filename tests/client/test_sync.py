@@ -1,4 +1,4 @@
-"""The client without ``await``."""
+"""Tests ``SyncClient``."""
 
 import asyncio
 import subprocess
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.usefixtures("worker")
-async def test_it_does_what_the_other_does(network: Proxy) -> None:
+async def test_sync_client_submits_reads_and_lists(network: Proxy) -> None:
     def use() -> None:
         with SyncClient(network.url) as client:
             handle = client.submit(period, first="2030-02-27", days=1)
@@ -31,7 +31,7 @@ async def test_it_does_what_the_other_does(network: Proxy) -> None:
     await asyncio.to_thread(use)
 
 
-async def test_jobs_that_wait(network: Proxy) -> None:
+async def test_sync_handle_times_out_and_cancels(network: Proxy) -> None:
     def use() -> None:
         with SyncClient(network.url) as client:
             handle = client.submit(add, x=1)
@@ -43,7 +43,7 @@ async def test_jobs_that_wait(network: Proxy) -> None:
     await asyncio.to_thread(use)
 
 
-async def test_a_client_that_was_closed(network: Proxy) -> None:
+async def test_closed_client_raises(network: Proxy) -> None:
     def use() -> None:
         client = SyncClient(network.url)
         jobs = client.list()
@@ -63,7 +63,7 @@ async def test_a_client_that_was_closed(network: Proxy) -> None:
         await anext(asynchronous.events())
 
 
-async def test_closing_while_somebody_waits(network: Proxy) -> None:
+async def test_close_ends_waiting_calls(network: Proxy) -> None:
     client = SyncClient(network.url)
     network.hold_answers = True
     waiting = asyncio.create_task(asyncio.to_thread(client.get, str(uuid4())))
@@ -73,7 +73,7 @@ async def test_closing_while_somebody_waits(network: Proxy) -> None:
         await waiting
 
 
-def test_a_program_that_does_not_close_it_ends() -> None:
+def test_program_ends_without_close() -> None:
     program = "from jobtape import SyncClient; SyncClient('http://127.0.0.1:1')"
     done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -91,7 +91,7 @@ async def finished(http: httpx.AsyncClient, location: str) -> dict[str, Any]:
     return job
 
 
-async def test_an_upload_becomes_thumbnails(http: httpx.AsyncClient, running: Running) -> None:
+async def test_upload_becomes_thumbnails(http: httpx.AsyncClient, running: Running) -> None:
     answer = await http.post(
         "/thumbnails", files={"file": ("../../my photo.JPG", PHOTO.read_bytes())}, data={"sizes": ["40", "80"]}
     )
@@ -109,20 +109,20 @@ async def test_an_upload_becomes_thumbnails(http: httpx.AsyncClient, running: Ru
         assert max(Image.open(io.BytesIO(got.content)).size) == size
 
 
-async def test_without_sizes_the_job_types_own_are_taken(http: httpx.AsyncClient) -> None:
+async def test_upload_without_sizes_uses_defaults(http: httpx.AsyncClient) -> None:
     answer = await http.post("/thumbnails", files={"file": PHOTO.read_bytes()})
     job = await finished(http, answer.headers["Location"])
     assert [max(one["width"], one["height"]) for one in job["result"]["thumbnails"]] == [64, 128, 256]
 
 
-async def test_what_is_no_picture_is_told_by_the_job(http: httpx.AsyncClient) -> None:
+async def test_job_of_other_file_fails(http: httpx.AsyncClient) -> None:
     answer = await http.post("/thumbnails", files={"file": ("a.png", b"not a picture")})
     assert answer.status_code == 202
     job = await finished(http, answer.headers["Location"])
     assert (job["state"], job["error"]["type"]) == ("failed", "PictureRefused")
 
 
-async def test_too_large_an_upload_is_refused_and_leaves_nothing(http: httpx.AsyncClient, running: Running) -> None:
+async def test_too_large_upload_is_refused_and_removed(http: httpx.AsyncClient, running: Running) -> None:
     before = sorted(running.files.rglob("*"))
     for size in (MAX_FILE_BYTES + 1, MAX_FILE_BYTES + 1_000_000):
         answer = await http.post("/thumbnails", files={"file": ("a.jpg", b"x" * size)})
@@ -131,7 +131,7 @@ async def test_too_large_an_upload_is_refused_and_leaves_nothing(http: httpx.Asy
 
 
 @pytest.mark.parametrize("sizes", ["0", "5000", "big"])
-async def test_sizes_that_no_thumbnail_can_have_are_refused(sizes: str, http: httpx.AsyncClient) -> None:
+async def test_wrong_sizes_are_refused(sizes: str, http: httpx.AsyncClient) -> None:
     answer = await http.post("/thumbnails", files={"file": PHOTO.read_bytes()}, data={"sizes": sizes})
     assert answer.status_code == 422
 
@@ -148,11 +148,11 @@ async def test_sizes_that_no_thumbnail_can_have_are_refused(sizes: str, http: ht
         ("%00/64.jpg", 422),
     ],
 )
-async def test_nothing_but_thumbnails_is_handed_out(path: str, status: int, http: httpx.AsyncClient) -> None:
+async def test_download_serves_only_thumbnails(path: str, status: int, http: httpx.AsyncClient) -> None:
     assert (await http.get(f"/thumbnails/{path}")).status_code == status
 
 
-def test_the_limit_holds_for_the_file_itself(tmp_path: Path) -> None:
+def test_store_limits_the_file(tmp_path: Path) -> None:
     content = b"x" * 1001
     with pytest.raises(HTTPException) as refused:
         anyio.run(store, UploadFile(io.BytesIO(content), filename="a.exe"), tmp_path, 1000)

@@ -45,7 +45,7 @@ async def page(url: str, **options: Any) -> AsyncIterator[Client]:
         yield running
 
 
-async def test_a_network_that_cuts(api: Live) -> None:
+async def test_browser_module_resumes_after_cuts(api: Live) -> None:
     chance = random.Random(11)
     orders = [submitted(n) for n in range(110)]
     async with Proxy(api.url) as network, page(network.url, after="first") as running:
@@ -61,7 +61,7 @@ async def test_a_network_that_cuts(api: Live) -> None:
         assert running.errors.count("cut") >= 10
 
 
-async def test_filters_and_history_that_is_gone(api: Live) -> None:
+async def test_browser_module_filters_and_reports_reset(api: Live) -> None:
     mail = submitted(1, type="mail.send", labels={"a": "b"})
     record(api.store, mail, submitted(2, labels={"a": "b"}), succeeded(mail))
     filters = {"type": ["mail.*", "other"], "label": "a:b", "event": "succeeded"}
@@ -78,7 +78,7 @@ async def test_filters_and_history_that_is_gone(api: Live) -> None:
         assert await running.process.wait() == 0
 
 
-async def test_a_wrong_key_is_not_tried_again(api: Live) -> None:
+async def test_browser_module_does_not_retry_wrong_key(api: Live) -> None:
     async with page(api.url, key="another-key") as running:
         await eventually(lambda: running.lines)
         assert running.lines == ["Refused 401"]

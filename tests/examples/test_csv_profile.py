@@ -44,12 +44,12 @@ def column(values: list[str], uploads: Path) -> ColumnProfile:
 
 
 @pytest.mark.parametrize("name", ["utc_offsets.csv.gz", "rocket.jpg"])
-def test_the_samples_are_the_ones_that_the_readme_describes(name: str) -> None:
+def test_samples_match_the_readme(name: str) -> None:
     digest = hashlib.sha256((SAMPLES / name).read_bytes()).hexdigest()
     assert f"{digest}  {name}\n" in (SAMPLES / "README.md").read_text()
 
 
-def test_every_figure_of_the_real_file_is_right(uploads: Path) -> None:
+def test_profile_of_real_file_is_right(uploads: Path) -> None:
     reports: list[Progress] = []
     profile = run(SAMPLE.name, reports)
     with gzip.open(SAMPLE, "rt", newline="") as file:
@@ -78,7 +78,7 @@ def test_every_figure_of_the_real_file_is_right(uploads: Path) -> None:
     assert len(fractions) == 143_280 // 2_000 + 1
 
 
-def test_the_memory_does_not_grow_with_the_file(uploads: Path) -> None:
+def test_memory_does_not_grow_with_the_file(uploads: Path) -> None:
     with gzip.open(uploads / "long.csv.gz", "wt", compresslevel=1) as file:
         file.write("id,text\n")
         file.writelines(f"{number},{'x' * 80}{number}\n" for number in range(200_000))  # 19 MB
@@ -108,13 +108,13 @@ def test_the_memory_does_not_grow_with_the_file(uploads: Path) -> None:
         (["", " "], "empty"),
     ],
 )
-def test_the_type_is_the_narrowest_that_fits(values: list[str], expected: str, uploads: Path) -> None:
+def test_type_is_the_narrowest_that_fits(values: list[str], expected: str, uploads: Path) -> None:
     found = column(values, uploads)
     assert found.type == expected
     assert (found.mean is not None) == (expected in ("integer", "number"))
 
 
-def test_a_result_can_be_recorded_whatever_is_in_the_file(uploads: Path) -> None:
+def test_result_of_any_file_can_be_recorded(uploads: Path) -> None:
     (uploads / "odd.csv").write_bytes(
         b"\xef\xbb\xbfa\0,,\n1e308,\0," + b"z" * 50_000 + b"\n1e308,9223372036854775808,\n"
     )
@@ -124,7 +124,7 @@ def test_a_result_can_be_recorded_whatever_is_in_the_file(uploads: Path) -> None
     assert len(recorded["columns"][2]["max"]) < 100
 
 
-def test_rows_that_are_too_long_or_short_are_counted(uploads: Path) -> None:
+def test_ragged_rows_are_counted(uploads: Path) -> None:
     (uploads / "ragged.csv").write_text('a;b\n1;2\n3\n\n4;5;6\n"7;7";"8\n8"\n')
     profile = run("ragged.csv", delimiter=";")
     assert (profile.rows, profile.ragged_rows) == (4, 2)
@@ -144,18 +144,18 @@ def test_rows_that_are_too_long_or_short_are_counted(uploads: Path) -> None:
         ("plain.csv.gz", b"a,b\n1,2\n", "the compressed file is broken"),
     ],
 )
-def test_a_file_that_is_no_csv_is_refused_with_the_line(name: str, content: bytes, reason: str, uploads: Path) -> None:
+def test_malformed_csv_is_refused_with_the_line(name: str, content: bytes, reason: str, uploads: Path) -> None:
     (uploads / name).write_bytes(content)
     with pytest.raises(CsvRefused, match=reason):
         run(name)
 
 
-def test_no_name_leads_outside_the_upload_folder(uploads: Path) -> None:
+def test_name_outside_the_upload_folder_is_refused(uploads: Path) -> None:
     with pytest.raises(FileRefused):
         run("../outside.csv")
 
 
-def test_the_sample_can_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_can_be_created_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "made.csv.gz"
     monkeypatch.setattr("sys.argv", ["make_offsets", str(target)])
     assert make_offsets.main() == 0

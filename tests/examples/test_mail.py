@@ -39,7 +39,7 @@ def send(monkeypatch: pytest.MonkeyPatch, port: int, ctx: Context, **letter: str
     return sent
 
 
-def test_the_mail_arrives_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mail_arrives_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> Sent:
         async with MailCatcher(tmp_path) as catcher:
             return await asyncio.to_thread(send, monkeypatch, catcher.port, context())
@@ -52,9 +52,7 @@ def test_the_mail_arrives_as_it_was_written(tmp_path: Path, monkeypatch: pytest.
     assert mail.get_content().splitlines() == LETTER["text"].splitlines()  # on the wire, lines end in CR LF
 
 
-def test_a_second_execution_has_the_same_message_id_and_a_second_run_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_message_id_is_the_same_for_each_execution_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> list[Sent]:
         async with MailCatcher(tmp_path) as catcher:
             return [
@@ -69,13 +67,13 @@ def test_a_second_execution_has_the_same_message_id_and_a_second_run_another(
     assert names == sorted([f"{stem}.eml", f"{stem}.2.eml", f"{redriven.message_id.strip('<>')}.eml"])
 
 
-def test_without_a_mail_server_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_mail_server_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     with pytest.raises(MailServerUnreachable, match=rf"127\.0\.0\.1:{port}.*python -m examples\.mail_catcher"):
         send(monkeypatch, port, context())
 
 
-def test_what_the_server_says_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusal_contains_the_servers_message(monkeypatch: pytest.MonkeyPatch) -> None:
     class Refusing:
         async def handle_RCPT(self, *_: object) -> str:
             return "550 no such mailbox here"
@@ -90,9 +88,7 @@ def test_what_the_server_says_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> N
         asyncio.run(scenario())
 
 
-def test_a_server_that_cannot_encrypt_is_refused_when_encryption_is_wanted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_without_encryption_is_refused_when_required(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBTAPE_EXAMPLE_SMTP_TLS", "starttls")
 
     async def scenario() -> None:
@@ -113,12 +109,12 @@ def test_a_server_that_cannot_encrypt_is_refused_when_encryption_is_wanted(
         {"text": "x" * 200_001},
     ],
 )
-def test_a_letter_that_cannot_be_one_is_refused_before_anything_is_sent(fault: dict[str, str]) -> None:
+def test_malformed_mail_is_refused_before_sending(fault: dict[str, str]) -> None:
     with pytest.raises(PayloadInvalid):
         send_email.arguments(LETTER | fault)
 
 
-def test_a_stranger_cannot_choose_where_a_mail_is_kept(tmp_path: Path) -> None:
+def test_message_id_cannot_choose_the_path(tmp_path: Path) -> None:
     folder = tmp_path / "mails"
     folder.mkdir()
     path = keep(folder, b"Message-ID: <../../escaped/x@y>\r\n\r\nhello")
@@ -127,9 +123,7 @@ def test_a_stranger_cannot_choose_where_a_mail_is_kept(tmp_path: Path) -> None:
     assert keep(folder, b"no header at all").name == "no-message-id.eml"
 
 
-def test_the_catcher_runs_as_a_process_until_it_is_told_to_stop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_catcher_runs_until_sigterm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {"JOBTAPE_EXAMPLE_SMTP_PORT": "0", "JOBTAPE_EXAMPLE_MAILS": str(tmp_path)}
     with subprocess.Popen(
         [sys.executable, "-m", "examples.mail_catcher"],

@@ -41,7 +41,7 @@ def outcomes(store: Store) -> list[CommittedEvent]:
     return list(store.committed.page(0, 10_000, Selection(events=RELAYED_EVENTS["final"])).rows)
 
 
-async def test_each_client_hears_of_every_outcome_and_one_of_its_own(rig: Rig, store: Store, tmp_path: Path) -> None:
+async def test_each_client_receives_every_outcome_or_its_own_replies(rig: Rig, store: Store, tmp_path: Path) -> None:
     node = node_folder(tmp_path)
     ensure_amqp_consume()
     url, namespace = rig.url, rig.topology.namespace

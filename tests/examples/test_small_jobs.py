@@ -11,7 +11,7 @@ from jobtape import Context, JobType, PayloadInvalid
 from jobtape.schemas.job import Progress
 
 
-def test_the_module_offers_every_example() -> None:
+def test_jobs_module_has_every_example() -> None:
     types = {value.name: value.queue for value in vars(jobs).values() if isinstance(value, JobType)}
     assert types == {
         "add": "default",
@@ -22,7 +22,7 @@ def test_the_module_offers_every_example() -> None:
     }
 
 
-def test_every_example_says_what_it_does() -> None:
+def test_every_example_has_a_docstring() -> None:
     assert all(value.description for value in vars(jobs).values() if isinstance(value, JobType))
 
 
@@ -32,7 +32,7 @@ def test_add() -> None:
         jobs.add.arguments({"x": "three", "y": 4})
 
 
-def test_the_long_task_takes_its_time_and_tells_each_tenth() -> None:
+def test_sleep_reports_progress_after_each_tenth() -> None:
     reports: list[Progress] = []
     ctx = Context("a-job", "sleep.five", 1, 1, logging.getLogger(__name__), reports.append)
     begun = time.monotonic()
@@ -42,10 +42,10 @@ def test_the_long_task_takes_its_time_and_tells_each_tenth() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 61, "soon"])
-def test_nobody_keeps_a_worker_for_more_than_a_minute(seconds: object) -> None:
+def test_sleep_is_limited_to_a_minute(seconds: object) -> None:
     with pytest.raises(PayloadInvalid):
         jobs.sleep_five.arguments({"seconds": seconds})
 
 
-def test_five_seconds_are_the_default() -> None:
+def test_sleep_takes_five_seconds_by_default() -> None:
     assert jobs.sleep_five.arguments({}) == {"seconds": 5.0}

@@ -35,7 +35,7 @@ def run(file: str, sizes: list[int] | None = None, reports: list[Progress] | Non
     return made
 
 
-def test_every_size_is_made_and_described_as_it_is(uploads: Path) -> None:
+def test_every_size_is_written_and_described(uploads: Path) -> None:
     reports: list[Progress] = []
     made = run("photo.jpg", [32, 100, 640], reports)
     assert (made.width, made.height) == (640, 427)
@@ -49,28 +49,28 @@ def test_every_size_is_made_and_described_as_it_is(uploads: Path) -> None:
     assert not list(uploads.rglob("*.part"))
 
 
-def test_the_thumbnail_shows_the_picture(uploads: Path) -> None:
+def test_thumbnail_shows_the_picture(uploads: Path) -> None:
     (small,) = run("photo.jpg", [64]).thumbnails
     with Image.open(uploads / small.name) as image, Image.open(PHOTO) as photo:
         pairs = zip(image.tobytes(), photo.resize(image.size, Image.Resampling.BOX).tobytes(), strict=True)
         assert sum(abs(a - b) for a, b in pairs) / len(image.tobytes()) < 8  # of 255, a colour channel
 
 
-def test_a_second_execution_makes_the_same_files(uploads: Path) -> None:
+def test_second_execution_writes_the_same_files(uploads: Path) -> None:
     assert run("photo.jpg") == run("photo.jpg")
     assert len(list((uploads / "thumbnails").rglob("*.*"))) == 3
 
 
-def test_a_picture_is_never_enlarged(uploads: Path) -> None:
+def test_picture_is_never_enlarged(uploads: Path) -> None:
     (one,) = run("photo.jpg", [2048]).thumbnails
     assert (one.width, one.height) == (640, 427)
 
 
-def test_a_sample_needs_no_upload(uploads: Path) -> None:
+def test_sample_needs_no_upload(uploads: Path) -> None:
     assert run("rocket.jpg").width == 640
 
 
-def test_a_picture_that_lies_on_its_side_is_set_upright(uploads: Path) -> None:
+def test_rotated_picture_is_made_upright(uploads: Path) -> None:
     with Image.open(PHOTO) as photo:
         exif = Image.Exif()
         exif[0x0112] = 6  # orientation: turn by a quarter to see it upright
@@ -79,7 +79,7 @@ def test_a_picture_that_lies_on_its_side_is_set_upright(uploads: Path) -> None:
     assert (one.width, one.height) == (43, 64)
 
 
-def test_what_shines_through_goes_on_shining_through(uploads: Path) -> None:
+def test_transparency_is_kept(uploads: Path) -> None:
     with Image.open(PHOTO) as photo:
         clear = photo.convert("RGBA")
         clear.putalpha(100)
@@ -102,7 +102,7 @@ def test_what_shines_through_goes_on_shining_through(uploads: Path) -> None:
         ".",
     ],
 )
-def test_no_name_leads_outside_the_upload_folder(name: str, uploads: Path) -> None:
+def test_name_outside_the_upload_folder_is_refused(name: str, uploads: Path) -> None:
     secret = shutil.copy(PHOTO, uploads.parent / "secret.jpg")
     (uploads / "link.jpg").symlink_to(secret)
     (uploads / "folder").symlink_to(uploads.parent)
@@ -112,12 +112,12 @@ def test_no_name_leads_outside_the_upload_folder(name: str, uploads: Path) -> No
     assert not (uploads / "thumbnails").exists()
 
 
-def test_a_file_that_is_not_there_is_named(uploads: Path) -> None:
+def test_missing_file_is_named(uploads: Path) -> None:
     with pytest.raises(FileRefused, match=r"no file 'missing\.jpg' in the upload folder"):
         run("missing.jpg")
 
 
-def test_a_file_of_too_many_bytes_is_not_even_opened(uploads: Path) -> None:
+def test_too_large_file_is_not_opened(uploads: Path) -> None:
     with (uploads / "large.jpg").open("wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)
     with pytest.raises(FileRefused, match="20,000,001 bytes, more than the 20,000,000"):
@@ -125,20 +125,20 @@ def test_a_file_of_too_many_bytes_is_not_even_opened(uploads: Path) -> None:
 
 
 @pytest.mark.parametrize("edge", [7_100, 14_000])  # beyond our limit; beyond twice Pillow's own, where it refuses
-def test_a_small_file_with_too_many_pixels_is_not_unpacked(edge: int, uploads: Path) -> None:
+def test_file_with_too_many_pixels_is_not_unpacked(edge: int, uploads: Path) -> None:
     Image.new("1", (edge, edge)).save(uploads / "bomb.png")
     assert (uploads / "bomb.png").stat().st_size < 100_000
     with pytest.raises(PictureRefused, match="pixels"):
         run("bomb.png")
 
 
-def test_a_broken_picture_is_called_broken(uploads: Path) -> None:
+def test_broken_picture_is_refused(uploads: Path) -> None:
     (uploads / "half.jpg").write_bytes(PHOTO.read_bytes()[:50_000])
     with pytest.raises(PictureRefused, match=r"'half\.jpg' is broken: .*truncated"):
         run("half.jpg")
 
 
-def test_a_text_is_no_picture(uploads: Path) -> None:
+def test_text_is_refused(uploads: Path) -> None:
     (uploads / "text.jpg").write_text("not a picture")
     with pytest.raises(PictureRefused, match="none of the pictures that are read: JPEG, PNG, WEBP, GIF"):
         run("text.jpg")
@@ -147,6 +147,6 @@ def test_a_text_is_no_picture(uploads: Path) -> None:
 @pytest.mark.parametrize(
     "payload", [{}, {"file": "a", "sizes": []}, {"file": "a", "sizes": [0]}, {"file": "a", "sizes": [64] * 11}]
 )
-def test_sizes_have_limits(payload: dict[str, object]) -> None:
+def test_sizes_are_limited(payload: dict[str, object]) -> None:
     with pytest.raises(PayloadInvalid):
         thumbnail.arguments(payload)

@@ -1,4 +1,4 @@
-"""What the environment says of proxies, keys and addresses, for ``Client``, ``SyncClient`` and the command line."""
+"""Tests proxies, keys and addresses from the environment, for both clients."""
 
 import os
 
@@ -35,7 +35,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         {"SSL_CERT_FILE": "/nowhere/ca.pem"},
     ],
 )
-async def test_a_proxy_is_not_for_this_machine(
+async def test_proxy_is_not_used_for_this_machine(
     variables: dict[str, str], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():
@@ -59,9 +59,7 @@ async def test_a_proxy_is_not_for_this_machine(
         (SOCKS | {"NO_PROXY": "other.example,[::1,10.0.0.0/8"}, "ALL_PROXY cannot be used"),
     ],
 )
-def test_a_proxy_that_cannot_be_used_is_an_error_of_ours(
-    variables: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unusable_proxy_is_wrong_address(variables: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     for kind in (Client, SyncClient):
@@ -83,15 +81,13 @@ def test_a_proxy_that_cannot_be_used_is_an_error_of_ours(
         ("http://[fd00::5]:8000", "fd00::/8"),
     ],
 )
-async def test_no_proxy_names_what_is_reached_directly(
-    url: str, no_proxy: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_proxy_hosts_are_reached_directly(url: str, no_proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", SOCKS["ALL_PROXY"])
     monkeypatch.setenv("NO_PROXY", no_proxy)
     await Client(url).close()
 
 
-async def test_an_address_and_a_key_that_end_in_a_newline(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_newline_after_url_and_key_is_removed(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     secured = create_app(without_broker(sqlite_url, api_key=f"\ufeff{KEY}\r\n"), [add])
     async with listening(secured) as port:
         monkeypatch.setenv("JOBTAPE_URL", f"http://127.0.0.1:{port}/\n")
@@ -103,8 +99,8 @@ async def test_an_address_and_a_key_that_end_in_a_newline(sqlite_url: str, monke
 
 
 @pytest.mark.parametrize("key", ["sésame-öffne-dich", "ключ-от-всех", "two words", "two\nlines"])
-def test_a_key_that_no_header_carries(key: str, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused by all who have it, and by none of them later, with a 401."""
+def test_key_that_no_header_can_carry_is_refused(key: str, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients and API refuse the key when they are created, and not later with a 401."""
     for kind in (Client, SyncClient):
         with pytest.raises(WrongKey, match="visible ASCII"):
             kind(api_key=key)
@@ -116,6 +112,6 @@ def test_a_key_that_no_header_carries(key: str, sqlite_url: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("url", ["http://a b/", "http://a\nb/", "http://\udcff/", "http:///jobs", "http://host:port"])
-def test_what_is_no_address(url: str) -> None:
+def test_malformed_url_is_refused(url: str) -> None:
     with pytest.raises(WrongAddress, match="JOBTAPE_URL"):
         Client(url)

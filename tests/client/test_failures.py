@@ -1,4 +1,4 @@
-"""A network that fails, and an API that cannot answer just now: one job for one submission all the same."""
+"""Tests that one submission is one job when the network fails or the API is unavailable."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from jobtape.schemas.events import Submitted
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.broker.proxy import Proxy
-from tests.client.conftest import Place
+from tests.client.conftest import RunningApi
 from tests.client.jobs import add
 from tests.consumer.installation import Rig
 from tests.producer.conftest import rig, settings, topology, view
@@ -24,26 +24,26 @@ __all__ = ["rig", "settings", "topology", "view"]
 
 
 def jobs_with(rig: Rig, x: int) -> set[str]:
-    """Those on the tape with this payload."""
+    """Return the ids of the jobs on the tape with this payload."""
     return {
         event.subject for event in rig.events if isinstance(event, Submitted) and event.data.order.payload["x"] == x
     }
 
 
-async def test_an_answer_that_got_lost(client: Client, network: Proxy, place: Place) -> None:
+async def test_lost_answer_makes_only_one_job(client: Client, network: Proxy, running_api: RunningApi) -> None:
     network.hold_answers = True
     submitting = asyncio.create_task(client.submit(add, x=71))
     await eventually(lambda: network.held, what="the API has answered")
-    await eventually(lambda: jobs_with(place.rig, 71), what="the job is on the tape")
+    await eventually(lambda: jobs_with(running_api.rig, 71), what="the job is on the tape")
     network.hold_answers = False
     network.cut(reset=True)
     handle = await submitting
     assert network.seen > 1
     await client.get(handle)
-    assert jobs_with(place.rig, 71) == {handle.id}, "asked twice, one job"
+    assert jobs_with(running_api.rig, 71) == {handle.id}, "asked twice, one job"
 
 
-async def test_no_answer_at_all(network: Proxy, place: Place) -> None:
+async def test_submission_without_any_answer_is_not_confirmed(network: Proxy, running_api: RunningApi) -> None:
     network.hold_answers = True
 
     async def cut_whatever_is_said() -> None:
@@ -61,13 +61,13 @@ async def test_no_answer_at_all(network: Proxy, place: Place) -> None:
             handle = await client.submit_with(Options(idempotency_key=raised.value.idempotency_key), add, x=72)
     finally:
         cutting.cancel()
-    await eventually(lambda: jobs_with(place.rig, 72), what="it is on the tape")
-    assert jobs_with(place.rig, 72) == {handle.id}
+    await eventually(lambda: jobs_with(running_api.rig, 72), what="it is on the tape")
+    assert jobs_with(running_api.rig, 72) == {handle.id}
 
 
-async def test_no_answer_and_then_nobody_there(place: Place) -> None:
-    """The API dies before it answers: that nobody is there later doesn't say that nothing was done."""
-    async with Proxy(place.url) as network, Client(network.url, patience=1.0) as client:
+async def test_submission_before_api_dies_is_not_confirmed(running_api: RunningApi) -> None:
+    """The API dies before it answers. That it is unreachable later does not mean that nothing was done."""
+    async with Proxy(running_api.url) as network, Client(network.url, patience=1.0) as client:
         network.hold_answers = True
         submitting = asyncio.create_task(client.submit(add, x=73))
         await eventually(lambda: network.held, what="the API has answered")
@@ -75,13 +75,13 @@ async def test_no_answer_and_then_nobody_there(place: Place) -> None:
         with pytest.raises(NotConfirmed, match="submit it again with") as raised:
             await submitting
     assert isinstance(raised.value.__cause__, NoAnswer)
-    async with Client(place.url) as client:
+    async with Client(running_api.url) as client:
         handle = await client.submit_with(Options(idempotency_key=raised.value.idempotency_key), add, x=73)
-    await eventually(lambda: jobs_with(place.rig, 73), what="it is on the tape")
-    assert jobs_with(place.rig, 73) == {handle.id}
+    await eventually(lambda: jobs_with(running_api.rig, 73), what="it is on the tape")
+    assert jobs_with(running_api.rig, 73) == {handle.id}
 
 
-async def test_an_api_that_is_started_meanwhile(client: Client, network: Proxy) -> None:
+async def test_submission_waits_for_api_to_start(client: Client, network: Proxy) -> None:
     network.refuse = True
     submitting = asyncio.create_task(client.submit(add, x=1))
     await asyncio.wait([submitting], timeout=0.3)
@@ -90,13 +90,13 @@ async def test_an_api_that_is_started_meanwhile(client: Client, network: Proxy) 
     await submitting
 
 
-async def test_nobody_is_there() -> None:
+async def test_missing_api_is_unreachable() -> None:
     async with Client(f"http://127.0.0.1:{free_port()}", patience=0.3) as client:
         with pytest.raises(Unreachable, match="start one with `jobtape up`, or set its address"):
             await client.submit(add, x=1)
 
 
-async def test_not_just_now(settings: Settings, rig: Rig, view: Store) -> None:
+async def test_unavailable_api_is_retried(settings: Settings, rig: Rig, view: Store) -> None:
     async with api(settings, add) as served, listening(served.app, lifespan="off") as port:
         await rig.delete_tape()
         async with Client(f"http://127.0.0.1:{port}", patience=0.3) as hasty:
@@ -111,11 +111,13 @@ async def test_not_just_now(settings: Settings, rig: Rig, view: Store) -> None:
             await eventually(refused, what="the API has noticed")
         async with Proxy(f"http://127.0.0.1:{port}") as network, Client(network.url, patience=3.0) as left_alone:
             submitting = asyncio.create_task(left_alone.submit(add, x=1))
-            await eventually(lambda: network.answered, what="it was told that the tape is missing")
+            await eventually(lambda: network.answered, what="the API has answered that the tape is missing")
             network.leave()
             with pytest.raises(NotConfirmed) as raised:
                 await submitting
-            assert isinstance(raised.value.__cause__, Unavailable), "nobody is there now, but somebody was"
+            assert isinstance(raised.value.__cause__, Unavailable), (
+                "the API is unreachable now, but it has answered before"
+            )
         async with Client(f"http://127.0.0.1:{port}") as client:
             submitting = asyncio.create_task(client.submit(add, x=2))
             await rig.create_tape()

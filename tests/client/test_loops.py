@@ -18,7 +18,7 @@ TIMES = 10
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_client_is_used_by_one_loop_after_the_other(network: Proxy) -> None:
+async def test_client_works_on_one_loop_after_another(network: Proxy) -> None:
     client = Client(network.url)
 
     async def submit(n: int) -> Handle[int]:
@@ -41,7 +41,7 @@ async def test_a_client_is_used_by_one_loop_after_the_other(network: Proxy) -> N
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_client_is_used_by_several_loops_at_once(network: Proxy) -> None:
+async def test_client_works_on_several_loops_at_once(network: Proxy) -> None:
     async with Client(network.url) as client:
 
         async def several(first: int) -> list[int]:
@@ -55,7 +55,7 @@ async def test_a_client_is_used_by_several_loops_at_once(network: Proxy) -> None
         assert await here.result(timeout=20) == -1
 
 
-async def test_closing_ends_the_connections_of_a_loop_that_runs(network: Proxy) -> None:
+async def test_close_ends_connections_of_other_running_loop(network: Proxy) -> None:
     client = Client(network.url)
     used, closed = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -76,7 +76,7 @@ async def test_closing_ends_the_connections_of_a_loop_that_runs(network: Proxy) 
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_blocking_client_on_any_thread_or_loop(network: Proxy) -> None:
+async def test_sync_client_works_on_any_thread_or_loop(network: Proxy) -> None:
     def use(client: SyncClient) -> list[int]:
         handles = [client.submit(add, x=n) for n in range(TIMES)]
         return [handle.result(timeout=20) for handle in handles]
