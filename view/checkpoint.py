@@ -23,22 +23,17 @@ LONGEST_TROUBLE: Final = 500
 _row = tables.checkpoint
 _c = tables.checkpoint.c
 _task = tables.tasks.c
-_READ: Final = select(_row, (_c.lease_until - NOW).label("lease_left"))
+_READ: Final = select(_row, NOW.label("now"))
 
 
 def read(connection: Connection) -> Checkpoint | None:
     """Return the checkpoint, or None before the first start."""
-    row = connection.execute(_READ).mappings().first()
+    row = connection.execute(_READ).first()
     if row is None:
         return None
-    return Checkpoint(
-        epoch=row["epoch"],
-        offset=row["offset"],
-        digest=row["digest"],
-        owner=row["owner"],
-        lease_left=max(0.0, row["lease_left"] or 0.0),
-        gap=None if row["gap_kind"] is None else Gap(kind=row["gap_kind"], detail=row["gap_detail"] or ""),
-    )
+    left = max(0.0, (row.lease_until or 0.0) - row.now)
+    gap = None if row.gap_kind is None else Gap(row.gap_kind, row.gap_detail or "")
+    return Checkpoint(row.epoch, row.offset, row.digest, row.owner, left, gap, row.now)
 
 
 def is_active(connection: Connection, owner: str) -> bool:

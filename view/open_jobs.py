@@ -15,9 +15,7 @@ from jobtape.schemas.events import Dropped, Requeued, decode
 from jobtape.schemas.job import Job
 from jobtape.view import tables
 from jobtape.view.rows import job_from_row
-from jobtape.view.sql.clock import NOW
 from jobtape.view.sql.database import StorePart
-from jobtape.view.values import OpenJobsMoment
 
 RECENT: Final = 2000
 """Events that are read to find recent drops."""
@@ -25,17 +23,10 @@ RECENT: Final = 2000
 _OPEN = text(tables.OPEN)
 _job = tables.jobs.c
 _entry = tables.history.c
-_MOMENT = select(NOW, tables.checkpoint.c.epoch, tables.checkpoint.c.offset)
 
 
 class OpenJobs(StorePart):
     """Reads of jobs that are not final."""
-
-    def moment(self) -> OpenJobsMoment | None:
-        """Return the database's time and the checkpoint at that time; None before the first start."""
-        with self.database.reading() as connection:
-            row = connection.execute(_MOMENT).first()
-        return None if row is None else OpenJobsMoment(*row)
 
     def queues(self) -> list[str]:
         """Return the queues of open jobs, sorted. Reads the index once for each queue, not for each job."""

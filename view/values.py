@@ -6,15 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from jobtape.schemas import cursor as position
+from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import RelayMode
 from jobtape.schemas.job import Job, JobState
 
 GapKind = Literal["tape-missing", "log-replaced", "log-truncated"]
-
-
-def _cursor(epoch: int, offset: int | None) -> int:
-    return position.cursor_of(epoch, -1 if offset is None else offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +164,8 @@ class Gap:
 class Checkpoint:
     """How far the tape is folded. ``offset`` and ``digest``: of the last message, None before the first.
 
-    ``lease_left``: seconds for which ``owner`` is still the active projector; 0 when no lease runs.
+    ``lease_left``: seconds for which ``owner`` is still the active projector; 0 when no lease runs. ``read_at``: the
+    database's time when the checkpoint was read, in seconds since 1970.
     """
 
     epoch: int
@@ -177,25 +174,12 @@ class Checkpoint:
     owner: str | None
     lease_left: float
     gap: Gap | None
+    read_at: float = field(default=0.0, compare=False)
 
     @property
     def cursor(self) -> int:
         """The cursor of the last folded message; before the first of an epoch, the cursor just before its offset 0."""
-        return _cursor(self.epoch, self.offset)
-
-
-@dataclass(frozen=True, slots=True)
-class OpenJobsMoment:
-    """The database's time in seconds since 1970, and the checkpoint at that time."""
-
-    now: float
-    epoch: int
-    offset: int | None
-
-    @property
-    def cursor(self) -> int:
-        """Same as ``Checkpoint.cursor``."""
-        return _cursor(self.epoch, self.offset)
+        return cursor_of(self.epoch, -1 if self.offset is None else self.offset)
 
 
 @dataclass(frozen=True, slots=True)

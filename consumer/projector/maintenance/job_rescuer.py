@@ -26,7 +26,7 @@ from jobtape.consumer.folding import outbox_row
 from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas.effects import rescue
 from jobtape.schemas.job import Job
-from jobtape.view.store import OpenJobsMoment
+from jobtape.view.store import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -45,20 +45,20 @@ class QueueChecks:
 
     def __init__(self, rescue_after: float) -> None:
         self._rescue_after = rescue_after
-        self._moments: deque[OpenJobsMoment] = deque()
+        self._moments: deque[Checkpoint] = deque()
         self._was_empty = False
 
-    def add(self, moment: OpenJobsMoment, empty: bool) -> OpenJobsMoment | None:
+    def add(self, moment: Checkpoint, empty: bool) -> Checkpoint | None:
         """Add a check. Return the moment since which jobs without an event are lost, or None if none are lost."""
-        if self._moments and moment.now < self._moments[-1].now:
+        if self._moments and moment.read_at < self._moments[-1].read_at:
             self._moments.clear()  # The database's clock was set back.
         twice, self._was_empty = empty and self._was_empty, empty
-        if empty and (not self._moments or moment.now - self._moments[-1].now >= self._rescue_after / MOMENTS):
+        if empty and (not self._moments or moment.read_at - self._moments[-1].read_at >= self._rescue_after / MOMENTS):
             self._moments.append(moment)
-        long_ago = moment.now - self._rescue_after
-        while len(self._moments) > 1 and self._moments[1].now <= long_ago:
+        long_ago = moment.read_at - self._rescue_after
+        while len(self._moments) > 1 and self._moments[1].read_at <= long_ago:
             self._moments.popleft()
-        return self._moments[0] if twice and self._moments[0].now <= long_ago else None
+        return self._moments[0] if twice and self._moments[0].read_at <= long_ago else None
 
 
 class JobRescuer:
@@ -81,7 +81,7 @@ class JobRescuer:
         self._checks = {queue: self._checks.get(queue) or QueueChecks(self._rescue_after) for queue in queues}
         for queue, checks in self._checks.items():
             # The moment before the depth: work of events folded by this moment is on the queue when its depth is read.
-            moment = await self._leader.call(store.open_jobs.moment)
+            moment = await self._leader.call(store.checkpoint)
             try:
                 depth = await self._leader.depth(self._leader.topology.work_queue(queue).name)
             except BROKER_ERRORS as error:  # A queue without a leader must not delay the others.
@@ -93,8 +93,8 @@ class JobRescuer:
             if since is not None:
                 await self._rescue(queue, since)
 
-    async def _rescue(self, queue: str, since: OpenJobsMoment) -> None:
-        due = datetime.fromtimestamp(since.now, UTC)
+    async def _rescue(self, queue: str, since: Checkpoint) -> None:
+        due = datetime.fromtimestamp(since.read_at, UTC)
         after = ""
         while jobs := await self._leader.call(
             self._leader.store.open_jobs.overdue, queue, due, since.cursor, after, PAGE

@@ -50,10 +50,10 @@ def export(store: Store, path: Path, header: TapeHeader) -> int:
     """Write the whole file or nothing, and return the number of events. Raises CannotStart and ViewUnavailable."""
     whole, part = (path.with_name(f"{path.name}.{name}-{os.getpid()}") for name in ("all", "part"))
     try:
-        began = store.open_jobs.moment()
+        began = store.checkpoint()
         with gzip.open(whole, "wb", compresslevel=6) as file:
             events = _write(store, file, header)
-        removed = store.retention.removed_since(began.now - SLACK) if began is not None else ()
+        removed = store.retention.removed_since(began.read_at - SLACK) if began is not None else ()
         if removed:
             with gzip.open(whole, "rb") as source, gzip.open(part, "wb", compresslevel=6) as file:
                 events = _copy_without(removed, source, file)

@@ -11,7 +11,7 @@ from jobtape.consumer.projector.maintenance.job_rescuer import QueueChecks
 from jobtape.schemas.delay_ladder import delay_key
 from jobtape.schemas.events import Requeued
 from jobtape.schemas.job import JobState
-from jobtape.view.store import OpenJobsMoment, Store
+from jobtape.view.store import Checkpoint, Store
 from tests.checker import Checker
 from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event
@@ -21,8 +21,8 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.anyio
 
 
-def moment(now: float) -> OpenJobsMoment:
-    return OpenJobsMoment(now, 1, round(now * 10))
+def moment(now: float) -> Checkpoint:
+    return Checkpoint(1, round(now * 10), None, None, 0.0, None, read_at=now)
 
 
 def test_checks_report_work_as_lost_after_two_empty_checks() -> None:
