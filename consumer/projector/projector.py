@@ -80,7 +80,7 @@ class Projector:
             Link(url, name=f"{topology.namespace} projector {owner} (barriers)", setup=self._declare), topology
         )
         self._services = LeaderServices(
-            url, topology, store, owner=owner, link=self._link, rescue_after=rescue_after, relay=relay, keep=keep
+            topology, store, owner=owner, link=self._link, rescue_after=rescue_after, relay=relay, keep=keep
         )
         self._thread = DatabaseThreads("projector")
         self._harmless_step: tuple[int, int] | None = None
@@ -96,7 +96,6 @@ class Projector:
         """Work until ``stop`` is set. After an error of broker or database it tries again, and never raises it."""
         self._link.start()
         self._publisher.link.start()
-        self._services.connect()
         try:
             while not stop.is_set():
                 try:

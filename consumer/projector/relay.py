@@ -17,7 +17,7 @@ barrier at the present checkpoint, so that no old event is published.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -28,13 +28,12 @@ from jobtape.broker import declare
 from jobtape.broker.confirmed_channel import ConfirmedChannel, publish_all
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link
 from jobtape.broker.tasks import finish_before_cancel, wait_for_stop
-from jobtape.consumer.projector.maintenance.leader import NotActive
+from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
 from jobtape.consumer.subscriber_message import subscriber_message
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.events import RELAYED_EVENTS, RelayMode
 from jobtape.schemas.selection import Selection
-from jobtape.schemas.topology import Topology
-from jobtape.view.store import CommittedEvent, Store
+from jobtape.view.store import CommittedEvent
 from jobtape.view.threads import DatabaseThreads
 
 log = logging.getLogger(__name__)
@@ -71,25 +70,16 @@ class PublishProgress:
 
 
 class Relay:
-    """``mode``: which events are published. ``catch_up`` returns when the present tape is folded."""
+    """``mode``: which events are published."""
 
-    def __init__(
-        self,
-        url: str,
-        topology: Topology,
-        store: Store,
-        *,
-        owner: str,
-        mode: RelayMode,
-        catch_up: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._topology = topology
-        self._store = store
-        self._owner = owner
+    def __init__(self, leader: Leader, mode: RelayMode) -> None:
+        self._leader = leader
+        self._store = leader.store
+        self._owner = leader.owner
         self._mode = mode
-        self._catch_up = catch_up
-        self._link = Link(url, name=f"{topology.namespace} projector {owner} (relay)", setup=self._declare)
-        self._channel = ConfirmedChannel(self._link, topology.results.name)
+        name = f"{leader.topology.namespace} projector {leader.owner} (relay)"
+        self._link = Link(leader.link.url, name=name, setup=self._declare)
+        self._channel = ConfirmedChannel(self._link, leader.topology.results.name)
         # A thread of its own: neither the fold nor the effects wait for these calls.
         self._thread = DatabaseThreads("relay")
         self._committed = asyncio.Event()
@@ -125,7 +115,7 @@ class Relay:
                     await self._save()
 
     async def _declare(self, connection: Connection) -> None:
-        await declare.declare_results(connection, self._topology)
+        await declare.declare_results(connection, self._leader.topology)
 
     async def _start_position(self) -> int:
         """Return the cursor after which to publish."""
@@ -137,7 +127,7 @@ class Relay:
                     "events between cursors %d and %d are not kept any more, nor published", cursor, reach.horizon
                 )
             return cursor
-        await self._catch_up()
+        await self._leader.catch_up()
         reach = await self._thread.call(self._store.committed.reach)
         await self._write(self._store.relay.begin, self._owner, reach.head)
         cursor = await self._thread.call(self._store.relay.take_up, self._owner, self._mode)
@@ -205,9 +195,10 @@ class Relay:
 
     async def _report_stall(self) -> None:
         """Write the stall to the view, and pause."""
+        exchange = self._leader.topology.results.name
         why = (
-            f"relay-stalled: no confirm within {CONFIRM_TIMEOUT:g} s. A queue that somebody bound to "
-            f"{self._topology.results.name} confirms nothing (has it a majority?), or an alarm of the broker blocks "
+            f"relay-stalled: no confirm within {CONFIRM_TIMEOUT:g} s. A queue that somebody bound to {exchange} "
+            "confirms nothing (has it a majority?), or an alarm of the broker blocks "
             "publishers: see `jobtape doctor`"
         )
         if not self._stalled:

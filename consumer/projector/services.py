@@ -42,7 +42,6 @@ class LeaderServices:
 
     def __init__(
         self,
-        url: str,
         topology: Topology,
         store: Store,
         *,
@@ -53,10 +52,10 @@ class LeaderServices:
         keep: float,
     ) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._link = Link(url, name=f"{topology.namespace} projector {owner} (effects)")
-        self._leader = Leader(store, owner, link, Publisher(self._link, topology))
+        effects = Link(link.url, name=f"{topology.namespace} projector {owner} (effects)")
+        self._leader = Leader(store, owner, link, Publisher(effects, topology))
         self._sender = EffectSender(self._leader)
-        self._relay = Relay(url, topology, store, owner=owner, mode=relay, catch_up=self._leader.catch_up)
+        self._relay = Relay(self._leader, relay)
         self._services = (
             self._sender,
             self._relay,
@@ -66,10 +65,6 @@ class LeaderServices:
             UnroutableRescuer(self._leader, rescue_after),
             QueueRedeclarer(self._leader, rescue_after),
         )
-
-    def connect(self) -> None:
-        """Start to connect to the broker."""
-        self._link.start()
 
     async def close(self) -> None:
         """Close the connections and end the threads. Call it after ``stop``."""
@@ -85,6 +80,7 @@ class LeaderServices:
 
     def start(self) -> None:
         """Start the services, unless they run already. Only for the projector that has the lease."""
+        self._leader.publisher.link.start()
         if not self._tasks:
             self._tasks = {asyncio.create_task(_repeat(each.run), name=type(each).__name__) for each in self._services}
 

@@ -46,7 +46,7 @@ from jobtape.schemas.events import (
     WorkEvent,
     attempt_of,
     cancelled,
-    decode,
+    decode_work,
     placement_of,
 )
 from jobtape.schemas.fold import evolve
@@ -213,9 +213,7 @@ class Worker:
 
     def _on_delivery(self, delivery: Delivery) -> None:
         try:
-            event = decode(delivery.body)
-            if not isinstance(event, WorkEvent):
-                raise UnreadableEvent(f"a {event.name} event on a work queue")
+            event = decode_work(delivery.body)
         except UnreadableEvent as error:
             if error.newer and not self._deferral.has_expired(delivery):
                 self._settle(delivery, self._deferral.defer_unknown(delivery))

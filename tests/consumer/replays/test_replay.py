@@ -169,8 +169,8 @@ def test_times_of_an_order_become_cursors(filled: Store) -> None:
     [
         ({"rate": 0}, "rate"),
         ({"rate": 0.0001}, "rate"),
-        ({"since": 7, "until": 0}, "behind until"),
-        ({"since": "2030-01-02T00:00:00Z", "until": "2030-01-01T00:00:00Z"}, "behind until"),
+        ({"since": 7, "until": 0}, "after until"),
+        ({"since": "2030-01-02T00:00:00Z", "until": "2030-01-01T00:00:00Z"}, "after until"),
     ],
     ids=["no rate", "tiny rate", "cursors", "times"],
 )
