@@ -6,8 +6,8 @@ out; the scrape never fails.
 """
 
 import asyncio
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Awaitable, Iterator
+from typing import Final, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -23,52 +23,37 @@ from jobtape.view.store import RelayState
 
 MEDIA_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
-_Counts = dict[tuple[str, str], int]
-_Depths = dict[str, Depth | None]
+T = TypeVar("T")
 
 
 async def exposition(producer: Producer) -> bytes:
-    """The text of a scrape, in less than two seconds."""
+    """Return the text of a scrape, within two seconds."""
+    health = producer.health
     parts, counts, depths, lag, relay = await asyncio.gather(
-        producer.health.parts(),
-        _counts(producer),
-        _depths(producer),
-        producer.health.seconds_behind(),
-        _relay_state(producer),
+        health.parts(),
+        _if_available(health.counts()),
+        _if_available(health.depths()),
+        health.seconds_behind(),
+        _if_available(health.relay()),
     )
     families = [*_up(parts), *_events(counts), *_queues(depths), *_lag(lag), *_relay(relay)]
-    families += _listening(producer.listeners)
-    return generate_latest(_Scrape(families))
+    return generate_latest(_Scrape([*families, *_listeners(producer.listeners)]))
 
 
 class _Scrape(Collector):
-    """Families that are ready made."""
+    """The metric families of one scrape."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families
 
-    def collect(self) -> Iterator[Metric]:
-        yield from self._families
+    def collect(self) -> list[Metric]:
+        return self._families
 
 
-async def _counts(producer: Producer) -> _Counts | None:
+async def _if_available(result: Awaitable[T]) -> T | None:
     try:
-        return await producer.health.counts()
-    except (ViewUnavailable, TooBusy):
-        return None
-
-
-async def _relay_state(producer: Producer) -> RelayState | None:
-    try:
-        return await producer.health.relay()
-    except (ViewUnavailable, TooBusy):
-        return None
-
-
-async def _depths(producer: Producer) -> _Depths | None:
-    try:
-        return await producer.health.depths()
-    except BrokerUnavailable:
+        return await result
+    except (ViewUnavailable, TooBusy, BrokerUnavailable):
         return None
 
 
@@ -79,7 +64,7 @@ def _up(parts: dict[str, PartStatus]) -> Iterator[Metric]:
     yield up
 
 
-def _events(counts: _Counts | None) -> Iterator[Metric]:
+def _events(counts: dict[tuple[str, str], int] | None) -> Iterator[Metric]:
     if counts is None:
         return
     events = CounterMetricFamily(
@@ -92,11 +77,11 @@ def _events(counts: _Counts | None) -> Iterator[Metric]:
     yield events
 
 
-def _queues(depths: _Depths | None) -> Iterator[Metric]:
+def _queues(depths: dict[str, Depth | None] | None) -> Iterator[Metric]:
     if depths is None:
         return
     depth = GaugeMetricFamily("jobtape_queue_depth", "Jobs that wait for a worker.", labels=["queue"])
-    consumers = GaugeMetricFamily("jobtape_queue_consumers", "Workers that take from the queue.", labels=["queue"])
+    consumers = GaugeMetricFamily("jobtape_queue_consumers", "Workers that consume the queue.", labels=["queue"])
     for queue, state in depths.items():
         if state is not None:
             depth.add_metric([queue], state.messages)
@@ -105,8 +90,8 @@ def _queues(depths: _Depths | None) -> Iterator[Metric]:
     yield consumers
 
 
-def _listening(listeners: Listeners) -> Iterator[Metric]:
-    now = GaugeMetricFamily("jobtape_listeners", "Who listens to this API process.", labels=["kind"])
+def _listeners(listeners: Listeners) -> Iterator[Metric]:
+    now = GaugeMetricFamily("jobtape_listeners", "Streams and waiting requests of this API process.", labels=["kind"])
     delivered = CounterMetricFamily(
         "jobtape_delivered_events", "Events that this API process delivered, once for each listener.", labels=["kind"]
     )
@@ -118,7 +103,7 @@ def _listening(listeners: Listeners) -> Iterator[Metric]:
     yield delivered
     yield CounterMetricFamily(
         "jobtape_catch_up_reads",
-        "Pages of the history that this API process read for listeners that stood further back than its memory.",
+        "Pages of the history that this API process read for listeners whose position was no longer in memory.",
         value=listeners.pages,
     )
 
@@ -127,7 +112,7 @@ def _lag(seconds: float | None) -> Iterator[Metric]:
     if seconds is None:
         return
     yield GaugeMetricFamily(
-        "jobtape_projector_lag_seconds", "How long an event published now takes to reach the view.", value=seconds
+        "jobtape_projector_lag_seconds", "Seconds that an event published now takes to reach the view.", value=seconds
     )
 
 
@@ -135,11 +120,13 @@ def _relay(state: RelayState | None) -> Iterator[Metric]:
     if state is None:
         return
     yield GaugeMetricFamily(
-        "jobtape_relay_lag_seconds", "Age of the oldest event that is not delivered yet.", value=state.behind
+        "jobtape_relay_lag_seconds",
+        "Age in seconds of the oldest event that is not delivered yet.",
+        value=state.behind,
     )
     yield GaugeMetricFamily(
         "jobtape_relay_stalled",
-        "1 while the broker confirms no delivered event.",
+        "1 while the broker does not confirm delivered events.",
         value=float(state.trouble is not None),
     )
     yield CounterMetricFamily("jobtape_relay_stalls", "How often the relay stalled.", value=state.stalls)

@@ -117,7 +117,7 @@ class Problem(Exception):
         self.kind = kind
         self.status, self.title = KINDS[kind]
         self.detail = detail
-        self.errors = [(pointer, text) for pointer, text in errors][:MAX_ERRORS]
+        self.errors = list(errors)[:MAX_ERRORS]
         self.headers = dict(headers or {})
         self.state = state
         if self.status == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -146,6 +146,22 @@ def pointer(loc: Sequence[str | int], base: str = "") -> str:
     return base + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in loc)
 
 
+_KINDS_OF_ERRORS: Final[dict[type[JobtapeError], str]] = {
+    IdempotencyKeyInvalid: "invalid-idempotency-key",
+    IdempotencyKeyReused: "idempotency-key-reused",
+    JobGone: "job-gone",
+    SubmissionNotKept: "submission-not-kept",
+    PointGone: "history-gone",
+    PointNotReached: "cursor-not-reached",
+    TapeMissing: "tape-missing",
+    BrokerUnavailable: "broker-unavailable",
+    ViewUnavailable: "view-unavailable",
+    ViewBehind: "view-behind",
+    TooBusy: "busy",
+}
+"""The errors whose problem consists of their text alone."""
+
+
 def problem_of(error: JobtapeError) -> Problem:
     """Return the problem that a client gets for ``error``. Raises TypeError when there is none."""
     detail = str(error)
@@ -160,36 +176,17 @@ def problem_of(error: JobtapeError) -> Problem:
             return Problem("invalid-submission", detail, errors=faults)
         case PayloadTooLarge():
             return Problem("payload-too-large", detail, errors=[("/payload", detail)])
-        case IdempotencyKeyInvalid():
-            return Problem("invalid-idempotency-key", detail)
-        case IdempotencyKeyReused():
-            return Problem("idempotency-key-reused", detail)
         case IdempotencyInFlight():
             return Problem("idempotency-in-flight", detail, headers={"Retry-After": str(error.retry_after)})
         case JobFinal():
             return Problem("job-final", detail, state=error.state)
         case JobNotFinal():
             return Problem("job-not-final", detail, state=error.state)
-        case JobGone():
-            return Problem("job-gone", detail)
-        case SubmissionNotKept():
-            return Problem("submission-not-kept", detail)
-        case PointGone():
-            return Problem("history-gone", detail)
-        case PointNotReached():
-            return Problem("cursor-not-reached", detail)
-        case TapeMissing():
-            return Problem("tape-missing", detail)
         case QueueFull():
             return Problem("queue-full", detail, headers={"Retry-After": str(RETRY_AFTER_FULL)})
-        case BrokerUnavailable():
-            return Problem("broker-unavailable", detail)
-        case ViewUnavailable():
-            return Problem("view-unavailable", detail)
-        case ViewBehind():
-            return Problem("view-behind", detail)
-        case TooBusy():
-            return Problem("busy", detail)
+    for cls, kind in _KINDS_OF_ERRORS.items():
+        if isinstance(error, cls):
+            return Problem(kind, detail)
     raise TypeError(f"no problem for {error!r}") from error
 
 

@@ -8,13 +8,13 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
-from pydantic_core import to_json
+from pydantic import BaseModel
 
-from jobtape.producer.http.asyncapi import websocket as asyncapi_socket
+from jobtape.producer.http.asyncapi import websocket
 from jobtape.producer.http.asyncapi.event_examples import examples
 from jobtape.producer.http.asyncapi.messages import event_messages, event_schemas
 from jobtape.producer.http.dependencies import RunningProducer
-from jobtape.producer.http.representation import mount_path
+from jobtape.producer.http.representation import PydanticJSONResponse, mount_path
 from jobtape.producer.http.stream_parameters import JobEventsQuery, StreamQuery
 from jobtape.schemas.events import EVENT_NAMES, RELAYED_EVENTS
 from jobtape.schemas.job import QUEUE_PATTERN
@@ -25,7 +25,7 @@ _SCHEMES: Final = {"key": {"type": "http", "scheme": "bearer", "description": "J
 JOB_ID: Final = {"jobId": {"description": "The job's id, a UUID."}}
 
 router = APIRouter(include_in_schema=False)
-"""It needs no API key, like ``/openapi.json``, because it contains only names."""
+"""Needs no API key, like ``/openapi.json``, because the document contains only names."""
 
 
 @router.get("/asyncapi.json")
@@ -35,7 +35,7 @@ async def asyncapi(request: Request, producer: RunningProducer) -> Response:
     document = document_of(
         producer.topology, request.url.netloc, mount_path(request), request.url.scheme, secured=secured
     )
-    return Response(to_json(document), media_type="application/json")
+    return PydanticJSONResponse(document)
 
 
 def document_of(topology: Topology, host: str, prefix: str, scheme: str, *, secured: bool) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def document_of(topology: Topology, host: str, prefix: str, scheme: str, *, secu
         "operations": _operations(),
         "components": {
             "schemas": event_schemas(),
-            "messages": event_messages(found) | asyncapi_socket.messages(found["succeeded"]),
+            "messages": event_messages(found) | websocket.messages(found["succeeded"]),
             **({"securitySchemes": _SCHEMES} if secured else {}),
         },
     }
@@ -87,8 +87,11 @@ def _channels(topology: Topology) -> dict[str, Any]:
     exchange = {"name": topology.results.name, "type": topology.results.type, "durable": True, "autoDelete": False}
     amqp = {"amqp": {"is": "routingKey", "exchange": exchange, "bindingVersion": "0.3.0"}}
     names = [name for name in EVENT_NAMES if name in RELAYED_EVENTS["all"]]
-    relayed = _messages(names)
-    event = {"description": "What happened.", "enum": names}
+    amqp_channel = {"servers": [{"$ref": "#/servers/broker"}], "messages": _messages(names), "bindings": amqp}
+    stream = {
+        "servers": [{"$ref": "#/servers/api"}],
+        "messages": _messages((*EVENT_NAMES, "hello", "reset")),
+    }
     return {
         "results": {
             "address": result_key("{event}", "{jobType}"),
@@ -97,60 +100,57 @@ def _channels(topology: Topology) -> dict[str, Any]:
                 "Bind a queue of your own: `succeeded.#`, `*.mail.send`, `failed.billing.#`. JOBTAPE_RELAY_EVENTS "
                 "selects the events: the final ones (succeeded, failed, cancelled), or all."
             ),
-            "servers": [{"$ref": "#/servers/broker"}],
-            "parameters": {"event": event, "jobType": {"description": "The job type, whose dots are the key's."}},
-            "messages": relayed,
-            "bindings": amqp,
+            "parameters": {
+                "event": {"description": "The name of the event.", "enum": names},
+                "jobType": {"description": "The job type. Its dots separate words of the key."},
+            },
+            **amqp_channel,
         },
         "replies": {
             "address": reply_key("{replyTo}"),
             "title": "Replies over AMQP",
             "description": "A second copy of the events of jobs that were submitted with this `reply_to`.",
-            "servers": [{"$ref": "#/servers/broker"}],
             "parameters": {"replyTo": {"description": f"A name that matches {QUEUE_PATTERN}."}},
-            "messages": relayed,
-            "bindings": amqp,
+            **amqp_channel,
         },
         "events": {
             "address": "/events",
             "title": "Server-sent events",
             "description": (
-                "`id:` is the cursor, `event:` the name, `data:` the event. First comes `hello`. Send the last id as "
-                "`Last-Event-ID`, or in the query as `lastEventId`, to get exactly what was missed. `reset` means that "
-                "some of it was deleted."
+                "`id:` is the cursor, `event:` the name, `data:` the event. The first message is `hello`. Send the "
+                "last id as `Last-Event-ID`, or in the query as `lastEventId`, to get exactly what you missed. `reset` "
+                "means that some of that was deleted."
             ),
-            "servers": [{"$ref": "#/servers/api"}],
-            "messages": _messages(EVENT_NAMES) | _messages(("hello", "reset")),
+            **stream,
         },
         "jobEvents": {
             "address": "/jobs/{jobId}/events",
             "title": "Server-sent events of one job",
             "description": "For `Accept: text/event-stream`: from the job's first event on.",
-            "servers": [{"$ref": "#/servers/api"}],
             "parameters": JOB_ID,
-            "messages": _messages(EVENT_NAMES) | _messages(("hello", "reset")),
+            **stream,
         },
-        "socket": asyncapi_socket.channel(),
+        "socket": websocket.channel(),
     }
 
 
 def _operations() -> dict[str, Any]:
     return {
-        "tellResults": _sends("results", "An accepted event, after it is in the view."),
-        "tellReplies": _sends("replies", "An accepted event of a job with `reply_to`."),
-        "streamEvents": _sends("events", "Events, in the tape's order.", StreamQuery.model_json_schema()),
-        "streamJobEvents": _sends("jobEvents", "Events of one job.", JobEventsQuery.model_json_schema()),
-        **asyncapi_socket.operations(),
+        "sendResults": _sends("results", "An accepted event, after it is in the view."),
+        "sendReplies": _sends("replies", "An accepted event of a job with `reply_to`."),
+        "streamEvents": _sends("events", "Events in the order of the tape.", StreamQuery),
+        "streamJobEvents": _sends("jobEvents", "Events of one job.", JobEventsQuery),
+        **websocket.operations(),
     }
 
 
-def _sends(channel: str, summary: str, query: dict[str, Any] | None = None) -> dict[str, Any]:
-    operation: dict[str, Any] = {"action": "send", "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary}
-    if query is None:
-        operation["bindings"] = {"amqp": {"deliveryMode": 2, "timestamp": True, "bindingVersion": "0.3.0"}}
-    else:
-        operation["bindings"] = {"http": {"method": "GET", "query": query, "bindingVersion": "0.3.0"}}
-    return operation
+def _sends(channel: str, summary: str, query: type[BaseModel] | None = None) -> dict[str, Any]:
+    """Return an operation that sends: over HTTP with the model ``query``, otherwise over AMQP."""
+    bindings: dict[str, Any] = {"amqp": {"deliveryMode": 2, "timestamp": True, "bindingVersion": "0.3.0"}}
+    if query is not None:
+        bindings = {"http": {"method": "GET", "query": query.model_json_schema(), "bindingVersion": "0.3.0"}}
+    reference = {"$ref": f"#/channels/{channel}"}
+    return {"action": "send", "channel": reference, "summary": summary, "bindings": bindings}
 
 
 def _messages(names: Iterable[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One event of each kind as it stands on a tape, for documents: a mail that fails twice, is redriven, and gets through;
+"""One event of each kind for documents, from the tape of two jobs: a mail that fails twice and succeeds after a redrive,
 and one that is cancelled.
 """
 
@@ -17,7 +17,7 @@ from jobtape.schemas.job import ErrorInfo, Job, Order
 _JOB: Final = "0198c2a0-7b1e-7c3d-9f42-5a1d3b6c8e90"
 _OTHER: Final = "0198c2a0-7b20-7d11-8c55-0d9be1f3a6c4"
 _WORKER: Final = "host-1:4242"
-_BEGIN: Final = datetime(2030, 1, 31, 12, tzinfo=UTC)
+_START: Final = datetime(2030, 1, 31, 12, tzinfo=UTC)
 _ORDER: Final = Order(
     type="mail.send",
     payload={"to": "ada@example.org", "subject": "Your order"},
@@ -28,12 +28,12 @@ _ORDER: Final = Order(
     max_attempts=2,
     reply_to="shop",
 )
-_REFUSED: Final = ErrorInfo(type="SMTPRecipientsRefused", message="450 mailbox busy, try again later")
+_ERROR: Final = ErrorInfo(type="SMTPRecipientsRefused", message="450 mailbox busy, try again later")
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An event as subscribers get it: the JSON and the AMQP headers."""
+    """An event as subscribers get it: its JSON and its AMQP headers."""
 
     name: str
     delivered: dict[str, Any]
@@ -41,63 +41,57 @@ class Example:
 
 
 def examples(source: str) -> dict[str, Example]:
-    """By the event's name; ``source`` is the installation's. The fold accepts every one of them."""
+    """Return the examples by the event's name. ``source`` is the installation's. The fold accepts all the events."""
     found: dict[str, Example] = {}
     jobs: dict[str, Job] = {}
     for offset, event in enumerate(_tape(source), start=690):
         job = jobs[event.subject] = evolve(jobs.get(event.subject), event)
-        if event.name not in found:
-            cursor = cursor_of(FIRST_EPOCH, offset)
-            delivered = plainjson.loads(encode_delivered(events.encode(event).decode(), cursor))
-            headers = {
-                CURSOR: cursor,
-                "job": job.id,
-                "job_type": job.type,
-                "state": job.state.value,
-                "labels": job.labels,
-            }
-            found[event.name] = Example(event.name, delivered, headers)
+        cursor = cursor_of(FIRST_EPOCH, offset)
+        delivered = plainjson.loads(encode_delivered(events.encode(event).decode(), cursor))
+        headers = {CURSOR: cursor, "job": job.id, "job_type": job.type, "state": job.state.value, "labels": job.labels}
+        found.setdefault(event.name, Example(event.name, delivered, headers))
     return found
 
 
 def _tape(source: str) -> Iterator[JobEvent]:
-    yield events.submitted(_JOB, _ORDER, source=source, time=_BEGIN)
+    yield events.submitted(_JOB, _ORDER, source=source, time=_START)
     first = _Execution(source, 1, 1, "7d5c0f3ab1e24b0d")
-    yield events.Started(**first.said("started", 1), data=events.StartedData(**first.ran()))
-    said = {"n": 1, "fraction": 0.5, "message": "connected"}
+    yield events.Started(**first.envelope("started", 1), data=events.StartedData(**first.with_worker()))
+    progress = {"n": 1, "fraction": 0.5, "message": "connected"}
     yield events.Progressed(
-        **first.said("progressed", 2, n=1),
-        data=events.ProgressedData(execution=first.execution, **first.place(), **said),
+        **first.envelope("progressed", 2, n=1),
+        data=events.ProgressedData(execution=first.execution, **first.attempt_fields(), **progress),
     )
-    why = {"error": _REFUSED, "reason": "error"}
+    failure = {"error": _ERROR, "reason": "error"}
     yield events.Retrying(
-        **first.said("retrying", 3),
-        data=events.RetryingData(execution=first.execution, next_at=_at(13), order=_ORDER, **first.place(), **why),
+        **first.envelope("retrying", 3),
+        data=events.RetryingData(
+            execution=first.execution, next_at=_at(13), order=_ORDER, **first.attempt_fields(), **failure
+        ),
     )
     second = _Execution(source, 1, 2, "b02e6d9c5f814f37")
     yield events.Failed(
-        **second.said("failed", 15),
-        data=events.FailedData(started_at=_at(14), duration=1.0, **second.ran(), **why),
+        **second.envelope("failed", 15),
+        data=events.FailedData(started_at=_at(14), duration=1.0, **second.with_worker(), **failure),
     )
     third = _Execution(source, 2, 1, "e41f8a7720c94d5e")
-    yield events.Redriven(**third.of_run("redriven", 60), data=events.RedrivenData(**third.place()))
+    yield events.Redriven(**third.run_envelope("redriven", 60), data=events.RedrivenData(**third.attempt_fields()))
     yield events.Requeued(
-        **third.of_run("requeued", 60, "/1"),
-        data=events.RequeuedData(n=1, why="redriven", order=_ORDER, **third.place()),
+        **third.run_envelope("requeued", 60, "/1"),
+        data=events.RequeuedData(n=1, why="redriven", order=_ORDER, **third.attempt_fields()),
     )
+    result = {"message_id": "<7@example.org>"}
     yield events.Succeeded(
-        **third.said("succeeded", 62),
-        data=events.SucceededData(
-            result={"message_id": "<7@example.org>"}, started_at=_at(61), duration=1.0, **third.ran()
-        ),
+        **third.envelope("succeeded", 62),
+        data=events.SucceededData(result=result, started_at=_at(61), duration=1.0, **third.with_worker()),
     )
-    asked = events.submitted(_OTHER, _ORDER, source=source, time=_at(70))
-    yield asked
-    yield events.cancelled(evolve(None, asked), source=source, time=_at(71))
+    other = events.submitted(_OTHER, _ORDER, source=source, time=_at(70))
+    yield other
+    yield events.cancelled(evolve(None, other), source=source, time=_at(71))
 
 
 def _at(second: int) -> datetime:
-    return _BEGIN + timedelta(seconds=second)
+    return _START + timedelta(seconds=second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +101,17 @@ class _Execution:
     attempt: int
     execution: str
 
-    def place(self) -> dict[str, Any]:
+    def attempt_fields(self) -> dict[str, Any]:
         return {"job_type": _ORDER.type, "run": self.run, "attempt": self.attempt}
 
-    def ran(self) -> dict[str, Any]:
-        return {**self.place(), "execution": self.execution, "worker": _WORKER}
+    def with_worker(self) -> dict[str, Any]:
+        return {**self.attempt_fields(), "execution": self.execution, "worker": _WORKER}
 
-    def said(self, name: str, second: int, n: int | None = None) -> dict[str, Any]:
+    def envelope(self, name: str, second: int, n: int | None = None) -> dict[str, Any]:
         return self._envelope(ids.execution_fact(_JOB, self.run, self.attempt, name, self.execution, n), second)
 
-    def of_run(self, name: str, second: int, more: str = "") -> dict[str, Any]:
-        return self._envelope(ids.run_fact(_JOB, self.run, name) + more, second)
+    def run_envelope(self, name: str, second: int, suffix: str = "") -> dict[str, Any]:
+        return self._envelope(ids.run_fact(_JOB, self.run, name) + suffix, second)
 
     def _envelope(self, event_id: str, second: int) -> dict[str, Any]:
         return {

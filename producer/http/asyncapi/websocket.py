@@ -1,21 +1,20 @@
-"""The WebSocket in the AsyncAPI document: one channel, whose messages go both ways."""
+"""The WebSocket in the AsyncAPI document: one channel with messages in both directions."""
 
 import inspect
 from collections.abc import Iterable
 from typing import Any, Final
 
 from jobtape.producer.http.asyncapi.event_examples import Example
+from jobtape.producer.http.asyncapi.messages import REF, message, object_schema
 from jobtape.producer.http.websocket.requests import REQUESTS
 from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.events import EVENT_CLASSES
 
 CHANNEL: Final = "#/channels/socket"
-_REF: Final = "#/components/schemas/"
 _ID: Final = {"type": "string", "description": "The id of the subscription, chosen by the client."}
 _CURSOR: Final = {"type": "integer", "minimum": 0, "maximum": MAX_CURSOR}
-_NULLABLE: Final = {"type": ["string", "null"]}
 _EVENT: Final = {
-    "allOf": [{"anyOf": [{"$ref": _REF + cls.__name__} for cls in EVENT_CLASSES]}, {"$ref": _REF + "Delivered"}]
+    "allOf": [{"anyOf": [{"$ref": REF + cls.__name__} for cls in EVENT_CLASSES]}, {"$ref": REF + "Delivered"}]
 }
 _SENT: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "subscribed": ("The subscription begins after `cursor`.", {"id": _ID, "cursor": _CURSOR}),
@@ -30,12 +29,15 @@ _SENT: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         "All events up to `cursor` have been sent. `cursor` is null until all subscriptions have begun.",
         {"cursor": {"anyOf": [_CURSOR, {"type": "null"}]}},
     ),
-    "error": ("The request was refused. `detail` says why.", {"id": _NULLABLE, "detail": {"type": "string"}}),
+    "error": (
+        "The request was refused. `detail` says why.",
+        {"id": {"type": ["string", "null"]}, "detail": {"type": "string"}},
+    ),
 }
 
 
 def channel() -> dict[str, Any]:
-    """The connection."""
+    """Return the channel."""
     return {
         "address": "/ws",
         "title": "WebSocket",
@@ -45,21 +47,21 @@ def channel() -> dict[str, Any]:
             '`["jobtape", "bearer.<the key in base64url>"]`.'
         ),
         "servers": [{"$ref": "#/servers/socket"}],
-        "messages": {name: {"$ref": f"#/components/messages/{_key(name)}"} for name in (*REQUESTS, *_SENT)},
+        "messages": {name: {"$ref": f"#/components/messages/socket.{name}"} for name in (*REQUESTS, *_SENT)},
         "bindings": {"ws": {"method": "GET", "bindingVersion": "0.1.0"}},
     }
 
 
 def operations() -> dict[str, Any]:
-    """What clients send, and what they are sent."""
+    """Return the operations: what the API receives from clients, and what it sends to them."""
     return {
-        "takeSubscriptions": _operation("receive", "Begin or end a subscription.", REQUESTS),
-        "tellSubscribers": _operation("send", "What happens, as it happens.", _SENT),
+        "receiveRequests": _operation("receive", "Start or end a subscription.", REQUESTS),
+        "sendMessages": _operation("send", "Events, and the outcomes of requests.", _SENT),
     }
 
 
 def messages(example: Example) -> dict[str, Any]:
-    """The messages of the channel; ``example`` is an event that one of them carries."""
+    """Return the messages of the channel. ``example`` is the event in the example of ``event``."""
     cursor = example.headers["cursor"]
     before = cursor - 12
     examples: dict[str, dict[str, Any]] = {
@@ -72,36 +74,16 @@ def messages(example: Example) -> dict[str, Any]:
         "keep-alive": {"cursor": cursor},
         "error": {"id": "a", "detail": "events.0: there is no event 'done'"},
     }
-    asked = {
+    received = {
         name: (inspect.cleandoc(model.__doc__ or ""), model.model_json_schema()) for name, model in REQUESTS.items()
     }
-    delivered = {name: (summary, _object(name, properties)) for name, (summary, properties) in _SENT.items()}
-    return {
-        _key(name): _message(name, summary, schema, examples[name])
-        for name, (summary, schema) in (asked | delivered).items()
+    sent = {
+        name: (summary, object_schema({"type": {"const": name}, **properties}))
+        for name, (summary, properties) in _SENT.items()
     }
-
-
-def _object(name: str, properties: dict[str, Any]) -> dict[str, Any]:
     return {
-        "type": "object",
-        "required": ["type", *properties],
-        "properties": {"type": {"const": name}, **properties},
-    }
-
-
-def _key(name: str) -> str:
-    return f"socket.{name}"
-
-
-def _message(name: str, summary: str, schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "title": name,
-        "summary": summary,
-        "contentType": "application/json",
-        "payload": schema,
-        "examples": [{"name": name, "payload": {"type": name, **example}}],
+        f"socket.{name}": message(name, summary, schema, {"type": name, **examples[name]})
+        for name, (summary, schema) in (received | sent).items()
     }
 
 
