@@ -66,7 +66,7 @@ def _hint(request: Request) -> str:
 def allowed_methods(app: FastAPI, scope: Scope) -> list[str]:
     """Return the methods of the path in ``scope``, sorted; none when there is no such path.
 
-    All routes are asked, because Starlette's own ``Allow`` names the methods of one route only, and a path can have
+    All routes are matched, because Starlette's own ``Allow`` names the methods of one route only, and a path can have
     several. HEAD is supported wherever GET is, OPTIONS everywhere. ``*`` is the whole server (RFC 9110, section 9.3.7).
     """
     if scope["path"].removeprefix(scope.get("root_path", "")) in ("*", "/*"):

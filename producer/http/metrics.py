@@ -7,6 +7,7 @@ out; the scrape never fails.
 
 import asyncio
 from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -36,18 +37,7 @@ async def exposition(producer: Producer) -> bytes:
         health.seconds_behind(),
         _if_available(health.relay()),
     )
-    families = [*_up(parts), *_events(counts), *_queues(depths), *_lag(lag), *_relay(relay)]
-    return generate_latest(_Scrape([*families, *_listeners(producer.listeners)]))
-
-
-class _Scrape(Collector):
-    """The metric families of one scrape."""
-
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> list[Metric]:
-        return self._families
+    return generate_latest(_Scrape(parts, counts, depths, lag, relay, producer.listeners))
 
 
 async def _if_available(result: Awaitable[T]) -> T | None:
@@ -57,37 +47,65 @@ async def _if_available(result: Awaitable[T]) -> T | None:
         return None
 
 
-def _up(parts: dict[str, PartStatus]) -> Iterator[Metric]:
-    up = GaugeMetricFamily("jobtape_up", "Whether a part is ready (see /health/ready for why not).", labels=["part"])
-    for name, part in parts.items():
-        up.add_metric([name], float(part.ready))
-    yield up
+@dataclass(frozen=True)
+class _Scrape(Collector):
+    """The metrics of one scrape; None stands for what is not available."""
+
+    parts: dict[str, PartStatus]
+    counts: dict[tuple[str, str], int] | None
+    depths: dict[str, Depth | None] | None
+    lag: float | None
+    relay: RelayState | None
+    listeners: Listeners
+
+    def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily(
+            "jobtape_up", "Whether a part is ready (see /health/ready for why not).", labels=["part"]
+        )
+        for name, part in self.parts.items():
+            up.add_metric([name], float(part.ready))
+        yield up
+        if self.counts is not None:
+            events = CounterMetricFamily(
+                "jobtape_events",
+                "Events that changed a job: accepted jobs are event=submitted, outcomes succeeded, failed, cancelled.",
+                labels=["job_type", "event"],
+            )
+            for (job_type, event), count in sorted(self.counts.items()):
+                events.add_metric([job_type, event], count)
+            yield events
+        if self.depths is not None:
+            depth = GaugeMetricFamily("jobtape_queue_depth", "Jobs that wait for a worker.", labels=["queue"])
+            consumers = GaugeMetricFamily(
+                "jobtape_queue_consumers", "Workers that consume the queue.", labels=["queue"]
+            )
+            for queue, state in self.depths.items():
+                if state is not None:
+                    depth.add_metric([queue], state.messages)
+                    consumers.add_metric([queue], state.consumers)
+            yield depth
+            yield consumers
+        if self.lag is not None:
+            yield GaugeMetricFamily(
+                "jobtape_projector_lag_seconds",
+                "Seconds that an event published now takes to reach the view.",
+                value=self.lag,
+            )
+        if self.relay is not None:
+            yield from _relay(self.relay)
+        yield from _listeners(self.listeners)
 
 
-def _events(counts: dict[tuple[str, str], int] | None) -> Iterator[Metric]:
-    if counts is None:
-        return
-    events = CounterMetricFamily(
-        "jobtape_events",
-        "Events that changed a job: accepted jobs are event=submitted, outcomes succeeded, failed and cancelled.",
-        labels=["job_type", "event"],
+def _relay(state: RelayState) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "jobtape_relay_lag_seconds", "Age in seconds of the oldest undelivered event.", value=state.behind
     )
-    for (job_type, event), count in sorted(counts.items()):
-        events.add_metric([job_type, event], count)
-    yield events
-
-
-def _queues(depths: dict[str, Depth | None] | None) -> Iterator[Metric]:
-    if depths is None:
-        return
-    depth = GaugeMetricFamily("jobtape_queue_depth", "Jobs that wait for a worker.", labels=["queue"])
-    consumers = GaugeMetricFamily("jobtape_queue_consumers", "Workers that consume the queue.", labels=["queue"])
-    for queue, state in depths.items():
-        if state is not None:
-            depth.add_metric([queue], state.messages)
-            consumers.add_metric([queue], state.consumers)
-    yield depth
-    yield consumers
+    yield GaugeMetricFamily(
+        "jobtape_relay_stalled", "1 while the broker does not confirm events.", value=float(state.trouble is not None)
+    )
+    yield CounterMetricFamily("jobtape_relay_stalls", "How often the relay stalled.", value=state.stalls)
+    yield CounterMetricFamily("jobtape_relay_delivered", "Events delivered and confirmed.", value=state.delivered)
+    yield CounterMetricFamily("jobtape_relay_refused", "Events that a full queue refused.", value=state.refused)
 
 
 def _listeners(listeners: Listeners) -> Iterator[Metric]:
@@ -106,29 +124,3 @@ def _listeners(listeners: Listeners) -> Iterator[Metric]:
         "Pages of the history that this API process read for listeners whose position was no longer in memory.",
         value=listeners.pages,
     )
-
-
-def _lag(seconds: float | None) -> Iterator[Metric]:
-    if seconds is None:
-        return
-    yield GaugeMetricFamily(
-        "jobtape_projector_lag_seconds", "Seconds that an event published now takes to reach the view.", value=seconds
-    )
-
-
-def _relay(state: RelayState | None) -> Iterator[Metric]:
-    if state is None:
-        return
-    yield GaugeMetricFamily(
-        "jobtape_relay_lag_seconds",
-        "Age in seconds of the oldest event that is not delivered yet.",
-        value=state.behind,
-    )
-    yield GaugeMetricFamily(
-        "jobtape_relay_stalled",
-        "1 while the broker does not confirm delivered events.",
-        value=float(state.trouble is not None),
-    )
-    yield CounterMetricFamily("jobtape_relay_stalls", "How often the relay stalled.", value=state.stalls)
-    yield CounterMetricFamily("jobtape_relay_delivered", "Events delivered and confirmed.", value=state.delivered)
-    yield CounterMetricFamily("jobtape_relay_refused", "Events that a full queue refused.", value=state.refused)

@@ -125,17 +125,15 @@ class Problem(Exception):
 
     def body(self) -> dict[str, Any]:
         """Return the JSON object. Characters that JSON cannot carry are replaced."""
-        body: dict[str, Any] = {
-            "type": URN + self.kind,
-            "title": self.title,
-            "status": self.status,
-            "detail": _shown(self.detail),
-        }
-        if self.state is not None:
-            body["state"] = self.state
-        if self.errors:
-            body["errors"] = [{"pointer": _shown(place), "detail": _shown(text)} for place, text in self.errors]
-        return body
+        details = ProblemDetails(
+            type=URN + self.kind,
+            title=self.title,
+            status=self.status,
+            detail=_shown(self.detail),
+            errors=[Fault(pointer=_shown(where), detail=_shown(text)) for where, text in self.errors] or None,
+            state=self.state,
+        )
+        return details.model_dump(exclude_none=True)
 
     def response(self) -> Response:
         return Response(to_json(self.body()), self.status, self.headers, MEDIA_TYPE)

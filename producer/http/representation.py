@@ -16,7 +16,7 @@ from jobtape.schemas.upcast import newest
 from jobtape.view.store import HistoryRow
 
 POLL_AFTER: Final = 1
-"""Seconds that a client should wait before it asks for a job that was just accepted or changed."""
+"""Seconds that a client should wait before it polls a job that was just accepted or changed."""
 
 
 class JobOut(BaseModel):

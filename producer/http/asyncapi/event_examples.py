@@ -1,5 +1,5 @@
-"""One event of each kind for documents, from the tape of two jobs: a mail that fails twice and succeeds after a redrive,
-and one that is cancelled.
+"""One event of each kind for documents, from a tape with two jobs: a mail that fails twice and succeeds after a
+redrive, and one that is cancelled.
 """
 
 from collections.abc import Iterator
@@ -55,36 +55,18 @@ def examples(source: str) -> dict[str, Example]:
 
 def _tape(source: str) -> Iterator[JobEvent]:
     yield events.submitted(_JOB, _ORDER, source=source, time=_START)
+    failure: dict[str, Any] = {"error": _ERROR, "reason": "error"}
     first = _Execution(source, 1, 1, "7d5c0f3ab1e24b0d")
-    yield events.Started(**first.envelope("started", 1), data=events.StartedData(**first.with_worker()))
-    progress = {"n": 1, "fraction": 0.5, "message": "connected"}
-    yield events.Progressed(
-        **first.envelope("progressed", 2, n=1),
-        data=events.ProgressedData(execution=first.execution, **first.attempt_fields(), **progress),
-    )
-    failure = {"error": _ERROR, "reason": "error"}
-    yield events.Retrying(
-        **first.envelope("retrying", 3),
-        data=events.RetryingData(
-            execution=first.execution, next_at=_at(13), order=_ORDER, **first.attempt_fields(), **failure
-        ),
-    )
+    yield first.event(events.Started, 1, worker=_WORKER)
+    yield first.event(events.Progressed, 2, n=1, fraction=0.5, message="connected")
+    yield first.event(events.Retrying, 3, next_at=_at(13), order=_ORDER, **failure)
     second = _Execution(source, 1, 2, "b02e6d9c5f814f37")
-    yield events.Failed(
-        **second.envelope("failed", 15),
-        data=events.FailedData(started_at=_at(14), duration=1.0, **second.with_worker(), **failure),
-    )
+    yield second.event(events.Failed, 15, started_at=_at(14), duration=1.0, worker=_WORKER, **failure)
     third = _Execution(source, 2, 1, "e41f8a7720c94d5e")
-    yield events.Redriven(**third.run_envelope("redriven", 60), data=events.RedrivenData(**third.attempt_fields()))
-    yield events.Requeued(
-        **third.run_envelope("requeued", 60, "/1"),
-        data=events.RequeuedData(n=1, why="redriven", order=_ORDER, **third.attempt_fields()),
-    )
+    yield third.run_event(events.Redriven, 60)
+    yield third.run_event(events.Requeued, 60, "/1", n=1, why="redriven", order=_ORDER)
     result = {"message_id": "<7@example.org>"}
-    yield events.Succeeded(
-        **third.envelope("succeeded", 62),
-        data=events.SucceededData(result=result, started_at=_at(61), duration=1.0, **third.with_worker()),
-    )
+    yield third.event(events.Succeeded, 62, result=result, started_at=_at(61), duration=1.0, worker=_WORKER)
     other = events.submitted(_OTHER, _ORDER, source=source, time=_at(70))
     yield other
     yield events.cancelled(evolve(None, other), source=source, time=_at(71))
@@ -101,23 +83,20 @@ class _Execution:
     attempt: int
     execution: str
 
-    def attempt_fields(self) -> dict[str, Any]:
-        return {"job_type": _ORDER.type, "run": self.run, "attempt": self.attempt}
+    def event(self, cls: type[Any], second: int, *, n: int | None = None, **data: Any) -> JobEvent:
+        fact = ids.execution_fact(_JOB, self.run, self.attempt, cls.name, self.execution, n)
+        return self._event(cls, fact, second, execution=self.execution, **({} if n is None else {"n": n}), **data)
 
-    def with_worker(self) -> dict[str, Any]:
-        return {**self.attempt_fields(), "execution": self.execution, "worker": _WORKER}
+    def run_event(self, cls: type[Any], second: int, suffix: str = "", **data: Any) -> JobEvent:
+        return self._event(cls, ids.run_fact(_JOB, self.run, cls.name) + suffix, second, **data)
 
-    def envelope(self, name: str, second: int, n: int | None = None) -> dict[str, Any]:
-        return self._envelope(ids.execution_fact(_JOB, self.run, self.attempt, name, self.execution, n), second)
-
-    def run_envelope(self, name: str, second: int, suffix: str = "") -> dict[str, Any]:
-        return self._envelope(ids.run_fact(_JOB, self.run, name) + suffix, second)
-
-    def _envelope(self, event_id: str, second: int) -> dict[str, Any]:
-        return {
-            "id": event_id,
-            "source": self.source,
-            "subject": _JOB,
-            "time": _at(second),
-            "correlationid": _ORDER.correlation_id,
-        }
+    def _event(self, cls: type[Any], event_id: str, second: int, **data: Any) -> JobEvent:
+        event: JobEvent = cls(
+            id=event_id,
+            source=self.source,
+            subject=_JOB,
+            time=_at(second),
+            correlationid=_ORDER.correlation_id,
+            data={"job_type": _ORDER.type, "run": self.run, "attempt": self.attempt, **data},
+        )
+        return event

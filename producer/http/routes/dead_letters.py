@@ -52,7 +52,6 @@ class DeadQuery(BaseModel, extra="forbid"):
     "/dead",
     response_model=DeadPage,
     summary="List messages that are not jobs",
-    response_description="A page.",
     responses=openapi.problems(401, 422, 503),
 )
 async def list_dead(query: Annotated[DeadQuery, Query()], producer: RunningProducer) -> Response:
@@ -69,7 +68,6 @@ async def list_dead(query: Annotated[DeadQuery, Query()], producer: RunningProdu
     "/dead/{number}",
     response_model=DeadMessageOut,
     summary="Get a message that is not a job",
-    response_description="The message.",
     responses=openapi.problems(401, 404, 422, 503),
     dependencies=[Depends(no_query)],
 )

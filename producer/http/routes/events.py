@@ -49,7 +49,6 @@ async def events(request: Request, query: Annotated[StreamQuery, Query()], produ
     tags=["jobs"],
     response_model=EventPage,
     summary="Get the events of a job",
-    response_description="A page.",
     responses={200: {"content": openapi.STREAM}, **openapi.problems(400, 401, 404, 410, 422, 503)},
     openapi_extra=openapi.headers(openapi.LAST_EVENT),
 )
@@ -100,7 +99,7 @@ def _has_ended(producer: Producer, job_id: str) -> Enough:
         try:
             job = await producer.look(job_id)
         except (ViewUnavailable, TooBusy):
-            return False  # the next keep-alive asks again
+            return False  # checked again at the next keep-alive
         # A job that was redriven after it ended has not ended.
         return job is not None and job.state in FINAL and job.cursor <= position
 

@@ -24,7 +24,6 @@ router = APIRouter(tags=["jobs"])
     "/jobs",
     response_model=JobPage,
     summary="List jobs, newest first",
-    response_description="A page.",
     responses=openapi.problems(401, 410, 422, 503),
 )
 async def list_jobs(query: Annotated[JobsQuery, Query()], producer: RunningProducer) -> Response:
@@ -48,7 +47,6 @@ async def list_jobs(query: Annotated[JobsQuery, Query()], producer: RunningProdu
     "/jobs/{job_id}",
     response_model=JobOut,
     summary="Get a job",
-    response_description="The job.",
     responses={
         304: {"description": "Not modified: the `ETag` is one of those in `If-None-Match`."},
         **openapi.problems(401, 404, 410, 422, 503),

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from jobtape.producer.http import metrics, openapi
 from jobtape.producer.http.dependencies import RunningProducer
 from jobtape.producer.http.representation import PydanticJSONResponse
-from jobtape.schemas.events import RelayMode
+from jobtape.producer.monitoring.health import MissingQueue, PartStatus, RelayStatus, Workers
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 
 router = APIRouter(tags=["operations"])
@@ -35,52 +35,22 @@ class JobTypesOut(BaseModel):
     items: list[JobTypeOut]
 
 
-class PartStatusOut(BaseModel):
-    """Whether a part is ready. ``reason`` says why it is not, and what to do."""
-
-    ready: bool
-    reason: str | None
-
-
-class WorkersOut(BaseModel):
-    """The number of consumers of one queue; null when it is unknown."""
-
-    consumers: int | None
-    warning: str | None
-
-
-class MissingQueueOut(BaseModel):
-    """The number of messages whose queue is missing; null when it is unknown."""
-
-    messages: int | None
-    warning: str | None
-
-
-class RelayStatusOut(BaseModel):
-    """``behind`` is the seconds by which subscribers get events late; null when the relay is off, or it is unknown."""
-
-    mode: RelayMode | None
-    behind: float | None
-    warning: str | None
-
-
-class ReadinessOut(BaseModel):
+class ReadinessOut(BaseModel, json_schema_serialization_defaults_required=True):
     """``parts`` contains broker, tape, view and projector. ``ready`` does not depend on ``workers`` (by queue),
     ``dead_ends`` and ``relay``.
     """
 
     ready: bool
-    parts: dict[str, PartStatusOut]
-    workers: dict[str, WorkersOut]
-    dead_ends: dict[str, MissingQueueOut]
-    relay: RelayStatusOut
+    parts: dict[str, PartStatus]
+    workers: dict[str, Workers]
+    dead_ends: dict[str, MissingQueue]
+    relay: RelayStatus
 
 
 @router.get(
     "/job-types",
     response_model=JobTypesOut,
     summary="List the job types",
-    response_description="The job types.",
     responses=openapi.problems(401, 503),
 )
 async def job_types(producer: RunningProducer) -> Response:

@@ -112,7 +112,7 @@ async def submit_batch(request: Request, producer: RunningProducer) -> Response:
 
 
 def batch_items(body: bytes, kind: str, limit: int) -> list[BatchSubmission | Problem]:
-    """Return the submissions in their order, with a problem in the place of each one that is not valid.
+    """Return the submissions in their order, with a problem instead of each one that is not valid.
 
     Raises Problem when the body cannot be split, is empty, or has more than ``limit`` items. A line of NDJSON that is
     not JSON is the problem of one item, because the other lines can still be read.

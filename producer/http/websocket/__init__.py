@@ -1,1 +1,1 @@
-"""The WebSocket ``/ws``: who may connect, what may be requested, and one connection's tasks."""
+"""The WebSocket ``/ws``: the access check, the requests, and the tasks of a connection."""

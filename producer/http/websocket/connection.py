@@ -2,7 +2,7 @@
 
 Theory of operation. A subscription is a follower with a name; it has no queue. All subscriptions share one writer and
 send one after the other. A client that does not read blocks them. After ``stall`` seconds it loses the connection and
-has to resume by cursor. ``sent`` is the last cursor that a subscription has sent; it goes up after a message was
+has to resume by cursor. ``sent`` is the last cursor that a subscription has sent; it increases after a message was
 sent. The keep-alive carries the lowest ``sent``: a client that resumes there misses nothing of confirmed subscriptions.
 """
 
@@ -109,7 +109,8 @@ class WebSocketConnection:
         while not follower.stopped:
             found = await follower.next(self._keep_alive)
             if isinstance(found, Reset):
-                await self._reset(subscription, found)
+                horizon = {"horizon": found.horizon, "head": found.head, "cursor": follower.position}
+                await self._send_json({"type": "reset", "id": subscription.name, **horizon})
             else:
                 for entry in found:
                     await self._event(subscription, entry)
@@ -118,10 +119,6 @@ class WebSocketConnection:
                     await asyncio.sleep(0)
             subscription.sent = follower.position
         self._listeners.pages += follower.pages
-
-    async def _reset(self, subscription: _Subscription, reset: Reset) -> None:
-        delivered = {"horizon": reset.horizon, "head": reset.head, "cursor": subscription.follower.position}
-        await self._send_json({"type": "reset", "id": subscription.name, **delivered})
 
     async def _event(self, subscription: _Subscription, entry: BufferedEvent) -> None:
         name = to_json(subscription.name)

@@ -98,9 +98,9 @@ def request_of(message: Mapping[str, Any]) -> Subscribe | Unsubscribe:
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the request"
+        field = ".".join(str(part) for part in first["loc"]) or "the request"
         name = value.get("id")
         raise SubscribeRefused(
             name if isinstance(name, str) and len(name) <= ID_LENGTH else None,
-            plainjson.carried(f"{place[:100]}: {first['msg'][:300]}"),
+            plainjson.carried(f"{field[:100]}: {first['msg'][:300]}"),
         ) from None

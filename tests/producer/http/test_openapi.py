@@ -143,8 +143,8 @@ async def test_answers_have_the_fields_they_promise(kept: Api, document: dict[st
     assert types[0]["schemas"]["payload"]["required"] == ["x"]
     readiness = (await kept.client.get("/health/ready")).json()
     assert list(readiness) == list(schemas["ReadinessOut"]["properties"])
-    assert list(readiness["parts"]["broker"]) == list(schemas["PartStatusOut"]["properties"])
-    assert list(readiness["workers"]["default"]) == list(schemas["WorkersOut"]["properties"])
+    assert list(readiness["parts"]["broker"]) == list(schemas["PartStatus"]["properties"])
+    assert list(readiness["workers"]["default"]) == list(schemas["Workers"]["properties"])
 
 
 async def test_the_docs_page(served: Api) -> None:
