@@ -1,12 +1,11 @@
-"""With JOBTAPE_API_KEY, everything but the probes and the documentation needs it."""
+"""With JOBTAPE_API_KEY, everything but the probes and the documents needs the key."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
-from jobtape.settings import Settings
 from tests.producer.jobs import add
-from tests.producer.running_api import Api, api, problem
+from tests.producer.running_api import Api, api, problem, without_broker
 
 pytestmark = pytest.mark.anyio
 
@@ -14,10 +13,27 @@ KEY = "sesame-oeffne-dich"
 ID = "01a20133-210c-72fa-b9c6-a0de53b5235f"
 
 
-@pytest.fixture
-async def locked(settings: Settings) -> AsyncIterator[Api]:
-    async with api(settings.model_copy(update={"api_key": KEY}), add, ready=False) as served:
+@pytest.fixture(scope="module")
+async def locked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
+    """An API with a key, without a broker."""
+    settings = without_broker(f"sqlite:///{tmp_path_factory.mktemp('view')}/view.db", api_key=KEY)
+    async with api(settings, add, ready=False) as served:
         yield served
+
+
+WRONG = [
+    None,
+    b"",
+    b"Bearer",
+    b"Bearer ",
+    b"Bearer wrong",
+    b"Basic " + KEY.encode(),
+    b"Bearer " + KEY.upper().encode(),
+    b"Bearer " + KEY.encode()[:-1],
+    b"Bearer " + KEY.encode() + b"x",
+    b"Bearer \xff\xfe",
+    KEY.encode(),
+]
 
 
 @pytest.mark.parametrize(
@@ -36,27 +52,12 @@ async def locked(settings: Settings) -> AsyncIterator[Api]:
         ("GET", "/metrics"),
     ],
 )
-@pytest.mark.parametrize(
-    "authorization",
-    [
-        None,
-        b"",
-        b"Bearer",
-        b"Bearer ",
-        b"Bearer wrong",
-        b"Basic " + KEY.encode(),
-        b"Bearer " + KEY.upper().encode(),
-        b"Bearer " + KEY.encode()[:-1],
-        b"Bearer " + KEY.encode() + b"x",
-        b"Bearer \xff\xfe",
-        KEY.encode(),
-    ],
-)
-async def test_locked(locked: Api, method: str, path: str, authorization: bytes | None) -> None:
-    headers = {} if authorization is None else {b"Authorization": authorization}
-    answer = await locked.client.request(method, path, headers=headers)
-    problem(answer, 401, "unauthorized")
-    assert answer.headers["www-authenticate"].startswith("Bearer")
+async def test_request_without_key_is_refused(locked: Api, method: str, path: str) -> None:
+    for authorization in WRONG:
+        headers = {} if authorization is None else {b"Authorization": authorization}
+        answer = await locked.client.request(method, path, headers=headers)
+        problem(answer, 401, "unauthorized")
+        assert answer.headers["www-authenticate"].startswith("Bearer"), authorization
 
 
 RIGHT = b"Bearer " + KEY.encode()
@@ -83,17 +84,17 @@ RIGHT = b"Bearer " + KEY.encode()
         ["BEARER \u017f".encode()],
     ],
 )
-async def test_never_an_error(locked: Api, given: list[bytes]) -> None:
+async def test_malformed_authorization_is_refused(locked: Api, given: list[bytes]) -> None:
     answer = await locked.client.get("/job-types", headers=[(b"Authorization", value) for value in given])
     problem(answer, 401, "unauthorized")
 
 
 @pytest.mark.parametrize("scheme", [b"Bearer ", b"bearer ", b"BEARER ", b"Bearer   "])
-async def test_the_key_opens(locked: Api, scheme: bytes) -> None:
+async def test_key_is_accepted(locked: Api, scheme: bytes) -> None:
     answer = await locked.client.get("/job-types", headers={b"Authorization": scheme + KEY.encode()})
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/docs", "/openapi.json"])
-async def test_open(locked: Api, path: str) -> None:
+async def test_probes_and_documents_need_no_key(locked: Api, path: str) -> None:
     assert (await locked.client.get(path)).status_code in (200, 503)

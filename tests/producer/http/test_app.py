@@ -1,4 +1,4 @@
-"""The three ways to use it, what happens on import and construction, and who may listen where."""
+"""The three ways to run the API, import and construction, and the hosts that need a key."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The settings as a user gives them."""
+    """The settings as environment variables."""
     monkeypatch.setenv("RABBITMQ_URL", settings.rabbitmq_url)
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("JOBTAPE_NAMESPACE", settings.namespace)
@@ -57,7 +57,7 @@ async def ordered(app: FastAPI) -> str:
 
 
 @pytest.mark.usefixtures("environment")
-async def test_a_an_application_with_job_types_by_the_environment(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lifespan_loads_job_types_of_environment(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBTAPE_JOBS", "tests.producer.jobs")
     app = shop(FastAPI(lifespan=jobtape.lifespan))
     async with app.router.lifespan_context(app):
@@ -67,7 +67,7 @@ async def test_a_an_application_with_job_types_by_the_environment(rig: Rig, monk
 
 
 @pytest.mark.usefixtures("environment")
-async def test_b_an_application_in_one_file(rig: Rig) -> None:
+async def test_lifespan_takes_job_types(rig: Rig) -> None:
     app = shop(FastAPI(lifespan=partial(jobtape.lifespan, job_types=[add])))
     async with app.router.lifespan_context(app):
         job_id = await ordered(app)
@@ -75,7 +75,7 @@ async def test_b_an_application_in_one_file(rig: Rig) -> None:
 
 
 @pytest.mark.usefixtures("environment")
-async def test_c_the_api_mounted_under_a_prefix(rig: Rig, view: Store) -> None:
+async def test_api_mounted_under_prefix(rig: Rig, view: Store) -> None:
     app = shop(FastAPI(lifespan=partial(jobtape.lifespan, job_types=[add])))
     app.mount("/jobtape", jobtape.create_app())
     async with rig.projector(view), app.router.lifespan_context(app), client_of(app) as client:
@@ -93,7 +93,7 @@ async def test_c_the_api_mounted_under_a_prefix(rig: Rig, view: Store) -> None:
 
 
 @pytest.mark.usefixtures("environment")
-async def test_mounted_where_nothing_runs() -> None:
+async def test_mounted_api_without_lifespan_is_not_running() -> None:
     app = FastAPI()
     app.mount("/jobtape", jobtape.create_app())
     async with client_of(app) as client:
@@ -105,7 +105,7 @@ async def test_mounted_where_nothing_runs() -> None:
             await socket.recv()
 
 
-async def test_an_unexpected_error_shows_no_traceback(served: Api, caplog: pytest.LogCaptureFixture) -> None:
+async def test_unexpected_error_hides_traceback(served: Api, caplog: pytest.LogCaptureFixture) -> None:
     @served.app.get("/broken")
     async def broken() -> None:
         raise LookupError("secret\r\nforged line")
@@ -117,7 +117,7 @@ async def test_an_unexpected_error_shows_no_traceback(served: Api, caplog: pytes
     assert "in broken" in record.getMessage()
 
 
-def test_nothing_happens_on_import_and_construction() -> None:
+def test_import_and_construction_do_not_connect() -> None:
     code = """
 import socket, sqlite3, threading, jobtape
 def refuse(*_): raise SystemExit("connected")
@@ -129,7 +129,7 @@ assert threading.active_count() == 1
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_two_job_types_of_one_name(settings: Settings) -> None:
+def test_two_job_types_with_one_name_are_refused(settings: Settings) -> None:
     twin = jobtape.job("add")(lambda_like)
     with pytest.raises(JobTypeInvalid, match="'add'"):
         jobtape.app._by_name([add, twin])
@@ -145,7 +145,7 @@ def test_loopback_needs_no_key(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.1", "example.org", "localhost.example.org"])
-def test_beyond_loopback_a_key_is_needed(host: str) -> None:
+def test_other_hosts_need_key(host: str) -> None:
     with pytest.raises(JobtapeError) as refused:
         check_exposure(read_settings(host=host))
     assert "JOBTAPE_API_KEY" in str(refused.value)

@@ -1,4 +1,4 @@
-"""``?as_of=``: an answer is what it would have been there, or a clear word that nobody knows."""
+"""``?as_of=``: the jobs as they were at a point, or why that is unknown."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ async def good(answer: httpx.Response) -> Any:
     return answer.json()
 
 
-async def test_what_was_shown_is_shown_again(kept: Api) -> None:
+async def test_past_response_is_repeated(kept: Api) -> None:
     order = {"type": "add", "payload": {"x": 1}, "delay": 20, "labels": {"tenant": "a"}}
     url = f"/jobs/{(await kept.client.post('/jobs', json=order)).json()['id']}"
     before = await good(await kept.client.get(url))
@@ -49,20 +49,18 @@ async def test_what_was_shown_is_shown_again(kept: Api) -> None:
     assert (same.status_code, same.content) == (304, b"")
 
 
-async def test_before_its_submission_there_is_no_job(kept: Api) -> None:
+async def test_job_is_missing_before_its_submission(kept: Api) -> None:
     first, second = await kept.submit(x=1), await kept.submit(x=2)
     cursor = (await good(await kept.client.get(f"/jobs/{first['id']}")))["cursor"]
     await good(await kept.client.get(f"/jobs/{second['id']}"))
-    delivered = problem(await kept.client.get(f"/jobs/{second['id']}?as_of={cursor}"), 404, "job-not-found")
-    assert f"at cursor {cursor} there was no job" in delivered["detail"]
+    details = problem(await kept.client.get(f"/jobs/{second['id']}?as_of={cursor}"), 404, "job-not-found")
+    assert f"at cursor {cursor} there was no job" in details["detail"]
     listed = await good(await kept.client.get(f"/jobs?as_of={cursor}"))
     assert [job["id"] for job in listed["items"]] == [first["id"]]
     assert (await good(await kept.client.get("/jobs?as_of=0")))["items"] == []
 
 
-async def test_a_time_that_all_is_older_than_waits_for_what_is_on_the_tape(
-    settings: Settings, rig: Rig, view: Store
-) -> None:
+async def test_recent_time_waits_for_the_view(settings: Settings, rig: Rig, view: Store) -> None:
     async with api(settings.model_copy(update={"read_timeout": 0.5})) as served:
         job = await served.submit()
         query = {"as_of": datetime.now(UTC).isoformat()}
@@ -76,7 +74,7 @@ async def test_a_time_that_all_is_older_than_waits_for_what_is_on_the_tape(
 
 @pytest.fixture
 async def torn(settings: Settings, rig: Rig, view: Store) -> Any:
-    """Three jobs before a gap, whose last event stands at offset 3, and one behind it."""
+    """Three jobs before a gap, the last event at offset 3, and one job after it."""
     view.create_checkpoint()
     assert view.take_lease("test", 60)
     order = submitted(1)
@@ -90,12 +88,12 @@ async def torn(settings: Settings, rig: Rig, view: Store) -> Any:
         yield served
 
 
-async def test_before_the_horizon_nothing_is_told(torn: Api) -> None:
+async def test_point_before_horizon_is_gone(torn: Api) -> None:
     horizon = cursor_of(1, 4)
     for moment in (cursor_of(1, 3), 0, "2026-03-01T12:00:01Z", "2026-03-01T12:00:30Z", "2026-03-01T11:00:00Z"):
         for path in (f"/jobs/{job_id(1)}", "/jobs"):
-            delivered = problem(await torn.client.get(path, params={"as_of": moment}), 410, "history-gone")
-            assert f"complete from cursor {horizon} on" in delivered["detail"]
+            details = problem(await torn.client.get(path, params={"as_of": moment}), 410, "history-gone")
+            assert f"complete from cursor {horizon} on" in details["detail"]
     for cursor, found in ((horizon, [3, 2, 1]), (cursor_of(2, 0), [3, 2, 1]), (cursor_of(2, 1), [4, 3, 2, 1])):
         page = await good(await torn.client.get("/jobs", params={"as_of": cursor}))
         ids = [job_id(n, NOON + timedelta(minutes=n == 4)) for n in found]
@@ -104,9 +102,8 @@ async def test_before_the_horizon_nothing_is_told(torn: Api) -> None:
     assert (job["state"], job["result"], job["payload"]) == ("succeeded", 7, {"x": 1})
 
 
-@pytest.mark.parametrize(
-    ("moment", "kind", "says"),
-    [
+async def test_invalid_points_are_refused(torn: Api) -> None:
+    for moment, kind, detail in (
         (str(cursor_of(2, 2)), "cursor-not-reached", f"read the tape up to cursor {cursor_of(2, 1)}"),
         ("2999-01-01T00:00:00Z", "cursor-not-reached", "in the future"),
         ("9" * 30, "invalid-query", "a cursor is at most"),
@@ -114,13 +111,11 @@ async def test_before_the_horizon_nothing_is_told(torn: Api) -> None:
         ("2026-03-01T12:00:00", "invalid-query", "neither a cursor nor a time"),
         ("-1", "invalid-query", "neither a cursor nor a time"),
         ("", "invalid-query", "neither a cursor nor a time"),
-    ],
-)
-async def test_points_that_are_none(torn: Api, moment: str, kind: str, says: str) -> None:
-    for path in (f"/jobs/{job_id(1)}", "/jobs"):
-        assert says in problem(await torn.client.get(path, params={"as_of": moment}), 422, kind)["detail"]
+    ):
+        for path in (f"/jobs/{job_id(1)}", "/jobs"):
+            assert detail in problem(await torn.client.get(path, params={"as_of": moment}), 422, kind)["detail"]
 
 
-async def test_it_is_for_reading_only(torn: Api) -> None:
+async def test_commands_refuse_as_of(torn: Api) -> None:
     problem(await torn.client.post(f"/jobs/{job_id(1)}/cancel?as_of=1"), 422, "invalid-query")
     problem(await torn.client.post("/redrives", json={"as_of": "1"}), 422, "invalid-redrive")

@@ -1,4 +1,4 @@
-"""The AsyncAPI document is valid by the official schema, and what it shows is what is told."""
+"""The AsyncAPI document matches the official schema, and real messages match the document."""
 
 import asyncio
 import json
@@ -49,19 +49,19 @@ def references(value: Any) -> set[str]:
 
 
 def faults(schema: Any, value: Any, document: dict[str, Any]) -> list[str]:
-    """What a payload's schema has against a value."""
+    """Return the violations of a payload's schema by a value."""
     whole = {**schema, "components": document["components"]}
     return [error.message for error in Draft202012Validator(whole).iter_errors(value)]
 
 
-def test_it_is_valid(document: dict[str, Any]) -> None:
+def test_document_is_valid(document: dict[str, Any]) -> None:
     official = Draft7Validator(OFFICIAL)
     assert [f"{error.json_path}: {error.message}" for error in official.iter_errors(document)] == []
     broken = document | {"channels": {"results": {"adress": "x"}}}
-    assert not official.is_valid(broken), "it can be told from one that is not"
+    assert not official.is_valid(broken), "the schema refuses a wrong document"
 
 
-def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+def test_references_resolve(document: dict[str, Any]) -> None:
     for reference in references(document):
         referred(document, reference)
     for operation in document["operations"].values():
@@ -70,7 +70,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
             assert message["$ref"].rpartition("/")[2] in of_channel
 
 
-def test_examples_fit_their_own_schemas(document: dict[str, Any]) -> None:
+def test_examples_match_their_schemas(document: dict[str, Any]) -> None:
     messages = document["components"]["messages"]
     assert set(EVENT_NAMES) <= set(messages)
     for message in messages.values():
@@ -81,7 +81,7 @@ def test_examples_fit_their_own_schemas(document: dict[str, Any]) -> None:
                 assert faults(message["headers"], example["headers"], document) == []
 
 
-def test_examples_of_events_are_events() -> None:
+def test_event_examples_parse_as_events() -> None:
     found = examples("/jobtape/shop")
     assert set(found) == set(EVENT_NAMES)
     states = {name: example.headers["state"] for name, example in found.items()}
@@ -101,31 +101,31 @@ def test_examples_of_events_are_events() -> None:
         assert (received.event.name, received.cursor) == (name, example.headers["cursor"])
 
 
-async def test_a_websocket_says_what_the_document_says(one: Live, document: dict[str, Any]) -> None:
-    async def say(socket: ClientConnection, **message: Any) -> None:
+async def test_websocket_messages_match_document(one: Live, document: dict[str, Any]) -> None:
+    async def send(socket: ClientConnection, **message: Any) -> None:
         await socket.send(json.dumps(message))
 
     record(one.store, submitted(1))
-    delivered: set[str] = set()
+    received: set[str] = set()
     async with connect(f"ws{one.url.removeprefix('http')}/ws") as socket, asyncio.timeout(30):
-        await say(socket, type="subscribe", id="a", after="first")
-        await say(socket, type="subscribe", id="b", after=2**62)
-        await say(socket, type="subscribe", id="c", events=["done"])
-        while delivered != {"subscribed", "event", "reset", "error", "unsubscribed", "keep-alive"}:
+        await send(socket, type="subscribe", id="a", after="first")
+        await send(socket, type="subscribe", id="b", after=2**62)
+        await send(socket, type="subscribe", id="c", events=["done"])
+        while received != {"subscribed", "event", "reset", "error", "unsubscribed", "keep-alive"}:
             message = json.loads(await socket.recv())
             schema = document["components"]["messages"][f"socket.{message['type']}"]["payload"]
             assert faults(schema, message, document) == [], message
-            delivered.add(message["type"])
+            received.add(message["type"])
             if message["type"] == "reset":
-                await say(socket, type="unsubscribe", id="b")
+                await send(socket, type="unsubscribe", id="b")
 
 
-async def test_the_api_gives_it_without_a_key(served: Api) -> None:
+async def test_document_needs_no_key(served: Api) -> None:
     answer = await served.client.get("/asyncapi.json")
     document = answer.json()
     assert (answer.status_code, document["asyncapi"]) == (200, "3.0.0")
     assert document["servers"]["api"] == {"host": "api", "protocol": "http"}
-    assert "security" not in answer.text, "this API wants no key"
+    assert "security" not in answer.text, "this API has no key"
     exchange = document["channels"]["results"]["bindings"]["amqp"]["exchange"]
     assert exchange["name"] == served.producer.topology.results.name
     assert Draft7Validator(OFFICIAL).is_valid(document)

@@ -1,4 +1,4 @@
-"""What a client gets for each kind of bad input, and that nothing of it reaches the broker."""
+"""The problem for each kind of bad input. None of it reaches the broker."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 async def quiet(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
-    """An API to which nothing good is sent; at the end nothing is on its queues or its tape."""
+    """An API that gets only bad input. At the end its queues and its tape must be empty."""
     topology = some_topology(*QUEUES)
     folder: Path = tmp_path_factory.mktemp("view")
     settings = settings_for(broker_url, topology, f"sqlite:///{folder}/view.db", max_payload=MAX_PAYLOAD, max_batch=5)
@@ -34,7 +34,7 @@ async def quiet(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> As
 
 
 @pytest.mark.parametrize(("body", "status", "kind", "pointer"), [row[1:] for row in BODIES], ids=[r[0] for r in BODIES])
-async def test_body(quiet: Api, body: bytes, status: int, kind: str, pointer: str | None) -> None:
+async def test_bad_body(quiet: Api, body: bytes, status: int, kind: str, pointer: str | None) -> None:
     answer = await quiet.client.post("/jobs", content=body, headers={"Content-Type": "application/json"})
     details = problem(answer, status, kind)
     assert "Traceback" not in answer.text
@@ -59,7 +59,7 @@ async def test_body(quiet: Api, body: bytes, status: int, kind: str, pointer: st
         ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, 415),
     ],
 )
-async def test_content_type(quiet: Api, headers: dict[str, str], status: int) -> None:
+async def test_bad_content_type(quiet: Api, headers: dict[str, str], status: int) -> None:
     answer = await quiet.client.post("/jobs", content=an_add(), headers=headers)
     problem(answer, status, "unsupported-media-type")
 
@@ -67,18 +67,18 @@ async def test_content_type(quiet: Api, headers: dict[str, str], status: int) ->
 @pytest.mark.parametrize(
     ("body", "content_type", "status", "kind"), [row[1:] for row in BATCHES], ids=[row[0] for row in BATCHES]
 )
-async def test_batch(quiet: Api, body: bytes, content_type: str, status: int, kind: str) -> None:
+async def test_bad_batch(quiet: Api, body: bytes, content_type: str, status: int, kind: str) -> None:
     answer = await quiet.client.post("/jobs/batch", content=body, headers={"Content-Type": content_type})
     problem(answer, status, kind)
 
 
-async def test_bad_items_of_a_batch(quiet: Api) -> None:
-    body = b"\n".join([b"{", an_add(type="nope"), an_add(payload={}), b"7"])
-    answer = await quiet.client.post("/jobs/batch", content=body, headers={"Content-Type": "application/x-ndjson"})
+async def test_bad_items_of_batch(quiet: Api) -> None:
+    lines = b"\n".join([b"{", an_add(type="nope"), an_add(payload={}), b"7"])
+    answer = await quiet.client.post("/jobs/batch", content=lines, headers={"Content-Type": "application/x-ndjson"})
     assert answer.status_code == 200
-    delivered = answer.json()
-    assert (delivered["accepted"], delivered["refused"], delivered["unknown"]) == (0, 4, 0)
-    kinds = [item["problem"]["type"].rpartition(":")[2] for item in delivered["items"]]
+    body = answer.json()
+    assert (body["accepted"], body["refused"], body["unknown"]) == (0, 4, 0)
+    kinds = [item["problem"]["type"].rpartition(":")[2] for item in body["items"]]
     assert kinds == ["not-json", "unknown-job-type", "invalid-payload", "invalid-submission"]
 
 
@@ -116,7 +116,7 @@ async def test_bad_items_of_a_batch(quiet: Api) -> None:
         ("Type=add", "Type"),
     ],
 )
-async def test_list_query(quiet: Api, query: str, parameter: str) -> None:
+async def test_bad_list_query(quiet: Api, query: str, parameter: str) -> None:
     details = problem(await quiet.client.get(f"/jobs?{query}"), 422, "invalid-query")
     assert parameter in [fault["pointer"] for fault in details["errors"]]
 
@@ -151,7 +151,7 @@ SOME_ID = "01a20133-210c-72fa-b9c6-a0de53b5235f"
         ("PATCH", "/metrics", 405, "method-not-allowed"),
     ],
 )
-async def test_path(quiet: Api, method: str, path: str, status: int, kind: str) -> None:
+async def test_bad_path(quiet: Api, method: str, path: str, status: int, kind: str) -> None:
     answer = await quiet.client.request(method, path)
     problem(answer, status, kind)
     if status == 405:

@@ -22,46 +22,44 @@ def an_add(x: Any) -> dict[str, Any]:
     return {"type": "add", "payload": {"x": x}}
 
 
-async def test_each_item_has_its_own_answer_in_the_order_given(served: Api, rig: Rig) -> None:
+async def test_items_have_outcomes_in_order(served: Api, rig: Rig) -> None:
     items = [an_add(1), an_add("one"), an_add(2), {"type": "nope", "payload": {}}, 5, an_add(3)]
     answer = await served.client.post("/jobs/batch", json=items)
     assert answer.status_code == 200
-    delivered = answer.json()
-    assert (delivered["accepted"], delivered["refused"], delivered["unknown"]) == (3, 3, 0)
-    assert [item["status"] for item in delivered["items"]] == [
+    body = answer.json()
+    assert (body["accepted"], body["refused"], body["unknown"]) == (3, 3, 0)
+    assert [item["status"] for item in body["items"]] == [
         *("accepted", "refused", "accepted", "refused", "refused", "accepted")
     ]
-    assert delivered["items"][1]["problem"]["errors"][0]["pointer"] == "/payload/x"
+    assert body["items"][1]["problem"]["errors"][0]["pointer"] == "/payload/x"
     await eventually(lambda: len(rig.events) == 3)
-    payloads = [rig.of(delivered["items"][n]["id"])[0].data.order.payload for n in (0, 2, 5)]  # type: ignore[union-attr]
+    payloads = [rig.of(body["items"][n]["id"])[0].data.order.payload for n in (0, 2, 5)]  # type: ignore[union-attr]
     assert payloads == [{"x": 1}, {"x": 2}, {"x": 3}]
 
 
-async def test_lines(served: Api, rig: Rig) -> None:
+async def test_ndjson_body(served: Api, rig: Rig) -> None:
     lines = [json.dumps(an_add(n)).encode() for n in range(3)]
-    body = b"\r\n".join([lines[0], b"", lines[1], b"{broken", lines[2]]) + b"\n"
-    delivered = (await served.client.post("/jobs/batch", content=body, headers=NDJSON)).json()
-    assert [item["status"] for item in delivered["items"]] == ["accepted", "accepted", "refused", "accepted"]
+    sent = b"\r\n".join([lines[0], b"", lines[1], b"{broken", lines[2]]) + b"\n"
+    body = (await served.client.post("/jobs/batch", content=sent, headers=NDJSON)).json()
+    assert [item["status"] for item in body["items"]] == ["accepted", "accepted", "refused", "accepted"]
 
 
-async def test_as_many_as_allowed(settings: Settings, rig: Rig) -> None:
+async def test_largest_batch(settings: Settings, rig: Rig) -> None:
     lines = b"\n".join(json.dumps(an_add(n)).encode() for n in range(10_000))
     async with api(settings.model_copy(update={"publish_timeout": 30.0})) as served:
-        delivered = (await served.client.post("/jobs/batch", content=lines, headers=NDJSON, timeout=120)).json()
-    assert (delivered["accepted"], delivered["refused"], delivered["unknown"]) == (10_000, 0, 0), delivered["items"][-1]
-    assert len({item["id"] for item in delivered["items"]}) == 10_000
+        body = (await served.client.post("/jobs/batch", content=lines, headers=NDJSON, timeout=120)).json()
+    assert (body["accepted"], body["refused"], body["unknown"]) == (10_000, 0, 0), body["items"][-1]
+    assert len({item["id"] for item in body["items"]}) == 10_000
     await eventually(lambda: len(rig.events) == 10_000, timeout=60)
 
 
-async def test_without_a_tape_the_whole_is_refused(settings: Settings) -> None:
+async def test_batch_without_tape_is_refused(settings: Settings) -> None:
     async with api(settings, add, ready=False) as served:
         await eventually(lambda: served.producer.watch.broker_trouble is None)
         problem(await served.client.post("/jobs/batch", json=[an_add(1)]), 503, "tape-missing")
 
 
-async def test_a_broker_that_stops_confirming_in_the_middle(
-    rig: Rig, view: Store, broker_url: str, sqlite_url: str
-) -> None:
+async def test_unconfirmed_items_are_unknown(rig: Rig, view: Store, broker_url: str, sqlite_url: str) -> None:
     """What was in flight is unknown, what was not sent is refused, and the answer comes in time."""
     async with Proxy(broker_url) as proxy:
         settings = settings_for(proxy.url, rig.topology, sqlite_url, publish_timeout=1.0)
@@ -69,18 +67,18 @@ async def test_a_broker_that_stops_confirming_in_the_middle(
             await served.submit()  # so that the channel is open
             await eventually(lambda: rig.events)
             proxy.hold_answers = True
-            delivered = (await served.client.post("/jobs/batch", json=[an_add(n) for n in range(2000)])).json()
-            assert delivered["accepted"] == 0
-            assert delivered["unknown"] > 0
-            assert delivered["refused"] == 2000 - delivered["unknown"]
-            (kind,) = {item["problem"]["type"] for item in delivered["items"] if item["status"] == "refused"}
+            body = (await served.client.post("/jobs/batch", json=[an_add(n) for n in range(2000)])).json()
+            assert body["accepted"] == 0
+            assert body["unknown"] > 0
+            assert body["refused"] == 2000 - body["unknown"]
+            (kind,) = {item["problem"]["type"] for item in body["items"] if item["status"] == "refused"}
             assert kind == "urn:jobtape:problem:broker-unavailable"
-            unknown = {item["id"] for item in delivered["items"] if item["status"] == "unknown"}
+            unknown = {item["id"] for item in body["items"] if item["status"] == "unknown"}
             await eventually(lambda: len(rig.events) > 1)
             assert {event.subject for event in rig.events[1:]} <= unknown
 
 
-async def test_without_a_broker_nothing_is_unknown(broker_url: str, settings: Settings) -> None:
+async def test_batch_without_broker_is_refused(broker_url: str, settings: Settings) -> None:
     async with Proxy(broker_url) as proxy:
         proxy.refuse = True
         away = settings.model_copy(update={"rabbitmq_url": proxy.url, "publish_timeout": 0.5})

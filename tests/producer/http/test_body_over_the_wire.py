@@ -1,4 +1,4 @@
-"""Bodies in a real server: the limit holds while they stream in, and what comes after is not read."""
+"""Bodies in a real server: the limit holds while they stream in, and the rest is not read."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ def request(*headers: str) -> bytes:
     return "\r\n".join(lines).encode()
 
 
-async def test_a_chunked_body(port: int, rig: Rig) -> None:
+async def test_chunked_body(port: int, rig: Rig) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for n in range(0, len(BODY), 5):
             yield BODY[n : n + 5]
@@ -37,7 +37,7 @@ async def test_a_chunked_body(port: int, rig: Rig) -> None:
     assert answer.status_code == 202
 
 
-async def test_a_chunked_body_without_end_is_cut_off_at_the_limit(port: int, rig: Rig) -> None:
+async def test_endless_chunked_body_is_cut_off(port: int, rig: Rig) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request("Transfer-Encoding: chunked"))
     chunk = b"10000\r\n" + b"[" * 0x10000 + b"\r\n"
@@ -54,7 +54,7 @@ async def test_a_chunked_body_without_end_is_cut_off_at_the_limit(port: int, rig
             await asyncio.sleep(0)
         try:
             head = (await answer).split(b"\r\n", 1)[0]
-        except ConnectionResetError:  # the answer overtaken by the reset of what was still on its way
+        except ConnectionResetError:  # the reset arrived before the response
             head = b""
     writer.close()
     assert head in (b"HTTP/1.1 413 Content Too Large", b"HTTP/1.1 413 Request Entity Too Large", b"")
@@ -62,15 +62,15 @@ async def test_a_chunked_body_without_end_is_cut_off_at_the_limit(port: int, rig
     assert await rig.depth() == 0
 
 
-async def test_an_announced_size_is_refused_before_the_body_comes(port: int, rig: Rig) -> None:
-    said = await speak(port, request("Content-Length: 99999999999"))
-    head, _, body = said.partition(b"\r\n\r\n")
+async def test_announced_size_is_refused_before_body(port: int, rig: Rig) -> None:
+    answer = await speak(port, request("Content-Length: 99999999999"))
+    head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 413 ")
     assert b"application/problem+json" in head
     assert b"urn:jobtape:problem:too-large" in body
 
 
-async def test_a_client_that_leaves_in_the_middle_submits_nothing(port: int, served: Api, rig: Rig) -> None:
+async def test_disconnect_in_body_submits_nothing(port: int, served: Api, rig: Rig) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request(f"Content-Length: {len(BODY) + 10}") + BODY)
     await writer.drain()
@@ -82,8 +82,8 @@ async def test_a_client_that_leaves_in_the_middle_submits_nothing(port: int, ser
     assert await rig.depth() == 0
 
 
-async def test_a_stalled_body(port: int, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stalled_body_times_out(port: int, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobtape.producer.http.request_body.ARRIVAL_LIMIT", 0.2)
-    said = await speak(port, request(f"Content-Length: {len(BODY)}") + BODY[:10])
-    assert said.startswith(b"HTTP/1.1 408 ")
+    answer = await speak(port, request(f"Content-Length: {len(BODY)}") + BODY[:10])
+    assert answer.startswith(b"HTTP/1.1 408 ")
     assert await rig.depth() == 0

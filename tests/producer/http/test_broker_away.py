@@ -1,4 +1,4 @@
-"""The broker is away, silent, or blocks: submissions end in time, health says so soon, and all comes back."""
+"""The broker is away, silent, or blocks: submissions end in time, readiness shows it, and the API recovers."""
 
 import asyncio
 import time
@@ -29,13 +29,13 @@ async def proxy(broker_url: str) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def behind(proxy: Proxy, rig: Rig, view: Store, settings: Settings) -> AsyncIterator[Api]:
-    """An API that speaks to the broker by way of ``proxy``."""
+    """An API that is connected to the broker through ``proxy``."""
     async with api(settings.model_copy(update={"rabbitmq_url": proxy.url, "publish_timeout": 1.0}), add) as served:
         yield served
 
 
 async def not_ready(served: Api, part: str) -> str:
-    """The reason why a part isn't ready, from an answer that came in time; empty when it is."""
+    """Return why a part is not ready; empty when it is. The response must come in time."""
     begun = time.monotonic()
     answer = await served.client.get("/health/ready")
     assert time.monotonic() - begun < 2
@@ -47,7 +47,7 @@ async def accepted(served: Api) -> bool:
     return (await served.client.post("/jobs", json=ADD)).status_code == 202
 
 
-async def test_a_black_hole_is_seen_within_five_seconds_and_its_end_too(behind: Api, proxy: Proxy) -> None:
+async def test_silent_broker_is_noticed_within_five_seconds(behind: Api, proxy: Proxy) -> None:
     assert await not_ready(behind, "broker") == ""
     proxy.hold_requests = proxy.hold_answers = True
     begun = time.monotonic()
@@ -72,7 +72,7 @@ async def _is_ready(served: Api, part: str) -> bool:
     return await not_ready(served, part) == ""
 
 
-async def test_a_connection_that_is_cut(behind: Api, proxy: Proxy) -> None:
+async def test_cut_connection_recovers(behind: Api, proxy: Proxy) -> None:
     proxy.refuse = True
     proxy.cut(reset=True)
     await eventually(lambda: not_ready(behind, "broker"), timeout=5)
@@ -82,8 +82,8 @@ async def test_a_connection_that_is_cut(behind: Api, proxy: Proxy) -> None:
     assert await not_ready(behind, "broker") == ""
 
 
-async def test_cut_again_and_again_while_submitting(behind: Api, proxy: Proxy, rig: Rig) -> None:
-    """Whatever was accepted is on the tape once, and every request gets its answer."""
+async def test_repeated_cuts_lose_no_accepted_job(behind: Api, proxy: Proxy, rig: Rig) -> None:
+    """Every request gets a response, and every accepted job is on the tape."""
     statuses: list[int] = []
     all_statuses: set[int] = set()
     ids: set[str] = set()
@@ -106,9 +106,7 @@ async def test_cut_again_and_again_while_submitting(behind: Api, proxy: Proxy, r
     await eventually(lambda: ids <= {event.subject for event in rig.events})
 
 
-async def test_starts_without_a_broker_and_finds_it_later(
-    proxy: Proxy, rig: Rig, view: Store, settings: Settings
-) -> None:
+async def test_api_starts_without_broker(proxy: Proxy, rig: Rig, view: Store, settings: Settings) -> None:
     proxy.refuse = True
     away = settings.model_copy(update={"rabbitmq_url": proxy.url, "publish_timeout": 0.5})
     async with api(away, add, ready=False) as served:
@@ -118,8 +116,10 @@ async def test_starts_without_a_broker_and_finds_it_later(
         await eventually(lambda: accepted(served))
 
 
-async def test_a_blocking_broker(node_without_alarm: PrivateNode, view: Store, sqlite_url: str) -> None:
-    """With a memory alarm the broker reads nothing more from who publishes: 503 in time, and on when it is over."""
+async def test_blocking_broker_ends_submissions_in_time(
+    node_without_alarm: PrivateNode, view: Store, sqlite_url: str
+) -> None:
+    """During a memory alarm the broker does not read from publishers: submissions end with 503 until it is over."""
     node, topology = node_without_alarm, some_topology()
     async with (
         Rig(node.url, topology),

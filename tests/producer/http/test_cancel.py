@@ -16,21 +16,21 @@ pytestmark = pytest.mark.anyio
 
 
 async def state_of(api: Api, job_id: str) -> str:
-    """As a GET tells it."""
+    """Return the state that a GET shows."""
     return str((await api.client.get(f"/jobs/{job_id}")).json()["state"])
 
 
-async def test_a_job_that_waits_is_cancelled_and_asking_again_is_the_same(kept: Api, rig: Rig) -> None:
+async def test_cancel_waiting_job_is_repeatable(kept: Api, rig: Rig) -> None:
     waiting = await kept.submit(x=1)
     later = (await kept.client.post("/jobs", json={"type": "add", "payload": {"x": 1}, "delay": 20})).json()
     for job in (waiting, later):
         answer = await kept.client.post(f"/jobs/{job['id']}/cancel")
         assert (answer.status_code, answer.json()["id"]) == (202, job["id"]), answer.text
-        assert answer.json()["state"] == job["state"], "the tape decides: the answer promises nothing"
+        assert answer.json()["state"] == job["state"], "the response does not promise a cancellation"
         assert int(answer.headers["retry-after"]) > 0
         await eventually(partial(_is, kept, job["id"], "cancelled"))
-        again = await kept.client.post(f"/jobs/{job['id']}/cancel")
-        assert (again.status_code, again.json()["state"]) == (202, "cancelled")
+        repeated = await kept.client.post(f"/jobs/{job['id']}/cancel")
+        assert (repeated.status_code, repeated.json()["state"]) == (202, "cancelled")
         assert rig.names(job["id"]) == ["submitted", "cancelled"]
         event = rig.of(job["id"])[1]
         assert event.id == f"{job['id']}/1/cancelled"
@@ -38,7 +38,7 @@ async def test_a_job_that_waits_is_cancelled_and_asking_again_is_the_same(kept: 
     assert (await kept.client.get(f"/jobs/{waiting['id']}")).json()["finished_at"] is not None
 
 
-async def test_asked_before_the_view_knows_it_is_cancelled_all_the_same(kept: Api, rig: Rig) -> None:
+async def test_cancel_before_view_knows_job(kept: Api, rig: Rig) -> None:
     answers = await asyncio.gather(*(_submit_and_cancel(kept, x) for x in range(20)))
     for job_id in answers:
         await eventually(partial(_is, kept, job_id, "cancelled"))
@@ -55,7 +55,7 @@ async def _submit_and_cancel(api: Api, x: int) -> str:
     return job_id
 
 
-async def test_too_late_is_409_with_the_state(kept: Api, rig: Rig) -> None:
+async def test_cancel_ended_job_is_conflict(kept: Api, rig: Rig) -> None:
     async with rig.worker(jobs.add, handlers.boom):
         done = await kept.submit(x=1)
         failed = await rig.submit("boom")
@@ -69,32 +69,32 @@ async def test_too_late_is_409_with_the_state(kept: Api, rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["01890000-0000-7000-8000-000000000000", "019fffff-0000-4000-8000-000000000000"])
-async def test_no_such_job(kept: Api, job_id: str) -> None:
+async def test_cancel_unknown_job(kept: Api, job_id: str) -> None:
     problem(await kept.client.post(f"/jobs/{job_id}/cancel"), 404, "job-not-found")
 
 
-async def test_bad_requests(served: Api) -> None:
+async def test_cancel_bad_requests(served: Api) -> None:
     problem(await served.client.post("/jobs/nonsense/cancel"), 422, "invalid-job-id")
     problem(await served.client.get("/jobs/01890000-0000-7000-8000-000000000000/cancel"), 405, "method-not-allowed")
     url = "/jobs/01890000-0000-7000-8000-000000000000/cancel?force=1"
     problem(await served.client.post(url), 422, "invalid-query")
 
 
-async def test_without_a_tape_it_is_503(kept: Api, rig: Rig, view: Store) -> None:
+async def test_cancel_without_tape(kept: Api, rig: Rig, view: Store) -> None:
     job = await kept.submit(x=1)
     await eventually(lambda: _is(kept, job["id"], "queued"))
     await rig.delete_tape()
-    await eventually(lambda: kept.producer.watch.tape_trouble, what="the API notices")
+    await eventually(lambda: kept.producer.watch.tape_trouble, what="the API notices that the tape is missing")
     problem(await kept.client.post(f"/jobs/{job['id']}/cancel"), 503, "tape-missing")
 
 
-async def test_the_stream_of_the_cancelled_is_made_again(kept: Api, rig: Rig) -> None:
+async def test_cancel_stream_is_recreated(kept: Api, rig: Rig) -> None:
     from jobtape.broker import declare
 
     connection = await rig.link.connection()
     async with await connection.channel() as channel:
         await channel.queue_delete(rig.topology.cancels.name)
-    await eventually(lambda: declare.depth(connection, rig.topology.cancels.name), what="it is there again")
+    await eventually(lambda: declare.depth(connection, rig.topology.cancels.name), what="the stream exists again")
 
 
 async def _is(api: Api, job_id: str, state: str) -> bool:

@@ -1,4 +1,4 @@
-"""What pages of other hosts may send and read (CORS)."""
+"""Headers and methods that web pages of other hosts may use (CORS)."""
 
 from collections.abc import AsyncIterator
 
@@ -35,10 +35,10 @@ def names(answer: httpx.Response, header: str) -> set[str]:
 
 
 async def preflight(live: Live, path: str, method: str, *headers: str, origin: str = PAGE) -> httpx.Response:
-    asked = {"Origin": origin, "Access-Control-Request-Method": method}
+    headers_sent = {"Origin": origin, "Access-Control-Request-Method": method}
     if headers:
-        asked["Access-Control-Request-Headers"] = ", ".join(headers)
-    return await live.api.client.options(path, headers=asked)
+        headers_sent["Access-Control-Request-Headers"] = ", ".join(headers)
+    return await live.api.client.options(path, headers=headers_sent)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ async def preflight(live: Live, path: str, method: str, *headers: str, origin: s
         *("traceparent", "tracestate", "baggage", "cache-control", "accept", "TraceParent"),
     ],
 )
-async def test_a_page_may_send(opened: Live, header: str) -> None:
+async def test_page_may_send_header(opened: Live, header: str) -> None:
     answer = await preflight(opened, "/jobs", "POST", header, "authorization")
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == PAGE
@@ -56,13 +56,13 @@ async def test_a_page_may_send(opened: Live, header: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "method"), [("/jobs", "POST"), (ONE, "GET"), (ONE, "HEAD"), ("/events", "GET")])
-async def test_all_methods_there_are(opened: Live, path: str, method: str) -> None:
+async def test_page_may_use_method(opened: Live, path: str, method: str) -> None:
     answer = await preflight(opened, path, method, "authorization")
     assert answer.status_code == 200
     assert method.lower() in names(answer, "access-control-allow-methods")
 
 
-async def test_nothing_for_others(opened: Live) -> None:
+async def test_other_origins_are_refused(opened: Live) -> None:
     for origin in ("https://other.example.org", "null", f"{PAGE}.evil.example"):
         assert "access-control-allow-origin" not in (await preflight(opened, "/jobs", "POST", origin=origin)).headers
     assert (await preflight(opened, "/jobs", "POST", "x-other")).status_code == 400
@@ -82,7 +82,7 @@ async def test_nothing_for_others(opened: Live) -> None:
         ("POST", "/jobs", 415, []),
     ],
 )
-async def test_a_page_may_read(opened: Live, method: str, path: str, status: int, headers: list[str]) -> None:
+async def test_page_may_read_headers(opened: Live, method: str, path: str, status: int, headers: list[str]) -> None:
     sent = {"Origin": PAGE, "Authorization": f"Bearer {KEY}"}
     answer = await opened.api.client.request(method, path, headers=sent)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, PAGE)
@@ -90,13 +90,13 @@ async def test_a_page_may_read(opened: Live, method: str, path: str, status: int
     for name in headers:
         assert answer.headers[name]
         assert name in exposed
-    # What needs no leave, by the Fetch standard, or is about the connection.
+    # Headers that the Fetch standard always exposes, and those of the connection.
     free = {"cache-control", "content-language", "content-length", "content-type", "vary", "connection"}
     own = {name for name in answer.headers if not name.startswith("access-control-")}
-    assert own - free <= exposed, "every header that we give"
+    assert own - free <= exposed, "every header of the response"
 
 
-async def test_headers_of_other_answers(opened: Live) -> None:
+async def test_exposed_headers_of_refusal(opened: Live) -> None:
     answer = await opened.api.client.get("/jobs", headers={"Origin": PAGE})
     problem(answer, 401, "unauthorized")
     assert {

@@ -1,4 +1,4 @@
-"""Jobs for later, and how often they may be tried: what is accepted, what becomes of it, and what is refused."""
+"""Delayed jobs and their number of attempts: accepted and refused submissions."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -35,7 +35,7 @@ def topology(make_topology: MakeTopology) -> Topology:
 
 @job("patient", retry=RetryPolicy(max_attempts=4, first=60))
 def patient(x: int = 0) -> None:
-    """Its type allows four attempts."""
+    """A job type with four attempts."""
 
 
 async def accepted(served: Api, **more: Any) -> dict[str, Any]:
@@ -55,7 +55,7 @@ async def order(rig: Rig, job_id: str) -> Any:
     return event.data.order
 
 
-async def test_a_delayed_job_is_scheduled_and_comes_in_its_time(kept: Api, rig: Rig) -> None:
+async def test_delayed_job_runs_when_due(kept: Api, rig: Rig) -> None:
     before = datetime.now(UTC)
     made = await accepted(kept, delay=0.75)
     assert made["state"] == "scheduled"
@@ -74,7 +74,7 @@ async def _state(served: Api, job_id: str, state: str) -> dict[str, Any] | None:
     return shown if shown["state"] == state else None
 
 
-async def test_a_scheduled_job_is_on_the_tape_and_not_on_its_queue(kept: Api, rig: Rig) -> None:
+async def test_scheduled_job_is_not_on_its_queue(kept: Api, rig: Rig) -> None:
     made = await accepted(kept, delay=3600)
     shown = (await kept.client.get(f"/jobs/{made['id']}")).json()
     assert (shown["state"], shown["run_at"], shown["started_at"]) == ("scheduled", made["run_at"], None)
@@ -82,7 +82,7 @@ async def test_a_scheduled_job_is_on_the_tape_and_not_on_its_queue(kept: Api, ri
     assert [item["id"] for item in (await kept.client.get("/jobs?state=scheduled")).json()["items"]] == [made["id"]]
 
 
-async def test_run_at_with_any_offset_is_the_same_moment(served: Api) -> None:
+async def test_run_at_accepts_any_offset(served: Api) -> None:
     for offset in (timedelta(0), timedelta(hours=5, minutes=30), -timedelta(hours=9)):
         wanted = (datetime.now(UTC) + timedelta(hours=1)).astimezone(timezone(offset))
         made = await accepted(served, run_at=wanted.isoformat())
@@ -91,7 +91,7 @@ async def test_run_at_with_any_offset_is_the_same_moment(served: Api) -> None:
         assert made["state"] == "scheduled"
 
 
-async def test_a_time_gone_by_means_now(served: Api, rig: Rig) -> None:
+async def test_past_time_means_now(served: Api, rig: Rig) -> None:
     gone: list[dict[str, Any]] = [
         {"run_at": "1970-01-01T00:00:00Z"},
         {"run_at": "0001-01-01t00:00:00z"},
@@ -101,16 +101,16 @@ async def test_a_time_gone_by_means_now(served: Api, rig: Rig) -> None:
     ]
     for when in gone:
         assert (await accepted(served, **when))["state"] == "queued", when
-    await eventually(rig.depth_is(len(gone)), what="they are on their work queue")
+    await eventually(rig.depth_is(len(gone)), what="the jobs are on their work queue")
 
 
-async def test_the_longest_delay_is_thirty_days(served: Api) -> None:
+async def test_longest_delay_is_thirty_days(served: Api) -> None:
     latest = (datetime.now(UTC) + timedelta(days=30)).isoformat()
     for when in ({"delay": LONGEST}, {"delay": 30 * DAY}, {"run_at": latest}):
         assert (await accepted(served, **when))["state"] == "scheduled"
 
 
-async def test_a_shorter_ladder_allows_shorter_delays(settings: Settings, rig: Rig) -> None:
+async def test_shorter_ladder_allows_shorter_delays(settings: Settings, rig: Rig) -> None:
     async with api(settings.model_copy(update={"delay_levels": 5})) as served:
         assert (await accepted(served, delay=3.1))["state"] == "scheduled"
         for when in ({"delay": 3.2}, {"run_at": in_(seconds=60)}):
@@ -120,7 +120,7 @@ async def test_a_shorter_ladder_allows_shorter_delays(settings: Settings, rig: R
 
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
-    # fields, the pointer of the fault, what is said
+    # fields, pointer and text of the fault
     ({"delay": 5, "run_at": "2030-01-01T00:00:00Z"}, "", "delay and run_at both say when it is due: give one of them"),
     ({"delay": 5, "run_at": "1970-01-01T00:00:00Z"}, "", "give one of them"),
     ({"delay": LONGEST + 1}, "/delay", "less than or equal to 2592000"),
@@ -153,27 +153,27 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-async def test_refused(served: Api, rig: Rig) -> None:
-    """One API for all of them; each alone, and beside a good one in a batch."""
+async def test_invalid_times_and_attempts_are_refused(served: Api, rig: Rig) -> None:
+    """Each is refused alone, and in a batch beside a valid one."""
     good = []
-    for fields, pointer, said in REFUSED:
+    for fields, pointer, text in REFUSED:
         body = problem(await served.client.post("/jobs", json=ADD | fields), 422, "invalid-submission")
         (fault,) = body["errors"]
-        assert (fault["pointer"], said in fault["detail"], said in body["detail"]) == (pointer, True, True), body
+        assert (fault["pointer"], text in fault["detail"], text in body["detail"]) == (pointer, True, True), body
         assert "Value error" not in json.dumps(body)
         batch = (await served.client.post("/jobs/batch", json=[ADD | fields, ADD])).json()
         assert [item["status"] for item in batch["items"]] == ["refused", "accepted"], batch
-        assert said in batch["items"][0]["problem"]["detail"]
+        assert text in batch["items"][0]["problem"]["detail"]
         good.append(batch["items"][1]["id"])
-    for text in (b"NaN", b"Infinity", b"-Infinity", b"1e999"):
-        raw = b'{"type": "add", "payload": {"x": 1}, "delay": %s}' % text
+    for number in (b"NaN", b"Infinity", b"-Infinity", b"1e999"):
+        raw = b'{"type": "add", "payload": {"x": 1}, "delay": %s}' % number
         answer = await served.client.post("/jobs", content=raw, headers={"Content-Type": "application/json"})
         assert answer.status_code in (400, 422)
     await eventually(lambda: len(rig.events) == len(good))
     assert [event.subject for event in rig.events] == good, "nothing else was published"
 
 
-async def test_how_often_a_job_may_be_tried_is_its_types_or_its_own(settings: Settings, rig: Rig) -> None:
+async def test_max_attempts_of_job_or_its_type(settings: Settings, rig: Rig) -> None:
     async with api(settings, add, patient) as served:
         for more, expected in (
             ({"type": "add", "payload": {"x": 1}}, 1),
@@ -188,7 +188,7 @@ async def test_how_often_a_job_may_be_tried_is_its_types_or_its_own(settings: Se
             assert (await order(rig, made["id"])).max_attempts == expected
 
 
-async def test_from_ones_own_code(settings: Settings, rig: Rig) -> None:
+async def test_delayed_submission_in_process(settings: Settings, rig: Rig) -> None:
     async with jobtape.lifespan(job_types=[add, patient], settings=settings):
         await eventually(lambda: running.producer().watch.tape_trouble is None)
         options = jobtape.Options(delay=60, max_attempts=7)
@@ -198,13 +198,13 @@ async def test_from_ones_own_code(settings: Settings, rig: Rig) -> None:
         assert timedelta(seconds=55) < made.run_at - made.submitted_at <= timedelta(seconds=60)
         when = datetime.now(timezone(timedelta(hours=2))) + timedelta(days=1)
         assert (await patient.submit_with(jobtape.Options(run_at=when))).run_at == when
-        for wrong, said in (
+        for wrong, text in (
             (jobtape.Options(delay=5, run_at=when), "give one of them"),
-            (jobtape.Options(run_at=datetime(2030, 1, 1)), "timezone"),  # noqa: DTZ001 - that is the point
+            (jobtape.Options(run_at=datetime(2030, 1, 1)), "timezone"),  # noqa: DTZ001 - without an offset
             (jobtape.Options(delay=-1), "greater than or equal to 0"),
             (jobtape.Options(run_at=1893456000), "RFC 3339"),  # type: ignore[arg-type]
             (jobtape.Options(run_at=when + timedelta(days=31)), "30 days ahead at most"),
         ):
-            with pytest.raises(SubmissionInvalid, match=said) as refused:
+            with pytest.raises(SubmissionInvalid, match=text) as refused:
                 await add.submit_with(wrong, 1)
             assert "Value error" not in str(refused.value)

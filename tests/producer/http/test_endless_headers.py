@@ -1,4 +1,4 @@
-"""A request whose headers never end is refused by the server that `jobtape api` runs, before any key is asked for."""
+"""The server of `jobtape api` refuses a request whose headers never end, before the key is checked."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ async def port(sqlite_url: str) -> AsyncIterator[int]:
     ],
     ids=["headers", "header", "url", "chunk extension", "trailers"],
 )
-async def test_it_is_refused(port: int, begin: bytes, more: bytes) -> None:
+async def test_endless_request_is_refused(port: int, begin: bytes, more: bytes) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(begin)
     sent = 0
@@ -52,7 +52,7 @@ async def test_it_is_refused(port: int, begin: bytes, more: bytes) -> None:
     writer.close()
 
 
-async def test_it_is_told_why(port: int) -> None:
+async def test_refusal_states_reason(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(BEGIN + b"x-a: " + b"y" * (MAX_UNFINISHED - 10 * KIB))
     await writer.drain()
@@ -65,7 +65,7 @@ async def test_it_is_told_why(port: int) -> None:
     writer.close()
 
 
-async def test_what_is_large_and_complete_is_taken(port: int) -> None:
+async def test_large_complete_request_is_accepted(port: int) -> None:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
         answer = await client.get("/health/live", headers={"x-a": "y" * (MAX_UNFINISHED - KIB)})
         assert answer.status_code == 200

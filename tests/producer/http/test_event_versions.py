@@ -1,4 +1,4 @@
-"""Versions over HTTP: what is submitted is of the newest, what was submitted before is shown as it was."""
+"""Payload versions over HTTP: new jobs have the newest version, old jobs keep theirs."""
 
 from collections.abc import AsyncIterator
 
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def greeting(settings: Settings, rig: Rig, view: Store) -> AsyncIterator[Api]:
-    """An API that knows version 2, and a view that is kept."""
+    """An API with version 2 of the job type, and a projector."""
     async with rig.projector(view), api(settings, jobs.greet_async) as served:
         yield served
 
 
-async def test_a_submission_is_checked_against_the_newest_version(greeting: Api) -> None:
+async def test_submission_is_checked_against_newest_version(greeting: Api) -> None:
     order = {"type": "greet.async", "payload": {"names": ["ann"]}}
     job = (await greeting.client.post("/jobs", json=order)).json()
     assert job["payload_version"] == 2
@@ -35,15 +35,15 @@ async def test_a_submission_is_checked_against_the_newest_version(greeting: Api)
     assert [each["version"] for each in types if each["name"] == "greet.async"] == [2]
 
 
-async def test_what_was_submitted_in_version_1_is_shown_as_it_was(greeting: Api, rig: Rig) -> None:
+async def test_job_of_version_1_keeps_its_payload(greeting: Api, rig: Rig) -> None:
     event = order_event(rig.topology, "greet.async", {"name": "ann"})
     body = as_version_1(event)
     await rig.publisher.send(body, event_key("submitted", "greet.async"), (), content_type=CONTENT_TYPE)
     url = f"/jobs/{event.subject}"
     job = (await greeting.client.get(url)).json()
     assert (job["payload"], job["payload_version"]) == ({"name": "ann"}, 1)
-    (delivered,) = (await greeting.client.get(f"{url}/events")).json()["items"]
-    assert (delivered["schemaversion"], delivered["data"]["order"]["payload_version"]) == (2, 1)
-    assert events.parse({name: delivered[name] for name in delivered.keys() - {"cursor", "accepted"}}) == event
-    then = (await greeting.client.get(url, params={"as_of": delivered["cursor"]})).json()
+    (shown,) = (await greeting.client.get(f"{url}/events")).json()["items"]
+    assert (shown["schemaversion"], shown["data"]["order"]["payload_version"]) == (2, 1)
+    assert events.parse({name: shown[name] for name in shown.keys() - {"cursor", "accepted"}}) == event
+    then = (await greeting.client.get(url, params={"as_of": shown["cursor"]})).json()
     assert then == job

@@ -1,4 +1,4 @@
-"""Which part is not ready, why, and what to do."""
+"""Readiness names the part that is not ready, the reason, and what to do."""
 
 import time
 from pathlib import Path
@@ -35,7 +35,7 @@ async def reason(served: Api, part: str) -> str:
     return text
 
 
-async def test_live_whatever_is_away(settings: Settings) -> None:
+async def test_liveness_without_broker_and_database(settings: Settings) -> None:
     away = settings.model_copy(update={"rabbitmq_url": "amqp://localhost:1/", "database_url": "sqlite:////none/none"})
     async with api(away, add, ready=False) as served:
         assert (await served.client.get("/health/live")).json() == {"live": True}
@@ -43,7 +43,7 @@ async def test_live_whatever_is_away(settings: Settings) -> None:
         assert not any(part["ready"] for part in body["parts"].values())
 
 
-async def test_everything_is_well(kept: Api, rig: Rig) -> None:
+async def test_ready_with_all_parts(kept: Api, rig: Rig) -> None:
     body = await readiness(kept, 200)
     assert body["workers"]["default"]["consumers"] == 0
     assert "no worker" in body["workers"]["default"]["warning"]
@@ -53,7 +53,7 @@ async def test_everything_is_well(kept: Api, rig: Rig) -> None:
         assert body["workers"]["orders"]["consumers"] == 0
 
 
-async def test_the_projector(settings: Settings, rig: Rig, view: Store) -> None:
+async def test_readiness_without_projector(settings: Settings, rig: Rig, view: Store) -> None:
     async with api(settings, add) as served:
         assert "no projector has been started" in await reason(served, "projector")
         view.create_checkpoint()
@@ -64,8 +64,8 @@ async def test_the_projector(settings: Settings, rig: Rig, view: Store) -> None:
         assert "log-truncated: something is missing" in await reason(served, "projector")
 
 
-async def test_the_relay(settings: Settings, rig: Rig, view: Store) -> None:
-    """It is told of, and is no reason to take no jobs."""
+async def test_readiness_warns_of_relay(settings: Settings, rig: Rig, view: Store) -> None:
+    """A stalled relay is a warning: jobs are still accepted."""
     async with api(settings, add) as served:
         view.expect_fresh_tape()
         view.create_checkpoint()
@@ -78,27 +78,27 @@ async def test_the_relay(settings: Settings, rig: Rig, view: Store) -> None:
         assert (await readiness(served, 200))["relay"] == {"mode": None, "behind": None, "warning": None}
 
 
-async def test_the_tape(settings: Settings, view: Store) -> None:
+async def test_readiness_without_tape(settings: Settings, view: Store) -> None:
     async with api(settings, add, ready=False) as served:
         await eventually(lambda: served.producer.watch.broker_trouble is None)
         assert "jobtape init" in await reason(served, "tape")
 
 
-async def test_a_queue_that_is_missing(kept: Api, rig: Rig) -> None:
+async def test_readiness_warns_of_missing_queue(kept: Api, rig: Rig) -> None:
     channel = await (await rig.link.connection()).channel()
     await channel.queue_delete(rig.topology.work_queue("orders").name)
     assert "missing" in (await readiness(kept, 200))["workers"]["orders"]["warning"]
 
 
-async def test_a_view_without_tables(served: Api, rig: Rig, tmp_path: Path, settings: Settings) -> None:
+async def test_readiness_without_tables(served: Api, rig: Rig, tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "empty.db").touch()
     async with api(settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/empty.db"}), add) as empty:
         assert "jobtape init" in await reason(empty, "view")
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-async def test_a_database_that_does_not_answer(rig: Rig, store: Store, broker_url: str, database_url: str) -> None:
-    """One that holds every read: health answers in time all the same, and again when it is over."""
+async def test_readiness_with_blocked_database(rig: Rig, store: Store, broker_url: str, database_url: str) -> None:
+    """Health responds in time while the database blocks every read, and recovers afterwards."""
     store.create_checkpoint()
     assert store.take_lease("test", 600)
     async with api(settings_for(broker_url, rig.topology, database_url), add) as served:

@@ -1,4 +1,4 @@
-"""A client that says HTTP/1.0 gets no chunks: what streams to it ends with the connection."""
+"""A client of HTTP/1.0 gets no chunks: a stream ends with the connection."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ def request(path: str, *headers: str, method: str = "GET", version: str = "1.0")
     return "\r\n".join([f"{method} {path} HTTP/{version}", "Host: api", *headers, "", ""]).encode()
 
 
-async def asked(live: Live, path: str, *headers: str, **more: str) -> Answer:
+async def get(live: Live, path: str, *headers: str, **more: str) -> Answer:
     return answer_of(await speak(int(live.url.rpartition(":")[2]), request(path, *headers, **more)))
 
 
@@ -47,25 +47,25 @@ STREAM = "Accept: text/event-stream"
 
 
 @pytest.mark.parametrize("headers", [(), (KEEP_ALIVE,), ("Connection: close",)], ids=["plain", "keep-alive", "close"])
-async def test_a_stream_that_ends(served: Live, headers: tuple[str, ...]) -> None:
-    delivered = await asked(served, f"/jobs/{job_id(1)}/events?until=final", STREAM, *headers)
-    assert delivered.status == 200
-    assert "transfer-encoding" not in delivered.headers
-    assert "content-length" not in delivered.headers
-    assert delivered.headers["connection"] == "close"
-    assert delivered.body.startswith(b"retry: 2000\nevent: hello\nid: ")
-    assert delivered.body.count(b"event: ") == 3
-    assert delivered.body.endswith(b"\n\n")
+async def test_ending_stream_closes_connection(served: Live, headers: tuple[str, ...]) -> None:
+    answer = await get(served, f"/jobs/{job_id(1)}/events?until=final", STREAM, *headers)
+    assert answer.status == 200
+    assert "transfer-encoding" not in answer.headers
+    assert "content-length" not in answer.headers
+    assert answer.headers["connection"] == "close"
+    assert answer.body.startswith(b"retry: 2000\nevent: hello\nid: ")
+    assert answer.body.count(b"event: ") == 3
+    assert answer.body.endswith(b"\n\n")
 
 
-async def test_a_stream_without_end(served: Live) -> None:
+async def test_endless_stream_closes_connection(served: Live) -> None:
     port = int(served.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request("/events?after=first", KEEP_ALIVE))
     async with asyncio.timeout(20):
-        delivered = answer_of(await reader.readuntil(b"\r\n\r\n"))
-        assert (delivered.status, delivered.headers["connection"]) == (200, "close")
-        assert "transfer-encoding" not in delivered.headers
+        answer = answer_of(await reader.readuntil(b"\r\n\r\n"))
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert "transfer-encoding" not in answer.headers
         assert (await reader.readuntil(b"\n\n")).startswith(b"retry: 2000\n")
         for name in (b"submitted", b"succeeded"):
             assert b"\nevent: " + name in await reader.readuntil(b"\n\n")
@@ -75,21 +75,21 @@ async def test_a_stream_without_end(served: Live) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/jobs", "/metrics", "/openapi.json", "/nothing", "/docs"])
-async def test_an_answer_of_known_length(served: Live, path: str) -> None:
-    delivered = await asked(served, path, KEEP_ALIVE)
-    assert int(delivered.headers["content-length"]) == len(delivered.body)
-    assert delivered.headers["connection"] == "close"
-    assert "transfer-encoding" not in delivered.headers
+async def test_response_has_content_length(served: Live, path: str) -> None:
+    answer = await get(served, path, KEEP_ALIVE)
+    assert int(answer.headers["content-length"]) == len(answer.body)
+    assert answer.headers["connection"] == "close"
+    assert "transfer-encoding" not in answer.headers
 
 
-async def test_head(served: Live) -> None:
+async def test_head_has_no_body(served: Live) -> None:
     for path in ("/events", "/jobs"):
-        delivered = await asked(served, path, method="HEAD")
-        assert (delivered.status, delivered.body) == (200, b"")
-        assert "transfer-encoding" not in delivered.headers
+        answer = await get(served, path, method="HEAD")
+        assert (answer.status, answer.body) == (200, b"")
+        assert "transfer-encoding" not in answer.headers
 
 
-async def test_http_1_1_has_chunks_as_ever(served: Live) -> None:
-    delivered = await asked(served, f"/jobs/{job_id(1)}/events?until=final", STREAM, "Connection: close", version="1.1")
-    assert delivered.headers["transfer-encoding"] == "chunked"
-    assert delivered.body.endswith(b"\r\n0\r\n\r\n")
+async def test_http_1_1_stream_is_chunked(served: Live) -> None:
+    answer = await get(served, f"/jobs/{job_id(1)}/events?until=final", STREAM, "Connection: close", version="1.1")
+    assert answer.headers["transfer-encoding"] == "chunked"
+    assert answer.body.endswith(b"\r\n0\r\n\r\n")

@@ -1,4 +1,4 @@
-"""What HTTP lets a client send, and what becomes of it: repeats, codings, conditions, expectations, length."""
+"""Unusual requests: repeated parameters, encodings, conditions, expectations, and long queries."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,7 +19,7 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture(scope="module")
 async def there(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
-    """An API with one job, which takes no more."""
+    """An API with one job, without a broker."""
     url = f"sqlite:///{tmp_path_factory.mktemp('view')}/view.db"
     store = Store(url)
     store.migrate()
@@ -49,12 +49,12 @@ def port_of(live: Live) -> int:
         ("/dead?before=1&before=2", "before"),
     ],
 )
-async def test_a_parameter_of_one_value_stands_there_once(there: Live, path: str, name: str) -> None:
+async def test_repeated_single_parameter_is_refused(there: Live, path: str, name: str) -> None:
     details = problem(await there.api.client.get(path), 422, "invalid-query")
     assert [fault["pointer"] for fault in details["errors"]] == [name]
 
 
-async def test_parameters_that_may_repeat(there: Live) -> None:
+async def test_repeatable_parameters(there: Live) -> None:
     path = "/jobs?state=queued&state=failed&type=add&type=b&label=a:b&label=a:b"
     assert len((await there.api.client.get(path)).json()["items"]) == 1
     head = await there.api.client.head("/events?event=failed&event=succeeded&type=a&type=b&label=a:b&label=c:d")
@@ -82,7 +82,7 @@ async def test_percent_encoding(there: Live, path: str, status: int) -> None:
 
 
 @pytest.mark.parametrize("accept", ["application/xml", "text/html", "image/*;q=0.1", "", ";", "*/*;q=0", "a/b;q=nan"])
-async def test_there_is_one_representation_whatever_is_asked_for(there: Live, accept: str) -> None:
+async def test_accept_does_not_change_media_type(there: Live, accept: str) -> None:
     for path, media_type in (
         (ONE, "application/json"),
         ("/metrics", "text/plain"),
@@ -110,7 +110,7 @@ async def test_there_is_one_representation_whatever_is_asked_for(there: Live, ac
     ],
 )
 @pytest.mark.parametrize("path", ["/jobs", "/jobs/batch", "/redrives", "/replays"])
-async def test_bodies_of_another_coding(there: Live, path: str, headers: list[tuple[str, str]], why: str) -> None:
+async def test_encoded_body_is_refused(there: Live, path: str, headers: list[tuple[str, str]], why: str) -> None:
     answer = await there.api.client.post(path, content=b"{}", headers=headers)
     assert why in problem(answer, 415, "unsupported-media-type")["detail"]
     assert ("accept-encoding" in answer.headers) == (why == "without Content-Encoding")
@@ -126,12 +126,12 @@ async def test_bodies_of_another_coding(there: Live, path: str, headers: list[tu
         {"Content-Encoding": ""},
     ],
 )
-async def test_bodies_that_are_read(there: Live, more: dict[str, str]) -> None:
+async def test_accepted_media_types(there: Live, more: dict[str, str]) -> None:
     answer = await there.api.client.post("/jobs", content=b"{", headers=JSON | more)
     problem(answer, 400, "not-json")
 
 
-async def test_conditions_in_several_headers(there: Live) -> None:
+async def test_if_none_match_in_several_headers(there: Live) -> None:
     etag = (await there.api.client.get(ONE)).headers["etag"]
     for tags, status in (
         (['"1"', etag], 304),
@@ -152,7 +152,7 @@ def expecting(path: str, length: int, content_type: str = "application/json") ->
     return "\r\n".join([*lines, "Expect: 100-continue", "Connection: close", "", ""]).encode()
 
 
-async def test_a_body_is_asked_for_where_it_is_wanted(there: Live) -> None:
+async def test_expected_body_gets_continue(there: Live) -> None:
     said = await speak(port_of(there), expecting("/jobs", 1), b"{")
     first, _, rest = said.partition(b"\r\n\r\n")
     assert first == b"HTTP/1.1 100 Continue"
@@ -169,7 +169,7 @@ async def test_a_body_is_asked_for_where_it_is_wanted(there: Live) -> None:
         (expecting("/metrics", 10), 405),
     ],
 )
-async def test_a_body_that_would_be_refused_is_not_asked_for(there: Live, sent: bytes, status: int) -> None:
+async def test_refused_body_gets_no_continue(there: Live, sent: bytes, status: int) -> None:
     assert answer_of(await speak(port_of(there), sent)).status == status
 
 
@@ -186,14 +186,14 @@ async def test_a_body_that_would_be_refused_is_not_asked_for(there: Live, sent: 
         "cursor=" + "%00" * 15_000,
     ],
 )
-async def test_a_long_query(there: Live, query: str) -> None:
+async def test_long_query(there: Live, query: str) -> None:
     for path in ("/jobs", "/events"):
         answer = await ask(port_of(there), "GET", f"{path}?{query}")
         assert answer.status == 422
         assert len(answer.body) < 20_000
 
 
-async def test_no_answer_shows_a_header_twice(there: Live) -> None:
+async def test_headers_are_not_repeated(there: Live) -> None:
     sent: dict[str, Any] = {"headers": {"If-None-Match": "*", "Prefer": "wait=0"}}
     for method, path in (("GET", ONE), ("HEAD", ONE), ("OPTIONS", ONE), ("DELETE", ONE), ("GET", "/nothing")):
         answer = await there.api.client.request(method, path, **sent)

@@ -1,4 +1,4 @@
-"""HEAD wherever there is a GET, OPTIONS everywhere, and an ``Allow`` that names all that a path takes."""
+"""HEAD wherever there is a GET, OPTIONS everywhere, and an ``Allow`` with all methods of a path."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ STREAM = "Accept: text/event-stream"
 
 @pytest.fixture(scope="module")
 async def shown(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
-    """An API with one job that has ended, and room for a single listener."""
+    """An API with one job that has ended, and one listener at most."""
     url = f"sqlite:///{tmp_path_factory.mktemp('view')}/view.db"
     store = Store(url)
     store.migrate()
@@ -41,7 +41,7 @@ def port_of(live: Live) -> int:
     return int(live.url.rpartition(":")[2])
 
 
-async def test_head_answers_wherever_get_does(shown: Live) -> None:
+async def test_head_works_wherever_get_does(shown: Live) -> None:
     document = (await shown.api.client.get("/openapi.json")).json()
     paths = [path for path, item in document["paths"].items() if "get" in item]
     assert {"/jobs", "/jobs/{job_id}", "/dead", "/metrics", "/health/live", "/job-types"} <= set(paths)
@@ -54,7 +54,7 @@ async def test_head_answers_wherever_get_does(shown: Live) -> None:
         head = await ask(port_of(shown), "HEAD", target, BEARER)
         assert head.body == b"", path
         assert (head.status, list(head.headers)) == (there.status, list(there.headers)), path
-        if path not in ("/metrics", "/health/ready"):  # which say something else each time
+        if path not in ("/metrics", "/health/ready"):  # which change between requests
             assert head.headers["content-length"] == there.headers["content-length"], path
             assert head.headers["content-type"] == there.headers["content-type"], path
         assert int(head.headers["content-length"]) > 0, path
@@ -73,7 +73,7 @@ async def test_head_answers_wherever_get_does(shown: Live) -> None:
         ("/health/ready", [], 503),
     ],
 )
-async def test_head_has_the_headers_of_get(shown: Live, path: str, headers: list[str], status: int) -> None:
+async def test_head_has_headers_of_get(shown: Live, path: str, headers: list[str], status: int) -> None:
     there = await ask(port_of(shown), "GET", path, BEARER, *headers)
     head = await ask(port_of(shown), "HEAD", path, BEARER, *headers)
     assert (head.status, head.body) == (status, b"")
@@ -84,7 +84,7 @@ async def test_head_has_the_headers_of_get(shown: Live, path: str, headers: list
         assert head.headers["etag"]
 
 
-async def test_head_needs_the_key(shown: Live) -> None:
+async def test_head_needs_key(shown: Live) -> None:
     for path in ("/jobs", ONE, "/events", "/metrics"):
         head = await ask(port_of(shown), "HEAD", path)
         assert (head.status, head.body) == (401, b"")
@@ -93,14 +93,14 @@ async def test_head_needs_the_key(shown: Live) -> None:
         assert (await ask(port_of(shown), "HEAD", path)).status == 200
 
 
-async def test_head_waits_where_get_would(shown: Live) -> None:
+async def test_head_waits_like_get(shown: Live) -> None:
     await shown.idle()
     order = submitted(2)
     record(shown.store, order)
-    asked = asyncio.create_task(ask(port_of(shown), "HEAD", f"/jobs/{job_id(2)}", BEARER, "Prefer: wait=30"))
+    waiting = asyncio.create_task(ask(port_of(shown), "HEAD", f"/jobs/{job_id(2)}", BEARER, "Prefer: wait=30"))
     await eventually(lambda: shown.listeners == 1)
     record(shown.store, succeeded(order))
-    head = await asked
+    head = await waiting
     there = await ask(port_of(shown), "GET", f"/jobs/{job_id(2)}", BEARER)
     assert (head.status, head.body, head.headers["preference-applied"]) == (200, b"", "wait=30")
     for name in ("etag", "content-length"):
@@ -108,25 +108,25 @@ async def test_head_waits_where_get_would(shown: Live) -> None:
 
 
 @pytest.mark.parametrize(("path", "headers"), [("/events", []), (f"{ONE}/events", [STREAM])])
-async def test_head_of_a_stream_opens_none(
+async def test_head_of_stream_opens_no_stream(
     shown: Live, path: str, headers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await shown.idle()
     with monkeypatch.context() as patched:
         patched.setattr(shown.api.producer.listeners, "place", None)
         head = await ask(port_of(shown), "HEAD", path, BEARER, *headers)
-    assert (head.status, head.body) == (200, b""), "it takes no place"
+    assert (head.status, head.body) == (200, b""), "it does not count as a listener"
     async with hearing(f"{shown.url}{path}", Authorization=f"Bearer {KEY}") as received:
         for name in ("content-type", "cache-control", "x-accel-buffering"):
             assert head.headers[name] == received.answer.headers[name]
         await received.next(control=True)
         full = await ask(port_of(shown), "HEAD", path, BEARER, *headers)
-        assert full.status == 503, "as a GET would now"
+        assert full.status == 503, "as for a GET"
         assert full.headers["retry-after"]
     await shown.idle()
 
 
-async def test_a_head_of_a_stream_says_what_is_wrong_with_it(shown: Live) -> None:
+async def test_head_of_stream_checks_parameters(shown: Live) -> None:
     for path, status in (("/events?after=x", 422), ("/events?nonsense=1", 422), ("/jobs/x/events", 422)):
         assert (await ask(port_of(shown), "HEAD", path, BEARER, STREAM)).status == status
     bad = await ask(port_of(shown), "HEAD", "/events", BEARER, "Last-Event-ID: x")
@@ -145,7 +145,7 @@ ALLOWED = [
     ("/docs", "GET, HEAD, OPTIONS"),
     ("/openapi.json", "GET, HEAD, OPTIONS"),
     ("/asyncapi.json", "GET, HEAD, OPTIONS"),
-    # the path of one job too
+    # GET is the path of one job
     ("/jobs/batch", "GET, HEAD, OPTIONS, POST"),
     (f"{ONE}/cancel", "OPTIONS, POST"),
     (f"{ONE}/redrive", "OPTIONS, POST"),
@@ -155,7 +155,7 @@ ALLOWED = [
 
 
 @pytest.mark.parametrize(("path", "allow"), ALLOWED)
-async def test_every_refusal_of_a_method_names_all_of_them(shown: Live, path: str, allow: str) -> None:
+async def test_method_not_allowed_lists_allowed_methods(shown: Live, path: str, allow: str) -> None:
     methods = ["DELETE", "PUT", "PATCH", "TRACE"]
     methods += [method for method in ("GET", "HEAD", "POST") if method not in allow.split(", ")]
     for method in methods:
@@ -169,18 +169,18 @@ async def test_every_refusal_of_a_method_names_all_of_them(shown: Live, path: st
 
 
 @pytest.mark.parametrize(("path", "allow"), ALLOWED)
-async def test_options(shown: Live, path: str, allow: str) -> None:
+async def test_options_lists_allowed_methods(shown: Live, path: str, allow: str) -> None:
     answer = await ask(port_of(shown), "OPTIONS", path)
     assert (answer.status, answer.headers["allow"], answer.body) == (204, allow, b"")
 
 
-async def test_options_of_nothing(shown: Live) -> None:
+async def test_options_of_unknown_path_and_server(shown: Live) -> None:
     problem(await shown.api.client.options("/nothing"), 404, "not-found")
     whole = await ask(port_of(shown), "OPTIONS", "*")
     assert (whole.status, whole.headers["allow"]) == (204, "GET, HEAD, OPTIONS, POST")
 
 
-async def test_a_slash_at_the_end_is_another_path(shown: Live) -> None:
+async def test_trailing_slash_is_not_found(shown: Live) -> None:
     client = shown.api.client
     for method, path in (("GET", "/jobs/"), ("POST", "/jobs/"), ("HEAD", f"{ONE}/"), ("GET", "/events/")):
         answer = await client.request(method, path)
@@ -190,7 +190,7 @@ async def test_a_slash_at_the_end_is_another_path(shown: Live) -> None:
     assert "slash" not in problem(await client.get("/nothing/"), 404, "not-found")["detail"]
 
 
-async def test_a_head_under_a_prefix(shown: Live) -> None:
+async def test_methods_under_prefix(shown: Live) -> None:
     outer = FastAPI()
     outer.mount("/jobtape", shown.api.app)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(outer), base_url="http://api") as client:
@@ -199,6 +199,6 @@ async def test_a_head_under_a_prefix(shown: Live) -> None:
         assert (await client.options("/jobtape/jobs")).status_code == 204
 
 
-async def test_head_is_not_in_the_document(shown: Live) -> None:
+async def test_head_is_not_in_document(shown: Live) -> None:
     document = (await shown.api.client.get("/openapi.json")).json()
     assert {method for item in document["paths"].values() for method in item} == {"get", "post"}

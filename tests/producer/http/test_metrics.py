@@ -1,4 +1,4 @@
-"""What Prometheus gets: exact, and the same from every process."""
+"""Metrics for Prometheus."""
 
 from collections.abc import Mapping
 
@@ -36,7 +36,7 @@ def value(samples: Samples, name: str, *labels: str) -> float | None:
     return samples.get((name, frozenset(labels)))
 
 
-async def test_events_are_exact_and_the_same_from_every_process(kept: Api, settings: Settings, rig: Rig) -> None:
+async def test_event_counts_are_exact_in_every_process(kept: Api, settings: Settings, rig: Rig) -> None:
     for n in range(5):
         await kept.submit(x=n)
     await kept.client.post("/jobs", json={"type": "order.place", "payload": {"article": "pen"}})
@@ -58,7 +58,7 @@ async def test_events_are_exact_and_the_same_from_every_process(kept: Api, setti
             assert value(samples, "jobtape_events_total", "add", "failed") is None
 
 
-async def test_queues(served: Api) -> None:
+async def test_queue_metrics(served: Api) -> None:
     await served.submit()
 
     async def waiting() -> bool:
@@ -70,8 +70,8 @@ async def test_queues(served: Api) -> None:
     assert value(samples, "jobtape_queue_consumers", "default") == 0
 
 
-async def test_lag(served: Api, rig: Rig, view: Store) -> None:
-    """It grows while no projector runs, one barrier being out all the while, and is small again with one."""
+async def test_lag_grows_without_projector(served: Api, rig: Rig, view: Store) -> None:
+    """The lag grows while no projector runs, with one barrier in flight, and is small after one has started."""
 
     async def lag() -> float:
         seconds = value(await scrape(served), "jobtape_projector_lag_seconds")
@@ -89,7 +89,7 @@ async def test_lag(served: Api, rig: Rig, view: Store) -> None:
         await eventually(small)
 
 
-async def test_the_relay(kept: Api, rig: Rig) -> None:
+async def test_relay_metrics(kept: Api, rig: Rig) -> None:
     connection = await rig.link.connection()
     full = await bound_queue(connection, rig.topology, {"x-max-length": 2, "x-overflow": "reject-publish"})
     async with rig.worker(add, queues=("default",)):
@@ -109,7 +109,7 @@ async def test_the_relay(kept: Api, rig: Rig) -> None:
     assert value(samples, "jobtape_relay_stalls_total") == 0
 
 
-async def test_parts_that_are_away_fail_no_scrape(settings: Settings) -> None:
+async def test_scrape_without_broker_and_database(settings: Settings) -> None:
     away = settings.model_copy(update={"rabbitmq_url": "amqp://localhost:1/", "database_url": "sqlite:////none/none"})
     async with api(away, add, ready=False) as served:
         samples = await scrape(served)
@@ -118,7 +118,7 @@ async def test_parts_that_are_away_fail_no_scrape(settings: Settings) -> None:
         assert {name for name, _ in samples} == {"jobtape_up"} | of_the_process
 
 
-async def test_who_listens(live: Live) -> None:
+async def test_listener_metrics(live: Live) -> None:
     record(live.store, submitted(1), submitted(2))
     url = f"{live.url}/events?after=first"
     async with hearing(url) as first, hearing(url) as second:

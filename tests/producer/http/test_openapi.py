@@ -1,4 +1,4 @@
-"""The OpenAPI document tells the truth: our problems, and examples that work."""
+"""The OpenAPI document: problems instead of FastAPI's errors, and examples that work."""
 
 import json
 from collections.abc import Iterator
@@ -9,20 +9,16 @@ import pytest
 
 from jobtape.app import create_app
 from jobtape.producer.http.problems import KINDS
-from jobtape.settings import Settings
 from tests.consumer.installation import Rig
 from tests.producer.jobs import add
-from tests.producer.running_api import Api
+from tests.producer.running_api import Api, without_broker
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def document(served: Api) -> dict[str, Any]:
-    answer = await served.client.get("/openapi.json")
-    assert answer.status_code == 200
-    body: dict[str, Any] = answer.json()
-    return body
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return create_app(without_broker("sqlite://"), [add]).openapi()
 
 
 def references(value: Any) -> Iterator[str]:
@@ -36,13 +32,13 @@ def references(value: Any) -> Iterator[str]:
             yield from references(child)
 
 
-async def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+def test_references_resolve(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     assert {reference.rpartition("/")[2] for reference in references(document)} <= set(schemas)
     assert "HTTPValidationError" not in schemas
 
 
-async def test_all_paths_are_there(document: dict[str, Any]) -> None:
+def test_document_lists_all_paths(document: dict[str, Any]) -> None:
     assert {(method, path) for path, item in document["paths"].items() for method in item} == {
         ("post", "/jobs"),
         ("post", "/jobs/batch"),
@@ -64,15 +60,15 @@ async def test_all_paths_are_there(document: dict[str, Any]) -> None:
 
 
 def secured(document: dict[str, Any]) -> set[str]:
-    """The paths whose operations want a key."""
+    """The paths whose operations require a key."""
     return {path for path, item in document["paths"].items() for each in item.values() if each.get("security")}
 
 
 OPEN = {"/health/live", "/health/ready"}
 
 
-async def test_a_key_is_claimed_where_there_is_one(settings: Settings) -> None:
-    plain, locked = (create_app(settings.model_copy(update={"api_key": key}), [add]) for key in (None, "0123456789"))
+def test_document_requires_configured_key() -> None:
+    plain, locked = (create_app(without_broker("sqlite://", api_key=key), [add]) for key in (None, "0123456789"))
     assert secured(plain.openapi()) == set()
     assert "securitySchemes" not in plain.openapi()["components"]
     assert "security" not in plain.openapi()
@@ -82,7 +78,7 @@ async def test_a_key_is_claimed_where_there_is_one(settings: Settings) -> None:
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
     for app in (plain, locked):
         named = [each["name"].lower() for item in app.openapi()["paths"].values() for each in parameters(item)]
-        assert "authorization" not in named, "it is a scheme, and no parameter"
+        assert "authorization" not in named, "it is a security scheme and not a parameter"
 
 
 def parameters(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -90,9 +86,9 @@ def parameters(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from operation.get("parameters", ())
 
 
-async def test_asyncapi_claims_a_key_where_there_is_one(settings: Settings) -> None:
+async def test_asyncapi_requires_configured_key(sqlite_url: str) -> None:
     for key in (None, "0123456789"):
-        app = create_app(settings.model_copy(update={"api_key": key}), [add])
+        app = create_app(without_broker(sqlite_url, api_key=key), [add])
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api") as client,
@@ -103,7 +99,7 @@ async def test_asyncapi_claims_a_key_where_there_is_one(settings: Settings) -> N
         assert ("securitySchemes" in document["components"]) == (key is not None)
 
 
-async def test_every_failure_is_a_problem(document: dict[str, Any]) -> None:
+def test_documented_errors_are_problems(document: dict[str, Any]) -> None:
     shown: set[str] = set()
     for path, item in document["paths"].items():
         for operation in item.values():
@@ -113,11 +109,11 @@ async def test_every_failure_is_a_problem(document: dict[str, Any]) -> None:
                     assert content["schema"] == {"$ref": "#/components/schemas/ProblemDetails"}
                     assert all(example["value"]["status"] == int(status) for example in content["examples"].values())
                     shown |= set(content["examples"])
-    # the router's own, and what nobody should rely on
+    # the router's own, and the one that no client should rely on
     assert set(KINDS) - shown == {"method-not-allowed", "internal"}
 
 
-async def test_the_examples_are_accepted(served: Api, rig: Rig, document: dict[str, Any]) -> None:
+async def test_examples_are_accepted(served: Api, rig: Rig, document: dict[str, Any]) -> None:
     content = document["paths"]["/jobs"]["post"]["requestBody"]["content"]["application/json"]
     for example in content["examples"].values():
         assert (await served.client.post("/jobs", json=example["value"])).status_code == 202
@@ -128,7 +124,7 @@ async def test_the_examples_are_accepted(served: Api, rig: Rig, document: dict[s
         assert answer.json()["accepted"] == 2
 
 
-async def test_answers_have_the_fields_they_promise(kept: Api, document: dict[str, Any]) -> None:
+async def test_responses_have_documented_fields(kept: Api, document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     job = await kept.submit(x=1)
     assert list(job) == list(schemas["JobOut"]["properties"])
@@ -147,7 +143,9 @@ async def test_answers_have_the_fields_they_promise(kept: Api, document: dict[st
     assert list(readiness["workers"]["default"]) == list(schemas["Workers"]["properties"])
 
 
-async def test_the_docs_page(served: Api) -> None:
+async def test_docs_page(served: Api) -> None:
+    """FastAPI serves the document of this application, and its page."""
+    assert "HTTPValidationError" not in (await served.client.get("/openapi.json")).text
     answer = await served.client.get("/docs")
     assert answer.status_code == 200
     assert "text/html" in answer.headers["content-type"]

@@ -1,4 +1,4 @@
-"""Redriving over HTTP: one job, and all that a filter finds."""
+"""Redriving over HTTP: one job, and all jobs that match a filter."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -43,14 +43,14 @@ async def state(served: Api, job_id: str, *, run: int, state: str = "failed") ->
     return await eventually(reached, what=f"{job_id} is {state} in run {run}")
 
 
-async def test_one_job(at_work: Api, rig: Rig) -> None:
+async def test_redrive_job(at_work: Api, rig: Rig) -> None:
     job_id = await submit(at_work, labels={"a": "b"})
     first = await state(at_work, job_id, run=1)
     assert first["reason"] == "error"
     answer = await at_work.client.post(f"/jobs/{job_id}/redrive")
-    delivered = answer.json()
-    assert (answer.status_code, delivered["state"], delivered["run"], delivered["attempt"]) == (202, "queued", 2, 1)
-    assert (delivered["error"], delivered["reason"], delivered["finished_at"]) == (None, None, None)
+    body = answer.json()
+    assert (answer.status_code, body["state"], body["run"], body["attempt"]) == (202, "queued", 2, 1)
+    assert (body["error"], body["reason"], body["finished_at"]) == (None, None, None)
     second = await state(at_work, job_id, run=2)
     assert second["cursor"] > first["cursor"]
     assert (await at_work.client.post(f"/jobs/{job_id}/redrive")).json()["run"] == 3
@@ -60,7 +60,7 @@ async def test_one_job(at_work: Api, rig: Rig) -> None:
     assert names == ["submitted", "failed", *["redriven", "requeued", "failed"] * 2], "the history is whole"
 
 
-async def test_only_what_has_ended(settings: Settings, rig: Rig, view: Store) -> None:
+async def test_redrive_needs_ended_job(settings: Settings, rig: Rig, view: Store) -> None:
     async with api(settings, flaky) as served, rig.projector(view):
         job_id = await submit(served)
         refused = problem(await served.client.post(f"/jobs/{job_id}/redrive"), 409, "job-not-final")
@@ -79,29 +79,29 @@ async def test_only_what_has_ended(settings: Settings, rig: Rig, view: Store) ->
         assert rig.names(job_id).count("redriven") == 1
 
 
-async def test_many_by_a_filter(at_work: Api, rig: Rig) -> None:
+async def test_redrive_by_filter(at_work: Api, rig: Rig) -> None:
     labelled = [await submit(at_work, labels={"kind": "red"}) for _ in range(5)]
     others = [await submit(at_work), await submit(at_work, payload={"fail": False}, labels={"kind": "red"})]
     for job_id in (*labelled, others[0]):
         await state(at_work, job_id, run=1)
     await state(at_work, others[1], run=1, state="succeeded")
 
-    async def redrives(**body: Any) -> dict[str, Any]:
-        answer = await at_work.client.post("/redrives", json=body)
+    async def redrives(**query: Any) -> dict[str, Any]:
+        answer = await at_work.client.post("/redrives", json=query)
         assert answer.status_code == 200, answer.text
-        delivered: dict[str, Any] = answer.json()
-        return delivered
+        body: dict[str, Any] = answer.json()
+        return body
 
-    asked = {"label": ["kind:red"], "type": ["flaky"], "reason": ["error"], "queue": ["default"]}
+    query = {"label": ["kind:red"], "type": ["flaky"], "reason": ["error"], "queue": ["default"]}
     events = len(rig.events)
-    dry = await redrives(**asked, dry_run=True)
+    dry = await redrives(**query, dry_run=True)
     assert (dry["matched"], dry["accepted"], dry["next"]) == (5, 0, None)
     assert dry["ids"] == labelled[::-1]
     assert len(rig.events) == events, "a dry run changes nothing"
     assert (await redrives(reason=["timeout"]))["matched"] == 0
-    page = await redrives(**asked, limit=2)
+    page = await redrives(**query, limit=2)
     assert (page["matched"], page["accepted"], page["ids"], page["next"]) == (2, 2, labelled[:2:-1], labelled[3])
-    rest = await redrives(**asked, cursor=page["next"])
+    rest = await redrives(**query, cursor=page["next"])
     assert (rest["matched"], rest["accepted"], rest["refused"], rest["unknown"]) == (3, 3, 0, 0)
     for job_id in labelled:
         await state(at_work, job_id, run=2)
@@ -113,9 +113,8 @@ async def test_many_by_a_filter(at_work: Api, rig: Rig) -> None:
     assert {each["id"] for each in found} == {*labelled, others[0]}
 
 
-@pytest.mark.parametrize(
-    ("body", "place"),
-    [
+async def test_invalid_redrives_are_refused(served: Api) -> None:
+    invalid: list[tuple[Any, str]] = [
         ({"state": ["running"]}, "/state/0"),
         ({"state": []}, "/state"),
         ({"label": ["red"]}, "/label/0"),
@@ -126,14 +125,13 @@ async def test_many_by_a_filter(at_work: Api, rig: Rig) -> None:
         ({"reason": ["because"]}, "/reason/0"),
         ({"colour": ["red"]}, "/colour"),
         ([], ""),
-    ],
-)
-async def test_what_is_no_redrive(served: Api, body: Any, place: str) -> None:
-    delivered = problem(await served.client.post("/redrives", json=body), 422, "invalid-redrive")
-    assert delivered["errors"][0]["pointer"] == place
+    ]
+    for body, pointer in invalid:
+        details = problem(await served.client.post("/redrives", json=body), 422, "invalid-redrive")
+        assert details["errors"][0]["pointer"] == pointer
 
 
-async def test_without_a_view_that_keeps_up_nothing_is_redriven(served: Api, rig: Rig) -> None:
+async def test_redrive_without_projector(served: Api, rig: Rig) -> None:
     served.producer._barriers._timeout = 0.3
     problem(await served.client.post("/redrives", json={}), 503, "view-behind")
     problem(
@@ -144,14 +142,14 @@ async def test_without_a_view_that_keeps_up_nothing_is_redriven(served: Api, rig
     assert rig.events == []
 
 
-async def test_readiness_names_a_missing_queue_and_what_waits_for_it(settings: Settings, rig: Rig, view: Store) -> None:
+async def test_readiness_counts_jobs_of_missing_queue(settings: Settings, rig: Rig, view: Store) -> None:
     async with api(settings, flaky) as served:
 
-        async def said() -> dict[str, Any]:
-            delivered: dict[str, Any] = (await served.client.get("/health/ready")).json()
-            return delivered
+        async def readiness() -> dict[str, Any]:
+            body: dict[str, Any] = (await served.client.get("/health/ready")).json()
+            return body
 
-        before = await said()
+        before = await readiness()
         assert before["dead_ends"]["unroutable"] == {"messages": 0, "warning": None}
         assert before["workers"]["default"]["consumers"] == 0
         channel = await (await rig.link.connection()).channel()
@@ -160,9 +158,9 @@ async def test_readiness_names_a_missing_queue_and_what_waits_for_it(settings: S
         await submit(served, delay=0.1)
 
         async def named() -> dict[str, Any] | None:
-            delivered = await said()
-            return delivered if delivered["dead_ends"]["unroutable"]["messages"] else None
+            body = await readiness()
+            return body if body["dead_ends"]["unroutable"]["messages"] else None
 
-        delivered = await eventually(named, what="it has fallen due")
-        assert "is missing" in delivered["dead_ends"]["unroutable"]["warning"]
-        assert "the queue is missing" in delivered["workers"]["default"]["warning"]
+        body = await eventually(named, what="the job is due")
+        assert "is missing" in body["dead_ends"]["unroutable"]["warning"]
+        assert "the queue is missing" in body["workers"]["default"]["warning"]

@@ -31,7 +31,7 @@ WITH_OPTIONS: dict[str, Any] = {
 }
 
 
-async def test_an_accepted_job_is_one_event_and_one_message(served: Api, rig: Rig) -> None:
+async def test_accepted_job_is_one_event_and_one_message(served: Api, rig: Rig) -> None:
     answer = await served.client.post("/jobs", json={"type": "add", "payload": {"x": 3, "y": 4}})
     assert answer.status_code == 202
     job = answer.json()
@@ -49,7 +49,7 @@ async def test_an_accepted_job_is_one_event_and_one_message(served: Api, rig: Ri
     assert await eventually(rig.depth, what="the message on the work queue") == 1
 
 
-async def test_options_are_honoured(served: Api, rig: Rig) -> None:
+async def test_submit_with_options(served: Api, rig: Rig) -> None:
     job = (await served.client.post("/jobs", json=WITH_OPTIONS)).json()
     (event,) = await eventually(lambda: rig.of(job["id"]))
     assert isinstance(event, Submitted)
@@ -60,7 +60,7 @@ async def test_options_are_honoured(served: Api, rig: Rig) -> None:
     assert await rig.depth("default") == 0
 
 
-async def test_what_is_absent_is_the_job_types(served: Api, rig: Rig) -> None:
+async def test_absent_options_are_those_of_job_type(served: Api, rig: Rig) -> None:
     body = {
         "type": "order.place",
         "payload": {"article": "pen"},
@@ -74,14 +74,14 @@ async def test_what_is_absent_is_the_job_types(served: Api, rig: Rig) -> None:
     assert (event.data.order.queue, event.data.order.timeout) == ("orders", 30.0)
 
 
-async def test_utf8_may_be_named_and_the_case_does_not_matter(served: Api) -> None:
+async def test_content_type_with_charset(served: Api) -> None:
     for content_type in ("application/json; charset=utf-8", 'Application/JSON;charset="UTF-8"'):
         body = b'{"type": "add", "payload": {"x": 1}}'
         answer = await served.client.post("/jobs", content=body, headers={"Content-Type": content_type})
         assert answer.status_code == 202, content_type
 
 
-async def test_location_honours_a_proxys_prefix(settings: Settings, rig: Rig) -> None:
+async def test_location_includes_prefix(settings: Settings, rig: Rig) -> None:
     import httpx
 
     from jobtape.app import create_app
@@ -89,7 +89,7 @@ async def test_location_honours_a_proxys_prefix(settings: Settings, rig: Rig) ->
     app = create_app(settings, [add])
     async with listening(app, root_path="/proxy") as port, httpx.AsyncClient() as client:
         url = f"http://127.0.0.1:{port}/jobs"
-        answer = await eventually(lambda: _accepted(client, url), what="the API has found the tape")
+        answer = await eventually(lambda: _accepted(client, url), what="the API finds the tape")
         assert answer.headers["location"] == f"/proxy/jobs/{answer.json()['id']}"
 
 
@@ -111,7 +111,7 @@ async def test_submit_in_process(settings: Settings, rig: Rig) -> None:
         await add.submit(1)
 
 
-async def test_what_in_process_callers_do_wrong_is_said_before_anything_is_published(served: Api, rig: Rig) -> None:
+async def test_invalid_submission_in_process_publishes_nothing(served: Api, rig: Rig) -> None:
     producer = served.producer
     with pytest.raises(UnknownJobType, match=r"add, keep, order\.place"):
         await producer.submit(Submission(type="nope", payload={}))
@@ -130,7 +130,7 @@ async def test_what_in_process_callers_do_wrong_is_said_before_anything_is_publi
     assert await rig.depth() == 0
 
 
-async def test_many_at_once(served: Api, rig: Rig) -> None:
+async def test_concurrent_submissions(served: Api, rig: Rig) -> None:
     jobs = await asyncio.gather(*(served.submit(x=n) for n in range(200)))
     assert len({job["id"] for job in jobs}) == 200
     await eventually(lambda: len(rig.events) == 200)
@@ -141,9 +141,7 @@ async def test_many_at_once(served: Api, rig: Rig) -> None:
     await eventually(depth)
 
 
-async def test_without_a_tape_nothing_is_accepted_until_there_is_one(
-    settings: Settings, topology: Topology, broker_url: str
-) -> None:
+async def test_submit_without_tape(settings: Settings, topology: Topology, broker_url: str) -> None:
     async with api(settings, add, ready=False) as served:
         await eventually(lambda: served.producer.watch.broker_trouble is None)
         answer = await served.client.post("/jobs", json={"type": "add", "payload": {"x": 1}})
@@ -152,5 +150,5 @@ async def test_without_a_tape_nothing_is_accepted_until_there_is_one(
             await served.producer.submit(Submission(type="add", payload={"x": 1}))
         async with Rig(broker_url, topology) as rig:  # makes the tape
             assert await rig.depth() == 0
-            await eventually(lambda: served.producer.watch.tape_trouble is None, what="the tape is seen")
+            await eventually(lambda: served.producer.watch.tape_trouble is None, what="the API finds the tape")
             await served.submit()
