@@ -1,8 +1,8 @@
-"""The API as an application: run alone or mounted in another one, or only a lifespan for submitting jobs.
+"""The API as an application, alone or mounted in another one, and a lifespan for applications that submit jobs.
 
 Three ways to use it:
 
-(a) Submit from your own FastAPI application; the environment has the settings (``JOBTAPE_JOBS``, ``RABBITMQ_URL``)::
+(a) Submit from your own FastAPI application, with settings from the environment (``JOBTAPE_JOBS``, ``RABBITMQ_URL``)::
 
         app = FastAPI(lifespan=jobtape.lifespan)
 
@@ -15,7 +15,7 @@ Three ways to use it:
         app = FastAPI(lifespan=partial(jobtape.lifespan, job_types=[send_email]))
 
 (c) Mount the whole API under a prefix of an application as in (a) or (b). Starlette does not run the lifespan of a
-    mounted application, so the outer application's lifespan runs the producer::
+    mounted application, so the lifespan of the outer application runs the producer::
 
         app.mount("/jobtape", jobtape.create_app())
 
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None, job_types: JobTypes | None = No
     """Return the API as an application.
 
     ``settings`` default to the environment's, ``job_types`` to those of ``JOBTAPE_JOBS``. Run alone, the application
-    starts its own producer. Mounted, it uses the producer of the outer application's lifespan (see the module's text),
+    starts its own producer. Mounted, it uses the producer of the outer application's lifespan (see the module above),
     and answers 503 when there is none. Raises JobtapeError for wrong settings.
     """
     known = settings or read_settings()
@@ -165,10 +165,10 @@ class LoopBridge:
         except CallNotStarted as error:
             why = f"Jobtape runs on another event loop of this process, and {error}"
             if scope["type"] != "http":
-                raise JobtapeError(f"the request was not taken: {why}") from None
+                raise JobtapeError(f"the request was not handled: {why}") from None
             await Problem("not-running", why).response()(scope, receive, send)
         except CallLost:
-            raise JobtapeError("the request was broken off: Jobtape ended in this process") from None
+            raise JobtapeError("the request was aborted: Jobtape ended in this process") from None
 
     def _other_loop(self) -> LoopCaller | None:
         try:
@@ -188,9 +188,7 @@ def _by_name(job_types: JobTypes) -> dict[str, JobType]:
 
 
 def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return host.lower() == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False

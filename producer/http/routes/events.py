@@ -108,27 +108,22 @@ def _has_ended(producer: Producer, job_id: str) -> Enough:
 
 def prefers(request: Request, media_type: str, to: str) -> bool:
     """Return whether the client prefers ``media_type`` to ``to``, which is the default."""
-    header = ",".join(request.headers.getlist("accept"))[:_MAX_ACCEPT]
-    return _quality(header, media_type) > _quality(header, to)
-
-
-def _quality(header: str, media_type: str) -> float:
-    """Return the quality in the most specific range that matches: the type itself, then ``text/*``, then ``*/*``."""
-    ranks = {media_type: 3, f"{media_type.partition('/')[0]}/*": 2, "*/*": 1}
-    best, quality = 0, 0.0
-    for part in header.split(","):
+    qualities: dict[str, float] = {}
+    for part in ",".join(request.headers.getlist("accept"))[:_MAX_ACCEPT].split(","):
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        if ranks.get(name, 0) > best:
-            best, quality = ranks[name], _q(parameters)
-    return quality
+        qualities.setdefault(name, _q(parameters))
+    return _quality(qualities, media_type) > _quality(qualities, to)
+
+
+def _quality(qualities: dict[str, float], media_type: str) -> float:
+    """Return the quality of the most specific range that matches: the type itself, then ``text/*``, then ``*/*``."""
+    ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+    return next((qualities[name] for name in ranges if name in qualities), 0.0)
 
 
 def _q(parameters: list[str]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                return min(1.0, max(0.0, float(value)))
-            except ValueError:
-                return 0.0
-    return 1.0
+    pairs = (parameter.partition("=") for parameter in parameters)
+    try:
+        return min(1.0, max(0.0, float(next((value for name, _, value in pairs if name.strip() == "q"), "1"))))
+    except ValueError:
+        return 0.0

@@ -89,11 +89,5 @@ async def get_metrics(producer: RunningProducer) -> Response:
 
 
 def _job_type(job_type: JobTypeSpec) -> dict[str, Any]:
-    return {
-        "name": job_type.name,
-        "version": job_type.version,
-        "queue": job_type.queue,
-        "timeout": job_type.timeout,
-        "description": job_type.description,
-        "schemas": job_type.json_schema(),
-    }
+    fields = {name: getattr(job_type, name) for name in JobTypeOut.model_fields if name != "schemas"}
+    return {**fields, "schemas": job_type.json_schema()}
