@@ -8,31 +8,8 @@ from fastapi import Response
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-from jobtape.producer.service.errors import (
-    IdempotencyInFlight,
-    IdempotencyKeyInvalid,
-    IdempotencyKeyReused,
-    JobFinal,
-    JobGone,
-    JobNotFinal,
-    PayloadTooLarge,
-    PointGone,
-    PointNotReached,
-    SubmissionNotKept,
-    TooBusy,
-    ViewBehind,
-)
-from jobtape.schemas import plainjson
-from jobtape.schemas.errors import (
-    BrokerUnavailable,
-    JobtapeError,
-    PayloadInvalid,
-    QueueFull,
-    SubmissionInvalid,
-    TapeMissing,
-    UnknownJobType,
-    ViewUnavailable,
-)
+from jobtape.producer.service import errors as service
+from jobtape.schemas import errors, plainjson
 from jobtape.schemas.job import JobState
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -144,43 +121,43 @@ def pointer(loc: Sequence[str | int], base: str = "") -> str:
     return base + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in loc)
 
 
-_KINDS_OF_ERRORS: Final[dict[type[JobtapeError], str]] = {
-    IdempotencyKeyInvalid: "invalid-idempotency-key",
-    IdempotencyKeyReused: "idempotency-key-reused",
-    JobGone: "job-gone",
-    SubmissionNotKept: "submission-not-kept",
-    PointGone: "history-gone",
-    PointNotReached: "cursor-not-reached",
-    TapeMissing: "tape-missing",
-    BrokerUnavailable: "broker-unavailable",
-    ViewUnavailable: "view-unavailable",
-    ViewBehind: "view-behind",
-    TooBusy: "busy",
+_KINDS_OF_ERRORS: Final[dict[type[errors.JobtapeError], str]] = {
+    service.IdempotencyKeyInvalid: "invalid-idempotency-key",
+    service.IdempotencyKeyReused: "idempotency-key-reused",
+    service.JobGone: "job-gone",
+    service.SubmissionNotKept: "submission-not-kept",
+    service.PointGone: "history-gone",
+    service.PointNotReached: "cursor-not-reached",
+    errors.TapeMissing: "tape-missing",
+    errors.BrokerUnavailable: "broker-unavailable",
+    errors.ViewUnavailable: "view-unavailable",
+    service.ViewBehind: "view-behind",
+    service.TooBusy: "busy",
 }
 """The errors whose problem consists of their text alone."""
 
 
-def problem_of(error: JobtapeError) -> Problem:
+def problem_of(error: errors.JobtapeError) -> Problem:
     """Return the problem that a client gets for ``error``. Raises TypeError when there is none."""
     detail = str(error)
     match error:
-        case UnknownJobType():
+        case errors.UnknownJobType():
             return Problem("unknown-job-type", f"{detail}. See GET /job-types", errors=[("/type", detail)])
-        case PayloadInvalid():
+        case errors.PayloadInvalid():
             faults = [(pointer(fault["loc"], "/payload"), fault["msg"]) for fault in error.errors[:MAX_ERRORS]]
             return Problem("invalid-payload", f"{detail}. GET /job-types shows its JSON Schema", errors=faults)
-        case SubmissionInvalid():
+        case errors.SubmissionInvalid():
             faults = [(pointer(fault["loc"]), fault["msg"]) for fault in error.errors[:MAX_ERRORS]]
             return Problem("invalid-submission", detail, errors=faults)
-        case PayloadTooLarge():
+        case service.PayloadTooLarge():
             return Problem("payload-too-large", detail, errors=[("/payload", detail)])
-        case IdempotencyInFlight():
+        case service.IdempotencyInFlight():
             return Problem("idempotency-in-flight", detail, headers={"Retry-After": str(error.retry_after)})
-        case JobFinal():
+        case service.JobFinal():
             return Problem("job-final", detail, state=error.state)
-        case JobNotFinal():
+        case service.JobNotFinal():
             return Problem("job-not-final", detail, state=error.state)
-        case QueueFull():
+        case errors.QueueFull():
             return Problem("queue-full", detail, headers={"Retry-After": str(RETRY_AFTER_FULL)})
     for cls, kind in _KINDS_OF_ERRORS.items():
         if isinstance(error, cls):
