@@ -5,7 +5,7 @@ It is generated from the event models, the topology and the query models of the 
 
 from collections.abc import Iterable
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
@@ -19,10 +19,6 @@ from jobtape.producer.http.stream_parameters import JobEventsQuery, StreamQuery
 from jobtape.schemas.events import EVENT_NAMES, RELAYED_EVENTS
 from jobtape.schemas.job import QUEUE_PATTERN
 from jobtape.schemas.topology import Topology, reply_key, result_key
-
-SPECIFICATION: Final = "3.0.0"
-_SCHEMES: Final = {"key": {"type": "http", "scheme": "bearer", "description": "JOBTAPE_API_KEY"}}
-JOB_ID: Final = {"jobId": {"description": "The job's id, a UUID."}}
 
 router = APIRouter(include_in_schema=False)
 """Needs no API key, like ``/openapi.json``, because the document contains only names."""
@@ -41,8 +37,9 @@ async def asyncapi(request: Request, producer: RunningProducer) -> Response:
 def document_of(topology: Topology, host: str, prefix: str, scheme: str, *, secured: bool) -> dict[str, Any]:
     """Return the document for the API at ``host``, ``prefix`` and ``scheme``. ``secured``: the API needs a key."""
     found = examples(topology.source)
+    scheme_of_key = {"type": "http", "scheme": "bearer", "description": "JOBTAPE_API_KEY"}
     return {
-        "asyncapi": SPECIFICATION,
+        "asyncapi": "3.0.0",
         "info": {
             "title": "Jobtape",
             "version": version("jobtape"),
@@ -60,7 +57,7 @@ def document_of(topology: Topology, host: str, prefix: str, scheme: str, *, secu
         "components": {
             "schemas": event_schemas(),
             "messages": event_messages(found) | websocket.messages(found["succeeded"]),
-            **({"securitySchemes": _SCHEMES} if secured else {}),
+            **({"securitySchemes": {"key": scheme_of_key}} if secured else {}),
         },
     }
 
@@ -127,7 +124,7 @@ def _channels(topology: Topology) -> dict[str, Any]:
             "address": "/jobs/{jobId}/events",
             "title": "Server-sent events of one job",
             "description": "For `Accept: text/event-stream`: from the job's first event on.",
-            "parameters": JOB_ID,
+            "parameters": {"jobId": {"description": "The job's id, a UUID."}},
             **stream,
         },
         "socket": websocket.channel(),

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic_core import to_json
+from starlette import status
 from starlette.websockets import WebSocket
 
 from jobtape.producer.http.websocket.requests import (
     InvalidRequest,
+    RequestRefused,
     Subscribe,
-    SubscribeRefused,
     Unsubscribe,
     request_of,
 )
@@ -28,7 +29,6 @@ from jobtape.producer.service.errors import TooBusy
 from jobtape.schemas.errors import ViewUnavailable
 
 MAX_SUBSCRIPTIONS: Final = 20
-TRY_AGAIN: Final = 1013
 
 
 class ClientLeft(Exception):
@@ -75,14 +75,14 @@ class WebSocketConnection:
                         self._subscribe(request, tasks)
                     case Unsubscribe(id=name):
                         await self._unsubscribe(name)
-            except SubscribeRefused as refused:
+            except RequestRefused as refused:
                 await self._send_json({"type": "error", "id": refused.id, "detail": refused.detail})
 
     def _subscribe(self, request: Subscribe, tasks: asyncio.TaskGroup) -> None:
         if request.id in self._subscriptions:
-            raise SubscribeRefused(request.id, "this id is in use: choose another one, or unsubscribe it first")
+            raise RequestRefused(request.id, "this id is in use: choose another one, or unsubscribe it first")
         if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
-            raise SubscribeRefused(
+            raise RequestRefused(
                 request.id, f"a connection may have {MAX_SUBSCRIPTIONS} subscriptions: open another one"
             )
         start = StartPosition.NOW if request.after is None else request.after
@@ -93,7 +93,7 @@ class WebSocketConnection:
     async def _unsubscribe(self, name: str) -> None:
         subscription = self._subscriptions.pop(name, None)
         if subscription is None or subscription.task is None:
-            raise SubscribeRefused(name, "there is no subscription with this id")
+            raise RequestRefused(name, "there is no subscription with this id")
         subscription.task.cancel()
         await asyncio.wait({subscription.task})
         await self._send_json({"type": "unsubscribed", "id": name})
@@ -103,7 +103,9 @@ class WebSocketConnection:
         try:
             await follower.begin(after)
         except (ViewUnavailable, TooBusy):
-            raise InvalidRequest(TRY_AGAIN, "the view does not respond: connect again and resume") from None
+            raise InvalidRequest(
+                status.WS_1013_TRY_AGAIN_LATER, "the view does not respond: connect again and resume"
+            ) from None
         await self._send_json({"type": "subscribed", "id": subscription.name, "cursor": follower.position})
         subscription.sent = follower.position
         while not follower.stopped:

@@ -1,13 +1,14 @@
 """The requests that a client may send over a WebSocket.
 
-A message that is no request ends the connection with a close code and a reason (``InvalidRequest``). A request with a
-wrong value gets an ``error`` message (``SubscribeRefused``), and the connection stays open.
+A message that is not a request ends the connection with a close code and a reason (``InvalidRequest``). A request with
+a wrong value gets an ``error`` message (``RequestRefused``), and the connection stays open.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
+from starlette import status
 
 from jobtape.producer.http.stream_parameters import EventName, JobIdText, Start, TypePattern
 from jobtape.schemas import plainjson
@@ -18,7 +19,9 @@ from jobtape.schemas.submission import CORRELATION_ID_LENGTH, LabelName, LabelVa
 MAX_MESSAGE: Final = 64 * 1024
 """Characters."""
 ID_LENGTH: Final = 64
-UNSUPPORTED, NOT_JSON, POLICY, TOO_LARGE = 1003, 1007, 1008, 1009
+
+
+SubscriptionId = Annotated[str, Field(min_length=1, max_length=ID_LENGTH, strict=True)]
 
 
 class InvalidRequest(Exception):
@@ -30,7 +33,7 @@ class InvalidRequest(Exception):
         self.reason = reason
 
 
-class SubscribeRefused(Exception):
+class RequestRefused(Exception):
     """A request that is refused. ``id`` is the subscription's, or None when the request names none."""
 
     def __init__(self, id: str | None, detail: str) -> None:  # noqa: A002  # the name of the field in the message
@@ -39,15 +42,13 @@ class SubscribeRefused(Exception):
         self.detail = detail
 
 
-class Subscribe(BaseModel):
+class Subscribe(BaseModel, extra="forbid"):
     """Start the subscription ``id``: the matching events after the cursor ``after``, all of them (``first``), or only
     new ones.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     type: Literal["subscribe"]
-    id: str = Field(min_length=1, max_length=ID_LENGTH, strict=True)
+    id: SubscriptionId
     events: list[EventName] = Field(default_factory=list, max_length=len(EVENT_NAMES))
     types: list[TypePattern] = Field(default_factory=list, max_length=50)
     job: JobIdText | None = None
@@ -65,42 +66,42 @@ class Subscribe(BaseModel):
         )
 
 
-class Unsubscribe(BaseModel):
+class Unsubscribe(BaseModel, extra="forbid"):
     """End the subscription ``id``."""
 
-    model_config = ConfigDict(extra="forbid")
-
     type: Literal["unsubscribe"]
-    id: str = Field(min_length=1, max_length=ID_LENGTH, strict=True)
+    id: SubscriptionId
 
 
 REQUESTS: Final[Mapping[str, type[Subscribe | Unsubscribe]]] = {"subscribe": Subscribe, "unsubscribe": Unsubscribe}
 
 
 def request_of(message: Mapping[str, Any]) -> Subscribe | Unsubscribe:
-    """Return the request in an ASGI message. Raises InvalidRequest or SubscribeRefused."""
+    """Return the request in an ASGI message. Raises InvalidRequest or RequestRefused."""
     text = message.get("text")
     if text is None:
-        raise InvalidRequest(UNSUPPORTED, "messages are JSON in text frames: send no binary frames")
+        raise InvalidRequest(status.WS_1003_UNSUPPORTED_DATA, "messages are JSON in text frames: send no binary frames")
     if len(text) > MAX_MESSAGE:
-        raise InvalidRequest(TOO_LARGE, f"the message is too long: send at most {MAX_MESSAGE} characters")
+        raise InvalidRequest(status.WS_1009_MESSAGE_TOO_BIG, f"the message has more than {MAX_MESSAGE} characters")
     try:
         value = plainjson.loads_sent(text.encode())
     except (plainjson.NotJson, UnicodeEncodeError):
-        raise InvalidRequest(NOT_JSON, "the message is not JSON: send a JSON object") from None
+        raise InvalidRequest(
+            status.WS_1007_INVALID_FRAME_PAYLOAD_DATA, "the message is not JSON: send an object"
+        ) from None
     if (fault := plainjson.fault(value)) is not None:
-        raise SubscribeRefused(None, fault)
+        raise RequestRefused(None, fault)
     kind = value.get("type") if isinstance(value, dict) else None
     model = REQUESTS.get(kind) if isinstance(kind, str) else None
     if model is None:
-        raise InvalidRequest(POLICY, f"unknown request: send {' or '.join(REQUESTS)}")
+        raise InvalidRequest(status.WS_1008_POLICY_VIOLATION, f"unknown request: send {' or '.join(REQUESTS)}")
     try:
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "the request"
         name = value.get("id")
-        raise SubscribeRefused(
+        raise RequestRefused(
             name if isinstance(name, str) and len(name) <= ID_LENGTH else None,
             plainjson.carried(f"{field[:100]}: {first['msg'][:300]}"),
         ) from None

@@ -2,23 +2,19 @@
 
 import logging
 from contextlib import suppress
-from typing import Final
 
-from fastapi import APIRouter, WebSocket
+from fastapi import APIRouter, WebSocket, status
 from starlette.websockets import WebSocketDisconnect
 
 from jobtape.producer.http.middleware import described
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.websocket import access
-from jobtape.producer.http.websocket.connection import TRY_AGAIN, ClientLeft, WebSocketConnection
-from jobtape.producer.http.websocket.requests import POLICY, InvalidRequest
+from jobtape.producer.http.websocket.connection import ClientLeft, WebSocketConnection
+from jobtape.producer.http.websocket.requests import InvalidRequest
 from jobtape.producer.live.client_writer import LAST_WORDS, ClientStalled, ClientWriter
 from jobtape.producer.service.errors import TooBusy
 
 log = logging.getLogger(__name__)
-
-STOPPING: Final = 1012
-FAILED: Final = 1011
 
 router = APIRouter()
 
@@ -35,7 +31,7 @@ async def live(socket: WebSocket) -> None:
         return
     except Exception as error:  # noqa: BLE001  # any error gets a code and an entry in the log
         log.error("/ws failed: %s", described(error))
-        code, reason = FAILED, "the reason is in the log of the API"
+        code, reason = status.WS_1011_INTERNAL_ERROR, "the reason is in the log of the API"
     with suppress(ClientStalled, RuntimeError, OSError):  # it may be closed already
         await ClientWriter(lambda _: socket.close(code, reason), LAST_WORDS).send(None)
 
@@ -43,7 +39,7 @@ async def live(socket: WebSocket) -> None:
 async def _serve(socket: WebSocket) -> tuple[int, str]:
     """Serve the connection until its end. Return the code and the reason with which to close it."""
     if (reason := access.reason_to_refuse(socket)) is not None:
-        return POLICY, reason
+        return status.WS_1008_POLICY_VIOLATION, reason
     try:
         producer = socket.app.state.find_producer()
         limits = producer.limits
@@ -52,9 +48,12 @@ async def _serve(socket: WebSocket) -> tuple[int, str]:
                 socket, producer.listeners, keep_alive=limits.keep_alive, stall=limits.stall
             ).run()
     except Problem:
-        return TRY_AGAIN, "Jobtape is not running in this application"
+        return status.WS_1013_TRY_AGAIN_LATER, "Jobtape is not running in this application"
     except TooBusy:
-        return TRY_AGAIN, "this process has too many listeners or is about to stop: try again later"
+        return (
+            status.WS_1013_TRY_AGAIN_LATER,
+            "this process has too many listeners or is stopping: try again later",
+        )
     except BaseExceptionGroup as group:
         for error in group.exceptions:
             match error:
@@ -62,6 +61,6 @@ async def _serve(socket: WebSocket) -> tuple[int, str]:
                     return error.code, error.reason
                 case ClientStalled():
                     log.info("closed the WebSocket of a client that read nothing for %g s", limits.stall)
-                    return TRY_AGAIN, "you do not read: connect again and resume"
+                    return status.WS_1013_TRY_AGAIN_LATER, "you do not read: connect again and resume"
         raise group.exceptions[0] from None
-    return STOPPING, "this process is about to stop: connect again and resume"
+    return status.WS_1012_SERVICE_RESTART, "this process is about to stop: connect again and resume"
