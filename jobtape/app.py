@@ -26,7 +26,7 @@ Nothing connects on import or construction.
 import ipaddress
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -119,8 +119,7 @@ async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncItera
     if not known:
         log.warning("there are no job types to submit: name the modules that contain them in JOBTAPE_JOBS")
     known = {**known, **builtin.job_types()}
-    store = Store(settings.database_url)
-    try:
+    with closing(Store(settings.database_url)) as store:
         async with Producer(settings.rabbitmq_url, settings.topology, store, known, settings.limits) as producer:
             installation = running.LoopInstallation(
                 settings.installation, producer, serves=True, start_limit=settings.publish_timeout
@@ -130,8 +129,6 @@ async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncItera
                 yield installation
             finally:
                 running.unregister(installation)
-    finally:
-        store.close()
 
 
 class LoopBridge:

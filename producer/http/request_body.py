@@ -70,9 +70,9 @@ def parse_json(text: bytes, what: str = "the body") -> Any:
         raise Problem("not-json", f"{what} is not JSON: {error}") from None
 
 
-async def call(size: int, function: Callable[..., T], *args: object) -> T:
-    """Return ``function(*args)``, called in a thread when its input of ``size`` bytes is large."""
-    return function(*args) if size < LARGE else await asyncio.to_thread(function, *args)
+async def call(size: int, function: Callable[[], T]) -> T:
+    """Return ``function()``, called in a thread when its input of ``size`` bytes is large."""
+    return function() if size < LARGE else await asyncio.to_thread(function)
 
 
 async def small_json(request: Request) -> Any:

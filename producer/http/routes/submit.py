@@ -17,14 +17,12 @@ from jobtape.producer.http.representation import (
     location,
 )
 from jobtape.producer.live import outcome_wait, prefer
-from jobtape.producer.producer import Producer
 from jobtape.producer.service.batches.batch import submit_many
 from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, ItemRefused, ItemUnknown
 from jobtape.producer.service.errors import IdempotencyKeyInvalid
-from jobtape.producer.service.idempotency import HEADER, KeyedOrder, key_in_header
+from jobtape.producer.service.idempotency import HEADER, key_in_header
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import SubmissionInvalid
-from jobtape.schemas.job import Order
 from jobtape.schemas.submission import BatchSubmission, Submission, read_submission
 
 _PLAIN: dict[str, Any] = {"type": "add", "payload": {"x": 3, "y": 4}}
@@ -66,9 +64,9 @@ async def submit(request: Request, producer: RunningProducer) -> Response:
     key = key_in_header(request.headers.getlist(HEADER))
     body = await request_body.read_body(request, producer.limits.max_body)
     if key is None:
-        job = await producer.place(await request_body.call(len(body), _order, producer, body))
+        job = await producer.place(await request_body.call(len(body), lambda: producer.order(_submission(body))))
     else:
-        keyed = await request_body.call(len(body), _keyed, producer, key, body)
+        keyed = await request_body.call(len(body), lambda: producer.keyed(key, _submission(body)))
         job = await producer.place_once(idempotency_scope(request), keyed)
     headers = location(request, job)
     if (seconds := prefer.wait_of(request, producer.limits.max_wait)) is not None:
@@ -101,7 +99,7 @@ async def submit_batch(request: Request, producer: RunningProducer) -> Response:
     if HEADER in request.headers:
         raise IdempotencyKeyInvalid(f"a batch takes no header {HEADER}: send an idempotency_key in each item")
     body = await request_body.read_body(request, producer.limits.max_batch_bytes)
-    items = await request_body.call(len(body), batch_items, body, kind, producer.limits.max_batch)
+    items = await request_body.call(len(body), lambda: batch_items(body, kind, producer.limits.max_batch))
     valid = [item for item in items if not isinstance(item, Problem)]
     outcomes = iter(await submit_many(producer, valid, idempotency_scope(request)))
     results = [_refused(item) if isinstance(item, Problem) else _result(next(outcomes)) for item in items]
@@ -143,12 +141,8 @@ def _read_item(item: Any) -> BatchSubmission | Problem:
         return problem_of(error)
 
 
-def _order(producer: Producer, body: bytes) -> Order:
-    return producer.order(read_submission(request_body.parse_json(body), Submission))
-
-
-def _keyed(producer: Producer, key: str, body: bytes) -> KeyedOrder:
-    return producer.keyed(key, read_submission(request_body.parse_json(body), Submission))
+def _submission(body: bytes) -> Submission:
+    return read_submission(request_body.parse_json(body), Submission)
 
 
 def _result(outcome: ItemOutcome) -> dict[str, Any]:

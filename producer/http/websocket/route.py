@@ -1,20 +1,31 @@
-"""``/ws``: events over a WebSocket."""
+"""``/ws``: events over a WebSocket, for pages of the same host or of allowed origins, with the API key if there is one.
+
+A browser lets any page connect to any host and sends the page's origin; other clients send no origin. A page cannot set
+headers, so it may send the key as a subprotocol: ``new WebSocket(url, ["jobtape", "bearer." + key])``, with the key in
+base64url. Unlike a URL, subprotocols do not appear in logs.
+"""
 
 import logging
+from base64 import urlsafe_b64decode
 from contextlib import suppress
+from typing import Final
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, WebSocket, status
 from starlette.websockets import WebSocketDisconnect
 
+from jobtape.producer.http.dependencies import bearer_token, is_key
 from jobtape.producer.http.middleware import described
 from jobtape.producer.http.problems import Problem
-from jobtape.producer.http.websocket import access
 from jobtape.producer.http.websocket.connection import ClientLeft, WebSocketConnection
 from jobtape.producer.http.websocket.requests import InvalidRequest
 from jobtape.producer.live.client_writer import LAST_WORDS, ClientStalled, ClientWriter
 from jobtape.producer.service.errors import TooBusy
 
 log = logging.getLogger(__name__)
+
+SUBPROTOCOL: Final = "jobtape"
+BEARER: Final = "bearer."
 
 router = APIRouter()
 
@@ -24,7 +35,7 @@ async def live(socket: WebSocket) -> None:
     """Serve a connection. A refused one is accepted and then closed with a code and a reason, because a browser shows
     those, and does not show the response to a refused upgrade.
     """
-    await socket.accept(subprotocol=access.subprotocol(socket))
+    await socket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None)
     try:
         code, reason = await _serve(socket)
     except (ClientLeft, WebSocketDisconnect, OSError):
@@ -38,7 +49,7 @@ async def live(socket: WebSocket) -> None:
 
 async def _serve(socket: WebSocket) -> tuple[int, str]:
     """Serve the connection until its end. Return the code and the reason with which to close it."""
-    if (reason := access.reason_to_refuse(socket)) is not None:
+    if (reason := _reason_to_refuse(socket)) is not None:
         return status.WS_1008_POLICY_VIOLATION, reason
     try:
         producer = socket.app.state.find_producer()
@@ -64,3 +75,41 @@ async def _serve(socket: WebSocket) -> tuple[int, str]:
                     return status.WS_1013_TRY_AGAIN_LATER, "you do not read: connect again and resume"
         raise group.exceptions[0] from None
     return status.WS_1012_SERVICE_RESTART, "this process is about to stop: connect again and resume"
+
+
+def _reason_to_refuse(socket: WebSocket) -> str | None:
+    """Return why the connection is refused, in at most 123 bytes (the limit of a close frame); None when it is not."""
+    origin = socket.headers.get("origin")
+    if origin is not None and not _same_host(origin, socket) and origin not in socket.app.state.origins:
+        return "pages of this origin may not connect: name it in JOBTAPE_CORS_ORIGINS"
+    key: str | None = socket.app.state.api_key
+    if key is None or is_key(_sent_key(socket), key):
+        return None
+    return "send the API key, as Authorization: Bearer or as the subprotocol bearer.<base64url>"
+
+
+def _same_host(origin: str, socket: WebSocket) -> bool:
+    try:
+        netloc = urlsplit(origin).netloc
+    except ValueError:
+        return False
+    return netloc != "" and _without_port(netloc) == _without_port(socket.headers.get("host", ""))
+
+
+def _without_port(host: str) -> str:
+    """Return ``host`` without a default port. Both are removed, because a proxy may hide which scheme was used."""
+    return host.lower().removesuffix(":80").removesuffix(":443")
+
+
+def _sent_key(socket: WebSocket) -> bytes | None:
+    sent = bearer_token(socket)
+    if sent is not None or len(socket.headers.getlist("authorization")) > 1:
+        return sent
+    for offered in socket.scope.get("subprotocols", ()):
+        if offered.startswith(BEARER):
+            text = offered.removeprefix(BEARER)
+            try:
+                return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+            except ValueError:
+                return None
+    return None
