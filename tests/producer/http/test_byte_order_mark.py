@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from jobtape.cli.errors import WrongUse
-from jobtape.cli.rest.jobs import payload_of
+from jobtape.cli.values import payload_of
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.request_body import JSON, NDJSON
 from jobtape.producer.http.routes.submit import batch_items
