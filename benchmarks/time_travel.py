@@ -65,7 +65,7 @@ def fill(store: Store, count: int) -> list[str]:
     job_ids = job_ids_of(count)
     position: int | None = None
     rest = enumerate(tape(job_ids))
-    while batch := [TapeMessage(n, events.encode(each), "event", {}) for n, each in islice(rest, BATCH)]:
+    while batch := [TapeMessage(n, events.encode(each), "event") for n, each in islice(rest, BATCH)]:
         assert store.commit("benchmark", (1, position), fold_batch(batch, 1, store.jobs), 600)
         position = batch[-1].offset
     return job_ids

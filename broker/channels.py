@@ -7,15 +7,17 @@ hundreds of megabytes a day.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 from uuid import uuid4
 
 from aiormq import spec
-from aiormq.abc import AbstractChannel
+from aiormq.abc import AbstractChannel, DeliveredMessage
+from pamqp.common import FieldValue
 
-from jobtape.broker.link import BROKER_ERRORS, Connection, Link
+from jobtape.broker.frames import Delivered, DeliverySink
+from jobtape.broker.link import BROKER_ERRORS, Connection, Link, Transports
 
 Channel = AbstractChannel
 PERSISTENT: Final = 2
@@ -41,6 +43,36 @@ async def open_channel(connection: Connection, *, confirms: bool = False) -> Cha
         raise ConnectionError("the connection was lost")
     # ``transport.ready()`` would wait for the end of an alarm, and for ever if the connection is lost before.
     return await transport.connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+
+
+async def consume(
+    connection: Connection,
+    channel: Channel,
+    queue: str,
+    deliver: Callable[[list[Delivered]], None],
+    *,
+    arguments: dict[str, FieldValue] | None = None,
+) -> str:
+    """Consume ``queue`` over ``channel``, and return the consumer tag. ``deliver`` gets lists of deliveries, in order.
+
+    Raises one of ``BROKER_ERRORS``.
+    """
+    tag = uuid4().hex
+    transports = getattr(connection, "kwargs", {}).get("transport_factory")
+    reader = transports.reader if isinstance(transports, Transports) else None
+    if reader is not None:
+        sink = reader.sinks.get(channel.number)
+        if sink is None or sink.channel is not channel:
+            sink = reader.sinks[channel.number] = DeliverySink(channel)
+        sink.consumers[tag.encode()] = deliver
+
+    async def deliver_one(message: DeliveredMessage) -> None:
+        # aiormq starts a task for each delivery, in order; this one never awaits, so the order is kept.
+        raw = message.header.marshal()
+        deliver([Delivered(message.delivery_tag or 0, message.routing_key or "", raw, message.body)])
+
+    await channel.basic_consume(queue, deliver_one, consumer_tag=tag, arguments=arguments)
+    return tag
 
 
 @asynccontextmanager

@@ -1,19 +1,18 @@
 """Publishes to one exchange over one channel with confirms, in bulk.
 
 Theory of operation. What one turn of the event loop publishes is gathered, written to the connection in one piece, and
-confirmed in bulk. That costs a message a fraction of what it costs by itself, here and on the broker. While the
-connection takes no more, the next messages gather.
+confirmed in bulk. That costs a message a fraction of what it costs by itself, here and on the broker.
 
 One exchange for one channel, since before RabbitMQ 4.0 a stream's leader change confuses the confirms of a channel that
 publishes to several (rabbitmq-server#12236). One channel for all messages, as each costs the broker a process.
 
-This leans on inner parts of aiormq: the queue of its writer, and ``INNER_PARTS``. Where a version of aiormq lacks one
-of them, aiormq publishes each message by itself.
+This leans on inner parts of aiormq (``INNER_PARTS``). Where a version of aiormq lacks one of them, aiormq publishes
+each message by itself.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -23,12 +22,13 @@ from typing import Any, Final
 import aiormq
 import aiormq.exceptions
 from aiormq import spec
-from aiormq.abc import ChannelFrame, ConfirmationFrameType
+from aiormq.abc import ConfirmationFrameType
 from pamqp.body import ContentBody
 from pamqp.frame import marshal
 from pamqp.header import ContentHeader
 
 from jobtape.broker.channels import open_channel
+from jobtape.broker.frames import FrameWriter
 from jobtape.broker.link import BROKER_ERRORS, Link
 from jobtape.broker.tasks import cancel_and_wait, translate_cancellation
 
@@ -62,8 +62,7 @@ class ConfirmedChannel:
         self._gathered: list[_Message] = []
         self._flush_planned = False
         self._channel: _OpenChannel | None = None
-        self._busy: asyncio.Task[None] | None = None
-        """Opens a channel, or waits until the connection takes what was written. Meanwhile messages gather."""
+        self._opening: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     def publish(
@@ -89,24 +88,19 @@ class ConfirmedChannel:
 
     def _flush(self) -> None:
         self._flush_planned = False
-        if self._busy is not None or not self._gathered:
+        if self._opening is not None or not self._gathered:
             return
         channel = self._channel
         if channel is None or not channel.is_open or not self.link.up:
-            self._start(self._open())
+            self._opening = asyncio.create_task(self._open(), name=f"open a channel to {self.exchange}")
+            self._opening.add_done_callback(self._on_opened)
             return
         gathered, self._gathered = self._gathered, []
-        payload = channel.add(self.exchange, gathered)
-        if payload and not channel.write(payload):
-            self._start(channel.write_later(payload))
+        channel.send(self.exchange, gathered)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._busy = asyncio.create_task(work, name=f"publish to {self.exchange}")
-        self._busy.add_done_callback(self._go_on)
-
-    def _go_on(self, busy: "asyncio.Task[None]") -> None:
-        self._busy = None
-        error = ConnectionError("the connection was lost") if busy.cancelled() else busy.exception()
+    def _on_opened(self, opening: "asyncio.Task[None]") -> None:
+        self._opening = None
+        error = ConnectionError("the connection was lost") if opening.cancelled() else opening.exception()
         if error is not None:
             gathered, self._gathered = self._gathered, []
             for message in gathered:
@@ -176,7 +170,7 @@ class _OpenChannel:
         """Delivery tags of mandatory messages by their message id."""
         self._last_own_tag = 0
         self._all_confirmed = asyncio.Event()
-        self._writing: asyncio.Task[Any] | None = None
+        self._writer = FrameWriter(channel)
         channel.closing.add_done_callback(lambda _: self._lost())
         if IN_BULK:
             channel._on_confirm_frame = self._on_confirm  # type: ignore[method-assign]
@@ -187,12 +181,12 @@ class _OpenChannel:
         """Whether messages can be published over it."""
         return not self._channel.is_closed
 
-    def add(self, exchange: str, messages: Sequence[_Message]) -> bytes:
-        """Expect confirms of ``messages``. Returns the bytes to write; none where aiormq publishes them."""
+    def send(self, exchange: str, messages: Sequence[_Message]) -> None:
+        """Write ``messages`` in one piece, and expect their confirms."""
         if not IN_BULK:
             for message in messages:
                 self._publish_one(exchange, message)
-            return b""
+            return
         frames: list[bytes] = []
         for message in messages:
             if message.confirmed.done():
@@ -207,7 +201,8 @@ class _OpenChannel:
             self._unconfirmed[tag] = message
             if message.mandatory:
                 self._tags[message.properties.message_id or ""] = tag
-        return b"".join(frames)
+        self._writer.write(b"".join(frames))
+        self._writer.flush()
 
     def _frames(self, exchange: str, message: _Message) -> list[bytes]:
         number, size = self._channel.number, self._channel.max_content_size
@@ -238,23 +233,6 @@ class _OpenChannel:
             self._end(tag, ConnectionError("the connection was lost"))
         else:
             self._end(tag, publishing.exception())
-
-    def write(self, payload: bytes) -> bool:
-        """Hand ``payload`` to the writer of the connection; False when it takes no more now."""
-        try:
-            self._channel.write_queue.put_nowait(ChannelFrame(payload=payload, should_close=False, drain_future=None))
-        except asyncio.QueueFull:
-            return False
-        return True
-
-    async def write_later(self, payload: bytes) -> None:
-        """Hand ``payload`` to the writer of the connection when it takes more, or the channel is lost."""
-        frame = ChannelFrame(payload=payload, should_close=False, drain_future=None)
-        self._writing = asyncio.ensure_future(self._channel.write_queue.put(frame))
-        try:
-            await asyncio.wait({self._writing})
-        finally:
-            self._writing.cancel()
 
     async def close_when_confirmed(self) -> None:
         """Close the channel as soon as it has no unconfirmed messages."""
@@ -299,8 +277,6 @@ class _OpenChannel:
     def _lost(self) -> None:
         for tag in tuple(self._unconfirmed):
             self._end(tag, ConnectionError("the connection was lost"))
-        if self._writing is not None:
-            self._writing.cancel()
 
 
 def _fail(confirmed: "asyncio.Future[None]", error: BaseException) -> None:

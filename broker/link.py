@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import aio_pika
 import aio_pika.abc
@@ -19,6 +19,7 @@ from yarl import URL
 
 from jobtape import forks
 from jobtape.broker.connection_errors import describe_connection_error, reason_of
+from jobtape.broker.frames import READ_SIZE, FrameReader
 from jobtape.broker.tasks import cancel_and_wait
 from jobtape.schemas.urls import without_password
 
@@ -39,17 +40,20 @@ BROKER_ERRORS = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeErro
 RuntimeError is for one that is closed already."""
 
 
-class _Transports(TransportFactory):
-    """Connects as aiormq does, and remembers the socket."""
+class Transports(TransportFactory):
+    """Connects as aiormq does, reads frames in bulk, and remembers the socket."""
 
     def __init__(self) -> None:
+        self.reader: FrameReader | None = None
+        """Reads the latest connection."""
         self._writer: asyncio.StreamWriter | None = None
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a connection to the broker at ``url``."""
         factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
-        reader, self._writer = await factory.create(url, **kwargs)
-        return reader, self._writer
+        reader, self._writer = await factory.create(url, limit=READ_SIZE, **kwargs)
+        self.reader = FrameReader(reader)
+        return cast(asyncio.StreamReader, self.reader), self._writer
 
     def descriptor(self) -> int:
         """The file descriptor of the latest connection, or -1."""
@@ -70,7 +74,7 @@ class Link:
         self._up = asyncio.Event()
         self._closed: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._transports = _Transports()
+        self._transports = Transports()
 
     def start(self) -> None:
         """Start connecting in the background."""
@@ -136,6 +140,7 @@ class Link:
             connection = aio_pika.Connection(
                 make_url(self.url, heartbeat=HEARTBEAT), client_properties={"connection_name": self.name}
             )
+            self._transports = Transports()
             connection.kwargs["transport_factory"] = self._transports
             await connection.connect()
         closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()

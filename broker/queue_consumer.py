@@ -1,18 +1,21 @@
 """Consumes queues over one channel, until the channel ends."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
-import aiormq.abc
+from pamqp.commands import Basic
+from pamqp.frame import marshal
 
-from jobtape.broker.channels import Channel, open_channel
+from jobtape.broker.channels import Channel, consume, open_channel
+from jobtape.broker.frames import Delivered, FrameWriter
 from jobtape.broker.link import BROKER_ERRORS, Connection
 
 CLOSE_TIMEOUT = 5.0
+COUNT_HEADER: Final = b"x-delivery-count"
 
 
 class Delivery:
@@ -20,15 +23,23 @@ class Delivery:
     does nothing.
     """
 
-    def __init__(self, channel: Channel, message: aiormq.abc.DeliveredMessage, queue: str) -> None:
-        properties = message.header.properties
+    def __init__(self, channel: Channel, writer: FrameWriter, message: Delivered, queue: str) -> None:
         self.body = message.body
-        self.headers: Mapping[str, Any] = properties.headers or {}
-        self.message_id: str | None = properties.message_id
         self.queue = queue
         """The queue's name on the broker."""
-        self._tag = message.delivery_tag or 0
+        self._message = message
         self._channel = channel
+        self._writer = writer
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """The headers of the message."""
+        return self._message.properties.headers or {}
+
+    @property
+    def message_id(self) -> str | None:
+        """The message id that its publisher gave it."""
+        return self._message.properties.message_id
 
     @property
     def can_be_settled(self) -> bool:
@@ -38,31 +49,29 @@ class Delivery:
     @property
     def count(self) -> int:
         """How often a quorum queue delivered it before."""
-        count = self.headers.get("x-delivery-count", 0)
-        return count if isinstance(count, int) else 0
+        return self._message.integer(COUNT_HEADER) or 0
 
     async def ack(self) -> None:
         """Acknowledge it."""
-        await self._settle(self._channel.basic_ack)
+        self._settle(Basic.Ack(self._message.tag))
 
     async def ack_all(self) -> None:
         """Acknowledge it and all deliveries of its channel before it."""
-        await self._settle(self._channel.basic_ack, multiple=True)
+        self._settle(Basic.Ack(self._message.tag, multiple=True))
 
     async def requeue(self) -> None:
         """Give back a delivery that was not started: another worker may have it at once."""
-        await self._settle(self._channel.basic_nack, requeue=True)
+        self._settle(Basic.Nack(self._message.tag, requeue=True))
 
     async def reject(self) -> None:
         """Give back a delivery that could not be handled. It counts towards the queue's delivery limit on every version
         of RabbitMQ (4.3 does not count a nack).
         """
-        await self._settle(self._channel.basic_reject, requeue=True)
+        self._settle(Basic.Reject(self._message.tag, requeue=True))
 
-    async def _settle(self, send: Callable[..., Awaitable[None]], **options: bool) -> None:
-        with suppress(*BROKER_ERRORS):
-            if not self._channel.is_closed:
-                await send(self._tag, wait=False, **options)
+    def _settle(self, frame: Basic.Ack | Basic.Nack | Basic.Reject) -> None:
+        if not self._channel.is_closed:
+            self._writer.write(marshal(frame, self._channel.number))
 
 
 class QueueConsumer:
@@ -89,6 +98,7 @@ class QueueConsumer:
         self._deliver = deliver
         self._tags: list[str] = []
         self._channel: Channel | None = None
+        self._writer: FrameWriter | None = None
 
     async def __aenter__(self) -> "QueueConsumer":
         try:
@@ -96,9 +106,9 @@ class QueueConsumer:
             channel.closing.add_done_callback(lambda _: self.ended.set())
             channel.on_consumer_cancel_callbacks.add(lambda _: self.ended.set())
             await channel.basic_qos(prefetch_count=self._prefetch)
+            self._writer = FrameWriter(channel)
             for queue in self._queues:
-                answer = await channel.basic_consume(queue, partial(self._on_message, queue))
-                self._tags.append(answer.consumer_tag or "")
+                self._tags.append(await consume(self._connection, channel, queue, partial(self._on_messages, queue)))
         except BaseException:
             # ``__aexit__`` is not called in this case, and an open channel would keep its deliveries.
             await self.__aexit__(None, None, None)
@@ -109,6 +119,8 @@ class QueueConsumer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._channel is not None:
+            if self._writer is not None:
+                self._writer.flush()
             with suppress(*BROKER_ERRORS):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._channel.close()
@@ -121,6 +133,8 @@ class QueueConsumer:
                 for tag in self._tags:
                     await self._channel.basic_cancel(tag)
 
-    async def _on_message(self, queue: str, message: aiormq.abc.DeliveredMessage) -> None:
+    def _on_messages(self, queue: str, messages: list[Delivered]) -> None:
         assert self._channel is not None
-        self._deliver(Delivery(self._channel, message, queue))
+        assert self._writer is not None
+        for message in messages:
+            self._deliver(Delivery(self._channel, self._writer, message, queue))

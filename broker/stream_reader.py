@@ -8,23 +8,24 @@ not.
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal
+from typing import Final, Literal
 
-import aiormq.abc
 import aiormq.exceptions
+from pamqp.common import FieldValue
 
-from jobtape.broker.channels import Channel, open_channel
+from jobtape.broker.channels import Channel, consume, open_channel
 from jobtape.broker.declare import is_missing
+from jobtape.broker.frames import Delivered
 from jobtape.broker.link import BROKER_ERRORS, Connection
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 
 PREFETCH = 300
 ATTACH_LIMIT = 15.0
 """Seconds; a stream without a leader does not answer for a while."""
+OFFSET_HEADER: Final = b"x-stream-offset"
 Start = int | Literal["first", "last"]
 
 
@@ -35,7 +36,6 @@ class TapeMessage:
     offset: int
     body: bytes
     key: str
-    headers: Mapping[str, Any]
 
 
 class StreamReader:
@@ -50,7 +50,7 @@ class StreamReader:
         self._queue = queue
         self._start = start
         self._prefetch = prefetch
-        self._buffer: deque[aiormq.abc.DeliveredMessage] = deque()
+        self._buffer: deque[Delivered] = deque()
         self._changed = asyncio.Event()
         self._ended: str | None = None
         self._channel: Channel | None = None
@@ -71,7 +71,8 @@ class StreamReader:
         self._channel.on_consumer_cancel_callbacks.add(lambda _: self._end("the broker cancelled it"))
         await self._channel.basic_qos(prefetch_count=self._prefetch)
         try:
-            await self._channel.basic_consume(self._queue, self._on_message, arguments={"x-stream-offset": self._start})
+            start: dict[str, FieldValue] = {"x-stream-offset": self._start}
+            await consume(self._connection, self._channel, self._queue, self._deliver, arguments=start)
         except aiormq.exceptions.ChannelNotFoundEntity as error:
             if is_missing(error):
                 raise TapeMissing(f"the tape {self._queue} does not exist on the broker") from None
@@ -101,23 +102,14 @@ class StreamReader:
             except TimeoutError:
                 return []
         taken = [self._buffer.popleft() for _ in range(min(limit, len(self._buffer)))]
-        tag = taken[-1].delivery_tag
-        if tag is not None and self._channel is not None and not self._channel.is_closed:
-            await self._channel.basic_ack(tag, multiple=True, wait=False)
-        return [_tape_message(message) for message in taken]
+        if self._channel is not None and not self._channel.is_closed:
+            await self._channel.basic_ack(taken[-1].tag, multiple=True, wait=False)
+        return [TapeMessage(message.integer(OFFSET_HEADER) or 0, message.body, message.key) for message in taken]
 
-    async def _on_message(self, message: aiormq.abc.DeliveredMessage) -> None:
-        # aiormq starts one task per delivery, in order; this one never awaits, so the order is kept.
-        self._buffer.append(message)
+    def _deliver(self, messages: list[Delivered]) -> None:
+        self._buffer.extend(messages)
         self._changed.set()
 
     def _end(self, why: str) -> None:
         self._ended = why
         self._changed.set()
-
-
-def _tape_message(message: aiormq.abc.DeliveredMessage) -> TapeMessage:
-    headers = message.header.properties.headers or {}
-    offset = headers["x-stream-offset"]
-    assert isinstance(offset, int)
-    return TapeMessage(offset, message.body, message.routing_key or "", headers)

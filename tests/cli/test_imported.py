@@ -29,7 +29,7 @@ def on_tape(*lines: int) -> list[bytes]:
 def fold(store: Store, bodies: Sequence[bytes]) -> None:
     begin(store)
     if bodies:
-        messages = [TapeMessage(offset, body, "event", {}) for offset, body in enumerate(bodies)]
+        messages = [TapeMessage(offset, body, "event") for offset, body in enumerate(bodies)]
         assert commit(store, fold_batch(messages, 1, store.jobs))
 
 

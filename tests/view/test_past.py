@@ -102,7 +102,7 @@ def write(store: Store, world: World, chance: Random) -> None:
     first = 0
     while first < len(world.tape):
         batch = world.tape[first : first + chance.randrange(1, 200)]
-        messages = [TapeMessage(offset, events.encode(event), "event", {}) for offset, event in enumerate(batch, first)]
+        messages = [TapeMessage(offset, events.encode(event), "event") for offset, event in enumerate(batch, first)]
         assert commit(store, fold_batch(messages, 1, store.jobs))
         first += len(batch)
 

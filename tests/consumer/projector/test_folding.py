@@ -35,7 +35,7 @@ def cancelled() -> Cancelled:
 
 
 def at(offset: int, body: bytes, key: str = "event.x.add") -> TapeMessage:
-    return TapeMessage(offset, body, key, {})
+    return TapeMessage(offset, body, key)
 
 
 def nothing(_: Collection[str]) -> dict[str, Job]:
