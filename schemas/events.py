@@ -239,6 +239,14 @@ def encode(event: JobEvent) -> bytes:
 
 def decode(body: bytes) -> JobEvent:
     """The event in a message body, upcast to the newest version. Raises UnreadableEvent with the reason."""
+    if plainjson.is_clean(body, depth_limit=_DEPTH_LIMIT):
+        try:
+            event = ADAPTER.validate_json(body)
+        except ValidationError:
+            pass  # what follows says why
+        else:
+            if event.schemaversion == upcast.CURRENT_VERSION and "schemaversion" in event.model_fields_set:
+                return event
     try:
         raw = plainjson.loads(body)
     except plainjson.NotJson as error:

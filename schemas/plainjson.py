@@ -6,6 +6,7 @@ and the infinities are no JSON (RFC 8259).
 
 import json
 import math
+import re
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -16,6 +17,10 @@ PLACE_LENGTH = 120
 SHORT = 2_000
 MARK = b"\xef\xbb\xbf"
 """The UTF-8 byte order mark."""
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER = b"0" * 19
+_EXPONENTS = (b"0e000", b"0E000", b"0e+000", b"0E+000")
+_EXPONENT = re.compile(rb"(?:^|[:,\[\s])-?[0-9.]+[eE]\+?[0-9]{3}")
 
 
 class NotJson(ValueError):
@@ -65,6 +70,26 @@ def fault(value: Any, at: str = "", *, depth_limit: int = DEPTH_LIMIT) -> str | 
         elif isinstance(item, list):
             stack.extend((child, (place, i), depth + 1) for i, child in enumerate(item))
     return None
+
+
+def is_clean(body: bytes, *, depth_limit: int = DEPTH_LIMIT) -> bool:
+    """Whether the bytes of a JSON text show that its value can be carried. If not, ``fault`` knows: most texts that are
+    not clean have no fault. This takes a tenth of the time, because it does not visit the values.
+    """
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    digits = body.translate(_DIGITS)
+    return not (
+        b"\\u" in body  # a NUL or a lone surrogate can only be an escape: JSON has no bare NUL, UTF-8 no surrogate
+        or b"NaN" in body
+        or b"Infinity" in body
+        or _LONG_NUMBER in digits
+        or body.count(b"{") + body.count(b"[") > depth_limit
+        # 1e999 is parsed as infinity. Ids have such digits too, so a second look excludes them.
+        or (any(each in digits for each in _EXPONENTS) and _EXPONENT.search(body))
+    )
 
 
 def carried(text: str) -> str:

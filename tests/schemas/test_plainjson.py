@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 from typing import Any
 
@@ -113,6 +114,41 @@ def test_invalid_json_is_refused(body: bytes) -> None:
 @pytest.mark.parametrize("body", [b'"\\ud800"', b'{"\\ud800": 1}', b"NaN", b"-Infinity", b"1e999", b"9" * 30])
 def test_nearly_json_is_read_and_has_fault(body: bytes) -> None:
     assert plainjson.fault(plainjson.loads(body)) is not None
+    assert not plainjson.is_clean(b'{"x": [1, %s]}' % body)
+
+
+@given(plain_json)
+def test_text_without_escapes_exponents_and_long_numbers_is_clean(value: Any) -> None:
+    text = plainjson.dumps(value)
+    assert plainjson.is_clean(text) or b"\\u" in text or re.search(rb"\d[eE]|\d{19}|NaN|Infinity", text)
+
+
+PIECES = r"""
+{ } [ ] , : " \ \u0000 \ud800 \ud83d\ude00 NaN Infinity - 1 9223372036854775807 9223372036854775808 1e3 1E+400 -1.5e999
+0.1e-400 1e999999 x é 한 e000 true null
+"""
+json_pieces = st.sampled_from([*PIECES.split(), " ", "\xed\xa0\x80", "\xff"])
+
+
+@given(st.lists(json_pieces, max_size=12).map("".join), any_value)
+def test_clean_text_has_no_fault(pieces: str, value: Any) -> None:
+    bodies = [
+        pieces.encode("utf-8", "surrogatepass"),
+        pieces.encode("latin-1", "replace"),
+        f'{{"a":[{pieces}]}}'.encode(),
+    ]
+    bodies += [json.dumps(value, default=str, skipkeys=True).encode()]
+    for body in bodies:
+        try:
+            fault = plainjson.fault(plainjson.loads(body))
+        except plainjson.NotJson:
+            continue
+        assert fault is None or not plainjson.is_clean(body)
+
+
+@pytest.mark.parametrize("levels", [64, 65])
+def test_deep_text_is_not_clean(levels: int) -> None:
+    assert plainjson.is_clean(json.dumps(nested(levels)).encode()) == (levels == 64)
 
 
 @given(any_text)
