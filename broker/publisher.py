@@ -73,7 +73,7 @@ class Publisher:
             encode(event), event_key(event.name, event.data.job_type), cc, content_type=CONTENT_TYPE, timeout=timeout
         )
 
-    async def publish_barrier(self, process: str, seq: int, *, timeout: float | None = None) -> None:
+    async def publish_barrier(self, process: str, seq: int, timeout: float | None = None) -> None:
         """Write a barrier to the tape. A view that has passed it contains everything published before."""
         await self.send(barrier_body(process, seq), BARRIER_KEY, (), content_type="application/json", timeout=timeout)
 

@@ -7,10 +7,12 @@ the queues are asked with a time limit.
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from jobtape.broker.declare import Depth
-from jobtape.producer.monitoring.lag import LagProbe, PublishBarrier
+from jobtape.producer.monitoring.lag import LagProbe
+from jobtape.producer.service.barrier import Barrier, PublishBarrier
 from jobtape.producer.service.broker_watch import BrokerWatch
 from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.reads import Reads
@@ -85,14 +87,14 @@ class Readiness:
 class Health:
     """Checks the parts, with threads of its own, so that slow reads of jobs do not delay a check.
 
-    ``publish_barrier``: see ``LagProbe``.
+    ``publish_barrier``: see ``Barrier``.
     """
 
     def __init__(self, watch: BrokerWatch, store: Store, publish_barrier: PublishBarrier) -> None:
         self._watch = watch
         self._store = store
         self._reads = Reads("jobtape-health", threads=2, limit=CHECK_LIMIT)
-        self._lag = LagProbe(publish_barrier, self.passed_barrier)
+        self._lag = LagProbe(Barrier("lag", publish_barrier, partial(self._reads.call, store.passed_barrier)))
         self._standing = (-1, 0.0)
         """Where the checkpoint stands, and since when we have seen it there (monotonic seconds)."""
 
@@ -104,10 +106,6 @@ class Health:
     async def seconds_behind(self) -> float | None:
         """As ``LagProbe.seconds``; None also while there is no tape: a barrier would measure the broker's absence."""
         return None if self._watch.tape_trouble is not None else await self._lag.seconds()
-
-    async def passed_barrier(self, process: str) -> int:
-        """As the store's. Raises ViewUnavailable."""
-        return await self._reads.call(self._store.passed_barrier, process)
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """As the store's. Raises ViewUnavailable."""

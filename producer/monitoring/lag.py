@@ -1,49 +1,37 @@
-"""How far the view is behind the tape, in seconds, measured by a barrier."""
+"""Measures with a barrier how many seconds the view is behind the tape."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final
-from uuid import uuid4
 
+from jobtape.producer.service.barrier import Barrier
 from jobtape.schemas.errors import JobtapeError
 
-PATIENCE: Final = 0.5
-"""Seconds that a measurement is waited for; one that takes longer goes on, and its age is the answer so far."""
-FIRST_POLL, LONGEST_POLL = 0.002, 0.5
+ANSWER_LIMIT: Final = 0.5
+"""Seconds after which a measurement that still runs is answered with its age."""
+LONGEST_PAUSE: Final = 0.5
+"""The most seconds between two polls of the view, also of a database that does not answer."""
 PUBLISH_TIMEOUT: Final = 5.0
 
 
-PublishBarrier = Callable[[str, int, float], Awaitable[None]]
-"""Writes a barrier of a process with a number to the tape, within so many seconds."""
-
-
 class LagProbe:
-    """At most one barrier at a time, which stays out across scrapes until it has passed."""
+    """Has at most one barrier on the tape. One that has not passed yet continues through later calls."""
 
-    def __init__(
-        self,
-        publish: PublishBarrier,
-        passed: Callable[[str], Awaitable[int]],
-    ) -> None:
-        self._publish = publish
-        self._passed = passed
-        # A name of its own: barriers of one name must reach the tape in the order of their numbers.
-        self._process = f"lag-{uuid4().hex}"
-        self._seq = 0
+    def __init__(self, barrier: Barrier) -> None:
+        self._barrier = barrier
         self._published = 0.0
         self._task: asyncio.Task[float] | None = None
 
     async def seconds(self) -> float | None:
-        """From the publish of a barrier to its passing; while it has not passed, the time since. None when the tape
-        does not take a barrier.
+        """Return the seconds from a barrier's publish until the view has passed it, or until now if it has not.
+
+        None when the tape does not take a barrier.
         """
         if self._task is None:
             self._published = time.monotonic()
             self._task = asyncio.create_task(self._measure(), name="lag")
         task = self._task
-        await asyncio.wait({task}, timeout=PATIENCE)
+        await asyncio.wait({task}, timeout=ANSWER_LIMIT)
         if not task.done():
             return time.monotonic() - self._published
         if self._task is task:
@@ -59,12 +47,10 @@ class LagProbe:
             await asyncio.wait({self._task})
 
     async def _measure(self) -> float:
-        self._seq += 1
-        seq, pause = self._seq, FIRST_POLL
-        await self._publish(self._process, seq, PUBLISH_TIMEOUT)
+        await self._barrier.publish(PUBLISH_TIMEOUT)
         while True:
-            with suppress(JobtapeError):  # the view does not answer: the lag grows
-                if await self._passed(self._process) >= seq:
-                    return time.monotonic() - self._published
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_POLL)
+            try:
+                await self._barrier.wait(longest_pause=LONGEST_PAUSE)
+                return time.monotonic() - self._published
+            except JobtapeError:  # the database does not answer, and the lag grows
+                await asyncio.sleep(LONGEST_PAUSE)

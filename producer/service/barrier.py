@@ -1,33 +1,77 @@
-"""Read your own write: waiting until the view has folded everything that was on the tape at a moment.
+"""Waits until the view contains everything that was on the tape at a moment, so that clients read their own writes.
 
-Theory of operation. A job that was accepted a moment ago is on the tape, though not yet in the view, and a miss in the
-view says nothing. So whoever misses asks for a **barrier**: a message on the tape that the projector notes when it
-folds past it. What was confirmed before the barrier's publish *began* stands before it on the tape, and is in the view
-once it has passed.
+Theory of operation. A job that was accepted a moment ago is on the tape, but may not be in the view yet. So a miss in
+the view proves nothing. A **barrier** does: it is a message on the tape that the projector records when it folds past
+it. Everything that was confirmed before the publish of the barrier *began* is on the tape before it, and is in the view
+when the barrier has passed.
 
-Hence the one rule: a caller may only wait for a barrier whose publish begins after the caller's own miss. Joining one
-whose publish had begun gave false 404s, since the job may have come to the tape behind it. Per process there is one
-barrier in flight and one that waits to begin, which all newcomers join; at most 20 begin in a second; one poller
-watches each. So a flood of misses costs the tape 20 small messages a second, and the database one poller.
+A request may therefore only wait for a barrier whose publish begins after the request's own miss. A barrier that is
+being published already gave false 404s: the job may be on the tape behind it. Each process has at most one barrier in
+flight, and one that is about to begin, which all new requests join. At most 20 begin in a second, and one task polls
+for each. So many misses cost the tape 20 small messages a second, and the database one poller.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import uuid4
 
 from jobtape.producer.service.errors import TooBusy, ViewBehind
 from jobtape.schemas import ids
 from jobtape.schemas.errors import JobtapeError
 
 MIN_INTERVAL: Final = 0.05
-"""Seconds from the beginning of one barrier to that of the next."""
+"""Seconds from the beginning of one shared barrier to the beginning of the next."""
 MAX_WAITING: Final = 1000
 FIRST_POLL, LONGEST_POLL = 0.002, 0.05
 CLOCK_MARGIN: Final = timedelta(minutes=5)
-"""How far the clocks of the processes that give out ids may differ."""
+"""How far the clocks of the processes that make job ids may differ."""
+
+
+PublishBarrier = Callable[[str, int, float], Awaitable[None]]
+
+
+class Barrier:
+    """Writes barriers to the tape, one after the other, and waits until the view has passed them.
+
+    ``publish(process, number, timeout)`` writes one within ``timeout`` seconds. ``passed(process)`` returns the highest
+    number that the view has passed. The process is ``name`` and a random suffix, because the barriers of one process
+    must reach the tape in the order of their numbers.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        publish: PublishBarrier,
+        passed: Callable[[str], Awaitable[int]],
+    ) -> None:
+        self._process = f"{name}-{uuid4().hex}"
+        self._publish = publish
+        self._passed = passed
+        self._number = 0
+
+    async def publish(self, timeout: float) -> None:
+        """Write the next barrier within ``timeout`` seconds. Raises TapeMissing and BrokerUnavailable."""
+        self._number += 1
+        await self._publish(self._process, self._number, timeout)
+
+    async def wait(self, timeout: float = math.inf, *, longest_pause: float = LONGEST_POLL) -> bool:
+        """Return True when the view has passed the barrier, False after ``timeout`` seconds.
+
+        ``longest_pause``: the most seconds between two polls. Raises what ``passed`` raises.
+        """
+        deadline = time.monotonic() + timeout
+        pause = FIRST_POLL
+        while await self._passed(self._process) < self._number:
+            if time.monotonic() + pause > deadline:
+                return False
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, longest_pause)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,48 +82,36 @@ class _Moment:
     monotonic: float
 
 
-class Barriers:
-    """The barriers of one process.
+class SharedBarrier:
+    """Lets all requests of a process wait with few barriers. ``timeout``: seconds for which one request waits."""
 
-    ``publish(seq, timeout)`` writes one to the tape; ``passed()`` is the highest number that the fold has passed.
-    ``timeout``: seconds that one caller waits.
-    """
-
-    def __init__(
-        self,
-        publish: Callable[[int, float], Awaitable[None]],
-        passed: Callable[[], Awaitable[int]],
-        *,
-        timeout: float,
-    ) -> None:
-        self._publish = publish
-        self._passed = passed
+    def __init__(self, barrier: Barrier, *, timeout: float) -> None:
+        self._barrier = barrier
         self._timeout = timeout
-        self._seq = 0
         self._next: asyncio.Future[JobtapeError | None] | None = None
         self._runner: asyncio.Task[None] | None = None
         self._waiting = 0
-        self._begun: float | None = None
+        self._began: float | None = None
         self._last_passed: _Moment | None = None
 
-    def settled(self, job_id: str) -> bool:
-        """Whether the view knows by now whatever there is to know of an id so old.
+    def covers(self, job_id: str) -> bool:
+        """Return whether a barrier has passed that began well after ``job_id`` was made: a miss is then final.
 
-        Ask before reading, not after: a barrier that passes in between says nothing of what was read. An id that shows
-        no time counts as old: ours all do.
+        Call it before the read, because a barrier that passes between both says nothing about what was read. An id that
+        contains no time counts as old, because all ids of jobs contain one.
         """
         if self._last_passed is None:
             return False
         made = ids.time_of(job_id)
         if made is None:
             return True
-        # Where our own clock was set back meanwhile, new ids look old; so the moment is also reckoned from now.
+        # If the clock was set back in between, new ids look old. So the moment is also calculated back from now.
         passed = self._last_passed
-        reckoned = datetime.now(UTC) - timedelta(seconds=time.monotonic() - passed.monotonic)
-        return made < min(passed.wall, reckoned) - CLOCK_MARGIN
+        calculated = datetime.now(UTC) - timedelta(seconds=time.monotonic() - passed.monotonic)
+        return made < min(passed.wall, calculated) - CLOCK_MARGIN
 
     async def wait(self) -> None:
-        """Returns once the view has folded everything that was on the tape when this was called.
+        """Return when the view has everything that was on the tape at the call.
 
         Raises ViewBehind when that takes too long, TooBusy when too many wait, ViewUnavailable without a database.
         """
@@ -97,52 +129,45 @@ class Barriers:
             self._waiting -= 1
         if not joined.done():
             raise self._behind()
-        if (trouble := joined.result()) is not None:
-            raise trouble
+        if (error := joined.result()) is not None:
+            raise error
 
     async def close(self) -> None:
-        """Stop; whoever still waits gets ViewBehind."""
+        """Stop. Requests that still wait get ViewBehind."""
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.wait({self._runner})
 
     async def _run(self) -> None:
-        """One barrier after the other, as long as somebody waits for the next."""
+        """Pass one barrier after the other, as long as a request waits for the next one."""
         while self._next is not None:
-            if self._begun is not None:
-                await asyncio.sleep(self._begun + MIN_INTERVAL - time.monotonic())
-            # From here on newcomers join the one after this.
+            if self._began is not None:
+                await asyncio.sleep(self._began + MIN_INTERVAL - time.monotonic())
+            # From here on new requests join the barrier after this one.
             current, self._next = self._next, None
-            # Only what has passed may say so, however this ends: anything else would be a false 404.
-            trouble: JobtapeError | None = self._behind()
+            # The result is an error unless the barrier has passed, also when this is cancelled: no false 404.
+            result: JobtapeError | None = self._behind()
             try:
                 await self._pass_one()
-                trouble = None
+                result = None
             except JobtapeError as error:
-                trouble = error
+                result = error
             finally:
-                current.set_result(trouble)
+                current.set_result(result)
 
     async def _pass_one(self) -> None:
-        self._seq += 1
-        seq = self._seq
-        begun = _Moment(datetime.now(UTC), time.monotonic())
-        self._begun = begun.monotonic
-        deadline = begun.monotonic + self._timeout
+        began = _Moment(datetime.now(UTC), time.monotonic())
+        self._began = began.monotonic
         try:
-            await self._publish(seq, self._timeout)
+            await self._barrier.publish(self._timeout)
         except JobtapeError as error:
             raise ViewBehind(
                 f"it is not known now whether there is such a job, since the tape does not take a barrier: {error}"
             ) from None
-        pause = FIRST_POLL
-        while await self._passed() < seq:
-            if time.monotonic() + pause > deadline:
-                # Its waiters came before it began, so none of them still has time left.
-                raise self._behind()
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_POLL)
-        self._last_passed = begun
+        # All who wait for this barrier came before it began, so none of them has time left after this.
+        if not await self._barrier.wait(began.monotonic + self._timeout - time.monotonic()):
+            raise self._behind()
+        self._last_passed = began
 
     def _behind(self) -> ViewBehind:
         return ViewBehind(

@@ -30,7 +30,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeGuard
 from uuid import uuid4
 
-from jobtape.producer.service.barrier import Barriers
+from jobtape.producer.service.barrier import SharedBarrier
 from jobtape.producer.service.errors import (
     IdempotencyInFlight,
     IdempotencyKeyInvalid,
@@ -139,11 +139,11 @@ class Idempotency:
     """
 
     def __init__(
-        self, store: Store, place: Place, barriers: Barriers, reads: Reads, limits: Limits, *, source: str
+        self, store: Store, place: Place, barrier: SharedBarrier, reads: Reads, limits: Limits, *, source: str
     ) -> None:
         self._store = store
         self._place = place
-        self._barriers = barriers
+        self._barrier = barrier
         self._reads = reads
         self._limits = limits
         self._source = source
@@ -203,7 +203,7 @@ class Idempotency:
 
     async def on_the_tape(self, job_ids: Sequence[str]) -> dict[str, Job]:
         """Those of the jobs whose submission is on the tape now. Waits for the view; raises ViewBehind."""
-        await self._barriers.wait()
+        await self._barrier.wait()
         known = await self._reads.call(self._store.jobs, job_ids)
         return {job_id: job for job_id, job in known.items() if has_submission(job)}
 

@@ -6,9 +6,8 @@ Used by the REST routes and by ``await add.submit(...)`` of an application that 
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
-from uuid import uuid4
 
-from jobtape.producer.service.barrier import Barriers
+from jobtape.producer.service.barrier import Barrier, SharedBarrier
 from jobtape.producer.service.errors import JobFinal, ViewBehind
 from jobtape.producer.service.idempotency import Idempotency, KeyedOrder, checked_key, has_submission
 from jobtape.producer.service.ids import utc_now
@@ -43,21 +42,19 @@ class JobService(Submitter):
         super().__init__(url, topology, job_types, limits)
         self._store = store
         self._reads = Reads("jobtape-view", threads=READ_THREADS, limit=READ_LIMIT)
-        process = uuid4().hex
-        self._barriers = Barriers(
-            partial(self.publish_barrier, process),
-            partial(self._reads.call, store.passed_barrier, process),
+        self._barrier = SharedBarrier(
+            Barrier("api", self.publish_barrier, partial(self._reads.call, store.passed_barrier)),
             timeout=limits.read_timeout,
         )
         self.idempotency = Idempotency(
-            store, self.place, self._barriers, self._reads, limits, source=self.topology.source
+            store, self.place, self._barrier, self._reads, limits, source=self.topology.source
         )
-        self.past = TimeTravel(store, self._reads, self._barriers.wait)
+        self.past = TimeTravel(store, self._reads, self._barrier.wait)
         """The jobs as they were at an earlier point."""
 
     async def close(self) -> None:
         """Stop. Whether running publishes were accepted is unknown."""
-        await self._barriers.close()
+        await self._barrier.close()
         await super().close()
         await self.idempotency.close()
         await self._reads.close()
@@ -90,9 +87,9 @@ class JobService(Submitter):
         Waits for the view to catch up when the job may have been accepted a moment ago. Raises ViewBehind when the view
         does not catch up in time, and JobGone for a job that is no longer kept.
         """
-        caught_up = self._barriers.settled(job_id)
+        covered = self._barrier.covers(job_id)
         job = await self._reads.call(self._store.job, job_id)
-        if not has_submission(job) and not caught_up:
+        if not has_submission(job) and not covered:
             job = await self.find_now(job_id)
         if has_submission(job):
             return job
@@ -115,7 +112,7 @@ class JobService(Submitter):
 
     async def find_now(self, job_id: str) -> Job | None:
         """Return the job when the view has read everything that is on the tape by now. Raises ViewBehind."""
-        await self._barriers.wait()
+        await self._barrier.wait()
         return await self._reads.call(self._store.job, job_id)
 
     async def cancel(self, job_id: str) -> Job | None:
@@ -138,7 +135,7 @@ class JobService(Submitter):
 
     async def closed_jobs_now(self, query: JobQuery) -> list[ClosedJob]:
         """Return what a redrive needs of the jobs of ``query`` when the view has read the tape up to now."""
-        await self._barriers.wait()
+        await self._barrier.wait()
         return await self._reads.call(self._store.closed_jobs, query)
 
     async def dead_messages(self, before: int | None, limit: int) -> list[DeadMessage]:
@@ -160,4 +157,4 @@ class JobService(Submitter):
     async def publish_barrier(self, process: str, seq: int, timeout: float) -> None:
         """Write a barrier to the tape. Raises TapeMissing and BrokerUnavailable."""
         self.watch.require_tape()
-        await self.publisher.publish_barrier(process, seq, timeout=timeout)
+        await self.publisher.publish_barrier(process, seq, timeout)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Final
-from uuid import uuid4
 
 import aio_pika
 from rich.console import Console
@@ -24,6 +23,7 @@ from jobtape.cli.doctor.view import examine_view
 from jobtape.cli.escaping import one_line
 from jobtape.cli.parts.start import configuring, job_types_of, settings_with, topology_of
 from jobtape.jobs import JobType
+from jobtape.producer.service.barrier import Barrier
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.timeouts import WAY_OUT, longest_timeout, misfits
 from jobtape.settings import Settings
@@ -109,9 +109,12 @@ def _examine_settings(found: Findings, settings: Settings, job_types: Mapping[st
 
 async def _examine_lag(found: Findings, publisher: Publisher, store: Store) -> None:
     """Send a barrier to the tape and wait for it in the view: add whether the broker accepts it, and the view's lag."""
-    name, began = f"doctor-{uuid4().hex}", time.monotonic()
+    barrier = Barrier(
+        "doctor", publisher.publish_barrier, lambda process: asyncio.to_thread(store.passed_barrier, process)
+    )
+    began = time.monotonic()
     try:
-        await publisher.publish_barrier(name, 1, timeout=PASSING)
+        await barrier.publish(PASSING)
     except JobtapeError as error:
         found.wrong(
             "broker",
@@ -121,14 +124,13 @@ async def _examine_lag(found: Findings, publisher: Publisher, store: Store) -> N
         return
     took = time.monotonic() - began
     found.fine("broker", f"the tape accepts a message within {took * 1000:.0f} ms, so no alarm blocks publishers")
-    while time.monotonic() - began < PASSING:
-        try:
-            if await asyncio.to_thread(store.passed_barrier, name):
-                found.fine("view", f"it is {(time.monotonic() - began) * 1000:.0f} ms behind the tape")
-                return
-        except JobtapeError:
-            return  # the check of the view reports why
-        await asyncio.sleep(0.02)
+    try:
+        passed = await barrier.wait(PASSING - took)
+    except JobtapeError:
+        return  # the check of the view reports why
+    if passed:
+        found.fine("view", f"it is {(time.monotonic() - began) * 1000:.0f} ms behind the tape")
+        return
     found.wrong(
         "view",
         f"it is more than {PASSING:g} s behind the tape",

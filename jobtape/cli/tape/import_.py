@@ -13,7 +13,6 @@ from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
 from zlib import error as ZlibError  # noqa: N812
 
 from aiormq import spec
@@ -27,6 +26,7 @@ from jobtape.cli import log_output as logs
 from jobtape.cli.errors import OK, CannotStart
 from jobtape.cli.parts.start import configuring, settings_with
 from jobtape.cli.printing import progress_bar
+from jobtape.producer.service.barrier import Barrier
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, ViewUnavailable
 from jobtape.schemas.events import CONTENT_TYPE
@@ -43,7 +43,8 @@ WINDOW_BYTES: Final = 8 * 2**20
 """Their size, about: an event may have more than 1 MiB, and is in memory several times."""
 CATCH_UP: Final = 60.0
 """Seconds without progress after which the projector counts as stopped."""
-POLL: Final = 0.1
+PROGRESS_CHECK: Final = 1.0
+"""Seconds between two checks of the progress."""
 """Seconds between two polls of the view."""
 
 
@@ -137,8 +138,9 @@ class _Import:
         self._path = path
         self._header = header
         self._events = events
-        self._process = f"import-{uuid4().hex}"
-        self._barriers = 0
+        self._barrier = Barrier(
+            "import", self._publisher.publish_barrier, lambda process: asyncio.to_thread(store.passed_barrier, process)
+        )
 
     async def run(self) -> None:
         """Publish the lines that are not on the tape yet, and wait until the view has them."""
@@ -198,16 +200,14 @@ class _Import:
 
     async def _wait_for_view(self) -> None:
         """Return when the view has read everything that is on the tape now. Raises ViewUnavailable."""
-        self._barriers += 1
-        await self._publisher.publish_barrier(self._process, self._barriers)
+        await self._barrier.publish(self._publisher.timeout)
         head, since = -1, time.monotonic()
-        while self._store.passed_barrier(self._process) < self._barriers:
+        while not await self._barrier.wait(PROGRESS_CHECK):
             now = self._store.committed.reach().head
             if now != head:
                 head, since = now, time.monotonic()
             if time.monotonic() - since > CATCH_UP:
                 raise ViewUnavailable("no projector reads the tape: start `jobtape projector`, then import again")
-            await asyncio.sleep(POLL)
 
 
 def _windows(lines: Iterable[TapeLine]) -> Iterator[list[TapeLine]]:

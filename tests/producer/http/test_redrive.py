@@ -132,7 +132,7 @@ async def test_invalid_redrives_are_refused(served: Api) -> None:
 
 
 async def test_redrive_without_projector(served: Api, rig: Rig) -> None:
-    served.producer._barriers._timeout = 0.3
+    served.producer._barrier._timeout = 0.3
     problem(await served.client.post("/redrives", json={}), 503, "view-behind")
     problem(
         await served.client.post("/redrives", content=b"{", headers={"Content-Type": "application/json"}),

@@ -58,7 +58,7 @@ async def test_a_batch(kept: Api, view: Store, rig: Rig) -> None:
 
 
 async def test_a_batch_whose_takeover_cannot_look(served: Api, view: Store) -> None:
-    served.producer._barriers._timeout = 0.3
+    served.producer._barrier._timeout = 0.3
     row = abandon(view, "dead", (await post(served, "done")).json(), lease=0.0)
     found = await batch(served, ADD, ADD | {"idempotency_key": "dead"})
     assert [item["status"] for item in found["items"]] == ["accepted", "unknown"]

@@ -74,7 +74,7 @@ async def test_only_the_mark_was_missing(kept: Api, view: Store, rig: Rig) -> No
 async def test_without_a_projector_nobody_takes_over(served: Api, view: Store, rig: Rig) -> None:
     """Whether the first publish came to the tape cannot be told. The next one may try at once."""
     row = abandon(view, "k", (await post(served, "done")).json(), lease=0.0)
-    served.producer._barriers._timeout = 0.3
+    served.producer._barrier._timeout = 0.3
     for _ in range(2):
         problem(await post(served, "k"), 503, "view-behind")
     assert rig.of(row.job_id) == []
@@ -102,7 +102,7 @@ async def test_an_id_made_long_before_its_publish_is_no_false_404(kept: Api, vie
         digest = connection.execute(text("SELECT digest FROM idempotency")).scalar_one()
     old = KeyedSubmission("k", digest, "01890000-0000-7000-8000-000000000001", submitted_at(done))
     view.keys.claim("api", "dead", [old], 0.0)
-    assert kept.producer._barriers.settled(old.job_id)
+    assert kept.producer._barrier.covers(old.job_id)
     assert (await post(kept, "k")).json()["id"] == old.job_id
     assert (await kept.client.get(f"/jobs/{old.job_id}")).status_code == 200
 

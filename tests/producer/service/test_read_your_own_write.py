@@ -59,14 +59,14 @@ async def test_without_a_projector_nothing_is_denied(settings: Settings, rig: Ri
 
 async def test_old_and_foreign_ids_are_denied_at_once_after_the_first_barrier(kept: Api, rig: Rig) -> None:
     problem(await kept.client.get(f"/jobs/{uuid7()}"), 404, "job-not-found")  # the first barrier
-    barriers = kept.producer._barriers
-    seq = barriers._seq
+    barrier = kept.producer._barrier._barrier
+    number = barrier._number
     for job_id in (OLD, str(uuid4()), "00000000-0000-0000-0000-000000000000"):
         problem(await kept.client.get(f"/jobs/{job_id}"), 404, "job-not-found")
         problem(await kept.client.get(f"/jobs/{job_id}/events"), 404, "job-not-found")
-    assert barriers._seq == seq
+    assert barrier._number == number
     problem(await kept.client.get(f"/jobs/{uuid7()}"), 404, "job-not-found")
-    assert barriers._seq == seq + 1
+    assert barrier._number == number + 1
 
 
 async def test_a_job_known_only_by_an_event_that_overtook_its_submission(kept: Api, rig: Rig) -> None:
@@ -81,7 +81,7 @@ async def test_a_job_known_only_by_an_event_that_overtook_its_submission(kept: A
     await rig.publisher.publish(started)
     alone = (await kept.client.get(f"/jobs/{order.subject}")).json()
     assert (alone["state"], alone["payload"], alone["submitted_at"]) == ("running", None, None)
-    assert kept.producer._barriers._seq == 1  # it was looked for behind a barrier before that was said
+    assert kept.producer._barrier._barrier._number == 1  # a barrier has passed before this answer
     await rig.publisher.publish(order)
     whole = (await kept.client.get(f"/jobs/{order.subject}")).json()
     assert (whole["state"], whole["payload"]) == ("running", {"x": 1})
