@@ -28,11 +28,11 @@ from benchmarks.rig import paced
 from benchmarks.rig.installation import Installation, installation, options
 from benchmarks.rig.wire import Wire
 from jobtape.schemas.delivered_event import DeliveredEvent, decode_delivered
+from jobtape.schemas.job import ENDINGS
 from jobtape.settings import Settings
 from tests.ledger import Ledger
 from tools.processes.ports import free_port
 
-FINAL: Final = ("succeeded", "failed", "cancelled")
 SILENCE: Final = 120.0
 """Seconds without an event after which the measurement fails."""
 RATE: Final = 500.0
@@ -43,7 +43,7 @@ Way = Callable[[Installation], AbstractAsyncContextManager[AsyncIterator[Deliver
 async def amqp(made: Installation) -> AsyncIterator[AsyncIterator[DeliveredEvent]]:
     """Subscribe over AMQP."""
     settings = Settings(rabbitmq_url=made.environment["RABBITMQ_URL"], namespace=made.environment["JOBTAPE_NAMESPACE"])
-    async with jobtape.subscribe(events=FINAL, settings=settings) as received:
+    async with jobtape.subscribe(events=sorted(ENDINGS), settings=settings) as received:
         yield received
 
 
@@ -55,9 +55,9 @@ async def sse(made: Installation) -> AsyncIterator[AsyncIterator[DeliveredEvent]
 
 
 async def _sse_events(wire: Wire) -> AsyncIterator[DeliveredEvent]:
-    query = "&".join(f"event={name}" for name in FINAL)
+    query = "&".join(f"event={name}" for name in ENDINGS)
     async for name, _, data in wire.stream(f"/events?after=first&{query}"):
-        if name in FINAL:
+        if name in ENDINGS:
             yield decode_delivered(data.encode())
 
 
@@ -66,7 +66,7 @@ async def websocket(made: Installation) -> AsyncIterator[AsyncIterator[Delivered
     """Subscribe over a WebSocket to the first API process."""
     # A client whose socket is full for JOBTAPE_SEND_TIMEOUT seconds is disconnected, so read ahead of the GETs.
     async with connect(f"{made.url.replace('http', 'ws')}/ws", max_size=None, max_queue=None) as socket:
-        await socket.send(json.dumps({"type": "subscribe", "id": "all", "events": FINAL, "after": "first"}))
+        await socket.send(json.dumps({"type": "subscribe", "id": "all", "events": sorted(ENDINGS), "after": "first"}))
         yield _websocket_events(socket)
 
 

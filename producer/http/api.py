@@ -16,7 +16,7 @@ from jobtape.producer.http.problems import ProblemDetails
 from jobtape.producer.http.routes import dead_letters, events, jobs, operations, redrive, replays, submit
 from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
 from jobtape.producer.http.websocket import route as websocket
-from jobtape.producer.live import prefer
+from jobtape.producer.live import outcome_wait
 from jobtape.producer.service import idempotency
 from jobtape.schemas.replay_order import ReplayOrder
 from jobtape.schemas.submission import BatchSubmission, Submission
@@ -25,13 +25,22 @@ UNDERIVED_MODELS: Final = (Submission, BatchSubmission, redrive.RedriveQuery, Re
 """The models that FastAPI does not find in the signatures of the routes."""
 ALLOWED_HEADERS: Final = (
     *("Authorization", "Cache-Control", "Content-Type", "If-Match", "If-None-Match"),
-    *(idempotency.HEADER, LAST_EVENT_ID, prefer.HEADER),
+    *(idempotency.HEADER, LAST_EVENT_ID, outcome_wait.HEADER),
     # Tracing in a browser adds these to every request (W3C Trace Context and Baggage).
     *("traceparent", "tracestate", "baggage"),
 )
 """Request headers that web pages of other hosts may send, besides those that browsers always allow."""
 EXPOSED_HEADERS: Final = (
-    *("Allow", "Content-Length", "ETag", "Location", "Retry-After", "WWW-Authenticate", prefer.APPLIED, jobs.AS_OF),
+    *(
+        "Allow",
+        "Content-Length",
+        "ETag",
+        "Location",
+        "Retry-After",
+        "WWW-Authenticate",
+        outcome_wait.APPLIED,
+        jobs.AS_OF,
+    ),
     *("Accept-Encoding", "Date", idempotency.HEADER, "Link", "traceparent", "tracestate"),
 )
 """Response headers that such pages may read, also those that a proxy may add."""

@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from jobtape.producer.http.problems import KINDS, MEDIA_TYPE, RETRY_AFTER, URN
 from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
-from jobtape.producer.live import event_stream, prefer
+from jobtape.producer.live import event_stream, outcome_wait
 from jobtape.producer.service import idempotency
 
 REF: Final = "#/components/schemas/"
@@ -29,9 +29,9 @@ LAST_EVENT: Final[dict[str, Any]] = {
     "schema": {"type": "integer", "minimum": 0},
 }
 PREFER: Final[dict[str, Any]] = {
-    "name": prefer.HEADER,
+    "name": outcome_wait.HEADER,
     "description": "`wait=10` (RFC 7240): respond when the job has ended, after 10 seconds at the latest. "
-    f"`{prefer.APPLIED}` contains the seconds that were granted. It is missing when too many requests wait already; "
+    f"`{outcome_wait.APPLIED}` contains the seconds that were granted. It is missing when too many requests wait already; "
     "then the response comes at once.",
     "schema": {"type": "string"},
     "example": "wait=10",

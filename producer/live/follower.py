@@ -31,7 +31,7 @@ AT_ONCE: Final = 64 * 1024
 PAGE_ROWS: Final = 500
 PAGE_BYTES: Final = 128 * 1024
 """Small, since a listener that does not read holds one."""
-PAUSE: Final = 1.0
+AWAY_PAUSE: Final = 1.0
 """Seconds until a database that does not answer is asked again."""
 
 
@@ -106,7 +106,7 @@ class Follower:
             try:
                 found = await self._look(left)
             except (ViewUnavailable, TooBusy):
-                await asyncio.sleep(min(PAUSE, left))
+                await asyncio.sleep(min(AWAY_PAUSE, left))
             else:
                 if found:
                     return found

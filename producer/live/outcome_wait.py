@@ -1,117 +1,113 @@
-"""A request that waits until something has become of its job: a sleeper in the tail, no thread and no connection.
+"""Requests with ``Prefer: wait=N`` (RFC 7240), which wait for an outcome instead of polling.
 
-Theory of operation. No wake-up may be lost between looking at the job and going to sleep. So a request is among the
-sleepers first, then looks, and sleeps only if that was not enough: what was committed before the look is seen by it,
-and what comes after wakes the request. What wakes it is only a reason to look again: the answer is always the view's.
+Theory of operation. No wake-up may be lost between reading the job and going to sleep. So a request first registers
+with the tail, then reads the job, and sleeps only if the job does not satisfy it: the read sees what was committed
+before, and what comes later wakes the request. An event only wakes; the answer always comes from the view. A waiting
+request takes no thread and no database connection.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from starlette.types import Receive
+from fastapi import Request
 
 from jobtape.producer.live.event_stream import gone
+from jobtape.producer.live.follower import AWAY_PAUSE
 from jobtape.producer.live.listeners import Listeners
-from jobtape.producer.live.prefer import applied
 from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.service import JobService
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.events import Submitted
-from jobtape.schemas.job import ENDINGS, FINAL, Job
+from jobtape.schemas.job import ENDINGS, Job
 from jobtape.schemas.selection import Selection
 
-PAUSE: Final = 1.0
-"""Seconds until a database that does not answer is asked again."""
-
-
+HEADER: Final = "Prefer"
+APPLIED: Final = "Preference-Applied"
 AWAITED: Final = ENDINGS | {Submitted.name}
-"""An outcome may overtake the submission, and counts once both are there."""
+"""The events after which a job may have ended. An outcome may overtake the submission, and counts when both exist."""
+
+_LONGEST: Final = 8192
+_WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
+_PREFERENCE: Final = re.compile(rf"\s*({_WORD})(?:\s*=\s*({_WORD}|{_QUOTED})?)?\s*(?:;|$)")
+_ELEMENT: Final = re.compile(rf"(?:{_QUOTED}|[^,\"])+")
 
 Waited = tuple[Job, dict[str, str]]
-"""The job as it is now, and what is to be said of the preference: nothing when too many listen already."""
+"""The job as it is now, and the response header for a preference that was applied."""
 
 
-def has_ended(job: Job) -> bool:
-    """Enough for who waits for an outcome."""
-    return job.state in FINAL
+def preferred_wait(request: Request, longest: int) -> int | None:
+    """Return the seconds that a request prefers to wait, at most ``longest``; None when it has no valid preference.
+
+    Of several preferences the first counts, and one that is not understood is ignored (RFC 7240).
+    """
+    header = ",".join(request.headers.getlist(HEADER))
+    if longest <= 0 or len(header) > _LONGEST:
+        return None
+    for element in _ELEMENT.findall(header):
+        preference = _PREFERENCE.match(element)
+        if preference is not None and preference[1].lower() == "wait":
+            seconds = (preference[2] or "").strip('"')
+            return min(int(seconds[:10]), longest) if seconds.isascii() and seconds.isdigit() else None
+    return None
 
 
-async def outcome(service: JobService, listeners: Listeners, job: Job, seconds: int, receive: Receive) -> Waited:
-    """Wait until the job has ended, ``seconds`` at most. ``receive`` returns when the client has left."""
-    return await _wait(service, listeners, job, seconds, receive, has_ended, AWAITED)
-
-
-async def change(
-    service: JobService, listeners: Listeners, job: Job, seconds: int, receive: Receive, changed: Callable[[Job], bool]
+async def wait_as_preferred(
+    service: JobService,
+    listeners: Listeners,
+    job: Job,
+    request: Request,
+    *,
+    enough: Callable[[Job], bool] = lambda job: job.final,
+    events: frozenset[str] = AWAITED,
 ) -> Waited:
-    """The same until ``changed``."""
-    return await _wait(service, listeners, job, seconds, receive, changed, frozenset())
+    """Wait until ``enough(job)``, as long as the request prefers.
+
+    Returns earlier when the client has left or the process stops. ``events``: the names of those after which the job
+    may be enough; all when empty. The header is missing without a preference, or when too many listen already.
+    """
+    if (seconds := preferred_wait(request, service.limits.max_wait)) is None:
+        return job, {}
+    applied = {APPLIED: f"wait={seconds}"}
+    if enough(job):
+        return job, applied
+    deadline = asyncio.get_running_loop().time() + seconds
+    try:
+        with listeners.place("wait"):
+            leaving = asyncio.create_task(gone(request.receive), name="a client that waits")
+            try:
+                found = await _wait(service, listeners, Selection(job=job.id, events=events), enough, leaving, deadline)
+            finally:
+                leaving.cancel()
+    except TooBusy:
+        return job, {}
+    return found or job, applied
 
 
 async def _wait(
     service: JobService,
     listeners: Listeners,
-    job: Job,
-    seconds: int,
-    receive: Receive,
+    selection: Selection,
     enough: Callable[[Job], bool],
-    events: frozenset[str],
-) -> Waited:
-    if enough(job):
-        return job, applied(seconds)
-    try:
-        wait = _Wait(service, listeners, job.id, seconds, receive)
-        return await wait.until(enough, events) or job, applied(seconds)
-    except TooBusy:
-        return job, {}
-
-
-class _Wait:
-    """One request's; ``seconds`` count from now. ``receive`` returns when its client has left."""
-
-    def __init__(
-        self, service: JobService, listeners: Listeners, job_id: str, seconds: float, receive: Receive
-    ) -> None:
-        self._service = service
-        self._listeners = listeners
-        self._job_id = job_id
-        self._deadline = asyncio.get_running_loop().time() + seconds
-        self._receive = receive
-
-    async def until(self, enough: Callable[[Job], bool], events: frozenset[str] = frozenset()) -> Job | None:
-        """The job as soon as it is ``enough``, or as it is when the time is over, the client has left, or the process
-        stops; None when the view did not answer. ``events``: those that may make it enough, all when empty.
-
-        Raises TooBusy, without waiting, when too many listen already.
-        """
-        selection = Selection(job=self._job_id, events=events)
-        with self._listeners.place("wait"):
-            leaving = asyncio.create_task(gone(self._receive), name="a client that waits")
+    leaving: "asyncio.Task[None]",
+    deadline: float,
+) -> Job | None:
+    """Return the job as it was read last; None when the view did not answer."""
+    assert selection.job is not None
+    now, tail = asyncio.get_running_loop().time, listeners.tail
+    job: Job | None = None
+    if not await tail.begun(deadline - now()):
+        return None
+    while True:
+        with tail.sleeping(selection) as woken:
+            timeout = deadline - now()
             try:
-                return await self._until(enough, selection, leaving)
-            finally:
-                leaving.cancel()
-
-    async def _until(
-        self, enough: Callable[[Job], bool], selection: Selection, leaving: "asyncio.Task[None]"
-    ) -> Job | None:
-        tail = self._listeners.tail
-        job: Job | None = None
-        if not await tail.begun(self._left):
-            return None
-        while True:
-            with tail.sleeping(selection) as woken:
-                patience = self._left
-                try:
-                    job = await self._service.look(self._job_id)
-                except (ViewUnavailable, TooBusy):
-                    patience = min(PAUSE, patience)
-                if (job is not None and enough(job)) or self._left <= 0 or leaving.done() or tail.ended:
-                    return job
-                either: set[asyncio.Future[Any]] = {woken, leaving}
-                await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-
-    @property
-    def _left(self) -> float:
-        return self._deadline - asyncio.get_running_loop().time()
+                job = await service.look(selection.job)
+            except (ViewUnavailable, TooBusy):
+                timeout = min(AWAY_PAUSE, timeout)
+            if (job is not None and enough(job)) or now() >= deadline or leaving.done() or tail.ended:
+                return job
+            either: set[asyncio.Future[Any]] = {woken, leaving}
+            await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 import pytest
 
 from jobtape.producer.producer import Producer
-from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.redrive import Redrives, redrive_many
 from jobtape.schemas.events import Redriven, Requeued
 from jobtape.schemas.job import JobState
+from jobtape.settings import read_settings
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.consumer.installation import Rig
@@ -26,10 +26,11 @@ JOBS = scaled(50)
 @pytest.fixture
 async def people(rig: Rig, store: Store) -> AsyncIterator[list[Producer]]:
     """Two people, each with a producer."""
+    limits = read_settings(read_timeout=20).limits
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(
-                Producer(rig.url, rig.topology, store, {"second-time": second_time}, Limits(read_timeout=20))
+                Producer(rig.url, rig.topology, store, {"second-time": second_time}, limits)
             )
             for _ in range(2)
         ]

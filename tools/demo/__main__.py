@@ -11,13 +11,14 @@ from typing import Any
 import httpx
 from rich.console import Console
 
+from jobtape.schemas.job import FINAL
 from tools.brokers.find import BrokerError, find_broker
 from tools.clone import DATA
 from tools.demo.api import Api
 from tools.demo.checks import check_counts, check_job
 from tools.demo.orders import DATA as SAMPLES
 from tools.demo.orders import Order, Wrong, batch, orders
-from tools.demo.screen import FINAL, Screen
+from tools.demo.screen import Screen
 from tools.demo.stack import Stack
 from tools.ready import NotReadyError
 

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from jobtape import SyncClient
 from jobtape.cli.escaping import one_line
 from jobtape.cli.rest.api import TIMEOUT, job_path
+from jobtape.schemas.job import FINAL
 
-FINAL: Final = ("succeeded", "failed", "cancelled")
 QUEUED_HINT_AFTER: Final = 5.0
 """Seconds in the queue after which a hint about workers is printed."""
 LONG_POLL: Final = 30.0

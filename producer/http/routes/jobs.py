@@ -10,7 +10,7 @@ from jobtape.producer.http.dependencies import JobId, RunningProducer, no_query
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.query_parameters import JobParameters, JobsQuery
 from jobtape.producer.http.representation import JobOut, JobPage, PydanticJSONResponse, accepted, job_out
-from jobtape.producer.live import outcome_wait, prefer
+from jobtape.producer.live.outcome_wait import Waited, wait_as_preferred
 from jobtape.producer.producer import Producer
 from jobtape.schemas.job import Job
 
@@ -110,14 +110,11 @@ async def _past_job(producer: Producer, job_id: str, point: int | datetime) -> t
     return job, cursor
 
 
-async def _waited(producer: Producer, job: Job, known: str | None, request: Request) -> outcome_wait.Waited:
-    seconds = prefer.wait_of(request, producer.limits.max_wait)
-    if seconds is None:
-        return job, {}
+async def _waited(producer: Producer, job: Job, known: str | None, request: Request) -> Waited:
     if known is None:
-        return await outcome_wait.outcome(producer, producer.listeners, job, seconds, request.receive)
-    return await outcome_wait.change(
-        producer, producer.listeners, job, seconds, request.receive, lambda now: not _matches(known, now)
+        return await wait_as_preferred(producer, producer.listeners, job, request)
+    return await wait_as_preferred(
+        producer, producer.listeners, job, request, enough=lambda now: not _matches(known, now), events=frozenset()
     )
 
 

@@ -16,7 +16,7 @@ from jobtape.producer.http.representation import (
     job_out,
     location,
 )
-from jobtape.producer.live import outcome_wait, prefer
+from jobtape.producer.live.outcome_wait import wait_as_preferred
 from jobtape.producer.service.batches.batch import submit_many
 from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, ItemRefused, ItemUnknown
 from jobtape.producer.service.errors import IdempotencyKeyInvalid
@@ -69,11 +69,10 @@ async def submit(request: Request, producer: RunningProducer) -> Response:
         keyed = await request_body.call(len(body), lambda: producer.keyed(key, _submission(body)))
         job = await producer.place_once(idempotency_scope(request), keyed)
     headers = location(request, job)
-    if (seconds := prefer.wait_of(request, producer.limits.max_wait)) is not None:
-        job, applied = await outcome_wait.outcome(producer, producer.listeners, job, seconds, request.receive)
-        headers |= applied
-        if outcome_wait.has_ended(job) and applied:
-            return PydanticJSONResponse(job_out(job), 200, headers)
+    job, applied = await wait_as_preferred(producer, producer.listeners, job, request)
+    headers |= applied
+    if applied and job.final:
+        return PydanticJSONResponse(job_out(job), 200, headers)
     return accepted(job, headers)
 
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi import Request
 
-from jobtape.producer.live.prefer import wait_of
+from jobtape.producer.live.outcome_wait import preferred_wait
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.consumer.installation import Rig
@@ -57,8 +57,8 @@ ADD = {"type": "add", "payload": {"x": 3, "y": 4}}
 )
 def test_the_preference(headers: list[str], seconds: int | None) -> None:
     raw = [(b"prefer", header.encode("utf-8")) for header in headers]
-    assert wait_of(Request({"type": "http", "headers": raw}), 60) == seconds
-    assert wait_of(Request({"type": "http", "headers": raw}), 0) is None
+    assert preferred_wait(Request({"type": "http", "headers": raw}), 60) == seconds
+    assert preferred_wait(Request({"type": "http", "headers": raw}), 0) is None
 
 
 async def test_the_outcome_in_the_answer(rig: Rig, store: Store, broker_url: str, database_url: str) -> None:
