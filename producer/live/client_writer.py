@@ -1,19 +1,19 @@
-"""What is sent to one client, which may not read it: each piece has its time, and much less once the process stops."""
+"""Sends messages to one client with a time limit for each, because a client may stop reading."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-LAST_WORDS: Final = 1.0
-"""Seconds for what is still to be sent when the process stops."""
+STOP_LIMIT: Final = 1.0
+"""Seconds for each message once the process stops."""
 
 
 class ClientStalled(Exception):
-    """The client has not read what it was sent in time; nothing can be said to it any more."""
+    """The client did not read a message in time. Nothing more can be sent to it."""
 
 
 class ClientWriter:
-    """``stall``: seconds that one piece may take to be read."""
+    """``stall``: seconds within which the client must read one message."""
 
     def __init__(self, send: Callable[[Any], Awaitable[None]], stall: float) -> None:
         self._send = send
@@ -30,8 +30,8 @@ class ClientWriter:
         finally:
             self._sending = None
 
-    def hasten(self) -> None:
-        """From now on there is little time, for what is being sent too."""
-        self._stall = min(self._stall, LAST_WORDS)
+    def shorten_limit(self) -> None:
+        """Apply ``STOP_LIMIT`` from now on, also to the message that is being sent."""
+        self._stall = min(self._stall, STOP_LIMIT)
         if self._sending is not None:
             self._sending.reschedule(asyncio.get_running_loop().time() + self._stall)

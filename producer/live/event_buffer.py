@@ -1,4 +1,4 @@
-"""The newest accepted events, as many as a bound of count and size leaves: what those who listen share."""
+"""The newest accepted events, limited in number and size, which all listeners share."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,13 @@ from jobtape.view.store import CommittedEvent
 MAX_ENTRIES: Final = 5000
 MAX_BYTES: Final = 16 * 1024 * 1024
 JOB_BYTES: Final = 2048
-"""About what an entry takes besides its event."""
+"""About how many bytes an entry takes besides its event."""
 LARGE: Final = 16 * 1024
-"""Characters from which on an event is made ready in the thread that read it, so that nobody else is kept waiting."""
+"""An event with so many characters is encoded in the thread that read it, so that the loop does not wait."""
 
 
 class BufferedEvent:
-    """An accepted event. ``delivered``: the JSON that subscribers get, made when it is first needed, once for all."""
+    """An accepted event, which is encoded once for all listeners."""
 
     __slots__ = ("_delivered", "row")
 
@@ -26,29 +26,29 @@ class BufferedEvent:
 
     @property
     def cursor(self) -> int:
-        """Where it stands."""
+        """Its position on the tape."""
         return self.row.cursor
 
     @property
     def name(self) -> str:
-        """What happened."""
+        """Its name, such as ``started``."""
         return self.row.name
 
     @property
     def delivered(self) -> bytes:
-        """The CloudEvent with its cursor."""
+        """The JSON that subscribers get: the CloudEvent with its cursor."""
         if not self._delivered:
             self._delivered = encode_delivered(self.row.event, self.row.cursor)
         return self._delivered
 
     @property
     def size(self) -> int:
-        """About how many bytes it takes, its JSON included."""
+        """About how many bytes it takes, including its JSON."""
         return JOB_BYTES + 2 * len(self.row.event)
 
 
 class EventBuffer:
-    """Complete from behind the cursor ``floor`` on, in the tape's order."""
+    """Has every event behind the cursor ``floor``, in the tape's order."""
 
     def __init__(self, *, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
         self.floor = 0
@@ -62,13 +62,13 @@ class EventBuffer:
         return len(self._entries)
 
     def begin(self, floor: int) -> None:
-        """Start again, with nothing, behind ``floor``."""
+        """Remove everything and start again behind ``floor``."""
         self.floor, self.bytes = floor, 0
         self._cursors.clear()
         self._entries.clear()
 
     def add(self, entries: Sequence[BufferedEvent]) -> None:
-        """Append what follows; the oldest make room."""
+        """Append the next events, and drop the oldest when there are too many."""
         self._entries += entries
         self._cursors += [entry.cursor for entry in entries]
         self.bytes += sum(entry.size for entry in entries)
@@ -81,6 +81,6 @@ class EventBuffer:
             del self._cursors[:dropped], self._entries[:dropped]
 
     def after(self, cursor: int) -> Iterator[BufferedEvent]:
-        """Those behind ``cursor``, which is not before ``floor``. Not to be kept over an ``await``."""
-        for place in range(bisect_right(self._cursors, cursor), len(self._entries)):
-            yield self._entries[place]
+        """Yield the events behind ``cursor``, which must not be before ``floor``. Do not keep it over an ``await``."""
+        for index in range(bisect_right(self._cursors, cursor), len(self._entries)):
+            yield self._entries[index]

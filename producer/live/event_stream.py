@@ -1,13 +1,13 @@
 """Server-sent events: the response of ``GET /events`` and of ``GET /jobs/{id}/events``.
 
-Theory of operation. FastAPI's own ``fastapi.sse`` runs a generator beside a queue for every client, and lets nobody say
-how long a client may take to read. Here one task speaks and one waits for the client to leave; what is delivered is in
-memory once for all. The place is taken when the response begins to run, not in a generator, which is never entered when
-the client leaves before: so it always comes back.
+Theory of operation. FastAPI's own ``fastapi.sse`` runs a generator and a queue for every client, and has no limit for
+the time that a client takes to read. Here one task sends and one waits for the client to leave, and all clients share
+the events in memory. The listener is counted when the response begins to run, not in a generator: that is never entered
+when the client leaves earlier, so its end would not be noticed.
 
-The first message is ``hello`` with the position as its id, so that a client cut before the first event can resume.
-Keep-alives carry the position too: by the standard, an ``id`` without ``data`` moves the last event id and no more. So
-a client that wants little does not fall behind what is kept.
+The first message is ``hello`` with the position as its id, so that a client that is cut off before the first event can
+resume. Keep-alives have the position too: an ``id`` without ``data`` only moves the last event id. So a client whose
+filter matches rarely does not fall behind the history that is kept.
 """
 
 import asyncio
@@ -28,23 +28,24 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "text/event-stream"
 HEAD: Final = "jobtape.head"
-"""The key in an ASGI scope that says that the request was a HEAD: only the headers are wanted."""
+"""The key in an ASGI scope that marks a HEAD request, which gets only the headers."""
 RETRY: Final = 2000
 """Milliseconds after which a browser connects again."""
 HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 Enough = Callable[[str | None, int], Awaitable[bool]]
-"""Whether the stream ends behind the event of this name at this cursor; with None, when nothing came up to there."""
+"""Returns whether the stream ends after the event of this name at this cursor. The name is None when there was no event
+up to the cursor."""
 
 
 async def never(_: str | None, __: int) -> bool:
-    """The stream goes on for ever."""
+    """Return False: the stream does not end by itself."""
     return False
 
 
 class EventStream(Response):
-    """``keep_alive``: seconds without an event until a sign of life; ``stall``: seconds that one piece may take to be
-    read; ``hidden``: names of events that may be enough, and are not delivered.
+    """``keep_alive``: seconds without an event until a keep-alive is sent. ``stall``: seconds within which the client
+    must read one message. ``hidden``: names of events that may end the stream and are not delivered.
     """
 
     media_type = MEDIA_TYPE
@@ -72,19 +73,19 @@ class EventStream(Response):
         self._hidden = hidden
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI. Raises TooBusy or ViewUnavailable before anything is sent."""
+        """Answer the request. Raises TooBusy and ViewUnavailable before anything is sent."""
         if scope.get(HEAD):
-            await self._show_headers(send)
+            await self._send_headers(send)
             return
-        with self._listeners.place("sse"):
+        with self._listeners.admit("sse"):
             follower = self._listeners.follower(self._selection)
             await follower.begin(self._after)
             writer = ClientWriter(send, self._stall)
             leaving = asyncio.create_task(gone(receive), name="a client of server-sent events")
             leaving.add_done_callback(lambda _: follower.stop())
             try:
-                with self._listeners.notified_of_end(follower.stop, writer.hasten):
-                    await self._speak(follower, writer)
+                with self._listeners.on_stop(follower.stop, writer.shorten_limit):
+                    await self._stream(follower, writer)
             except ClientStalled:
                 # A client that does not read gets no error: the server ends the connection of an incomplete response.
                 log.info("a client of server-sent events has read nothing for %g s: its connection ends", self._stall)
@@ -94,16 +95,16 @@ class EventStream(Response):
                 leaving.cancel()
                 self._listeners.pages += follower.pages
 
-    async def _show_headers(self, send: Send) -> None:
-        """What a stream would begin with, or be refused with; no place is taken."""
+    async def _send_headers(self, send: Send) -> None:
+        """Send the headers of a stream, or raise what it would raise. It does not count as a listener."""
         self._listeners.check_room()
         await self._listeners.follower(self._selection).begin(self._after)
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _speak(self, follower: Follower, writer: ClientWriter) -> None:
+    async def _stream(self, follower: Follower, writer: ClientWriter) -> None:
         await writer.send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await _say(writer, _hello(follower.position))
+        await _send(writer, _hello(follower.position))
         if not await self._enough(None, follower.position):
             await self._follow(follower, writer)
         await writer.send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -112,17 +113,17 @@ class EventStream(Response):
         while not follower.stopped:
             found = await follower.next(self._keep_alive)
             if isinstance(found, Reset):
-                await _say(writer, _reset(found, follower.position))
+                await _send(writer, _reset(found, follower.position))
             elif found:
-                if await self._tell(found, writer):
+                if await self._deliver(found, writer):
                     return
             elif not follower.stopped:
-                await _say(writer, b": keep-alive\nid: %d\n\n" % follower.position)
+                await _send(writer, b": keep-alive\nid: %d\n\n" % follower.position)
                 if await self._enough(None, follower.position):
                     return
 
-    async def _tell(self, entries: Sequence[BufferedEvent], writer: ClientWriter) -> bool:
-        """Whether it was enough."""
+    async def _deliver(self, entries: Sequence[BufferedEvent], writer: ClientWriter) -> bool:
+        """Deliver events, and return whether the stream ends after one of them."""
         frames: list[bytes] = []
         size = 0
         for entry in entries:
@@ -132,22 +133,22 @@ class EventStream(Response):
                 self._listeners.delivered["sse"] += 1
             enough = await self._enough(entry.name, entry.cursor)
             if frames and (size >= AT_ONCE or enough):
-                await _say(writer, b"".join(frames))
+                await _send(writer, b"".join(frames))
                 frames, size = [], 0
             if enough:
                 return True
         if frames:
-            await _say(writer, b"".join(frames))
+            await _send(writer, b"".join(frames))
         return False
 
 
 async def gone(receive: Receive) -> None:
-    """Returns when the client has left."""
+    """Return when the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _say(writer: ClientWriter, text: bytes) -> None:
+async def _send(writer: ClientWriter, text: bytes) -> None:
     await writer.send({"type": "http.response.body", "body": text, "more_body": True})
 
 

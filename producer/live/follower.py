@@ -1,13 +1,13 @@
-"""One who listens: a cursor and a filter, and what comes next behind the cursor.
+"""Finds the next events for one listener, which is a cursor and a filter.
 
-Theory of operation. While the cursor is within the ring of the tail, the ring is looked through, and then the follower
-sleeps until something comes that it wants. A cursor before the ring's floor goes on through the view, page by page,
-until it is within. A page that is not full has everything that was committed before it was read, the tail's head
-included, so the follower may step there: no gap between view and ring, and no repeat, since the cursor only goes up.
+Theory of operation. While the cursor is inside the tail's buffer, the follower searches the buffer, and then sleeps
+until an event matches. A cursor before the buffer's floor advances through the view, page by page, until it is inside.
+A page that is not full has everything that was committed before it was read, including the tail's head, so the follower
+may advance to there. So there is no gap between view and buffer, and no repeat, because the cursor only goes up.
 
-Where the history is not complete behind the cursor any more, or does not reach it, the follower says ``Reset`` once and
-goes on from what there is. Who begins with the first event is before the horizon, where some events are kept and others
-are not: what was gone by then is no news to it, what is lost later is.
+When the history behind the cursor is no longer complete, or does not reach the cursor, the follower returns ``Reset``
+once and continues with what exists. A listener that begins with the first event is before the horizon, where some
+events are kept and others are not. It gets no reset for what was lost before it began, only for later losses.
 """
 
 import asyncio
@@ -27,16 +27,16 @@ from jobtape.view.committed import CommittedHistory
 from jobtape.view.store import CommittedPage, HistoryRange
 
 AT_ONCE: Final = 64 * 1024
-"""Bytes of events, about, that are handed out at a time."""
+"""About how many bytes of events are returned at a time."""
 PAGE_ROWS: Final = 500
 PAGE_BYTES: Final = 128 * 1024
-"""Small, since a listener that does not read holds one."""
+"""Small, because each listener that does not read keeps one page in memory."""
 AWAY_PAUSE: Final = 1.0
 """Seconds until a database that does not answer is asked again."""
 
 
 class StartPosition(Enum):
-    """Where to begin, besides behind a cursor."""
+    """Where a listener can begin other than behind a cursor."""
 
     FIRST = "first"
     NOW = "now"
@@ -47,31 +47,31 @@ After = int | Literal[StartPosition.FIRST, StartPosition.NOW]
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """What was asked for is not there: the history is complete behind ``horizon`` and goes up to ``head``."""
+    """The events after the position are missing: the history is complete behind ``horizon`` and goes up to ``head``."""
 
     horizon: int
     head: int
 
 
 class Follower:
-    """``position``: everything wanted up to there was handed out. Within ``tail.held()`` only."""
+    """To be used inside ``tail.held()``. ``position``: all matching events up to there were returned."""
 
     def __init__(self, tail: HistoryTail, committed: CommittedHistory, reads: Reads, selection: Selection) -> None:
         self.position = 0
         self.pages = 0
-        """How often the view was read instead of the ring."""
+        """How often the view was read instead of the buffer."""
         self._tail = tail
         self._committed = committed
         self._reads = reads
         self._selection = selection
         self._known_horizon = 0
-        """Up to here a loss of history is no news."""
+        """A loss of history up to here causes no reset."""
         self._breaks = -1
         self._woken: Woken | None = None
         self._stopped = False
 
     async def begin(self, after: After) -> None:
-        """Take the position. Raises ViewUnavailable or TooBusy."""
+        """Set the first position. Raises ViewUnavailable and TooBusy."""
         if isinstance(after, int):
             self.position = after
             return
@@ -82,29 +82,28 @@ class Follower:
             self.position = reach.head
 
     def stop(self) -> None:
-        """Let ``next`` return at once, now and later."""
+        """Let this and all later calls of ``next`` return at once."""
         self._stopped = True
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
 
     @property
     def stopped(self) -> bool:
-        """Whether there is nothing to come any more."""
+        """Whether no further events will come."""
         return self._stopped or self._tail.ended
 
-    async def next(self, patience: float) -> Sequence[BufferedEvent] | Reset:
-        """What comes next: some events, or a reset. Nothing after ``patience`` seconds without (``position`` may have
-        moved all the same), or when stopped.
+    async def next(self, timeout: float) -> Sequence[BufferedEvent] | Reset:
+        """Return the next events or a reset; nothing when ``timeout`` seconds passed without, or when stopped.
 
-        A database that does not answer is waited for.
+        ``position`` may have changed in any case. Waits while the database does not answer.
         """
-        deadline = asyncio.get_running_loop().time() + patience
+        deadline = asyncio.get_running_loop().time() + timeout
         while not self.stopped:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 break
             try:
-                found = await self._look(left)
+                found = await self._find(left)
             except (ViewUnavailable, TooBusy):
                 await asyncio.sleep(min(AWAY_PAUSE, left))
             else:
@@ -112,20 +111,20 @@ class Follower:
                     return found
         return ()
 
-    async def _look(self, patience: float) -> Sequence[BufferedEvent] | Reset:
-        if not await self._tail.begun(patience):
+    async def _find(self, timeout: float) -> Sequence[BufferedEvent] | Reset:
+        if not await self._tail.begun(timeout):
             return ()
-        if self._breaks != self._tail.breaks and (reset := await self._compared()):
+        if self._breaks != self._tail.breaks and (reset := await self._check_position()):
             return reset
-        if self.position < self._tail.ring.floor:
+        if self.position < self._tail.buffer.floor:
             return await self._from_view()
-        found = self._from_ring()
+        found = self._from_buffer()
         if not found:
-            await self._sleep(patience)
+            await self._sleep(timeout)
         return found
 
-    async def _compared(self) -> Reset | None:
-        """Whether the history reaches the position, after the tail began or broke off."""
+    async def _check_position(self) -> Reset | None:
+        """Return a reset when the history does not reach the position, after the tail began or had a break."""
         breaks = self._tail.breaks
         reach = await self._reads.call(self._committed.reach)
         self._breaks = breaks
@@ -142,13 +141,13 @@ class Follower:
 
     def _page(self, after: int) -> tuple[CommittedPage, list[BufferedEvent], HistoryRange]:
         page = self._committed.page(after, PAGE_ROWS, self._selection, PAGE_BYTES)
-        # Afterwards: what was removed while the page was read is behind the horizon by now.
+        # Read last: the horizon is then behind everything that was removed while the page was read.
         return page, [BufferedEvent(row) for row in page.rows], self._committed.reach()
 
-    def _from_ring(self) -> Sequence[BufferedEvent]:
+    def _from_buffer(self) -> Sequence[BufferedEvent]:
         found: list[BufferedEvent] = []
         size = 0
-        for entry in self._tail.ring.after(self.position):
+        for entry in self._tail.buffer.after(self.position):
             self.position = entry.cursor
             if entry.row.wanted_by(self._selection):
                 found.append(entry)
@@ -158,18 +157,18 @@ class Follower:
         self.position = max(self.position, self._tail.head)
         return found
 
-    async def _sleep(self, patience: float) -> None:
-        """Wait until something comes that matches; skip what does not."""
+    async def _sleep(self, timeout: float) -> None:
+        """Wait until an event matches, and advance past the others."""
         with self._tail.sleeping(self._selection) as woken:
             self._woken = woken
             try:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(timeout):
                     await asyncio.shield(woken)
             except TimeoutError:
                 pass
             finally:
                 self._woken = None
-            # Not done: nothing matched of all that the tail has read.
+            # Not done: no event matched of all that the tail has read.
             received = woken.result() if woken.done() else self._tail.head
         self.position = max(self.position, received or 0)
 

@@ -1,4 +1,4 @@
-"""Everybody who listens in this process: how many there may be, what they share, and their end."""
+"""All clients that listen in this process: their number, what they share, and their end."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,20 +17,20 @@ from jobtape.view.store import Store
 Kind = Literal["sse", "websocket", "wait"]
 KINDS: Final[tuple[Kind, ...]] = ("sse", "websocket", "wait")
 THREADS: Final = 3
-"""For the tail and for those who catch up: they must not keep other reads of the view waiting."""
+"""Threads of the tail and of listeners that read the view, so that they do not delay other reads."""
 
 
 class Listeners:
-    """``most``: how many at once, of all kinds. ``read_limit``: seconds for one read of the view."""
+    """``most``: the largest number of listeners of all kinds. ``read_limit``: seconds for one read of the view."""
 
     def __init__(self, store: Store, *, most: int, read_limit: float) -> None:
         self.now: Counter[Kind] = Counter()
         self.delivered: Counter[Kind] = Counter()
         """Events, counted once for each listener that got them."""
         self.pages = 0
-        """Pages of the view that were read for those whose position was not in memory."""
+        """Pages of the view that were read for listeners whose position was not in memory."""
         self._most = most
-        self._at_end: set[Callable[[], None]] = set()
+        self._on_stop: set[Callable[[], None]] = set()
         self._signals = StopSignals(self.end)
         self._memory_trimmer = MemoryTrimmer()
         self._reads = Reads("jobtape-live", threads=THREADS, limit=read_limit)
@@ -38,48 +38,48 @@ class Listeners:
         self.tail = HistoryTail(self._committed, self._reads)
 
     def check_room(self) -> None:
-        """Raises TooBusy when there is no place."""
+        """Raise TooBusy when no further listener is admitted."""
         if self.tail.ended:
             raise TooBusy("this process is about to stop: connect again, and another one answers")
         if self.now.total() >= self._most:
             raise TooBusy(f"{self._most} are listening here already (JOBTAPE_MAX_LISTENERS): try again later")
 
     @contextmanager
-    def place(self, kind: Kind) -> Iterator[None]:
-        """A place, given back at the end however that comes, and the tail running. Raises TooBusy."""
+    def admit(self, kind: Kind) -> Iterator[None]:
+        """Count a listener inside the block, and let the tail run. Raises TooBusy."""
         self.check_room()
-        self._signals.listen()
+        self._signals.install()
         self.now[kind] += 1
         try:
             with self.tail.held(urgent=kind == "wait"):
                 yield
         finally:
             self.now[kind] -= 1
-            if kind != "wait":  # which is short, and there may be hundreds in a second
+            if kind != "wait":  # these are short, and there may be hundreds in a second
                 self._memory_trimmer.stream_ended()
 
     def follower(self, selection: Selection) -> Follower:
-        """One who listens, within a place."""
+        """Return a follower, to be used inside ``admit``."""
         return Follower(self.tail, self._committed, self._reads, selection)
 
     @contextmanager
-    def notified_of_end(self, *calls: Callable[[], None]) -> Iterator[None]:
-        """``calls`` are made when the process is asked to stop meanwhile."""
-        self._at_end.update(calls)
+    def on_stop(self, *calls: Callable[[], None]) -> Iterator[None]:
+        """Make ``calls`` when the process is asked to stop inside the block."""
+        self._on_stop.update(calls)
         try:
             yield
         finally:
-            self._at_end.difference_update(calls)
+            self._on_stop.difference_update(calls)
 
     def end(self) -> None:
-        """Let all streams end and all who wait be answered, now: the process was asked to stop."""
+        """End all streams and answer all waiting requests, because the process was asked to stop."""
         self.tail.end()
-        for call in tuple(self._at_end):
+        for call in tuple(self._on_stop):
             call()
 
     async def close(self) -> None:
-        """End, and let go of the threads."""
-        self._signals.leave()
+        """End the tail and the threads."""
+        self._signals.remove()
         self._memory_trimmer.close()
         await self.tail.close()
         await self._reads.close()

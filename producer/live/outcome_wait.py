@@ -75,7 +75,7 @@ async def wait_as_preferred(
         return job, applied
     deadline = asyncio.get_running_loop().time() + seconds
     try:
-        with listeners.place("wait"):
+        with listeners.admit("wait"):
             leaving = asyncio.create_task(gone(request.receive), name="a client that waits")
             try:
                 found = await _wait(service, listeners, Selection(job=job.id, events=events), enough, leaving, deadline)

@@ -1,10 +1,9 @@
 """Notices that the process is asked to stop, whichever server it runs in.
 
-Theory of operation. A server that stops waits for its open requests, and notifies an application only afterwards:
-streams would never end, and uvicorn waits for them without a limit unless it was given one. So, once somebody listens,
-a handler of ours runs before the one that the server has set for the signal: it ends the streams, and then the server
-does what it does.
-Nothing is done where there is no such handler, or the loop does not run in the main thread.
+Theory of operation. A server that stops waits for its open requests first, and notifies the application afterwards. So
+streams would never end, and uvicorn waits for them without limit unless it was given one. Therefore, once a client
+listens, a handler of ours runs before the server's own signal handler: it ends the streams, and then the server
+proceeds as usual. Nothing is installed when there is no such handler or the loop is not in the main thread.
 """
 
 import asyncio
@@ -19,39 +18,40 @@ _Handler = Callable[[int, FrameType | None], Any]
 
 
 class StopSignals:
-    """``call`` is made in the loop in which ``listen`` was, at the first signal."""
+    """Calls ``on_stop`` at a signal, in the loop in which ``install`` was called."""
 
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._call = call
-        self._ours: dict[int, tuple[_Handler, _Handler]] = {}
-        self._listening = False
+    def __init__(self, on_stop: Callable[[], None]) -> None:
+        self._on_stop = on_stop
+        self._handlers: dict[int, tuple[_Handler, _Handler]] = {}
+        """By signal: our handler, and the one that it replaces."""
+        self._installed = False
 
-    def listen(self) -> None:
-        """From now on; again does nothing."""
-        if self._listening:
+    def install(self) -> None:
+        """Install the handlers. A second call does nothing."""
+        if self._installed:
             return
-        self._listening = True
+        self._installed = True
         if threading.current_thread() is not threading.main_thread():
             return
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
-            before = signal.getsignal(number)
-            if callable(before):
-                ours = self._before(before, loop)
-                self._ours[number] = (ours, before)
-                signal.signal(number, ours)
+            previous = signal.getsignal(number)
+            if callable(previous):
+                handler = self._before(previous, loop)
+                self._handlers[number] = (handler, previous)
+                signal.signal(number, handler)
 
-    def leave(self) -> None:
-        """Not any more."""
-        for number, (ours, before) in self._ours.items():
-            if signal.getsignal(number) is ours:
-                signal.signal(number, before)
-        self._ours.clear()
+    def remove(self) -> None:
+        """Restore the previous handlers, where ours are still installed."""
+        for number, (handler, previous) in self._handlers.items():
+            if signal.getsignal(number) is handler:
+                signal.signal(number, previous)
+        self._handlers.clear()
 
-    def _before(self, handler: _Handler, loop: asyncio.AbstractEventLoop) -> _Handler:
+    def _before(self, previous: _Handler, loop: asyncio.AbstractEventLoop) -> _Handler:
         def handle(number: int, frame: FrameType | None) -> Any:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._call)
-            return handler(number, frame)
+                loop.call_soon_threadsafe(self._on_stop)
+            return previous(number, frame)
 
         return handle

@@ -1,16 +1,16 @@
-"""The one tail of the committed history in this process: what the projector commits is read here once, for all.
+"""Reads what the projector commits, once for all listeners of this process.
 
-Theory of operation. While anybody listens, one task asks the view how far the history goes, and reads what is new. It
-puts that into the ring, and wakes those who sleep and want it. A listener has no queue: it is a cursor and a filter. It
-reads from the ring as long as its cursor is not before the ring's floor, and otherwise from the view (``follow.py``).
-So a listener that stops reading costs nothing but its own connection.
+Theory of operation. While a client listens, one task asks the view how far the history goes, and reads what is new. It
+adds that to the buffer, and wakes the sleepers whose filter matches. A listener has no queue: it is a cursor and a
+filter. It reads from the buffer unless its cursor is before the buffer's floor, and then from the view
+(``follower.py``). So a listener that stops reading costs only its own connection.
 
-``head`` is the cursor up to which the ring has everything. Where the history has a hole (the tape lost something, and
-that was accepted as a gap) or went back (another database), the ring begins again, ``breaks`` goes up, and everybody is
-woken to compare their own cursor with what there is.
+``head`` is the cursor up to which the buffer has everything. When the history has a hole (the tape lost events, and
+that was accepted as a gap) or went back (another database), the buffer begins again, ``breaks`` goes up, and all
+listeners are woken to compare their own cursor with the history.
 
-Often enough, not more: every 20 to 200 ms while something happens, less often the more there is to read, and more and
-more seldom while there is nothing. While a request waits for the outcome of a job, every 40 ms at least.
+The task polls every 20 to 200 ms while events come, less often the more it has to read, and ever less often while there
+are none. While a request waits for the outcome of a job, it polls every 40 ms at least.
 """
 
 import asyncio
@@ -33,21 +33,21 @@ from jobtape.view.store import HistoryRange
 log = logging.getLogger(__name__)
 
 BUSY, URGENT, LONGEST, AWAY = 0.02, 0.04, 0.2, 1.0
-"""Seconds from one look to the next: after something came, at least; at most, while somebody waits for an outcome, or
-not; while the database does not answer."""
+"""Seconds between two polls: at least, after events came; at most, while a request waits for an outcome; at most,
+otherwise; while the database does not answer."""
 SLOWER: Final = 1.4
 SHARE: Final = 100
-"""The pause after something came is so many times the processor time that reading it took: threads of Python take
-turns, so what is read is taken from those who submit."""
+"""The pause after events came is so many times the processor time that reading them took. Python's threads take turns,
+so that time is missing for submissions."""
 PAGE_ROWS: Final = 1000
 PAGE_BYTES: Final = 4 * 1024 * 1024
 EVERYTHING: Final = Selection()
 
 
 @dataclass(frozen=True, slots=True)
-class _News:
-    """``head``: everything up to there is in ``entries``; ``full``: there may be more right now; ``spent``: seconds of
-    processor time that reading it took.
+class _Read:
+    """``entries`` contain everything up to ``head``. ``full``: there may be more. ``spent``: seconds of processor time
+    that the read took.
     """
 
     entries: Sequence[BufferedEvent]
@@ -57,22 +57,22 @@ class _News:
 
 
 def next_pause(before: float, spent: float | None, *, urgent: bool) -> float:
-    """Seconds until the next look. ``before``: until the last one; ``spent``: the processor time of what came, in
-    seconds, None when nothing did; ``urgent``: somebody waits for an outcome.
+    """Return the seconds until the next poll. ``before``: the previous pause. ``spent``: seconds of processor time for
+    reading new events, None when there were none. ``urgent``: a request waits for an outcome.
     """
     wanted = before * SLOWER if spent is None else max(BUSY, SHARE * spent)
     return min(wanted, URGENT if urgent else LONGEST)
 
 
 class HistoryTail:
-    """Runs while it is held. ``reads``: where its reads are made."""
+    """Runs while it is held. ``reads``: the threads that read the view."""
 
-    def __init__(self, committed: CommittedHistory, reads: Reads, ring: EventBuffer | None = None) -> None:
-        self.ring = EventBuffer() if ring is None else ring
+    def __init__(self, committed: CommittedHistory, reads: Reads, buffer: EventBuffer | None = None) -> None:
+        self.buffer = EventBuffer() if buffer is None else buffer
         self.head = 0
         self.breaks = 0
         self.trouble: str | None = None
-        """Why nothing is read at the moment; None while the view answers."""
+        """Why the view cannot be read now; None while it answers."""
         self.ended = False
         self._committed = committed
         self._reads = reads
@@ -81,15 +81,15 @@ class HistoryTail:
         self._urgent = 0
         self._task: asyncio.Task[None] | None = None
         self._begun = asyncio.Event()
-        self._hasten = asyncio.Event()
+        self._poll_now = asyncio.Event()
 
     @contextmanager
     def held(self, *, urgent: bool = False) -> Iterator[None]:
-        """Let it run; with ``urgent`` it looks more often."""
+        """Let the tail run inside the block; with ``urgent`` it polls more often."""
         self._holders += 1
         self._urgent += urgent
         if urgent:
-            self._hasten.set()
+            self._poll_now.set()
         if self._task is None and not self.ended:
             self._begun = asyncio.Event()
             self._task = asyncio.create_task(self._run(), name="tail")
@@ -101,32 +101,33 @@ class HistoryTail:
             if self._holders == 0:
                 self._stop()
 
-    async def begun(self, patience: float) -> bool:
-        """Whether it has looked since it runs, after ``patience`` seconds at most: what is committed from then on is
-        told.
+    async def begun(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds until the tail has its first position, and return whether it has one.
+
+        Events that are committed later wake the sleepers.
         """
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 await self._begun.wait()
         return self._begun.is_set() and not self.ended
 
     def sleeping(self, selection: Selection) -> AbstractContextManager[Woken]:
-        """See ``Waiters.sleeping``; everything up to ``head`` must have been read."""
+        """See ``Waiters.sleeping``. The caller must have read everything up to ``head``."""
         return self._waiters.sleeping(selection)
 
     def wake_all(self) -> None:
-        """Let everybody who sleeps look for themselves."""
+        """See ``Waiters.wake_all``."""
         self._waiters.wake_all()
 
     def end(self) -> None:
-        """Deliver nothing more: this process is about to stop."""
+        """Stop for good and wake all listeners, because this process is about to stop."""
         self.ended = True
         self._begun.set()
         self._stop()
         self._waiters.wake_all()
 
     async def close(self) -> None:
-        """End, and wait until the task has."""
+        """End, and wait until the task has ended."""
         task = self._task
         self.end()
         if task is not None:
@@ -136,51 +137,51 @@ class HistoryTail:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-        self.ring.begin(self.head)  # nobody is there to get what is in it
+        self.buffer.begin(self.head)  # nobody reads what is in it
 
     async def _run(self) -> None:
         pause = BUSY
         while True:
             try:
-                spent = await self._look()
+                spent = await self._poll()
             except (ViewUnavailable, TooBusy) as error:
-                self._silent(str(error))
+                self._log_outage(str(error))
                 pause = AWAY
-            except Exception as error:  # whatever it is, it must not end in silence
+            except Exception as error:  # no error may end the task unnoticed
                 log.exception("the history could not be read")
                 self.trouble = repr(error)
                 pause = AWAY
             else:
-                self._speaks()
+                self._log_recovery()
                 pause = next_pause(pause, spent, urgent=self._urgent > 0)
-            await self._rest(pause)
+            await self._pause(pause)
 
-    async def _look(self) -> float | None:
-        """Read all that is new; the seconds of processor time that it took, None when nothing was."""
+    async def _poll(self) -> float | None:
+        """Read all new events. Return the seconds of processor time that it took, None when there were none."""
         if not self._begun.is_set():
             reach = await self._reads.call(self._committed.reach)
             self._begin_at(reach.head)
             self._begun.set()
             return None
         spent: float | None = None
-        while (news := await self._reads.call(self._read, self.head)) is not None:
-            if isinstance(news, HistoryRange):
+        while (new := await self._reads.call(self._read, self.head)) is not None:
+            if isinstance(new, HistoryRange):
                 log.warning("the history goes on behind a hole, or went back: listeners get a reset")
-                self._begin_at(news.head)
+                self._begin_at(new.head)
                 self._waiters.wake_all()
                 return 0.0
-            spent = (spent or 0.0) + news.spent
-            received, self.head = self.head, news.head
-            self.ring.add(news.entries)
-            self._waiters.tell(news.entries, received)
-            if not news.full:
+            spent = (spent or 0.0) + new.spent
+            received, self.head = self.head, new.head
+            self.buffer.add(new.entries)
+            self._waiters.wake_matching(new.entries, received)
+            if not new.full:
                 break
         return spent
 
-    def _read(self, head: int) -> "_News | HistoryRange | None":
-        """What stands behind ``head``, a page at most; the reach where the history does not go on there; or None.
+    def _read(self, head: int) -> "_Read | HistoryRange | None":
+        """Return the next page behind ``head``, None at the end, and the range when the history is broken there.
 
-        In one call, since each costs those who submit a change of threads.
+        All in one call, because each call costs submissions a switch of threads.
         """
         begun = time.thread_time()
         reach = self._committed.reach()
@@ -191,28 +192,28 @@ class HistoryTail:
         page = self._committed.page(head, PAGE_ROWS, EVERYTHING, PAGE_BYTES)
         now = self._committed.reach()
         if now.horizon > head:
-            return now  # what is in the page may stand behind the hole
+            return now  # the page may be behind the hole
         # A page that is not full has everything that was there before it was read.
         reached = page.cursor if page.full else max(page.cursor, reach.head)
-        return _News([BufferedEvent(row) for row in page.rows], reached, page.full, time.thread_time() - begun)
+        return _Read([BufferedEvent(row) for row in page.rows], reached, page.full, time.thread_time() - begun)
 
     def _begin_at(self, head: int) -> None:
         self.head = head
-        self.ring.begin(head)
+        self.buffer.begin(head)
         self.breaks += 1
 
-    async def _rest(self, pause: float) -> None:
-        self._hasten.clear()
+    async def _pause(self, seconds: float) -> None:
+        self._poll_now.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await self._hasten.wait()
+            async with asyncio.timeout(seconds):
+                await self._poll_now.wait()
 
-    def _silent(self, trouble: str) -> None:
+    def _log_outage(self, trouble: str) -> None:
         if self.trouble is None:
             log.warning("no events of jobs can be read at the moment: %s", trouble)
         self.trouble = trouble
 
-    def _speaks(self) -> None:
+    def _log_recovery(self) -> None:
         if self.trouble is not None:
             log.info("the view answers again; nothing was missed")
             self.trouble = None

@@ -1,8 +1,8 @@
-"""Listeners that have read everything so far, asleep until something comes that matches.
+"""Listeners that have read everything so far, and sleep until an event matches their filter.
 
-Theory of operation. A thousand listeners who want nothing of what happens must cost nothing while it happens. So it is
-not they who look at each event: they are kept here in groups of one filter each, and an event is held against the
-filter of each group, once. Filters for one job, as most are, are found by the event's job and not looked at otherwise.
+Theory of operation. A thousand listeners whose filters match nothing must cost nothing while events come. So the
+listeners do not check events: they are kept here in groups with one filter each, and each event is checked once for
+each group. Filters for one job, which most are, are found by the event's job and not checked otherwise.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from jobtape.producer.live.event_buffer import BufferedEvent
 from jobtape.schemas.selection import Selection
 
 Woken = asyncio.Future[int | None]
-"""The cursor up to which nothing was wanted; None when that cannot be said."""
+"""Its result is the cursor up to which no event matched, or None when that is not known."""
 
 _Key = tuple[frozenset[str], frozenset[str], str | None, frozenset[tuple[str, str]], str | None]
 
 
 class _Group:
-    """All who sleep with one filter."""
+    """All sleepers with one filter."""
 
     def __init__(self, selection: Selection) -> None:
         self.selection = selection
@@ -27,7 +27,7 @@ class _Group:
 
 
 class Waiters:
-    """The groups."""
+    """All sleepers of a process."""
 
     def __init__(self) -> None:
         self._general: dict[_Key, _Group] = {}
@@ -35,7 +35,7 @@ class Waiters:
 
     @contextmanager
     def sleeping(self, selection: Selection) -> Iterator[Woken]:
-        """What becomes done when an event comes that ``selection`` wants, or when everybody is woken."""
+        """Yield a future that is done when an event matches ``selection``, or when all are woken."""
         key = _key(selection)
         groups = self._general if selection.job is None else self._by_job.setdefault(selection.job, {})
         group = groups.setdefault(key, _Group(selection))
@@ -50,8 +50,8 @@ class Waiters:
                 if selection.job is not None and not groups:
                     del self._by_job[selection.job]
 
-    def tell(self, entries: Sequence[BufferedEvent], received: int) -> None:
-        """Wake the waiters that one of ``entries`` matches; all had read up to the cursor ``received``."""
+    def wake_matching(self, entries: Sequence[BufferedEvent], received: int) -> None:
+        """Wake the sleepers whose filter matches one of ``entries``. All had read up to the cursor ``received``."""
         for group in self._general.values():
             if any(entry.row.wanted_by(group.selection) for entry in entries):
                 _wake(group, received)
@@ -62,7 +62,7 @@ class Waiters:
                         _wake(group, received)
 
     def wake_all(self) -> None:
-        """Let everybody look for themselves."""
+        """Wake all sleepers, so that each compares its position with the history."""
         for group in self._all():
             _wake(group, None)
 

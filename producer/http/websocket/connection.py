@@ -57,7 +57,7 @@ class WebSocketConnection:
 
     async def run(self) -> None:
         """Serve the client until the process stops. Raises a group of ClientLeft, InvalidRequest or ClientStalled."""
-        with self._listeners.notified_of_end(self._ended.set, self._writer.hasten):
+        with self._listeners.on_stop(self._ended.set, self._writer.shorten_limit):
             async with asyncio.TaskGroup() as tasks:
                 others = [tasks.create_task(self._read(tasks)), tasks.create_task(self._keep_alives())]
                 await self._ended.wait()

@@ -1,4 +1,4 @@
-"""A follower between the ring and the view: in order, nothing twice or missing, whatever the ring has room for."""
+"""A follower between the buffer and the view: in order, nothing twice or missing, whatever the buffer has room for."""
 
 import random
 from collections.abc import AsyncIterator
@@ -35,18 +35,18 @@ def entries(*tape: JobEvent, first: int = 0) -> list[BufferedEvent]:
     ]
 
 
-def test_the_ring_is_bounded_by_count_and_by_size() -> None:
-    ring = EventBuffer(max_entries=10, max_bytes=100_000)
-    ring.begin(cursor_of(1, 0) - 1)
-    ring.add(entries(*(submitted(n) for n in range(25))))
-    assert (len(ring), ring.floor) == (10, cursor_of(1, 14))
-    assert [entry.cursor for entry in ring.after(cursor_of(1, 22))] == [cursor_of(1, 23), cursor_of(1, 24)]
-    ring.add(entries(submitted(25, payload={"text": "x" * 40_000}), first=25))
-    assert ring.bytes <= 100_000
-    assert len(ring) >= 1
-    ring.add(entries(submitted(26, payload={"text": "x" * 90_000}), first=26))
-    assert (len(ring), ring.bytes, ring.floor) == (0, 0, cursor_of(1, 26))
-    assert list(ring.after(ring.floor)) == []
+def test_the_buffer_is_bounded_by_count_and_by_size() -> None:
+    buffer = EventBuffer(max_entries=10, max_bytes=100_000)
+    buffer.begin(cursor_of(1, 0) - 1)
+    buffer.add(entries(*(submitted(n) for n in range(25))))
+    assert (len(buffer), buffer.floor) == (10, cursor_of(1, 14))
+    assert [entry.cursor for entry in buffer.after(cursor_of(1, 22))] == [cursor_of(1, 23), cursor_of(1, 24)]
+    buffer.add(entries(submitted(25, payload={"text": "x" * 40_000}), first=25))
+    assert buffer.bytes <= 100_000
+    assert len(buffer) >= 1
+    buffer.add(entries(submitted(26, payload={"text": "x" * 90_000}), first=26))
+    assert (len(buffer), buffer.bytes, buffer.floor) == (0, 0, cursor_of(1, 26))
+    assert list(buffer.after(buffer.floor)) == []
 
 
 async def test_nothing_is_kept_while_nobody_listens(view: Store, reads: Reads) -> None:
@@ -55,15 +55,15 @@ async def test_nothing_is_kept_while_nobody_listens(view: Store, reads: Reads) -
     with tail.held():
         assert await tail.begun(10)
         record(view, submitted(0), submitted(1))
-        await eventually(lambda: len(tail.ring) == 2)
+        await eventually(lambda: len(tail.buffer) == 2)
         with tail.held():
             pass
-        assert len(tail.ring) == 2, "somebody is left"
-    assert len(tail.ring) == 0
+        assert len(tail.buffer) == 2, "somebody is left"
+    assert len(tail.buffer) == 0
     with tail.held():
         assert await tail.begun(10)
         record(view, submitted(2))
-        await eventually(lambda: [entry.cursor for entry in tail.ring.after(tail.ring.floor)] == [cursor_of(1, 2)])
+        await eventually(lambda: [entry.cursor for entry in tail.buffer.after(tail.buffer.floor)] == [cursor_of(1, 2)])
     await tail.close()
 
 
@@ -109,7 +109,7 @@ async def test_no_gap_and_no_repeat(view: Store, reads: Reads, selection: Select
     await tail.close()
 
 
-async def cursors(follower: Follower, patience: float) -> list[int]:
-    found = await follower.next(patience)
+async def cursors(follower: Follower, timeout: float) -> list[int]:
+    found = await follower.next(timeout)
     assert not isinstance(found, Reset)
     return [entry.cursor for entry in found]

@@ -36,22 +36,22 @@ def uncollected() -> Iterator[None]:
 
 @pytest.mark.usefixtures("uncollected")
 async def test_circles_are_freed_when_many_have_ended_and_not_before() -> None:
-    leftovers = MemoryTrimmer(many=10, pause=0)
+    trimmer = MemoryTrimmer(many=10, pause=0)
     circle = weakref.ref(Circle())
     for _ in range(9):
-        leftovers.stream_ended()
-    assert not leftovers.due
-    leftovers.stream_ended()
+        trimmer.stream_ended()
+    assert not trimmer.due
+    trimmer.stream_ended()
     await eventually(lambda: circle() is None)
 
 
 @pytest.mark.usefixtures("uncollected")
 async def test_nothing_is_done_after_the_close() -> None:
-    leftovers = MemoryTrimmer(many=1, pause=0)
+    trimmer = MemoryTrimmer(many=1, pause=0)
     circle = weakref.ref(Circle())
-    leftovers.stream_ended()
-    leftovers.close()
-    leftovers.stream_ended()
+    trimmer.stream_ended()
+    trimmer.close()
+    trimmer.stream_ended()
     later = asyncio.Event()
     asyncio.get_running_loop().call_later(0, later.set)  # behind what was due
     await later.wait()
@@ -67,8 +67,8 @@ async def test_freed_pages_go_back_to_the_system() -> None:
     pin = bytes(PIECE)  # above them, so that the heap cannot simply end lower
     full = _resident()
     del pieces
-    leftovers = MemoryTrimmer(many=1, pause=0)
-    leftovers.stream_ended()
+    trimmer = MemoryTrimmer(many=1, pause=0)
+    trimmer.stream_ended()
     await eventually(lambda: _resident() < full - 48 * MIB)
     assert len(pin) == PIECE
 
