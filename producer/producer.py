@@ -1,4 +1,4 @@
-"""Everything that an API process needs: the job service, the connected listeners, and the health checks."""
+"""Everything that an API process needs: the job service, its listeners, and the health checks."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ class Producer(JobService):
         self.health = Health(self.watch, store, self.publish_barrier)
 
     async def close(self) -> None:
-        """Stop. The outcome of publishes in flight is unknown."""
+        """Stop. Whether running publishes were accepted is unknown."""
         await self.listeners.close()
         await super().close()
         await self.health.close()

@@ -31,8 +31,8 @@ LAST_EVENT: Final[dict[str, Any]] = {
 PREFER: Final[dict[str, Any]] = {
     "name": outcome_wait.HEADER,
     "description": "`wait=10` (RFC 7240): respond when the job has ended, after 10 seconds at the latest. "
-    f"`{outcome_wait.APPLIED}` contains the seconds that were granted. It is missing when too many requests "
-    "wait already; then the response comes at once.",
+    f"`{outcome_wait.APPLIED}` contains the seconds that were granted. It is missing when too many requests wait "
+    "already; then the response comes at once.",
     "schema": {"type": "string"},
     "example": "wait=10",
 }

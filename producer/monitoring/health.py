@@ -1,7 +1,7 @@
-"""Whether this process can do its work, part by part, and what to do about it when not.
+"""Checks whether each part of the installation works, and says what to do when one does not.
 
-Every answer comes within two seconds whatever is away: what the broker said last is known already, the database and
-the queues are asked with a time limit.
+Every answer comes within two seconds, whatever is unavailable: the state of the broker is known already, and database
+and queues are asked with a time limit.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from jobtape.view.store import Checkpoint, RelayState, Store
 CHECK_LIMIT: Final = 1.5
 """Seconds that a check of the database may take."""
 STANDS_STILL: Final = 8.0
-"""Seconds without a move of the checkpoint, while the tape has something to be folded, that mean trouble: more than a
-change of projectors takes."""
+"""Seconds without progress of the checkpoint, while the tape has more, after which the fold counts as failed. A change
+of projectors takes less."""
 RELAY_LATE: Final = 60.0
-"""Seconds that the relay may be behind until that is worth a word."""
+"""Seconds that the relay may be behind before there is a warning."""
 
 _DEAD_ENDS: Final = {
     "unroutable": "jobs fell due for a work queue that is missing (see `workers`): make it, and they come to it",
@@ -44,15 +44,15 @@ class PartStatus:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """The consumers of one queue. Without any, submissions wait safely, so it is a warning only."""
+    """The consumers of one queue. None at all is only a warning, because submissions wait safely."""
 
     consumers: int | None
     warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class MissingQueue:
-    """Messages that found no way on: ``unroutable`` (due for a missing work queue), ``dead`` (given up, or no job)."""
+class DeadEnd:
+    """A queue for messages that no other queue took: ``unroutable`` or ``dead``."""
 
     messages: int | None
     warning: str | None = None
@@ -60,8 +60,8 @@ class MissingQueue:
 
 @dataclass(frozen=True, slots=True)
 class RelayStatus:
-    """How the relay does: which events it ``mode`` (None: it is off, or not known), and how many seconds it is behind.
-    Jobs run, and can be read, whatever becomes of it.
+    """``mode``: which events the relay publishes; None when it is off or not known. ``behind`` is in seconds. Jobs run
+    and can be read without the relay.
     """
 
     mode: RelayMode | None = None
@@ -71,11 +71,11 @@ class RelayStatus:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """``parts``: broker, tape, view, projector; ``workers`` by queue, ``dead_ends`` and ``relay``, for information."""
+    """``parts``: broker, tape, view, projector. ``workers`` by queue, ``dead_ends``, ``relay``: for information."""
 
     parts: dict[str, PartStatus]
     workers: dict[str, Workers]
-    dead_ends: dict[str, MissingQueue]
+    dead_ends: dict[str, DeadEnd]
     relay: RelayStatus
 
     @property
@@ -85,7 +85,7 @@ class Readiness:
 
 
 class Health:
-    """Checks the parts, with threads of its own, so that slow reads of jobs do not delay a check.
+    """Checks the parts in threads of its own, so that slow reads of jobs do not delay a check.
 
     ``publish_barrier``: see ``Barrier``.
     """
@@ -96,38 +96,38 @@ class Health:
         self._reads = Reads("jobtape-health", threads=2, limit=CHECK_LIMIT)
         self._lag = LagProbe(Barrier("lag", publish_barrier, partial(self._reads.call, store.passed_barrier)))
         self._standing = (-1, 0.0)
-        """Where the checkpoint stands, and since when we have seen it there (monotonic seconds)."""
+        """The checkpoint's cursor, and since when it has been seen there (monotonic seconds)."""
 
     async def close(self) -> None:
-        """Stop measuring, and let go of the threads."""
+        """Stop measuring, and end the threads."""
         await self._lag.close()
         await self._reads.close()
 
     async def seconds_behind(self) -> float | None:
-        """As ``LagProbe.seconds``; None also while there is no tape: a barrier would measure the broker's absence."""
+        """See ``LagProbe.seconds``. None also while there is no tape: a barrier would measure the broker's outage."""
         return None if self._watch.tape_trouble is not None else await self._lag.seconds()
 
     async def counts(self) -> dict[tuple[str, str], int]:
-        """As the store's. Raises ViewUnavailable."""
+        """See the store's method of this name. Raises ViewUnavailable."""
         return await self._reads.call(self._store.counts)
 
     async def relay(self) -> RelayState | None:
-        """As the store's. Raises ViewUnavailable."""
+        """See the store's method of this name. Raises ViewUnavailable."""
         return await self._reads.call(self._store.relay.state)
 
     async def depths(self) -> dict[str, Depth | None]:
-        """As the watch's. Raises BrokerUnavailable."""
+        """See ``BrokerWatch.depths``. Raises BrokerUnavailable."""
         return await self._watch.depths()
 
     async def readiness(self) -> Readiness:
-        """The state of every part, in less than two seconds."""
+        """Return the state of every part, in less than two seconds."""
         parts, workers, dead_ends, relay = await asyncio.gather(
             self.parts(), self._workers(), self._dead_ends(), self._relay_status()
         )
         return Readiness(parts, workers, dead_ends, relay)
 
     async def parts(self) -> dict[str, PartStatus]:
-        """The same without a look at the queues."""
+        """Return the state of the parts, without the queues."""
         view, projector = await self._view_parts()
         return {
             "broker": _part(self._watch.broker_trouble),
@@ -147,7 +147,7 @@ class Health:
         trouble = _projector_trouble(checkpoint)
         if checkpoint is not None and checkpoint.gap is None:
             late = behind if isinstance(behind, float) else None
-            # A projector that fails again and again may lose its lease in between: what it noted says more.
+            # A projector that fails repeatedly may lose its lease in between: the error that it recorded says more.
             folding = self._fold_trouble(checkpoint.cursor, noted, late)
             trouble = folding if noted is not None else trouble or folding
         return PartStatus(True), _part(trouble)
@@ -158,7 +158,7 @@ class Health:
         )
 
     def _fold_trouble(self, cursor: int, noted: str | None, behind: float | None) -> str | None:
-        """Why the fold does not go on: as the projector noted it, or since it stands still and the tape does not."""
+        """Return why the fold does not continue: the recorded error, or no progress while the tape has more."""
         now = time.monotonic()
         if cursor != self._standing[0]:
             self._standing = (cursor, now)
@@ -178,11 +178,11 @@ class Health:
             return {queue: Workers(None, f"not known: {error}") for queue in self._watch.topology.queues}
         return {queue: _workers_of(depth) for queue, depth in depths.items()}
 
-    async def _dead_ends(self) -> dict[str, MissingQueue]:
+    async def _dead_ends(self) -> dict[str, DeadEnd]:
         try:
             depths = await self._watch.dead_ends()
         except BrokerUnavailable as error:
-            return {name: MissingQueue(None, f"not known: {error}") for name in _DEAD_ENDS}
+            return {name: DeadEnd(None, f"not known: {error}") for name in _DEAD_ENDS}
         return {name: _dead_end(depth, _DEAD_ENDS[name]) for name, depth in depths.items()}
 
     async def _relay_status(self) -> RelayStatus:
@@ -194,7 +194,7 @@ class Health:
 
 
 def relay_trouble(state: RelayState) -> str | None:
-    """What somebody should know of it now."""
+    """Return a warning about the relay, None when there is none."""
     if state.trouble is None and state.behind > RELAY_LATE:
         return (
             f"subscribers get events {state.behind:.0f} s late: see that the projector runs, and whether a queue "
@@ -203,10 +203,10 @@ def relay_trouble(state: RelayState) -> str | None:
     return state.trouble
 
 
-def _dead_end(depth: Depth | None, meaning: str) -> MissingQueue:
+def _dead_end(depth: Depth | None, meaning: str) -> DeadEnd:
     if depth is None:
-        return MissingQueue(None, "the queue is missing on the broker: run `jobtape init`")
-    return MissingQueue(depth.messages, f"{depth.messages} {meaning}" if depth.messages else None)
+        return DeadEnd(None, "the queue is missing on the broker: run `jobtape init`")
+    return DeadEnd(depth.messages, f"{depth.messages} {meaning}" if depth.messages else None)
 
 
 def _part(trouble: str | None) -> PartStatus:

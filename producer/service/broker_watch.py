@@ -1,7 +1,8 @@
-"""Keeps an eye on the broker: is it there, is the tape there, how full are the queues?
+"""Checks the broker: whether it answers, whether the tape exists, and how many messages the queues have.
 
-A heartbeat notices a black hole after half a minute. So every two seconds the tape is declared passively, with a time
-limit, which shows both whether the broker answers and whether the tape exists; who asks gets the last answer at once.
+A heartbeat notices a connection without an answer only after half a minute. So this declares the tape passively every
+two seconds, with a time limit, which shows whether the broker answers and whether the tape exists. Callers get the last
+result at once.
 """
 
 import asyncio
@@ -20,10 +21,10 @@ T = TypeVar("T")
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``; TimeoutError after ``seconds``.
+    """Return the result of ``work``. Raises TimeoutError after ``seconds``, and ConnectionError.
 
-    ``asyncio.timeout`` waits for the clean-up of what it cancels, and closing a channel over a connection that has
-    become a black hole takes until the heartbeat notices.
+    ``asyncio.timeout`` would wait for the clean-up of what it cancels. Closing a channel over a connection that does
+    not answer takes until the heartbeat notices.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -34,13 +35,13 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
             task.cancel()
     if not done:
         raise TimeoutError(f"no answer within {seconds:g} s")
-    if task.cancelled():  # by aiormq, which does that to whatever waits for an answer when the connection goes
+    if task.cancelled():  # by aiormq, which cancels what waits for an answer when the connection ends
         raise ConnectionError("the connection was lost")
     return task.result()
 
 
 def _forget(task: "asyncio.Future[Any]") -> None:
-    """Nobody waits for it any more: take its error, so that asyncio does not report it as lost."""
+    """Read the error of a task that nothing awaits, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()
 
@@ -50,11 +51,11 @@ log = logging.getLogger(__name__)
 INTERVAL: Final = 2.0
 ANSWER_LIMIT: Final = 2.0
 DEPTH_LIMIT: Final = 1.0
-"""Seconds for looking at all queues."""
+"""Seconds for the depths of all queues."""
 
 
 class BrokerWatch:
-    """The producer's link to the broker and what is known of it."""
+    """The producer's link to the broker, and the state of the broker. ``name``: see ``Submitter``."""
 
     def __init__(self, url: str, topology: Topology, name: str = "api") -> None:
         self.topology = topology
@@ -64,12 +65,12 @@ class BrokerWatch:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to connect and to look."""
+        """Begin to connect and to check."""
         self.link.start()
-        self._task = asyncio.create_task(self._check_again(), name=f"{self.link.name} watch")
+        self._task = asyncio.create_task(self._check_forever(), name=f"{self.link.name} watch")
 
     async def close(self) -> None:
-        """Stop looking, and end the connection."""
+        """Stop checking, and end the connection."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -91,81 +92,75 @@ class BrokerWatch:
         return self._missing() if self._tape is False else None
 
     def require_tape(self) -> None:
-        """Raises TapeMissing while the tape is known to be missing.
+        """Raise TapeMissing while the tape is known to be missing.
 
-        The broker alone would not show it: a submission's second key leads to its work queue, so it would be confirmed,
-        and run, without being recorded.
+        The broker would not refuse the publish: a submission's second routing key leads to its work queue, so it would
+        be confirmed, and run, without being recorded.
         """
         if self._tape is False:
             raise TapeMissing(self._missing())
 
     def tape_is_missing(self) -> None:
-        """A publish has found out."""
+        """Record that a publish found no tape."""
         self._tape = False
 
     async def depths(self) -> dict[str, Depth | None]:
-        """How full each of our queues is, None for one that is missing. Raises BrokerUnavailable."""
-        if (trouble := self.broker_trouble) is not None:
-            raise BrokerUnavailable(trouble)
-        try:
-            return await within(DEPTH_LIMIT, self._depths())
-        except BROKER_ERRORS as error:
-            raise BrokerUnavailable(f"the broker does not say how full its queues are: {reason_of(error)}") from None
+        """Return the depth of each work queue, None for one that is missing. Raises BrokerUnavailable."""
+        return await self._depths({queue: self.topology.work_queue(queue).name for queue in self.topology.queues})
 
     async def dead_ends(self) -> dict[str, Depth | None]:
-        """How full the queues are where messages end that found no other. Raises BrokerUnavailable."""
+        """Return the depths of the queues for unroutable and dead messages. Raises BrokerUnavailable."""
+        names = {"unroutable": self.topology.unroutable_queue.name, "dead": self.topology.dead_queue.name}
+        return await self._depths(names)
+
+    async def _depths(self, names: Mapping[str, str]) -> dict[str, Depth | None]:
+        async def depths() -> dict[str, Depth | None]:
+            connection = await self.link.connection()
+            return {queue: await declare.depth(connection, name) for queue, name in names.items()}
+
         if (trouble := self.broker_trouble) is not None:
             raise BrokerUnavailable(trouble)
-        names = {"unroutable": self.topology.unroutable_queue.name, "dead": self.topology.dead_queue.name}
         try:
-            return await within(DEPTH_LIMIT, self._depths_of(names))
+            return await within(DEPTH_LIMIT, depths())
         except BROKER_ERRORS as error:
             raise BrokerUnavailable(f"the broker does not say how full its queues are: {reason_of(error)}") from None
-
-    async def _depths(self) -> dict[str, Depth | None]:
-        names = {queue: self.topology.work_queue(queue).name for queue in self.topology.queues}
-        return await self._depths_of(names)
-
-    async def _depths_of(self, names: Mapping[str, str]) -> dict[str, Depth | None]:
-        connection = await self.link.connection()
-        return {queue: await declare.depth(connection, name) for queue, name in names.items()}
 
     async def _set_up(self, connection: Connection) -> None:
         await declare.declare(connection, self.topology)
         self._tape = await declare.log_exists(connection, self.topology)
         self._silent = None
 
-    async def _check_again(self) -> None:
+    async def _check_forever(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL)
             if not self.link.up:
                 continue
             connection = await self.link.connection()
-            look = asyncio.create_task(self._look(connection), name=f"{self.link.name} look")
-            done, _ = await asyncio.wait({look}, timeout=ANSWER_LIMIT)
+            check = asyncio.create_task(self._check(connection), name=f"{self.link.name} check")
+            done, _ = await asyncio.wait({check}, timeout=ANSWER_LIMIT)
             if not done:
                 self._silent = (
                     f"the broker has not answered for {ANSWER_LIMIT:g} s: it is away, overloaded, or blocks us because "
                     "of a memory or disk alarm"
                 )
                 log.warning("%s: %s", self.link.name, self._silent)
-                await asyncio.wait({look})  # it ends with the answer or with the connection
+                await asyncio.wait({check})  # until the answer, or the end of the connection
                 log.info("%s: the broker answers again, or its connection has ended", self.link.name)
             with suppress(asyncio.CancelledError):  # by aiormq, when the connection went
-                look.result()
+                check.result()
 
-    async def _look(self, connection: Connection) -> None:
+    async def _check(self, connection: Connection) -> None:
         try:
             exists = await declare.log_exists(connection, self.topology)
             cancels = await declare.depth(connection, self.topology.cancels.name)
             if (exists and self._tape is False) or cancels is None:
-                # Whoever created the tape again may have removed the rest with it. And without the stream of what was
-                # cancelled, a cancellation is confirmed, and no worker gets it.
+                # The rest may have been removed together with the tape. Without the stream of cancellations, a
+                # cancellation is confirmed and no worker gets it.
                 await declare.declare(connection, self.topology)
             self._tape = exists
             self._silent = None
-        except Exception as error:  # noqa: BLE001 - aiormq has a bare one for what was asked when the connection ended
-            if not connection.is_closed:  # otherwise it is the link's matter, which may have a new one by now
+        except Exception as error:  # noqa: BLE001 - aiormq raises a bare one when the connection ends
+            if not connection.is_closed:  # otherwise the link has noticed, and may have a new one by now
                 self._silent = f"the broker does not do what it is asked: {reason_of(error)}"
 
     def _missing(self) -> str:

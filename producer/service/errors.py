@@ -1,18 +1,18 @@
-"""What the producer refuses, besides what ``schemas.errors`` knows.
+"""The errors of the producer, in addition to those of ``schemas.errors``.
 
 JobtapeError
 ├── PayloadTooLarge      the caller's fault
 ├── JobFinal             the caller's fault, or just too late: the job has ended
 ├── JobNotFinal          the caller's fault, or too early: the job has not ended
-├── JobGone              nobody's: the job ended long ago and was let go
-├── SubmissionNotKept         nobody's: the tape no longer says what was ordered
-├── PointGone            nobody's: what was then is not known any more
-├── PointNotReached      the caller's fault: what will be then is not known
+├── JobGone              nobody's: the job ended long ago and is no longer kept
+├── SubmissionNotKept    nobody's: the job's submission is no longer on the tape
+├── PointGone            nobody's: the point is before the history that is kept
+├── PointNotReached      the caller's fault: the point is in the future
 ├── IdempotencyKeyInvalid  the caller's fault: not a key
 ├── IdempotencyKeyReused   the caller's fault: another submission under a key that was used
 ├── IdempotencyInFlight  nobody's: the first submission under the key has no outcome yet
 ├── ViewBehind           ours: whether there is such a job is not known yet
-└── TooBusy              ours: too many are waiting for the same
+└── TooBusy              ours: too many requests are waiting
 """
 
 from jobtape.schemas.errors import JobtapeError
@@ -64,7 +64,7 @@ class SubmissionNotKept(JobtapeError):
 
 
 class PointGone(JobtapeError):
-    """What the jobs were at that point is not known: it is before the horizon, behind which the history is kept."""
+    """The point is before the horizon, behind which the history is kept."""
 
 
 class PointNotReached(JobtapeError):

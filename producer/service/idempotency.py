@@ -1,20 +1,20 @@
-"""One job for one idempotency key, however often and wherever it is submitted.
+"""Makes one job for one idempotency key, wherever and however often it is submitted.
 
-Theory of operation. First a row says which job the key stands for, then the event is published, then the row is marked.
-The row is written in one transaction that only one can win, with a lease by the database's clock:
+Theory of operation. First a row is written that names the job of the key, then the event is published, then the row is
+marked. The row is written in one transaction that only one process can win, with a lease by the database's clock:
 
-- **Who wrote it** publishes, and marks it when the confirm came. Without a confirm the outcome is unknown: the row
-  stays, and the client's repeat resolves it.
-- **A repeat** finds it marked, and answers with the job as it is now. Or open, and waits for whoever is at work. Or
-  open with its lease run out, because that process died or gave up: then it takes the row over. It passes a barrier,
-  which brings everything that was on the tape into the view. If the job is there, only the mark was missing. If not,
-  it publishes the same event under the same id.
+- **The process that wrote it** publishes, and marks the row after the confirm. Without a confirm the outcome is
+  unknown: the row stays open, and the client's repeat resolves it.
+- **A repeat** that finds the row marked returns the job as it is now. When the row is open, it waits. When the row's
+  lease has expired, because that process died or gave up, it takes the row over: it waits for a barrier, so that the
+  view has everything that was on the tape. If the job is in the view, only the mark was missing. If not, it publishes
+  the same event under the same id.
 
-Whatever comes late all the same, a frozen process that wakes up or a message that sat in a buffer, carries the same
-event id: the fold counts it once. So there is one job, though its work may be executed more than once.
+An event that still comes late, from a process that was frozen or a buffer, has the same event id, and the fold counts
+it once. So there is one job, although its work may be executed more than once.
 
-The row holds no payload. Who repeats a submission brings it along (the digest says that it is the same), and with the
-row's id and time it makes the same event again.
+The row has no payload. A repeat brings the payload, and the digest shows that it is the same. With the row's id and
+time it makes the same event again.
 """
 
 import asyncio
@@ -54,14 +54,14 @@ _FORM: Final = "a key is 1 to 255 visible ASCII characters without spaces, a UUI
 
 
 def checked_key(text: str) -> str:
-    """The key as it is. Raises IdempotencyKeyInvalid."""
+    """Return ``text``. Raises IdempotencyKeyInvalid when it is no idempotency key."""
     if not IDEMPOTENCY_KEY.fullmatch(text):
         raise IdempotencyKeyInvalid(f"this is not an idempotency key: {_FORM}")
     return text
 
 
 def key_in_header(values: Sequence[str]) -> str | None:
-    """The key of a request with these ``Idempotency-Key`` headers; None without one. Raises IdempotencyKeyInvalid."""
+    """Return the key in the ``Idempotency-Key`` headers, None without one. Raises IdempotencyKeyInvalid."""
     if not values:
         return None
     if len(values) > 1:
@@ -75,10 +75,10 @@ def key_in_header(values: Sequence[str]) -> str | None:
 
 
 def digest_of(submission: Submission) -> str:
-    """The SHA-256 of the submission as canonical JSON: sorted names, no spaces, times in UTC, what is absent as null.
+    """Return the SHA-256 of the submission as canonical JSON: sorted names, no spaces, times in UTC, null for absent.
 
-    So the order of names and the white space of a body do not matter; 1 and 1.0 are not the same. The submission must
-    have been found fit to be carried. Takes milliseconds for a large payload.
+    So the order of names and the white space of a body do not matter. 1 and 1.0 differ. The payload must have been
+    checked. Takes milliseconds for a large payload.
     """
     values = submission.model_dump(mode="json", exclude={"idempotency_key"})
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
@@ -90,20 +90,20 @@ log = logging.getLogger(__name__)
 Place = Callable[[Order, str, datetime], Awaitable[Job]]
 
 WAIT: Final = 5.0
-"""Seconds that a repeat waits for the one at work."""
+"""Seconds for which a repeat waits for the submission in progress."""
 MAX_WAITING: Final = 200
 FIRST_POLL, LONGEST_POLL = 0.01, 0.25
 THREADS: Final = 4
 CALL_LIMIT: Final = 6.0
-"""Seconds; a little more than the store's own patience, which then says what is wrong."""
+"""Seconds; a little more than the store's own limit, whose error says what is wrong."""
 PRUNE_STEP: Final = 1000
 PRUNE_EVERY, PRUNE_AGAIN = 60.0, 1.0
-"""Seconds until the next step, and after one that found as many as it may take."""
+"""Seconds until the next step, and after a step that removed ``PRUNE_STEP`` keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyedOrder:
-    """A submission that was found good, and what its event is made of if it is the first under its key."""
+    """The order of a submission under a key. ``row``: what is stored of it if it is the first under the key."""
 
     row: KeyedSubmission
     order: Order
@@ -111,31 +111,30 @@ class KeyedOrder:
 
     @classmethod
     def of(cls, key: str, submission: Submission, order: Order, now: datetime) -> "KeyedOrder":
-        """``order`` is the submission's, reckoned from ``now``. Takes milliseconds for a large payload."""
+        """Make it of a submission and the ``order`` made of it at ``now``. Takes milliseconds for a large payload."""
         return cls(KeyedSubmission(key, digest_of(submission), new_job_id(), now), order, submission.delay)
 
     def order_at(self, moment: datetime) -> Order:
-        """The order as it was when the key was first used."""
+        """Return the order as it was at ``moment``, when the key was first used."""
         if not self.delay or moment == self.row.time:
             return self.order
         return self.order.model_copy(update={"run_at": moment + timedelta(seconds=self.delay)})
 
 
 def has_submission(job: Job | None) -> TypeGuard[Job]:
-    """Whether the job's submission is folded, and not only something that overtook it."""
+    """Return whether the job's submission is folded, and not only an event that overtook it."""
     return job is not None and job.submitted_at is not None
 
 
 def reused(key: str) -> IdempotencyKeyReused:
-    """Says so."""
     return IdempotencyKeyReused(
         f"the idempotency key {key!r} stands for another submission: repeat that one as it was, or take a new key"
     )
 
 
 class Idempotency:
-    """``place(order, job id, time)`` publishes; ``source`` is the events'. Scopes keep the keys of different callers
-    apart. All calls raise ViewUnavailable without a database, TooBusy when too many wait.
+    """``place(order, job id, time)`` publishes a job. ``source``: that of its events. A scope separates the keys of
+    different callers. All calls raise ViewUnavailable without a database, and TooBusy when too many wait.
     """
 
     def __init__(
@@ -147,24 +146,24 @@ class Idempotency:
         self._reads = reads
         self._limits = limits
         self._source = source
-        # Of its own: on SQLite they wait for the one writer, and reads must not wait with them.
+        # Separate threads: on SQLite writes wait for the one writer, and reads must not wait with them.
         self._writes = Reads("jobtape-keys", threads=THREADS, limit=CALL_LIMIT)
         self._waiting = 0
         self._pruning: asyncio.Task[None] | None = None
         self._prune_at = 0.0
 
     async def close(self) -> None:
-        """Stop pruning, and let go of the threads."""
+        """Stop pruning, and end the threads."""
         if self._pruning is not None:
             await asyncio.wait({self._pruning})
         await self._writes.close()
 
     async def submit(self, scope: str, keyed: KeyedOrder) -> Job:
-        """The job that the key stands for: published now, or as it is now.
+        """Publish the key's job, or return it as it is now when the key has one.
 
-        Raises IdempotencyKeyReused for another submission under the key, IdempotencyInFlight when somebody else's
-        does not end in time, BrokerUnavailable and TapeMissing as every submission does, and ViewBehind when an earlier
-        one without an end cannot be looked for.
+        Raises IdempotencyKeyReused when the key stands for another submission, IdempotencyInFlight when a simultaneous
+        one has no outcome in time, BrokerUnavailable and TapeMissing as every submission does, and ViewBehind when the
+        view cannot show whether an earlier one was published.
         """
         deadline = time.monotonic() + WAIT
         owner = uuid4().hex
@@ -176,14 +175,14 @@ class Idempotency:
                 case KeyState.TAKEN_OVER:
                     return await self._resolve(owner, keyed, claim)
                 case KeyState.ACCEPTED:
-                    return await self._as_it_is(keyed, claim)
+                    return await self._current(keyed, claim)
                 case KeyState.REUSED:
                     raise reused(keyed.row.key)
                 case KeyState.IN_FLIGHT:
                     await self._wait(scope, keyed.row, claim, deadline)
 
     async def claim(self, scope: str, owner: str, submissions: Sequence[KeyedOrder]) -> dict[str, Claim]:
-        """How each stands to its key, in one transaction; what is new or was let go is the owner's from now on."""
+        """Claim the keys for ``owner`` in one transaction. Returns the claims by key."""
         rows = [each.row for each in submissions]
         found = await self._writes.call(self._store.keys.claim, scope, owner, rows, self._limits.key_lease)
         if self._pruning is None and time.monotonic() >= self._prune_at:
@@ -191,8 +190,8 @@ class Idempotency:
         return found
 
     async def settle(self, owner: str, **outcome: Sequence[str]) -> None:
-        """As ``Store.keys.finish``. That it did not work is only logged: what is on the tape is accepted, and a row
-        that stays open is resolved by a repeat, when its lease has run out.
+        """Record the outcomes, see ``Store.keys.finish``. An error is only logged: what is on the tape is accepted, and
+        a repeat resolves a row that stays open when its lease has expired.
         """
         if not any(outcome.values()):
             return
@@ -202,17 +201,17 @@ class Idempotency:
             log.warning("idempotency keys stay open until their lease runs out: %s", error)
 
     async def on_the_tape(self, job_ids: Sequence[str]) -> dict[str, Job]:
-        """Those of the jobs whose submission is on the tape now. Waits for the view; raises ViewBehind."""
+        """Return those of the jobs whose submission is on the tape now. Waits for the view; raises ViewBehind."""
         await self._barrier.wait()
         known = await self._reads.call(self._store.jobs, job_ids)
         return {job_id: job for job_id, job in known.items() if has_submission(job)}
 
     async def knows(self, job_id: str) -> bool:
-        """Whether the job was submitted under a key that is still kept."""
+        """Return whether the job was submitted under a key that is still kept."""
         return await self._reads.call(self._store.keys.accepted, job_id) is not None
 
     async def check_kept(self, job_id: str) -> None:
-        """Raises JobGone for a job that ended long ago and was let go."""
+        """Raise JobGone for a job that ended long ago and is no longer kept."""
         if await self._is_gone(job_id):
             raise JobGone(f"the job {job_id} ended so long ago that it is not kept any more (JOBTAPE_JOB_RETENTION)")
 
@@ -222,11 +221,11 @@ class Idempotency:
     async def _publish(self, owner: str, keyed: KeyedOrder, claim: Claim) -> Job:
         try:
             job = await self._place(keyed.order_at(claim.time), claim.job_id, claim.time)
-        except QueueFull:  # a repeat need not wait: it finds the job on the tape, or nothing was published
+        except QueueFull:  # a repeat need not wait for the lease: the job is on the tape, or nothing was published
             await self.settle(owner, released=[claim.job_id])
             raise
         except BrokerUnavailable:
-            raise  # nobody knows: the row stays as it is
+            raise  # the outcome is unknown: the row stays open
         except JobtapeError:
             await self.settle(owner, released=[claim.job_id])
             raise
@@ -243,9 +242,9 @@ class Idempotency:
         if job is None and not gone:
             return await self._publish(owner, keyed, claim)
         await self.settle(owner, accepted=[claim.job_id])
-        return await self._as_it_is(keyed, claim)
+        return await self._current(keyed, claim)
 
-    async def _as_it_is(self, keyed: KeyedOrder, claim: Claim) -> Job:
+    async def _current(self, keyed: KeyedOrder, claim: Claim) -> Job:
         job = await self._reads.call(self._store.job, claim.job_id)
         if has_submission(job):
             return job
@@ -253,7 +252,7 @@ class Idempotency:
         return evolve(None, submitted(claim.job_id, keyed.order_at(claim.time), source=self._source, time=claim.time))
 
     async def _wait(self, scope: str, row: KeyedSubmission, claim: Claim, deadline: float) -> None:
-        """Returns as soon as the key is no longer in flight. Raises IdempotencyInFlight at the deadline."""
+        """Return when the key is no longer in flight. Raises IdempotencyInFlight at the deadline."""
         if self._waiting >= MAX_WAITING:
             raise TooBusy(f"{MAX_WAITING} requests are waiting for a submission under their key: try again in a moment")
         self._waiting += 1

@@ -1,4 +1,4 @@
-"""New job ids, and the clock: the one place of the producer where chance and time come in."""
+"""New job ids, and the clock. The only source of randomness and time for what the producer publishes."""
 
 from datetime import UTC, datetime
 
@@ -6,10 +6,10 @@ import uuid_utils
 
 
 def new_job_id() -> str:
-    """A UUIDv7 (RFC 9562): the time in milliseconds, then chance; of one process each is larger than the last."""
+    """Return a UUIDv7 (RFC 9562): the time in milliseconds, then random bits. Ids of one process only increase."""
     return str(uuid_utils.uuid7())
 
 
 def utc_now() -> datetime:
-    """The time, as events carry it."""
+    """Return the time, as events have it."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Whether a submission can be honoured here, and the order it becomes."""
+"""Checks a submission against the job types and limits of this installation, and makes its order."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
@@ -17,9 +17,10 @@ _NAMES_SHOWN: Final = 50
 
 
 def order_for(submission: Submission, job_types: Mapping[str, JobTypeSpec], limits: Limits, now: datetime) -> Order:
-    """The complete order; ``now`` is what a delay counts from. Takes milliseconds for a large payload.
+    """Return the complete order. ``now``: the time from which a delay counts. Takes milliseconds for a large payload.
 
-    Raises UnknownJobType, PayloadTooLarge, PayloadInvalid (with every fault), SubmissionInvalid (queue, times).
+    Raises UnknownJobType, PayloadTooLarge, PayloadInvalid with every fault, and SubmissionInvalid for the queue, the
+    timeout or the time when it is due.
     """
     job_type = job_types.get(submission.type)
     if job_type is None:
@@ -62,7 +63,7 @@ def _check_size(payload: dict[str, Any], limits: Limits) -> None:
 def _queue(submission: Submission, job_type: JobTypeSpec, job_types: Mapping[str, JobTypeSpec]) -> str:
     if submission.queue is None:
         return job_type.queue
-    # Who works on the built-in jobs' queue knows no others, and nobody else knows these.
+    # Workers on the queue of the built-in jobs have no other job types, and other workers do not have these.
     ours = job_type.queue == BUILTIN_QUEUE
     known = {each.queue for each in job_types.values() if (each.queue == BUILTIN_QUEUE) is ours}
     if submission.queue not in known:
@@ -87,8 +88,8 @@ def _run_at(submission: Submission, limits: Limits, now: datetime) -> datetime |
     run_at = now + timedelta(seconds=submission.delay) if submission.delay else submission.run_at
     if run_at is not None and run_at > now + timedelta(seconds=limits.longest_delay):
         longest = limits.longest_delay
-        delivered = f"{LONGEST / 86_400:g} days" if longest == LONGEST else f"{longest:g} s (JOBTAPE_DELAY_LEVELS)"
-        raise _invalid(field, f"a job can be scheduled {delivered} ahead at most")
+        limit = f"{LONGEST / 86_400:g} days" if longest == LONGEST else f"{longest:g} s (JOBTAPE_DELAY_LEVELS)"
+        raise _invalid(field, f"a job can be scheduled {limit} ahead at most")
     return run_at
 
 
@@ -97,6 +98,6 @@ def _invalid(field: str, message: str) -> SubmissionInvalid:
 
 
 def _names(names: Collection[str]) -> str:
-    delivered = sorted(name for name in names if not name.startswith(BUILTIN_PREFIX))
-    more = f" and {len(delivered) - _NAMES_SHOWN} more" if len(delivered) > _NAMES_SHOWN else ""
-    return (", ".join(delivered[:_NAMES_SHOWN]) or "none") + more
+    shown = sorted(name for name in names if not name.startswith(BUILTIN_PREFIX))
+    more = f" and {len(shown) - _NAMES_SHOWN} more" if len(shown) > _NAMES_SHOWN else ""
+    return (", ".join(shown[:_NAMES_SHOWN]) or "none") + more

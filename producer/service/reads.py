@@ -1,4 +1,4 @@
-"""Calls the view, which blocks, from threads: so many at once, and never for longer than the caller can wait."""
+"""Calls the view in threads, because it blocks: a limited number at a time, and with a time limit for the caller."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,16 +1,15 @@
-"""Redriving: which jobs, and the event that opens their next run. The work itself is placed by the fold's effect.
+"""Redrives jobs: publishes the event that begins a job's next run. The fold's effect then places the work.
 
-The event's id is ``<job>/<run>/redriven``, so however many ask at once, the job has one next run.
+The event's id is ``<job>/<run>/redriven``, so a job gets one next run from any number of simultaneous requests.
 """
 
-import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from jobtape.producer.service.errors import JobNotFinal, SubmissionNotKept
 from jobtape.producer.service.ids import utc_now
 from jobtape.producer.service.service import JobService
+from jobtape.producer.service.submitter import publish_each
 from jobtape.schemas import ids
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 from jobtape.schemas.events import Redriven, RedrivenData
@@ -18,13 +17,13 @@ from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
 from jobtape.view.store import ClosedJob, JobQuery
 
-IN_FLIGHT: Final = 500
-
 
 @dataclass(slots=True)
 class Redrives:
-    """What became of many: ``matched`` = ``accepted`` + ``refused`` (nothing was published) + ``unknown`` (no confirm
-    came), except for a dry run. ``ids``: all that matched, newest first; ``next``: whether there are more.
+    """The result of ``redrive_many``. ``ids``: the jobs that matched, newest first. ``more``: whether there are more.
+
+    ``refused``: nothing was published for the job. ``unknown``: no confirm came. Except in a dry run, ``accepted``,
+    ``refused`` and ``unknown`` add up to ``matched``.
     """
 
     matched: int
@@ -36,11 +35,10 @@ class Redrives:
 
 
 async def redrive(service: JobService, job_id: str) -> Job | None:
-    """Let a job that has ended run again; the job in its next run, or None when there is none.
+    """Run a job again that has ended. Returns the job in its next run, None when there is no such job.
 
-    Asking again while a run is open that was opened so changes nothing. Raises JobNotFinal, SubmissionNotKept,
-    BrokerUnavailable when it is not known whether the broker has it (then ask again), TapeMissing, ViewBehind and
-    ViewUnavailable.
+    A second request during that run changes nothing. Raises JobNotFinal, SubmissionNotKept, BrokerUnavailable when it
+    is not known whether the broker has the event (then repeat it), TapeMissing, ViewBehind and ViewUnavailable.
     """
     if await service.find(job_id) is None:
         return None
@@ -59,9 +57,10 @@ async def redrive(service: JobService, job_id: str) -> Job | None:
 
 
 async def redrive_many(service: JobService, query: JobQuery, *, dry_run: bool = False) -> Redrives:
-    """Let the jobs of ``query``, of final states only, run again, all but the last of its limit: that one shows
-    whether there are more. With ``dry_run`` only what that would be. Raises as ``redrive`` does when nothing was
-    published at all.
+    """Run the jobs of ``query`` again, which must select final states only.
+
+    The last job of the query's limit is left out: it shows whether there are more. With ``dry_run`` nothing is
+    published. Raises what ``redrive`` raises, and only when nothing was published.
     """
     found = await service.closed_jobs_now(query)
     jobs = found[: query.limit - 1]
@@ -71,36 +70,31 @@ async def redrive_many(service: JobService, query: JobQuery, *, dry_run: bool = 
     service.watch.require_tape()
     if (trouble := service.watch.broker_trouble) is not None:
         raise BrokerUnavailable(f"nothing was redriven: {trouble}")
-    sender = _Sender(service, result)
-    waiting = iter(jobs)
-    async with asyncio.TaskGroup() as group:
-        for _ in range(min(IN_FLIGHT, len(jobs))):
-            group.create_task(sender.send(waiting))
+    await publish_each(jobs, _Sender(service, result).send)
     return result
 
 
 class _Sender:
-    """Publishes until the broker stops confirming; what was not sent by then is refused."""
+    """Publishes until the broker stops confirming. The jobs after that are refused."""
 
     def __init__(self, service: JobService, result: Redrives) -> None:
         self._service = service
         self._result = result
         self._stopped = False
 
-    async def send(self, jobs: Iterator[ClosedJob]) -> None:
-        for job in jobs:
-            if self._stopped or not job.known:
-                self._result.refused += 1
-                continue
-            try:
-                await self._service.publish(_redriven(self._service, job))
-                self._result.accepted += 1
-            except BrokerUnavailable:
-                self._stopped = True
-                self._result.unknown += 1
-            except TapeMissing:
-                self._stopped = True
-                self._result.refused += 1
+    async def send(self, job: ClosedJob) -> None:
+        if self._stopped or not job.known:
+            self._result.refused += 1
+            return
+        try:
+            await self._service.publish(_redriven(self._service, job))
+            self._result.accepted += 1
+        except BrokerUnavailable:
+            self._stopped = True
+            self._result.unknown += 1
+        except TapeMissing:
+            self._stopped = True
+            self._result.refused += 1
 
 
 def _redriven(service: JobService, job: ClosedJob) -> Redriven:

@@ -3,10 +3,11 @@
 An API process has a ``JobService``, which is a submitter with a view. A worker has a submitter for its handlers.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Final, Self, TypeVar
 
 from jobtape.broker.publisher import Publisher
 from jobtape.producer.service.broker_watch import BrokerWatch
@@ -22,6 +23,24 @@ from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.submission import Submission
 from jobtape.schemas.timeouts import check_timeouts
 from jobtape.schemas.topology import Topology, run_key
+
+T = TypeVar("T")
+
+IN_FLIGHT: Final = 500
+"""Publishes of one request at the same time."""
+
+
+async def publish_each(items: Iterable[T], publish: Callable[[T], Awaitable[None]]) -> None:
+    """Call ``publish`` for each item, with at most ``IN_FLIGHT`` calls at the same time."""
+    waiting = iter(items)
+
+    async def work() -> None:
+        for item in waiting:
+            await publish(item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(IN_FLIGHT):
+            group.create_task(work())
 
 
 class Submitter:

@@ -1,4 +1,4 @@
-"""Time travel: which point on the tape a caller means, and the jobs as they were there."""
+"""Reads jobs as they were at an earlier point of the tape, which is given as a cursor or a time."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -11,8 +11,8 @@ from jobtape.view.store import JobQuery, PastPage, Store
 
 
 class TimeTravel:
-    """``catch_up`` waits until the view has read everything that is on the tape by now. Every call raises
-    ViewUnavailable without a database.
+    """``catch_up`` waits until the view has read everything that is on the tape by now. All calls raise ViewUnavailable
+    when the database does not answer.
     """
 
     def __init__(self, store: Store, reads: Reads, catch_up: Callable[[], Awaitable[None]]) -> None:
@@ -21,12 +21,12 @@ class TimeTravel:
         self._catch_up = catch_up
 
     async def cursor(self, point: int | datetime) -> int:
-        """The cursor that ``point``, a cursor or a time, stands for; what the view shows of there is complete.
+        """Return the cursor for ``point``, a cursor or a time. The view's history up to there is complete.
 
-        Raises PointGone before the horizon, PointNotReached beyond the end; for a time that nothing known is later
-        than also ViewBehind, TapeMissing and BrokerUnavailable: what is on the tape by now must be known first.
+        Raises PointGone before the horizon, and PointNotReached behind the end. For a time later than all known events
+        it also raises ViewBehind, TapeMissing and BrokerUnavailable, because the view must catch up first.
         """
-        cursor = await self._at(point) if isinstance(point, datetime) else point
+        cursor = await self._cursor_at(point) if isinstance(point, datetime) else point
         reach = await self._reads.call(self._store.committed.reach)
         if cursor < reach.horizon:
             raise PointGone(
@@ -40,23 +40,23 @@ class TimeTravel:
         return cursor
 
     async def job(self, job_id: str, cursor: int) -> Job | None:
-        """The job (of this canonical id) as it was there, or None when there was none."""
+        """Return the job with this canonical id as it was at ``cursor``, None when there was none."""
         return await self._reads.call(self._store.past.job, job_id, cursor)
 
     async def page(self, query: JobQuery, cursor: int) -> PastPage:
-        """Jobs that fitted ``query`` there, newest id first."""
+        """Return a page of the jobs that matched ``query`` at ``cursor``, newest id first."""
         return await self._reads.call(self._store.past.page, query, cursor)
 
-    async def _at(self, time: datetime) -> int:
+    async def _cursor_at(self, time: datetime) -> int:
         if time > (now := utc_now()):
             raise PointNotReached(f"{time.isoformat()} is in the future: here it is {now.isoformat()}")
         cursor, last = await self._reads.call(self._store.past.cursor_at, time)
         if last:
-            # Nothing that is known came later, but it may be on the tape.
+            # No known event is later, but one may be on the tape.
             await self._catch_up()
             cursor, last = await self._reads.call(self._store.past.cursor_at, time)
         if last:
-            # Then nothing has happened since, not even to what is behind a gap.
+            # Then no event is later, not even behind a gap.
             cursor = max(cursor, (await self._reads.call(self._store.committed.reach)).horizon)
         return cursor
 

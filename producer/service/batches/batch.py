@@ -1,26 +1,24 @@
-"""Many submissions at once: a bounded number of publishes in flight, and an outcome for each."""
+"""Submits a batch with a limited number of publishes in flight, and returns an outcome for each item."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Sequence
 
 from jobtape.producer.service.batches.keys import KeyedItems
 from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, ItemRefused, ItemToPublish, ItemUnknown
 from jobtape.producer.service.idempotency import KeyedOrder
 from jobtape.producer.service.ids import new_job_id
 from jobtape.producer.service.service import JobService
+from jobtape.producer.service.submitter import publish_each
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, QueueFull
 from jobtape.schemas.job import Order
 from jobtape.schemas.submission import BatchSubmission, Submission
 
-IN_FLIGHT: Final = 500
-
 
 async def submit_many(service: JobService, submissions: Sequence[Submission], scope: str) -> list[ItemOutcome]:
-    """What became of each, in the order given; their idempotency keys, if they have any, are those of ``scope``.
+    """Submit all, and return their outcomes in the same order. ``scope``: that of their idempotency keys.
 
-    When the broker stops confirming, what was not yet sent is refused, so the whole takes one publish time-out longer
-    at most. Raises BrokerUnavailable or TapeMissing when there was no broker or tape to begin with.
+    When the broker stops confirming, the items that were not yet sent are refused, so a batch takes at most one publish
+    timeout longer. Raises BrokerUnavailable and TapeMissing when there is no broker or tape at the beginning.
     """
     service.watch.require_tape()
     checked = await asyncio.to_thread(_check, service, submissions)
@@ -31,11 +29,7 @@ async def submit_many(service: JobService, submissions: Sequence[Submission], sc
         keyed = KeyedItems(service.idempotency, scope, [(i, item) for i, item in items if isinstance(item, KeyedOrder)])
         to_place = await keyed.claim(outcomes)
         to_place |= {i: ItemToPublish(item, new_job_id()) for i, item in items if isinstance(item, Order)}
-        sender = _Sender(service, outcomes)
-        waiting = iter(sorted(to_place.items()))
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(IN_FLIGHT, len(to_place))):
-                group.create_task(sender.send(waiting))
+        await publish_each(sorted(to_place.items()), _Sender(service, outcomes).send)
         await keyed.settle(outcomes)
     return [outcome for outcome in outcomes if outcome is not None]
 
@@ -62,23 +56,23 @@ async def _connected(service: JobService) -> None:
 
 
 class _Sender:
-    """Places orders until the broker stops confirming."""
+    """Publishes orders until the broker stops confirming."""
 
     def __init__(self, service: JobService, outcomes: list[ItemOutcome | None]) -> None:
         self._service = service
         self._outcomes = outcomes
         self._trouble: JobtapeError | None = None
 
-    async def send(self, waiting: Iterator[tuple[int, ItemToPublish]]) -> None:
-        for index, item in waiting:
-            self._outcomes[index] = await self._place(item)
+    async def send(self, numbered: tuple[int, ItemToPublish]) -> None:
+        index, item = numbered
+        self._outcomes[index] = await self._place(item)
 
     async def _place(self, item: ItemToPublish) -> ItemOutcome:
         if self._trouble is not None:
             return ItemRefused(self._trouble)
         try:
             await self._service.place(item.order, item.job_id, item.time)
-        except QueueFull as error:  # the other queues take theirs
+        except QueueFull as error:  # other queues may have room
             return ItemUnknown(item.job_id, full=True) if error.recorded else ItemRefused(error)
         except BrokerUnavailable:
             self._trouble = BrokerUnavailable("not sent, since the broker stopped confirming: submit it again")

@@ -1,7 +1,7 @@
-"""The items of a batch that have idempotency keys: one transaction claims all their keys, and one marks them.
+"""Claims the idempotency keys of a batch in one transaction, and records their outcomes in another.
 
-Nobody is waited for: an item that somebody else is submitting just now is ``unknown``, with its job's id. An item whose
-key an earlier one of the batch has is the same job, or refused when it is another submission.
+A batch does not wait: an item that another request submits at the same time is ``unknown``, with its job's id. An item
+with the key of an earlier item is the same job, or is refused when it is another submission.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Outcomes = list[ItemOutcome | None]
 
 
 class KeyedItems:
-    """``claim``, then publish what it returns, then ``settle``; ``items`` are those with a key, by their index."""
+    """Call ``claim``, publish what it returns, then call ``settle``. ``items``: those with a key, and their index."""
 
     def __init__(self, idempotency: Idempotency, scope: str, items: Sequence[tuple[int, KeyedOrder]]) -> None:
         self._idempotency = idempotency
@@ -30,7 +30,7 @@ class KeyedItems:
                 self._repeats.append((index, keyed))
 
     async def claim(self, outcomes: Outcomes) -> dict[int, ItemToPublish]:
-        """What is to be published, by index; the outcomes of all others but repeats within the batch are noted."""
+        """Return what to publish, by index. Sets the outcomes of the others, except repeats within the batch."""
         if not self._first:
             return {}
         try:
@@ -57,7 +57,7 @@ class KeyedItems:
         return to_place
 
     async def settle(self, outcomes: Outcomes) -> None:
-        """Note what became of the keys, and the outcomes of repeats within the batch."""
+        """Record the outcomes of the keys, and set the outcomes of repeats within the batch."""
         accepted: list[str] = []
         released: list[str] = []
         unpublished: list[str] = []
@@ -80,7 +80,7 @@ class KeyedItems:
             outcomes[index] = outcomes[at] if same else ItemRefused(reused(keyed.row.key))
 
     async def _resolve(self, to_place: dict[int, ItemToPublish], outcomes: Outcomes) -> None:
-        """Of what was taken over, that which is on the tape already need not be published."""
+        """Remove from ``to_place`` what was taken over and is already on the tape."""
         taken = {
             self._first[key][0]: claim.job_id
             for key, claim in self._claims.items()

@@ -1,4 +1,4 @@
-"""What an item of a batch is when it is to be published, and what can become of it."""
+"""The items of a batch that are to be published, and the outcomes of items."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from jobtape.schemas.job import Order
 
 @dataclass(frozen=True, slots=True)
 class ItemToPublish:
-    """An order that is to be published as the job ``job_id``; ``time`` is its event's, None: now."""
+    """An order to publish as the job ``job_id``. ``time``: its event's, None for now."""
 
     order: Order
     job_id: str
@@ -18,7 +18,7 @@ class ItemToPublish:
 
 @dataclass(frozen=True, slots=True)
 class ItemAccepted:
-    """It is on the tape and on its queue."""
+    """The job is on the tape and on its queue."""
 
     job_id: str
 
@@ -32,8 +32,8 @@ class ItemRefused:
 
 @dataclass(frozen=True, slots=True)
 class ItemUnknown:
-    """The job ``job_id`` may have been accepted, or not: no confirm came in time, or somebody else is submitting it
-    under the same idempotency key just now. ``full``: it is on the tape, and its queue was too full to take its work.
+    """The job may have been accepted or not: no confirm came in time, or another request submits it under the same
+    idempotency key at the same time. ``full``: it is on the tape, and its queue was too full for its work.
     """
 
     job_id: str
