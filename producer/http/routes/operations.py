@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from jobtape.producer.http import metrics, openapi
 from jobtape.producer.http.dependencies import RunningProducer
 from jobtape.producer.http.representation import PydanticJSONResponse
-from jobtape.producer.monitoring.health import MissingQueue, PartStatus, RelayStatus, Workers
+from jobtape.producer.monitoring.health import DeadEnd, PartStatus, RelayStatus, Workers
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 
 router = APIRouter(tags=["operations"])
@@ -43,7 +43,7 @@ class ReadinessOut(BaseModel, json_schema_serialization_defaults_required=True):
     ready: bool
     parts: dict[str, PartStatus]
     workers: dict[str, Workers]
-    dead_ends: dict[str, MissingQueue]
+    dead_ends: dict[str, DeadEnd]
     relay: RelayStatus
 
 
