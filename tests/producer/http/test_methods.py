@@ -113,7 +113,7 @@ async def test_head_of_stream_opens_no_stream(
 ) -> None:
     await shown.idle()
     with monkeypatch.context() as patched:
-        patched.setattr(shown.api.producer.listeners, "place", None)
+        patched.setattr(shown.api.producer.listeners, "admit", None)
         head = await ask(port_of(shown), "HEAD", path, BEARER, *headers)
     assert (head.status, head.body) == (200, b""), "it does not count as a listener"
     async with hearing(f"{shown.url}{path}", Authorization=f"Bearer {KEY}") as received:
