@@ -1,24 +1,24 @@
 /**
- * What happens to jobs, as it happens, in a browser (or Node 18 and later):
+ * Receives the events of jobs as they happen, in a browser (or Node 18 and later):
  *
  *     import { events, HistoryGone } from "./events.mjs";
  *
  *     for await (const { event, cursor } of events("/jobtape", { type: ["mail.*"], key })) { … }
  *
- * It resumes by itself: after any cut it asks for what is behind the last event that it gave, so nothing is missed and
- * nothing comes twice. Unlike the browser's own EventSource it sends the API key as a header, tells a dead connection
- * by its silence, and says so when history is gone.
+ * It reconnects by itself and continues after the last event that it returned, so no event is missed or returned twice.
+ * Unlike the browser's own EventSource it sends the API key as a header, reconnects when nothing arrives for a minute,
+ * and throws an error when events that it still needs have been removed.
  *
- * Cursors are texts of digits: JavaScript's numbers are exact up to 2^53 only, cursors go up to 2^63.
+ * Cursors are strings of digits: JavaScript's numbers are exact up to 2^53 only, cursors go up to 2^63.
  */
 
-const SILENCE = 60_000; // ms without a byte: the connection is dead. The API says something every 15 s.
-const OUTAGE = 600_000; // ms without the API until it gives up
-const SHORTEST = 100;
-const LONGEST = 5_000; // ms between two tries
-const PASSING = [429, 502, 503, 504];
+const SILENCE = 60_000; // ms without a byte after which the connection counts as dead; the API sends one every 15 s
+const OUTAGE = 600_000; // ms without the API after which it gives up
+const FIRST_PAUSE = 100; // ms between two attempts to connect, at first and at most
+const LONGEST_PAUSE = 5_000;
+const TRANSIENT = [429, 502, 503, 504];
 
-/** The API refuses, and would again: a wrong key, a filter that it does not know. */
+/** The API refuses the request, and would refuse it again: a wrong key, or an unknown filter. */
 export class Refused extends Error {
   constructor(status, problem) {
     super(problem.detail ?? problem.title ?? `the API answers ${status}`);
@@ -27,38 +27,38 @@ export class Refused extends Error {
   }
 }
 
-/** Events behind the position are no longer kept: read anew what you show, then go on with `after: error.cursor`. */
+/** Events after the position have been removed. Load again what you show, then continue with `after: error.cursor`. */
 export class HistoryGone extends Error {
   constructor({ horizon, head }, cursor) {
-    super(`the history behind this position is gone; it goes on behind cursor ${cursor}`);
+    super(`events after this position have been removed; history continues after cursor ${cursor}`);
     Object.assign(this, { horizon, head, cursor });
   }
 }
 
 /**
- * The events that all filters fit, each once, in the tape's order, without end.
+ * Yields the events that match all filters, each once, in the order of the tape, without end.
  *
- * `url`: where the API is. Filters as in `GET /events`: `event`, `type`, `label` (`name:value`), each one or many; `job`,
- * `correlation_id`. `after`: a cursor, or "first"; without it, from now on. `key`: the API key. `signal`: an AbortSignal
- * that ends it. `told(state)`: hears "open" and "cut". Throws HistoryGone, Refused, and what `fetch` throws when the API
- * was away for `outage` ms.
+ * `url`: the address of the API. Filters as in `GET /events`: `event`, `type`, `label` (`name:value`), each one value or
+ * an array; `job`, `correlation_id`. `after`: a cursor, or "first"; by default only new events. `key`: the API key.
+ * `signal`: an AbortSignal that ends the iteration. `onState(state)` is called with "open" and "closed" when a connection
+ * opens or ends. Throws HistoryGone, Refused, and the error of `fetch` when the API was unavailable for `outage` ms.
  */
-export async function* events(url, { key, after, signal, told = () => {}, outage = OUTAGE, ...filters } = {}) {
+export async function* events(url, { key, after, signal, onState = () => {}, outage = OUTAGE, ...filters } = {}) {
   let position = after;
-  let pause = SHORTEST;
+  let pause = FIRST_PAUSE;
   let deadline = Date.now() + outage;
   while (!signal?.aborted) {
     try {
       for await (const message of connection(url, filters, position, key, signal)) {
         deadline = Date.now() + outage;
         if (message.event === "hello") {
-          told("open");
+          onState("open");
           position = isCursor(position) ? position : message.id;
         } else if (message.event === "reset") {
           throw new HistoryGone(JSON.parse(message.data), message.id);
         } else if (!isCursor(position) || BigInt(message.id) > BigInt(position)) {
-          position = message.id; // a sign of life moves it too
-          pause = SHORTEST;
+          position = message.id; // also with a keep-alive, which has no data
+          pause = FIRST_PAUSE;
           if (message.data) yield { cursor: position, event: JSON.parse(message.data) };
         }
       }
@@ -66,49 +66,49 @@ export async function* events(url, { key, after, signal, told = () => {}, outage
       if (signal?.aborted) return;
       if (error instanceof HistoryGone || error instanceof Refused || Date.now() > deadline) throw error;
     }
-    told("cut");
-    // Clients that were cut off together must not come back together.
+    onState("closed");
+    // Random, so that clients that lost their connections together do not reconnect at the same moment.
     await sleep(pause * (0.6 + 0.4 * Math.random()), signal);
-    pause = Math.min(pause * 1.7, LONGEST);
+    pause = Math.min(pause * 1.7, LONGEST_PAUSE);
   }
 }
 
-/** The messages of one connection; ends or throws when it is cut. */
+/** Yields the messages of one connection. Returns or throws when the connection ends. */
 async function* connection(url, filters, position, key, signal) {
-  const dead = new AbortController();
-  const stop = () => dead.abort();
+  const abort = new AbortController();
+  const stop = () => abort.abort();
   let timer = setTimeout(stop, SILENCE);
   signal?.addEventListener("abort", stop);
   try {
     const headers = { Accept: "text/event-stream", ...(key && { Authorization: `Bearer ${key}` }) };
-    const answer = await fetch(address(url, filters, position), { headers, cache: "no-store", signal: dead.signal });
+    const answer = await fetch(address(url, filters, position), { headers, cache: "no-store", signal: abort.signal });
     if (!answer.ok) {
       const problem = await answer.json().catch(() => ({}));
-      if (PASSING.includes(answer.status)) throw new Error(problem.detail ?? `the API answers ${answer.status}`);
+      if (TRANSIENT.includes(answer.status)) throw new Error(problem.detail ?? `the API answers ${answer.status}`);
       throw new Refused(answer.status, problem);
     }
     const decoder = new TextDecoder();
     const parser = new Parser();
-    for await (const bytes of pieces(answer.body)) {
+    for await (const bytes of chunks(answer.body)) {
       clearTimeout(timer);
       timer = setTimeout(stop, SILENCE);
-      yield* parser.take(decoder.decode(bytes, { stream: true }));
+      yield* parser.parse(decoder.decode(bytes, { stream: true }));
     }
   } finally {
     clearTimeout(timer);
     signal?.removeEventListener("abort", stop);
-    dead.abort();
+    abort.abort();
   }
 }
 
-/** `text/event-stream`, piece by piece: each message with its id, also one without data, which moves the position. */
+/** Parses `text/event-stream`. Yields each message with an id, also without data: that one only moves the position. */
 class Parser {
-  #rest = "";
+  #incomplete = "";
   #message = { event: "message", data: [] };
 
-  *take(text) {
-    const lines = (this.#rest + text).split("\n");
-    this.#rest = lines.pop();
+  *parse(text) {
+    const lines = (this.#incomplete + text).split("\n");
+    this.#incomplete = lines.pop();
     for (const line of lines.map((each) => each.replace(/\r$/, ""))) {
       if (line) {
         this.#field(line);
@@ -129,17 +129,17 @@ class Parser {
 
 function address(url, filters, position) {
   const query = new URLSearchParams();
-  for (const [name, given] of Object.entries(filters)) {
-    for (const value of [given].flat()) if (value !== undefined) query.append(name, value);
+  for (const [name, values] of Object.entries(filters)) {
+    for (const value of [values].flat()) if (value !== undefined) query.append(name, value);
   }
   if (position !== undefined) query.append("after", position);
   return `${url.replace(/\/$/, "")}/events?${query}`;
 }
 
-// Not every browser can iterate over a body.
-async function* pieces(body) {
+// Some browsers cannot iterate over a body.
+async function* chunks(body) {
   const reader = body.getReader();
-  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) yield piece.value;
+  for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) yield chunk.value;
 }
 
 function isCursor(position) {

@@ -1,15 +1,15 @@
-// Outcomes over AMQP with amqplib. It knows RabbitMQ's address and nothing else of Jobtape.
+// Receives outcomes over AMQP with amqplib. It needs RabbitMQ's address and nothing else of Jobtape.
 //
 //   npm ci
 //   RABBITMQ_URL=amqp://guest:guest@localhost:5672/ node results.mjs 'succeeded.#' 'failed.#'
 //
-// Its queue goes with its connection.
+// Its queue is deleted when its connection ends.
 import amqp from "amqplib";
 
 const url = process.env.RABBITMQ_URL ?? "amqp://guest:guest@localhost:5672/";
 const exchange = `${process.env.JOBTAPE_NAMESPACE ?? "jobtape"}.results`;
 const keys = process.argv.length > 2 ? process.argv.slice(2) : ["#"];
-const remembered = 10_000;
+const REMEMBERED = 10_000;
 
 const connection = await amqp.connect(url);
 connection.on("error", (error) => console.error(error.message));
@@ -26,10 +26,10 @@ await channel.consume(queue, (message) => {
   // Delivered at least once: the same event has the same id.
   if (!seen.has(messageId)) {
     seen.add(messageId);
-    if (seen.size > remembered) seen.delete(seen.values().next().value);
+    if (seen.size > REMEMBERED) seen.delete(seen.values().next().value);
     const event = JSON.parse(message.content.toString());
-    const said = event.data.result ?? event.data.error ?? null;
-    console.log(event.id, type, event.data.job_type, JSON.stringify(said));
+    const outcome = event.data.result ?? event.data.error ?? null;
+    console.log(event.id, type, event.data.job_type, JSON.stringify(outcome));
   }
   channel.ack(message);
 });

@@ -22,22 +22,22 @@ YEARS = range(2001, 2021)
 HEADER = ("zone", "country", "latitude", "longitude", "time", "unix", "offset", "dst", "abbreviation")
 
 
-class Place(NamedTuple):
-    """A line of zone.tab: ISO 3166 code and position, in degrees as zone.tab has them (whole minutes or seconds)."""
+class Location(NamedTuple):
+    """A time zone's country (ISO 3166) and its position in degrees, exact to minutes or seconds."""
 
     country: str
     latitude: float
     longitude: float
 
 
-def places(database: Traversable) -> dict[str, Place]:
-    """Return the place of each zone. Many zones have none (Etc/UTC, old names)."""
+def locations(database: Traversable) -> dict[str, Location]:
+    """Return the location of each zone, from zone.tab. Many zones have none (Etc/UTC, old names)."""
     found = {}
     for line in (database / "zone.tab").read_text().splitlines():
         if not line.startswith("#"):
             country, position, zone = line.split("\t")[:3]
             split = max(position.rfind("+"), position.rfind("-"))
-            found[zone] = Place(country, _degrees(position[:split], 3), _degrees(position[split:], 4))
+            found[zone] = Location(country, _degrees(position[:split], 3), _degrees(position[split:], 4))
     return found
 
 
@@ -51,7 +51,7 @@ def rows() -> Iterator[tuple[object, ...]]:
     """Yield a row for each zone and month; offsets in seconds east of UTC, missing values None."""
     package = resources.files("tzdata")
     database, names = package / "zoneinfo", (package / "zones").read_text().split()
-    where = places(database)
+    known = locations(database)
     months = [datetime(year, month, 1, 12, tzinfo=UTC) for year in YEARS for month in range(1, 13)]
     for name in sorted(set(names) - {"localtime", "Factory"}):
         with database.joinpath(*name.split("/")).open("rb") as file:
@@ -61,18 +61,18 @@ def rows() -> Iterator[tuple[object, ...]]:
             offset, dst = local.utcoffset() or timedelta(), local.dst() or timedelta()
             yield (
                 name,
-                *(where.get(name) or (None, None, None)),
+                *(known.get(name) or (None, None, None)),
                 moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
                 int(moment.timestamp()),
                 int(offset.total_seconds()),
                 int(dst.total_seconds()),
-                # The database writes "+03" where a place has no abbreviation.
+                # The database writes "+03" where a zone has no abbreviation.
                 None if (local.tzname() or "+")[0] in "+-" else local.tzname(),
             )
 
 
 def main() -> int:
-    """Write the file that is named, or else the one of these examples."""
+    """Write the named file, by default the sample of these examples."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else FILE
     # No name and no time in the gzip header: the same rows give the same bytes.
     with (

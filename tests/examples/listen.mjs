@@ -1,8 +1,9 @@
-// What a page does, for Node: prints "cursor id" for each event, and how it ended; "open" and "cut" go to stderr.
+// Receives events in Node as a page does. Prints "cursor id" for each event and the final error; "open" and "closed" go to stderr.
 const [file, url, options] = process.argv.slice(2);
 const { events } = await import(file);
 try {
-  for await (const { cursor, event } of events(url, { ...JSON.parse(options), told: (state) => console.error(state) })) {
+  const onState = (state) => console.error(state);
+  for await (const { cursor, event } of events(url, { ...JSON.parse(options), onState })) {
     console.log(cursor, event.id);
   }
 } catch (error) {

@@ -1,4 +1,7 @@
-"""Clients that know only RabbitMQ's address hear of every outcome: Node, pika, the shell; aio-pika of its own."""
+"""Tests the result clients, which know only RabbitMQ's address: Node, pika and the shell get all outcomes.
+
+The aio-pika client gets the outcomes of its own jobs.
+"""
 
 import json
 import sys
@@ -24,14 +27,14 @@ JOBS = 60
 
 @pytest.fixture
 async def rig(broker_url: str, topology: object) -> AsyncIterator[Rig]:
-    """On the session's broker."""
+    """Connect to the session's broker."""
     async with Rig(broker_url, topology) as opened:  # type: ignore[arg-type]
         yield opened
 
 
 @pytest.fixture
 def store(sqlite_url: str) -> Store:
-    """A view in a file."""
+    """An SQLite view."""
     opened = Store(sqlite_url)
     opened.migrate()
     return opened
@@ -47,18 +50,18 @@ async def test_each_client_receives_every_outcome_or_its_own_replies(rig: Rig, s
     url, namespace = rig.url, rig.topology.namespace
     durable = f"{namespace}-billing"
     async with AsyncExitStack() as stack:
-        by_shell = await stack.enter_async_context(client(url, namespace, ["./results.sh"]))
-        await is_bound(by_shell, url, rig.topology.results.name, "succeeded.probe")
-        by_pika = await stack.enter_async_context(
+        shell = await stack.enter_async_context(client(url, namespace, ["./results.sh"]))
+        await is_bound(shell, url, rig.topology.results.name, "succeeded.probe")
+        pika = await stack.enter_async_context(
             client(url, namespace, [sys.executable, "results_pika.py", durable, "*.add", "failed.#"])
         )
-        by_node = await stack.enter_async_context(
+        node_client = await stack.enter_async_context(
             client(url, namespace, [node, "results.mjs", "succeeded.#", "failed.#"], tmp_path)
         )
         replies = await stack.enter_async_context(
             client(url, namespace, [sys.executable, "replies_aio_pika.py", "caller-7"])
         )
-        for each in (by_pika, by_node, replies):
+        for each in (pika, node_client, replies):
             await listens(each)
         async with rig.projector(store), rig.worker(jobs.add, jobs.boom):
             mine = set()
@@ -71,19 +74,19 @@ async def test_each_client_receives_every_outcome_or_its_own_replies(rig: Rig, s
                 mine |= {job_id} if reply_to == "caller-7" else set()
             await eventually(lambda: len(outcomes(store)) == JOBS)
             expected = {row.event_id for row in outcomes(store)}
-            for each in (by_pika, by_node):
+            for each in (pika, node_client):
                 await eventually(lambda: set(each.words) == expected, what="all outcomes")  # noqa: B023
                 assert len(each.words) == JOBS, "repeats are dropped"
-            await eventually(lambda: heard_by_shell(by_shell.lines) == expected)
+            await eventually(lambda: event_ids(shell.lines) == expected)
             own = {row.event_id for row in outcomes(store) if row.job_id in mine}
             await eventually(lambda: set(replies.words) == own)
             assert len(replies.words) == len(own) == JOBS // 3
-    assert 'failed boom {"type": "ValueError"' in "\n".join(by_pika.lines)
-    assert f"succeeded add {JOBS - 1}" in "\n".join(by_node.lines)
+    assert 'failed boom {"type": "ValueError"' in "\n".join(pika.lines)
+    assert f"succeeded add {JOBS - 1}" in "\n".join(node_client.lines)
     await delete_queue(await rig.link.connection(), durable)
     store.close()
 
 
-def heard_by_shell(lines: list[str]) -> set[str]:
-    """Ids of the events; what is no event are our own looks."""
+def event_ids(lines: list[str]) -> set[str]:
+    """Return the ids of the events. The empty objects between them are the messages of ``is_bound``."""
     return {event["id"] for line in lines if (event := json.loads(line))}
