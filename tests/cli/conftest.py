@@ -1,4 +1,4 @@
-"""Folders and environments to start ``jobtape`` in."""
+"""Fixtures for installations: folders and environments to start ``jobtape`` in."""
 
 from collections.abc import Iterator
 from pathlib import Path

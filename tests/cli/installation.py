@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.cli.programs import COMMAND, PATIENCE, Program, until
+from tests.cli.programs import COMMAND, LIMIT, Program, until
 from tools.processes.ports import free_port
 
 JOBS = '''
@@ -30,7 +30,7 @@ def boom(text: str) -> None:
 
 @job("gate", queue="gates")
 def gate(ctx: Context, path: str) -> str:
-    """Ends when somebody writes to the named pipe."""
+    """Wait until a program writes to the named pipe, and return what it writes."""
     ctx.progress(0.5, "at the gate")
     with open(path) as pipe:
         return pipe.read()
@@ -75,19 +75,19 @@ class Installation:
             capture_output=True,
             text=True,
             encoding="utf-8",
-            timeout=PATIENCE,
+            timeout=LIMIT,
             check=False,
         )
 
     def shell(self, line: str) -> "subprocess.CompletedProcess[str]":
-        """Run a line of shell, in which ``jobtape`` is this one."""
+        """Run a line of shell, in which ``jobtape`` runs the code under test."""
         return subprocess.run(
             ["sh", "-c", f'jobtape() {{ {shlex.join(COMMAND)} "$@"; }}; {line}'],
             env=self.env,
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=LIMIT,
             check=False,
         )
 

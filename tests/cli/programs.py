@@ -1,4 +1,4 @@
-"""``jobtape`` as others start it: a process of its own, whose lines can be waited for."""
+"""Start ``jobtape`` as a process, and wait for lines of its output."""
 
 import os
 import signal
@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-PATIENCE = 60.0
-"""Seconds; much more than anything takes, for machines under load."""
+LIMIT = 60.0
+"""Seconds. Much more than needed, for machines under load."""
 COMMAND = (sys.executable, "-P", "-m", "jobtape")
 
 
 class Program:
-    """A running process. Its lines of stdout and stderr are kept in the order in which they came."""
+    """A running process. The lines of its stdout and stderr are kept in the order in which they were written."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
         self._process = subprocess.Popen(
@@ -30,72 +30,72 @@ class Program:
             start_new_session=True,
         )
         self._lines: list[str] = []
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._ended = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     @property
     def lines(self) -> list[str]:
-        """What it has written until now."""
-        with self._news:
+        """The lines that the process has written so far."""
+        with self._changed:
             return list(self._lines)
 
     def line_with(self, *texts: str, times: int = 1) -> str:
-        """The line, or the ``times``-th one, that contains all of ``texts``; waits for it."""
-        with self._news:
-            deadline = time.monotonic() + PATIENCE
+        """Wait for the ``times``-th line that contains all of ``texts``, and return it. Fails when the process ends."""
+        with self._changed:
+            deadline = time.monotonic() + LIMIT
             while True:
                 found = [line for line in self._lines if all(text in line for text in texts)]
                 if len(found) >= times:
                     return found[times - 1]
-                if self._ended or not self._news.wait(deadline - time.monotonic()):
+                if self._ended or not self._changed.wait(deadline - time.monotonic()):
                     raise AssertionError(f"no line {times} with {texts} in:\n" + "\n".join(self._lines))
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the process."""
         self._process.send_signal(number)
 
     def code(self) -> int:
-        """Its exit code, negative for a signal; waits for its end."""
-        code = self._process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
+        """Wait until the process ends, and return its exit code, or the negative number of the signal that ended it."""
+        code = self._process.wait(LIMIT)
+        self._reader.join(LIMIT)
         return code
 
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Return whether the process still runs."""
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End it and whatever is left of it."""
+        """End the process: send SIGTERM, and SIGKILL when it does not end in time."""
         if self.running():
             self.send(signal.SIGTERM)
             try:
-                self._process.wait(PATIENCE)
+                self._process.wait(LIMIT)
             except subprocess.TimeoutExpired:
                 self.send(signal.SIGKILL)
                 self._process.wait()
-        self._reader.join(PATIENCE)
+        self._reader.join(LIMIT)
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as stream:
             for line in stream:
-                with self._news:
+                with self._changed:
                     self._lines.append(line.rstrip("\n"))
-                    self._news.notify_all()
-        with self._news:
+                    self._changed.notify_all()
+        with self._changed:
             self._ended = True
-            self._news.notify_all()
+            self._changed.notify_all()
 
 
 def alive(pid: int) -> bool:
-    """Whether there is such a process that still runs; one that only waits to be collected doesn't."""
+    """Return whether the process runs. A zombie does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -108,9 +108,9 @@ def alive(pid: int) -> bool:
 
 
 def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for something that nobody announces."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait until ``condition`` returns a true value. Fails with ``what`` after ``LIMIT`` seconds."""
+    deadline = time.monotonic() + LIMIT
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {PATIENCE:g} s: {what}")
+            raise AssertionError(f"not within {LIMIT:g} s: {what}")
         time.sleep(0.02)

@@ -17,7 +17,7 @@ from tests.namespaces import environment_for, some_topology
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Installation]:
-    """One ``jobtape up`` for all the tests here."""
+    """Run one ``jobtape up`` for all tests of this module."""
     topology = some_topology("default", "gates", delay_levels=16)
     made = installation_in(tmp_path_factory.mktemp("cli"), **environment_for(broker_url, topology))
     made.env["JOBTAPE_API_KEY"] = "a-key-for-tests"
@@ -54,7 +54,7 @@ def test_submit_wait_of_failed_job_prints_error(running: Installation) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     last = done.stderr.splitlines()[-1]
     assert last.startswith("jobtape: job ")
-    assert last.endswith(r"failed: ValueError: no\x1b[31m\r\nway"), "nothing of it steers a terminal"
+    assert last.endswith(r"failed: ValueError: no\x1b[31m\r\nway"), "control characters are escaped"
     assert "jobs_here.py" in done.stderr
     assert "\x1b" not in done.stderr
 
@@ -88,15 +88,15 @@ def test_status_watch_prints_progress(running: Installation) -> None:
 def test_watch_prints_matching_events(running: Installation) -> None:
     before = json.loads(running.run("submit", "add", '{"x": 1, "y": 1}', "--wait", "--json").stdout)
     json_lines = running.start("watch", "succeeded.add", "--since", str(before["cursor"]), "--json")
-    people = running.start("watch", "failed", "--since", str(before["cursor"]), "--label", "who=me")
+    plain_lines = running.start("watch", "failed", "--since", str(before["cursor"]), "--label", "who=me")
     added = running.submit("add", {"x": 1, "y": 2})
     delivered = json.loads(json_lines.line_with(added))
     assert (delivered["type"], delivered["data"]["result"]) == ("jobtape.job.succeeded", 3)
-    running.submit("boom", {"text": "not mine"})
-    mine = running.submit("boom", {"text": "no\x1b[31m\nway"}, "--label", "who=me")
-    line = people.line_with(mine)
-    assert line.split()[2:] == ["boom", "failed", mine, "ValueError:", r"no\x1b[31m\nway"]
-    for program in (json_lines, people):
+    running.submit("boom", {"text": "without the label"})
+    labelled = running.submit("boom", {"text": "no\x1b[31m\nway"}, "--label", "who=me")
+    line = plain_lines.line_with(labelled)
+    assert line.split()[2:] == ["boom", "failed", labelled, "ValueError:", r"no\x1b[31m\nway"]
+    for program in (json_lines, plain_lines):
         program.send(signal.SIGINT)
         assert (program.code(), len(program.lines)) == (130, 1)
 
@@ -123,7 +123,7 @@ def test_as_of_shows_past_states(running: Installation) -> None:
     assert job_id in then.stdout
     assert "queued" in then.stdout
     midnight = running.shell('jobtape --as-of "$(date +%F)" list')
-    assert midnight.returncode == 0, "as the README has it"
+    assert midnight.returncode == 0, "the README shows this command"
     early = running.run("--as-of", "1999-12-31", "status", job_id)
     assert early.returncode == 1
     assert "there was no job" in early.stderr
@@ -147,7 +147,7 @@ def test_list_filters_match_any_of_their_values(running: Installation) -> None:
     assert listed("--until", done["submitted_at"]) == []
     assert listed("--since", done["finished_at"]) == ["boom"]
     today = datetime.fromisoformat(done["submitted_at"]).astimezone().strftime("%Y-%m-%d")
-    assert listed("--since", today) == ["boom", "add"], "as --as-of has it"
+    assert listed("--since", today) == ["boom", "add"], "--since takes the same times as --as-of"
     assert listed("--until", today) == []
     assert listed("--state", "queued", "--state", "succeeded", "--as-of", str(done["cursor"])) == ["add"]
 
@@ -168,7 +168,7 @@ def test_wait_without_worker_prints_hint_and_ctrl_c_keeps_the_job(broker_install
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("submit", "nope", "{}"), "known: add, boom, gate, pid"),
         (("submit", "add", '{"x": "one"}'), "/payload/y: Field required"),
@@ -181,12 +181,12 @@ def test_wait_without_worker_prints_hint_and_ctrl_c_keeps_the_job(broker_install
         (("list", "--state", "odd"), "jobtape: state: Input should be"),
     ],
 )
-def test_refusal_of_the_api_is_one_line(running: Installation, arguments: tuple[str, ...], says: str) -> None:
+def test_refusal_of_the_api_is_one_line(running: Installation, arguments: tuple[str, ...], message: str) -> None:
     done = running.run(*arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("jobtape: ")
     assert done.stderr.count("\n") == 1
-    assert says in done.stderr
+    assert message in done.stderr
 
 
 def test_missing_key_names_its_variable(running: Installation) -> None:
@@ -196,7 +196,7 @@ def test_missing_key_names_its_variable(running: Installation) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("submit", "add", "{x"), "is not JSON"),
         (("submit", "add", "[1,2]"), "not a JSON object"),
@@ -212,10 +212,10 @@ def test_missing_key_names_its_variable(running: Installation) -> None:
         (("--as-of", "7", "status", "x", "--watch"), "leave out --as-of"),
     ],
 )
-def test_wrong_use_exits_2(installation: Installation, arguments: tuple[str, ...], says: str) -> None:
+def test_wrong_use_exits_2(installation: Installation, arguments: tuple[str, ...], message: str) -> None:
     done = installation.run(*arguments)
     assert done.returncode == 2
-    assert says in done.stderr
+    assert message in done.stderr
 
 
 def test_unreachable_api_is_one_line_with_remedy(installation: Installation) -> None:

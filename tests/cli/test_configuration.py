@@ -1,4 +1,4 @@
-"""What is wrong with the configuration is said once, in one line that says what to do, with exit code 2."""
+"""Tests wrong configurations: one line names the fault and what to do, and the exit code is 2."""
 
 import signal
 import socket
@@ -11,7 +11,7 @@ SERVERS = ("up", "api", "worker")
 
 
 def only_line(text: str) -> str:
-    """The one line that there is besides the supervisor's own."""
+    """Return the only line that is not the supervisor's. Fails if there are more."""
     lines = [line for line in text.splitlines() if not line.startswith("jobtape   |")]
     assert len(lines) == 1, text
     return lines[0]
@@ -34,13 +34,13 @@ def test_malformed_broker_url_shows_no_password(installation: Installation) -> N
 
 @pytest.mark.parametrize("command", SERVERS)
 @pytest.mark.parametrize(
-    ("jobs", "what_to_do"),
+    ("jobs", "remedy"),
     [("", "say which to load with --jobs"), ("no.such.module", "check --jobs / JOBTAPE_JOBS, and --app-dir")],
 )
-def test_missing_job_modules_are_named(installation: Installation, command: str, jobs: str, what_to_do: str) -> None:
+def test_missing_job_modules_are_named(installation: Installation, command: str, jobs: str, remedy: str) -> None:
     done = installation.run(command, JOBTAPE_JOBS=jobs)
     assert done.returncode == 2
-    assert what_to_do in only_line(done.stderr)
+    assert remedy in only_line(done.stderr)
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])

@@ -1,4 +1,4 @@
-"""What the command line says of a database that it cannot use, and that it shows no password."""
+"""Tests the messages for databases that cannot be used, and that no message shows a password."""
 
 import os
 import pwd
@@ -22,7 +22,7 @@ TIMES = int(os.environ.get("JOBTAPE_TEST_TIMES", "1"))
 
 @contextmanager
 def ordinary_user() -> Iterator[None]:
-    """Nobody may write everywhere inside, as root does."""
+    """Run the block as the user ``nobody`` instead of root, who may write everywhere."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(pwd.getpwnam("nobody").pw_uid)
@@ -35,7 +35,7 @@ def ordinary_user() -> Iterator[None]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """One that an ordinary user reaches, and owns."""
+    """Create a folder that belongs to the user ``nobody``, or to the current user if that is not root."""
     made = Path(tempfile.mkdtemp(prefix="jobtape-test-rights-"))
     if os.geteuid() == 0:
         shutil.chown(made, "nobody")
@@ -78,10 +78,10 @@ def test_file_that_becomes_writable_is_used(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "reason"),
     [("a folder", "is a folder"), ("no database", "is not a SQLite database"), ("below a file", "is not a folder")],
 )
-def test_init_says_why_path_cannot_be_used(installation: Installation, kind: str, said: str) -> None:
+def test_init_names_reason_why_path_cannot_be_used(installation: Installation, kind: str, reason: str) -> None:
     path = installation.folder / "here"
     if kind == "a folder":
         path.mkdir()
@@ -92,7 +92,7 @@ def test_init_says_why_path_cannot_be_used(installation: Installation, kind: str
         done = installation.run("init", DATABASE_URL=url)
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1
-        assert said in done.stderr
+        assert reason in done.stderr
         assert "is DATABASE_URL right?" in done.stderr
         assert "jobtape init" not in done.stderr
 
@@ -128,8 +128,8 @@ def test_pooler_in_statement_mode_is_refused(installation: Installation, postgre
 def test_malformed_url_shows_no_password(installation: Installation, name: str, url: str) -> None:
     done = installation.run("doctor", **{name: url})
     assert done.returncode == 2
-    said = done.stdout + done.stderr
-    assert name in said
-    assert "percent-encode" in said
-    assert "hun" not in said
-    assert "ter2" not in said
+    output = done.stdout + done.stderr
+    assert name in output
+    assert "percent-encode" in output
+    assert "hun" not in output
+    assert "ter2" not in output

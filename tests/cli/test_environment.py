@@ -1,4 +1,4 @@
-"""Tests settings from environments of orchestrators and secret files: each part starts, or says why not."""
+"""Tests settings from environments of orchestrators and secret files: each part starts, or reports the reason."""
 
 import logging
 import signal
@@ -14,7 +14,7 @@ from jobtape.view.sql.urls import parse_url
 from tests.cli.installation import Installation
 
 KEY = "sesame-open"
-# As Kubernetes writes them for Services called jobtape, jobtape-api, jobtape-db and rabbitmq.
+# The variables that Kubernetes sets for Services named jobtape, jobtape-api, jobtape-db and rabbitmq.
 SERVICE_LINKS = {
     "JOBTAPE_SERVICE_HOST": "10.0.0.1",
     "JOBTAPE_SERVICE_PORT": "8000",
@@ -149,7 +149,7 @@ def test_driver_in_database_url_is_replaced(given: str, taken: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "says"),
+    ("url", "message"),
     [
         ("mysql+pymysql://me:secret@db/jobs", "begins with mysql"),
         ("sqlite+pysqlcipher://:secret@/jobs.db", "begins with sqlite[+]pysqlcipher"),
@@ -158,7 +158,7 @@ def test_driver_in_database_url_is_replaced(given: str, taken: str) -> None:
         ("postgresql+asyncpg://me:secret@db/jobs?schema=public", "the parameter schema"),
     ],
 )
-def test_unsupported_database_url_is_refused(url: str, says: str) -> None:
-    with pytest.raises(JobtapeError, match=says) as refused:
+def test_unsupported_database_url_is_refused(url: str, message: str) -> None:
+    with pytest.raises(JobtapeError, match=message) as refused:
         parse_url(url)
     assert "secret" not in str(refused.value)

@@ -20,28 +20,29 @@ HOSTILE = [
     *"\u061c\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u2060\ufeff\u00ad\u180e\ufff9",
     *map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xE0001, 0xE0041, 0xD800, 0xDFFF)),
 ]
-SHOWN = "ümlaut 漢字\u3000\u00a0עברית عربي e\u0301 👍 [red]not[/red] :smile:"  # noqa: RUF001
+VISIBLE = "ümlaut 漢字\u3000\u00a0עברית عربي e\u0301 👍 [red]not[/red] :smile:"  # noqa: RUF001
 EVIL = "no\x1b[31m\x9b2J\u202egnp.exe\u200b\u2066x\r\nway [red]loud[/red] :bomb: ü"
 
 
-def seen(text: str) -> bool:
+def is_visible(text: str) -> bool:
+    """Return whether no character of ``text`` is invisible or controls a terminal."""
     return all(unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in text)
 
 
 @pytest.mark.parametrize("letter", HOSTILE, ids=ascii)
 def test_invisible_characters_are_escaped(letter: str) -> None:
     shown = one_line(f"a{letter}b")
-    assert seen(shown)
+    assert is_visible(shown)
     assert shown == f"a{letter.encode('unicode_escape').decode()}b"
     if letter not in "\t\n":
-        assert seen(lines(f"a{letter}b").replace("\n", ""))
+        assert is_visible(lines(f"a{letter}b").replace("\n", ""))
     document = json.dumps({letter: [letter]}, ensure_ascii=False, indent=2)
-    assert seen(json_text(document).replace("\n", ""))
+    assert is_visible(json_text(document).replace("\n", ""))
     assert json.loads(json_text(document)) == {letter: [letter]}
 
 
 def test_visible_text_is_unchanged() -> None:
-    assert one_line(SHOWN) == lines(SHOWN) == json_text(SHOWN) == SHOWN
+    assert one_line(VISIBLE) == lines(VISIBLE) == json_text(VISIBLE) == VISIBLE
 
 
 def job(**more: object) -> dict[str, object]:
@@ -87,8 +88,8 @@ def test_all_texts_of_a_job_are_escaped(capsys: pytest.CaptureFixture[str]) -> N
     show.print_json_line(job())
     out, err = capsys.readouterr()
     for text in (out, err):
-        assert [line for line in text.splitlines() if not seen(line)] == []
-    assert out.count("[red]loud[/red] :bomb: ü") > 20, "nor is it taken for markup"
+        assert [line for line in text.splitlines() if not is_visible(line)] == []
+    assert out.count("[red]loud[/red] :bomb: ü") > 20, "markup is printed as text"
 
 
 def test_escaped_json_has_the_same_value(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,11 +101,11 @@ def test_supervisor_escapes_output_of_parts(capsys: pytest.CaptureFixture[str]) 
     Output(["worker"]).line("worker", "\tü " + EVIL.replace("\r\n", "\r"), error=False)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("worker  | \tü no\\x1b[31m")
-    assert seen(line.replace("\t", ""))
+    assert is_visible(line.replace("\t", ""))
 
 
 def test_binary_body_is_escaped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal gets it written out."""
+    """On a terminal, the body of a dead message is printed escaped."""
     message = {"at": "then", "size": 4, "reason": "odd", "text": None, "base64": "G1szMW3/"}
     monkeypatch.setattr(SyncClient, "request", lambda *_: Answer(message, httpx.Headers()))
     ours, theirs = pty.openpty()

@@ -1,4 +1,4 @@
-"""Tests export and import: an import gives the same view but for its cursors, and runs nothing."""
+"""Tests export and import: an import gives the same view except for its cursors, and runs no job."""
 
 import gzip
 import json
@@ -21,7 +21,7 @@ from tests.namespaces import environment_for
 from tests.view.samples import begin, record, submitted, succeeded
 
 HOUR = 15
-"""Levels of the delay ladder."""
+"""Levels of the delay ladder that are enough for delays of an hour."""
 POSITION_FIELDS = ("cursor", "imported")
 
 
@@ -43,7 +43,7 @@ def test_export_and_import_give_the_same_view(both: tuple[Installation, Installa
     one.up()
     assert one.submit("add", {"x": 1, "y": 2}, "--wait") == "3"
     assert one.run("submit", "boom", '{"text": "no"}', "--wait").returncode == 1
-    scheduled = later(one)
+    scheduled = submit_scheduled(one)
     path = tmp_path / "tape.ndjson.gz"
     done = one.run("export", str(path))
     assert done.returncode == 0, done.stderr
@@ -58,19 +58,19 @@ def test_export_and_import_give_the_same_view(both: tuple[Installation, Installa
     assert refused.returncode == 1
     assert "export it again" in refused.stderr
     assert view(other) == {}
-    for _ in range(2):  # the second time there is nothing left to do
+    for _ in range(2):  # the second import finds everything imported
         done = other.run("import", str(path))
         assert done.returncode == 0, done.stderr
         assert view(other) == view(one)
 
     assert other.run("redrive", scheduled).returncode == 0
-    until(lambda: view(other)[scheduled]["state"] == "succeeded", "the imported job has run here")
+    until(lambda: view(other)[scheduled]["state"] == "succeeded", "the imported job has run")
     refused = one.run("import", str(path))
     assert refused.returncode == 1
     assert "only into an empty one" in refused.stderr
 
 
-def later(installation: Installation) -> str:
+def submit_scheduled(installation: Installation) -> str:
     """Submit a job that is due in half an hour, wait until the view has it, and return its id."""
     order = {"type": "add", "payload": {"x": 5, "y": 6}, "delay": 1800}
     job_id = str(httpx.post(f"{installation.env['JOBTAPE_URL']}/jobs", json=order, trust_env=False).json()["id"])
@@ -106,12 +106,12 @@ def test_export_leaves_out_removed_jobs_completely(
     record(store, old, new, succeeded(old))
     archive = store.rebuilds.archive
 
-    def a_page(after: int) -> list[Archived]:
+    def archive_and_prune(after: int) -> list[Archived]:
         page = archive(after, 1)
         store.retention.prune("me", old.time + timedelta(days=1))
         return page
 
-    monkeypatch.setattr(store.rebuilds, "archive", a_page)
+    monkeypatch.setattr(store.rebuilds, "archive", archive_and_prune)
     path = tmp_path / "tape.gz"
     assert export(store, path, TapeHeader("x", "ns", 0, store.committed.reach().head)) == 1
     assert list(tmp_path.glob("tape*")) == [path]

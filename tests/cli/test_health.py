@@ -1,4 +1,4 @@
-"""The health of a worker and of a projector over HTTP."""
+"""Tests the health of a worker and of a projector over HTTP."""
 
 import json
 import signal

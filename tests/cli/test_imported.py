@@ -43,7 +43,7 @@ def fold(store: Store, bodies: Sequence[bytes]) -> None:
         ([*on_tape(1, 2), OTHER, *on_tape(3)], 3),
         ([*on_tape(1, 2, 3, 4, 5, 6), OTHER], 6),
     ],
-    ids=["nothing", "a part", "no event last", "all", "another between", "another behind"],
+    ids=["nothing", "a part", "no event last", "all", "another event between", "another event after"],
 )
 def test_import_continues_after_imported_lines(store: Store, tape: list[bytes], done: int) -> None:
     fold(store, tape)

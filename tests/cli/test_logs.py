@@ -1,4 +1,4 @@
-"""A log line is one line, whatever was logged."""
+"""Tests the format of log lines: each record is one line."""
 
 import logging
 import sys
@@ -8,20 +8,20 @@ from jobtape.cli.log_output import OneLine
 
 
 def record(message: str, *arguments: object, error: bool = False) -> logging.LogRecord:
-    """As a logger makes it; with ``error`` while an exception is handled."""
+    """Return a log record. With ``error`` it contains the exception that is being handled."""
     info = sys.exc_info() if error else None
     return logging.LogRecord("any", logging.WARNING, __file__, 1, message, arguments, info)
 
 
 def test_log_line_has_time_level_part_and_message() -> None:
-    made = record("lost %s", "it")
+    made = record("lost %s", "one")
     made.created = 1_700_000_000.25
-    assert OneLine("worker").format(made) == "2023-11-14T22:13:20.250Z warning worker lost it"
+    assert OneLine("worker").format(made) == "2023-11-14T22:13:20.250Z warning worker lost one"
 
 
 def test_log_line_escapes_line_ends() -> None:
-    line = OneLine("api").format(record("said %s", "a\r\nb\x1b[2J\u2028c\x85"))
-    assert line.endswith(r"said a\r\nb\x1b[2J\u2028c\x85")
+    line = OneLine("api").format(record("message %s", "a\r\nb\x1b[2J\u2028c\x85"))
+    assert line.endswith(r"message a\r\nb\x1b[2J\u2028c\x85")
 
 
 def test_log_line_contains_traceback() -> None:

@@ -45,8 +45,8 @@ def api() -> str:
 def node(tmp_path_factory: pytest.TempPathFactory, api: str) -> Iterator[PrivateNode]:
     """A node whose management API is at ``api``."""
     ensure_server()
-    where = urlsplit(api)
-    config = [f"management.tcp.port = {where.port}", f"management.tcp.ip = {where.hostname}"]
+    address = urlsplit(api)
+    config = [f"management.tcp.port = {address.port}", f"management.tcp.ip = {address.hostname}"]
     started = PrivateNode(tmp_path_factory.mktemp("managed") / "node", config, plugins=["rabbitmq_management"])
     started.start()
     yield started
@@ -72,8 +72,8 @@ async def topology(node: PrivateNode) -> AsyncIterator[Topology]:
                 arguments=arguments,  # type: ignore[arg-type]
             )
             await queue.bind(made.results.name, "#")
-        ours = await channel.declare_queue(f"{made.namespace}.sub.x", durable=True)
-        await ours.bind(made.results.name, "#")
+        own = await channel.declare_queue(f"{made.namespace}.sub.x", durable=True)
+        await own.bind(made.results.name, "#")
         yield made
 
 
@@ -116,21 +116,21 @@ async def test_doctor_names_bound_queues_without_limit(
             lambda: asyncio.to_thread(lambda: any("2 queues that others" in what for what in found())),
             what="the API shows the policy",
         )
-        said = await asyncio.to_thread(found)
+        levels = await asyncio.to_thread(found)
     assert visible_queues(settings) == (["x"], None)
-    assert said["relay-stalled: no confirm"] == "wrong"
-    (refused,) = [what for what in said if what.startswith("2 events were refused")]
-    assert said[refused] == "note"
-    (unlimited,) = [what for what in said if "have no length limit" in what]
+    assert levels["relay-stalled: no confirm"] == "wrong"
+    (refused,) = [what for what in levels if what.startswith("2 events were refused")]
+    assert levels[refused] == "note"
+    (unlimited,) = [what for what in levels if "have no length limit" in what]
     assert f": {topology.namespace}-exclusive, {topology.namespace}-unlimited. One" in unlimited
     assert f"2 queues that others have bound to {topology.results.name}" in unlimited
-    (internal,) = [what for what in said if "which is internal" in what]
+    (internal,) = [what for what in levels if "which is internal" in what]
     assert f"others have bound queues to {topology.events.name}, which is internal: {wrong.name}." in internal
-    assert said[internal] == "wrong"
+    assert levels[internal] == "wrong"
     store.close()
 
 
-def test_doctor_says_why_bound_queues_are_unknown(store: Store) -> None:
+def test_doctor_names_reason_why_bound_queues_are_unknown(store: Store) -> None:
     found = Findings()
     examine_relay(found, Settings(management_url="http://127.0.0.1:1"), Topology("jobtape"), store)
     assert [(item.level, item.part) for item in found.items] == [("note", "view"), ("note", "broker")]
@@ -152,15 +152,15 @@ def test_doctor_names_each_policy_with_queue_value_and_remedy(node: PrivateNode,
         node.ctl(kind, name, pattern, json.dumps(definition), "--apply-to", "queues", "--priority", priority)
     found = Findings()
     examine_policies(found, Settings(rabbitmq_url=node.url, management_url=api), topology, store)
-    said = {item.what: item.todo or "" for item in found.items if item.level == "wrong"}
-    (work,) = [what for what in said if "message-ttl: 60000 on doctored.run.default: jobs that wait" in what]
+    remedies = {item.what: item.todo or "" for item in found.items if item.level == "wrong"}
+    (work,) = [what for what in remedies if "message-ttl: 60000 on doctored.run.default: jobs that wait" in what]
     assert "the policy 'ttl' sets" in work
-    assert "`rabbitmqctl clear_policy ttl`" in said[work]
-    (full,) = [what for what in said if "max-length: 5 on doctored.run.default" in what]
+    assert "`rabbitmqctl clear_policy ttl`" in remedies[work]
+    (full,) = [what for what in remedies if "max-length: 5 on doctored.run.default" in what]
     assert "the operator policy 'length' sets" in full
-    assert "clear_operator_policy length" in said[full]
-    assert any("delivery-limit: 3 on doctored.run.default" in what for what in said)
-    assert any("max-age: 1h on doctored.log" in what for what in said)
-    assert any("on doctored.dead, doctored.unroutable: jobs that the broker gave up" in what for what in said)
-    assert not any("roomy" in what for what in said), "the declared limit is smaller"
-    assert not any("doctored.delay" in what for what in said), "the ladder's levels are shorter than a minute"
+    assert "clear_operator_policy length" in remedies[full]
+    assert any("delivery-limit: 3 on doctored.run.default" in what for what in remedies)
+    assert any("max-age: 1h on doctored.log" in what for what in remedies)
+    assert any("on doctored.dead, doctored.unroutable: jobs that the broker gave up" in what for what in remedies)
+    assert not any("roomy" in what for what in remedies), "the declared limit is smaller"
+    assert not any("doctored.delay" in what for what in remedies), "the ladder's levels are shorter than a minute"

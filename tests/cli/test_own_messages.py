@@ -1,4 +1,4 @@
-"""What a worker says is printed whatever the modules with the jobs do to logging, and what they configure counts."""
+"""Tests that Jobtape's messages are printed however job modules configure logging for their own loggers."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ import pytest
 from tests.cli.installation import Installation
 from tests.cli.programs import until
 
-SAY = """
+PROGRAM = """
 import logging
 from jobtape.cli import log_output as logs
 early = logging.getLogger("jobtape.consumer.early")
@@ -24,7 +24,7 @@ for name in ("jobtape", "jobtape.consumer.early", "jobtape.consumer.late", "uvic
         from jobtape import loggers
         loggers.protect_new()
     own.info("Uvicorn running on %s", name)
-    own.debug("not to be seen")
+    own.debug("below the level")
 """
 DICT = "import logging.config\nlogging.config.dictConfig({{'version': 1, {0}}})"
 FILE = "'handlers': {'f': {'class': 'logging.FileHandler', 'filename': 'users.log'}}"
@@ -76,7 +76,7 @@ logging.getLogger().handlers[0].addFilter(lambda record: not record.name.startsw
 @pytest.mark.parametrize("kind", KINDS)
 def test_own_messages_are_printed_once(tmp_path: Path, kind: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SAY.format(kind=textwrap.dedent(KINDS[kind]))],
+        [sys.executable, "-c", PROGRAM.format(kind=textwrap.dedent(KINDS[kind]))],
         cwd=tmp_path,
         env={"PYTHONPATH": str(Path.cwd())},
         capture_output=True,
@@ -86,7 +86,7 @@ def test_own_messages_are_printed_once(tmp_path: Path, kind: str) -> None:
     )
     for name in ("jobtape", "jobtape.consumer.early", "jobtape.consumer.late", "uvicorn.error"):
         assert done.stderr.count(f"Uvicorn running on {name}\n") == 1, done.stderr
-    assert "not to be seen" not in done.stderr
+    assert "below the level" not in done.stderr
     users = done.stderr if kind == "dictConfig to stderr" else (tmp_path / "users.log").read_text()
     assert users.count("from the user") == 1
 
@@ -94,7 +94,7 @@ def test_own_messages_are_printed_once(tmp_path: Path, kind: str) -> None:
 def test_user_level_of_the_jobtape_logger_applies(tmp_path: Path) -> None:
     kind = DICT.format("'loggers': {'jobtape': {'level': 'ERROR'}}, 'disable_existing_loggers': False")
     done = subprocess.run(
-        [sys.executable, "-c", SAY.format(kind=kind)],
+        [sys.executable, "-c", PROGRAM.format(kind=kind)],
         cwd=tmp_path,
         env={"PYTHONPATH": str(Path.cwd())},
         capture_output=True,
@@ -140,7 +140,7 @@ def parent_isolated(ctx: Context, n: int) -> str:
 
 
 def test_worker_messages_survive_logging_configuration_of_jobs(broker_installation: Installation) -> None:
-    """As a user has it: settings by the environment, a module that configures logging, handlers that submit."""
+    """The job module configures logging on import and in its handlers, which submit further jobs."""
     (broker_installation.folder / "jobs_here.py").write_text(JOBS)
     program = broker_installation.up(JOBTAPE_LOG_LEVEL="info")
     users = broker_installation.folder / "users.log"
@@ -149,10 +149,10 @@ def test_worker_messages_survive_logging_configuration_of_jobs(broker_installati
             child = broker_installation.submit(name, {"n": n}, "--wait").strip('"')
             program.line_with("worker ", f"ours {where} {n}")
             assert broker_installation.run("status", child, "--watch").returncode == 0
-            until(partial(_has, users, f"user {where} {n}"), "the user's handler has it")
+            until(partial(contains, users, f"user {where} {n}"), "the user's log file has the line")
     program.line_with("worker ", "taking jobs from default")
     program.line_with("api ", "Uvicorn running on")
 
 
-def _has(file: Path, text: str) -> bool:
+def contains(file: Path, text: str) -> bool:
     return text in file.read_text()

@@ -1,4 +1,4 @@
-"""Tests which policies the doctor applies to a queue, and what happens to jobs that a policy dropped."""
+"""Tests which policies apply to a queue, and how jobs that a policy dropped are rescued."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -49,7 +49,7 @@ def test_policy_with_highest_priority_of_each_sort_applies() -> None:
 
 
 @pytest.mark.parametrize("placed", [1, 4, 50])
-def test_dropped_job_is_put_back_without_limit_and_later_each_time(placed: int) -> None:
+def test_dropped_job_is_rescued_without_limit_after_growing_delays(placed: int) -> None:
     job = replace(some_job(), placed=placed)
     effect = rescue_dropped(job, "maxlen", source="/jobtape/x", time=NOW)
     assert effect is not None

@@ -1,4 +1,4 @@
-"""``jobtape worker --processes``: several workers, started again one by one, and stopped together; and a stuck one."""
+"""Tests ``jobtape worker --processes``, and that a worker which is blocked is restarted."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""``redrive``, ``dead`` and ``doctor``, against one running Jobtape and without one."""
+"""Tests ``redrive``, ``dead`` and ``doctor``, with a running Jobtape and without one."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def topology() -> Topology:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, broker_url: str, topology: Topology) -> Iterator[Installation]:
-    """One ``jobtape up`` for all the tests here, whose worker does not serve the queue ``gates``."""
+    """Run one ``jobtape up`` for all tests of this module. Its worker does not serve the queue ``gates``."""
     folder = tmp_path_factory.mktemp("repair")
     made = installation_in(folder, **environment_for(broker_url, topology))
     made.up(JOBTAPE_QUEUES="default")
@@ -32,45 +32,45 @@ def running(tmp_path_factory: pytest.TempPathFactory, broker_url: str, topology:
     anyio.run(remove_namespace, broker_url, topology)
 
 
-def failed(installation: Installation, n: int, label: str) -> list[str]:
-    """So many jobs that have failed."""
+def submit_failing(installation: Installation, n: int, label: str) -> list[str]:
+    """Submit ``n`` jobs with this label, wait until they have failed, and return their ids."""
     found = [installation.submit("boom", {"text": "no"}, "--label", f"kind={label}") for _ in range(n)]
-    until(lambda: len(listed(installation, label, run=1)) == n, "they have failed")
+    until(lambda: len(failed_ids(installation, label, run=1)) == n, "the jobs have failed")
     return found
 
 
-def listed(installation: Installation, label: str, run: int) -> list[str]:
-    """Those jobs that have failed in that run."""
+def failed_ids(installation: Installation, label: str, run: int) -> list[str]:
+    """Return the ids of jobs with this label that failed in that run."""
     done = installation.run("list", "--label", f"kind={label}", "--state", "failed", "--json")
     return [job["id"] for job in json.loads(done.stdout)["items"] if job["run"] == run]
 
 
 def test_redrive_by_ids(running: Installation) -> None:
-    (job_id,) = failed(running, 1, "one")
+    (job_id,) = submit_failing(running, 1, "one")
     done = running.run("redrive", job_id)
     assert (done.returncode, done.stdout) == (0, f"{job_id} run 2\n")
     assert running.run("status", job_id, "--watch").returncode == 1
     shown = running.run("status", job_id, "--json")
     assert (json.loads(shown.stdout)["run"], json.loads(shown.stdout)["reason"]) == (2, "error")
-    gone = running.run("redrive", "01890a5d-ac96-774b-bcce-b302099a8057")
-    assert (gone.returncode, gone.stderr.startswith("jobtape: there is no job")) == (1, True)
+    unknown = running.run("redrive", "01890a5d-ac96-774b-bcce-b302099a8057")
+    assert (unknown.returncode, unknown.stderr.startswith("jobtape: there is no job")) == (1, True)
 
 
 def test_redrive_by_filter(running: Installation) -> None:
-    found = failed(running, 3, "many")
+    found = submit_failing(running, 3, "many")
     dry = running.run("redrive", "--label", "kind=many", "--reason", "error", "--dry-run")
     assert (dry.returncode, dry.stdout.split()) == (0, found[::-1])
     assert dry.stderr == "3 jobs match; nothing was changed\n"
-    unasked = running.run("redrive", "--label", "kind=many")
-    assert (unasked.returncode, "--yes" in unasked.stderr) == (2, True)
+    unconfirmed = running.run("redrive", "--label", "kind=many")
+    assert (unconfirmed.returncode, "--yes" in unconfirmed.stderr) == (2, True)
     done = running.run("redrive", "--label", "kind=many", "--yes", "--json")
-    delivered = json.loads(done.stdout)
-    assert (done.returncode, delivered["matched"], delivered["accepted"]) == (0, 3, 3)
-    until(lambda: listed(running, "many", run=2) == found[::-1], "they have failed again")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["matched"], report["accepted"]) == (0, 3, 3)
+    until(lambda: failed_ids(running, "many", run=2) == found[::-1], "the jobs have failed again")
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         ((), "say which jobs"),
         (("01890a5d-ac96-774b-bcce-b302099a8057", "--type", "boom"), "not both"),
@@ -78,9 +78,9 @@ def test_redrive_by_filter(running: Installation) -> None:
         (("--label", "red", "--yes"), "name=value"),
     ],
 )
-def test_redrive_refuses_wrong_use(installation: Installation, call: tuple[str, ...], said: str) -> None:
+def test_redrive_refuses_wrong_use(installation: Installation, call: tuple[str, ...], message: str) -> None:
     done = installation.run("redrive", *call)
-    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
 def test_dead_lists_and_shows_messages_that_are_not_jobs(
@@ -95,7 +95,7 @@ def test_dead_lists_and_shows_messages_that_are_not_jobs(
             )
 
     anyio.run(put)
-    until(lambda: "not JSON" in running.run("dead", "list").stdout, "it is in the list")
+    until(lambda: "not JSON" in running.run("dead", "list").stdout, "the message is in the list")
     page = json.loads(running.run("dead", "list", "--json").stdout)
     number = str(page["items"][0]["id"])
     shown = running.run("dead", "show", number)
@@ -108,20 +108,20 @@ def test_dead_lists_and_shows_messages_that_are_not_jobs(
 def doctor(installation: Installation, **variables: str) -> tuple[int, dict[str, Any]]:
     done = installation.run("doctor", "--json", **variables)
     assert done.stderr == ""
-    delivered: dict[str, Any] = json.loads(done.stdout)
-    assert delivered["healthy"] == (done.returncode == 0)
-    return done.returncode, delivered
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert report["healthy"] == (done.returncode == 0)
+    return done.returncode, report
 
 
-def wrong(delivered: dict[str, Any]) -> str:
-    assert all(item["todo"] for item in delivered["findings"] if item["level"] == "wrong")
-    return "\n".join(item["what"] for item in delivered["findings"] if item["level"] == "wrong")
+def wrong(report: dict[str, Any]) -> str:
+    assert all(item["todo"] for item in report["findings"] if item["level"] == "wrong")
+    return "\n".join(item["what"] for item in report["findings"] if item["level"] == "wrong")
 
 
 def test_doctor_of_healthy_installation_exits_0(running: Installation) -> None:
-    code, delivered = doctor(running)
-    assert code == 0, wrong(delivered)
-    said = "\n".join(item["what"] for item in delivered["findings"])
+    code, report = doctor(running)
+    assert code == 0, wrong(report)
+    text = "\n".join(item["what"] for item in report["findings"])
     for words in (
         "RabbitMQ",
         "the queue default has 1 consumers",
@@ -129,15 +129,15 @@ def test_doctor_of_healthy_installation_exits_0(running: Installation) -> None:
         "behind the tape",
         "gates, and no job",
     ):
-        assert words in said, said
+        assert words in text, text
     assert running.run("doctor").stdout.splitlines()[-1] == "nothing is wrong"
 
 
 def test_doctor_names_faults(running: Installation, broker_url: str, topology: Topology) -> None:
     running.submit("gate", {"path": "/nowhere"})
-    code, delivered = doctor(running)
+    code, report = doctor(running)
     assert code == 1
-    assert "no worker serves the queue gates, and 1 jobs wait" in wrong(delivered)
+    assert "no worker serves the queue gates, and 1 jobs wait" in wrong(report)
 
     async def delete() -> None:
         connection = await aio_pika.connect(broker_url)
@@ -152,9 +152,9 @@ def test_doctor_names_faults(running: Installation, broker_url: str, topology: T
 
 
 def test_doctor_without_broker_and_database(installation: Installation, tmp_path: Path) -> None:
-    code, delivered = doctor(installation)
+    code, report = doctor(installation)
     assert code == 1
-    assert {item["part"] for item in delivered["findings"] if item["level"] == "wrong"} == {"broker", "view"}
-    assert "secret" not in json.dumps(delivered)
+    assert {item["part"] for item in report["findings"] if item["level"] == "wrong"} == {"broker", "view"}
+    assert "secret" not in json.dumps(report)
     lines = installation.run("doctor").stdout.splitlines()
     assert lines[-1] == "2 things are wrong"

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.cli.installation import installation_in
-from tests.cli.programs import PATIENCE, Program, until
+from tests.cli.programs import LIMIT, Program, until
 from tests.conftest import MakeTopology
 from tests.namespaces import environment_for
 
@@ -100,7 +100,7 @@ def test_installed_wheel_is_imported(python: Path, project: Path) -> None:
 
 
 def test_users_packages_do_not_shadow_ours(up: str, project: Path) -> None:
-    with httpx.Client(base_url=up, timeout=PATIENCE, trust_env=False) as client:
+    with httpx.Client(base_url=up, timeout=LIMIT, trust_env=False) as client:
         order = {"type": "order", "payload": {"pieces": 3}}
         # The projector makes the tape, and may be slower than the API.
         until(lambda: client.get("/health/ready").status_code == 200, "all parts are ready")
