@@ -1,6 +1,7 @@
-"""How long ``Prefer: wait=10`` takes with jobs of one second, for one request and for 200 at once.
+"""How long ``Prefer: wait=10`` takes: with jobs that return at once, and with jobs of one second, one request after the
+other and 200 at once.
 
-    .venv/bin/python -m benchmarks.waits [--at-once 200] [--singles 20] [--database D]
+    .venv/bin/python -m benchmarks.waits [--at-once 200] [--singles 20] [--instant 300] [--database D]
 
 The 200 requests use connections that are open already, and their jobs run at the same time in one worker. While they
 wait, the threads and the files and sockets of the API are counted.
@@ -21,6 +22,7 @@ from pathlib import Path
 from benchmarks.rig.installation import Installation, Part, installation, options
 from benchmarks.rig.wire import Wire
 
+ADD = {"type": "add", "payload": {"x": 1, "y": 1}}
 NAP = {"type": "nap", "payload": {"seconds": 1.0}}
 
 
@@ -29,6 +31,7 @@ def main() -> int:
     parser = options(__doc__)
     parser.add_argument("--at-once", type=int, default=200)
     parser.add_argument("--singles", type=int, default=20)
+    parser.add_argument("--instant", type=int, default=300)
     wanted = parser.parse_args()
     with installation(wanted) as (_, made):
         return asyncio.run(run(made, wanted))
@@ -43,11 +46,13 @@ async def run(made: Installation, wanted: argparse.Namespace) -> int:
     await asyncio.to_thread(made.wait_ready)
     async with AsyncExitStack() as stack:
         wires = [await stack.enter_async_context(Wire(made.url)) for _ in range(wanted.at_once)]
-        await _nap(wires[0])
-        singles = [await _nap(wires[0]) for _ in range(wanted.singles)]
+        await _wait(wires[0], NAP, 1.0)
+        instant = [await _wait(wires[0], ADD, 2) for _ in range(wanted.instant)]
+        print(f"jobs that return at once: {_summary(instant)}", flush=True)
+        singles = [await _wait(wires[0], NAP, 1.0) for _ in range(wanted.singles)]
         print(f"one at a time: {_summary(singles)}", flush=True)
         before = _counted(api, port)
-        requests = [asyncio.create_task(_nap(wire)) for wire in wires]
+        requests = [asyncio.create_task(_wait(wire, NAP, 1.0)) for wire in wires]
         await asyncio.sleep(0.8)
         during = _counted(api, port)
         waited = sum(not request.done() for request in requests)
@@ -61,17 +66,18 @@ async def run(made: Installation, wanted: argparse.Namespace) -> int:
     return 0 if few and waited >= wanted.at_once / 2 and max(singles) <= 1.2 else 1
 
 
-async def _nap(wire: Wire) -> float:
+async def _wait(wire: Wire, job: dict[str, object], result: float) -> float:
     started = time.monotonic()
-    answer = await wire.request("POST", "/jobs", NAP, Prefer="wait=10")
-    if answer.status != 200 or answer.json()["result"] != 1.0:
+    answer = await wire.request("POST", "/jobs", job, Prefer="wait=10")
+    if answer.status != 200 or answer.json()["result"] != result:
         raise RuntimeError(f"{answer.status} {answer.body.decode()}")
     return time.monotonic() - started
 
 
 def _summary(seconds: Sequence[float]) -> str:
     ordered = sorted(seconds)
-    return f"median {statistics.median(ordered):.3f} s, longest {ordered[-1]:.3f} s"
+    p99 = ordered[int(len(ordered) * 0.99)]
+    return f"median {statistics.median(ordered):.4f} s, p99 {p99:.4f} s, longest {ordered[-1]:.4f} s"
 
 
 def _counted(api: Part, port: int) -> tuple[int, int]:

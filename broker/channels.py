@@ -52,6 +52,7 @@ async def consume(
     deliver: Callable[[list[Delivered]], None],
     *,
     arguments: dict[str, FieldValue] | None = None,
+    no_ack: bool = False,
 ) -> str:
     """Consume ``queue`` over ``channel``, and return the consumer tag. ``deliver`` gets lists of deliveries, in order.
 
@@ -71,7 +72,7 @@ async def consume(
         raw = message.header.marshal()
         deliver([Delivered(message.delivery_tag or 0, message.routing_key or "", raw, message.body)])
 
-    await channel.basic_consume(queue, deliver_one, consumer_tag=tag, arguments=arguments)
+    await channel.basic_consume(queue, deliver_one, consumer_tag=tag, no_ack=no_ack, arguments=arguments)
     return tag
 
 

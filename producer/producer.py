@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from jobtape.producer.live.commit_feed import CommitFeed
 from jobtape.producer.live.listeners import Listeners
 from jobtape.producer.monitoring.health import Health
 from jobtape.producer.service.limits import Limits
@@ -18,7 +19,9 @@ class Producer(JobService):
         self, url: str, topology: Topology, store: Store, job_types: Mapping[str, JobTypeSpec], limits: Limits
     ) -> None:
         super().__init__(url, topology, store, job_types, limits)
-        self.listeners = Listeners(store, most=limits.max_listeners, read_limit=READ_LIMIT)
+        self.listeners = Listeners(
+            store, CommitFeed(self.watch.link, topology), most=limits.max_listeners, read_limit=READ_LIMIT
+        )
         self.health = Health(self.watch, store, self.publish_barrier)
 
     async def close(self) -> None:

@@ -114,6 +114,11 @@ class Topology:
         return Exchange(f"{self.namespace}.results", "topic")
 
     @property
+    def committed(self) -> Exchange:
+        """The exchange to which the projector publishes a notification after each commit, for API processes."""
+        return Exchange(f"{self.namespace}.committed", "fanout")
+
+    @property
     def dead(self) -> Exchange:
         """The exchange for messages that are no job, and for those that the broker gave up."""
         return Exchange(f"{self.namespace}.dead", "fanout")
@@ -216,7 +221,7 @@ class Topology:
 
     def exchanges(self) -> tuple[Exchange, ...]:
         levels = (self.delay_exchange(level) for level in self._levels)
-        return (self.events, self.results, self.dead, self.unroutable, self.due, *levels)
+        return (self.events, self.results, self.committed, self.dead, self.unroutable, self.due, *levels)
 
     def declared_queues(self) -> tuple[Queue, ...]:
         """All queues except the tape, which only a first start or ``jobtape init`` creates."""

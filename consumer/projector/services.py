@@ -12,6 +12,7 @@ from typing import Final
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.broker.tasks import translate_cancellation
+from jobtape.consumer.projector.commit_notifier import CommitNotifier
 from jobtape.consumer.projector.maintenance.dead_letters import DeadLetters
 from jobtape.consumer.projector.maintenance.effect_sender import EffectSender
 from jobtape.consumer.projector.maintenance.job_rescuer import JobRescuer
@@ -56,6 +57,7 @@ class LeaderServices:
         self._leader = Leader(store, owner, link, Publisher(effects, topology))
         self._sender = EffectSender(self._leader)
         self._relay = Relay(self._leader, relay)
+        self._commits = CommitNotifier(effects, topology)
         self._services = (
             self._sender,
             self._relay,
@@ -73,7 +75,8 @@ class LeaderServices:
         self._leader.close()
 
     def notify(self, batch: Batch) -> None:
-        """Notify the services that the fold has committed ``batch``."""
+        """Notify the services and the API processes that the fold has committed ``batch``."""
+        self._commits.notify(batch.offset)
         self._sender.notify(batch)
         self._leader.notify(batch)
         self._relay.notify()

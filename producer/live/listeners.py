@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
 
+from jobtape.producer.live.commit_feed import CommitFeed
 from jobtape.producer.live.follower import Follower
 from jobtape.producer.live.memory_trim import MemoryTrimmer
 from jobtape.producer.live.stop_signals import StopSignals
@@ -21,9 +22,11 @@ THREADS: Final = 3
 
 
 class Listeners:
-    """``most``: the largest number of listeners of all kinds. ``read_limit``: seconds for one read of the view."""
+    """``most``: the largest number of listeners of all kinds. ``read_limit``: seconds for one read of the view.
+    ``commits`` receives the projector's notifications.
+    """
 
-    def __init__(self, store: Store, *, most: int, read_limit: float) -> None:
+    def __init__(self, store: Store, commits: CommitFeed, *, most: int, read_limit: float) -> None:
         self.now: Counter[Kind] = Counter()
         self.delivered: Counter[Kind] = Counter()
         """Events, counted once for each listener that got them."""
@@ -35,7 +38,8 @@ class Listeners:
         self._memory_trimmer = MemoryTrimmer()
         self._reads = Reads("jobtape-live", threads=THREADS, limit=read_limit)
         self._committed = store.committed
-        self.tail = HistoryTail(self._committed, self._reads)
+        self._commits = commits
+        self.tail = HistoryTail(self._committed, self._reads, commits)
 
     def check_room(self) -> None:
         """Raise TooBusy when no further listener is admitted."""
@@ -82,4 +86,5 @@ class Listeners:
         self._signals.remove()
         self._memory_trimmer.close()
         await self.tail.close()
+        await self._commits.close()
         await self._reads.close()

@@ -9,8 +9,10 @@ filter. It reads from the buffer unless its cursor is before the buffer's floor,
 that was accepted as a gap) or went back (another database), the buffer begins again, ``breaks`` goes up, and all
 listeners are woken to compare their own cursor with the history.
 
-The task polls every 20 to 200 ms while events come, less often the more it has to read, and ever less often while there
-are none. While a request waits for the outcome of a job, it polls every 40 ms at least.
+The task reads when the projector notifies it of a commit (``commit_feed``), less often the more it has to read. When no
+notifications arrive, it polls every 20 to 200 ms while events come, and ever less often while there are none; while a
+request waits for the outcome of a job, it polls every 40 ms at least. Notifications may be lost, so it also polls every
+second beside them.
 """
 
 import asyncio
@@ -21,6 +23,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
+from jobtape.producer.live.commit_feed import CommitFeed
 from jobtape.producer.live.event_buffer import BufferedEvent, EventBuffer
 from jobtape.producer.live.waiters import Waiters, Woken
 from jobtape.producer.service.errors import TooBusy
@@ -39,6 +42,10 @@ SLOWER: Final = 1.4
 SHARE: Final = 100
 """The pause after events came is so many times the processor time that reading them took. Python's threads take turns,
 so that time is missing for submissions."""
+URGENT_SHARE: Final = 10
+"""The same while a request waits for the outcome of a job."""
+UNNOTIFIED: Final = 1.0
+"""Seconds between two polls beside notifications."""
 PAGE_ROWS: Final = 1000
 PAGE_BYTES: Final = 4 * 1024 * 1024
 EVERYTHING: Final = Selection()
@@ -67,7 +74,13 @@ def next_pause(before: float, spent: float | None, *, urgent: bool) -> float:
 class HistoryTail:
     """Runs while it is held. ``reads``: the threads that read the view."""
 
-    def __init__(self, committed: CommittedHistory, reads: Reads, buffer: EventBuffer | None = None) -> None:
+    def __init__(
+        self,
+        committed: CommittedHistory,
+        reads: Reads,
+        commits: CommitFeed | None = None,
+        buffer: EventBuffer | None = None,
+    ) -> None:
         self.buffer = EventBuffer() if buffer is None else buffer
         self.head = 0
         self.breaks = 0
@@ -76,12 +89,16 @@ class HistoryTail:
         self.ended = False
         self._committed = committed
         self._reads = reads
+        self._commits = commits
+        if commits is not None:
+            commits.on_commit = self._on_commit
         self._waiters = Waiters()
         self._holders = 0
         self._urgent = 0
         self._task: asyncio.Task[None] | None = None
         self._begun = asyncio.Event()
         self._poll_now = asyncio.Event()
+        self._committed_anew = asyncio.Event()
 
     @contextmanager
     def held(self, *, urgent: bool = False) -> Iterator[None]:
@@ -93,6 +110,8 @@ class HistoryTail:
         if self._task is None and not self.ended:
             self._begun = asyncio.Event()
             self._task = asyncio.create_task(self._run(), name="tail")
+            if self._commits is not None:
+                self._commits.hold()
         try:
             yield
         finally:
@@ -138,10 +157,18 @@ class HistoryTail:
         if task is not None:
             task.cancel()
         self.buffer.begin(self.head)  # nobody reads what is in it
+        if self._commits is not None:
+            self._commits.release()
+
+    def _on_commit(self) -> None:
+        self._committed_anew.set()
 
     async def _run(self) -> None:
         pause = BUSY
+        spent: float | None
         while True:
+            spent = None
+            self._committed_anew.clear()
             try:
                 spent = await self._poll()
             except (ViewUnavailable, TooBusy) as error:
@@ -154,7 +181,7 @@ class HistoryTail:
             else:
                 self._log_recovery()
                 pause = next_pause(pause, spent, urgent=self._urgent > 0)
-            await self._pause(pause)
+            await self._wait(pause, spent)
 
     async def _poll(self) -> float | None:
         """Read all new events. Return the seconds of processor time that it took, None when there were none."""
@@ -201,6 +228,17 @@ class HistoryTail:
         self.head = head
         self.buffer.begin(head)
         self.breaks += 1
+
+    async def _wait(self, pause: float, spent: float | None) -> None:
+        """Wait until the view should be read again. ``pause``: seconds until the next poll without notifications.
+        ``spent``: seconds of processor time that reading took, None when there was nothing new.
+        """
+        if self._commits is None or not self._commits.live or self.trouble is not None:
+            return await self._pause(pause)
+        await asyncio.sleep(min(pause, (spent or 0.0) * (URGENT_SHARE if self._urgent else SHARE)))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(UNNOTIFIED):
+                await self._committed_anew.wait()
 
     async def _pause(self, seconds: float) -> None:
         self._poll_now.clear()

@@ -83,7 +83,7 @@ def test_the_more_a_look_takes_from_others_the_longer_is_the_pause() -> None:
 async def test_no_gap_and_no_repeat(view: Store, reads: Reads, selection: Selection, room: int) -> None:
     chance = random.Random(room)
     begin(view)
-    tail = HistoryTail(view.committed, reads, EventBuffer(max_entries=room))
+    tail = HistoryTail(view.committed, reads, buffer=EventBuffer(max_entries=room))
     tape: list[JobEvent] = []
     received: dict[Follower, list[int]] = {}
     with tail.held():

@@ -1,0 +1,96 @@
+"""Receives the projector's notifications that something new is committed."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from pamqp.common import FieldValue
+
+from jobtape.broker.channels import Channel, channel, consume
+from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
+from jobtape.broker.tasks import cancel_and_wait, translate_cancellation
+from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.topology import Topology
+
+log = logging.getLogger(__name__)
+
+LINGER: Final = 30.0
+"""Seconds for which the queue stays after the last listener, because the next one often comes soon."""
+SETUP_LIMIT: Final = 10.0
+RETRY_PAUSE: Final = 2.0
+
+
+class CommitFeed:
+    """Calls ``on_commit`` for notifications while it is held, over the connection of ``link``.
+
+    The queue belongs to this process, holds one notification, and is deleted with its connection.
+    """
+
+    def __init__(self, link: Link, topology: Topology) -> None:
+        self.live = False
+        """Whether notifications arrive; otherwise the view has to be polled."""
+        self.on_commit: Callable[[], None] = lambda: None
+        self._link = link
+        self._topology = topology
+        self._task: asyncio.Task[None] | None = None
+        self._stop_timer: asyncio.TimerHandle | None = None
+
+    def hold(self) -> None:
+        """Receive notifications from now on."""
+        if self._stop_timer is not None:
+            self._stop_timer.cancel()
+            self._stop_timer = None
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="notifications of commits")
+
+    def release(self) -> None:
+        """Receive notifications for ``LINGER`` more seconds."""
+        if self._task is not None and self._stop_timer is None:
+            self._stop_timer = asyncio.get_running_loop().call_later(LINGER, self._stop)
+
+    async def close(self) -> None:
+        """Receive no more notifications."""
+        task = self._task
+        self._stop()
+        if task is not None:
+            await cancel_and_wait(task)
+
+    def _stop(self) -> None:
+        if self._stop_timer is not None:
+            self._stop_timer.cancel()
+            self._stop_timer = None
+        task, self._task = self._task, None
+        self.live = False
+        if task is not None:
+            task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                with translate_cancellation():
+                    await self._receive(await self._link.connection())
+            except (JobtapeError, *BROKER_ERRORS) as error:
+                log.debug("no notifications of commits, so the view is polled: %s", reason_of(error))
+            finally:
+                self.live = False
+            await asyncio.sleep(RETRY_PAUSE)
+
+    async def _receive(self, connection: Connection) -> None:
+        """Receive notifications until the channel ends."""
+        async with channel(connection) as opened:
+            ended = asyncio.Event()
+            opened.closing.add_done_callback(lambda _: ended.set())
+            opened.on_consumer_cancel_callbacks.add(lambda _: ended.set())
+            async with asyncio.timeout(SETUP_LIMIT):
+                await self._consume(connection, opened)
+            self.live = True
+            self.on_commit()  # one may have been published before the queue was bound
+            await ended.wait()
+
+    async def _consume(self, connection: Connection, opened: Channel) -> None:
+        limits: dict[str, FieldValue] = {"x-queue-type": "classic", "x-max-length": 1}
+        declared = await opened.queue_declare(exclusive=True, auto_delete=True, arguments=limits)
+        queue = declared.queue or ""
+        await opened.queue_bind(queue, self._topology.committed.name)
+        await consume(connection, opened, queue, lambda _: self.on_commit(), no_ack=True)
