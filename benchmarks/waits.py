@@ -15,7 +15,7 @@ import asyncio
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -66,7 +66,7 @@ async def run(made: Installation, wanted: argparse.Namespace) -> int:
     return 0 if few and waited >= wanted.at_once / 2 and max(singles) <= 1.2 else 1
 
 
-async def _wait(wire: Wire, job: dict[str, object], result: float) -> float:
+async def _wait(wire: Wire, job: Mapping[str, object], result: float) -> float:
     started = time.monotonic()
     answer = await wire.request("POST", "/jobs", job, Prefer="wait=10")
     if answer.status != 200 or answer.json()["result"] != result:
