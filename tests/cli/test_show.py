@@ -1,4 +1,4 @@
-"""What is printed of events that say little."""
+"""Tests how events are printed that lack optional fields."""
 
 import json
 
@@ -19,7 +19,7 @@ PROGRESSED = Progressed(
 
 
 def test_progress_without_a_message_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    """As the tape has it, what is not set is not there."""
+    """Events on the tape have no field for a value that is not set."""
     event = json.loads(events.encode(PROGRESSED)) | {"cursor": 7, "accepted": True}
     show.print_events([event])
     assert capsys.readouterr().out.splitlines()[-1].split()[-4:] == ["progressed", "1", "1", "50%"]

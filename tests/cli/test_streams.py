@@ -1,4 +1,4 @@
-"""Streams that do not take what is written: no command ends in a traceback."""
+"""Tests output streams that cannot be written to: no command ends with a traceback."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_full_disk_is_one_line(installation: Installation, line: str) -> None:
     assert (done.returncode, done.stderr) == (1, "jobtape: the output cannot be written: No space left on device\n")
 
 
-def test_closed_pipe_or_stream_is_no_traceback(installation: Installation) -> None:
+def test_closed_pipe_or_stream_causes_no_traceback(installation: Installation) -> None:
     done = installation.shell("PYTHONIOENCODING=ascii jobtape --help | true; jobtape --help >&-")
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -24,8 +24,8 @@ def topology() -> Topology:
 
 
 @pytest.fixture
-def here(tmp_path: Path, broker_url: str, topology: Topology, sqlite_url: str) -> Iterator[Installation]:
-    """A broker with the queue of the subscription ``billing``, and a database; nothing runs."""
+def on_broker(tmp_path: Path, broker_url: str, topology: Topology, sqlite_url: str) -> Iterator[Installation]:
+    """An installation that does not run, with the queue of the subscription ``billing`` on the broker."""
     made = installation_in(tmp_path, **environment_for(broker_url, topology), DATABASE_URL=sqlite_url)
     asyncio.run(declare_billing(broker_url, topology))
     yield made
@@ -35,7 +35,7 @@ def here(tmp_path: Path, broker_url: str, topology: Topology, sqlite_url: str) -
 
 @pytest.fixture
 def view(sqlite_url: str) -> Iterator[Store]:
-    """With the position of ``audit``."""
+    """A view with the position of the subscription ``audit``."""
     store = Store(sqlite_url)
     store.migrate()
     store.create_checkpoint()
@@ -50,30 +50,30 @@ async def declare_billing(broker_url: str, topology: Topology) -> None:
         await declare.declare_subscription(connection, topology.results, queue, ["#"])
 
 
-def test_subscriptions_are_listed_and_removed(here: Installation, view: Store) -> None:
-    listed = here.run("subscriptions", "list", "billing", "--json")
+def test_subscriptions_are_listed_and_removed(on_broker: Installation, view: Store) -> None:
+    listed = on_broker.run("subscriptions", "list", "billing", "--json")
     audit, billing = json.loads(listed.stdout)["items"]
     assert (audit["name"], audit["position"]["cursor"], audit["queue"]) == ("audit", 7, None)
     assert billing == {"name": "billing", "position": None, "queue": {"messages": 0, "consumers": 0}}
-    lines = here.run("subscriptions", "list").stdout.splitlines()
+    lines = on_broker.run("subscriptions", "list").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["name", "audit"]
-    removed = here.run("subscriptions", "remove", "billing")
+    removed = on_broker.run("subscriptions", "remove", "billing")
     assert (removed.returncode, "with 0 events" in removed.stdout) == (0, True), removed.stderr
-    assert here.run("subscriptions", "remove", "audit").stdout == "position audit: removed\n"
+    assert on_broker.run("subscriptions", "remove", "audit").stdout == "position audit: removed\n"
     assert view.positions.all() == []
-    again = here.run("subscriptions", "remove", "billing")
+    again = on_broker.run("subscriptions", "remove", "billing")
     assert (again.returncode, "there is no subscription 'billing'" in again.stderr) == (1, True)
 
 
-def test_remove_reports_what_does_not_answer_and_does_the_rest(here: Installation, view: Store) -> None:
-    away = {"RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:1/"}
-    done = here.run("subscriptions", "remove", "audit", **away)
+def test_remove_reports_missing_broker_or_database_and_removes_the_rest(on_broker: Installation, view: Store) -> None:
+    no_broker = {"RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:1/"}
+    done = on_broker.run("subscriptions", "remove", "audit", **no_broker)
     assert (done.returncode, done.stdout) == (1, "position audit: removed\n")
     assert "does not answer" in done.stderr
     assert view.positions.all() == []
-    done = here.run("subscriptions", "remove", "billing", DATABASE_URL="sqlite:////nowhere/view.db")
+    done = on_broker.run("subscriptions", "remove", "billing", DATABASE_URL="sqlite:////nowhere/view.db")
     assert (done.returncode, "jobtape init" in done.stderr, "removed" in done.stdout) == (1, True, True)
-    assert here.run("subscriptions", "remove", "a b").returncode == 2
+    assert on_broker.run("subscriptions", "remove", "a b").returncode == 2
 
 
 def test_doctor_names_subscription_that_missed_events(view: Store) -> None:
@@ -81,7 +81,7 @@ def test_doctor_names_subscription_that_missed_events(view: Store) -> None:
     examine_view(found, view)
     assert not any("audit" in item.what for item in found.items)
     assert view.take_lease("me", 60) is not None
-    assert view.report_gap("me", Gap("log-replaced", "made anew"))
+    assert view.report_gap("me", Gap("log-replaced", "test"))
     view.accept_gap()
     found = Findings()
     examine_view(found, view)

@@ -1,4 +1,4 @@
-"""``jobtape up``: a job's whole life, an orderly end, and parts that die."""
+"""Tests ``jobtape up``: it runs jobs, stops on signals, and restarts parts that die."""
 
 import json
 import os
@@ -15,12 +15,12 @@ PARTS = ("api", "worker", "projector")
 
 
 def processes(program: Program) -> list[int]:
-    """The process ids of the parts that it started first."""
+    """Return the process ids of the parts that ``program`` started first."""
     return [int(program.line_with(f"{part} is process").rpartition(" ")[2]) for part in PARTS]
 
 
 def environment(process: int) -> dict[str, str]:
-    """Of a process (Linux)."""
+    """Return the environment of a process (Linux only)."""
     entries = Path(f"/proc/{process}/environ").read_text().split("\0")
     return dict(entry.split("=", 1) for entry in entries if entry)
 
@@ -28,7 +28,7 @@ def environment(process: int) -> dict[str, str]:
 def test_up_runs_a_job_to_its_end(broker_installation: Installation) -> None:
     program = broker_installation.up()
     environments = dict(zip(PARTS, map(environment, processes(program)), strict=True))
-    assert environments["api"]["PYTHONMALLOC"] == "malloc", "it is to give memory back"
+    assert environments["api"]["PYTHONMALLOC"] == "malloc", "the C library's allocator returns memory to the system"
     assert "PYTHONMALLOC" not in environments["worker"]
     job = json.loads(broker_installation.submit("add", {"x": 3, "y": 4}, "--wait", "--label", "customer=42", "--json"))
     assert (job["state"], job["result"], job["labels"]) == ("succeeded", 7, {"customer": "42"})
@@ -63,7 +63,7 @@ def test_running_job_ends_before_up_stops(broker_installation: Installation) -> 
     program = broker_installation.up()
     gate = broker_installation.gate()
     job_id = broker_installation.submit("gate", {"path": str(gate)})
-    with gate.open("w") as pipe:  # returns when the job has opened the other end
+    with gate.open("w") as pipe:  # open() returns when the job has opened the other end
         program.send(signal.SIGTERM)
         program.line_with("worker ", "1 running")
         pipe.write("open")
@@ -74,9 +74,9 @@ def test_running_job_ends_before_up_stops(broker_installation: Installation) -> 
     job = json.loads(broker_installation.run("status", job_id, "--watch", "--json").stdout)
     assert (job["state"], job["result"]) == ("succeeded", "open")
     events = json.loads(broker_installation.run("events", job_id, "--json").stdout)["items"]
-    happened = [event["type"].rpartition(".")[2] for event in events]
-    assert happened.count("succeeded") == 1
-    assert happened.count("started") <= 1, "it was not run again"
+    names = [event["type"].rpartition(".")[2] for event in events]
+    assert names.count("succeeded") == 1
+    assert names.count("started") <= 1, "the job was not executed again"
 
 
 def test_second_signal_ends_up_at_once(broker_installation: Installation) -> None:
@@ -92,16 +92,16 @@ def test_second_signal_ends_up_at_once(broker_installation: Installation) -> Non
             program.send(signal.SIGTERM)
             return not program.running()
 
-        until(ended, "a second signal ends it")
+        until(ended, "a second signal ends the supervisor")
         assert program.code() == 128 + signal.SIGTERM
-        until(lambda: not any(map(alive, parts)), "its parts end too")
+        until(lambda: not any(map(alive, parts)), "the parts end too")
 
 
 def test_duplicate_signal_counts_once(broker_installation: Installation) -> None:
     program = broker_installation.up()
     program.send(signal.SIGTERM)
     program.line_with("stopping")
-    program.send(signal.SIGTERM)  # as `timeout` does, to the process and to its group
+    program.send(signal.SIGTERM)  # as from `timeout`, which signals the process and its group
     assert program.code() == 0
 
 
@@ -110,9 +110,9 @@ def test_parts_end_with_killed_supervisor(broker_installation: Installation) -> 
     gate = broker_installation.gate()
     broker_installation.submit("gate", {"path": str(gate)})
     parts = processes(program)
-    with gate.open("w"):  # not even a worker whose job never ends
+    with gate.open("w"):  # keeps a job running in the worker
         program.send(signal.SIGKILL)
-        until(lambda: not any(map(alive, parts)), "its parts end")
+        until(lambda: not any(map(alive, parts)), "the parts end")
         until(lambda: is_free(broker_installation.port), "the API's own processes end")
 
 

@@ -1,4 +1,4 @@
-"""The wheel in a project that has packages of its own called ``schemas``, ``view`` and ``consumer``."""
+"""Tests the wheel in a project with packages that are named as Jobtape's own: ``schemas``, ``view`` and so on."""
 
 import json
 import subprocess
@@ -25,14 +25,14 @@ from schemas import PRICE
 
 @job("order")
 def order(pieces: int) -> dict[str, object]:
-    rooms = [module.__file__ for module in (broker, consumer, producer, view)]
-    return {"price": pieces * PRICE, "rooms": rooms}
+    files = [module.__file__ for module in (broker, consumer, producer, view)]
+    return {"price": pieces * PRICE, "files": files}
 """
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this tree."""
+    """Build the wheel, and return its path."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
@@ -46,14 +46,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with the wheel, and our dependencies but not our editable install."""
+    """Create an environment with the wheel and Jobtape's dependencies, and return its interpreter."""
     folder = tmp_path_factory.mktemp("venv") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
     subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True)
-    # Folders that a .pth file names are searched, but the .pth files in them are not read: that of the editable
-    # install stays without effect.
+    # Python searches the folders that a .pth file names, but does not read .pth files in them, so the one of the
+    # editable install has no effect.
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return python
@@ -61,7 +61,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """Somebody's project."""
+    """A user's project with packages that are named as Jobtape's own."""
     for package in PACKAGES:
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("PRICE = 5\n")
@@ -71,7 +71,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def up(python: Path, project: Path, broker_url: str, make_topology: MakeTopology) -> Iterator[str]:
-    """``jobtape up`` there; the API's address."""
+    """Run ``jobtape up`` of the wheel in the project, and yield the URL of the API."""
     installation = installation_in(project, **environment_for(broker_url, make_topology()), JOBTAPE_JOBS="shop")
     program = Program([str(python.parent / "jobtape"), "up"], installation.env, project)
     program.line_with("api ", "running on")
@@ -99,10 +99,10 @@ def test_installed_wheel_is_imported(python: Path, project: Path) -> None:
     assert done.stdout.startswith(str(python.parents[1]))
 
 
-def test_users_packages_do_not_shadow_ours(up: str, project: Path) -> None:
+def test_packages_of_user_do_not_shadow_jobtape(up: str, project: Path) -> None:
     with httpx.Client(base_url=up, timeout=LIMIT, trust_env=False) as client:
         order = {"type": "order", "payload": {"pieces": 3}}
-        # The projector makes the tape, and may be slower than the API.
+        # The projector creates the tape, and may start later than the API.
         until(lambda: client.get("/health/ready").status_code == 200, "all parts are ready")
         answer = client.post("/jobs", json=order)
         assert answer.status_code == 202, answer.text
@@ -111,4 +111,4 @@ def test_users_packages_do_not_shadow_ours(up: str, project: Path) -> None:
         job = client.get(path).json()
     assert job["state"] == "succeeded", json.dumps(job["error"])
     assert job["result"]["price"] == 15
-    assert all(Path(file).is_relative_to(project) for file in job["result"]["rooms"])
+    assert all(Path(file).is_relative_to(project) for file in job["result"]["files"])
