@@ -11,8 +11,10 @@ from tools.brokers.node import PrivateNode
 
 @dataclass(frozen=True)
 class Policy:
-    """``on``: prefix of the queue names after the namespace and its dot. ``operator``: whether it is an operator
-    policy."""
+    """A policy on queues of Jobtape.
+
+    ``on`` is a prefix of the queue names after the namespace and its dot. ``operator`` makes it an operator policy.
+    """
 
     definition: dict[str, Any] = field(default_factory=dict)
     on: str = ""

@@ -49,7 +49,7 @@ class Subscriber:
 
     @property
     def trouble(self) -> str | None:
-        """Its output if it ended by itself, otherwise None."""
+        """The output of the process if it ended by itself, otherwise None."""
         assert self._process is not None
         return None if self._process.poll() is None else self._file.with_suffix(".log").read_text()
 
@@ -57,8 +57,8 @@ class Subscriber:
         """Return the events whose body has ended, of all its processes."""
         if not self._file.exists():
             return []
-        whole = self._file.read_text().rpartition("\n")[0]
-        return [(int(line.split()[0]), line.split()[1]) for line in whole.splitlines()]
+        complete = self._file.read_text().rpartition("\n")[0]
+        return [(int(line.split()[0]), line.split()[1]) for line in complete.splitlines()]
 
 
 def without_repeats(lines: Sequence[Line]) -> list[Line]:

@@ -1,4 +1,4 @@
-"""A memory alarm on the broker: submissions fail in time, acknowledgements work, and jobs continue afterwards."""
+"""Tests a memory alarm on the broker: submissions fail in time, acknowledgements work, and jobs continue afterwards."""
 
 import asyncio
 import time
@@ -70,7 +70,7 @@ async def test_waiting_publishes_end_when_a_blocked_connection_is_lost(
         # A publish blocks its connection, with all other channels on it.
         waiting = blocked.publish(b"", "nowhere", Properties(message_id="2"), mandatory=False)
         opening = ConfirmedChannel(watch.link, node_rig.topology.events.name)
-        await eventually(lambda: watch.broker_trouble, what="the watch reports it")
+        await eventually(lambda: watch.broker_trouble, what="the watch reports the alarm")
         late = opening.publish(b"", "x", Properties(message_id="3"), mandatory=False)
         await asyncio.sleep(0)
         proxy.cut()

@@ -1,4 +1,4 @@
-"""The broker is stopped or killed under load, and comes back: no confirmed job is lost."""
+"""Tests that no confirmed job is lost when the broker is stopped or killed under load, and started again."""
 
 import asyncio
 import time

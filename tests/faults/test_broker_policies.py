@@ -1,4 +1,4 @@
-"""Policies on Jobtape's queues: dropped work is placed again, and a full queue gets few copies."""
+"""Tests policies on Jobtape's queues: dropped jobs are placed again, and a full queue causes few copies on the tape."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -70,7 +70,7 @@ def in_state(view: Store, state: JobState) -> int:
     ],
     ids=["the work queues, by an operator policy", "all queues, with a dead-letter exchange"],
 )
-async def test_expired_work_is_placed_again_and_executed(node: PrivateNode, view: Store, policy: Policy) -> None:
+async def test_expired_jobs_are_placed_again_and_executed(node: PrivateNode, view: Store, policy: Policy) -> None:
     count = 120
     async with rig_under(node, policy) as rig, rig.projector(view):
         ids = [await rig.submit("add", {"x": n, "y": 1}) for n in range(count)]
@@ -148,10 +148,10 @@ async def test_submissions_succeed_when_a_limit_is_removed(node: PrivateNode, vi
 
             await eventually(refused)
 
-        async def taken() -> bool:
+        async def accepted() -> bool:
             return (await served.client.post("/jobs", json=ADD)).status_code == 202
 
-        await eventually(taken, what="the queue accepts jobs, without a worker")
+        await eventually(accepted, what="the queue accepts jobs, without a worker")
 
 
 async def test_batch_is_accepted_for_other_queues(node: PrivateNode, view: Store, tmp_path: Path) -> None:
@@ -217,10 +217,10 @@ async def test_jobs_of_an_expired_queue_are_placed_again(node: PrivateNode, view
         connection = await rig.link.connection()
         work = rig.topology.work_queue("default").name
 
-        async def gone() -> bool:
+        async def deleted() -> bool:
             return await declare.depth(connection, work) is None
 
-        await eventually(gone)
+        await eventually(deleted)
         async with rig.worker(jobs.add):
             assert (await rig.outcome(job_id)).name == "succeeded"
 
@@ -234,10 +234,10 @@ async def test_missing_own_queues_are_declared_again(node: PrivateNode, view: St
             for name in lost:
                 await channel.queue_delete(name)
 
-        async def back() -> bool:
+        async def declared() -> bool:
             return all([await declare.depth(connection, name) is not None for name in lost])
 
-        await eventually(back)
+        await eventually(declared)
 
 
 def test_drop_reason_is_that_of_the_work_queue() -> None:

@@ -1,4 +1,4 @@
-"""Races of cancelling and completion."""
+"""Tests that a job has one final state when it is cancelled at the moment it ends."""
 
 import asyncio
 import random

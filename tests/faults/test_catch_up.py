@@ -1,4 +1,4 @@
-"""A named catch-up subscriber that is killed again and again gets every event in the tape's order."""
+"""Tests that a named catch-up subscriber gets every event in the order of the tape although it is killed repeatedly."""
 
 import random
 from pathlib import Path
@@ -32,19 +32,21 @@ async def test_killed_subscriber_continues_by_name(store: Store, database_url: s
     settings = {"database_url": database_url, "lease": 0.5}
     with Subscriber(tmp_path / "received", settings, name="audit", since="first") as subscriber:
         for kill in range(1, KILLS + 1):
-            await received(subscriber, len(subscriber.lines()) + random.randrange(1, 60))
+            await wait_received(subscriber, len(subscriber.lines()) + random.randrange(1, 60))
             subscriber.kill()
             for _ in range(4):
                 commit(store, next(batches))
-            assert len(subscriber.lines()) < 2 * BATCH * (8 + 4 * kill), "it was killed before it had all events"
+            assert len(subscriber.lines()) < 2 * BATCH * (8 + 4 * kill), (
+                "the subscriber was killed before it had all events"
+            )
             subscriber.start()
         for first in batches:
             commit(store, first)
-        expected = everything(store)
+        expected = all_events(store)
         await eventually(
             lambda: len(without_repeats(subscriber.lines())) >= len(expected) or subscriber.trouble,
             60,
-            what="it has all events",
+            what="the subscriber has all events",
         )
         assert subscriber.trouble is None
         lines = subscriber.lines()
@@ -52,11 +54,11 @@ async def test_killed_subscriber_continues_by_name(store: Store, database_url: s
     assert len(lines) - len(expected) <= KILLS
 
 
-async def received(subscriber: Subscriber, n: int) -> None:
-    await eventually(lambda: len(subscriber.lines()) >= n, 60, what="it receives events")
+async def wait_received(subscriber: Subscriber, n: int) -> None:
+    await eventually(lambda: len(subscriber.lines()) >= n, 60, what=f"the subscriber has {n} events")
 
 
-def everything(store: Store) -> list[tuple[int, str]]:
+def all_events(store: Store) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     cursor, full = 0, True
     while full:

@@ -1,4 +1,4 @@
-"""The database is locked or away: the checkpoint stays, the projector reports it, and catches up afterwards."""
+"""Tests a database that is locked or unreachable: the projector reports it, and catches up afterwards."""
 
 import sqlite3
 
@@ -63,7 +63,7 @@ async def test_projector_reports_that_postgresql_is_away(rig: Rig, store: Store,
                 assert after is not None
                 assert before.offset == after.offset
                 proxy.refuse = False
-                await eventually(lambda: projector.trouble is None, what="it folds again")
+                await eventually(lambda: projector.trouble is None, what="the projector folds again")
             report = await checker.check(store, ledger)
         through.close()
     assert not report.problems, str(report)

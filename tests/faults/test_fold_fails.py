@@ -1,4 +1,4 @@
-"""A fold that keeps failing is reported by readiness, metrics and doctor, whatever the cause, until it continues."""
+"""Tests that readiness, metrics and doctor report a fold that keeps failing, until it continues."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -61,7 +61,7 @@ async def reason(served: Api) -> str:
     async def found() -> Any:
         return (await served.client.get("/health/ready")).json()["parts"]["projector"]["reason"]
 
-    return str(await eventually(found, what="readiness says why"))
+    return str(await eventually(found, what="readiness contains a reason"))
 
 
 def change(store: Store, *statements: str) -> None:
@@ -96,7 +96,7 @@ async def test_failing_fold_is_reported_until_it_continues(
             if broken == "a row is refused":
                 change(store, *(each.format(table="history") for each in REFUSE[store.dialect]))
             elif broken == "a table is missing":
-                change(store, "ALTER TABLE counts RENAME TO away")
+                change(store, "ALTER TABLE counts RENAME TO old_counts")
             else:
                 monkeypatch.setattr(projecting, "fold_batch", fail)
             job = await served.submit()
@@ -108,7 +108,7 @@ async def test_failing_fold_is_reported_until_it_continues(
             if broken == "a row is refused":
                 change(store, *ALLOW[store.dialect])
             elif broken == "a table is missing":
-                change(store, "ALTER TABLE away RENAME TO counts")
+                change(store, "ALTER TABLE old_counts RENAME TO counts")
             else:
                 monkeypatch.undo()
             await eventually(lambda: is_ready(served))
@@ -123,21 +123,26 @@ async def test_checkpoint_that_does_not_move_is_reported(
     async with running(rig, database_url) as served:
         for _ in range(TIMES):
             await eventually(lambda: is_ready(served))
-            change(store, "ALTER TABLE counts RENAME TO away", "ALTER TABLE tasks RENAME TO gone")
-            change(store, "CREATE VIEW tasks AS SELECT * FROM gone WHERE key = 'none'")
-            change(store, *_refuse_notes(store.dialect))
+            change(store, "ALTER TABLE counts RENAME TO old_counts", "ALTER TABLE tasks RENAME TO old_tasks")
+            change(store, "CREATE VIEW tasks AS SELECT * FROM old_tasks WHERE key = 'none'")
+            change(store, *_refuse_task_inserts(store.dialect))
             await served.submit()
             assert "nothing has been folded behind cursor" in await reason(served)
             assert 'jobtape_up{part="projector"} 0.0' in (await served.client.get("/metrics")).text
-            change(store, "DROP VIEW tasks", "ALTER TABLE gone RENAME TO tasks", "ALTER TABLE away RENAME TO counts")
+            change(
+                store,
+                "DROP VIEW tasks",
+                "ALTER TABLE old_tasks RENAME TO tasks",
+                "ALTER TABLE old_counts RENAME TO counts",
+            )
             await eventually(lambda: is_ready(served))
 
 
-def _refuse_notes(dialect: str) -> list[str]:
+def _refuse_task_inserts(dialect: str) -> list[str]:
     # PostgreSQL allows writes to a simple view.
     if dialect == "sqlite":
         return []
-    return ["CREATE RULE no_notes AS ON INSERT TO tasks DO INSTEAD SELECT 1 / 0"]
+    return ["CREATE RULE no_inserts AS ON INSERT TO tasks DO INSTEAD SELECT 1 / 0"]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A tape that is missing, was replaced or has lost messages is reported as a gap until an operator accepts it."""
+"""Tests that a tape which is missing, was replaced or lost messages is a gap, until an operator accepts it."""
 
 import asyncio
 import threading
@@ -48,9 +48,9 @@ async def gap_of(projector: Projector, store: Store, kind: str) -> str:
     return await eventually(detail, what=f"a gap {kind}: {projector.trouble}, {store.checkpoint()}")
 
 
-async def folds_again(rig: Rig, checker: Checker, store: Store, ledger: Ledger, projector: Projector) -> None:
+async def check_folding(rig: Rig, checker: Checker, store: Store, ledger: Ledger, projector: Projector) -> None:
     """Check that new jobs end, and that the view equals the fold of both tapes."""
-    await eventually(lambda: projector.trouble is None, what="it folds again")
+    await eventually(lambda: projector.trouble is None, what="the projector folds again")
     await submit(rig, ledger, 20)
     await all_done(rig, ledger)
     checkpoint = store.checkpoint()
@@ -77,14 +77,14 @@ async def test_deleted_tape_is_a_gap(rig: Rig, store: Store, accept_first: bool)
             await rig.create_tape()
             assert "a new one" in await gap_of(projector, store, "log-replaced")
             store.accept_gap()
-        await folds_again(rig, checker, store, ledger, projector)
+        await check_folding(rig, checker, store, ledger, projector)
     checkpoint = store.checkpoint()
     assert checkpoint is not None
     assert checkpoint.epoch == 2
 
 
-@pytest.mark.parametrize(("refill", "why"), [(200, "is not the one that was folded"), (3, "it ends at offset")])
-async def test_tape_replaced_while_no_projector_runs_is_a_gap(rig: Rig, store: Store, refill: int, why: str) -> None:
+@pytest.mark.parametrize(("refill", "reason"), [(200, "is not the one that was folded"), (3, "it ends at offset")])
+async def test_tape_replaced_while_no_projector_runs_is_a_gap(rig: Rig, store: Store, refill: int, reason: str) -> None:
     """The new tape is longer than the checkpoint's offset, or shorter."""
     ledger, checker = Ledger(), Checker(rig.url, rig.topology)
     async with rig.worker(jobs.add, jobs.nap):
@@ -98,10 +98,10 @@ async def test_tape_replaced_while_no_projector_runs_is_a_gap(rig: Rig, store: S
         await submit(rig, ledger, refill)
         await all_done(rig, ledger)
         async with rig.projector(store, ready=False) as projector:
-            assert why in await gap_of(projector, store, "log-replaced")
+            assert reason in await gap_of(projector, store, "log-replaced")
             assert len(store.history()) == folded >= 40, "nothing after the gap is folded"
             store.accept_gap()
-            await folds_again(rig, checker, store, ledger, projector)
+            await check_folding(rig, checker, store, ledger, projector)
 
 
 @asynccontextmanager
@@ -111,7 +111,7 @@ async def tiny_rig(broker_url: str, topology: Topology) -> AsyncIterator[Rig]:
 
 
 async def overrun(rig: Rig, beyond: int) -> None:
-    """Publish until retention has dropped the message at ``beyond`` (no work, only the tape)."""
+    """Publish events, without jobs on the work queues, until retention has dropped the message at ``beyond``."""
     first: int | None = None
     for _ in range(100):
         events = [order_event(rig.topology, "add", {"x": 1, "pad": "p" * 500}) for _ in range(50)]
@@ -210,28 +210,28 @@ async def test_retention_overtakes_an_interrupted_rebuild(broker_url: str, topol
             with pytest.raises(TapeOvertaken, match="start the rebuild again"):
                 await anext(tape)
         async with aclosing(read_tape(rig.url, rig.topology, cursor_of(1, 0) - 1, end)) as tape:
-            assert (await anext(tape))[0].cursor > cursor_of(1, 1), "it starts again with the rest of the tape"
+            assert (await anext(tape))[0].cursor > cursor_of(1, 1), "a new rebuild starts with the rest of the tape"
 
 
 async def test_tape_truncated_before_a_slow_projector_is_a_gap(
     broker_url: str, topology: Topology, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The projector waits for its database while the broker drops messages that it has not read."""
-    slow, go_on = threading.Event(), threading.Event()
+    waiting, proceed = threading.Event(), threading.Event()
     real = Store.commit
 
     def commit(self: Store, *arguments: Any) -> bool:
-        slow.set()
-        go_on.wait(60)
+        waiting.set()
+        proceed.wait(60)
         return real(self, *arguments)
 
     async with tiny_rig(broker_url, topology) as rig:
         monkeypatch.setattr(Store, "commit", commit)
         async with rig.projector(store) as projector:
             await rig.publisher.publish_barrier("before", 1)
-            await eventually(slow.is_set)
+            await eventually(waiting.is_set)
             await overrun(rig, 1500)
-            go_on.set()
+            proceed.set()
             detail = await gap_of(projector, store, "log-truncated")
             assert "retention has dropped" in detail
             cursors = [row.cursor for row in store.history(limit=10_000)]
@@ -240,7 +240,7 @@ async def test_tape_truncated_before_a_slow_projector_is_a_gap(
             )
             store.accept_gap()
             marker = await Checker(rig.url, rig.topology).read()
-            await eventually(lambda: store.passed_barrier(marker) == 1, what="it continues after the gap")
+            await eventually(lambda: store.passed_barrier(marker) == 1, what="the projector continues after the gap")
 
 
 async def test_offset_steps_between_segments_are_no_gaps(broker_url: str, topology: Topology, store: Store) -> None:

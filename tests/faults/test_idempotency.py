@@ -1,7 +1,7 @@
-"""One key, two API processes, a hundred clients: one job, also when an API is killed halfway.
+"""Tests that a hundred clients of two API processes submit one job with one key, also when an API is killed.
 
-A proxy between API and broker stops it at a certain moment: with the requests held, the row is written and nothing
-published; with the answers held, the event is on the tape and the row is not marked.
+A proxy between API and broker stops the API at a chosen moment. While it holds requests, the row is written and nothing
+is published. While it holds answers, the event is on the tape and the row is not marked.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ def rows(store: Store) -> list[tuple[str, str, bool]]:
     return [(key, job_id, bool(accepted)) for key, job_id, accepted in found]
 
 
-async def checked(rig: Rig, store: Store, ids: set[str]) -> Report:
+async def check_jobs(rig: Rig, store: Store, ids: set[str]) -> Report:
     """Check that these jobs have ended and that there are no others."""
     for job_id in ids:
         await rig.outcome(job_id, 60)
@@ -50,9 +50,9 @@ def submissions(rig: Rig) -> int:
     return sum(isinstance(event, Submitted) for event in rig.events)
 
 
-async def warm(rig: Rig, url: str) -> str:
+async def submit_first(rig: Rig, url: str) -> str:
     """Submit a first job and return its id. It opens the channel that the API needs while the answers are held."""
-    async with Clients("warm") as clients:
+    async with Clients("first") as clients:
         job_id = await clients.until_accepted(url)
     await rig.outcome(job_id)
     return job_id
@@ -66,7 +66,7 @@ async def test_hundred_clients_of_two_apis_make_one_job(
         urls = await asyncio.gather(apis.start(rig.url), apis.start(rig.url))
         ids = set(await asyncio.gather(*(clients.until_accepted(urls[n % 2]) for n in range(AT_ONCE))))
         assert len(ids) == len(rows(store)) == 1
-        report = await checked(rig, store, ids)
+        report = await check_jobs(rig, store, ids)
     assert (submissions(rig), report.executions) == (1, 1)
 
 
@@ -78,7 +78,7 @@ async def test_killed_api_leaves_one_job(
     apis = Apis(tmp_path, topology=rig.topology, database=database_url)
     async with Proxy(rig.url) as proxy, rig.projector(store), rig.worker(jobs.add), apis, Clients("k") as clients:
         first, second = await asyncio.gather(apis.start(proxy.url), apis.start(rig.url))
-        before = await warm(rig, first)
+        before = await submit_first(rig, first)
         if moment == "row, publish":
             proxy.hold_requests = True
         else:
@@ -95,7 +95,7 @@ async def test_killed_api_leaves_one_job(
         assert submissions(rig) == (2 if moment == "publish, mark" else 1)
         ids = set(await asyncio.gather(*(clients.until_accepted(second) for _ in range(AT_ONCE))))
         assert ids == {job_id}
-        report = await checked(rig, store, {before, job_id})
+        report = await check_jobs(rig, store, {before, job_id})
     assert (submissions(rig), report.executions) == (2, 2)
 
 
@@ -107,7 +107,7 @@ async def test_late_publish_of_a_killed_api_makes_no_second_job(
     apis = Apis(tmp_path, topology=rig.topology, database=database_url)
     async with Proxy(rig.url) as proxy, rig.projector(store), rig.worker(jobs.add), apis, Clients("k") as clients:
         first, second = await asyncio.gather(apis.start(proxy.url), apis.start(rig.url))
-        before = await warm(rig, first)
+        before = await submit_first(rig, first)
         proxy.hold_requests = True
         request = asyncio.create_task(clients.post(first))
         await eventually(lambda: len(rows(store)) == 2, what="the row is written")
@@ -116,7 +116,7 @@ async def test_late_publish_of_a_killed_api_makes_no_second_job(
         proxy.hold_requests = False
         await eventually(lambda: submissions(rig) > 2, what="the late publish is on the tape")
         await request
-        report = await checked(rig, store, ids)
+        report = await check_jobs(rig, store, ids)
     assert 2 <= report.executions <= submissions(rig)
 
 
@@ -128,7 +128,7 @@ async def test_batch_of_a_killed_api_is_completed_by_another(
     keys = [f"k-{n}" for n in range(BATCH)]
     async with Proxy(rig.url) as proxy, rig.projector(store), rig.worker(jobs.add), apis, Clients("-") as clients:
         first, second = await asyncio.gather(apis.start(proxy.url), apis.start(rig.url))
-        before = await warm(rig, first)
+        before = await submit_first(rig, first)
         proxy.hold_answers = True
         request = asyncio.create_task(clients.batch(first, keys))
         await eventually(lambda: submissions(rig) > 1, what="the first events are on the tape")
@@ -145,5 +145,5 @@ async def test_batch_of_a_killed_api_is_completed_by_another(
             return delivered if found["accepted"] == BATCH else None
 
         ids = await eventually(all_accepted)
-        await checked(rig, store, ids | {before})
+        await check_jobs(rig, store, ids | {before})
     assert submissions(rig) == 1 + BATCH

@@ -1,4 +1,4 @@
-"""Worker and projector processes are killed and frozen, on both databases."""
+"""Tests that no job is lost when worker and projector processes are killed or frozen, on both databases."""
 
 from functools import partial
 from pathlib import Path

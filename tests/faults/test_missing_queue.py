@@ -1,4 +1,4 @@
-"""A work queue is deleted under load, with jobs on it, on the delay ladder and in flight."""
+"""Tests a work queue that is deleted under load, with jobs on it, on the delay ladder and in flight."""
 
 import time
 from collections.abc import AsyncIterator
@@ -25,12 +25,12 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.anyio
 
 JOBS = scaled(150)
-"""Of each job type: half of them before, and half while the queue is missing."""
+"""Jobs of each type, of which half are submitted before the queue is missing and half meanwhile."""
 
 
 @pytest.fixture
 def topology(make_topology: MakeTopology) -> Topology:
-    """With the queue ``side``, which will be deleted."""
+    """A namespace with the queue ``side``, which the test deletes."""
     return make_topology("default", "side")
 
 
@@ -51,7 +51,7 @@ def done(store: Store, queue: str) -> int:
     return len(store.list_jobs(JobQuery(states=[JobState.SUCCEEDED], queues=[queue], limit=10_000)))
 
 
-async def examined(rig: Rig) -> str:
+async def doctor_findings(rig: Rig) -> str:
     """Return what the doctor reports as wrong with the broker."""
     found = Findings()
     await examine_broker(found, await rig.link.connection(), rig.topology)
@@ -82,13 +82,13 @@ async def test_jobs_of_a_deleted_queue_run_when_it_is_back(rig: Rig, store: Stor
             found = await eventually(lambda: unroutable_finding(rig), 30)
             assert "the work queue side is missing" in found
             assert done(store, "side") == 0
-        assert "side is missing" not in await examined(rig)
+        assert "side is missing" not in await doctor_findings(rig)
         began = time.monotonic()
         async with rig.worker(aside, queues=["side"], concurrency=10):
             await eventually(lambda: done(store, "side") == 2 * half, 60, what="the missing queue's jobs are done")
             print(f"its jobs were done {time.monotonic() - began:.1f} s after the queue was declared again")
             report = await Checker(rig.url, rig.topology).check(store, ledger)
-            assert await examined(rig) == ""
+            assert await doctor_findings(rig) == ""
     assert not report.problems, str(report)
     assert report.jobs == 4 * half
     print(report)
@@ -96,5 +96,5 @@ async def test_jobs_of_a_deleted_queue_run_when_it_is_back(rig: Rig, store: Stor
 
 async def unroutable_finding(rig: Rig) -> str | None:
     """Return the findings when they name work that became due for the missing queue, otherwise None."""
-    found = await examined(rig)
+    found = await doctor_findings(rig)
     return found if "became due for a missing work queue" in found else None

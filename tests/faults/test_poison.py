@@ -1,4 +1,4 @@
-"""Jobs that kill their worker, among good jobs: the good ones succeed, the others fail."""
+"""Tests that jobs which kill their worker fail, and that the jobs among them succeed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Two people redrive the same failed jobs at once."""
+"""Tests that two producers redrive the same failed jobs at once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,8 +24,8 @@ JOBS = scaled(50)
 
 
 @pytest.fixture
-async def people(rig: Rig, store: Store) -> AsyncIterator[list[Producer]]:
-    """Two people, each with a producer."""
+async def producers(rig: Rig, store: Store) -> AsyncIterator[list[Producer]]:
+    """Two producers on one view."""
     limits = read_settings(read_timeout=20).limits
     async with AsyncExitStack() as stack:
         yield [
@@ -40,17 +40,19 @@ def count(store: Store, state: JobState, run: int) -> int:
     return sum(job.run == run for job in store.list_jobs(JobQuery(states=[state], limit=10_000)))
 
 
-async def test_two_redrives_at_once_give_each_job_one_new_run(rig: Rig, store: Store, people: list[Producer]) -> None:
+async def test_two_redrives_at_once_give_each_job_one_new_run(
+    rig: Rig, store: Store, producers: list[Producer]
+) -> None:
     failed = JobQuery(states=[JobState.FAILED], limit=10_001)
     async with rig.projector(store):
         async with rig.worker(second_time, concurrency=10):
             ids = [await rig.submit("second-time", max_attempts=1) for _ in range(JOBS)]
             await eventually(lambda: count(store, JobState.FAILED, 1) == JOBS, 60)
             events = len(rig.events)
-            dry: list[Redrives] = [await redrive_many(person, failed, dry_run=True) for person in people]
+            dry: list[Redrives] = [await redrive_many(producer, failed, dry_run=True) for producer in producers]
             assert [each.matched for each in dry] == [JOBS, JOBS]
             assert (len(rig.events), count(store, JobState.FAILED, 1)) == (events, JOBS), "a dry run changes nothing"
-            done = await asyncio.gather(*(redrive_many(person, failed) for person in people))
+            done = await asyncio.gather(*(redrive_many(producer, failed) for producer in producers))
             await eventually(lambda: count(store, JobState.SUCCEEDED, 2) == JOBS, 60)
         report = await Checker(rig.url, rig.topology).check(store)
     assert not report.problems, str(report)

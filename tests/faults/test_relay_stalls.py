@@ -1,4 +1,4 @@
-"""A subscriber's queue without a majority confirms nothing: the relay reports a stall, and jobs run as before."""
+"""Tests a subscriber's queue that has no majority: the relay reports a stall, and jobs run as before."""
 
 import asyncio
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ async def test_queue_without_a_majority_stalls_only_the_relay(
     await asyncio.to_thread(second.start)
     rig = node_rig
     connection = await rig.link.connection()
-    lame = await bound_queue(connection, rig.topology, {"x-queue-type": "quorum"}, "succeeded.#")
+    stalling = await bound_queue(connection, rig.topology, {"x-queue-type": "quorum"}, "succeeded.#")
     async with (
         listening(rig.url, rig.topology) as received,
         rig.projector(store),
@@ -75,7 +75,7 @@ async def test_queue_without_a_majority_stalls_only_the_relay(
     state = store.relay.state()
     assert state is not None
     assert (state.trouble, state.behind) == (None, 0.0)
-    assert await depth(rig, lame) >= JOBS + 1
+    assert await depth(rig, stalling) >= JOBS + 1
 
 
 def state_if(store: Store, *, stalled: bool) -> RelayState | None:

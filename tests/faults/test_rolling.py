@@ -1,4 +1,4 @@
-"""A rolling deployment: worker processes get SIGTERM while new ones start."""
+"""Tests a rolling deployment: worker processes get SIGTERM while new ones start."""
 
 import os
 import signal

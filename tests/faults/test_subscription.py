@@ -1,4 +1,4 @@
-"""Live subscriptions when the broker is killed: they continue, and get unacknowledged events again."""
+"""Tests that live subscriptions continue when the broker is killed, and get unacknowledged events again."""
 
 import asyncio
 
