@@ -1,4 +1,4 @@
-"""A running API with a projector, and a proxy before it that can break connections."""
+"""Fixtures: a running API with a projector, and a proxy before it that can break connections."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

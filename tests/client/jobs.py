@@ -16,25 +16,25 @@ class Period(BaseModel):
 
 @job("add")
 def add(x: int, y: int = 0) -> int:
-    """The sum."""
+    """Return the sum."""
     return x + y
 
 
 @job("period.of")
 async def period(first: date, days: int) -> Period:
-    """As many days from the first on."""
+    """Return the period of ``days`` days that begins with ``first``."""
     return Period(first=first, last=first + timedelta(days=days - 1))
 
 
 @job("boom")
 def boom(text: str) -> None:
-    """Fails."""
+    """Fail with ``text``."""
     raise ValueError(text)
 
 
 @job("steps")
 async def steps(ctx: Context, n: int) -> int:
-    """Says how far it is."""
+    """Report the progress ``n`` times."""
     for step in range(n):
         ctx.progress(step / n, f"step {step}")
     return n

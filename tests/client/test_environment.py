@@ -49,7 +49,7 @@ async def test_proxy_is_not_used_for_this_machine(
 
 
 @pytest.mark.parametrize(
-    ("variables", "says"),
+    ("variables", "message"),
     [
         (SOCKS, "ALL_PROXY cannot be used .*httpx.socks"),
         ({"http_proxy": "socks5h://proxy:1080\n"}, "HTTP_PROXY cannot be used .*httpx.socks"),
@@ -59,11 +59,13 @@ async def test_proxy_is_not_used_for_this_machine(
         (SOCKS | {"NO_PROXY": "other.example,[::1,10.0.0.0/8"}, "ALL_PROXY cannot be used"),
     ],
 )
-def test_unusable_proxy_is_wrong_address(variables: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_proxy_is_wrong_address(
+    variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     for kind in (Client, SyncClient):
-        with pytest.raises(WrongAddress, match=says) as refused:
+        with pytest.raises(WrongAddress, match=message) as refused:
             kind(ELSEWHERE)
         assert "NO_PROXY" in str(refused.value)
         assert "secret" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""Tests that events come once and in order over a broken network, and what ends the iteration."""
+"""Tests that events arrive once and in order over a broken network, and what ends the iteration."""
 
 import asyncio
 import random
@@ -43,7 +43,7 @@ async def test_events_from_now_first_and_cursor(client: Client, one: Live) -> No
     async with aclosing(client.events(since="first")) as received:
         assert [(await anext(received)).event for _ in range(2)] == [old, new]
     async with aclosing(client.events(since=cursor_of(1, 0))) as received:
-        assert (await anext(received)).event == new, "behind the old one"
+        assert (await anext(received)).event == new, "the event after the cursor"
     async with aclosing(client.events()) as received:
         first = asyncio.ensure_future(anext(received))
         later = [submitted(n) for n in range(2, 1000)]
@@ -52,8 +52,8 @@ async def test_events_from_now_first_and_cursor(client: Client, one: Live) -> No
             record(one.store, later.pop(0))
             return first.done()
 
-        # The test cannot see when the client begins to listen, so it records event after event.
-        await eventually(record_until_received, what="it listens")
+        # The test does not know when the client begins to listen, so it records events until one arrives.
+        await eventually(record_until_received, what="an event arrives")
         assert first.result().id not in (old.id, new.id)
 
 
@@ -71,7 +71,7 @@ async def test_events_match_filters(client: Client, one: Live) -> None:
             assert [(await anext(received)).id for _ in expected] == expected
 
 
-async def test_events_come_once_across_random_cuts(client: Client, network: Proxy, one: Live) -> None:
+async def test_events_arrive_once_across_lost_connections(client: Client, network: Proxy, one: Live) -> None:
     chance = random.Random(7)
     orders = [submitted(n) for n in range(160)]
     delivered: list[str] = []
@@ -83,14 +83,14 @@ async def test_events_come_once_across_random_cuts(client: Client, network: Prox
                 if event.id == orders[-1].id:
                     return
 
-    async def until_delivered(count: int) -> None:
+    async def wait_delivered(count: int) -> None:
         await eventually(lambda: len(delivered) >= count, what=f"{count} were delivered")
 
     async def cut() -> None:
         for n in range(15):
-            await eventually(lambda: network.connections and one.listeners, what="it is connected")
+            await eventually(lambda: network.connections and one.listeners, what="the client is connected")
             record(one.store, *orders[10 * n : 10 * n + 10])
-            await until_delivered(10 * n + chance.randint(0, 10))
+            await wait_delivered(10 * n + chance.randint(0, 10))
             network.cut(reset=n % 2 == 0)
         record(one.store, *orders[150:])
 
@@ -120,7 +120,7 @@ async def test_keep_alives_move_the_position(network: Proxy, one: Live) -> None:
     reader = EventReader(connection, [("event", "failed")], None, outage=5)
     async with aclosing(reader.events()) as received:
         waiting = asyncio.ensure_future(anext(received))
-        await eventually(lambda: one.listeners, what="it listens")
+        await eventually(lambda: one.listeners, what="the client listens")
         record(one.store, submitted(1), submitted(2))
         await eventually(lambda: reader.position == cursor_of(1, 1), what="the position moves without matching events")
         waiting.cancel()
@@ -128,13 +128,13 @@ async def test_keep_alives_move_the_position(network: Proxy, one: Live) -> None:
     await connection.close()
 
 
-async def test_events_give_up_after_outage(one: Live, network: Proxy) -> None:
+async def test_events_raise_after_outage(one: Live, network: Proxy) -> None:
     async with Client(network.url, patience=0.2, outage=0.5) as client:
         with pytest.raises(Invalid, match="there is no event 'done'"):
             await anext(client.events(events="done"))
         async with aclosing(client.events()) as received:
             waiting = asyncio.ensure_future(anext(received))
-            await eventually(lambda: one.listeners, what="it listens")
+            await eventually(lambda: one.listeners, what="the client listens")
             network.refuse = True
             network.cut(reset=True)
             with pytest.raises(NoAnswer):

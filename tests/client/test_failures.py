@@ -40,18 +40,18 @@ async def test_lost_answer_makes_only_one_job(client: Client, network: Proxy, ru
     handle = await submitting
     assert network.seen > 1
     await client.get(handle)
-    assert jobs_with(running_api.rig, 71) == {handle.id}, "asked twice, one job"
+    assert jobs_with(running_api.rig, 71) == {handle.id}, "one job for two requests"
 
 
 async def test_submission_without_any_answer_is_not_confirmed(network: Proxy, running_api: RunningApi) -> None:
     network.hold_answers = True
 
-    async def cut_whatever_is_said() -> None:
+    async def cut_every_answer() -> None:
         while True:
-            await eventually(lambda: network.held and network.connections, what="it asks")
+            await eventually(lambda: network.held and network.connections, what="the client sends a request")
             network.cut(reset=True)
 
-    cutting = asyncio.create_task(cut_whatever_is_said())
+    cutting = asyncio.create_task(cut_every_answer())
     try:
         async with Client(network.url, patience=1.0) as client:
             with pytest.raises(NotConfirmed, match="submit it again with") as raised:
@@ -61,12 +61,12 @@ async def test_submission_without_any_answer_is_not_confirmed(network: Proxy, ru
             handle = await client.submit_with(Options(idempotency_key=raised.value.idempotency_key), add, x=72)
     finally:
         cutting.cancel()
-    await eventually(lambda: jobs_with(running_api.rig, 72), what="it is on the tape")
+    await eventually(lambda: jobs_with(running_api.rig, 72), what="the job is on the tape")
     assert jobs_with(running_api.rig, 72) == {handle.id}
 
 
 async def test_submission_before_api_dies_is_not_confirmed(running_api: RunningApi) -> None:
-    """The API dies before it answers. That it is unreachable later does not mean that nothing was done."""
+    """The API dies before it answers. It may have submitted the job, although it is unreachable afterwards."""
     async with Proxy(running_api.url) as network, Client(network.url, patience=1.0) as client:
         network.hold_answers = True
         submitting = asyncio.create_task(client.submit(add, x=73))
@@ -77,7 +77,7 @@ async def test_submission_before_api_dies_is_not_confirmed(running_api: RunningA
     assert isinstance(raised.value.__cause__, NoAnswer)
     async with Client(running_api.url) as client:
         handle = await client.submit_with(Options(idempotency_key=raised.value.idempotency_key), add, x=73)
-    await eventually(lambda: jobs_with(running_api.rig, 73), what="it is on the tape")
+    await eventually(lambda: jobs_with(running_api.rig, 73), what="the job is on the tape")
     assert jobs_with(running_api.rig, 73) == {handle.id}
 
 
@@ -108,9 +108,9 @@ async def test_unavailable_api_is_retried(settings: Settings, rig: Rig, view: St
                     return isinstance(error.__cause__, Unavailable) and error.__cause__.kind == "tape-missing"
                 return False
 
-            await eventually(refused, what="the API has noticed")
-        async with Proxy(f"http://127.0.0.1:{port}") as network, Client(network.url, patience=3.0) as left_alone:
-            submitting = asyncio.create_task(left_alone.submit(add, x=1))
+            await eventually(refused, what="the API answers that the tape is missing")
+        async with Proxy(f"http://127.0.0.1:{port}") as network, Client(network.url, patience=3.0) as client:
+            submitting = asyncio.create_task(client.submit(add, x=1))
             await eventually(lambda: network.answered, what="the API has answered that the tape is missing")
             network.leave()
             with pytest.raises(NotConfirmed) as raised:

@@ -1,4 +1,4 @@
-"""Clients that are used in a child which was forked after they were made."""
+"""Tests clients that a forked child process inherits from its parent."""
 
 import asyncio
 import os
@@ -17,11 +17,11 @@ from tests.client.jobs import add
 pytestmark = pytest.mark.anyio
 
 
-def in_child(does: Callable[[], object]) -> int:
-    """The exit code of a child that does this: 0 when all is well; one that hangs is killed."""
+def in_child(call: Callable[[], object]) -> int:
+    """Call ``call`` in a forked child, and return its exit code: 0 without an error. Kills the child after 20 s."""
     if (pid := os.fork()) == 0:
         try:
-            does()
+            call()
         except BaseException:  # noqa: BLE001
             os._exit(1)
         os._exit(0)
@@ -41,11 +41,11 @@ async def test_sync_client_works_in_child_and_parent(running_api: RunningApi) ->
             jobs = client.list()
             next(jobs)
 
-            def go_on() -> None:
+            def read_on() -> None:
                 with pytest.raises(ClientForked, match="start another"):
                     next(jobs)
 
-            assert in_child(go_on) == 0
+            assert in_child(read_on) == 0
             assert client.get(job_id).id == job_id
 
     await asyncio.to_thread(use)
@@ -54,16 +54,16 @@ async def test_sync_client_works_in_child_and_parent(running_api: RunningApi) ->
 async def test_async_client_works_in_child(running_api: RunningApi) -> None:
     async with Client(running_api.url) as client:
 
-        async def ask() -> None:
+        async def get() -> None:
             with pytest.raises(NotFound):
                 await client.get(str(uuid4()))
 
-        await ask()
-        assert await asyncio.to_thread(in_child, lambda: asyncio.run(ask())) == 0
-        await ask()
+        await get()
+        assert await asyncio.to_thread(in_child, lambda: asyncio.run(get())) == 0
+        await get()
 
 
-async def test_submit_in_a_child_of_an_application_says_so(running_api: RunningApi) -> None:
+async def test_submit_in_child_of_application_is_refused(running_api: RunningApi) -> None:
     def submit() -> None:
         with pytest.raises(JobtapeError, match="forked from"):
             asyncio.run(add.submit(x=1))

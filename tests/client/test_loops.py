@@ -1,4 +1,4 @@
-"""One client, used from several event loops and threads."""
+"""Tests one client that is used from several event loops and threads."""
 
 import asyncio
 import gc
@@ -34,7 +34,7 @@ async def test_client_works_on_one_loop_after_another(network: Proxy) -> None:
         warnings.simplefilter("ignore", ResourceWarning)  # a loop that has ended closes no connections
         await asyncio.to_thread(use)
         gc.collect()
-    assert len(client._connection._pools._by_loop) == 1, "ended loops leave nothing behind"
+    assert len(client._connection._pools._by_loop) == 1, "the connections of ended loops are removed"
     await client.close()
     with pytest.raises(ClientClosed):
         await asyncio.to_thread(lambda: asyncio.run(client.get("x")))

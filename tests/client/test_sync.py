@@ -67,7 +67,7 @@ async def test_close_ends_waiting_calls(network: Proxy) -> None:
     client = SyncClient(network.url)
     network.hold_answers = True
     waiting = asyncio.create_task(asyncio.to_thread(client.get, str(uuid4())))
-    await eventually(lambda: network.held, what="it has asked")
+    await eventually(lambda: network.held, what="the client has sent its request")
     await asyncio.to_thread(client.close)
     with pytest.raises(ClientClosed):
         await waiting

@@ -1,4 +1,4 @@
-"""Values on their whole way: submitted over HTTP, worked on, recorded, and read back by the client."""
+"""Tests that values are unchanged when they are submitted over HTTP, executed, recorded and read by the client."""
 
 import functools
 from collections.abc import AsyncIterator, Callable
@@ -35,7 +35,7 @@ class Base(BaseModel):
     n: int
 
 
-class Whole(Base):
+class Derived(Base):
     more: int
 
 
@@ -56,7 +56,7 @@ async def login(login: Login) -> Login:
 
 @job("base")
 def base(n: int) -> Base:
-    return Whole(n=n, more=2)
+    return Derived(n=n, more=2)
 
 
 SEEN: list[tuple[UUID, datetime]] = []
@@ -77,7 +77,7 @@ def made(
 
 @pytest.fixture(scope="module")
 async def url(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """Where an API is, with a projector and a worker behind it."""
+    """Run an API, a projector and a worker for all tests of this module, and yield the URL of the API."""
     topology = some_topology(delay_levels=12)
     database_url = f"sqlite:///{tmp_path_factory.mktemp('values') / 'view.db'}"
     store = Store(database_url)
@@ -101,7 +101,7 @@ async def client(url: str) -> AsyncIterator[Client]:
         yield opened
 
 
-async def test_secret_and_aliases_there_and_back(client: Client) -> None:
+async def test_secret_and_aliases_are_sent_and_returned(client: Client) -> None:
     given = Login(userName="a", password=SecretStr("secret"))
     handle = await client.submit(login, given)
     assert handle.job.payload == {"userName": "a", "password": "secret"}
