@@ -33,7 +33,10 @@ _FINAL_NAMES = frozenset(state.value for state in FINAL)
 
 @dataclass(slots=True)
 class Report:
-    """``problems`` is empty if all is right. ``repeated`` counts executions after the first of an attempt."""
+    """The result of a comparison. ``problems`` is empty if view and tape agree.
+
+    ``repeated`` counts executions after the first of an attempt.
+    """
 
     problems: list[str] = field(default_factory=list)
     jobs: int = 0

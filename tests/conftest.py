@@ -131,7 +131,7 @@ def store(database_url: str) -> Iterator[Store]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Send what a process of pytest-xdist used to the one that started it."""
+    """Send the servers that a process of pytest-xdist used to its parent process."""
     output: dict[str, list[str]] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["ran_against"] = _used
@@ -139,7 +139,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take what such a process has sent. Nothing comes from one that crashed, which pytest-xdist reports."""
+    """Add the servers that a process of pytest-xdist has sent. A process that crashed has sent nothing."""
     _used.extend(getattr(node, "workeroutput", {}).get("ran_against", ()))
 
 
@@ -150,7 +150,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_configure() -> None:
-    """Remove a developer's settings from the environment, and take Ctrl-C again."""
+    """Remove a developer's settings from the environment, and handle Ctrl-C again."""
     for name in [name for name in os.environ if name.startswith("JOBTAPE_") and not name.startswith("JOBTAPE_TEST_")]:
         if name != "JOBTAPE_SETUP":
             del os.environ[name]

@@ -1,4 +1,4 @@
-"""Whether testcontainers can start containers here."""
+"""Check whether testcontainers can start containers."""
 
 import docker as docker_sdk  # type: ignore[import-untyped]
 import requests
@@ -11,7 +11,7 @@ ENGINE_LIMIT = 5  # seconds
 
 
 class NoContainersError(Exception):
-    """Why no container can be started, in one line."""
+    """No container can be started. The text is the reason, in one line."""
 
 
 def check_engine(image: str) -> None:

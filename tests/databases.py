@@ -1,6 +1,6 @@
-"""One PostgreSQL for a test session: a private cluster of the installed binaries, or a container.
+"""One PostgreSQL for a whole test session: a private cluster of the installed binaries, or a container.
 
-It is used like `tests/brokers.py`. The tests may change everything in the database that they get.
+The tests may change everything in the database that they get.
 """
 
 import contextlib

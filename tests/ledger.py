@@ -1,4 +1,4 @@
-"""What a client knows about its submissions: accepted, refused or unknown."""
+"""Keep the job ids that a client has submitted, by outcome: accepted, refused or unknown."""
 
 from dataclasses import dataclass, field
 

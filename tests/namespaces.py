@@ -1,4 +1,4 @@
-"""Random namespaces on the broker, with short delay ladders, since declaring a whole one takes most of the time."""
+"""Random namespaces on the broker, with short delay ladders, because declaring a whole ladder takes long."""
 
 from uuid import uuid4
 
@@ -15,7 +15,7 @@ def some_topology(*queues: str, namespace: str | None = None, delay_levels: int 
 
 
 def environment_for(url: str, topology: Topology) -> dict[str, str]:
-    """Return the environment for a process of ours in that namespace."""
+    """Return the environment for a process of Jobtape in that namespace."""
     return {
         "RABBITMQ_URL": url,
         "JOBTAPE_NAMESPACE": topology.namespace,

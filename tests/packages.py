@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def find_installed(find: Callable[[], T | None]) -> T | None:
-    """Call ``find`` while no other test process installs anything: what it finds is complete."""
+    """Return what ``find`` returns while no other test process installs anything, so that the program is complete."""
     with _locked():
         return find()
 

