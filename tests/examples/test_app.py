@@ -1,4 +1,4 @@
-"""The example application as a user runs it: uvicorn, a worker and a projector as processes, uploads over HTTP."""
+"""Tests the example application as a user runs it: with uvicorn, a worker, a projector and uploads over HTTP."""
 
 import hashlib
 import io
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.anyio
 
 @dataclass(frozen=True)
 class Running:
-    """Where the application listens and where it keeps uploads."""
+    """The URL of the application, and the folder with its uploads."""
 
     url: str
     files: Path
@@ -41,7 +41,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The three processes, on a namespace of their own."""
+    """Run projector, worker and application as processes in one namespace."""
     folder = tmp_path_factory.mktemp("app")
     topology = some_topology("default", "mail", "images", "files")
     port = free_port()
@@ -69,7 +69,7 @@ def running(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 async def http(running: Running) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application, when every part behind it is ready."""
+    """A client of the application. All parts are ready."""
     async with httpx.AsyncClient(base_url=running.url, trust_env=False) as client:
 
         async def ready() -> Any:
@@ -82,7 +82,7 @@ async def http(running: Running) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def finished(http: httpx.AsyncClient, location: str) -> dict[str, Any]:
+async def wait_final(http: httpx.AsyncClient, location: str) -> dict[str, Any]:
     async def final() -> Any:
         job = (await http.get(location)).json()
         return job if job["state"] in ("succeeded", "failed") else None
@@ -101,7 +101,7 @@ async def test_upload_becomes_thumbnails(http: httpx.AsyncClient, running: Runni
     assert (running.files / accepted["file"]).read_bytes() == PHOTO.read_bytes()
     assert accepted["file"].endswith(".jpg")
 
-    job = await finished(http, answer.headers["Location"])
+    job = await wait_final(http, answer.headers["Location"])
     assert (job["state"], job["type"], job["payload"]["sizes"]) == ("succeeded", "image.thumbnail", [40, 80])
     for size, one in zip((40, 80), job["result"]["thumbnails"], strict=True):
         got = await http.get(f"/{one['name']}")
@@ -111,14 +111,14 @@ async def test_upload_becomes_thumbnails(http: httpx.AsyncClient, running: Runni
 
 async def test_upload_without_sizes_uses_defaults(http: httpx.AsyncClient) -> None:
     answer = await http.post("/thumbnails", files={"file": PHOTO.read_bytes()})
-    job = await finished(http, answer.headers["Location"])
+    job = await wait_final(http, answer.headers["Location"])
     assert [max(one["width"], one["height"]) for one in job["result"]["thumbnails"]] == [64, 128, 256]
 
 
-async def test_job_of_other_file_fails(http: httpx.AsyncClient) -> None:
+async def test_job_of_file_that_is_no_picture_fails(http: httpx.AsyncClient) -> None:
     answer = await http.post("/thumbnails", files={"file": ("a.png", b"not a picture")})
     assert answer.status_code == 202
-    job = await finished(http, answer.headers["Location"])
+    job = await wait_final(http, answer.headers["Location"])
     assert (job["state"], job["error"]["type"]) == ("failed", "PictureRefused")
 
 

@@ -1,4 +1,4 @@
-"""``csv.profile`` on the real file that ships, against a simple computation of the same, and on broken files."""
+"""Tests ``csv.profile`` with the sample file, against a simple computation of the figures, and with broken files."""
 
 import csv
 import gzip
@@ -38,7 +38,7 @@ def run(file: str, reports: list[Progress] | None = None, delimiter: str = ",") 
 
 
 def column(values: list[str], uploads: Path) -> ColumnProfile:
-    """The profile of a column with these values; a second column keeps an empty one from being an empty line."""
+    """Return the profile of a column with these values. A second column prevents empty lines, which are skipped."""
     (uploads / "column.csv").write_text("name,other\n" + "".join(f'"{value}",x\n' for value in values))
     return run("column.csv").columns[0]
 

@@ -1,4 +1,4 @@
-"""``email.send`` against a real SMTP server on this machine."""
+"""Tests ``email.send`` with a real SMTP server on this machine."""
 
 import asyncio
 import email

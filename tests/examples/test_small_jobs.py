@@ -1,4 +1,4 @@
-"""``add`` and ``sleep.five``, and what ``examples.jobs`` offers to a worker."""
+"""Tests ``add`` and ``sleep.five``, and that ``examples.jobs`` contains all examples."""
 
 import asyncio
 import logging

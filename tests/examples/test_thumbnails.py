@@ -1,4 +1,4 @@
-"""``image.thumbnail`` on a real photograph, and on files that are none."""
+"""Tests ``image.thumbnail`` with a real photograph, and with files that are no pictures."""
 
 import hashlib
 import logging
