@@ -1,11 +1,11 @@
-"""A handler blocks the worker's event loop for a minute: the connections stay open, and the job ends normally.
+"""Blocks the worker's event loop for a minute in a handler: the connections stay open, and the job ends normally.
 
     .venv/bin/python -m benchmarks.blocking [--broker B] [--database D] [--seconds 60]
 
 The worker connects through a proxy, which counts its connections, with the usual heartbeat. The blocking handler is a
 coroutine on the worker's loop. Other jobs, whose handlers run in threads, are submitted one after the other meanwhile.
-Exits 0 only if the worker never connected again, the job had one execution and succeeded, and the others succeeded
-while it blocked.
+Exits 0 only if the worker never connected again, the job had one execution and succeeded, and the other jobs succeeded
+while the loop was blocked.
 """
 
 import asyncio

@@ -1,12 +1,12 @@
-"""Thousands of jobs with random delays: none starts early, and how late they start, also when the broker is killed.
+"""Measures how late thousands of jobs with random delays start, also when the broker is killed. None starts early.
 
     .venv/bin/python -m benchmarks.delays [--kill] [--broker B] [--database D] [--jobs 5000] [--rate 125]
 
-A job is late by ``started_at`` minus ``run_at``: rounding to the step of the delay ladder (up to 100 ms), the way down
-the ladder, and the way to the worker. Without ``--kill`` the 99th percentile must be below ``--p99`` milliseconds. With
-``--kill`` (with ``--broker`` node or container) the broker is killed in the middle: no job may be lost or run twice,
-and all must have started 15 s after their time or after the broker's return. The view is compared with the tape, field
-by field.
+A job's lateness is ``started_at`` minus ``run_at``. It contains the rounding to a step of the delay ladder (up to
+100 ms), and the times on the ladder and to the worker. Without ``--kill`` the 99th percentile must be below ``--p99``
+milliseconds. With ``--kill`` (and ``--broker`` node or container) the broker is killed in the middle: no job may be
+lost or run twice, and all must have started 15 s after their time or after the broker's return. The view is compared
+with the tape, field by field.
 
 Exits 0 only if everything held.
 """
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def run(made: Installation, chosen: Broker, wanted: argparse.Namespace) -> int:
-    """Submit at a fixed rate, kill the broker with ``--kill``, wait, and check."""
+    """Submit at a fixed rate, kill the broker if ``--kill`` is given, wait, and check."""
     chance = random.Random(wanted.seed)
     items = [
         {"type": "add", "payload": {"x": n, "y": 1}, "delay": round(chance.uniform(wanted.shortest, wanted.longest), 3)}
@@ -85,7 +85,7 @@ def run(made: Installation, chosen: Broker, wanted: argparse.Namespace) -> int:
     store.close()
     half = {job.id for job in jobs if not job.final}
     if half:
-        print(f"{len(half)} of the unknown ones are on the tape without work: their client has to submit them again")
+        print(f"{len(half)} unknown submissions are on the tape and on no queue: their client has to submit them again")
     problems = [each for each in report.problems if not any(each.startswith(f"stuck: {job_id}") for job_id in half)]
     done = [job for job in jobs if job.final]
     held = _check_lateness(done, back[0] if back else None, wanted.p99)
@@ -101,7 +101,7 @@ def _kill(chosen: Broker, after: float, back: list[datetime]) -> None:
     started = time.monotonic()
     chosen.start()
     back.append(datetime.now(UTC))
-    print(f"killed after {after:g} s; away for {AWAY + time.monotonic() - started:.1f} s")
+    print(f"broker killed after {after:g} s, unavailable for {AWAY + time.monotonic() - started:.1f} s")
 
 
 def _check_lateness(jobs: list[Job], back: datetime | None, limit: float) -> bool:
@@ -109,7 +109,9 @@ def _check_lateness(jobs: list[Job], back: datetime | None, limit: float) -> boo
     late = sorted((_started(job) - _due(job)).total_seconds() * 1000 for job in jobs)
     early = sum(ms < 0 for ms in late)
     p50, p99 = percentile(late, 0.5), percentile(late, 0.99)
-    print(f"{early} early; late by p50 {p50:.0f} ms, p99 {p99:.0f} ms, at most {late[-1]:.0f} ms (least {late[0]:.1f})")
+    print(
+        f"{early} early; lateness p50 {p50:.0f} ms, p99 {p99:.0f} ms, at most {late[-1]:.0f} ms (least {late[0]:.1f})"
+    )
     if back is None:
         return early == 0 and p99 < limit
     last = max((_started(job) - max(_due(job), back)).total_seconds() for job in jobs)

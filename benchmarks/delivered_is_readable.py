@@ -132,7 +132,7 @@ async def run(made: Installation, way: Way, jobs: int, every: int) -> int:
         f"{tally.kills} kills"
     )
     right = len(tally.delivered) + tally.repeats - len(tally.wrong)
-    print(f"right after an immediate GET: {right}; the slowest took {tally.slowest:.2f} s")
+    print(f"events whose state an immediate GET returned: {right}; the slowest GET took {tally.slowest:.2f} s")
     for line in tally.wrong[:10]:
         print(line)
     return 0 if tally.delivered == set(ledger.ok) and not tally.wrong and tally.kills else 1

@@ -1,4 +1,4 @@
-"""How fast 10,000 ``add`` jobs are accepted, executed and readable, and the processor time of each process.
+"""Measures how fast 10,000 ``add`` jobs are accepted, executed and readable, and the processor time of each process.
 
     .venv/bin/python -m benchmarks.drain [--broker B] [--database D] [--jobs 10000] [--workers 1]
 
@@ -52,7 +52,7 @@ def main() -> None:
     table.add_row("accepted (batch confirmed)", f"{accepted:.2f} s, {wanted.jobs / accepted:,.0f} jobs/s")
     table.add_row("all succeeded in the view", f"{drained:.2f} s, {wanted.jobs / drained:,.0f} jobs/s")
     for name, seconds in spent.items():
-        table.add_row(f"CPU of {name}", f"{seconds:.2f} s, {seconds / wanted.jobs * 1e6:,.0f} µs a job")
+        table.add_row(f"CPU of {name}", f"{seconds:.2f} s, {seconds / wanted.jobs * 1e6:,.0f} µs for each job")
     Console().print(table)
 
 

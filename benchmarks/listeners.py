@@ -1,10 +1,10 @@
-"""What a thousand idle listeners, and twenty that never read, cost in submissions a second and memory of the API.
+"""Measures how idle listeners, and listeners that never read, affect submissions a second and the memory of the API.
 
     .venv/bin/python -m benchmarks.listeners [--idle 1000] [--stuck 20] [--rounds 4] [--seconds 10] [--database D]
                                              [--allocator malloc|pymalloc]
 
 Rounds without and with listeners alternate in one run (without, with, with, without, …). In each round eight clients
-submit as fast as they get answers, and a projector folds. Idle listeners wait for events that do not happen; the others
+submit as fast as they get answers, and a projector folds. Idle listeners wait for events that never occur; the others
 subscribe to all events and read nothing. Reported: submissions a second, and the memory, descriptors and threads of the
 API before, during and after each round. The API runs with the C library's allocator, as under `jobtape up`, or with
 Python's own.
@@ -55,8 +55,8 @@ async def run(made: Installation, wanted: argparse.Namespace) -> int:
     await asyncio.to_thread(made.wait_ready)
     await submissions(made.url, wanted.seconds / 2)
     rates: dict[bool, list[float]] = {False: [], True: []}
-    at_first = _memory(api)
-    at_most: list[int] = []
+    initial = _memory(api)
+    peaks: list[int] = []
     after: list[int] = []
     for turn in range(2 * wanted.rounds):
         listened = turn % 4 in (1, 2)
@@ -65,7 +65,7 @@ async def run(made: Installation, wanted: argparse.Namespace) -> int:
         rates[listened].append(await submissions(made.url, wanted.seconds))
         during = _state(api)
         if listened:
-            at_most.append(_memory(api))
+            peaks.append(_memory(api))
         for each in sockets:
             each.close()
         if listened:
@@ -75,11 +75,11 @@ async def run(made: Installation, wanted: argparse.Namespace) -> int:
         kind = "with   " if listened else "without"
         print(f"{kind} {rates[listened][-1]:7.0f} a second; {before} -> {during} -> {_state(api)}", flush=True)
     ratio = statistics.median(rates[True]) / statistics.median(rates[False])
-    back = [(most - left) / max(1, most - at_first) for most, left in zip(at_most, after, strict=True)]
+    returned = [(peak - left) / max(1, peak - initial) for peak, left in zip(peaks, after, strict=True)]
     print(f"submissions with listeners / without: {ratio:.2f}")
-    print(f"memory: {at_first} KiB at first, with listeners {at_most}, after them {after}")
-    print("returned of the memory taken:", ", ".join(f"{part:.0%}" for part in back))
-    good = ratio >= 0.8 and after[-1] <= 1.1 * after[0] and (wanted.allocator != "malloc" or min(back) >= 0.5)
+    print(f"memory in KiB: initially {initial}, with listeners {peaks}, after them {after}")
+    print("share of the listeners' memory that was returned:", ", ".join(f"{part:.0%}" for part in returned))
+    good = ratio >= 0.8 and after[-1] <= 1.1 * after[0] and (wanted.allocator != "malloc" or min(returned) >= 0.5)
     return 0 if good else 1
 
 

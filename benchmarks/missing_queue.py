@@ -1,4 +1,4 @@
-"""A work queue is deleted under load, with jobs on it and delays pending, and declared again later.
+"""Deletes a work queue under load, with jobs on it and delays pending, and declares it again later.
 
     .venv/bin/python -m benchmarks.missing_queue [--broker B] [--database D] [--jobs 4000]
 
@@ -30,8 +30,8 @@ LIMIT = 300.0
 RATE = 200.0
 MISSING_FOR = 10.0
 LATE = 0.25
-"""Seconds of lateness (p99) that the other queue's jobs may have while one is missing, beyond twice that of before,
-which depends on the machine."""
+"""Seconds by which the lateness (p99) of the other queue's jobs may exceed twice that of before the deletion, which
+depends on the machine."""
 
 
 def main() -> int:
@@ -63,10 +63,10 @@ def run(made: Installation, jobs: int) -> int:
     loading.join()
     found = paced.wait_final(store, ledger, LIMIT)
     print(
-        f"deleted with {deleted_with} jobs on it (again whenever an API that connects has declared it); all "
-        f"{len(found)} final {time.time() - declared:.1f} s after a worker has declared it"
+        f"jobs on the queue at each deletion (an API that connects declares it again): {deleted_with}; all "
+        f"{len(found)} jobs final {time.time() - declared:.1f} s after a worker declared it"
     )
-    print(f"the doctor named it: {named}")
+    print(f"the doctor named the missing queue: {named}")
     report: Report = anyio.run(made.checker().check, store, ledger)
     store.close()
     others = [job for job in found if job.queue == "default"]
@@ -75,7 +75,8 @@ def run(made: Installation, jobs: int) -> int:
     early, late = percentile(before, 0.99), percentile(during, 0.99)
     print(f"lateness of the other queue, p99: {early:.3f} s before, {late:.3f} s while one was missing")
     states = Counter((job.queue, job.state.value) for job in found)
-    print(f"{dict(states)}; placed again: {Counter(job.placed for job in found if job.placed > 1)}; {report}")
+    placed = Counter(job.placed for job in found if job.placed > 1)
+    print(f"{dict(states)}; jobs by number of placements: {dict(placed)}; {report}")
     succeeded = {state for _, state in states} == {"succeeded"} and late < LATE + 2 * early
     return 0 if named and succeeded and not report.problems else 1
 

@@ -1,4 +1,4 @@
-"""Jobs that kill their worker among good jobs: how long until all good ones have succeeded and all others failed.
+"""Measures how long it takes until all good jobs have succeeded, and the jobs among them that kill workers have failed.
 
     .venv/bin/python -m benchmarks.poison [--broker B] [--database D] [--good 1000] [--poison 10] [--processes 1]
 

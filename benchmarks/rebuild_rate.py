@@ -1,4 +1,4 @@
-"""How fast a tape is folded, rebuilt and replayed, and how much memory that takes.
+"""Measures how fast a tape is folded, rebuilt and replayed, and the memory of that.
 
     .venv/bin/python -m benchmarks.rebuild_rate [--broker B] [--database D] [--jobs 333334] [--replayed 100000]
 
@@ -96,7 +96,7 @@ async def write(made: Installation, jobs: int) -> None:
 
 
 def messages_per_chunk(broker: Broker, stream: str, messages: int) -> str:
-    """Say how many messages the stream has in a chunk; unknown for a broker whose files cannot be read."""
+    """Return a line with the number of messages in a chunk of the stream, if the broker's files can be read."""
     stream = stream.replace(".", "_")  # as in the name of its folder
     if isinstance(broker, PrivateNode):
         indices = (broker.folder / "data").rglob(f"stream/*{stream}*/*.index")

@@ -1,8 +1,8 @@
-"""Two people redrive the same failed jobs at once with ``jobtape redrive``: each job gets one new run.
+"""Redrives the same failed jobs with two ``jobtape redrive`` commands at once: each job gets one new run.
 
     .venv/bin/python -m benchmarks.redrive [--broker B] [--database D] [--jobs 500]
 
-Each of the two uses another API process. First both use ``--dry-run``, which must print the same number and write
+The two commands use different API processes. First both use ``--dry-run``, which must print the same number and write
 nothing to the tape. After the redrive every job has exactly one run 2, and the view equals the tape, field by field.
 Reported: the output of both commands, and the executions.
 
@@ -60,16 +60,16 @@ def run(made: Installation, jobs: int) -> int:
         unchanged = sum(1 for _ in checker.events()) == before
         print(f"--dry-run: {[each['matched'] for each in dry]} match, the tape is unchanged: {unchanged}")
         started = time.monotonic()
-        with ThreadPoolExecutor(2) as people:
-            counts = list(people.map(lambda url: _redrive(made, url, "--yes"), urls))
-        print(f"at once, in {time.monotonic() - started:.1f} s: {counts}")
+        with ThreadPoolExecutor(2) as executor:
+            counts = list(executor.map(lambda url: _redrive(made, url, "--yes"), urls))
+        print(f"both at once, in {time.monotonic() - started:.1f} s: {counts}")
         until(lambda: _all_succeeded(store, ledger), "all jobs have succeeded in run 2", LIMIT)
         print(f"all succeeded in run 2 {time.monotonic() - started:.1f} s after they were redriven")
         report: Report = anyio.run(checker.check, store, ledger)
         placed = _placements(checker)
     finally:
         store.close()
-    print(f"placements a job: {dict(placed)}; {report}")
+    print(f"jobs by (run, placements): {dict(placed)}; {report}")
     counted = all(each["accepted"] == each["matched"] for each in counts)
     same = {each["matched"] for each in dry} == {jobs}
     return 0 if same and unchanged and counted and set(placed) == {(2, 1)} and not report.problems else 1

@@ -1,11 +1,11 @@
-"""Result queues: clients in other languages get every outcome, and broken subscribers do not delay submissions.
+"""Measures result queues: clients in other languages get every outcome, and broken subscribers delay no submission.
 
     .venv/bin/python -m benchmarks.result_queues [--broker B] [--database D] [--jobs 1000] [--behind 1000000]
 
 First the programs of examples/clients get the outcomes of ``--jobs`` jobs: Node, pika and the shell all of them,
 aio-pika those with its ``reply_to``. Then single submissions are measured: alone, before and after, and beside a full
-queue that refuses and an abandoned durable subscription to which ``--behind`` messages were published. Reported: how
-long a submission takes, how often a job is executed, and whether a healthy subscriber gets every event.
+queue that refuses and an abandoned durable subscription to which ``--behind`` messages were published. Reported: the
+duration of a submission, whether each job is executed once, and whether a healthy subscriber gets every event.
 
 Exits 0 only if everything held.
 """
@@ -71,7 +71,7 @@ def main() -> int:
         print(f"alone, after: {after}")
         print(f"beside a full queue and an abandoned subscription: {beside.load}")
         print(f"the subscription keeps {beside.kept} of {wanted.behind + wanted.jobs}, {wanted.limit} at most")
-        print(f"refused by the full queue, as /metrics says: {beside.refused:.0f}", flush=True)
+        print(f"refused by the full queue, from /metrics: {beside.refused:.0f}", flush=True)
     # The faster of the two, so that a machine that got slower does not hide slower submissions.
     alone = min(before.median, after.median)
     unchanged = beside.load.median < alone * SLOWER + 0.02 and beside.kept <= wanted.limit
@@ -81,7 +81,7 @@ def main() -> int:
 
 @dataclass
 class Load:
-    """Single submissions at a fixed rate: the ``seconds`` that each took, and what held."""
+    """Single submissions at a fixed rate: the ``seconds`` that each took, and the results of the checks."""
 
     seconds: list[float] = field(default_factory=list)
     executed_once: bool = False

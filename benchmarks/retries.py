@@ -1,4 +1,4 @@
-"""A job type that fails most of the time, while workers and projectors are killed: every attempt counts once.
+"""Runs jobs that mostly fail, while workers and projectors are killed: every attempt counts once.
 
     .venv/bin/python -m benchmarks.retries [--broker B] [--database D] [--jobs 2000] [--fails 0.6] [--seed 1]
 
@@ -65,7 +65,7 @@ def run(made: Installation, wanted: argparse.Namespace) -> int:
             paced.submit(client, [item] * wanted.jobs, ledger, rate=500)
         started = time.monotonic()
         jobs = paced.wait_final(store, ledger, LIMIT)
-        print(f"all {len(jobs)} final {time.monotonic() - started:.1f} s after the last was accepted")
+        print(f"all {len(jobs)} jobs final {time.monotonic() - started:.1f} s after the last was accepted")
     finally:
         ended.set()
         killer.join()
@@ -74,7 +74,7 @@ def run(made: Installation, wanted: argparse.Namespace) -> int:
     report: Report = anyio.run(checker.check, store, ledger)
     jobs = paced.wait_final(store, ledger, LIMIT)
     store.close()
-    print(f"killed {dict(killed)}; left on queues {messages}; {report}")
+    print(f"killed {dict(killed)}; messages that remain on queues {messages}; {report}")
     wrong = _attempts(checker, jobs, executed)
     return 0 if not report.problems and not messages and not wrong and killed.total() else 1
 
@@ -131,8 +131,8 @@ def _attempts(checker: Checker, jobs: list[Job], executed: Path) -> list[str]:
             wrong.append(f"{job.id} failed in attempt {job.attempt}")
     lines = Counter(executed.read_text().split("\n")[:-1])
     ended = Counter((job.state.value, job.attempt) for job in jobs)
-    print(f"ended {dict(sorted(ended.items()))}")
-    print(f"executions started {lines.total()}, of {len(lines)} attempts; at most {max(lines.values())} of one attempt")
+    print(f"jobs by (state, attempts): {dict(sorted(ended.items()))}")
+    print(f"{lines.total()} executions of {len(lines)} attempts; at most {max(lines.values())} of one attempt")
     print("\n".join(wrong[:20]) or f"attempts are right, {MAX_ATTEMPTS} at most")
     return wrong
 

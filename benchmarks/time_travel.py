@@ -1,4 +1,4 @@
-"""How long reads of a past state take: one job, a page of jobs, a page that finds nothing, a time into a cursor.
+"""Measures reads of a past state: one job, a page of jobs, a page that finds nothing, the cursor of a time.
 
     .venv/bin/python -m benchmarks.time_travel [--jobs 100000] [--database URL]
 
@@ -95,22 +95,23 @@ def read(store: Store, job_ids: list[str]) -> None:
     near = JobQuery(before=job_ids[len(job_ids) // 2])
     measure("one job", lambda: store.past.job(chance.choice(job_ids), then()))
     measure("a page of 100 as of now", page(JobQuery(), lambda: cursor_of(1, last)))
-    measure("the same of one label", page(JobQuery(labels=[("tenant", "7")]), lambda: cursor_of(1, last)))
+    measure("a page of one label as of now", page(JobQuery(labels=[("tenant", "7")]), lambda: cursor_of(1, last)))
     measure("a page that finds nothing", page(JobQuery(states=[JobState.CANCELLED]), lambda: cursor_of(1, last)))
     measure("a page before all its jobs", page(JobQuery(), lambda: 0))
     measure("a page of 100 in the middle", page(near, lambda: cursor_of(1, last // 2 + 100)))
     measure(
-        "a time", lambda: store.past.cursor_at(facts.EPOCH + timedelta(seconds=chance.random() * len(job_ids) / 10))
+        "the cursor of a time",
+        lambda: store.past.cursor_at(facts.EPOCH + timedelta(seconds=chance.random() * len(job_ids) / 10)),
     )
-    measure("the list of now, for comparison", lambda: store.list_jobs(JobQuery()))
+    measure("the current list, for comparison", lambda: store.list_jobs(JobQuery()))
 
 
-def measure(what: str, ask: Callable[[], object]) -> None:
-    """Call ``ask`` READS times, and print median and 99th percentile."""
+def measure(what: str, call: Callable[[], object]) -> None:
+    """Call ``call`` READS times, and print median and 99th percentile in milliseconds."""
     took = []
     for _ in range(READS):
         started = time.perf_counter()
-        ask()
+        call()
         took.append((time.perf_counter() - started) * 1000)
     print(f"{what:32} {statistics.median(took):8.2f} {statistics.quantiles(took, n=100)[98]:8.2f}")
 

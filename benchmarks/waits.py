@@ -1,5 +1,5 @@
-"""How long ``Prefer: wait=10`` takes: with jobs that return at once, and with jobs of one second, one request after the
-other and 200 at once.
+"""Measures how long ``Prefer: wait=10`` takes: with jobs that return at once, and with jobs of one second, one request
+after the other and 200 at once.
 
     .venv/bin/python -m benchmarks.waits [--at-once 200] [--singles 20] [--instant 300] [--database D]
 

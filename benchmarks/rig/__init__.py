@@ -1,1 +1,1 @@
-"""What the measurements run on: brokers, installations, job types, and clients."""
+"""Brokers, installations, job types and clients for measurements."""

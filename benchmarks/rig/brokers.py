@@ -69,7 +69,7 @@ class Container:
         remove_volume(self.name)
 
 
-class _Given:
+class _External:
     """The broker at RABBITMQ_URL, which must not be killed."""
 
     url = os.environ.get("RABBITMQ_URL", "amqp://guest:guest@localhost:5672/")
@@ -85,7 +85,7 @@ class _Given:
 def broker(kind: Kind) -> Iterator[Broker]:
     """Yield a running broker, and remove it with its data afterwards, except the one at RABBITMQ_URL (``url``)."""
     if kind == "url":
-        yield _Given()
+        yield _External()
     elif kind == "node":
         with tempfile.TemporaryDirectory(prefix="jobtape-bench-node-", ignore_cleanup_errors=True) as folder:
             node = PrivateNode(Path(folder))

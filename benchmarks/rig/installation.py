@@ -1,5 +1,4 @@
-"""A whole installation: its parts are processes, under a random namespace and in a folder that is removed
-afterwards."""
+"""An installation for a measurement: its parts are processes, its namespace and folder are removed afterwards."""
 
 import argparse
 import os

@@ -8,90 +8,90 @@ from uuid import uuid4
 import pika
 
 from benchmarks.rig.installation import until
-from benchmarks.tape.scene import Scene, same_view
+from benchmarks.tape.setup import Setup, same_view
 from jobtape.view.store import JobQuery
 
 SHADOWED = 1000
 
 
-def kills(scene: Scene) -> None:
+def kills(setup: Setup) -> None:
     """Kill two rebuilds (one with the whole projector), a replay and a shadow run in the middle."""
     for source in ("archive", "stream"):
-        job_id = scene.builtin("rebuild", source=source)
-        scene.kill_working_process(job_id, 0.3)
+        job_id = setup.builtin("rebuild", source=source)
+        setup.kill_working_process(job_id, 0.3)
         if source == "stream":
-            scene.projector.kill()
-            scene.projector = scene.made.start("projector")
-        compared = same_view(scene.outcome(job_id))
+            setup.projector.kill()
+            setup.projector = setup.made.start("projector")
+        compared = same_view(setup.outcome(job_id))
         print(f"rebuild from the {source}, killed and continued: {compared} jobs compared", flush=True)
-    with Queue(scene) as queue:
-        events = expected(scene)
-        killed(scene, scene.builtin("replay", queue=queue.name, rate=2000, until=max(events.values())), 0.3)
+    with Queue(setup) as queue:
+        events = expected(setup)
+        killed(setup, setup.builtin("replay", queue=queue.name, rate=2000, until=max(events.values())), 0.3)
         received = queue.drain()
         assert set(received) == set(events), f"{len(set(events) - set(received))} missing"
         repeated = sum(received.values()) - len(received)
         assert repeated <= 2 * 500, repeated
         print(f"replay, killed and continued: {len(received)} events, {repeated} repeated")
-    scene.made.environment["BENCH_BUG"] = "0"
-    correct_handlers(scene)
-    result = killed(scene, scene.builtin("shadow", type=["double"], limit=SHADOWED), 0.1)
-    check_differences(scene, result["result"])
+    setup.made.environment["BENCH_BUG"] = "0"
+    correct_handlers(setup)
+    result = killed(setup, setup.builtin("shadow", type=["double"], limit=SHADOWED), 0.1)
+    check_differences(setup, result["result"])
 
 
-def killed(scene: Scene, job_id: str, after: float) -> dict[str, Any]:
+def killed(setup: Setup, job_id: str, after: float) -> dict[str, Any]:
     """Kill the process that runs the job, and return the job when it has succeeded."""
-    scene.kill_working_process(job_id, after)
-    return scene.outcome(job_id)
+    setup.kill_working_process(job_id, after)
+    return setup.outcome(job_id)
 
 
-def replay(scene: Scene) -> None:
+def replay(setup: Setup) -> None:
     """Replay all events to a queue."""
-    before = scene.executions.read_text()
-    scene.check()
-    tape = len(list(scene.checker.events()))
-    with Queue(scene) as queue:
-        events = expected(scene)
-        result = scene.outcome(scene.builtin("replay", queue=queue.name, until=max(events.values())))
+    before = setup.executions.read_text()
+    setup.check()
+    tape = len(list(setup.checker.events()))
+    with Queue(setup) as queue:
+        events = expected(setup)
+        result = setup.outcome(setup.builtin("replay", queue=queue.name, until=max(events.values())))
         sent = result["result"]["events"]
         received = queue.drain()
         assert sent == len(events) == len(received) == sum(received.values()), (sent, len(events), len(received))
         print(f"replayed {sent} events in {result['took']:.1f} s, {sent / result['took']:.0f}/s")
-    assert scene.executions.read_text() == before, "something was executed"
-    scene.check()
-    new = [event for event, _ in list(scene.checker.events())[tape:] if not event.data.job_type.startswith("jobtape.")]
+    assert setup.executions.read_text() == before, "something was executed"
+    setup.check()
+    new = [event for event, _ in list(setup.checker.events())[tape:] if not event.data.job_type.startswith("jobtape.")]
     assert new == [], "the tape has grown"
 
 
-def shadow(scene: Scene) -> None:
+def shadow(setup: Setup) -> None:
     """Run the newest SHADOWED jobs with corrected handlers."""
-    correct_handlers(scene)
-    before = scene.executions.read_text()
-    result = scene.outcome(scene.builtin("shadow", type=["double"], limit=SHADOWED))
-    check_differences(scene, result["result"])
-    assert scene.executions.read_text() == before, "something was executed"
+    correct_handlers(setup)
+    before = setup.executions.read_text()
+    result = setup.outcome(setup.builtin("shadow", type=["double"], limit=SHADOWED))
+    check_differences(setup, result["result"])
+    assert setup.executions.read_text() == before, "something was executed"
     print(f"{SHADOWED} jobs in {result['took']:.1f} s, {SHADOWED / result['took']:.0f}/s")
 
 
-def correct_handlers(scene: Scene) -> None:
+def correct_handlers(setup: Setup) -> None:
     """Start the projector, which runs shadow runs, with handlers that have no bug."""
-    scene.projector.stop()
-    scene.projector = scene.made.start("projector", BENCH_BUG="0")
-    scene.made.wait_ready()
+    setup.projector.stop()
+    setup.projector = setup.made.start("projector", BENCH_BUG="0")
+    setup.made.wait_ready()
 
 
-def check_differences(scene: Scene, found: dict[str, Any]) -> None:
+def check_differences(setup: Setup, found: dict[str, Any]) -> None:
     """Check that the run has named exactly the jobs with another result."""
-    newest = scene.store.list_jobs(JobQuery(types=["double"], limit=SHADOWED))
+    newest = setup.store.list_jobs(JobQuery(types=["double"], limit=SHADOWED))
     wrong = {job.id for job in newest if job.payload and job.payload["n"] % 10 == 0}
     assert set(found["different"]) == wrong, (len(found["different"]), len(wrong))
     print(f"shadow: {found['jobs']} jobs, {len(wrong)} different, exactly those with the bug")
 
 
-def expected(scene: Scene) -> dict[str, int]:
+def expected(setup: Setup) -> dict[str, int]:
     """Return the cursors of all accepted events, by id."""
     found: dict[str, int] = {}
     after = 0
-    while rows := scene.store.history(after=after, limit=5000):
+    while rows := setup.store.history(after=after, limit=5000):
         after = rows[-1].cursor
         found |= {row.event_id: row.cursor for row in rows if row.accepted}
     return found
@@ -100,9 +100,9 @@ def expected(scene: Scene) -> dict[str, int]:
 class Queue:
     """A queue to replay to, read with pika."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, setup: Setup) -> None:
         self.name = f"bench-{uuid4().hex}"
-        self._url = scene.made.environment["RABBITMQ_URL"]
+        self._url = setup.made.environment["RABBITMQ_URL"]
 
     def __enter__(self) -> "Queue":
         self._connection = pika.BlockingConnection(pika.URLParameters(self._url))

@@ -1,4 +1,4 @@
-"""The installation that all steps of the measurement use."""
+"""The installation that all steps of the measurement use, with helpers for its jobs."""
 
 import json
 import os
@@ -23,8 +23,8 @@ BATCH = 1000
 
 
 @dataclass
-class Scene:
-    """An installation with ``jobs`` finished jobs."""
+class Setup:
+    """An installation that executes ``jobs`` jobs before the first step."""
 
     made: Installation
     jobs: int
