@@ -3,8 +3,8 @@
 After a nack, a time-out or a lost connection it is not known which queues have the message. So the same event (same
 event id) is published again until a confirm comes or the deadline passes; readers drop repeats.
 
-When a work queue refuses the message because a policy limits its length, the tape already has the event. So only the
-work is published again (``refused_work``), and ``check_room`` refuses more work for that queue beforehand.
+When a work queue refuses the message because a policy limits its length, the tape has the event in most cases. So only
+the work is published again (``refused_work``), and ``check_room`` refuses more work for that queue beforehand.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
 """Publishes work that a full queue refused again, in order, until the queue takes it.
 
-Theory of operation. A queue that a policy limits (``max-length``) refuses a publish, but the tape has taken the event
-by then, and would take it once more with each repeat. So only the work is repeated: it is published to its queue, or to
+Theory of operation. A queue that a policy limits (``max-length``) refuses a publish, but the tape takes the event,
+and would take it once more with each repeat. So only the work is repeated: it is published to its queue, or to
 the first exchange of the delay ladder, and not to the tape. One message at a time is offered to a full queue, however
-many wait. When the queue has taken the work, the event is published to the tape alone, since the refusal does not say
-whether the tape has it; readers drop the repeat.
+many wait. When the queue has taken the work, the event is published to the tape alone, because a refusal is no
+proof that the tape has it; readers drop the repeat.
 
 A caller may stop waiting: the work is still placed, unless the process ends before. The projector finds jobs whose work
 was lost in that way.

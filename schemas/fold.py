@@ -5,16 +5,17 @@ executed again, a frozen worker continues and publishes late, and the messages o
 either order. So the order on the tape is decisive, and ``evolve`` decides for each event whether it is accepted:
 
 * A **run** is closed by its first final event. Later events of that run change nothing.
-* An **attempt** is closed by its first ``retrying``, or by the first event of a later attempt. After that only a
-  ``succeeded`` of that attempt is accepted, because the work is done. It closes the run.
+* An **attempt** is closed by its first ``retrying``, or by the first event of a later attempt. After that, of its
+  outcomes only ``succeeded`` is accepted, because the work was done. That event closes the run.
 * The first event of a **later run** opens that run, whichever event it is, because a worker may publish before the
   ``redriven``. It does so even if the current run has not ended on the tape: a job is redriven only after its end was
-  read, so that event was there and was lost (the broker's last writes, retention), and never comes.
+  read. So the event of that end existed, the tape has lost it (in a crash, or by retention), and it will not come.
 * ``requeued`` is accepted when its count of placements is higher than the known one. The job is ``queued`` again,
-  unless the event comes too late: its attempt is closed, or runs in another execution than the lost one.
-* ``submitted`` brings the order whenever it comes. It changes the state only if it is the job's first event.
-* Of the **executions** of an attempt, the newest on the tape is shown. ``started`` and ``progressed`` of an older one
-  change nothing, nor do repeated ones (same execution, same or lower count). Outcomes are accepted from any execution.
+  unless the event comes too late. It is too late when the attempt is closed, or when another execution runs it.
+* ``submitted`` contains the order (what to run), and adds it to the job whenever it comes. It changes the state only if
+it is the job's first event. * Of the **executions** of an attempt, the newest on the tape is shown. ``started`` and
+``progressed`` of an older one change nothing, nor do repeated ones (same execution, same or lower count). Outcomes are
+accepted from any execution.
 
 The history keeps rejected events too, and marks them. For these ``evolve`` returns the same object, so ``accepted`` is
 ``after is not before``. It is pure and total: it never raises for any events.

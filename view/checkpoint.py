@@ -91,7 +91,7 @@ def accept_gap(connection: Connection) -> Checkpoint:
 
 
 def note_trouble(connection: Connection, trouble: str) -> None:
-    """Note why nothing behind the checkpoint can be folded. The note is void as soon as the checkpoint has moved."""
+    """Note why nothing after the checkpoint can be folded. The note is void as soon as the checkpoint has moved."""
     now = read(connection)
     assert now is not None
     # In ASCII: what makes the fold fail must not make the note fail too.
@@ -102,7 +102,7 @@ def note_trouble(connection: Connection, trouble: str) -> None:
 
 
 def read_trouble(connection: Connection) -> str | None:
-    """Return why nothing behind the checkpoint can be folded; None when nothing is noted."""
+    """Return why nothing after the checkpoint can be folded; None when nothing is noted."""
     state = connection.execute(select(_task.state).where(_task.key == TROUBLE_KEY)).scalar()
     if state is None:
         return None

@@ -1,4 +1,4 @@
-"""The committed history for listeners: the events that the fold accepted, in the order of the tape, behind a cursor.
+"""The committed history for listeners: the events that the fold accepted, in the order of the tape, after a cursor.
 
 The projector commits batches in order. So a page that ends at the newest row is complete: everything that is committed
 later comes behind it. A reader needs only its cursor to continue, in any process.
@@ -89,7 +89,7 @@ class CommittedHistory(StorePart):
         return HistoryRange(row.horizon, max(head, row.horizon))
 
     def page(self, after: int, limit: int, wanted: Selection, max_bytes: int = PAGE_BYTES) -> CommittedPage:
-        """Read the next ``limit`` accepted events behind the cursor ``after`` and return the wanted ones of them.
+        """Read the next ``limit`` accepted events after the cursor ``after`` and return the wanted ones of them.
 
         Reads fewer events when together they reach ``max_bytes`` characters.
         """
@@ -114,7 +114,7 @@ class CommittedHistory(StorePart):
         """Return a cursor. The first accepted event behind it is the first on the tape whose time is not before
         ``time``; 0 when that is the first event.
 
-        Times on the tape are not sorted. Earlier events may follow behind the cursor. A later event can only be before
+        Times on the tape are not sorted. Earlier events may follow after the cursor. A later event can only be before
         it when it, or its neighbours, came to the tape with a time that is wrong by more than ``DISORDER``.
         """
         head = self.reach().head

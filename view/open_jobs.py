@@ -40,10 +40,10 @@ class OpenJobs(StorePart):
         return found
 
     def overdue(self, queue: str, due: datetime, cursor: int, after: str, limit: int) -> list[Job]:
-        """Return open jobs of ``queue`` that were due by then and have no event behind ``cursor``.
+        """Return open jobs of ``queue`` that were due at ``due`` and have no event after ``cursor``.
 
-        Sorted by id, from the first id behind ``after``. Without jobs of another tape, which were never on a queue
-        here.
+        Sorted by id, from the first id after ``after``. Imported jobs are left out, because their work was never on a
+        queue of this broker.
         """
         statement = (
             select(tables.jobs)

@@ -1,17 +1,17 @@
 """A rebuild: a second generation of the folded tables, made beside the serving one, which then takes its place.
 
-Theory of operation. The serving history has everything that was ever folded, raw: it is the archive. A rebuild folds it
-again, page by page, into tables of its own, and writes its cursor in the same transaction. So it can be killed and
-continues. Meanwhile the projector commits to the serving tables, and the archive grows.
+Theory of operation. The serving history has all events that are kept, as they were read: it is the archive. A rebuild
+folds it again, page by page, into tables of its own, and writes its cursor in the same transaction. So it can be killed
+and continues. Meanwhile the projector commits to the serving tables, and the archive grows.
 
-The switch is one transaction. It takes the lease from the active projector: this locks the checkpoint, so every batch
-that was folded from the old tables fails. It folds the few events that came since. It removes the jobs that retention
-has removed since, of which the new tables may have only the first events. Then the new tables take the names of the
+The switch is one transaction. It takes the lease from the active projector, so a batch that was folded from the old
+tables cannot be committed any more. It folds the few events that came since. It removes the jobs that retention has
+removed since, because the rebuild may have read only a part of their events. Then the new tables take the names of the
 old ones. A reader sees the old tables or the new ones, never a mixture.
 
-There is one rebuild at a time, under its key. To begin another one ends the first and reuses its number and its table
-names. So each write checks, in its own transaction, that it still belongs to the rebuild in progress. Locks are taken
-in one order: checkpoint, rebuild, folded tables.
+There is one rebuild at a time, under its key. When another one begins, the first one ends, and the new one uses the
+same number and table names. So each write checks, in its own transaction, that it still belongs to the rebuild in
+progress. Locks are taken in one order: checkpoint, rebuild, folded tables.
 
 The old tables are retired: they get other names, and ``clean_up`` drops them later, in small steps. SQLite has one
 writer and reads each page of a table to drop it: a million events took 16 s. PostgreSQL drops a table at once.
@@ -93,9 +93,9 @@ class Rebuilds(StorePart):
             return _state(connection)
 
     def begin(self, key: str, cursor: int = 0) -> Rebuild:
-        """Create the tables, to be filled from behind ``cursor``, or continue the rebuild of the same key.
+        """Create the tables, to be filled with the events after ``cursor``, or continue the rebuild of the same key.
 
-        A rebuild of another key is given up, since it may have been made by other rules.
+        A rebuild of another key is ended, because another version of the code may have folded its tables.
         """
         self.clean_up()
         with self.database.writing() as connection:
@@ -111,7 +111,7 @@ class Rebuilds(StorePart):
             return Rebuild(number, key, cursor)
 
     def archive(self, after: int, limit: int = PAGE) -> list[Archived]:
-        """Return what was folded behind the cursor ``after``, raw, in the order of the tape.
+        """Return what was folded after the cursor ``after``, raw, in the order of the tape.
 
         Returns fewer entries than ``limit`` when they reach ``PAGE_BYTES``, and none at the end.
         """
@@ -119,7 +119,7 @@ class Rebuilds(StorePart):
             return _archive(connection, after, limit)
 
     def remaining(self, after: int) -> int:
-        """Return about how many events are behind the cursor ``after``: offsets without an event are counted too."""
+        """Return about how many events come after the cursor ``after``: offsets without an event are counted too."""
         with self.database.reading() as connection:
             newest = connection.execute(select(func.max(tables.history.c.cursor))).scalar()
         return max(0, (newest or 0) - after)
@@ -162,7 +162,7 @@ class Rebuilds(StorePart):
             while _remove_pruned(connection, own):
                 pass
             _raise_horizon(connection, own)
-            _take_names(connection, own)
+            _rename_into_place(connection, own)
             _end(connection, rebuild)
             connection.execute(update(tables.checkpoint).values(generation=rebuild.generation))
         return done
@@ -230,8 +230,8 @@ def _advance(connection: Connection, rebuild: Rebuild, batch: Batch, cursor: int
 
 def _remove_pruned(connection: Connection, own: FoldedTables) -> bool:
     """Remove some of the jobs that are gone from the serving tables; return False when there are none."""
-    stone, serving, new = tables.tombstones.c.job_id, tables.jobs.c.id, own.jobs.c.id
-    gone = select(new).join(tables.tombstones, stone == new).where(~exists(select(serving).where(serving == new)))
+    removed, serving, new = tables.tombstones.c.job_id, tables.jobs.c.id, own.jobs.c.id
+    gone = select(new).join(tables.tombstones, removed == new).where(~exists(select(serving).where(serving == new)))
     job_ids = connection.execute(gone.limit(REMOVED_AT_ONCE)).scalars().all()
     for column in (own.history.c.job_id, own.job_labels.c.job_id, new) if job_ids else ():
         connection.execute(delete(column.table).where(column.in_(job_ids)))
@@ -255,7 +255,7 @@ def _end(connection: Connection, rebuild: Rebuild) -> None:
 
 
 def _raise_horizon(connection: Connection, own: FoldedTables) -> None:
-    """Let listeners learn where the history begins, when it begins later than the history that it replaces."""
+    """Raise the horizon if the new history begins later than the old one, so that listeners learn of it."""
     old, new = (
         connection.execute(select(func.min(table.c.cursor))).scalar() for table in (tables.history, own.history)
     )
@@ -263,9 +263,9 @@ def _raise_horizon(connection: Connection, own: FoldedTables) -> None:
         checkpoint.raise_horizon(connection, new - 1)
 
 
-def _take_names(connection: Connection, own: FoldedTables) -> None:
+def _rename_into_place(connection: Connection, own: FoldedTables) -> None:
     if connection.dialect.name == "postgresql":
-        # All locks at once and soon, or none: the caller tries the switch again.
+        # Get all locks within the limit, or fail; the caller tries again.
         connection.execute(text(f"SET LOCAL lock_timeout = '{RENAME_TIMEOUT}'"))
         names = ", ".join(table.name for table in tables.SERVING.each())
         connection.execute(text(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE"))
@@ -277,7 +277,7 @@ def _take_names(connection: Connection, own: FoldedTables) -> None:
 def _retire(connection: Connection, folded: FoldedTables) -> None:
     """Rename the tables, so that no statement finds them, until ``clean_up`` drops them."""
     for table, serving in zip(folded.each(), tables.SERVING.each(), strict=True):
-        # Usually there is none. One that is there was left by a process that died.
+        # A process that died may have left a retired table.
         connection.execute(text(f"DROP TABLE IF EXISTS {_retired(serving)}"))
         _rename(connection, table.name, _retired(serving))
 
@@ -298,8 +298,8 @@ def _drop_some(connection: Connection) -> bool:
         return False
     name = _retired(table)
     if connection.dialect.name == "sqlite":
-        own = text("SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = :name AND sql IS NOT NULL")
-        index = connection.execute(own, {"name": name}).scalar()
+        indexes = text("SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = :name AND sql IS NOT NULL")
+        index = connection.execute(indexes, {"name": name}).scalar()
         if index is not None:
             connection.execute(text(f"DROP INDEX {index}"))
             return True

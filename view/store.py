@@ -156,7 +156,7 @@ class Store:
             return [ClosedJob(*row) for row in connection.execute(jobs.newest_first(columns, query)).all()]
 
     def history(self, job_id: str | None = None, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
-        """Return the events of one job, or of all, behind the cursor ``after``, in the order of the tape."""
+        """Return the events of one job, or of all, after the cursor ``after``, in the order of the tape."""
         entry = tables.history.c
         statement = select(tables.history).where(entry.cursor > after).order_by(entry.cursor).limit(limit)
         if job_id is not None:
@@ -165,7 +165,7 @@ class Store:
             return [history_from_row(row) for row in connection.execute(statement).all()]
 
     def unreadable(self, after: int = 0, limit: int = 100) -> list[UnreadableRow]:
-        """Return the unreadable messages behind the cursor ``after``, in the order of the tape."""
+        """Return the unreadable messages after the cursor ``after``, in the order of the tape."""
         entry = tables.unreadable.c
         statement = select(tables.unreadable).where(entry.cursor > after).order_by(entry.cursor).limit(limit)
         with self._database.reading() as connection:
@@ -191,7 +191,7 @@ class Store:
             return checkpoint.read(connection)
 
     def fold_trouble(self) -> str | None:
-        """Return why nothing behind the checkpoint can be folded, as the projector noted it; None when it can."""
+        """Return why nothing after the checkpoint can be folded, as the projector noted it; None when it can."""
         with self._database.reading() as connection:
             return checkpoint.read_trouble(connection)
 
@@ -255,7 +255,7 @@ class Store:
             return connection.execute(statement).rowcount == 1
 
     def note_fold_trouble(self, owner: str, trouble: str) -> bool:
-        """Note why nothing behind the checkpoint can be folded, for readiness, metrics and ``jobtape doctor``."""
+        """Note why nothing after the checkpoint can be folded, for readiness, metrics and ``jobtape doctor``."""
         with self._database.writing() as connection:
             if not checkpoint.is_active(connection, owner):
                 return False

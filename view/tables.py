@@ -234,7 +234,7 @@ rebuild = Table(
     CheckConstraint("id = 1", name="rebuild_is_one_row"),
 )
 
-# How far the relay has published the history. ``mode``: see schemas.relay_events.
+# How far the relay has published the history. ``mode``: see schemas.events.RelayMode.
 relay = Table(
     "relay",
     metadata,

@@ -65,7 +65,7 @@ class HistoryRow:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRange:
-    """The range of the committed history: complete behind the cursor ``horizon``, up to and including ``head``.
+    """The range of the committed history: all events after the cursor ``horizon``, up to and including ``head``.
 
     A reader before ``horizon`` has missed events that are not stored any more.
     """

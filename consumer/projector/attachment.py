@@ -26,7 +26,9 @@ class GapFound(Exception):
     """The tape does not continue from the checkpoint; ``gap`` says why."""
 
     def __init__(self, kind: GapKind, detail: str) -> None:
-        detail = f"{detail}; see docs/how-to/gaps.md: `jobtape init --accept-gap` continues behind it"
+        detail = (
+            f"{detail}; see docs/how-to/gaps.md: to go on without the missing events run `jobtape init --accept-gap`"
+        )
         super().__init__(detail)
         self.gap = Gap(kind, detail)
 

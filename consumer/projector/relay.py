@@ -1,14 +1,14 @@
 """Publishes accepted events to subscribers, on ``<ns>.results``, in the tape's order and at least once.
 
 Theory of operation. The relay of the active projector reads the committed history after a position of its own,
-publishes a window of events, and moves the position to the last event up to which all are done. An event is done when
-it was confirmed or refused. A nack means that some queue is full and refuses the event. The other queues have it, so it
-is only counted. Nothing else waits for the relay. It has a connection of its own, because a queue that cannot confirm
-(it has no majority) stops the whole connection that publishes to it.
+publishes a window of events, and moves the position to the last event of which all earlier ones are done too. An event
+is done when it was confirmed or refused. A nack means that some queue is full and refuses the event. The other queues
+have it, so it is only counted. Nothing else waits for the relay. It has a connection of its own, because a queue that
+cannot confirm (it has no majority) stops the whole connection that publishes to it.
 
-That is a **stall**: no confirm for ``CONFIRM_TIMEOUT`` seconds. The relay reports it, drops the connection, and
+A **stall** means: no confirm for ``CONFIRM_TIMEOUT`` seconds. The relay reports it, drops the connection, and
 publishes the next event alone, over a new connection, again and again with longer pauses. So healthy queues do not get
-a whole window of repeats each time. From the first confirm on, the window doubles with each publish.
+a whole window of repeats each time. After the first confirm the window doubles with each publish.
 
 The position is saved now and then, so a relay that dies publishes some events again. On a tape that this installation
 created it starts at the beginning. Otherwise (a new view of an old tape, a relay that was off) it starts behind a

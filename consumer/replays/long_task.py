@@ -15,7 +15,7 @@ class Interrupted(JobtapeError):
 
 
 class TakenOver(JobtapeError):
-    """Another process has moved the same task on. When it is tried again, it is done or continues."""
+    """Another process works on the same task. Call it again: it has ended, or it continues."""
 
 
 @dataclass(slots=True)

@@ -90,7 +90,10 @@ class ViewRebuild:
                 raise self._lost(rebuild)
             time.sleep(pause)
             pause = min(LONGEST_SWITCH_PAUSE, pause * SWITCH_PAUSE_GROWTH)
-        raise ViewUnavailable("the switch failed because the database is busy; the rebuild continues when tried again")
+        raise ViewUnavailable(
+            "the switch did not succeed in many tries, because the database is busy or new events come too fast; "
+            "run the rebuild again, and it continues"
+        )
 
     def give_up(self, rebuild: Rebuild) -> None:
         """Remove the new generation."""

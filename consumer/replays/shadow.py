@@ -1,4 +1,4 @@
-"""Runs past jobs with today's handlers and compares the outcomes with those of then.
+"""Runs past jobs with today's handlers and compares the outcomes with the original ones.
 
 Nothing is published, and only the progress of the run is written. The handlers run in this process, one after the
 other, with ``ctx.shadow`` set. A job is marked before its handler runs. If the process dies, the job runs again when

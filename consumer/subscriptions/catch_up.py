@@ -1,8 +1,8 @@
 """The source of a subscription with ``since``: history first, then live events, both from the committed history.
 
 Reading one source leaves no gap between the two, and a delivered event can be read with GET. With a name, the position
-is stored after each event's body, and one consumer of that name is active. The others stand by, and take over when it
-ends or its lease expires.
+is stored after the subscriber has handled an event, and one consumer of that name is active. The others stand by, and
+take over when it ends or its lease expires.
 """
 
 import asyncio

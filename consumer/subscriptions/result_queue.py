@@ -4,7 +4,8 @@ Theory of operation. Relay and broker both deliver at least once. So a repeated 
 as it is among the last 10,000. With a name the queue is durable and shared. Without one it exists for a minute longer
 than its connection, so that a short loss of the connection loses no event.
 
-Events are missed when the queue was gone when this consumer came back, or is so full that it drops its oldest messages.
+Events are missed in two cases: the queue did not exist when this consumer reconnected, or it is full and drops its
+oldest messages.
 Both are checked when the consumer attaches and every ten seconds; the check also declares again what was removed.
 """
 
@@ -199,8 +200,8 @@ class ResultQueueSource:
     def _report_missed(self, why: str) -> None:
         text = f"the subscription {self._name or self._queue.name} may have missed events: {why}"
         if not self._skip_gaps:
-            stored = "a cursor that you have stored, or since='first': this consumer has acknowledged nothing yet"
-            raise EventsMissed(f"{text}; continue with since={self._cursor or stored}", self._cursor)
+            start = f"since={self._cursor}" if self._cursor else "since='first', or a cursor that you have stored"
+            raise EventsMissed(f"{text}; subscribe again with {start}", self._cursor)
         log.warning("%s", text)
 
     def _add(self, delivery: Delivery) -> None:

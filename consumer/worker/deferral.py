@@ -29,7 +29,7 @@ from jobtape.schemas.topology import Topology, queue_of
 log = logging.getLogger(__name__)
 
 COUNT_HEADER: Final = "jobtape-returns"
-"""How often the work was deferred."""
+"""How often the work was deferred, which gave it back to the broker."""
 FIRST_HEADER: Final = "jobtape-first-return"
 """Milliseconds since 1970 (floats in headers have only 32 bits) at which the work was deferred first."""
 DUE_HEADER: Final = "jobtape-due"

@@ -39,8 +39,8 @@ log = logging.getLogger("jobtape.job")
 Event = TypeVar("Event", Started, Progressed, Succeeded, Failed, Retrying)
 
 STARTED_AFTER: Final = 0.05
-"""Seconds after which ``started`` is published. The outcome of a shorter job contains it, which saves a third of all
-messages."""
+"""Seconds after which ``started`` is published. The outcome of a shorter job contains the
+start time, which saves a third of all messages."""
 PROGRESS_INTERVAL: Final = 0.2
 """Seconds between two ``progressed`` events."""
 PAUSE: Final = 0.5
@@ -76,7 +76,7 @@ class Execution:
         self.attempt = attempt_of(event)
         self.id = uuid4().hex
         self.handler: RunningHandler | None = None
-        """Done when the handler has ended, which may be after its outcome was published."""
+        """Done when the handler has ended. After a time-out that may be later than its outcome was published."""
         self._suspect = suspect
         self._source = source
         self._worker = worker

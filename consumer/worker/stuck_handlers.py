@@ -1,4 +1,5 @@
-"""Handlers that still run although their jobs are settled or requeued. Each one keeps its slot until it ends."""
+"""Handlers that still run although the outcomes of their jobs are published, or their deliveries were given back. Each
+one keeps its slot until it ends."""
 
 import logging
 import time
@@ -9,7 +10,7 @@ from jobtape.consumer.worker.execution import Execution
 log = logging.getLogger(__name__)
 
 LOG_AFTER = 5.0
-"""Seconds after its job was settled at which a stuck handler is logged."""
+"""Seconds after its outcome at which a stuck handler is logged."""
 REPORT_AFTER = 1.0
 """Seconds after which stuck handlers in all slots are reported as the worker's trouble."""
 GIVE_UP_AFTER = 30.0

@@ -2,10 +2,11 @@
 
 Theory of operation. The broker may deliver a job again at any time before it has the ack. So the outcome is published
 and confirmed first, **then** the delivery is acked (``_execute``). A redelivery of an attempt that has finished here is
-acked and not run, unless the work was placed again after that: then the tape has lost the outcome, because the broker
-died between two writes to disk. A redelivery of an attempt that still runs here waits for that execution. A cancelled
-run is acked and not run, because its end is on the tape already. Consuming and publishing use one connection each,
-because a broker alarm blocks a publishing connection completely. No user code runs on this loop (see ``handlers``).
+acked and not run. It runs only if the rescuer has placed the work again since: then the broker has lost the confirmed
+outcome, in a crash between two writes to disk. A redelivery of an attempt that still runs here waits for that
+execution. A delivery of a cancelled run is acked and not run, because its end is on the tape already. Consuming and
+publishing use one connection each, because a broker alarm blocks a publishing connection completely. No user code runs
+on this loop (see ``handlers``).
 
 Every delivery ends acked, requeued, or lost with its channel, even when this code fails (``_settled``).
 
@@ -65,13 +66,13 @@ BROKEN_PAUSE = 1.0
 DEAD_LETTER_LIMIT = 30.0
 """Seconds within which a message must be on the dead queue."""
 SPARE_PREFETCH = 4
-"""Deliveries beyond the concurrency, so that a free slot has work at once. There are never more of them than slots: a
-delivery that waits here uses up its acknowledgement time-out, which allows for the length of one job."""
+"""Deliveries beyond the concurrency, so that a free slot has work at once. At most one waits for each slot, because the
+broker's acknowledgement time-out runs while a delivery waits, and leaves time for one job before it."""
 WATCH_INTERVAL = 1.0
 """Seconds between two checks of the backlog and of stuck handlers."""
 SUSPECT_FROM = 2
-"""Lost deliveries from which a job is a suspect: the worker died while it had the job, and the job may be the cause.
-Deliveries that were only prefetched count too; running such a job in a process of its own costs little."""
+"""A job is a suspect when so many of its deliveries were lost because a worker died: the job may be the cause. A
+delivery that had not started counts too, because running a suspect in a process of its own costs little."""
 
 REMEMBERED = 10_000
 """How many finished attempts a worker remembers."""
@@ -167,7 +168,7 @@ class Worker:
                     self._trouble = f"taking jobs was interrupted: {reason_of(error)}"
                     log.warning("%s", self._trouble)
                     await wait_for_stop(stop, PAUSE)
-            await self._let_finish()  # jobs that still run when the broker was lost before the end
+            await self._let_finish()  # when the broker was lost before the stop, jobs may still run
         finally:
             await self._handlers.close()
             self._closed = True
@@ -222,9 +223,9 @@ class Worker:
             return
         # The prefetch limits how many wait.
         self._backlog.add(delivery, event, longest_wait(self._ack_timeout, self._grace, event.data.order.timeout))
-        self._start_waiting()
+        self._start_next_jobs()
 
-    def _start_waiting(self) -> None:
+    def _start_next_jobs(self) -> None:
         while not self._draining and (first := self._backlog.next()) is not None:
             self._start(first.delivery, first.event)
 
@@ -233,7 +234,7 @@ class Worker:
         if self._finished.get(key, 0) >= placement_of(event):
             self._settle(delivery, delivery.ack())
         elif (same := self._running.get(key)) is not None:
-            # Its channel was lost while it ran. The execution goes on, and its end settles this delivery too.
+            # The channel of the first delivery was lost. Its handler still runs here, and its end settles this one.
             self._settle(delivery, self._settle_after(same, key, delivery))
         elif self._cancellations.runs.has(event.subject, event.data.run):
             self._settle(delivery, self._ack_cancelled(event, delivery))
@@ -296,8 +297,8 @@ class Worker:
     async def _publish_outcome(self, outcome: Succeeded | Failed | Retrying | Cancelled, delivery: Delivery) -> bool:
         """Publish the outcome until it is confirmed, however long the broker is away. The job keeps its slot meanwhile.
 
-        Return False when the attempt has to be executed again. ``retrying`` places the next attempt. Once the delivery
-        is lost, another worker gets this attempt and would place the next one a second time.
+        ``retrying`` places the next attempt. When the delivery is lost, it is not published, and this returns False:
+        another worker executes this attempt again, and places the next one itself.
         """
         while True:
             cc: tuple[str, ...] = ()
@@ -310,12 +311,12 @@ class Worker:
                 await self._publisher.publish(outcome, cc)
                 return True
             except WorkRefused as refused:
-                log.warning("the next attempt of %s waits for room in its queue: %s", outcome.subject, refused)
+                log.warning("the next attempt of %s is placed when its queue takes it: %s", outcome.subject, refused)
                 if not refused.placing.cancelled():
                     return await _placed(refused.placing, delivery)
                 await asyncio.sleep(FULL_PAUSE)
             except (BrokerUnavailable, TapeMissing) as error:
-                log.warning("the outcome of %s waits: %s", outcome.subject, error)
+                log.warning("the outcome of %s could not be published, trying again: %s", outcome.subject, error)
                 await asyncio.sleep(PAUSE)
 
     def _release_slot(self, job_type: str, execution: Execution | None) -> None:
@@ -323,7 +324,7 @@ class Worker:
 
         def release() -> None:
             self._backlog.release_slot(job_type)
-            self._start_waiting()
+            self._start_next_jobs()
 
         if execution is None or execution.handler is None or execution.handler.done():
             release()
@@ -337,8 +338,8 @@ class Worker:
     async def _ack_cancelled(self, event: WorkEvent, delivery: Delivery) -> None:
         """Ack a delivery of a cancelled run. Publish nothing, because its ``cancelled`` event is on the tape.
 
-        If the job was rescued as lost, the tape does not have that event: the broker died between writing the two
-        streams. Then the same event is published again.
+        If the job was rescued as lost, the tape does not have that event, and it is published again: it reached the
+        stream of cancellations, and the broker died before it reached the tape.
         """
         if isinstance(event, Requeued) and event.data.why == "lost":
             again = cancelled(evolve(None, event), source=self._topology.source, time=_now())
@@ -346,7 +347,7 @@ class Worker:
         await delivery.ack()
 
     async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
-        log.error("a message on a work queue is no job and goes to %s: %s", self._topology.dead.name, reason)
+        log.error("a message on a work queue is not a job and goes to %s: %s", self._topology.dead.name, reason)
         with suppress(*BROKER_ERRORS):
             async with asyncio.timeout(DEAD_LETTER_LIMIT):
                 await publish_dead_letter(self._publisher.link, self._topology, delivery.body, reason)
@@ -362,16 +363,18 @@ class Worker:
         return task
 
     async def _settled(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> None:
-        """Await ``work``. If it fails, or is cancelled by something other than this worker, requeue the delivery."""
+        """Await ``work``. If it fails, or is cancelled by something other than this worker, reject the delivery,
+        which counts towards the delivery limit of the queue.
+        """
         try:
             await work
         except asyncio.CancelledError:
             if self._draining:  # closing the channel requeues it
                 raise
-            log.exception("the task of a delivery was cancelled, but not by this worker: the delivery is requeued")
+            log.exception("the task of a delivery was cancelled, but not by this worker: the delivery is rejected")
             await delivery.reject()
         except Exception:
-            log.exception("a delivery could not be handled and is requeued: please report this bug in Jobtape")
+            log.exception("a delivery could not be handled and is rejected: please report this bug in Jobtape")
             await asyncio.sleep(BROKEN_PAUSE)
             await delivery.reject()
 
@@ -398,14 +401,13 @@ class Worker:
             if late:
                 log.warning("%d jobs did not finish in time and are requeued", len(late))
                 await asyncio.wait(late, timeout=PAUSE)
-        if (
-            self._tasks
-        ):  # deliveries that are deferred or dead-lettered: their copies are published, and they need their ack
+        # Deferred and dead-lettered deliveries: the copy is published, the original is not acked yet.
+        if self._tasks:
             await asyncio.wait(self._tasks, timeout=PAUSE)
 
 
 async def _placed(placing: "asyncio.Future[None]", delivery: Delivery) -> bool:
-    """Return whether the next attempt was placed while the delivery was still ours; stop placing it otherwise."""
+    """Wait until the next attempt is placed, and return True. Stop, and return False, when the delivery is lost."""
     try:
         while not placing.done() and delivery.can_be_settled:
             await asyncio.wait({placing}, timeout=PAUSE)

@@ -37,7 +37,7 @@ app.command(rich_help_panel=USE)(jobs.watch)
 REPAIR = "Find and repair faults"
 app.command(rich_help_panel=REPAIR)(repairs.doctor)
 app.command(rich_help_panel=REPAIR)(repairs.redrive)
-dead = typer.Typer(help="Show messages on work queues that are not jobs.", no_args_is_help=True)
+dead = typer.Typer(help="Show messages that arrived on a work queue but are not jobs.", no_args_is_help=True)
 dead.command("list")(repairs.dead_list)
 dead.command("show")(repairs.dead_show)
 app.add_typer(dead, name="dead", rich_help_panel=REPAIR)

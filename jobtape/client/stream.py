@@ -71,7 +71,7 @@ class EventReader:
             wait = self._connection.pause_after(broken, next(waits))
             if wait is None or now + wait > deadline:
                 raise broken
-            log.info("%s: reconnecting behind cursor %s in %.1f s", broken, self.position, wait)
+            log.info("%s: reconnecting after cursor %s in %.1f s", broken, self.position, wait)
             await asyncio.sleep(wait)
 
     async def _one_connection(self) -> AsyncGenerator[DeliveredEvent, None]:

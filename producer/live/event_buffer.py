@@ -48,7 +48,7 @@ class BufferedEvent:
 
 
 class EventBuffer:
-    """Has every event behind the cursor ``floor``, in the tape's order."""
+    """Has every event after the cursor ``floor``, in the tape's order."""
 
     def __init__(self, *, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
         self.floor = 0

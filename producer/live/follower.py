@@ -5,7 +5,7 @@ until an event matches. A cursor before the buffer's floor advances through the 
 A page that is not full has everything that was committed before it was read, including the tail's head, so the follower
 may advance to there. So there is no gap between view and buffer, and no repeat, because the cursor only goes up.
 
-When the history behind the cursor is no longer complete, or does not reach the cursor, the follower returns ``Reset``
+When the history after the cursor is no longer complete, or does not reach the cursor, the follower returns ``Reset``
 once and continues with what exists. A listener that begins with the first event is before the horizon, where some
 events are kept and others are not. It gets no reset for what was lost before it began, only for later losses.
 """
@@ -36,7 +36,7 @@ AWAY_PAUSE: Final = 1.0
 
 
 class StartPosition(Enum):
-    """Where a listener can begin other than behind a cursor."""
+    """Where a listener can begin other than after a cursor."""
 
     FIRST = "first"
     NOW = "now"

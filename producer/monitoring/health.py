@@ -163,10 +163,10 @@ class Health:
         if cursor != self._standing[0]:
             self._standing = (cursor, now)
         if noted is not None:
-            return f"nothing is folded behind cursor {cursor}: {noted}"
+            return f"nothing is folded after cursor {cursor}: {noted}"
         if behind is not None and min(behind, now - self._standing[1]) >= STANDS_STILL:
             return (
-                f"nothing has been folded behind cursor {cursor} for {behind:.0f} s, though the tape goes on: see the "
+                f"nothing has been folded after cursor {cursor} for {behind:.0f} s, though the tape goes on: see the "
                 "projector's log"
             )
         return None

@@ -5,10 +5,11 @@ the view proves nothing. A **barrier** does: it is a message on the tape that th
 it. Everything that was confirmed before the publish of the barrier *began* is on the tape before it, and is in the view
 when the barrier has passed.
 
-A request may therefore only wait for a barrier whose publish begins after the request's own miss. A barrier that is
-being published already gave false 404s: the job may be on the tape behind it. Each process has at most one barrier in
-flight, and one that is about to begin, which all new requests join. At most 20 begin in a second, and one task polls
-for each. So many misses cost the tape 20 small messages a second, and the database one poller.
+A request may therefore only wait for a barrier whose publish begins after the request's own miss. It must not use one
+whose publish began earlier: the job may be on the tape after that barrier, and the answer would be a false 404. Each
+process has at most one barrier in flight, and one that is about to begin, which all new requests join. At most 20 begin
+in a second, and one task polls for each. So many misses cost the tape 20 small messages a second, and the database one
+poller.
 """
 
 import asyncio
@@ -139,23 +140,23 @@ class SharedBarrier:
             await asyncio.wait({self._runner})
 
     async def _run(self) -> None:
-        """Pass one barrier after the other, as long as a request waits for the next one."""
+        """Run one barrier after the other, as long as a request waits for the next one."""
         while self._next is not None:
             if self._began is not None:
                 await asyncio.sleep(self._began + MIN_INTERVAL - time.monotonic())
             # From here on new requests join the barrier after this one.
             current, self._next = self._next, None
-            # The result is an error unless the barrier has passed, also when this is cancelled: no false 404.
+            # The default is an error, so that a cancellation cannot lead to a false 404.
             result: JobtapeError | None = self._behind()
             try:
-                await self._pass_one()
+                await self._run_one()
                 result = None
             except JobtapeError as error:
                 result = error
             finally:
                 current.set_result(result)
 
-    async def _pass_one(self) -> None:
+    async def _run_one(self) -> None:
         began = _Moment(datetime.now(UTC), time.monotonic())
         self._began = began.monotonic
         try:
@@ -164,7 +165,7 @@ class SharedBarrier:
             raise ViewBehind(
                 f"it is not known now whether there is such a job, since the tape does not take a barrier: {error}"
             ) from None
-        # All who wait for this barrier came before it began, so none of them has time left after this.
+        # Every request that waits for this barrier came before it began, so its own deadline is earlier than this one.
         if not await self._barrier.wait(began.monotonic + self._timeout - time.monotonic()):
             raise self._behind()
         self._last_passed = began

@@ -147,7 +147,7 @@ class JobService(Submitter):
         return await self._reads.call(self._store.dead_messages.get, number)
 
     async def history(self, job_id: str, after: int = 0, limit: int = 100) -> list[HistoryRow]:
-        """Return the job's events behind the cursor ``after``, in the tape's order."""
+        """Return the job's events after the cursor ``after``, in the tape's order."""
         return await self._reads.call(self._store.history, job_id, after, limit)
 
     async def list_jobs(self, query: JobQuery) -> list[Job]:

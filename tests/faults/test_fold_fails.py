@@ -101,7 +101,7 @@ async def test_failing_fold_is_reported_until_it_continues(
                 monkeypatch.setattr(projecting, "fold_batch", fail)
             job = await served.submit()
             why = await reason(served)
-            assert "nothing is folded behind cursor" in why
+            assert "nothing is folded after cursor" in why
             assert expected in why
             assert 'jobtape_up{part="projector"} 0.0' in (await served.client.get("/metrics")).text
             assert expected in findings(store)
@@ -127,7 +127,7 @@ async def test_checkpoint_that_does_not_move_is_reported(
             change(store, "CREATE VIEW tasks AS SELECT * FROM old_tasks WHERE key = 'none'")
             change(store, *_refuse_task_inserts(store.dialect))
             await served.submit()
-            assert "nothing has been folded behind cursor" in await reason(served)
+            assert "nothing has been folded after cursor" in await reason(served)
             assert 'jobtape_up{part="projector"} 0.0' in (await served.client.get("/metrics")).text
             change(
                 store,

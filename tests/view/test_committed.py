@@ -1,4 +1,4 @@
-"""The committed history behind a cursor, and the positions of its readers."""
+"""The committed history after a cursor, and the positions of its readers."""
 
 from datetime import timedelta
 

@@ -11,9 +11,9 @@ STEP: Final = 50
 def read_page(
     fetch: Callable[[int, int], Sequence[Any]], after: int, limit: int, size_of: Callable[[Any], int], max_bytes: int
 ) -> tuple[list[Any], bool]:
-    """Read up to ``limit`` rows behind the cursor ``after``, up to the row with which they reach ``max_bytes``.
+    """Read up to ``limit`` rows after the cursor ``after``, up to the row with which they reach ``max_bytes``.
 
-    ``fetch(cursor, count)`` returns the next rows behind a cursor; each has an attribute ``cursor``. Returns the rows,
+    ``fetch(cursor, count)`` returns the next rows after a cursor; each has an attribute ``cursor``. Returns the rows,
     and whether more may follow.
     """
     rows: list[Any] = []

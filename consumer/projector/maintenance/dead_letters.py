@@ -2,14 +2,14 @@
 
 The broker gives up a message after twenty deliveries that were returned. Three cases:
 
-- The work was beside a job that kills its worker, and did not start itself. It is placed again, a few times at most.
+- The work waited in a worker that another job killed; its own handler had not started. It is placed again, a few times.
 - The job's ``started`` event says that the job itself was running. Then its run has failed.
 - A policy limits how long or how many messages may wait, and the broker dropped the work. That says nothing about the
   job, so its work is placed again without a limit.
 
 Each decision is an effect, with an id that depends on the decision only. The message is acknowledged when the effect is
-in the view; a message that is delivered again leads to the same effect. The decision is made when the view has folded
-everything that was on the tape when the message was taken, so it contains all that happened before the broker gave up.
+in the view; a message that is delivered again leads to the same effect. The decision waits until the projector has
+folded everything that was on the tape when the message was taken, so the view shows what happened before.
 """
 
 import asyncio

@@ -1,16 +1,17 @@
 """Publishes the effects in the outbox, each until the fold has seen it on the tape.
 
 Theory of operation. Only the fold deletes a row: when it finds the row's event on the tape. So a projector that becomes
-active may find rows whose events are on the tape already, sent by another projector, or earlier in a tape that is being
-folded again. Before it sends anything it waits for a **barrier** of its own: what was on the tape by then has been
-deleted. A failed publish has an *unknown* result. Its row is deferred, and sent again only behind another barrier. Rows
-that the fold adds from then on are new and are sent at once. Rows that were confirmed stay in the outbox until the fold
-reaches their events; ``_sent`` contains their ids meanwhile.
+active may find rows whose events are on the tape already: another projector has sent them, or an old tape is folded
+again. Before it sends anything it publishes a **barrier** and waits until the fold has passed it. By then the fold has
+deleted the rows of all events before the barrier, and the rows that remain are unsent. A failed publish has an
+*unknown* result. Its row is deferred, and sent again only behind another barrier. Rows that the fold adds from then on
+are new and are sent at once. Rows that were confirmed stay in the outbox until the fold reaches their events; ``_sent``
+contains their ids meanwhile.
 
 Work for a missing queue would be lost, so its row waits for the queue. Work that the broker dropped waits until the
-queue has a consumer; otherwise it would be dropped again. When a full queue refuses work, its event is on the tape all
-the same and the fold deletes the row: the publisher places that work by itself, and further rows for the queue wait. A
-row that fails does not delay other rows.
+queue has a consumer; otherwise it would be dropped again. When a work queue is full and refuses an event, the tape has
+it, so the fold deletes the row. The ``Publisher`` then tries again to put the work on its queue, and further rows for
+that queue wait. A row that fails does not delay other rows.
 """
 
 import asyncio

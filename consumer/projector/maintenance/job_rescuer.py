@@ -1,13 +1,13 @@
 """Finds jobs whose work has disappeared from the broker (a queue was deleted, a disk restored), and places it again.
 
 Theory of operation. The work of an open job is on its queue or with a worker. It stays with a worker at most until the
-broker's acknowledgement timeout, then it is back on the queue. So a job is lost when all of this holds:
+broker's acknowledgement timeout, then it is back on the queue. Let T be a moment at which a check found the queue
+empty. A job of that queue is lost when all of this holds:
 
-- its queue was seen empty at a moment at which the job was due and its last event so far had been folded;
-- the job has had no event since;
-- that moment is longer ago than work can be away from its queue (``rescue_after``);
-- the queue is empty now and was at the check before. Two checks, because a broker without a leader for a queue reports
-  that the queue is empty.
+1. It was due before T.
+2. It has had no event after T.
+3. T is longer ago than work can be away from its queue (``rescue_after``).
+4. The last two checks found the queue empty. Two, because a broker without a leader for a queue reports it as empty.
 
 While work waits on a queue, no job of that queue is lost, however old the backlog is.
 
@@ -49,16 +49,16 @@ class QueueChecks:
         self._was_empty = False
 
     def add(self, moment: Checkpoint, empty: bool) -> Checkpoint | None:
-        """Add a check. Return the moment since which jobs without an event are lost, or None if none are lost."""
+        """Add a check. Return T (see the module), or None when no job of the queue can be lost."""
         if self._moments and moment.read_at < self._moments[-1].read_at:
             self._moments.clear()  # The database's clock was set back.
-        twice, self._was_empty = empty and self._was_empty, empty
+        empty_twice, self._was_empty = empty and self._was_empty, empty
         if empty and (not self._moments or moment.read_at - self._moments[-1].read_at >= self._rescue_after / MOMENTS):
             self._moments.append(moment)
         long_ago = moment.read_at - self._rescue_after
         while len(self._moments) > 1 and self._moments[1].read_at <= long_ago:
             self._moments.popleft()
-        return self._moments[0] if twice and self._moments[0].read_at <= long_ago else None
+        return self._moments[0] if empty_twice and self._moments[0].read_at <= long_ago else None
 
 
 class JobRescuer:

@@ -1,14 +1,15 @@
 """Repairs what missing queues cause: declares Jobtape's own queues again, and delivers work that had no work queue.
 
 Without its queues the delay ladder loses delayed jobs, and ``dead`` and ``unroutable`` lose what is sent to them. They
-can be missing because somebody deleted them, or because a policy (``expires``) did. Declaring a queue does not keep it
-from expiring (tried on RabbitMQ 3.10.8, although its documentation says so); only a consumer does. A missing work queue
+can be missing because somebody deleted them, or because a policy (``expires``) did. RabbitMQ's documentation says that
+declaring a queue again resets its expiry; 3.10.8 does not do so (tried), only a consumer does. A missing work queue
 is not declared: which work queues exist is up to the workers.
 
 Work that becomes due for a missing work queue goes from the delay ladder to the queue ``unroutable``. When a work queue
-of open jobs exists again, all messages there are tried; otherwise one page now and then, because a queue may have been
-missing unnoticed. A message whose queue is still missing goes to the end. Each message is acknowledged after its copy
-was confirmed. The copy has none of the headers that would route it elsewhere (``CC``, ``x-death``).
+of open jobs exists again, all messages there are tried. Otherwise one page is tried at every few checks, because a
+queue may be deleted and declared again between two checks. A message whose queue is still missing goes to the end. Each
+message is acknowledged after its copy was confirmed. The copy has none of the headers that would route it elsewhere
+(``CC``, ``x-death``).
 """
 
 import asyncio

@@ -84,7 +84,7 @@ def list_(
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """List jobs, newest first. A filter can be given several times, and then matches any of its values."""
+    """List jobs, newest first. Several values of one filter match any of them; a job must have all given labels."""
     from jobtape.cli.rest import jobs  # noqa: PLC0415
     from jobtape.cli.values import labels_of, time_of  # noqa: PLC0415
 

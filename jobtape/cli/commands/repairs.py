@@ -43,7 +43,7 @@ def redrive(
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Run jobs again that have ended. A filter can be given several times, and then matches any of its values."""
+    """Run ended jobs again. Several values of one filter match any of them; a job must have all given labels."""
     from jobtape.cli.rest.repairs import redrive as run  # noqa: PLC0415
     from jobtape.cli.values import labels_of, time_of  # noqa: PLC0415
 

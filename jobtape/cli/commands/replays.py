@@ -114,7 +114,7 @@ def export(
 
 
 def import_(file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `jobtape export` wrote.")]) -> None:
-    """Publish the events of a file in this empty installation, whose projector must run; no job runs again."""
+    """Import a file into an empty installation, whose projector must be running; no job runs again."""
     from jobtape.cli.tape.import_ import run_import  # noqa: PLC0415
 
     raise typer.Exit(run_import(file))

@@ -83,7 +83,9 @@ def init(
     app_dir: AppDir = None,
     accept_gap: Annotated[
         bool,
-        typer.Option("--accept-gap", help="Continue after a gap in the tape; the missing events are lost to the view."),
+        typer.Option(
+            "--accept-gap", help="Continue after a gap in the tape; the view will never contain the missing events."
+        ),
     ] = False,
 ) -> None:
     """Create what is missing on the broker and in the database, and leave the rest unchanged."""

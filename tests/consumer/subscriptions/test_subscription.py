@@ -241,7 +241,7 @@ async def test_missed_events_raise_with_on_gap_raise(rig: Rig, subscribed: Subsc
         with pytest.raises(EventsMissed) as missed:
             await asyncio.wait_for(anext(received), 20)
     assert missed.value.cursor == cursor_of(1, 2)
-    assert f"continue with since={cursor_of(1, 2)}" in str(missed.value)
+    assert f"subscribe again with since={cursor_of(1, 2)}" in str(missed.value)
 
 
 async def test_events_missed_before_the_first_acknowledgement_says_what_to_do(rig: Rig, subscribed: Subscribe) -> None:
