@@ -105,7 +105,7 @@ class Projector:
                         break
                     await self._serve(connection, stop)
                 except ViewUnavailable as error:
-                    self._set_trouble(f"the view is away: {error}")
+                    self._set_trouble(f"the database does not answer: {error}")
                 except (BrokerUnavailable, TapeMissing, *BROKER_ERRORS) as error:
                     self._set_trouble(f"reading the tape was interrupted: {reason_of(error)}")
                 except _LeaseLost:
@@ -268,7 +268,7 @@ class Projector:
                 away = False
             except ViewUnavailable as error:
                 away = True
-                self._set_trouble(f"the view is away: {error}")
+                self._set_trouble(f"the database does not answer: {error}")
 
     def _set_trouble(self, trouble: str | None) -> None:
         if trouble is not None and trouble != self._trouble:

@@ -249,7 +249,7 @@ async def test_events_missed_before_the_first_acknowledgement_says_what_to_do(ri
     async with subscribed(**wanted):
         pass
     await publish(rig, 1, 2, 3)
-    with pytest.raises(EventsMissed, match="a cursor that you have stored, or since='first'") as missed:
+    with pytest.raises(EventsMissed, match="since='first', or a cursor that you have stored") as missed:
         await take(subscribed(**wanted, on_gap="raise"), 1)
     assert missed.value.cursor is None
 

@@ -108,7 +108,8 @@ async def test_outcome_waits_for_missing_tape(rig: Rig, caplog: pytest.LogCaptur
         await rig.delete_tape()
         jobs.gate.set()
         await eventually(
-            lambda: f"outcome of {job_id} waits" in caplog.text, what="the worker says that the outcome waits"
+            lambda: f"outcome of {job_id} could not be published" in caplog.text,
+            what="the worker says that the outcome waits",
         )
         await rig.create_tape()
         assert (await rig.outcome(job_id)).name == "succeeded"
@@ -122,7 +123,9 @@ async def test_worker_stopped_without_tape_gives_job_back(rig: Rig, caplog: pyte
         await rig.delete_tape()
         event = order_event(rig.topology, "ahold")
         await rig.put(encode(event))
-        await eventually(lambda: f"outcome of {event.subject} waits" in caplog.text, what="the outcome waits")
+        await eventually(
+            lambda: f"outcome of {event.subject} could not be published" in caplog.text, what="the outcome waits"
+        )
     await eventually(rig.depth, what="the job is back on its queue")
     await rig.create_tape()
     async with rig.worker(jobs.ahold):
