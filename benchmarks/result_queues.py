@@ -37,7 +37,7 @@ from jobtape.schemas.topology import Bounds
 from jobtape.view.store import CommittedEvent, Store
 from tests.consumer.bound_queues import bound_queue, delete_queue, listening, without_repeats
 from tests.ledger import Ledger
-from tests.result_clients import client, ensure_amqp_consume, is_bound, listens, node_folder
+from tests.result_clients import ensure_amqp_consume, node_folder, run_client, wait_bound, wait_listening
 from tests.waiting import eventually
 
 LIMIT = 300.0
@@ -122,19 +122,19 @@ async def _clients(made: Installation, store: Store, jobs: int) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         node = node_folder(Path(folder))
         async with AsyncExitStack() as stack:
-            shell = await stack.enter_async_context(client(url, namespace, ["./results.sh"]))
-            await is_bound(shell, url, made.topology.results.name, "succeeded.probe")
+            shell = await stack.enter_async_context(run_client(url, namespace, ["./results.sh"]))
+            await wait_bound(shell, url, made.topology.results.name, "succeeded.probe")
             commands = {
                 "pika": ([sys.executable, "results_pika.py", durable], None),
                 "node": ([node, "results.mjs"], Path(folder)),
                 "reply_to": ([sys.executable, "replies_aio_pika.py", "replies-7"], None),
             }
             running = {
-                name: await stack.enter_async_context(client(url, namespace, command, *([where] if where else [])))
+                name: await stack.enter_async_context(run_client(url, namespace, command, *([where] if where else [])))
                 for name, (command, where) in commands.items()
             }
             for each in running.values():
-                await listens(each)
+                await wait_listening(each)
             before = len(_outcomes(store))
             found = await asyncio.to_thread(_submit_and_wait, made, store, jobs)
             own = {job.id for job in found if job.reply_to == "replies-7"}

@@ -21,7 +21,7 @@ START_LIMIT = 60.0
 NPM_LIMIT = 120.0
 
 
-class Client:
+class ClientProgram:
     """A running program. ``lines`` are its output so far, ``words`` the first word of each line."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -35,7 +35,9 @@ class Client:
 
 
 @asynccontextmanager
-async def client(url: str, namespace: str, command: Sequence[str], folder: Path = CLIENTS) -> AsyncIterator[Client]:
+async def run_client(
+    url: str, namespace: str, command: Sequence[str], folder: Path = CLIENTS
+) -> AsyncIterator[ClientProgram]:
     """Run ``command`` until the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -46,7 +48,7 @@ async def client(url: str, namespace: str, command: Sequence[str], folder: Path 
         stderr=asyncio.subprocess.PIPE,
         limit=2**24,
     )
-    running = Client(process)
+    running = ClientProgram(process)
     assert process.stdout is not None and process.stderr is not None
     readers = [
         asyncio.create_task(_read(process.stdout, running.lines)),
@@ -61,7 +63,7 @@ async def client(url: str, namespace: str, command: Sequence[str], folder: Path 
         await asyncio.gather(*readers)
 
 
-async def listens(running: Client) -> None:
+async def wait_listening(running: ClientProgram) -> None:
     """Wait until the client prints that it listens. Fails if the client ends."""
     await eventually(
         lambda: any(line.startswith("listening") for line in running.errors) or running.process.returncode is not None,
@@ -70,7 +72,7 @@ async def listens(running: Client) -> None:
     assert running.process.returncode is None, "\n".join(running.errors)
 
 
-async def is_bound(running: Client, url: str, exchange: str, key: str) -> None:
+async def wait_bound(running: ClientProgram, url: str, exchange: str, key: str) -> None:
     """Wait until a queue is bound to ``exchange`` with ``key``, by publishing ``{}``. Fails if the client ends."""
     connection = await aio_pika.connect(url)
     async with connection:

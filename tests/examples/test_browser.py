@@ -15,7 +15,7 @@ from jobtape.view.store import Gap, Store
 from tests.broker.proxy import Proxy
 from tests.producer.conftest import view
 from tests.producer.live_api import Live, live_api
-from tests.result_clients import Client, client, node_program
+from tests.result_clients import ClientProgram, node_program, run_client
 from tests.view.samples import begin, commit, folded, record, submitted, succeeded
 from tests.waiting import eventually
 from tools.clone import ROOT
@@ -38,10 +38,10 @@ async def api(view: Store, sqlite_url: str) -> AsyncIterator[Live]:
 
 
 @asynccontextmanager
-async def page(url: str, **options: Any) -> AsyncIterator[Client]:
+async def page(url: str, **options: Any) -> AsyncIterator[ClientProgram]:
     """Run a page that receives events from the API at ``url``."""
     command = (node_program()[0], str(LISTEN), str(MODULE), url, json.dumps({"key": KEY} | options))
-    async with client("", "", command) as running:
+    async with run_client("", "", command) as running:
         yield running
 
 

@@ -17,7 +17,7 @@ from jobtape.view.store import CommittedEvent, Store
 from tests.consumer import jobs
 from tests.consumer.bound_queues import delete_queue
 from tests.consumer.installation import Rig
-from tests.result_clients import client, ensure_amqp_consume, is_bound, listens, node_folder
+from tests.result_clients import ensure_amqp_consume, node_folder, run_client, wait_bound, wait_listening
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -50,19 +50,19 @@ async def test_each_client_receives_every_outcome_or_its_own_replies(rig: Rig, s
     url, namespace = rig.url, rig.topology.namespace
     durable = f"{namespace}-billing"
     async with AsyncExitStack() as stack:
-        shell = await stack.enter_async_context(client(url, namespace, ["./results.sh"]))
-        await is_bound(shell, url, rig.topology.results.name, "succeeded.probe")
+        shell = await stack.enter_async_context(run_client(url, namespace, ["./results.sh"]))
+        await wait_bound(shell, url, rig.topology.results.name, "succeeded.probe")
         pika = await stack.enter_async_context(
-            client(url, namespace, [sys.executable, "results_pika.py", durable, "*.add", "failed.#"])
+            run_client(url, namespace, [sys.executable, "results_pika.py", durable, "*.add", "failed.#"])
         )
         node_client = await stack.enter_async_context(
-            client(url, namespace, [node, "results.mjs", "succeeded.#", "failed.#"], tmp_path)
+            run_client(url, namespace, [node, "results.mjs", "succeeded.#", "failed.#"], tmp_path)
         )
         replies = await stack.enter_async_context(
-            client(url, namespace, [sys.executable, "replies_aio_pika.py", "caller-7"])
+            run_client(url, namespace, [sys.executable, "replies_aio_pika.py", "caller-7"])
         )
         for each in (pika, node_client, replies):
-            await listens(each)
+            await wait_listening(each)
         async with rig.projector(store), rig.worker(jobs.add, jobs.boom):
             mine = set()
             for n in range(JOBS):
@@ -88,5 +88,5 @@ async def test_each_client_receives_every_outcome_or_its_own_replies(rig: Rig, s
 
 
 def event_ids(lines: list[str]) -> set[str]:
-    """Return the ids of the events. The empty objects between them are the messages of ``is_bound``."""
+    """Return the ids of the events. The empty objects between them are the messages of ``wait_bound``."""
     return {event["id"] for line in lines if (event := json.loads(line))}

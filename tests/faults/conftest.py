@@ -1,10 +1,11 @@
-"""Rigs on the session's broker, and on a node that a test may break."""
+"""Fixtures: rigs on the session's broker and on a node that a test may break, and an SQLite view."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from jobtape.schemas.topology import Topology
+from jobtape.view.store import Store
 from tests.consumer.installation import Rig
 from tests.namespaces import some_topology
 from tools.brokers.node import PrivateNode
@@ -23,3 +24,12 @@ async def node_rig(node: PrivateNode) -> AsyncIterator[Rig]:
     topology = some_topology()
     async with Rig(node.url, topology) as opened:
         yield opened
+
+
+@pytest.fixture
+def view(sqlite_url: str) -> Iterator[Store]:
+    """An empty SQLite view."""
+    opened = Store(sqlite_url)
+    opened.migrate()
+    yield opened
+    opened.close()

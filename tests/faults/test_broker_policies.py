@@ -1,7 +1,7 @@
 """Tests policies on Jobtape's queues: dropped jobs are placed again, and a full queue causes few copies on the tape."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,15 +28,6 @@ from tools.brokers.node import PrivateNode
 pytestmark = pytest.mark.anyio
 
 ADD = {"type": "add", "payload": {"x": 1, "y": 1}}
-
-
-@pytest.fixture
-def view(sqlite_url: str) -> Iterator[Store]:
-    """An empty SQLite view."""
-    opened = Store(sqlite_url)
-    opened.migrate()
-    yield opened
-    opened.close()
 
 
 @asynccontextmanager

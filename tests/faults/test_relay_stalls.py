@@ -29,17 +29,8 @@ def second(node: PrivateNode, tmp_path: Path) -> Iterator[PrivateNode]:
         node.ctl("forget_cluster_node", joining.name)
 
 
-@pytest.fixture
-def store(sqlite_url: str) -> Iterator[Store]:
-    """An SQLite view."""
-    opened = Store(sqlite_url)
-    opened.migrate()
-    yield opened
-    opened.close()
-
-
 async def test_queue_without_a_majority_stalls_only_the_relay(
-    node_rig: Rig, node: PrivateNode, second: PrivateNode, store: Store, monkeypatch: pytest.MonkeyPatch
+    node_rig: Rig, node: PrivateNode, second: PrivateNode, view: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The namespace is declared before the second node joins, so Jobtape's queues are on the first node only."""
     monkeypatch.setattr(relay, "CONFIRM_TIMEOUT", 1.0)
@@ -51,28 +42,28 @@ async def test_queue_without_a_majority_stalls_only_the_relay(
     stalling = await bound_queue(connection, rig.topology, {"x-queue-type": "quorum"}, "succeeded.#")
     async with (
         listening(rig.url, rig.topology) as received,
-        rig.projector(store),
+        rig.projector(view),
         rig.worker(jobs.add),
     ):
-        await eventually(store.relay.state)
+        await eventually(view.relay.state)
         first = await rig.submit("add", {"x": 1, "y": 2})
-        await eventually(lambda: (s := store.relay.state()) is not None and s.delivered == 1)
+        await eventually(lambda: (s := view.relay.state()) is not None and s.delivered == 1)
         await asyncio.to_thread(second.kill)
         ids = [await rig.submit("add", {"x": n, "y": 2}) for n in range(JOBS)]
-        await eventually(lambda: all((job := store.job(job_id)) is not None and job.final for job_id in ids))
-        stalled = await eventually(lambda: state_if(store, stalled=True))
+        await eventually(lambda: all((job := view.job(job_id)) is not None and job.final for job_id in ids))
+        stalled = await eventually(lambda: state_if(view, stalled=True))
         assert "relay-stalled" in (stalled.trouble or "")
         assert (stalled.delivered, stalled.stalls) == (1, 1)
         assert stalled.behind > 0
         before = len(received.messages)
         await asyncio.to_thread(second.start)
-        await eventually(lambda: state_if(store, stalled=False), 60)
-        await eventually(lambda: (s := store.relay.state()) is not None and s.delivered == JOBS + 1)
+        await eventually(lambda: state_if(view, stalled=False), 60)
+        await eventually(lambda: (s := view.relay.state()) is not None and s.delivered == JOBS + 1)
         await eventually(lambda: {str(message.headers["job"]) for message in received.messages} == {first, *ids})
     assert without_repeats(received.cursors) == sorted(set(received.cursors))
     # Each attempt during the stall published one event, not all that wait.
     assert before < 2 * JOBS
-    state = store.relay.state()
+    state = view.relay.state()
     assert state is not None
     assert (state.trouble, state.behind) == (None, 0.0)
     assert await depth(rig, stalling) >= JOBS + 1

@@ -55,15 +55,6 @@ StartWorker = Callable[[str], Program]
 
 
 @pytest.fixture
-def view(sqlite_url: str) -> Iterator[Store]:
-    """An SQLite view."""
-    store = Store(sqlite_url)
-    store.migrate()
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def start_worker(rig: Rig, tmp_path: Path) -> Iterator[StartWorker]:
     """A function that starts ``jobtape worker`` with a module of jobs."""
     (tmp_path / "old_jobs.py").write_text(OLD)
