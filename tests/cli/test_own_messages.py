@@ -73,36 +73,34 @@ logging.getLogger().handlers[0].addFilter(lambda record: not record.name.startsw
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_own_messages_are_printed_once(tmp_path: Path, kind: str) -> None:
+def output_with(logging_code: str, folder: Path) -> str:
+    """Run PROGRAM with this configuration of logging in ``folder``, and return what it writes to stderr."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(kind=textwrap.dedent(KINDS[kind]))],
-        cwd=tmp_path,
+        [sys.executable, "-c", PROGRAM.format(kind=textwrap.dedent(logging_code))],
+        cwd=folder,
         env={"PYTHONPATH": str(Path.cwd())},
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
+    return done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_own_messages_are_printed_once(tmp_path: Path, kind: str) -> None:
+    output = output_with(KINDS[kind], tmp_path)
     for name in ("jobtape", "jobtape.consumer.early", "jobtape.consumer.late", "uvicorn.error"):
-        assert done.stderr.count(f"Uvicorn running on {name}\n") == 1, done.stderr
-    assert "below the level" not in done.stderr
-    users = done.stderr if kind == "dictConfig to stderr" else (tmp_path / "users.log").read_text()
+        assert output.count(f"Uvicorn running on {name}\n") == 1, output
+    assert "below the level" not in output
+    users = output if kind == "dictConfig to stderr" else (tmp_path / "users.log").read_text()
     assert users.count("from the user") == 1
 
 
 def test_user_level_of_the_jobtape_logger_applies(tmp_path: Path) -> None:
     kind = DICT.format("'loggers': {'jobtape': {'level': 'ERROR'}}, 'disable_existing_loggers': False")
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(kind=kind)],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(Path.cwd())},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert "jobtape" not in done.stderr
+    output = output_with(kind, tmp_path)
+    assert "jobtape" not in output
 
 
 JOBS = """
