@@ -99,11 +99,11 @@ async def test_missing_api_is_unreachable() -> None:
 async def test_unavailable_api_is_retried(settings: Settings, rig: Rig, view: Store) -> None:
     async with api(settings, add) as served, listening(served.app, lifespan="off") as port:
         await rig.delete_tape()
-        async with Client(f"http://127.0.0.1:{port}", patience=0.3) as hasty:
+        async with Client(f"http://127.0.0.1:{port}", patience=0.3) as short_client:
 
             async def refused() -> bool:
                 try:
-                    await hasty.submit(add, x=1)
+                    await short_client.submit(add, x=1)
                 except NotConfirmed as error:
                     return isinstance(error.__cause__, Unavailable) and error.__cause__.kind == "tape-missing"
                 return False
