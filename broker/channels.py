@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
-from uuid import uuid4
 
 from aiormq import spec
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp.common import FieldValue
+from uuid_utils import uuid4
 
 from jobtape.broker.frames import Delivered, DeliverySink
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, Transports
@@ -26,7 +26,8 @@ PERSISTENT: Final = 2
 def message_properties(
     *, headers: Mapping[str, Any] | None = None, content_type: str | None = None
 ) -> spec.Basic.Properties:
-    """Properties of a persistent message with a new id: aiormq finds the publish of a returned message by its id."""
+    """Properties of a persistent message with a new id, by which a returned message is recognised."""
+    # uuid_utils: Python's own uuid4 gives up the interpreter lock for each id, and then waits for busy threads.
     return spec.Basic.Properties(
         content_type=content_type, headers=dict(headers or {}), delivery_mode=PERSISTENT, message_id=uuid4().hex
     )

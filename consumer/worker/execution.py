@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
-from uuid import uuid4
+
+from uuid_utils import uuid4
 
 from jobtape.consumer.outcome import Outcome, Success, failure
 from jobtape.consumer.worker.handlers import Handlers, RunningHandler
@@ -74,7 +75,7 @@ class Execution:
         self.event = event
         self.order = event.data.order
         self.attempt = attempt_of(event)
-        self.id = uuid4().hex
+        self.id = uuid4().hex  # of uuid_utils: Python's own would wait for handlers' threads
         self.handler: RunningHandler | None = None
         """Done when the handler has ended. After a time-out that may be later than its outcome was published."""
         self._suspect = suspect
