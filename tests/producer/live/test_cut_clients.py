@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 CUTS = 50
 JOBS = 400
 AHEAD = 60
-"""Events that are committed before they are heard, at most."""
+"""The most events that are committed before clients receive them."""
 
 
 class Client:
@@ -90,11 +90,13 @@ async def test_cut_fifty_times(live: Live, way: Callable[[Client], Awaitable[Non
         try:
             place = 0
             while place < len(tape):
-                await eventually(_close_to(client, place), 60, what="events are heard")
+                await eventually(_close_to(client, place), 60, what="events are received")
                 step = chance.randint(1, 20)
                 record(live.store, *tape[place : place + step])
                 place += step
-            await eventually(lambda: len(client.received) >= len(tape) or listening.done(), 60, what="all is heard")
+            await eventually(
+                lambda: len(client.received) >= len(tape) or listening.done(), 60, what="all events are received"
+            )
             cut = await cutting
         finally:
             for task in (listening, cutting):
@@ -113,7 +115,7 @@ def _heard(client: Client, place: int) -> Callable[[], bool]:
 
 
 async def _cut(proxy: Proxy, client: Client, chance: random.Random, events: int) -> int:
-    """At fifty places of what is heard; how many connections it were."""
+    """Cut the connection at fifty positions. Return how many connections there were."""
     cut = 0
     for place in sorted(chance.randrange(events - AHEAD) for _ in range(CUTS)):
         await eventually(_heard(client, place), 60)

@@ -1,4 +1,4 @@
-"""What a listener has been told, a GET shows at once, from another API process too."""
+"""A GET shows at once what a listener has received, from another API process too."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Server-sent events over a real socket, from a real view: what is heard, where it begins, how it resumes and ends."""
+"""Server-sent events over a real socket, from a real view: what arrives, where a stream begins, resumes and ends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 async def refusing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
-    """An API that nothing is to be heard from."""
+    """An API whose view has no events."""
     url = f"sqlite:///{tmp_path_factory.mktemp('view')}/view.db"
     store = Store(url)
     store.migrate()
@@ -110,7 +110,7 @@ async def test_a_position_before_what_is_kept_is_reset_to_the_horizon(live: Live
     commit(live.store, folded([submitted(3)], first=0, epoch=2))
     async with hearing(f"{live.url}/events", last_id=old) as received:
         hello, reset = await received.next(control=True), await received.next(control=True)
-        assert (hello.event, hello.id) == ("hello", old), "cut here, one is told of the reset when one comes again"
+        assert (hello.event, hello.id) == ("hello", old), "a client that is cut here gets the reset when it reconnects"
         assert (reset.event, reset.id) == ("reset", reach.horizon)
         assert reset.data == {"horizon": reach.horizon, "head": cursor_of(2, 0)}
         assert (await received.next()).fact == submitted(3).id
@@ -118,7 +118,7 @@ async def test_a_position_before_what_is_kept_is_reset_to_the_horizon(live: Live
         assert (await received.next(control=True)).id == 0
         delivered = [await received.next(control=True) for _ in range(3)]
         everything = [submitted(n).id for n in (1, 2, 3)]
-        assert [said.fact for said in delivered] == everything, "who asks for all there is, is told no reset"
+        assert [said.fact for said in delivered] == everything, "a client that asks for all events gets no reset"
 
 
 async def test_a_job_from_before_the_horizon_has_its_own_events(live: Live) -> None:

@@ -72,7 +72,7 @@ async def test_only_the_mark_was_missing(kept: Api, view: Store, rig: Rig) -> No
 
 
 async def test_without_a_projector_nobody_takes_over(served: Api, view: Store, rig: Rig) -> None:
-    """Whether the first publish came to the tape cannot be told. The next one may try at once."""
+    """It is unknown whether the first publish reached the tape. The next one may try at once."""
     row = abandon(view, "k", (await post(served, "done")).json(), lease=0.0)
     served.producer._barrier._timeout = 0.3
     for _ in range(2):
@@ -141,7 +141,7 @@ async def test_no_confirm_in_time(broker_url: str, make_topology: MakeTopology, 
 async def test_the_mark_cannot_be_made(
     broker_url: str, topology: Topology, rig: Rig, sqlite_url: str, view: Store
 ) -> None:
-    """The database goes away between publish and mark: the job is accepted, and told so; a repeat marks it."""
+    """The database goes away between publish and mark: the job is accepted, as the answer says; a repeat marks it."""
     async with (
         Proxy(broker_url) as proxy,
         rig.projector(view),
