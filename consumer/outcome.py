@@ -8,7 +8,6 @@ code runs where it is read.
 import asyncio
 import math
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ from typing import Any, Final
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.delay_ladder import LONGEST
-from jobtape.schemas.errors import ResultInvalid
+from jobtape.schemas.errors import ResultInvalid, class_name, text_of
 from jobtape.schemas.events import Reason
 from jobtape.schemas.job import ErrorInfo
 from jobtape.schemas.job_types.job_type import JobTypeSpec
@@ -24,7 +23,6 @@ from jobtape.schemas.retry import NEVER, POLICY, Crashed, RetryPolicy, Wish
 
 MESSAGE_LENGTH: Final = 2_000
 TRACEBACK_LENGTH: Final = 8_000
-NAME_LENGTH: Final = 200
 CANCELLED: Final = (
     "the handler ended with CancelledError although nobody had cancelled the job: it cancelled its own task, or "
     "awaited one that was cancelled; catch the error where that is intended"
@@ -94,13 +92,13 @@ def failure_of(error: BaseException, policy: RetryPolicy) -> Failure:
     """Return the failure of a handler that raised ``error``. Our own frames at the top of the traceback are removed."""
     trace = _handler_frames(vars(BaseException)["__traceback__"].__get__(error))
     kind = type(error)
-    message = _text(lambda: str(error)) or (CANCELLED if issubclass(kind, asyncio.CancelledError) else "")
-    text = _text(
+    message = text_of(lambda: str(error)) or (CANCELLED if issubclass(kind, asyncio.CancelledError) else "")
+    text = text_of(
         lambda: "".join(traceback.format_exception(kind, error, trace)), lambda: "".join(traceback.format_tb(trace))
     )
     # The end is the useful part: it shows where the exception was raised.
     text = text if len(text) <= TRACEBACK_LENGTH else f"…{text[-TRACEBACK_LENGTH:]}"
-    return _failure("error", _name(error), message, error, policy, text)
+    return _failure("error", class_name(error), message, error, policy, text)
 
 
 def _failure(
@@ -110,9 +108,8 @@ def _failure(
         wish = _checked(policy.wish(error))
     except BaseException as broken:  # noqa: BLE001 - comparing with RetryPolicy.on runs user code
         wish = NEVER
-        message = (
-            f"(no further attempt, since RetryPolicy.on or Retry.delay raised {_name(broken)} when asked) {message}"
-        )
+        why = f"RetryPolicy.on or Retry.delay raised {class_name(broken)} when asked"
+        message = f"(no further attempt, since {why}) {message}"
     return Failure(reason, ErrorInfo(type=kind, message=_shortened(message, MESSAGE_LENGTH), traceback=trace), wish)
 
 
@@ -129,19 +126,6 @@ def _handler_frames(trace: TracebackType | None) -> TracebackType | None:
     while first is not None and first.tb_frame.f_code.co_filename.startswith(_OUR_CODE):
         first = first.tb_next
     return first or trace
-
-
-def _text(make: Callable[[], str], simpler: Callable[[], str] = str) -> str:
-    """Return what ``make`` returns, as a plain str. When it raises, return what ``simpler`` returns, and a note."""
-    try:
-        return str.__str__(make())
-    except BaseException as broken:  # noqa: BLE001 - an exception whose own __str__ raises
-        return f"{_text(simpler)}(its text could not be made: {_name(broken)})"
-
-
-def _name(error: BaseException) -> str:
-    # Not ``type(error).__qualname__``, which a metaclass may compute.
-    return _shortened(str.__str__(vars(type)["__qualname__"].__get__(type(error))), NAME_LENGTH)
 
 
 def _shortened(text: str, length: int) -> str:

@@ -18,10 +18,12 @@ JobtapeError
     └── HistoryGone         nobody's fault: the events after the reader's position are no longer kept
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from pydantic import ValidationError
+
+NAME_LENGTH: Final = 200
 
 
 class JobtapeError(Exception):
@@ -137,3 +139,26 @@ def first_fault(faults: Sequence[dict[str, Any]], whole: str = "") -> str:
     """The first fault as ``place: reason``. ``whole`` is the place of a fault in the value as a whole."""
     place = ".".join(str(part) for part in faults[0]["loc"]) or whole
     return f"{place}: {faults[0]['msg']}" if place else str(faults[0]["msg"])
+
+
+def text_of(make: Callable[[], str], simpler: Callable[[], str] = str) -> str:
+    """Return what ``make`` returns, as a plain str. When it raises, return what ``simpler`` returns, and a note.
+
+    Use it for a text of a user's exception or value, whose own code may raise.
+    """
+    try:
+        return str.__str__(make())
+    except BaseException as broken:  # noqa: BLE001 - an exception whose own __str__ raises
+        return f"{text_of(simpler)}(its text could not be made: {class_name(broken)})"
+
+
+def class_name(error: BaseException) -> str:
+    """Return the name of an exception's class, at most ``NAME_LENGTH`` characters."""
+    # Not ``type(error).__qualname__``, which a metaclass may compute.
+    name = str.__str__(vars(type)["__qualname__"].__get__(type(error)))
+    return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"
+
+
+def described(error: BaseException) -> str:
+    """Return class and text of a user's exception, whose own code may raise."""
+    return f"{class_name(error)}: {text_of(lambda: str(error))}"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import PydanticSerializationError
 
-from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, ResultInvalid, faults_of, first_fault
+from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, ResultInvalid, described, faults_of, first_fault
 from jobtape.schemas.job import JOB_TYPE_PATTERN, QUEUE_PATTERN
 from jobtape.schemas.job_types import declared
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster, PayloadVersions
@@ -170,11 +170,10 @@ class JobTypeSpec:
             raise PayloadInvalid(f"the payload of {self.name} is no JSON: {error}") from None
         except NotCarried as error:
             raise self._not_carried(error) from None
-        except Exception as error:
-            # A user's validator raised an exception that pydantic does not collect.
-            raise PayloadInvalid(
-                f"the payload does not fit the job type {self.name}: {type(error).__name__}: {error}"
-            ) from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise PayloadInvalid(f"the payload does not fit the job type {self.name}: {described(error)}") from error
 
     def _payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
         """The payload, and the names in it whose values are computed defaults."""

@@ -8,7 +8,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
+from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, described
 
 PayloadUpcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """Turns a payload of version *n* into one of version *n + 1*. An exception makes the payload invalid."""
@@ -57,9 +57,11 @@ class PayloadVersions:
             )
         try:
             upcast_payload = upcaster(payload)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise PayloadInvalid(
-                f"the payload of version {step} cannot be upcast to version {step + 1}: {type(error).__name__}: {error}"
+                f"the payload of version {step} cannot be upcast to version {step + 1}: {described(error)}"
             ) from error
         if not isinstance(upcast_payload, dict):
             raise PayloadInvalid(

@@ -9,10 +9,11 @@ import pytest
 from pydantic import PlainSerializer
 
 from jobtape.consumer.handler_call import Call
-from jobtape.consumer.outcome import MESSAGE_LENGTH, NAME_LENGTH, Failure, failure_of, success_of, timed_out
+from jobtape.consumer.outcome import MESSAGE_LENGTH, Failure, failure_of, success_of, timed_out
 from jobtape.jobs import JobType
 from jobtape.schemas.context import Context
 from jobtape.schemas.delay_ladder import LONGEST
+from jobtape.schemas.errors import NAME_LENGTH
 from jobtape.schemas.events import Reason
 from jobtape.schemas.retry import Retry, RetryPolicy
 
