@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 
 from jobtape.producer.http.websocket.requests import (
     InvalidRequest,
-    RequestRefused,
+    MessageRefused,
     Subscribe,
     Unsubscribe,
     request_of,
@@ -75,14 +75,14 @@ class WebSocketConnection:
                         self._subscribe(request, tasks)
                     case Unsubscribe(id=name):
                         await self._unsubscribe(name)
-            except RequestRefused as refused:
+            except MessageRefused as refused:
                 await self._send_json({"type": "error", "id": refused.id, "detail": refused.detail})
 
     def _subscribe(self, request: Subscribe, tasks: asyncio.TaskGroup) -> None:
         if request.id in self._subscriptions:
-            raise RequestRefused(request.id, "this id is in use: choose another one, or unsubscribe it first")
+            raise MessageRefused(request.id, "this id is in use: choose another one, or unsubscribe it first")
         if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
-            raise RequestRefused(
+            raise MessageRefused(
                 request.id, f"a connection may have {MAX_SUBSCRIPTIONS} subscriptions: open another one"
             )
         start = StartPosition.NOW if request.after is None else request.after
@@ -93,7 +93,7 @@ class WebSocketConnection:
     async def _unsubscribe(self, name: str) -> None:
         subscription = self._subscriptions.pop(name, None)
         if subscription is None or subscription.task is None:
-            raise RequestRefused(name, "there is no subscription with this id")
+            raise MessageRefused(name, "there is no subscription with this id")
         subscription.task.cancel()
         await asyncio.wait({subscription.task})
         await self._send_json({"type": "unsubscribed", "id": name})

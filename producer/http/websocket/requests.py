@@ -1,7 +1,7 @@
 """The requests that a client may send over a WebSocket.
 
 A message that is not a request ends the connection with a close code and a reason (``InvalidRequest``). A request with
-a wrong value gets an ``error`` message (``RequestRefused``), and the connection stays open.
+a wrong value gets an ``error`` message (``MessageRefused``), and the connection stays open.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class InvalidRequest(Exception):
         self.reason = reason
 
 
-class RequestRefused(Exception):
+class MessageRefused(Exception):
     """A request that is refused. ``id`` is the subscription's, or None when the request names none."""
 
     def __init__(self, id: str | None, detail: str) -> None:  # noqa: A002  # the name of the field in the message
@@ -77,7 +77,7 @@ REQUESTS: Final[Mapping[str, type[Subscribe | Unsubscribe]]] = {"subscribe": Sub
 
 
 def request_of(message: Mapping[str, Any]) -> Subscribe | Unsubscribe:
-    """Return the request in an ASGI message. Raises InvalidRequest or RequestRefused."""
+    """Return the request in an ASGI message. Raises InvalidRequest or MessageRefused."""
     text = message.get("text")
     if text is None:
         raise InvalidRequest(status.WS_1003_UNSUPPORTED_DATA, "messages are JSON in text frames: send no binary frames")
@@ -90,7 +90,7 @@ def request_of(message: Mapping[str, Any]) -> Subscribe | Unsubscribe:
             status.WS_1007_INVALID_FRAME_PAYLOAD_DATA, "the message is not JSON: send an object"
         ) from None
     if (fault := plainjson.fault(value)) is not None:
-        raise RequestRefused(None, fault)
+        raise MessageRefused(None, fault)
     kind = value.get("type") if isinstance(value, dict) else None
     model = REQUESTS.get(kind) if isinstance(kind, str) else None
     if model is None:
@@ -101,7 +101,7 @@ def request_of(message: Mapping[str, Any]) -> Subscribe | Unsubscribe:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "the request"
         name = value.get("id")
-        raise RequestRefused(
+        raise MessageRefused(
             name if isinstance(name, str) and len(name) <= ID_LENGTH else None,
             plainjson.carried(f"{field[:100]}: {first['msg'][:300]}"),
         ) from None
