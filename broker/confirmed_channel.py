@@ -114,7 +114,7 @@ class ConfirmedChannel:
             while not opening.done():
                 await asyncio.wait({opening}, timeout=ABANDONED_CHECK)
                 self._gathered = [message for message in self._gathered if not message.confirmed.done()]
-                if not self._gathered:
+                if not self._gathered and not opening.done():
                     return
             self._channel = opening.result()
         finally:
@@ -236,7 +236,8 @@ class _OpenChannel:
 
     async def close_when_confirmed(self) -> None:
         """Close the channel as soon as it has no unconfirmed messages."""
-        if self._unconfirmed:
+        while self._unconfirmed:
+            self._all_confirmed.clear()
             await self._all_confirmed.wait()
         with suppress(*BROKER_ERRORS):
             await self._channel.close()

@@ -116,3 +116,22 @@ async def test_opening_a_channel_ends_when_nobody_waits(queue: str) -> None:
     await asyncio.sleep(0)
     waiting.cancel()
     await eventually(lambda: asyncio.all_tasks() == before)
+
+
+async def test_channel_that_is_renewed_stays_open_for_its_unconfirmed_messages(
+    far_link: Link, proxy: Proxy, queue: str
+) -> None:
+    publishing = ConfirmedChannel(far_link, "", renew=True)
+    await publishing.publish(b"0", queue, message_properties(), mandatory=True)
+    proxy.hold_answers = True
+    unconfirmed = publishing.publish(b"1", queue, message_properties(), mandatory=True)
+    await asyncio.sleep(0)
+    assert publishing._channel is not None
+    closing = asyncio.create_task(publishing._channel.close_when_confirmed())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert publishing._channel.is_open
+    proxy.hold_answers = False
+    assert await publish_all([unconfirmed], 10) == [None]
+    await closing
+    assert not publishing._channel.is_open
