@@ -16,7 +16,7 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp.common import FieldValue
 from uuid_utils import uuid4
 
-from jobtape.broker.frames import Delivered, DeliverySink
+from jobtape.broker.frames import Delivered, DeliverySink, is_open
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, Transports
 
 Channel = AbstractChannel
@@ -59,6 +59,8 @@ async def consume(
 
     Raises one of ``BROKER_ERRORS``.
     """
+    if not is_open(channel):  # its number may belong to another channel already
+        raise ConnectionError("the channel was closed")
     tag = uuid4().hex
     transports = getattr(connection, "kwargs", {}).get("transport_factory")
     reader = transports.reader if isinstance(transports, Transports) else None

@@ -28,7 +28,7 @@ from pamqp.frame import marshal
 from pamqp.header import ContentHeader
 
 from jobtape.broker.channels import open_channel
-from jobtape.broker.frames import FrameWriter
+from jobtape.broker.frames import FrameWriter, is_open
 from jobtape.broker.link import BROKER_ERRORS, Link
 from jobtape.broker.tasks import cancel_and_wait, translate_cancellation
 
@@ -179,7 +179,7 @@ class _OpenChannel:
     @property
     def is_open(self) -> bool:
         """Whether messages can be published over it."""
-        return not self._channel.is_closed
+        return is_open(self._channel)
 
     def send(self, exchange: str, messages: Sequence[_Message]) -> None:
         """Write ``messages`` in one piece, and expect their confirms."""
@@ -205,8 +205,10 @@ class _OpenChannel:
         self._writer.flush()
 
     def _frames(self, exchange: str, message: _Message) -> list[bytes]:
-        number, size = self._channel.number, self._channel.max_content_size
-        body = message.body
+        number, body = self._channel.number, message.body
+        size = self._channel.max_content_size
+        if size <= 0:  # a broker whose frame_max is 0 has no limit
+            size = max(1, len(body))
         method = spec.Basic.Publish(exchange=exchange, routing_key=message.key, mandatory=message.mandatory)
         header = ContentHeader(properties=message.properties, body_size=len(body))
         parts = [ContentBody(body[start : start + size]) for start in range(0, len(body), size)]

@@ -35,6 +35,16 @@ _CLOSE: Final = frozenset({struct.pack(">HH", 20, 40), struct.pack(">HH", 20, 41
 _HEARTBEAT_FRAME: Final = bytes((_HEARTBEAT, 0, 0, 0, 0, 0, 0, 0xCE))
 
 
+def is_open(channel: AbstractChannel) -> bool:
+    """Return whether frames may be written on ``channel``.
+
+    aiormq's ``is_closed`` becomes true only some turns of the event loop after it has answered the broker's
+    ``Channel.Close``; a frame behind that answer makes the broker end the whole connection.
+    """
+    channels = getattr(getattr(channel, "connection", None), "channels", {})
+    return not channel.is_closed and channels.get(channel.number) is channel
+
+
 class Delivered:
     """A delivery as it came over the wire: its delivery ``tag``, routing ``key``, ``body``, and on demand its
     properties.
@@ -51,21 +61,27 @@ class Delivered:
 
     @property
     def properties(self) -> Basic.Properties:
-        """The properties, headers among them."""
+        """The properties, headers among them; empty ones, and a warning, when they cannot be parsed."""
         if self._properties is None:
             header = ContentHeader()
-            header.unmarshal(self._raw)
-            self._properties = header.properties
+            try:
+                header.unmarshal(self._raw)
+                self._properties = header.properties
+            except Exception as error:  # noqa: BLE001 - any program may publish anything
+                log.warning("a message on %r has properties that cannot be parsed: %r", self.key, error)
+                self._properties = Basic.Properties()
         return self._properties
 
     def integer(self, name: bytes) -> int | None:
-        """The 64-bit integer in the header ``name``, None when there is none. The properties are not parsed for it."""
-        at = self._raw.rfind(bytes((len(name),)) + name)
-        if at < 0:
+        """The integer in the header ``name``, None when there is none. The properties are parsed for it only where the
+        bytes are not clear.
+        """
+        pattern = bytes((len(name),)) + name + b"l"
+        if name not in self._raw:
             return None
-        at += 1 + len(name)
-        if self._raw[at : at + 1] == b"l":
-            return int.from_bytes(self._raw[at + 1 : at + 9], "big", signed=True)
+        if self._raw.count(name) == 1 and (at := self._raw.find(pattern)) >= 0:
+            at += len(pattern)
+            return int.from_bytes(self._raw[at : at + 8], "big", signed=True)
         value = (self.properties.headers or {}).get(name.decode())
         return value if isinstance(value, int) else None
 
@@ -204,6 +220,9 @@ class FrameWriter:
 
     def __init__(self, channel: AbstractChannel) -> None:
         assert isinstance(channel, aiormq.Channel)
+        self.ended = False
+        """Whether nothing is written any more."""
+        self._channel = channel
         self._queue = channel.write_queue
         self._gathered: list[bytes] = []
         self._planned = False
@@ -212,6 +231,8 @@ class FrameWriter:
 
     def write(self, frames: bytes) -> None:
         """Write ``frames`` at the end of this turn of the event loop, or when the connection takes more."""
+        if self.ended:
+            return
         self._gathered.append(frames)
         if not self._planned:
             self._planned = True
@@ -220,6 +241,8 @@ class FrameWriter:
     def flush(self) -> None:
         """Write now what was gathered, if the connection takes more."""
         self._planned = False
+        if not is_open(self._channel):
+            self._gathered.clear()
         if not self._gathered or self._waiting is not None:
             return
         frame = ChannelFrame(payload=b"".join(self._gathered), should_close=False, drain_future=None)
@@ -229,6 +252,11 @@ class FrameWriter:
         except asyncio.QueueFull:
             self._waiting = asyncio.ensure_future(self._queue.put(frame))
             self._waiting.add_done_callback(self._go_on)
+
+    def end(self) -> None:
+        """Write what was gathered, and nothing after it: the channel is about to be closed."""
+        self.flush()
+        self.ended = True
 
     def _go_on(self, waiting: "asyncio.Future[Any]") -> None:
         self._waiting = None

@@ -1,6 +1,7 @@
 """Consumes queues over one channel, until the channel ends."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -11,8 +12,10 @@ from pamqp.commands import Basic
 from pamqp.frame import marshal
 
 from jobtape.broker.channels import Channel, consume, open_channel
-from jobtape.broker.frames import Delivered, FrameWriter
+from jobtape.broker.frames import Delivered, FrameWriter, is_open
 from jobtape.broker.link import BROKER_ERRORS, Connection
+
+log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT = 5.0
 COUNT_HEADER: Final = b"x-delivery-count"
@@ -44,7 +47,7 @@ class Delivery:
     @property
     def can_be_settled(self) -> bool:
         """Whether its channel is open; otherwise the broker delivers it to another consumer."""
-        return not self._channel.is_closed
+        return is_open(self._channel) and not self._writer.ended
 
     @property
     def count(self) -> int:
@@ -53,24 +56,25 @@ class Delivery:
 
     async def ack(self) -> None:
         """Acknowledge it."""
-        self._settle(Basic.Ack(self._message.tag))
+        self.settle(Basic.Ack(self._message.tag))
 
     async def ack_all(self) -> None:
         """Acknowledge it and all deliveries of its channel before it."""
-        self._settle(Basic.Ack(self._message.tag, multiple=True))
+        self.settle(Basic.Ack(self._message.tag, multiple=True))
 
     async def requeue(self) -> None:
         """Give back a delivery that was not started: another worker may have it at once."""
-        self._settle(Basic.Nack(self._message.tag, requeue=True))
+        self.settle(Basic.Nack(self._message.tag, requeue=True))
 
     async def reject(self) -> None:
         """Give back a delivery that could not be handled. It counts towards the queue's delivery limit on every version
         of RabbitMQ (4.3 does not count a nack).
         """
-        self._settle(Basic.Reject(self._message.tag, requeue=True))
+        self.settle(Basic.Reject(self._message.tag, requeue=True))
 
-    def _settle(self, frame: Basic.Ack | Basic.Nack | Basic.Reject) -> None:
-        if not self._channel.is_closed:
+    def settle(self, frame: Basic.Ack | Basic.Nack | Basic.Reject) -> None:
+        """Write ``frame``, which settles this delivery."""
+        if self.can_be_settled:
             self._writer.write(marshal(frame, self._channel.number))
 
 
@@ -120,7 +124,7 @@ class QueueConsumer:
     ) -> None:
         if self._channel is not None:
             if self._writer is not None:
-                self._writer.flush()
+                self._writer.end()
             with suppress(*BROKER_ERRORS):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._channel.close()
@@ -137,4 +141,9 @@ class QueueConsumer:
         assert self._channel is not None
         assert self._writer is not None
         for message in messages:
-            self._deliver(Delivery(self._channel, self._writer, message, queue))
+            delivery = Delivery(self._channel, self._writer, message, queue)
+            try:
+                self._deliver(delivery)
+            except Exception:
+                log.exception("a delivery of %s could not be handled and is rejected: please report this bug", queue)
+                delivery.settle(Basic.Reject(message.tag, requeue=True))

@@ -138,7 +138,7 @@ class _Envelope(BaseModel):
     subject: str = Field(pattern=ids.UUID_PATTERN)
     time: Utc
     datacontenttype: Literal["application/json"] = "application/json"
-    schemaversion: int = upcast.CURRENT_VERSION
+    schemaversion: int = Field(upcast.CURRENT_VERSION, strict=True)
     correlationid: str | None = None
     causationid: str | None = None
     traceparent: str | None = None

@@ -73,7 +73,8 @@ class CommitFeed:
             except (JobtapeError, *BROKER_ERRORS) as error:
                 log.debug("no notifications of commits, so the view is polled: %s", reason_of(error))
             finally:
-                self.live = False
+                if self._task is asyncio.current_task():  # otherwise a successor has begun
+                    self.live = False
             await asyncio.sleep(RETRY_PAUSE)
 
     async def _receive(self, connection: Connection) -> None:

@@ -166,3 +166,24 @@ async def test_callback_that_fails_keeps_the_connection(caplog: pytest.LogCaptur
     source.feed_data(wire((SINK, delivery(1, b"x")), (0, [Heartbeat()])))
     assert (await next_frame(reader))[:2] == (0, "Heartbeat")
     assert "could not be handed over" in caplog.text
+
+
+def delivered(headers: dict[str, Any], **more: Any) -> Delivered:
+    return Delivered(1, "key", ContentHeader(properties=Basic.Properties(headers=headers, **more)).marshal(), b"")
+
+
+def test_integer_of_a_header_is_not_forged_by_other_properties() -> None:
+    forged = "\x0fx-stream-offsetl\x00\x00\x00\x00\x00\x00\x00\x07"
+    for message in (
+        delivered({"x-stream-offset": 5, "other": forged}),
+        delivered({"x-stream-offset": 5}, message_id=forged),
+    ):
+        assert message.integer(b"x-stream-offset") == 5
+    assert delivered({"x-delivery-count": 3}).integer(b"x-delivery-count") == 3
+    assert delivered({"x-delivery-count": "many"}).integer(b"x-delivery-count") is None
+
+
+def test_properties_that_cannot_be_parsed_are_empty(caplog: pytest.LogCaptureFixture) -> None:
+    raw = delivered({"name": 1})._raw.replace(b"name", b"na\xff\xfe")
+    assert Delivered(1, "key", raw, b"").properties.headers is None
+    assert "cannot be parsed" in caplog.text

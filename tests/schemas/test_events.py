@@ -95,6 +95,8 @@ def test_unknown_fields_are_ignored(event: events.JobEvent, more: dict[str, Any]
         (changed(type="jobtape.job." + "x" * 100_000), "jobtape.job.xxx"),
         (changed(schemaversion=3), "schemaversion 3 is newer than 2: update Jobtape"),
         (changed(schemaversion="x" * 100_000), "is no version"),
+        (changed(schemaversion="2"), "is no version"),
+        (changed(schemaversion=2.0), "is no version"),
         (changed(specversion="2.0"), "specversion"),
         (changed(subject="no job"), "subject"),
         (changed(id="x" * 256), "id"),
