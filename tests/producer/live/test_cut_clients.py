@@ -110,7 +110,7 @@ def _close_to(client: Client, place: int) -> Callable[[], bool]:
     return lambda: len(client.received) + AHEAD > place
 
 
-def _heard(client: Client, place: int) -> Callable[[], bool]:
+def _received(client: Client, place: int) -> Callable[[], bool]:
     return lambda: len(client.received) >= place
 
 
@@ -118,7 +118,7 @@ async def _cut(proxy: Proxy, client: Client, chance: random.Random, events: int)
     """Cut the connection at fifty positions. Return how many connections there were."""
     cut = 0
     for place in sorted(chance.randrange(events - AHEAD) for _ in range(CUTS)):
-        await eventually(_heard(client, place), 60)
+        await eventually(_received(client, place), 60)
         for _ in range(chance.randint(0, 30)):
             await asyncio.sleep(0)
         await eventually(lambda: proxy.connections > 0, 60)

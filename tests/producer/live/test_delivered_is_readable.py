@@ -26,7 +26,7 @@ async def shown(other: Live, delivered: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("way", ["sse", "websocket"])
-async def test_told_and_shown(store: Store, database_url: str, way: str) -> None:
+async def test_get_shows_received_events(store: Store, database_url: str, way: str) -> None:
     begin(store)
     orders = [submitted(n) for n in range(JOBS)]
 

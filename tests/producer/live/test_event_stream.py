@@ -31,7 +31,7 @@ async def refusing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Li
     store.close()
 
 
-async def test_what_is_committed_is_heard_at_once_and_once(live: Live) -> None:
+async def test_committed_event_arrives_at_once_and_once(live: Live) -> None:
     record(live.store, submitted(1))
     async with hearing(f"{live.url}/events") as received:
         hello = await received.next(control=True)
@@ -143,7 +143,7 @@ async def test_a_position_that_the_tape_never_reached_is_reset_to_the_head(live:
         assert (await received.next()).fact == submitted(2).id
 
 
-async def test_a_hole_in_the_history_is_told_to_who_listens(live: Live) -> None:
+async def test_hole_in_the_history_resets_listeners(live: Live) -> None:
     record(live.store, submitted(1))
     async with hearing(f"{live.url}/events") as all_of_it, hearing(f"{live.url}/jobs/{job_id(1)}/events") as of_one:
         for received in (all_of_it, of_one):

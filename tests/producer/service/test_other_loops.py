@@ -291,7 +291,7 @@ async def test_the_api_served_from_another_loop(served: Api, rig: Rig) -> None:
             assert await asyncio.to_thread(lambda: asyncio.run(use())) == [202] * 3 + [200, 200, 202, 200, 202, 200]
 
 
-async def test_a_forked_process_is_told_what_to_do(settings: Settings) -> None:
+async def test_forked_process_gets_an_error_that_says_what_to_do(settings: Settings) -> None:
     async with jobtape.lifespan(job_types=[add], settings=settings):
         installation = running.serving()
         running._registered[:] = [(installation, -1)]  # what a fork finds: the id of another process
