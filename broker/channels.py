@@ -1,9 +1,9 @@
 """Opens channels.
 
 The channels are aiormq's, opened on aio-pika's connection. aio-pika's own channels leave a callback and its objects
-(4.5 KiB) on the connection when they are closed, because it removes the callback from a future that aiormq makes anew
-for each caller (seen with aio-pika 10.2.1 and aiormq 7.2.4). A process that checks a queue every second would grow by
-hundreds of megabytes a day.
+(4.5 KiB) on the connection when they are closed, because it removes the callback from a future of which aiormq makes
+a new one for each caller (seen with aio-pika 10.2.1 and aiormq 7.2.4). A process that checks a queue every second would
+grow by hundreds of megabytes a day.
 """
 
 import asyncio

@@ -104,7 +104,7 @@ class StreamReader:
         taken = [self._buffer.popleft() for _ in range(min(limit, len(self._buffer)))]
         if self._channel is not None and not self._channel.is_closed:
             await self._channel.basic_ack(taken[-1].tag, multiple=True, wait=False)
-        return [TapeMessage(message.integer(OFFSET_HEADER) or 0, message.body, message.key) for message in taken]
+        return [_tape_message(message) for message in taken]
 
     def _deliver(self, messages: list[Delivered]) -> None:
         self._buffer.extend(messages)
@@ -113,3 +113,10 @@ class StreamReader:
     def _end(self, why: str) -> None:
         self._ended = why
         self._changed.set()
+
+
+def _tape_message(message: Delivered) -> TapeMessage:
+    offset = message.integer(OFFSET_HEADER)
+    if offset is None:
+        raise BrokerUnavailable(f"a message of the tape has no {OFFSET_HEADER.decode()}: attach again")
+    return TapeMessage(offset, message.body, message.key)

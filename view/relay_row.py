@@ -66,7 +66,7 @@ class RelayRow(StorePart):
         return self._write(owner, moved)
 
     def forget(self, owner: str) -> bool:
-        """Remove the row, since the relay is off. When it is turned on later it begins anew."""
+        """Remove the row, since the relay is off. Later it starts at the checkpoint of that time."""
         return self._write(owner, delete(_row))
 
     def _write(self, owner: str, statement: Any) -> bool:

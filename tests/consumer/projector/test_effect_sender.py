@@ -166,16 +166,16 @@ async def test_new_view_of_an_old_tape_sends_no_effects(
             await eventually(state_is(store, failed, JobState.FAILED, run))
     before = len(rig.events)
     monkeypatch.setattr(projector_module, "PREFETCH", 1)
-    anew = Store(f"sqlite:///{tmp_path / 'anew.db'}")
+    fresh = Store(f"sqlite:///{tmp_path / 'fresh.db'}")
     try:
-        async with rig.projector(anew, owner="anew"):
-            assert not (await Checker(rig.url, rig.topology).check(anew)).problems
-            assert anew.job(failed) == store.job(failed)
+        async with rig.projector(fresh, owner="fresh"):
+            assert not (await Checker(rig.url, rig.topology).check(fresh)).problems
+            assert fresh.job(failed) == store.job(failed)
             # A second barrier: what was sent after the first one would be on the tape by now.
-            await Checker(rig.url, rig.topology).check(anew)
-        assert (len(rig.events), anew.outbox.count()) == (before, 0)
+            await Checker(rig.url, rig.topology).check(fresh)
+        assert (len(rig.events), fresh.outbox.count()) == (before, 0)
     finally:
-        anew.close()
+        fresh.close()
 
 
 async def test_work_for_a_missing_queue_waits_for_the_queue(rig: Rig, store: Store, failed: str) -> None:

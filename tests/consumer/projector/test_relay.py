@@ -160,14 +160,14 @@ async def test_new_view_of_an_old_tape_publishes_no_old_events(rig: Rig, store: 
             await eventually(store.relay.state)
             old = await finished(rig, 20)
             await eventually(lambda: len(received.messages) == 20)
-        anew = Store(f"sqlite:///{tmp_path / 'anew.db'}")
+        fresh = Store(f"sqlite:///{tmp_path / 'fresh.db'}")
         try:
-            async with rig.projector(anew, owner="anew"):
-                await eventually(anew.relay.state)
+            async with rig.projector(fresh, owner="fresh"):
+                await eventually(fresh.relay.state)
                 new = await finished(rig, 1)
                 await eventually(lambda: received.ids[-1:] == new)
         finally:
-            anew.close()
+            fresh.close()
     assert sorted(received.ids) == sorted(old + new)
 
 
