@@ -85,17 +85,21 @@ def job(
     version: int = 1,
     upcasters: Mapping[int, PayloadUpcaster] | None = None,
 ) -> _Decorator:
-    """Make a function the handler of a job type called ``name``.
+    """Make a function the handler of a job type.
 
-    An ``async def`` runs on an event loop, a ``def`` in a thread. With ``isolate`` both run in a process of their own,
-    which can be killed and may use at most ``memory`` bytes. ``timeout`` is in seconds. ``queue`` is the work queue.
-    ``retry`` says how often and when a failed attempt is retried (default: never). ``concurrency`` limits how many jobs
-    of this type one worker runs at the same time.
+    An ``async def`` runs on the worker's event loop, a ``def`` in a thread. Raises JobTypeInvalid at the decorated
+    function, with what to change.
 
-    When the payload changes, increase ``version`` and give an upcaster for each older version:
-    ``upcasters={1: lift}`` converts payloads of version 1, from jobs that still wait or are redriven, to version 2.
-    ``lift`` takes the old payload and returns the new one, and must not depend on anything else. Raises JobTypeInvalid
-    at the decorated function, with what to change.
+    :param name: The job type: the name that clients send.
+    :param queue: The work queue of its jobs.
+    :param timeout: Seconds that an attempt may run. Then it fails with the reason ``timeout``.
+    :param retry: How often and when a failed attempt is retried. Default: never.
+    :param isolate: Run the handler, ``async def`` or ``def``, in a process of its own, which can be killed.
+    :param memory: Bytes that the process of an isolated handler may allocate. Default: no limit.
+    :param concurrency: How many jobs of this type one worker runs at the same time. Default: no limit but the worker's.
+    :param version: The version of the payload. Increase it when the payload changes.
+    :param upcasters: For each older version, a function that returns a payload of that version as one of the next. It
+        must not depend on anything else. Jobs that still wait, or are redriven, have older payloads.
     """
 
     def decorate(function: Callable[..., Any]) -> JobType[Any]:

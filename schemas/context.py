@@ -12,19 +12,22 @@ from jobtape.schemas.job import Progress
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The argument for a handler's parameter annotated ``Context``.
-
-    ``report`` passes progress to the publisher, from any thread; handlers call ``progress``.
-    """
+    """What a handler knows about its execution: the argument for the parameter that is annotated ``Context``."""
 
     job_id: str
+    """The job's id."""
     job_type: str
+    """The name of the job type."""
     run: int
+    """The number of the run. It starts at 1 and goes up with each redrive."""
     attempt: int
+    """The number of the attempt. It starts at 1 in each run and goes up with each retry."""
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
+    """A logger that adds the job's id to each record."""
     report: Callable[[Progress], None]
+    """Passes progress to the publisher, from any thread. Handlers call ``progress``."""
     shadow: bool = False
-    """Whether this is a shadow run: the result is only compared, so change nothing outside the handler."""
+    """Whether this is a shadow run. Its result is only compared, so change nothing outside the handler."""
     correlation_id: str | None = None
     """The job's correlation id. Jobs that the handler submits get it too."""
     event_id: str | None = None

@@ -60,18 +60,24 @@ class Options:
     They are checked when the job is submitted.
     """
 
-    # The keywords for editors; ``Submission`` has their types, limits and descriptions.
     queue: str | None = None
+    """The work queue: that of a job type."""
     timeout: float | None = None
+    """Seconds that an attempt may run."""
     delay: float | None = None
+    """Seconds from now until the job is due. Not together with ``run_at``."""
     run_at: datetime | None = None
+    """When the job is due: a time with a zone. A time in the past means now."""
     max_attempts: int | None = None
+    """How many attempts a run has, 1 to 1000."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    """Texts to find the job by, at most 32: ``{"tenant": "a"}``."""
     correlation_id: str | None = None
+    """Your name for the whole conversation. All events of the job have it."""
     reply_to: str | None = None
     """The job's final event is also published with the routing key ``reply.<reply_to>``."""
     idempotency_key: str | None = None
-    """Repeating a submission under the same key makes only one job. Needs the database."""
+    """Your name for this submission. The same key again makes no second job. Needs the database."""
 
 
 class Submission(BaseModel):

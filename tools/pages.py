@@ -3,12 +3,18 @@
 A part stands between ``<!-- NAME: … -->`` and ``<!-- NAME: end -->`` on its page. Its text is made from the code.
 """
 
+import inspect
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Final
+from dataclasses import MISSING, fields
+from typing import Any, Final
 
+from sphinx.pycode import ModuleAnalyzer
+
+from jobtape import Context, Options, job
 from jobtape.producer.http.problems import KINDS, URN
+from jobtape.producer.http.representation import JobOut
 from jobtape.schemas.fold import TRANSITIONS
 from jobtape.schemas.job import FINAL, JobState
 from jobtape.settings import Settings
@@ -36,6 +42,49 @@ def problems_table() -> str:
     return "\n".join(lines)
 
 
+def job_table() -> str:
+    """Return a Markdown table of the fields of a job over REST."""
+    lines = ["| field | meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {field.description} |" for name, field in JobOut.model_fields.items()]
+    return "\n".join(lines)
+
+
+def parameters_table(function: Callable[..., Any]) -> str:
+    """Return a Markdown table of a function's parameters. Its docstring has ``:param name:`` for each."""
+    text = inspect.cleandoc(function.__doc__ or "")
+    found = re.findall(r"^:param (\w+): (.*?)(?=^:|\Z)", text, re.MULTILINE | re.DOTALL)
+    meanings = {name: " ".join(meaning.split()) for name, meaning in found}
+    lines = ["| parameter | default | meaning |", "|---|---|---|"]
+    for name, parameter in inspect.signature(function).parameters.items():
+        default = "" if parameter.default is parameter.empty else f"`{parameter.default!r}`"
+        lines.append(f"| `{name}` | {default} | {_markdown(meanings[name])} |")
+    return "\n".join(lines)
+
+
+def attributes_table(kind: type, hidden: tuple[str, ...] = ()) -> str:
+    """Return a Markdown table of a dataclass's fields, which have docstrings, without the ``hidden`` ones."""
+    documented = ModuleAnalyzer.for_module(kind.__module__).find_attr_docs()
+    given = any(field.default is not MISSING or field.default_factory is not MISSING for field in fields(kind))
+    lines = ["| field | default | meaning |", "|---|---|---|"] if given else ["| field | meaning |", "|---|---|"]
+    for field in fields(kind):
+        if field.name in hidden:
+            continue
+        meaning = _markdown(" ".join(documented[kind.__name__, field.name]).strip())
+        lines.append(f"| `{field.name}` | {_default(field.default)} | {meaning} |")
+    return "\n".join(lines)
+
+
+def _default(value: Any) -> str:
+    if value is MISSING or value is None:
+        return ""
+    return f"`({', '.join(each.__name__ for each in value)},)`" if isinstance(value, tuple) else f"`{value!r}`"
+
+
+def _markdown(text: str) -> str:
+    """Return reStructuredText without markup other than literals as Markdown."""
+    return text.replace("``", "`")
+
+
 def transitions_table() -> str:
     """Return a Markdown table of the transitions between states, a row for each arrow."""
     names = {
@@ -45,8 +94,17 @@ def transitions_table() -> str:
     lines = ["| state before | event | state after |", "|---|---|---|"]
     for start, target, events in arrows(TRANSITIONS):
         before = names.get(start, f"`{start}`")
-        lines.append(f"| {before} | {', '.join(f'`{event}`' for event in events)} | `{target}` |")
+        conditions = _CONDITIONS if start == "[*]" else {}
+        shown = [f"`{event}`{conditions.get((event, target), '')}" for event in events]
+        lines.append(f"| {before} | {', '.join(shown)} | `{target}` |")
     return "\n".join(lines)
+
+
+_CONDITIONS: Final = {
+    ("submitted", "queued"): " (due now)",
+    ("submitted", "scheduled"): " (due later: `delay` or `run_at`)",
+}
+"""Which of the two states a job without events gets."""
 
 
 def arrows(table: Table) -> list[tuple[str, str, list[str]]]:
@@ -77,6 +135,10 @@ PARTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
     "states": ("concepts/states.md", transitions_table),
     "settings": ("reference/settings.md", settings_table),
     "problems": ("reference/errors.md", problems_table),
+    "job": ("reference/job.md", job_table),
+    "job-parameters": ("reference/python.md", lambda: parameters_table(job)),
+    "options": ("reference/python.md", lambda: attributes_table(Options)),
+    "context": ("reference/python.md", lambda: attributes_table(Context, hidden=("report",))),
 }
 """Name of the part -> its page and the function that makes its text."""
 

@@ -22,26 +22,30 @@ POLL_AFTER: Final = 1
 class JobOut(BaseModel):
     """A job and its current status."""
 
-    id: str
-    type: str
-    state: JobState
+    id: str = Field(description="A UUID.")
+    type: str = Field(description="The job type.")
+    state: JobState = Field(
+        description="`scheduled`, `queued`, `running`, `retrying`; ended: `succeeded`, `failed`, `cancelled`."
+    )
     payload: dict[str, Any] | None = Field(description="As it was submitted.")
     payload_version: int | None = Field(description="The version of the payload's schema, from 1.")
-    result: Any
-    error: ErrorInfo | None
+    result: Any = Field(description="What the handler returned. Null until the job has succeeded.")
+    error: ErrorInfo | None = Field(
+        description="The exception of the last failed attempt: `type`, `message`, `traceback`. Null after a success."
+    )
     reason: str | None = Field(description="Why the last attempt failed: `error`, `timeout`, `crash_loop`, `lost`, …")
-    progress: Progress | None
-    queue: str | None
-    labels: dict[str, str] | None
+    progress: Progress | None = Field(description="What the handler reported: `fraction` from 0 to 1, and `message`.")
+    queue: str | None = Field(description="The work queue.")
+    labels: dict[str, str] | None = Field(description="The labels of the submission. Lists can be filtered by them.")
     run: int = Field(description="Starts at 1. Each redrive adds 1.")
     attempt: int = Field(description="Starts at 1 in each run. Each retry adds 1.")
-    max_attempts: int | None
-    submitted_at: datetime | None
-    run_at: datetime | None
-    started_at: datetime | None
-    finished_at: datetime | None
-    correlation_id: str | None
-    reply_to: str | None
+    max_attempts: int | None = Field(description="How many attempts a run has.")
+    submitted_at: datetime | None = Field(description="When the job was accepted.")
+    run_at: datetime | None = Field(description="When the job, its new run, or its next attempt is or was due.")
+    started_at: datetime | None = Field(description="When the last execution began.")
+    finished_at: datetime | None = Field(description="When the run ended. Null while it is open.")
+    correlation_id: str | None = Field(description="Your name for the whole conversation.")
+    reply_to: str | None = Field(description="The final event is also published with the key `reply.<reply_to>`.")
     imported: bool = Field(description="Whether its last event came from another tape. Redrive the job to run it here.")
     cursor: int | None = Field(description="The position of its last event on the tape; null until it is known.")
 
