@@ -12,8 +12,15 @@ from jobtape.cli.options import AsOf
 from jobtape.cli.output_streams import UNWRITTEN, flushed, output_failed, prepare_streams
 from jobtape.schemas.errors import JobtapeError
 
+
+def _exit(code: int | None, **_: object) -> None:
+    """End with the exit code that a command returned; None for 0."""
+    raise typer.Exit(code or 0)
+
+
 app = typer.Typer(
     name="jobtape",
+    result_callback=_exit,
     help="Jobs for FastAPI on a durable tape of events in RabbitMQ.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

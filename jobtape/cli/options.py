@@ -1,110 +1,76 @@
 """The options that several subcommands share.
 
-The options of the server commands are all text: ``jobtape.settings`` validates them together with the environment, so
-that a wrong value gives the same one-line message wherever it was set.
+The options of the server commands are settings, with their descriptions and defaults. They are all text:
+``jobtape.settings`` validates them together with the environment, so that a wrong value gives the same one-line message
+wherever it was set. Other options are converted here.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from jobtape.cli.values import label_of, point_of, time_of
+from jobtape.settings import Settings
+
+
+def _setting(name: str, metavar: str, *flags: str) -> Any:
+    """Return the option for a setting. Its flag is the setting's name unless ``flags`` are given."""
+    field = Settings.model_fields[name]
+    default = f"  [dim]\\[default: {field.default}][/dim]" if isinstance(field.default, str | int | float) else ""
+    return typer.Option(*flags, metavar=metavar, envvar=f"JOBTAPE_{name.upper()}", help=f"{field.description}{default}")
+
+
+def _labels(values: list[str] | None) -> list[str] | None:
+    return [label_of(value) for value in values] if values else None
+
+
+def _time(option: typer.CallbackParam, value: str | None) -> str | None:
+    return None if value is None else time_of(option.opts[0], value)
+
+
+def _point(value: str | None) -> str | None:
+    return None if value is None else point_of("--as-of", value)
+
+
 Several = list[str] | None
 """The values of an option that can be given several times."""
-Jobs = Annotated[
-    str | None,
-    typer.Option(
-        "--jobs", metavar="MODULES", envvar="JOBTAPE_JOBS", help="Modules with job types, separated by commas."
-    ),
-]
-AppDir = Annotated[
-    str | None,
-    typer.Option(
-        "--app-dir",
-        metavar="FOLDER",
-        envvar="JOBTAPE_APP_DIR",
-        help="The folder to import these modules from.  [dim]\\[default: the current folder][/dim]",
-    ),
-]
-Host = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ADDRESS",
-        envvar="JOBTAPE_HOST",
-        help="The API's address; any other than loopback requires JOBTAPE_API_KEY.  [dim]\\[default: 127.0.0.1][/dim]",
-    ),
-]
-Port = Annotated[
-    str | None,
-    typer.Option(metavar="NUMBER", envvar="JOBTAPE_PORT", help="The API's port.  [dim]\\[default: 8000][/dim]"),
-]
-ApiWorkers = Annotated[
-    str | None,
-    typer.Option(
-        "--workers",
-        metavar="NUMBER",
-        envvar="JOBTAPE_API_WORKERS",
-        help="The number of API processes.  [dim]\\[default: 1][/dim]",
-    ),
-]
-Concurrency = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NUMBER",
-        envvar="JOBTAPE_CONCURRENCY",
-        help="How many jobs one worker process runs at the same time.  [dim]\\[default: 10][/dim]",
-    ),
-]
-Processes = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NUMBER", envvar="JOBTAPE_PROCESSES", help="The number of worker processes.  [dim]\\[default: 1][/dim]"
-    ),
-]
-GracePeriod = Annotated[
-    str | None,
-    typer.Option(
-        "--grace",
-        metavar="SECONDS",
-        envvar="JOBTAPE_GRACE_PERIOD",
-        help="How long running jobs may continue after SIGTERM.  [dim]\\[default: 30][/dim]",
-    ),
-]
-Queues = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAMES",
-        envvar="JOBTAPE_QUEUES",
-        help="Serve only these queues, separated by commas.  [dim]\\[default: those of the job types][/dim]",
-    ),
-]
-LogLevel = Annotated[
-    str | None,
-    typer.Option(
-        metavar="LEVEL",
-        envvar="JOBTAPE_LOG_LEVEL",
-        help="Log level: debug, info, warning or error.  [dim]\\[default: info][/dim]",
-    ),
-]
+Jobs = Annotated[str | None, _setting("jobs", "MODULES")]
+AppDir = Annotated[str | None, _setting("app_dir", "FOLDER")]
+Host = Annotated[str | None, _setting("host", "ADDRESS")]
+Port = Annotated[str | None, _setting("port", "NUMBER")]
+ApiWorkers = Annotated[str | None, _setting("api_workers", "NUMBER", "--workers")]
+Concurrency = Annotated[str | None, _setting("concurrency", "NUMBER")]
+Processes = Annotated[str | None, _setting("processes", "NUMBER")]
+GracePeriod = Annotated[str | None, _setting("grace_period", "SECONDS", "--grace")]
+Queues = Annotated[str | None, _setting("queues", "NAMES")]
+LogLevel = Annotated[str | None, _setting("log_level", "LEVEL")]
 Url = Annotated[str, typer.Option(metavar="URL", envvar="JOBTAPE_URL", help="The API's URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Labels = Annotated[
-    list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A label; can be given several times.")
+    Several,
+    typer.Option("--label", metavar="NAME=VALUE", callback=_labels, help="A label; can be given several times."),
 ]
+"""They arrive as ``name:value``."""
 AsOf = Annotated[
     str | None,
     typer.Option(
         "--as-of",
         metavar="WHEN",
+        callback=_point,
         help="Show the past: a time (local, or with a zone), or a cursor that `jobtape events` shows.",
     ),
 ]
 OnlyTypes = Annotated[Several, typer.Option("--type", metavar="TYPE", help="Only jobs of this type.")]
 OnlyQueues = Annotated[Several, typer.Option("--queue", metavar="NAME", help="Only jobs of this queue.")]
 SubmittedSince = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Only jobs submitted at this time or later (local, or with a zone).")
+    str | None,
+    typer.Option(
+        metavar="TIME", callback=_time, help="Only jobs submitted at this time or later (local, or with a zone)."
+    ),
 ]
 SubmittedUntil = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Only jobs submitted before this time (local, or with a zone).")
+    str | None,
+    typer.Option(metavar="TIME", callback=_time, help="Only jobs submitted before this time (local, or with a zone)."),
 ]
 FromPosition = Annotated[
     str, typer.Option(metavar="WHEN", help="Start here: a time (local, or with a zone), a cursor, or first.")

@@ -1,17 +1,21 @@
-"""Prints jobs, events and JSON. Text that comes from a job is never markup and has no control characters."""
+"""Prints jobs, events and JSON. Text that comes from a job is never markup and has no control characters.
+
+rich is imported on first use, because a worker does not need it.
+"""
 
 import json
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, Final
 
 from jobtape.cli.escaping import harmless, json_text, lines, one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+    from rich.text import Text
 
 COLOURS: Final = {
     "succeeded": "green",
@@ -29,11 +33,6 @@ def print_json(value: Any) -> None:
     print(_json(value, indent=2))
 
 
-def print_result(job: dict[str, Any]) -> None:
-    """Print the result of a job that succeeded, as JSON on stdout."""
-    print_json(job["result"])
-
-
 def print_failure(job: dict[str, Any]) -> None:
     """Print on stderr why a job did not succeed."""
     error = job.get("error") or {}
@@ -45,6 +44,8 @@ def print_failure(job: dict[str, Any]) -> None:
 
 def print_job(job: dict[str, Any]) -> None:
     """Print one job, field by field."""
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -122,7 +123,7 @@ def print_events(items: Sequence[dict[str, Any]]) -> None:
 def print_delivered(event: dict[str, Any]) -> None:
     """Print one event at once, on one line: time, job type, event, job and content."""
     data, name = event["data"], one_line(event["type"].rpartition(".")[2])
-    line = Text(f"{_time(event['time'])}  {one_line(data['job_type']):<20}  ")
+    line = _coloured(f"{_time(event['time'])}  {one_line(data['job_type']):<20}  ", "")
     line.append(f"{name:<10}", style=COLOURS.get(name, ""))
     line.append(f"  {one_line(event['subject'])}  {one_line(_content(data))}")
     _console().print(line, soft_wrap=True)
@@ -134,29 +135,36 @@ def print_json_line(value: Any) -> None:
     print(_json(value), flush=True)
 
 
-def progress_bar() -> Progress:
+def progress_bar() -> "Progress":
     """Return a progress bar on stderr that disappears when it is done, and is not shown without a terminal."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _console(width: int | None = WIDE) -> Console:
+def _console(width: int | None = WIDE) -> "Console":
+    from rich.console import Console  # noqa: PLC0415
+
     return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
-def _table(*names: str) -> Table:
+def _table(*names: str) -> "Table":
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
         table.add_column(name, no_wrap=True)
     return table
 
 
-def _add_row(table: Table, *cells: Any) -> None:
-    table.add_row(*(cell if isinstance(cell, Text) else harmless(cell) for cell in cells))
+def _add_row(table: "Table", *cells: Any) -> None:
+    table.add_row(*(cell if hasattr(cell, "plain") else harmless(cell) for cell in cells))
 
 
-def _fields(job: dict[str, Any]) -> list[tuple[str, str | Text]]:
+def _fields(job: dict[str, Any]) -> list[tuple[str, "str | Text"]]:
     error, progress = job.get("error"), job.get("progress")
     labels = " ".join(f"{name}={value}" for name, value in (job["labels"] or {}).items())
     rows: list[tuple[str, str | Text | None]] = [
@@ -184,8 +192,14 @@ def _fields(job: dict[str, Any]) -> list[tuple[str, str | Text]]:
     return fields
 
 
-def _state(job: dict[str, Any]) -> Text:
-    return Text(one_line(job["state"]), style=COLOURS.get(job["state"], ""))
+def _state(job: dict[str, Any]) -> "Text":
+    return _coloured(one_line(job["state"]), COLOURS.get(job["state"], ""))
+
+
+def _coloured(text: str, style: str) -> "Text":
+    from rich.text import Text  # noqa: PLC0415
+
+    return Text(text, style=style)
 
 
 def _time(text: str | None) -> str:

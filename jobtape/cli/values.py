@@ -12,13 +12,11 @@ from jobtape.cli.errors import WrongUse
 _A_TIME = "a time such as 2025-01-31, '2025-01-31 12:00' (local time) or 2025-01-31T12:00:00Z"
 
 
-def time_of(option: str, text: str | None) -> str | None:
-    """Return the time in ``text`` in UTC, as the API expects it; None for None. A time without a zone is local time.
+def time_of(option: str, text: str) -> str:
+    """Return the time in ``text`` in UTC, as the API expects it. A time without a zone is local time.
 
     ``option`` is named in error messages. Raises WrongUse.
     """
-    if text is None:
-        return None
     if _is_number(text):
         raise WrongUse(f"{option} {text}: a cursor is not possible here: write {_A_TIME}")
     return _time(text, f"{option} {text}: write {_A_TIME}")
@@ -39,15 +37,17 @@ def position_of(option: str, text: str | None) -> int | str | None:
     return int(point) if _is_number(point) else point
 
 
-def labels_of(texts: Iterable[str] | None) -> list[tuple[str, str]]:
-    """Return the names and values of the labels in texts such as ``name=value``. Raises WrongUse."""
-    labels = []
-    for text in texts or ():
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise WrongUse(f"--label {text}: write it as name=value")
-        labels.append((name, value))
-    return labels
+def label_of(text: str) -> str:
+    """Return the label ``name=value`` as ``name:value``, which the API's filters take. Raises WrongUse."""
+    name, equals, value = text.partition("=")
+    if not (name and equals) or ":" in name:
+        raise WrongUse(f"--label {text}: write it as name=value")
+    return f"{name}:{value}"
+
+
+def labels_of(labels: Iterable[str] | None) -> dict[str, str]:
+    """Return the values of labels ``name:value`` by their names."""
+    return {name: value for name, _, value in (label.partition(":") for label in labels or ())}
 
 
 def payload_of(text: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import pytest
 
 from jobtape import SyncClient
 from jobtape.cli import printing as show
+from jobtape.cli.commands import repairs
 from jobtape.cli.escaping import json_text, lines, one_line
-from jobtape.cli.rest import repairs
 from jobtape.cli.supervisor.child import Output
 from jobtape.client.answers import Answer
 
@@ -84,7 +84,7 @@ def test_all_texts_of_a_job_are_escaped(capsys: pytest.CaptureFixture[str]) -> N
     show.print_delivered(EVENT)
     show.print_subscriptions([SUBSCRIPTION])
     show.print_dead({"items": [DEAD], "next": None})
-    show.print_result(job())
+    show.print_json(job()["result"])
     show.print_json_line(job())
     out, err = capsys.readouterr()
     for text in (out, err):
@@ -111,7 +111,7 @@ def test_binary_body_is_escaped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
         monkeypatch.setattr("sys.stdout", terminal)
-        repairs.dead_show("http://127.0.0.1:1", 7, as_json=False)
+        repairs.dead_show(7, url="http://127.0.0.1:1")
         terminal.flush()
         assert os.read(ours, 100) == b"\\x1b[31m\\xff\r\n"
     os.close(ours)

@@ -1,10 +1,22 @@
-"""``jobtape submit``, ``status``, ``cancel``, ``list``, ``events`` and ``watch``: use the REST API."""
+"""``jobtape submit``, ``status``, ``cancel``, ``list``, ``events`` and ``watch``: use the REST API.
 
-from typing import Annotated
+Results go to stdout and everything else to stderr, so that scripts can read stdout. Each command returns its exit code.
+"""
+
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from jobtape.cli.errors import WrongUse
+from jobtape.cli import printing as show
+from jobtape.cli.api import ask, connect, job_path, submit_to
+from jobtape.cli.errors import FAILED, INTERRUPTED, OK, WrongUse
+from jobtape.cli.escaping import one_line
 from jobtape.cli.options import (
     DEFAULT_URL,
     AsOf,
@@ -18,6 +30,19 @@ from jobtape.cli.options import (
     SubmittedUntil,
     Url,
 )
+from jobtape.cli.output_streams import discard_output
+from jobtape.cli.values import labels_of, payload_of, position_of
+from jobtape.schemas.delivered_event import encode_delivered
+from jobtape.schemas.errors import HistoryGone
+from jobtape.schemas.events import EVENT_NAMES, encode
+from jobtape.schemas.job import JOB_TYPE_PATTERN
+from jobtape.schemas.submission import Options, submission_body
+
+if TYPE_CHECKING:
+    from jobtape import SyncClient
+    from jobtape.client.filters import EventFilters
+
+ANY: Final = "*"
 
 
 def submit(
@@ -36,17 +61,32 @@ def submit(
     ] = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
-) -> None:
+) -> int:
     """Submit a job and print its id."""
-    from jobtape.cli.rest import jobs  # noqa: PLC0415
-    from jobtape.cli.values import labels_of, payload_of  # noqa: PLC0415
-    from jobtape.schemas.submission import Options, submission_body  # noqa: PLC0415
+    options = Options(queue=queue, labels=labels_of(label), timeout=timeout)
+    submission = submission_body(job_type, payload_of(payload), options)
+    return submit_and_print(url, submission, wait=wait, idempotency_key=idempotency_key, as_json=as_json)
 
-    content = payload_of(payload)
-    submission = submission_body(
-        job_type, content, Options(queue=queue, labels=dict(labels_of(label)), timeout=timeout)
-    )
-    raise typer.Exit(jobs.submit(url, submission, wait=wait, idempotency_key=idempotency_key, as_json=as_json))
+
+def submit_and_print(
+    url: str, submission: Mapping[str, Any], *, wait: bool, idempotency_key: str | None = None, as_json: bool
+) -> int:
+    """Submit a job, and with ``wait`` follow it until it ends. Returns the exit code."""
+    with connect(url) as api:
+        job = submit_to(api, submission, idempotency_key)
+        if not wait:
+            show.print_json(job) if as_json else print(one_line(job["id"]))
+            return OK
+        if not as_json:
+            print(one_line(f"job {job['id']}"), file=sys.stderr)
+        job = _followed(api, job)
+    if as_json:
+        show.print_json(job)
+    elif job["state"] == "succeeded":
+        show.print_json(job["result"])
+    else:
+        show.print_failure(job)
+    return OK if job["state"] == "succeeded" else FAILED
 
 
 def status(
@@ -55,20 +95,27 @@ def status(
     as_of: AsOf = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
-) -> None:
+) -> int:
     """Show the state of a job."""
-    from jobtape.cli.rest import jobs  # noqa: PLC0415
-
     if watch and as_of is not None:
         raise WrongUse("--watch shows the present: leave out --as-of")
-    raise typer.Exit(jobs.status(url, job_id, as_of=as_of, follow=watch, as_json=as_json))
+    with connect(url) as api:
+        job, headers = api.request("GET", job_path(job_id), params={} if as_of is None else {"as_of": as_of})
+        if watch:
+            job = _followed(api, job)
+    if as_of is not None:
+        _print_cursor(headers)
+    show.print_json(job) if as_json else show.print_job(job)
+    return FAILED if watch and job["state"] != "succeeded" else OK
 
 
 def cancel(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Request that a job is cancelled; a job that ends first keeps its result."""
-    from jobtape.cli.rest import jobs  # noqa: PLC0415
-
-    raise typer.Exit(jobs.cancel(url, job_id, as_json=as_json))
+    job = ask(url, "POST", f"{job_path(job_id)}/cancel")
+    if as_json:
+        show.print_json(job)
+    else:
+        print(one_line("cancelled" if job["state"] == "cancelled" else f"requested; the job was {job['state']}"))
 
 
 def list_(
@@ -85,26 +132,43 @@ def list_(
     url: Url = DEFAULT_URL,
 ) -> None:
     """List jobs, newest first. Several values of one filter match any of them; a job must have all given labels."""
-    from jobtape.cli.rest import jobs  # noqa: PLC0415
-    from jobtape.cli.values import labels_of, time_of  # noqa: PLC0415
-
-    filters = {
+    query: dict[str, Any] = {
         "type": job_type,
         "state": state,
         "queue": queue,
-        "label": [":".join(pair) for pair in labels_of(label)],
+        "label": label,
         "reason": reason,
-        "since": time_of("--since", since),
-        "until": time_of("--until", until),
+        "since": since,
+        "until": until,
+        "as_of": as_of,
     }
-    raise typer.Exit(jobs.list_jobs(url, filters, limit, as_of=as_of, as_json=as_json))
+    query = {name: value for name, value in query.items() if value}
+    items: list[Any] = []
+    # The API selects past jobs first and reads their histories afterwards, so such a page can be short.
+    with connect(url) as api:
+        while True:
+            page, headers = api.request("GET", "/jobs", params=query | {"limit": limit - len(items)})
+            if as_of is not None and "cursor" not in query:
+                _print_cursor(headers)
+                query["as_of"] = headers["jobtape-as-of"]
+            items += page["items"]
+            if as_of is None or page["next"] is None or len(items) >= limit:
+                break
+            query["cursor"] = page["next"]
+    found = {"items": items, "next": page["next"]}
+    show.print_json(found) if as_json else show.print_jobs(found)
 
 
 def events(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Show the events of a job in the tape's order."""
-    from jobtape.cli.rest import jobs  # noqa: PLC0415
-
-    raise typer.Exit(jobs.events(url, job_id, as_json=as_json))
+    items: list[dict[str, Any]] = []
+    after: int | None = 0
+    with connect(url) as api:
+        while after is not None:
+            page, _ = api.request("GET", f"{job_path(job_id)}/events", params={"after": after, "limit": 1000})
+            items += page["items"]
+            after = page["next"]
+    show.print_json({"items": items}) if as_json else show.print_events(items)
 
 
 def watch(
@@ -126,8 +190,66 @@ def watch(
     label: Labels = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON.")] = False,
     url: Url = DEFAULT_URL,
-) -> None:
+) -> int:
     """Show events as they happen, until Ctrl-C."""
-    from jobtape.cli.rest.watch import watch_events  # noqa: PLC0415
+    filters = filters_of(pattern, label or ())
+    position: Any = position_of("--since", since)
+    with connect(url, at_once=False) as api:
+        if isinstance(position, str) and position != "first":  # the API converts a time into a cursor
+            headers = api.request("GET", "/jobs", params={"limit": 1, "as_of": position}).headers
+            position = int(headers["jobtape-as-of"])
+        while True:
+            try:
+                for received in api.events(since=position, **filters):
+                    event = json.loads(encode_delivered(encode(received.event).decode(), received.cursor))
+                    show.print_json_line(event) if as_json else show.print_delivered(event)
+            except HistoryGone as gone:
+                kept = f"kept are the events after {gone.horizon}, up to {gone.head}"
+                note = (
+                    f"jobtape: the events after this cursor are no longer kept ({kept}); continuing after {gone.cursor}"
+                )
+                print(note, file=sys.stderr, flush=True)
+                position = gone.cursor
+            except KeyboardInterrupt:
+                return INTERRUPTED
+            except BrokenPipeError:
+                discard_output()
+                return OK
 
-    raise typer.Exit(watch_events(url, pattern, since, label, as_json=as_json))
+
+def filters_of(pattern: str, labels: Iterable[str]) -> "EventFilters":
+    """Return the filters of the pattern ``<event>.<job type>`` and of labels. Raises WrongUse.
+
+    Both parts can be ``*``; the job type can end in ``.*`` or be left out.
+    """
+    event, _, job_type = pattern.partition(".")
+    if event not in (ANY, *EVENT_NAMES):
+        raise WrongUse(
+            f"{pattern}: a pattern is <event>.<job type>, such as failed.billing.* or *.mail.send; "
+            f"{event!r} is not an event: {', '.join(EVENT_NAMES)}, or * for all"
+        )
+    if job_type not in ("", ANY) and not re.fullmatch(JOB_TYPE_PATTERN, job_type.removesuffix(".*")):
+        raise WrongUse(f"{pattern}: {job_type!r} is neither a job type nor a prefix such as billing.*")
+    filters: EventFilters = {"labels": labels_of(labels)}
+    if event != ANY:
+        filters["events"] = event
+    if job_type not in ("", ANY):
+        filters["types"] = job_type
+    return filters
+
+
+def _print_cursor(headers: Mapping[str, str]) -> None:
+    print(one_line(f"as of cursor {headers['jobtape-as-of']}"), file=sys.stderr)
+
+
+def _followed(api: "SyncClient", job: dict[str, Any]) -> dict[str, Any]:
+    """Follow a job until it ends, and return it. Ctrl-C ends this process, not the job."""
+    from jobtape.cli.follow import follow_job  # noqa: PLC0415
+
+    try:
+        return follow_job(api, job)
+    except KeyboardInterrupt:
+        where = "" if api.url in (DEFAULT_URL, os.environ.get("JOBTAPE_URL")) else f" --url {shlex.quote(api.url)}"
+        how = f"jobtape status {job['id']} --watch{where}"
+        print(one_line(f"jobtape: the job continues; follow it with: {how}"), file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from jobtape.cli.commands.jobs import submit_and_print
 from jobtape.cli.options import (
     DEFAULT_URL,
     FromPosition,
@@ -19,6 +20,7 @@ from jobtape.cli.options import (
     UntilPosition,
     Url,
 )
+from jobtape.cli.values import labels_of, position_of
 
 Detach = Annotated[bool, typer.Option("--detach", help="Only submit the job and print its id.")]
 
@@ -35,9 +37,9 @@ def rebuild(
     detach: Detach = False,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
-) -> None:
+) -> int:
     """Build the view again from all events, show what changes, and switch to the new view."""
-    _run(url, "rebuild", {"source": source, "dry_run": dry_run, "examples": examples}, detach, as_json)
+    return _run(url, "rebuild", {"source": source, "dry_run": dry_run, "examples": examples}, detach, as_json)
 
 
 def replay(
@@ -56,10 +58,8 @@ def replay(
     detach: Detach = False,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
-) -> None:
+) -> int:
     """Send past events to a queue, in the form that subscribers receive; no job runs again."""
-    from jobtape.cli.values import labels_of, position_of  # noqa: PLC0415
-
     order = {
         "queue": queue,
         "since": position_of("--since", since),
@@ -67,10 +67,10 @@ def replay(
         "events": event,
         "types": job_type,
         "job": job,
-        "labels": dict(labels_of(label)),
+        "labels": labels_of(label),
         "rate": rate,
     }
-    _run(url, "replay", order, detach, as_json)
+    return _run(url, "replay", order, detach, as_json)
 
 
 def shadow(
@@ -86,43 +86,39 @@ def shadow(
     detach: Detach = False,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
-) -> None:
+) -> int:
     """Run past jobs with today's handlers and show whose outcome differs, without changing anything."""
-    from jobtape.cli.values import labels_of, time_of  # noqa: PLC0415
-
     order = {
         "type": job_type,
         "state": state,
         "queue": queue,
-        "labels": dict(labels_of(label)),
-        "since": time_of("--since", since),
-        "until": time_of("--until", until),
+        "labels": labels_of(label),
+        "since": since,
+        "until": until,
         "limit": limit,
     }
-    _run(url, "shadow", order, detach, as_json)
+    return _run(url, "shadow", order, detach, as_json)
 
 
 def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, compressed; it must not exist.")],
     since: FromPosition = "first",
     until: UntilPosition = None,
-) -> None:
+) -> int:
     """Write all events that the view has kept to a file, for example as a backup; needs DATABASE_URL."""
     from jobtape.cli.tape.export import run_export  # noqa: PLC0415
 
-    raise typer.Exit(run_export(file, since=since, until=until))
+    return run_export(file, since=since, until=until)
 
 
-def import_(file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `jobtape export` wrote.")]) -> None:
+def import_(file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `jobtape export` wrote.")]) -> int:
     """Import a file into an empty installation, whose projector must be running; no job runs again."""
     from jobtape.cli.tape.import_ import run_import  # noqa: PLC0415
 
-    raise typer.Exit(run_import(file))
+    return run_import(file)
 
 
-def _run(url: str, name: str, payload: Mapping[str, Any], detach: bool, as_json: bool) -> None:
+def _run(url: str, name: str, payload: Mapping[str, Any], detach: bool, as_json: bool) -> int:
     """Submit a built-in job with the given options of ``payload``: 0 counts as given, an empty list does not."""
-    from jobtape.cli.rest import jobs  # noqa: PLC0415
-
     given = {name: value for name, value in payload.items() if value is not None and value not in ([], {})}
-    raise typer.Exit(jobs.submit(url, {"type": f"jobtape.{name}", "payload": given}, wait=not detach, as_json=as_json))
+    return submit_and_print(url, {"type": f"jobtape.{name}", "payload": given}, wait=not detach, as_json=as_json)

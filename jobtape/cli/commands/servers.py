@@ -32,11 +32,11 @@ def up(
     concurrency: Concurrency = None,
     grace_period: GracePeriod = None,
     log_level: LogLevel = None,
-) -> None:
+) -> int:
     """Run API, worker and projector on this machine, and restart each one that ends."""
     from jobtape.cli.supervisor.start import run_up  # noqa: PLC0415
 
-    raise typer.Exit(run_up(**context.params))
+    return run_up(**context.params)
 
 
 def api(
@@ -64,11 +64,11 @@ def worker(
     queues: Queues = None,
     grace_period: GracePeriod = None,
     log_level: LogLevel = None,
-) -> None:
+) -> int:
     """Run a worker, which executes jobs."""
     from jobtape.cli.supervisor.start import run_workers  # noqa: PLC0415
 
-    raise typer.Exit(run_workers(**context.params))
+    return run_workers(**context.params)
 
 
 def projector(log_level: LogLevel = None) -> None:

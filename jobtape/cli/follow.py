@@ -3,15 +3,14 @@
 import math
 import sys
 import time
-from types import TracebackType
 from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from jobtape import SyncClient
+from jobtape.cli.api import TIMEOUT, job_path
 from jobtape.cli.escaping import one_line
-from jobtape.cli.rest.api import TIMEOUT, job_path
 from jobtape.schemas.job import FINAL
 
 QUEUED_HINT_AFTER: Final = 5.0
@@ -24,7 +23,8 @@ SHORTEST, LONGEST, GROWTH = 0.1, 1.0, 1.4
 
 def follow_job(api: SyncClient, job: dict[str, Any]) -> dict[str, Any]:
     """Follow the job until it ends, show its progress on stderr, and return it. Raises ApiError."""
-    with _display() as display:
+    display = _Display()
+    with display.progress:
         display.show(job)
         pause = SHORTEST
         hint_at = time.monotonic() + QUEUED_HINT_AFTER
@@ -55,16 +55,14 @@ def _wait_for_change(api: SyncClient, job: dict[str, Any], seconds: int) -> tupl
     return changed, "preference-applied" in received
 
 
-def _display() -> "_Bar | _Lines":
-    console = Console(stderr=True)
-    return _Bar(console) if console.is_terminal else _Lines()
+class _Display:
+    """Shows a job: as a progress bar that disappears at the end, or, without a terminal, as a line for each change."""
 
-
-class _Bar:
-    """A progress bar that disappears when the job has ended."""
-
-    def __init__(self, console: Console) -> None:
-        self._progress = Progress(
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._is_bar = console.is_terminal
+        self._last = ""
+        self.progress = Progress(
             # Braille where the terminal has it.
             SpinnerColumn("line" if console.options.ascii_only else "dots"),
             TextColumn("{task.description}", markup=False),
@@ -74,58 +72,28 @@ class _Bar:
             TextColumn("{task.fields[message]}", markup=False),
             console=console,
             transient=True,
+            disable=not self._is_bar,
         )
-        self._task = self._progress.add_task("", total=None, message="")
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+        self._task = self.progress.add_task("", total=None, message="")
 
     def note(self, text: str) -> None:
-        """Write a line above the bar."""
-        self._progress.console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
+        """Write a line."""
+        if self._is_bar:  # above the bar
+            self.progress.console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(one_line(text), file=sys.stderr, flush=True)
 
     def show(self, job: dict[str, Any]) -> None:
         """Show the job's state and progress."""
         fraction, message = _progress_of(job)
-        self._progress.update(
-            self._task,
-            description=one_line(str(job["state"])),
-            total=None if fraction is None else 1.0,
-            completed=fraction or 0.0,
-            message=message,
-        )
-
-
-class _Lines:
-    """Prints a line for each change, when stderr is not a terminal."""
-
-    def __init__(self) -> None:
-        self._last = ""
-
-    def __enter__(self) -> "_Lines":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return
-
-    def note(self, text: str) -> None:
-        """Write a line."""
-        print(one_line(text), file=sys.stderr, flush=True)
-
-    def show(self, job: dict[str, Any]) -> None:
-        """Write the job's state and progress, unless it is the same as before."""
-        fraction, message = _progress_of(job)
-        line = " ".join(filter(None, (job["state"], "" if fraction is None else f"{fraction:.0%}", message)))
+        state = one_line(str(job["state"]))
+        if self._is_bar:
+            total, done = (None, 0.0) if fraction is None else (1.0, fraction)
+            self.progress.update(self._task, description=state, total=total, completed=done, message=message)
+            return
+        line = " ".join(filter(None, (state, "" if fraction is None else f"{fraction:.0%}", message)))
         if line != self._last:
-            print(one_line(line), file=sys.stderr, flush=True)
+            self.note(line)
         self._last = line
 
 

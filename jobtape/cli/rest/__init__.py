@@ -1,1 +1,0 @@
-"""Subcommands that use a running Jobtape over its REST API."""
