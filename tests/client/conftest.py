@@ -12,7 +12,7 @@ from tests.broker.proxy import Proxy
 from tests.client.jobs import add, boom, period, steps
 from tests.consumer.installation import Rig
 from tests.namespaces import some_topology
-from tests.producer.running_api import api, listening, settings_for
+from tests.producer.running_api import api, serve, settings_for
 
 JOBS = (add, period, boom, steps)
 
@@ -36,7 +36,7 @@ async def running_api(broker_url: str, tmp_path_factory: pytest.TempPathFactory)
         Rig(broker_url, topology) as rig,
         api(settings_for(broker_url, topology, database_url), *JOBS) as served,
         rig.projector(store),
-        listening(served.app, lifespan="off") as port,
+        serve(served.app, lifespan="off") as port,
     ):
         yield RunningApi(f"http://127.0.0.1:{port}", rig)
     store.close()

@@ -9,7 +9,7 @@ from jobtape.app import create_app
 from jobtape.client import Invalid, WrongAddress, WrongKey
 from jobtape.schemas.errors import JobtapeError
 from tests.client.jobs import add
-from tests.producer.running_api import listening, without_broker
+from tests.producer.running_api import serve, without_broker
 
 KEY = "a-key-for-tests"
 SOCKS = {"ALL_PROXY": "socks5://me:secret@proxy:1080"}
@@ -43,7 +43,7 @@ async def test_proxy_is_not_used_for_this_machine(
     for host in ("localhost", "127.0.0.2", "[::1]", "api.localhost"):
         await Client(f"http://{host}:8000").close()
     app = create_app(without_broker(sqlite_url), [add])
-    async with listening(app) as port, Client(f"http://127.0.0.1:{port}") as client:
+    async with serve(app) as port, Client(f"http://127.0.0.1:{port}") as client:
         with pytest.raises(Invalid, match="nope"):
             await client.submit("nope", {})
 
@@ -91,7 +91,7 @@ async def test_no_proxy_hosts_are_reached_directly(url: str, no_proxy: str, monk
 
 async def test_newline_after_url_and_key_is_removed(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     secured = create_app(without_broker(sqlite_url, api_key=f"\ufeff{KEY}\r\n"), [add])
-    async with listening(secured) as port:
+    async with serve(secured) as port:
         monkeypatch.setenv("JOBTAPE_URL", f"http://127.0.0.1:{port}/\n")
         for end in ("\n", "\r\n", " "):
             monkeypatch.setenv("JOBTAPE_API_KEY", f"{KEY}{end}")

@@ -14,7 +14,7 @@ from tests.client.conftest import RunningApi
 from tests.client.jobs import add
 from tests.consumer.installation import Rig
 from tests.producer.conftest import rig, settings, topology, view
-from tests.producer.running_api import api, listening
+from tests.producer.running_api import api, serve
 from tests.waiting import eventually
 from tools.processes.ports import free_port
 
@@ -97,7 +97,7 @@ async def test_missing_api_is_unreachable() -> None:
 
 
 async def test_unavailable_api_is_retried(settings: Settings, rig: Rig, view: Store) -> None:
-    async with api(settings, add) as served, listening(served.app, lifespan="off") as port:
+    async with api(settings, add) as served, serve(served.app, lifespan="off") as port:
         await rig.delete_tape()
         async with Client(f"http://127.0.0.1:{port}", patience=0.3) as short_client:
 

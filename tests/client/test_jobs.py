@@ -8,7 +8,7 @@ from jobtape import Client, JobState, Options, PayloadInvalid
 from jobtape.client import Conflict, Invalid, JobNotSucceeded, NotFound, NotInTime, Unauthorized, WrongAddress
 from tests.broker.proxy import Proxy
 from tests.client.jobs import Period, add, boom, period
-from tests.producer.running_api import listening, without_broker
+from tests.producer.running_api import serve, without_broker
 
 pytestmark = pytest.mark.anyio
 
@@ -104,7 +104,7 @@ async def test_key_is_sent(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> 
     from jobtape.app import create_app
 
     secured = create_app(without_broker(sqlite_url, api_key="a-key-for-tests"), [add])
-    async with listening(secured) as port:
+    async with serve(secured) as port:
         monkeypatch.setenv("JOBTAPE_URL", f"http://127.0.0.1:{port}/")
         async with Client() as without:
             with pytest.raises(Unauthorized, match="JOBTAPE_API_KEY"):

@@ -16,7 +16,7 @@ from jobtape.client import Invalid
 from jobtape.view.store import Store
 from tests.consumer.installation import Rig
 from tests.namespaces import some_topology
-from tests.producer.running_api import api, listening, settings_for
+from tests.producer.running_api import api, serve, settings_for
 
 pytestmark = pytest.mark.anyio
 
@@ -88,7 +88,7 @@ async def url(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Asyn
         api(settings_for(broker_url, topology, database_url), *jobs) as served,
         rig.projector(store),
         rig.worker(*jobs),
-        listening(served.app, lifespan="off") as port,
+        serve(served.app, lifespan="off") as port,
     ):
         yield f"http://127.0.0.1:{port}"
     store.close()

@@ -14,7 +14,7 @@ from jobtape.schemas.cursor import cursor_of
 from jobtape.view.store import Gap, Store
 from tests.broker.proxy import Proxy
 from tests.producer.conftest import view
-from tests.producer.live_api import Live, live_api
+from tests.producer.live_api import LiveApi, live_api
 from tests.result_clients import ClientProgram, node_program, run_client
 from tests.view.samples import begin, commit, folded, record, submitted, succeeded
 from tests.waiting import eventually
@@ -30,7 +30,7 @@ KEY = "a-key-for-tests"
 
 
 @pytest.fixture
-async def api(view: Store, sqlite_url: str) -> AsyncIterator[Live]:
+async def api(view: Store, sqlite_url: str) -> AsyncIterator[LiveApi]:
     """An API with a key, on a view that the test writes into."""
     begin(view)
     async with live_api(view, sqlite_url, keepalive_interval=0.2, api_key=KEY) as opened:
@@ -45,7 +45,7 @@ async def page(url: str, **options: Any) -> AsyncIterator[ClientProgram]:
         yield running
 
 
-async def test_browser_module_continues_after_lost_connections(api: Live) -> None:
+async def test_browser_module_continues_after_lost_connections(api: LiveApi) -> None:
     chance = random.Random(11)
     orders = [submitted(n) for n in range(110)]
     async with Proxy(api.url) as network, page(network.url, after="first") as running:
@@ -61,7 +61,7 @@ async def test_browser_module_continues_after_lost_connections(api: Live) -> Non
         assert running.errors.count("closed") >= 10
 
 
-async def test_browser_module_filters_and_reports_reset(api: Live) -> None:
+async def test_browser_module_filters_and_reports_reset(api: LiveApi) -> None:
     mail = submitted(1, type="mail.send", labels={"a": "b"})
     record(api.store, mail, submitted(2, labels={"a": "b"}), succeeded(mail))
     filters = {"type": ["mail.*", "other"], "label": "a:b", "event": "succeeded"}
@@ -78,7 +78,7 @@ async def test_browser_module_filters_and_reports_reset(api: Live) -> None:
         assert await running.process.wait() == 0
 
 
-async def test_browser_module_does_not_retry_wrong_key(api: Live) -> None:
+async def test_browser_module_does_not_retry_wrong_key(api: LiveApi) -> None:
     async with page(api.url, key="another-key") as running:
         await eventually(lambda: running.lines)
         assert running.lines == ["Refused 401"]

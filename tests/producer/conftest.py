@@ -9,20 +9,20 @@ from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.conftest import MakeTopology
 from tests.consumer.installation import Rig
-from tests.producer.live_api import Live, live_api
+from tests.producer.live_api import LiveApi, live_api
 from tests.producer.running_api import QUEUES, Api, api, settings_for
 from tests.view.samples import begin
 
 
 @pytest.fixture
 def topology(make_topology: MakeTopology) -> Topology:
-    """With the queues of the test job types."""
+    """A namespace with the queues of the test job types."""
     return make_topology(*QUEUES)
 
 
 @pytest.fixture
 async def rig(broker_url: str, topology: Topology) -> AsyncIterator[Rig]:
-    """The tape, and somebody who watches it."""
+    """A tape, and a reader that collects its events."""
     async with Rig(broker_url, topology) as opened:
         yield opened
 
@@ -37,34 +37,34 @@ def view(sqlite_url: str) -> Store:
 
 @pytest.fixture
 def settings(broker_url: str, topology: Topology, sqlite_url: str) -> Settings:
-    """For an API on ``rig`` and ``view``."""
+    """Settings for an API on ``rig`` and ``view``."""
     return settings_for(broker_url, topology, sqlite_url)
 
 
 @pytest.fixture
 async def served(settings: Settings, rig: Rig, view: Store) -> AsyncIterator[Api]:
-    """An API whose view nobody keeps."""
+    """An API whose view no projector updates."""
     async with api(settings) as opened:
         yield opened
 
 
 @pytest.fixture
-async def kept(served: Api, rig: Rig, view: Store) -> AsyncIterator[Api]:
-    """An API whose view a projector keeps."""
+async def projected(served: Api, rig: Rig, view: Store) -> AsyncIterator[Api]:
+    """An API whose view a projector updates."""
     async with rig.projector(view):
         yield served
 
 
 @pytest.fixture
-async def live(store: Store, database_url: str) -> AsyncIterator[Live]:
+async def live(store: Store, database_url: str) -> AsyncIterator[LiveApi]:
     begin(store)
     async with live_api(store, database_url, keepalive_interval=0.2) as opened:
         yield opened
 
 
 @pytest.fixture
-async def one(view: Store, sqlite_url: str) -> AsyncIterator[Live]:
-    """On SQLite only."""
+async def live_sqlite(view: Store, sqlite_url: str) -> AsyncIterator[LiveApi]:
+    """Same as ``live``, on SQLite only."""
     begin(view)
     async with live_api(view, sqlite_url, keepalive_interval=0.2) as opened:
         yield opened

@@ -11,7 +11,7 @@ from jobtape.view.store import KeyedSubmission, Store
 from tests.producer.running_api import Api
 
 ADD: dict[str, Any] = {"type": "add", "payload": {"x": 1, "y": 2}}
-"""An order that fits."""
+"""A valid submission."""
 
 
 async def post(served: Api, key: str, body: dict[str, Any] | None = None, **more: Any) -> httpx.Response:
@@ -31,7 +31,7 @@ def rows(store: Store) -> list[Any]:
 
 
 def expire(store: Store, *, accepted: bool | None = None) -> None:
-    """As if the leases had run out; ``accepted`` False: and as if the marks had never been made."""
+    """Expire all leases. With ``accepted`` False, also mark all submissions as not accepted."""
     with store._database.writing() as connection:
         connection.execute(text("UPDATE idempotency SET lease_until = 1"))
         if accepted is False:
@@ -39,13 +39,13 @@ def expire(store: Store, *, accepted: bool | None = None) -> None:
 
 
 def rename(store: Store, table: str, name: str) -> None:
-    """Whoever wants the table gets an error of the database."""
+    """Rename a table, so that statements on it fail."""
     with store._database.writing() as connection:
         connection.execute(text(f"ALTER TABLE {table} RENAME TO {name}"))
 
 
 def abandon(store: Store, key: str, job: dict[str, Any], *, lease: float = 30.0, scope: str = "api") -> KeyedSubmission:
-    """As if an API had died behind the row of the submission that ``job`` (another one, accepted) came of."""
+    """Write the row of an API that died before it published: for the submission of ``job``, under another key."""
     with store._database.reading() as connection:
         digest = connection.execute(
             text("SELECT digest FROM idempotency WHERE job_id = :id"), {"id": job["id"]}

@@ -1,22 +1,22 @@
-"""A client that sends bytes as they are and shows what comes back, byte by byte."""
+"""An HTTP client that sends bytes unchanged and returns the bytes of the response."""
 
 import asyncio
 from dataclasses import dataclass
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
-class Answer:
-    """``headers`` by their names in lower case, ``body`` as it stood on the wire."""
+class RawResponse:
+    """A response. The names of ``headers`` are in lower case; ``body`` has the bytes of the wire, with chunk sizes."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
 
-async def speak(port: int, *parts: bytes, wait: float = PATIENCE) -> bytes:
-    """Send the parts and read until the server closes."""
+async def send_raw(port: int, *parts: bytes, wait: float = TIMEOUT) -> bytes:
+    """Send ``parts`` and return what the server sent until it closed the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         async with asyncio.timeout(wait):
@@ -28,18 +28,18 @@ async def speak(port: int, *parts: bytes, wait: float = PATIENCE) -> bytes:
         writer.close()
 
 
-async def ask(port: int, method: str, path: str, *headers: str) -> Answer:
-    """One request on a connection of its own, which the server closes behind the answer."""
+async def request(port: int, method: str, path: str, *headers: str) -> RawResponse:
+    """Send a request on a new connection, which the server closes after the response."""
     lines = [f"{method} {path} HTTP/1.1", "Host: api", "Connection: close", *headers, "", ""]
-    return answer_of(await speak(port, "\r\n".join(lines).encode("latin-1")))
+    return parse_response(await send_raw(port, "\r\n".join(lines).encode("latin-1")))
 
 
-def answer_of(said: bytes) -> Answer:
-    """The answer that these bytes are, all of what stands behind its headers as the body."""
-    head, _, body = said.partition(b"\r\n\r\n")
+def parse_response(raw: bytes) -> RawResponse:
+    """Parse a response. Everything after the headers is the body."""
+    head, _, body = raw.partition(b"\r\n\r\n")
     status, *lines = head.decode("latin-1").split("\r\n")
     headers: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
-    return Answer(int(status.split()[1]), headers, body)
+    return RawResponse(int(status.split()[1]), headers, body)

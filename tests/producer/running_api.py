@@ -40,14 +40,14 @@ def without_broker(database_url: str, **more: Any) -> Settings:
 
 @dataclass
 class Api:
-    """``client`` speaks to ``app``, which runs ``producer``."""
+    """An application, its producer, and an HTTP client of it."""
 
     app: FastAPI
     producer: Producer
     client: httpx.AsyncClient
 
     async def submit(self, **payload: Any) -> dict[str, Any]:
-        """An accepted ``add``."""
+        """Submit an ``add`` and return the job."""
         answer = await self.client.post("/jobs", json={"type": "add", "payload": payload or {"x": 1}})
         assert answer.status_code == 202, answer.text
         job: dict[str, Any] = answer.json()
@@ -55,7 +55,7 @@ class Api:
 
 
 def problem(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
-    """The problem in an answer, which must be of this status and kind."""
+    """Assert that ``answer`` is a problem of this status and kind, and return it."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
     body: dict[str, Any] = answer.json()
     assert body["type"] == f"urn:jobtape:problem:{kind}", body
@@ -69,7 +69,7 @@ def problem(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def api(settings: Settings, *job_types: JobType, ready: bool = True, **client: Any) -> AsyncIterator[Api]:
-    """A started API; with ``ready`` it has found broker and tape."""
+    """Start an API. With ``ready``, wait until it has found broker and tape."""
     app = create_app(settings, job_types or (add, place, keep))
     async with app.router.lifespan_context(app):
         producer = running.producer()
@@ -81,8 +81,8 @@ async def api(settings: Settings, *job_types: JobType, ready: bool = True, **cli
 
 
 @asynccontextmanager
-async def listening(app: FastAPI, **config: Any) -> AsyncIterator[int]:
-    """``app`` in a real server; the port."""
+async def serve(app: FastAPI, **config: Any) -> AsyncIterator[int]:
+    """Serve ``app`` on a free port, and return the port."""
     server = EmbeddedServer(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2, **config))
     serving = asyncio.create_task(server.serve())
     try:

@@ -1,4 +1,4 @@
-"""A client of server-sent events that reads as the standard says, and shows what else there is."""
+"""A client of server-sent events that follows the standard, and also returns comments and keep-alives."""
 
 import asyncio
 import json
@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 @dataclass(frozen=True)
-class Said:
-    """A block of the stream: ``comment`` when there was one, ``data`` decoded, None without."""
+class Block:
+    """A block of the stream. ``data`` is decoded; None if the block has no data."""
 
     id: int | None
     event: str
@@ -23,50 +23,50 @@ class Said:
     retry: int | None = None
 
     @property
-    def fact(self) -> str:
-        """The event's own id, of a CloudEvent."""
+    def event_id(self) -> str:
+        """The id of the CloudEvent in ``data``."""
         found: str = self.data["id"]
         return found
 
 
-class Hearing:
-    """``last_id`` is where to resume; a block that was cut off is not there."""
+class EventStream:
+    """An open stream. ``last_id`` is the id of the last complete block: resume with it."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self.answer = answer
         self.last_id: int | None = None
         self._lines = answer.aiter_lines()
 
-    async def block(self) -> Said | None:
-        """The next block, whatever it is; None at the end of the stream."""
+    async def next_block(self) -> Block | None:
+        """Return the next block of any kind, or None at the end of the stream."""
         fields: dict[str, str] = {}
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             async for line in self._lines:
                 if not line:
-                    return self._said(fields)
+                    return self._block(fields)
                 name, _, value = line.partition(":")
                 fields[name] = value.removeprefix(" ")
         return None
 
-    async def next(self, *, control: bool = False) -> Said:
-        """The next event, with ``control`` also ``hello`` and ``reset``."""
+    async def next(self, *, control: bool = False) -> Block:
+        """Return the next event, with ``control`` also ``hello`` and ``reset``."""
         while True:
-            said = await self.block()
-            assert said is not None, "the stream has ended"
-            if said.data is not None and (control or said.event not in ("hello", "reset")):
-                return said
+            block = await self.next_block()
+            assert block is not None, "the stream has ended"
+            if block.data is not None and (control or block.event not in ("hello", "reset")):
+                return block
 
-    async def rest(self) -> list[Said]:
-        """All that comes until the server ends the stream."""
+    async def rest(self) -> list[Block]:
+        """Return all blocks until the server ends the stream."""
         found = []
-        while (said := await self.block()) is not None:
-            found.append(said)
+        while (block := await self.next_block()) is not None:
+            found.append(block)
         return found
 
-    def _said(self, fields: Mapping[str, str]) -> Said:
+    def _block(self, fields: Mapping[str, str]) -> Block:
         if "id" in fields:
             self.last_id = int(fields["id"])
-        return Said(
+        return Block(
             id=int(fields["id"]) if "id" in fields else None,
             event=fields.get("event", "message"),
             data=json.loads(fields["data"]) if "data" in fields else None,
@@ -76,15 +76,15 @@ class Hearing:
 
 
 @asynccontextmanager
-async def hearing(url: str, *, last_id: int | None = None, **headers: str) -> AsyncIterator[Hearing]:
-    """An open stream, at whose ``hello`` one is."""
+async def open_stream(url: str, *, last_id: int | None = None, **headers: str) -> AsyncIterator[EventStream]:
+    """Open a stream. Its next block is ``hello``."""
     sent = {"Accept": "text/event-stream"} | headers
     if last_id is not None:
         sent["Last-Event-ID"] = str(last_id)
-    timeout = httpx.Timeout(PATIENCE, read=PATIENCE)
+    timeout = httpx.Timeout(TIMEOUT, read=TIMEOUT)
     async with (
         httpx.AsyncClient(trust_env=False, verify=False, timeout=timeout) as client,
         client.stream("GET", url, headers=sent) as answer,
     ):
         assert answer.status_code == 200, (await answer.aread()).decode()
-        yield Hearing(answer)
+        yield EventStream(answer)

@@ -1,4 +1,4 @@
-"""A client of the WebSocket, on the ``websockets`` library."""
+"""A client of ``/ws``, on the ``websockets`` library."""
 
 import asyncio
 import json
@@ -9,28 +9,28 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.producer.live_api import Live
+from tests.producer.live_api import LiveApi
 
 
-class Spoken:
-    """A client's side."""
+class WebSocketClient:
+    """The client's end of a connection."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
 
-    async def ask(self, **request: Any) -> None:
+    async def send(self, **request: Any) -> None:
         await self.socket.send(json.dumps(request))
 
-    async def hear(self, *kinds: str) -> dict[str, Any]:
-        """The next message, of these kinds when some are named, otherwise any but a keep-alive."""
+    async def receive(self, *kinds: str) -> dict[str, Any]:
+        """Return the next message of these types; without types, the next one that is no keep-alive."""
         async with asyncio.timeout(20):
             while True:
                 message: dict[str, Any] = json.loads(await self.socket.recv())
                 if message["type"] in kinds or (not kinds and message["type"] != "keep-alive"):
                     return message
 
-    async def closed(self) -> tuple[int, str]:
-        """With which code and why it is closed; what comes before is passed over."""
+    async def wait_closed(self) -> tuple[int, str]:
+        """Wait until the server closes the connection. Return the code and the reason; drop messages."""
         try:
             async with asyncio.timeout(20):
                 while True:
@@ -41,7 +41,7 @@ class Spoken:
 
 
 @asynccontextmanager
-async def translating_errors(live: Live, path: str = "/ws", **options: Any) -> AsyncIterator[Spoken]:
-    """Connected to it."""
+async def open_websocket(live: LiveApi, path: str = "/ws", **options: Any) -> AsyncIterator[WebSocketClient]:
+    """Connect to the API of ``live``."""
     async with connect(f"{live.url.replace('http', 'ws')}{path}", max_size=None, **options) as socket:
-        yield Spoken(socket)
+        yield WebSocketClient(socket)

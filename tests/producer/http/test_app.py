@@ -18,7 +18,7 @@ from jobtape.settings import Settings, read_settings
 from jobtape.view.store import Store
 from tests.consumer.installation import Rig
 from tests.producer.jobs import add
-from tests.producer.running_api import Api, listening, problem
+from tests.producer.running_api import Api, problem, serve
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -100,7 +100,7 @@ async def test_mounted_api_without_lifespan_is_not_running() -> None:
         answer = await client.post("/jobtape/jobs", json={"type": "add", "payload": {"x": 5}})
         assert "lifespan=jobtape.lifespan" in problem(answer, 503, "not-running")["detail"]
         assert (await client.get("/jobtape/health/live")).status_code == 200
-    async with listening(app) as port, connect(f"ws://127.0.0.1:{port}/jobtape/ws") as socket:
+    async with serve(app) as port, connect(f"ws://127.0.0.1:{port}/jobtape/ws") as socket:
         with pytest.raises(ConnectionClosedError, match="1013"):
             await socket.recv()
 

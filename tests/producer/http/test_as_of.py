@@ -22,42 +22,44 @@ async def good(answer: httpx.Response) -> Any:
     return answer.json()
 
 
-async def test_past_response_is_repeated(kept: Api) -> None:
+async def test_past_response_is_repeated(projected: Api) -> None:
     order = {"type": "add", "payload": {"x": 1}, "delay": 20, "labels": {"tenant": "a"}}
-    url = f"/jobs/{(await kept.client.post('/jobs', json=order)).json()['id']}"
-    before = await good(await kept.client.get(url))
-    listed = await good(await kept.client.get("/jobs?label=tenant:a"))
+    url = f"/jobs/{(await projected.client.post('/jobs', json=order)).json()['id']}"
+    before = await good(await projected.client.get(url))
+    listed = await good(await projected.client.get("/jobs?label=tenant:a"))
     between = datetime.now(UTC)
-    assert (await kept.client.post(f"{url}/cancel")).status_code == 202
+    assert (await projected.client.post(f"{url}/cancel")).status_code == 202
 
     async def cancelled() -> Any:
-        job = (await kept.client.get(url)).json()
+        job = (await projected.client.get(url)).json()
         return job if job["state"] == "cancelled" else None
 
     after = await eventually(cancelled, what="the cancellation is folded")
     for moment, job in ((before["cursor"], before), (after["cursor"], after), (between.isoformat(), before)):
-        answer = await kept.client.get(url, params={"as_of": moment})
+        answer = await projected.client.get(url, params={"as_of": moment})
         assert await good(answer) == job
         assert answer.headers["etag"] == f'"{job["cursor"]}"'
         assert answer.headers["jobtape-as-of"] == str(job["cursor"])
     query = {"as_of": between.isoformat(), "state": "scheduled", "label": "tenant:a"}
-    assert await good(await kept.client.get("/jobs", params=query)) == listed
-    assert (await good(await kept.client.get("/jobs", params=query | {"as_of": after["cursor"]})))["items"] == []
-    now = await kept.client.get(url, params={"as_of": datetime.now(UTC).isoformat()})
+    assert await good(await projected.client.get("/jobs", params=query)) == listed
+    assert (await good(await projected.client.get("/jobs", params=query | {"as_of": after["cursor"]})))["items"] == []
+    now = await projected.client.get(url, params={"as_of": datetime.now(UTC).isoformat()})
     assert await good(now) == after
-    same = await kept.client.get(url, params={"as_of": after["cursor"]}, headers={"If-None-Match": now.headers["etag"]})
+    same = await projected.client.get(
+        url, params={"as_of": after["cursor"]}, headers={"If-None-Match": now.headers["etag"]}
+    )
     assert (same.status_code, same.content) == (304, b"")
 
 
-async def test_job_is_missing_before_its_submission(kept: Api) -> None:
-    first, second = await kept.submit(x=1), await kept.submit(x=2)
-    cursor = (await good(await kept.client.get(f"/jobs/{first['id']}")))["cursor"]
-    await good(await kept.client.get(f"/jobs/{second['id']}"))
-    details = problem(await kept.client.get(f"/jobs/{second['id']}?as_of={cursor}"), 404, "job-not-found")
+async def test_job_is_missing_before_its_submission(projected: Api) -> None:
+    first, second = await projected.submit(x=1), await projected.submit(x=2)
+    cursor = (await good(await projected.client.get(f"/jobs/{first['id']}")))["cursor"]
+    await good(await projected.client.get(f"/jobs/{second['id']}"))
+    details = problem(await projected.client.get(f"/jobs/{second['id']}?as_of={cursor}"), 404, "job-not-found")
     assert f"at cursor {cursor} there was no job" in details["detail"]
-    listed = await good(await kept.client.get(f"/jobs?as_of={cursor}"))
+    listed = await good(await projected.client.get(f"/jobs?as_of={cursor}"))
     assert [job["id"] for job in listed["items"]] == [first["id"]]
-    assert (await good(await kept.client.get("/jobs?as_of=0")))["items"] == []
+    assert (await good(await projected.client.get("/jobs?as_of=0")))["items"] == []
 
 
 async def test_recent_time_waits_for_the_view(settings: Settings, rig: Rig, view: Store) -> None:

@@ -14,7 +14,7 @@ from jobtape.producer.http.asyncapi.event_examples import examples
 from jobtape.schemas.delivered_event import decode_delivered
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.topology import Topology
-from tests.producer.live_api import Live
+from tests.producer.live_api import LiveApi
 from tests.producer.running_api import Api
 from tests.view.samples import record, submitted
 
@@ -101,13 +101,13 @@ def test_event_examples_parse_as_events() -> None:
         assert (received.event.name, received.cursor) == (name, example.headers["cursor"])
 
 
-async def test_websocket_messages_match_document(one: Live, document: dict[str, Any]) -> None:
+async def test_websocket_messages_match_document(live_sqlite: LiveApi, document: dict[str, Any]) -> None:
     async def send(socket: ClientConnection, **message: Any) -> None:
         await socket.send(json.dumps(message))
 
-    record(one.store, submitted(1))
+    record(live_sqlite.store, submitted(1))
     received: set[str] = set()
-    async with connect(f"ws{one.url.removeprefix('http')}/ws") as socket, asyncio.timeout(30):
+    async with connect(f"ws{live_sqlite.url.removeprefix('http')}/ws") as socket, asyncio.timeout(30):
         await send(socket, type="subscribe", id="a", after="first")
         await send(socket, type="subscribe", id="b", after=2**62)
         await send(socket, type="subscribe", id="c", events=["done"])

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from tests.consumer.installation import Rig
-from tests.producer.raw_http import speak
-from tests.producer.running_api import Api, listening, problem
+from tests.producer.raw_http import send_raw
+from tests.producer.running_api import Api, problem, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -18,7 +18,7 @@ BODY = b'{"type": "add", "payload": {"x": 1}}'
 
 @pytest.fixture
 async def port(served: Api) -> AsyncIterator[int]:
-    async with listening(served.app, lifespan="off") as opened:
+    async with serve(served.app, lifespan="off") as opened:
         yield opened
 
 
@@ -63,7 +63,7 @@ async def test_endless_chunked_body_is_cut_off(port: int, rig: Rig) -> None:
 
 
 async def test_announced_size_is_refused_before_body(port: int, rig: Rig) -> None:
-    answer = await speak(port, request("Content-Length: 99999999999"))
+    answer = await send_raw(port, request("Content-Length: 99999999999"))
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 413 ")
     assert b"application/problem+json" in head
@@ -84,6 +84,6 @@ async def test_disconnect_in_body_submits_nothing(port: int, served: Api, rig: R
 
 async def test_stalled_body_times_out(port: int, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobtape.producer.http.request_body.ARRIVAL_LIMIT", 0.2)
-    answer = await speak(port, request(f"Content-Length: {len(BODY)}") + BODY[:10])
+    answer = await send_raw(port, request(f"Content-Length: {len(BODY)}") + BODY[:10])
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert await rig.depth() == 0

@@ -118,9 +118,9 @@ def test_mark_in_payload_of_command(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.anyio
-async def test_mark_in_request_bodies(kept: Api) -> None:
+async def test_mark_in_request_bodies(projected: Api) -> None:
     async def post(path: str, body: bytes, kind: str = JSON, **headers: str) -> httpx.Response:
-        return await kept.client.post(path, content=body, headers={"Content-Type": kind, **headers})
+        return await projected.client.post(path, content=body, headers={"Content-Type": kind, **headers})
 
     keyed = {"Idempotency-Key": "order-7"}
     first = await post("/jobs", ADD, **keyed)

@@ -20,30 +20,30 @@ async def state_of(api: Api, job_id: str) -> str:
     return str((await api.client.get(f"/jobs/{job_id}")).json()["state"])
 
 
-async def test_cancel_waiting_job_is_repeatable(kept: Api, rig: Rig) -> None:
-    waiting = await kept.submit(x=1)
-    later = (await kept.client.post("/jobs", json={"type": "add", "payload": {"x": 1}, "delay": 20})).json()
+async def test_cancel_waiting_job_is_repeatable(projected: Api, rig: Rig) -> None:
+    waiting = await projected.submit(x=1)
+    later = (await projected.client.post("/jobs", json={"type": "add", "payload": {"x": 1}, "delay": 20})).json()
     for job in (waiting, later):
-        answer = await kept.client.post(f"/jobs/{job['id']}/cancel")
+        answer = await projected.client.post(f"/jobs/{job['id']}/cancel")
         assert (answer.status_code, answer.json()["id"]) == (202, job["id"]), answer.text
         assert answer.json()["state"] == job["state"], "the response does not promise a cancellation"
         assert int(answer.headers["retry-after"]) > 0
-        await eventually(partial(_is, kept, job["id"], "cancelled"))
-        repeated = await kept.client.post(f"/jobs/{job['id']}/cancel")
+        await eventually(partial(_is, projected, job["id"], "cancelled"))
+        repeated = await projected.client.post(f"/jobs/{job['id']}/cancel")
         assert (repeated.status_code, repeated.json()["state"]) == (202, "cancelled")
         assert rig.names(job["id"]) == ["submitted", "cancelled"]
         event = rig.of(job["id"])[1]
         assert event.id == f"{job['id']}/1/cancelled"
         assert (event.data.run, event.data.attempt, event.data.job_type) == (1, 1, "add")
-    assert (await kept.client.get(f"/jobs/{waiting['id']}")).json()["finished_at"] is not None
+    assert (await projected.client.get(f"/jobs/{waiting['id']}")).json()["finished_at"] is not None
 
 
-async def test_cancel_before_view_knows_job(kept: Api, rig: Rig) -> None:
-    answers = await asyncio.gather(*(_submit_and_cancel(kept, x) for x in range(20)))
+async def test_cancel_before_view_knows_job(projected: Api, rig: Rig) -> None:
+    answers = await asyncio.gather(*(_submit_and_cancel(projected, x) for x in range(20)))
     for job_id in answers:
-        await eventually(partial(_is, kept, job_id, "cancelled"))
+        await eventually(partial(_is, projected, job_id, "cancelled"))
     async with rig.worker(jobs.add):
-        last = await kept.submit(x=1)
+        last = await projected.submit(x=1)
         await rig.outcome(last["id"])
     assert not any("succeeded" in rig.names(job_id) for job_id in answers)
 
@@ -55,22 +55,22 @@ async def _submit_and_cancel(api: Api, x: int) -> str:
     return job_id
 
 
-async def test_cancel_ended_job_is_conflict(kept: Api, rig: Rig) -> None:
+async def test_cancel_ended_job_is_conflict(projected: Api, rig: Rig) -> None:
     async with rig.worker(jobs.add, handlers.boom):
-        done = await kept.submit(x=1)
+        done = await projected.submit(x=1)
         failed = await rig.submit("boom")
         for job_id, state in ((done["id"], "succeeded"), (failed, "failed")):
             await rig.outcome(job_id)
-            await eventually(partial(_is, kept, job_id, state))
-            body = problem(await kept.client.post(f"/jobs/{job_id}/cancel"), 409, "job-final")
+            await eventually(partial(_is, projected, job_id, state))
+            body = problem(await projected.client.post(f"/jobs/{job_id}/cancel"), 409, "job-final")
             assert body["state"] == state
             assert state in body["detail"]
             assert "cancelled" not in rig.names(job_id)
 
 
 @pytest.mark.parametrize("job_id", ["01890000-0000-7000-8000-000000000000", "019fffff-0000-4000-8000-000000000000"])
-async def test_cancel_unknown_job(kept: Api, job_id: str) -> None:
-    problem(await kept.client.post(f"/jobs/{job_id}/cancel"), 404, "job-not-found")
+async def test_cancel_unknown_job(projected: Api, job_id: str) -> None:
+    problem(await projected.client.post(f"/jobs/{job_id}/cancel"), 404, "job-not-found")
 
 
 async def test_cancel_bad_requests(served: Api) -> None:
@@ -80,15 +80,15 @@ async def test_cancel_bad_requests(served: Api) -> None:
     problem(await served.client.post(url), 422, "invalid-query")
 
 
-async def test_cancel_without_tape(kept: Api, rig: Rig, view: Store) -> None:
-    job = await kept.submit(x=1)
-    await eventually(lambda: _is(kept, job["id"], "queued"))
+async def test_cancel_without_tape(projected: Api, rig: Rig, view: Store) -> None:
+    job = await projected.submit(x=1)
+    await eventually(lambda: _is(projected, job["id"], "queued"))
     await rig.delete_tape()
-    await eventually(lambda: kept.producer.watch.tape_trouble, what="the API notices that the tape is missing")
-    problem(await kept.client.post(f"/jobs/{job['id']}/cancel"), 503, "tape-missing")
+    await eventually(lambda: projected.producer.watch.tape_trouble, what="the API notices that the tape is missing")
+    problem(await projected.client.post(f"/jobs/{job['id']}/cancel"), 503, "tape-missing")
 
 
-async def test_cancel_stream_is_recreated(kept: Api, rig: Rig) -> None:
+async def test_cancel_stream_is_recreated(projected: Api, rig: Rig) -> None:
     from jobtape.broker import declare
 
     connection = await rig.link.connection()

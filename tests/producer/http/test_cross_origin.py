@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from jobtape.view.store import Store
-from tests.producer.live_api import Live, live_api
+from tests.producer.live_api import LiveApi, live_api
 from tests.producer.running_api import problem
 from tests.view.samples import begin, job_id, record, submitted
 
@@ -18,7 +18,7 @@ ONE = f"/jobs/{job_id(1)}"
 
 
 @pytest.fixture(scope="module")
-async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveApi]:
     """An API with a key that pages of ``PAGE`` may use, with one job."""
     url = f"sqlite:///{tmp_path_factory.mktemp('view')}/view.db"
     store = Store(url)
@@ -34,7 +34,7 @@ def names(answer: httpx.Response, header: str) -> set[str]:
     return {name.strip().lower() for name in answer.headers[header].split(",")}
 
 
-async def preflight(live: Live, path: str, method: str, *headers: str, origin: str = PAGE) -> httpx.Response:
+async def preflight(live: LiveApi, path: str, method: str, *headers: str, origin: str = PAGE) -> httpx.Response:
     headers_sent = {"Origin": origin, "Access-Control-Request-Method": method}
     if headers:
         headers_sent["Access-Control-Request-Headers"] = ", ".join(headers)
@@ -48,25 +48,25 @@ async def preflight(live: Live, path: str, method: str, *headers: str, origin: s
         *("traceparent", "tracestate", "baggage", "cache-control", "accept", "TraceParent"),
     ],
 )
-async def test_page_may_send_header(opened: Live, header: str) -> None:
-    answer = await preflight(opened, "/jobs", "POST", header, "authorization")
+async def test_page_may_send_header(live: LiveApi, header: str) -> None:
+    answer = await preflight(live, "/jobs", "POST", header, "authorization")
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == PAGE
     assert header.lower() in names(answer, "access-control-allow-headers")
 
 
 @pytest.mark.parametrize(("path", "method"), [("/jobs", "POST"), (ONE, "GET"), (ONE, "HEAD"), ("/events", "GET")])
-async def test_page_may_use_method(opened: Live, path: str, method: str) -> None:
-    answer = await preflight(opened, path, method, "authorization")
+async def test_page_may_use_method(live: LiveApi, path: str, method: str) -> None:
+    answer = await preflight(live, path, method, "authorization")
     assert answer.status_code == 200
     assert method.lower() in names(answer, "access-control-allow-methods")
 
 
-async def test_other_origins_are_refused(opened: Live) -> None:
+async def test_other_origins_are_refused(live: LiveApi) -> None:
     for origin in ("https://other.example.org", "null", f"{PAGE}.evil.example"):
-        assert "access-control-allow-origin" not in (await preflight(opened, "/jobs", "POST", origin=origin)).headers
-    assert (await preflight(opened, "/jobs", "POST", "x-other")).status_code == 400
-    assert (await preflight(opened, "/jobs", "DELETE")).status_code == 400
+        assert "access-control-allow-origin" not in (await preflight(live, "/jobs", "POST", origin=origin)).headers
+    assert (await preflight(live, "/jobs", "POST", "x-other")).status_code == 400
+    assert (await preflight(live, "/jobs", "DELETE")).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,9 @@ async def test_other_origins_are_refused(opened: Live) -> None:
         ("POST", "/jobs", 415, []),
     ],
 )
-async def test_page_may_read_headers(opened: Live, method: str, path: str, status: int, headers: list[str]) -> None:
+async def test_page_may_read_headers(live: LiveApi, method: str, path: str, status: int, headers: list[str]) -> None:
     sent = {"Origin": PAGE, "Authorization": f"Bearer {KEY}"}
-    answer = await opened.api.client.request(method, path, headers=sent)
+    answer = await live.api.client.request(method, path, headers=sent)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, PAGE)
     exposed = names(answer, "access-control-expose-headers")
     for name in headers:
@@ -96,8 +96,8 @@ async def test_page_may_read_headers(opened: Live, method: str, path: str, statu
     assert own - free <= exposed, "every header of the response"
 
 
-async def test_exposed_headers_of_refusal(opened: Live) -> None:
-    answer = await opened.api.client.get("/jobs", headers={"Origin": PAGE})
+async def test_exposed_headers_of_refusal(live: LiveApi) -> None:
+    answer = await live.api.client.get("/jobs", headers={"Origin": PAGE})
     problem(answer, 401, "unauthorized")
     assert {
         *("etag", "location", "retry-after", "preference-applied", "jobtape-as-of", "www-authenticate", "allow"),

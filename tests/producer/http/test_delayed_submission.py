@@ -55,9 +55,9 @@ async def order(rig: Rig, job_id: str) -> Any:
     return event.data.order
 
 
-async def test_delayed_job_runs_when_due(kept: Api, rig: Rig) -> None:
+async def test_delayed_job_runs_when_due(projected: Api, rig: Rig) -> None:
     before = datetime.now(UTC)
-    made = await accepted(kept, delay=0.75)
+    made = await accepted(projected, delay=0.75)
     assert made["state"] == "scheduled"
     due = datetime.fromisoformat(made["run_at"])
     assert timedelta(seconds=0.75) <= due - before < timedelta(seconds=5)
@@ -65,7 +65,7 @@ async def test_delayed_job_runs_when_due(kept: Api, rig: Rig) -> None:
     async with rig.worker(handlers.add):
         outcome = await rig.outcome(made["id"])
     assert outcome.data.started_at >= due, "never early"
-    shown = await eventually(lambda: _state(kept, made["id"], "succeeded"))
+    shown = await eventually(lambda: _state(projected, made["id"], "succeeded"))
     assert (shown["run_at"], shown["attempt"]) == (made["run_at"], 1)
 
 
@@ -74,12 +74,14 @@ async def _state(served: Api, job_id: str, state: str) -> dict[str, Any] | None:
     return shown if shown["state"] == state else None
 
 
-async def test_scheduled_job_is_not_on_its_queue(kept: Api, rig: Rig) -> None:
-    made = await accepted(kept, delay=3600)
-    shown = (await kept.client.get(f"/jobs/{made['id']}")).json()
+async def test_scheduled_job_is_not_on_its_queue(projected: Api, rig: Rig) -> None:
+    made = await accepted(projected, delay=3600)
+    shown = (await projected.client.get(f"/jobs/{made['id']}")).json()
     assert (shown["state"], shown["run_at"], shown["started_at"]) == ("scheduled", made["run_at"], None)
     assert await rig.depth() == 0
-    assert [item["id"] for item in (await kept.client.get("/jobs?state=scheduled")).json()["items"]] == [made["id"]]
+    assert [item["id"] for item in (await projected.client.get("/jobs?state=scheduled")).json()["items"]] == [
+        made["id"]
+    ]
 
 
 async def test_run_at_accepts_any_offset(served: Api) -> None:

@@ -9,7 +9,7 @@ import pytest
 from jobtape.app import create_app
 from jobtape.cli.parts.http_protocol import MAX_UNFINISHED
 from tests.producer.jobs import add
-from tests.producer.running_api import listening, without_broker
+from tests.producer.running_api import serve, without_broker
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +23,7 @@ CHUNKED = b"POST /jobs HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r
 @pytest.fixture
 async def port(sqlite_url: str) -> AsyncIterator[int]:
     app = create_app(without_broker(sqlite_url), [add])
-    async with listening(app, http="jobtape.cli.parts.http_protocol:BoundedHttpProtocol") as opened:
+    async with serve(app, http="jobtape.cli.parts.http_protocol:BoundedHttpProtocol") as opened:
         yield opened
 
 

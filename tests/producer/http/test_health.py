@@ -43,12 +43,12 @@ async def test_liveness_without_broker_and_database(settings: Settings) -> None:
         assert not any(part["ready"] for part in body["parts"].values())
 
 
-async def test_ready_with_all_parts(kept: Api, rig: Rig) -> None:
-    body = await readiness(kept, 200)
+async def test_ready_with_all_parts(projected: Api, rig: Rig) -> None:
+    body = await readiness(projected, 200)
     assert body["workers"]["default"]["consumers"] == 0
     assert "no worker" in body["workers"]["default"]["warning"]
     async with rig.worker(add, queues=("default",)):
-        body = await readiness(kept, 200)
+        body = await readiness(projected, 200)
         assert body["workers"]["default"] == {"consumers": 1, "warning": None}
         assert body["workers"]["orders"]["consumers"] == 0
 
@@ -84,10 +84,10 @@ async def test_readiness_without_tape(settings: Settings, view: Store) -> None:
         assert "jobtape init" in await reason(served, "tape")
 
 
-async def test_readiness_warns_of_missing_queue(kept: Api, rig: Rig) -> None:
+async def test_readiness_warns_of_missing_queue(projected: Api, rig: Rig) -> None:
     channel = await (await rig.link.connection()).channel()
     await channel.queue_delete(rig.topology.work_queue("orders").name)
-    assert "missing" in (await readiness(kept, 200))["workers"]["orders"]["warning"]
+    assert "missing" in (await readiness(projected, 200))["workers"]["orders"]["warning"]
 
 
 async def test_readiness_without_tables(served: Api, rig: Rig, tmp_path: Path, settings: Settings) -> None:

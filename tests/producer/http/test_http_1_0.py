@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from jobtape.view.store import Store
-from tests.producer.live_api import Live
-from tests.producer.raw_http import Answer, answer_of, speak
-from tests.producer.running_api import api, listening, without_broker
+from tests.producer.live_api import LiveApi
+from tests.producer.raw_http import RawResponse, parse_response, send_raw
+from tests.producer.running_api import api, serve, without_broker
 from tests.view.samples import begin, job_id, record, submitted, succeeded
 
 pytestmark = pytest.mark.anyio
@@ -17,7 +17,7 @@ PROTOCOLS = {"httptools": "jobtape.cli.parts.http_protocol:BoundedHttpProtocol",
 
 
 @pytest.fixture(scope="module", params=list(PROTOCOLS))
-async def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+async def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveApi]:
     """An API with one job that has ended, in each of uvicorn's protocols; that of httptools as `jobtape api` has it."""
     url = f"sqlite:///{tmp_path_factory.mktemp('view')}/view.db"
     store = Store(url)
@@ -27,9 +27,9 @@ async def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     record(store, order, succeeded(order))
     async with (
         api(without_broker(url, keepalive_interval=0.2), ready=False) as opened,
-        listening(opened.app, lifespan="off", http=PROTOCOLS[request.param]) as port,
+        serve(opened.app, lifespan="off", http=PROTOCOLS[request.param]) as port,
     ):
-        yield Live(opened, store, f"http://127.0.0.1:{port}")
+        yield LiveApi(opened, store, f"http://127.0.0.1:{port}")
         opened.producer.listeners.end()
     store.close()
 
@@ -38,8 +38,8 @@ def request(path: str, *headers: str, method: str = "GET", version: str = "1.0")
     return "\r\n".join([f"{method} {path} HTTP/{version}", "Host: api", *headers, "", ""]).encode()
 
 
-async def get(live: Live, path: str, *headers: str, **more: str) -> Answer:
-    return answer_of(await speak(int(live.url.rpartition(":")[2]), request(path, *headers, **more)))
+async def get(live: LiveApi, path: str, *headers: str, **more: str) -> RawResponse:
+    return parse_response(await send_raw(int(live.url.rpartition(":")[2]), request(path, *headers, **more)))
 
 
 KEEP_ALIVE = "Connection: keep-alive"
@@ -47,7 +47,7 @@ STREAM = "Accept: text/event-stream"
 
 
 @pytest.mark.parametrize("headers", [(), (KEEP_ALIVE,), ("Connection: close",)], ids=["plain", "keep-alive", "close"])
-async def test_ending_stream_closes_connection(served: Live, headers: tuple[str, ...]) -> None:
+async def test_ending_stream_closes_connection(served: LiveApi, headers: tuple[str, ...]) -> None:
     answer = await get(served, f"/jobs/{job_id(1)}/events?until=final", STREAM, *headers)
     assert answer.status == 200
     assert "transfer-encoding" not in answer.headers
@@ -58,12 +58,12 @@ async def test_ending_stream_closes_connection(served: Live, headers: tuple[str,
     assert answer.body.endswith(b"\n\n")
 
 
-async def test_endless_stream_closes_connection(served: Live) -> None:
+async def test_endless_stream_closes_connection(served: LiveApi) -> None:
     port = int(served.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request("/events?after=first", KEEP_ALIVE))
     async with asyncio.timeout(20):
-        answer = answer_of(await reader.readuntil(b"\r\n\r\n"))
+        answer = parse_response(await reader.readuntil(b"\r\n\r\n"))
         assert (answer.status, answer.headers["connection"]) == (200, "close")
         assert "transfer-encoding" not in answer.headers
         assert (await reader.readuntil(b"\n\n")).startswith(b"retry: 2000\n")
@@ -71,25 +71,25 @@ async def test_endless_stream_closes_connection(served: Live) -> None:
             assert b"\nevent: " + name in await reader.readuntil(b"\n\n")
         assert (await reader.readuntil(b"\n\n")).startswith(b": keep-alive\nid: ")
         writer.close()
-    await served.idle()
+    await served.wait_idle()
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/jobs", "/metrics", "/openapi.json", "/nothing", "/docs"])
-async def test_response_has_content_length(served: Live, path: str) -> None:
+async def test_response_has_content_length(served: LiveApi, path: str) -> None:
     answer = await get(served, path, KEEP_ALIVE)
     assert int(answer.headers["content-length"]) == len(answer.body)
     assert answer.headers["connection"] == "close"
     assert "transfer-encoding" not in answer.headers
 
 
-async def test_head_has_no_body(served: Live) -> None:
+async def test_head_has_no_body(served: LiveApi) -> None:
     for path in ("/events", "/jobs"):
         answer = await get(served, path, method="HEAD")
         assert (answer.status, answer.body) == (200, b"")
         assert "transfer-encoding" not in answer.headers
 
 
-async def test_http_1_1_stream_is_chunked(served: Live) -> None:
+async def test_http_1_1_stream_is_chunked(served: LiveApi) -> None:
     answer = await get(served, f"/jobs/{job_id(1)}/events?until=final", STREAM, "Connection: close", version="1.1")
     assert answer.headers["transfer-encoding"] == "chunked"
     assert answer.body.endswith(b"\r\n0\r\n\r\n")

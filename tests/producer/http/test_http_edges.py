@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from jobtape.view.store import Store
-from tests.producer.live_api import Live, live_api
-from tests.producer.raw_http import answer_of, ask, speak
+from tests.producer.live_api import LiveApi, live_api
+from tests.producer.raw_http import parse_response, request, send_raw
 from tests.producer.running_api import problem
 from tests.view.samples import begin, job_id, record, submitted
 
@@ -18,7 +18,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-async def there(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveApi]:
     """An API with one job, without a broker."""
     url = f"sqlite:///{tmp_path_factory.mktemp('view')}/view.db"
     store = Store(url)
@@ -30,7 +30,7 @@ async def there(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]
     store.close()
 
 
-def port_of(live: Live) -> int:
+def port_of(live: LiveApi) -> int:
     return int(live.url.rpartition(":")[2])
 
 
@@ -49,15 +49,15 @@ def port_of(live: Live) -> int:
         ("/dead?before=1&before=2", "before"),
     ],
 )
-async def test_repeated_single_parameter_is_refused(there: Live, path: str, name: str) -> None:
-    details = problem(await there.api.client.get(path), 422, "invalid-query")
+async def test_repeated_single_parameter_is_refused(live: LiveApi, path: str, name: str) -> None:
+    details = problem(await live.api.client.get(path), 422, "invalid-query")
     assert [fault["pointer"] for fault in details["errors"]] == [name]
 
 
-async def test_repeatable_parameters(there: Live) -> None:
+async def test_repeatable_parameters(live: LiveApi) -> None:
     path = "/jobs?state=queued&state=failed&type=add&type=b&label=a:b&label=a:b"
-    assert len((await there.api.client.get(path)).json()["items"]) == 1
-    head = await there.api.client.head("/events?event=failed&event=succeeded&type=a&type=b&label=a:b&label=c:d")
+    assert len((await live.api.client.get(path)).json()["items"]) == 1
+    head = await live.api.client.head("/events?event=failed&event=succeeded&type=a&type=b&label=a:b&label=c:d")
     assert head.status_code == 200
 
 
@@ -77,20 +77,20 @@ async def test_repeatable_parameters(there: Live) -> None:
         ("/jobs?type=%E2%82%AC", 422),
     ],
 )
-async def test_percent_encoding(there: Live, path: str, status: int) -> None:
-    assert (await ask(port_of(there), "GET", path)).status == status
+async def test_percent_encoding(live: LiveApi, path: str, status: int) -> None:
+    assert (await request(port_of(live), "GET", path)).status == status
 
 
 @pytest.mark.parametrize("accept", ["application/xml", "text/html", "image/*;q=0.1", "", ";", "*/*;q=0", "a/b;q=nan"])
-async def test_accept_does_not_change_media_type(there: Live, accept: str) -> None:
+async def test_accept_does_not_change_media_type(live: LiveApi, accept: str) -> None:
     for path, media_type in (
         (ONE, "application/json"),
         ("/metrics", "text/plain"),
         ("/jobs/x", "application/problem+json"),
     ):
-        answer = await there.api.client.get(path, headers={"Accept": accept})
+        answer = await live.api.client.get(path, headers={"Accept": accept})
         assert answer.headers["content-type"].startswith(media_type)
-    assert (await there.api.client.head("/events", headers={"Accept": accept})).status_code == 200
+    assert (await live.api.client.head("/events", headers={"Accept": accept})).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ async def test_accept_does_not_change_media_type(there: Live, accept: str) -> No
     ],
 )
 @pytest.mark.parametrize("path", ["/jobs", "/jobs/batch", "/redrives", "/replays"])
-async def test_encoded_body_is_refused(there: Live, path: str, headers: list[tuple[str, str]], why: str) -> None:
-    answer = await there.api.client.post(path, content=b"{}", headers=headers)
+async def test_encoded_body_is_refused(live: LiveApi, path: str, headers: list[tuple[str, str]], why: str) -> None:
+    answer = await live.api.client.post(path, content=b"{}", headers=headers)
     assert why in problem(answer, 415, "unsupported-media-type")["detail"]
     assert ("accept-encoding" in answer.headers) == (why == "without Content-Encoding")
 
@@ -126,13 +126,13 @@ async def test_encoded_body_is_refused(there: Live, path: str, headers: list[tup
         {"Content-Encoding": ""},
     ],
 )
-async def test_accepted_media_types(there: Live, more: dict[str, str]) -> None:
-    answer = await there.api.client.post("/jobs", content=b"{", headers=JSON | more)
+async def test_accepted_media_types(live: LiveApi, more: dict[str, str]) -> None:
+    answer = await live.api.client.post("/jobs", content=b"{", headers=JSON | more)
     problem(answer, 400, "not-json")
 
 
-async def test_if_none_match_in_several_headers(there: Live) -> None:
-    etag = (await there.api.client.get(ONE)).headers["etag"]
+async def test_if_none_match_in_several_headers(live: LiveApi) -> None:
+    etag = (await live.api.client.get(ONE)).headers["etag"]
     for tags, status in (
         (['"1"', etag], 304),
         ([etag, '"1"'], 304),
@@ -143,7 +143,7 @@ async def test_if_none_match_in_several_headers(there: Live) -> None:
     ):
         for method in ("GET", "HEAD"):
             headers = [("If-None-Match", tag) for tag in tags]
-            answer = await there.api.client.request(method, ONE, headers=headers)
+            answer = await live.api.client.request(method, ONE, headers=headers)
             assert (answer.status_code, answer.headers["etag"]) == (status, etag), tags
 
 
@@ -152,11 +152,11 @@ def expecting(path: str, length: int, content_type: str = "application/json") ->
     return "\r\n".join([*lines, "Expect: 100-continue", "Connection: close", "", ""]).encode()
 
 
-async def test_expected_body_gets_continue(there: Live) -> None:
-    said = await speak(port_of(there), expecting("/jobs", 1), b"{")
-    first, _, rest = said.partition(b"\r\n\r\n")
+async def test_expected_body_gets_continue(live: LiveApi) -> None:
+    raw = await send_raw(port_of(live), expecting("/jobs", 1), b"{")
+    first, _, rest = raw.partition(b"\r\n\r\n")
     assert first == b"HTTP/1.1 100 Continue"
-    assert answer_of(rest).status == 400
+    assert parse_response(rest).status == 400
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ async def test_expected_body_gets_continue(there: Live) -> None:
         (expecting("/metrics", 10), 405),
     ],
 )
-async def test_refused_body_gets_no_continue(there: Live, sent: bytes, status: int) -> None:
-    assert answer_of(await speak(port_of(there), sent)).status == status
+async def test_refused_body_gets_no_continue(live: LiveApi, sent: bytes, status: int) -> None:
+    assert parse_response(await send_raw(port_of(live), sent)).status == status
 
 
 @pytest.mark.parametrize(
@@ -186,16 +186,16 @@ async def test_refused_body_gets_no_continue(there: Live, sent: bytes, status: i
         "cursor=" + "%00" * 15_000,
     ],
 )
-async def test_long_query(there: Live, query: str) -> None:
+async def test_long_query(live: LiveApi, query: str) -> None:
     for path in ("/jobs", "/events"):
-        answer = await ask(port_of(there), "GET", f"{path}?{query}")
+        answer = await request(port_of(live), "GET", f"{path}?{query}")
         assert answer.status == 422
         assert len(answer.body) < 20_000
 
 
-async def test_headers_are_not_repeated(there: Live) -> None:
+async def test_headers_are_not_repeated(live: LiveApi) -> None:
     sent: dict[str, Any] = {"headers": {"If-None-Match": "*", "Prefer": "wait=0"}}
     for method, path in (("GET", ONE), ("HEAD", ONE), ("OPTIONS", ONE), ("DELETE", ONE), ("GET", "/nothing")):
-        answer = await there.api.client.request(method, path, **sent)
+        answer = await live.api.client.request(method, path, **sent)
         names = [name for name, _ in answer.headers.multi_items()]
         assert len(names) == len(set(names))

@@ -10,9 +10,9 @@ from jobtape.view.store import Store
 from tests.consumer.bound_queues import bound_queue, delete_queue
 from tests.consumer.installation import Rig
 from tests.producer.jobs import add, keep, place
-from tests.producer.live_api import Live
+from tests.producer.live_api import LiveApi
 from tests.producer.running_api import Api, api
-from tests.producer.sse_client import hearing
+from tests.producer.sse_client import open_stream
 from tests.view.samples import record, submitted
 from tests.waiting import eventually
 
@@ -36,16 +36,16 @@ def value(samples: Samples, name: str, *labels: str) -> float | None:
     return samples.get((name, frozenset(labels)))
 
 
-async def test_event_counts_are_exact_in_every_process(kept: Api, settings: Settings, rig: Rig) -> None:
+async def test_event_counts_are_exact_in_every_process(projected: Api, settings: Settings, rig: Rig) -> None:
     for n in range(5):
-        await kept.submit(x=n)
-    await kept.client.post("/jobs", json={"type": "order.place", "payload": {"article": "pen"}})
-    await kept.client.post("/jobs", json={"type": "add", "payload": {}})
+        await projected.submit(x=n)
+    await projected.client.post("/jobs", json={"type": "order.place", "payload": {"article": "pen"}})
+    await projected.client.post("/jobs", json={"type": "add", "payload": {}})
     async with rig.worker(add, place, keep, queues=("default", "orders")):
         await eventually(lambda: len([event for event in rig.events if event.name == "succeeded"]) == 6)
 
     async with api(settings) as other:
-        for served in (kept, other):
+        for served in (projected, other):
 
             async def folded(served: Api = served) -> Samples | None:
                 samples = await scrape(served)
@@ -89,15 +89,15 @@ async def test_lag_grows_without_projector(served: Api, rig: Rig, view: Store) -
         await eventually(small)
 
 
-async def test_relay_metrics(kept: Api, rig: Rig) -> None:
+async def test_relay_metrics(projected: Api, rig: Rig) -> None:
     connection = await rig.link.connection()
     full = await bound_queue(connection, rig.topology, {"x-max-length": 2, "x-overflow": "reject-publish"})
     async with rig.worker(add, queues=("default",)):
         for n in range(20):
-            await kept.submit(x=n)
+            await projected.submit(x=n)
 
         async def settled() -> Samples | None:
-            samples = await scrape(kept)
+            samples = await scrape(projected)
             delivered, refused = (value(samples, f"jobtape_relay_{what}_total") for what in ("delivered", "refused"))
             return samples if (delivered, refused) != (None, None) and (delivered or 0) + (refused or 0) == 20 else None
 
@@ -118,10 +118,10 @@ async def test_scrape_without_broker_and_database(settings: Settings) -> None:
         assert {name for name, _ in samples} == {"jobtape_up"} | of_the_process
 
 
-async def test_listener_metrics(live: Live) -> None:
+async def test_listener_metrics(live: LiveApi) -> None:
     record(live.store, submitted(1), submitted(2))
     url = f"{live.url}/events?after=first"
-    async with hearing(url) as first, hearing(url) as second:
+    async with open_stream(url) as first, open_stream(url) as second:
         for received in (first, second):
             await received.next()
             await received.next()
@@ -129,8 +129,8 @@ async def test_listener_metrics(live: Live) -> None:
         assert value(samples, "jobtape_listeners", "sse") == 2
         assert value(samples, "jobtape_listeners", "websocket") == 0
         assert value(samples, "jobtape_delivered_events_total", "sse") == 4
-        await first.block()
-    await live.idle()
+        await first.next_block()
+    await live.wait_idle()
     samples = await scrape(live.api)
     assert value(samples, "jobtape_listeners", "sse") == 0
     assert value(samples, "jobtape_catch_up_reads_total") == 2

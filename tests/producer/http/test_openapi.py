@@ -124,20 +124,20 @@ async def test_examples_are_accepted(served: Api, rig: Rig, document: dict[str, 
         assert answer.json()["accepted"] == 2
 
 
-async def test_responses_have_documented_fields(kept: Api, document: dict[str, Any]) -> None:
+async def test_responses_have_documented_fields(projected: Api, document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
-    job = await kept.submit(x=1)
+    job = await projected.submit(x=1)
     assert list(job) == list(schemas["JobOut"]["properties"])
-    page = (await kept.client.get("/jobs")).json()
+    page = (await projected.client.get("/jobs")).json()
     assert list(page) == list(schemas["JobPage"]["properties"])
-    batch = (await kept.client.post("/jobs/batch", json=[{"type": "add", "payload": {"x": 1}}])).json()
+    batch = (await projected.client.post("/jobs/batch", json=[{"type": "add", "payload": {"x": 1}}])).json()
     assert list(batch) == list(schemas["BatchOut"]["properties"])
-    types = (await kept.client.get("/job-types")).json()["items"]
+    types = (await projected.client.get("/job-types")).json()["items"]
     own = [each["name"] for each in types if not each["name"].startswith("jobtape.")]
     assert own == ["add", "keep", "order.place"]
     assert list(types[0]) == list(schemas["JobTypeOut"]["properties"])
     assert types[0]["schemas"]["payload"]["required"] == ["x"]
-    readiness = (await kept.client.get("/health/ready")).json()
+    readiness = (await projected.client.get("/health/ready")).json()
     assert list(readiness) == list(schemas["ReadinessOut"]["properties"])
     assert list(readiness["parts"]["broker"]) == list(schemas["PartStatus"]["properties"])
     assert list(readiness["workers"]["default"]) == list(schemas["Workers"]["properties"])

@@ -195,11 +195,11 @@ async def test_list_pages(many: Api) -> None:
     assert seen == sorted(seen, reverse=True)
 
 
-async def test_large_payload(kept: Api) -> None:
+async def test_large_payload(projected: Api) -> None:
     data = ["ü" * 1000] * 200
-    answer = await kept.client.post("/jobs", json={"type": "keep", "payload": {"data": data}})
+    answer = await projected.client.post("/jobs", json={"type": "keep", "payload": {"data": data}})
     assert answer.status_code == 202
     url = f"/jobs/{answer.json()['id']}"
-    assert (await kept.client.get(url)).json()["payload"]["data"] == data
-    (event,) = (await kept.client.get(f"{url}/events")).json()["items"]
+    assert (await projected.client.get(url)).json()["payload"]["data"] == data
+    (event,) = (await projected.client.get(f"{url}/events")).json()["items"]
     assert event["data"]["order"]["payload"]["data"] == data

@@ -16,7 +16,7 @@ from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from tests.consumer.installation import Rig
 from tests.producer.jobs import add, place
-from tests.producer.running_api import Api, api, listening, problem
+from tests.producer.running_api import Api, api, problem, serve
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -87,7 +87,7 @@ async def test_location_includes_prefix(settings: Settings, rig: Rig) -> None:
     from jobtape.app import create_app
 
     app = create_app(settings, [add])
-    async with listening(app, root_path="/proxy") as port, httpx.AsyncClient() as client:
+    async with serve(app, root_path="/proxy") as port, httpx.AsyncClient() as client:
         url = f"http://127.0.0.1:{port}/jobs"
         answer = await eventually(lambda: _accepted(client, url), what="the API finds the tape")
         assert answer.headers["location"] == f"/proxy/jobs/{answer.json()['id']}"

@@ -14,8 +14,8 @@ from websockets.exceptions import InvalidHandshake, WebSocketException
 from jobtape.schemas.events import JobEvent
 from jobtape.view.store import Store
 from tests.broker.proxy import Proxy
-from tests.producer.live_api import Live, live_api
-from tests.producer.sse_client import hearing
+from tests.producer.live_api import LiveApi, live_api
+from tests.producer.sse_client import open_stream
 from tests.view.samples import begin, record, submitted, succeeded
 from tests.waiting import eventually
 
@@ -40,12 +40,12 @@ class Client:
         last_id = 0
         while True:
             with suppress(httpx.TransportError):
-                async with hearing(f"{self.url}/events", last_id=last_id) as stream:
+                async with open_stream(f"{self.url}/events", last_id=last_id) as stream:
                     self.connections += 1
-                    while (said := await stream.block()) is not None:
+                    while (block := await stream.next_block()) is not None:
                         last_id = stream.last_id or 0
-                        if said.data is not None and said.event != "hello":
-                            self.received.append(said.fact)
+                        if block.data is not None and block.event != "hello":
+                            self.received.append(block.event_id)
 
     async def websocket(self) -> None:
         """Over a WebSocket, with one of two subscriptions that matters."""
@@ -72,14 +72,16 @@ class Client:
 
 
 @pytest.fixture
-async def live(view: Store, sqlite_url: str) -> AsyncIterator[Live]:
+async def live(view: Store, sqlite_url: str) -> AsyncIterator[LiveApi]:
     begin(view)
     async with live_api(view, sqlite_url, keepalive_interval=0.1) as opened:
         yield opened
 
 
 @pytest.mark.parametrize("way", [Client.sse, Client.websocket], ids=["sse", "websocket"])
-async def test_cut_fifty_times(live: Live, way: Callable[[Client], Awaitable[None]]) -> None:
+async def test_client_cut_fifty_times_gets_each_event_once(
+    live: LiveApi, way: Callable[[Client], Awaitable[None]]
+) -> None:
     chance = random.Random(7)
     orders = [submitted(n) for n in range(JOBS)]
     tape: list[JobEvent] = [event for order in orders for event in (order, succeeded(order))]

@@ -1,4 +1,4 @@
-"""A GET shows at once what a listener has received, from another API process too."""
+"""A GET shows at once what a listener has stream, from another API process too."""
 
 import asyncio
 import json
@@ -8,8 +8,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 from jobtape.view.store import Store
-from tests.producer.live_api import Live, live_api
-from tests.producer.sse_client import hearing
+from tests.producer.live_api import LiveApi, live_api
+from tests.producer.sse_client import open_stream
 from tests.view.samples import begin, record, submitted, succeeded
 
 pytestmark = pytest.mark.anyio
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 JOBS = 40
 
 
-async def shown(other: Live, delivered: dict[str, Any]) -> None:
+async def shown(other: LiveApi, delivered: dict[str, Any]) -> None:
     answer = await other.api.client.get(f"/jobs/{delivered['subject']}")
     assert answer.status_code == 200, answer.text
     assert answer.json()["cursor"] >= delivered["cursor"]
@@ -37,10 +37,10 @@ async def test_get_shows_received_events(store: Store, database_url: str, way: s
 
     async with live_api(store, database_url) as here, live_api(store, database_url) as there:
         if way == "sse":
-            async with hearing(f"{here.url}/events?after=first") as received:
+            async with open_stream(f"{here.url}/events?after=first") as stream:
                 happening = asyncio.create_task(happen())
                 for _ in range(2 * JOBS):
-                    await shown(there, (await received.next()).data)
+                    await shown(there, (await stream.next()).data)
         else:
             async with connect(f"{here.url.replace('http', 'ws')}/ws") as socket:
                 await socket.send(json.dumps({"type": "subscribe", "id": "a", "after": "first"}))

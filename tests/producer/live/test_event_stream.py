@@ -10,9 +10,9 @@ from starlette.types import Message
 from jobtape.schemas.cursor import cursor_of
 from jobtape.view.store import Gap, Store
 from tests.databases import SessionPostgres
-from tests.producer.live_api import Live, live_api
+from tests.producer.live_api import LiveApi, live_api
 from tests.producer.running_api import problem
-from tests.producer.sse_client import Said, hearing
+from tests.producer.sse_client import Block, open_stream
 from tests.view.samples import begin, commit, folded, job_id, postgresql_only, record, submitted, succeeded
 from tests.waiting import eventually
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-async def refusing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+async def refusing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveApi]:
     """An API whose view has no events."""
     url = f"sqlite:///{tmp_path_factory.mktemp('view')}/view.db"
     store = Store(url)
@@ -31,24 +31,24 @@ async def refusing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Li
     store.close()
 
 
-async def test_committed_event_arrives_at_once_and_once(live: Live) -> None:
+async def test_committed_event_arrives_once(live: LiveApi) -> None:
     record(live.store, submitted(1))
-    async with hearing(f"{live.url}/events") as received:
-        hello = await received.next(control=True)
+    async with open_stream(f"{live.url}/events") as stream:
+        hello = await stream.next(control=True)
         assert (hello.event, hello.id, hello.data) == ("hello", cursor_of(1, 0), {"cursor": cursor_of(1, 0)})
         assert hello.retry is not None
-        assert received.answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-        assert received.answer.headers["cache-control"] == "no-store"
+        assert stream.answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert stream.answer.headers["cache-control"] == "no-store"
         order = submitted(2)
         record(live.store, order, order, succeeded(order, {"line": "a\nb"}))
-        first, second = await received.next(), await received.next()
-        assert [(said.event, said.id, said.fact) for said in (first, second)] == [
+        first, second = await stream.next(), await stream.next()
+        assert [(block.event, block.id, block.event_id) for block in (first, second)] == [
             ("submitted", cursor_of(1, 1), order.id),
             ("succeeded", cursor_of(1, 3), succeeded(order).id),
         ]
         assert second.data["cursor"] == second.id
         assert second.data["data"]["result"] == {"line": "a\nb"}
-    await live.idle()
+    await live.wait_idle()
 
 
 @pytest.mark.parametrize(
@@ -63,131 +63,136 @@ async def test_committed_event_arrives_at_once_and_once(live: Live) -> None:
         ("correlation_id=c", ["2 submitted"]),
     ],
 )
-async def test_filters(one: Live, query: str, expected: list[str]) -> None:
+async def test_filters_select_events_from_view_and_buffer(
+    live_sqlite: LiveApi, query: str, expected: list[str]
+) -> None:
     """The same from the view (what was there before) as from the ring (what came after)."""
     first = submitted(1, labels={"customer": "42", "kind": "a"})
-    record(one.store, first, submitted(2, type="mail.send", correlation_id="c"), succeeded(first))
+    record(live_sqlite.store, first, submitted(2, type="mail.send", correlation_id="c"), succeeded(first))
     numbers = {job_id(1): 1, job_id(2): 2, job_id(3): 1, job_id(4): 2}
-    async with hearing(f"{one.url}/events?after=first&{query}") as received:
+    async with open_stream(f"{live_sqlite.url}/events?after=first&{query}") as stream:
         for part in range(2):
-            delivered = [await received.next() for _ in expected]
-            assert [f"{numbers[said.data['subject']]} {said.event}" for said in delivered] == expected
+            delivered = [await stream.next() for _ in expected]
+            assert [f"{numbers[block.data['subject']]} {block.event}" for block in delivered] == expected
             if part == 0:
                 more = submitted(3, labels={"customer": "42", "kind": "a"})
-                record(one.store, more, submitted(4, type="mail.send", correlation_id="c"), succeeded(more))
+                record(live_sqlite.store, more, submitted(4, type="mail.send", correlation_id="c"), succeeded(more))
 
 
-async def test_it_resumes_where_it_was_cut(live: Live) -> None:
+async def test_stream_resumes_after_last_event_id(live: LiveApi) -> None:
     url = f"{live.url}/events?after=first"
     orders = [submitted(n) for n in range(30)]
     record(live.store, *orders[:10])
-    delivered: list[Said] = []
+    delivered: list[Block] = []
     last_id: int | None = None
     for n in range(6):
-        async with hearing(url, last_id=last_id) as received:
-            delivered += [await received.next() for _ in range(3)]
-            last_id = received.last_id
+        async with open_stream(url, last_id=last_id) as stream:
+            delivered += [await stream.next() for _ in range(3)]
+            last_id = stream.last_id
             record(live.store, *orders[10 + 2 * n : 12 + 2 * n])
-    assert [said.fact for said in delivered] == [order.id for order in orders[:18]]
+    assert [block.event_id for block in delivered] == [order.id for order in orders[:18]]
 
 
-async def test_keep_alives_move_the_position_of_who_wants_nothing_of_it(live: Live) -> None:
-    async with hearing(f"{live.url}/events?event=failed") as received:
-        await received.next(control=True)
+async def test_keep_alives_move_position_when_no_event_matches(live: LiveApi) -> None:
+    async with open_stream(f"{live.url}/events?event=failed") as stream:
+        await stream.next(control=True)
         record(live.store, submitted(1), submitted(2))
-        while (said := await received.block()) is not None and said.id != cursor_of(1, 1):
-            assert said.comment == "keep-alive"
-        assert said is not None
-        assert said.data is None
+        while (block := await stream.next_block()) is not None and block.id != cursor_of(1, 1):
+            assert block.comment == "keep-alive"
+        assert block is not None
+        assert block.data is None
 
 
-async def test_a_position_before_what_is_kept_is_reset_to_the_horizon(live: Live) -> None:
+async def test_position_before_horizon_is_reset_to_horizon(live: LiveApi) -> None:
     record(live.store, submitted(1), submitted(2))
     old = cursor_of(1, 0)
     assert live.store.report_gap("me", Gap("log-replaced", "test"))
     live.store.accept_gap()
     reach = live.store.committed.reach()
     commit(live.store, folded([submitted(3)], first=0, epoch=2))
-    async with hearing(f"{live.url}/events", last_id=old) as received:
-        hello, reset = await received.next(control=True), await received.next(control=True)
+    async with open_stream(f"{live.url}/events", last_id=old) as stream:
+        hello, reset = await stream.next(control=True), await stream.next(control=True)
         assert (hello.event, hello.id) == ("hello", old), "a client that is cut here gets the reset when it reconnects"
         assert (reset.event, reset.id) == ("reset", reach.horizon)
         assert reset.data == {"horizon": reach.horizon, "head": cursor_of(2, 0)}
-        assert (await received.next()).fact == submitted(3).id
-    async with hearing(f"{live.url}/events?after=first") as received:
-        assert (await received.next(control=True)).id == 0
-        delivered = [await received.next(control=True) for _ in range(3)]
+        assert (await stream.next()).event_id == submitted(3).id
+    async with open_stream(f"{live.url}/events?after=first") as stream:
+        assert (await stream.next(control=True)).id == 0
+        delivered = [await stream.next(control=True) for _ in range(3)]
         everything = [submitted(n).id for n in (1, 2, 3)]
-        assert [said.fact for said in delivered] == everything, "a client that asks for all events gets no reset"
+        assert [block.event_id for block in delivered] == everything, "a client that asks for all events gets no reset"
 
 
-async def test_a_job_from_before_the_horizon_has_its_own_events(live: Live) -> None:
+async def test_job_stream_has_events_before_horizon(live: LiveApi) -> None:
     order = submitted(1)
     record(live.store, order, succeeded(order))
     assert live.store.report_gap("me", Gap("log-replaced", "test"))
     live.store.accept_gap()
     commit(live.store, folded([submitted(2)], first=0, epoch=2))
     assert live.store.committed.reach().horizon > cursor_of(1, 1)
-    async with hearing(f"{live.url}/jobs/{job_id(1)}/events?until=final") as received:
-        assert [said.event for said in await received.rest() if said.data] == ["hello", "submitted", "succeeded"]
+    async with open_stream(f"{live.url}/jobs/{job_id(1)}/events?until=final") as stream:
+        assert [block.event for block in await stream.rest() if block.data] == ["hello", "submitted", "succeeded"]
 
 
-async def test_a_position_that_the_tape_never_reached_is_reset_to_the_head(live: Live) -> None:
+async def test_position_beyond_head_is_reset_to_head(live: LiveApi) -> None:
     record(live.store, submitted(1))
-    async with hearing(f"{live.url}/events?after={cursor_of(7, 1)}") as received:
-        await received.next(control=True)
-        reset = await received.next(control=True)
+    async with open_stream(f"{live.url}/events?after={cursor_of(7, 1)}") as stream:
+        await stream.next(control=True)
+        reset = await stream.next(control=True)
         assert (reset.event, reset.id) == ("reset", cursor_of(1, 0))
         assert reset.data == {"horizon": 0, "head": cursor_of(1, 0)}
         record(live.store, submitted(2))
-        assert (await received.next()).fact == submitted(2).id
+        assert (await stream.next()).event_id == submitted(2).id
 
 
-async def test_hole_in_the_history_resets_listeners(live: Live) -> None:
+async def test_gap_resets_open_streams(live: LiveApi) -> None:
     record(live.store, submitted(1))
-    async with hearing(f"{live.url}/events") as all_of_it, hearing(f"{live.url}/jobs/{job_id(1)}/events") as of_one:
-        for received in (all_of_it, of_one):
-            await received.next(control=True)
-        assert (await of_one.next()).fact == submitted(1).id
+    async with (
+        open_stream(f"{live.url}/events") as all_of_it,
+        open_stream(f"{live.url}/jobs/{job_id(1)}/events") as of_one,
+    ):
+        for stream in (all_of_it, of_one):
+            await stream.next(control=True)
+        assert (await of_one.next()).event_id == submitted(1).id
         assert live.store.report_gap("me", Gap("log-truncated", "test"))
         live.store.accept_gap()
         horizon = live.store.committed.reach().horizon
         commit(live.store, folded([submitted(2)], first=90))
-        for received in (all_of_it, of_one):
-            reset = await received.next(control=True)
+        for stream in (all_of_it, of_one):
+            reset = await stream.next(control=True)
             assert (reset.event, reset.id) == ("reset", horizon)
-        assert (await all_of_it.next()).fact == submitted(2).id
+        assert (await all_of_it.next()).event_id == submitted(2).id
 
 
-async def test_the_stream_of_a_job_ends_with_the_job_when_asked(live: Live) -> None:
+async def test_until_final_ends_stream_with_job(live: LiveApi) -> None:
     order, url = submitted(1), f"{live.url}/jobs/{job_id(1)}/events?until=final"
     record(live.store, order)
-    async with hearing(url) as received, hearing(f"{url}&event=started") as narrow:
-        assert [(await received.next(control=True)).event for _ in range(2)] == ["hello", "submitted"]
+    async with open_stream(url) as stream, open_stream(f"{url}&event=started") as narrow:
+        assert [(await stream.next(control=True)).event for _ in range(2)] == ["hello", "submitted"]
         record(live.store, succeeded(order))
-        assert [said.event for said in await received.rest() if said.data] == ["succeeded"]
-        assert [said.event for said in await narrow.rest() if said.data] == ["hello", "succeeded"]
-    async with hearing(url, last_id=cursor_of(1, 1)) as again:
-        assert [said.event for said in await again.rest() if said.data] == ["hello"]
+        assert [block.event for block in await stream.rest() if block.data] == ["succeeded"]
+        assert [block.event for block in await narrow.rest() if block.data] == ["hello", "succeeded"]
+    async with open_stream(url, last_id=cursor_of(1, 1)) as again:
+        assert [block.event for block in await again.rest() if block.data] == ["hello"]
 
 
 @pytest.mark.parametrize("query", ["", "&event=failed"], ids=["all", "some"])
-async def test_an_outcome_that_overtook_its_submission_ends_the_stream(
+async def test_until_final_ends_stream_when_outcome_precedes_submitted(
     view: Store, sqlite_url: str, query: str
 ) -> None:
     begin(view)
     order = submitted(1)
     record(view, succeeded(order), order)
     url = f"/jobs/{job_id(1)}/events?until=final{query}"
-    async with live_api(view, sqlite_url, keepalive_interval=600.0) as live, hearing(live.url + url) as received:
-        delivered = [said.event for said in await received.rest() if said.data]
+    async with live_api(view, sqlite_url, keepalive_interval=600.0) as live, open_stream(live.url + url) as stream:
+        delivered = [block.event for block in await stream.rest() if block.data]
     assert delivered == ["hello", "succeeded"] + ([] if query else ["submitted"])
 
 
-async def test_the_page_of_a_job_s_events_stays_what_one_gets_without_asking_for_a_stream(one: Live) -> None:
-    record(one.store, submitted(1))
+async def test_job_events_are_a_page_unless_accept_prefers_stream(live_sqlite: LiveApi) -> None:
+    record(live_sqlite.store, submitted(1))
     url = f"/jobs/{job_id(1)}/events"
-    client = one.api.client
+    client = live_sqlite.api.client
     for accept in (
         None,
         "*/*",
@@ -206,8 +211,8 @@ async def test_the_page_of_a_job_s_events_stays_what_one_gets_without_asking_for
         "text/*",
         "TEXT/Event-Stream;q=0.1",
     ):
-        async with hearing(f"{one.url}{url}", Accept=accept) as received:
-            await received.next()
+        async with open_stream(f"{live_sqlite.url}{url}", Accept=accept) as stream:
+            await stream.next()
 
 
 @pytest.mark.parametrize(
@@ -235,45 +240,45 @@ async def test_the_page_of_a_job_s_events_stays_what_one_gets_without_asking_for
         (f"/jobs/{job_id(1)}/events?type=add", "type"),
     ],
 )
-async def test_bad_queries(refusing: Live, path: str, parameter: str) -> None:
+async def test_invalid_query_is_refused(refusing: LiveApi, path: str, parameter: str) -> None:
     answer = await refusing.api.client.get(path, headers={"Accept": "text/event-stream"})
     assert parameter in [fault["pointer"] for fault in problem(answer, 422, "invalid-query")["errors"]]
 
 
 @pytest.mark.parametrize("query", ["until=final", "event=failed"])
-async def test_what_is_for_a_stream_is_refused_for_a_page(refusing: Live, query: str) -> None:
+async def test_page_refuses_stream_parameters(refusing: LiveApi, query: str) -> None:
     answer = await refusing.api.client.get(f"/jobs/{job_id(1)}/events?{query}")
     assert "text/event-stream" in problem(answer, 422, "invalid-query")["detail"]
 
 
 @pytest.mark.parametrize("last_id", ["x", "-1", "1.0", "first", str(2**63), "9" * 5000, "1 2", "\u0661"])
 @pytest.mark.parametrize("path", ["/events", f"/jobs/{job_id(1)}/events"])
-async def test_a_last_event_id_that_is_none(refusing: Live, path: str, last_id: str) -> None:
+async def test_invalid_last_event_id_is_refused(refusing: LiveApi, path: str, last_id: str) -> None:
     headers = {b"Accept": b"text/event-stream", b"Last-Event-ID": last_id.encode()}
     problem(await refusing.api.client.get(path, headers=headers), 400, "invalid-last-event-id")
 
 
-async def test_an_unknown_job_has_no_stream(one: Live) -> None:
-    answer = await one.api.client.get("/jobs/x/events", headers={"Accept": "text/event-stream"})
+async def test_stream_of_invalid_job_id_is_refused(live_sqlite: LiveApi) -> None:
+    answer = await live_sqlite.api.client.get("/jobs/x/events", headers={"Accept": "text/event-stream"})
     problem(answer, 422, "invalid-job-id")
-    assert one.listeners == 0
+    assert live_sqlite.listeners == 0
 
 
-async def test_places_are_bounded_and_come_back(view: Store, sqlite_url: str) -> None:
+async def test_streams_are_limited_and_ended_ones_free_their_slot(view: Store, sqlite_url: str) -> None:
     begin(view)
     async with live_api(view, sqlite_url, max_listeners=2) as live:
-        async with hearing(f"{live.url}/events") as first, hearing(f"{live.url}/events") as second:
-            for received in (first, second):
-                await received.next(control=True)
+        async with open_stream(f"{live.url}/events") as first, open_stream(f"{live.url}/events") as second:
+            for stream in (first, second):
+                await stream.next(control=True)
             full = problem(await live.api.client.get("/events"), 503, "busy")
             assert "JOBTAPE_MAX_LISTENERS" in full["detail"]
-        await live.idle()
-        async with hearing(f"{live.url}/events") as received:
-            await received.next(control=True)
+        await live.wait_idle()
+        async with open_stream(f"{live.url}/events") as stream:
+            await stream.next(control=True)
 
 
 @pytest.mark.parametrize("how", ["gone", "broken", "cancelled"])
-async def test_who_leaves_before_the_body_begins_gives_the_place_back(one: Live, how: str) -> None:
+async def test_client_that_leaves_before_body_frees_slot(live_sqlite: LiveApi, how: str) -> None:
     """As a server tells it: the client has left; or sending to it fails; or the server gives up on the request."""
     begun = asyncio.Event()
 
@@ -284,7 +289,7 @@ async def test_who_leaves_before_the_body_begins_gives_the_place_back(one: Live,
 
     async def send(message: Message) -> None:
         begun.set()
-        assert one.listeners == 1
+        assert live_sqlite.listeners == 1
         if how == "broken":
             raise OSError("the client has left")
         if how == "cancelled":
@@ -292,52 +297,54 @@ async def test_who_leaves_before_the_body_begins_gives_the_place_back(one: Live,
 
     headers = [(b"accept", b"text/event-stream")]
     scope = {"type": "http", "method": "GET", "path": "/events", "query_string": b"", "headers": headers}
-    request = asyncio.create_task(one.api.app(scope | {"asgi": {"spec_version": "2.4"}}, receive, send))
+    request = asyncio.create_task(live_sqlite.api.app(scope | {"asgi": {"spec_version": "2.4"}}, receive, send))
     await eventually(begun.is_set)
     if how == "cancelled":
         request.cancel()
     async with asyncio.timeout(20):
         await asyncio.wait({request})
     assert request.cancelled() == (how == "cancelled")
-    await one.idle()
+    await live_sqlite.wait_idle()
 
 
-async def test_who_never_reads_is_let_go(view: Store, sqlite_url: str) -> None:
+async def test_client_that_never_reads_loses_slot(view: Store, sqlite_url: str) -> None:
     begin(view)
     record(view, *(submitted(n, payload={"text": "x" * 200_000}) for n in range(60)))
     async with live_api(view, sqlite_url, send_timeout=0.5) as live:
         _, writer = await asyncio.open_connection("127.0.0.1", int(live.url.rpartition(":")[2]), limit=1024)
         writer.write(b"GET /events?after=first HTTP/1.1\r\nHost: x\r\n\r\n")
         await eventually(lambda: live.listeners == 1)
-        await live.idle()
+        await live.wait_idle()
         writer.transport.abort()
 
 
-async def test_streams_end_when_the_process_is_asked_to_stop(one: Live) -> None:
-    async with hearing(f"{one.url}/events") as received:
-        await received.next(control=True)
-        one.api.producer.listeners.end()
-        assert await received.rest() == []
-        problem(await one.api.client.get("/events"), 503, "busy")
-    await one.idle()
+async def test_streams_end_when_process_stops(live_sqlite: LiveApi) -> None:
+    async with open_stream(f"{live_sqlite.url}/events") as stream:
+        await stream.next(control=True)
+        live_sqlite.api.producer.listeners.end()
+        assert await stream.rest() == []
+        problem(await live_sqlite.api.client.get("/events"), 503, "busy")
+    await live_sqlite.wait_idle()
 
 
-async def test_without_a_database(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_stream_without_database_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
     nowhere = f"sqlite:///{tmp_path_factory.mktemp('none')}/none/view.db"
     async with live_api(Store(nowhere), nowhere) as live:
         problem(await live.api.client.get("/events"), 503, "view-unavailable")
-        await live.idle()
+        await live.wait_idle()
 
 
 @postgresql_only
-async def test_a_database_that_is_away_meanwhile(live: Live, postgres: SessionPostgres, database_url: str) -> None:
+async def test_stream_continues_when_database_returns(
+    live: LiveApi, postgres: SessionPostgres, database_url: str
+) -> None:
     schema = database_url.rpartition("%3D")[2]
     with psycopg.connect(postgres.url, autocommit=True) as admin:
-        async with hearing(f"{live.url}/events") as received:
-            await received.next(control=True)
+        async with open_stream(f"{live.url}/events") as stream:
+            await stream.next(control=True)
             admin.execute(f"ALTER SCHEMA {schema} RENAME TO {schema}_away".encode())
             await eventually(lambda: live.api.producer.listeners.tail.trouble)
-            assert (await received.block()) is not None, "it shows life all the same"
+            assert (await stream.next_block()) is not None, "it shows life all the same"
             admin.execute(f"ALTER SCHEMA {schema}_away RENAME TO {schema}".encode())
             record(live.store, submitted(1))
-            assert (await received.next()).fact == submitted(1).id
+            assert (await stream.next()).event_id == submitted(1).id

@@ -35,7 +35,7 @@ def entries(*tape: JobEvent, first: int = 0) -> list[BufferedEvent]:
     ]
 
 
-def test_the_buffer_is_bounded_by_count_and_by_size() -> None:
+def test_buffer_is_limited_by_count_and_bytes() -> None:
     buffer = EventBuffer(max_entries=10, max_bytes=100_000)
     buffer.begin(cursor_of(1, 0) - 1)
     buffer.add(entries(*(submitted(n) for n in range(25))))
@@ -49,7 +49,7 @@ def test_the_buffer_is_bounded_by_count_and_by_size() -> None:
     assert list(buffer.after(buffer.floor)) == []
 
 
-async def test_nothing_is_kept_while_nobody_listens(view: Store, reads: Reads) -> None:
+async def test_buffer_is_empty_without_listeners(view: Store, reads: Reads) -> None:
     begin(view)
     tail = HistoryTail(view.committed, reads)
     with tail.held():
@@ -67,7 +67,7 @@ async def test_nothing_is_kept_while_nobody_listens(view: Store, reads: Reads) -
     await tail.close()
 
 
-def test_the_more_a_look_takes_from_others_the_longer_is_the_pause() -> None:
+def test_pause_grows_with_read_time() -> None:
     assert next_pause(0.2, 0.0, urgent=False) == BUSY
     assert next_pause(0.02, 0.001, urgent=False) == pytest.approx(SHARE * 0.001)
     assert next_pause(0.02, 5.0, urgent=False) == LONGEST
@@ -80,7 +80,9 @@ def test_the_more_a_look_takes_from_others_the_longer_is_the_pause() -> None:
 
 @pytest.mark.parametrize("selection", [Selection(), SOME], ids=["all", "some"])
 @pytest.mark.parametrize("room", [1, 7, 5000])
-async def test_no_gap_and_no_repeat(view: Store, reads: Reads, selection: Selection, room: int) -> None:
+async def test_follower_returns_each_event_once_in_order(
+    view: Store, reads: Reads, selection: Selection, room: int
+) -> None:
     chance = random.Random(room)
     begin(view)
     tail = HistoryTail(view.committed, reads, buffer=EventBuffer(max_entries=room))

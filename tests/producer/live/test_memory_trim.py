@@ -35,7 +35,7 @@ def uncollected() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("uncollected")
-async def test_circles_are_freed_when_many_have_ended_and_not_before() -> None:
+async def test_cycles_are_collected_after_many_ended_streams() -> None:
     trimmer = MemoryTrimmer(many=10, pause=0)
     circle = weakref.ref(Circle())
     for _ in range(9):
@@ -46,7 +46,7 @@ async def test_circles_are_freed_when_many_have_ended_and_not_before() -> None:
 
 
 @pytest.mark.usefixtures("uncollected")
-async def test_nothing_is_done_after_the_close() -> None:
+async def test_closed_trimmer_collects_nothing() -> None:
     trimmer = MemoryTrimmer(many=1, pause=0)
     circle = weakref.ref(Circle())
     trimmer.stream_ended()
@@ -62,7 +62,7 @@ async def test_nothing_is_done_after_the_close() -> None:
     platform.libc_ver()[0] != "glibc",
     reason="malloc_trim is glibc's; elsewhere nothing is promised (docs/how-to/deploy.md)",
 )
-async def test_freed_pages_go_back_to_the_system() -> None:
+async def test_freed_memory_returns_to_system() -> None:
     pieces = [bytes(PIECE) for _ in range(64 * MIB // PIECE)]
     pin = bytes(PIECE)  # above them, so that the heap cannot simply end lower
     full = _resident()

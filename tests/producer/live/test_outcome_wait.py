@@ -13,7 +13,7 @@ from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.consumer.installation import Rig
 from tests.producer.jobs import add
-from tests.producer.live_api import Live, live_api
+from tests.producer.live_api import LiveApi, live_api
 from tests.producer.running_api import Api, api, problem, settings_for
 from tests.view.samples import begin, job_id, record, submitted, succeeded
 from tests.waiting import eventually
@@ -55,13 +55,13 @@ ADD = {"type": "add", "payload": {"x": 3, "y": 4}}
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_the_preference(headers: list[str], seconds: int | None) -> None:
+def test_wait_preference_is_parsed(headers: list[str], seconds: int | None) -> None:
     raw = [(b"prefer", header.encode("utf-8")) for header in headers]
     assert preferred_wait(Request({"type": "http", "headers": raw}), 60) == seconds
     assert preferred_wait(Request({"type": "http", "headers": raw}), 0) is None
 
 
-async def test_the_outcome_in_the_answer(rig: Rig, store: Store, broker_url: str, database_url: str) -> None:
+async def test_wait_returns_outcome(rig: Rig, store: Store, broker_url: str, database_url: str) -> None:
     settings = settings_for(broker_url, rig.topology, database_url)
     async with api(settings) as served, rig.projector(store), rig.worker(add):
         answer = await served.client.post("/jobs", json=ADD, headers={"Prefer": "wait=20"})
@@ -81,38 +81,38 @@ async def test_the_outcome_in_the_answer(rig: Rig, store: Store, broker_url: str
         problem(bad, 422, "unknown-job-type")
 
 
-async def test_two_hundred_wait_at_once_without_a_thread_each(kept: Api, rig: Rig) -> None:
+async def test_two_hundred_waiting_requests_share_threads(projected: Api, rig: Rig) -> None:
     async def one(n: int) -> httpx.Response:
         if n % 2:
-            return await kept.client.post("/jobs", json=ADD, headers={"Prefer": "wait=60"})
-        job = await kept.submit(x=n)
-        return await kept.client.get(f"/jobs/{job['id']}", headers={"Prefer": "wait=60"})
+            return await projected.client.post("/jobs", json=ADD, headers={"Prefer": "wait=60"})
+        job = await projected.submit(x=n)
+        return await projected.client.get(f"/jobs/{job['id']}", headers={"Prefer": "wait=60"})
 
     before = threading.active_count()
     requests = [asyncio.create_task(one(n)) for n in range(200)]
-    await eventually(lambda: kept.producer.listeners.now["wait"] == 200)
+    await eventually(lambda: projected.producer.listeners.now["wait"] == 200)
     assert threading.active_count() <= before + 20
     async with rig.worker(add):
         answers = await asyncio.gather(*requests)
     assert {answer.json()["state"] for answer in answers} == {"succeeded"}
     assert {answer.headers["preference-applied"] for answer in answers} == {"wait=60"}
-    await eventually(lambda: kept.producer.listeners.now["wait"] == 0)
+    await eventually(lambda: projected.producer.listeners.now["wait"] == 0)
 
 
-async def test_when_the_time_is_over_one_gets_what_there_is(kept: Api) -> None:
-    answer = await kept.client.post("/jobs", json=ADD, headers={"Prefer": "wait=1"})
+async def test_wait_returns_current_job_after_timeout(projected: Api) -> None:
+    answer = await projected.client.post("/jobs", json=ADD, headers={"Prefer": "wait=1"})
     assert (answer.status_code, answer.json()["state"]) == (202, "queued")
     assert answer.headers["preference-applied"] == "wait=1"
     assert answer.headers["retry-after"]
     url = answer.headers["location"]
-    answer = await kept.client.get(url, headers={"Prefer": "wait=1"})
+    answer = await projected.client.get(url, headers={"Prefer": "wait=1"})
     assert (answer.status_code, answer.json()["state"]) == (200, "queued")
     etag = answer.headers["etag"]
-    answer = await kept.client.get(url, headers={"Prefer": "wait=1", "If-None-Match": etag})
+    answer = await projected.client.get(url, headers={"Prefer": "wait=1", "If-None-Match": etag})
     assert (answer.status_code, answer.headers["preference-applied"], answer.content) == (304, "wait=1", b"")
 
 
-async def test_without_a_database_a_submission_is_accepted_all_the_same(
+async def test_waiting_submission_without_database_is_accepted(
     settings: Settings, rig: Rig, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     nowhere = f"sqlite:///{tmp_path_factory.mktemp('none')}/none/view.db"
@@ -122,7 +122,7 @@ async def test_without_a_database_a_submission_is_accepted_all_the_same(
 
 
 @pytest.fixture
-async def queued(view: Store, sqlite_url: str) -> AsyncIterator[Live]:
+async def queued(view: Store, sqlite_url: str) -> AsyncIterator[LiveApi]:
     """A view with a job that waits for a worker, in an API that lets few wait."""
     begin(view)
     record(view, submitted(1))
@@ -133,11 +133,11 @@ async def queued(view: Store, sqlite_url: str) -> AsyncIterator[Live]:
 URL = f"/jobs/{job_id(1)}"
 
 
-async def get(live: Live, **headers: str) -> httpx.Response:
+async def get(live: LiveApi, **headers: str) -> httpx.Response:
     return await live.api.client.get(URL, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 
-async def test_any_change_answers_who_knows_the_state_of_before(queued: Live) -> None:
+async def test_wait_with_etag_ends_at_any_change(queued: LiveApi) -> None:
     etag = (await get(queued)).headers["etag"]
     outcome = asyncio.create_task(get(queued, Prefer="wait=60"))
     change = asyncio.create_task(get(queued, Prefer="wait=60", If_None_Match=etag))
@@ -150,7 +150,7 @@ async def test_any_change_answers_who_knows_the_state_of_before(queued: Live) ->
     assert (await get(queued, Prefer="wait=60")).headers["preference-applied"] == "wait=60"
 
 
-async def test_where_too_many_wait_already_the_answer_comes_at_once(queued: Live) -> None:
+async def test_wait_beyond_limit_returns_at_once(queued: LiveApi) -> None:
     waiting = [asyncio.create_task(get(queued, Prefer="wait=60")) for _ in range(3)]
     await eventually(lambda: queued.listeners == 3)
     answer = await get(queued, Prefer="wait=60")
@@ -160,18 +160,18 @@ async def test_where_too_many_wait_already_the_answer_comes_at_once(queued: Live
     assert {(await request).json()["state"] for request in waiting} == {"succeeded"}
 
 
-async def test_who_leaves_gives_the_place_back(queued: Live) -> None:
+async def test_disconnected_waiting_client_frees_slot(queued: LiveApi) -> None:
     async with httpx.AsyncClient(base_url=queued.url, trust_env=False) as client:
         request = asyncio.create_task(client.get(URL, headers={"Prefer": "wait=60"}))
         await eventually(lambda: queued.listeners == 1)
         request.cancel()
         await asyncio.wait({request})
-    await queued.idle()
+    await queued.wait_idle()
 
 
-async def test_the_process_that_stops_answers_who_waits(queued: Live) -> None:
+async def test_stopping_process_answers_waiting_requests(queued: LiveApi) -> None:
     request = asyncio.create_task(get(queued, Prefer="wait=60"))
     await eventually(lambda: queued.listeners == 1)
     queued.api.producer.listeners.end()
     assert (await request).json()["state"] == "queued"
-    await queued.idle()
+    await queued.wait_idle()

@@ -14,7 +14,7 @@ import pytest
 
 from jobtape.view.store import Store
 from tests.cli.programs import COMMAND, Program
-from tests.producer.sse_client import hearing
+from tests.producer.sse_client import open_stream
 from tests.view.samples import begin, job_id, record, submitted
 from tests.waiting import eventually
 from tools.processes.ports import free_port
@@ -66,14 +66,14 @@ async def test_streams_and_waits_end_at_sigterm(
         AsyncExitStack() as stack,
         httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as client,
     ):
-        received = [await stack.enter_async_context(hearing(f"{url}/events")) for _ in range(streams)]
+        received = [await stack.enter_async_context(open_stream(f"{url}/events")) for _ in range(streams)]
         for each in received:
             await each.next(control=True)
         waiting = asyncio.create_task(client.get(f"/jobs/{job_id(1)}", headers={"Prefer": "wait=60"}))
         again = await client.get(f"/jobs/{job_id(1)}", headers={"Prefer": "wait=1"})
         assert again.headers["preference-applied"] == "wait=1"
         program.send(signal.SIGTERM)
-        assert not [said for each in received for said in await each.rest() if said.data]
+        assert not [block for each in received for block in await each.rest() if block.data]
         assert (await waiting).json()["state"] == "queued"
         # A client that keeps its connection open for the next request is not waited for either.
         code = await asyncio.to_thread(program.code)
@@ -84,7 +84,7 @@ async def test_streams_and_waits_end_at_sigterm(
     not Path("/proc/self/fd").exists(),
     reason="Linux alone shows, in /proc/net/tcp, a connection that its process has let go",
 )
-async def test_the_connection_of_who_never_reads_ends(view: Store, sqlite_url: str, tmp_path: Path) -> None:
+async def test_connection_of_client_that_never_reads_is_closed(view: Store, sqlite_url: str, tmp_path: Path) -> None:
     """Not only its place comes back: with what lay in the server's buffers, it would stay for ever."""
     begin(view)
     record(view, *(submitted(n, payload={"text": "x" * 200_000}) for n in range(60)))

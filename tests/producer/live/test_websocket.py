@@ -12,81 +12,81 @@ import jobtape
 from jobtape.producer.http.websocket.connection import MAX_SUBSCRIPTIONS
 from jobtape.schemas.cursor import cursor_of
 from jobtape.view.store import Gap, Store
-from tests.producer.live_api import Live, live_api
-from tests.producer.running_api import listening, without_broker
-from tests.producer.websocket_client import Spoken, translating_errors
+from tests.producer.live_api import LiveApi, live_api
+from tests.producer.running_api import serve, without_broker
+from tests.producer.websocket_client import WebSocketClient, open_websocket
 from tests.view.samples import begin, commit, folded, job_id, record, submitted, succeeded
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_subscribe_hear_and_unsubscribe(live: Live) -> None:
+async def test_subscribe_receive_and_unsubscribe(live: LiveApi) -> None:
     record(live.store, submitted(1))
-    async with translating_errors(live) as client:
-        await client.ask(type="subscribe", id="a", events=["succeeded"])
-        assert await client.hear() == {"type": "subscribed", "id": "a", "cursor": cursor_of(1, 0)}
-        await client.ask(type="subscribe", id="b", after="first", types=["add"])
-        assert await client.hear() == {"type": "subscribed", "id": "b", "cursor": 0}
-        first = await client.hear("event")
+    async with open_websocket(live) as client:
+        await client.send(type="subscribe", id="a", events=["succeeded"])
+        assert await client.receive() == {"type": "subscribed", "id": "a", "cursor": cursor_of(1, 0)}
+        await client.send(type="subscribe", id="b", after="first", types=["add"])
+        assert await client.receive() == {"type": "subscribed", "id": "b", "cursor": 0}
+        first = await client.receive("event")
         assert (first["id"], first["cursor"]) == ("b", cursor_of(1, 0))
         assert (first["event"]["id"], first["event"]["cursor"]) == (submitted(1).id, cursor_of(1, 0))
         record(live.store, succeeded(submitted(1), 5))
-        delivered = [await client.hear("event") for _ in range(2)]
+        delivered = [await client.receive("event") for _ in range(2)]
         assert sorted(message["id"] for message in delivered) == ["a", "b"]
         assert {message["event"]["data"]["result"] for message in delivered} == {5}
-        await client.ask(type="unsubscribe", id="b")
-        assert await client.hear("unsubscribed") == {"type": "unsubscribed", "id": "b"}
+        await client.send(type="unsubscribe", id="b")
+        assert await client.receive("unsubscribed") == {"type": "unsubscribed", "id": "b"}
         record(live.store, submitted(2), succeeded(submitted(2)))
-        assert (await client.hear("event"))["id"] == "a"
-        await client.ask(type="subscribe", id="b", job=job_id(2), after="first")
-        assert [(await client.hear("subscribed", "event"))["type"] for _ in range(3)] == [
+        assert (await client.receive("event"))["id"] == "a"
+        await client.send(type="subscribe", id="b", job=job_id(2), after="first")
+        assert [(await client.receive("subscribed", "event"))["type"] for _ in range(3)] == [
             "subscribed",
             "event",
             "event",
         ]
-    await live.idle()
+    await live.wait_idle()
 
 
-async def test_it_resumes_by_cursor(live: Live) -> None:
+async def test_subscription_resumes_after_cursor(live: LiveApi) -> None:
     orders = [submitted(n) for n in range(12)]
     record(live.store, *orders)
     received: list[str] = []
     after: int | str = "first"
     for n in range(4):
-        async with translating_errors(live) as client:
-            await client.ask(type="subscribe", id="a", after=str(after) if n == 2 else after)
+        async with open_websocket(live) as client:
+            await client.send(type="subscribe", id="a", after=str(after) if n == 2 else after)
             for _ in range(3):
-                message = await client.hear("event")
+                message = await client.receive("event")
                 received.append(message["event"]["id"])
                 after = message["cursor"]
     assert received == [order.id for order in orders]
 
 
-async def test_a_quiet_client_is_moved_on(live: Live) -> None:
-    async with translating_errors(live) as client:
-        assert await client.hear("keep-alive") == {"type": "keep-alive", "cursor": None}
-        await client.ask(type="subscribe", id="a", events=["failed"])
-        await client.ask(type="subscribe", id="b", events=["cancelled"])
+async def test_keep_alive_moves_position_when_no_event_matches(live: LiveApi) -> None:
+    async with open_websocket(live) as client:
+        assert await client.receive("keep-alive") == {"type": "keep-alive", "cursor": None}
+        await client.send(type="subscribe", id="a", events=["failed"])
+        await client.send(type="subscribe", id="b", events=["cancelled"])
         record(live.store, submitted(1), submitted(2))
-        while (await client.hear("keep-alive"))["cursor"] != cursor_of(1, 1):
+        while (await client.receive("keep-alive"))["cursor"] != cursor_of(1, 1):
             pass
 
 
-async def test_reset(live: Live) -> None:
+async def test_position_outside_history_is_reset(live: LiveApi) -> None:
     record(live.store, submitted(1))
     assert live.store.report_gap("me", Gap("log-replaced", "test"))
     live.store.accept_gap()
     horizon = live.store.committed.reach().horizon
     commit(live.store, folded([submitted(2)], first=0, epoch=2))
-    async with translating_errors(live) as client:
-        await client.ask(type="subscribe", id="a", after=cursor_of(1, 0))
-        assert await client.hear() == {"type": "subscribed", "id": "a", "cursor": cursor_of(1, 0)}
+    async with open_websocket(live) as client:
+        await client.send(type="subscribe", id="a", after=cursor_of(1, 0))
+        assert await client.receive() == {"type": "subscribed", "id": "a", "cursor": cursor_of(1, 0)}
         reset = {"type": "reset", "id": "a", "horizon": horizon, "head": cursor_of(2, 0), "cursor": horizon}
-        assert await client.hear() == reset
-        assert (await client.hear("event"))["event"]["id"] == submitted(2).id
-        await client.ask(type="subscribe", id="b", after=cursor_of(9, 0))
-        assert (await client.hear("reset"))["cursor"] == cursor_of(2, 0)
+        assert await client.receive() == reset
+        assert (await client.receive("event"))["event"]["id"] == submitted(2).id
+        await client.send(type="subscribe", id="b", after=cursor_of(9, 0))
+        assert (await client.receive("reset"))["cursor"] == cursor_of(2, 0)
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,13 @@ async def test_reset(live: Live) -> None:
     ],
     ids=lambda value: str(value)[:20],
 )
-async def test_what_cannot_be_understood_ends_the_connection(one: Live, message: str | bytes, code: int) -> None:
-    async with translating_errors(one) as client:
+async def test_invalid_message_closes_connection(live_sqlite: LiveApi, message: str | bytes, code: int) -> None:
+    async with open_websocket(live_sqlite) as client:
         await client.socket.send(message)
-        delivered, reason = await client.closed()
+        delivered, reason = await client.wait_closed()
         assert delivered == code
         assert reason
-    await one.idle()
+    await live_sqlite.wait_idle()
 
 
 @pytest.mark.parametrize(
@@ -140,44 +140,44 @@ async def test_what_cannot_be_understood_ends_the_connection(one: Live, message:
         ({"limit": 1}, "limit"),
     ],
 )
-async def test_a_wrong_request_is_answered_and_the_connection_goes_on(
-    one: Live, request_: dict[str, Any], about: str
+async def test_invalid_request_gets_error_and_connection_continues(
+    live_sqlite: LiveApi, request_: dict[str, Any], about: str
 ) -> None:
-    async with translating_errors(one) as client:
-        await client.ask(**({"type": "subscribe", "id": "a"} | request_))
-        error = await client.hear("error")
+    async with open_websocket(live_sqlite) as client:
+        await client.send(**({"type": "subscribe", "id": "a"} | request_))
+        error = await client.receive("error")
         assert about in error["detail"], error
         assert "Traceback" not in error["detail"]
-        await client.ask(type="unsubscribe", id="a")
-        assert "no subscription" in (await client.hear("error"))["detail"]
-        await client.ask(type="subscribe", id="a")
-        await client.hear("subscribed")
-        await client.ask(type="subscribe", id="a")
-        assert (await client.hear("error"))["id"] == "a"
+        await client.send(type="unsubscribe", id="a")
+        assert "no subscription" in (await client.receive("error"))["detail"]
+        await client.send(type="subscribe", id="a")
+        await client.receive("subscribed")
+        await client.send(type="subscribe", id="a")
+        assert (await client.receive("error"))["id"] == "a"
 
 
-async def test_subscriptions_are_bounded(one: Live) -> None:
-    async with translating_errors(one) as client:
+async def test_subscriptions_are_limited(live_sqlite: LiveApi) -> None:
+    async with open_websocket(live_sqlite) as client:
         for n in range(MAX_SUBSCRIPTIONS + 1):
-            await client.ask(type="subscribe", id=str(n))
-        assert (await client.hear("error"))["id"] == str(MAX_SUBSCRIPTIONS)
+            await client.send(type="subscribe", id=str(n))
+        assert (await client.receive("error"))["id"] == str(MAX_SUBSCRIPTIONS)
 
 
-async def test_places_are_bounded_and_come_back(view: Store, sqlite_url: str) -> None:
+async def test_connections_are_limited_and_closed_ones_free_their_slot(view: Store, sqlite_url: str) -> None:
     begin(view)
     async with live_api(view, sqlite_url, max_listeners=1) as live:
-        async with translating_errors(live) as first:
-            await first.ask(type="subscribe", id="a")
-            await first.hear("subscribed")
-            async with translating_errors(live) as second:
-                assert (await second.closed())[0] == 1013
-        await live.idle()
-        async with translating_errors(live) as third:
-            await third.ask(type="subscribe", id="a")
-            await third.hear("subscribed")
+        async with open_websocket(live) as first:
+            await first.send(type="subscribe", id="a")
+            await first.receive("subscribed")
+            async with open_websocket(live) as second:
+                assert (await second.wait_closed())[0] == 1013
+        await live.wait_idle()
+        async with open_websocket(live) as third:
+            await third.send(type="subscribe", id="a")
+            await third.receive("subscribed")
 
 
-async def test_who_never_reads_is_let_go(view: Store, sqlite_url: str) -> None:
+async def test_client_that_never_reads_loses_slot(view: Store, sqlite_url: str) -> None:
     begin(view)
     record(view, *(submitted(n, payload={"text": "x" * 200_000}) for n in range(60)))
     async with (
@@ -186,34 +186,34 @@ async def test_who_never_reads_is_let_go(view: Store, sqlite_url: str) -> None:
     ):
         await socket.send(json.dumps({"type": "subscribe", "id": "a", "after": "first"}))
         await eventually(lambda: live.listeners == 1)
-        await live.idle()
+        await live.wait_idle()
         socket.transport.abort()
 
 
-async def test_it_is_closed_when_the_process_is_asked_to_stop(one: Live) -> None:
-    async with translating_errors(one) as client:
-        await client.ask(type="subscribe", id="a")
-        await client.hear("subscribed")
-        one.api.producer.listeners.end()
-        assert (await client.closed())[0] == 1012
-    await one.idle()
+async def test_connection_is_closed_when_process_stops(live_sqlite: LiveApi) -> None:
+    async with open_websocket(live_sqlite) as client:
+        await client.send(type="subscribe", id="a")
+        await client.receive("subscribed")
+        live_sqlite.api.producer.listeners.end()
+        assert (await client.wait_closed())[0] == 1012
+    await live_sqlite.wait_idle()
 
 
-async def test_a_database_that_is_away(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_connection_without_database_is_closed(tmp_path_factory: pytest.TempPathFactory) -> None:
     nowhere = f"sqlite:///{tmp_path_factory.mktemp('none')}/none/view.db"
-    async with live_api(Store(nowhere), nowhere) as live, translating_errors(live) as client:
-        await client.ask(type="subscribe", id="a")
-        assert (await client.closed())[0] == 1013
+    async with live_api(Store(nowhere), nowhere) as live, open_websocket(live) as client:
+        await client.send(type="subscribe", id="a")
+        assert (await client.wait_closed())[0] == 1013
 
 
-async def test_mounted_under_a_prefix(view: Store, sqlite_url: str) -> None:
+async def test_websocket_works_under_prefix(view: Store, sqlite_url: str) -> None:
     begin(view)
     settings = without_broker(sqlite_url)
     app = FastAPI(lifespan=partial(jobtape.lifespan, job_types=[], settings=settings))
     app.mount("/jobtape", jobtape.create_app(settings, []))
-    async with listening(app) as port, connect(f"ws://127.0.0.1:{port}/jobtape/ws") as socket:
-        client = Spoken(socket)
-        await client.ask(type="subscribe", id="a")
-        await client.hear("subscribed")
+    async with serve(app) as port, connect(f"ws://127.0.0.1:{port}/jobtape/ws") as socket:
+        client = WebSocketClient(socket)
+        await client.send(type="subscribe", id="a")
+        await client.receive("subscribed")
         record(view, submitted(1))
-        assert (await client.hear("event"))["event"]["id"] == submitted(1).id
+        assert (await client.receive("event"))["event"]["id"] == submitted(1).id

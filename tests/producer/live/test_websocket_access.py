@@ -7,8 +7,8 @@ import pytest
 from websockets.typing import Origin, Subprotocol
 
 from jobtape.view.store import Store
-from tests.producer.live_api import Live, live_api
-from tests.producer.websocket_client import translating_errors
+from tests.producer.live_api import LiveApi, live_api
+from tests.producer.websocket_client import open_websocket
 from tests.view.samples import begin
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +21,7 @@ def token(key: str) -> str:
 
 
 @pytest.fixture(scope="module")
-async def locked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+async def locked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveApi]:
     url = f"sqlite:///{tmp_path_factory.mktemp('view')}/view.db"
     store = Store(url)
     store.migrate()
@@ -48,19 +48,21 @@ async def locked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live
         (f"Bearer {KEY}x", []),
     ],
 )
-async def test_the_key(locked: Live, header: str | None, subprotocols: list[str]) -> None:
+async def test_key_is_required_in_header_or_subprotocol(
+    locked: LiveApi, header: str | None, subprotocols: list[str]
+) -> None:
     opens = (header is not None and header.lower() == f"bearer {KEY}") or (
         header is None and f"bearer.{token(KEY)}" in subprotocols
     )
     headers = {} if header is None else {"Authorization": header.encode().decode("latin-1")}
     offered = [Subprotocol(each) for each in subprotocols]
-    async with translating_errors(locked, additional_headers=headers, subprotocols=offered or None) as client:
+    async with open_websocket(locked, additional_headers=headers, subprotocols=offered or None) as client:
         assert client.socket.subprotocol == ("jobtape" if "jobtape" in subprotocols else None)
         if opens:
-            await client.ask(type="subscribe", id="a")
-            await client.hear("subscribed")
+            await client.send(type="subscribe", id="a")
+            await client.receive("subscribed")
         else:
-            code, reason = await client.closed()
+            code, reason = await client.wait_closed()
             assert (code, "API key" in reason) == (1008, True)
 
 
@@ -74,17 +76,17 @@ async def test_the_key(locked: Live, header: str | None, subprotocols: list[str]
         [f"Bearer {KEY}, Bearer {KEY}"],
     ],
 )
-async def test_a_header_that_is_none_is_refused(locked: Live, given: list[str]) -> None:
+async def test_malformed_authorization_is_refused(locked: LiveApi, given: list[str]) -> None:
     headers = [("Authorization", value.encode().decode("latin-1")) for value in given]
-    async with translating_errors(locked, additional_headers=headers) as client:
-        assert (await client.closed())[0] == 1008
+    async with open_websocket(locked, additional_headers=headers) as client:
+        assert (await client.wait_closed())[0] == 1008
 
 
-async def test_several_headers_are_not_made_good_by_a_subprotocol(locked: Live) -> None:
+async def test_key_in_subprotocol_does_not_replace_repeated_headers(locked: LiveApi) -> None:
     headers = [("Authorization", "Bearer wrong"), ("Authorization", "Basic eA==")]
     offered = [Subprotocol("jobtape"), Subprotocol(f"bearer.{token(KEY)}")]
-    async with translating_errors(locked, additional_headers=headers, subprotocols=offered) as client:
-        assert (await client.closed())[0] == 1008
+    async with open_websocket(locked, additional_headers=headers, subprotocols=offered) as client:
+        assert (await client.wait_closed())[0] == 1008
 
 
 @pytest.mark.parametrize(
@@ -103,14 +105,14 @@ async def test_several_headers_are_not_made_good_by_a_subprotocol(locked: Live) 
         ("https://[", False),
     ],
 )
-async def test_the_origin(locked: Live, origin: str | None, opens: bool) -> None:
+async def test_origin_must_be_allowed(locked: LiveApi, origin: str | None, opens: bool) -> None:
     delivered = None if origin is None else Origin(origin.format(host=locked.url.removeprefix("http://")))
-    async with translating_errors(locked, origin=delivered, additional_headers={"Authorization": _header()}) as client:
+    async with open_websocket(locked, origin=delivered, additional_headers={"Authorization": _header()}) as client:
         if opens:
-            await client.ask(type="subscribe", id="a")
-            await client.hear("subscribed")
+            await client.send(type="subscribe", id="a")
+            await client.receive("subscribed")
         else:
-            code, reason = await client.closed()
+            code, reason = await client.wait_closed()
             assert (code, "JOBTAPE_CORS_ORIGINS" in reason) == (1008, True)
 
 
@@ -118,13 +120,13 @@ def _header() -> str:
     return f"Bearer {KEY}".encode().decode("latin-1")
 
 
-async def test_pages_of_a_named_origin_may_use_the_rest_too(locked: Live, one: Live) -> None:
+async def test_allowed_origin_may_use_rest_api(locked: LiveApi, live_sqlite: LiveApi) -> None:
     asked = {"Origin": "https://app.example.org", "Access-Control-Request-Method": "GET"}
     asked["Access-Control-Request-Headers"] = "authorization, last-event-id, prefer"
     allowed = await locked.api.client.options("/events", headers=asked)
     assert allowed.headers["access-control-allow-origin"] == "https://app.example.org"
     answer = await locked.api.client.get("/job-types", headers={"Origin": "https://app.example.org"})
     assert answer.headers["access-control-allow-origin"] == "https://app.example.org"
-    for live, origin in ((locked, "https://other.example.org"), (one, "https://app.example.org")):
+    for live, origin in ((locked, "https://other.example.org"), (live_sqlite, "https://app.example.org")):
         answer = await live.api.client.get("/job-types", headers={"Origin": origin})
         assert "access-control-allow-origin" not in answer.headers

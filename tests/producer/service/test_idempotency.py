@@ -23,34 +23,34 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_repeat_is_the_same_job_as_it_is_now(kept: Api, rig: Rig) -> None:
-    first = await post(kept, "k-1")
+async def test_repeat_returns_same_job_in_present_state(projected: Api, rig: Rig) -> None:
+    first = await post(projected, "k-1")
     assert first.status_code == 202, first.text
-    again = await post(kept, '"k-1"', {"payload": {"y": 2, "x": 1}, "type": "add", "queue": None})
+    again = await post(projected, '"k-1"', {"payload": {"y": 2, "x": 1}, "type": "add", "queue": None})
     assert again.status_code == 202
     assert again.headers["location"] == first.headers["location"]
     assert again.json()["id"] == first.json()["id"]
     async with rig.worker(add):
         await rig.outcome(first.json()["id"])
-        await kept.client.get(first.headers["location"])  # the view has it
+        await projected.client.get(first.headers["location"])  # the view has it
 
         async def now() -> bool:
-            return bool((await post(kept, "k-1")).json()["state"] == "succeeded")
+            return bool((await post(projected, "k-1")).json()["state"] == "succeeded")
 
         await eventually(now)
-    assert (await post(kept, "k-1")).json()["result"] == 3
-    other = await post(kept, "k-2")
+    assert (await post(projected, "k-1")).json()["result"] == 3
+    other = await post(projected, "k-2")
     assert other.json()["id"] != first.json()["id"]
     assert rig.names(first.json()["id"]) == ["submitted", "succeeded"]
 
 
-async def test_a_job_that_was_let_go_is_gone_though_its_key_is_still_kept(kept: Api, rig: Rig, view: Store) -> None:
-    first = await post(kept, "k")
+async def test_repeat_for_pruned_job_is_gone(projected: Api, rig: Rig, view: Store) -> None:
+    first = await post(projected, "k")
     async with rig.worker(add):
         await rig.outcome(first.json()["id"])
         await eventually(lambda: (job := view.job(first.json()["id"])) is not None and job.final)
     await eventually(lambda: let_go(view, first.json()["id"]), what="it is let go")
-    for answer in (await kept.client.get(first.headers["location"]), await post(kept, "k")):
+    for answer in (await projected.client.get(first.headers["location"]), await post(projected, "k")):
         problem(answer, 410, "job-gone")
 
 
@@ -59,7 +59,7 @@ def let_go(view: Store, job_id: str) -> bool:
     return bool(view.retention.gone([job_id]))
 
 
-async def test_what_the_view_does_not_have_yet_is_what_was_submitted(served: Api, view: Store) -> None:
+async def test_repeat_before_fold_returns_submitted_job(served: Api, view: Store) -> None:
     body = ADD | {"delay": 20, "labels": {"a": "b"}}
     first, again = await post(served, "k", body), await post(served, "k", body)
     assert again.status_code == 202
@@ -68,7 +68,7 @@ async def test_what_the_view_does_not_have_yet_is_what_was_submitted(served: Api
     assert [row["accepted"] for row in rows(view)] == [True]
 
 
-async def test_another_submission_under_the_key(served: Api, rig: Rig) -> None:
+async def test_different_submission_under_key_is_refused(served: Api, rig: Rig) -> None:
     first = await post(served, "k")
     for other in (ADD | {"payload": {"x": 2}}, ADD | {"timeout": 5}, {"type": "keep", "payload": {"data": []}}):
         delivered = problem(await post(served, "k", other), 422, "idempotency-key-reused")
@@ -78,7 +78,7 @@ async def test_another_submission_under_the_key(served: Api, rig: Rig) -> None:
     assert await rig.depth() == 1
 
 
-async def test_what_is_no_key(served: Api, view: Store) -> None:
+async def test_invalid_key_is_refused(served: Api, view: Store) -> None:
     for key in ("", '""', "a b", "k" * 256, '"open'):
         problem(await post(served, key), 422, "invalid-idempotency-key")
     twice = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
@@ -90,7 +90,7 @@ async def test_what_is_no_key(served: Api, view: Store) -> None:
     assert rows(view) == []
 
 
-async def test_what_is_refused_leaves_no_row(served: Api, view: Store) -> None:
+async def test_refused_submission_leaves_key_free(served: Api, view: Store) -> None:
     problem(await post(served, "k", ADD | {"type": "nope"}), 422, "unknown-job-type")
     problem(await post(served, "k", ADD | {"payload": {"x": "one"}}), 422, "invalid-payload")
     found = await batch(served, {"type": "nope", "payload": {}, "idempotency_key": "k"})
@@ -99,15 +99,15 @@ async def test_what_is_refused_leaves_no_row(served: Api, view: Store) -> None:
     assert (await post(served, "k")).status_code == 202
 
 
-async def test_a_hundred_at_once(kept: Api, rig: Rig) -> None:
-    answers = await asyncio.gather(*(post(kept, "k") for _ in range(100)))
+async def test_hundred_concurrent_submissions_make_one_job(projected: Api, rig: Rig) -> None:
+    answers = await asyncio.gather(*(post(projected, "k") for _ in range(100)))
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert await eventually(rig.depth) == 1
     assert [event.name for event in rig.events if isinstance(event, Submitted)] == ["submitted"]
 
 
-async def test_scopes(settings: Settings, rig: Rig, view: Store) -> None:
+async def test_keys_are_scoped_by_api_key(settings: Settings, rig: Rig, view: Store) -> None:
     """Clients with different API keys, and the application itself, do not get in each other's way."""
     ids = set()
     for key in (None, "first-api-key", "second-api-key"):
@@ -131,7 +131,9 @@ async def test_scopes(settings: Settings, rig: Rig, view: Store) -> None:
     assert not any("api-key" in scope for scope in written)
 
 
-async def test_without_the_database(broker_url: str, topology: Topology, rig: Rig, tmp_path: Any) -> None:
+async def test_only_keyed_submissions_need_database(
+    broker_url: str, topology: Topology, rig: Rig, tmp_path: Any
+) -> None:
     """What has a key is 503; what has none is accepted."""
     async with api(settings_for(broker_url, topology, f"sqlite:///{tmp_path}/none.db")) as served:
         problem(await post(served, "k"), 503, "view-unavailable")
@@ -142,7 +144,7 @@ async def test_without_the_database(broker_url: str, topology: Topology, rig: Ri
     assert await eventually(rig.depth) == 2
 
 
-async def test_old_keys_are_forgotten(served: Api, view: Store) -> None:
+async def test_old_keys_are_pruned(served: Api, view: Store) -> None:
     first = (await post(served, "old")).json()
     with view._database.writing() as connection:
         connection.execute(text("UPDATE idempotency SET at = at - 90000"))
@@ -152,7 +154,7 @@ async def test_old_keys_are_forgotten(served: Api, view: Store) -> None:
     assert (await post(served, "old")).json()["id"] != first["id"]
 
 
-async def test_what_the_openapi_document_says(served: Api) -> None:
+async def test_openapi_document_describes_keys(served: Api) -> None:
     document = (await served.client.get("/openapi.json")).json()
     post_jobs = document["paths"]["/jobs"]["post"]
     assert "Idempotency-Key" in [each["name"] for each in post_jobs["parameters"]]

@@ -12,8 +12,8 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_batch(kept: Api, view: Store, rig: Rig) -> None:
-    single = (await post(kept, "single")).json()
+async def test_batch_items_have_their_own_keys(projected: Api, view: Store, rig: Rig) -> None:
+    single = (await post(projected, "single")).json()
     dead = abandon(view, "dead", single, lease=0.0)
     busy = abandon(view, "busy", single)
     other = {"type": "add", "payload": {"x": 9}}
@@ -31,7 +31,7 @@ async def test_a_batch(kept: Api, view: Store, rig: Rig) -> None:
         other | {"idempotency_key": "late"},
     ]
     for _ in range(2):
-        found = await batch(kept, *items)
+        found = await batch(projected, *items)
         shown = [
             (item["status"], (item.get("problem") or {}).get("type", "").rpartition(":")[2]) for item in found["items"]
         ]
@@ -54,10 +54,10 @@ async def test_a_batch(kept: Api, view: Store, rig: Rig) -> None:
     # The one without a key twice; under keys: single, new, dead and late once.
     await eventually(rig.depth_is(6))
     await eventually(lambda: len([event for event in rig.events if isinstance(event, Submitted)]) == 6)
-    assert (await post(kept, "new")).json()["id"] == ids[1], "a key means the same in both"
+    assert (await post(projected, "new")).json()["id"] == ids[1], "a key means the same in both"
 
 
-async def test_a_batch_whose_takeover_cannot_look(served: Api, view: Store) -> None:
+async def test_batch_item_is_unknown_when_takeover_times_out(served: Api, view: Store) -> None:
     served.producer._barrier._timeout = 0.3
     row = abandon(view, "dead", (await post(served, "done")).json(), lease=0.0)
     found = await batch(served, ADD, ADD | {"idempotency_key": "dead"})

@@ -25,7 +25,7 @@ EVERY = "".join(map(chr, range(0x21, 0x7F)))
         ([EVERY], EVERY),
     ],
 )
-def test_both_forms_of_the_header(values: list[str], key: str | None) -> None:
+def test_plain_and_quoted_header_are_same_key(values: list[str], key: str | None) -> None:
     assert key_in_header(values) == key
 
 
@@ -50,12 +50,12 @@ def test_both_forms_of_the_header(values: list[str], key: str | None) -> None:
         [UUID, UUID],
     ],
 )
-def test_what_is_no_key(values: list[str]) -> None:
+def test_invalid_header_is_refused(values: list[str]) -> None:
     with pytest.raises(IdempotencyKeyInvalid, match=r"without spaces|send one"):
         key_in_header(values)
 
 
-def test_a_key_from_code_is_taken_as_it_is() -> None:
+def test_key_from_python_is_taken_literally() -> None:
     assert checked_key(EVERY) == EVERY
     for wrong in ("", "a b", "k" * 256, "ключ"):
         with pytest.raises(IdempotencyKeyInvalid):
@@ -66,7 +66,7 @@ def submission(**more: object) -> Submission:
     return read_submission({"type": "add", "payload": {"x": 1, "deep": {"b": [1, 2], "a": None}}} | more, Submission)
 
 
-def test_the_same_said_otherwise() -> None:
+def test_equal_submissions_have_equal_digests() -> None:
     first = digest_of(submission())
     assert digest_of(submission(payload={"deep": {"a": None, "b": [1, 2]}, "x": 1})) == first
     assert digest_of(submission(queue=None, labels={}, correlation_id=None)) == first
@@ -94,5 +94,5 @@ def test_the_same_said_otherwise() -> None:
         {"max_attempts": 2},
     ],
 )
-def test_another_submission(more: dict[str, object]) -> None:
+def test_different_submissions_have_different_digests(more: dict[str, object]) -> None:
     assert digest_of(submission(**more)) != digest_of(submission())

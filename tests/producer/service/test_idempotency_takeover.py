@@ -21,7 +21,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_first_is_in_flight(served: Api, view: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_repeat_waits_for_submission_in_flight(served: Api, view: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waited for; 409 when it takes too long; answered as soon as it has its outcome."""
     monkeypatch.setattr(idempotency, "WAIT", 0.4)
     done = (await post(served, "done")).json()
@@ -37,7 +37,7 @@ async def test_the_first_is_in_flight(served: Api, view: Store, monkeypatch: pyt
     assert served.producer.idempotency._waiting == 0
 
 
-async def test_those_who_wait_are_bounded(served: Api, view: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_repeats_are_limited(served: Api, view: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idempotency, "WAIT", 0.5)
     monkeypatch.setattr(idempotency, "MAX_WAITING", 3)
     abandon(view, "k", (await post(served, "done")).json())
@@ -46,11 +46,11 @@ async def test_those_who_wait_are_bounded(served: Api, view: Store, monkeypatch:
     assert served.producer.idempotency._waiting == 0
 
 
-async def test_the_row_alone_was_written(kept: Api, view: Store, rig: Rig) -> None:
+async def test_repeat_publishes_event_that_was_never_published(projected: Api, view: Store, rig: Rig) -> None:
     """Its process died before the publish: a repeat publishes the event that would have been, once."""
-    done = (await post(kept, "done", ADD | {"delay": 20})).json()
+    done = (await post(projected, "done", ADD | {"delay": 20})).json()
     row = abandon(view, "k", done, lease=0.0)
-    answers = await asyncio.gather(*(post(kept, "k", ADD | {"delay": 20}) for _ in range(10)))
+    answers = await asyncio.gather(*(post(projected, "k", ADD | {"delay": 20}) for _ in range(10)))
     assert {(answer.status_code, answer.json()["id"]) for answer in answers} == {(202, row.job_id)}
     await eventually(lambda: rig.of(row.job_id))
     (event,) = rig.of(row.job_id)
@@ -61,17 +61,17 @@ async def test_the_row_alone_was_written(kept: Api, view: Store, rig: Rig) -> No
     assert event.data == other.data, "the order too is the one of that time"
 
 
-async def test_only_the_mark_was_missing(kept: Api, view: Store, rig: Rig) -> None:
+async def test_repeat_of_published_submission_publishes_nothing(projected: Api, view: Store, rig: Rig) -> None:
     """Its process died before the mark: a repeat finds the job behind a barrier, and publishes nothing."""
-    first = (await post(kept, "k")).json()
+    first = (await post(projected, "k")).json()
     expire(view, accepted=False)
-    assert (await post(kept, "k")).json()["id"] == first["id"]
+    assert (await post(projected, "k")).json()["id"] == first["id"]
     assert [row["accepted"] for row in rows(view)] == [True]
     assert rig.names(first["id"]) == ["submitted"]
     assert await rig.depth() == 1
 
 
-async def test_without_a_projector_nobody_takes_over(served: Api, view: Store, rig: Rig) -> None:
+async def test_takeover_needs_projector(served: Api, view: Store, rig: Rig) -> None:
     """It is unknown whether the first publish reached the tape. The next one may try at once."""
     row = abandon(view, "k", (await post(served, "done")).json(), lease=0.0)
     served.producer._barrier._timeout = 0.3
@@ -82,32 +82,34 @@ async def test_without_a_projector_nobody_takes_over(served: Api, view: Store, r
         assert (await post(served, "k")).json()["id"] == row.job_id
 
 
-async def test_ids_of_keys_are_never_404(kept: Api, view: Store) -> None:
-    done = (await post(kept, "done")).json()
+async def test_id_of_claimed_key_is_never_404(projected: Api, view: Store) -> None:
+    done = (await post(projected, "done")).json()
     row = abandon(view, "k", done, lease=0.0)
     missing = f"{row.job_id[:-4]}0000"
-    problem(await kept.client.get(f"/jobs/{missing}"), 404, "job-not-found")
-    delivered = problem(await kept.client.get(f"/jobs/{row.job_id}"), 503, "view-behind")
+    problem(await projected.client.get(f"/jobs/{missing}"), 404, "job-not-found")
+    delivered = problem(await projected.client.get(f"/jobs/{row.job_id}"), 503, "view-behind")
     assert "repeat it under the same key" in delivered["detail"]
-    assert (await post(kept, "k")).status_code == 202
-    assert (await kept.client.get(f"/jobs/{row.job_id}")).json()["state"] == "queued"
+    assert (await post(projected, "k")).status_code == 202
+    assert (await projected.client.get(f"/jobs/{row.job_id}")).json()["state"] == "queued"
 
 
-async def test_an_id_made_long_before_its_publish_is_no_false_404(kept: Api, view: Store, rig: Rig) -> None:
+async def test_old_id_of_claimed_key_is_found_behind_barrier(projected: Api, view: Store, rig: Rig) -> None:
     """A miss of an old id is a 404 at once, unless a key stands for it: then it is looked for behind a barrier."""
-    done = (await post(kept, "done")).json()
-    assert (await kept.client.get(f"/jobs/{done['id']}")).status_code == 200
-    problem(await kept.client.get(f"/jobs/{new_job_id()}"), 404, "job-not-found")  # a barrier has passed
+    done = (await post(projected, "done")).json()
+    assert (await projected.client.get(f"/jobs/{done['id']}")).status_code == 200
+    problem(await projected.client.get(f"/jobs/{new_job_id()}"), 404, "job-not-found")  # a barrier has passed
     with view._database.writing() as connection:
         digest = connection.execute(text("SELECT digest FROM idempotency")).scalar_one()
     old = KeyedSubmission("k", digest, "01890000-0000-7000-8000-000000000001", submitted_at(done))
     view.keys.claim("api", "dead", [old], 0.0)
-    assert kept.producer._barrier.covers(old.job_id)
-    assert (await post(kept, "k")).json()["id"] == old.job_id
-    assert (await kept.client.get(f"/jobs/{old.job_id}")).status_code == 200
+    assert projected.producer._barrier.covers(old.job_id)
+    assert (await post(projected, "k")).json()["id"] == old.job_id
+    assert (await projected.client.get(f"/jobs/{old.job_id}")).status_code == 200
 
 
-async def test_no_confirm_in_time(broker_url: str, make_topology: MakeTopology, sqlite_url: str, view: Store) -> None:
+async def test_unconfirmed_submission_is_found_by_repeat(
+    broker_url: str, make_topology: MakeTopology, sqlite_url: str, view: Store
+) -> None:
     """The outcome is unknown; the row stays as it is, and a repeat finds the job that was published all the same."""
     topology = make_topology("default", "orders")
     async with Rig(broker_url, topology) as rig, Proxy(broker_url) as proxy, rig.projector(view):
@@ -138,7 +140,7 @@ async def test_no_confirm_in_time(broker_url: str, make_topology: MakeTopology, 
             assert [event.name for event in rig.of(row["job_id"]) if isinstance(event, Submitted)] == ["submitted"]
 
 
-async def test_the_mark_cannot_be_made(
+async def test_database_loss_after_publish_keeps_job_accepted(
     broker_url: str, topology: Topology, rig: Rig, sqlite_url: str, view: Store
 ) -> None:
     """The database goes away between publish and mark: the job is accepted, as the answer says; a repeat marks it."""

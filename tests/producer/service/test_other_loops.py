@@ -60,7 +60,7 @@ async def running_here(settings: Settings, rig: Rig) -> AsyncIterator[None]:
 
 @pytest.mark.usefixtures("running_here")
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_thread_submits_one_job_each_time(rig: Rig, way: str) -> None:
+async def test_thread_submits_one_job_per_call(rig: Rig, way: str) -> None:
     begun = time.monotonic()
     jobs = [await asyncio.to_thread(WAYS[way]) for _ in range(TIMES)]
     assert time.monotonic() - begun < 5
@@ -70,7 +70,7 @@ async def test_a_thread_submits_one_job_each_time(rig: Rig, way: str) -> None:
 
 
 @pytest.mark.usefixtures("running_here")
-async def test_many_threads_at_once(rig: Rig) -> None:
+async def test_many_threads_submit_concurrently(rig: Rig) -> None:
     """Each with a loop of its own that goes on running, some of them anyio's."""
 
     async def several() -> list[Job]:
@@ -90,7 +90,7 @@ async def test_many_threads_at_once(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("route", ["/run", "/sync", "/async"])
-async def test_endpoints(settings: Settings, rig: Rig, route: str) -> None:
+async def test_endpoints_of_each_kind_submit(settings: Settings, rig: Rig, route: str) -> None:
     app = FastAPI(lifespan=partial(jobtape.lifespan, job_types=[add], settings=settings))
 
     @app.post("/run")
@@ -116,7 +116,7 @@ async def test_endpoints(settings: Settings, rig: Rig, route: str) -> None:
 
 
 @pytest.mark.usefixtures("running_here", "view")
-async def test_a_key_is_one_job_whichever_loop_repeats_it(rig: Rig) -> None:
+async def test_key_is_one_job_across_loops(rig: Rig) -> None:
     options = Options(idempotency_key="k")
     with_key: list[Callable[[], Job]] = [
         lambda: asyncio.run(add.submit_with(options, x=1)),
@@ -134,7 +134,7 @@ def view_of(_: Rig) -> Any:
 
 
 @pytest.mark.usefixtures("running_here")
-async def test_what_is_wrong_is_raised_where_it_is_called(rig: Rig) -> None:
+async def test_errors_are_raised_in_caller(rig: Rig) -> None:
     with pytest.raises(PayloadInvalid):
         await asyncio.to_thread(lambda: asyncio.run(add.submit(x="no")))
     with pytest.raises(PayloadInvalid):
@@ -148,7 +148,7 @@ async def test_what_is_wrong_is_raised_where_it_is_called(rig: Rig) -> None:
     assert [event.subject for event in rig.events] == [last.id]
 
 
-async def test_nothing_is_submitted_while_the_loop_is_blocked(settings: Settings, rig: Rig) -> None:
+async def test_blocked_loop_submits_nothing(settings: Settings, rig: Rig) -> None:
     """The thread waits for the loop, and the loop for the thread: refused, and it does not come later either."""
     short = settings.model_copy(update={"publish_timeout": 0.5})
     async with jobtape.lifespan(job_types=[add], settings=short):
@@ -180,7 +180,7 @@ def in_a_thread(way: Way) -> Job:
     return job
 
 
-async def test_a_deadline_is_passed_on(settings: Settings) -> None:
+async def test_caller_timeout_cancels_submission(settings: Settings) -> None:
     """The broker is away: the caller's deadline ends it, here and there."""
     away = settings.model_copy(update={"rabbitmq_url": "amqp://127.0.0.1:1/"})
 
@@ -195,7 +195,7 @@ async def test_a_deadline_is_passed_on(settings: Settings) -> None:
         await eventually(lambda: len(asyncio.all_tasks()) <= before, what="the call has ended on its loop")
 
 
-async def test_the_end_while_it_waits_is_unknown(settings: Settings) -> None:
+async def test_lifespan_end_during_submission_is_unknown(settings: Settings) -> None:
     away = settings.model_copy(update={"rabbitmq_url": "amqp://127.0.0.1:1/"})
     async with jobtape.lifespan(job_types=[add], settings=away):
         before = len(asyncio.all_tasks())
@@ -207,7 +207,7 @@ async def test_the_end_while_it_waits_is_unknown(settings: Settings) -> None:
             await each
 
 
-async def test_after_the_end_nothing_is_submitted(settings: Settings, rig: Rig) -> None:
+async def test_submit_after_lifespan_is_refused(settings: Settings, rig: Rig) -> None:
     async with jobtape.lifespan(job_types=[add], settings=settings):
         pass
     with pytest.raises(JobtapeError, match="no Jobtape is running"):
@@ -216,7 +216,7 @@ async def test_after_the_end_nothing_is_submitted(settings: Settings, rig: Rig) 
         await asyncio.to_thread(add.submit_sync, x=1)
 
 
-async def test_a_loop_that_has_ended_or_does_not_run(settings: Settings, rig: Rig) -> None:
+async def test_submit_to_stopped_or_closed_loop_is_refused(settings: Settings, rig: Rig) -> None:
     def without_end() -> None:
         loop = asyncio.new_event_loop()
         lifespan = jobtape.lifespan(job_types=[add], settings=settings)
@@ -240,7 +240,9 @@ async def test_a_loop_that_has_ended_or_does_not_run(settings: Settings, rig: Ri
     await asyncio.to_thread(without_end)
 
 
-async def test_two_installations(broker_url: str, settings: Settings, rig: Rig, make_topology: MakeTopology) -> None:
+async def test_submission_uses_installation_of_loop_or_job_type(
+    broker_url: str, settings: Settings, rig: Rig, make_topology: MakeTopology
+) -> None:
     """On a loop of its own each gets what is submitted there; elsewhere the job type decides, or nobody guesses."""
     other_settings = settings_for(broker_url, make_topology(), settings.database_url)
     begun, end = threading.Event(), threading.Event()
@@ -271,7 +273,7 @@ async def test_two_installations(broker_url: str, settings: Settings, rig: Rig, 
             await asyncio.to_thread(thread.join)
 
 
-async def test_the_api_served_from_another_loop(served: Api, rig: Rig) -> None:
+async def test_api_works_on_another_loop(served: Api, rig: Rig) -> None:
     """Reads, submissions, cancelling, redriving and batches go over the loop that has the connection."""
 
     async def use() -> list[int]:
@@ -291,7 +293,7 @@ async def test_the_api_served_from_another_loop(served: Api, rig: Rig) -> None:
             assert await asyncio.to_thread(lambda: asyncio.run(use())) == [202] * 3 + [200, 200, 202, 200, 202, 200]
 
 
-async def test_forked_process_gets_an_error_that_says_what_to_do(settings: Settings) -> None:
+async def test_forked_process_is_refused_with_advice(settings: Settings) -> None:
     async with jobtape.lifespan(job_types=[add], settings=settings):
         installation = running.serving()
         running._registered[:] = [(installation, -1)]  # what a fork finds: the id of another process

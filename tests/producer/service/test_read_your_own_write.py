@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 OLD = ids.first_id_at(datetime.now(UTC) - timedelta(days=1))
 
 
-async def test_a_job_is_found_at_once_by_another_process(
+async def test_accepted_job_is_found_by_another_process(
     rig: Rig, store: Store, broker_url: str, database_url: str
 ) -> None:
     settings = settings_for(broker_url, rig.topology, database_url)
@@ -35,17 +35,17 @@ async def test_a_job_is_found_at_once_by_another_process(
             assert found == job
 
 
-async def test_a_crowd_of_them(kept: Api) -> None:
+async def test_hundred_concurrent_reads_find_their_jobs(projected: Api) -> None:
     async def submit_and_read(n: int) -> None:
-        job = await kept.submit(x=n)
-        answer = await kept.client.get(f"/jobs/{job['id']}")
+        job = await projected.submit(x=n)
+        answer = await projected.client.get(f"/jobs/{job['id']}")
         assert answer.status_code == 200, answer.text
-        assert (await kept.client.get(f"/jobs/{uuid7()}")).status_code == 404
+        assert (await projected.client.get(f"/jobs/{uuid7()}")).status_code == 404
 
     await asyncio.gather(*(submit_and_read(n) for n in range(100)))
 
 
-async def test_without_a_projector_nothing_is_denied(settings: Settings, rig: Rig, view: Store) -> None:
+async def test_unknown_id_is_view_behind_without_projector(settings: Settings, rig: Rig, view: Store) -> None:
     hurried = settings.model_copy(update={"read_timeout": 0.5})
     async with api(hurried) as served:
         job = await served.submit()
@@ -57,19 +57,19 @@ async def test_without_a_projector_nothing_is_denied(settings: Settings, rig: Ri
             assert (await served.client.get(f"/jobs/{job['id']}")).status_code == 200
 
 
-async def test_old_and_foreign_ids_are_denied_at_once_after_the_first_barrier(kept: Api, rig: Rig) -> None:
-    problem(await kept.client.get(f"/jobs/{uuid7()}"), 404, "job-not-found")  # the first barrier
-    barrier = kept.producer._barrier._barrier
+async def test_old_and_foreign_ids_are_404_without_new_barrier(projected: Api, rig: Rig) -> None:
+    problem(await projected.client.get(f"/jobs/{uuid7()}"), 404, "job-not-found")  # the first barrier
+    barrier = projected.producer._barrier._barrier
     number = barrier._number
     for job_id in (OLD, str(uuid4()), "00000000-0000-0000-0000-000000000000"):
-        problem(await kept.client.get(f"/jobs/{job_id}"), 404, "job-not-found")
-        problem(await kept.client.get(f"/jobs/{job_id}/events"), 404, "job-not-found")
+        problem(await projected.client.get(f"/jobs/{job_id}"), 404, "job-not-found")
+        problem(await projected.client.get(f"/jobs/{job_id}/events"), 404, "job-not-found")
     assert barrier._number == number
-    problem(await kept.client.get(f"/jobs/{uuid7()}"), 404, "job-not-found")
+    problem(await projected.client.get(f"/jobs/{uuid7()}"), 404, "job-not-found")
     assert barrier._number == number + 1
 
 
-async def test_a_job_known_only_by_an_event_that_overtook_its_submission(kept: Api, rig: Rig) -> None:
+async def test_job_without_submitted_is_found(projected: Api, rig: Rig) -> None:
     order = order_event(rig.topology, "add", {"x": 1})
     started = events.Started(
         id=ids.execution_fact(order.subject, 1, 1, "started", "e1"),
@@ -79,15 +79,15 @@ async def test_a_job_known_only_by_an_event_that_overtook_its_submission(kept: A
         data=events.StartedData(job_type="add", run=1, attempt=1, execution="e1", worker="w1"),
     )
     await rig.publisher.publish(started)
-    alone = (await kept.client.get(f"/jobs/{order.subject}")).json()
+    alone = (await projected.client.get(f"/jobs/{order.subject}")).json()
     assert (alone["state"], alone["payload"], alone["submitted_at"]) == ("running", None, None)
-    assert kept.producer._barrier._barrier._number == 1  # a barrier has passed before this answer
+    assert projected.producer._barrier._barrier._number == 1  # a barrier has passed before this answer
     await rig.publisher.publish(order)
-    whole = (await kept.client.get(f"/jobs/{order.subject}")).json()
+    whole = (await projected.client.get(f"/jobs/{order.subject}")).json()
     assert (whole["state"], whole["payload"]) == ("running", {"x": 1})
 
 
-async def test_without_a_database_submissions_go_on_and_reads_say_so(
+async def test_submissions_work_without_database_and_reads_are_503(
     settings: Settings, rig: Rig, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     nowhere = f"sqlite:///{tmp_path_factory.mktemp('none')}/none/view.db"
