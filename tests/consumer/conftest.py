@@ -18,7 +18,7 @@ async def rig(broker_url: str, topology: Topology) -> AsyncIterator[Rig]:
 
 @pytest.fixture
 def closed_gate() -> Iterator[None]:
-    """Held jobs hold, until the test opens the gate; at the end all are let go, since threads cannot be ended."""
+    """Close the gate for which ``hold`` jobs wait. It opens after the test, since threads cannot be ended."""
     jobs.gate.clear()
     jobs.calls.clear()
     yield

@@ -1,4 +1,4 @@
-"""What worker and projector tests stand on: a namespace with its tape, a publisher, and a watcher of the tape."""
+"""The base of worker and projector tests: a namespace with its tape, a publisher, and a reader of the tape."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -28,14 +28,14 @@ _OUTCOMES = frozenset(state.value for state in FINAL)
 
 
 def order_event(topology: Topology, job_type: str, payload: dict[str, Any] | None = None, **order: Any) -> Submitted:
-    """A new job's ``submitted``."""
+    """Return the event ``submitted`` of a new job."""
     fields = {"queue": "default", "timeout": 30.0} | order
     placed = Order(type=job_type, payload=payload or {}, **fields)
     return submitted(str(uuid7()), placed, source=topology.source, time=datetime.now(UTC))
 
 
 class Rig:
-    """``async with Rig(url, topology) as rig``; ``events`` is what the tape says so far, in its order."""
+    """``async with Rig(url, topology) as rig``; ``events`` are those of the tape so far, in its order."""
 
     def __init__(self, url: str, topology: Topology) -> None:
         self.url = url
@@ -65,27 +65,27 @@ class Rig:
         await self.link.close()
 
     async def submit(self, job_type: str, payload: dict[str, Any] | None = None, **order: Any) -> str:
-        """Publish a new job; its id."""
+        """Publish a new job and return its id."""
         event = order_event(self.topology, job_type, payload, **order)
         await self.publisher.publish(event, [run_key(event.data.order.queue)])
         return event.subject
 
     async def put(self, body: bytes, queue: str = "default") -> None:
-        """A raw message on a work queue, past the tape."""
+        """Publish a raw message to a work queue only, not to the tape."""
         channel = await (await self.link.connection()).channel()
         async with channel:
             await channel.default_exchange.publish(aio_pika.Message(body), self.topology.work_queue(queue).name)
 
     def of(self, job_id: str) -> list[JobEvent]:
-        """The job's events on the tape so far."""
+        """Return the job's events on the tape so far."""
         return [event for event in self.events if event.subject == job_id]
 
     def names(self, job_id: str) -> list[str]:
-        """The names of the job's events."""
+        """Return the names of the job's events."""
         return [event.name for event in self.of(job_id)]
 
     async def outcome(self, job_id: str, timeout: float = 20) -> Any:
-        """The first final event of the job."""
+        """Wait for the first final event of the job."""
         return await eventually(
             lambda: next((event for event in self.of(job_id) if event.name in _OUTCOMES), None),
             timeout,
@@ -93,13 +93,13 @@ class Rig:
         )
 
     async def depth(self, queue: str = "default") -> int:
-        """How many messages wait on the work queue (those with a worker not counted)."""
+        """Return how many messages wait on the work queue, without those that a worker has."""
         found = await declare.depth(await self.link.connection(), self.topology.work_queue(queue).name)
         assert found is not None
         return found.messages
 
     def nothing_on(self, name: str) -> Callable[[], Awaitable[bool]]:
-        """For waiting until a queue, by its name on the broker, has no message that waits."""
+        """Return a condition: the queue of this name on the broker has no waiting message."""
 
         async def condition() -> bool:
             found = await declare.depth(await self.link.connection(), name)
@@ -108,7 +108,7 @@ class Rig:
         return condition
 
     def depth_is(self, expected: int) -> Callable[[], Awaitable[bool]]:
-        """For waiting until so many wait."""
+        """Return a condition: this many messages wait on the work queue."""
 
         async def condition() -> bool:
             return await self.depth() == expected
@@ -116,19 +116,19 @@ class Rig:
         return condition
 
     async def consumers(self, queue: str = "default") -> int:
-        """How many consumers the work queue has; 0 too when there is no such queue."""
+        """Return how many consumers the work queue has; 0 if there is no such queue."""
         found = await declare.depth(await self.link.connection(), self.topology.work_queue(queue).name)
         return 0 if found is None else found.consumers
 
     async def delete_tape(self) -> None:
-        """As an administrator might; what it said so far stays in ``events``."""
+        """Delete the tape, as an administrator might. ``events`` keeps what was read."""
         channel = await (await self.link.connection()).channel()
         async with channel:
             await channel.queue_delete(self.topology.log.name)
         self._following = 0
 
     async def create_tape(self) -> None:
-        """Where there is none."""
+        """Create a tape; there must be none."""
         assert await declare.create_log(await self.link.connection(), self.topology)
 
     async def dead(self) -> tuple[bytes, Mapping[str, Any]] | None:
@@ -154,14 +154,14 @@ class Rig:
             yield worker
 
     def stop(self, name: str) -> None:
-        """Ask the worker of that name, or the projector, to stop now, while the test goes on."""
+        """Ask the worker of that name, or the projector, to stop now, while the test continues."""
         self._stops[name].set()
 
     @asynccontextmanager
     async def projector(
         self, store: Store, *, owner: str = "p1", lease: float = 4.0, ready: bool = True, **settings: Any
     ) -> AsyncIterator[Projector]:
-        """A projector on ``store`` that folds or stands by."""
+        """Run a projector on ``store``, active or in stand-by."""
         # In life too it does not know which work queues there are to be.
         topology = self.topology.with_queues(())
         projector = Projector(self.url, topology, store, owner=owner, lease=lease, **settings)
@@ -196,7 +196,7 @@ class Rig:
 
 @asynccontextmanager
 async def running(part: Worker | Projector, *, stop: bool = True) -> AsyncIterator[asyncio.Event]:
-    """Runs a part; whatever it raises is raised at the end."""
+    """Run a part in the background. What it raises is raised at the end of the block."""
     stopping = asyncio.Event()
     task = asyncio.create_task(part.run(stopping))
     try:

@@ -14,16 +14,16 @@ class Order(BaseModel, extra="forbid"):
 
 @job("add")
 def add(x: int, y: int = 0) -> int:
-    """The sum."""
+    """Return the sum."""
     return x + y
 
 
 @job("order.place", queue="orders", timeout=30)
 async def place(order: Order) -> str:
-    """On a queue of its own."""
+    """Place an order; its queue is ``orders``."""
     return order.article
 
 
 @job("keep")
 def keep(data: list[object]) -> None:
-    """Takes anything."""
+    """Take any JSON array."""

@@ -1,4 +1,4 @@
-"""Clients that are cut again and again, in the middle of anything, miss nothing and hear nothing twice."""
+"""Clients whose connections are cut at random positions get each event once."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ AHEAD = 60
 
 
 class Client:
-    """Resumes where it was; ``received`` is the ids of the events in the order in which they came."""
+    """A client that resumes after a cut. ``received``: the ids of the events in the order of arrival."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -36,7 +36,7 @@ class Client:
         self.connections = 0
 
     async def sse(self) -> None:
-        """Over server-sent events."""
+        """Receive server-sent events, for ever."""
         last_id = 0
         while True:
             with suppress(httpx.TransportError):
@@ -48,7 +48,7 @@ class Client:
                             self.received.append(block.event_id)
 
     async def websocket(self) -> None:
-        """Over a WebSocket, with one of two subscriptions that matters."""
+        """Receive from a WebSocket, for ever: on the subscription ``all``, beside one without events."""
         after = 0
         while True:
             with suppress(WebSocketException, InvalidHandshake, OSError, EOFError):

@@ -1,4 +1,4 @@
-"""A GET shows at once what a listener has stream, from another API process too."""
+"""A GET, also at another API process, shows each event that a stream or WebSocket has delivered."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Server-sent events over a real socket, from a real view: what arrives, where a stream begins, resumes and ends."""
+"""Server-sent events from a real view: which events arrive, and where a stream begins, resumes and ends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -66,7 +66,7 @@ async def test_committed_event_arrives_once(live: LiveApi) -> None:
 async def test_filters_select_events_from_view_and_buffer(
     live_sqlite: LiveApi, query: str, expected: list[str]
 ) -> None:
-    """The same from the view (what was there before) as from the ring (what came after)."""
+    """Older events come from the view, newer ones from the buffer."""
     first = submitted(1, labels={"customer": "42", "kind": "a"})
     record(live_sqlite.store, first, submitted(2, type="mail.send", correlation_id="c"), succeeded(first))
     numbers = {job_id(1): 1, job_id(2): 2, job_id(3): 1, job_id(4): 2}
@@ -279,7 +279,7 @@ async def test_streams_are_limited_and_ended_ones_free_their_slot(view: Store, s
 
 @pytest.mark.parametrize("how", ["gone", "broken", "cancelled"])
 async def test_client_that_leaves_before_body_frees_slot(live_sqlite: LiveApi, how: str) -> None:
-    """As a server tells it: the client has left; or sending to it fails; or the server gives up on the request."""
+    """The server reports it in one of three ways: a disconnect, a failed send, or a cancelled request."""
     begun = asyncio.Event()
 
     async def receive() -> Message:
@@ -344,7 +344,7 @@ async def test_stream_continues_when_database_returns(
             await stream.next(control=True)
             admin.execute(f"ALTER SCHEMA {schema} RENAME TO {schema}_away".encode())
             await eventually(lambda: live.api.producer.listeners.tail.trouble)
-            assert (await stream.next_block()) is not None, "it shows life all the same"
+            assert (await stream.next_block()) is not None, "keep-alives continue"
             admin.execute(f"ALTER SCHEMA {schema}_away RENAME TO {schema}".encode())
             record(live.store, submitted(1))
             assert (await stream.next()).event_id == submitted(1).id

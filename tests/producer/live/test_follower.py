@@ -1,4 +1,4 @@
-"""A follower between the buffer and the view: in order, nothing twice or missing, whatever the buffer has room for."""
+"""A follower reads the buffer, or the view when the buffer has no room: each event once, in order."""
 
 import random
 from collections.abc import AsyncIterator
@@ -58,7 +58,7 @@ async def test_buffer_is_empty_without_listeners(view: Store, reads: Reads) -> N
         await eventually(lambda: len(tail.buffer) == 2)
         with tail.held():
             pass
-        assert len(tail.buffer) == 2, "somebody is left"
+        assert len(tail.buffer) == 2, "one listener is left"
     assert len(tail.buffer) == 0
     with tail.held():
         assert await tail.begun(10)

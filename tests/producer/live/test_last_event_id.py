@@ -1,4 +1,4 @@
-"""Where a stream begins for a client that resumes, however it says so: by header, or in the query as polyfills do."""
+"""Where a resumed stream begins: by the header ``Last-Event-ID``, or by the query parameter of polyfills."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,7 +18,7 @@ FIRST, SECOND, LAST = cursor_of(1, 0), cursor_of(1, 1), cursor_of(1, 2)
 EVENTS = "/events"
 ONE = f"/jobs/{job_id(1)}/events"
 NOW = {EVENTS: LAST, ONE: 0}
-"""Where each begins when nothing is block."""
+"""Where each stream begins by default."""
 
 
 @pytest.fixture(scope="module")

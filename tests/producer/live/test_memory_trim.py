@@ -1,4 +1,4 @@
-"""What many streams took goes back to the system after they have ended."""
+"""The memory of many streams is returned to the system after they have ended."""
 
 import asyncio
 import gc
@@ -16,11 +16,11 @@ pytestmark = pytest.mark.anyio
 
 MIB = 1024 * 1024
 PIECE = 1024
-"""Above what Python's own allocator takes care of."""
+"""Bytes; above the sizes that Python's own allocator handles."""
 
 
-class Circle:
-    """Freed by the collector only."""
+class Cycle:
+    """A reference cycle: only the garbage collector frees it."""
 
     def __init__(self) -> None:
         self.itself = self
@@ -28,7 +28,7 @@ class Circle:
 
 @pytest.fixture
 def uncollected() -> Iterator[None]:
-    """No collection comes by itself."""
+    """Switch the garbage collector off."""
     gc.disable()
     yield
     gc.enable()
@@ -37,25 +37,25 @@ def uncollected() -> Iterator[None]:
 @pytest.mark.usefixtures("uncollected")
 async def test_cycles_are_collected_after_many_ended_streams() -> None:
     trimmer = MemoryTrimmer(many=10, pause=0)
-    circle = weakref.ref(Circle())
+    cycle = weakref.ref(Cycle())
     for _ in range(9):
         trimmer.stream_ended()
     assert not trimmer.due
     trimmer.stream_ended()
-    await eventually(lambda: circle() is None)
+    await eventually(lambda: cycle() is None)
 
 
 @pytest.mark.usefixtures("uncollected")
 async def test_closed_trimmer_collects_nothing() -> None:
     trimmer = MemoryTrimmer(many=1, pause=0)
-    circle = weakref.ref(Circle())
+    cycle = weakref.ref(Cycle())
     trimmer.stream_ended()
     trimmer.close()
     trimmer.stream_ended()
     later = asyncio.Event()
     asyncio.get_running_loop().call_later(0, later.set)  # behind what was due
     await later.wait()
-    assert circle() is not None
+    assert cycle() is not None
 
 
 @pytest.mark.skipif(

@@ -1,4 +1,4 @@
-"""``Prefer: wait=N``: the outcome in the answer, or what there is when the time is over."""
+"""``Prefer: wait=N``: the response has the outcome, or the current job after N seconds."""
 
 import asyncio
 import threading
@@ -123,7 +123,7 @@ async def test_waiting_submission_without_database_is_accepted(
 
 @pytest.fixture
 async def queued(view: Store, sqlite_url: str) -> AsyncIterator[LiveApi]:
-    """A view with a job that waits for a worker, in an API that lets few wait."""
+    """A view with a job that waits for a worker, in an API that allows three waiting requests."""
     begin(view)
     record(view, submitted(1))
     async with live_api(view, sqlite_url, max_listeners=3) as opened:

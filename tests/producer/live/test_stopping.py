@@ -1,4 +1,4 @@
-"""An API as a process: at SIGTERM its streams end in order; a client that never reads loses its connection."""
+"""An API as a process: at SIGTERM its streams end; a client that never reads loses its connection."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ UVICORN = (sys.executable, "-m", "uvicorn", "--factory", "jobtape:create_app", "
 async def serving(
     command: Sequence[str], port: int, folder: Path, database_url: str, **variables: str
 ) -> AsyncIterator[Program]:
-    """An API without a broker. It would wait for longer than this test does."""
+    """Run an API without a broker. Its grace period is longer than the test."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "DATABASE_"))}
     env |= {"RABBITMQ_URL": "amqp://127.0.0.1:1/", "DATABASE_URL": database_url, "JOBTAPE_JOBS": "tests.producer.jobs"}
     env |= {"JOBTAPE_APP_DIR": str(Path(__file__).parents[3]), "JOBTAPE_PORT": str(port), "JOBTAPE_GRACE_PERIOD": "300"}
@@ -85,7 +85,7 @@ async def test_streams_and_waits_end_at_sigterm(
     reason="Linux alone shows, in /proc/net/tcp, a connection that its process has let go",
 )
 async def test_connection_of_client_that_never_reads_is_closed(view: Store, sqlite_url: str, tmp_path: Path) -> None:
-    """Not only its place comes back: with what lay in the server's buffers, it would stay for ever."""
+    """Its slot is freed, and its connection is closed although the server's buffers are not empty."""
     begin(view)
     record(view, *(submitted(n, payload={"text": "x" * 200_000}) for n in range(60)))
     port = free_port()
@@ -100,7 +100,7 @@ async def test_connection_of_client_that_never_reads_is_closed(view: Store, sqli
 
 
 def _peers(port: int) -> set[tuple[str, int]]:
-    """Who is connected to the port, as the kernel has it."""
+    """Return the addresses of the kernel's connections to the port."""
     found = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         local, remote = (place.split(":") for place in line.split()[1:3])

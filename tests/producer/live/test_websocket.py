@@ -1,4 +1,4 @@
-"""The WebSocket, spoken to by a client of the ``websockets`` library."""
+"""The WebSocket ``/ws``, with a client of the ``websockets`` library."""
 
 import json
 from functools import partial

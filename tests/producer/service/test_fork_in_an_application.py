@@ -1,4 +1,4 @@
-"""An application under ``jobtape.lifespan`` whose endpoint forks: the child dies of its signal, and it lives on."""
+"""An application whose endpoints fork under ``jobtape.lifespan``: signals end the child, and it continues."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""One key, one job: repeats, other payloads, whose keys they are, and for how long."""
+"""One key is one job: repeats, other submissions, scopes and retention of keys."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -49,12 +49,12 @@ async def test_repeat_for_pruned_job_is_gone(projected: Api, rig: Rig, view: Sto
     async with rig.worker(add):
         await rig.outcome(first.json()["id"])
         await eventually(lambda: (job := view.job(first.json()["id"])) is not None and job.final)
-    await eventually(lambda: let_go(view, first.json()["id"]), what="it is let go")
+    await eventually(lambda: pruned(view, first.json()["id"]), what="the job is pruned")
     for answer in (await projected.client.get(first.headers["location"]), await post(projected, "k")):
         problem(answer, 410, "job-gone")
 
 
-def let_go(view: Store, job_id: str) -> bool:
+def pruned(view: Store, job_id: str) -> bool:
     view.retention.prune("p1", datetime.now(UTC) + timedelta(days=1))
     return bool(view.retention.gone([job_id]))
 
@@ -108,7 +108,7 @@ async def test_hundred_concurrent_submissions_make_one_job(projected: Api, rig: 
 
 
 async def test_keys_are_scoped_by_api_key(settings: Settings, rig: Rig, view: Store) -> None:
-    """Clients with different API keys, and the application itself, do not get in each other's way."""
+    """Clients with different API keys, and the application itself, have keys of their own."""
     ids = set()
     for key in (None, "first-api-key", "second-api-key"):
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -134,7 +134,7 @@ async def test_keys_are_scoped_by_api_key(settings: Settings, rig: Rig, view: St
 async def test_only_keyed_submissions_need_database(
     broker_url: str, topology: Topology, rig: Rig, tmp_path: Any
 ) -> None:
-    """What has a key is 503; what has none is accepted."""
+    """Submissions with a key are 503, those without are accepted."""
     async with api(settings_for(broker_url, topology, f"sqlite:///{tmp_path}/none.db")) as served:
         problem(await post(served, "k"), 503, "view-unavailable")
         assert (await served.client.post("/jobs", json=ADD)).status_code == 202

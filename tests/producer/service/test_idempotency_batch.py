@@ -1,4 +1,4 @@
-"""Keys in a batch: each item for itself."""
+"""Idempotency keys of the items of a batch."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a key is, how it stands in a header, and when two submissions are the same."""
+"""Valid keys, their forms in the header, and which submissions are the same."""
 
 import pytest
 

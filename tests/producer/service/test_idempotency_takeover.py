@@ -1,4 +1,4 @@
-"""A submission under a key that is in flight, or whose process died in the middle: who waits, and who takes over."""
+"""Repeats of a submission that is in flight, or whose process died before it was finished."""
 
 import asyncio
 from typing import Any
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_repeat_waits_for_submission_in_flight(served: Api, view: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waited for; 409 when it takes too long; answered as soon as it has its outcome."""
+    """The repeat waits for the outcome of the first. After ``WAIT`` seconds it is 409."""
     monkeypatch.setattr(idempotency, "WAIT", 0.4)
     done = (await post(served, "done")).json()
     row = abandon(view, "k", done)
@@ -47,7 +47,7 @@ async def test_waiting_repeats_are_limited(served: Api, view: Store, monkeypatch
 
 
 async def test_repeat_publishes_event_that_was_never_published(projected: Api, view: Store, rig: Rig) -> None:
-    """Its process died before the publish: a repeat publishes the event that would have been, once."""
+    """The process died before the publish: repeats publish the same event once."""
     done = (await post(projected, "done", ADD | {"delay": 20})).json()
     row = abandon(view, "k", done, lease=0.0)
     answers = await asyncio.gather(*(post(projected, "k", ADD | {"delay": 20}) for _ in range(10)))
@@ -62,7 +62,7 @@ async def test_repeat_publishes_event_that_was_never_published(projected: Api, v
 
 
 async def test_repeat_of_published_submission_publishes_nothing(projected: Api, view: Store, rig: Rig) -> None:
-    """Its process died before the mark: a repeat finds the job behind a barrier, and publishes nothing."""
+    """The process died before it marked the key as accepted: a repeat finds the job behind a barrier."""
     first = (await post(projected, "k")).json()
     expire(view, accepted=False)
     assert (await post(projected, "k")).json()["id"] == first["id"]
@@ -94,7 +94,7 @@ async def test_id_of_claimed_key_is_never_404(projected: Api, view: Store) -> No
 
 
 async def test_old_id_of_claimed_key_is_found_behind_barrier(projected: Api, view: Store, rig: Rig) -> None:
-    """A miss of an old id is a 404 at once, unless a key stands for it: then it is looked for behind a barrier."""
+    """An unknown old id is 404 at once, unless a key has it: then a barrier decides."""
     done = (await post(projected, "done")).json()
     assert (await projected.client.get(f"/jobs/{done['id']}")).status_code == 200
     problem(await projected.client.get(f"/jobs/{new_job_id()}"), 404, "job-not-found")  # a barrier has passed
@@ -110,7 +110,7 @@ async def test_old_id_of_claimed_key_is_found_behind_barrier(projected: Api, vie
 async def test_unconfirmed_submission_is_found_by_repeat(
     broker_url: str, make_topology: MakeTopology, sqlite_url: str, view: Store
 ) -> None:
-    """The outcome is unknown; the row stays as it is, and a repeat finds the job that was published all the same."""
+    """The row stays unmarked, and a repeat finds the job, which was published."""
     topology = make_topology("default", "orders")
     async with Rig(broker_url, topology) as rig, Proxy(broker_url) as proxy, rig.projector(view):
         settings = settings_for(proxy.url, topology, sqlite_url, publish_timeout=0.5, idempotency_lease=1.0)
@@ -143,7 +143,7 @@ async def test_unconfirmed_submission_is_found_by_repeat(
 async def test_database_loss_after_publish_keeps_job_accepted(
     broker_url: str, topology: Topology, rig: Rig, sqlite_url: str, view: Store
 ) -> None:
-    """The database goes away between publish and mark: the job is accepted, as the answer says; a repeat marks it."""
+    """The database is lost between publish and mark: the job is accepted, and a repeat marks it."""
     async with (
         Proxy(broker_url) as proxy,
         rig.projector(view),

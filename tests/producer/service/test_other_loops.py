@@ -1,4 +1,4 @@
-"""Submitting from any thread and event loop of the process, and what is refused at once instead."""
+"""Submissions from any thread and event loop of the process, and those that are refused."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.anyio
 
 TIMES = 10
-"""How often each is done in a row."""
+"""Submissions in a row by each way."""
 Way = Callable[[], Job]
 
 
@@ -52,7 +52,7 @@ WAYS: dict[str, Way] = {
 
 @pytest.fixture
 async def running_here(settings: Settings, rig: Rig) -> AsyncIterator[None]:
-    """As in an application, on this test's event loop."""
+    """Enter the lifespan on the test's event loop, as an application does."""
     async with jobtape.lifespan(job_types=[add, keep], settings=settings):
         await eventually(lambda: running.producer().watch.tape_trouble is None)
         yield
@@ -71,7 +71,7 @@ async def test_thread_submits_one_job_per_call(rig: Rig, way: str) -> None:
 
 @pytest.mark.usefixtures("running_here")
 async def test_many_threads_submit_concurrently(rig: Rig) -> None:
-    """Each with a loop of its own that goes on running, some of them anyio's."""
+    """Each thread has an event loop of its own, some of them anyio's."""
 
     async def several() -> list[Job]:
         return list(await asyncio.gather(*(add.submit(x=n) for n in range(20))))
@@ -149,7 +149,7 @@ async def test_errors_are_raised_in_caller(rig: Rig) -> None:
 
 
 async def test_blocked_loop_submits_nothing(settings: Settings, rig: Rig) -> None:
-    """The thread waits for the loop, and the loop for the thread: refused, and it does not come later either."""
+    """The thread waits for the loop, and the loop for the thread. The submission is not made later either."""
     short = settings.model_copy(update={"publish_timeout": 0.5})
     async with jobtape.lifespan(job_types=[add], settings=short):
         await eventually(lambda: running.producer().watch.tape_trouble is None)
@@ -162,7 +162,7 @@ async def test_blocked_loop_submits_nothing(settings: Settings, rig: Rig) -> Non
 
 
 def in_a_thread(way: Way) -> Job:
-    """Blocks the calling thread, and its event loop, until it has ended."""
+    """Run ``way`` in a thread and block this thread, with its event loop, until it ends."""
     outcome: list[Any] = []
 
     def do() -> None:
@@ -181,7 +181,7 @@ def in_a_thread(way: Way) -> Job:
 
 
 async def test_caller_timeout_cancels_submission(settings: Settings) -> None:
-    """The broker is away: the caller's deadline ends it, here and there."""
+    """The broker is away. The caller's timeout also ends the call on the other loop."""
     away = settings.model_copy(update={"rabbitmq_url": "amqp://127.0.0.1:1/"})
 
     async def hurried() -> None:
@@ -230,7 +230,7 @@ async def test_submit_to_stopped_or_closed_loop_is_refused(settings: Settings, r
         finally:
             loop.run_until_complete(lifespan.__aexit__(None, None, None))
             loop.close()
-        running.register(installation)  # as if nobody had left
+        running.register(installation)  # as if the lifespan had not ended
         try:
             with pytest.raises(JobtapeError, match="has ended"):
                 add.submit_sync(x=1)
@@ -243,7 +243,7 @@ async def test_submit_to_stopped_or_closed_loop_is_refused(settings: Settings, r
 async def test_submission_uses_installation_of_loop_or_job_type(
     broker_url: str, settings: Settings, rig: Rig, make_topology: MakeTopology
 ) -> None:
-    """On a loop of its own each gets what is submitted there; elsewhere the job type decides, or nobody guesses."""
+    """On the loop of a lifespan its own installation is used, elsewhere the one with the job type."""
     other_settings = settings_for(broker_url, make_topology(), settings.database_url)
     begun, end = threading.Event(), threading.Event()
     found: dict[str, Any] = {}
@@ -274,7 +274,7 @@ async def test_submission_uses_installation_of_loop_or_job_type(
 
 
 async def test_api_works_on_another_loop(served: Api, rig: Rig) -> None:
-    """Reads, submissions, cancelling, redriving and batches go over the loop that has the connection."""
+    """Requests on another loop are passed to the loop that has the connection."""
 
     async def use() -> list[int]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=served.app), base_url="http://api") as client:

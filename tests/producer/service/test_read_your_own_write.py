@@ -1,4 +1,4 @@
-"""What was accepted is found, by whichever process and however far behind the view is; 404 is said only when sure."""
+"""An accepted job is found at any process, however far behind the view is; 404 only when that is certain."""
 
 import asyncio
 import time
