@@ -166,8 +166,8 @@ class Health:
             return f"nothing is folded after cursor {cursor}: {noted}"
         if behind is not None and min(behind, now - self._standing[1]) >= STANDS_STILL:
             return (
-                f"nothing has been folded after cursor {cursor} for {behind:.0f} s, though the tape goes on: see the "
-                "projector's log"
+                f"nothing has been folded after cursor {cursor} for {behind:.0f} s, though the tape has newer events: "
+                "see the projector's log"
             )
         return None
 

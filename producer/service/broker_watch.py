@@ -161,7 +161,7 @@ class BrokerWatch:
             self._silent = None
         except Exception as error:  # noqa: BLE001 - aiormq raises a bare one when the connection ends
             if not connection.is_closed:  # otherwise the link has noticed, and may have a new one by now
-                self._silent = f"the broker does not do what it is asked: {reason_of(error)}"
+                self._silent = f"a check of the broker failed: {reason_of(error)}"
 
     def _missing(self) -> str:
         return (
