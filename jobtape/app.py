@@ -23,19 +23,16 @@ Outside an application, ``async with jobtape.lifespan(job_types=[add]): await ad
 Nothing connects on import or construction.
 """
 
-import ipaddress
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, closing
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobtape import builtin, running
-from jobtape.environment import fault_of_key
+from jobtape.environment import fault_of_key, is_loopback
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
-from jobtape.loop_calls import CallLost, CallNotStarted, LoopCaller
 from jobtape.producer.http.api import build_api
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.producer import Producer
@@ -69,24 +66,25 @@ def create_app(settings: Settings | None = None, job_types: JobTypes | None = No
             finally:
                 own.remove(installation)
 
-    def find() -> running.LoopInstallation:
-        return own[-1] if own else running.serving()
-
     def find_producer() -> Producer:
         try:
-            producer = find().submitter
+            found = own[-1] if own else running.serving()
         except JobtapeError:
             raise Problem(
                 "not-running",
                 "this API is mounted in an application that does not run Jobtape: give that application "
                 "lifespan=jobtape.lifespan",
             ) from None
-        assert isinstance(producer, Producer)
-        return producer
+        if not found.is_here():
+            raise Problem(
+                "not-running",
+                "this request is served by another event loop than the one that runs jobtape.lifespan: serve both on "
+                "one loop (a test client does within `with TestClient(app)`)",
+            )
+        assert isinstance(found.submitter, Producer)
+        return found.submitter
 
-    app = build_api(find_producer, api_key=known.api_key, origins=known.cors_origins, lifespan=start)
-    app.add_middleware(LoopBridge, find=find)
-    return app
+    return build_api(find_producer, api_key=known.api_key, origins=known.cors_origins, lifespan=start)
 
 
 @asynccontextmanager
@@ -107,7 +105,7 @@ async def lifespan(
 
 def check_exposure(settings: Settings) -> None:
     """Raise JobtapeError when the API would listen beyond this machine without an API key."""
-    if settings.api_key is None and not _is_loopback(settings.host):
+    if settings.api_key is None and not is_loopback(settings.host):
         raise JobtapeError(
             f"refusing to listen on {settings.host} without an API key: set JOBTAPE_API_KEY, or JOBTAPE_HOST=127.0.0.1"
         )
@@ -131,50 +129,6 @@ async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncItera
                 running.unregister(installation)
 
 
-class LoopBridge:
-    """Middleware that answers requests on the event loop of the installation that ``find`` returns.
-
-    A mounted API may be served by another loop than the one that runs ``jobtape.lifespan``: by a test client with a
-    loop for each request, a server in a thread, or an adapter for WSGI. When ``find`` raises JobtapeError, requests are
-    answered on the server's loop.
-    """
-
-    def __init__(self, app: ASGIApp, find: Callable[[], running.LoopInstallation]) -> None:
-        self.app = app
-        self._find = find
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or run the lifespan."""
-        other = self._other_loop() if scope["type"] != "lifespan" else None
-        if other is None:
-            await self.app(scope, receive, send)
-            return
-        here = LoopCaller()
-
-        async def receive_here() -> Message:
-            return await here.call(receive)
-
-        async def send_here(message: Message) -> None:
-            await here.call(send, message)
-
-        try:
-            await other.call(self.app, scope, receive_here, send_here)
-        except CallNotStarted as error:
-            why = f"Jobtape runs on another event loop of this process, and {error}"
-            if scope["type"] != "http":
-                raise JobtapeError(f"the request was not handled: {why}") from None
-            await Problem("not-running", why).response()(scope, receive, send)
-        except CallLost:
-            raise JobtapeError("the request was aborted: Jobtape ended in this process") from None
-
-    def _other_loop(self) -> LoopCaller | None:
-        try:
-            found = self._find()
-        except JobtapeError:
-            return None
-        return None if found.is_here() else found.caller
-
-
 def _by_name(job_types: JobTypes) -> dict[str, JobType]:
     given = job_types.values() if isinstance(job_types, Mapping) else job_types
     found: dict[str, JobType] = {}
@@ -182,10 +136,3 @@ def _by_name(job_types: JobTypes) -> dict[str, JobType]:
         if found.setdefault(job_type.name, job_type) is not job_type:
             raise JobTypeInvalid(f"two job types are called {job_type.name!r}: rename one")
     return found
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -1,5 +1,6 @@
 """Trims and checks values as an environment, a file with a secret or an orchestrator gives them."""
 
+import ipaddress
 import re
 from typing import Final
 
@@ -38,3 +39,14 @@ def fault_of_url(url: str) -> str | None:
             "remove it there"
         )
     return None
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether ``host`` is this machine."""
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,18 +1,19 @@
 """Chooses the proxy between the client and the API from the environment's variables.
 
-httpx can do this too, but its NO_PROXY knows no networks (10.0.0.0/8), and a malformed entry for any address ends in a
-traceback. A client uses one address only, so the proxy is chosen once, when the client is made.
+httpx can do this too, but a malformed entry for any address ends in a traceback. A client uses one address only, so the
+proxy is chosen once, when the client is made.
 """
 
 import ipaddress
 import re
+from contextlib import suppress
 from typing import Final
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
 
 import httpx
 
 from jobtape.client.errors import WrongAddress
-from jobtape.environment import trimmed
+from jobtape.environment import is_loopback, trimmed
 
 SCHEMES: Final = ("http", "https", "socks5", "socks5h")
 _HOST: Final = re.compile(r"[^\s/\[\]@%]+")
@@ -61,48 +62,12 @@ def _unusable(variable: str, url: httpx.URL, why: str) -> WrongAddress:
     )
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether ``host`` is this machine."""
-    name = host.lower().rstrip(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    address = _address(name)
-    return address is not None and address.is_loopback
-
-
 def _is_exempt(url: httpx.URL, no_proxy: str) -> bool:
-    """Return whether NO_PROXY contains the URL's host.
-
-    Read as curl does: names with their subdomains, addresses, and networks (10.0.0.0/8), each with or without a port.
-    """
-    host, address = url.host.lower().rstrip("."), _address(url.host)
-    port = url.port or {"http": 80, "https": 443}.get(url.scheme)
-    for each in (part.strip().lower() for part in no_proxy.replace(" ", ",").split(",")):
-        if each == "*":
-            return True
-        name = each.rpartition("://")[2]
-        bare, colon, digits = name.rpartition(":")
-        if colon and digits.isdecimal() and (":" not in bare or bare.endswith("]")):
-            if int(digits) != port:
-                continue
-            name = bare
-        name = name.removeprefix("*").strip("[].")
-        if address is not None and _holds(name, address):
-            return True
-        if address is None and name and (host == name or host.endswith(f".{name}")):
-            return True
+    """Return whether NO_PROXY contains the URL's host: its name or a parent's, its address, or a network with it."""
+    if proxy_bypass_environment(url.netloc.decode(), {"no": no_proxy}):
+        return True
+    for each in no_proxy.split(","):
+        with suppress(ValueError):  # a name, or malformed
+            if ipaddress.ip_address(url.host) in ipaddress.ip_network(each.strip(), strict=False):
+                return True
     return False
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return None
-
-
-def _holds(name: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    try:
-        return address in ipaddress.ip_network(name, strict=False)
-    except ValueError:  # a name, or empty
-        return False

@@ -1,12 +1,12 @@
-"""Tests which policies apply to a queue, and how jobs that a policy dropped are rescued."""
+"""Tests how jobs that a policy dropped are reported and rescued."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from jobtape.cli.doctor.findings import Findings
-from jobtape.cli.doctor.management import Policy, policies_of
 from jobtape.cli.doctor.policies import examine_policies
 from jobtape.consumer.folding import outbox_row
 from jobtape.schemas.effects import rescue, rescue_dropped
@@ -18,6 +18,15 @@ from jobtape.settings import Settings
 from jobtape.view.store import Store
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(sqlite_url: str) -> Iterator[Store]:
+    """A view on SQLite only: these tests do not depend on the database."""
+    made = Store(sqlite_url)
+    made.migrate()
+    yield made
+    made.close()
 
 
 def some_job() -> Job:
@@ -37,15 +46,6 @@ def test_doctor_names_dropped_jobs_when_policies_are_unknown(store: Store) -> No
     assert (dropped.level, unseen.level) == ("wrong", "note")
     assert "from the queue default 1 times (expired), because a policy sets message-ttl" in dropped.what
     assert "list_operator_policies" in (unseen.todo or "")
-
-
-def test_policy_with_highest_priority_of_each_sort_applies() -> None:
-    low, high = Policy("low", "^a", "queues", 1, {}), Policy("high", "^a", "all", 2, {})
-    operator = Policy("op", "b$", "queues", 0, {}, operator=True)
-    streams = Policy("streams", ".", "streams", 9, {})
-    assert policies_of("ab", "quorum", [low, high, operator, streams]) == [high, operator]
-    assert policies_of("ab", "stream", [low, high, streams]) == [streams]
-    assert policies_of("c", "quorum", [low, high, Policy("bad", "(?", "all", 9, {})]) == []
 
 
 @pytest.mark.parametrize("placed", [1, 4, 50])

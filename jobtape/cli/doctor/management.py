@@ -1,6 +1,8 @@
-"""Reads from RabbitMQ's management API what AMQP does not show: policies, and the queues bound to an exchange."""
+"""Reads from RabbitMQ's management API what AMQP does not show: policies of queues, and bindings of an exchange.
 
-import re
+The API shows a new policy some seconds after it was set.
+"""
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,23 +23,20 @@ HINT: Final = (
 )
 """What to do about ``Unseen``; a command of rabbitmqctl follows."""
 
-_APPLIES_TO: Final[dict[str, frozenset[str]]] = {
-    "quorum": frozenset({"all", "queues", "quorum_queues"}),
-    "stream": frozenset({"all", "queues", "streams"}),
-}
-
 
 class Unseen(Exception):
     """The management API cannot be used; the message is one line with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
-class BoundQueue:
-    """A queue that is bound to an exchange, with its ``arguments`` and its ``policy`` (whose keys have no ``x-``)."""
+class SeenQueue:
+    """A queue with its ``arguments``, and what its policies define (with keys that have no ``x-``)."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     policy: Mapping[str, Any] = field(default_factory=dict)
+    policies: str = ""
+    """The names of the policy and of the operator policy that apply."""
 
     @property
     def bounded(self) -> bool:
@@ -46,61 +45,29 @@ class BoundQueue:
         return stream or any(f"x-{name}" in self.arguments or name in self.policy for name in LENGTH_LIMITS)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """A policy of the broker. ``operator``: an operator policy, which applies in addition to the others."""
-
-    name: str
-    pattern: str
-    applies_to: str
-    priority: int
-    definition: Mapping[str, Any]
-    operator: bool = False
-
-    def applies(self, queue: str, kind: str) -> bool:
-        """Return whether it matches a queue of this name and kind (``quorum`` or ``stream``)."""
-        try:
-            return self.applies_to in _APPLIES_TO[kind] and re.search(self.pattern, queue) is not None
-        except re.error:  # an Erlang pattern that Python does not support
-            return False
-
-
-def policies_of(queue: str, kind: str, policies: Iterable[Policy]) -> list[Policy]:
-    """Return the policy and the operator policy that apply to the queue, if any.
-
-    Matches as the broker does: of each sort, the policy with the highest priority applies. The API shows what the
-    broker has matched only some seconds later.
-    """
-    found: dict[bool, Policy] = {}
-    for each in policies:
-        if each.applies(queue, kind) and (each.operator not in found or each.priority > found[each.operator].priority):
-            found[each.operator] = each
-    return [found[operator] for operator in sorted(found)]
-
-
-def all_policies(settings: Settings) -> list[Policy]:
-    """Return all policies of the virtual host. Blocks for some seconds; raises Unseen."""
+def queues_of(settings: Settings, names: Iterable[str]) -> list[SeenQueue]:
+    """Return those of the queues that exist. Blocks for some seconds; raises Unseen."""
+    wanted = set(names)
+    columns = "name,arguments,policy,operator_policy,effective_policy_definition"
     with _api(settings) as (client, vhost):
-        return [
-            Policy(each["name"], each["pattern"], each["apply-to"], int(each["priority"]), each["definition"], operator)
-            for path, operator in (("policies", False), ("operator-policies", True))
-            for each in _get(client, f"/api/{path}/{vhost}")
-        ]
+        seen = _get(client, f"/api/queues/{vhost}?columns={columns}")
+        return [_queue(each) for each in seen if each["name"] in wanted]
 
 
-def bound_queues(settings: Settings, exchanges: Sequence[str]) -> dict[str, list[BoundQueue]]:
+def bound_queues(settings: Settings, exchanges: Sequence[str]) -> dict[str, list[SeenQueue]]:
     """Return the bound queues of each exchange. Blocks for some seconds; raises Unseen."""
-    found: dict[str, list[BoundQueue]] = {}
+    found: dict[str, list[SeenQueue]] = {}
     with _api(settings) as (client, vhost):
         for exchange in exchanges:
             bindings = _get(client, f"/api/exchanges/{vhost}/{quote(exchange, safe='')}/bindings/source")
             names = sorted({each["destination"] for each in bindings if each["destination_type"] == "queue"})
-            queues = [_get(client, f"/api/queues/{vhost}/{quote(name, safe='')}") for name in names]
-            found[exchange] = [
-                BoundQueue(each["name"], each["arguments"] or {}, each.get("effective_policy_definition") or {})
-                for each in queues
-            ]
+            found[exchange] = [_queue(_get(client, f"/api/queues/{vhost}/{quote(name, safe='')}")) for name in names]
     return found
+
+
+def _queue(seen: Mapping[str, Any]) -> SeenQueue:
+    policies = " and ".join(filter(None, (seen.get("policy"), seen.get("operator_policy"))))
+    return SeenQueue(seen["name"], seen["arguments"] or {}, seen.get("effective_policy_definition") or {}, policies)
 
 
 @contextmanager

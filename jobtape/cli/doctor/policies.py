@@ -1,85 +1,49 @@
-"""Checks the broker's policies that apply to our queues, and their effect on jobs."""
+"""Checks the broker's policies that apply to our queues."""
 
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from jobtape.cli.doctor.findings import Findings, first_of
-from jobtape.cli.doctor.management import HINT, Unseen, all_policies, policies_of
+from jobtape.cli.doctor.management import HINT, Unseen, queues_of
 from jobtape.schemas.errors import ViewUnavailable
-from jobtape.schemas.topology import Queue, Topology
+from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 
 SHOWN: Final = 3
 COMMANDS: Final = "`rabbitmqctl list_policies` and `rabbitmqctl list_operator_policies`"
-DOCS: Final = "see docs/reference/broker-policies.md"
-Kind = Literal["tape", "cancels", "work", "ladder", "dead"]
-
-_MISSED: Final = "are placed again only after JOBTAPE_RESCUE_AFTER"
-_FULL: Final = "submissions beyond it are answered 503 queue-full"
-_LADDER_FULL: Final = "delayed submissions beyond it are answered 503 queue-full, and retries wait"
-_DROPPED: Final = f"jobs that the broker gave up may be dropped, and {_MISSED}"
-_TAPE: Final = "less of the tape is kept: a projector that is stopped for longer finds a gap"
-_CANCELS: Final = "workers may not be notified of cancellations of jobs that wait longer"
-_MEANING: Final[Mapping[tuple[str, Kind], str]] = {
-    ("message-ttl", "work"): "jobs that wait longer expire, and are put back later",
-    ("message-ttl", "ladder"): "delays are shortened, and jobs that come too early are sent back",
-    ("message-ttl", "dead"): _DROPPED,
-    ("max-length", "work"): _FULL,
-    ("max-length-bytes", "work"): _FULL,
-    ("max-length", "ladder"): _LADDER_FULL,
-    ("max-length-bytes", "ladder"): _LADDER_FULL,
-    ("max-length", "dead"): _DROPPED,
-    ("max-length-bytes", "dead"): _DROPPED,
-    ("expires", "work"): f"a queue without workers is deleted with its jobs, which {_MISSED}",
-    ("expires", "ladder"): f"the queue is deleted with its delayed jobs, which {_MISSED}",
-    ("expires", "dead"): "the queue is deleted with its messages while no projector uses it",
-    ("delivery-limit", "work"): "jobs are given up after fewer returns, also jobs that never began",
-    ("delivery-limit", "dead"): "messages may be dropped when projectors end often",
-    ("max-age", "tape"): _TAPE,
-    ("max-length-bytes", "tape"): _TAPE,
-    ("max-age", "cancels"): _CANCELS,
-    ("max-length-bytes", "cancels"): _CANCELS,
+DOCS: Final = "docs/reference/broker-policies.md says what it does to jobs"
+HARMFUL: Final[dict[str, tuple[str, ...]]] = {
+    "quorum": ("message-ttl", "max-length", "max-length-bytes", "expires", "delivery-limit"),
+    "stream": ("max-age", "max-length-bytes"),
 }
-"""The consequence of a policy's key for a queue of that kind. Keys that have no effect there are left out."""
+"""The keys of a policy that change what happens to jobs, by the type of the queue."""
 
 
 def examine_policies(found: Findings, settings: Settings, topology: Topology, store: Store) -> None:
     """Add findings about policies. Blocks."""
+    ours = {queue.name: queue.declared_arguments() for queue in (topology.log, *topology.declared_queues())}
     try:
-        policies = all_policies(settings)
+        queues = queues_of(settings, ours)
     except Unseen as error:
         _examine_effects(found, store)
         found.note("broker", f"it is not known which policies apply to our queues: {error}", HINT + COMMANDS)
         return
-    affected: dict[tuple[str, str, str, bool], list[str]] = {}
-    for queue, kind in _queues(topology):
-        arguments = queue.declared_arguments()
-        for policy in policies_of(queue.name, arguments["x-queue-type"], policies):
-            for key, value in policy.definition.items():
-                meaning = _MEANING.get((key, kind))
-                if meaning is not None and _is_smaller(value, arguments.get(f"x-{key}")):
-                    affected.setdefault((policy.name, f"{key}: {value}", meaning, policy.operator), []).append(
-                        queue.name
-                    )
-    for (name, what, meaning, operator), names in affected.items():
-        sort, option = ("operator policy", "_operator") if operator else ("policy", "")
+    affected: dict[tuple[str, str], list[str]] = {}
+    for queue in queues:
+        arguments = ours[queue.name]
+        for key in HARMFUL[arguments["x-queue-type"]]:
+            value = queue.policy.get(key)
+            if value is not None and _is_smaller(value, arguments.get(f"x-{key}")):
+                affected.setdefault((queue.policies, f"{key}: {value}"), []).append(queue.name)
+    for (policies, what), names in affected.items():
         found.wrong(
             "broker",
-            f"the {sort} {name!r} sets {what} on {first_of(names, SHOWN)}: {meaning}",
-            f"change its pattern so that it leaves out our queues (`rabbitmqctl set{option}_policy`), or remove it "
-            f"(`rabbitmqctl clear{option}_policy {name}`); {DOCS}",
+            f"the policy {policies} sets {what} on {first_of(names, SHOWN)}; {DOCS}",
+            "change its pattern so that it leaves out our queues, or remove it (`rabbitmqctl clear_policy`, "
+            "`clear_operator_policy`)",
         )
     if not affected:
         found.fine("broker", "no policy limits our queues")
-
-
-def _queues(topology: Topology) -> list[tuple[Queue, Kind]]:
-    found: list[tuple[Queue, Kind]] = [(topology.log, "tape"), (topology.cancels, "cancels")]
-    found += [(topology.work_queue(queue), "work") for queue in topology.queues]
-    found += [(topology.delay_queue(level), "ladder") for level in range(topology.delay_levels)]
-    found += [(topology.dead_queue, "dead"), (topology.unroutable_queue, "dead")]
-    return found
 
 
 def _is_smaller(value: Any, own: Any) -> bool:

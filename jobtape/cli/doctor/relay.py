@@ -3,7 +3,7 @@
 from typing import Final
 
 from jobtape.cli.doctor.findings import Findings, first_of
-from jobtape.cli.doctor.management import HINT, BoundQueue, Unseen, bound_queues
+from jobtape.cli.doctor.management import HINT, SeenQueue, Unseen, bound_queues
 from jobtape.producer.monitoring.health import relay_trouble
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.topology import Topology
@@ -53,7 +53,7 @@ def _examine_state(found: Findings, settings: Settings, store: Store) -> None:
         )
 
 
-def _examine_results(found: Findings, exchange: str, foreign: list[BoundQueue]) -> None:
+def _examine_results(found: Findings, exchange: str, foreign: list[SeenQueue]) -> None:
     unlimited = [queue.name for queue in foreign if not queue.bounded]
     if unlimited:
         found.note(
