@@ -50,21 +50,25 @@ def subscribe(
 ) -> "Subscription":
     """Return a subscription, for ``async with`` and ``async for``, or ``await subscribe(...).run(callback)``.
 
-    ``events``, ``types`` (``mail.*`` matches all that begin with ``mail.``), ``job``, ``labels`` and ``correlation_id``
-    are filters; one that is left out matches all. Without ``since`` the subscription is live over AMQP and receives
-    what the relay publishes; events that JOBTAPE_RELAY_EVENTS excludes are refused. With ``since`` it reads the history
-    in the database and then follows it: after a cursor, from a time, from the ``"first"`` event, or from ``"now"``.
+    Without ``since`` it is live, over AMQP, and receives what the relay publishes. With ``since`` it reads the history
+    in the database, and then follows it. An event must match all filters. It connects only at ``async with``. Raises
+    SubscriptionRefused, and JobtapeError for wrong settings.
 
-    ``name`` makes the subscription durable. A live one has a queue that all consumers of this name share. The queue has
-    at most ``max_length`` messages and ``max_bytes`` (the oldest are dropped), and is deleted after ``expires`` seconds
-    without a consumer; ``prefetch`` is the number of messages that wait in one consumer. With ``since`` the position is
-    stored and is used instead of ``since`` from then on; only one consumer is active.
-
-    ``on_gap``: when events are no longer kept, ``"raise"`` EventsMissed (HistoryGone with ``since``), or log it and
-    continue (``"skip"``). The default is to raise with ``since`` and to skip without. ``settings`` defaults to those of
-    the environment.
-
-    Raises SubscriptionRefused, and JobtapeError for wrong settings. It connects only at ``async with``.
+    :param events: Filter: names of events, such as ``"failed"``.
+    :param types: Filter: names of job types, or what ``@job`` made; ``mail.*`` matches all that begin with ``mail.``.
+    :param job: Filter: the id of a job.
+    :param labels: Filter: labels, all of which the job must have.
+    :param correlation_id: Filter: the job's correlation id.
+    :param name: Makes the subscription durable. A live one has a queue that all consumers of this name share. With
+        ``since``, the position is stored and used from then on, and one consumer is active.
+    :param since: Where to begin: after a cursor, at a time, with the ``"first"`` event, or ``"now"``.
+    :param on_gap: When events are no longer kept: ``"raise"`` EventsMissed or HistoryGone, or log it and ``"skip"``
+        them. Default: raise with ``since``, skip without.
+    :param max_length: The most messages in the queue of a live subscription. The oldest are dropped.
+    :param max_bytes: The most bytes in that queue.
+    :param expires: Seconds without a consumer after which that queue is deleted.
+    :param prefetch: How many messages wait in one consumer.
+    :param settings: Default: those of the environment.
     """
     from jobtape.consumer.subscriptions.subscription import Subscription  # noqa: PLC0415
 

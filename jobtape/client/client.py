@@ -118,11 +118,15 @@ class Handle(SubmittedJob[R]):
 class Client:
     """Asynchronous client of the API. Connects when it is first used.
 
-    ``url`` and ``api_key`` default to JOBTAPE_URL and JOBTAPE_API_KEY. ``patience``: seconds during which a request is
-    retried while the API cannot be reached or cannot answer at the moment. ``outage``: the same in seconds for
-    ``events``, after the first connection. ``policy`` replaces ``patience``. Retries are safe: a submission has an
-    Idempotency-Key, and all other requests may be repeated. Raises WrongAddress when ``url`` is not a valid URL or the
-    environment's proxy cannot be used, and WrongKey when ``api_key`` cannot be a key.
+    Retries are safe: a submission has an Idempotency-Key, and all other requests may be repeated. Raises WrongAddress
+    when ``url`` is not a valid URL or the environment's proxy cannot be used, and WrongKey when ``api_key`` cannot be a
+    key.
+
+    :param url: Default: JOBTAPE_URL.
+    :param api_key: Default: JOBTAPE_API_KEY.
+    :param patience: Seconds during which a request is retried while the API cannot be reached or cannot answer.
+    :param outage: The same for ``events``, after the first connection.
+    :param policy: Replaces ``patience``: time limits and retries in detail.
     """
 
     def __init__(
