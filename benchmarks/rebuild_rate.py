@@ -162,7 +162,7 @@ def rebuilt(made: Installation, store: Store, source: str, events: int) -> bool:
         messages = read_tape(made.environment["RABBITMQ_URL"], made.topology, state.cursor, checkpoint)
         state = working.from_archive(asyncio.run(working.from_stream(state, messages)))
     else:
-        state = working.from_archive(store.rebuilds.begin(source))
+        state = working.from_archive(store.rebuilds.begin(source, by_job=True))
     done = time.monotonic()
     found = working.differences(state, 5)
     compared = time.monotonic()

@@ -1,8 +1,12 @@
 """A rebuild: a second generation of the folded tables, made beside the serving one, which then takes its place.
 
 Theory of operation. The serving history has all events that are kept, as they were read: it is the archive. A rebuild
-folds it again, page by page, into tables of its own, and writes its cursor in the same transaction. So it can be killed
-and continues. Meanwhile the projector commits to the serving tables, and the archive grows.
+folds it again, page by page, into tables of its own, and writes its position in the same transaction. So it can be
+killed and continues. Meanwhile the projector commits to the serving tables, and the archive grows.
+
+What the archive has when the rebuild begins is folded job by job: the events of a job do not depend on those of another
+one. So each job is written once, no job is looked up, rows are added in the order of the indexes, and several processes
+can fold pages at the same time. What comes later is folded in the order of the tape.
 
 The switch is one transaction. It takes the lease from the active projector, so a batch that was folded from the old
 tables cannot be committed any more. It folds the few events that came since. It removes the jobs that retention has
@@ -19,6 +23,7 @@ writer and reads each page of a table to drop it: a million events took 16 s. Po
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import astuple, replace
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -29,6 +34,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    and_,
     bindparam,
     cast,
     delete,
@@ -39,6 +45,7 @@ from sqlalchemy import (
     null,
     select,
     text,
+    tuple_,
     union_all,
     update,
 )
@@ -46,14 +53,19 @@ from sqlalchemy import (
 from jobtape.schemas.job import Job
 from jobtape.view import checkpoint, jobs, projection, tables
 from jobtape.view.sql.database import StorePart
-from jobtape.view.sql.paging import PAGE_BYTES, read_page
+from jobtape.view.sql.paging import PAGE_BYTES, STEP, read_page
 from jobtape.view.tables import FoldedTables
-from jobtape.view.values import Archived, Batch, Rebuild
+from jobtape.view.values import Archived, Batch, ByJob, Rebuild
 
 Known = Callable[[Collection[str]], dict[str, Job]]
 Fold = Callable[[Sequence[Archived], Known], Batch]
 
 PAGE: Final = 1000
+"""Events that are folded in their order in one transaction."""
+JOB_PAGE: Final = 4000
+"""Events that are folded job by job in one transaction."""
+JOB_STEP: Final = 500
+"""Of these, the most that are fetched at a time."""
 CLEAN_UP_PAUSE: Final = 0.01
 """Seconds between two transactions of ``clean_up``, for other writers: SQLite does not queue them."""
 CHUNK: Final = 2_000
@@ -66,7 +78,18 @@ LAST_EVENTS: Final = 5_000
 """Events that the switch may fold while it holds the checkpoint. With more it is refused."""
 
 _row = tables.rebuild.c
-_STATE: Final = select(_row.generation, _row.key, _row.cursor)
+_event = tables.history.c
+_STATE: Final = select(_row.generation, _row.key, _row.cursor, _row.by_job_end, _row.job_id, _row.event, _row.events)
+_BY_JOB: Final = (
+    select(_event.cursor, _event.job_id, _event.event)
+    .where(
+        tuple_(_event.job_id, _event.cursor)
+        > tuple_(bindparam("job_id", type_=Text), bindparam("event", type_=BigInteger)),
+        _event.cursor <= bindparam("end", type_=BigInteger),
+    )
+    .order_by(_event.job_id, _event.cursor)
+    .limit(bindparam("limit", type_=Integer))
+)
 
 
 def _archive_statement() -> Select[Any]:
@@ -92,10 +115,11 @@ class Rebuilds(StorePart):
         with self.database.reading() as connection:
             return _state(connection)
 
-    def begin(self, key: str, cursor: int = 0) -> Rebuild:
+    def begin(self, key: str, cursor: int = 0, *, by_job: bool = False) -> Rebuild:
         """Create the tables, to be filled with the events after ``cursor``, or continue the rebuild of the same key.
 
-        A rebuild of another key is ended, because another version of the code may have folded its tables.
+        A rebuild of another key is ended, because another version of the code may have folded its tables. ``by_job``:
+        fold what the archive has now job by job, from its beginning.
         """
         self.clean_up()
         with self.database.writing() as connection:
@@ -106,9 +130,9 @@ class Rebuilds(StorePart):
             if current is not None:
                 _give_up(connection, current)
             tables.generation(number).jobs.metadata.create_all(connection)
-            values = {"id": 1, "generation": number, "key": key, "cursor": cursor}
-            connection.execute(tables.rebuild.insert().values(values))
-            return Rebuild(number, key, cursor)
+            begun = Rebuild(number, key, cursor, ByJob(_end_of_archive(connection)) if by_job else None)
+            connection.execute(tables.rebuild.insert().values(id=1, **_values(begun)))
+            return begun
 
     def archive(self, after: int, limit: int = PAGE) -> list[Archived]:
         """Return what was folded after the cursor ``after``, raw, in the order of the tape.
@@ -118,11 +142,48 @@ class Rebuilds(StorePart):
         with self.database.reading() as connection:
             return _archive(connection, after, limit)
 
+    def archive_by_job(self, after: ByJob, limit: int = JOB_PAGE) -> list[Archived]:
+        """Return the next events up to the cursor ``after.end``, sorted by job, and those of a job by cursor.
+
+        Returns fewer than ``limit`` when they reach ``PAGE_BYTES``, and none at the end. The last job is complete
+        unless it is the only one.
+        """
+        found: list[Archived] = []
+        size, step = 0, STEP
+        with self.database.reading() as connection:
+            while len(found) < limit and size < PAGE_BYTES:
+                job_id, event = (found[-1].job_id, found[-1].cursor) if found else (after.job_id, after.event)
+                position = {"job_id": job_id, "event": event, "end": after.end}
+                rows = connection.execute(_BY_JOB, {**position, "limit": min(step, limit - len(found))}).all()
+                if not rows:
+                    return found
+                page = [Archived(cursor, text.encode(), job_id) for cursor, job_id, text in rows]
+                found += page
+                size += sum(len(entry.body) for entry in page)
+                # As many as fit if they are of the size of the others. The first ones may be large.
+                step = max(1, min(JOB_STEP, (PAGE_BYTES - size) * len(found) // size))
+        last = found[-1].job_id
+        return [entry for entry in found if entry.job_id != last] or found
+
+    def unreadable_archive(self, after: ByJob) -> list[Archived]:
+        """Return the unreadable messages behind the cursor ``after.event`` and up to ``after.end``, some at a time."""
+        row = tables.unreadable.c
+        some = select(row.cursor, row.body).where(row.cursor <= after.end).order_by(row.cursor)
+        with self.database.reading() as connection:
+
+            def fetch(behind: int, count: int) -> list[Archived]:
+                rows = connection.execute(some.where(row.cursor > behind).limit(count)).all()
+                return [Archived(cursor, bytes(body)) for cursor, body in rows]
+
+            return read_page(fetch, after.event, PAGE, lambda entry: len(entry.body), PAGE_BYTES)[0]
+
     def remaining(self, after: int) -> int:
         """Return about how many events come after the cursor ``after``: offsets without an event are counted too."""
         with self.database.reading() as connection:
-            newest = connection.execute(select(func.max(tables.history.c.cursor))).scalar()
-        return max(0, (newest or 0) - after)
+            oldest, newest = (
+                connection.execute(select(edge(_event.cursor))).scalar() or 0 for edge in (func.min, func.max)
+            )
+        return max(0, newest - max(oldest - 1, after))
 
     def known(self, rebuild: Rebuild, job_ids: Collection[str]) -> dict[str, Job]:
         """Return the jobs of the new generation, by id."""
@@ -135,7 +196,14 @@ class Rebuilds(StorePart):
         Returns None, and writes nothing, when another process moved or ended the rebuild.
         """
         with self.database.writing() as connection:
-            return _advance(connection, rebuild, batch, cursor)
+            return _advance(connection, rebuild, batch, replace(rebuild, cursor=cursor))
+
+    def commit_by_job(self, rebuild: Rebuild, batch: Batch, position: ByJob | None) -> Rebuild | None:
+        """Same as ``commit``, for a rebuild that folds job by job. ``position`` is None after the last job."""
+        assert rebuild.by_job is not None
+        moved = replace(rebuild, by_job=position, cursor=rebuild.cursor if position else rebuild.by_job.end)
+        with self.database.writing() as connection:
+            return _advance(connection, rebuild, batch, moved)
 
     def switch(self, rebuild: Rebuild, fold: Fold) -> Rebuild | None:
         """Fold the remaining events and let the new generation serve, in one transaction.
@@ -153,7 +221,7 @@ class Rebuilds(StorePart):
                 folded += len(rows)
                 if folded <= LAST_EVENTS:
                     batch = fold(rows, lambda ids: jobs.some(connection, ids, own.jobs))
-                    done = _advance(connection, done, batch, rows[-1].cursor)
+                    done = _advance(connection, done, batch, replace(done, cursor=rows[-1].cursor))
                 else:
                     done = None
             if done is None:
@@ -209,7 +277,24 @@ def comparison_task(key: str) -> str:
 def _state(connection: Connection, *, lock: bool = False) -> Rebuild | None:
     """Return the rebuild in progress. ``lock``: nobody can move or end it before the transaction ends."""
     row = connection.execute(_STATE.with_for_update() if lock else _STATE).first()
-    return None if row is None else Rebuild(row.generation, row.key, row.cursor)
+    if row is None:
+        return None
+    by_job = None if row.by_job_end is None else ByJob(row.by_job_end, row.job_id, row.event, row.events)
+    return Rebuild(row.generation, row.key, row.cursor, by_job)
+
+
+def _values(rebuild: Rebuild) -> dict[str, Any]:
+    """Return the row of the rebuild, without its id."""
+    end, *position = (None, None, None, None) if rebuild.by_job is None else astuple(rebuild.by_job)
+    names = ("generation", "key", "cursor", "by_job_end", "job_id", "event", "events")
+    return dict(zip(names, (rebuild.generation, rebuild.key, rebuild.cursor, end, *position), strict=True))
+
+
+def _end_of_archive(connection: Connection) -> int:
+    newest = (
+        connection.execute(select(func.max(table.c.cursor))).scalar() for table in (tables.history, tables.unreadable)
+    )
+    return max(found or 0 for found in newest)
 
 
 def _archive(connection: Connection, after: int, limit: int) -> list[Archived]:
@@ -220,12 +305,12 @@ def _archive(connection: Connection, after: int, limit: int) -> list[Archived]:
     return read_page(fetch, after, limit, lambda entry: len(entry.body), PAGE_BYTES)[0]
 
 
-def _advance(connection: Connection, rebuild: Rebuild, batch: Batch, cursor: int) -> Rebuild | None:
-    ours = (_row.generation == rebuild.generation) & (_row.key == rebuild.key) & (_row.cursor == rebuild.cursor)
-    if connection.execute(update(tables.rebuild).where(ours).values(cursor=cursor)).rowcount != 1:
+def _advance(connection: Connection, rebuild: Rebuild, batch: Batch, moved: Rebuild) -> Rebuild | None:
+    ours = and_(*(_row[name].is_not_distinct_from(value) for name, value in _values(rebuild).items()))
+    if connection.execute(update(tables.rebuild).where(ours).values(_values(moved))).rowcount != 1:
         return None
     projection.write_folded(connection, batch, tables.generation(rebuild.generation))
-    return Rebuild(rebuild.generation, rebuild.key, cursor)
+    return moved
 
 
 def _remove_pruned(connection: Connection, own: FoldedTables) -> bool:

@@ -30,6 +30,7 @@ from jobtape.view.tasks import Tasks
 from jobtape.view.values import (
     Archived,
     Batch,
+    ByJob,
     Checkpoint,
     ClosedJob,
     DeadMessage,
@@ -49,6 +50,7 @@ from jobtape.view.values import (
 __all__ = [
     "Archived",
     "Batch",
+    "ByJob",
     "Checkpoint",
     "Claim",
     "ClosedJob",
@@ -108,6 +110,11 @@ class Store:
         """Removes old jobs."""
         self.relay = RelayRow(self._database)
         """How far the relay has published the committed history."""
+
+    @property
+    def url(self) -> str:
+        """The URL, with its password."""
+        return self._database.url.render_as_string(hide_password=False)
 
     @property
     def url_for_messages(self) -> str:

@@ -224,6 +224,7 @@ tasks = Table(
 )
 
 # The rebuild in progress: a second generation of the folded tables, folded up to ``cursor``. ``key``: who makes it.
+# The other columns are those of ``values.ByJob``.
 rebuild = Table(
     "rebuild",
     metadata,
@@ -231,6 +232,10 @@ rebuild = Table(
     Column("generation", BigInteger, nullable=False),
     Column("key", Text, nullable=False),
     Column("cursor", BigInteger, nullable=False),
+    Column("by_job_end", BigInteger),
+    Column("job_id", Key),
+    Column("event", BigInteger),
+    Column("events", BigInteger),
     CheckConstraint("id = 1", name="rebuild_is_one_row"),
 )
 

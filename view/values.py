@@ -213,20 +213,38 @@ class Pruned:
 
 
 @dataclass(frozen=True, slots=True)
+class ByJob:
+    """How far the archive up to the cursor ``end`` is folded job by job: up to ``event``, a cursor, of job ``job_id``.
+
+    ``events``: how many events that are.
+    """
+
+    end: int
+    job_id: str = ""
+    event: int = 0
+    events: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Rebuild:
-    """A new ``generation`` of the folded tables, folded up to ``cursor``. ``key``: who makes it."""
+    """A new ``generation`` of the folded tables, folded up to ``cursor``. ``key``: who makes it.
+
+    ``by_job``: how far the events after ``cursor`` are folded job by job; None when they are folded in their order.
+    """
 
     generation: int
     key: str
     cursor: int
+    by_job: ByJob | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """A message that was folded before, raw."""
+    """A message that was folded before, raw. ``job_id``: its job, where it is known without decoding the message."""
 
     cursor: int
     body: bytes
+    job_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

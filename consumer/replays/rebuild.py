@@ -7,11 +7,12 @@ effects are not sent again, and subscribers get no event again.
 import logging
 import time
 from collections.abc import AsyncIterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 from jobtape.consumer.folding import fold_archived
+from jobtape.consumer.replays.by_job import fold_by_job, pause_after
 from jobtape.consumer.replays.long_task import Interrupted, TakenOver, TaskSlice
 from jobtape.schemas.errors import JobtapeError, ViewUnavailable
 from jobtape.view.comparison import ViewComparison
@@ -21,8 +22,6 @@ from jobtape.view.store import Archived, Differences, Rebuild, Store
 
 log = logging.getLogger(__name__)
 
-LONGEST_PAUSE: Final = 0.05
-"""Seconds between two transactions on SQLite."""
 SWITCH_TRIES: Final = 100
 FIRST_SWITCH_PAUSE: Final = 0.2
 LONGEST_SWITCH_PAUSE: Final = 5.0
@@ -51,7 +50,8 @@ class ViewRebuild:
         return rebuild
 
     def from_archive(self, rebuild: Rebuild) -> Rebuild:
-        """Fold the serving history after the cursor of ``rebuild``, and remove the jobs that were pruned meanwhile."""
+        """Fold the serving history behind ``rebuild``, and remove the jobs that were pruned meanwhile."""
+        rebuild = self._by_job(rebuild)
         while entries := self.store.rebuilds.archive(rebuild.cursor):
             rebuild = self._fold(rebuild, entries)
             if len(entries) < PAGE and sum(len(entry.body) for entry in entries) < PAGE_BYTES:
@@ -114,16 +114,37 @@ class ViewRebuild:
         except ViewUnavailable as error:
             log.warning("unused tables stay until the next rebuild removes them: %s", error)
 
+    def _by_job(self, rebuild: Rebuild) -> Rebuild:
+        """Finish the part of ``rebuild`` that is folded job by job."""
+        while rebuild.by_job is not None and rebuild.by_job.job_id == "":
+            entries = self.store.rebuilds.unreadable_archive(rebuild.by_job)
+            if not entries:
+                break
+            batch = fold_archived(entries, lambda ids: {})
+            if batch.history:
+                # This version can read what an earlier one could not. It is known now of which jobs these events are,
+                # so fold everything in the order of the tape.
+                self.store.rebuilds.give_up(rebuild)
+                return self.store.rebuilds.begin(rebuild.key)
+            rebuild = self._moved(
+                rebuild,
+                self.store.rebuilds.commit_by_job(rebuild, batch, replace(rebuild.by_job, event=entries[-1].cursor)),
+            )
+        if rebuild.by_job is None:
+            return rebuild
+        return self._moved(rebuild, fold_by_job(self.store, rebuild, self.task_slice))
+
+    def _moved(self, before: Rebuild, after: Rebuild | None) -> Rebuild:
+        if after is None:
+            raise self._lost(before)
+        return after
+
     def _fold(self, rebuild: Rebuild, entries: Sequence[Archived]) -> Rebuild:
-        started = time.monotonic()
         batch = fold_archived(entries, partial(self.store.rebuilds.known, rebuild), self.store.retention.gone)
-        moved = self.store.rebuilds.commit(rebuild, batch, entries[-1].cursor)
-        if moved is None:
-            raise self._lost(rebuild)
+        started = time.monotonic()
+        moved = self._moved(rebuild, self.store.rebuilds.commit(rebuild, batch, entries[-1].cursor))
+        time.sleep(pause_after(self.store, time.monotonic() - started))
         self.task_slice.add(len(entries), self.store.rebuilds.remaining(moved.cursor))
-        if self.store.dialect == "sqlite":
-            # SQLite has one writer and no queue for it, so leave the projector time to write.
-            time.sleep(min(LONGEST_PAUSE, time.monotonic() - started))
         self.task_slice.check()
         return moved
 

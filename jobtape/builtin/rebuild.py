@@ -50,7 +50,7 @@ async def rebuild(
         if checkpoint is None:
             raise ViewUnavailable("no projector was ever started: there is no view to rebuild")
         behind = cursor_of(checkpoint.epoch, 0) - 1 if source == "stream" else 0
-        state = store.rebuilds.begin(ctx.idempotency_key, behind)
+        state = store.rebuilds.begin(ctx.idempotency_key, behind, by_job=source == "archive")
         if source == "stream":
             url, topology = settings.rabbitmq_url, topology_of(settings)
             try:

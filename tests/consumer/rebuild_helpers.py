@@ -15,7 +15,7 @@ def task_slice(seconds: float = 60.0) -> TaskSlice:
 def rebuilt(store: Store, key: str = "a") -> Rebuild:
     """Rebuild the whole view, and check that nothing differs."""
     working = ViewRebuild(store, task_slice())
-    state = working.from_archive(store.rebuilds.begin(key))
+    state = working.from_archive(store.rebuilds.begin(key, by_job=True))
     found = working.differences(state, 5)
     assert (found.changed, found.missing, found.added) == (0, 0, 0), found.examples
     return working.switch(state)

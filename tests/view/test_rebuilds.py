@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -16,7 +17,7 @@ from jobtape.view import comparison as comparing
 from jobtape.view import rebuilds
 from jobtape.view.comparison import ViewComparison
 from jobtape.view.sql import paging
-from jobtape.view.store import Archived, Batch, Differences, JobQuery, Rebuild, Store
+from jobtape.view.store import Archived, Batch, ByJob, Differences, JobQuery, Rebuild, Store
 from jobtape.view.values import UnreadableRow
 from tests.view.samples import NOON, commit, folded, postgresql_only, record, submitted, succeeded
 
@@ -30,6 +31,26 @@ def fold_all(store: Store, rebuild: Rebuild, limit: int = 1000) -> Rebuild:
         assert moved is not None
         rebuild = moved
     return rebuild
+
+
+def fold_by_job(store: Store, rebuild: Rebuild, limit: int = 1000) -> Rebuild:
+    """Fold the archive job by job, the unreadable messages first."""
+    position = rebuild.by_job
+    assert position is not None
+    for read in (store.rebuilds.unreadable_archive, partial(store.rebuilds.archive_by_job, limit=limit)):
+        while entries := read(position):
+            batch = fold_archived(entries, partial(store.rebuilds.known, rebuild))
+            events = position.events + len(entries)
+            position = ByJob(position.end, entries[-1].job_id, entries[-1].cursor, events)
+            moved = store.rebuilds.commit_by_job(rebuild, batch, position)
+            assert moved == store.rebuilds.state()
+            assert moved is not None
+            assert store.rebuilds.commit_by_job(rebuild, batch, position) is None, "it was moved"
+            rebuild = moved
+        position = replace(position, event=0) if position.job_id == "" else position
+    done = store.rebuilds.commit_by_job(rebuild, Batch(offset=None, digest=None), None)
+    assert done is not None
+    return done
 
 
 def compared(store: Store, rebuild: Rebuild) -> Differences:
@@ -71,11 +92,13 @@ def why_not(body: bytes) -> str:
     return str(raised.value)
 
 
+@pytest.mark.parametrize("by_job", [True, False])
 @pytest.mark.parametrize("page", [1, 2, 1000])
-def test_rebuild_with_same_rules_makes_same_view(store: Store, page: int) -> None:
+def test_rebuild_with_same_rules_makes_same_view(store: Store, page: int, by_job: bool) -> None:
     filled(store)
     before = dump(store)
-    rebuild = fold_all(store, store.rebuilds.begin("a"), page)
+    begun = store.rebuilds.begin("a", by_job=by_job)
+    rebuild = fold_by_job(store, begun, page) if by_job else fold_all(store, begun, page)
     found = compared(store, rebuild)
     assert (found.compared, found.changed, found.missing, found.added) == (2, 0, 0, 0)
     assert dict(found.states) == {("queued", "queued"): 1, ("succeeded", "succeeded"): 1}
@@ -84,9 +107,11 @@ def test_rebuild_with_same_rules_makes_same_view(store: Store, page: int) -> Non
     assert store.list_jobs(JobQuery(labels=[("customer", "42")])) != []
 
 
-def test_switch_folds_later_events(store: Store) -> None:
+@pytest.mark.parametrize("by_job", [True, False])
+def test_switch_folds_later_events(store: Store, by_job: bool) -> None:
     filled(store)
-    rebuild = fold_all(store, store.rebuilds.begin("a"))
+    begun = store.rebuilds.begin("a", by_job=by_job)
+    rebuild = fold_by_job(store, begun) if by_job else fold_all(store, begun)
     three = submitted(3)
     record(store, three, succeeded(three))
     before = dump(store)
@@ -309,6 +334,23 @@ def test_archive_page_is_bounded_in_bytes(store: Store, monkeypatch: pytest.Monk
     rebuilt = fold_all(store, store.rebuilds.begin("a"))
     assert store.rebuilds.switch(rebuilt, fold_archived) is not None
     assert len(store.list_jobs(JobQuery())) == 9
+
+
+def test_page_of_jobs_is_bounded_and_ends_behind_a_job(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilds, "STEP", 2)
+    monkeypatch.setattr(rebuilds, "PAGE_BYTES", 30_000)
+    tape = [submitted(n, payload={"text": "x" * 10_000}) for n in range(4)]
+    record(store, *tape, *(succeeded(event) for event in tape))
+    end = cursor_of(1, 7)
+    pages, after = [], ByJob(end)
+    while page := store.rebuilds.archive_by_job(after):
+        assert len({entry.job_id for entry in page}) * 2 == len(page)
+        pages.append(len(page))
+        after = ByJob(end, page[-1].job_id, page[-1].cursor)
+    assert sum(pages) == 8
+    assert max(pages) <= 4
+    first_two = cursor_of(1, 1)
+    assert [entry.cursor for entry in store.rebuilds.archive_by_job(ByJob(first_two))] == [cursor_of(1, 0), first_two]
 
 
 def names(store: Store) -> list[str]:

@@ -1,12 +1,15 @@
 """Rebuilds while the view is read and written: the new view equals the old one, and no read goes back."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from jobtape.builtin.rebuild import rebuild
+from jobtape.consumer.replays import by_job
 from jobtape.consumer.replays import rebuild as rebuild_module
 from jobtape.consumer.replays.long_task import Interrupted, TakenOver
 from jobtape.consumer.replays.rebuild import RebuildAbandoned, ViewRebuild
@@ -94,19 +97,22 @@ def damage(store: Store, job_id: str) -> None:
         connection.execute(text("DELETE FROM history WHERE job_id = :id"), {"id": job_id})
 
 
+@pytest.mark.parametrize("job_by_job", [True, False])
 async def test_interrupted_rebuild_continues_in_another_process(
-    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch, job_by_job: bool
 ) -> None:
     async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
         ids = await some_jobs(rig, 20)
         await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
     monkeypatch.setattr(rebuild_module, "PAGE", 7)
     monkeypatch.setattr(store.rebuilds, "archive", in_sevens(store.rebuilds.archive))
-    begun = store.rebuilds.begin("a")
+    monkeypatch.setattr(store.rebuilds, "archive_by_job", in_sevens(store.rebuilds.archive_by_job))
+    begun = store.rebuilds.begin("a", by_job=job_by_job)
     with pytest.raises(Interrupted):
         ViewRebuild(store, task_slice(seconds=-1)).from_archive(begun)
-    moved = store.rebuilds.begin("a")
-    assert moved.cursor > begun.cursor
+    moved = store.rebuilds.begin("a", by_job=job_by_job)
+    assert moved != begun
+    assert moved.cursor == begun.cursor if job_by_job else moved.cursor > begun.cursor
     with pytest.raises(TakenOver):
         ViewRebuild(store, task_slice()).from_archive(begun)
     rebuilt(store)
@@ -115,6 +121,63 @@ async def test_interrupted_rebuild_continues_in_another_process(
 
 def in_sevens(archive: Callable[..., Any]) -> Callable[..., Any]:
     return lambda after: archive(after, 7)
+
+
+async def test_several_processes_fold_the_archive(rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_job, "WORTH_PROCESSES", 1)
+    monkeypatch.setattr(by_job, "cores", lambda: 2)
+    processes = []
+    start = subprocess.Popen
+
+    def started(*args: Any, **options: Any) -> Any:
+        processes.append(start(*args, **options))
+        return processes[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
+        ids = await some_jobs(rig, 20)
+        await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
+        before = [store.job(job_id) for job_id in ids]
+        await asyncio.to_thread(rebuilt, store)
+        assert [store.job(job_id) for job_id in ids] == before
+        assert [process.returncode is None for process in processes] == [False, False]
+
+
+async def test_death_of_a_folding_process_is_retried(rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_job, "WORTH_PROCESSES", 1)
+    monkeypatch.setattr(by_job, "cores", lambda: 2)
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
+        ids = await some_jobs(rig, 2)
+        await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
+    begun = store.rebuilds.begin("a", by_job=True)
+    with pytest.raises(ViewUnavailable) as raised:
+        ViewRebuild(store, task_slice()).from_archive(begun)
+    assert rebuild.retry.wish(raised.value) == POLICY
+    assert store.rebuilds.state() == begun
+
+
+async def test_messages_that_became_readable_are_folded_in_order(rig: Rig, store: Store) -> None:
+    """Such a message belongs to a job, which is not known from its row."""
+    async with rig.projector(store), rig.worker(jobs.add):
+        ids = await some_jobs(rig, 3)
+        await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
+        before = [store.job(job_id) for job_id in ids]
+        make_unreadable(store, ids[1])
+        state = ViewRebuild(store, task_slice()).from_archive(store.rebuilds.begin("a", by_job=True))
+        assert store.rebuilds.known(state, ids) == dict(zip(ids, before, strict=True))
+
+
+def make_unreadable(store: Store, job_id: str) -> None:
+    """Make the view as it is when an older version could not read the events of the job."""
+    from sqlalchemy import text
+
+    with store._database.writing() as connection:
+        rows = connection.execute(text("SELECT cursor, event FROM history WHERE job_id = :id"), {"id": job_id}).all()
+        values = [{"cursor": cursor, "body": event.encode()} for cursor, event in rows]
+        connection.execute(text("INSERT INTO unreadable VALUES (:cursor, 'of the future', :body)"), values)
+        for table, column in (("history", "job_id"), ("jobs", "id")):
+            connection.execute(text(f"DELETE FROM {table} WHERE {column} = :id"), {"id": job_id})
 
 
 async def test_differences_report_changed_fold_rules(rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +197,7 @@ async def test_differences_report_changed_fold_rules(rig: Rig, store: Store, mon
 
     monkeypatch.setattr("jobtape.consumer.folding.evolve", stricter)
     working = ViewRebuild(store, task_slice())
-    state = working.from_archive(store.rebuilds.begin("new rules"))
+    state = working.from_archive(store.rebuilds.begin("new rules", by_job=True))
     found = working.differences(state, 5)
     assert (found.changed, dict(found.states)) == (1, {("failed", "cancelled"): 1, ("succeeded", "succeeded"): 3})
     assert found.examples[0].fields == {"state": ("failed", "cancelled")}

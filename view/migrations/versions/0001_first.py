@@ -150,6 +150,10 @@ def upgrade() -> None:
         sa.Column("generation", sa.BigInteger, nullable=False),
         sa.Column("key", sa.Text, nullable=False),
         sa.Column("cursor", sa.BigInteger, nullable=False),
+        sa.Column("by_job_end", sa.BigInteger),
+        sa.Column("job_id", key),
+        sa.Column("event", sa.BigInteger),
+        sa.Column("events", sa.BigInteger),
         sa.CheckConstraint("id = 1", name="rebuild_is_one_row"),
     )
     op.create_table(
