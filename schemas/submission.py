@@ -88,9 +88,9 @@ class Submission(BaseModel):
 
     type: str = Field(min_length=1, max_length=120, description="A job type of `GET /job-types`.")
     payload: dict[str, Any] = Field(description="What the job type's JSON Schema asks for.")
-    queue: QueueName | None = Field(None, description="A queue of one of the job types; its own when absent.")
+    queue: QueueName | None = Field(None, description="The work queue: that of a job type. Default: the job type's.")
     timeout: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Seconds that the job may run; the job type's when absent."
+        None, gt=0, allow_inf_nan=False, description="Seconds that an attempt may run. Default: the job type's."
     )
     delay: float | None = Field(
         None, ge=0, le=LONGEST, allow_inf_nan=False, description="Seconds from now until it is due, up to 30 days."
@@ -99,16 +99,18 @@ class Submission(BaseModel):
         None, description="When it is due (RFC 3339, with an offset), up to 30 days ahead; a time gone by means now."
     )
     max_attempts: int | None = Field(
-        None, ge=1, le=1000, description="How often it may be tried; the job type's when absent."
+        None, ge=1, le=1000, description="How many attempts a run has, 1 to 1000. Default: the job type's."
     )
     labels: dict[LabelName, LabelValue] = Field(
-        default_factory=dict, max_length=MAX_LABELS, description="To find the job by, `?label=name:value`."
+        default_factory=dict,
+        max_length=MAX_LABELS,
+        description="At most 32 texts by name. Lists and events can be filtered by them: `?label=name:value`.",
     )
     correlation_id: Annotated[str, _Text] | None = Field(
         None, min_length=1, max_length=CORRELATION_ID_LENGTH, description="Your name for the whole conversation."
     )
     reply_to: QueueName | None = Field(
-        None, description="Its final event is also published with the routing key `reply.<reply_to>`."
+        None, description="The final event is also published with the routing key `reply.<reply_to>`."
     )
 
     @model_validator(mode="after")

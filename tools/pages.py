@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Final
 
+from pydantic import BaseModel
 from sphinx.pycode import ModuleAnalyzer
 
 from jobtape import Context, Options, job
@@ -17,6 +18,7 @@ from jobtape.producer.http.problems import KINDS, URN
 from jobtape.producer.http.representation import JobOut
 from jobtape.schemas.fold import TRANSITIONS
 from jobtape.schemas.job import FINAL, JobState
+from jobtape.schemas.submission import Submission
 from jobtape.settings import Settings
 from tools.clone import ROOT
 
@@ -42,10 +44,10 @@ def problems_table() -> str:
     return "\n".join(lines)
 
 
-def job_table() -> str:
-    """Return a Markdown table of the fields of a job over REST."""
+def fields_table(model: type[BaseModel]) -> str:
+    """Return a Markdown table of the fields of a JSON object, which have descriptions."""
     lines = ["| field | meaning |", "|---|---|"]
-    lines += [f"| `{name}` | {field.description} |" for name, field in JobOut.model_fields.items()]
+    lines += [f"| `{name}` | {field.description} |" for name, field in model.model_fields.items()]
     return "\n".join(lines)
 
 
@@ -135,7 +137,8 @@ PARTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
     "states": ("concepts/states.md", transitions_table),
     "settings": ("reference/settings.md", settings_table),
     "problems": ("reference/errors.md", problems_table),
-    "job": ("reference/job.md", job_table),
+    "submission": ("reference/rest.md", lambda: fields_table(Submission)),
+    "job": ("reference/job.md", lambda: fields_table(JobOut)),
     "job-parameters": ("reference/python.md", lambda: parameters_table(job)),
     "options": ("reference/python.md", lambda: attributes_table(Options)),
     "context": ("reference/python.md", lambda: attributes_table(Context, hidden=("report",))),
