@@ -18,7 +18,6 @@ from tools.demo.api import Api
 from tools.demo.checks import check_counts, check_job
 from tools.demo.orders import DATA as SAMPLES
 from tools.demo.orders import Order, Wrong, batch, orders
-from tools.demo.screen import Screen
 from tools.demo.stack import Stack
 from tools.ready import NotReadyError
 
@@ -56,20 +55,28 @@ async def run(stack: Stack, console: Console) -> list[Row]:
 
 
 async def watch(api: Api, ids: dict[str, Order], many: int, console: Console) -> None:
-    """Show the jobs until all have ended."""
-    batch_title = f"a batch of {many:,}"
-    with Screen(console) as screen:
-        while True:
-            jobs = await asyncio.gather(*map(api.job, ids))
-            for job in jobs:
-                screen.job(ids[job["id"]].title, job)
-            states = Counter(job["state"] for job in await api.labelled(*LABEL))
-            ended = sum(states[state] for state in FINAL)
-            state = "succeeded" if states["succeeded"] == many else "failed" if ended == many else "running"
-            screen.show(batch_title, state, ended / many, f"{ended:,} done")
-            if ended == many and all(job["state"] in FINAL for job in jobs):
-                return
-            await asyncio.sleep(POLL_EVERY)
+    """Print the jobs, a line for each new state and each quarter of progress, until all have ended."""
+    printed: dict[str, tuple[str, int]] = {}
+
+    def show(title: str, state: str, fraction: float, message: str | None) -> None:
+        step = (state, int(fraction * 4))
+        if printed.get(title) != step:
+            printed[title] = step
+            line = ", ".join(filter(None, (state, "" if state in FINAL else f"{fraction:.0%}", message)))
+            console.print(f"  {title}: {line}", markup=False)
+
+    while True:
+        jobs = await asyncio.gather(*map(api.job, ids))
+        for job in jobs:
+            progress = job["progress"] or {"fraction": 0.0, "message": None}
+            show(ids[job["id"]].title, job["state"], progress["fraction"], progress["message"])
+        states = Counter(job["state"] for job in await api.labelled(*LABEL))
+        ended = sum(states[state] for state in FINAL)
+        state = "succeeded" if states["succeeded"] == many else "failed" if ended == many else "running"
+        show(f"a batch of {many:,}", state, ended / many, f"{ended:,} done")
+        if ended == many and all(job["state"] in FINAL for job in jobs):
+            return
+        await asyncio.sleep(POLL_EVERY)
 
 
 async def check(api: Api, job_id: str, order: Order) -> Row:

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from jobtape.producer.http.asyncapi import websocket
-from jobtape.producer.http.asyncapi.event_examples import examples
 from jobtape.producer.http.asyncapi.messages import event_messages, event_schemas
 from jobtape.producer.http.dependencies import RunningProducer
 from jobtape.producer.http.representation import PydanticJSONResponse, mount_path
@@ -36,7 +35,6 @@ async def asyncapi(request: Request, producer: RunningProducer) -> Response:
 
 def document_of(topology: Topology, host: str, prefix: str, scheme: str, *, secured: bool) -> dict[str, Any]:
     """Return the document for the API at ``host``, ``prefix`` and ``scheme``. ``secured``: the API needs a key."""
-    found = examples(topology.source)
     scheme_of_key = {"type": "http", "scheme": "bearer", "description": "JOBTAPE_API_KEY"}
     return {
         "asyncapi": "3.0.0",
@@ -56,7 +54,7 @@ def document_of(topology: Topology, host: str, prefix: str, scheme: str, *, secu
         "operations": _operations(),
         "components": {
             "schemas": event_schemas(),
-            "messages": event_messages(found) | websocket.messages(found["succeeded"]),
+            "messages": event_messages() | websocket.messages(),
             **({"securitySchemes": {"key": scheme_of_key}} if secured else {}),
         },
     }

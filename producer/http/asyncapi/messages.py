@@ -1,12 +1,10 @@
-"""Messages of the AsyncAPI document. The schemas come from the event models, the examples from a real tape."""
+"""Messages of the AsyncAPI document. The schemas come from the event models."""
 
 import inspect
-from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic.json_schema import models_json_schema
 
-from jobtape.producer.http.asyncapi.event_examples import Example
 from jobtape.schemas.events import CONTENT_TYPE, EVENT_CLASSES
 from jobtape.schemas.job import JobState
 
@@ -31,37 +29,27 @@ def event_schemas() -> dict[str, Any]:
     }
 
 
-def event_messages(found: Mapping[str, Example]) -> dict[str, Any]:
-    """Return a message for each event, and the two others in a stream. ``found`` has the examples by name."""
-    cursor = found["submitted"].headers["cursor"]
+def event_messages() -> dict[str, Any]:
+    """Return a message for each event, and the two others in a stream."""
     return {
-        **{cls.name: _event_message(cls, found[cls.name]) for cls in EVENT_CLASSES},
+        **{cls.name: _event_message(cls) for cls in EVENT_CLASSES},
         "hello": message(
             "hello",
             "The start of the stream. Its id is the position.",
             object_schema({"cursor": _CURSOR | {"minimum": 0}}),
-            {"cursor": cursor},
         ),
         "reset": message(
             "reset",
             "The history after the requested position was deleted, or the position is of another tape. The stream "
             "continues after this id.",
             object_schema({"horizon": {"type": "integer"}, "head": {"type": "integer"}}),
-            {"horizon": cursor, "head": cursor + 12},
         ),
     }
 
 
-def message(name: str, summary: str, payload: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
-    """Return a message with the JSON Schema ``payload`` and an example of it."""
-    return {
-        "name": name,
-        "title": name,
-        "summary": summary,
-        "contentType": "application/json",
-        "payload": payload,
-        "examples": [{"name": name, "payload": example}],
-    }
+def message(name: str, summary: str, payload: dict[str, Any]) -> dict[str, Any]:
+    """Return a message with the JSON Schema ``payload``."""
+    return {"name": name, "title": name, "summary": summary, "contentType": "application/json", "payload": payload}
 
 
 def object_schema(properties: dict[str, Any]) -> dict[str, Any]:
@@ -69,7 +57,7 @@ def object_schema(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "required": list(properties), "properties": properties}
 
 
-def _event_message(cls: type[Any], example: Example) -> dict[str, Any]:
+def _event_message(cls: type[Any]) -> dict[str, Any]:
     return {
         "name": f"jobtape.job.{cls.name}",
         "title": cls.name,
@@ -82,5 +70,4 @@ def _event_message(cls: type[Any], example: Example) -> dict[str, Any]:
             "description": "The correlation id of the job, if it has one.",
         },
         "bindings": {"amqp": {"messageType": cls.name, "bindingVersion": "0.3.0"}},
-        "examples": [{"name": cls.name, "headers": example.headers, "payload": example.delivered}],
     }

@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Iterable
 from typing import Any, Final
 
-from jobtape.producer.http.asyncapi.event_examples import Example
 from jobtape.producer.http.asyncapi.messages import REF, message, object_schema
 from jobtape.producer.http.websocket.requests import REQUESTS
 from jobtape.schemas.cursor import MAX_CURSOR
@@ -60,20 +59,8 @@ def operations() -> dict[str, Any]:
     }
 
 
-def messages(example: Example) -> dict[str, Any]:
-    """Return the messages of the channel. ``example`` is the event in the example of ``event``."""
-    cursor = example.headers["cursor"]
-    before = cursor - 12
-    examples: dict[str, dict[str, Any]] = {
-        "subscribe": {"id": "a", "events": [example.name], "types": ["mail.*"], "after": before},
-        "unsubscribe": {"id": "a"},
-        "subscribed": {"id": "a", "cursor": before},
-        "event": {"id": "a", "cursor": cursor, "event": example.delivered},
-        "reset": {"id": "a", "horizon": before, "head": cursor, "cursor": before},
-        "unsubscribed": {"id": "a"},
-        "keep-alive": {"cursor": cursor},
-        "error": {"id": "a", "detail": "events.0: there is no event 'done'"},
-    }
+def messages() -> dict[str, Any]:
+    """Return the messages of the channel."""
     received = {
         name: (inspect.cleandoc(model.__doc__ or ""), model.model_json_schema()) for name, model in REQUESTS.items()
     }
@@ -81,10 +68,7 @@ def messages(example: Example) -> dict[str, Any]:
         name: (summary, object_schema({"type": {"const": name}, **properties}))
         for name, (summary, properties) in _SENT.items()
     }
-    return {
-        f"socket.{name}": message(name, summary, schema, {"type": name, **examples[name]})
-        for name, (summary, schema) in (received | sent).items()
-    }
+    return {f"socket.{name}": message(name, summary, schema) for name, (summary, schema) in (received | sent).items()}
 
 
 def _operation(action: str, summary: str, names: Iterable[str]) -> dict[str, Any]:
