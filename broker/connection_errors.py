@@ -23,19 +23,21 @@ _NOT_AMQP: Final = (aiormq.exceptions.InvalidFrameError, aiormq.exceptions.Incom
 
 
 def reason_of(error: BaseException) -> str:
-    """The text of an error, on one line of at most 300 characters."""
+    """Return the text of an error, on one line of at most 300 characters."""
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def vhost_of(url: str) -> str:
-    """The virtual host of an AMQP URL, as aiormq reads it."""
+    """Return the virtual host of an AMQP URL, as aiormq reads it."""
     return URL(url).path[1:].replace("%2F", "/") or "/"
 
 
 def describe_connection_error(url: str, error: BaseException) -> str:
-    """One line that says why connecting to ``url`` raised ``error``, and what to change. It shows no password."""
+    """Return one line that says why connecting to ``url`` raised ``error``, and what to change. It shows no
+    password.
+    """
     where = without_password(url)
     if (refusal := _refusal(error)) is not None:
         return _refused(url, where, refusal)
@@ -86,7 +88,7 @@ def _login(url: str) -> str:
 
 
 def _refusal(error: BaseException) -> str | None:
-    """The broker's reason for refusing the virtual host; None when it did not refuse it."""
+    """Return the broker's reason for refusing the virtual host; None when it did not refuse it."""
     if isinstance(error, aiormq.exceptions.ConnectionClosed):
         return reason_of(error)
     if isinstance(error, aiormq.exceptions.InvalidFrameError):

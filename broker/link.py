@@ -56,7 +56,7 @@ class Transports(TransportFactory):
         return cast(asyncio.StreamReader, self.reader), self._writer
 
     def descriptor(self) -> int:
-        """The file descriptor of the latest connection, or -1."""
+        """Return the file descriptor of the latest connection, or -1."""
         socket = None if self._writer is None else self._writer.get_extra_info("socket")
         return -1 if socket is None else int(socket.fileno())
 

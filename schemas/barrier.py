@@ -8,7 +8,7 @@ from jobtape.schemas.errors import UnreadableEvent
 
 
 def barrier_body(process: str, seq: int) -> bytes:
-    """The message body of barrier number ``seq`` of a process."""
+    """Return the message body of barrier number ``seq`` of a process."""
     return plainjson.dumps({"process": process, "seq": seq})
 
 

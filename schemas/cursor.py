@@ -10,7 +10,7 @@ MAX_CURSOR = 2**63 - 1  # the databases' largest integer
 
 
 def cursor_of(epoch: int, offset: int) -> int:
-    """The cursor of the message at ``offset`` in the log of ``epoch``."""
+    """Return the cursor of the message at ``offset`` in the log of ``epoch``."""
     return (epoch << EPOCH_BITS) + offset
 
 

@@ -131,12 +131,12 @@ class HistoryGone(EventsMissed):
 
 
 def faults_of(error: ValidationError) -> list[dict[str, Any]]:
-    """All faults as dicts with ``loc``, ``msg`` and ``type``, without the values, which may be secrets."""
+    """Return all faults as dicts with ``loc``, ``msg`` and ``type``, without the values, which may be secrets."""
     return [dict(fault) for fault in error.errors(include_url=False, include_input=False, include_context=False)]
 
 
 def first_fault(faults: Sequence[dict[str, Any]], whole: str = "") -> str:
-    """The first fault as ``place: reason``. ``whole`` is the place of a fault in the value as a whole."""
+    """Return the first fault as ``place: reason``. ``whole`` is the place of a fault in the value as a whole."""
     place = ".".join(str(part) for part in faults[0]["loc"]) or whole
     return f"{place}: {faults[0]['msg']}" if place else str(faults[0]["msg"])
 

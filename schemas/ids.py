@@ -13,13 +13,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_job_id(text: str) -> str | None:
-    """The canonical form (lower case, with hyphens) of a job id, or None when it is no UUID."""
+    """Return the canonical form (lower case, with hyphens) of a job id, or None when it is no UUID."""
     lowered = text.lower()
     return lowered if _UUID.fullmatch(lowered) else None
 
 
 def time_of(job_id: str) -> datetime | None:
-    """When a UUIDv7 was made (UTC, to the millisecond; RFC 9562, section 5.7). None for any other UUID."""
+    """Return when a UUIDv7 was made (UTC, to the millisecond; RFC 9562, section 5.7). None for any other UUID."""
     uuid = UUID(job_id)
     if uuid.version != 7:
         return None
@@ -30,22 +30,22 @@ def time_of(job_id: str) -> datetime | None:
 
 
 def first_id_at(time: datetime) -> str:
-    """The smallest UUIDv7 of the millisecond of ``time``: jobs submitted from then on have higher ids."""
+    """Return the smallest UUIDv7 of the millisecond of ``time``: jobs submitted from then on have higher ids."""
     milliseconds = max(0, (time - _EPOCH) // timedelta(milliseconds=1))
     return str(UUID(int=((milliseconds & (2**48 - 1)) << 80) | (7 << 76) | (2 << 62)))
 
 
 def run_fact(job_id: str, run: int, event: str) -> str:
-    """The event id of a fact of a run. The same fact published again has the same id."""
+    """Return the event id of a fact of a run. The same fact published again has the same id."""
     return f"{job_id}/{run}/{event}"
 
 
 def execution_fact(job_id: str, run: int, attempt: int, event: str, execution: str, n: int | None = None) -> str:
-    """The event id of a fact of one execution. ``n`` counts facts that occur many times (progress)."""
+    """Return the event id of a fact of one execution. ``n`` counts facts that occur many times (progress)."""
     base = f"{job_id}/{run}/{attempt}/{event}/{execution}"
     return base if n is None else f"{base}/{n}"
 
 
 def job_of(event_id: str) -> str:
-    """The id of the job that an event id belongs to."""
+    """Return the id of the job that an event id belongs to."""
     return event_id.partition("/")[0]

@@ -48,18 +48,18 @@ def loads_sent(body: bytes) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """The JSON text of a value, in UTF-8 without spaces."""
+    """Return the JSON text of a value, in UTF-8 without spaces."""
     return to_json(value, inf_nan_mode="constants")
 
 
 def short(value: Any, most: int = SHORT) -> Any:
-    """The value itself, or the beginning of its JSON text when that is longer than ``most`` bytes."""
+    """Return the value itself, or the beginning of its JSON text when that is longer than ``most`` bytes."""
     text = dumps(value)
     return value if len(text) <= most else f"{text[:most].decode(errors='ignore')}…"
 
 
 def fault(value: Any, at: str = "", *, depth_limit: int = DEPTH_LIMIT) -> str | None:
-    """Why a parsed JSON value cannot be carried, with the place of the fault; None if it can be."""
+    """Return why a parsed JSON value cannot be carried, with the place of the fault; None if it can be."""
     stack: list[tuple[Any, _Place | None, int]] = [(value, None, 0)]
     while stack:
         item, place, depth = stack.pop()
@@ -73,8 +73,8 @@ def fault(value: Any, at: str = "", *, depth_limit: int = DEPTH_LIMIT) -> str | 
 
 
 def is_clean(body: bytes, *, depth_limit: int = DEPTH_LIMIT) -> bool:
-    """Whether the bytes of a JSON text show that its value can be carried. If not, ``fault`` knows: most texts that are
-    not clean have no fault. This takes a tenth of the time, because it does not visit the values.
+    """Return whether the bytes of a JSON text show that its value can be carried. If not, ``fault`` knows: most
+    texts that are not clean have no fault. This takes a tenth of the time, because it does not visit the values.
     """
     try:
         body.decode()
@@ -93,7 +93,7 @@ def is_clean(body: bytes, *, depth_limit: int = DEPTH_LIMIT) -> bool:
 
 
 def carried(text: str) -> str:
-    """``text`` with U+FFFD in place of each character that cannot be carried."""
+    """Return ``text`` with U+FFFD in place of each character that cannot be carried."""
     return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

@@ -73,7 +73,7 @@ class ReplayOrder(TapeRange):
     rate: float | None = Field(None, ge=MIN_RATE, le=MAX_RATE, description="Events per second at most.")
 
     def selection(self) -> Selection:
-        """The filter, without the range."""
+        """Return the filter, without the range."""
         return Selection(
             events=frozenset(self.events),
             types=frozenset(self.types),
@@ -84,7 +84,7 @@ class ReplayOrder(TapeRange):
 
 
 def reason_to_refuse(queue: str, namespace: str) -> str | None:
-    """Why events must not be replayed to this queue; None if they may. Workers would take them for work."""
+    """Return why events must not be replayed to this queue; None if they may. Workers would take them for work."""
     own, subscriptions = f"{namespace}.", f"{namespace}.sub."
     if queue.startswith(own) and not queue.startswith(subscriptions):
         return (

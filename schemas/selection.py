@@ -38,11 +38,11 @@ class Selection:
     correlation_id: str | None = None
 
     def wants_event(self, name: str) -> bool:
-        """Whether an event of this name may match; a cheap test before the event is decoded."""
+        """Return whether an event of this name may match; a cheap test before the event is decoded."""
         return not self.events or name in self.events
 
     def fits(self, name: str, job: str, traits: Callable[[], Traits]) -> bool:
-        """Whether an event of this name of the job ``job`` matches. ``traits`` is called only if needed."""
+        """Return whether an event of this name of the job ``job`` matches. ``traits`` is called only if needed."""
         return (
             self.wants_event(name)
             and (self.job is None or job == self.job)
@@ -57,7 +57,7 @@ class Selection:
         )
 
     def fault(self) -> str | None:
-        """Why no event can ever match (unknown event name, invalid pattern or job id), or None."""
+        """Return why no event can ever match (unknown event name, invalid pattern or job id), or None."""
         for name in sorted(self.events - set(EVENT_NAMES)):
             return f"there is no event {name!r}; the events are {', '.join(EVENT_NAMES)}"
         for pattern in sorted(self.types):
@@ -68,7 +68,7 @@ class Selection:
         return None
 
     def in_words(self) -> str:
-        """The filter as ASCII text of at most 200 characters. Different filters have different texts."""
+        """Return the filter as ASCII text of at most 200 characters. Different filters have different texts."""
         parts = {
             "events": sorted(self.events),
             "types": sorted(self.types),

@@ -103,7 +103,7 @@ def read_lines(lines: Iterable[bytes]) -> Iterator[TapeLine]:
 
 
 def marked(line: TapeLine, export: str) -> bytes:
-    """The message to publish: the event marked as imported, or the unchanged message if it is no event."""
+    """Return the message to publish: the event marked as imported, or the unchanged message if it is no event."""
     if line.event is None:
         return line.body
     return plainjson.dumps({**line.event, "imported": export, "importline": line.number})

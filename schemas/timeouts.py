@@ -16,7 +16,7 @@ WAY_OUT: Final = "shorten its timeout, or raise consumer_timeout on the broker a
 
 
 def longest_timeout(ack_timeout: float, grace: float) -> float:
-    """The longest time-out that a job may have, in seconds.
+    """Return the longest time-out that a job may have, in seconds.
 
     It is half of what is left of ``ack_timeout`` after ``BEYOND_TIMEOUT`` and the grace time. The other half is for
     waiting in the worker.
@@ -25,14 +25,14 @@ def longest_timeout(ack_timeout: float, grace: float) -> float:
 
 
 def longest_wait(ack_timeout: float, grace: float, timeout: float) -> float:
-    """How many seconds a delivery may wait in a worker and still be executed and settled in time; then it is requeued.
-    At least 1.
+    """Return how many seconds a delivery may wait in a worker and still be executed and settled in time; then it is
+    requeued. At least 1.
     """
     return max(1.0, ack_timeout - grace - BEYOND_TIMEOUT - timeout)
 
 
 def misfits(job_types: Iterable[JobTypeSpec], limit: float) -> list[str]:
-    """A sentence for each job type that may run longer than ``limit`` (see ``longest_timeout``)."""
+    """Return a sentence for each job type that may run longer than ``limit`` (see ``longest_timeout``)."""
     return [
         f"the job type {job_type.name} may run {job_type.timeout:g} s, but only {limit:g} s fit into the broker's "
         "acknowledgement time-out"

@@ -26,7 +26,8 @@ UPCASTERS: Final[dict[int, Upcaster]] = {1: _add_payload_version}
 
 
 def upcast(raw: Mapping[str, Any], upcasters: Mapping[int, Upcaster] = UPCASTERS) -> Mapping[str, Any]:
-    """``raw`` in the newest version that ``upcasters`` lead to. Raises UnreadableEvent for a newer or invalid version.
+    """Return ``raw`` in the newest version that ``upcasters`` lead to. Raises UnreadableEvent for a newer or invalid
+    version.
 
     An event without ``schemaversion`` has version 1.
     """
@@ -47,7 +48,7 @@ def upcast(raw: Mapping[str, Any], upcasters: Mapping[int, Upcaster] = UPCASTERS
 
 
 def newest(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``raw`` in the newest version, or unchanged if this program cannot read it."""
+    """Return ``raw`` in the newest version, or unchanged if this program cannot read it."""
     try:
         return upcast(raw)
     except UnreadableEvent:

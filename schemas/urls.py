@@ -17,7 +17,7 @@ _PATH: Final = re.compile(r"[^\s?#@]*")
 
 
 def is_unambiguous(url: str) -> bool:
-    """Whether ``url`` has a host, and no part but the password can contain a password."""
+    """Return whether ``url`` has a host, and no part but the password can contain a password."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -38,7 +38,7 @@ def is_unambiguous(url: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """``url`` without password and parameters, to be shown."""
+    """Return ``url`` without password and parameters, to be shown."""
     if not is_unambiguous(url):
         return HIDDEN
     parts = urlsplit(url)
