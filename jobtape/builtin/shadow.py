@@ -30,7 +30,7 @@ class Shadowed(BaseModel):
     examples: list[dict[str, Any]]
 
 
-class ShadowOrder(BaseModel):
+class ShadowRequest(BaseModel):
     """Filters for past jobs. A filter that is absent matches all."""
 
     model_config = ConfigDict(extra="forbid")
@@ -44,7 +44,7 @@ class ShadowOrder(BaseModel):
     limit: int = Field(1000, ge=1, le=MOST, description="The largest number of jobs, newest first.")
 
     @model_validator(mode="after")
-    def _in_order(self) -> "ShadowOrder":
+    def _in_order(self) -> "ShadowRequest":
         if self.since is not None and self.until is not None and self.since > self.until:
             raise ValueError(
                 f"since ({self.since}) is later than until ({self.until}): no job is between them, swap them"
@@ -67,7 +67,7 @@ class ShadowOrder(BaseModel):
 
 
 @job("jobtape.shadow", **BUILTIN)
-def shadow(ctx: Context, order: ShadowOrder) -> Shadowed:
+def shadow(ctx: Context, request: ShadowRequest) -> Shadowed:
     """Run past jobs with today's handlers, newest first, and name those that end differently; change nothing."""
     from jobtape.consumer.replays.shadow import Shadow, ShadowRun  # noqa: PLC0415
     from jobtape.view.store import Store  # noqa: PLC0415
@@ -78,7 +78,7 @@ def shadow(ctx: Context, order: ShadowOrder) -> Shadowed:
     job_types = load_job_types(settings.jobs, settings.app_dir)
     with slice_of(ctx, "jobs") as part, closing(Store(settings.database_url)) as store:
         # Identified by the run: a redriven shadow run starts again, because the handlers may have changed.
-        wanted = Shadow(ctx.idempotency_key, order.query(), longest=SLICE)
+        wanted = Shadow(ctx.idempotency_key, request.query(), longest=SLICE)
         found = ShadowRun(store, job_types, wanted, part).run()
     return Shadowed(
         jobs=found["jobs"],

@@ -18,10 +18,10 @@ from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
 from jobtape.producer.http.websocket import route as websocket
 from jobtape.producer.live import outcome_wait
 from jobtape.producer.service import idempotency
-from jobtape.schemas.replay_order import ReplayOrder
+from jobtape.schemas.replay_request import ReplayRequest
 from jobtape.schemas.submission import BatchSubmission, Submission
 
-UNDERIVED_MODELS: Final = (Submission, BatchSubmission, redrive.RedriveQuery, ReplayOrder, ProblemDetails)
+UNDERIVED_MODELS: Final = (Submission, BatchSubmission, redrive.RedriveQuery, ReplayRequest, ProblemDetails)
 """The models that FastAPI does not find in the signatures of the routes."""
 ALLOWED_HEADERS: Final = (
     *("Authorization", "Cache-Control", "Content-Type", "If-Match", "If-None-Match"),

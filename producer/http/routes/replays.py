@@ -11,7 +11,7 @@ from jobtape.producer.http.request_body import SmallJson
 from jobtape.producer.producer import Producer
 from jobtape.schemas.errors import SubmissionInvalid
 from jobtape.schemas.job import Order
-from jobtape.schemas.replay_order import REPLAY, ReplayOrder, reason_to_refuse
+from jobtape.schemas.replay_request import REPLAY, ReplayRequest, reason_to_refuse
 from jobtape.schemas.submission import Submission, read_submission
 
 router = APIRouter(tags=["tape"], dependencies=[Depends(no_query)])
@@ -25,7 +25,7 @@ router = APIRouter(tags=["tape"], dependencies=[Depends(no_query)])
     response_description="The replay is accepted, as a job.",
     responses=openapi.problems(400, 401, 408, 413, 415, 422, 503),
     openapi_extra=openapi.body(
-        ReplayOrder,
+        ReplayRequest,
         example={
             "queue": "audit",
             "since": "2030-01-31T00:00:00Z",

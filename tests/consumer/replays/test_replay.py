@@ -14,7 +14,7 @@ from jobtape.consumer.replays import replay as replay_module
 from jobtape.consumer.replays.long_task import Interrupted, TaskSlice
 from jobtape.consumer.replays.replay import MARK, QueueGone, Replay, replay_to_queue
 from jobtape.schemas.delivered_event import decode_delivered
-from jobtape.schemas.replay_order import ReplayOrder, reason_to_refuse
+from jobtape.schemas.replay_request import ReplayRequest, reason_to_refuse
 from jobtape.schemas.selection import Selection
 from jobtape.view.store import Store
 from tests.consumer.installation import Rig
@@ -155,17 +155,17 @@ def test_own_queues_are_refused() -> None:
     assert reason_to_refuse("audit", "ns") is None
 
 
-def test_times_of_an_order_become_cursors(filled: Store) -> None:
+def test_times_of_a_request_become_cursors(filled: Store) -> None:
     rows = filled.history()
     head = rows[-1].cursor
-    whole = ReplayOrder(queue="q")
+    whole = ReplayRequest(queue="q")
     assert whole.cursors(filled.committed.before, head) == (0, head)
-    since = ReplayOrder(queue="q", since=rows[10].time, until=rows[-1].cursor + 99)
+    since = ReplayRequest(queue="q", since=rows[10].time, until=rows[-1].cursor + 99)
     assert since.cursors(filled.committed.before, head) == (rows[9].cursor, head)
 
 
 @pytest.mark.parametrize(
-    ("order", "fault"),
+    ("request_", "fault"),
     [
         ({"rate": 0}, "rate"),
         ({"rate": 0.0001}, "rate"),
@@ -174,6 +174,6 @@ def test_times_of_an_order_become_cursors(filled: Store) -> None:
     ],
     ids=["no rate", "tiny rate", "cursors", "times"],
 )
-def test_invalid_order_is_refused(order: dict[str, Any], fault: str) -> None:
+def test_invalid_request_is_refused(request_: dict[str, Any], fault: str) -> None:
     with pytest.raises(ValidationError, match=fault):
-        ReplayOrder.model_validate({"queue": "q", **order})
+        ReplayRequest.model_validate({"queue": "q", **request_})

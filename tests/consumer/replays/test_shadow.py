@@ -143,13 +143,13 @@ def test_complete_run_does_not_run_again(filled: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("order", "fault"),
+    ("request_", "fault"),
     [
         ({"limit": 0}, "greater than or equal to 1"),
         ({"since": "2030-01-02T00:00:00Z", "until": "2030-01-01T00:00:00Z"}, "later than until"),
     ],
     ids=["limit", "times"],
 )
-def test_invalid_order_is_refused(order: dict[str, Any], fault: str) -> None:
+def test_invalid_request_is_refused(request_: dict[str, Any], fault: str) -> None:
     with pytest.raises(PayloadInvalid, match=fault):
-        shadow.arguments(order)
+        shadow.arguments(request_)

@@ -1,4 +1,4 @@
-"""The order of a replay: which events, and to which queue."""
+"""The request for a replay: which events to publish, and to which queue."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -55,7 +55,7 @@ class TapeRange(BaseModel):
         )
 
 
-class ReplayOrder(TapeRange):
+class ReplayRequest(TapeRange):
     """Send past events that the fold accepted to a queue. An absent filter restricts nothing."""
 
     queue: str = Field(
