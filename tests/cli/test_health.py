@@ -28,7 +28,7 @@ def test_part_without_broker_is_not_ready(installation: Installation, part: str)
     program.line_with("trying again until it answers")
     status, body = health(f"http://127.0.0.1:{port}")
     assert status == 503
-    assert "no broker at amqp://guest@127.0.0.1:1/" in json.loads(body)["trouble"]
+    assert "no broker at amqp://guest@127.0.0.1:1/" in json.loads(body)["reason"]
 
 
 def test_health_port_that_is_taken_is_refused(installation: Installation) -> None:

@@ -94,6 +94,6 @@ def _health_application(part: str, trouble: Callable[[], str | None]) -> Starlet
     async def ready(_: Request) -> JSONResponse:
         why = trouble()
         status = ("ready", 200) if why is None else ("not ready", 503)
-        return JSONResponse({"status": status[0], "part": part, "trouble": why}, status[1])
+        return JSONResponse({"status": status[0], "part": part, "reason": why}, status[1])
 
     return Starlette(routes=[Route("/health/live", live), Route("/health/ready", ready)])
