@@ -9,6 +9,7 @@ grow by hundreds of megabytes a day.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from typing import Any, Final
 
 from aiormq import spec
@@ -23,12 +24,32 @@ Channel = AbstractChannel
 PERSISTENT: Final = 2
 
 
+class _WorkProperties(spec.Basic.Properties):
+    """Properties without other headers than ``CC``: all but their id is marshalled once for many messages."""
+
+    def marshal(self) -> bytes:
+        headers: Mapping[str, Any] = self.headers or {}
+        return _marshalled(self.content_type, *headers.get("CC", ())) + (self.message_id or "").encode()
+
+
+@lru_cache(1024)
+def _marshalled(content_type: str | None, *cc: str) -> bytes:
+    """Return the properties up to the id, which comes last and has 32 characters."""
+    headers: dict[str, FieldValue] = {"CC": list(cc)} if cc else {}
+    id_of_any = "0" * 32
+    properties = spec.Basic.Properties(
+        content_type=content_type, headers=headers, delivery_mode=PERSISTENT, message_id=id_of_any
+    )
+    return properties.marshal().removesuffix(id_of_any.encode())
+
+
 def message_properties(
     *, headers: Mapping[str, Any] | None = None, content_type: str | None = None
 ) -> spec.Basic.Properties:
     """Properties of a persistent message with a new id, by which a returned message is recognised."""
+    made = spec.Basic.Properties if headers and tuple(headers) != ("CC",) else _WorkProperties
     # uuid_utils: Python's own uuid4 gives up the interpreter lock for each id, and then waits for busy threads.
-    return spec.Basic.Properties(
+    return made(
         content_type=content_type, headers=dict(headers or {}), delivery_mode=PERSISTENT, message_id=uuid4().hex
     )
 

@@ -6,12 +6,15 @@ confirmed in bulk. That costs a message a fraction of what it costs by itself, h
 One exchange for one channel, since before RabbitMQ 4.0 a stream's leader change confuses the confirms of a channel that
 publishes to several (rabbitmq-server#12236). One channel for all messages, as each costs the broker a process.
 
+Not everything is written at once: while ``MAX_UNCONFIRMED`` messages are unconfirmed, because the broker is slow or has
+an alarm, further ones stay here. Those whose waiters have gone by then are never written.
+
 This leans on inner parts of aiormq (``INNER_PARTS``). Where a version of aiormq lacks one of them, aiormq publishes
 each message by itself.
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,12 +26,10 @@ import aiormq
 import aiormq.exceptions
 from aiormq import spec
 from aiormq.abc import ConfirmationFrameType
-from pamqp.body import ContentBody
-from pamqp.frame import marshal
 from pamqp.header import ContentHeader
 
 from jobtape.broker.channels import open_channel
-from jobtape.broker.frames import FrameWriter, is_open
+from jobtape.broker.frames import FrameWriter, is_open, publish_frames
 from jobtape.broker.link import BROKER_ERRORS, Link
 from jobtape.broker.tasks import cancel_and_wait, translate_cancellation
 
@@ -37,9 +38,14 @@ INNER_PARTS: Final = ("_on_confirm_frame", "_on_return_frame", "_get_frame", "_r
 IN_BULK: Final = all(hasattr(aiormq.Channel, name) for name in INNER_PARTS)
 ABANDONED_CHECK: Final = 0.5
 """Seconds after which opening a channel ends when nobody waits for it any more."""
+MAX_UNCONFIRMED: Final = 5000
+MAX_UNCONFIRMED_BYTES: Final = 2**24
+"""Unconfirmed messages of one channel, and the bytes of their bodies, up to which more are written."""
+FIRST_SWEEP: Final = 1000
+"""Waiting messages from which those that nobody waits for any more are removed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Message:
     body: bytes
     key: str
@@ -59,7 +65,8 @@ class ConfirmedChannel:
         self.link = link
         self.exchange = exchange
         self._renew = renew
-        self._gathered: list[_Message] = []
+        self._gathered: deque[_Message] = deque()
+        self._sweep_at = FIRST_SWEEP
         self._flush_planned = False
         self._channel: _OpenChannel | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -81,10 +88,21 @@ class ConfirmedChannel:
         loop = asyncio.get_running_loop()
         confirmed: asyncio.Future[None] = loop.create_future()
         self._gathered.append(_Message(body, key, properties, mandatory, confirmed))
-        if not self._flush_planned:
-            self._flush_planned = True
-            loop.call_soon(self._flush)
+        if len(self._gathered) >= self._sweep_at:
+            self._sweep()
+        self._plan_flush()
         return confirmed
+
+    def _plan_flush(self) -> None:
+        if self._gathered and not self._flush_planned:
+            self._flush_planned = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _sweep(self) -> None:
+        """Remove the messages that nobody waits for any more."""
+        self._gathered = deque(message for message in self._gathered if not message.confirmed.done())
+        # Half of them at least must be new the next time, so that a message is looked at twice on average.
+        self._sweep_at = max(FIRST_SWEEP, 2 * len(self._gathered))
 
     def _flush(self) -> None:
         self._flush_planned = False
@@ -95,14 +113,13 @@ class ConfirmedChannel:
             self._opening = asyncio.create_task(self._open(), name=f"open a channel to {self.exchange}")
             self._opening.add_done_callback(self._on_opened)
             return
-        gathered, self._gathered = self._gathered, []
-        channel.send(self.exchange, gathered)
+        channel.send(self.exchange, self._gathered)
 
     def _on_opened(self, opening: "asyncio.Task[None]") -> None:
         self._opening = None
         error = ConnectionError("the connection was lost") if opening.cancelled() else opening.exception()
         if error is not None:
-            gathered, self._gathered = self._gathered, []
+            gathered, self._gathered = self._gathered, deque()
             for message in gathered:
                 _fail(message.confirmed, error)
         self._flush()
@@ -113,7 +130,7 @@ class ConfirmedChannel:
         try:
             while not opening.done():
                 await asyncio.wait({opening}, timeout=ABANDONED_CHECK)
-                self._gathered = [message for message in self._gathered if not message.confirmed.done()]
+                self._sweep()
                 if not self._gathered and not opening.done():
                     return
             self._channel = opening.result()
@@ -124,7 +141,7 @@ class ConfirmedChannel:
         with translate_cancellation():
             opened = await open_channel(await self.link.connection(), confirms=True)
         assert isinstance(opened, aiormq.Channel)
-        return _OpenChannel(opened, self._on_refused)
+        return _OpenChannel(opened, self._on_refused, self._plan_flush)
 
     def _on_refused(self, channel: "_OpenChannel") -> None:
         if self._renew and self._channel is channel:
@@ -162,12 +179,16 @@ async def publish_all(publishes: Sequence[Awaitable[None]], timeout: float) -> l
 class _OpenChannel:
     """An open channel with confirms, and the messages that it has not confirmed yet, by their delivery tags."""
 
-    def __init__(self, channel: aiormq.Channel, on_refused: Callable[["_OpenChannel"], None]) -> None:
+    def __init__(
+        self, channel: aiormq.Channel, on_refused: Callable[["_OpenChannel"], None], on_room: Callable[[], None]
+    ) -> None:
         self._channel = channel
         self._on_refused = on_refused
+        self._on_room = on_room
         self._unconfirmed: OrderedDict[int, _Message] = OrderedDict()
         self._tags: dict[str, int] = {}
         """Delivery tags of mandatory messages by their message id."""
+        self._unconfirmed_bytes = 0
         self._last_own_tag = 0
         self._all_confirmed = asyncio.Event()
         self._writer = FrameWriter(channel)
@@ -181,15 +202,15 @@ class _OpenChannel:
         """Whether messages can be published over it."""
         return is_open(self._channel)
 
-    def send(self, exchange: str, messages: Sequence[_Message]) -> None:
-        """Write ``messages`` in one piece, and expect their confirms."""
-        if not IN_BULK:
-            for message in messages:
-                self._publish_one(exchange, message)
-            return
+    def send(self, exchange: str, messages: deque[_Message]) -> None:
+        """Take ``messages`` while not too much is unconfirmed, write them in one piece, and expect their confirms."""
         frames: list[bytes] = []
-        for message in messages:
+        while messages and len(self._unconfirmed) < MAX_UNCONFIRMED and self._unconfirmed_bytes < MAX_UNCONFIRMED_BYTES:
+            message = messages.popleft()
             if message.confirmed.done():
+                continue
+            if not IN_BULK:
+                self._publish_one(exchange, message)
                 continue
             tag = self._channel.delivery_tag + 1
             try:
@@ -198,21 +219,29 @@ class _OpenChannel:
                 _fail(message.confirmed, error)
                 continue
             self._channel.delivery_tag = tag
-            self._unconfirmed[tag] = message
+            self._expect(tag, message)
             if message.mandatory:
                 self._tags[message.properties.message_id or ""] = tag
-        self._writer.write(b"".join(frames))
-        self._writer.flush()
+        if frames:
+            self._writer.write(b"".join(frames))
+            self._writer.flush()
+
+    def _expect(self, tag: int, message: _Message) -> None:
+        self._unconfirmed[tag] = message
+        self._unconfirmed_bytes += len(message.body)
 
     def _frames(self, exchange: str, message: _Message) -> list[bytes]:
-        number, body = self._channel.number, message.body
-        size = self._channel.max_content_size
-        if size <= 0:  # a broker whose frame_max is 0 has no limit
-            size = max(1, len(body))
-        method = spec.Basic.Publish(exchange=exchange, routing_key=message.key, mandatory=message.mandatory)
-        header = ContentHeader(properties=message.properties, body_size=len(body))
-        parts = [ContentBody(body[start : start + size]) for start in range(0, len(body), size)]
-        return [marshal(method, number), marshal(header, number), *(marshal(part, number) for part in parts)]
+        # A broker whose frame_max is 0 has no limit.
+        size = max(0, self._channel.max_content_size) or max(1, len(message.body))
+        return publish_frames(
+            self._channel.number,
+            exchange,
+            message.key,
+            message.properties,
+            message.body,
+            mandatory=message.mandatory,
+            size=size,
+        )
 
     def _publish_one(self, exchange: str, message: _Message) -> None:
         publishing = asyncio.create_task(
@@ -226,7 +255,7 @@ class _OpenChannel:
             )
         )
         tag = self._last_own_tag = self._last_own_tag + 1
-        self._unconfirmed[tag] = message
+        self._expect(tag, message)
         message.confirmed.add_done_callback(lambda _: publishing.cancel())
         publishing.add_done_callback(partial(self._published_one, tag))
 
@@ -235,6 +264,7 @@ class _OpenChannel:
             self._end(tag, ConnectionError("the connection was lost"))
         else:
             self._end(tag, publishing.exception())
+        self._on_room()
 
     async def close_when_confirmed(self) -> None:
         """Close the channel as soon as it has no unconfirmed messages."""
@@ -252,6 +282,7 @@ class _OpenChannel:
         for each in tags:
             refused = isinstance(frame, spec.Basic.Nack)
             self._end(each, aiormq.exceptions.DeliveryError(None, frame) if refused else None)
+        self._on_room()
 
     async def _on_return(self, frame: spec.Basic.Return) -> None:
         """Fail a message that no queue was there for; the broker confirms it afterwards."""
@@ -266,6 +297,7 @@ class _OpenChannel:
         message = self._unconfirmed.pop(tag, None)
         if message is None:
             return
+        self._unconfirmed_bytes -= len(message.body)
         if message.mandatory:
             self._tags.pop(message.properties.message_id or "", None)
         if error is not None:
@@ -280,6 +312,7 @@ class _OpenChannel:
     def _lost(self) -> None:
         for tag in tuple(self._unconfirmed):
             self._end(tag, ConnectionError("the connection was lost"))
+        self._on_room()
 
 
 def _fail(confirmed: "asyncio.Future[None]", error: BaseException) -> None:

@@ -13,11 +13,13 @@ import asyncio
 import logging
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 import aiormq
 from aiormq.abc import AbstractChannel, ChannelFrame
 from pamqp.commands import Basic
+from pamqp.frame import marshal
 from pamqp.header import ContentHeader
 
 log = logging.getLogger(__name__)
@@ -30,9 +32,36 @@ that has brought it nothing for three heartbeats, and RabbitMQ sends no heartbea
 
 _HEAD: Final = struct.Struct(">BHI")
 _METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
+_CONTENT_HEADER: Final = struct.Struct(">BHIHxxQ")
+_END: Final = b"\xce"
 _DELIVER: Final = struct.pack(">HH", 60, 60)
 _CLOSE: Final = frozenset({struct.pack(">HH", 20, 40), struct.pack(">HH", 20, 41)})
 _HEARTBEAT_FRAME: Final = bytes((_HEARTBEAT, 0, 0, 0, 0, 0, 0, 0xCE))
+
+
+def publish_frames(
+    number: int, exchange: str, key: str, properties: Basic.Properties, body: bytes, *, mandatory: bool, size: int
+) -> list[bytes]:
+    """Return the frames of one message on the channel ``number``. ``size``: bytes of the body in one frame.
+
+    Raises TypeError or ValueError for what AMQP cannot carry.
+    """
+    marshalled = properties.marshal()
+    frames = [
+        _publish_frame(number, exchange, key, mandatory),
+        _CONTENT_HEADER.pack(_HEADER, number, 12 + len(marshalled), Basic.frame_id, len(body)),
+        marshalled,
+        _END,
+    ]
+    for start in range(0, len(body), size):
+        part = body[start : start + size]
+        frames += (_HEAD.pack(_BODY, number, len(part)), part, _END)
+    return frames
+
+
+@lru_cache(1024)
+def _publish_frame(number: int, exchange: str, key: str, mandatory: bool) -> bytes:
+    return marshal(Basic.Publish(exchange=exchange, routing_key=key, mandatory=mandatory), number)
 
 
 def is_open(channel: AbstractChannel) -> bool:

@@ -20,7 +20,7 @@ from jobtape.view.values import HistoryRow, UnreadableRow
 Row = dict[str, Any]
 
 _FIELDS: Final = tuple(field.name for field in fields(Job))
-_TIMES: Final = ("submitted_at", "run_at", "started_at", "finished_at")
+TIMES: Final = ("submitted_at", "run_at", "started_at", "finished_at")
 _values: Final = attrgetter(*_FIELDS)
 _JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
 
@@ -37,7 +37,7 @@ def job_to_row(job: Job) -> Row:
     for name in ("payload", "result", "error", "progress", "labels", "superseded"):
         if row[name] is not None:
             row[name] = plainjson.dumps(row[name]).decode()
-    for name in _TIMES:
+    for name in TIMES:
         if row[name] is not None:
             row[name] = utc_text(row[name])
     return row

@@ -19,6 +19,7 @@ from jobtape.view.open_jobs import OpenJobs
 from jobtape.view.outbox import Outbox
 from jobtape.view.past import PastView
 from jobtape.view.positions import Positions
+from jobtape.view.quick_reads import NotAtOnce, QuickReads
 from jobtape.view.rebuilds import Rebuilds
 from jobtape.view.relay_row import RelayRow
 from jobtape.view.retention import JobRetention
@@ -65,6 +66,7 @@ __all__ = [
     "KeyState",
     "KeyedSubmission",
     "NamedPosition",
+    "NotAtOnce",
     "OutboxRow",
     "PastPage",
     "Rebuild",
@@ -88,6 +90,8 @@ class Store:
 
     def __init__(self, url: str, *, timeout: float = TIMEOUT) -> None:
         self._database = Database(url, timeout)
+        self.quick = QuickReads(self._database.url)
+        """Reads for an event loop."""
         self.committed = CommittedHistory(self._database)
         """The events that the fold accepted, for listeners."""
         self.positions = Positions(self._database)
@@ -128,6 +132,7 @@ class Store:
 
     def close(self) -> None:
         """Close all connections."""
+        self.quick.close()
         self._database.close()
 
     def migrate(self) -> None:

@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from jobtape.producer.http import error_handlers, openapi
 from jobtape.producer.http.asyncapi import document as asyncapi
 from jobtape.producer.http.dependencies import FindProducer, no_repeated_parameters, require_key
+from jobtape.producer.http.direct_routes import DirectRoutes
 from jobtape.producer.http.middleware import HeadAsGet, HideTracebacks
 from jobtape.producer.http.problems import ProblemDetails
 from jobtape.producer.http.routes import dead_letters, events, jobs, operations, redrive, replays, submit
@@ -76,6 +77,7 @@ def build_api(
     for open_router in (operations.open_router, asyncapi.router, websocket.router):
         app.include_router(open_router)
     openapi.install(app, UNDERIVED_MODELS)
+    app.add_middleware(DirectRoutes)
     app.add_middleware(HideTracebacks)
     app.add_middleware(HeadAsGet)
     if origins:

@@ -25,19 +25,31 @@ REPEATABLE: Final = frozenset({"event", "label", "queue", "reason", "state", "ty
 _bearer = HTTPBearer(auto_error=False, description="JOBTAPE_API_KEY")
 
 
-async def running_producer(request: Request) -> Producer:
+def running_producer(connection: HTTPConnection) -> Producer:
     """Return the producer that serves this request. Raises the problem 503 when none is running."""
-    find: FindProducer = request.app.state.find_producer
+    find: FindProducer = connection.app.state.find_producer
     return find()
+
+
+async def _running_producer(request: Request) -> Producer:
+    return running_producer(request)
 
 
 async def require_key(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
     """Raise the problem 401 unless the request carries the API key.
 
-    Only for an API that has a key. The dependency ``_bearer`` adds the key to the OpenAPI document.
+    The dependency ``_bearer`` adds the key to the OpenAPI document.
     """
-    sent = bearer_token(request)
-    if not is_key(sent, request.app.state.api_key):
+    check_key(request)
+
+
+def check_key(connection: HTTPConnection) -> None:
+    """Raise the problem 401 when the API has a key and the request does not carry it."""
+    key: str | None = connection.app.state.api_key
+    if key is None:
+        return
+    sent = bearer_token(connection)
+    if not is_key(sent, key):
         raise Problem(
             "unauthorized",
             "send the API key in exactly one header Authorization: Bearer …"
@@ -94,5 +106,5 @@ async def canonical_job_id(
     return canonical
 
 
-RunningProducer = Annotated[Producer, Depends(running_producer)]
+RunningProducer = Annotated[Producer, Depends(_running_producer)]
 JobId = Annotated[str, Depends(canonical_job_id)]

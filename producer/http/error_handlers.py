@@ -49,12 +49,19 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
     return Problem("internal", "the reason is in the log of the API").response()
 
 
-HANDLERS: Final[dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]] = {
+Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
+
+HANDLERS: Final[dict[int | type[Exception], Handler]] = {
     Problem: _problem,
     JobtapeError: _jobtape_error,
     RequestValidationError: _query_error,
     HTTPException: _http_error,
 }
+
+
+def handler_of(error: Exception) -> Handler | None:
+    """Return the handler of ``error``, or None when nobody expects it."""
+    return next((HANDLERS[cls] for cls in type(error).__mro__ if cls in HANDLERS), None)
 
 
 def _hint(request: Request) -> str:

@@ -21,7 +21,7 @@ from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.submission import Submission
 from jobtape.schemas.topology import CANCEL_KEY, Topology
-from jobtape.view.store import ClosedJob, DeadMessage, HistoryRow, JobQuery, Store
+from jobtape.view.store import ClosedJob, DeadMessage, HistoryRow, JobQuery, NotAtOnce, Store
 
 APPLICATION: Final = "application"
 """The scope of the idempotency keys that code in this process uses, apart from those of the API's clients."""
@@ -88,7 +88,7 @@ class JobService(Submitter):
         does not catch up in time, and JobGone for a job that is no longer kept.
         """
         covered = self._barrier.covers(job_id)
-        job = await self._reads.call(self._store.job, job_id)
+        job = await self._read(job_id)
         if not has_submission(job) and not covered:
             job = await self.find_now(job_id)
         if has_submission(job):
@@ -107,13 +107,19 @@ class JobService(Submitter):
 
     async def look(self, job_id: str) -> Job | None:
         """Return the job as the view has it now, None without its submission: events may overtake that."""
-        job = await self._reads.call(self._store.job, job_id)
+        job = await self._read(job_id)
         return job if has_submission(job) else None
 
     async def find_now(self, job_id: str) -> Job | None:
         """Return the job when the view has read everything that is on the tape by now. Raises ViewBehind."""
         await self._barrier.wait()
-        return await self._reads.call(self._store.job, job_id)
+        return await self._read(job_id)
+
+    async def _read(self, job_id: str) -> Job | None:
+        try:
+            return self._store.quick.job(job_id)
+        except NotAtOnce:
+            return await self._reads.call(self._store.job, job_id)
 
     async def cancel(self, job_id: str) -> Job | None:
         """Request the end of the job's present run. Returns the job as it was at the request, None when there is none.

@@ -109,6 +109,61 @@ async def test_unconfirmed_messages_fail_when_the_connection_is_cut(far_link: Li
     assert all(isinstance(outcome, BROKER_ERRORS) for outcome in outcomes)
 
 
+@pytest.mark.usefixtures("_way")
+@pytest.mark.parametrize("limit", ["MAX_UNCONFIRMED", "MAX_UNCONFIRMED_BYTES"])
+async def test_messages_are_held_back_while_too_much_is_unconfirmed(
+    far_link: Link, proxy: Proxy, topology: Topology, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(confirmed_channel, limit, 10)
+    publishing = ConfirmedChannel(far_link, "")
+    async with channel(await far_link.connection()) as opened:
+        name = (await opened.queue_declare(exclusive=True)).queue or ""
+        await publishing.publish(b"first", name, message_properties(), mandatory=True)
+        proxy.hold_answers = True
+        sent = [publishing.publish(b"x", name, message_properties(), mandatory=True) for _ in range(30)]
+        await asyncio.sleep(0)
+        for waiting in sent:  # as an alarm lasts longer than the deadline of a publish
+            waiting.cancel()
+        late = [publishing.publish(b"%d" % n, name, message_properties(), mandatory=True) for n in range(30)]
+        await asyncio.sleep(0)
+        proxy.hold_answers = False
+        assert await publish_all(late, 10) == [None] * 30
+        assert await bodies(opened, name) == [b"first", *[b"x"] * 10, *(b"%d" % n for n in range(30))]
+
+
+async def test_held_messages_that_nobody_waits_for_take_no_memory(
+    far_link: Link, proxy: Proxy, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmed_channel, "MAX_UNCONFIRMED", 1)
+    monkeypatch.setattr(confirmed_channel, "FIRST_SWEEP", 100)
+    publishing = ConfirmedChannel(far_link, "")
+    await publishing.publish(b"0", queue, message_properties(), mandatory=True)
+    proxy.hold_answers = True
+    written = publishing.publish(b"1", queue, message_properties(), mandatory=True)
+    await asyncio.sleep(0)
+    for _ in range(1000):
+        publishing.publish(b"2", queue, message_properties(), mandatory=True).cancel()
+    assert len(publishing._gathered) <= 1000 // 2
+    proxy.hold_answers = False
+    await written
+
+
+async def test_held_messages_are_published_over_the_next_connection(
+    far_link: Link, proxy: Proxy, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmed_channel, "MAX_UNCONFIRMED", 1)
+    publishing = ConfirmedChannel(far_link, "")
+    await publishing.publish(b"0", "", message_properties(), mandatory=False)
+    proxy.hold_answers = True
+    written, held = (publishing.publish(b"%d" % n, "", message_properties(), mandatory=False) for n in (1, 2))
+    await asyncio.sleep(0)
+    proxy.hold_answers = False
+    proxy.cut()
+    outcomes = await publish_all([written, held], 10)
+    assert isinstance(outcomes[0], BROKER_ERRORS)
+    assert outcomes[1] is None
+
+
 async def test_opening_a_channel_ends_when_nobody_waits(queue: str) -> None:
     before = asyncio.all_tasks()
     nowhere = Link("amqp://127.0.0.1:1/", name="nowhere")

@@ -67,6 +67,8 @@ def test_job_is_read_as_it_was_written(store: Store, job: Job) -> None:
     found = store.job(job.id)
     assert found is not None
     assert found == job
+    if store.dialect == "sqlite":
+        assert repr(store.quick.job(job.id)) == repr(found)
     # 1, 1.0 and True are equal, but not the same
     assert (repr(found.result), repr(found.payload)) == (repr(job.result), repr(job.payload))
     moments = (found.submitted_at, found.run_at, found.started_at, found.finished_at)

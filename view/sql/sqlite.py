@@ -33,10 +33,10 @@ def open_engine(url: URL, role: Role, timeout: float, options: dict[str, Any]) -
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
 
     def connected(_connection: Any, record: Any) -> None:
-        record.info[_FILE] = _identity(path)
+        record.info[_FILE] = identity(path)
 
     def taken(_connection: Any, record: Any, _proxy: Any) -> None:
-        if record.info.get(_FILE) != _identity(path):
+        if record.info.get(_FILE) != identity(path):
             raise InvalidatePoolError(f"the file {path} was replaced")
 
     event.listen(engine, "connect", connected)
@@ -83,7 +83,8 @@ def connect(path: Path, role: Role, timeout: float) -> sqlite3.Connection:
     return connection
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells the file from another one at ``path``, None when there is none."""
     with suppress(OSError):
         found = path.stat()
         return (found.st_dev, found.st_ino)
