@@ -8,9 +8,21 @@ BIN := .venv/bin
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-venv: ## .venv with the locked dependencies (the other targets create it when needed)
+# The name changes with the clone's path and with Python, which the files in .venv contain.
+MADE := .venv/made-$(shell { pwd; $(PY) -V; } 2>/dev/null | cksum | cut -d ' ' -f 1)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq --root-user-action=ignore
+
+venv: $(MADE) ## .venv with the locked dependencies (the other targets create it when needed)
+	@:
+
+$(MADE): requirements-dev.lock pyproject.toml
 	@command -v $(PY) >/dev/null || { echo "$(PY) is not installed: install Python 3.11 or later, or name one with make PY=/path/to/python3.11 ..." >&2; exit 1; }
-	@$(PY) tools/venv.py
+	@$(PY) -c 'import sys; sys.exit("Python %d.%d is too old: install Python 3.11 or later, or name one with make PY=/path/to/python3.11 ..." % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@$(PY) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PY) has no venv: install it (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "Installing the dependencies into .venv (a minute or so the first time) ..."
+	@test -e $@ || $(PY) -m venv --clear .venv
+	@$(PIP) --require-hashes -r requirements-dev.lock && $(PIP) --no-build-isolation --no-deps -e . || { echo "pip could not install the packages (see above): check the network, a proxy (HTTPS_PROXY) and the disk, then run make again" >&2; exit 1; }
+	@touch $@
 
 run: venv ## the whole application, with a broker found or started
 	@$(BIN)/python -m tools.run
