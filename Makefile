@@ -3,7 +3,7 @@
 PY ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv run demo test lint types docs graph lock clean
+.PHONY: help venv run demo test bench lint types docs graph lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ PACKAGE ?= jobtape
 test: venv ## all tests, each process on a broker and a PostgreSQL of its own; ARGS="-k name" are for pytest
 	@$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
 
+bench: venv ## Jobtape beside other libraries on this machine, twenty minutes; ARGS="--quick --only throughput" and the like
+	@$(BIN)/python -m benchmarks $(ARGS)
+
 lint: venv ## ruff, and the import rules between the rooms
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -55,10 +58,11 @@ graph: venv ## the imports between the packages as a DOT graph; PACKAGE=jobtape.
 UV ?= $(firstword $(wildcard $(BIN)/uv) uv)
 COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
 
-lock: venv ## write both lock files from pyproject.toml
+lock: venv ## write the lock files from pyproject.toml
 	@command -v $(UV) >/dev/null || { echo "uv is not installed: $(BIN)/pip install uv, then make lock again" >&2; exit 1; }
 	@$(COMPILE) -o requirements.lock
 	@$(COMPILE) --group dev -o requirements-dev.lock
+	@$(COMPILE:pyproject.toml=) --group bench -o requirements-bench.lock
 
 clean: ## remove what was created here: .venv, .jobtape (all data), caches, our container
 	@$(PY) -m tools.clean

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -89,11 +90,12 @@ def own_database(server: str, options: str = "") -> Iterator[OwnDatabase]:
         made.administer("DROP DATABASE {name} WITH (FORCE)")
 
 
-def start_session_postgres() -> SessionPostgres:
+def start_session_postgres(*, durable: bool = False) -> SessionPostgres:
     """Start a private cluster, or else a container, or else install Debian's package and start a cluster.
 
-    With JOBTAPE_TEST_DATABASE_URL, that database is used instead. Takes some seconds. Call `stop()` at the end. Raises
-    NoTestPostgresError.
+    ``durable``: with PostgreSQL's own settings for writing to disk, which a container always has, and not with the fast
+    ones of tests. With JOBTAPE_TEST_DATABASE_URL, that database is used instead. Takes some seconds. Call `stop()` at
+    the end. Raises NoTestPostgresError.
     """
     given = os.environ.get("JOBTAPE_TEST_DATABASE_URL")
     if given:
@@ -102,7 +104,7 @@ def start_session_postgres() -> SessionPostgres:
         except psycopg.Error as error:
             raise NoTestPostgresError(f"cannot connect to JOBTAPE_TEST_DATABASE_URL: {error}") from None
     reasons: list[str] = []
-    for way in (_cluster, _container, _installed):
+    for way in (partial(_cluster, durable), _container, partial(_installed, durable)):
         try:
             return way()
         except (NoTestPostgresError, NoContainersError, AptError) as error:
@@ -120,8 +122,8 @@ def _binaries() -> Path | None:
     return None
 
 
-def _cluster() -> SessionPostgres:
-    """Start a cluster in a temporary folder, on a free port of 127.0.0.1, with a random password and without fsync."""
+def _cluster(durable: bool) -> SessionPostgres:
+    """Start a cluster in a temporary folder, on a free port of 127.0.0.1, with a random password."""
     binaries = find_installed(_binaries)
     if binaries is None:
         raise NoTestPostgresError("PostgreSQL is not installed")
@@ -149,8 +151,10 @@ def _cluster() -> SessionPostgres:
     if made.returncode != 0:
         shutil.rmtree(folder, ignore_errors=True)
         raise NoTestPostgresError(f"initdb failed: {' '.join(made.stderr.split())[-200:]}")
-    options = {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": "", "fsync": "off"}
-    options |= {"synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+    options = {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": ""}
+    options["max_connections"] = "200"
+    if not durable:
+        options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
     command = [str(binaries / "postgres"), "-D", str(data)]
     for name, value in options.items():
         command += ["-c", f"{name}={value}"]
@@ -185,10 +189,10 @@ def _container() -> SessionPostgres:
     return SessionPostgres(url, f"PostgreSQL {_version(url)} in a container ({IMAGE})", container.stop)
 
 
-def _installed() -> SessionPostgres:
+def _installed(durable: bool) -> SessionPostgres:
     """Install Debian's package without its cluster and service, then start our own cluster."""
     ensure_installed(_binaries, "postgresql")
-    return _cluster()
+    return _cluster(durable)
 
 
 def _wait(url: str, server: Tethered) -> str:

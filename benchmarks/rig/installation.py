@@ -78,7 +78,7 @@ class Installation:
         path = self.folder / f"{command[0]}-{self._started}.log"
         self._started += 1
         with path.open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603 - our own command line
+            process = subprocess.Popen(
                 [sys.executable, "-m", "jobtape", *command],
                 env={**self.environment, **environment},
                 stdout=log,
@@ -92,6 +92,11 @@ class Installation:
         part.kill()
         self.parts.remove(part)
         self.start(part.name, **environment)
+
+    def stop(self) -> None:
+        """Stop all parts."""
+        for part in self.parts:
+            part.stop()
 
     def client(self) -> httpx.Client:
         """Return a client of the API, with a timeout for large batches."""
@@ -166,8 +171,7 @@ def installation(
             yield chosen, made
             print(_load(), flush=True)
         finally:
-            for part in made.parts:
-                part.stop()
+            made.stop()
             anyio.run(remove_namespace, chosen.url, topology)
 
 

@@ -5,6 +5,7 @@ import os
 import random
 import time
 
+from benchmarks.peers.client import record_lateness
 from jobtape import Context, job
 from jobtape.schemas.retry import RetryPolicy
 
@@ -65,3 +66,9 @@ def double(ctx: Context, n: int) -> int:
     if not ctx.shadow:
         record_execution(ctx.idempotency_key)
     return 2 * n + (1 if BUG and n % 10 == 0 else 0)
+
+
+@job("late")
+def late(due: float) -> None:
+    """Record how many seconds after ``due`` it was called."""
+    record_lateness(due)

@@ -1,0 +1,1 @@
+"""Rebuild, replay, shadow run, export and import of one installation: ``python -m benchmarks.checks.tape``."""

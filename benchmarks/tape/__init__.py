@@ -1,1 +1,0 @@
-"""Rebuild, replay, shadow run, export and import of one installation: ``python -m benchmarks.tape``."""
