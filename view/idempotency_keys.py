@@ -1,6 +1,6 @@
 """Idempotency keys: the producer's own table beside the view. The fold does not touch it.
 
-The producer writes a row before it publishes the submission. The row says which job the key stands for, and keeps what
+The producer writes a row before it publishes the submission. The row says which job the key is of, and keeps what
 is needed to make the same event again: the job's id and the event's time. The rest comes with the repeated submission.
 A row that is not accepted yet has a lease; a client that repeats the submission after its end takes the row over.
 
@@ -39,7 +39,7 @@ class KeyState(StrEnum):
     ACCEPTED = "accepted"
     """The job was accepted before."""
     REUSED = "reused"
-    """The key stands for a different submission."""
+    """The key belongs to a different submission."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class KeyedSubmission:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The state of a key, the job that it stands for, and the time of its event. ``lease_left``: seconds."""
+    """The state of a key, the job that was submitted under it, and the time of its event. ``lease_left``: seconds."""
 
     state: KeyState
     job_id: str

@@ -32,7 +32,7 @@ class IdempotencyKeyInvalid(JobtapeError):
 
 
 class IdempotencyKeyReused(JobtapeError):
-    """The idempotency key stands for another submission; nothing was published."""
+    """The idempotency key belongs to another submission; nothing was published."""
 
 
 class IdempotencyInFlight(JobtapeError):

@@ -128,7 +128,7 @@ def has_submission(job: Job | None) -> TypeGuard[Job]:
 
 def reused(key: str) -> IdempotencyKeyReused:
     return IdempotencyKeyReused(
-        f"the idempotency key {key!r} stands for another submission: repeat that one as it was, or take a new key"
+        f"the idempotency key {key!r} belongs to another submission: repeat that one as it was, or take a new key"
     )
 
 
@@ -161,7 +161,7 @@ class Idempotency:
     async def submit(self, scope: str, keyed: KeyedOrder) -> Job:
         """Publish the key's job, or return it as it is now when the key has one.
 
-        Raises IdempotencyKeyReused when the key stands for another submission, IdempotencyInFlight when a simultaneous
+        Raises IdempotencyKeyReused when the key belongs to another submission, IdempotencyInFlight when a simultaneous
         one has no outcome in time, BrokerUnavailable and TapeMissing as every submission does, and ViewBehind when the
         view cannot show whether an earlier one was published.
         """
