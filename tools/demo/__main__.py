@@ -16,8 +16,8 @@ from tools.brokers.find import BrokerError, find_broker
 from tools.clone import DATA
 from tools.demo.api import Api
 from tools.demo.checks import check_counts, check_job
-from tools.demo.orders import DATA as SAMPLES
-from tools.demo.orders import Order, Wrong, batch, orders
+from tools.demo.demo_jobs import DATA as SAMPLES
+from tools.demo.demo_jobs import DemoJob, Wrong, batch, single_jobs
 from tools.demo.stack import Stack
 from tools.ready import NotReadyError
 
@@ -35,8 +35,8 @@ async def run(stack: Stack, console: Console) -> list[Row]:
     limits = httpx.Limits(max_connections=20)
     async with httpx.AsyncClient(base_url=stack.base_url, timeout=20, limits=limits, trust_env=False) as http:
         api = Api(http)
-        singles = orders(stack.files, stack.mails)
-        ids = {await api.submit(order): order for order in singles}
+        singles = single_jobs(stack.files, stack.mails)
+        ids = {await api.submit(wanted): wanted for wanted in singles}
         many = batch(labels=dict([LABEL]))
         begun = time.monotonic()
         many_ids = await api.submit_batch(many)
@@ -45,16 +45,16 @@ async def run(stack: Stack, console: Console) -> list[Row]:
         )
         await watch(api, ids, len(many), console)
         console.print("Checking results, histories and counters ...")
-        rows = [await check(api, job_id, order) for job_id, order in ids.items()]
+        rows = [await check(api, job_id, wanted) for job_id, wanted in ids.items()]
         rows.append(await check_many(api, dict(zip(many_ids, many, strict=True))))
-        everything = Counter((order.type, order.state) for order in [*singles, *many])
+        everything = Counter((wanted.type, wanted.state) for wanted in [*singles, *many])
         rows.append(row("the counters", "/metrics", check_counts, await api.metrics(), everything))
         if ended := stack.ended():
             rows.append(("the processes", ", ".join(ended), "ended by themselves", False))
     return rows
 
 
-async def watch(api: Api, ids: dict[str, Order], many: int, console: Console) -> None:
+async def watch(api: Api, ids: dict[str, DemoJob], many: int, console: Console) -> None:
     """Print the jobs, a line for each new state and each quarter of progress, until all have ended."""
     printed: dict[str, tuple[str, int]] = {}
 
@@ -79,15 +79,15 @@ async def watch(api: Api, ids: dict[str, Order], many: int, console: Console) ->
         await asyncio.sleep(POLL_EVERY)
 
 
-async def check(api: Api, job_id: str, order: Order) -> Row:
+async def check(api: Api, job_id: str, wanted: DemoJob) -> Row:
     """Check one job. Return its row."""
     job, history = await asyncio.gather(api.job(job_id), api.history(job_id))
-    return await asyncio.to_thread(row, order.title, order.type, check_job, order, job, history)
+    return await asyncio.to_thread(row, wanted.title, wanted.type, check_job, wanted, job, history)
 
 
-async def check_many(api: Api, ids: dict[str, Order]) -> Row:
+async def check_many(api: Api, ids: dict[str, DemoJob]) -> Row:
     """Check every job of the batch. Return one row for it."""
-    rows = await asyncio.gather(*(check(api, job_id, order) for job_id, order in ids.items()))
+    rows = await asyncio.gather(*(check(api, job_id, wanted) for job_id, wanted in ids.items()))
     wrong = [f"{title}: {found}" for title, _, found, right in rows if not right]
     found = f"{len(wrong)} wrong, the first: {wrong[0]}" if wrong else f"{len(rows):,} sums and histories right"
     return (f"a batch of {len(rows):,}", "add", found, not wrong)

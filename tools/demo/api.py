@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from tools.demo.orders import Order, expect
+from tools.demo.demo_jobs import DemoJob, expect
 
 CONCURRENT = 8
 PAGE = 500
@@ -21,22 +21,22 @@ class Api:
         self._http = http
         self._slots = asyncio.Semaphore(CONCURRENT)
 
-    async def submit(self, order: Order) -> str:
+    async def submit(self, wanted: DemoJob) -> str:
         """POST /jobs. Return the job's id."""
-        answer = await self._http.post("/jobs", json=order.body())
-        expect(answer.status_code == 202, f"POST /jobs {order.type}: {answer.status_code} {answer.text[:300]}")
+        answer = await self._http.post("/jobs", json=wanted.body())
+        expect(answer.status_code == 202, f"POST /jobs {wanted.type}: {answer.status_code} {answer.text[:300]}")
         job_id = str(answer.json()["id"])
         location = answer.headers.get("Location", "")
         expect(location.endswith(f"/jobs/{job_id}"), f"its Location is {location!r}")
         return job_id
 
-    async def submit_batch(self, orders: list[Order]) -> list[str]:
+    async def submit_batch(self, jobs: list[DemoJob]) -> list[str]:
         """POST /jobs/batch. Return the jobs' ids in the given order."""
-        answer = await self._http.post("/jobs/batch", json=[order.body() for order in orders])
+        answer = await self._http.post("/jobs/batch", json=[job.body() for job in jobs])
         expect(answer.status_code == 200, f"POST /jobs/batch: {answer.status_code} {answer.text[:300]}")
         body = answer.json()
         counts = (body["accepted"], body["refused"], body["unknown"])
-        expect(counts == (len(orders), 0, 0), f"accepted, refused and unknown jobs of the batch: {counts}")
+        expect(counts == (len(jobs), 0, 0), f"accepted, refused and unknown jobs of the batch: {counts}")
         return [str(item["id"]) for item in body["items"]]
 
     async def job(self, job_id: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from jobtape.schemas import events, fold
 from jobtape.schemas.job import Job
-from tools.demo.orders import Order, expect
+from tools.demo.demo_jobs import DemoJob, expect
 
 COMPARED = (
     *("id", "type", "state", "payload", "result", "error", "progress", "queue", "labels", "run", "attempt"),
@@ -19,29 +19,29 @@ METRIC = "jobtape_events_total"
 COUNTED = ("submitted", "succeeded", "failed", "cancelled")
 
 
-def check_job(order: Order, job: dict[str, Any], history: list[dict[str, Any]]) -> str:
+def check_job(wanted: DemoJob, job: dict[str, Any], history: list[dict[str, Any]]) -> str:
     """Check a job and its history as the API returns them. Return what was right in a few words. Raises Wrong."""
-    check_state(order, job)
-    found = order.check(job)
-    check_history(order, job, history)
+    check_state(wanted, job)
+    found = wanted.check(job)
+    check_history(wanted, job, history)
     return found
 
 
-def check_state(order: Order, job: dict[str, Any]) -> None:
+def check_state(wanted: DemoJob, job: dict[str, Any]) -> None:
     """Check that the job is the submitted one, and ended as it should in one attempt."""
     reason = f" ({job['error']['type']}: {job['error']['message']})" if job["error"] else ""
-    expect(job["state"] == order.state, f"its state is {job['state']}, not {order.state}{reason}")
-    expect((job["type"], job["payload"]) == (order.type, order.payload), "it is not what was submitted")
+    expect(job["state"] == wanted.state, f"its state is {job['state']}, not {wanted.state}{reason}")
+    expect((job["type"], job["payload"]) == (wanted.type, wanted.payload), "it is not what was submitted")
     expect((job["run"], job["attempt"]) == (1, 1), f"run {job['run']}, attempt {job['attempt']}")
     times = [job[name] for name in ("submitted_at", "started_at", "finished_at")]
     expect(all(times), f"a time is missing: {times}")
 
 
-def check_history(order: Order, job: dict[str, Any], history: list[dict[str, Any]]) -> None:
+def check_history(wanted: DemoJob, job: dict[str, Any], history: list[dict[str, Any]]) -> None:
     """Check that the history is complete and in order, and folds to the job that GET returns."""
     names = [event["type"].removeprefix(events.TYPE_PREFIX) for event in history]
     expect(names, "it has no history")
-    expect((names[0], names[-1]) == ("submitted", order.state), f"its history is {' '.join(names)}")
+    expect((names[0], names[-1]) == ("submitted", wanted.state), f"its history is {' '.join(names)}")
     cursors = [event["cursor"] for event in history]
     expect(all(one < two for one, two in pairwise(cursors)), f"its cursors do not rise: {cursors}")
     # If a worker dies, another one starts its jobs again, so progress rises only within one execution.

@@ -36,7 +36,7 @@ class Wrong(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class DemoJob:
     """A job to submit. It must end in ``state``.
 
     ``check`` takes the ended job as GET returns it. It returns in a few words what is right, or raises Wrong.
@@ -54,22 +54,24 @@ class Order:
         return {"type": self.type, "payload": self.payload, "labels": self.labels}
 
 
-def orders(files: Path, mails: Path) -> list[Order]:
+def single_jobs(files: Path, mails: Path) -> list[DemoJob]:
     """Return the single jobs: one of each example, and one that must fail."""
     return [
-        Order("the long task", "sleep.five", {"seconds": SECONDS}, _slept),
-        Order("profile of a CSV", "csv.profile", {"file": f"in/{TABLE}"}, _profiled),
-        Order("thumbnails", "image.thumbnail", {"file": f"in/{PHOTO}", "sizes": [*SIZES]}, partial(_made, files=files)),
-        Order("a mail", "email.send", dict(LETTER), partial(_mailed, mails=mails)),
-        Order("a sum", "add", {"x": 20, "y": 22}, partial(_summed, expected=42)),
-        Order("a forbidden file, must fail", "image.thumbnail", {"file": "../view.db"}, _refused, state="failed"),
+        DemoJob("the long task", "sleep.five", {"seconds": SECONDS}, _slept),
+        DemoJob("profile of a CSV", "csv.profile", {"file": f"in/{TABLE}"}, _profiled),
+        DemoJob(
+            "thumbnails", "image.thumbnail", {"file": f"in/{PHOTO}", "sizes": [*SIZES]}, partial(_made, files=files)
+        ),
+        DemoJob("a mail", "email.send", dict(LETTER), partial(_mailed, mails=mails)),
+        DemoJob("a sum", "add", {"x": 20, "y": 22}, partial(_summed, expected=42)),
+        DemoJob("a forbidden file, must fail", "image.thumbnail", {"file": "../view.db"}, _refused, state="failed"),
     ]
 
 
-def batch(labels: dict[str, str]) -> list[Order]:
+def batch(labels: dict[str, str]) -> list[DemoJob]:
     """Return the thousand sums, all with these labels."""
     return [
-        Order(f"{n} + {n * n}", "add", {"x": n, "y": n * n}, partial(_summed, expected=n + n * n), labels=labels)
+        DemoJob(f"{n} + {n * n}", "add", {"x": n, "y": n * n}, partial(_summed, expected=n + n * n), labels=labels)
         for n in range(BATCH)
     ]
 
