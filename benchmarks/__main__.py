@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from benchmarks.areas import backlog, delays, folding, http, reads, throughput
+from benchmarks.areas import backlog, delays, folding, http, reads, throughput, waits
 from benchmarks.report import page
 from benchmarks.report.section import Section
 from benchmarks.rig.plan import QUICK, Plan
@@ -17,6 +17,7 @@ from tools.clone import ROOT
 
 AREAS: Final[dict[str, Callable[[Stage, Plan], Section]]] = {
     "throughput": throughput.measure,
+    "waits": waits.measure,
     "http": http.measure,
     "delays": delays.measure,
     "folding": folding.measure,
@@ -45,8 +46,8 @@ def plan_of(wanted: argparse.Namespace) -> Plan:
     """Return how much to measure."""
     plan = QUICK if wanted.quick else Plan()
     if wanted.large:
-        plan = replace(plan, large=True, many=1_000_000, backlog=1_000_000)
-    return plan if wanted.rounds is None else replace(plan, rounds=wanted.rounds)
+        plan = replace(plan, many=1_000_000, backlog=1_000_000)
+    return plan if wanted.rounds is None else replace(plan, rounds=wanted.rounds, long_rounds=wanted.rounds)
 
 
 def main() -> int:

@@ -39,7 +39,7 @@ class Outcome:
 def measure(stage: Stage, plan: Plan) -> Section:
     """Measure both patterns, for peers in the first round only."""
     found: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
-    for number in range(plan.rounds):
+    for number in range(plan.long_rounds):
         systems = ours() + ([each for each in peers("durable") if each.delays] if number == 0 else [])
         for system in systems:
             with system.run(stage) as running:
@@ -101,8 +101,8 @@ def _outcome(running: Running, plan: Plan, times: Callable[[Plan, float], list[f
 
 def _text(plan: Plan, found: dict[tuple[str, str], list[Outcome]]) -> Iterable[str]:
     yield (
-        f"{plan.delayed:,} jobs in one batch; Jobtape: medians of {plan.rounds} rounds, peers: one round. "
-        f"Random delays are {SHORTEST:g} to {plan.spread:g} s after the last submission."
+        f"{plan.delayed:,} jobs, submitted as fast as the system accepts them{_rounds(plan)}. Random delays are "
+        f"{SHORTEST:g} to {plan.spread:g} s after the last submission."
     )
     for pattern in PATTERNS:
         rows = []
@@ -121,6 +121,10 @@ def _text(plan: Plan, found: dict[tuple[str, str], list[Outcome]]) -> Iterable[s
             )
         head = [pattern, "accepted", "late in ms: p50, p99, most", "early, lost", "broker CPU a job", "all CPU a job"]
         yield table(head, rows)
+
+
+def _rounds(plan: Plan) -> str:
+    return "" if plan.long_rounds == 1 else f"; Jobtape: medians of {plan.long_rounds} rounds, the others: one round"
 
 
 def _late(outcomes: list[Outcome], part: float) -> float:

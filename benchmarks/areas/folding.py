@@ -66,7 +66,7 @@ def measure(stage: Stage, plan: Plan) -> Section:
     """Measure with both databases in turn. Raises RuntimeError if a rebuilt view differs from the one that served."""
     found: dict[str, Rates] = {name: defaultdict(list) for name in DATABASES.values()}
     grown = 0.0
-    for number in range(plan.rounds):
+    for number in range(plan.long_rounds):
         for database, name in DATABASES.items():
             with tempfile.TemporaryDirectory(dir=stage.folder, prefix="folding-") as folder, ExitStack() as stack:
                 made = jobtape(stage, Path(folder), stack, database).installation
@@ -84,7 +84,7 @@ def measure(stage: Stage, plan: Plan) -> Section:
 
 
 def _text(plan: Plan, medians: dict[str, dict[str, float]], grown: float) -> Iterable[str]:
-    yield f"{plan.events:,} events of {plan.events // 3:,} jobs, in events a second, medians of {plan.rounds} rounds:"
+    yield f"{plan.events:,} events of {plan.events // 3:,} jobs, in events a second (rounds: {plan.long_rounds}):"
     rows = [
         [what, *(f"{rates[what]:,.0f}" for rates in medians.values())]
         for what in (FOLD, FOLD_RELAY, ARCHIVE, STREAM, REPLAY, BOUND)

@@ -35,7 +35,7 @@ def measure(stage: Stage, plan: Plan) -> Section:
                 for size, reads in ((plan.few, few), (plan.many, many))
                 for what, call in reads.items()
             ]
-            for _ in range(plan.rounds):
+            for _ in range(plan.long_rounds):
                 random.shuffle(kinds)
                 for what, size, call in kinds:
                     took.setdefault((what, database, size), []).extend(_time(call, plan.reads))
@@ -45,7 +45,7 @@ def measure(stage: Stage, plan: Plan) -> Section:
 def _text(plan: Plan, took: dict[tuple[str, str, int], list[float]]) -> Iterable[str]:
     yield (
         f"Of a view with {plan.few:,} and with {plan.many:,} jobs, median and p99 in ms of "
-        f"{plan.reads * plan.rounds} reads of each kind:"
+        f"{plan.reads * plan.long_rounds} reads of each kind:"
     )
     head = [""] + [f"{name}, {size:,}" for name in DATABASES.values() for size in (plan.few, plan.many)]
     kinds = list(dict.fromkeys(what for what, _, _ in sorted(took, key=lambda each: ORDER.index(each[0]))))

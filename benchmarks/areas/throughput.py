@@ -3,7 +3,7 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from benchmarks.report.section import Chart, Section, table
@@ -40,7 +40,7 @@ class Round:
 def measure(stage: Stage, plan: Plan) -> Section:
     """Measure all systems in both modes."""
     durable = _rounds(stage, plan, [*ours(), *peers("durable")], latency=True)
-    defaults = _rounds(stage, plan, peers("defaults"), latency=False)
+    defaults = _rounds(stage, replace(plan, rounds=plan.long_rounds), peers("defaults"), latency=False)
     return Section("throughput", "\n\n".join(_text(plan, durable, defaults)), _charts(durable))
 
 

@@ -12,7 +12,7 @@ from faststream.rabbit import QueueType, RabbitBroker, RabbitQueue
 
 from benchmarks.peers import client, redis_results
 
-broker = RabbitBroker(client.BROKER)
+broker = RabbitBroker(client.BROKER, logger=None)
 app = FastStream(broker)
 queue = (
     RabbitQueue("faststream", queue_type=QueueType.QUORUM, durable=True)

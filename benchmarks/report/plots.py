@@ -10,15 +10,16 @@ from typing import Any, Final
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
-COLORS: Final = ["#0b7285", "#99c9d1", "#e8a33d", "#c05621", "#6b7280", "#9f7aea", "#68a357", "#d3d7dd"]
-OURS: Final = "Jobtape"
+OURS: Final = "#0b7285"
+OTHERS: Final = "#b4bcc4"
 
 
 def draw(chart: dict[str, Any], path: Path) -> None:
     """Draw one bar chart: groups on the left, a bar for each name in a group."""
     groups: dict[str, dict[str, float]] = chart["groups"]
-    names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
+    compared = any(name.startswith("Jobtape") for bars in groups.values() for name in bars)
     many = len(groups) > 1
     rows = sum(len(bars) for bars in groups.values()) + (len(groups) if many else 0)
     figure = Figure(figsize=(7.2, 0.7 + 0.27 * rows), layout="constrained")
@@ -30,7 +31,8 @@ def draw(chart: dict[str, Any], path: Path) -> None:
             labels.append(group)
             y += 1
         for name, value in bars.items():
-            axes.barh(y, value, height=0.8, color=COLORS[names.index(name) % len(COLORS)])
+            ours = name.startswith("Jobtape") if compared else not name.startswith("bound")
+            axes.barh(y, value, height=0.8, color=OURS if ours else OTHERS)
             axes.annotate(f" {value:,.3g}" if value < 100 else f" {value:,.0f}", (value, y), va="center", fontsize=8)
             ticks.append(y)
             labels.append(f"{name}")
@@ -47,7 +49,9 @@ def draw(chart: dict[str, Any], path: Path) -> None:
     axes.margins(x=0.12)
     if chart["logarithmic"]:
         axes.set_xscale("log")
-    axes.set_title(chart["title"], fontsize=10, loc="left")
+        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_title(chart["title"], fontsize=10, loc="left", pad=10)
     axes.spines[["top", "right", "left"]].set_visible(False)
     # The date would change the file with every run.
     figure.savefig(path, metadata={"Date": None, "Creator": None}, facecolor="white")

@@ -5,35 +5,35 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Plan:
-    """The size of a run. ``large``: measure with 1,000,000 jobs where that is asked, and not with fewer."""
+    """The size of a run. ``long_rounds``: rounds of what takes minutes and has thousands of values in one round."""
 
     rounds: int = 3
+    long_rounds: int = 1
     jobs: int = 10_000
     calls: int = 300
-    load_seconds: float = 5.0
+    load_seconds: float = 3.5
     delayed: int = 10_000
     spread: float = 20.0
-    events: int = 150_000
-    http_seconds: float = 3.0
+    events: int = 100_000
+    http_seconds: float = 2.5
     connections: int = 64
-    reads: int = 100
+    reads: int = 200
     few: int = 10_000
-    many: int = 100_000
-    backlog: int = 50_000
-    large: bool = False
+    many: int = 50_000
+    backlog: int = 30_000
 
 
 QUICK = Plan(
     rounds=1,
-    jobs=2_000,
-    calls=100,
-    load_seconds=2.5,
-    delayed=1_000,
-    spread=5.0,
-    events=30_000,
-    http_seconds=1.5,
+    jobs=1_000,
+    calls=50,
+    load_seconds=1.5,
+    delayed=500,
+    spread=2.0,
+    events=9_000,
+    http_seconds=1.0,
     reads=30,
-    few=2_000,
-    many=10_000,
-    backlog=10_000,
+    few=500,
+    many=3_000,
+    backlog=3_000,
 )

@@ -104,7 +104,12 @@ class System:
         """Start it, and wait for the first result. Afterwards all its processes are stopped."""
         with tempfile.TemporaryDirectory(prefix=f"{self.module}-", dir=stage.folder) as name, ExitStack() as stack:
             starter = self._jobtape if self.database else self._peer
-            yield starter(stage, Path(name), stack)
+            try:
+                running = starter(stage, Path(name), stack)
+            except RuntimeError as error:
+                logs = [f"{log.name}: {log.read_text()[-1000:]}" for log in Path(name).glob("worker*.log")]
+                raise RuntimeError("\n".join([f"{self.name} has not started: {error}", *logs])) from None
+            yield running
 
     def _peer(self, stage: Stage, folder: Path, stack: ExitStack) -> Running:
         stage.redis.clear()
@@ -207,7 +212,11 @@ PEERS: Final = {
         ["celery", "-A", "benchmarks.peers.celery_peer", "worker", "--loglevel", "WARNING"],
         True,
     ),
-    "taskiq": ("taskiq_peer", ["taskiq", "worker", "benchmarks.peers.taskiq_peer:broker"], True),
+    "taskiq": (
+        "taskiq_peer",
+        ["taskiq", "worker", "--log-level", "WARNING", "benchmarks.peers.taskiq_peer:broker"],
+        True,
+    ),
     "FastStream": ("faststream_peer", ["faststream", "run", "benchmarks.peers.faststream_peer:app"], False),
 }
 

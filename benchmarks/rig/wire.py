@@ -47,12 +47,16 @@ class Wire:
         length = int(head.get("content-length", "0"))
         return Answer(status, head, await self._reader.readexactly(length))
 
-    async def stream(self, path: str, **headers: str) -> AsyncIterator[tuple[str, str, str]]:
-        """Yield (event, id, data) of each server-sent event of a stream."""
+    async def stream(
+        self, path: str, opened: asyncio.Event | None = None, **headers: str
+    ) -> AsyncIterator[tuple[str, str, str]]:
+        """Yield (event, id, data) of each server-sent event of a stream. ``opened`` is set when the stream begins."""
         await self._send("GET", path, b"", {"Accept": "text/event-stream", **headers})
         status, _ = await self._head()
         if status != 200:
             raise RuntimeError(f"{path}: {status}")
+        if opened is not None:
+            opened.set()
         fields: dict[str, str] = {}
         async for line in self._chunks():
             if line:
