@@ -11,7 +11,7 @@ from benchmarks.rig.installation import percentile
 from benchmarks.rig.plan import Plan
 from benchmarks.rig.processes import Usage
 from benchmarks.rig.stage import Stage, log
-from benchmarks.rig.systems import Running, System, ours, peers
+from benchmarks.rig.systems import Running, System, classic, ours, peers
 
 BESIDE: Final = 200.0
 """Jobs a second beside the job that is waited for."""
@@ -39,7 +39,7 @@ class Round:
 
 def measure(stage: Stage, plan: Plan) -> Section:
     """Measure all systems in both modes."""
-    durable = _rounds(stage, plan, [*ours(), *peers("durable")], latency=True)
+    durable = _rounds(stage, plan, [*ours(), *peers("durable"), classic()], latency=True)
     defaults = _rounds(stage, replace(plan, rounds=plan.long_rounds), peers("defaults"), latency=False)
     return Section("throughput", "\n\n".join(_text(plan, durable, defaults)), _charts(durable))
 

@@ -21,19 +21,18 @@ late = app.task(name="late")(client.record_lateness)
 
 
 class CeleryClient(redis_results.RedisCount):
-    """Submits from one thread, as a web process does."""
+    """Submits from some threads, as a web process does."""
 
     async def open(self) -> None:
         """Connect."""
 
     async def submit(self, numbers: Sequence[int]) -> list[Any]:
         """Submit ``add(n, n)`` for each number."""
-        return [add.delay(number, number) for number in numbers]
+        return await redis_results.in_threads(lambda number: add.delay(number, number), numbers)
 
     async def submit_due(self, due: Sequence[float]) -> None:
         """Submit ``late`` for each due time, with ``countdown``."""
-        for each in due:
-            late.apply_async((each,), countdown=redis_results.until(each))
+        await redis_results.in_threads(lambda each: late.apply_async((each,), countdown=redis_results.until(each)), due)
 
     async def result(self, handle: Any) -> int:
         """Wait for the result of a job."""

@@ -15,6 +15,8 @@ REDIS: Final = os.environ.get("BENCH_REDIS", "")
 """The URL of the Redis database that stores the results."""
 IN_FLIGHT: Final = 64
 """How many submissions an asynchronous client has under way."""
+THREADS: Final = int(os.environ.get("BENCH_THREADS", "8"))
+"""How many threads of a client that blocks submit."""
 TIMEOUT: Final = 120.0
 """Seconds until a missing result is an error."""
 

@@ -20,19 +20,20 @@ late = dramatiq.actor(client.record_lateness, actor_name="late")
 
 
 class DramatiqClient(redis_results.RedisCount):
-    """Submits from one thread, as a web process does."""
+    """Submits from some threads, as a web process does."""
 
     async def open(self) -> None:
         """Connect."""
 
     async def submit(self, numbers: Sequence[int]) -> list[Any]:
         """Submit ``add(n, n)`` for each number."""
-        return [add.send(number, number) for number in numbers]
+        return await redis_results.in_threads(lambda number: add.send(number, number), numbers)
 
     async def submit_due(self, due: Sequence[float]) -> None:
         """Submit ``late`` for each due time, with ``delay``."""
-        for each in due:
-            late.send_with_options(args=(each,), delay=int(1000 * redis_results.until(each)))
+        await redis_results.in_threads(
+            lambda each: late.send_with_options(args=(each,), delay=int(1000 * redis_results.until(each))), due
+        )
 
     async def result(self, handle: Any) -> int:
         """Wait for the result of a job."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -11,6 +12,8 @@ import redis
 from benchmarks.peers import client
 
 T = TypeVar("T")
+
+_threads = ThreadPoolExecutor(client.THREADS)
 
 
 class RedisCount:
@@ -35,6 +38,13 @@ async def gather_some(call: Callable[[T], Awaitable[Any]], values: Sequence[T]) 
 
     await asyncio.gather(*(work() for _ in range(min(client.IN_FLIGHT, len(values)))))
     return answers
+
+
+async def in_threads(call: Callable[[T], Any], values: Sequence[T]) -> list[Any]:
+    """Call ``call`` for each value in THREADS threads, and return what it returned, in the order of ``values``."""
+    if len(values) == 1:
+        return [call(values[0])]
+    return list(await asyncio.to_thread(_threads.map, call, values))
 
 
 def until(due: float) -> float:

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,7 +97,8 @@ class System:
     database: str = ""
     worker: Sequence[str] = ()
     delays: bool = True
-    environment: Mapping[str, str] = field(default_factory=dict)
+    queues: str = ""
+    """The mode whose kind of queues it has, if that is not its own."""
 
     @contextmanager
     def run(self, stage: Stage) -> Iterator[Running]:
@@ -115,9 +116,8 @@ class System:
         stage.redis.clear()
         environment = {
             **os.environ,
-            **self.environment,
             "BENCH_MODE": self.mode,
-            "BENCH_BROKER": stage.broker_url(self.mode),
+            "BENCH_BROKER": stage.broker_url(self.queues or self.mode),
             "BENCH_REDIS": stage.redis.url,
             "BENCH_LATENESS": str(folder / "lateness"),
             "PATH": f"{stage.python.parent}:{os.environ.get('PATH', '')}",
@@ -224,6 +224,12 @@ PEERS: Final = {
 def peers(mode: str) -> list[System]:
     """Return the peers in a mode."""
     return [System(name, module, mode, "", worker, delays) for name, (module, worker, delays) in PEERS.items()]
+
+
+def classic() -> System:
+    """Return Dramatiq in durable mode with the durable classic queues that it declares by itself."""
+    module, worker, delays = PEERS["Dramatiq"]
+    return System("Dramatiq, classic queues", module, "durable", "", worker, delays, "defaults")
 
 
 def ours(databases: Sequence[str] = ("sqlite", "postgresql")) -> list[System]:
