@@ -22,7 +22,7 @@ from jobtape.broker.frames import Delivered
 from jobtape.broker.link import BROKER_ERRORS, Connection
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 
-PREFETCH = 300
+PREFETCH = 500
 ATTACH_LIMIT = 15.0
 """Seconds; a stream without a leader does not answer for a while."""
 OFFSET_HEADER: Final = b"x-stream-offset"

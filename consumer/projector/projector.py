@@ -37,10 +37,6 @@ from jobtape.view.threads import DatabaseThreads
 
 log = logging.getLogger(__name__)
 
-MESSAGE_PAUSE = 0.001
-LONGEST_PAUSE = 0.02
-"""Seconds between two batches: so much for each message of the last one, and at most. What arrives in the pause shares
-a transaction, so under load a job costs less; without load nobody waits."""
 RETRY_PAUSE = 0.5
 """Seconds until a failed action is tried again, and at most between two attempts to take the lease."""
 
@@ -183,7 +179,11 @@ class Projector:
     async def _fold(
         self, reader: StreamReader, checkpoint: Checkpoint, stop: asyncio.Event, lost: asyncio.Event
     ) -> None:
-        """Fold until ``stop`` is set or a step of the offsets has to be checked. Raises _LeaseLost."""
+        """Fold until ``stop`` is set or a step of the offsets has to be checked. Raises _LeaseLost.
+
+        What arrives while a batch is committed is the next batch. So a batch is as large as the load, and without load
+        nothing waits.
+        """
         epoch, offset = checkpoint.epoch, checkpoint.offset
         while True:
             messages = await first_of(reader.read(PREFETCH), stop, lost)
@@ -206,7 +206,6 @@ class Projector:
                 self._set_trouble(None)
                 self._services.notify(batch)
                 offset = contiguous[-1].offset
-                await wait_for_stop(stop, min(LONGEST_PAUSE, len(contiguous) * MESSAGE_PAUSE))
             if len(contiguous) < len(messages):
                 assert offset is not None
                 next_offset = messages[len(contiguous)].offset

@@ -18,8 +18,9 @@ from jobtape.consumer.subscriber_message import SubscriberMessage, subscriber_me
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.selection import Selection
 from jobtape.view.store import CommittedEvent, Store
+from jobtape.view.threads import DatabaseThreads
 
-PAGE: Final = 500
+PAGE: Final = 1000
 """Events in flight at most."""
 CONFIRM_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 15.0
@@ -72,18 +73,26 @@ async def _publish_all(channel: ConfirmedChannel, store: Store, replay: Replay, 
     replay = replace(replay, after=state["after"], until=state["until"])
     before = int(state["events"])
     size = PAGE if replay.rate is None else max(1, min(PAGE, round(replay.rate / 4)))
-    while not state["done"]:
-        await _wait_until(state["due"], replay, size, task_slice)
-        page = store.committed.page(state["cursor"], size, replay.selection)
-        rows = [row for row in page.rows if row.cursor <= replay.until]
-        await _publish(channel, [_message(row, replay, state["mark"]) for row in rows])
-        end = min(page.cursor, replay.until) if page.full else replay.until
-        after = {"cursor": end, "events": state["events"] + len(rows), "done": end >= replay.until}
-        due = _due(state["due"], len(rows), replay)
-        state = _save(store, replay, state, {**state, **after, "due": due})
-        task_slice.add(len(rows), _left(state, replay), before)
-        if not state["done"]:
-            task_slice.check()
+    # A thread reads the next page and writes the state, while the broker confirms a page.
+    threads = DatabaseThreads("replay")
+    next_page = threads.call(store.committed.page, state["cursor"], size, replay.selection)
+    try:
+        while not state["done"]:
+            await _wait_until(state["due"], replay, size, task_slice)
+            page = await next_page
+            rows = [row for row in page.rows if row.cursor <= replay.until]
+            end = min(page.cursor, replay.until) if page.full else replay.until
+            if end < replay.until:
+                next_page = threads.call(store.committed.page, end, size, replay.selection)
+            await _publish(channel, [_message(row, replay, state["mark"]) for row in rows])
+            after = {"cursor": end, "events": state["events"] + len(rows), "done": end >= replay.until}
+            due = _due(state["due"], len(rows), replay)
+            state = await threads.call(_save, store, replay, state, {**state, **after, "due": due})
+            task_slice.add(len(rows), _left(state, replay), before)
+            if not state["done"]:
+                task_slice.check()
+    finally:
+        await threads.join()
     return int(state["events"])
 
 

@@ -9,6 +9,7 @@ import pika
 
 from benchmarks.checks.tape.setup import Setup, same_view
 from benchmarks.rig.installation import until
+from jobtape.consumer.replays.replay import PAGE
 from jobtape.view.store import JobQuery
 
 SHADOWED = 1000
@@ -30,7 +31,7 @@ def kills(setup: Setup) -> None:
         received = queue.drain()
         assert set(received) == set(events), f"{len(set(events) - set(received))} missing"
         repeated = sum(received.values()) - len(received)
-        assert repeated <= 2 * 500, repeated
+        assert repeated <= 2 * PAGE, repeated
         print(f"replay, killed and continued: {len(received)} events, {repeated} repeated")
     setup.made.environment["BENCH_BUG"] = "0"
     correct_handlers(setup)
