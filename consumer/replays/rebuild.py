@@ -4,9 +4,11 @@ The serving generation is read and written meanwhile; ``view.rebuilds`` explains
 effects are not sent again, and subscribers get no event again.
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -19,6 +21,7 @@ from jobtape.view.comparison import ViewComparison
 from jobtape.view.rebuilds import PAGE
 from jobtape.view.sql.paging import PAGE_BYTES
 from jobtape.view.store import Archived, Differences, Rebuild, Store
+from jobtape.view.threads import DatabaseThreads
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +46,21 @@ class ViewRebuild:
     store: Store
     task_slice: TaskSlice
 
-    async def from_stream(self, rebuild: Rebuild, messages: AsyncIterable[Sequence[Archived]]) -> Rebuild:
-        """Fold ``messages``, which lead up to the checkpoint of the serving view."""
-        async for entries in messages:
-            rebuild = self._fold(rebuild, entries)
-        return rebuild
+    async def from_stream(self, rebuild: Rebuild, messages: AsyncGenerator[Sequence[Archived], None]) -> Rebuild:
+        """Fold ``messages``, which lead up to the checkpoint of the serving view.
+
+        A thread folds a page while the next one is read.
+        """
+        threads = DatabaseThreads("rebuild")
+        folding: asyncio.Future[Rebuild] | None = None
+        try:
+            async with aclosing(messages):
+                async for entries in messages:
+                    rebuild = rebuild if folding is None else await folding
+                    folding = threads.call(self._fold, rebuild, entries)
+            return rebuild if folding is None else await folding
+        finally:
+            await threads.join()
 
     def from_archive(self, rebuild: Rebuild) -> Rebuild:
         """Fold the serving history behind ``rebuild``, and remove the jobs that were pruned meanwhile."""
