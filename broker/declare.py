@@ -36,8 +36,6 @@ async def declare(connection: Connection, topology: Topology) -> None:
                 await _queue(opened, queue)
             for binding in topology.bindings():
                 await _bind(opened, binding)
-            for between in topology.exchange_bindings():
-                await opened.exchange_bind(between.target, between.source, between.key)
             if await log_exists(connection, topology):
                 # A broker that was restored in part may have had the tape before its exchange.
                 await _bind(opened, topology.log_binding)
@@ -142,12 +140,7 @@ async def remove_namespace(url: str, topology: Topology) -> None:
 
 
 async def _exchange(opened: Channel, exchange: Exchange) -> None:
-    await opened.exchange_declare(
-        exchange.name,
-        exchange_type=exchange.type,
-        durable=True,
-        arguments={"alternate-exchange": exchange.alternate} if exchange.alternate else None,
-    )
+    await opened.exchange_declare(exchange.name, exchange_type=exchange.type, durable=True)
 
 
 async def _queue(opened: Channel, queue: Queue) -> None:

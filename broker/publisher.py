@@ -3,13 +3,16 @@
 After a nack, a time-out or a lost connection it is not known which queues have the message. So the same event (same
 event id) is published again until a confirm comes or the deadline passes; readers drop repeats.
 
-When a work queue refuses the message because a policy limits its length, the tape has the event in most cases. So only
-the work is published again (``refused_work``), and ``check_room`` refuses more work for that queue beforehand.
+When a work queue refuses the message because a policy limits its length, the work is deferred: the event is published
+to the tape alone, because a refusal is no proof that the tape has it, and then ``deferred``. The projector places the
+work again. ``check_room`` refuses more work for that queue beforehand.
 """
 
 import asyncio
+import logging
+import time
 from collections.abc import Mapping, Sequence
-from functools import partial
+from datetime import UTC, datetime
 from typing import Final
 
 import aiormq.exceptions
@@ -17,23 +20,25 @@ import aiormq.exceptions
 from jobtape.broker.channels import message_properties, publish_once
 from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
-from jobtape.broker.refused_work import RefusedWork, WorkRefused, WorkRoute, work_route
 from jobtape.schemas.barrier import barrier_body
 from jobtape.schemas.errors import BrokerUnavailable, QueueFull, TapeMissing
-from jobtape.schemas.events import CONTENT_TYPE, JobEvent, encode
-from jobtape.schemas.topology import BARRIER_KEY, Topology, event_key
+from jobtape.schemas.events import CONTENT_TYPE, Deferred, JobEvent, WorkEvent, encode
+from jobtape.schemas.placement import deferral
+from jobtape.schemas.topology import BARRIER_KEY, Topology, event_key, run_key
+
+log = logging.getLogger(__name__)
 
 PUBLISH_TIMEOUT = 10.0
 MAX_IN_FLIGHT = 1000
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds before the next try."""
-REFUSED_LIMIT = 2.0
-"""Seconds that the caller waits for room in a full queue."""
+FULL_PAUSE: Final = 1.0
+"""Seconds for which a queue that has refused work counts as full."""
 REASON_HEADER: Final = "jobtape-reason"
 
 
-class _QueueRefused(Exception):
-    """The work queue has refused the message, and the tape has it."""
+class WorkRefused(Exception):
+    """The work queue is full and has refused the message."""
 
 
 class Publisher:
@@ -45,33 +50,53 @@ class Publisher:
         self.timeout = timeout
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._channel = ConfirmedChannel(link, topology.events.name, renew=True)
-        self._refused = RefusedWork(link)
+        self._full: dict[str, float] = {}
 
     async def close(self) -> None:
-        """Give up work that full queues have refused, and close the connection."""
-        await self._refused.close()
+        """Close the connection."""
         await self.link.close()
 
-    def check_room(self, cc: Sequence[str]) -> None:
-        """Raise QueueFull when the queue that ``cc`` leads to has refused work that still waits."""
-        route = self._route(cc)
-        if route is not None and self._refused.is_full(route.queue):
+    def check_room(self, queue: str) -> None:
+        """Raise QueueFull when the work queue has just refused work."""
+        if (until := self._full.get(queue)) is None:
+            return
+        if time.monotonic() < until:
             raise QueueFull(
-                f"the queue {route.queue} is full and refuses more work: nothing was recorded. Try again when some of "
-                "its jobs have run; `jobtape doctor` names the policy that limits it",
-                recorded=False,
+                f"the queue {self.topology.work_queue(queue).name} is full and refuses more work: nothing was "
+                "recorded. Try again when some of its jobs have run; `jobtape doctor` names the policy that limits it"
             )
+        del self._full[queue]
+
+    async def place(self, event: WorkEvent, *, timeout: float | None = None) -> Deferred | None:
+        """Write ``event`` to the tape and its work to its queue. Return when both have it.
+
+        Returns the event that defers the work if its queue refused it. Raises as ``publish``.
+        """
+        queue = event.data.order.queue
+        body, key = encode(event), event_key(event.name, event.data.job_type)
+        try:
+            await self.send(body, key, (run_key(queue),), content_type=CONTENT_TYPE, timeout=timeout)
+        except WorkRefused:
+            if queue not in self._full:
+                log.warning(
+                    "the queue %s is full and refuses work: `jobtape doctor` names the policy that limits it",
+                    self.topology.work_queue(queue).name,
+                )
+            self._full[queue] = time.monotonic() + FULL_PAUSE
+            deferred = deferral(event, "queue_full", source=self.topology.source, time=datetime.now(UTC))
+            await self.send(body, key, (), content_type=CONTENT_TYPE, timeout=timeout)
+            await self.publish(deferred, timeout=timeout)
+            return deferred
+        return None
 
     async def publish(self, event: JobEvent, cc: Sequence[str] = (), *, timeout: float | None = None) -> None:
-        """Write ``event`` to the tape and to the queues that the keys ``cc`` lead to. Return when all have it.
+        """Write ``event`` to the tape, and to the queues that the keys ``cc`` lead to. Return when all have it.
 
         Raises BrokerUnavailable when no confirm came within ``timeout`` seconds (then it is not known whether the
-        broker has it), TapeMissing when the tape does not exist, WorkRefused when the work queue did not take it within
-        ``REFUSED_LIMIT``: then the tape has the event, and the work is placed once there is room.
+        broker has it), and TapeMissing when the tape does not exist. For work, ``place`` is the call.
         """
-        await self.send(
-            encode(event), event_key(event.name, event.data.job_type), cc, content_type=CONTENT_TYPE, timeout=timeout
-        )
+        key = event_key(event.name, event.data.job_type)
+        await self.send(encode(event), key, cc, content_type=CONTENT_TYPE, timeout=timeout)
 
     async def publish_barrier(self, process: str, seq: int, timeout: float | None = None) -> None:
         """Write a barrier to the tape. A view that has passed it contains everything published before."""
@@ -80,31 +105,10 @@ class Publisher:
     async def send(
         self, body: bytes, key: str, cc: Sequence[str], *, content_type: str, timeout: float | None = None
     ) -> None:
-        """Same as ``publish``, for an encoded event or barrier."""
+        """Same as ``publish``, for an encoded event or barrier. Raises WorkRefused when there are keys ``cc`` and a
+        queue refused the message.
+        """
         limit = self.timeout if timeout is None else timeout
-        route = self._route(cc)
-        try:
-            return await self._send(body, key, cc, content_type, limit, route)
-        except _QueueRefused:
-            assert route is not None
-        record = partial(self._send, body, key, (), content_type, self.timeout, None)
-        placing = self._refused.add(route, body, content_type, record)
-        await asyncio.wait({placing}, timeout=min(limit, REFUSED_LIMIT))
-        if not placing.done() or placing.cancelled():
-            raise WorkRefused(
-                f"the queue {route.queue} is full and refuses more work. The job is recorded, and may run when there "
-                "is room: try again later, with the same Idempotency-Key if it must not become two jobs; `jobtape "
-                "doctor` names the policy that limits the queue",
-                placing,
-            )
-
-    def _route(self, cc: Sequence[str]) -> WorkRoute | None:
-        return next((route for key in cc if (route := work_route(key, self.topology)) is not None), None)
-
-    async def _send(
-        self, body: bytes, key: str, cc: Sequence[str], content_type: str, limit: float, route: WorkRoute | None
-    ) -> None:
-        """Publish until it is confirmed. Raises as ``publish``, but _QueueRefused when there is a ``route``."""
         pause = FIRST_PAUSE
         trouble = "no confirm came"
         headers = {"CC": list(cc)} if cc else {}
@@ -120,8 +124,8 @@ class Publisher:
                             "Start `jobtape projector` on a new installation, or run `jobtape init`"
                         ) from None
                     except aiormq.exceptions.DeliveryError:
-                        if route is not None:
-                            raise _QueueRefused from None
+                        if cc:
+                            raise WorkRefused from None
                         trouble = "a queue refused the message"
                     except BROKER_ERRORS as error:
                         trouble = reason_of(error)

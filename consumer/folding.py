@@ -8,13 +8,12 @@ from dataclasses import replace
 from jobtape.broker.stream_reader import TapeMessage
 from jobtape.schemas.barrier import read_barrier
 from jobtape.schemas.cursor import cursor_of
-from jobtape.schemas.effects import Effect, effects_of, may_be_effect
 from jobtape.schemas.errors import UnreadableEvent
-from jobtape.schemas.events import JobEvent, decode, encode
+from jobtape.schemas.events import JobEvent, decode
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
 from jobtape.schemas.topology import BARRIER_KEY
-from jobtape.view.store import Archived, Batch, HistoryRow, OutboxRow, UnreadableRow
+from jobtape.view.store import Archived, Batch, HistoryRow, UnreadableRow
 
 LoadJobs = Callable[[Collection[str]], dict[str, Job]]
 FindPruned = Callable[[Collection[str]], Collection[str]]
@@ -79,8 +78,6 @@ def fold_archived(entries: Sequence[Archived], load_jobs: LoadJobs, find_pruned:
     jobs = dict(before)
     history: list[HistoryRow] = []
     counts: Counter[tuple[str, str]] = Counter()
-    effects: dict[str, OutboxRow] = {}
-    seen: set[str] = set()
     for cursor, event, text in events:
         if event.subject in pruned:
             continue
@@ -89,10 +86,6 @@ def fold_archived(entries: Sequence[Archived], load_jobs: LoadJobs, find_pruned:
         accepted = after is not job
         jobs[event.subject] = after
         counts[event.data.job_type, event.name] += accepted
-        if may_be_effect(event):
-            effects.pop(event.id, None)
-            seen.add(event.id)
-        effects |= {effect.event.id: outbox_row(effect) for effect in effects_of(job, event, after)}
         history.append(HistoryRow(cursor, event.subject, event.id, event.name, event.time, accepted, text, after))
     return Batch(
         offset=None,
@@ -101,11 +94,4 @@ def fold_archived(entries: Sequence[Archived], load_jobs: LoadJobs, find_pruned:
         history=history,
         unreadable=unreadable,
         counts={key: n for key, n in counts.items() if n},
-        effects=tuple(effects.values()),
-        seen=seen,
     )
-
-
-def outbox_row(effect: Effect) -> OutboxRow:
-    """Return the row in which the view stores an effect until it is on the tape."""
-    return OutboxRow(effect.event.id, encode(effect.event).decode(), effect.keys, wait=effect.wait)

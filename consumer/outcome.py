@@ -14,10 +14,9 @@ from types import TracebackType
 from typing import Any, Final
 
 from jobtape.schemas import plainjson
-from jobtape.schemas.delay_ladder import LONGEST
 from jobtape.schemas.errors import ResultInvalid, class_name, text_of
 from jobtape.schemas.events import Reason
-from jobtape.schemas.job import ErrorInfo
+from jobtape.schemas.job import LONGEST_DELAY, ErrorInfo
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.retry import NEVER, POLICY, Crashed, RetryPolicy, Wish
 
@@ -117,7 +116,7 @@ def _checked(wish: Any) -> Wish:
     """Return a wish that an event can carry, whatever a handler assigned to ``Retry.delay``."""
     if type(wish) is str and wish in (NEVER, POLICY):
         return NEVER if wish == NEVER else POLICY
-    return min(max(float(wish), 0.0), LONGEST) if math.isfinite(wish) else POLICY
+    return min(max(float(wish), 0.0), LONGEST_DELAY) if math.isfinite(wish) else POLICY
 
 
 def _handler_frames(trace: TracebackType | None) -> TracebackType | None:

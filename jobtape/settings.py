@@ -19,7 +19,6 @@ from pydantic_settings import (
 
 from jobtape.environment import fault_of_key, fault_of_url, is_service_address, trimmed
 from jobtape.producer.service.limits import Limits
-from jobtape.schemas.delay_ladder import LEVELS
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.events import RelayMode
 from jobtape.schemas.job import QueueName
@@ -153,10 +152,10 @@ class Settings(BaseSettings):
     )
     ack_timeout: float = Field(1800.0, gt=0, description="The broker's acknowledgement timeout (consumer_timeout).")
     rescue_after: float = Field(
-        5400.0,
+        3600.0,
         ge=1,
         description="How long a due job may have no event until it counts as lost and is placed on its queue again. It "
-        "must be more than JOBTAPE_ACK_TIMEOUT and JOBTAPE_UNKNOWN_TYPE_TIMEOUT.",
+        "must be more than JOBTAPE_ACK_TIMEOUT.",
     )
     relay_events: RelayMode = Field(
         "final",
@@ -170,13 +169,6 @@ class Settings(BaseSettings):
     )
     projector_lease: float = Field(
         4.0, ge=0.5, le=300, description="How long it takes until another projector replaces one that died."
-    )
-    delay_levels: int = Field(
-        LEVELS,
-        ge=1,
-        le=LEVELS,
-        description="The number of delay queues. Jobs and retries can be deferred by up to 2^levels / 10 s; 25 "
-        "levels allow 30 days. All parts need the same value.",
     )
     tape_max_bytes: int = Field(10_000_000_000, ge=1000, description="How much of the tape the broker keeps, by size.")
     tape_max_age: str = Field(
@@ -274,7 +266,7 @@ class Settings(BaseSettings):
     def topology(self) -> Topology:
         """The exchanges and queues on the broker, without the work queues."""
         retention = TapeRetention(self.tape_max_bytes, self.tape_max_age, self.tape_segment_bytes)
-        return Topology(self.namespace, retention=retention, delay_levels=self.delay_levels)
+        return Topology(self.namespace, retention=retention)
 
     @property
     def limits(self) -> Limits:
@@ -286,7 +278,6 @@ class Settings(BaseSettings):
             publish_timeout=self.publish_timeout,
             read_timeout=self.read_timeout,
             longest_timeout=longest_timeout(self.ack_timeout, self.grace_period),
-            longest_delay=self.topology.longest_delay,
             idempotency_retention=self.idempotency_retention,
             idempotency_lease=self.idempotency_lease,
             max_listeners=self.max_listeners,

@@ -71,13 +71,7 @@ class BrokerUnavailable(JobtapeError):
 
 
 class QueueFull(BrokerUnavailable):
-    """The queue refuses the work because a policy limits its length. ``recorded``: the event is on the tape
-    nevertheless; otherwise nothing was published.
-    """
-
-    def __init__(self, message: str, *, recorded: bool) -> None:
-        super().__init__(message)
-        self.recorded = recorded
+    """The queue refuses more work because a policy limits its length. Nothing was published."""
 
 
 class WorkerStuck(JobtapeError):

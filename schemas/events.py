@@ -24,6 +24,10 @@ _REASON_LENGTH: Final = 500
 ExecutionId = Annotated[str, Field(min_length=1, max_length=64)]
 Dropped = Literal["expired", "maxlen"]
 """Why the broker dropped waiting work, in RabbitMQ's words."""
+DeferReason = Literal["unknown_type", "queue_full"] | Dropped
+"""Why work was deferred: a worker does not know the job type or its version, the queue refused it, or the broker
+dropped it."""
+PlacementReason = Literal["due", "lost", "given_up"]
 Reason = Literal[
     "error",
     "timeout",
@@ -70,15 +74,12 @@ class ProgressedData(_Data):
 
 
 class RetryingData(_Data):
-    """The error of the attempt, the time of the next one, and the order, because this event is the work of that
-    attempt.
-    """
+    """The error of the attempt, and the time of the next one."""
 
     execution: ExecutionId
     error: ErrorInfo
     reason: Reason
     next_at: Utc
-    order: Order
 
 
 class SucceededData(_Data):
@@ -107,21 +108,32 @@ class CancelledData(_Data):
 
 
 class RedrivenData(_Data):
-    """Only the common fields. ``run`` is the new run; the ``requeued`` that follows places its work."""
+    """Only the common fields. ``run`` is the new run; the ``placed`` that follows places its work."""
 
 
-class RequeuedData(_Data):
-    """The placement of the work: the ``n``-th of this run, counting the submission. ``why``: after a redrive, because
-    the work was lost, or because the broker gave it up. ``lost_execution``: the execution that was shown as running,
-    and is considered dead. ``dropped``: a policy made the broker drop the waiting work, because it had expired or the
-    queue was too long.
+class PlacedData(_Data):
+    """The placement of the work: the ``n``-th of this attempt, counting the submission. ``why``: its time has come, or
+    the work was lost, or the broker gave it up. ``lost_execution``: the execution that was shown as running, and is
+    considered dead. ``deferred`` and ``deferred_since``: why the work was deferred last, and since when.
     """
 
     n: int = Field(ge=1, lt=2**31)
-    why: Literal["redriven", "lost", "given_up"]
+    why: PlacementReason
     lost_execution: ExecutionId | None = None
-    dropped: Dropped | None = None
+    deferred: DeferReason | None = None
+    deferred_since: Utc | None = None
     order: Order
+
+
+class DeferredData(_Data):
+    """The ``n``-th placement of this attempt could not be run and is deferred until ``until``. ``since``: when it was
+    deferred first for this reason.
+    """
+
+    n: int = Field(ge=1, lt=2**31)
+    reason: DeferReason
+    until: Utc
+    since: Utc
 
 
 class _Envelope(BaseModel):
@@ -208,14 +220,21 @@ class Redriven(_Envelope):
     data: RedrivenData
 
 
-class Requeued(_Envelope):
-    """The work was placed on its queue again."""
+class Placed(_Envelope):
+    """The work was placed on its queue: its time has come, or it was lost."""
 
-    type: Literal["jobtape.job.requeued"] = "jobtape.job.requeued"
-    data: RequeuedData
+    type: Literal["jobtape.job.placed"] = "jobtape.job.placed"
+    data: PlacedData
 
 
-JobEvent = Submitted | Started | Progressed | Retrying | Succeeded | Failed | Cancelled | Redriven | Requeued
+class Deferred(_Envelope):
+    """The work could not be run now and waits. No attempt was used."""
+
+    type: Literal["jobtape.job.deferred"] = "jobtape.job.deferred"
+    data: DeferredData
+
+
+JobEvent = Submitted | Started | Progressed | Retrying | Succeeded | Failed | Cancelled | Redriven | Placed | Deferred
 EVENT_CLASSES: Final[tuple[type[_Envelope], ...]] = get_args(JobEvent)
 EVENT_NAMES: Final = tuple(cls.name for cls in EVENT_CLASSES)
 RelayMode = Literal["final", "all", "off"]
@@ -227,7 +246,7 @@ RELAYED_EVENTS: Final[dict[RelayMode, frozenset[str]]] = {
     "off": frozenset(),
 }
 """The names of the events that the relay publishes."""
-WorkEvent = Submitted | Retrying | Requeued
+WorkEvent = Submitted | Placed
 """The events that place work: the messages on a work queue."""
 ADAPTER: Final[TypeAdapter[JobEvent]] = TypeAdapter(Annotated[JobEvent, Field(discriminator="type")])
 
@@ -274,14 +293,31 @@ def decode_work(body: bytes) -> WorkEvent:
     return event
 
 
-def attempt_of(event: WorkEvent) -> int:
-    """The attempt that a message on a work queue is for: a ``retrying`` is for the attempt after the failed one."""
-    return event.data.attempt + 1 if isinstance(event, Retrying) else event.data.attempt
+class _NewerData(_Data):
+    n: int = Field(1, ge=1, lt=2**31)
+    deferred: str | None = None
+    deferred_since: Utc | None = None
 
 
-def placement_of(event: WorkEvent) -> int:
-    """Which of its run's placements a message on a work queue is, counted from 1."""
-    return event.data.n if isinstance(event, Requeued) else 1
+class NewerWork(BaseModel):
+    """What a work event of every version contains, so that an older program can defer it."""
+
+    subject: str = Field(pattern=ids.UUID_PATTERN)
+    correlationid: str | None = None
+    data: _NewerData
+
+
+def decode_newer_work(body: bytes) -> NewerWork:
+    """Decode a work event of a newer version as far as needed to defer it. Raises UnreadableEvent."""
+    try:
+        return NewerWork.model_validate_json(body)
+    except ValidationError as error:
+        raise UnreadableEvent(first_fault(faults_of(error), "event")[:_REASON_LENGTH]) from None
+
+
+def placement_of(event: WorkEvent | NewerWork) -> int:
+    """Which of its attempt's placements a message on a work queue is, counted from 1."""
+    return 1 if isinstance(event, Submitted) else event.data.n
 
 
 def submitted(

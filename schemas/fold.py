@@ -10,12 +10,12 @@ either order. So the order on the tape is decisive, and ``evolve`` decides for e
 * The first event of a **later run** opens that run, whichever event it is, because a worker may publish before the
   ``redriven``. It does so even if the current run has not ended on the tape: a job is redriven only after its end was
   read. So the event of that end existed, the tape has lost it (in a crash, or by retention), and it will not come.
-* ``requeued`` is accepted when its count of placements is higher than the known one. The job is ``queued`` again,
-  unless the event comes too late. It is too late when the attempt is closed, or when another execution runs it.
+* ``placed`` is accepted when its count of placements is higher than the known one. The job is ``queued``, unless
+  another execution runs it. ``deferred`` is accepted for the latest placement, or a later one.
 * ``submitted`` contains the order (what to run), and adds it to the job whenever it comes. It changes the state only if
-it is the job's first event. * Of the **executions** of an attempt, the newest on the tape is shown. ``started`` and
-``progressed`` of an older one change nothing, nor do repeated ones (same execution, same or lower count). Outcomes are
-accepted from any execution.
+  it is the job's first event. One that is due later places no work.
+* Of the **executions** of an attempt, the newest on the tape is shown. ``started`` and ``progressed`` of an older one
+  change nothing, nor do repeated ones (same execution, same or lower count). Outcomes are accepted from any execution.
 
 The history keeps rejected events too, and marks them. For these ``evolve`` returns the same object, so ``accepted`` is
 ``after is not before``. It is pure and total: it never raises for any events.
@@ -23,15 +23,17 @@ The history keeps rejected events too, and marks them. For these ``evolve`` retu
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from jobtape.schemas.events import (
     Cancelled,
+    Deferred,
     Failed,
     JobEvent,
+    Placed,
     Progressed,
     Redriven,
-    Requeued,
     Retrying,
     Started,
     Submitted,
@@ -54,14 +56,16 @@ TRANSITIONS: Final[dict[tuple[JobState | None, str], tuple[JobState, ...]]] = {
     # None: no event of this run was read before
     (None, "submitted"): _WAITING,
     (None, "redriven"): (_S.QUEUED,),
-    (None, "requeued"): (_S.QUEUED,),
+    (None, "placed"): (_S.QUEUED,),
+    (None, "deferred"): (_S.SCHEDULED,),
     **{(None, name): targets for name, targets in _AT_WORK.items()},
     # an open run
     **{(state, name): targets for state in _S if state not in FINAL for name, targets in _AT_WORK.items()},
-    (_S.SCHEDULED, "requeued"): (_S.QUEUED,),
-    (_S.QUEUED, "requeued"): (_S.QUEUED,),
-    (_S.RUNNING, "requeued"): (_S.QUEUED, _S.RUNNING),
-    (_S.RETRYING, "requeued"): (_S.QUEUED, _S.RETRYING),
+    (_S.SCHEDULED, "placed"): (_S.QUEUED,),
+    (_S.QUEUED, "placed"): (_S.QUEUED,),
+    (_S.RUNNING, "placed"): (_S.QUEUED, _S.RUNNING),
+    (_S.RETRYING, "placed"): (_S.QUEUED,),
+    **{(state, "deferred"): (_S.SCHEDULED,) for state in _S if state not in FINAL},
     # the order is accepted in every state; nothing else is accepted for a closed run
     **{(state, "submitted"): (state,) for state in _S},
 }
@@ -94,12 +98,19 @@ def fold(events: Iterable[tuple[JobEvent, int]], start: dict[str, Job] | None = 
     return jobs
 
 
+def is_for_later(order: Order, submitted_at: datetime) -> bool:
+    """Whether the submission places no work, because the job is due later."""
+    return order.run_at is not None and order.run_at > submitted_at
+
+
 def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
     if job is not None and job.submitted_at is not None:
         return job
     order = event.data.order
+    later = is_for_later(order, event.time)
     if job is None:
-        job = Job(id=event.subject, type=order.type, state=_waiting(order, event), run=1, attempt=1)
+        job = Job(id=event.subject, type=order.type, state=_S.SCHEDULED if later else _S.QUEUED, run=1, attempt=1)
+    first = job.run == job.attempt_due == 1
     return replace(
         job,
         type=order.type,
@@ -112,7 +123,7 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
         timeout=order.timeout,
         max_attempts=order.max_attempts,
         submitted_at=event.time,
-        placed=max(job.placed, 1) if job.run == 1 else job.placed,
+        placed=max(job.placed, 1) if first and not later else job.placed,
         run_at=job.run_at or order.run_at or event.time,
         cursor=cursor,
     )
@@ -133,6 +144,8 @@ def _fresh_run(job: Job | None, event: JobEvent) -> Job:
         progress=None,
         progress_n=0,
         placed=0,
+        rescues=0,
+        deferred_since=None,
         execution=None,
         superseded=(),
         run_at=event.time,
@@ -147,8 +160,11 @@ def _is_accepted(job: Job, event: JobEvent) -> bool:
         return False
     if isinstance(event, Cancelled | Succeeded):
         return True  # also for a closed attempt
-    if isinstance(event, Requeued):
-        return event.data.n > job.placed
+    if isinstance(event, Placed | Deferred):
+        if event.data.attempt != job.attempt_due:
+            return event.data.attempt > job.attempt_due
+        latest = isinstance(event, Deferred) and event.data.n == job.placed and job.state is not _S.SCHEDULED
+        return event.data.n > job.placed or latest
     if _attempt_closed(job, event):
         return False
     if event.data.attempt > job.attempt:
@@ -164,14 +180,22 @@ def _attempt_closed(job: Job, event: JobEvent) -> bool:
     return event.data.attempt < job.attempt or (event.data.attempt == job.attempt and job.state is _S.RETRYING)
 
 
-def _requeue(job: Job, event: Requeued, cursor: int) -> Job:
-    counted = replace(job, placed=event.data.n, cursor=cursor)
+def _place(job: Job, event: Placed, cursor: int) -> Job:
+    due = event.data.why == "due"
+    counted = replace(job, placed=event.data.n, rescues=job.rescues if due else job.rescues + 1, cursor=cursor)
     elsewhere = (
         job.state is _S.RUNNING and event.data.attempt == job.attempt and event.data.lost_execution != job.execution
     )
-    if elsewhere or _attempt_closed(job, event):
+    if elsewhere:
         return counted
-    return replace(counted, state=_S.QUEUED, attempt=event.data.attempt, run_at=event.time)
+    return replace(
+        counted,
+        state=_S.QUEUED,
+        attempt=event.data.attempt,
+        run_at=(due and job.run_at) or event.time,
+        reason=None if job.state is _S.SCHEDULED else job.reason,
+        deferred_since=None,
+    )
 
 
 def _superseded(job: Job, event: Started | Progressed) -> tuple[str, ...]:
@@ -183,11 +207,23 @@ def _superseded(job: Job, event: Started | Progressed) -> tuple[str, ...]:
 
 def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
     attempt = max(job.attempt, event.data.attempt)
+    placed = job.placed if attempt == job.attempt else 0
     match event:
         case Redriven():
             return replace(job, state=_S.QUEUED, run_at=event.time, cursor=cursor)
-        case Requeued():
-            return _requeue(job, event, cursor)
+        case Placed():
+            return _place(job, event, cursor)
+        case Deferred():
+            return replace(
+                job,
+                state=_S.SCHEDULED,
+                attempt=attempt,
+                placed=event.data.n,
+                run_at=event.data.until,
+                reason=event.data.reason,
+                deferred_since=event.data.since,
+                cursor=cursor,
+            )
         case Started() | Progressed():
             report = event.data if isinstance(event, Progressed) else None
             goes_on = report is not None and report.execution == job.execution
@@ -195,6 +231,9 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 job,
                 state=_S.RUNNING,
                 attempt=attempt,
+                placed=placed,
+                reason=None if job.state is _S.SCHEDULED else job.reason,
+                deferred_since=None,
                 execution=event.data.execution,
                 superseded=_superseded(job, event),
                 started_at=job.started_at if goes_on else event.time,
@@ -207,6 +246,7 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 job,
                 state=_S.RETRYING,
                 attempt=attempt,
+                placed=0,
                 error=event.data.error,
                 reason=event.data.reason,
                 run_at=event.data.next_at,
@@ -217,6 +257,7 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 job,
                 state=_S.SUCCEEDED,
                 attempt=attempt,
+                placed=placed,
                 result=event.data.result,
                 error=None,
                 reason=None,
@@ -229,6 +270,7 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 job,
                 state=_S.FAILED,
                 attempt=attempt,
+                placed=placed,
                 error=event.data.error,
                 reason=event.data.reason,
                 started_at=event.data.started_at or job.started_at,
@@ -239,7 +281,3 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
             return replace(job, state=_S.CANCELLED, finished_at=event.time, cursor=cursor)
         case Submitted():
             return _submit(job, event, cursor)
-
-
-def _waiting(order: Order, event: JobEvent) -> JobState:
-    return _S.SCHEDULED if order.run_at is not None and order.run_at > event.time else _S.QUEUED

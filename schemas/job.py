@@ -10,9 +10,11 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from jobtape.schemas import plainjson
 
 JOB_TYPE_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,119}$"
-# No dots: the delay ladder's bindings count the words of a routing key.
+# No dots: the queue is the last word of its name on the broker.
 QUEUE_PATTERN: Final = r"^[A-Za-z0-9_\-]{1,64}$"
 MAX_LABELS: Final = 32
+LONGEST_DELAY: Final = 10 * 365 * 86_400.0
+"""Seconds, ten years: a longer delay is a mistake in the unit."""
 
 
 def _to_utc(time: datetime) -> datetime:
@@ -93,7 +95,8 @@ class Job:
     Events of other publishers may come before the job's ``submitted``. Until that is read, ``submitted_at`` and the
     fields of the order are None. ``execution`` (the latest of the attempt), ``superseded`` (the earlier ones) and
     ``progress_n`` tell a repeated ``started`` or ``progressed`` from a new one. ``placed`` counts the placements of
-    this run's work.
+    the work of the attempt that is due, and ``rescues`` those of this run that followed from lost work.
+    ``deferred_since``: when the work of the attempt was deferred first, while it waits because of that.
     """
 
     id: str
@@ -121,6 +124,8 @@ class Job:
     superseded: tuple[str, ...] = ()
     progress_n: int = 0
     placed: int = 0
+    rescues: int = 0
+    deferred_since: datetime | None = None
     imported: bool = False
     """Whether its last event was imported from another tape: then it has no work on a queue, and needs none."""
     cursor: int = 0
@@ -129,3 +134,39 @@ class Job:
     def final(self) -> bool:
         """Whether the current run has ended."""
         return self.state in FINAL
+
+    @property
+    def attempt_due(self) -> int:
+        """The attempt that an open job is in or waits for."""
+        return self.attempt + 1 if self.state is JobState.RETRYING else self.attempt
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the projector has to place the job's work when ``run_at`` has come."""
+        state = self.state
+        return (
+            (
+                state is JobState.SCHEDULED
+                or state is JobState.RETRYING
+                or (state is JobState.QUEUED and self.placed == 0)
+            )
+            and not self.imported
+            and self.submitted_at is not None
+        )
+
+    @property
+    def order(self) -> Order | None:
+        """What to run, without the delay; None until ``submitted`` has been read."""
+        if self.submitted_at is None or self.queue is None or self.timeout is None:
+            return None
+        return Order(
+            type=self.type,
+            payload=self.payload or {},
+            payload_version=self.payload_version or 1,
+            queue=self.queue,
+            labels=self.labels or {},
+            correlation_id=self.correlation_id,
+            timeout=self.timeout,
+            max_attempts=self.max_attempts or 1,
+            reply_to=self.reply_to,
+        )

@@ -18,7 +18,16 @@ MIN_RATE: Final = 0.001
 MAX_RATE: Final = 100_000.0
 Cursor = Annotated[int, Field(ge=0, le=MAX_CURSOR)]
 EventName = Literal[
-    "submitted", "started", "progressed", "retrying", "succeeded", "failed", "cancelled", "redriven", "requeued"
+    "submitted",
+    "started",
+    "progressed",
+    "retrying",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "redriven",
+    "placed",
+    "deferred",
 ]
 Pattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,119}(\.\*)?$")]
 

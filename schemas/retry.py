@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from jobtape.schemas.delay_ladder import LONGEST
+from jobtape.schemas.job import LONGEST_DELAY
 
 Wish = Literal["policy", "never"] | float
 """The next attempt as the failure wants it: by the policy, never, or after this number of seconds."""
@@ -21,9 +21,9 @@ class Retry(Exception):
 
     def __init__(self, delay: float | None = None, message: str = "the handler asked for another attempt") -> None:
         super().__init__(message)
-        if delay is not None and not (_is_number(delay) and 0 <= delay <= LONGEST):
+        if delay is not None and not (_is_number(delay) and 0 <= delay <= LONGEST_DELAY):
             raise ValueError(
-                f"a retry can be delayed by 0 to {LONGEST:.0f} seconds, not {delay!r}: give a number, or None"
+                f"a retry can be delayed by 0 to {LONGEST_DELAY:.0f} seconds, not {delay!r}: give a number, or None"
             )
         self.delay = delay
 
@@ -59,10 +59,10 @@ class RetryPolicy:
         numbers = (self.first, self.factor, self.longest, self.jitter)
         if not (
             all(map(_is_number, numbers))
-            and (0 <= self.first <= self.longest <= LONGEST and 1 <= self.factor <= 100 and 0 <= self.jitter <= 1)
+            and (0 <= self.first <= self.longest <= LONGEST_DELAY and 1 <= self.factor <= 100 and 0 <= self.jitter <= 1)
         ):
             raise ValueError(
-                "a retry policy needs 0 <= first <= longest <= 30 days (in seconds), 1 <= factor <= 100 and "
+                "a retry policy needs 0 <= first <= longest <= ten years (in seconds), 1 <= factor <= 100 and "
                 f"0 <= jitter <= 1, not first={self.first!r}, longest={self.longest!r}, factor={self.factor!r}, "
                 f"jitter={self.jitter!r}"
             )

@@ -18,9 +18,8 @@ from pydantic import (
 )
 
 from jobtape.schemas import plainjson
-from jobtape.schemas.delay_ladder import LONGEST
 from jobtape.schemas.errors import SubmissionInvalid, faults_of
-from jobtape.schemas.job import MAX_LABELS, QueueName, Utc
+from jobtape.schemas.job import LONGEST_DELAY, MAX_LABELS, QueueName, Utc
 
 LABEL_NAME_LENGTH: Final = 64
 LABEL_VALUE_LENGTH: Final = 200
@@ -93,10 +92,14 @@ class Submission(BaseModel):
         None, gt=0, allow_inf_nan=False, description="Seconds that an attempt may run. Default: the job type's."
     )
     delay: float | None = Field(
-        None, ge=0, le=LONGEST, allow_inf_nan=False, description="Seconds from now until it is due, up to 30 days."
+        None,
+        ge=0,
+        le=LONGEST_DELAY,
+        allow_inf_nan=False,
+        description="Seconds from now until it is due, up to ten years.",
     )
     run_at: Annotated[Utc, Strict(False), BeforeValidator(_check_time)] | None = Field(
-        None, description="When it is due (RFC 3339, with an offset), up to 30 days ahead; a time gone by means now."
+        None, description="When it is due (RFC 3339, with an offset), up to ten years ahead; a time gone by means now."
     )
     max_attempts: int | None = Field(
         None, ge=1, le=1000, description="How many attempts a run has, 1 to 1000. Default: the job type's."

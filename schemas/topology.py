@@ -9,20 +9,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from jobtape.schemas import delay_ladder as ladder
-
 BARRIER_KEY: Final = "barrier"
 CANCEL_KEY: Final = "cancel"
 """The second key of a ``cancelled``, which routes it to the workers too."""
-# Longer than the longest delay (30 days), plus the time that a due job may wait for a worker. Segments are small,
-# because only whole ones are dropped for their age, and never the last.
+# Longer than work may wait on its queue: only work that was placed before the cancellation needs it. Segments are
+# small, because only whole ones are dropped for their age, and never the last.
 CANCELS_KEPT: Final = "45D"
 CANCELS_MAX_BYTES: Final = 500_000_000
 CANCELS_SEGMENT: Final = 4_000_000
 # Protects against jobs that kill their worker each time. It is no limit of attempts, because it also counts deliveries
 # that were only prefetched by a worker that died.
 DELIVERY_LIMIT: Final = 20
-# By default RabbitMQ 4 drops a message after 20 returns; these two queues must keep theirs.
+# By default RabbitMQ 4 drops a message after 20 returns; this queue must keep its own.
 _KEPT: Final = (("x-queue-type", "quorum"), ("x-delivery-limit", 2**31 - 1))
 
 
@@ -32,8 +30,6 @@ class Exchange:
 
     name: str
     type: Literal["topic", "fanout", "direct"]
-    alternate: str | None = None
-    """The exchange that gets messages without a matching binding; if None, they are returned or dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +50,6 @@ class Binding:
 
     queue: str
     exchange: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class ExchangeBinding:
-    """Routes messages of ``source`` whose routing key matches ``key`` to the exchange ``target``."""
-
-    source: str
-    target: str
     key: str
 
 
@@ -95,8 +82,6 @@ class Topology:
     namespace: str
     queues: tuple[str, ...] = ()
     retention: TapeRetention = TapeRetention()
-    delay_levels: int = ladder.LEVELS
-    """Levels of the delay ladder; 0 means no ladder."""
 
     @property
     def source(self) -> str:
@@ -138,43 +123,6 @@ class Topology:
     def dead_queue(self) -> Queue:
         """The queue of ``dead``."""
         return Queue(f"{self.namespace}.dead", _KEPT)
-
-    @property
-    def due(self) -> Exchange:
-        """The exchange for due work. It is not the events exchange, which would write the event to the tape again."""
-        return Exchange(f"{self.namespace}.due", "topic", alternate=self.unroutable.name)
-
-    @property
-    def unroutable(self) -> Exchange:
-        """The exchange for due work whose queue does not exist."""
-        return Exchange(f"{self.namespace}.unroutable", "fanout")
-
-    @property
-    def unroutable_queue(self) -> Queue:
-        """The queue of ``unroutable``, which keeps work until its queue exists again."""
-        return Queue(f"{self.namespace}.unroutable", _KEPT)
-
-    @property
-    def longest_delay(self) -> float:
-        """The longest delay in seconds."""
-        return ladder.longest_delay(self.delay_levels)
-
-    def delay_exchange(self, level: int) -> Exchange:
-        """The exchange of ``level``; below level 0 it is ``due``."""
-        return Exchange(f"{self.namespace}.delay.{level}", "topic") if level >= 0 else self.due
-
-    def delay_queue(self, level: int) -> Queue:
-        """The queue that holds messages for the time of ``level`` and then passes them on with the same routing key."""
-        return Queue(
-            f"{self.namespace}.delay.{level}",
-            (
-                ("x-queue-type", "quorum"),
-                ("x-message-ttl", ladder.hold_time(level)),
-                ("x-dead-letter-exchange", self.delay_exchange(level - 1).name),
-                ("x-dead-letter-strategy", "at-least-once"),
-                ("x-overflow", "reject-publish"),
-            ),
-        )
 
     def work_queue(self, queue: str) -> Queue:
         """The quorum queue that holds the jobs of ``queue``."""
@@ -220,69 +168,25 @@ class Topology:
         return Queue(f"{self.namespace}.hear.{unique}", (("x-queue-type", "classic"), *_bounded(bounds)))
 
     def exchanges(self) -> tuple[Exchange, ...]:
-        levels = (self.delay_exchange(level) for level in self._levels)
-        return (self.events, self.results, self.committed, self.dead, self.unroutable, self.due, *levels)
+        return (self.events, self.results, self.committed, self.dead)
 
     def declared_queues(self) -> tuple[Queue, ...]:
         """All queues except the tape, which only a first start or ``jobtape init`` creates."""
-        return (
-            self.dead_queue,
-            self.unroutable_queue,
-            self.cancels,
-            *(self.work_queue(queue) for queue in self.queues),
-            *(self.delay_queue(level) for level in self._levels),
-        )
+        return (self.dead_queue, self.cancels, *(self.work_queue(queue) for queue in self.queues))
 
     def bindings(self) -> tuple[Binding, ...]:
         """All bindings of queues except that of the tape."""
-        delay = (
-            Binding(
-                self.delay_queue(level).name,
-                self.delay_exchange(level).name,
-                ladder.level_pattern(level, 1, self.delay_levels),
-            )
-            for level in self._levels
-        )
         return (
             Binding(self.dead_queue.name, self.dead.name, "#"),
-            Binding(self.unroutable_queue.name, self.unroutable.name, "#"),
             Binding(self.cancels.name, self.events.name, CANCEL_KEY),
             *(Binding(self.work_queue(queue).name, self.events.name, run_key(queue)) for queue in self.queues),
-            *(
-                Binding(self.work_queue(queue).name, self.due.name, ladder.due_pattern(queue, self.delay_levels))
-                for queue in self.queues
-            ),
-            *delay,
         )
-
-    def exchange_bindings(self) -> tuple[ExchangeBinding, ...]:
-        """All bindings between exchanges: into the ladder, and past levels whose bit is 0."""
-        down = (
-            ExchangeBinding(
-                self.delay_exchange(level).name,
-                self.delay_exchange(level - 1).name,
-                ladder.level_pattern(level, 0, self.delay_levels),
-            )
-            for level in self._levels
-        )
-        return (
-            ExchangeBinding(
-                self.events.name,
-                self.delay_exchange(self.delay_levels - 1).name,
-                ladder.entry_pattern(self.delay_levels),
-            ),
-            *down,
-        )
-
-    @property
-    def _levels(self) -> range:
-        return range(self.delay_levels)
 
     def is_ours(self, queue: str) -> bool:
         """Whether ``queue`` is the name of a queue that Jobtape declares."""
         prefix, _, rest = queue.partition(".")
-        alone = rest in ("log", "cancels", "dead", "unroutable")
-        return prefix == self.namespace and (alone or rest.startswith(("run.", "delay.", "sub.", "hear.")))
+        alone = rest in ("log", "cancels", "dead")
+        return prefix == self.namespace and (alone or rest.startswith(("run.", "sub.", "hear.")))
 
     @property
     def log_binding(self) -> Binding:
@@ -326,7 +230,7 @@ def queue_of(name: str) -> str:
 
 
 def run_key(queue: str) -> str:
-    """The second key that routes a job to its work queue without delay."""
+    """The second key that routes a job to its work queue."""
     return f"run.{queue}"
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, or_, select
 
-from jobtape.view import tables
+from jobtape.view import checkpoint, tables
 from jobtape.view.rows import storable
 from jobtape.view.sql import bulk
 from jobtape.view.sql.database import StorePart
@@ -21,7 +21,7 @@ _row = tables.dead.c
 
 
 class DeadMessages(StorePart):
-    """Reads the messages."""
+    """Reads and adds the messages."""
 
     def page(self, before: int | None = None, limit: int = 100) -> list[DeadMessage]:
         """Return the newest messages whose id is smaller than ``before``, the newest first."""
@@ -42,11 +42,19 @@ class DeadMessages(StorePart):
         with self.database.reading() as connection:
             return connection.execute(select(func.count()).select_from(tables.dead)).scalar_one()
 
+    def add(self, owner: str, messages: Sequence[DeadMessage]) -> bool:
+        """Keep messages. One that is kept already (its acknowledgement was lost) stays as it is.
 
-def add(connection: Connection, messages: Sequence[DeadMessage]) -> None:
-    """Keep messages. One that is kept already (its acknowledgement was lost) stays as it is."""
-    if not messages:
-        return
+        Returns False, and writes nothing, when ``owner`` is not the active projector.
+        """
+        with self.database.writing() as connection:
+            if not checkpoint.is_active(connection, owner):
+                return False
+            _add(connection, messages)
+            return True
+
+
+def _add(connection: Connection, messages: Sequence[DeadMessage]) -> None:
     insert = bulk.upsert(connection, tables.dead).on_conflict_do_nothing(index_elements=["message_id"])
     connection.execute(insert, [_values(message) for message in messages])
     newest = _row.id.desc()

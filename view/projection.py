@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import Connection, delete
 
 from jobtape.schemas.job import Job
-from jobtape.view import outbox, tables
+from jobtape.view import tables
 from jobtape.view.rows import history_to_row, job_to_row, unreadable_to_row
 from jobtape.view.sql import bulk
 from jobtape.view.sql.clock import NOW
@@ -23,14 +23,12 @@ BARRIERS_KEPT: Final = 3600.0
 def write(connection: Connection, batch: Batch) -> None:
     """Write all of ``batch`` except the checkpoint."""
     write_folded(connection, batch, tables.SERVING)
-    outbox.remove(connection, batch.seen)
-    outbox.add(connection, batch.effects)
     if batch.barriers:
         _write_barriers(connection, batch)
 
 
 def write_folded(connection: Connection, batch: Batch, into: FoldedTables) -> None:
-    """Write the jobs and events of ``batch``, without its effects and barriers."""
+    """Write the jobs and events of ``batch``, without its barriers."""
     bulk.insert(connection, into.jobs, [job_to_row(job) for job in batch.jobs], on_conflict="replace")
     bulk.insert(connection, into.job_labels, _labels(batch.jobs), on_conflict="keep")
     bulk.insert(connection, into.history, [history_to_row(entry) for entry in batch.history])

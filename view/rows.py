@@ -20,7 +20,7 @@ from jobtape.view.values import HistoryRow, UnreadableRow
 Row = dict[str, Any]
 
 _FIELDS: Final = tuple(field.name for field in fields(Job))
-TIMES: Final = ("submitted_at", "run_at", "started_at", "finished_at")
+TIMES: Final = ("submitted_at", "run_at", "started_at", "finished_at", "deferred_since")
 _values: Final = attrgetter(*_FIELDS)
 _JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
 

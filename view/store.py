@@ -16,7 +16,6 @@ from jobtape.view.committed import CommittedEvent, CommittedHistory, CommittedPa
 from jobtape.view.dead_messages import DeadMessages
 from jobtape.view.idempotency_keys import Claim, IdempotencyKeys, KeyedSubmission, KeyState
 from jobtape.view.open_jobs import OpenJobs
-from jobtape.view.outbox import Outbox
 from jobtape.view.past import PastView
 from jobtape.view.positions import Positions
 from jobtape.view.quick_reads import NotAtOnce, QuickReads
@@ -41,11 +40,11 @@ from jobtape.view.values import (
     HistoryRow,
     JobQuery,
     NamedPosition,
-    OutboxRow,
     PastPage,
     Rebuild,
     RelayState,
     UnreadableRow,
+    WaitingJob,
 )
 
 __all__ = [
@@ -67,12 +66,12 @@ __all__ = [
     "KeyedSubmission",
     "NamedPosition",
     "NotAtOnce",
-    "OutboxRow",
     "PastPage",
     "Rebuild",
     "RelayState",
     "Store",
     "UnreadableRow",
+    "WaitingJob",
 ]
 
 
@@ -100,8 +99,6 @@ class Store:
         """Jobs as they were at an earlier cursor."""
         self.open_jobs = OpenJobs(self._database)
         """Jobs that are not final."""
-        self.outbox = Outbox(self._database)
-        """Effects that are not on the tape yet."""
         self.dead_messages = DeadMessages(self._database)
         """Messages of the dead queue that are no job."""
         self.keys = IdempotencyKeys(self._database)

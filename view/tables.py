@@ -64,6 +64,12 @@ metadata = MetaData()
 OPEN: Final = "state IN ('scheduled', 'queued', 'running', 'retrying')"
 """The SQL condition that a job is not final, as a text, so that both databases recognize that of the index."""
 
+WAITING: Final = (
+    "(state IN ('scheduled', 'retrying') OR (state = 'queued' AND placed = 0)) "
+    "AND NOT imported AND submitted_at IS NOT NULL"
+)
+"""The SQL condition of ``Job.waiting``, for the same reason as a text."""
+
 jobs = Table(
     "jobs",
     metadata,
@@ -93,6 +99,8 @@ jobs = Table(
     Column("superseded", Text),
     Column("progress_n", BigInteger, nullable=False),
     Column("placed", BigInteger, nullable=False),
+    Column("rescues", BigInteger, nullable=False),
+    Column("deferred_since", UtcTime),
     Column("imported", Boolean, nullable=False, server_default=text("false")),
     Column("cursor", BigInteger, nullable=False),
     # Each is for lists that are filtered by its column, newest first, from any id on.
@@ -101,6 +109,8 @@ jobs = Table(
     Index("jobs_by_queue", "queue", "id"),
     # For overdue jobs. It contains open jobs only, so it stays small.
     Index("jobs_open", "queue", "run_at", sqlite_where=text(OPEN), postgresql_where=text(OPEN)),
+    # For the work that is to be placed, the earliest first. With the queue, so that others can be skipped.
+    Index("jobs_waiting", "run_at", "id", "queue", sqlite_where=text(WAITING), postgresql_where=text(WAITING)),
 )
 
 job_labels = Table(
@@ -169,18 +179,6 @@ idempotency = Table(
     Column("at", Double, nullable=False),
     Index("idempotency_by_job", "job_id"),
     Index("idempotency_by_age", "at"),
-)
-
-# Effects that are not on the tape yet, as far as it is folded. ``due``: a time of the database's clock; 0: at once.
-outbox = Table(
-    "outbox",
-    metadata,
-    Column("id", Key, primary_key=True),
-    Column("due", Double, nullable=False),
-    Column("tries", BigInteger, nullable=False),
-    Column("keys", Text, nullable=False),
-    Column("event", Text, nullable=False),
-    Index("outbox_by_due", "due", "id"),
 )
 
 # Messages of the dead queue that are no job.

@@ -1,7 +1,7 @@
 """The values that are written into the view and read from it, besides ``schemas.job.Job``."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -112,18 +112,12 @@ class UnreadableRow:
 
 
 @dataclass(frozen=True, slots=True)
-class OutboxRow:
-    """An effect that is not known to be on the tape.
-
-    ``event``: its CloudEvent. ``id``: the event's. ``keys``: additional routing keys. ``tries``: failed attempts to
-    publish it. ``wait``: seconds from when it is added until it is due.
-    """
+class WaitingJob:
+    """A job whose work is to be placed on ``queue`` at ``run_at``."""
 
     id: str
-    event: str
-    keys: Sequence[str] = ()
-    tries: int = 0
-    wait: float = 0.0
+    queue: str
+    run_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +181,8 @@ class Batch:
     """What a part of the tape changed, up to and including the message at ``offset``, whose SHA-256 is ``digest``.
 
     ``jobs``: each changed job once, as it is afterwards. ``counts``: the number of accepted events to add, by (job
-    type, event). ``barriers``: the highest number of the passed barriers, by process. ``effects``: to be published.
-    ``seen``: the ids of effects in this part. ``horizon``: the cursor before which the tape has lost messages that were
-    never folded, when this part shows it.
+    type, event). ``barriers``: the highest number of the passed barriers, by process. ``horizon``: the cursor before
+    which the tape has lost messages that were never folded, when this part shows it.
     """
 
     offset: int | None
@@ -199,8 +192,6 @@ class Batch:
     unreadable: Sequence[UnreadableRow] = ()
     counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
     barriers: Mapping[str, int] = field(default_factory=dict)
-    effects: Sequence[OutboxRow] = ()
-    seen: Collection[str] = ()
     horizon: int = 0
 
 

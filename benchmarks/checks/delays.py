@@ -2,8 +2,8 @@
 
     .venv/bin/python -m benchmarks.checks.delays [--kill] [--broker B] [--database D] [--jobs 5000] [--rate 125]
 
-A job's lateness is ``started_at`` minus ``run_at``. It contains the rounding to a step of the delay ladder (up to
-100 ms), and the times on the ladder and to the worker. Without ``--kill`` the 99th percentile must be below ``--p99``
+A job's lateness is ``started_at`` minus ``run_at``. It contains the time until the projector has placed the
+work, and the time to the worker. Without ``--kill`` the 99th percentile must be below ``--p99``
 milliseconds. With ``--kill`` (and ``--broker`` node or container) the broker is killed in the middle: no job may be
 lost or run twice, and all must have started 15 s after their time or after the broker's return. The view is compared
 with the tape, field by field.

@@ -20,7 +20,7 @@ import anyio
 
 from benchmarks.rig import paced
 from benchmarks.rig.installation import Installation, installation, options, until
-from jobtape.schemas.events import JobEvent, Redriven, Requeued
+from jobtape.schemas.events import JobEvent, Placed, Redriven
 from jobtape.schemas.job import JobState
 from jobtape.view.store import Store
 from tests.checker import Checker, Report
@@ -90,10 +90,10 @@ def _placements(checker: Checker) -> "Counter[tuple[int, int]]":
     """Count jobs by their highest run and the number of placements of redriven runs."""
     of_job: dict[str, list[JobEvent]] = defaultdict(list)
     for event, _ in checker.events():
-        if isinstance(event, Redriven | Requeued):
+        if isinstance(event, Redriven | Placed):
             of_job[event.subject].append(event)
     return Counter(
-        (max(event.data.run for event in events), sum(isinstance(event, Requeued) for event in events))
+        (max(event.data.run for event in events), sum(isinstance(event, Placed) for event in events))
         for events in of_job.values()
     )
 

@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.checks.retries [--broker B] [--database D] [--jobs 2000] [--fails 0.6] [--seed 1]
 
-Every job must end in one final state within its attempts. Afterwards the queues and the delay ladder are empty, and the
+Every job must end in one final state within its attempts. Afterwards the queues are empty, and the
 view equals the tape, field by field. Reported: executions, which are more than attempts, because the jobs of a killed
 worker are executed again.
 

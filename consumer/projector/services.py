@@ -1,4 +1,4 @@
-"""Runs the services of the active projector beside the fold: relay, effects, rescue, pruning.
+"""Runs the services of the active projector beside the fold: relay, placement of work that is due, rescue, pruning.
 
 They start when the projector has attached to the tape, keep running while it attaches again, and stop when it loses the
 lease or finds a gap. A service that fails is logged and started again; it never delays the fold.
@@ -14,11 +14,11 @@ from jobtape.broker.publisher import Publisher
 from jobtape.broker.tasks import translate_cancellation
 from jobtape.consumer.projector.commit_notifier import CommitNotifier
 from jobtape.consumer.projector.maintenance.dead_letters import DeadLetters
-from jobtape.consumer.projector.maintenance.effect_sender import EffectSender
+from jobtape.consumer.projector.maintenance.job_placer import JobPlacer
 from jobtape.consumer.projector.maintenance.job_rescuer import JobRescuer
 from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
-from jobtape.consumer.projector.maintenance.missing_queues import QueueRedeclarer, UnroutableRescuer
 from jobtape.consumer.projector.maintenance.pruner import Pruner
+from jobtape.consumer.projector.maintenance.queue_declarer import QueueDeclarer
 from jobtape.consumer.projector.relay import Relay
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
 from jobtape.schemas.events import RelayMode
@@ -53,19 +53,18 @@ class LeaderServices:
         keep: float,
     ) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
-        effects = Link(link.url, name=f"{topology.namespace} projector {owner} (effects)")
-        self._leader = Leader(store, owner, link, Publisher(effects, topology))
-        self._sender = EffectSender(self._leader)
+        publishing = Link(link.url, name=f"{topology.namespace} projector {owner} (publishing)")
+        self._leader = Leader(store, owner, link, Publisher(publishing, topology))
+        self._placer = JobPlacer(self._leader)
         self._relay = Relay(self._leader, relay)
-        self._commits = CommitNotifier(effects, topology)
+        self._commits = CommitNotifier(publishing, topology)
         self._services = (
-            self._sender,
+            self._placer,
             self._relay,
             DeadLetters(self._leader),
             Pruner(self._leader, keep),
             JobRescuer(self._leader, rescue_after),
-            UnroutableRescuer(self._leader, rescue_after),
-            QueueRedeclarer(self._leader, rescue_after),
+            QueueDeclarer(self._leader, rescue_after),
         )
 
     async def close(self) -> None:
@@ -77,7 +76,7 @@ class LeaderServices:
     def notify(self, batch: Batch) -> None:
         """Notify the services and the API processes that the fold has committed ``batch``."""
         self._commits.notify(batch.offset)
-        self._sender.notify(batch)
+        self._placer.notify(batch)
         self._leader.notify(batch)
         self._relay.notify()
 

@@ -1,9 +1,9 @@
 """The set of cancelled runs. A worker checks it before it runs a job.
 
-Theory of operation. A job may be cancelled while it waits on the delay ladder or on its queue, where nobody can
-remove it. So every ``cancelled`` event also goes to a separate stream, which keeps it longer than any job can be
-delayed. A worker reads that stream from its first message before it takes jobs, and follows it while it takes them. To
-know when it has read everything, the worker publishes a marker message to the stream and reads until the marker comes.
+Theory of operation. A job may be cancelled while its work waits on a queue, where nobody can remove it. So every
+``cancelled`` event also goes to a separate stream, which keeps it longer than work is likely to wait there. A worker
+reads that stream from its first message before it takes jobs, and follows it while it takes them. To know when it has
+read everything, the worker publishes a marker message to the stream and reads until the marker comes.
 
 The set holds complete ids, never hashes: with a hash, a job could be mistaken for a cancelled one and be lost. An id
 and its run are stored as one integer of some 100 bytes, so ``MOST`` runs need 100 MB in each worker. The oldest runs

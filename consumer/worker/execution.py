@@ -29,7 +29,6 @@ from jobtape.schemas.events import (
     Succeeded,
     SucceededData,
     WorkEvent,
-    attempt_of,
 )
 from jobtape.schemas.job import Order, Progress
 from jobtape.schemas.job_types.job_type import JobTypeSpec
@@ -58,7 +57,7 @@ class Execution:
 
     ``publish`` returns when an event is confirmed. ``now`` returns the time (UTC). ``suspect``: the job may have killed
     a worker; it runs in a process whatever its type, and its ``started`` event is confirmed first, so that its end can
-    be reported in any case. ``longest_delay``: limit of the delay before the next attempt in seconds.
+    be reported in any case.
     """
 
     def __init__(
@@ -69,12 +68,11 @@ class Execution:
         worker: str,
         publish: Callable[[JobEvent], Awaitable[None]],
         now: Callable[[], datetime],
-        longest_delay: float,
         suspect: bool,
     ) -> None:
         self.event = event
         self.order = event.data.order
-        self.attempt = attempt_of(event)
+        self.attempt = event.data.attempt
         self.id = uuid4().hex  # of uuid_utils: Python's own would wait for handlers' threads
         self.handler: RunningHandler | None = None
         """Done when the handler has ended. After a time-out that may be later than its outcome was published."""
@@ -83,7 +81,6 @@ class Execution:
         self._worker = worker
         self._publish = publish
         self._now = now
-        self._longest_delay = longest_delay
         self._started_at = now()
         self._began = time.monotonic()
         self._loop = asyncio.get_running_loop()
@@ -209,10 +206,8 @@ class Execution:
             reason = "crash_loop" if self._suspect and outcome.reason == "crashed" else outcome.reason
             return self._event(Failed, FailedData(**end, error=outcome.error, reason=reason))
         now = self._now()
-        next_at = now + timedelta(seconds=min(delay, self._longest_delay))
-        data = RetryingData(
-            **self._data(), error=outcome.error, reason=outcome.reason, next_at=next_at, order=self.order
-        )
+        next_at = now + timedelta(seconds=delay)
+        data = RetryingData(**self._data(), error=outcome.error, reason=outcome.reason, next_at=next_at)
         return self._event(Retrying, data, time=now)
 
     def _data(self) -> dict[str, Any]:

@@ -28,30 +28,29 @@ from jobtape.broker import declare
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.broker.publisher import Publisher, publish_dead_letter
 from jobtape.broker.queue_consumer import Delivery, QueueConsumer
-from jobtape.broker.refused_work import WorkRefused
 from jobtape.broker.tasks import first_of, translate_cancellation, wait_for_stop
 from jobtape.consumer.worker.backlog import Backlog
 from jobtape.consumer.worker.cancellations import Cancellations
-from jobtape.consumer.worker.deferral import Deferral
 from jobtape.consumer.worker.execution import Execution, knows
 from jobtape.consumer.worker.handlers import ExecutionAborted, Handlers
 from jobtape.consumer.worker.stuck_handlers import StuckHandlers
-from jobtape.schemas.delay_ladder import delay_key
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, UnreadableEvent, WorkerStuck
 from jobtape.schemas.events import (
-    Cancelled,
     Failed,
-    Requeued,
+    JobEvent,
+    NewerWork,
+    Placed,
     Retrying,
     Succeeded,
     WorkEvent,
-    attempt_of,
     cancelled,
+    decode_newer_work,
     decode_work,
     placement_of,
 )
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job_types.job_type import JobTypeSpec
+from jobtape.schemas.placement import deferral, deferred_since
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout, longest_wait
 from jobtape.schemas.topology import Topology
 
@@ -59,8 +58,6 @@ log = logging.getLogger(__name__)
 
 PAUSE = 0.5
 """Seconds until something that failed is tried again."""
-FULL_PAUSE = 60.0
-"""Seconds until the next attempt is offered again to a queue that is full."""
 BROKEN_PAUSE = 1.0
 """Seconds until a delivery that this worker could not handle is rejected, so that it does not loop at full speed."""
 DEAD_LETTER_LIMIT = 30.0
@@ -120,7 +117,7 @@ class Worker:
         )
         self._publisher = Publisher(Link(url, name=f"{topology.namespace} worker {name} (publishing)"), topology)
         self._cancellations = Cancellations(self._publisher.link, topology, on_cancel=self._on_cancel)
-        self._deferral = Deferral(self._publisher.link, topology, timeout=unknown_type_timeout, now=_now)
+        self._unknown_type_timeout = unknown_type_timeout
         self._handlers = Handlers(
             concurrency=concurrency,
             max_result=max_result,
@@ -216,10 +213,9 @@ class Worker:
         try:
             event = decode_work(delivery.body)
         except UnreadableEvent as error:
-            if error.newer and not self._deferral.has_expired(delivery):
-                self._settle(delivery, self._deferral.defer_unknown(delivery))
-            else:
-                self._settle(delivery, self._dead_letter(delivery, str(error)))
+            self._settle(
+                delivery, self._defer_newer(delivery, error) if error.newer else self._dead_letter(delivery, error)
+            )
             return
         # The prefetch limits how many wait.
         self._backlog.add(delivery, event, longest_wait(self._ack_timeout, self._grace, event.data.order.timeout))
@@ -230,7 +226,7 @@ class Worker:
             self._start(first.delivery, first.event)
 
     def _start(self, delivery: Delivery, event: WorkEvent) -> None:
-        key, order = (event.subject, event.data.run, attempt_of(event)), event.data.order
+        key, order = (event.subject, event.data.run, event.data.attempt), event.data.order
         if self._finished.get(key, 0) >= placement_of(event):
             self._settle(delivery, delivery.ack())
         elif (same := self._running.get(key)) is not None:
@@ -238,15 +234,8 @@ class Worker:
             self._settle(delivery, self._settle_after(same, key, delivery))
         elif self._cancellations.runs.has(event.subject, event.data.run):
             self._settle(delivery, self._ack_cancelled(event, delivery))
-        elif early := self._deferral.seconds_early(event, delivery):
-            log.info(
-                "job %s came %.1f s before it is due and is deferred: see docs/reference/broker-policies.md",
-                event.subject,
-                early,
-            )
-            self._settle(delivery, self._deferral.defer_early(delivery, early))
-        elif not knows(self._job_types.get(order.type), order) and not self._deferral.has_expired(delivery):
-            self._settle(delivery, self._deferral.defer_unknown(delivery))
+        elif not knows(self._job_types.get(order.type), order) and not self._is_too_old(event):
+            self._settle(delivery, self._defer(event, delivery))
         else:
             self._backlog.take_slot(order.type)
             task = self._settle(delivery, self._execute(event, key, delivery))
@@ -263,12 +252,11 @@ class Worker:
                 worker=self.name,
                 publish=self._publisher.publish,
                 now=_now,
-                longest_delay=self._topology.longest_delay,
                 suspect=delivery.count >= SUSPECT_FROM,
             )
             outcome = await self._outcome(execution, key)
-            if outcome is not None and not await self._publish_outcome(outcome, delivery):
-                return
+            if outcome is not None:
+                await self._publish_outcome(outcome)
         except ExecutionAborted as error:
             log.warning("job %s is executed again: %s", event.subject, error)
             await delivery.reject()
@@ -294,27 +282,11 @@ class Worker:
         finally:
             self._cancellable.discard(key)
 
-    async def _publish_outcome(self, outcome: Succeeded | Failed | Retrying | Cancelled, delivery: Delivery) -> bool:
-        """Publish the outcome until it is confirmed, however long the broker is away. The job keeps its slot meanwhile.
-
-        ``retrying`` places the next attempt. When the delivery is lost, it is not published, and this returns False:
-        another worker executes this attempt again, and places the next one itself.
-        """
+    async def _publish_outcome(self, outcome: JobEvent) -> None:
+        """Publish an event until it is confirmed, however long the broker is away. The job keeps its slot meanwhile."""
         while True:
-            cc: tuple[str, ...] = ()
-            if isinstance(outcome, Retrying):
-                if not delivery.can_be_settled:
-                    return False
-                delay = max(0.0, (outcome.data.next_at - _now()).total_seconds())
-                cc = (delay_key(delay, outcome.data.order.queue, self._topology.delay_levels),)
             try:
-                await self._publisher.publish(outcome, cc)
-                return True
-            except WorkRefused as refused:
-                log.warning("the next attempt of %s is placed when its queue takes it: %s", outcome.subject, refused)
-                if not refused.placing.cancelled():
-                    return await _placed(refused.placing, delivery)
-                await asyncio.sleep(FULL_PAUSE)
+                return await self._publisher.publish(outcome)
             except (BrokerUnavailable, TapeMissing) as error:
                 log.warning("the outcome of %s could not be published, trying again: %s", outcome.subject, error)
                 await asyncio.sleep(PAUSE)
@@ -341,12 +313,33 @@ class Worker:
         If the job was rescued as lost, the tape does not have that event, and it is published again: it reached the
         stream of cancellations, and the broker died before it reached the tape.
         """
-        if isinstance(event, Requeued) and event.data.why == "lost":
+        if isinstance(event, Placed) and event.data.why == "lost":
             again = cancelled(evolve(None, event), source=self._topology.source, time=_now())
-            await self._publish_outcome(again, delivery)
+            await self._publish_outcome(again)
         await delivery.ack()
 
-    async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
+    def _is_too_old(self, work: WorkEvent | NewerWork) -> bool:
+        """Return whether the work was deferred for so long that no worker is likely to know it."""
+        now = _now()
+        return (now - deferred_since(work, "unknown_type", now)).total_seconds() >= self._unknown_type_timeout
+
+    async def _defer(self, work: WorkEvent | NewerWork, delivery: Delivery) -> None:
+        """Defer work that this worker does not know; another one may know it.
+
+        If it were given back to its queue, RabbitMQ 4.3 would deliver it again at once, in an endless loop.
+        """
+        await self._publish_outcome(deferral(work, "unknown_type", source=self._topology.source, time=_now()))
+        await delivery.ack()
+
+    async def _defer_newer(self, delivery: Delivery, error: UnreadableEvent) -> None:
+        try:
+            work = decode_newer_work(delivery.body)
+        except UnreadableEvent as fault:
+            return await self._dead_letter(delivery, fault)
+        await (self._dead_letter(delivery, error) if self._is_too_old(work) else self._defer(work, delivery))
+
+    async def _dead_letter(self, delivery: Delivery, error: UnreadableEvent) -> None:
+        reason = str(error)
         log.error("a message on a work queue is not a job and goes to %s: %s", self._topology.dead.name, reason)
         with suppress(*BROKER_ERRORS):
             async with asyncio.timeout(DEAD_LETTER_LIMIT):
@@ -404,16 +397,6 @@ class Worker:
         # Deferred and dead-lettered deliveries: the copy is published, the original is not acked yet.
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=PAUSE)
-
-
-async def _placed(placing: "asyncio.Future[None]", delivery: Delivery) -> bool:
-    """Wait until the next attempt is placed, and return True. Stop, and return False, when the delivery is lost."""
-    try:
-        while not placing.done() and delivery.can_be_settled:
-            await asyncio.wait({placing}, timeout=PAUSE)
-        return placing.done() and not placing.cancelled()
-    finally:
-        placing.cancel()
 
 
 def _now() -> datetime:

@@ -30,14 +30,15 @@ T = TypeVar("T")
 async def exposition(producer: Producer) -> bytes:
     """Return the text of a scrape, within two seconds."""
     health = producer.health
-    parts, counts, depths, lag, relay = await asyncio.gather(
+    parts, counts, depths, lag, timers, relay = await asyncio.gather(
         health.parts(),
         _if_available(health.counts()),
         _if_available(health.depths()),
         health.seconds_behind(),
+        _if_available(health.seconds_timers_behind()),
         _if_available(health.relay()),
     )
-    return generate_latest(_Scrape(parts, counts, depths, lag, relay, producer.listeners))
+    return generate_latest(_Scrape(parts, counts, depths, lag, timers, relay, producer.listeners))
 
 
 async def _if_available(result: Awaitable[T]) -> T | None:
@@ -55,6 +56,7 @@ class _Scrape(Collector):
     counts: dict[tuple[str, str], int] | None
     depths: dict[str, Depth | None] | None
     lag: float | None
+    timers: float | None
     relay: RelayState | None
     listeners: Listeners
 
@@ -90,6 +92,12 @@ class _Scrape(Collector):
                 "jobtape_projector_lag_seconds",
                 "Seconds that an event published now takes to reach the view.",
                 value=self.lag,
+            )
+        if self.timers is not None:
+            yield GaugeMetricFamily(
+                "jobtape_timers_behind_seconds",
+                "Seconds for which the earliest delayed job or retry has been due without being placed on its queue.",
+                value=self.timers,
             )
         if self.relay is not None:
             yield from _relay(self.relay)

@@ -7,6 +7,7 @@ and queues are asked with a time limit.
 import asyncio
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -27,11 +28,8 @@ STANDS_STILL: Final = 8.0
 of projectors takes less."""
 RELAY_LATE: Final = 60.0
 """Seconds that the relay may be behind before there is a warning."""
-
-_DEAD_ENDS: Final = {
-    "unroutable": "jobs fell due for a work queue that is missing (see `workers`): make it, and they come to it",
-    "dead": "messages wait to be looked at by the projector: if they stay, see that it runs",
-}
+TIMERS_LATE: Final = 10.0
+"""Seconds that due work may wait for its placement before there is a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +49,20 @@ class Workers:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadEnd:
-    """A queue for messages that no other queue took: ``unroutable`` or ``dead``."""
+class DeadLetterStatus:
+    """``messages``: how many wait on the queue ``dead``; None when it is not known."""
 
     messages: int | None
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimerStatus:
+    """``behind``: seconds for which the earliest delayed job or retry has been due without being placed on its queue.
+    None when it is not known.
+    """
+
+    behind: float | None
     warning: str | None = None
 
 
@@ -71,11 +79,14 @@ class RelayStatus:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """``parts``: broker, tape, view, projector. ``workers`` by queue, ``dead_ends``, ``relay``: for information."""
+    """``parts``: broker, tape, view, projector. All else is for information: ``workers`` by queue, ``timers``,
+    ``dead_letters`` and ``relay``.
+    """
 
     parts: dict[str, PartStatus]
     workers: dict[str, Workers]
-    dead_ends: dict[str, DeadEnd]
+    timers: TimerStatus
+    dead_letters: DeadLetterStatus
     relay: RelayStatus
 
     @property
@@ -121,10 +132,11 @@ class Health:
 
     async def readiness(self) -> Readiness:
         """Return the state of every part, in less than two seconds."""
-        parts, workers, dead_ends, relay = await asyncio.gather(
-            self.parts(), self._workers(), self._dead_ends(), self._relay_status()
+        return Readiness(
+            *await asyncio.gather(
+                self.parts(), self._workers(), self._timers(), self._dead_letters(), self._relay_status()
+            )
         )
-        return Readiness(parts, workers, dead_ends, relay)
 
     async def parts(self) -> dict[str, PartStatus]:
         """Return the state of the parts, without the queues."""
@@ -178,12 +190,34 @@ class Health:
             return {queue: Workers(None, f"not known: {error}") for queue in self._watch.topology.queues}
         return {queue: _workers_of(depth) for queue, depth in depths.items()}
 
-    async def _dead_ends(self) -> dict[str, DeadEnd]:
+    async def seconds_timers_behind(self) -> float:
+        """Return for how many seconds the earliest delayed job or retry has been due without being placed on its queue.
+
+        Raises ViewUnavailable.
+        """
+        earliest = await self._reads.call(self._store.open_jobs.earliest_waiting)
+        return 0.0 if earliest is None else max(0.0, (datetime.now(UTC) - earliest).total_seconds())
+
+    async def _timers(self) -> TimerStatus:
         try:
-            depths = await self._watch.dead_ends()
+            behind = await self.seconds_timers_behind()
+        except (ViewUnavailable, TooBusy) as error:
+            return TimerStatus(None, f"not known: {error}")
+        late = (
+            f"delayed jobs and retries are {behind:.0f} s late: see that the projector runs, and that their queues "
+            "exist and are not full (`jobtape doctor`)"
+        )
+        return TimerStatus(behind, late if behind > TIMERS_LATE else None)
+
+    async def _dead_letters(self) -> DeadLetterStatus:
+        try:
+            depth = await self._watch.dead_letters()
         except BrokerUnavailable as error:
-            return {name: DeadEnd(None, f"not known: {error}") for name in _DEAD_ENDS}
-        return {name: _dead_end(depth, _DEAD_ENDS[name]) for name, depth in depths.items()}
+            return DeadLetterStatus(None, f"not known: {error}")
+        if depth is None:
+            return DeadLetterStatus(None, "the queue is missing on the broker: run `jobtape init`")
+        meaning = f"{depth.messages} messages wait to be looked at by the projector: if they stay, see that it runs"
+        return DeadLetterStatus(depth.messages, meaning if depth.messages else None)
 
     async def _relay_status(self) -> RelayStatus:
         try:
@@ -201,12 +235,6 @@ def relay_trouble(state: RelayState) -> str | None:
             "bound to the results is slow to confirm"
         )
     return state.trouble
-
-
-def _dead_end(depth: Depth | None, meaning: str) -> DeadEnd:
-    if depth is None:
-        return DeadEnd(None, "the queue is missing on the broker: run `jobtape init`")
-    return DeadEnd(depth.messages, f"{depth.messages} {meaning}" if depth.messages else None)
 
 
 def _part(trouble: str | None) -> PartStatus:

@@ -108,10 +108,9 @@ class BrokerWatch:
         """Return the depth of each work queue, None for one that is missing. Raises BrokerUnavailable."""
         return await self._depths({queue: self.topology.work_queue(queue).name for queue in self.topology.queues})
 
-    async def dead_ends(self) -> dict[str, Depth | None]:
-        """Return the depths of the queues for unroutable and dead messages. Raises BrokerUnavailable."""
-        names = {"unroutable": self.topology.unroutable_queue.name, "dead": self.topology.dead_queue.name}
-        return await self._depths(names)
+    async def dead_letters(self) -> Depth | None:
+        """Return the depth of the queue for dead messages, None when it is missing. Raises BrokerUnavailable."""
+        return (await self._depths({"dead": self.topology.dead_queue.name}))["dead"]
 
     async def _depths(self, names: Mapping[str, str]) -> dict[str, Depth | None]:
         async def depths() -> dict[str, Depth | None]:

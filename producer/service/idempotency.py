@@ -221,7 +221,7 @@ class Idempotency:
     async def _publish(self, owner: str, keyed: KeyedOrder, claim: Claim) -> Job:
         try:
             job = await self._place(keyed.order_at(claim.time), claim.job_id, claim.time)
-        except QueueFull:  # a repeat need not wait for the lease: the job is on the tape, or nothing was published
+        except QueueFull:  # a repeat need not wait for the lease: nothing was published
             await self.settle(owner, released=[claim.job_id])
             raise
         except BrokerUnavailable:

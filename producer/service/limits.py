@@ -10,7 +10,7 @@ ENVELOPE: Final = 128 * 1024
 @dataclass(frozen=True, slots=True)
 class Limits:
     """``max_payload`` counts the payload's bytes as JSON. ``longest_timeout`` is the longest timeout of a job
-    (``schemas.timeouts.longest_timeout``), ``longest_delay`` the longest time until it is due. ``keep_alive`` is the
+    (``schemas.timeouts.longest_timeout``). ``keep_alive`` is the
     time between two signs of life on a stream, and ``stall`` the time for which a client may not read.
     """
 
@@ -20,7 +20,6 @@ class Limits:
     publish_timeout: float
     read_timeout: float
     longest_timeout: float
-    longest_delay: float
     idempotency_retention: float
     idempotency_lease: float
     max_listeners: int

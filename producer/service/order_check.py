@@ -7,9 +7,8 @@ from typing import Any, Final
 from jobtape.producer.service.errors import PayloadTooLarge
 from jobtape.producer.service.limits import Limits
 from jobtape.schemas import plainjson
-from jobtape.schemas.delay_ladder import LONGEST
 from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid, UnknownJobType
-from jobtape.schemas.job import Order
+from jobtape.schemas.job import LONGEST_DELAY, Order
 from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, BUILTIN_QUEUE, JobTypeSpec
 from jobtape.schemas.submission import Submission
 
@@ -33,7 +32,7 @@ def order_for(submission: Submission, job_types: Mapping[str, JobTypeSpec], limi
         queue=_queue(submission, job_type, job_types),
         labels=submission.labels,
         correlation_id=submission.correlation_id,
-        run_at=_run_at(submission, limits, now),
+        run_at=_run_at(submission, now),
         timeout=_timeout(submission, job_type, limits),
         max_attempts=submission.max_attempts or job_type.retry.max_attempts,
         reply_to=submission.reply_to,
@@ -83,13 +82,11 @@ def _timeout(submission: Submission, job_type: JobTypeSpec, limits: Limits) -> f
     return submission.timeout
 
 
-def _run_at(submission: Submission, limits: Limits, now: datetime) -> datetime | None:
+def _run_at(submission: Submission, now: datetime) -> datetime | None:
     field = "delay" if submission.delay else "run_at"
     run_at = now + timedelta(seconds=submission.delay) if submission.delay else submission.run_at
-    if run_at is not None and run_at > now + timedelta(seconds=limits.longest_delay):
-        longest = limits.longest_delay
-        limit = f"{LONGEST / 86_400:g} days" if longest == LONGEST else f"{longest:g} s (JOBTAPE_DELAY_LEVELS)"
-        raise _invalid(field, f"a job can be scheduled {limit} ahead at most")
+    if run_at is not None and run_at > now + timedelta(seconds=LONGEST_DELAY):
+        raise _invalid(field, "a job can be scheduled ten years ahead at most")
     return run_at
 
 

@@ -4,7 +4,8 @@ An API process has a ``JobService``, which is a submitter with a view. A worker 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -14,15 +15,14 @@ from jobtape.producer.service.broker_watch import BrokerWatch
 from jobtape.producer.service.ids import new_job_id, utc_now
 from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.order_check import order_for
-from jobtape.schemas.delay_ladder import delay_key
 from jobtape.schemas.errors import SubmissionInvalid, TapeMissing
 from jobtape.schemas.events import JobEvent, submitted
-from jobtape.schemas.fold import evolve
+from jobtape.schemas.fold import evolve, is_for_later
 from jobtape.schemas.job import Job, Order
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.submission import Submission
 from jobtape.schemas.timeouts import check_timeouts
-from jobtape.schemas.topology import Topology, run_key
+from jobtape.schemas.topology import Topology
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ class Submitter:
     async def submit(
         self, submission: Submission, idempotency_key: str | None = None, causation_id: str | None = None
     ) -> Job:
-        """Submit a job. When this returns, the job is on the tape and on its queue.
+        """Submit a job. When this returns, the job is on the tape, and on its queue unless it is due later.
 
         ``causation_id``: the id of the event that the submission answers. Raises UnknownJobType, PayloadInvalid,
         PayloadTooLarge and SubmissionInvalid before anything is published, TapeMissing when there is no tape,
@@ -107,30 +107,42 @@ class Submitter:
     async def place(
         self, order: Order, job_id: str | None = None, time: datetime | None = None, *, causation_id: str | None = None
     ) -> Job:
-        """Publish an order as a new job: one event, whose second routing key puts the work on its queue.
+        """Publish an order as a new job: one event, whose second routing key puts the work on its queue. A job that is
+        due later has no such key: the projector places its work.
 
-        With ``job_id`` and ``time`` of an event, that event is published again. Raises what ``publish`` raises.
+        With ``job_id`` and ``time`` of an event, that event is published again. Raises what ``publish`` raises, and
+        QueueFull, which is a BrokerUnavailable.
         """
         self.watch.require_tape()
-        now = utc_now()
         event = submitted(
-            job_id or new_job_id(), order, source=self.topology.source, time=time or now, causation_id=causation_id
+            job_id or new_job_id(),
+            order,
+            source=self.topology.source,
+            time=time or utc_now(),
+            causation_id=causation_id,
         )
-        delay = 0.0 if order.run_at is None else (order.run_at - now).total_seconds()
-        key = delay_key(delay, order.queue, self.topology.delay_levels) if delay > 0 else run_key(order.queue)
-        await self.publish(event, key)
-        return evolve(None, event)
+        job = evolve(None, event)
+        if is_for_later(order, event.time):
+            await self.publish(event)
+            return job
+        self.publisher.check_room(order.queue)
+        with self._noting_a_missing_tape():
+            deferred = await self.publisher.place(event)
+        return job if deferred is None else evolve(job, deferred)
 
     async def publish(self, event: JobEvent, key: str | None = None) -> None:
-        """Publish ``event`` to the tape, and to the queue that ``key`` leads to.
+        """Publish ``event`` to the tape, and to the stream that ``key`` leads to.
 
-        Raises TapeMissing, BrokerUnavailable, and QueueFull, which is a BrokerUnavailable.
+        Raises TapeMissing and BrokerUnavailable.
         """
         self.watch.require_tape()
-        cc = () if key is None else (key,)
-        self.publisher.check_room(cc)
+        with self._noting_a_missing_tape():
+            await self.publisher.publish(event, () if key is None else (key,))
+
+    @contextmanager
+    def _noting_a_missing_tape(self) -> Iterator[None]:
         try:
-            await self.publisher.publish(event, cc=cc)
+            yield
         except TapeMissing:
             self.watch.tape_is_missing()
             raise

@@ -18,7 +18,7 @@ from tests.namespaces import environment_for, some_topology
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Installation]:
     """Run one ``jobtape up`` for all tests of this module."""
-    topology = some_topology("default", "gates", delay_levels=16)
+    topology = some_topology("default", "gates")
     made = installation_in(tmp_path_factory.mktemp("cli"), **environment_for(broker_url, topology))
     made.env["JOBTAPE_API_KEY"] = "a-key-for-tests"
     made.up()

@@ -20,18 +20,16 @@ from tests.conftest import MakeTopology
 from tests.namespaces import environment_for
 from tests.view.samples import begin, record, submitted, succeeded
 
-HOUR = 15
-"""Levels of the delay ladder that are enough for delays of an hour."""
 POSITION_FIELDS = ("cursor", "imported")
 
 
 @pytest.fixture
 def both(tmp_path: Path, broker_url: str, make_topology: MakeTopology) -> Iterator[tuple[Installation, Installation]]:
-    """Two installations on one broker, where jobs can be deferred for an hour."""
+    """Two installations on one broker."""
     made = []
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        topology = make_topology("default", "gates", delay_levels=HOUR)
+        topology = make_topology("default", "gates")
         made.append(installation_in(tmp_path / name, **environment_for(broker_url, topology)))
     yield made[0], made[1]
     for installation in made:

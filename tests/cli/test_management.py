@@ -64,7 +64,7 @@ def store(sqlite_url: str) -> Iterator[Store]:
 @pytest.fixture
 async def topology(node: PrivateNode) -> AsyncIterator[Topology]:
     """A topology with a queue of each kind bound to its results."""
-    made = Topology(f"test-{uuid4().hex[:10]}", delay_levels=3).with_queues(["default"])
+    made = Topology(f"test-{uuid4().hex[:10]}").with_queues(["default"])
     connection = await aio_pika.connect(node.url)
     async with connection:
         await declare.declare(connection, made)
@@ -149,7 +149,7 @@ async def test_doctor_names_each_policy_with_queue_and_value(
 ) -> None:
     name = topology.namespace
     given = [
-        ("set_policy", "ttl", rf"^{name}\.(run|dead|delay)", {"message-ttl": 60000}, "1"),
+        ("set_policy", "ttl", rf"^{name}\.(run|dead)", {"message-ttl": 60000}, "1"),
         ("set_operator_policy", "length", rf"^{name}\.run\.", {"max-length": 5, "delivery-limit": 3}, "0"),
         ("set_policy", "tape", rf"^{name}\.log$", {"max-age": "1h"}, "5"),
         ("set_operator_policy", "roomy", rf"^{name}\.log$", {"max-length-bytes": 10**15}, "5"),
@@ -163,7 +163,7 @@ async def test_doctor_names_each_policy_with_queue_and_value(
         f"the policy ttl and length sets max-length: 5 on {name}.run.default",
         f"the policy ttl and length sets message-ttl: 60000 on {name}.run.default",
         f"the policy ttl sets message-ttl: 60000 on {name}.dead",
-    ]  # the tape's declared size is smaller, and the ladder's levels are shorter than a minute
+    ]  # the tape's declared size is smaller
 
     def wrong() -> list[str]:
         found = Findings()

@@ -28,7 +28,7 @@ class RunningApi:
 @pytest.fixture(scope="module")
 async def running_api(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningApi]:
     """Run one API and projector for the tests of a module. No worker runs."""
-    topology = some_topology(delay_levels=12)
+    topology = some_topology()
     database_url = f"sqlite:///{tmp_path_factory.mktemp('client') / 'view.db'}"
     store = Store(database_url)
     store.migrate()

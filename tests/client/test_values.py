@@ -78,7 +78,7 @@ def made(
 @pytest.fixture(scope="module")
 async def url(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """Run an API, a projector and a worker for all tests of this module, and yield the URL of the API."""
-    topology = some_topology(delay_levels=12)
+    topology = some_topology()
     database_url = f"sqlite:///{tmp_path_factory.mktemp('values') / 'view.db'}"
     store = Store(database_url)
     store.migrate()

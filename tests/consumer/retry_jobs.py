@@ -22,12 +22,6 @@ def flaky(ctx: Context, fails: int) -> str:
     return f"attempt {ctx.attempt}"
 
 
-@job("by-the-fifth-level", retry=RetryPolicy(max_attempts=2, first=1.6, jitter=0))
-def by_the_fifth_level(ctx: Context) -> None:
-    if ctx.attempt == 1:
-        raise ConnectionError("once")
-
-
 @job("picky", retry=RetryPolicy(max_attempts=3, first=0.1, on=(OSError,)))
 async def picky(error: str) -> None:
     raise {"OSError": OSError, "ConnectionError": ConnectionError, "ValueError": ValueError}[error](error)

@@ -18,7 +18,7 @@ JOB_TYPES = (jobs.add, jobs.nap, poison_jobs.poison, poison_jobs.apoison, poison
 
 def make(spec: dict[str, Any]) -> Worker | Projector:
     """Return the part that ``spec`` describes."""
-    topology = Topology(spec["namespace"], delay_levels=spec["delay_levels"]).with_queues(["default"])
+    topology = Topology(spec["namespace"]).with_queues(["default"])
     if spec["part"] == "projector":
         store = Store(spec["database"])
         return Projector(spec["url"], topology, store, owner=spec["name"], lease=spec["lease"])

@@ -16,8 +16,7 @@ class Parts:
     """Processes, which are killed at the end of ``with Parts(...) as parts``."""
 
     def __init__(self, log: Path, topology: Topology, **common: Any) -> None:
-        common_spec = {"namespace": topology.namespace, "delay_levels": topology.delay_levels}
-        self._common = {"lease": 1.0, "heartbeat": 10} | common_spec | common
+        self._common = {"lease": 1.0, "heartbeat": 10} | {"namespace": topology.namespace} | common
         self._log = log
         self._started = 0
         self._running: dict[str, subprocess.Popen[bytes]] = {}

@@ -5,20 +5,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobtape.broker import declare
 from jobtape.consumer.projector.maintenance.dead_letters import drop_reason
-from jobtape.schemas.delay_ladder import delay_key
-from jobtape.schemas.errors import BrokerUnavailable, QueueFull
-from jobtape.schemas.events import Requeued, Retrying
+from jobtape.schemas.errors import QueueFull
+from jobtape.schemas.events import Deferred
 from jobtape.schemas.job import JobState
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
-from tests.consumer import jobs, retry_jobs
+from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event
-from tests.consumer.projector.test_effect_sender import redriven
+from tests.consumer.projector.test_job_placer import redriven
 from tests.faults.policies import Policy, policies
 from tests.namespaces import some_topology
 from tests.producer.running_api import Api, api, problem, settings_for
@@ -49,6 +49,10 @@ async def api_of(rig: Rig, tmp_path: Path) -> AsyncIterator[Api]:
         yield opened
 
 
+def soon() -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=0.5)
+
+
 def in_state(view: Store, state: JobState) -> int:
     return len(view.list_jobs(JobQuery(states=[state], limit=10_000)))
 
@@ -67,25 +71,15 @@ async def test_expired_jobs_are_placed_again_and_executed(node: PrivateNode, vie
         ids = [await rig.submit("add", {"x": n, "y": 1}) for n in range(count)]
         await eventually(lambda: sum(view.open_jobs.recent_drops().values()) == count, what="all have expired")
         assert view.open_jobs.recent_drops() == {("default", "expired"): count}
-        assert in_state(view, JobState.QUEUED) == count
+        assert in_state(view, JobState.SCHEDULED) == count, "no worker: it would only expire again"
         async with rig.worker(jobs.add, concurrency=50):
             await eventually(lambda: in_state(view, JobState.SUCCEEDED) == count, 30, what="all are done")
         report = await Checker(rig.url, rig.topology).check(view)
     assert report.problems == []
     assert {job.attempt for job in view.list_jobs(JobQuery(limit=10_000))} == {1}
-    placed = [event for event in rig.events if isinstance(event, Requeued)]
-    assert {event.data.dropped for event in placed} == {"expired"}
-    assert {event.subject for event in placed} == set(ids)
-
-
-async def test_delay_shortened_by_a_policy_ends_in_time(node: PrivateNode, view: Store) -> None:
-    delay = 3.0
-    async with rig_under(node, Policy({"message-ttl": 300})) as rig, rig.projector(view), rig.worker(jobs.add):
-        event = order_event(rig.topology, "add", {"x": 1, "y": 1}, run_at=datetime.now(UTC) + timedelta(seconds=delay))
-        await rig.publisher.publish(event, [delay_key(delay, "default", rig.topology.delay_levels)])
-        outcome = await rig.outcome(event.subject)
-        assert outcome.name == "succeeded"
-        assert (outcome.time - event.data.order.run_at).total_seconds() > -1.0
+    deferred = [event for event in rig.events if isinstance(event, Deferred)]
+    assert {event.data.reason for event in deferred} == {"expired"}
+    assert {event.subject for event in deferred} == set(ids)
 
 
 @pytest.mark.parametrize(
@@ -93,40 +87,35 @@ async def test_delay_shortened_by_a_policy_ends_in_time(node: PrivateNode, view:
     [
         (Policy({"max-length": 2}, on="run"), ADD),
         (Policy({"max-length-bytes": 1000}, on="run", operator=True), ADD),
-        (Policy({"max-length": 1}, on="delay"), ADD | {"delay": 3.2}),
     ],
-    ids=["max-length", "max-length-bytes by an operator policy", "the ladder's queues"],
+    ids=["max-length", "max-length-bytes by an operator policy"],
 )
-async def test_full_queue_refuses_submissions_with_few_copies_on_the_tape(
+async def test_full_queue_defers_one_job_and_refuses_more(
     node: PrivateNode, view: Store, tmp_path: Path, policy: Policy, body: dict[str, object]
 ) -> None:
     async with rig_under(node, policy) as rig, rig.projector(view), api_of(rig, tmp_path) as served:
-        accepted: list[str] = []
+        accepted: list[dict[str, Any]] = []
         for n in range(40):
             answer = await served.client.post("/jobs", json=body, headers={"Idempotency-Key": f"k{n}"})
             if answer.status_code == 503:
                 break
-            accepted.append(answer.json()["id"])
+            accepted.append(answer.json())
         delivered = problem(answer, 503, "queue-full")
         assert f"the queue {rig.topology.namespace}.{policy.on}" in delivered["detail"]
-        for _ in range(5):  # further submissions are refused before they are published
-            delivered = problem(await served.client.post("/jobs", json=body), 503, "queue-full")
-            assert "nothing was recorded" in delivered["detail"]
-        recorded = {event.subject for event in rig.events} - set(accepted)
-        assert len(recorded) == 1
-        assert [rig.names(job_id).count("submitted") for job_id in recorded] == [1]
+        assert "nothing was recorded" in delivered["detail"]
+        assert (accepted[-1]["state"], accepted[-1]["reason"]) == ("scheduled", "queue_full")
+        assert {job["state"] for job in accepted[:-1]} == {"queued"}
+        refused = accepted[-1]["id"]
+        await eventually(lambda: rig.names(refused).count("deferred") >= 2, what="it is offered again")
 
         async with rig.worker(jobs.add):
-            await eventually(lambda: in_state(view, JobState.SUCCEEDED) == len(accepted) + 1, 30, what="all are done")
-            again = await served.client.post("/jobs", json=body, headers={"Idempotency-Key": f"k{len(accepted)}"})
-            assert (again.status_code, {again.json()["id"]}) == (202, recorded)
-            await eventually(lambda: not served.producer.publisher._refused._tasks)
+            await eventually(lambda: in_state(view, JobState.SUCCEEDED) == len(accepted), 30, what="all are done")
             assert (await served.client.post("/jobs", json=ADD)).status_code == 202
             await eventually(
-                lambda: in_state(view, JobState.SUCCEEDED) == len(accepted) + 2, what="the last one is done"
+                lambda: in_state(view, JobState.SUCCEEDED) == len(accepted) + 1, what="the last one is done"
             )
-        assert all(rig.names(job_id).count("submitted") <= 2 for job_id in recorded)
-        assert (await Checker(rig.url, rig.topology).check(view)).problems == []
+        report = await Checker(rig.url, rig.topology).check(view)
+        assert (report.problems, report.repeated) == ([], 0)
 
 
 async def test_submissions_succeed_when_a_limit_is_removed(node: PrivateNode, view: Store, tmp_path: Path) -> None:
@@ -161,45 +150,25 @@ async def test_batch_is_accepted_for_other_queues(node: PrivateNode, view: Store
         await declare.remove_namespace(node.url, topology)
 
 
-async def test_retry_waits_for_a_full_queue_with_few_copies_on_the_tape(node: PrivateNode, view: Store) -> None:
-    async with (
-        rig_under(node, Policy({"max-length": 1}, on="delay")) as rig,
-        rig.projector(view),
-        rig.worker(retry_jobs.by_the_fifth_level, jobs.add),
-    ):
-        key = delay_key(1.6, "default", rig.topology.delay_levels)
-
-        async def full() -> bool:
-            event = order_event(rig.topology, "add", {"x": 1, "y": 1})
-            try:
-                await rig.publisher.publish(event, [key], timeout=0.3)
-            except BrokerUnavailable as error:
-                return isinstance(error, QueueFull)
-            return False
-
-        await eventually(full)
-        job_id = await rig.submit("by-the-fifth-level", max_attempts=2)
-        assert (await rig.outcome(job_id, 40)).name == "succeeded"
-    copies = [event for event in rig.of(job_id) if isinstance(event, Retrying)]
-    assert len(copies) <= 2, "one was refused, and one was placed"
-
-
-async def test_effect_waits_for_a_full_queue_with_few_copies_on_the_tape(node: PrivateNode, view: Store) -> None:
-    """The queue of a redriven run is full."""
+async def test_work_that_is_due_waits_for_a_full_queue(node: PrivateNode, view: Store) -> None:
+    """The queue of a redriven run and of delayed jobs is full. One job at a time is offered to it."""
     async with rig_under(node, Policy({"max-length": 1}, on="run")) as rig, rig.projector(view):
         async with rig.worker(jobs.boom):
             job_id = await rig.submit("boom", max_attempts=1)
             await eventually(lambda: in_state(view, JobState.FAILED) == 1)
+        for n in range(3):  # RabbitMQ refuses when the queue has more than its limit
+            await rig.publisher.place(order_event(rig.topology, "add", {"x": n, "y": 1}))
         with pytest.raises(QueueFull):
-            for n in range(10):
-                await rig.submit("add", {"x": n, "y": 1})
+            rig.publisher.check_room("default")
+        due = [order_event(rig.topology, "add", {"x": n, "y": 1}, run_at=soon()) for n in range(100)]
+        await asyncio.gather(*(rig.publisher.publish(event) for event in due))
         await rig.publisher.publish(redriven(job_id, 2, rig.topology.source))
-        await eventually(lambda: "requeued" in rig.names(job_id))
-        await asyncio.sleep(1)  # the effect is refused a few times
-        async with rig.worker(jobs.boom, jobs.add):
-            await eventually(lambda: rig.names(job_id).count("failed") == 2, 30, what="its second run has ended")
-        await rig.publisher.close()
-    assert rig.names(job_id).count("requeued") <= 2
+        await eventually(lambda: sum(isinstance(event, Deferred) for event in rig.events) >= 4)
+        assert sum(isinstance(event, Deferred) for event in rig.events) < 50, "few are offered"
+        async with rig.worker(jobs.boom, jobs.add, concurrency=50):
+            await eventually(lambda: rig.names(job_id).count("failed") == 2, 60, what="its second run has ended")
+            await eventually(lambda: in_state(view, JobState.SUCCEEDED) == 103, 60, what="all are done")
+        assert (await Checker(rig.url, rig.topology).check(view)).problems == []
 
 
 async def test_jobs_of_an_expired_queue_are_placed_again(node: PrivateNode, view: Store) -> None:
@@ -219,7 +188,7 @@ async def test_jobs_of_an_expired_queue_are_placed_again(node: PrivateNode, view
 async def test_missing_own_queues_are_declared_again(node: PrivateNode, view: Store) -> None:
     async with rig_under(node) as rig, rig.projector(view, rescue_after=1.0):
         connection = await rig.link.connection()
-        lost = [rig.topology.delay_queue(2).name, rig.topology.dead_queue.name, rig.topology.unroutable_queue.name]
+        lost = [rig.topology.dead_queue.name, rig.topology.cancels.name]
         channel = await connection.channel()
         async with channel:
             for name in lost:
@@ -232,11 +201,10 @@ async def test_missing_own_queues_are_declared_again(node: PrivateNode, view: St
 
 
 def test_drop_reason_is_that_of_the_work_queue() -> None:
-    """Delayed work expires on the queues of the delay ladder as intended."""
     topology = some_topology(namespace="ns")
-    ladder = {"queue": "ns.delay.3", "reason": "expired"}
-    assert drop_reason({"x-death": [ladder]}, topology) is None
-    assert drop_reason({"x-death": [{"queue": "ns.run.a", "reason": "delivery_limit"}, ladder]}, topology) is None
-    assert drop_reason({"x-death": [ladder, {"queue": "ns.run.a", "reason": "maxlen"}]}, topology) == "maxlen"
+    other = {"queue": "other.run", "reason": "expired"}
+    assert drop_reason({"x-death": [other]}, topology) is None
+    assert drop_reason({"x-death": [{"queue": "ns.run.a", "reason": "delivery_limit"}, other]}, topology) is None
+    assert drop_reason({"x-death": [other, {"queue": "ns.run.a", "reason": "maxlen"}]}, topology) == "maxlen"
     assert drop_reason({"x-death": [{"queue": "ns.run.a", "reason": "rejected"}]}, topology) is None
     assert drop_reason({}, topology) is None

@@ -8,7 +8,7 @@ import pytest
 
 from jobtape.producer.producer import Producer
 from jobtape.producer.service.redrive import Redrives, redrive_many
-from jobtape.schemas.events import Redriven, Requeued
+from jobtape.schemas.events import Placed, Redriven
 from jobtape.schemas.job import JobState
 from jobtape.settings import read_settings
 from jobtape.view.store import JobQuery, Store
@@ -61,9 +61,9 @@ async def test_two_redrives_at_once_give_each_job_one_new_run(
         assert (each.accepted, each.refused, each.unknown) == (each.matched, 0, 0)
     for job_id in ids:
         names = [event.name for event in rig.of(job_id) if event.name != "started"]
-        assert sorted(set(names)) == ["failed", "redriven", "requeued", "submitted", "succeeded"]
+        assert sorted(set(names)) == ["failed", "placed", "redriven", "submitted", "succeeded"]
         assert {event.data.run for event in rig.of(job_id) if isinstance(event, Redriven)} == {2}
-        assert [event.data.n for event in rig.of(job_id) if isinstance(event, Requeued)] == [1]
+        assert [event.data.n for event in rig.of(job_id) if isinstance(event, Placed)] == [1]
     assert report.executions == 2 * JOBS + report.repeated
     assert await rig.depth() == 0
     print(f"{[each.accepted for each in done]} redriven at once: {report}")

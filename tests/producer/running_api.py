@@ -29,7 +29,6 @@ def settings_for(url: str, topology: Topology, database_url: str, **more: Any) -
         rabbitmq_url=url,
         database_url=database_url,
         namespace=topology.namespace,
-        delay_levels=topology.delay_levels,
     )
 
 

@@ -29,23 +29,51 @@ def redriven(run: int, second: int = 0, job: str = JOB) -> events.Redriven:
     )
 
 
-def requeued(
-    n: int, second: int = 0, *, run: int = 1, attempt: int = 1, lost: str | None = None, job: str = JOB
-) -> events.Requeued:
-    """The ``n``-th placement of the run's work. ``lost``: the lost execution, if one was running."""
-    return events.Requeued(
-        id=f"{ids.run_fact(job, run, 'requeued')}/{n}",
+def placed(
+    n: int,
+    second: int = 0,
+    *,
+    run: int = 1,
+    attempt: int = 1,
+    lost: str | None = None,
+    why: events.PlacementReason | None = None,
+    job: str = JOB,
+) -> events.Placed:
+    """The ``n``-th placement of the attempt's work. ``lost``: the lost execution, if one was running."""
+    return events.Placed(
+        id=ids.execution_fact(job, run, attempt, "placed", str(n)),
         source=SOURCE,
         subject=job,
         time=at(second),
-        data=events.RequeuedData(
+        data=events.PlacedData(
             job_type="add",
             run=run,
             attempt=attempt,
             n=n,
-            why="redriven" if n == 1 else "lost",
+            why=why or ("due" if n == 1 else "lost"),
             lost_execution=lost,
             order=ORDER,
+        ),
+    )
+
+
+def deferred(
+    n: int,
+    second: int = 0,
+    *,
+    run: int = 1,
+    attempt: int = 1,
+    reason: events.DeferReason = "unknown_type",
+    job: str = JOB,
+) -> events.Deferred:
+    """The deferral of the ``n``-th placement of the attempt's work, for five seconds."""
+    return events.Deferred(
+        id=ids.execution_fact(job, run, attempt, "deferred", str(n)),
+        source=SOURCE,
+        subject=job,
+        time=at(second),
+        data=events.DeferredData(
+            job_type="add", run=run, attempt=attempt, n=n, reason=reason, until=at(second + 5), since=at(second)
         ),
     )
 
@@ -92,7 +120,6 @@ class Execution:
             error=ErrorInfo(type="ValueError", message=f"{self.name} tries again"),
             reason="error",
             next_at=at(second + 5),
-            order=ORDER,
         )
         return events.Retrying(id=self._id("retrying"), source=SOURCE, subject=self.job, time=at(second), data=data)
 

@@ -2,7 +2,7 @@
 
 Undisturbed: a job has runs of attempts. An attempt is executed once, or more often after redelivery. Each execution may
 publish that it started, its progress and its outcome, or die. The job may be cancelled at any time, a closed run may be
-redriven, and work that seems lost may be placed again, whether or not it was lost.
+redriven, work may be deferred, and work that seems lost may be placed again, whether or not it was lost.
 """
 
 from hypothesis import strategies as st
@@ -21,20 +21,24 @@ def honest(draw: st.DrawFn, job: str = JOB) -> Tape:
     for run in range(1, draw(st.integers(1, 3)) + 1):
         if run > 1:
             tape.append(facts.redriven(run, len(tape), job))
-            tape.append(facts.requeued(1, len(tape), run=run, job=job))
-        begin, placed = len(tape), 1
+        begin = len(tape)
         last = draw(st.integers(1, 3))
         for attempt in range(1, last + 1):
-            if placed < 3 and draw(st.integers(0, 4)) == 0:  # its message never came
+            placed = 1
+            if run > 1 or attempt > 1:
+                tape.append(facts.placed(1, len(tape), run=run, attempt=attempt, job=job))
+            while placed < 3 and draw(st.integers(0, 4)) == 0:
+                if draw(st.booleans()):  # the worker does not know the job type; otherwise its message never came
+                    tape.append(facts.deferred(placed, len(tape), run=run, attempt=attempt, job=job))
                 placed += 1
-                tape.append(facts.requeued(placed, len(tape), run=run, attempt=attempt, job=job))
+                tape.append(facts.placed(placed, len(tape), run=run, attempt=attempt, job=job))
             lived = _attempt(draw, Execution("", attempt, run, job), len(tape), attempt == last)
             if placed < 3 and draw(st.integers(0, 3)) == 0:
                 placed += 1
                 place = draw(st.integers(0, len(lived)))
                 given_up = _running(lived[:place])
-                again = facts.requeued(placed, len(tape) + place, run=run, attempt=attempt, lost=given_up, job=job)
-                # The fold decides; what comes between that and the effect's place on the tape, it could not know.
+                again = facts.placed(placed, len(tape) + place, run=run, attempt=attempt, lost=given_up, job=job)
+                # The projector decides; what comes between that and the event's place on the tape, it could not know.
                 lived.insert(draw(st.integers(place, len(lived))), again)
             tape += lived
         if draw(st.integers(0, 3)) == 0:

@@ -1,4 +1,4 @@
-"""A second implementation of the rules of ``fold``: it decides from the tape before an event whether it is accepted,
+"""A second implementation of the rules of ``fold``: it decides from the events before an event whether it is accepted,
 and keeps no state. It is slow, but simple enough to be checked by reading.
 """
 
@@ -7,11 +7,12 @@ from typing import Any
 
 from jobtape.schemas.events import (
     Cancelled,
+    Deferred,
     Failed,
     JobEvent,
+    Placed,
     Progressed,
     Redriven,
-    Requeued,
     Retrying,
     Started,
     Submitted,
@@ -23,6 +24,7 @@ STATES = {
     "started": "running",
     "progressed": "running",
     "retrying": "retrying",
+    "deferred": "scheduled",
     "succeeded": "succeeded",
     "failed": "failed",
     "cancelled": "cancelled",
@@ -31,21 +33,31 @@ STATES = {
 
 def counted(tape: Tape) -> list[int]:
     """The indexes of the accepted events."""
-    return [i for i, event in enumerate(tape) if _counts(tape[:i], event)]
+    found: list[int] = []
+    for i, event in enumerate(tape):
+        if _counts(tape[:i], [tape[n] for n in found], event):
+            found.append(i)
+    return found
 
 
-def _counts(before: Tape, event: JobEvent) -> bool:
+def _counts(before: Tape, accepted: Tape, event: JobEvent) -> bool:
     if isinstance(event, Submitted):
         return not any(isinstance(other, Submitted) for other in before)
-    if any(other.data.run > event.data.run for other in before):
+    number = event.data.run
+    if any(other.data.run > number for other in before):
         return False
-    run = [other for other in before if other.data.run == event.data.run and not isinstance(other, Submitted)]
+    run = _of_run(before, number)
     if isinstance(event, Redriven):
         return not run
     if any(_closes_run(run[:i], other) for i, other in enumerate(run)):
         return False
-    if isinstance(event, Requeued):
-        return event.data.n > _placed(before, run, event.data.run)
+    if isinstance(event, Placed | Deferred):
+        if _attempt_closed(run, event.data.attempt):
+            return False
+        placed = _placed(before, run, number, event.data.attempt)
+        moving = _moving(_of_run(accepted, number))
+        waits = bool(moving) and isinstance(moving[-1], Deferred)
+        return event.data.n > placed or (isinstance(event, Deferred) and event.data.n == placed and not waits)
     if isinstance(event, Succeeded | Cancelled):
         return True
     if _attempt_closed(run, event.data.attempt):
@@ -55,24 +67,33 @@ def _counts(before: Tape, event: JobEvent) -> bool:
     return _is_news(run, event)
 
 
-def _placed(before: Tape, run: Tape, number: int) -> int:
-    """How often the run's work was placed; the submission is the first placement of the first run."""
-    ordered = number == 1 and any(isinstance(other, Submitted) for other in before)
-    return max([int(ordered), *(other.data.n for other in run if isinstance(other, Requeued))])
+def _of_run(tape: Tape, number: int) -> Tape:
+    return [other for other in tape if other.data.run == number and not isinstance(other, Submitted)]
 
 
-def _moves(before: Tape, event: JobEvent) -> bool:
-    """Whether an accepted event changes the state. ``requeued`` does not if its attempt has ended, or if another
-    execution is the latest of the attempt. ``before``: the accepted events of the run.
+def _placed(before: Tape, run: Tape, number: int, attempt: int) -> int:
+    """How often the attempt's work was placed; the submission is the first placement of the first run. All submissions
+    here are for now.
     """
-    if not isinstance(event, Requeued):
-        return True
-    if _attempt_closed(before, event.data.attempt):
-        return False
-    said = [other for i, other in enumerate(before) if _moves(before[:i], other)]
-    last = said[-1] if said else None
-    working = isinstance(last, Started | Progressed) and last.data.attempt == event.data.attempt
-    return not working or last.data.execution == event.data.lost_execution  # type: ignore[union-attr]
+    if any(isinstance(other, Retrying) and other.data.attempt == attempt for other in run):
+        return 0  # what counts now are the placements of the next attempt
+    ordered = number == attempt == 1 and any(isinstance(other, Submitted) for other in before)
+    numbers = (other.data.n for other in run if isinstance(other, Placed | Deferred) and other.data.attempt == attempt)
+    return max([int(ordered), *numbers])
+
+
+def _moving(run: Tape) -> list[JobEvent]:
+    """The accepted events of a run that change the state. ``placed`` does not if another execution is the latest of the
+    attempt.
+    """
+    said: list[JobEvent] = []
+    for event in run:
+        last = said[-1] if said else None
+        working = isinstance(last, Started | Progressed) and last.data.attempt == event.data.attempt
+        if isinstance(event, Placed) and working and last.data.execution != event.data.lost_execution:  # type: ignore[union-attr]
+            continue
+        said.append(event)
+    return said
 
 
 def _closes_run(before: Tape, event: JobEvent) -> bool:
@@ -110,25 +131,42 @@ def status(tape: Tape) -> dict[str, Any]:
     lived = [event for event in counting if not isinstance(event, Submitted)]
     run = max((event.data.run for event in lived), default=1)
     present = [event for event in lived if event.data.run == run]
-    said = [event for i, event in enumerate(present) if _moves(present[:i], event)]
+    said = _moving(present)
     last = said[-1] if said else orders[0]
+    attempt = max((e.data.attempt for e in present if not isinstance(e, Redriven | Cancelled)), default=1)
     retries = [event for event in present if isinstance(event, Retrying)]
     end = last if isinstance(last, Succeeded | Failed | Cancelled) else None
     error = end if isinstance(end, Failed) else None if isinstance(end, Succeeded) else retries[-1] if retries else None
     return {
         "state": STATES.get(last.name, "queued"),
         "run": run,
-        "placed": _placed(tape, present, run),
-        "attempt": max((e.data.attempt for e in present if not isinstance(e, Redriven | Cancelled)), default=1),
+        "placed": _placed(tape, present, run, attempt),
+        "rescues": sum(isinstance(event, Placed) and event.data.why != "due" for event in present),
+        "attempt": attempt,
         "submitted_at": orders[0].time if orders else None,
         "payload": orders[0].data.order.payload if orders else None,
         "result": end.data.result if isinstance(end, Succeeded) else None,
         "error": error.data.error if error else None,
-        "reason": error.data.reason if error else None,
+        "reason": _reason(said),
         "finished_at": end.time if end else None,
         "cursor": counted(tape)[-1],
         **_work(present),
     }
+
+
+def _reason(said: Tape) -> str | None:
+    """The reason of the last failure or deferral. That of a deferral ends with it."""
+    reason: str | None = None
+    before: JobEvent | None = None
+    for event in said:
+        if isinstance(event, Retrying | Failed | Deferred):
+            reason = event.data.reason
+        elif isinstance(event, Succeeded) or (
+            isinstance(before, Deferred) and isinstance(event, Placed | Started | Progressed)
+        ):
+            reason = None
+        before = event
+    return reason
 
 
 def _work(present: Tape) -> dict[str, Any]:

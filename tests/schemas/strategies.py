@@ -45,6 +45,7 @@ _common: dict[str, st.SearchStrategy[Any]] = {
     "attempt": _small,
 }
 _executions = st.sampled_from("abc")
+_defer_reasons = st.sampled_from(["unknown_type", "queue_full", "expired", "maxlen"])
 _own: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "submitted": {"order": orders},
     "started": {"execution": _executions, "worker": text},
@@ -59,7 +60,6 @@ _own: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "error": errors,
         "reason": reasons,
         "next_at": times,
-        "order": orders,
     },
     "succeeded": {
         "execution": _executions,
@@ -78,12 +78,15 @@ _own: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     },
     "cancelled": {},
     "redriven": {},
-    "requeued": {
+    "placed": {
         "n": _small,
-        "why": st.sampled_from(["redriven", "lost", "given_up"]),
+        "why": st.sampled_from(["due", "lost", "given_up"]),
         "lost_execution": st.none() | _executions,
+        "deferred": st.none() | _defer_reasons,
+        "deferred_since": st.none() | times,
         "order": orders,
     },
+    "deferred": {"n": _small, "reason": _defer_reasons, "until": times, "since": times},
 }
 _ADAPTER: TypeAdapter[events.JobEvent] = events.ADAPTER
 

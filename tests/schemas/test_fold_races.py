@@ -8,7 +8,7 @@ import pytest
 from jobtape.schemas.events import JobEvent
 from jobtape.schemas.fold import fold
 from jobtape.schemas.job import Job
-from tests.schemas.events_of_a_job import JOB, ORDER, Execution, at, cancelled, redriven, requeued, submitted
+from tests.schemas.events_of_a_job import JOB, ORDER, Execution, at, cancelled, placed, redriven, submitted
 
 A, B = Execution("b-first"), Execution("a-second")  # the later execution has the smaller id: ids have no order
 NEXT = Execution("next", attempt=2)
@@ -74,59 +74,59 @@ def test_races_between_runs(tape: list[JobEvent], state: str, run: int) -> None:
 
 PUT_BACK: dict[str, tuple[list[JobEvent], str, int, int]] = {
     # the tape, then state, attempt and placements
-    "lost before any event of it": ([requeued(2, 9)], "queued", 1, 2),
-    "lost while it ran": ([A.started(1), requeued(2, 9, lost="b-first")], "queued", 1, 2),
+    "lost before any event of it": ([placed(2, 9)], "queued", 1, 2),
+    "lost while it ran": ([A.started(1), placed(2, 9, lost="b-first")], "queued", 1, 2),
     "... and not dead after all": (
-        [A.started(1), requeued(2, 9, lost="b-first"), A.progressed(1, 10)],
+        [A.started(1), placed(2, 9, lost="b-first"), A.progressed(1, 10)],
         "running",
         1,
         2,
     ),
     "... and its start published once more": (
-        [A.started(1), requeued(2, 9, lost="b-first"), A.started(1)],
+        [A.started(1), placed(2, 9, lost="b-first"), A.started(1)],
         "queued",
         1,
         2,
     ),
-    "the work it placed is quicker than the tape": ([B.started(10), requeued(2, 9)], "running", 1, 2),
+    "the work it placed is quicker than the tape": ([B.started(10), placed(2, 9)], "running", 1, 2),
     "... than the tape, when another was given up": (
-        [A.started(1), B.started(10), requeued(2, 9, lost="b-first")],
+        [A.started(1), B.started(10), placed(2, 9, lost="b-first")],
         "running",
         1,
         2,
     ),
-    "its attempt failed meanwhile": ([A.retrying(8), requeued(2, 9)], "retrying", 1, 2),
-    "the next attempt runs meanwhile": ([A.retrying(8), NEXT.started(14), requeued(2, 9)], "running", 2, 2),
-    "done meanwhile": ([A.succeeded(8), requeued(2, 9)], "succeeded", 1, 1),
-    "cancelled meanwhile": ([cancelled(1, 8), requeued(2, 9)], "cancelled", 1, 1),
-    "the next attempt's message is lost": ([A.retrying(3), requeued(2, 99, attempt=2)], "queued", 2, 2),
-    "... and so is its retrying": ([A.started(1), requeued(2, 99, attempt=2)], "queued", 2, 2),
-    "... and its retrying is late": ([requeued(2, 99, attempt=2), A.retrying(3)], "queued", 2, 2),
-    "published twice": ([requeued(2, 9), A.started(10), requeued(2, 9)], "running", 1, 2),
+    "its attempt failed meanwhile": ([A.retrying(8), placed(2, 9)], "retrying", 1, 0),
+    "the next attempt runs meanwhile": ([A.retrying(8), NEXT.started(14), placed(2, 9)], "running", 2, 0),
+    "done meanwhile": ([A.succeeded(8), placed(2, 9)], "succeeded", 1, 1),
+    "cancelled meanwhile": ([cancelled(1, 8), placed(2, 9)], "cancelled", 1, 1),
+    "the next attempt's message is lost": ([A.retrying(3), placed(2, 99, attempt=2)], "queued", 2, 2),
+    "... and so is its retrying": ([A.started(1), placed(2, 99, attempt=2)], "queued", 2, 2),
+    "... and its retrying is late": ([placed(2, 99, attempt=2), A.retrying(3)], "queued", 2, 2),
+    "published twice": ([placed(2, 9), A.started(10), placed(2, 9)], "running", 1, 2),
     "published twice, the copy very late": (
-        [requeued(2, 9), requeued(3, 20), A.started(30), requeued(2, 9)],
+        [placed(2, 9), placed(3, 20), A.started(30), placed(2, 9)],
         "running",
         1,
         3,
     ),
-    "the third overtakes the second": ([requeued(3, 20), requeued(2, 9)], "queued", 1, 3),
-    "of an old run": ([A.failed(3), redriven(2, 5), requeued(2, 9)], "queued", 1, 0),
-    "a redrive's": ([A.failed(3), redriven(2, 5), requeued(1, 6, run=2)], "queued", 1, 1),
-    "... before its redriven": ([A.failed(3), requeued(1, 6, run=2), redriven(2, 5)], "queued", 1, 1),
+    "the third overtakes the second": ([placed(3, 20), placed(2, 9)], "queued", 1, 3),
+    "of an old run": ([A.failed(3), redriven(2, 5), placed(2, 9)], "queued", 1, 0),
+    "a redrive's": ([A.failed(3), redriven(2, 5), placed(1, 6, run=2)], "queued", 1, 1),
+    "... before its redriven": ([A.failed(3), placed(1, 6, run=2), redriven(2, 5)], "queued", 1, 1),
     "... behind the start of its work": (
-        [A.failed(3), redriven(2, 5), AGAIN.started(7), requeued(1, 6, run=2)],
+        [A.failed(3), redriven(2, 5), AGAIN.started(7), placed(1, 6, run=2)],
         "running",
         1,
         1,
     ),
     "... behind the end of its work": (
-        [A.failed(3), redriven(2, 5), AGAIN.succeeded(7), requeued(1, 6, run=2)],
+        [A.failed(3), redriven(2, 5), AGAIN.succeeded(7), placed(1, 6, run=2)],
         "succeeded",
         1,
         0,
     ),
     "... of a run that was cancelled": (
-        [A.failed(3), redriven(2, 5), cancelled(2, 6), requeued(1, 6, run=2)],
+        [A.failed(3), redriven(2, 5), cancelled(2, 6), placed(1, 6, run=2)],
         "cancelled",
         1,
         0,
@@ -135,22 +135,22 @@ PUT_BACK: dict[str, tuple[list[JobEvent], str, int, int]] = {
 
 
 @pytest.mark.parametrize(("tape", "state", "attempt", "placed"), PUT_BACK.values(), ids=PUT_BACK)
-def test_requeued_work(tape: list[JobEvent], state: str, attempt: int, placed: int) -> None:
+def test_placed_work(tape: list[JobEvent], state: str, attempt: int, placed: int) -> None:
     job = play([submitted(), *tape])
     assert (job.state, job.attempt, job.placed) == (state, attempt, placed)
 
 
-def test_late_requeued_does_not_change_run_at() -> None:
-    assert play([submitted(), requeued(2, 9)]).run_at == at(9)
-    assert play([submitted(), A.retrying(8), requeued(2, 9)]).run_at == at(13)
-    assert play([submitted(), A.started(8), requeued(2, 9)]).run_at == at(0)
+def test_late_placed_does_not_change_run_at() -> None:
+    assert play([submitted(), placed(2, 9)]).run_at == at(9)
+    assert play([submitted(), A.retrying(8), placed(2, 9)]).run_at == at(13)
+    assert play([submitted(), A.started(8), placed(2, 9)]).run_at == at(0)
 
 
 def test_placements_are_counted_per_run() -> None:
     assert play([submitted()]).placed == 1
-    assert play([requeued(2, 9), submitted()]).placed == 2
+    assert play([placed(2, 9), submitted()]).placed == 2
     assert play([A.started(1), submitted()]).placed == 1
-    assert play([submitted(), requeued(2, 9), A.failed(10), redriven(2, 12)]).placed == 0
+    assert play([submitted(), placed(2, 9), A.failed(10), redriven(2, 12)]).placed == 0
     assert play([A.failed(10), redriven(2, 12), submitted()]).placed == 0
 
 

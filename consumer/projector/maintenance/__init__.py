@@ -1,1 +1,1 @@
-"""Services of the active projector: send effects, rescue lost work, prune old jobs."""
+"""Services of the active projector: place work that is due, rescue lost work, prune old jobs."""

@@ -5,11 +5,11 @@ The broker gives up a message after twenty deliveries that were returned. Three 
 - The work waited in a worker that another job killed; its own handler had not started. It is placed again, a few times.
 - The job's ``started`` event says that the job itself was running. Then its run has failed.
 - A policy limits how long or how many messages may wait, and the broker dropped the work. That says nothing about the
-  job, so its work is placed again without a limit.
+  job, so its work is deferred, without a limit.
 
-Each decision is an effect, with an id that depends on the decision only. The message is acknowledged when the effect is
-in the view; a message that is delivered again leads to the same effect. The decision waits until the projector has
-folded everything that was on the tape when the message was taken, so the view shows what happened before.
+Each decision is an event whose id depends on the decision only. The message is acknowledged when the event is on the
+tape; a message that is delivered again leads to the same event. The decision waits until the projector has folded
+everything that was on the tape when the message was taken, so the view shows what happened before.
 """
 
 import asyncio
@@ -23,14 +23,13 @@ from typing import Any, Final, cast, get_args
 from jobtape.broker.publisher import REASON_HEADER
 from jobtape.broker.queue_consumer import Delivery, QueueConsumer
 from jobtape.broker.tasks import first_of
-from jobtape.consumer.folding import outbox_row
 from jobtape.consumer.projector.maintenance.leader import Leader
-from jobtape.schemas.effects import Effect, attempt_due, failure, rescue, rescue_dropped
 from jobtape.schemas.errors import UnreadableEvent
-from jobtape.schemas.events import Dropped, Retrying, WorkEvent, attempt_of, decode_work, placement_of
+from jobtape.schemas.events import Deferred, Dropped, Failed, Placed, WorkEvent, decode_work, placement_of
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.placement import deferral, failure, rescue
 from jobtape.schemas.topology import Topology, queue_of
-from jobtape.view.store import DeadMessage, OutboxRow
+from jobtape.view.store import DeadMessage
 
 log = logging.getLogger(__name__)
 
@@ -73,31 +72,32 @@ class DeadLetters:
                 work.append((delivery, decode_work(delivery.body)))
             except UnreadableEvent as error:
                 dead.append(_dead_message(delivery, str(error)))
-        effects = await self._decide_all(work, dead) if work else []
+        events = await self._decide_all(work, dead) if work else []
         for message in dead:
             log.error("a message is not work of a job, see `jobtape dead list`: %s", message.reason)
-        await self._leader.add(effects, dead)
+        await self._leader.keep_dead(dead)
+        await asyncio.gather(*(self._leader.publish(event) for event in events))
         for delivery in deliveries:
             await delivery.ack()
 
-    async def _decide_all(self, work: Sequence[tuple[Delivery, WorkEvent]], dead: list[DeadMessage]) -> list[OutboxRow]:
-        """Return the effects of ``work``, and add what cannot be placed to ``dead``."""
+    async def _decide_all(
+        self, work: Sequence[tuple[Delivery, WorkEvent]], dead: list[DeadMessage]
+    ) -> list[Placed | Deferred | Failed]:
+        """Return the events that follow from ``work``, and add what cannot be placed to ``dead``."""
         await self._leader.catch_up()
         jobs = await self._leader.call(self._leader.store.jobs, {event.subject for _, event in work})
-        discounts = await self._leader.dropped_placements(jobs.values())
         topology = self._leader.topology
-        effects: list[OutboxRow] = []
+        events: dict[str, Placed | Deferred | Failed] = {}
         drops: Counter[tuple[str, Dropped]] = Counter()
         for delivery, event in work:
             dropped = drop_reason(delivery.headers, topology)
-            job, discount = jobs.get(event.subject), discounts.get(event.subject, 0)
-            decision = decide(event, job, topology.source, datetime.now(UTC), dropped=dropped, discount=discount)
+            decision = decide(event, jobs.get(event.subject), topology.source, datetime.now(UTC), dropped=dropped)
             if isinstance(decision, str):
                 dead.append(_dead_message(delivery, decision))
             elif decision is not None:
-                effects.append(outbox_row(decision))
+                events[decision.id] = decision
                 if dropped is None:
-                    log.warning("the broker gave up work of the job %s: adding %s", event.subject, decision.event.name)
+                    log.warning("the broker gave up work of the job %s: adding %s", event.subject, decision.name)
                 else:
                     drops[event.data.order.queue, dropped] += 1
         for (queue, dropped), n in drops.items():
@@ -108,14 +108,13 @@ class DeadLetters:
                 topology.work_queue(queue).name,
                 dropped,
             )
-        return effects
+        return list(events.values())
 
 
 def drop_reason(headers: Mapping[str, Any], topology: Topology) -> Dropped | None:
     """Return why the broker dropped the work from its work queue; None when it gave up after many deliveries.
 
-    ``x-death`` names each queue that the message has left in that way, also queues of the delay ladder, which delayed
-    work leaves as intended.
+    ``x-death`` names each queue that the message has left in that way.
     """
     for death in headers.get("x-death") or ():
         queue, reason = str(death.get("queue", "")), death.get("reason")
@@ -125,28 +124,26 @@ def drop_reason(headers: Mapping[str, Any], topology: Topology) -> Dropped | Non
 
 
 def decide(
-    event: WorkEvent, job: Job | None, source: str, now: datetime, *, dropped: Dropped | None = None, discount: int = 0
-) -> Effect | str | None:
+    event: WorkEvent, job: Job | None, source: str, now: datetime, *, dropped: Dropped | None = None
+) -> Placed | Deferred | Failed | str | None:
     """Decide what follows for ``job``, whose work ``event`` the broker has given up or ``dropped``.
 
-    ``discount``: how many of the job's placements followed from drops. Returns an effect, or None when the work is
-    outdated, or the reason why it becomes a dead message.
+    Returns an event, or None when the work is outdated, or the reason why it becomes a dead message.
     """
     if job is None or job.run < event.data.run:
         return (
             "given up by the broker, and the view does not know its job: is this the broker that the view belongs to?"
         )
-    if job.final or job.run > event.data.run or attempt_of(event) < attempt_due(job):
+    if job.final or job.run > event.data.run or event.data.attempt < job.attempt_due:
         return None
-    if not isinstance(event, Retrying) and placement_of(event) < job.placed:
-        return None  # It was placed again since.
-    unknown = "given up by the broker, and the order of its job is not known"
+    if event.data.attempt == job.attempt_due and (placement_of(event) < job.placed or job.waiting):
+        return None  # It was placed again since, or will be.
     if dropped is not None:
-        return rescue_dropped(job, dropped, source=source, time=now) or unknown
-    if job.state is JobState.RUNNING and job.attempt == attempt_of(event):
+        return deferral(event, dropped, source=source, time=now)
+    if job.state is JobState.RUNNING and job.attempt == event.data.attempt:
         message = "the broker has given up delivering it: it started again and again, and each time its worker died"
         return failure(job, "crash_loop", message, source=source, time=now)
-    return rescue(job, "given_up", source=source, time=now, dropped=discount) or unknown
+    return rescue(job, "given_up", source=source, time=now) or "given up by the broker, and its order is not known"
 
 
 def _dead_message(delivery: Delivery, reason: str) -> DeadMessage:

@@ -4,7 +4,7 @@ Theory of operation. The work of an open job is on its queue or with a worker. I
 broker's acknowledgement timeout, then it is back on the queue. Let T be a moment at which a check found the queue
 empty. A job of that queue is lost when all of this holds:
 
-1. It was due before T.
+1. Its work was placed, and was due before T.
 2. It has had no event after T.
 3. T is longer ago than work can be away from its queue (``rescue_after``).
 4. The last two checks found the queue empty. Two, because a broker without a leader for a queue reports it as empty.
@@ -22,17 +22,15 @@ from datetime import UTC, datetime
 from typing import Final
 
 from jobtape.broker.link import BROKER_ERRORS, reason_of
-from jobtape.consumer.folding import outbox_row
 from jobtape.consumer.projector.maintenance.leader import Leader
-from jobtape.schemas.effects import rescue
 from jobtape.schemas.job import Job
+from jobtape.schemas.placement import rescue
 from jobtape.view.store import Checkpoint
 
 log = logging.getLogger(__name__)
 
-LOST_AFTER: Final = 5400.0
-"""Seconds: half an hour with a worker, which is the broker's acknowledgement timeout, and an hour on the delay ladder
-while no worker knows the job type."""
+LOST_AFTER: Final = 3600.0
+"""Seconds: half an hour with a worker, which is the broker's acknowledgement timeout, and as much again for safety."""
 PAGE: Final = 200
 LONGEST_PAUSE: Final = 15.0
 """Seconds between two checks of all queues."""
@@ -70,7 +68,7 @@ class JobRescuer:
         self._checks: dict[str, QueueChecks] = {}
 
     async def run(self) -> None:
-        """Run until cancelled. Raises NotActive, ViewUnavailable and BROKER_ERRORS."""
+        """Run until cancelled. Raises BrokerUnavailable, ViewUnavailable and BROKER_ERRORS."""
         while True:
             await asyncio.sleep(min(LONGEST_PAUSE, self._rescue_after / 4))
             await self._check_queues()
@@ -105,6 +103,6 @@ class JobRescuer:
 
     async def _place_again(self, jobs: list[Job]) -> None:
         now, source = datetime.now(UTC), self._leader.topology.source
-        dropped = await self._leader.dropped_placements(jobs)
-        effects = [rescue(job, "lost", source=source, time=now, dropped=dropped.get(job.id, 0)) for job in jobs]
-        await self._leader.add([outbox_row(effect) for effect in effects if effect is not None])
+        events = [rescue(job, "lost", source=source, time=now) for job in jobs]
+        await asyncio.gather(*(self._leader.publish(event) for event in events if event is not None))
+        await self._leader.catch_up()  # otherwise the next check would find the same jobs

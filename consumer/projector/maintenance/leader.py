@@ -1,7 +1,7 @@
-"""The active projector as its services see it: view, broker, outbox, and a way to wait for the fold."""
+"""The active projector as its services see it: view, broker, and a way to wait for the fold."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 from uuid import uuid4
 
@@ -9,10 +9,9 @@ from jobtape.broker import declare
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import Link
 from jobtape.broker.publisher import Publisher
-from jobtape.schemas.effects import MAX_RESCUES
-from jobtape.schemas.job import Job
+from jobtape.schemas.events import JobEvent, Placed
 from jobtape.schemas.topology import Topology
-from jobtape.view.store import Batch, DeadMessage, OutboxRow, Store
+from jobtape.view.store import Batch, DeadMessage, Store
 from jobtape.view.threads import DatabaseThreads
 
 DEPTH_TIMEOUT: Final = 2.0
@@ -31,13 +30,11 @@ class Leader:
         self.owner = owner
         self.link = link
         self.publisher = publisher
-        self.effects_added = asyncio.Event()
-        """Set when ``add`` has written effects that are to be sent."""
         self._passing: dict[int, asyncio.Future[None]] = {}
-        self._process = f"effects-{uuid4().hex}"
+        self._process = f"leader-{uuid4().hex}"
         self._seq = 0
         # A thread of its own: the fold does not wait for these calls.
-        thread = DatabaseThreads("effects")
+        thread = DatabaseThreads("leader")
         self.call = thread.call
         self.close = thread.close
 
@@ -46,17 +43,16 @@ class Leader:
         """The exchanges and queues of this namespace."""
         return self.publisher.topology
 
-    async def add(self, effects: Sequence[OutboxRow], dead: Sequence[DeadMessage] = ()) -> None:
-        """Write effects and dead messages to the view. Raises NotActive and ViewUnavailable."""
-        if (effects or dead) and not await self.call(self.store.outbox.add, self.owner, effects, dead):
-            raise NotActive
-        if effects:
-            self.effects_added.set()
+    async def publish(self, event: JobEvent) -> None:
+        """Publish a decision about a job; one that places work also to its queue. Raises BrokerUnavailable and
+        TapeMissing.
+        """
+        await (self.publisher.place(event) if isinstance(event, Placed) else self.publisher.publish(event))
 
-    async def dropped_placements(self, jobs: Collection[Job]) -> Mapping[str, int]:
-        """Return, by job id, how many placements followed from drops; only of jobs that were placed often."""
-        placed_often = [job for job in jobs if job.placed > MAX_RESCUES]
-        return await self.call(self.store.open_jobs.dropped_placements, placed_often)
+    async def keep_dead(self, messages: Sequence[DeadMessage]) -> None:
+        """Write messages that are no job to the view. Raises NotActive and ViewUnavailable."""
+        if messages and not await self.call(self.store.dead_messages.add, self.owner, messages):
+            raise NotActive
 
     async def depth(self, name: str) -> Depth | None:
         """Return how full the queue with this name on the broker is; None when it does not exist.

@@ -9,8 +9,6 @@ from jobtape.cli.doctor.findings import Findings, first_of
 from jobtape.schemas.topology import Exchange, Topology
 
 OLDEST = (3, 10)
-SLOW_LADDER = (3, 11)
-"""Before this version, delayed messages can stop for up to three minutes after a restart of the broker."""
 
 
 async def examine_broker(found: Findings, connection: AbstractConnection, topology: Topology) -> None:
@@ -28,7 +26,7 @@ async def examine_broker(found: Findings, connection: AbstractConnection, topolo
         found.fine("broker", "the tape, all exchanges and all queues but the work queues exist")
     for name, queue in work.items():
         await _examine_work_queue(found, connection, name, queue)
-    await _examine_dead_ends(found, connection, topology)
+    await _examine_dead_letters(found, connection, topology)
 
 
 def _examine_version(found: Findings, connection: AbstractConnection) -> None:
@@ -40,13 +38,6 @@ def _examine_version(found: Findings, connection: AbstractConnection) -> None:
         found.wrong("broker", f"RabbitMQ {version} is too old", "update it to 3.10 or later")
         return
     found.fine("broker", f"{_text(properties.get('product', 'the broker'))} {version} answers")
-    if numbers < SLOW_LADDER:
-        found.note(
-            "broker",
-            f"after a restart of {version}, delayed jobs and retries may stop for up to three minutes; a setting "
-            "shortens this, but AMQP does not show whether it is set",
-            "in advanced.config: [{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 3000}]}].",
-        )
 
 
 async def _examine_work_queue(found: Findings, connection: AbstractConnection, name: str, queue: str) -> None:
@@ -68,15 +59,7 @@ async def _examine_work_queue(found: Findings, connection: AbstractConnection, n
         found.fine("workers", f"the queue {queue} has {depth.consumers} consumers, {depth.messages} jobs wait")
 
 
-async def _examine_dead_ends(found: Findings, connection: AbstractConnection, topology: Topology) -> None:
-    unroutable = await declare.depth(connection, topology.unroutable_queue.name)
-    if unroutable is not None and unroutable.messages:
-        found.wrong(
-            "broker",
-            f"{unroutable.messages} jobs became due for a missing work queue, and wait on "
-            f"{topology.unroutable_queue.name}",
-            "create the queue (see above), and the projector moves them there; if they stay, check that it runs",
-        )
+async def _examine_dead_letters(found: Findings, connection: AbstractConnection, topology: Topology) -> None:
     dead = await declare.depth(connection, topology.dead_queue.name)
     if dead is not None and dead.messages:
         found.note(

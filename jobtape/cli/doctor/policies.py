@@ -25,7 +25,7 @@ def examine_policies(found: Findings, settings: Settings, topology: Topology, st
     try:
         queues = queues_of(settings, ours)
     except Unseen as error:
-        _examine_effects(found, store)
+        _examine_drops(found, store)
         found.note("broker", f"it is not known which policies apply to our queues: {error}", HINT + COMMANDS)
         return
     affected: dict[tuple[str, str], list[str]] = {}
@@ -51,7 +51,7 @@ def _is_smaller(value: Any, own: Any) -> bool:
     return value < own if isinstance(own, int) and isinstance(value, int) else bool(own != value)
 
 
-def _examine_effects(found: Findings, store: Store) -> None:
+def _examine_drops(found: Findings, store: Store) -> None:
     """Add findings about dropped messages, which show that a policy exists when policies cannot be read."""
     try:
         drops = store.open_jobs.recent_drops()
@@ -61,7 +61,7 @@ def _examine_effects(found: Findings, store: Store) -> None:
         key = "message-ttl" if reason == "expired" else "max-length or max-length-bytes"
         found.wrong(
             "broker",
-            f"the broker has recently dropped jobs from the queue {queue} {n} times ({reason}), because a policy sets "
+            f"the broker has recently dropped {n} jobs from the queue {queue} ({reason}), because a policy sets "
             f"{key} on it; they are put back",
             f"find it with {COMMANDS}; {DOCS}",
         )

@@ -1,6 +1,6 @@
 """Checks the view: its database, its checkpoint, its projector and the subscriptions."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from jobtape.cli.doctor.findings import Findings
@@ -9,6 +9,7 @@ from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view.store import Checkpoint, HistoryRange, NamedPosition, Store
 
 ABANDONED: Final = timedelta(days=7)
+TIMERS_LATE: Final = timedelta(seconds=10)
 
 
 def examine_view(found: Findings, store: Store) -> list[str]:
@@ -16,7 +17,7 @@ def examine_view(found: Findings, store: Store) -> list[str]:
     try:
         checkpoint, trouble = store.checkpoint(), store.fold_trouble()
         queues = store.open_jobs.queues()
-        effects, dead = store.outbox.count(), store.dead_messages.count()
+        earliest, dead = store.open_jobs.earliest_waiting(), store.dead_messages.count()
         positions, reach = store.positions.all(), store.committed.reach()
     except ViewUnavailable as error:
         found.wrong("view", str(error), "DATABASE_URL says where the view is; see docs/reference/databases.md")
@@ -26,11 +27,13 @@ def examine_view(found: Findings, store: Store) -> list[str]:
     if checkpoint is not None and trouble is not None:
         what = f"the projector cannot fold the events after cursor {checkpoint.cursor}: {trouble}"
         found.wrong("view", what, "correct the cause; the projector retries and then continues by itself")
-    if effects:
-        found.note(
+    late = timedelta() if earliest is None else datetime.now(UTC) - earliest
+    if late > TIMERS_LATE:
+        found.wrong(
             "view",
-            f"{effects} effects wait to be published (redrives, jobs put back)",
-            "they are sent within seconds; if they stay, a queue is missing, or no projector runs",
+            f"a delayed job, a retry or a redriven job has been due for {late.total_seconds():.0f} s, and its work is "
+            "not on its queue",
+            "the projector places it: see that it runs, and that the job's queue exists and is not full",
         )
     if dead:
         found.note("view", f"{dead} messages on work queues were not jobs", "see `jobtape dead list`")

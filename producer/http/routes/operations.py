@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from jobtape.producer.http import metrics, openapi
 from jobtape.producer.http.dependencies import RunningProducer
 from jobtape.producer.http.representation import PydanticJSONResponse
-from jobtape.producer.monitoring.health import DeadEnd, PartStatus, RelayStatus, Workers
+from jobtape.producer.monitoring.health import DeadLetterStatus, PartStatus, RelayStatus, TimerStatus, Workers
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 
 router = APIRouter(tags=["operations"])
@@ -37,13 +37,14 @@ class JobTypesOut(BaseModel):
 
 class ReadinessOut(BaseModel, json_schema_serialization_defaults_required=True):
     """``parts`` contains broker, tape, view and projector. ``ready`` does not depend on ``workers`` (by queue),
-    ``dead_ends`` and ``relay``.
+    ``timers``, ``dead_letters`` and ``relay``.
     """
 
     ready: bool
     parts: dict[str, PartStatus]
     workers: dict[str, Workers]
-    dead_ends: dict[str, DeadEnd]
+    timers: TimerStatus
+    dead_letters: DeadLetterStatus
     relay: RelayStatus
 
 

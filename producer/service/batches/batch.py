@@ -73,7 +73,7 @@ class _Sender:
         try:
             await self._service.place(item.order, item.job_id, item.time)
         except QueueFull as error:  # other queues may have room
-            return ItemUnknown(item.job_id, full=True) if error.recorded else ItemRefused(error)
+            return ItemRefused(error)
         except BrokerUnavailable:
             self._trouble = BrokerUnavailable("not sent, since the broker stopped confirming: submit it again")
             return ItemUnknown(item.job_id)

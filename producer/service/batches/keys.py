@@ -65,8 +65,6 @@ class KeyedItems:
             match outcomes[self._first[key][0]], claim.state:
                 case ItemAccepted(job_id), KeyState.NEW | KeyState.TAKEN_OVER:
                     accepted.append(job_id)
-                case ItemUnknown(full=True), KeyState.NEW | KeyState.TAKEN_OVER:
-                    released.append(claim.job_id)  # a repeat finds it on the tape
                 case ItemRefused(TapeMissing()), KeyState.NEW | KeyState.TAKEN_OVER:
                     released.append(claim.job_id)  # its work may be on its queue
                 case ItemRefused(), KeyState.NEW:

@@ -33,11 +33,10 @@ class ItemRefused:
 @dataclass(frozen=True, slots=True)
 class ItemUnknown:
     """The job may have been accepted or not: no confirm came in time, or another request submits it under the same
-    idempotency key at the same time. ``full``: it is on the tape, and its queue was too full for its work.
+    idempotency key at the same time.
     """
 
     job_id: str
-    full: bool = False
 
 
 ItemOutcome = ItemAccepted | ItemRefused | ItemUnknown

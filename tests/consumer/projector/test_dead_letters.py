@@ -7,7 +7,7 @@ import aio_pika
 import pytest
 
 from jobtape.broker.publisher import publish_dead_letter
-from jobtape.schemas.events import JobEvent, Requeued, Started, StartedData, encode
+from jobtape.schemas.events import JobEvent, Placed, Started, StartedData, encode
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.topology import Topology
 from jobtape.view import dead_messages as dead
@@ -37,11 +37,11 @@ def state_is(store: Store, job_id: str, state: JobState) -> Callable[[], Job | N
     return condition
 
 
-async def placed(rig: Rig, job_id: str, n: int) -> Requeued:
+async def placed(rig: Rig, job_id: str, n: int) -> Placed:
     """Wait for the ``n``-th placement of the job."""
 
-    def found() -> Requeued | None:
-        return next((each for each in rig.of(job_id) if isinstance(each, Requeued) and each.data.n == n), None)
+    def found() -> Placed | None:
+        return next((each for each in rig.of(job_id) if isinstance(each, Placed) and each.data.n == n), None)
 
     return await eventually(found)
 
@@ -74,7 +74,7 @@ async def test_job_fails_when_its_work_was_given_up_four_times(rig: Rig, store: 
         job = await eventually(state_is(store, event.subject, JobState.FAILED))
         await dead_queue_is_empty(rig)
     assert (job.reason, job.placed) == ("crash_loop", 4)
-    assert rig.names(event.subject) == ["submitted", *["requeued"] * 3, "failed"]
+    assert rig.names(event.subject) == ["submitted", *["placed"] * 3, "failed"]
 
 
 async def test_job_that_was_running_when_given_up_fails(rig: Rig, store: Store) -> None:
@@ -118,7 +118,7 @@ async def test_dead_message_is_kept_once_when_the_database_fails(
 ) -> None:
     """The first write fails before, the second one after the message is written, so it is delivered again."""
     failures = iter(["before", "after"])
-    real = dead.add
+    real = dead._add
 
     def add(*arguments: object) -> None:
         when = next(failures, None)
@@ -128,7 +128,7 @@ async def test_dead_message_is_kept_once_when_the_database_fails(
         if when == "after":
             raise OSError(when)
 
-    monkeypatch.setattr(dead, "add", add)
+    monkeypatch.setattr(dead, "_add", add)
     async with rig.projector(store):
         await publish_dead_letter(rig.link, rig.topology, b"kept", "no job")
         await eventually(lambda: store.dead_messages.count() == 1)
@@ -143,11 +143,11 @@ def test_oldest_dead_messages_are_removed_beyond_the_limits(store: Store, monkey
     monkeypatch.setattr(dead, "KEPT_BYTES", 100)
     store.create_checkpoint()
     assert store.take_lease("me", 60)
-    assert store.outbox.add("me", (), [message(n) for n in range(5)])
-    assert store.outbox.add("me", (), [message(4)])
+    assert store.dead_messages.add("me", [message(n) for n in range(5)])
+    assert store.dead_messages.add("me", [message(4)])
     assert [each.message_id for each in store.dead_messages.page()] == ["m4", "m3", "m2"]
-    store.outbox.add("me", (), [message(5, 85)])
+    store.dead_messages.add("me", [message(5, 85)])
     assert [each.message_id for each in store.dead_messages.page()] == ["m5", "m4"]
-    store.outbox.add("me", (), [message(6, 200)])
+    store.dead_messages.add("me", [message(6, 200)])
     assert [each.message_id for each in store.dead_messages.page()] == ["m6"], "the newest stays, however large"
-    assert not store.outbox.add("another", (), [message(7)])
+    assert not store.dead_messages.add("another", [message(7)])

@@ -1,15 +1,12 @@
 """The job rescuer places lost work again, and nothing that still waits. On both databases."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 
 import aio_pika
 import pytest
 
-from jobtape.broker import declare
 from jobtape.consumer.projector.maintenance.job_rescuer import QueueChecks
-from jobtape.schemas.delay_ladder import delay_key
-from jobtape.schemas.events import Requeued
+from jobtape.schemas.events import Placed
 from jobtape.schemas.job import JobState
 from jobtape.view.store import Checkpoint, Store
 from tests.checker import Checker
@@ -67,7 +64,7 @@ async def test_rescuer_places_purged_work_again_once(rig: Rig, store: Store) -> 
         report = await Checker(rig.url, rig.topology).check(store)
         await channel.close()
     assert (report.problems, report.executions, report.repeated) == ([], 5, 0)
-    assert all(rig.names(job_id).count("requeued") == 1 for job_id in lost)
+    assert all(rig.names(job_id).count("placed") == 1 for job_id in lost)
 
 
 async def test_rescuer_continues_when_one_queue_does_not_answer(rig: Rig, store: Store) -> None:
@@ -98,28 +95,4 @@ async def test_rescuer_fails_a_job_that_was_lost_three_times(rig: Rig, store: St
     job = store.job(job_id)
     assert job is not None
     assert (job.state, job.reason) == (JobState.FAILED, "lost")
-    assert [event.data.n for event in rig.of(job_id) if isinstance(event, Requeued)] == [2, 3, 4]
-
-
-async def test_work_due_for_a_missing_queue_is_delivered_when_the_queue_exists(rig: Rig, store: Store) -> None:
-    connection = await rig.link.connection()
-    channel = await connection.channel()
-    await channel.queue_delete(rig.topology.work_queue("default").name)
-    event = order_event(rig.topology, "add", {"x": 1, "y": 2}, run_at=datetime.now(UTC) + timedelta(seconds=0.2))
-    await rig.publisher.publish(event, [delay_key(0.2, "default", rig.topology.delay_levels)])
-    unroutable = rig.topology.unroutable_queue.name
-
-    async def is_unroutable() -> bool:
-        found = await declare.depth(connection, unroutable)
-        return found is not None and found.messages == 1
-
-    await eventually(is_unroutable)
-    async with rig.projector(store, rescue_after=2.0):
-        await asyncio.sleep(1)  # the rescuer takes it and returns it a few times
-        await eventually(is_unroutable)
-        await declare.declare(connection, rig.topology)
-        async with rig.worker(jobs.add):
-            await eventually(state_is(store, event.subject, JobState.SUCCEEDED))
-    assert rig.names(event.subject) == ["submitted", "succeeded"], "the work was not placed again"
-    await eventually(rig.nothing_on(unroutable))
-    await channel.close()
+    assert [event.data.n for event in rig.of(job_id) if isinstance(event, Placed)] == [2, 3, 4]

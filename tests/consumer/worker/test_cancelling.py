@@ -1,15 +1,14 @@
 """What a worker does with cancelled jobs that wait or run."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
 from jobtape.broker import declare
 from jobtape.broker.publisher import ExchangePublisher
 from jobtape.consumer.worker import cancellations
-from jobtape.schemas.delay_ladder import delay_key
-from jobtape.schemas.events import Requeued, RequeuedData, Submitted, cancelled, encode
+from jobtape.schemas.events import Placed, PlacedData, Submitted, cancelled, encode
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.topology import CANCEL_KEY
 from tests.broker.proxy import Proxy
@@ -30,32 +29,26 @@ async def cancel(rig: Rig, job_id: str) -> None:
     )
 
 
-def requeued(event: Submitted, *, run: int, n: int, why: str) -> Requeued:
+def placed(event: Submitted, *, run: int, n: int, why: str) -> Placed:
     """Return the event that places the work again."""
     data = {"job_type": "note", "run": run, "attempt": 1, "n": n, "why": why, "order": event.data.order}
-    return Requeued(
-        id=f"{event.subject}/{run}/requeued/{n}",
+    return Placed(
+        id=f"{event.subject}/{run}/1/placed/{n}",
         source=event.source,
         subject=event.subject,
         time=datetime.now(UTC),
-        data=RequeuedData(**data),
+        data=PlacedData(**data),
     )
 
 
 async def test_job_cancelled_before_worker_started_does_not_run(rig: Rig) -> None:
-    """One job waits on its queue, the other is due after the worker has started."""
     queued = await rig.submit("note")
-    event = order_event(rig.topology, "note", run_at=datetime.now(UTC) + timedelta(seconds=1.5))
-    await rig.publisher.publish(event, [delay_key(1.5, "default", rig.topology.delay_levels)])
-    for job_id in (queued, event.subject):
-        await cancel(rig, job_id)
+    await cancel(rig, queued)
     async with rig.worker(jobs.note):
-        later = order_event(rig.topology, "note", run_at=datetime.now(UTC) + timedelta(seconds=2))
-        await rig.publisher.publish(later, [delay_key(2, "default", rig.topology.delay_levels)])
-        await rig.outcome(later.subject)
-    assert jobs.calls == [later.subject]
+        later = await rig.submit("note")
+        await rig.outcome(later)
+    assert jobs.calls == [later]
     assert rig.names(queued) == ["submitted", "cancelled"], "nothing is published"
-    assert rig.names(event.subject) == ["submitted", "cancelled"]
     assert await rig.depth() == 0
 
 
@@ -122,7 +115,7 @@ async def test_run_after_a_cancelled_run_is_executed(rig: Rig) -> None:
     event = order_event(rig.topology, "note")
     await rig.publisher.publish(event, ["run.default"])
     await cancel(rig, event.subject)
-    again = requeued(event, run=2, n=1, why="redriven")
+    again = placed(event, run=2, n=1, why="due")
     async with rig.worker(jobs.note):
         await rig.publisher.publish(again, ["run.default"])
         assert (await rig.outcome(event.subject)).name == "cancelled"
@@ -135,7 +128,7 @@ async def test_cancelled_event_that_the_tape_lost_is_published_again(rig: Rig) -
     event = order_event(rig.topology, "note")
     await rig.publisher.publish(event, ["run.default"])
     cancelling = cancelled(evolve(None, event), source=rig.topology.source, time=datetime.now(UTC))
-    found = requeued(event, run=1, n=2, why="lost")
+    found = placed(event, run=1, n=2, why="lost")
     await _put_on_cancel_stream(rig, encode(cancelling))
     async with rig.worker(jobs.note):
         await eventually(rig.depth_is(0))

@@ -12,9 +12,9 @@ from jobtape.consumer.handler_call import Call
 from jobtape.consumer.outcome import MESSAGE_LENGTH, Failure, failure_of, success_of, timed_out
 from jobtape.jobs import JobType
 from jobtape.schemas.context import Context
-from jobtape.schemas.delay_ladder import LONGEST
 from jobtape.schemas.errors import NAME_LENGTH
 from jobtape.schemas.events import Reason
+from jobtape.schemas.job import LONGEST_DELAY
 from jobtape.schemas.retry import Retry, RetryPolicy
 
 
@@ -124,7 +124,7 @@ class Unfinished(Retry):
         (_retry(5), 5.0),
         (_retry(float("nan")), "policy"),
         (_retry(-3), 0.0),
-        (_retry(1e300), LONGEST),
+        (_retry(1e300), LONGEST_DELAY),
         (_retry("soon"), "never"),
         (_retry("policy"), "policy"),
         (Unfinished(), "policy"),

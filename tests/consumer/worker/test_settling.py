@@ -3,7 +3,7 @@
 import pytest
 
 from jobtape.broker.publisher import REASON_HEADER
-from jobtape.schemas.events import Requeued, RequeuedData, encode
+from jobtape.schemas.events import Placed, PlacedData, encode
 from tests.broker.proxy import Proxy
 from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event
@@ -28,12 +28,12 @@ async def test_redelivery_of_finished_attempt_is_acked_and_not_run(rig: Rig) -> 
 async def test_attempt_placed_again_is_run_again(rig: Rig) -> None:
     """The tape has lost the outcome of the first execution."""
     event = order_event(rig.topology, "note")
-    again = Requeued(
+    again = Placed(
         id="again",
         source=event.source,
         subject=event.subject,
         time=event.time,
-        data=RequeuedData(run=1, attempt=1, job_type="note", n=2, why="lost", order=event.data.order),
+        data=PlacedData(run=1, attempt=1, job_type="note", n=2, why="lost", order=event.data.order),
     )
     async with rig.worker(jobs.note):
         await rig.put(encode(event))

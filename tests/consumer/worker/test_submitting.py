@@ -40,7 +40,6 @@ async def working(broker_url: str) -> AsyncIterator[Rig]:
     settings = read_settings(
         rabbitmq_url=broker_url,
         namespace=topology.namespace,
-        delay_levels=topology.delay_levels,
         database_url="sqlite:////nowhere/none.db",
     )
     async with (

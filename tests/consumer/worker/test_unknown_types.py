@@ -1,15 +1,14 @@
 """Jobs that a worker cannot run: of a type that only others know, or with a payload that does not fit any more."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from jobtape import JobType, RetryPolicy
-from jobtape.consumer.worker import deferral
 from jobtape.consumer.worker.execution import Execution
-from jobtape.schemas.events import encode
-from jobtape.schemas.topology import Topology
+from jobtape.schemas import placement
+from jobtape.schemas.events import Deferred, encode
 from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event
 from tests.waiting import eventually
@@ -20,100 +19,48 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Shorten the first delay."""
-    monkeypatch.setattr(deferral, "FIRST_DELAY", 0.1)
+    monkeypatch.setattr(placement, "SHORTEST_WAIT", 0.1)
     jobs.calls.clear()
     yield
 
 
-async def on_the_queue(rig: Rig) -> tuple[bytes, Mapping[str, Any]]:
-    """Take the next message from the work queue."""
-    channel = await (await rig.link.connection()).channel()
-    async with channel:
-        queue = await channel.get_queue(rig.topology.work_queue("default").name, ensure=False)
-
-        async def get() -> tuple[bytes, Mapping[str, Any]] | None:
-            message = await queue.get(no_ack=True, fail=False)
-            return None if message is None else (message.body, message.headers)
-
-        return await eventually(get, what="a message on the work queue")
-
-
-async def test_unknown_type_is_deferred_without_attempt(rig: Rig) -> None:
+async def test_unknown_type_is_deferred_without_attempt(folded_rig: Rig) -> None:
     """A rolling deployment: at first only an old worker runs, then also a new one."""
+    rig = folded_rig
     async with rig.worker(jobs.add) as old:
         job_id = await rig.submit("note", max_attempts=1)
         known = await rig.submit("add", {"x": 1, "y": 1})
         await rig.outcome(known)
-        await eventually(rig.depth_is(0))
-        assert rig.names(job_id) == ["submitted"], "no tape event"
+        await eventually(lambda: rig.names(job_id).count("deferred") >= 2, what="it is deferred again")
         async with rig.worker(jobs.add, jobs.note):
             rig.stop(old.name)  # otherwise the old worker may get the job each time
             outcome = await rig.outcome(job_id)
     assert (outcome.name, outcome.data.attempt) == ("succeeded", 1)
-    assert rig.names(job_id) == ["submitted", "succeeded"]
+    assert set(rig.names(job_id)) == {"submitted", "deferred", "placed", "succeeded"}
+    deferrals = [event for event in rig.of(job_id) if isinstance(event, Deferred)]
+    assert {event.data.reason for event in deferrals} == {"unknown_type"}
+    assert len({event.data.since for event in deferrals}) == 1
     assert jobs.calls == [job_id]
 
 
-async def test_deferrals_are_counted_in_header(rig: Rig) -> None:
+async def test_event_of_newer_version_is_deferred(folded_rig: Rig) -> None:
+    rig = folded_rig
     event = order_event(rig.topology, "note")
-    await rig.put(encode(event))
-    async with rig.worker(jobs.add):
-        await eventually(rig.depth_is(0))
-    body, first = await on_the_queue(rig)
-    assert body == encode(event)
-    assert first[deferral.COUNT_HEADER] == 1
-    async with rig.worker(jobs.add) as worker:
-        await rig.put(body)
-        await eventually(rig.depth_is(0))
-        assert worker.trouble is None
-
-
-async def test_deferral_delay_grows_to_one_minute(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys: list[str] = []
-
-    async def publish(_: object, body: bytes, key: str, **more: Any) -> None:
-        keys.append(key)
-
-    monkeypatch.setattr(deferral, "FIRST_DELAY", 1.0)
-    monkeypatch.setattr("jobtape.broker.publisher.ExchangePublisher.publish", publish)
-    sender = deferral.Deferral(rig.link, Topology("ns"), timeout=3600, now=lambda: order_event(rig.topology, "x").time)
-    for count in (0, 1, 2, 5, 6, 2**31):
-        await sender.defer_unknown(_Delivery(count))  # type: ignore[arg-type]
-    bits = [int(key.removeprefix("delay.").partition(".run.")[0].replace(".", ""), 2) for key in keys]
-    assert bits == [10, 20, 40, 320, 600, 600], "tenths of a second"
-
-
-class _Delivery:
-    """A delivery that was deferred ``count`` times."""
-
-    can_be_settled = True
-    queue = "ns.run.default"
-
-    def __init__(self, count: int) -> None:
-        self.headers = {deferral.COUNT_HEADER: count}
-
-    body = b"{}"
-
-    async def ack(self) -> None:
-        return
-
-
-async def test_event_of_newer_version_is_deferred(rig: Rig) -> None:
-    event = order_event(rig.topology, "note")
+    await rig.publisher.publish(event)
     future = encode(event).replace(b'"schemaversion":2', b'"schemaversion":9')
     await rig.put(future)
     async with rig.worker(jobs.note):
-        await eventually(rig.depth_is(0))
-    body, headers = await on_the_queue(rig)
-    assert (body, headers[deferral.COUNT_HEADER]) == (future, 1)
+        assert (await rig.outcome(event.subject)).name == "succeeded", "what the projector placed is of this version"
+    assert rig.names(event.subject) == ["submitted", "deferred", "placed", "succeeded"]
     await rig.put(future)
     async with rig.worker(jobs.note, unknown_type_timeout=0.0):
-        buried = await eventually(rig.dead, what="the message is on the dead queue")
-    assert buried[0] == future
-    assert jobs.calls == []
+        await eventually(rig.nothing_on(rig.topology.dead_queue.name))
+        await eventually(rig.depth_is(0))
+    assert jobs.calls == [event.subject]
 
 
-async def test_unknown_type_fails_after_timeout(rig: Rig) -> None:
+async def test_unknown_type_fails_after_timeout(folded_rig: Rig) -> None:
+    rig = folded_rig
     async with rig.worker(jobs.add, unknown_type_timeout=0.5):
         job_id = await rig.submit("note")
         outcome = await rig.outcome(job_id)

@@ -30,7 +30,6 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RABBITMQ_URL", settings.rabbitmq_url)
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("JOBTAPE_NAMESPACE", settings.namespace)
-    monkeypatch.setenv("JOBTAPE_DELAY_LEVELS", str(settings.delay_levels))
 
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:

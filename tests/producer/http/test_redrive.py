@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from jobtape import job
+from jobtape.producer.monitoring import health
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.consumer.installation import Rig
@@ -57,7 +58,7 @@ async def test_redrive_job(at_work: Api, rig: Rig) -> None:
     await state(at_work, job_id, run=3)
     events = (await at_work.client.get(f"/jobs/{job_id}/events")).json()["items"]
     names = [event["type"].rpartition(".")[2] for event in events if event["accepted"]]
-    assert names == ["submitted", "failed", *["redriven", "requeued", "failed"] * 2], "the history is whole"
+    assert names == ["submitted", "failed", *["redriven", "placed", "failed"] * 2], "the history is whole"
 
 
 async def test_redrive_needs_ended_job(settings: Settings, rig: Rig, view: Store) -> None:
@@ -75,7 +76,7 @@ async def test_redrive_needs_ended_job(settings: Settings, rig: Rig, view: Store
         again = await served.client.post(f"/jobs/{job_id}/redrive")
         assert (opened.status_code, again.status_code) == (202, 202)
         assert again.json()["run"] == 2
-        await eventually(lambda: rig.names(job_id).count("requeued") == 1)
+        await eventually(lambda: rig.names(job_id).count("placed") == 1)
         assert rig.names(job_id).count("redriven") == 1
 
 
@@ -142,7 +143,10 @@ async def test_redrive_without_projector(served: Api, rig: Rig) -> None:
     assert rig.events == []
 
 
-async def test_readiness_counts_jobs_of_missing_queue(settings: Settings, rig: Rig, view: Store) -> None:
+async def test_readiness_says_how_late_delayed_jobs_are(
+    settings: Settings, rig: Rig, view: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "TIMERS_LATE", 0.1)
     async with api(settings, flaky) as served:
 
         async def readiness() -> dict[str, Any]:
@@ -150,17 +154,20 @@ async def test_readiness_counts_jobs_of_missing_queue(settings: Settings, rig: R
             return body
 
         before = await readiness()
-        assert before["dead_ends"]["unroutable"] == {"messages": 0, "warning": None}
+        assert before["timers"] == {"behind": 0.0, "warning": None}
+        assert before["dead_letters"] == {"messages": 0, "warning": None}
         assert before["workers"]["default"]["consumers"] == 0
         channel = await (await rig.link.connection()).channel()
         async with channel:
             await channel.queue_delete(rig.topology.work_queue("default").name)
         await submit(served, delay=0.1)
 
-        async def named() -> dict[str, Any] | None:
+        async def late() -> dict[str, Any] | None:
             body = await readiness()
-            return body if body["dead_ends"]["unroutable"]["messages"] else None
+            return body if body["timers"]["warning"] else None
 
-        body = await eventually(named, what="the job is due")
-        assert "is missing" in body["dead_ends"]["unroutable"]["warning"]
+        async with rig.projector(view):
+            body = await eventually(late, what="the job is late")
+        assert body["timers"]["behind"] > 0.1
+        assert "see that the projector runs, and that their queues exist" in body["timers"]["warning"]
         assert "the queue is missing" in body["workers"]["default"]["warning"]

@@ -45,6 +45,8 @@ def upgrade() -> None:
         sa.Column("superseded", sa.Text),
         sa.Column("progress_n", sa.BigInteger, nullable=False),
         sa.Column("placed", sa.BigInteger, nullable=False),
+        sa.Column("rescues", sa.BigInteger, nullable=False),
+        sa.Column("deferred_since", utc_time),
         sa.Column("imported", sa.Boolean, nullable=False, server_default=sa.text("false")),
         sa.Column("cursor", sa.BigInteger, nullable=False),
     )
@@ -52,6 +54,12 @@ def upgrade() -> None:
         op.create_index(f"jobs_by_{column}", "jobs", [column, "id"])
     is_open = sa.text("state IN ('scheduled', 'queued', 'running', 'retrying')")
     op.create_index("jobs_open", "jobs", ["queue", "run_at"], sqlite_where=is_open, postgresql_where=is_open)
+    is_waiting = sa.text(
+        "(state IN ('scheduled', 'retrying') OR (state = 'queued' AND placed = 0)) "
+        "AND NOT imported AND submitted_at IS NOT NULL"
+    )
+    waiting = ["run_at", "id", "queue"]
+    op.create_index("jobs_waiting", "jobs", waiting, sqlite_where=is_waiting, postgresql_where=is_waiting)
     op.create_table(
         "job_labels",
         sa.Column("name", key, primary_key=True),
@@ -107,15 +115,6 @@ def upgrade() -> None:
     )
     op.create_index("idempotency_by_job", "idempotency", ["job_id"])
     op.create_index("idempotency_by_age", "idempotency", ["at"])
-    op.create_table(
-        "outbox",
-        sa.Column("id", key, primary_key=True),
-        sa.Column("due", sa.Double, nullable=False),
-        sa.Column("tries", sa.BigInteger, nullable=False),
-        sa.Column("keys", sa.Text, nullable=False),
-        sa.Column("event", sa.Text, nullable=False),
-    )
-    op.create_index("outbox_by_due", "outbox", ["due", "id"])
     op.create_table(
         "dead",
         sa.Column("id", row_key, primary_key=True, autoincrement=True),

@@ -1,0 +1,193 @@
+"""Places the work of waiting jobs when it is due: delayed jobs, retries, redriven and deferred jobs.
+
+Theory of operation. The view says which jobs wait and when each is due (``Job.waiting``); there is no other list of
+timers. The placer reads the earliest of them, publishes the events that place the work of those that are due, and
+sleeps until the next one is due or the fold has committed an earlier one. A cancelled job does not wait any more, so
+nothing has to be removed.
+
+A job waits in the view until its ``placed`` has been folded. Meanwhile ``_unseen`` contains it, so that it is not
+placed twice. A projector that becomes active may find jobs that another one has placed. So before it places anything
+it publishes a **barrier** and waits until the fold has passed it. A failed publish has an *unknown* result: after one,
+there is a barrier too.
+
+Work for a missing queue would be lost, so it waits for the queue. Work that the broker dropped waits until the queue
+has a consumer; otherwise it would be dropped again. To a queue that has refused work one job is offered, then two, then
+four. One queue does not delay the others.
+"""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final, get_args
+
+from jobtape.broker.declare import Depth
+from jobtape.broker.link import BROKER_ERRORS, reason_of
+from jobtape.broker.tasks import wait_for_stop
+from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.schemas.errors import QueueFull
+from jobtape.schemas.events import Dropped, Placed
+from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.placement import placement, placement_id
+from jobtape.view.store import Batch, WaitingJob
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = 500
+"""Jobs placed at once."""
+MAX_UNSEEN: Final = 4 * PAGE
+"""Placements that the fold has not seen. With more the placer waits for the fold."""
+POLL: Final = 1.0
+"""Seconds between two queries when nothing is due."""
+PAUSE: Final = 0.02
+"""Seconds until the next query when nothing of what is due could be placed."""
+CHECK_QUEUE: Final = 1.0
+"""Seconds for which a queue that was found on the broker counts as present."""
+CLOSED_PAUSE: Final = 2.0
+"""Seconds until a queue that is missing, or has no consumer, is looked at again."""
+
+
+class JobPlacer:
+    """Publishes over the leader's publisher, whose connection is its own: a queue that confirms nothing stops no
+    fold.
+    """
+
+    def __init__(self, leader: Leader) -> None:
+        self._leader = leader
+        self._publisher = leader.publisher
+        self._unseen: dict[str, str] = {}
+        """The event id of the placement that was published last, by job id."""
+        self._changed = asyncio.Event()
+        self._next = 0.0
+        """When the placer reads again, in seconds since 1970, if nothing wakes it."""
+        self._closed: dict[str, float] = {}
+        """Queues that take no work, with the monotonic time until which they are left alone."""
+        self._present: dict[str, tuple[Depth, float]] = {}
+        self._window: dict[str, int] = {}
+        """How many jobs are offered at once to a queue that has refused work."""
+
+    def notify(self, batch: Batch) -> None:
+        """Forget the placements that the fold has seen, and wake when it has committed a job that is due earlier."""
+        full = len(self._unseen) >= MAX_UNSEEN
+        for job in batch.jobs:
+            if job.id in self._unseen and not (job.waiting and self._unseen[job.id] == placement_id(job)):
+                del self._unseen[job.id]
+            if job.waiting and job.run_at is not None and job.run_at.timestamp() < self._next:
+                self._changed.set()
+        if full:
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Run until cancelled. Raises ViewUnavailable, BrokerUnavailable and BROKER_ERRORS; call it again then."""
+        self._unseen.clear()
+        await self._leader.catch_up()
+        while True:
+            await self._publisher.link.connection()
+            self._changed.clear()
+            self._next = time.time() + POLL
+            rows = await self._read()
+            now = datetime.now(UTC)
+            due = [row for row in rows if row.run_at <= now]
+            if due:
+                await self._place(due)
+                continue
+            if rows:
+                self._next = min(self._next, rows[0].run_at.timestamp())
+            if not self._changed.is_set():
+                await wait_for_stop(self._changed, max(0.0, self._next - time.time()))
+
+    async def _read(self) -> list[WaitingJob]:
+        """Return waiting jobs, the earliest first, without those whose placement is on its way."""
+        now = time.monotonic()
+        self._closed = {queue: until for queue, until in self._closed.items() if until > now}
+        # A copy, because the fold may remove ids while the query still returns their rows.
+        unseen = frozenset(self._unseen)
+        limit = min(PAGE, MAX_UNSEEN - len(unseen))
+        if limit <= 0:
+            return []
+        rows = await self._leader.call(self._leader.store.open_jobs.waiting, len(unseen) + limit, tuple(self._closed))
+        return [row for row in rows if row.id not in unseen][:limit]
+
+    async def _place(self, rows: Sequence[WaitingJob]) -> None:
+        """Place what can be placed of ``rows``."""
+        jobs = await self._leader.call(self._leader.store.jobs, [row.id for row in rows])
+        by_queue: dict[str, list[Job]] = defaultdict(list)
+        now = datetime.now(UTC)
+        for row in rows:  # in the order in which they are due
+            job = jobs.get(row.id)
+            if job is not None and job.waiting and job.queue is not None and (job.run_at or now) <= now:
+                by_queue[job.queue].append(job)
+        events: list[Placed] = []
+        for queue, waiting in by_queue.items():
+            for job in await self._open_for(queue, waiting):
+                event = placement(job, source=self._leader.topology.source, time=now)
+                if event is not None:
+                    events.append(event)
+                    self._unseen[job.id] = event.id
+        if not events:
+            await asyncio.sleep(PAUSE)
+            return
+        results = await asyncio.gather(*(self._publisher.place(event) for event in events), return_exceptions=True)
+        unknown: list[str] = []
+        for event, result in zip(events, results, strict=True):
+            queue = event.data.order.queue
+            if isinstance(result, BaseException):
+                log.warning("the placement %s was not confirmed: %s", event.id, result)
+                unknown.append(event.subject)
+            elif result is not None:
+                self._window[queue] = 1
+        for queue in by_queue.keys() & self._window.keys():
+            self._grow_window(queue)
+        if unknown:
+            await self._leader.catch_up()
+            for job_id in unknown:
+                self._unseen.pop(job_id, None)
+
+    def _grow_window(self, queue: str) -> None:
+        try:
+            self._publisher.check_room(queue)
+        except QueueFull:
+            self._close(queue, CHECK_QUEUE)
+            return
+        self._window[queue] *= 2
+        if self._window[queue] >= PAGE:
+            del self._window[queue]
+
+    async def _open_for(self, queue: str, jobs: list[Job]) -> list[Job]:
+        """Return those of ``jobs`` that the queue takes now."""
+        try:
+            self._publisher.check_room(queue)
+            depth = await self._depth(queue)
+        except (QueueFull, *BROKER_ERRORS) as error:
+            log.warning("work for the queue %s waits: %s", queue, reason_of(error))
+            self._close(queue, CLOSED_PAUSE)
+            return []
+        if depth is None:
+            log.warning("work for the queue %s waits: it is not on the broker; see `jobtape doctor`", queue)
+            self._close(queue, CLOSED_PAUSE)
+            return []
+        if not depth.consumers and any(map(_was_dropped, jobs)):
+            self._close(queue, CLOSED_PAUSE)
+            return []
+        return jobs[: self._window.get(queue, PAGE)]
+
+    async def _depth(self, queue: str) -> Depth | None:
+        known = self._present.get(queue)
+        if known is not None and known[1] > time.monotonic():
+            return known[0]
+        self._present.pop(queue, None)
+        depth = await self._leader.depth(self._leader.topology.work_queue(queue).name)
+        if depth is not None and depth.consumers:
+            self._present[queue] = depth, time.monotonic() + CHECK_QUEUE
+        return depth
+
+    def _close(self, queue: str, seconds: float) -> None:
+        self._closed[queue] = time.monotonic() + seconds
+        self._present.pop(queue, None)
+
+
+def _was_dropped(job: Job) -> bool:
+    """Whether the job's work waits because the broker dropped it."""
+    return job.state is JobState.SCHEDULED and job.deferred_since is not None and job.reason in get_args(Dropped)
