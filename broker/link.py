@@ -6,8 +6,8 @@ things to declare and consume again, so each one does it itself, in ``setup``.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import aio_pika
@@ -21,6 +21,7 @@ from jobtape import forks
 from jobtape.broker.connection_errors import describe_connection_error, reason_of
 from jobtape.broker.frames import READ_SIZE, FrameReader
 from jobtape.broker.tasks import cancel_and_wait
+from jobtape.schemas.errors import BrokerUnavailable
 from jobtape.schemas.urls import without_password
 
 __all__ = ["BROKER_ERRORS", "Connection", "Link", "reason_of"]
@@ -38,6 +39,25 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 BROKER_ERRORS = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
 """What aio-pika and aiormq raise when the broker is unreachable, restarts, or closes a channel or connection.
 RuntimeError is for one that is closed already."""
+
+
+@asynccontextmanager
+async def connected(url: str, limit: float) -> AsyncIterator[Connection]:
+    """Give a connection for the block, which may take ``limit`` seconds. Raises BrokerUnavailable with what to do."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            connection = await aio_pika.connect(url)
+    except BROKER_ERRORS as error:
+        raise BrokerUnavailable(
+            f"{describe_connection_error(url, error)}: start it, or set RABBITMQ_URL to its address"
+        ) from None
+    try:
+        async with connection, asyncio.timeout(limit):
+            yield connection
+    except BROKER_ERRORS as error:
+        raise BrokerUnavailable(
+            f"the broker at {without_password(url)} stopped answering ({reason_of(error)}): see its log, then try again"
+        ) from None
 
 
 class Transports(TransportFactory):

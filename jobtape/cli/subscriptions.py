@@ -2,30 +2,26 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeVar
-
-import aio_pika
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
 from jobtape.broker import declare
-from jobtape.broker.connection_errors import describe_connection_error, reason_of
 from jobtape.broker.declare import Depth
-from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Connection
+from jobtape.broker.link import connected
 from jobtape.cli import log_output as logs
 from jobtape.cli import printing as show
 from jobtape.cli.doctor.management import Unseen, bound_queues
 from jobtape.cli.errors import FAILED, OK, WrongUse
 from jobtape.cli.escaping import one_line
-from jobtape.cli.parts.start import configuring, settings_with
+from jobtape.cli.parts.start import opened_view, settings_with
 from jobtape.consumer.subscriptions.position_lease import PREFIX
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.topology import Topology
-from jobtape.schemas.urls import without_password
 from jobtape.settings import Settings
 from jobtape.subscribing import NAME
-from jobtape.view.store import NamedPosition, Store
+from jobtape.view.store import NamedPosition
 
-T = TypeVar("T")
 ANSWER_LIMIT: Final = 10.0
 """Seconds that the broker may take to answer."""
 
@@ -38,16 +34,22 @@ def list_all(names: Sequence[str], *, as_json: bool) -> int:
     settings = settings_with()
     logs.configure("subscriptions", "error")
     errors: list[str] = []
-    positions = _ask_view(settings, lambda store: store.positions.all(), errors) or []
+    positions: Sequence[NamedPosition] = ()
+    with opened_view(settings) as store, _noting(errors):
+        positions = store.positions.all()
     by_name = {each.name.removeprefix(PREFIX): each for each in positions if each.name.startswith(PREFIX)}
     visible, unseen = visible_queues(settings)
     wanted = sorted({*by_name, *visible, *(_checked(name) for name in names)})
 
-    async def read_depths(connection: Connection) -> list[Depth | None]:
-        return [await declare.depth(connection, _queue(settings, name)) for name in wanted]
+    async def read_depths() -> dict[str, Depth | None]:
+        async with connected(settings.rabbitmq_url, ANSWER_LIMIT) as connection:
+            return {name: await declare.depth(connection, _queue(settings, name)) for name in wanted}
 
-    depths = (asyncio.run(_ask_broker(settings, read_depths, errors)) if wanted else None) or [None] * len(wanted)
-    items = [_item(name, by_name.get(name), depth) for name, depth in zip(wanted, depths, strict=True)]
+    depths: dict[str, Depth | None] = {}
+    if wanted:
+        with _noting(errors):
+            depths = asyncio.run(read_depths())
+    items = [_item(name, by_name.get(name), depths.get(name)) for name in wanted]
     if as_json:
         show.print_json({"items": items})
     else:
@@ -67,13 +69,17 @@ def remove(name: str) -> int:
     _checked(name)
     errors: list[str] = []
 
-    async def delete(connection: Connection) -> list[int | None]:
-        return [await declare.delete_queue(connection, _queue(settings, name))]
+    async def delete() -> int | None:
+        async with connected(settings.rabbitmq_url, ANSWER_LIMIT) as connection:
+            return await declare.delete_queue(connection, _queue(settings, name))
 
-    (waiting,) = asyncio.run(_ask_broker(settings, delete, errors)) or [None]
+    waiting, removed = None, False
+    with _noting(errors):
+        waiting = asyncio.run(delete())
     if waiting is not None:
         print(f"queue {_queue(settings, name)}: removed, with {waiting} events that waited")
-    removed = _ask_view(settings, lambda store: store.positions.forget(PREFIX + name), errors)
+    with opened_view(settings) as store, _noting(errors):
+        removed = store.positions.forget(PREFIX + name)
     if removed:
         print(f"position {name}: removed")
     if waiting is None and not removed and not errors:
@@ -114,34 +120,13 @@ def _checked(name: str) -> str:
     return name
 
 
-def _ask_view(settings: Settings, ask: Callable[[Store], T], errors: list[str]) -> T | None:
-    with configuring():
-        store = Store(settings.database_url)
+@contextmanager
+def _noting(errors: list[str]) -> Iterator[None]:
+    """Add the text of a JobtapeError to ``errors``, and continue after the block."""
     try:
-        return ask(store)
+        yield
     except JobtapeError as error:
         errors.append(str(error))
-        return None
-    finally:
-        store.close()
-
-
-async def _ask_broker(
-    settings: Settings, ask: Callable[[Connection], Awaitable[list[T]]], errors: list[str]
-) -> list[T] | None:
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            connection = await aio_pika.connect(settings.rabbitmq_url)
-    except BROKER_ERRORS as error:
-        errors.append(f"the broker does not answer: {describe_connection_error(settings.rabbitmq_url, error)}")
-        return None
-    try:
-        async with connection, asyncio.timeout(ANSWER_LIMIT):
-            return await ask(connection)
-    except BROKER_ERRORS as error:
-        shown = without_password(settings.rabbitmq_url)
-        errors.append(f"the broker at {shown} does not answer: {reason_of(error)}")
-        return None
 
 
 def _print_errors(errors: Sequence[str]) -> int:

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Final
 
-import aio_pika
 from rich.console import Console
 from rich.text import Text
 
-from jobtape.broker.connection_errors import describe_connection_error
-from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT, Link, reason_of
+from jobtape.broker.link import Link, connected
 from jobtape.broker.publisher import Publisher
 from jobtape.cli import log_output as logs
 from jobtape.cli import printing as show
@@ -21,16 +19,18 @@ from jobtape.cli.doctor.policies import examine_policies
 from jobtape.cli.doctor.relay import examine_relay
 from jobtape.cli.doctor.view import examine_view
 from jobtape.cli.escaping import one_line
-from jobtape.cli.parts.start import configuring, job_types_of, settings_with, topology_of
+from jobtape.cli.parts.start import job_types_of, opened_view, settings_with, topology_of
 from jobtape.jobs import JobType
 from jobtape.producer.service.barrier import Barrier
-from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.timeouts import WAY_OUT, longest_timeout, misfits
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 
 OK, WRONG = 0, 1
 MARKS: Final = {"fine": ("ok   ", "green"), "note": ("note ", "yellow"), "wrong": ("WRONG", "bold red")}
+LIMIT: Final = 60.0
+"""Seconds that all questions to the broker may take."""
 PASSING: Final = 5.0
 """Seconds that a barrier may take to the tape and into the view."""
 
@@ -40,12 +40,8 @@ def run_doctor(*, as_json: bool, **options: str | None) -> int:
     settings = settings_with(**options)
     logs.configure("doctor", "error")
     job_types = job_types_of(settings) if settings.jobs else {}
-    with configuring():
-        store = Store(settings.database_url)
-    try:
+    with opened_view(settings) as store:
         findings = asyncio.run(_examine(settings, job_types, store))
-    finally:
-        store.close()
     if as_json:
         show.print_json({"healthy": findings.healthy, "findings": [asdict(item) for item in findings.items]})
     else:
@@ -60,22 +56,17 @@ async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: 
     topology = topology_of(settings, job_types)
     topology = topology.with_queues({*topology.queues, *open_queues})
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            connection = await aio_pika.connect(settings.rabbitmq_url)
-    except BROKER_ERRORS as error:
-        todo = "start it, or set RABBITMQ_URL to its address"
-        found.wrong("broker", describe_connection_error(settings.rabbitmq_url, error), todo)
+        async with connected(settings.rabbitmq_url, LIMIT) as connection:
+            await examine_broker(found, connection, topology)
+    except BrokerUnavailable as error:
+        found.wrong("broker", str(error))
         return found
+    await asyncio.to_thread(examine_policies, found, settings, topology, store)
+    await asyncio.to_thread(examine_relay, found, settings, topology, store)
     link = Link(settings.rabbitmq_url, name=f"{topology.namespace} doctor")
     link.start()
     try:
-        async with connection:
-            await examine_broker(found, connection, topology)
-        await asyncio.to_thread(examine_policies, found, settings, topology, store)
-        await asyncio.to_thread(examine_relay, found, settings, topology, store)
         await _examine_lag(found, Publisher(link, topology), store)
-    except BROKER_ERRORS as error:
-        found.wrong("broker", f"it stopped answering: {reason_of(error)}", "see its log, then run this again")
     finally:
         await link.close()
     return found

@@ -10,7 +10,10 @@ Part = Literal["broker", "view", "workers", "settings"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding. ``wrong``: ``todo`` says what to do; ``note``: worth knowing; ``fine``: in order."""
+    """One finding. ``wrong``: ``todo`` says what to do, unless ``what`` does.
+
+    ``note``: worth knowing; ``fine``: in order.
+    """
 
     part: Part
     level: Level
@@ -35,7 +38,7 @@ class Findings:
     def note(self, part: Part, what: str, todo: str | None = None) -> None:
         self.items.append(Finding(part, "note", what, todo))
 
-    def wrong(self, part: Part, what: str, todo: str) -> None:
+    def wrong(self, part: Part, what: str, todo: str | None = None) -> None:
         self.items.append(Finding(part, "wrong", what, todo))
 
 

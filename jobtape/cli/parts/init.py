@@ -1,20 +1,21 @@
 """``jobtape init``: creates what is missing on the broker and in the view, and prints what it created."""
 
 import asyncio
-
-import aio_pika
+from typing import Final
 
 from jobtape.broker import declare
-from jobtape.broker.connection_errors import describe_connection_error, reason_of
-from jobtape.broker.link import BROKER_ERRORS, CONNECT_TIMEOUT
+from jobtape.broker.link import connected
 from jobtape.cli import log_output as logs
 from jobtape.cli.errors import CannotStart
 from jobtape.cli.escaping import one_line
-from jobtape.cli.parts.start import configuring, job_types_of, settings_with, topology_of
-from jobtape.schemas.errors import BrokerUnavailable, DatabaseUnfit, ViewUnavailable
+from jobtape.cli.parts.start import job_types_of, opened_view, settings_with, topology_of
+from jobtape.schemas.errors import DatabaseUnfit, ViewUnavailable
 from jobtape.schemas.topology import Topology
 from jobtape.schemas.urls import without_password
 from jobtape.view.store import Store
+
+ANSWER_LIMIT: Final = 20.0
+"""Seconds that declaring may take."""
 
 
 def run_init(*, accept_gap: bool, **options: str | None) -> None:
@@ -22,17 +23,13 @@ def run_init(*, accept_gap: bool, **options: str | None) -> None:
     settings = settings_with(**options)
     logs.configure("init", settings.log_level)
     topology = topology_of(settings, job_types_of(settings) if settings.jobs else {})
-    with configuring():
-        store = Store(settings.database_url)
-    try:
+    with opened_view(settings) as store:
         _view(store)
         asyncio.run(_broker(settings.rabbitmq_url, topology, store))
         made = store.create_checkpoint()
         print(f"checkpoint: {'created, at the beginning of the tape' if made else 'exists already'}")
         if accept_gap:
             _accept_gap(store)
-    finally:
-        store.close()
 
 
 def _view(store: Store) -> None:
@@ -47,26 +44,13 @@ def _view(store: Store) -> None:
 
 
 async def _broker(url: str, topology: Topology, store: Store) -> None:
-    shown = without_password(url)
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            connection = await aio_pika.connect(url)
-    except BROKER_ERRORS as error:
-        raise BrokerUnavailable(
-            f"{describe_connection_error(url, error)}: start it, or set RABBITMQ_URL to its address"
-        ) from None
-    try:
-        async with connection, asyncio.timeout(CONNECT_TIMEOUT * 4):
-            await declare.declare(connection, topology)
-            if not await declare.log_exists(connection, topology):
-                await asyncio.to_thread(store.expect_fresh_tape)
-            created = await declare.create_log(connection, topology)
-    except BROKER_ERRORS as error:
-        raise BrokerUnavailable(
-            f"the broker at {shown} stopped answering ({reason_of(error)}): see its log, then run this again"
-        ) from None
+    async with connected(url, ANSWER_LIMIT) as connection:
+        await declare.declare(connection, topology)
+        if not await declare.log_exists(connection, topology):
+            await asyncio.to_thread(store.expect_fresh_tape)
+        created = await declare.create_log(connection, topology)
     queues = ", ".join(topology.queues) or "none (no --jobs were given; api and worker declare theirs)"
-    print(f"broker {shown}: exchanges and queues exist; work queues: {queues}")
+    print(f"broker {without_password(url)}: exchanges and queues exist; work queues: {queues}")
     print(f"tape {topology.log.name}: {'created' if created else 'exists already'}")
 
 

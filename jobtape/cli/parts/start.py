@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -67,6 +67,17 @@ def configuring() -> Iterator[None]:
         raise
     except JobtapeError as error:
         raise CannotStart(str(error)) from None
+
+
+@contextmanager
+def opened_view(settings: Settings) -> "Iterator[Store]":
+    """Give the view for the block. Raises CannotStart for a wrong DATABASE_URL."""
+    from jobtape.view.store import Store  # noqa: PLC0415  # workers need no database
+
+    with configuring():
+        store = Store(settings.database_url)
+    with closing(store):
+        yield store
 
 
 def job_types_of(settings: Settings) -> dict[str, JobType]:

@@ -9,7 +9,7 @@ import gzip
 import os
 import sys
 from collections.abc import Collection
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from jobtape.cli import log_output as logs
 from jobtape.cli.errors import OK, CannotStart, WrongUse
-from jobtape.cli.parts.start import configuring, settings_with
+from jobtape.cli.parts.start import opened_view, settings_with
 from jobtape.cli.printing import progress_bar
 from jobtape.cli.values import position_of
 from jobtape.schemas import plainjson
@@ -36,9 +36,7 @@ def run_export(path: Path, *, since: str, until: str | None) -> int:
     logs.configure("export", settings.log_level)
     if path.exists():
         raise CannotStart(f"{path} exists already: choose another name")
-    with configuring():
-        store = Store(settings.database_url)
-    with closing(store):
+    with opened_view(settings) as store:
         after, until_cursor = _cursors(store, since, until)
         header = TapeHeader(id=str(uuid4()), namespace=settings.namespace, after=after, until=until_cursor)
         events = export(store, path, header)

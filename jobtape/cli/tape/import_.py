@@ -9,7 +9,7 @@ import gzip
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,7 @@ from jobtape.broker.link import Link, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.cli import log_output as logs
 from jobtape.cli.errors import OK, CannotStart
-from jobtape.cli.parts.start import configuring, settings_with
+from jobtape.cli.parts.start import opened_view, settings_with
 from jobtape.cli.printing import progress_bar
 from jobtape.producer.service.barrier import Barrier
 from jobtape.schemas import plainjson
@@ -45,7 +45,6 @@ CATCH_UP: Final = 60.0
 """Seconds without progress after which the projector counts as stopped."""
 PROGRESS_CHECK: Final = 1.0
 """Seconds between two checks of the progress."""
-"""Seconds between two polls of the view."""
 
 
 def lines_in_view(store: Store, export: str, lines: Iterable[TapeLine]) -> int:
@@ -92,9 +91,7 @@ def run_import(path: Path) -> int:
     """Import the file. Returns the exit code; raises JobtapeError."""
     settings = settings_with()
     logs.configure("import", settings.log_level)
-    with configuring():
-        store = Store(settings.database_url)
-    with closing(store):
+    with opened_view(settings) as store:
         header, events = _check(path)
         topology = settings.topology
         asyncio.run(_Import(settings.rabbitmq_url, topology, store, path, header, events).run())
