@@ -1,17 +1,25 @@
 """A folder with a job module, and an environment that names a broker namespace and a SQLite file of its own."""
 
+import io
 import json
 import os
 import shlex
 import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
+from unittest.mock import patch
 
 import httpx
 
+from jobtape.cli.main import main
 from tests.cli.programs import COMMAND, LIMIT, Program, until
 from tools.processes.ports import free_port
 
+CLIENT_COMMANDS: Final = frozenset({"submit", "status", "cancel", "list", "events", "redrive", "dead"})
 JOBS = '''
 import os
 from jobtape import Context, job
@@ -66,7 +74,12 @@ class Installation:
         return done.stdout.strip()
 
     def run(self, *arguments: str, stdin: str = "", **variables: str) -> "subprocess.CompletedProcess[str]":
-        """Run ``jobtape`` with these arguments to its end."""
+        """Run ``jobtape`` with these arguments to its end.
+
+        Plain calls of commands that only use the API run in this process, where they need no time to start.
+        """
+        if not CLIENT_COMMANDS.isdisjoint(arguments) and not stdin and not variables:
+            return self._run_here(arguments)
         return subprocess.run(
             [*COMMAND, *arguments],
             env={**self.env, **variables},
@@ -78,6 +91,22 @@ class Installation:
             timeout=LIMIT,
             check=False,
         )
+
+    def _run_here(self, arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+        code: object = 0
+        with (
+            patch.dict(os.environ, self.env, clear=True),
+            patch.object(sys, "argv", ["jobtape", *arguments]),
+            chdir(self.folder),
+            redirect_stdout(io.StringIO()) as out,
+            redirect_stderr(io.StringIO()) as err,
+        ):
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code or 0
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     def shell(self, line: str) -> "subprocess.CompletedProcess[str]":
         """Run a line of shell, in which ``jobtape`` runs the code under test."""
