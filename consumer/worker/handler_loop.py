@@ -16,9 +16,9 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, TypeVar
-from weakref import WeakKeyDictionary
 
 from jobtape import forks
+from jobtape.consumer.worker.loop_inbox import LoopInbox
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,13 @@ FORBIDDEN: Final = ("stop", "close", "shutdown_default_executor")
 """Methods that would end the loop for all handlers."""
 
 
-class HandlerTask(asyncio.Task[T]):
+class OwnedTask(asyncio.Task[T]):
+    """A task on the handlers' loop. ``owner`` is the execution for which it was started; None outside of all."""
+
+    owner: object = None
+
+
+class HandlerTask(OwnedTask[T]):
     """The task of an execution. ``canceller`` is the owner of the code that cancelled it last, or None."""
 
     canceller: object = None
@@ -60,7 +66,7 @@ class HandlerLoop:
         for name in FORBIDDEN:
             setattr(self._loop, name, _refusal(name))
         self._stopping = False
-        self._owners: WeakKeyDictionary[asyncio.Future[Any], object] = WeakKeyDictionary()
+        self._inbox = LoopInbox(self._loop)
         self._last_beat = time.monotonic()
         self._blocked = 0.0
         self._pid = os.getpid()
@@ -86,7 +92,7 @@ class HandlerLoop:
     def current_owner(self) -> object:
         """Return the owner of the task that runs now; None when no task runs, or a callback."""
         task = asyncio.current_task(self._loop)
-        return None if task is None else self._owners.get(task)
+        return task.owner if isinstance(task, OwnedTask) else None
 
     def start(
         self, coroutine: Coroutine[Any, Any, T], owner: object, on_end: Callable[[HandlerTask[T]], object]
@@ -102,17 +108,18 @@ class HandlerLoop:
             context = Context()
             context.run(OWNER.set, owner)
             task = HandlerTask(coroutine, loop=self._loop, context=context)
-            self._owners[task] = owner
+            task.owner = owner
             started.append(task)
-            task.add_done_callback(on_end)
-            # The owner keeps ``cancel``. If ``cancel`` still referred to the task, which is the weak key of the owner,
-            # neither would ever be freed.
-            task.add_done_callback(lambda _: started.clear())
+            task.add_done_callback(ended)
+
+        def ended(task: HandlerTask[T]) -> None:
+            on_end(task)
+            started.clear()  # the owner keeps ``cancel``, and the task keeps the owner
 
         def cancel() -> None:
-            self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in started])
+            self._inbox.put(lambda: [task.cancel() for task in started])
 
-        self._loop.call_soon_threadsafe(start)
+        self._inbox.put(start)
         return cancel
 
     def call_later(self, seconds: float, callback: Callable[[], object], *, credit: float) -> Callable[[], None]:
@@ -165,9 +172,9 @@ class HandlerLoop:
         self._loop.call_later(BEAT, self._beat)
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **kwargs: Any) -> "asyncio.Task[Any]":
-        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **kwargs)
+        task: OwnedTask[Any] = OwnedTask(coroutine, loop=loop, **kwargs)
         context = kwargs.get("context")
-        self._owners[task] = OWNER.get() if context is None else context.get(OWNER)
+        task.owner = OWNER.get() if context is None else context.get(OWNER)
         return task
 
 

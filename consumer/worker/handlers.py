@@ -1,7 +1,7 @@
 """Runs user code away from the event loop that has the connection, so that a handler cannot cost the heartbeat.
 
-``async def`` handlers run on an event loop in another thread, ``def`` handlers in a thread each, and isolated handlers
-in processes.
+``async def`` handlers run on an event loop in another thread, ``def`` handlers in threads, and isolated handlers in
+processes.
 
 A cancelled ``async`` handler has ended in one of four ways. Which one is decided by what is recorded outside its task,
 because a handler may change the task's own count (``_ended_by_cancel``). The worker requested it; the time-out was
@@ -14,25 +14,27 @@ The same happens when a callback or a task that no execution owns blocks the loo
 """
 
 import asyncio
-import itertools
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from queue import SimpleQueue
 from typing import Any, Final, Literal
 
 from jobtape.consumer.handler_call import Call
 from jobtape.consumer.outcome import Outcome, timed_out
 from jobtape.consumer.worker.handler_loop import OWNER, HandlerLoop, HandlerTask
+from jobtape.consumer.worker.handler_threads import HandlerThreads
 from jobtape.consumer.worker.isolated.pool import IsolatedPool
+from jobtape.consumer.worker.loop_inbox import LoopInbox
+from jobtape.consumer.worker.same_delay import SameDelay
 from jobtape.schemas.context import Context
 from jobtape.schemas.job import Order
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 
 log = logging.getLogger(__name__)
 
+QUICK: Final = 0.05
+"""Seconds within which most handlers end. What is done for longer ones is not begun before."""
 LATE_LIMIT = 5.0
 """Seconds beyond its time-out after which an ``async`` handler that does not end is not waited for any more."""
 CREDIT = 30.0
@@ -56,8 +58,12 @@ class RunningHandler(asyncio.Future[Outcome]):
     ``cancel`` requests the handler to end. The future itself is cancelled when the handler ended on request.
     """
 
-    def __init__(self, where: Literal["loop", "thread", "process"], call: Call, timeout: float) -> None:
+    def __init__(
+        self, where: Literal["loop", "thread", "process"], call: Call, timeout: float, inbox: LoopInbox
+    ) -> None:
         super().__init__()
+        self._inbox = inbox
+        self._first_wait: asyncio.Future[bool] | None = None
         self.where = where
         self.call = call
         self.timeout = timeout
@@ -75,6 +81,14 @@ class RunningHandler(asyncio.Future[Outcome]):
         self.request_end()
         return True
 
+    async def ends_within(self, delay: SameDelay) -> bool:
+        """Wait for the end of a handler that was just started. Return whether it has ended before the delay was over.
+
+        Cancelling this does nothing to the handler.
+        """
+        self._first_wait = delay.wait()
+        return await self._first_wait
+
     def abandon(self) -> None:
         """Cancel the future although the handler may still run."""
         super().cancel()
@@ -88,11 +102,13 @@ class RunningHandler(asyncio.Future[Outcome]):
             return
         self.ending = True
         with suppress(RuntimeError):  # the worker's loop has ended before the handler
-            self.get_loop().call_soon_threadsafe(self._end, result)
+            self._inbox.put(lambda: self._end(result))
 
     def _end(self, result: "Outcome | BaseException | None") -> None:
         if self.done():
             return
+        if self._first_wait is not None and not self._first_wait.done():
+            self._first_wait.set_result(True)
         if result is None:
             super().cancel()
         elif isinstance(result, BaseException):
@@ -115,6 +131,8 @@ class Handlers:
         """Set when this process should end, because handlers that cannot be ended leave no way to go on."""
         self.why_given_up = ""
         self._max_result = max_result
+        self._inbox = LoopInbox(asyncio.get_running_loop())
+        self._quick = SameDelay(QUICK)
         self._threads = HandlerThreads()
         self._loop = HandlerLoop(max(concurrency, LEAST_EXECUTOR_THREADS))
         self._on_loop: set[RunningHandler] = set()
@@ -128,31 +146,38 @@ class Handlers:
         """
         call = Call(job_type, order.payload, order.payload_version, context, self._max_result)
         if isolated:
-            handler = RunningHandler("process", call, order.timeout)
+            handler = RunningHandler("process", call, order.timeout, self._inbox)
             process = asyncio.create_task(self._isolated.run(job_type, order, context))
             process.add_done_callback(lambda _: handler.end(_result_of(process)))
             handler.request_end = process.cancel
         elif job_type.is_async:
-            handler = RunningHandler("loop", call, order.timeout)
+            handler = RunningHandler("loop", call, order.timeout, self._inbox)
             self._on_loop.add(handler)
             handler.add_done_callback(self._on_loop.discard)
             handler.request_end = self._loop.start(
                 self._run_async(handler), handler, lambda task: self._end_if_not_run(handler, task)
             )
         else:
-            handler = RunningHandler("thread", call, order.timeout)
+            handler = RunningHandler("thread", call, order.timeout, self._inbox)
             self._threads.start(lambda: _run_sync(handler))
         return handler
 
-    async def outcome(self, handler: RunningHandler) -> Outcome:
+    async def outcome(self, handler: RunningHandler, on_slow: Callable[[], object] = lambda: None) -> Outcome:
         """Wait for the outcome of a handler that was just started, at most for its time-out and ``LATE_LIMIT``.
 
-        Raises ExecutionAborted, also when the handler ended on request.
+        Calls ``on_slow`` when it takes longer than ``QUICK``. Raises ExecutionAborted, also when the handler ended on
+        request.
         """
-        if handler.where != "loop":  # the pool applies a process's time-out, which begins when the process is ready
-            await asyncio.wait({handler}, timeout=handler.timeout if handler.where == "thread" else None)
+        began, blocked = time.monotonic(), self._loop.blocked
+        if handler.timeout > QUICK and not await handler.ends_within(self._quick):
+            on_slow()
+        if handler.done():
             return self._result(handler)
-        end, blocked = time.monotonic() + handler.timeout + LATE_LIMIT, self._loop.blocked
+        if handler.where != "loop":  # the pool applies a process's time-out, which begins when the process is ready
+            end = began + handler.timeout
+            await asyncio.wait({handler}, timeout=end - time.monotonic() if handler.where == "thread" else None)
+            return self._result(handler)
+        end = began + handler.timeout + LATE_LIMIT
         while not handler.done():
             left = end - time.monotonic()
             if left <= 0:
@@ -246,43 +271,6 @@ class Handlers:
         if task.canceller not in (None, handler):
             return ExecutionAborted(f"another handler cancelled the task in which {handler.call.job_type.name} ran")
         return handler.call.failed(error)
-
-
-class HandlerThreads:
-    """Runs each ``def`` handler in a new thread.
-
-    Context variables, the decimal context, thread-local values, the thread's event loop and its trace function end with
-    the thread, so that no execution leaves them to the next one. One thread always waits for work. When it gets some,
-    it first starts the next waiting thread. So no handler waits for the start of a thread, which takes long while other
-    threads compute.
-    """
-
-    def __init__(self) -> None:
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._numbers = itertools.count()
-        self._start_thread()
-
-    def start(self, work: Callable[[], None]) -> None:
-        """Run ``work``, which must not raise, in a new thread."""
-        self._work.put(work)
-
-    def close(self) -> None:
-        """Start nothing more. Threads that still run end with the process."""
-        self._work.put(None)
-
-    def _start_thread(self) -> None:
-        # A daemon thread: the process does not wait for it. ``Worker.stuck_handlers`` counts those that do not end.
-        threading.Thread(target=self._serve, name=f"job_{next(self._numbers)}", daemon=True).start()
-
-    def _serve(self) -> None:
-        while (work := self._work.get()) is not None:
-            try:
-                self._start_thread()
-            except (RuntimeError, MemoryError) as error:
-                log.warning("no new thread for the next handler, so this one is used once more: %s", error)
-                work()
-            else:
-                return work()
 
 
 def _run_sync(handler: RunningHandler) -> None:
