@@ -2,14 +2,12 @@
 
 import asyncio
 import logging
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
-
-from pamqp.commands import Basic
-from pamqp.frame import marshal
 
 from jobtape.broker.channels import Channel, consume, open_channel
 from jobtape.broker.frames import Delivered, FrameWriter, is_open
@@ -19,6 +17,13 @@ log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT = 5.0
 COUNT_HEADER: Final = b"x-delivery-count"
+_SETTLE: Final = struct.Struct(">BHIHHQBB")
+"""A frame with a method that settles a delivery, written here because pamqp takes ten times as long: the type of the
+frame, channel, length, class and number of the method, delivery tag, flags, and the end of the frame.
+"""
+_ACK, _REJECT, _NACK = 80, 90, 120
+_MULTIPLE = 1
+_REJECT_REQUEUE, _NACK_REQUEUE = 1, 2
 
 
 class Delivery:
@@ -56,26 +61,25 @@ class Delivery:
 
     async def ack(self) -> None:
         """Acknowledge it."""
-        self.settle(Basic.Ack(self._message.tag))
+        self._settle(_ACK)
 
     async def ack_all(self) -> None:
         """Acknowledge it and all deliveries of its channel before it."""
-        self.settle(Basic.Ack(self._message.tag, multiple=True))
+        self._settle(_ACK, _MULTIPLE)
 
     async def requeue(self) -> None:
         """Give back a delivery that was not started: another worker may have it at once."""
-        self.settle(Basic.Nack(self._message.tag, requeue=True))
+        self._settle(_NACK, _NACK_REQUEUE)
 
     async def reject(self) -> None:
         """Give back a delivery that could not be handled. It counts towards the queue's delivery limit on every version
         of RabbitMQ (4.3 does not count a nack).
         """
-        self.settle(Basic.Reject(self._message.tag, requeue=True))
+        self._settle(_REJECT, _REJECT_REQUEUE)
 
-    def settle(self, frame: Basic.Ack | Basic.Nack | Basic.Reject) -> None:
-        """Write ``frame``, which settles this delivery."""
+    def _settle(self, method: int, flags: int = 0) -> None:
         if self.can_be_settled:
-            self._writer.write(marshal(frame, self._channel.number))
+            self._writer.write(_SETTLE.pack(1, self._channel.number, 13, 60, method, self._message.tag, flags, 0xCE))
 
 
 class QueueConsumer:
@@ -146,4 +150,4 @@ class QueueConsumer:
                 self._deliver(delivery)
             except Exception:
                 log.exception("a delivery of %s could not be handled and is rejected: please report this bug", queue)
-                delivery.settle(Basic.Reject(message.tag, requeue=True))
+                delivery._settle(_REJECT, _REJECT_REQUEUE)
