@@ -27,12 +27,12 @@ async def reason(url: str) -> str:
 @pytest.mark.parametrize("vhost", ["nope", "a b/ü", "it's"])
 async def test_missing_vhost(broker_url: str, vhost: str) -> None:
     url = str(URL(broker_url).with_path("/")) + quote(vhost, safe="")
-    said = await reason(url)
-    assert said.startswith(f"the vhost {vhost!r} does not exist on the broker at amqp://")
-    assert f"{URL(broker_url).host}:{URL(broker_url).port}" in said
-    assert "rabbitmqctl add_vhost" in said
-    assert "RABBITMQ_URL" in said
-    assert f":{URL(broker_url).password}@" not in said
+    message = await reason(url)
+    assert message.startswith(f"the vhost {vhost!r} does not exist on the broker at amqp://")
+    assert f"{URL(broker_url).host}:{URL(broker_url).port}" in message
+    assert "rabbitmqctl add_vhost" in message
+    assert "RABBITMQ_URL" in message
+    assert f":{URL(broker_url).password}@" not in message
     assert vhost_of(url) == vhost
 
 
@@ -52,23 +52,23 @@ def closed_vhost(node: PrivateNode) -> Iterator[PrivateNode]:
 
 
 async def test_vhost_without_permission(closed_vhost: PrivateNode) -> None:
-    said = await reason(f"{closed_vhost.url}shut")
-    assert f"the user {URL(closed_vhost.url).user!r} may not use the vhost 'shut'" in said
-    assert "rabbitmqctl set_permissions -p shut" in said
+    message = await reason(f"{closed_vhost.url}shut")
+    assert f"the user {URL(closed_vhost.url).user!r} may not use the vhost 'shut'" in message
+    assert "rabbitmqctl set_permissions -p shut" in message
 
 
 async def test_wrong_user_or_password(broker_url: str) -> None:
     for url in (URL(broker_url).with_password("wrong"), URL(broker_url).with_user("nobody")):
-        said = await reason(str(url))
-        assert f"user {url.user!r} or its password is wrong" in said
-        assert "ACCESS_REFUSED" in said
-        assert f":{url.password}" not in said
+        message = await reason(str(url))
+        assert f"user {url.user!r} or its password is wrong" in message
+        assert "ACCESS_REFUSED" in message
+        assert f":{url.password}" not in message
 
 
 async def test_tls_to_plain_port(broker_url: str) -> None:
-    said = await reason(str(URL(broker_url).with_scheme("amqps")))
-    assert "that speaks TLS" in said
-    assert "write amqp:// in RABBITMQ_URL" in said
+    message = await reason(str(URL(broker_url).with_scheme("amqps")))
+    assert "that speaks TLS" in message
+    assert "write amqp:// in RABBITMQ_URL" in message
 
 
 async def test_unknown_host(broker_url: str) -> None:

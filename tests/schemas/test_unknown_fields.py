@@ -78,7 +78,7 @@ def two(item: Item, n: int = 0) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("job", "payload", "place"),
+    ("job", "payload", "path"),
     [
         (job_of(Item), {"article": "a", "peices": 2}, "peices"),
         (job_of(Order), {"item": []}, "item"),
@@ -96,11 +96,11 @@ def two(item: Item, n: int = 0) -> None: ...
         (JobTypeSpec(two, "two"), {"item": {"article": "a"}, "m": 2}, "m"),
     ],
 )
-def test_misspelt_field_is_refused(job: JobTypeSpec, payload: dict[str, Any], place: str) -> None:
+def test_misspelt_field_is_refused(job: JobTypeSpec, payload: dict[str, Any], path: str) -> None:
     for check in (job.arguments, job.accept):
-        with pytest.raises(PayloadInvalid, match=place) as refused:
+        with pytest.raises(PayloadInvalid, match=path) as refused:
             check(payload)
-        assert ".".join(map(str, refused.value.errors[0]["loc"])) == place
+        assert ".".join(map(str, refused.value.errors[0]["loc"])) == path
 
 
 @pytest.mark.parametrize("handed_in", [{"article": "a", "peices": 2}])

@@ -1,4 +1,4 @@
-"""Handlers that fork: the child is separate from the worker, and the worker goes on."""
+"""Handlers that fork: the child is separate from the worker, and the worker continues."""
 
 import os
 import signal
@@ -55,7 +55,7 @@ def worker(url: str, topology: Topology, *arguments: str) -> Iterator[Program]:
 
 
 @pytest.fixture(scope="module")
-async def place(broker_url: str) -> AsyncIterator[RunningWorker]:
+async def running(broker_url: str) -> AsyncIterator[RunningWorker]:
     """Run one worker for the tests of this module, none of which may end it."""
     topology = some_topology()
     async with Rig(broker_url, topology) as rig:
@@ -70,33 +70,33 @@ async def place(broker_url: str) -> AsyncIterator[RunningWorker]:
 
 
 @pytest.mark.parametrize("way", EXPECTED)
-async def test_child_ends_and_worker_goes_on(place: RunningWorker, way: str) -> None:
+async def test_child_ends_and_worker_continues(running: RunningWorker, way: str) -> None:
     kinds = ("fork.def", "fork.async", "fork.isolated", "fork.aisolated")
-    jobs = {kind: await place.rig.submit(kind, {"way": way}) for kind in kinds}
+    jobs = {kind: await running.rig.submit(kind, {"way": way}) for kind in kinds}
     for kind, job_id in jobs.items():
-        outcome = await place.rig.outcome(job_id)
+        outcome = await running.rig.outcome(job_id)
         assert (outcome.name, outcome.data.result) == ("succeeded", EXPECTED[way]), kind
-        assert len({event.data.execution for event in place.rig.of(job_id) if isinstance(event, Started)}) <= 1
-    assert place.program.running()
+        assert len({event.data.execution for event in running.rig.of(job_id) if isinstance(event, Started)}) <= 1
+    assert running.program.running()
 
 
 @pytest.mark.parametrize("kind", ["fork.back", "fork.aback", "fork.iback", "fork.iaback"])
-async def test_child_that_returns_from_handler_ends(place: RunningWorker, kind: str, tmp_path: Path) -> None:
+async def test_child_that_returns_from_handler_ends(running: RunningWorker, kind: str, tmp_path: Path) -> None:
     codes = {"return": 0, "raise": 1, "exit": 5}
     if kind.removeprefix("fork.").removeprefix("i").startswith("a"):
         codes |= {"await": 1, "await step": 1}
     beside = tmp_path / "steps"
-    neighbour = await place.rig.submit("fork.neighbour", {"path": str(beside)})
+    neighbour = await running.rig.submit("fork.neighbour", {"path": str(beside)})
     for how, code in codes.items():
         path = tmp_path / how
-        job_id = await place.rig.submit(kind, {"how": how, "path": str(path)})
-        outcome = await place.rig.outcome(job_id)
+        job_id = await running.rig.submit(kind, {"how": how, "path": str(path)})
+        outcome = await running.rig.outcome(job_id)
         assert (outcome.name, outcome.data.result) == ("succeeded", code), how
-        assert not [event for event in place.rig.of(job_id) if isinstance(event, Progressed)], (
+        assert not [event for event in running.rig.of(job_id) if isinstance(event, Progressed)], (
             "the child's progress is not published"
         )
         assert not alive(int(path.read_text()))
-    await place.rig.outcome(neighbour)
+    await running.rig.outcome(neighbour)
     steps = beside.read_text().split()
     assert (len(steps), len(set(steps))) == (200, 1), "no step of a neighbour ran in a child"
 

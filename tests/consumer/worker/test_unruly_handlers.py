@@ -1,4 +1,4 @@
-"""Handlers that cancel and stop what is not theirs: each delivery is settled, and the worker goes on."""
+"""Handlers that cancel and stop what is not theirs: each delivery is settled, and the worker continues."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def gate() -> Iterator[None]:
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-async def test_unruly_jobs_fail_once_each_and_worker_goes_on(
+async def test_unruly_jobs_fail_once_each_and_worker_continues(
     rig: Rig, job_type: JobType, payload: dict[str, str]
 ) -> None:
     """There are more jobs than slots, and a healthy job runs after them."""

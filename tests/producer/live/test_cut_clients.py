@@ -90,12 +90,12 @@ async def test_client_cut_fifty_times_gets_each_event_once(
         listening = asyncio.ensure_future(way(client))
         cutting = asyncio.create_task(_cut(proxy, client, chance, len(tape)))
         try:
-            place = 0
-            while place < len(tape):
-                await eventually(_close_to(client, place), 60, what="events are received")
+            position = 0
+            while position < len(tape):
+                await eventually(_close_to(client, position), 60, what="events are received")
                 step = chance.randint(1, 20)
-                record(live.store, *tape[place : place + step])
-                place += step
+                record(live.store, *tape[position : position + step])
+                position += step
             await eventually(
                 lambda: len(client.received) >= len(tape) or listening.done(), 60, what="all events are received"
             )
@@ -108,19 +108,19 @@ async def test_client_cut_fifty_times_gets_each_event_once(
     assert cut >= CUTS
 
 
-def _close_to(client: Client, place: int) -> Callable[[], bool]:
-    return lambda: len(client.received) + AHEAD > place
+def _close_to(client: Client, position: int) -> Callable[[], bool]:
+    return lambda: len(client.received) + AHEAD > position
 
 
-def _received(client: Client, place: int) -> Callable[[], bool]:
-    return lambda: len(client.received) >= place
+def _received(client: Client, position: int) -> Callable[[], bool]:
+    return lambda: len(client.received) >= position
 
 
 async def _cut(proxy: Proxy, client: Client, chance: random.Random, events: int) -> int:
     """Cut the connection at fifty positions. Return how many connections there were."""
     cut = 0
-    for place in sorted(chance.randrange(events - AHEAD) for _ in range(CUTS)):
-        await eventually(_received(client, place), 60)
+    for position in sorted(chance.randrange(events - AHEAD) for _ in range(CUTS)):
+        await eventually(_received(client, position), 60)
         for _ in range(chance.randint(0, 30)):
             await asyncio.sleep(0)
         await eventually(lambda: proxy.connections > 0, 60)

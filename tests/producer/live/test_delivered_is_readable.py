@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 JOBS = 40
 
 
-async def shown(other: LiveApi, delivered: dict[str, Any]) -> None:
+async def assert_readable(other: LiveApi, delivered: dict[str, Any]) -> None:
     answer = await other.api.client.get(f"/jobs/{delivered['subject']}")
     assert answer.status_code == 200, answer.text
     assert answer.json()["cursor"] >= delivered["cursor"]
@@ -40,7 +40,7 @@ async def test_get_shows_received_events(store: Store, database_url: str, way: s
             async with open_stream(f"{here.url}/events?after=first") as stream:
                 happening = asyncio.create_task(happen())
                 for _ in range(2 * JOBS):
-                    await shown(there, (await stream.next()).data)
+                    await assert_readable(there, (await stream.next()).data)
         else:
             async with connect(f"{here.url.replace('http', 'ws')}/ws") as socket:
                 await socket.send(json.dumps({"type": "subscribe", "id": "a", "after": "first"}))
@@ -51,5 +51,5 @@ async def test_get_shows_received_events(store: Store, database_url: str, way: s
                         message = json.loads(await socket.recv())
                         if message["type"] == "event":
                             delivered += 1
-                            await shown(there, message["event"])
+                            await assert_readable(there, message["event"])
         await happening

@@ -103,7 +103,7 @@ def _peers(port: int) -> set[tuple[str, int]]:
     """Return the addresses of the kernel's connections to the port."""
     found = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        local, remote = (place.split(":") for place in line.split()[1:3])
+        local, remote = (address.split(":") for address in line.split()[1:3])
         if int(local[1], 16) == port:
             found.add((socket.inet_ntoa(bytes.fromhex(remote[0])[::-1]), int(remote[1], 16)))
     return found
