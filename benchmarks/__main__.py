@@ -2,10 +2,12 @@
 
 import argparse
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 from benchmarks.areas import backlog, delays, folding, http, reads, throughput, waits
@@ -50,6 +52,12 @@ def plan_of(wanted: argparse.Namespace) -> Plan:
     return plan if wanted.rounds is None else replace(plan, rounds=wanted.rounds, long_rounds=wanted.rounds)
 
 
+def conditions(made: Stage, took: float) -> str:
+    """Return a line that says when and on what a section was measured. ``took``: its seconds."""
+    parts = [f"RabbitMQ {made.node.version}", f"Python {platform.python_version()}", f"{os.cpu_count()} cores"]
+    return f"*{', '.join(parts)}, {datetime.now(UTC).date()}, {took / 60:.0f} minutes.*"
+
+
 def main() -> int:
     """Measure, write the page, and print its new parts."""
     wanted = parse()
@@ -61,7 +69,9 @@ def main() -> int:
         for name in wanted.only or AREAS:
             started = time.monotonic()
             section = AREAS[name](made, plan)
-            log(f"{name}: {time.monotonic() - started:.0f} s, load {os.getloadavg()[0]:.1f}")
+            took = time.monotonic() - started
+            section = replace(section, text=f"{section.text}\n\n{conditions(made, took)}")
+            log(f"{name}: {took:.0f} s, load {os.getloadavg()[0]:.1f}")
             section.save(RESULTS)
             sections.append(section)
             if not wanted.quick and not wanted.dry:

@@ -30,7 +30,7 @@ class Outcome:
 def measure(stage: Stage, plan: Plan) -> Section:
     """Build up and work off a small backlog and a large one, each on a new installation."""
     found: dict[str, list[Outcome]] = {}
-    for system in ours():
+    for system in ours(plan.databases):
         for jobs in (plan.few, plan.backlog):
             with system.run(stage) as running:
                 found.setdefault(system.name, []).append(_outcome(running, jobs))

@@ -20,6 +20,9 @@ EARLY: Final = -0.001
 SETTLE: Final = 2.0
 """Seconds from the last submission to the moment at which all jobs are due."""
 
+SINGLES: Final = 5
+SINGLE_DELAY: Final = 0.3
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -37,12 +40,14 @@ class Outcome:
 
 
 def measure(stage: Stage, plan: Plan) -> Section:
-    """Measure both patterns, for peers in the first round only."""
+    """Measure single jobs and both patterns, for peers in the first round only."""
+    single: dict[str, list[float]] = {}
     found: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     for number in range(plan.long_rounds):
-        systems = ours() + ([each for each in peers("durable") if each.delays] if number == 0 else [])
+        systems = ours(plan.databases) + ([each for each in peers("durable") if each.delays] if number == 0 else [])
         for system in systems:
             with system.run(stage) as running:
+                single.setdefault(system.name, []).extend(_single(running))
                 for pattern, times in PATTERNS.items():
                     outcome = _outcome(running, plan, times)
                     found[system.name, pattern].append(outcome)
@@ -64,7 +69,7 @@ def measure(stage: Stage, plan: Plan) -> Section:
             logarithmic=True,
         )
     ]
-    return Section("delays", "\n\n".join(_text(plan, found)), charts)
+    return Section("delays", "\n\n".join(_text(plan, found, single)), charts)
 
 
 def _one_moment(plan: Plan, accepted: float) -> list[float]:
@@ -84,6 +89,14 @@ PATTERNS: Final[dict[str, Callable[[Plan, float], list[float]]]] = {
 }
 
 
+def _single(running: Running) -> list[float]:
+    """Return how many milliseconds jobs that are submitted one after the other are late."""
+    late: list[float] = []
+    for _ in range(SINGLES):
+        late += running.driver.do("due", times=[time.time() + SINGLE_DELAY])["late"]
+    return [1000 * each for each in late]
+
+
 def _outcome(running: Running, plan: Plan, times: Callable[[Plan, float], list[float]]) -> Outcome:
     # How fast this system accepts delayed jobs here and now.
     some = max(100, plan.delayed // 20)
@@ -99,7 +112,7 @@ def _outcome(running: Running, plan: Plan, times: Callable[[Plan, float], list[f
     )
 
 
-def _text(plan: Plan, found: dict[tuple[str, str], list[Outcome]]) -> Iterable[str]:
+def _text(plan: Plan, found: dict[tuple[str, str], list[Outcome]], single: dict[str, list[float]]) -> Iterable[str]:
     yield (
         f"{plan.delayed:,} jobs, submitted as fast as the system accepts them{_rounds(plan)}. Random delays are "
         f"{SHORTEST:g} to {plan.spread:g} s after the last submission."
@@ -121,6 +134,9 @@ def _text(plan: Plan, found: dict[tuple[str, str], list[Outcome]]) -> Iterable[s
             )
         head = [pattern, "accepted", "late in ms: p50, p99, most", "early, lost", "broker CPU a job", "all CPU a job"]
         yield table(head, rows)
+
+    late = ", ".join(f"{name} {statistics.median(each):,.0f} ms" for name, each in single.items())
+    yield f"A single job that is due in {SINGLE_DELAY:g} s, {SINGLES} times, late by (median): {late}."
 
 
 def _rounds(plan: Plan) -> str:

@@ -55,7 +55,7 @@ def measure(stage: Stage, plan: Plan) -> Section:
     """Measure all targets in turn, several rounds."""
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     with ExitStack() as stack:
-        targets = [*stack.enter_context(_fastapi(stage)), *stack.enter_context(_jobtape(stage))]
+        targets = [*stack.enter_context(_fastapi(stage)), *stack.enter_context(_jobtape(stage, plan))]
         for number in range(plan.rounds):
             for target in targets if number % 2 == 0 else reversed(targets):
                 found[target.name].append(target.load(plan))
@@ -113,10 +113,10 @@ def _fastapi(stage: Stage) -> Iterator[list[Target]]:
 
 
 @contextmanager
-def _jobtape(stage: Stage) -> Iterator[list[Target]]:
+def _jobtape(stage: Stage, plan: Plan) -> Iterator[list[Target]]:
     with ExitStack() as stack:
         targets = []
-        for system in ours():
+        for system in ours(plan.databases):
             running = stack.enter_context(system.run(stage))
             made, api = running.installation, running.processes["api"]
             assert made is not None

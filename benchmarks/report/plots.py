@@ -4,6 +4,7 @@ python -m benchmarks.report.plots <section.json> <folder>
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -48,7 +49,10 @@ def draw(chart: dict[str, Any], path: Path) -> None:
     axes.set_xlabel(chart["unit"], fontsize=8)
     axes.margins(x=0.12)
     if chart["logarithmic"]:
-        axes.set_xscale("log")
+        axes.set_xscale("log", nonpositive="clip")
+        # A whole power of ten on the left, so that the lengths of bars can be compared between runs.
+        lowest = min(value for bars in groups.values() for value in bars.values())
+        axes.set_xlim(left=10 ** math.floor(math.log10(lowest)))
         axes.xaxis.set_major_formatter("{x:,g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_title(chart["title"], fontsize=10, loc="left", pad=10)

@@ -21,6 +21,8 @@ class Plan:
     few: int = 10_000
     many: int = 50_000
     backlog: int = 30_000
+    databases: tuple[str, ...] = ("sqlite", "postgresql")
+    """With which Jobtape is measured where its database is not the subject."""
 
 
 QUICK = Plan(
@@ -36,4 +38,5 @@ QUICK = Plan(
     few=500,
     many=3_000,
     backlog=3_000,
+    databases=("sqlite",),
 )
