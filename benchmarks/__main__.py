@@ -38,7 +38,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=AREAS, help="measure this area only (may be repeated)")
     parser.add_argument("--rounds", type=int, help="how many rounds, of which the median counts")
     parser.add_argument(
-        "--large", action="store_true", help="reads and backlog with 1,000,000 jobs (half an hour more)"
+        "--large", action="store_true", help="reads and backlog with 1,000,000 jobs (more than an hour)"
     )
     parser.add_argument("--dry", action="store_true", help="print the tables, and leave the page alone")
     return parser.parse_args()
