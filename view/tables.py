@@ -1,4 +1,4 @@
-"""The tables, for queries. Migrations create them and are never changed; a test compares both."""
+"""The tables. Migrations create them; a test compares both."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
