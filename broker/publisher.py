@@ -98,6 +98,17 @@ class Publisher:
         key = event_key(event.name, event.data.job_type)
         await self.send(encode(event), key, cc, content_type=CONTENT_TYPE, timeout=timeout)
 
+    def begin(self, event: JobEvent, cc: Sequence[str] = ()) -> "asyncio.Future[None]":
+        """Publish ``event`` once, and return a future that ends when the tape and the queues have it.
+
+        Without a deadline and another try: the future raises one of ``BROKER_ERRORS`` when the outcome is unknown or a
+        queue refused the message.
+        """
+        properties = message_properties(headers={"CC": list(cc)} if cc else None, content_type=CONTENT_TYPE)
+        return self._channel.publish(
+            encode(event), event_key(event.name, event.data.job_type), properties, mandatory=True
+        )
+
     async def publish_barrier(self, process: str, seq: int, timeout: float | None = None) -> None:
         """Write a barrier to the tape. A view that has passed it contains everything published before."""
         await self.send(barrier_body(process, seq), BARRIER_KEY, (), content_type="application/json", timeout=timeout)

@@ -16,13 +16,13 @@ from jobtape.producer.service.ids import new_job_id, utc_now
 from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.order_check import order_for
 from jobtape.schemas.errors import SubmissionInvalid, TapeMissing
-from jobtape.schemas.events import JobEvent, submitted
+from jobtape.schemas.events import JobEvent, Submitted, submitted
 from jobtape.schemas.fold import evolve, is_for_later
 from jobtape.schemas.job import Job, Order
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.submission import Submission
 from jobtape.schemas.timeouts import check_timeouts
-from jobtape.schemas.topology import Topology
+from jobtape.schemas.topology import Topology, run_key
 
 T = TypeVar("T")
 
@@ -105,30 +105,46 @@ class Submitter:
         return order_for(submission, self.job_types, self.limits, utc_now())
 
     async def place(
-        self, order: Order, job_id: str | None = None, time: datetime | None = None, *, causation_id: str | None = None
+        self,
+        order: Order,
+        job_id: str | None = None,
+        time: datetime | None = None,
+        *,
+        causation_id: str | None = None,
+        again: bool = False,
     ) -> Job:
         """Publish an order as a new job: one event, whose second routing key puts the work on its queue. A job that is
         due later has no such key: the projector places its work.
 
-        With ``job_id`` and ``time`` of an event, that event is published again. Raises what ``publish`` raises, and
-        QueueFull, which is a BrokerUnavailable.
+        With ``job_id`` and ``time`` of an event, that event is published again. ``again``: it may be on the tape, so
+        its work is not refused because its queue is full. Raises what ``publish`` raises, and QueueFull, which is a
+        BrokerUnavailable.
         """
         self.watch.require_tape()
-        event = submitted(
-            job_id or new_job_id(),
-            order,
-            source=self.topology.source,
-            time=time or utc_now(),
-            causation_id=causation_id,
-        )
+        event = self._submitted(order, job_id or new_job_id(), time or utc_now(), causation_id)
         job = evolve(None, event)
         if is_for_later(order, event.time):
             await self.publish(event)
             return job
-        self.publisher.check_room(order.queue)
+        if not again:
+            self.publisher.check_room(order.queue)
         with self._noting_a_missing_tape():
             deferred = await self.publisher.place(event)
         return job if deferred is None else evolve(job, deferred)
+
+    def begin_to_place(self, order: Order, job_id: str, time: datetime) -> "asyncio.Future[None]":
+        """Publish an order as a new job, and return a future that ends when it is on the tape and on its queue.
+
+        When the future raises, call ``place`` with ``again``. Raises QueueFull when nothing was published.
+        """
+        event = self._submitted(order, job_id, time)
+        if is_for_later(order, time):
+            return self.publisher.begin(event)
+        self.publisher.check_room(order.queue)
+        return self.publisher.begin(event, (run_key(order.queue),))
+
+    def _submitted(self, order: Order, job_id: str, time: datetime, causation_id: str | None = None) -> Submitted:
+        return submitted(job_id, order, source=self.topology.source, time=time, causation_id=causation_id)
 
     async def publish(self, event: JobEvent, key: str | None = None) -> None:
         """Publish ``event`` to the tape, and to the stream that ``key`` leads to.

@@ -1,17 +1,32 @@
-"""Submits a batch with a limited number of publishes in flight, and returns an outcome for each item."""
+"""Submits a batch, and returns an outcome for each item.
+
+Theory of operation. The items are published in chunks, each with the confirms of some chunks before it outstanding: so
+the broker always has work, and other requests get their turns between the chunks. An item whose publish failed, since
+the connection was lost or its queue was full, is published again by itself, under the same event id.
+"""
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
 
 from jobtape.producer.service.batches.keys import KeyedItems
 from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, ItemRefused, ItemToPublish, ItemUnknown
 from jobtape.producer.service.idempotency import KeyedOrder
-from jobtape.producer.service.ids import new_job_id
+from jobtape.producer.service.ids import new_job_id, utc_now
 from jobtape.producer.service.service import JobService
 from jobtape.producer.service.submitter import publish_each
-from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, QueueFull
+from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.job import Order
 from jobtape.schemas.submission import BatchSubmission, Submission
+
+CHUNK: Final = 250
+UNDER_WAY: Final = 4
+"""Chunks that are published and not confirmed yet."""
+
+_Numbered = tuple[int, ItemToPublish]
 
 
 async def submit_many(service: JobService, submissions: Sequence[Submission], scope: str) -> list[ItemOutcome]:
@@ -28,8 +43,9 @@ async def submit_many(service: JobService, submissions: Sequence[Submission], sc
         items = list(enumerate(checked))
         keyed = KeyedItems(service.idempotency, scope, [(i, item) for i, item in items if isinstance(item, KeyedOrder)])
         to_place = await keyed.claim(outcomes)
-        to_place |= {i: ItemToPublish(item, new_job_id()) for i, item in items if isinstance(item, Order)}
-        await publish_each(sorted(to_place.items()), _Sender(service, outcomes).send)
+        now = utc_now()
+        to_place |= {i: ItemToPublish(item, new_job_id(), now) for i, item in items if isinstance(item, Order)}
+        await _Sender(service, outcomes).send_all(sorted(to_place.items()))
         await keyed.settle(outcomes)
     return [outcome for outcome in outcomes if outcome is not None]
 
@@ -62,21 +78,72 @@ class _Sender:
         self._service = service
         self._outcomes = outcomes
         self._trouble: JobtapeError | None = None
+        self._again: list[_Numbered] = []
+        """Items whose publish failed."""
 
-    async def send(self, numbered: tuple[int, ItemToPublish]) -> None:
+    async def send_all(self, items: Iterable[_Numbered]) -> None:
+        """Publish ``items``, and set their outcomes."""
+        rest = iter(items)
+        under_way: deque[_Chunk] = deque()
+        while chunk := list(islice(rest, CHUNK)):
+            under_way.append(self._begin(chunk))
+            if len(under_way) == UNDER_WAY:
+                await self._settle(under_way.popleft())
+        for begun in under_way:
+            await self._settle(begun)
+        await publish_each(self._again, self._send)
+
+    def _begin(self, items: Sequence[_Numbered]) -> "_Chunk":
+        publishes: dict[asyncio.Future[None], _Numbered] = {}
+        for index, item in items:
+            if self._trouble is not None:
+                self._outcomes[index] = ItemRefused(self._trouble)
+                continue
+            try:
+                confirmed = self._service.begin_to_place(item.order, item.job_id, item.time)
+            except JobtapeError as error:
+                self._outcomes[index] = ItemRefused(error)
+            else:
+                publishes[confirmed] = (index, item)
+        return _Chunk(publishes, asyncio.get_running_loop().time() + self._service.limits.publish_timeout)
+
+    async def _settle(self, chunk: "_Chunk") -> None:
+        if not chunk.publishes:
+            return
+        await asyncio.wait(chunk.publishes, timeout=chunk.deadline - asyncio.get_running_loop().time())
+        for confirmed, (index, item) in chunk.publishes.items():
+            if not confirmed.done():
+                confirmed.cancel()
+                self._stop()
+                self._outcomes[index] = ItemUnknown(item.job_id)
+            elif confirmed.exception() is None:
+                self._outcomes[index] = ItemAccepted(item.job_id)
+            else:
+                self._again.append((index, item))
+
+    def _stop(self) -> None:
+        self._trouble = BrokerUnavailable("not sent, since the broker stopped confirming: submit it again")
+
+    async def _send(self, numbered: _Numbered) -> None:
         index, item = numbered
         self._outcomes[index] = await self._place(item)
 
     async def _place(self, item: ItemToPublish) -> ItemOutcome:
         if self._trouble is not None:
-            return ItemRefused(self._trouble)
+            return ItemUnknown(item.job_id)
         try:
-            await self._service.place(item.order, item.job_id, item.time)
-        except QueueFull as error:  # other queues may have room
-            return ItemRefused(error)
+            await self._service.place(item.order, item.job_id, item.time, again=True)
         except BrokerUnavailable:
-            self._trouble = BrokerUnavailable("not sent, since the broker stopped confirming: submit it again")
+            self._stop()
             return ItemUnknown(item.job_id)
         except JobtapeError as error:
             return ItemRefused(error)
         return ItemAccepted(item.job_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Items that are published. ``deadline``: by the clock of the event loop."""
+
+    publishes: dict["asyncio.Future[None]", _Numbered]
+    deadline: float

@@ -9,11 +9,11 @@ from jobtape.schemas.job import Order
 
 @dataclass(frozen=True, slots=True)
 class ItemToPublish:
-    """An order to publish as the job ``job_id``. ``time``: its event's, None for now."""
+    """An order to publish as the job ``job_id``. ``time``: its event's."""
 
     order: Order
     job_id: str
-    time: datetime | None = None
+    time: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Many submissions in one request."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -76,6 +77,27 @@ async def test_unconfirmed_items_are_unknown(rig: Rig, view: Store, broker_url: 
             unknown = {item["id"] for item in body["items"] if item["status"] == "unknown"}
             await eventually(lambda: len(rig.events) > 1)
             assert {event.subject for event in rig.events[1:]} <= unknown
+
+
+async def test_items_are_published_again_after_a_lost_connection(
+    rig: Rig, view: Store, broker_url: str, sqlite_url: str
+) -> None:
+    async with Proxy(broker_url) as proxy:
+        settings = settings_for(proxy.url, rig.topology, sqlite_url)
+        async with api(settings, add) as served:
+            await served.submit()
+            await eventually(lambda: rig.events)
+            proxy.hold_answers = True
+            held = proxy.held
+            posting = asyncio.create_task(served.client.post("/jobs/batch", json=[an_add(n) for n in range(2000)]))
+            await eventually(lambda: proxy.held > held, what="the broker has confirmed items")
+            proxy.hold_answers = False
+            proxy.cut()
+            items = (await posting).json()["items"]
+            assert [item["status"] for item in items] == ["accepted"] * 2000
+            submitted = {item["id"] for item in items}
+            assert len(submitted) == 2000
+            await eventually(lambda: {event.subject for event in rig.events[1:]} == submitted)
 
 
 async def test_batch_without_broker_is_refused(broker_url: str, settings: Settings) -> None:
