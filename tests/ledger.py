@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from jobtape.broker.publisher import Publisher
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 from jobtape.schemas.events import Submitted
+from jobtape.schemas.fold import is_for_later
 from jobtape.schemas.topology import run_key
 
 
@@ -22,9 +23,12 @@ class Ledger:
         return {*self.ok, *self.unknown}
 
     async def submit(self, publisher: Publisher, event: Submitted, *, timeout: float | None = None) -> bool:
-        """Publish ``event`` to tape and work queue, and note the outcome. Return whether it was accepted."""
+        """Publish ``event`` to the tape, and to the work queue unless it is due later, and note the outcome. Return
+        whether it was accepted.
+        """
+        later = is_for_later(event.data.order, event.time)
         try:
-            await publisher.publish(event, [run_key(event.data.order.queue)], timeout=timeout)
+            await publisher.publish(event, () if later else [run_key(event.data.order.queue)], timeout=timeout)
         except BrokerUnavailable:
             self.unknown.append(event.subject)
             return False
