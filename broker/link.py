@@ -87,7 +87,7 @@ class Link:
     def __init__(self, url: str, *, name: str, setup: Setup | None = None) -> None:
         self.url = url
         self.name = name
-        self.trouble: str | None = "not connected yet"
+        self.fault: str | None = "not connected yet"
         """Why there is no usable connection; None while there is one."""
         self._setup = setup
         self._connection: Connection | None = None
@@ -137,15 +137,15 @@ class Link:
                     log.info("%s: connected to %s", self.name, without_password(self.url))
                 pause = FIRST_PAUSE
                 await closed
-                self.trouble = f"the connection to {without_password(self.url)} was lost"
-                log.warning("%s: %s; connecting again", self.name, self.trouble)
+                self.fault = f"the connection to {without_password(self.url)} was lost"
+                log.warning("%s: %s; connecting again", self.name, self.fault)
             except Exception as error:  # noqa: BLE001 - any error (an invalid URL too) is logged and shown
                 if self._connection is None:
-                    self.trouble = describe_connection_error(self.url, error)
+                    self.fault = describe_connection_error(self.url, error)
                 else:
-                    self.trouble = f"the broker at {without_password(self.url)} cannot be used: {reason_of(error)}"
+                    self.fault = f"the broker at {without_password(self.url)} cannot be used: {reason_of(error)}"
                 if pause == FIRST_PAUSE:
-                    log.warning("%s: %s; trying again until it answers (see RABBITMQ_URL)", self.name, self.trouble)
+                    log.warning("%s: %s; trying again until it answers (see RABBITMQ_URL)", self.name, self.fault)
             finally:
                 self._up.clear()
                 connection, self._connection = self._connection, None
@@ -174,7 +174,7 @@ class Link:
         if self._setup is not None:
             async with asyncio.timeout(CONNECT_TIMEOUT * 4):
                 await self._setup(connection)
-        self.trouble = None
+        self.fault = None
         self._up.set()
         return closed
 

@@ -121,7 +121,7 @@ class Publisher:
         """
         limit = self.timeout if timeout is None else timeout
         pause = FIRST_PAUSE
-        trouble = "no confirm came"
+        fault = "no confirm came"
         headers = {"CC": list(cc)} if cc else {}
         try:
             async with asyncio.timeout(limit), self._slots:
@@ -137,14 +137,14 @@ class Publisher:
                     except aiormq.exceptions.DeliveryError:
                         if cc:
                             raise WorkRefused from None
-                        trouble = "a queue refused the message"
+                        fault = "a queue refused the message"
                     except BROKER_ERRORS as error:
-                        trouble = reason_of(error)
+                        fault = reason_of(error)
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, LONGEST_PAUSE)
         except TimeoutError:
             raise BrokerUnavailable(
-                f"not confirmed within {limit:g} s: {self.link.trouble or trouble}. It may or may not have been "
+                f"not confirmed within {limit:g} s: {self.link.fault or fault}. It may or may not have been "
                 "recorded: try again, and see /health/ready"
             ) from None
 
@@ -168,9 +168,9 @@ class ExchangePublisher:
             async with asyncio.timeout(PUBLISH_TIMEOUT):
                 await self._channel.publish(body, key, properties, mandatory=True)
         except BROKER_ERRORS as error:
-            trouble = self._channel.link.trouble or reason_of(error)
+            fault = self._channel.link.fault or reason_of(error)
             raise BrokerUnavailable(
-                f"not confirmed by the exchange {self._channel.exchange!r}: {trouble}; try again"
+                f"not confirmed by the exchange {self._channel.exchange!r}: {fault}; try again"
             ) from None
 
 

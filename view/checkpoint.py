@@ -15,9 +15,9 @@ from jobtape.view.sql import bulk, leases
 from jobtape.view.sql.clock import NOW
 from jobtape.view.values import Batch, Checkpoint, Gap
 
-TROUBLE_KEY: Final = "fold"
-"""The row of the fold's trouble in the table of tasks."""
-LONGEST_TROUBLE: Final = 500
+FAULT_KEY: Final = "fold"
+"""The row of the fold's fault in the table of tasks."""
+LONGEST_FAULT: Final = 500
 """Characters."""
 
 _row = tables.checkpoint
@@ -90,22 +90,22 @@ def accept_gap(connection: Connection) -> Checkpoint:
     return after
 
 
-def note_trouble(connection: Connection, trouble: str) -> None:
+def note_fault(connection: Connection, fault: str) -> None:
     """Note why nothing after the checkpoint can be folded. The note is void as soon as the checkpoint has moved."""
     now = read(connection)
     assert now is not None
     # In ASCII: what makes the fold fail must not make the note fail too.
-    text = trouble[:LONGEST_TROUBLE].encode("ascii", "backslashreplace").decode().replace("\x00", "\\x00")
-    values = {"state": plainjson.dumps({"cursor": now.cursor, "trouble": text}).decode(), "at": NOW}
-    insert = bulk.upsert(connection, tables.tasks).values(key=TROUBLE_KEY, **values)
+    text = fault[:LONGEST_FAULT].encode("ascii", "backslashreplace").decode().replace("\x00", "\\x00")
+    values = {"state": plainjson.dumps({"cursor": now.cursor, "fault": text}).decode(), "at": NOW}
+    insert = bulk.upsert(connection, tables.tasks).values(key=FAULT_KEY, **values)
     connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_=values))
 
 
-def read_trouble(connection: Connection) -> str | None:
+def read_fault(connection: Connection) -> str | None:
     """Return why nothing after the checkpoint can be folded; None when nothing is noted."""
-    state = connection.execute(select(_task.state).where(_task.key == TROUBLE_KEY)).scalar()
+    state = connection.execute(select(_task.state).where(_task.key == FAULT_KEY)).scalar()
     if state is None:
         return None
     noted: dict[str, Any] = dict(plainjson.loads(state.encode()))
     now = read(connection)
-    return str(noted["trouble"]) if now is not None and now.cursor == noted["cursor"] else None
+    return str(noted["fault"]) if now is not None and now.cursor == noted["cursor"] else None

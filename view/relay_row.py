@@ -33,7 +33,7 @@ class RelayRow(StorePart):
             oldest = _oldest_unpublished(connection, row.mode, row.cursor)
             now = clock.read(connection)
         behind = 0.0 if oldest is None else max(0.0, (datetime.fromtimestamp(now, UTC) - oldest).total_seconds())
-        return RelayState(row.mode, row.cursor, row.delivered, row.refused, row.stalls, row.trouble, behind)
+        return RelayState(row.mode, row.cursor, row.delivered, row.refused, row.stalls, row.fault, behind)
 
     def begin(self, owner: str, cursor: int) -> bool:
         """Let the relay begin behind ``cursor``. Changes nothing when it has begun."""
@@ -50,19 +50,19 @@ class RelayRow(StorePart):
                 return None
             return connection.execute(update(_row).values(mode=mode).returning(_c.cursor)).scalar()
 
-    def move(self, owner: str, cursor: int, delivered: int, refused: int, trouble: str | None) -> bool:
+    def move(self, owner: str, cursor: int, delivered: int, refused: int, fault: str | None) -> bool:
         """Note that the events up to ``cursor`` are finished.
 
-        ``delivered`` and ``refused``: how many more events were confirmed and refused. ``trouble``: why the relay is
+        ``delivered`` and ``refused``: how many more events were confirmed and refused. ``fault``: why the relay is
         stalled there, or None.
         """
         moved = update(_row).where(_c.cursor <= cursor)
         moved = moved.values(cursor=cursor, delivered=_c.delivered + delivered, refused=_c.refused + refused)
-        if trouble is None:
-            moved = moved.values(trouble=None)
+        if fault is None:
+            moved = moved.values(fault=None)
         else:
-            stalls = _c.stalls + case((_c.trouble.is_(None), 1), else_=0)
-            moved = moved.values(stalls=stalls, trouble=storable(trouble))
+            stalls = _c.stalls + case((_c.fault.is_(None), 1), else_=0)
+            moved = moved.values(stalls=stalls, fault=storable(fault))
         return self._write(owner, moved)
 
     def forget(self, owner: str) -> bool:

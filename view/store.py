@@ -199,10 +199,10 @@ class Store:
         with self._database.reading() as connection:
             return checkpoint.read(connection)
 
-    def fold_trouble(self) -> str | None:
+    def fold_fault(self) -> str | None:
         """Return why nothing after the checkpoint can be folded, as the projector noted it; None when it can."""
         with self._database.reading() as connection:
-            return checkpoint.read_trouble(connection)
+            return checkpoint.read_fault(connection)
 
     # Writes of the projector. Those with ``owner`` return False or None, and write nothing, when another one is active.
 
@@ -263,12 +263,12 @@ class Store:
         with self._database.writing() as connection:
             return connection.execute(statement).rowcount == 1
 
-    def note_fold_trouble(self, owner: str, trouble: str) -> bool:
+    def note_fold_fault(self, owner: str, fault: str) -> bool:
         """Note why nothing after the checkpoint can be folded, for readiness, metrics and ``jobtape doctor``."""
         with self._database.writing() as connection:
             if not checkpoint.is_active(connection, owner):
                 return False
-            checkpoint.note_trouble(connection, trouble)
+            checkpoint.note_fault(connection, fault)
             return True
 
     # Writes of the administrator

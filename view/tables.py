@@ -247,7 +247,7 @@ relay = Table(
     Column("delivered", BigInteger, nullable=False, server_default=text("0")),
     Column("refused", BigInteger, nullable=False, server_default=text("0")),
     Column("stalls", BigInteger, nullable=False, server_default=text("0")),
-    Column("trouble", Text),
+    Column("fault", Text),
     CheckConstraint("id = 1", name="relay_is_one_row"),
 )
 

@@ -89,7 +89,7 @@ class RelayState:
     """The state of the relay.
 
     ``mode``: which events it publishes. ``cursor``: up to which it has. ``delivered``: confirmed events. ``refused``:
-    events that a full queue refused. ``stalls``: how often it was stalled. ``trouble``: why it is stalled now.
+    events that a full queue refused. ``stalls``: how often it was stalled. ``fault``: why it is stalled now.
     ``behind``: the age in seconds of the next event, 0 when all are published.
     """
 
@@ -98,7 +98,7 @@ class RelayState:
     delivered: int
     refused: int
     stalls: int
-    trouble: str | None
+    fault: str | None
     behind: float
 
 

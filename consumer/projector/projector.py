@@ -69,7 +69,7 @@ class Projector:
         self._topology = topology
         self._store = store
         self._lease = lease
-        self._trouble: str | None = "starting"
+        self._fault: str | None = "starting"
         self._failure: tuple[int, str] | None = None
         """The cursor after which folding fails, and why."""
         self._link = Link(url, name=f"{topology.namespace} projector {owner}", setup=self._declare)
@@ -83,11 +83,11 @@ class Projector:
         self._harmless_step: tuple[int, int] | None = None
 
     @property
-    def trouble(self) -> str | None:
+    def fault(self) -> str | None:
         """Why nothing is folded; None while the projector folds or stands by."""
         if not self._link.up:
-            return self._link.trouble
-        return self._trouble if self._failure is None else self._failure[1]
+            return self._link.fault
+        return self._fault if self._failure is None else self._failure[1]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set. After an error of broker or database it tries again, and never raises it."""
@@ -101,17 +101,17 @@ class Projector:
                         break
                     await self._serve(connection, stop)
                 except ViewUnavailable as error:
-                    self._set_trouble(f"the database does not answer: {error}")
+                    self._set_fault(f"the database does not answer: {error}")
                 except (BrokerUnavailable, TapeMissing, *BROKER_ERRORS) as error:
-                    self._set_trouble(f"reading the tape was interrupted: {reason_of(error)}")
+                    self._set_fault(f"reading the tape was interrupted: {reason_of(error)}")
                 except _LeaseLost:
                     log.info("another projector has taken over; standing by")
                 except Exception as error:
                     # Ending here would only cause a restart, and would not say why the view makes no progress.
-                    trouble = _fold_trouble(error)
-                    if trouble != self._trouble:
+                    fault = _fold_fault(error)
+                    if fault != self._fault:
                         log.exception("folding failed; trying again")
-                    self._trouble = trouble
+                    self._fault = fault
                 await wait_for_stop(stop, RETRY_PAUSE)
         finally:
             with suppress(ViewUnavailable):
@@ -136,7 +136,7 @@ class Projector:
                         log.info("another projector is active; standing by")
                     standing_by = True
                     self._failure = None
-                    self._set_trouble(None)
+                    self._set_fault(None)
                     await self._services.stop()
                     await wait_for_stop(stop, min(RETRY_PAUSE, self._lease / 4))
                     continue
@@ -170,7 +170,7 @@ class Projector:
                 if self._failure is None or self._failure[0] != checkpoint.cursor:
                     self._failure = None
                     log.info("folding the tape %s from cursor %d", self._topology.log.name, checkpoint.cursor)
-                    self._set_trouble(None)
+                    self._set_fault(None)
                 self._services.start()
                 await self._fold(reader, checkpoint, stop, lost)
         finally:
@@ -203,7 +203,7 @@ class Projector:
                 if self._failure is not None:
                     log.info("folding continues")
                     self._failure = None
-                self._set_trouble(None)
+                self._set_fault(None)
                 self._services.notify(batch)
                 offset = contiguous[-1].offset
             if len(contiguous) < len(messages):
@@ -215,13 +215,13 @@ class Projector:
 
     async def _report_failure(self, cursor: int, error: Exception) -> None:
         """Write to the view why nothing is folded after ``cursor``, if the database accepts it."""
-        trouble = _fold_trouble(error)
+        fault = _fold_fault(error)
         if self._failure is None:
-            log.warning("nothing is folded after cursor %d: %s", cursor, trouble)
-        self._failure = (cursor, trouble)
+            log.warning("nothing is folded after cursor %d: %s", cursor, fault)
+        self._failure = (cursor, fault)
         # If this fails too, readiness notices that the checkpoint does not move, or that the lease has expired.
         with suppress(Exception):
-            await self._thread.call(self._store.note_fold_trouble, self.owner, trouble)
+            await self._thread.call(self._store.note_fold_fault, self.owner, fault)
 
     def _before_step(self, offset: int | None, messages: Sequence[TapeMessage]) -> Sequence[TapeMessage]:
         """Return the messages before the first step that is larger than one and not known to be harmless."""
@@ -246,9 +246,9 @@ class Projector:
     async def _report_gap(self, gap: Gap, stop: asyncio.Event) -> None:
         """Write the gap to the view, and pause. The caller then reads checkpoint and tape again."""
         self._harmless_step = None
-        if self._trouble != gap.detail:
+        if self._fault != gap.detail:
             log.error("%s: %s", gap.kind, gap.detail)
-        self._set_trouble(gap.detail)
+        self._set_fault(gap.detail)
         if not await self._thread.call(self._store.report_gap, self.owner, gap):
             raise _LeaseLost
         await wait_for_stop(stop, RETRY_PAUSE)
@@ -263,19 +263,19 @@ class Projector:
                     lost.set()
                     return
                 if away:
-                    self._set_trouble(None)
+                    self._set_fault(None)
                 away = False
             except ViewUnavailable as error:
                 away = True
-                self._set_trouble(f"the database does not answer: {error}")
+                self._set_fault(f"the database does not answer: {error}")
 
-    def _set_trouble(self, trouble: str | None) -> None:
-        if trouble is not None and trouble != self._trouble:
-            log.warning("%s", trouble)
-        self._trouble = trouble
+    def _set_fault(self, fault: str | None) -> None:
+        if fault is not None and fault != self._fault:
+            log.warning("%s", fault)
+        self._fault = fault
 
 
-def _fold_trouble(error: Exception) -> str:
+def _fold_fault(error: Exception) -> str:
     """Say in one line why a batch was not committed. Further lines of a driver's error may contain data of jobs."""
     if isinstance(error, JobtapeError):
         return str(error)

@@ -157,19 +157,19 @@ class Relay:
         while rows:
             await self._link.connection()
             outcomes = await publish_all([self._publish(row) for row in rows[: self._window]], CONFIRM_TIMEOUT)
-            done, trouble = self._count(rows, outcomes)
+            done, fault = self._count(rows, outcomes)
             rows = rows[done:]
             if done:
                 if self._stalled:
                     log.info("the relay continues")
                 self._stalled, self._pause = False, 0.0
-            if trouble is None:
+            if fault is None:
                 self._window = min(WINDOW, self._window * 2)
                 continue
             self._window = 1
             self._link.reset()
-            if not isinstance(trouble, asyncio.CancelledError):
-                raise trouble
+            if not isinstance(fault, asyncio.CancelledError):
+                raise fault
             await self._report_stall()
 
     async def _publish(self, row: CommittedEvent) -> None:
@@ -208,12 +208,12 @@ class Relay:
         await asyncio.sleep(self._pause)
         self._pause = min(LONGEST_PAUSE, self._pause * 2 or FIRST_PAUSE)
 
-    async def _save(self, trouble: str | None = None) -> None:
+    async def _save(self, fault: str | None = None) -> None:
         """Write the position, the counts, and why the relay is stalled."""
 
         async def save() -> None:
             done = self._progress
-            await self._write(self._store.relay.move, self._owner, done.cursor, done.delivered, done.refused, trouble)
+            await self._write(self._store.relay.move, self._owner, done.cursor, done.delivered, done.refused, fault)
             self._progress = PublishProgress(done.cursor)
 
         # A save that is cancelled halfway would be repeated, and would count its events twice.

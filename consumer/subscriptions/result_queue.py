@@ -85,7 +85,7 @@ class ResultQueueSource:
         self._changed = asyncio.Event()
         self._attached = asyncio.Event()
         self._failure: JobtapeError | None = None
-        self._trouble: str | None = None
+        self._fault: str | None = None
         self._current: Delivery | None = None
         self._acknowledged = RecentIds()
         self._cursor: int | None = None
@@ -103,7 +103,7 @@ class ResultQueueSource:
             async with asyncio.timeout(OPEN_TIMEOUT):
                 await self._attached.wait()
         except TimeoutError:
-            why = self._link.trouble or self._trouble or "no answer in time"
+            why = self._link.fault or self._fault or "no answer in time"
             raise BrokerUnavailable(f"cannot subscribe to {self._topology.results.name}: {why}") from None
         if self._failure is not None:
             raise self._failure
@@ -167,8 +167,8 @@ class ResultQueueSource:
                 self._changed.set()
                 return
             except BROKER_ERRORS as error:
-                self._trouble = reason_of(error)
-                log.warning("the subscription %s was interrupted: %s", self._queue.name, self._trouble)
+                self._fault = reason_of(error)
+                log.warning("the subscription %s was interrupted: %s", self._queue.name, self._fault)
             await asyncio.sleep(RETRY_PAUSE)
 
     async def _consume(self, connection: Connection) -> None:

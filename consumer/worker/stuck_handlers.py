@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 LOG_AFTER = 5.0
 """Seconds after its outcome at which a stuck handler is logged."""
 REPORT_AFTER = 1.0
-"""Seconds after which stuck handlers in all slots are reported as the worker's trouble."""
+"""Seconds after which stuck handlers in all slots are reported as the worker's fault."""
 GIVE_UP_AFTER = 30.0
 """Seconds after which a worker ends when all its slots have stuck handlers."""
 
@@ -48,7 +48,7 @@ class StuckHandlers:
         execution.handler.add_done_callback(ended)
 
     @property
-    def trouble(self) -> str | None:
+    def fault(self) -> str | None:
         """The reason why no slot becomes free, None while one may."""
         if self._all_for() < REPORT_AFTER:
             return None

@@ -132,12 +132,12 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._closed = False
-        self._trouble: str | None = "starting"
+        self._fault: str | None = "starting"
 
     @property
-    def trouble(self) -> str | None:
+    def fault(self) -> str | None:
         """The reason why no jobs are taken; None while they are."""
-        return self._intake_link.trouble or self._publisher.link.trouble or self._trouble or self._stuck.trouble
+        return self._intake_link.fault or self._publisher.link.fault or self._fault or self._stuck.fault
 
     @property
     def stuck_handlers(self) -> int:
@@ -162,8 +162,8 @@ class Worker:
                     with translate_cancellation():
                         await self._take(connection, stop)
                 except (BrokerUnavailable, TapeMissing, *BROKER_ERRORS) as error:
-                    self._trouble = f"taking jobs was interrupted: {reason_of(error)}"
-                    log.warning("%s", self._trouble)
+                    self._fault = f"taking jobs was interrupted: {reason_of(error)}"
+                    log.warning("%s", self._fault)
                     await wait_for_stop(stop, PAUSE)
             await self._let_finish()  # when the broker was lost before the stop, jobs may still run
         finally:
@@ -186,18 +186,18 @@ class Worker:
             self._cancellations.following(connection, cancellations),
             QueueConsumer(connection, names, prefetch=prefetch, deliver=self._on_delivery) as intake,
         ):
-            self._trouble = None
+            self._fault = None
             log.info("taking jobs from %s", ", ".join(self._topology.queues))
             await first_of(self._watch(intake), stop, self._handlers.given_up)
             if stop.is_set() or self._handlers.given_up.is_set():
-                self._trouble = "draining"
+                self._fault = "draining"
                 self._draining = True
                 await intake.stop_consuming()
                 for delivery in self._backlog.clear():
                     await delivery.requeue()
                 await self._let_finish()
             else:
-                self._trouble = "the channel to the broker was closed"
+                self._fault = "the channel to the broker was closed"
             self._backlog.clear()  # closing the channel requeues these deliveries
 
     async def _watch(self, intake: QueueConsumer) -> None:

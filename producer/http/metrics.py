@@ -109,7 +109,7 @@ def _relay(state: RelayState) -> Iterator[Metric]:
         "jobtape_relay_lag_seconds", "Age in seconds of the oldest undelivered event.", value=state.behind
     )
     yield GaugeMetricFamily(
-        "jobtape_relay_stalled", "1 while the broker does not confirm events.", value=float(state.trouble is not None)
+        "jobtape_relay_stalled", "1 while the broker does not confirm events.", value=float(state.fault is not None)
     )
     yield CounterMetricFamily("jobtape_relay_stalls", "How often the relay stalled.", value=state.stalls)
     yield CounterMetricFamily("jobtape_relay_delivered", "Events delivered and confirmed.", value=state.delivered)

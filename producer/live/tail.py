@@ -84,7 +84,7 @@ class HistoryTail:
         self.buffer = EventBuffer() if buffer is None else buffer
         self.head = 0
         self.breaks = 0
-        self.trouble: str | None = None
+        self.fault: str | None = None
         """Why the view cannot be read now; None while it answers."""
         self.ended = False
         self._committed = committed
@@ -176,7 +176,7 @@ class HistoryTail:
                 pause = AWAY
             except Exception as error:  # no error may end the task unnoticed
                 log.exception("the history could not be read")
-                self.trouble = repr(error)
+                self.fault = repr(error)
                 pause = AWAY
             else:
                 self._log_recovery()
@@ -233,7 +233,7 @@ class HistoryTail:
         """Wait until the view should be read again. ``pause``: seconds until the next poll without notifications.
         ``spent``: seconds of processor time that reading took, None when there was nothing new.
         """
-        if self._commits is None or not self._commits.live or self.trouble is not None:
+        if self._commits is None or not self._commits.live or self.fault is not None:
             return await self._pause(pause)
         await asyncio.sleep(min(pause, (spent or 0.0) * (URGENT_SHARE if self._urgent else SHARE)))
         with suppress(TimeoutError):
@@ -246,12 +246,12 @@ class HistoryTail:
             async with asyncio.timeout(seconds):
                 await self._poll_now.wait()
 
-    def _log_outage(self, trouble: str) -> None:
-        if self.trouble is None:
-            log.warning("no events of jobs can be read at the moment: %s", trouble)
-        self.trouble = trouble
+    def _log_outage(self, fault: str) -> None:
+        if self.fault is None:
+            log.warning("no events of jobs can be read at the moment: %s", fault)
+        self.fault = fault
 
     def _log_recovery(self) -> None:
-        if self.trouble is not None:
+        if self.fault is not None:
             log.info("the view answers again; nothing was missed")
-            self.trouble = None
+            self.fault = None

@@ -116,7 +116,7 @@ class Health:
 
     async def seconds_behind(self) -> float | None:
         """See ``LagProbe.seconds``. None also while there is no tape: a barrier would measure the broker's outage."""
-        return None if self._watch.tape_trouble is not None else await self._lag.seconds()
+        return None if self._watch.tape_fault is not None else await self._lag.seconds()
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """See the store's method of this name. Raises ViewUnavailable."""
@@ -142,8 +142,8 @@ class Health:
         """Return the state of the parts, without the queues."""
         view, projector = await self._view_parts()
         return {
-            "broker": _part(self._watch.broker_trouble),
-            "tape": _part(self._watch.tape_trouble),
+            "broker": _part(self._watch.broker_fault),
+            "tape": _part(self._watch.tape_fault),
             "view": view,
             "projector": projector,
         }
@@ -156,20 +156,18 @@ class Health:
         if isinstance(view, BaseException):
             raise view
         checkpoint, noted = view
-        trouble = _projector_trouble(checkpoint)
+        fault = _projector_fault(checkpoint)
         if checkpoint is not None and checkpoint.gap is None:
             late = behind if isinstance(behind, float) else None
             # A projector that fails repeatedly may lose its lease in between: the error that it recorded says more.
-            folding = self._fold_trouble(checkpoint.cursor, noted, late)
-            trouble = folding if noted is not None else trouble or folding
-        return PartStatus(True), _part(trouble)
+            folding = self._fold_fault(checkpoint.cursor, noted, late)
+            fault = folding if noted is not None else fault or folding
+        return PartStatus(True), _part(fault)
 
     async def _view(self) -> tuple[Checkpoint | None, str | None]:
-        return await asyncio.gather(
-            self._reads.call(self._store.checkpoint), self._reads.call(self._store.fold_trouble)
-        )
+        return await asyncio.gather(self._reads.call(self._store.checkpoint), self._reads.call(self._store.fold_fault))
 
-    def _fold_trouble(self, cursor: int, noted: str | None, behind: float | None) -> str | None:
+    def _fold_fault(self, cursor: int, noted: str | None, behind: float | None) -> str | None:
         """Return why the fold does not continue: the recorded error, or no progress while the tape has more."""
         now = time.monotonic()
         if cursor != self._standing[0]:
@@ -224,24 +222,24 @@ class Health:
             state = await self.relay()
         except (ViewUnavailable, TooBusy) as error:
             return RelayStatus(warning=f"not known: {error}")
-        return RelayStatus() if state is None else RelayStatus(state.mode, state.behind, relay_trouble(state))
+        return RelayStatus() if state is None else RelayStatus(state.mode, state.behind, relay_fault(state))
 
 
-def relay_trouble(state: RelayState) -> str | None:
+def relay_fault(state: RelayState) -> str | None:
     """Return a warning about the relay, None when there is none."""
-    if state.trouble is None and state.behind > RELAY_LATE:
+    if state.fault is None and state.behind > RELAY_LATE:
         return (
             f"subscribers get events {state.behind:.0f} s late: see that the projector runs, and whether a queue "
             "bound to the results is slow to confirm"
         )
-    return state.trouble
+    return state.fault
 
 
-def _part(trouble: str | None) -> PartStatus:
-    return PartStatus(trouble is None, trouble)
+def _part(fault: str | None) -> PartStatus:
+    return PartStatus(fault is None, fault)
 
 
-def _projector_trouble(checkpoint: Checkpoint | None) -> str | None:
+def _projector_fault(checkpoint: Checkpoint | None) -> str | None:
     if checkpoint is None:
         return "no projector has been started on this database yet: start `jobtape projector`"
     if checkpoint.gap is not None:

@@ -78,16 +78,16 @@ class BrokerWatch:
         await self.link.close()
 
     @property
-    def broker_trouble(self) -> str | None:
+    def broker_fault(self) -> str | None:
         """Why the broker cannot be used; None while it answers."""
         if self.link.up:
             return self._silent
-        return self.link.trouble or "the connection to the broker was lost just now"
+        return self.link.fault or "the connection to the broker was lost just now"
 
     @property
-    def tape_trouble(self) -> str | None:
+    def tape_fault(self) -> str | None:
         """Why the tape cannot be written to; None while it is known to be there."""
-        if self.broker_trouble is not None:
+        if self.broker_fault is not None:
             return "not known while the broker does not answer"
         return self._missing() if self._tape is False else None
 
@@ -117,8 +117,8 @@ class BrokerWatch:
             connection = await self.link.connection()
             return {queue: await declare.depth(connection, name) for queue, name in names.items()}
 
-        if (trouble := self.broker_trouble) is not None:
-            raise BrokerUnavailable(trouble)
+        if (fault := self.broker_fault) is not None:
+            raise BrokerUnavailable(fault)
         try:
             return await within(DEPTH_LIMIT, depths())
         except BROKER_ERRORS as error:

@@ -68,8 +68,8 @@ async def redrive_many(service: JobService, query: JobQuery, *, dry_run: bool = 
     if dry_run or not jobs:
         return result
     service.watch.require_tape()
-    if (trouble := service.watch.broker_trouble) is not None:
-        raise BrokerUnavailable(f"nothing was redriven: {trouble}")
+    if (fault := service.watch.broker_fault) is not None:
+        raise BrokerUnavailable(f"nothing was redriven: {fault}")
     await publish_each(jobs, _Sender(service, result).send)
     return result
 

@@ -39,7 +39,7 @@ async def test_missing_vhost(broker_url: str, vhost: str) -> None:
 async def test_link_shows_the_description(broker_url: str) -> None:
     link = Link(f"{broker_url}nope", name="test")
     link.start()
-    await eventually(lambda: "the vhost 'nope' does not exist" in str(link.trouble))
+    await eventually(lambda: "the vhost 'nope' does not exist" in str(link.fault))
     await link.close()
 
 

@@ -20,13 +20,13 @@ async def test_link_waits_for_unreachable_broker(proxy: Proxy) -> None:
     proxy.refuse = True
     link = Link(proxy.url, name="test")
     link.start()
-    await eventually(lambda: (link.trouble or "").startswith("no broker at amqp://"))
+    await eventually(lambda: (link.fault or "").startswith("no broker at amqp://"))
     assert not link.up
     proxy.refuse = False
     async with asyncio.timeout(10):
         connection = await link.connection()
     assert not connection.is_closed
-    assert (link.up, link.trouble) == (True, None)
+    assert (link.up, link.fault) == (True, None)
     await link.close()
 
 
@@ -60,7 +60,7 @@ async def test_dead_peer_is_noticed_after_three_heartbeats(proxy: Proxy, monkeyp
     began = time.monotonic()
     await eventually(lambda: connection.is_closed, 12)
     assert time.monotonic() - began < 9
-    await eventually(lambda: link.trouble)
+    await eventually(lambda: link.fault)
     proxy.cut()
     proxy.hold_answers = proxy.hold_requests = False
     async with asyncio.timeout(15):
@@ -90,11 +90,11 @@ async def test_setup_runs_before_connection_is_used(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("url", ["amqp://user:secret@127.0.0.1:1/", "amqp://user:secret@localhost:1/vhost?x=secret"])
-async def test_log_and_trouble_show_no_password(url: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_log_and_fault_show_no_password(url: str, caplog: pytest.LogCaptureFixture) -> None:
     link = Link(url, name="test")
     link.start()
-    await eventually(lambda: (link.trouble or "").startswith("no broker"))
-    assert "secret" not in str(link.trouble)
+    await eventually(lambda: (link.fault or "").startswith("no broker"))
+    assert "secret" not in str(link.fault)
     assert "secret" not in caplog.text
     await link.close()
 
@@ -102,16 +102,16 @@ async def test_log_and_trouble_show_no_password(url: str, caplog: pytest.LogCapt
 async def test_wrong_password_is_reported(broker_url: str) -> None:
     link = Link(str(URL(broker_url).with_password("wrong")), name="test")
     link.start()
-    trouble = await eventually(lambda: link.trouble if "refuses the login" in str(link.trouble) else None)
-    assert "ACCESS_REFUSED" in trouble
-    assert ":wrong" not in trouble
+    fault = await eventually(lambda: link.fault if "refuses the login" in str(link.fault) else None)
+    assert "ACCESS_REFUSED" in fault
+    assert ":wrong" not in fault
     await link.close()
 
 
 async def test_invalid_url_is_reported() -> None:
     link = Link("not a url", name="test")
     link.start()
-    await eventually(lambda: "not connected yet" not in str(link.trouble), 5)
+    await eventually(lambda: "not connected yet" not in str(link.fault), 5)
     await link.close()
 
 

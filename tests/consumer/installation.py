@@ -150,7 +150,7 @@ class Rig:
         worker = Worker(self.url, topology, {each.name: each for each in job_types}, **settings)
         async with running(worker, stop=stop) as stopping:
             self._stops[worker.name] = stopping
-            await eventually(lambda: worker.trouble is None, what="the worker takes jobs")
+            await eventually(lambda: worker.fault is None, what="the worker takes jobs")
             yield worker
 
     def stop(self, name: str) -> None:
@@ -168,7 +168,7 @@ class Rig:
         async with running(projector) as stopping:
             self._stops[owner] = stopping
             if ready:
-                await eventually(lambda: projector.trouble is None, what="the projector folds")
+                await eventually(lambda: projector.fault is None, what="the projector folds")
             yield projector
 
     async def _declare(self, connection: Connection) -> None:

@@ -48,7 +48,7 @@ class Subscriber:
         self._process.wait()
 
     @property
-    def trouble(self) -> str | None:
+    def fault(self) -> str | None:
         """The output of the process if it ended by itself, otherwise None."""
         assert self._process is not None
         return None if self._process.poll() is None else self._file.with_suffix(".log").read_text()

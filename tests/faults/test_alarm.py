@@ -70,7 +70,7 @@ async def test_waiting_publishes_end_when_a_blocked_connection_is_lost(
         # A publish blocks its connection, with all other channels on it.
         waiting = blocked.publish(b"", "nowhere", Properties(message_id="2"), mandatory=False)
         opening = ConfirmedChannel(watch.link, node_rig.topology.events.name)
-        await eventually(lambda: watch.broker_trouble, what="the watch reports the alarm")
+        await eventually(lambda: watch.broker_fault, what="the watch reports the alarm")
         late = opening.publish(b"", "x", Properties(message_id="3"), mandatory=False)
         await asyncio.sleep(0)
         proxy.cut()
@@ -79,7 +79,7 @@ async def test_waiting_publishes_end_when_a_blocked_connection_is_lost(
         assert late.done()
         assert isinstance(late.exception(), BROKER_ERRORS)
         await alarm(node, False)
-        await eventually(lambda: watch.broker_trouble is None, what="the watch reports the end of the alarm")
+        await eventually(lambda: watch.broker_fault is None, what="the watch reports the end of the alarm")
         await opening.publish(b"", "x", Properties(message_id="4"), mandatory=False)
         await watch.close()
 

@@ -38,7 +38,7 @@ async def test_no_job_is_lost_when_the_broker_is_killed(node: PrivateNode, node_
             for _ in range(scaled(2)):
                 await progress(rig)
                 await asyncio.to_thread(node.kill)
-                await eventually(lambda: rig.link.trouble and worker.trouble and projector.trouble)
+                await eventually(lambda: rig.link.fault and worker.fault and projector.fault)
                 await asyncio.to_thread(node.start)
                 back = time.monotonic()
                 await progress(rig)
@@ -58,13 +58,13 @@ async def test_no_job_is_lost_when_the_broker_is_away(
         async with load(rig, ledger):
             await progress(rig)
             await asyncio.to_thread(node.ctl, "stop_app")
-            await eventually(lambda: rig.link.trouble and worker.trouble and projector.trouble)
+            await eventually(lambda: rig.link.fault and worker.fault and projector.fault)
             for part in (worker, projector):
-                assert "jobtape:" not in str(part.trouble), "no password"
+                assert "jobtape:" not in str(part.fault), "no password"
             await asyncio.sleep(AWAY)  # the length of the fault
             await asyncio.to_thread(node.ctl, "start_app")
             back = time.monotonic()
-            await eventually(lambda: worker.trouble is None and projector.trouble is None)
+            await eventually(lambda: worker.fault is None and projector.fault is None)
             await progress(rig)
             assert "tape-missing" not in caplog.text, "a tape that has no leader yet is no gap"
             assert time.monotonic() - back < BACK_WITHIN

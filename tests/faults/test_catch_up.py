@@ -44,11 +44,11 @@ async def test_killed_subscriber_continues_by_name(store: Store, database_url: s
             commit(store, first)
         expected = all_events(store)
         await eventually(
-            lambda: len(without_repeats(subscriber.lines())) >= len(expected) or subscriber.trouble,
+            lambda: len(without_repeats(subscriber.lines())) >= len(expected) or subscriber.fault,
             60,
             what="the subscriber has all events",
         )
-        assert subscriber.trouble is None
+        assert subscriber.fault is None
         lines = subscriber.lines()
     assert without_repeats(lines) == expected
     assert len(lines) - len(expected) <= KILLS

@@ -28,7 +28,7 @@ async def test_projector_reports_a_locked_sqlite_file(rig: Rig, sqlite_url: str)
         before = store.checkpoint()
         await submit(rig, ledger, 20)
         await all_done(rig, ledger)
-        await eventually(lambda: "locked" in (projector.trouble or ""), what="the projector reports it")
+        await eventually(lambda: "locked" in (projector.fault or ""), what="the projector reports it")
         after = store.checkpoint()
         assert before is not None
         assert after is not None
@@ -36,7 +36,7 @@ async def test_projector_reports_a_locked_sqlite_file(rig: Rig, sqlite_url: str)
         other.execute("ROLLBACK")
         other.close()
         report = await checker.check(store, ledger)
-        await eventually(lambda: projector.trouble is None)
+        await eventually(lambda: projector.fault is None)
     assert not report.problems, str(report)
     store.close()
 
@@ -53,9 +53,7 @@ async def test_projector_reports_that_postgresql_is_away(rig: Rig, store: Store,
                 proxy.refuse = True
                 proxy.cut(reset=True)
                 await submit(rig, ledger, 20)
-                await eventually(
-                    lambda: "does not answer" in (projector.trouble or ""), what="the projector reports it"
-                )
+                await eventually(lambda: "does not answer" in (projector.fault or ""), what="the projector reports it")
                 before = store.checkpoint()
                 await all_done(rig, ledger)
                 after = store.checkpoint()
@@ -63,7 +61,7 @@ async def test_projector_reports_that_postgresql_is_away(rig: Rig, store: Store,
                 assert after is not None
                 assert before.offset == after.offset
                 proxy.refuse = False
-                await eventually(lambda: projector.trouble is None, what="the projector folds again")
+                await eventually(lambda: projector.fault is None, what="the projector folds again")
             report = await checker.check(store, ledger)
         through.close()
     assert not report.problems, str(report)

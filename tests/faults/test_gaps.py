@@ -43,14 +43,14 @@ async def gap_of(projector: Projector, store: Store, kind: str) -> str:
     def detail() -> str | None:
         checkpoint = store.checkpoint()
         gap = None if checkpoint is None else checkpoint.gap
-        return gap.detail if gap is not None and gap.kind == kind and projector.trouble == gap.detail else None
+        return gap.detail if gap is not None and gap.kind == kind and projector.fault == gap.detail else None
 
-    return await eventually(detail, what=f"a gap {kind}: {projector.trouble}, {store.checkpoint()}")
+    return await eventually(detail, what=f"a gap {kind}: {projector.fault}, {store.checkpoint()}")
 
 
 async def check_folding(rig: Rig, checker: Checker, store: Store, ledger: Ledger, projector: Projector) -> None:
     """Check that new jobs end, and that the view equals the fold of both tapes."""
-    await eventually(lambda: projector.trouble is None, what="the projector folds again")
+    await eventually(lambda: projector.fault is None, what="the projector folds again")
     await submit(rig, ledger, 20)
     await all_done(rig, ledger)
     checkpoint = store.checkpoint()
@@ -252,5 +252,5 @@ async def test_offset_steps_between_segments_are_no_gaps(broker_url: str, topolo
                 await submit(rig, ledger, 60)
             await all_done(rig, ledger)
             report = await checker.check(store, ledger)
-            assert projector.trouble is None
+            assert projector.fault is None
     assert not report.problems, str(report)

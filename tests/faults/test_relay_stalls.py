@@ -52,7 +52,7 @@ async def test_queue_without_a_majority_stalls_only_the_relay(
         ids = [await rig.submit("add", {"x": n, "y": 2}) for n in range(JOBS)]
         await eventually(lambda: all((job := view.job(job_id)) is not None and job.final for job_id in ids))
         stalled = await eventually(lambda: state_if(view, stalled=True))
-        assert "relay-stalled" in (stalled.trouble or "")
+        assert "relay-stalled" in (stalled.fault or "")
         assert (stalled.delivered, stalled.stalls) == (1, 1)
         assert stalled.behind > 0
         before = len(received.messages)
@@ -65,13 +65,13 @@ async def test_queue_without_a_majority_stalls_only_the_relay(
     assert before < 2 * JOBS
     state = view.relay.state()
     assert state is not None
-    assert (state.trouble, state.behind) == (None, 0.0)
+    assert (state.fault, state.behind) == (None, 0.0)
     assert await depth(rig, stalling) >= JOBS + 1
 
 
 def state_if(store: Store, *, stalled: bool) -> RelayState | None:
     state = store.relay.state()
-    return state if state is not None and (state.trouble is not None) == stalled else None
+    return state if state is not None and (state.fault is not None) == stalled else None
 
 
 async def depth(rig: Rig, name: str) -> int:

@@ -36,7 +36,7 @@ async def test_subscriptions_continue_when_the_broker_was_killed(
         await eventually(lambda: results(ephemeral) == [1, 2, 3])
         assert [(await anext(named)).result for _ in range(2)] == [1, 2]
         await asyncio.to_thread(node.kill)
-        await eventually(lambda: rig.link.trouble)
+        await eventually(lambda: rig.link.fault)
         await asyncio.to_thread(node.start)
         async with asyncio.timeout(60):
             await rig.link.connection()
@@ -58,7 +58,7 @@ async def test_subscription_continues_when_connections_are_lost_during_a_body(no
             for expected in (1, 2):
                 assert (await anext(received)).result == expected
                 await asyncio.to_thread(node.ctl, "close_all_connections", "a test")
-                await eventually(lambda: rig.link.trouble is not None)
+                await eventually(lambda: rig.link.fault is not None)
                 await rig.link.connection()
             await publish(rig, 3)
             assert (await anext(received)).result == 3

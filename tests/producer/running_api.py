@@ -75,7 +75,7 @@ async def api(settings: Settings, *job_types: JobType, ready: bool = True, **cli
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30, **client) as opened:
             if ready:
-                await eventually(lambda: producer.watch.tape_trouble is None, what="broker and tape are found")
+                await eventually(lambda: producer.watch.tape_fault is None, what="broker and tape are found")
             yield Api(app, producer, opened)
 
 

@@ -50,9 +50,9 @@ def test_stall_is_counted_once(store: Store) -> None:
     assert store.relay.begin("me", 5)
     for _ in range(3):
         assert store.relay.move("me", 5, 0, 0, "no confirm\x00")
-    assert (state(store).stalls, state(store).trouble) == (1, "no confirm\\x00")
+    assert (state(store).stalls, state(store).fault) == (1, "no confirm\\x00")
     assert store.relay.move("me", 6, 1, 0, None)
-    assert (state(store).stalls, state(store).trouble) == (1, None)
+    assert (state(store).stalls, state(store).fault) == (1, None)
 
 
 def test_behind_is_age_of_next_event(store: Store) -> None:

@@ -4,7 +4,7 @@ from typing import Final
 
 from jobtape.cli.doctor.findings import Findings, first_of
 from jobtape.cli.doctor.management import HINT, SeenQueue, Unseen, bound_queues
-from jobtape.producer.monitoring.health import relay_trouble
+from jobtape.producer.monitoring.health import relay_fault
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
@@ -36,10 +36,10 @@ def _examine_state(found: Findings, settings: Settings, store: Store) -> None:
         why = "JOBTAPE_RELAY_EVENTS is off" if settings.relay_events == "off" else "no projector has started it yet"
         found.note("view", f"subscribers of {settings.namespace}.results receive nothing: {why}")
         return
-    if trouble := relay_trouble(state):
+    if fault := relay_fault(state):
         found.wrong(
             "broker",
-            trouble,
+            fault,
             "find the queue without a majority (`rabbitmq-queues check_if_node_is_quorum_critical`, `rabbitmqctl "
             "list_queues name type state`), repair or delete it; jobs, live HTTP and catch-up are not affected",
         )

@@ -15,7 +15,7 @@ TIMERS_LATE: Final = timedelta(seconds=10)
 def examine_view(found: Findings, store: Store) -> list[str]:
     """Add findings about the view, and return the queues of unfinished jobs. Blocks."""
     try:
-        checkpoint, trouble = store.checkpoint(), store.fold_trouble()
+        checkpoint, fault = store.checkpoint(), store.fold_fault()
         queues = store.open_jobs.queues()
         earliest, dead = store.open_jobs.earliest_waiting(), store.dead_messages.count()
         positions, reach = store.positions.all(), store.committed.reach()
@@ -24,8 +24,8 @@ def examine_view(found: Findings, store: Store) -> list[str]:
         return []
     found.fine("view", f"{store.url_for_messages} answers, and its tables have this version")
     _examine_checkpoint(found, checkpoint)
-    if checkpoint is not None and trouble is not None:
-        what = f"the projector cannot fold the events after cursor {checkpoint.cursor}: {trouble}"
+    if checkpoint is not None and fault is not None:
+        what = f"the projector cannot fold the events after cursor {checkpoint.cursor}: {fault}"
         found.wrong("view", what, "correct the cause; the projector retries and then continues by itself")
     late = timedelta() if earliest is None else datetime.now(UTC) - earliest
     if late > TIMERS_LATE:

@@ -64,9 +64,9 @@ class _PartGroup:
         self._parts = parts
 
     @property
-    def trouble(self) -> str | None:
-        """The trouble of the first part that has one."""
-        return next(filter(None, (part.trouble for part in self._parts)), None)
+    def fault(self) -> str | None:
+        """The fault of the first part that has one."""
+        return next(filter(None, (part.fault for part in self._parts)), None)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run all parts until ``stop`` is set or one of them fails."""

@@ -20,7 +20,7 @@ class RunnablePart(Protocol):
     """The interface that workers and projectors share."""
 
     @property
-    def trouble(self) -> str | None:
+    def fault(self) -> str | None:
         """Why the part does not work at the moment; None while it works."""
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -53,7 +53,7 @@ def _health(name: str, part: RunnablePart, settings: Settings) -> AbstractAsyncC
     refuse_exposure(settings)
     from jobtape.cli.parts.serving import health  # noqa: PLC0415  # imports the web framework
 
-    return health(settings.host, settings.health_port, name, lambda: part.trouble)
+    return health(settings.host, settings.health_port, name, lambda: part.fault)
 
 
 def process_name() -> str:

@@ -61,15 +61,15 @@ def listener_on(host: str, port: int, how: str) -> Iterator[socket.socket]:
 
 
 @contextlib.asynccontextmanager
-async def health(host: str, port: int, part: str, trouble: Callable[[], str | None]) -> AsyncIterator[None]:
+async def health(host: str, port: int, part: str, fault: Callable[[], str | None]) -> AsyncIterator[None]:
     """Serve health checks of a worker or projector inside the block.
 
-    ``GET /health/live`` answers 200. ``GET /health/ready`` answers 200, or 503 with the reason from ``trouble``. Raises
+    ``GET /health/live`` answers 200. ``GET /health/ready`` answers 200, or 503 with the reason from ``fault``. Raises
     CannotStart when the port is taken.
     """
     with listener_on(host, port, "JOBTAPE_HEALTH_PORT") as listener:
         config = uvicorn.Config(
-            _health_application(part, trouble),
+            _health_application(part, fault),
             http="h11",  # limits the size of the headers
             log_config=None,
             access_log=False,
@@ -87,12 +87,12 @@ async def health(host: str, port: int, part: str, trouble: Callable[[], str | No
             await serving
 
 
-def _health_application(part: str, trouble: Callable[[], str | None]) -> Starlette:
+def _health_application(part: str, fault: Callable[[], str | None]) -> Starlette:
     async def live(_: Request) -> JSONResponse:
         return JSONResponse({"status": "live", "part": part})
 
     async def ready(_: Request) -> JSONResponse:
-        why = trouble()
+        why = fault()
         status = ("ready", 200) if why is None else ("not ready", 503)
         return JSONResponse({"status": status[0], "part": part, "reason": why}, status[1])
 

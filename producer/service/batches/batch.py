@@ -67,8 +67,8 @@ async def _connected(service: JobService) -> None:
         async with asyncio.timeout(limit):
             await service.watch.link.connection()
     except TimeoutError:
-        trouble = service.watch.broker_trouble or "no connection"
-        raise BrokerUnavailable(f"no broker within {limit:g} s, nothing was submitted: {trouble}") from None
+        fault = service.watch.broker_fault or "no connection"
+        raise BrokerUnavailable(f"no broker within {limit:g} s, nothing was submitted: {fault}") from None
 
 
 class _Sender:
@@ -77,7 +77,7 @@ class _Sender:
     def __init__(self, service: JobService, outcomes: list[ItemOutcome | None]) -> None:
         self._service = service
         self._outcomes = outcomes
-        self._trouble: JobtapeError | None = None
+        self._fault: JobtapeError | None = None
         self._again: list[_Numbered] = []
         """Items whose publish failed."""
 
@@ -96,8 +96,8 @@ class _Sender:
     def _begin(self, items: Sequence[_Numbered]) -> "_Chunk":
         publishes: dict[asyncio.Future[None], _Numbered] = {}
         for index, item in items:
-            if self._trouble is not None:
-                self._outcomes[index] = ItemRefused(self._trouble)
+            if self._fault is not None:
+                self._outcomes[index] = ItemRefused(self._fault)
                 continue
             try:
                 confirmed = self._service.begin_to_place(item.order, item.job_id, item.time)
@@ -122,14 +122,14 @@ class _Sender:
                 self._again.append((index, item))
 
     def _stop(self) -> None:
-        self._trouble = BrokerUnavailable("not sent, since the broker stopped confirming: submit it again")
+        self._fault = BrokerUnavailable("not sent, since the broker stopped confirming: submit it again")
 
     async def _send(self, numbered: _Numbered) -> None:
         index, item = numbered
         self._outcomes[index] = await self._place(item)
 
     async def _place(self, item: ItemToPublish) -> ItemOutcome:
-        if self._trouble is not None:
+        if self._fault is not None:
             return ItemUnknown(item.job_id)
         try:
             await self._service.place(item.order, item.job_id, item.time, again=True)

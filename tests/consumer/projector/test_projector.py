@@ -92,7 +92,7 @@ async def test_second_projector_stands_by_and_takes_over(
             checkpoint = await asyncio.to_thread(store.checkpoint)
             assert checkpoint is not None
             assert checkpoint.owner == "first"
-            assert standing_by.trouble is None
+            assert standing_by.fault is None
             await submit_all(rig, ledger, 20)
             assert caplog.text.count("folding the tape") == 1, "the second one does not read"
             rig.stop("first")
@@ -163,7 +163,7 @@ async def test_batch_is_written_completely_or_not_at_all(
         monkeypatch.setattr(projection, "write", write)
         await submit_all(rig, ledger, 50)
         await eventually(lambda: len(store.history()) == 50)
-        await eventually(lambda: projector.trouble is None)
+        await eventually(lambda: projector.fault is None)
     assert next(failures, None) is None, "both failures happened"
     assert len(store.list_jobs(JobQuery(limit=1000))) == 50
 

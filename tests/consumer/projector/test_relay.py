@@ -117,7 +117,7 @@ async def test_order_is_the_tapes_also_across_projectors(rig: Rig, store: Store)
         assert without_repeats(received.cursors) == sorted(set(received.cursors))
     state = store.relay.state()
     assert state is not None
-    assert (state.delivered, state.refused, state.stalls, state.trouble, state.behind) == (WINDOW + 53, 0, 0, None, 0.0)
+    assert (state.delivered, state.refused, state.stalls, state.fault, state.behind) == (WINDOW + 53, 0, 0, None, 0.0)
 
 
 async def test_published_event_can_be_read_at_once(rig: Rig, store: Store) -> None:
@@ -151,7 +151,7 @@ async def test_full_queue_that_refuses_does_not_delay_others(rig: Rig, store: St
         await delete_queue(connection, full)
     assert sorted(received.ids) == sorted(done), "a refused event is not published again"
     assert state.refused > 50
-    assert state.trouble is None
+    assert state.fault is None
 
 
 async def test_new_view_of_an_old_tape_publishes_no_old_events(rig: Rig, store: Store, tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ async def test_cancellation_during_lost_connection_is_read_later(rig: Rig) -> No
             await eventually(
                 lambda: worker._cancellations.runs.has(job_id, 1), what="the worker reads the cancellation"
             )
-            await eventually(lambda: worker.trouble is None)
+            await eventually(lambda: worker.fault is None)
             await rig.outcome(await rig.submit("note"))
     assert "succeeded" not in rig.names(job_id)
     await eventually(rig.depth_is(0))

@@ -152,11 +152,11 @@ async def test_attempt_that_failed_in_two_executions_is_retried_once(rig: Rig, b
             await eventually(lambda: jobs.calls[job_id, 1] == 1 and "started" in rig.names(job_id))
             proxy.refuse = True
             proxy.cut()
-            await eventually(lambda: worker.trouble is not None, what="the loss is noticed")
+            await eventually(lambda: worker.fault is not None, what="the loss is noticed")
             if back == "after":
                 jobs.gate.set()
             proxy.refuse = False
-            await eventually(lambda: worker.trouble is None, what="jobs are taken again")
+            await eventually(lambda: worker.fault is None, what="jobs are taken again")
             jobs.gate.set()
             outcome = await rig.outcome(job_id)
     assert (outcome.name, outcome.data.attempt) == ("failed", 3)

@@ -72,8 +72,8 @@ async def test_lost_connection_runs_no_job_twice(rig: Rig, reset: bool) -> None:
             ends = [await rig.submit(name) for name in ("hold", "ahold") * 3]
             await eventually(lambda: len(jobs.calls) == 6)
             proxy.cut(reset=reset)
-            await eventually(lambda: worker.trouble is not None, what="the loss is noticed")
-            await eventually(lambda: worker.trouble is None, what="jobs are taken again")
+            await eventually(lambda: worker.fault is not None, what="the loss is noticed")
+            await eventually(lambda: worker.fault is None, what="jobs are taken again")
             jobs.gate.set()
             for job_id in ends:
                 await rig.outcome(job_id)
@@ -94,7 +94,7 @@ async def test_lost_confirm_republishes_outcome_without_new_run(rig: Rig) -> Non
             proxy.cut()
             proxy.hold_answers = False
             await eventually(lambda: rig.names(job_id).count("succeeded") == 2, what="the outcome once more")
-            await eventually(lambda: worker.trouble is None)
+            await eventually(lambda: worker.fault is None)
             await rig.outcome(await rig.submit("note"))  # behind the redelivery
     assert len({event.id for event in rig.of(job_id) if event.name == "succeeded"}) == 1, "the same fact"
     assert jobs.calls.count(job_id) == 1
@@ -166,4 +166,4 @@ async def test_deleted_work_queue_is_declared_and_consumed_again(rig: Rig) -> No
         assert (await rig.outcome(await rig.submit("add", {"x": 1, "y": 1}))).name == "succeeded"
         jobs.gate.set()
         assert (await rig.outcome(running)).name == "succeeded"
-        await eventually(lambda: worker.trouble is None)
+        await eventually(lambda: worker.fault is None)

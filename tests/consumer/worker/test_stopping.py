@@ -20,7 +20,7 @@ async def test_stop_finishes_running_jobs_and_gives_back_waiting_ones(rig: Rig) 
         await eventually(lambda: len(jobs.calls) == 2)
         rig.stop(worker.name)
         await eventually(rig.depth_is(6), what="waiting jobs are back on their queue")
-        assert worker.trouble == "draining"
+        assert worker.fault == "draining"
         jobs.gate.set()
         for job_id in ends[:2]:
             assert (await rig.outcome(job_id)).name == "succeeded"
@@ -65,7 +65,7 @@ async def test_stop_without_broker_finishes_running_job(rig: Rig) -> None:
             await eventually(lambda: jobs.calls)
             proxy.refuse = True
             proxy.cut()
-            await eventually(lambda: worker.trouble is not None)
+            await eventually(lambda: worker.fault is not None)
             rig.stop(worker.name)
             jobs.gate.set()
             proxy.refuse = False
@@ -82,8 +82,8 @@ def worker_of(topology: Topology, job_type: JobType, *, grace: float) -> Worker:
 async def test_worker_stops_without_broker(topology: Topology) -> None:
     worker = worker_of(topology, jobs.add, grace=1)
     async with running(worker):
-        await eventually(lambda: (worker.trouble or "").startswith("no broker"))
-    assert "guest:guest" not in str(worker.trouble)
+        await eventually(lambda: (worker.fault or "").startswith("no broker"))
+    assert "guest:guest" not in str(worker.fault)
 
 
 def test_timeout_beyond_acknowledgement_timeout_is_refused(topology: Topology) -> None:

@@ -86,7 +86,7 @@ async def test_handler_that_cannot_be_ended_fails_in_time(rig: Rig, name: str) -
 async def test_worker_ends_when_all_slots_are_stuck(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    """It logs each stuck handler, and reports trouble when no slot is left."""
+    """It logs each stuck handler, and reports a fault when no slot is left."""
     monkeypatch.setattr(stuck_handlers, "GIVE_UP_AFTER", 1.0)
     monkeypatch.setattr(worker, "WATCH_INTERVAL", 0.2)
     monkeypatch.setattr(stuck_handlers, "LOG_AFTER", 0.1)
@@ -95,7 +95,7 @@ async def test_worker_ends_when_all_slots_are_stuck(
         async with rig.worker(jobs.sleep, jobs.heedless, jobs.quick, concurrency=2) as stuck:
             late = [await rig.submit(name, timeout=0.2) for _ in range(2)]
             assert {(await rig.outcome(job_id)).data.reason for job_id in late} == {"timeout"}
-            await eventually(lambda: "every slot (2) is taken" in str(stuck.trouble))
+            await eventually(lambda: "every slot (2) is taken" in str(stuck.fault))
             await eventually(
                 lambda: all(f"the handler of job {job_id} ({name}) still runs" in caplog.text for job_id in late)
             )
@@ -128,7 +128,7 @@ async def test_overdue_delivery_is_given_back(
         await eventually(lambda: "a delivery has waited" in caplog.text)
         jobs.gate.set()
         assert {(await rig.outcome(job_id)).name for job_id in ends} == {"succeeded"}
-        assert busy.trouble is None
+        assert busy.fault is None
     assert await rig.depth() == 0
 
 

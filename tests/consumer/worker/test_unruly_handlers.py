@@ -44,7 +44,7 @@ async def test_unruly_jobs_fail_once_each_and_worker_continues(
         ends = [await rig.submit(job_type.name, payload) for _ in range(7)]
         assert Counter([(await rig.outcome(job_id)).name for job_id in ends]) == {"failed": 7}
         assert (await rig.outcome(await rig.submit("aadd", {"x": 1, "y": 2}))).data.result == 3
-        assert running.trouble is None
+        assert running.fault is None
     assert await rig.depth() == 0
     assert Counter(event.name for event in rig.events)["failed"] == 7
 

@@ -48,7 +48,7 @@ def shop(app: FastAPI) -> FastAPI:
 
 async def ordered(app: FastAPI) -> str:
     async with client_of(app) as client:
-        await eventually(lambda: running.producer().watch.tape_trouble is None)
+        await eventually(lambda: running.producer().watch.tape_fault is None)
         answer = await client.post("/orders")
         assert answer.status_code == 200
         job_id: str = answer.json()

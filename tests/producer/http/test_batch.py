@@ -56,7 +56,7 @@ async def test_largest_batch(settings: Settings, rig: Rig) -> None:
 
 async def test_batch_without_tape_is_refused(settings: Settings) -> None:
     async with api(settings, add, ready=False) as served:
-        await eventually(lambda: served.producer.watch.broker_trouble is None)
+        await eventually(lambda: served.producer.watch.broker_fault is None)
         problem(await served.client.post("/jobs/batch", json=[an_add(1)]), 503, "tape-missing")
 
 

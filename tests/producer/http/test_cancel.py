@@ -84,7 +84,7 @@ async def test_cancel_without_tape(projected: Api, rig: Rig, view: Store) -> Non
     job = await projected.submit(x=1)
     await eventually(lambda: _is(projected, job["id"], "queued"))
     await rig.delete_tape()
-    await eventually(lambda: projected.producer.watch.tape_trouble, what="the API notices that the tape is missing")
+    await eventually(lambda: projected.producer.watch.tape_fault, what="the API notices that the tape is missing")
     problem(await projected.client.post(f"/jobs/{job['id']}/cancel"), 503, "tape-missing")
 
 

@@ -174,7 +174,7 @@ async def test_max_attempts_of_job_or_its_type(settings: Settings, rig: Rig) -> 
 
 async def test_delayed_submission_in_process(settings: Settings, rig: Rig) -> None:
     async with jobtape.lifespan(job_types=[add, patient], settings=settings):
-        await eventually(lambda: running.producer().watch.tape_trouble is None)
+        await eventually(lambda: running.producer().watch.tape_fault is None)
         options = jobtape.Options(delay=60, max_attempts=7)
         made = await add.submit_with(options, 1)
         assert (made.state, made.max_attempts) == (JobState.SCHEDULED, 7)

@@ -80,7 +80,7 @@ async def test_readiness_warns_of_relay(settings: Settings, rig: Rig, view: Stor
 
 async def test_readiness_without_tape(settings: Settings, view: Store) -> None:
     async with api(settings, add, ready=False) as served:
-        await eventually(lambda: served.producer.watch.broker_trouble is None)
+        await eventually(lambda: served.producer.watch.broker_fault is None)
         assert "jobtape init" in await reason(served, "tape")
 
 

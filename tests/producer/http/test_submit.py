@@ -100,7 +100,7 @@ async def _accepted(client: Any, url: str) -> Any:
 
 async def test_submit_in_process(settings: Settings, rig: Rig) -> None:
     async with jobtape.lifespan(job_types=[add, place], settings=settings):
-        await eventually(lambda: running.producer().watch.tape_trouble is None)
+        await eventually(lambda: running.producer().watch.tape_fault is None)
         job = await add.submit(1, y=2)
         assert (job.state, job.payload, job.queue) == (JobState.QUEUED, {"x": 1, "y": 2}, "default")
         options = jobtape.Options(queue="orders", timeout=5, labels={"a": "b"}, correlation_id="c")
@@ -143,12 +143,12 @@ async def test_concurrent_submissions(served: Api, rig: Rig) -> None:
 
 async def test_submit_without_tape(settings: Settings, topology: Topology, broker_url: str) -> None:
     async with api(settings, add, ready=False) as served:
-        await eventually(lambda: served.producer.watch.broker_trouble is None)
+        await eventually(lambda: served.producer.watch.broker_fault is None)
         answer = await served.client.post("/jobs", json={"type": "add", "payload": {"x": 1}})
         assert "jobtape init" in problem(answer, 503, "tape-missing")["detail"]
         with pytest.raises(TapeMissing):
             await served.producer.submit(Submission(type="add", payload={"x": 1}))
         async with Rig(broker_url, topology) as rig:  # makes the tape
             assert await rig.depth() == 0
-            await eventually(lambda: served.producer.watch.tape_trouble is None, what="the API finds the tape")
+            await eventually(lambda: served.producer.watch.tape_fault is None, what="the API finds the tape")
             await served.submit()

@@ -343,7 +343,7 @@ async def test_stream_continues_when_database_returns(
         async with open_stream(f"{live.url}/events") as stream:
             await stream.next(control=True)
             admin.execute(f"ALTER SCHEMA {schema} RENAME TO {schema}_away".encode())
-            await eventually(lambda: live.api.producer.listeners.tail.trouble)
+            await eventually(lambda: live.api.producer.listeners.tail.fault)
             assert (await stream.next_block()) is not None, "keep-alives continue"
             admin.execute(f"ALTER SCHEMA {schema}_away RENAME TO {schema}".encode())
             record(live.store, submitted(1))

@@ -116,7 +116,7 @@ async def test_keys_are_scoped_by_api_key(settings: Settings, rig: Rig, view: St
             ids.add((await post(served, "k")).json()["id"])
             ids.add((await post(served, "k")).json()["id"])
     async with jobtape.lifespan(job_types=[add, place], settings=settings):
-        await eventually(lambda: running.producer().watch.tape_trouble is None)
+        await eventually(lambda: running.producer().watch.tape_fault is None)
         options = jobtape.Options(idempotency_key="k")
         job = await add.submit_with(options, 1, y=2)
         assert (await add.submit_with(options, 1, y=2)).id == job.id

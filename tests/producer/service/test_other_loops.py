@@ -54,7 +54,7 @@ WAYS: dict[str, Way] = {
 async def running_here(settings: Settings, rig: Rig) -> AsyncIterator[None]:
     """Enter the lifespan on the test's event loop, as an application does."""
     async with jobtape.lifespan(job_types=[add, keep], settings=settings):
-        await eventually(lambda: running.producer().watch.tape_trouble is None)
+        await eventually(lambda: running.producer().watch.tape_fault is None)
         yield
 
 
@@ -152,7 +152,7 @@ async def test_blocked_loop_submits_nothing(settings: Settings, rig: Rig) -> Non
     """The thread waits for the loop, and the loop for the thread. The submission is not made later either."""
     short = settings.model_copy(update={"publish_timeout": 0.5})
     async with jobtape.lifespan(job_types=[add], settings=short):
-        await eventually(lambda: running.producer().watch.tape_trouble is None)
+        await eventually(lambda: running.producer().watch.tape_fault is None)
         for way in (lambda: add.submit_sync(x=1), lambda: asyncio.run(add.submit(x=1))):
             with pytest.raises(JobtapeError, match=r"nothing was submitted.*something blocks it"):
                 in_a_thread(way)
@@ -250,7 +250,7 @@ async def test_submission_uses_installation_of_loop_or_job_type(
 
     async def other() -> None:
         async with jobtape.lifespan(job_types=[add, keep], settings=other_settings):
-            await eventually(lambda: running.producer().watch.broker_trouble is None)
+            await eventually(lambda: running.producer().watch.broker_fault is None)
             found["topology"] = running.producer().topology.namespace
             begun.set()
             await asyncio.to_thread(end.wait)
