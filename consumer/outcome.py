@@ -18,7 +18,7 @@ from jobtape.schemas.errors import ResultInvalid, class_name, text_of
 from jobtape.schemas.events import Reason
 from jobtape.schemas.job import LONGEST_DELAY, ErrorInfo
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.retry import NEVER, POLICY, Crashed, RetryPolicy, Wish
+from jobtape.schemas.retry import NEVER, POLICY, Crashed, RetryAfter, RetryPolicy
 
 MESSAGE_LENGTH: Final = 2_000
 TRACEBACK_LENGTH: Final = 8_000
@@ -39,19 +39,19 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """There is no result. ``wish`` says whether and when the failure asks for another attempt."""
+    """There is no result. ``retry_after`` says whether and when another attempt follows."""
 
     reason: Reason
     error: ErrorInfo
-    wish: Wish = NEVER
+    retry_after: RetryAfter = NEVER
 
 
 Outcome = Success | Failure
 
 
-def failure(reason: Reason, kind: str, message: str, wish: Wish = NEVER) -> Failure:
+def failure(reason: Reason, kind: str, message: str, retry_after: RetryAfter = NEVER) -> Failure:
     """Return a failure that is not an exception of the handler."""
-    return Failure(reason, ErrorInfo(type=kind, message=_shortened(message, MESSAGE_LENGTH)), wish)
+    return Failure(reason, ErrorInfo(type=kind, message=_shortened(message, MESSAGE_LENGTH)), retry_after)
 
 
 def success_of(job_type: JobTypeSpec, value: Any, max_result: int) -> Outcome:
@@ -104,19 +104,21 @@ def _failure(
     reason: Reason, kind: str, message: str, error: BaseException, policy: RetryPolicy, trace: str | None = None
 ) -> Failure:
     try:
-        wish = _checked(policy.wish(error))
+        retry_after = _checked(policy.retry_after(error))
     except BaseException as broken:  # noqa: BLE001 - comparing with RetryPolicy.on runs user code
-        wish = NEVER
+        retry_after = NEVER
         why = f"RetryPolicy.on or Retry.delay raised {class_name(broken)} when asked"
         message = f"(no further attempt, since {why}) {message}"
-    return Failure(reason, ErrorInfo(type=kind, message=_shortened(message, MESSAGE_LENGTH), traceback=trace), wish)
+    return Failure(
+        reason, ErrorInfo(type=kind, message=_shortened(message, MESSAGE_LENGTH), traceback=trace), retry_after
+    )
 
 
-def _checked(wish: Any) -> Wish:
-    """Return a wish that an event can carry, whatever a handler assigned to ``Retry.delay``."""
-    if type(wish) is str and wish in (NEVER, POLICY):
-        return NEVER if wish == NEVER else POLICY
-    return min(max(float(wish), 0.0), LONGEST_DELAY) if math.isfinite(wish) else POLICY
+def _checked(retry_after: Any) -> RetryAfter:
+    """Return a valid value, whatever a handler assigned to ``Retry.delay``."""
+    if type(retry_after) is str and retry_after in (NEVER, POLICY):
+        return NEVER if retry_after == NEVER else POLICY
+    return min(max(float(retry_after), 0.0), LONGEST_DELAY) if math.isfinite(retry_after) else POLICY
 
 
 def _handler_frames(trace: TracebackType | None) -> TracebackType | None:

@@ -5,8 +5,8 @@ from typing import Final, Literal
 
 from jobtape.schemas.job import LONGEST_DELAY
 
-Wish = Literal["policy", "never"] | float
-"""The next attempt as the failure wants it: by the policy, never, or after this number of seconds."""
+RetryAfter = Literal["policy", "never"] | float
+"""When the next attempt follows a failure: as the policy says, never, or after this number of seconds."""
 
 NEVER: Final = "never"
 POLICY: Final = "policy"
@@ -38,20 +38,27 @@ class Crashed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how soon a job is tried again. Times are in seconds.
+    """How often and how soon a job is tried again. Times are in seconds. Raises ValueError for invalid values.
 
-    The pause after the n-th failure is ``first * factor ** (n - 1)``, at most ``longest``, minus a random part of up to
-    the fraction ``jitter``, so that jobs that failed together are not tried again together. ``on``: the exceptions that
-    lead to another attempt, compared as in an ``except`` clause; ``TimeoutError`` includes time-outs of the job, and
-    ``Crashed`` is a crash of the handler's process. Raises ValueError for invalid values.
+    The pause after the n-th failure is ``first * factor ** (n - 1)``, at most ``longest``, minus a random part.
     """
 
     max_attempts: int = 1
+    """Attempts of one run, the first one included: 1 to 1000."""
     first: float = 1.0
+    """Seconds between the first failure and the second attempt."""
     factor: float = 2.0
+    """How much longer each pause is than the one before: 1 to 100."""
     longest: float = 3600.0
+    """The longest pause."""
     jitter: float = 0.25
+    """The largest part of a pause, 0 to 1, by which it is shortened at random, so that jobs that failed together are
+    not all tried again at the same time.
+    """
     on: tuple[type[BaseException], ...] = (Exception,)
+    """The exceptions after which the job is tried again, compared as in an ``except`` clause. ``TimeoutError`` includes
+    the time-out of the job. ``Crashed`` is a crash of the handler's process.
+    """
 
     def __post_init__(self) -> None:
         if not (type(self.max_attempts) is int and 1 <= self.max_attempts <= MOST_ATTEMPTS):
@@ -70,8 +77,8 @@ class RetryPolicy:
         if not (isinstance(self.on, tuple) and all(map(_is_exception, self.on))):
             raise ValueError(f"on is a tuple of exception classes, like (OSError, TimeoutError), not {self.on!r}")
 
-    def wish(self, error: BaseException) -> Wish:
-        """What the exception of a failed attempt wants for the next one."""
+    def retry_after(self, error: BaseException) -> RetryAfter:
+        """Return when the next attempt follows an attempt that failed with ``error``."""
         match error:
             case Fail():
                 return NEVER
@@ -81,20 +88,22 @@ class RetryPolicy:
         return POLICY if any(type.__subclasscheck__(kind, type(error)) for kind in self.on) else NEVER
 
 
-def next_delay(policy: RetryPolicy, *, attempt: int, max_attempts: int, wish: Wish, chance: float) -> float | None:
+def next_delay(
+    policy: RetryPolicy, *, attempt: int, max_attempts: int, retry_after: RetryAfter, randomness: float
+) -> float | None:
     """Seconds until the attempt after the failed ``attempt``, or None when there is none.
 
-    ``chance``: a random number from 0 to 1 for the jitter.
+    ``randomness``: a number from 0 to 1, for the jitter.
     """
-    if wish == NEVER or attempt >= max_attempts:
+    if retry_after == NEVER or attempt >= max_attempts:
         return None
-    if isinstance(wish, float | int):
-        return float(wish)
+    if isinstance(retry_after, float | int):
+        return float(retry_after)
     try:
         pause = policy.first * policy.factor ** (attempt - 1)
     except OverflowError:
         pause = policy.longest
-    return min(pause, policy.longest) * (1 - policy.jitter * chance)
+    return min(pause, policy.longest) * (1 - policy.jitter * randomness)
 
 
 def _is_number(value: object) -> bool:

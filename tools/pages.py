@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from sphinx.pycode import ModuleAnalyzer
 
-from jobtape import Context, Options, job
+from jobtape import Context, Options, RetryPolicy, job
 from jobtape.producer.http.problems import KINDS, URN
 from jobtape.producer.http.representation import JobOut
 from jobtape.schemas.fold import TRANSITIONS
@@ -141,6 +141,7 @@ PARTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
     "job": ("reference/job.md", lambda: fields_table(JobOut)),
     "job-parameters": ("reference/python.md", lambda: parameters_table(job)),
     "options": ("reference/python.md", lambda: attributes_table(Options)),
+    "retry-policy": ("reference/python.md", lambda: attributes_table(RetryPolicy)),
     "context": ("reference/python.md", lambda: attributes_table(Context, hidden=("report",))),
 }
 """Name of the part -> its page and the function that makes its text."""

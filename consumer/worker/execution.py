@@ -195,8 +195,8 @@ class Execution:
             policy,
             attempt=self.attempt,
             max_attempts=self.order.max_attempts,
-            wish=outcome.wish,
-            chance=random.random(),  # noqa: S311 - spreads load, hides nothing
+            retry_after=outcome.retry_after,
+            randomness=random.random(),  # noqa: S311 - spreads load, hides nothing
         )
         if delay is None:
             reason = "crash_loop" if self._suspect and outcome.reason == "crashed" else outcome.reason

@@ -23,7 +23,10 @@ def order_for(submission: Submission, job_types: Mapping[str, JobTypeSpec], limi
     """
     job_type = job_types.get(submission.type)
     if job_type is None:
-        raise UnknownJobType(f"there is no job type {submission.type!r} here; known: {_names(job_types)}")
+        raise UnknownJobType(
+            f"there is no job type {submission.type!r} here; known: {_names(job_types)}. JOBTAPE_JOBS names the "
+            "modules that have job types"
+        )
     payload = _accepted_payload(submission, job_type, limits)
     return Order(
         type=job_type.name,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobtape.schemas.job import LONGEST_DELAY
-from jobtape.schemas.retry import NEVER, POLICY, Fail, Retry, RetryPolicy, Wish, next_delay
+from jobtape.schemas.retry import NEVER, POLICY, Fail, Retry, RetryAfter, RetryPolicy, next_delay
 
 DOUBLING = RetryPolicy(max_attempts=5, first=1, factor=2, longest=10, jitter=0)
 policies = st.builds(
@@ -22,8 +22,8 @@ policies = st.builds(
 )
 chances = st.floats(0, 1)
 
-DECISIONS: list[tuple[str, RetryPolicy, int, int, Wish, float | None]] = [
-    # what, policy, the attempt that failed, max_attempts of the job, the wish, seconds until the next
+DECISIONS: list[tuple[str, RetryPolicy, int, int, RetryAfter, float | None]] = [
+    # what, policy, the attempt that failed, max_attempts of the job, the next attempt, seconds until it
     ("the first failure", DOUBLING, 1, 5, POLICY, 1),
     ("the second", DOUBLING, 2, 5, POLICY, 2),
     ("the fourth", DOUBLING, 4, 5, POLICY, 8),
@@ -45,20 +45,25 @@ DECISIONS: list[tuple[str, RetryPolicy, int, int, Wish, float | None]] = [
 
 
 @pytest.mark.parametrize(
-    ("policy", "attempt", "most", "wish", "expected"),
+    ("policy", "attempt", "most", "retry_after", "expected"),
     [each[1:] for each in DECISIONS],
     ids=[each[0] for each in DECISIONS],
 )
-def test_next_delay(policy: RetryPolicy, attempt: int, most: int, wish: Wish, expected: float | None) -> None:
-    delays = {next_delay(policy, attempt=attempt, max_attempts=most, wish=wish, chance=chance) for chance in (0.0, 1.0)}
-    jittered = expected is not None and wish == POLICY and policy.jitter
+def test_next_delay(
+    policy: RetryPolicy, attempt: int, most: int, retry_after: RetryAfter, expected: float | None
+) -> None:
+    delays = {
+        next_delay(policy, attempt=attempt, max_attempts=most, retry_after=retry_after, randomness=randomness)
+        for randomness in (0.0, 1.0)
+    }
+    jittered = expected is not None and retry_after == POLICY and policy.jitter
     assert delays == ({expected, expected * (1 - policy.jitter)} if jittered else {expected})  # type: ignore[operator]
 
 
 @given(policies, st.integers(1, 999), chances)
-def test_pause_is_within_jitter_and_limit(policy: RetryPolicy, attempt: int, chance: float) -> None:
-    longest = next_delay(policy, attempt=attempt, max_attempts=1000, wish=POLICY, chance=0)
-    pause = next_delay(policy, attempt=attempt, max_attempts=1000, wish=POLICY, chance=chance)
+def test_pause_is_within_jitter_and_limit(policy: RetryPolicy, attempt: int, randomness: float) -> None:
+    longest = next_delay(policy, attempt=attempt, max_attempts=1000, retry_after=POLICY, randomness=0)
+    pause = next_delay(policy, attempt=attempt, max_attempts=1000, retry_after=POLICY, randomness=randomness)
     assert longest is not None and pause is not None
     assert 0 <= longest * (1 - policy.jitter) <= pause <= longest <= policy.longest <= LONGEST_DELAY
     if attempt == 1:
@@ -66,15 +71,16 @@ def test_pause_is_within_jitter_and_limit(policy: RetryPolicy, attempt: int, cha
 
 
 @given(policies, st.integers(1, 998), chances)
-def test_pauses_grow(policy: RetryPolicy, attempt: int, chance: float) -> None:
+def test_pauses_grow(policy: RetryPolicy, attempt: int, randomness: float) -> None:
     one, two = (
-        next_delay(policy, attempt=n, max_attempts=1000, wish=POLICY, chance=chance) for n in (attempt, attempt + 1)
+        next_delay(policy, attempt=n, max_attempts=1000, retry_after=POLICY, randomness=randomness)
+        for n in (attempt, attempt + 1)
     )
     assert one is not None and two is not None and one <= two
 
 
 @pytest.mark.parametrize(
-    ("error", "wish"),
+    ("error", "retry_after"),
     [
         (ConnectionError(), POLICY),  # an OSError
         (TimeoutError(), POLICY),  # another; so is a handler that took too long
@@ -86,19 +92,23 @@ def test_pauses_grow(policy: RetryPolicy, attempt: int, chance: float) -> None:
         (Fail("no such customer"), NEVER),
     ],
 )
-def test_wish_of_exception(error: BaseException, wish: Wish) -> None:
-    assert RetryPolicy(max_attempts=3, on=(OSError,)).wish(error) == wish
+def test_wish_of_exception(error: BaseException, retry_after: RetryAfter) -> None:
+    assert RetryPolicy(max_attempts=3, on=(OSError,)).retry_after(error) == retry_after
 
 
 def test_default_policy_retries_exceptions_only() -> None:
     policy = RetryPolicy(max_attempts=3)
-    assert {policy.wish(error) for error in (ValueError(), OSError(), Retry())} == {POLICY}
-    assert {policy.wish(error) for error in (SystemExit(), KeyboardInterrupt(), Fail())} == {NEVER}
+    assert {policy.retry_after(error) for error in (ValueError(), OSError(), Retry())} == {POLICY}
+    assert {policy.retry_after(error) for error in (SystemExit(), KeyboardInterrupt(), Fail())} == {NEVER}
 
 
 def test_empty_on_retries_only_retry() -> None:
     policy = RetryPolicy(max_attempts=3, on=())
-    assert (policy.wish(ValueError()), policy.wish(Retry()), policy.wish(Retry(2.5))) == (NEVER, POLICY, 2.5)
+    assert (policy.retry_after(ValueError()), policy.retry_after(Retry()), policy.retry_after(Retry(2.5))) == (
+        NEVER,
+        POLICY,
+        2.5,
+    )
 
 
 def test_subclasses_of_fail_and_retry() -> None:
@@ -108,8 +118,8 @@ def test_subclasses_of_fail_and_retry() -> None:
     class Busy(Retry):
         pass
 
-    assert RetryPolicy(max_attempts=3, on=(NoSuchCustomer,)).wish(NoSuchCustomer()) == NEVER
-    assert RetryPolicy(max_attempts=3, on=()).wish(Busy(4)) == 4
+    assert RetryPolicy(max_attempts=3, on=(NoSuchCustomer,)).retry_after(NoSuchCustomer()) == NEVER
+    assert RetryPolicy(max_attempts=3, on=()).retry_after(Busy(4)) == 4
 
 
 BAD_POLICIES: list[tuple[dict[str, Any], str]] = [

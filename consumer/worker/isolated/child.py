@@ -116,7 +116,7 @@ def outcome_to_json(outcome: Outcome) -> Message:
     """Return the message that carries ``outcome`` to the worker."""
     if isinstance(outcome, Success):
         return {"result": outcome.result}
-    return {"reason": outcome.reason, "error": outcome.error.model_dump(), "wish": outcome.wish}
+    return {"reason": outcome.reason, "error": outcome.error.model_dump(), "retry_after": outcome.retry_after}
 
 
 def _address_space() -> int:

@@ -211,7 +211,7 @@ def _descendants(pid: int) -> Iterator[int]:
 def _outcome(answer: Message) -> Outcome:
     if "result" in answer:
         return Success(answer["result"])
-    return Failure(answer["reason"], ErrorInfo(**answer["error"]), answer["wish"])
+    return Failure(answer["reason"], ErrorInfo(**answer["error"]), answer["retry_after"])
 
 
 def _log(record: list[Any]) -> None:

@@ -62,4 +62,4 @@ async def test_errors_of_a_lost_connection_become_broker_unavailable(error: type
 def test_builtin_jobs_retry_temporary_errors(name: str) -> None:
     policy = job_types()[name].retry
     for error in (TakenOver("another process works on it"), BrokerUnavailable("away")):
-        assert policy.wish(error) == POLICY
+        assert policy.retry_after(error) == POLICY

@@ -153,7 +153,7 @@ async def test_death_of_a_folding_process_is_retried(rig: Rig, store: Store, mon
     begun = store.rebuilds.begin("a", by_job=True)
     with pytest.raises(ViewUnavailable) as raised:
         ViewRebuild(store, task_slice()).from_archive(begun)
-    assert rebuild.retry.wish(raised.value) == POLICY
+    assert rebuild.retry.retry_after(raised.value) == POLICY
     assert store.rebuilds.state() == begun
 
 
@@ -243,7 +243,9 @@ async def test_comparison_with_tables_of_another_rebuild_raises(rig: Rig, store:
         working.differences(first, 5)
     with pytest.raises(RebuildAbandoned) as raised:
         working.switch(first)
-    assert rebuild.retry.wish(raised.value) != POLICY, "otherwise the two rebuilds would replace each other for ever"
+    assert rebuild.retry.retry_after(raised.value) != POLICY, (
+        "otherwise the two rebuilds would replace each other for ever"
+    )
     assert store.rebuilds.state() == second
     assert len(store.list_jobs(JobQuery())) == 3
 

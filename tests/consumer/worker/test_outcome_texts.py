@@ -98,7 +98,7 @@ def test_failure_of_any_exception_has_text(which: str) -> None:
     except BaseException as raised:  # noqa: BLE001 - as ``Call.run`` does
         outcome = failure_of(raised, RetryPolicy())
     assert (outcome.reason, outcome.error.type, outcome.error.message) == ("error", name, message)
-    assert outcome.wish == "policy"
+    assert outcome.retry_after == "policy"
     assert outcome.error.traceback
 
 
@@ -119,7 +119,7 @@ class Unfinished(Retry):
 
 
 @pytest.mark.parametrize(
-    ("error", "wish"),
+    ("error", "retry_after"),
     [
         (_retry(5), 5.0),
         (_retry(float("nan")), "policy"),
@@ -130,21 +130,21 @@ class Unfinished(Retry):
         (Unfinished(), "policy"),
     ],
 )
-def test_retry_delay_is_limited_to_valid_values(error: Retry, wish: Any) -> None:
-    assert failure_of(error, RetryPolicy(max_attempts=3)).wish == wish
+def test_retry_delay_is_limited_to_valid_values(error: Retry, retry_after: Any) -> None:
+    assert failure_of(error, RetryPolicy(max_attempts=3)).retry_after == retry_after
 
 
 def test_retry_policy_runs_no_code_of_classes() -> None:
     """A time-out is compared on the loop that has the connection."""
     policy = RetryPolicy(max_attempts=3, on=(OfEvilClass, KeyError))
-    assert [failure_of(each, policy).wish for each in (OfEvilClass(), ValueError(), KeyError())] == [
+    assert [failure_of(each, policy).retry_after for each in (OfEvilClass(), ValueError(), KeyError())] == [
         *("policy", "never", "policy"),
     ]
 
     def handler() -> None: ...
 
     outcome = timed_out(JobType(handler, "h", retry=policy), 1.0)
-    assert (outcome.wish, outcome.error.message) == ("never", "the handler of h did not end within 1 s")
+    assert (outcome.retry_after, outcome.error.message) == ("never", "the handler of h did not end within 1 s")
 
 
 class Classless(Exception):
@@ -160,17 +160,17 @@ def test_exception_that_cannot_be_compared_is_not_retried() -> None:
     context = Context("id", "h", 1, 1, logging.getLogger("test"), lambda _: None)
     outcome = Call(JobType(handler, "h", retry=RetryPolicy(max_attempts=3)), {}, None, context, 1000).run()
     assert isinstance(outcome, Failure)
-    assert outcome.wish == "never"
+    assert outcome.retry_after == "never"
     assert "raised ZeroDivisionError" in outcome.error.message and "bang" in outcome.error.message
 
 
 class EvilPolicy(RetryPolicy):
-    wish = raising(SystemExit())
+    retry_after = raising(SystemExit())
 
 
 def test_failing_policy_means_no_retry() -> None:
     outcome = failure_of(ValueError("bang"), EvilPolicy(max_attempts=3))
-    assert outcome.wish == "never"
+    assert outcome.retry_after == "never"
     assert "raised SystemExit" in outcome.error.message and "bang" in outcome.error.message
 
 
