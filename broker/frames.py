@@ -256,7 +256,7 @@ class FrameWriter:
         self._gathered: list[bytes] = []
         self._planned = False
         self._waiting: asyncio.Future[Any] | None = None
-        channel.closing.add_done_callback(lambda _: self._give_up())
+        channel.closing.add_done_callback(lambda _: self._drop_all())
 
     def write(self, frames: bytes) -> None:
         """Write ``frames`` at the end of this turn of the event loop, or when the connection takes more."""
@@ -292,7 +292,7 @@ class FrameWriter:
         if not waiting.cancelled():
             self.flush()
 
-    def _give_up(self) -> None:
+    def _drop_all(self) -> None:
         self._gathered.clear()
         if self._waiting is not None:
             self._waiting.cancel()

@@ -16,7 +16,7 @@ from jobtape.view import tables
 from jobtape.view.rebuilds import comparison_task
 from jobtape.view.sql.database import Database
 from jobtape.view.tasks import Tasks
-from jobtape.view.values import Difference, Differences, Rebuild
+from jobtape.view.values import Difference, Differences, RebuildState
 
 MOST_JOBS: Final = 1_000
 FEWEST_JOBS: Final = 30
@@ -32,7 +32,7 @@ class ViewComparison:
     ``examples``: the highest number of examples. Only jobs without an event behind the rebuild's cursor are compared.
     """
 
-    def __init__(self, database: Database, rebuild: Rebuild, examples: int) -> None:
+    def __init__(self, database: Database, rebuild: RebuildState, examples: int) -> None:
         self._database = database
         self._cursor = rebuild.cursor
         self._old = tables.jobs

@@ -55,7 +55,7 @@ from jobtape.view import checkpoint, jobs, projection, tables
 from jobtape.view.sql.database import StorePart
 from jobtape.view.sql.paging import PAGE_BYTES, STEP, read_page
 from jobtape.view.tables import FoldedTables
-from jobtape.view.values import Archived, Batch, ByJob, Rebuild
+from jobtape.view.values import Archived, Batch, ByJob, RebuildState
 
 Known = Callable[[Collection[str]], dict[str, Job]]
 Fold = Callable[[Sequence[Archived], Known], Batch]
@@ -107,15 +107,15 @@ def _archive_statement() -> Select[Any]:
 _ARCHIVE: Final = _archive_statement()
 
 
-class Rebuilds(StorePart):
+class RebuildStore(StorePart):
     """Reads and writes the rebuild of the view."""
 
-    def state(self) -> Rebuild | None:
+    def state(self) -> RebuildState | None:
         """Return the rebuild in progress, or None."""
         with self.database.reading() as connection:
             return _state(connection)
 
-    def begin(self, key: str, cursor: int = 0, *, by_job: bool = False) -> Rebuild:
+    def begin(self, key: str, cursor: int = 0, *, by_job: bool = False) -> RebuildState:
         """Create the tables, to be filled with the events after ``cursor``, or continue the rebuild of the same key.
 
         A rebuild of another key is ended, because another version of the code may have folded its tables. ``by_job``:
@@ -128,9 +128,9 @@ class Rebuilds(StorePart):
             if current is not None and current.key == key:
                 return current
             if current is not None:
-                _give_up(connection, current)
+                _abandon(connection, current)
             tables.generation(number).jobs.metadata.create_all(connection)
-            begun = Rebuild(number, key, cursor, ByJob(_end_of_archive(connection)) if by_job else None)
+            begun = RebuildState(number, key, cursor, ByJob(_end_of_archive(connection)) if by_job else None)
             connection.execute(tables.rebuild.insert().values(id=1, **_values(begun)))
             return begun
 
@@ -185,12 +185,12 @@ class Rebuilds(StorePart):
             )
         return max(0, newest - max(oldest - 1, after))
 
-    def known(self, rebuild: Rebuild, job_ids: Collection[str]) -> dict[str, Job]:
+    def known(self, rebuild: RebuildState, job_ids: Collection[str]) -> dict[str, Job]:
         """Return the jobs of the new generation, by id."""
         with self.database.reading() as connection:
             return jobs.some(connection, job_ids, tables.generation(rebuild.generation).jobs)
 
-    def commit(self, rebuild: Rebuild, batch: Batch, cursor: int) -> Rebuild | None:
+    def commit(self, rebuild: RebuildState, batch: Batch, cursor: int) -> RebuildState | None:
         """Write a batch into the new generation, which is then folded up to ``cursor``.
 
         Returns None, and writes nothing, when another process moved or ended the rebuild.
@@ -198,14 +198,14 @@ class Rebuilds(StorePart):
         with self.database.writing() as connection:
             return _advance(connection, rebuild, batch, replace(rebuild, cursor=cursor))
 
-    def commit_by_job(self, rebuild: Rebuild, batch: Batch, position: ByJob | None) -> Rebuild | None:
+    def commit_by_job(self, rebuild: RebuildState, batch: Batch, position: ByJob | None) -> RebuildState | None:
         """Same as ``commit``, for a rebuild that folds job by job. ``position`` is None after the last job."""
         assert rebuild.by_job is not None
         moved = replace(rebuild, by_job=position, cursor=rebuild.cursor if position else rebuild.by_job.end)
         with self.database.writing() as connection:
             return _advance(connection, rebuild, batch, moved)
 
-    def switch(self, rebuild: Rebuild, fold: Fold) -> Rebuild | None:
+    def switch(self, rebuild: RebuildState, fold: Fold) -> RebuildState | None:
         """Fold the remaining events and let the new generation serve, in one transaction.
 
         Returns the rebuild as it ended. Returns None, and writes nothing, when more than ``LAST_EVENTS`` events remain
@@ -235,14 +235,14 @@ class Rebuilds(StorePart):
             connection.execute(update(tables.checkpoint).values(generation=rebuild.generation))
         return done
 
-    def has_switched(self, rebuild: Rebuild) -> bool:
+    def has_switched(self, rebuild: RebuildState) -> bool:
         """Return whether the rebuild's generation serves."""
         ended = ~exists(select(_row.id))
         with self.database.reading() as connection:
             serving = connection.execute(select(tables.checkpoint.c.generation).where(ended)).scalar()
         return serving == rebuild.generation
 
-    def remove_pruned(self, rebuild: Rebuild) -> bool:
+    def remove_pruned(self, rebuild: RebuildState) -> bool:
         """Remove from the new generation some of the jobs that retention has removed since they were folded into it.
 
         Returns False when there are no more, or the rebuild was ended.
@@ -251,13 +251,13 @@ class Rebuilds(StorePart):
             ours = _state(connection, lock=True) == rebuild
             return ours and _remove_pruned(connection, tables.generation(rebuild.generation))
 
-    def give_up(self, rebuild: Rebuild) -> bool:
+    def abandon(self, rebuild: RebuildState) -> bool:
         """End the rebuild and remove its tables; return False when another process ended it before."""
         with self.database.writing() as connection:
             found = _state(connection, lock=True)
             if found is None or found.key != rebuild.key:
                 return False
-            _give_up(connection, found)
+            _abandon(connection, found)
             return True
 
     def clean_up(self) -> None:
@@ -274,16 +274,16 @@ def comparison_task(key: str) -> str:
     return f"comparison of {key}"
 
 
-def _state(connection: Connection, *, lock: bool = False) -> Rebuild | None:
+def _state(connection: Connection, *, lock: bool = False) -> RebuildState | None:
     """Return the rebuild in progress. ``lock``: nobody can move or end it before the transaction ends."""
     row = connection.execute(_STATE.with_for_update() if lock else _STATE).first()
     if row is None:
         return None
     by_job = None if row.by_job_end is None else ByJob(row.by_job_end, row.job_id, row.event, row.events)
-    return Rebuild(row.generation, row.key, row.cursor, by_job)
+    return RebuildState(row.generation, row.key, row.cursor, by_job)
 
 
-def _values(rebuild: Rebuild) -> dict[str, Any]:
+def _values(rebuild: RebuildState) -> dict[str, Any]:
     """Return the row of the rebuild, without its id."""
     end, *position = (None, None, None, None) if rebuild.by_job is None else astuple(rebuild.by_job)
     names = ("generation", "key", "cursor", "by_job_end", "job_id", "event", "events")
@@ -305,7 +305,7 @@ def _archive(connection: Connection, after: int, limit: int) -> list[Archived]:
     return read_page(fetch, after, limit, lambda entry: len(entry.body), PAGE_BYTES)[0]
 
 
-def _advance(connection: Connection, rebuild: Rebuild, batch: Batch, moved: Rebuild) -> Rebuild | None:
+def _advance(connection: Connection, rebuild: RebuildState, batch: Batch, moved: RebuildState) -> RebuildState | None:
     ours = and_(*(_row[name].is_not_distinct_from(value) for name, value in _values(rebuild).items()))
     if connection.execute(update(tables.rebuild).where(ours).values(_values(moved))).rowcount != 1:
         return None
@@ -323,7 +323,7 @@ def _remove_pruned(connection: Connection, own: FoldedTables) -> bool:
     return bool(job_ids)
 
 
-def _give_up(connection: Connection, rebuild: Rebuild) -> None:
+def _abandon(connection: Connection, rebuild: RebuildState) -> None:
     own = tables.generation(rebuild.generation)
     if connection.dialect.name == "sqlite":
         for index in (index for table in own.each() for index in table.indexes):
@@ -334,7 +334,7 @@ def _give_up(connection: Connection, rebuild: Rebuild) -> None:
     _end(connection, rebuild)
 
 
-def _end(connection: Connection, rebuild: Rebuild) -> None:
+def _end(connection: Connection, rebuild: RebuildState) -> None:
     connection.execute(delete(tables.rebuild))
     connection.execute(delete(tables.tasks).where(tables.tasks.c.key == comparison_task(rebuild.key)))
 

@@ -19,7 +19,7 @@ from jobtape.view.open_jobs import OpenJobs
 from jobtape.view.past import PastView
 from jobtape.view.positions import Positions
 from jobtape.view.quick_reads import NotAtOnce, QuickReads
-from jobtape.view.rebuilds import Rebuilds
+from jobtape.view.rebuilds import RebuildStore
 from jobtape.view.relay_row import RelayRow
 from jobtape.view.retention import JobRetention
 from jobtape.view.rows import history_from_row, job_from_row, storable
@@ -41,7 +41,7 @@ from jobtape.view.values import (
     JobQuery,
     NamedPosition,
     PastPage,
-    Rebuild,
+    RebuildState,
     RelayState,
     UnreadableRow,
     WaitingJob,
@@ -67,7 +67,7 @@ __all__ = [
     "NamedPosition",
     "NotAtOnce",
     "PastPage",
-    "Rebuild",
+    "RebuildState",
     "RelayState",
     "Store",
     "UnreadableRow",
@@ -103,7 +103,7 @@ class Store:
         """Messages of the dead queue that are no job."""
         self.keys = IdempotencyKeys(self._database)
         """The producer's idempotency keys, which are no part of the fold."""
-        self.rebuilds = Rebuilds(self._database)
+        self.rebuilds = RebuildStore(self._database)
         """The rebuild that is in progress."""
         self.tasks = Tasks(self._database)
         """The states of long tasks."""

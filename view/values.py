@@ -217,7 +217,7 @@ class ByJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuild:
+class RebuildState:
     """A new ``generation`` of the folded tables, folded up to ``cursor``. ``key``: who makes it.
 
     ``by_job``: how far the events after ``cursor`` are folded job by job; None when they are folded in their order.

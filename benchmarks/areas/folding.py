@@ -21,7 +21,7 @@ from benchmarks.rig.plan import Plan
 from benchmarks.rig.stage import Stage, log
 from benchmarks.rig.systems import jobtape
 from jobtape.consumer.replays.long_task import TaskSlice
-from jobtape.consumer.replays.rebuild import ViewRebuild
+from jobtape.consumer.replays.rebuild import Rebuilder
 from jobtape.consumer.replays.replay import Replay, replay_to_queue
 from jobtape.consumer.replays.tape_source import read_tape
 from jobtape.schemas.cursor import cursor_of
@@ -144,7 +144,7 @@ def _folded(made: Installation, store: Store, events: int, relay: str, rates: li
 def _rebuilt(made: Installation, store: Store, source: str, rates: list[float]) -> float:
     memory = Memory()
     task_slice = TaskSlice(lambda fraction, _: memory.measure(fraction), time.monotonic() + LONG, "events", share=0.95)
-    working = ViewRebuild(store, task_slice)
+    working = Rebuilder(store, task_slice)
     checkpoint = store.checkpoint()
     assert checkpoint is not None and checkpoint.offset is not None
     started = time.monotonic()

@@ -26,7 +26,7 @@ from jobtape.consumer.folding import fold_archived
 from jobtape.consumer.replays.long_task import TaskSlice
 from jobtape.schemas.errors import JobtapeError, ViewUnavailable
 from jobtape.schemas.job import Job
-from jobtape.view.store import Batch, ByJob, Rebuild, Store
+from jobtape.view.store import Batch, ByJob, RebuildState, Store
 
 MOST_PROCESSES: Final = 4
 WORTH_PROCESSES: Final = 50_000
@@ -35,7 +35,7 @@ LONGEST_PAUSE: Final = 0.05
 """Seconds between two transactions on SQLite, which has one writer and no queue for it: time for the projector."""
 
 
-def fold_by_job(store: Store, rebuild: Rebuild, task_slice: TaskSlice) -> Rebuild | None:
+def fold_by_job(store: Store, rebuild: RebuildState, task_slice: TaskSlice) -> RebuildState | None:
     """Fold the archive up to the end of ``rebuild.by_job``, and return the rebuild, which then folds in order.
 
     Returns None when another process moved or ended the rebuild. Raises ViewUnavailable, and Interrupted when the slice
@@ -57,8 +57,8 @@ def pause_after(store: Store, seconds: float) -> float:
 
 
 def _fold_pages(
-    folders: Sequence["Connection[Any, Any]"], rebuild: Rebuild, task_slice: TaskSlice, total: int
-) -> Rebuild | None:
+    folders: Sequence["Connection[Any, Any]"], rebuild: RebuildState, task_slice: TaskSlice, total: int
+) -> RebuildState | None:
     idle = deque(folders)
     reading: Connection[Any, Any] | None = None
     folding: deque[Connection[Any, Any]] = deque()

@@ -20,7 +20,7 @@ from jobtape.schemas.errors import JobtapeError, ViewUnavailable
 from jobtape.view.comparison import ViewComparison
 from jobtape.view.rebuilds import PAGE
 from jobtape.view.sql.paging import PAGE_BYTES
-from jobtape.view.store import Archived, Differences, Rebuild, Store
+from jobtape.view.store import Archived, Differences, RebuildState, Store
 from jobtape.view.threads import DatabaseThreads
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class RebuildAbandoned(JobtapeError):
 
 
 @dataclass(slots=True)
-class ViewRebuild:
+class Rebuilder:
     """The work of one process on a rebuild of ``store``.
 
     All methods raise ViewUnavailable, Interrupted when the slice is over, TakenOver when another process works on the
@@ -46,13 +46,15 @@ class ViewRebuild:
     store: Store
     task_slice: TaskSlice
 
-    async def from_stream(self, rebuild: Rebuild, messages: AsyncGenerator[Sequence[Archived], None]) -> Rebuild:
+    async def from_stream(
+        self, rebuild: RebuildState, messages: AsyncGenerator[Sequence[Archived], None]
+    ) -> RebuildState:
         """Fold ``messages``, which lead up to the checkpoint of the serving view.
 
         A thread folds a page while the next one is read.
         """
         threads = DatabaseThreads("rebuild")
-        folding: asyncio.Future[Rebuild] | None = None
+        folding: asyncio.Future[RebuildState] | None = None
         try:
             async with aclosing(messages):
                 async for entries in messages:
@@ -62,7 +64,7 @@ class ViewRebuild:
         finally:
             await threads.join()
 
-    def from_archive(self, rebuild: Rebuild) -> Rebuild:
+    def from_archive(self, rebuild: RebuildState) -> RebuildState:
         """Fold the serving history behind ``rebuild``, and remove the jobs that were pruned meanwhile."""
         rebuild = self._by_job(rebuild)
         while entries := self.store.rebuilds.archive(rebuild.cursor):
@@ -73,7 +75,7 @@ class ViewRebuild:
             self.task_slice.check()
         return rebuild
 
-    def differences(self, rebuild: Rebuild, examples: int) -> Differences:
+    def differences(self, rebuild: RebuildState, examples: int) -> Differences:
         """Compare new and serving generation, for jobs without new events, with at most ``examples`` examples."""
         self.task_slice.report(0.95, "comparing")
         comparison = ViewComparison(self.store.rebuilds.database, rebuild, examples)
@@ -88,7 +90,7 @@ class ViewRebuild:
             raise self._lost(rebuild)
         return comparison.found
 
-    def switch(self, rebuild: Rebuild) -> Rebuild:
+    def switch(self, rebuild: RebuildState) -> RebuildState:
         """Let the new generation replace the serving one, however fast that grows."""
         self.task_slice.report(0.98, "switching")
         pause = FIRST_SWITCH_PAUSE
@@ -108,12 +110,12 @@ class ViewRebuild:
             "run the rebuild again, and it continues"
         )
 
-    def give_up(self, rebuild: Rebuild) -> None:
+    def abandon(self, rebuild: RebuildState) -> None:
         """Remove the new generation."""
-        self.store.rebuilds.give_up(rebuild)
+        self.store.rebuilds.abandon(rebuild)
         self._clean_up()
 
-    def _try_to_switch(self, rebuild: Rebuild) -> Rebuild | None:
+    def _try_to_switch(self, rebuild: RebuildState) -> RebuildState | None:
         try:
             return self.store.rebuilds.switch(rebuild, fold_archived)
         except ViewUnavailable as error:
@@ -127,7 +129,7 @@ class ViewRebuild:
         except ViewUnavailable as error:
             log.warning("unused tables stay until the next rebuild removes them: %s", error)
 
-    def _by_job(self, rebuild: Rebuild) -> Rebuild:
+    def _by_job(self, rebuild: RebuildState) -> RebuildState:
         """Finish the part of ``rebuild`` that is folded job by job."""
         while rebuild.by_job is not None and rebuild.by_job.job_id == "":
             entries = self.store.rebuilds.unreadable_archive(rebuild.by_job)
@@ -137,7 +139,7 @@ class ViewRebuild:
             if batch.history:
                 # This version can read what an earlier one could not. It is known now of which jobs these events are,
                 # so fold everything in the order of the tape.
-                self.store.rebuilds.give_up(rebuild)
+                self.store.rebuilds.abandon(rebuild)
                 return self.store.rebuilds.begin(rebuild.key)
             rebuild = self._moved(
                 rebuild,
@@ -147,12 +149,12 @@ class ViewRebuild:
             return rebuild
         return self._moved(rebuild, fold_by_job(self.store, rebuild, self.task_slice))
 
-    def _moved(self, before: Rebuild, after: Rebuild | None) -> Rebuild:
+    def _moved(self, before: RebuildState, after: RebuildState | None) -> RebuildState:
         if after is None:
             raise self._lost(before)
         return after
 
-    def _fold(self, rebuild: Rebuild, entries: Sequence[Archived]) -> Rebuild:
+    def _fold(self, rebuild: RebuildState, entries: Sequence[Archived]) -> RebuildState:
         batch = fold_archived(entries, partial(self.store.rebuilds.known, rebuild), self.store.retention.gone)
         started = time.monotonic()
         moved = self._moved(rebuild, self.store.rebuilds.commit(rebuild, batch, entries[-1].cursor))
@@ -161,7 +163,7 @@ class ViewRebuild:
         self.task_slice.check()
         return moved
 
-    def _lost(self, rebuild: Rebuild) -> JobtapeError:
+    def _lost(self, rebuild: RebuildState) -> JobtapeError:
         now = self.store.rebuilds.state()
         if now is not None and now.key != rebuild.key:
             return RebuildAbandoned(

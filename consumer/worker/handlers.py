@@ -8,8 +8,8 @@ because a handler may change the task's own count (``_ended_by_cancel``). The wo
 over; another handler cancelled it, and then it must run again; or it cancelled itself, and then it has failed.
 
 Time in which the handlers' loop was blocked is not charged to the handlers that waited for it, up to ``CREDIT``. A
-handler that still blocks the loop when its own time is over cannot be ended. It fails, and the loop is given up
-together with everything that runs on it (``given_up``); these executions are aborted and run again in another worker.
+handler that still blocks the loop when its own time is over cannot be ended. It fails, and this process ends
+(``exit_requested``). The other executions on the loop are aborted, and run again in another worker.
 The same happens when a callback or a task that no execution owns blocks the loop until the credit is used up.
 """
 
@@ -127,9 +127,9 @@ class Handlers:
     """
 
     def __init__(self, *, concurrency: int, max_result: int, modules: Sequence[str] = ()) -> None:
-        self.given_up = asyncio.Event()
+        self.exit_requested = asyncio.Event()
         """Set when this process should end, because handlers that cannot be ended leave no way to go on."""
-        self.why_given_up = ""
+        self.why_exit = ""
         self._max_result = max_result
         self._inbox = LoopInbox(asyncio.get_running_loop())
         self._quick = SameDelay(QUICK)
@@ -185,11 +185,13 @@ class Handlers:
                 if self._loop.silence > SILENCE_LIMIT:
                     culprit = self._loop.current_owner()
                     if culprit is handler:
-                        self._give_up_loop(f"the handler of {handler.call.job_type.name} blocks", handler)
+                        self._request_exit_of_loop(f"the handler of {handler.call.job_type.name} blocks", handler)
                         break
                     if left <= 0:
                         if culprit not in self._on_loop:
-                            self._give_up_loop("a callback of a handler, or a task that one left behind, blocks")
+                            self._request_exit_of_loop(
+                                "a callback of a handler, or a task that one left behind, blocks"
+                            )
                         raise _aborted_by_blocking(handler)
                 elif left <= 0:
                     break
@@ -213,25 +215,23 @@ class Handlers:
         if self.threads_left:
             await asyncio.to_thread(self._loop.join_threads, CLOSE_LIMIT)
 
-    def give_up(self, why: str) -> None:
+    def request_exit(self, why: str) -> None:
         """Declare that this process should end."""
-        self.why_given_up = (
-            f"{why}: this worker ends and has to be started again; a handler with isolate=True can be ended"
-        )
-        log.error("%s", self.why_given_up)
-        self.given_up.set()
+        self.why_exit = f"{why}: this worker ends and has to be started again; a handler with isolate=True can be ended"
+        log.error("%s", self.why_exit)
+        self.exit_requested.set()
 
     def _result(self, handler: RunningHandler) -> Outcome:
         if not handler.done():
             return timed_out(handler.call.job_type, handler.timeout)
         if not handler.cancelled():
             return handler.result()
-        if self.given_up.is_set():
+        if self.exit_requested.is_set():
             raise _aborted_by_blocking(handler)
         raise ExecutionAborted(f"the handler of {handler.call.job_type.name} was requested to end")
 
-    def _give_up_loop(self, what: str, culprit: RunningHandler | None = None) -> None:
-        self.give_up(f"{what} the loop of all async handlers beyond its time-out")
+    def _request_exit_of_loop(self, what: str, culprit: RunningHandler | None = None) -> None:
+        self.request_exit(f"{what} the loop of all async handlers beyond its time-out")
         for handler in self._on_loop - {culprit}:
             handler.abandon()
 

@@ -154,8 +154,8 @@ class Worker:
         self._intake_link.start()
         self._publisher.link.start()
         try:
-            while not stop.is_set() and not self._handlers.given_up.is_set():
-                connection = await first_of(self._intake_link.connection(), stop, self._handlers.given_up)
+            while not stop.is_set() and not self._handlers.exit_requested.is_set():
+                connection = await first_of(self._intake_link.connection(), stop, self._handlers.exit_requested)
                 if connection is None:
                     break
                 try:
@@ -171,8 +171,8 @@ class Worker:
             self._closed = True
             await self._publisher.close()
             await self._intake_link.close()
-        if self._handlers.given_up.is_set():
-            raise WorkerStuck(self._handlers.why_given_up)
+        if self._handlers.exit_requested.is_set():
+            raise WorkerStuck(self._handlers.why_exit)
 
     async def _take(self, connection: Connection, stop: asyncio.Event) -> None:
         """Take deliveries until the channel ends (the caller then opens a new one) or ``stop`` is set (then drain)."""
@@ -188,8 +188,8 @@ class Worker:
         ):
             self._fault = None
             log.info("taking jobs from %s", ", ".join(self._topology.queues))
-            await first_of(self._watch(intake), stop, self._handlers.given_up)
-            if stop.is_set() or self._handlers.given_up.is_set():
+            await first_of(self._watch(intake), stop, self._handlers.exit_requested)
+            if stop.is_set() or self._handlers.exit_requested.is_set():
                 self._fault = "draining"
                 self._draining = True
                 await intake.stop_consuming()
@@ -207,7 +207,9 @@ class Worker:
                 log.warning("a delivery has waited as long as the acknowledgement time-out allows and is requeued")
                 await delivery.requeue()
             if self._stuck.check():
-                self._handlers.give_up("every slot is taken by a handler that does not end, long after its time-out")
+                self._handlers.request_exit(
+                    "every slot is taken by a handler that does not end, long after its time-out"
+                )
 
     def _on_delivery(self, delivery: Delivery) -> None:
         try:

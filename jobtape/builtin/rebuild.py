@@ -13,7 +13,7 @@ from jobtape.schemas.errors import ViewUnavailable
 from jobtape.settings import read_settings
 
 
-class Rebuilt(BaseModel):
+class RebuildResult(BaseModel):
     """The result of a rebuild.
 
     ``states``: the number of compared jobs by state, written ``serving → rebuilt`` where both views differ.
@@ -36,16 +36,16 @@ async def rebuild(
     source: Literal["archive", "stream"] = "archive",
     dry_run: bool = False,
     examples: Annotated[int, Field(ge=0, le=100)] = 10,
-) -> Rebuilt:
+) -> RebuildResult:
     """Fold the whole history into a new view, compare both, and switch to the new one unless ``dry_run`` is set."""
     # Imported here: a program that only submits the job needs neither AMQP nor SQL.
-    from jobtape.consumer.replays.rebuild import ViewRebuild  # noqa: PLC0415
+    from jobtape.consumer.replays.rebuild import Rebuilder  # noqa: PLC0415
     from jobtape.consumer.replays.tape_source import TapeOvertaken, read_tape  # noqa: PLC0415
     from jobtape.view.store import Store  # noqa: PLC0415
 
     settings = read_settings()
     with slice_of(ctx, "events", share=0.95) as part, closing(Store(settings.database_url)) as store:
-        working = ViewRebuild(store, part)
+        working = Rebuilder(store, part)
         checkpoint = store.checkpoint()
         if checkpoint is None:
             raise ViewUnavailable("no projector was ever started: there is no view to rebuild")
@@ -56,16 +56,16 @@ async def rebuild(
             try:
                 state = await working.from_stream(state, read_tape(url, topology, state.cursor, checkpoint))
             except TapeOvertaken:  # it was interrupted for too long
-                store.rebuilds.give_up(state)
+                store.rebuilds.abandon(state)
                 state = store.rebuilds.begin(ctx.idempotency_key, behind)
                 state = await working.from_stream(state, read_tape(url, topology, state.cursor, checkpoint))
         state = working.from_archive(state)
         found = working.differences(state, examples)
         if dry_run:
-            working.give_up(state)
+            working.abandon(state)
         else:
             working.switch(state)
-    return Rebuilt(
+    return RebuildResult(
         switched=not dry_run,
         cursor=state.cursor,
         compared=found.compared,

@@ -17,14 +17,14 @@ from jobtape.view import comparison as comparing
 from jobtape.view import rebuilds
 from jobtape.view.comparison import ViewComparison
 from jobtape.view.sql import paging
-from jobtape.view.store import Archived, Batch, ByJob, Differences, JobQuery, Rebuild, Store
+from jobtape.view.store import Archived, Batch, ByJob, Differences, JobQuery, RebuildState, Store
 from jobtape.view.values import UnreadableRow
 from tests.view.samples import NOON, commit, folded, postgresql_only, record, submitted, succeeded
 
 LATER = NOON + timedelta(days=10)
 
 
-def fold_all(store: Store, rebuild: Rebuild, limit: int = 1000) -> Rebuild:
+def fold_all(store: Store, rebuild: RebuildState, limit: int = 1000) -> RebuildState:
     while entries := store.rebuilds.archive(rebuild.cursor, limit):
         batch = fold_archived(entries, partial(store.rebuilds.known, rebuild))
         moved = store.rebuilds.commit(rebuild, batch, entries[-1].cursor)
@@ -33,7 +33,7 @@ def fold_all(store: Store, rebuild: Rebuild, limit: int = 1000) -> Rebuild:
     return rebuild
 
 
-def fold_by_job(store: Store, rebuild: Rebuild, limit: int = 1000) -> Rebuild:
+def fold_by_job(store: Store, rebuild: RebuildState, limit: int = 1000) -> RebuildState:
     """Fold the archive job by job, the unreadable messages first."""
     position = rebuild.by_job
     assert position is not None
@@ -53,7 +53,7 @@ def fold_by_job(store: Store, rebuild: Rebuild, limit: int = 1000) -> Rebuild:
     return done
 
 
-def compared(store: Store, rebuild: Rebuild) -> Differences:
+def compared(store: Store, rebuild: RebuildState) -> Differences:
     comparison = ViewComparison(store.rebuilds.database, rebuild, 5)
     while comparison.step():
         pass
@@ -143,7 +143,7 @@ def test_repeated_rebuilds_leave_no_tables(store: Store) -> None:
     assert sorted(table for table in names(store) if "_g" in table or "retired" in table) == []
 
 
-def test_given_up_rebuilds_leave_no_tables(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_abandoned_rebuilds_leave_no_tables(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(store)
     before = dump(store)
     monkeypatch.setattr(rebuilds, "CHUNK", 2)
@@ -165,10 +165,10 @@ def test_rebuild_continues_under_its_own_key_only(store: Store) -> None:
     other = store.rebuilds.begin("b")
     assert (other.cursor, store.rebuilds.state()) == (0, other)
     assert store.rebuilds.known(other, [job.id for job in store.list_jobs(JobQuery())]) == {}
-    assert not store.rebuilds.give_up(moved), "the other one ended it"
+    assert not store.rebuilds.abandon(moved), "the other one ended it"
     assert store.rebuilds.state() == other
-    assert store.rebuilds.give_up(other)
-    assert not store.rebuilds.give_up(other)
+    assert store.rebuilds.abandon(other)
+    assert not store.rebuilds.abandon(other)
     assert [table for table in names(store) if "_g" in table] == []
 
 
@@ -181,7 +181,7 @@ def test_switch_with_many_events_left_changes_nothing(store: Store, monkeypatch:
     record(store, submitted(7))  # the lease was not taken
 
 
-def test_given_up_rebuild_neither_switches_nor_writes(store: Store) -> None:
+def test_abandoned_rebuild_neither_switches_nor_writes(store: Store) -> None:
     filled(store)
     first = fold_all(store, store.rebuilds.begin("a"))
     second = store.rebuilds.begin("b")
@@ -302,7 +302,7 @@ def test_comparison_continues_and_halves_slow_steps(store: Store, monkeypatch: p
     assert totals == [(True, 2, 2, 2), (True, 4, 4, 3), (True, 5, 5, 3), (False, 5, 5, 3)]
     assert dict(part.found.states) == {("failed", "queued"): 5}
     assert part.found.examples[0].fields == {"state": ("failed", "queued")}
-    assert store.rebuilds.give_up(rebuild)
+    assert store.rebuilds.abandon(rebuild)
     assert ViewComparison(store.rebuilds.database, store.rebuilds.begin("a"), 3).found == Differences()
 
 

@@ -12,7 +12,7 @@ from jobtape.builtin.rebuild import rebuild
 from jobtape.consumer.replays import by_job
 from jobtape.consumer.replays import rebuild as rebuild_module
 from jobtape.consumer.replays.long_task import Interrupted, TakenOver
-from jobtape.consumer.replays.rebuild import RebuildAbandoned, ViewRebuild
+from jobtape.consumer.replays.rebuild import RebuildAbandoned, Rebuilder
 from jobtape.consumer.replays.tape_source import read_tape
 from jobtape.schemas import fold
 from jobtape.schemas.cursor import cursor_of
@@ -80,7 +80,7 @@ async def test_rebuild_from_the_stream_repairs_a_damaged_history(rig: Rig, store
         checkpoint = store.checkpoint()
         assert checkpoint is not None
         behind = cursor_of(checkpoint.epoch, 0) - 1
-        working = ViewRebuild(store, task_slice())
+        working = Rebuilder(store, task_slice())
         state = store.rebuilds.begin("tape", behind)
         state = await working.from_stream(state, read_tape(rig.url, rig.topology, state.cursor, checkpoint))
         found = working.differences(state, 5)
@@ -109,12 +109,12 @@ async def test_interrupted_rebuild_continues_in_another_process(
     monkeypatch.setattr(store.rebuilds, "archive_by_job", in_sevens(store.rebuilds.archive_by_job))
     begun = store.rebuilds.begin("a", by_job=job_by_job)
     with pytest.raises(Interrupted):
-        ViewRebuild(store, task_slice(seconds=-1)).from_archive(begun)
+        Rebuilder(store, task_slice(seconds=-1)).from_archive(begun)
     moved = store.rebuilds.begin("a", by_job=job_by_job)
     assert moved != begun
     assert moved.cursor == begun.cursor if job_by_job else moved.cursor > begun.cursor
     with pytest.raises(TakenOver):
-        ViewRebuild(store, task_slice()).from_archive(begun)
+        Rebuilder(store, task_slice()).from_archive(begun)
     rebuilt(store)
     assert store.rebuilds.state() is None
 
@@ -152,7 +152,7 @@ async def test_death_of_a_folding_process_is_retried(rig: Rig, store: Store, mon
         await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
     begun = store.rebuilds.begin("a", by_job=True)
     with pytest.raises(ViewUnavailable) as raised:
-        ViewRebuild(store, task_slice()).from_archive(begun)
+        Rebuilder(store, task_slice()).from_archive(begun)
     assert rebuild.retry.retry_after(raised.value) == POLICY
     assert store.rebuilds.state() == begun
 
@@ -164,7 +164,7 @@ async def test_messages_that_became_readable_are_folded_in_order(rig: Rig, store
         await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
         before = [store.job(job_id) for job_id in ids]
         make_unreadable(store, ids[1])
-        state = ViewRebuild(store, task_slice()).from_archive(store.rebuilds.begin("a", by_job=True))
+        state = Rebuilder(store, task_slice()).from_archive(store.rebuilds.begin("a", by_job=True))
         assert store.rebuilds.known(state, ids) == dict(zip(ids, before, strict=True))
 
 
@@ -196,7 +196,7 @@ async def test_differences_report_changed_fold_rules(rig: Rig, store: Store, mon
         return replace(after, state=JobState.CANCELLED) if after.state is JobState.FAILED else after
 
     monkeypatch.setattr("jobtape.consumer.folding.evolve", stricter)
-    working = ViewRebuild(store, task_slice())
+    working = Rebuilder(store, task_slice())
     state = working.from_archive(store.rebuilds.begin("new rules", by_job=True))
     found = working.differences(state, 5)
     assert (found.changed, dict(found.states)) == (1, {("failed", "cancelled"): 1, ("succeeded", "succeeded"): 3})
@@ -222,7 +222,7 @@ async def test_switch_whose_answer_was_lost_is_recognised(
     def busy() -> None:
         raise ViewUnavailable("the old tables are locked")
 
-    working = ViewRebuild(store, task_slice())
+    working = Rebuilder(store, task_slice())
     state = working.from_archive(store.rebuilds.begin("a"))
     monkeypatch.setattr(store.rebuilds, "switch", unanswered)
     monkeypatch.setattr(store.rebuilds, "clean_up", busy)
@@ -236,7 +236,7 @@ async def test_comparison_with_tables_of_another_rebuild_raises(rig: Rig, store:
     async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
         ids = await some_jobs(rig, 3)
         await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
-    working = ViewRebuild(store, task_slice())
+    working = Rebuilder(store, task_slice())
     first = working.from_archive(store.rebuilds.begin("a"))
     second = store.rebuilds.begin("b")
     with pytest.raises(RebuildAbandoned):
@@ -255,11 +255,11 @@ async def test_comparison_continues_across_slices(rig: Rig, store: Store, monkey
         ids = await some_jobs(rig, 3)
         await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
     monkeypatch.setattr(comparing, "MOST_JOBS", 1)
-    state = ViewRebuild(store, task_slice()).from_archive(store.rebuilds.begin("a"))
+    state = Rebuilder(store, task_slice()).from_archive(store.rebuilds.begin("a"))
     for _ in ids:
         with pytest.raises(Interrupted):
-            ViewRebuild(store, task_slice(seconds=-1)).differences(state, 5)
-    assert ViewRebuild(store, task_slice(seconds=-1)).differences(state, 5).compared == 3
+            Rebuilder(store, task_slice(seconds=-1)).differences(state, 5)
+    assert Rebuilder(store, task_slice(seconds=-1)).differences(state, 5).compared == 3
 
 
 def test_number_of_examples_is_limited() -> None:

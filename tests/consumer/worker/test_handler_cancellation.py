@@ -97,8 +97,8 @@ async def test_callback_that_blocks_loop_ends_worker(handlers: Handlers, monkeyp
     monkeypatch.setattr(module, "SILENCE_LIMIT", 0.1)
     with pytest.raises(ExecutionAborted):
         await outcome_of(handlers, jobs.callback_blocks, timeout=0.2)
-    assert handlers.given_up.is_set()
-    assert "a callback of a handler" in handlers.why_given_up
+    assert handlers.exit_requested.is_set()
+    assert "a callback of a handler" in handlers.why_exit
 
 
 async def test_abandoned_task_that_blocks_loop_ends_worker(handlers: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ async def test_abandoned_task_that_blocks_loop_ends_worker(handlers: Handlers, m
     assert await outcome_of(handlers, jobs.task_blocks_later) == Success("done")
     with pytest.raises(ExecutionAborted):
         await outcome_of(handlers, jobs.waits, timeout=0.2)
-    assert handlers.given_up.is_set()
+    assert handlers.exit_requested.is_set()
 
 
 @pytest.mark.parametrize(
