@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -214,17 +214,11 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("rabbitmq_url", "database_url", "management_url")
+    @field_validator("rabbitmq_url", "database_url", "management_url", "api_key")
     @classmethod
-    def _complete(cls, value: str | None) -> str | None:
-        if value is not None and (fault := fault_of_url(value)) is not None:
-            raise ValueError(fault)
-        return value
-
-    @field_validator("api_key")
-    @classmethod
-    def _sendable(cls, value: str | None) -> str | None:
-        if value is not None and (fault := fault_of_key(value)) is not None:
+    def _complete(cls, value: str | None, info: ValidationInfo) -> str | None:
+        check = fault_of_key if info.field_name == "api_key" else fault_of_url
+        if value is not None and (fault := check(value)) is not None:
             raise ValueError(fault)
         return value
 

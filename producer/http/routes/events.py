@@ -20,7 +20,6 @@ from jobtape.schemas.job import ENDINGS, FINAL
 from jobtape.schemas.selection import Selection
 
 PAGE: Final = 100
-_MAX_ACCEPT: Final = 8192
 
 router = APIRouter()
 
@@ -59,7 +58,7 @@ async def get_events(
     stream as in `GET /events`, of the events that changed the job, from the first one on. The stream stays open unless
     `until=final` is given.
     """
-    stream = prefers(request, event_stream.MEDIA_TYPE, to="application/json")
+    stream = event_stream.MEDIA_TYPE in ",".join(request.headers.getlist("accept")).lower()
     query.check(stream=stream)
     start = start_of(request, query) if stream else query.after
     await find_job(producer, job_id)
@@ -104,26 +103,3 @@ def _has_ended(producer: Producer, job_id: str) -> Enough:
         return job is not None and job.state in FINAL and job.cursor <= position
 
     return enough
-
-
-def prefers(request: Request, media_type: str, to: str) -> bool:
-    """Return whether the client prefers ``media_type`` to ``to``, which is the default."""
-    qualities: dict[str, float] = {}
-    for part in ",".join(request.headers.getlist("accept"))[:_MAX_ACCEPT].split(","):
-        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        qualities.setdefault(name, _q(parameters))
-    return _quality(qualities, media_type) > _quality(qualities, to)
-
-
-def _quality(qualities: dict[str, float], media_type: str) -> float:
-    """Return the quality of the most specific range that matches: the type itself, then ``text/*``, then ``*/*``."""
-    ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
-    return next((qualities[name] for name in ranges if name in qualities), 0.0)
-
-
-def _q(parameters: list[str]) -> float:
-    pairs = (parameter.partition("=") for parameter in parameters)
-    try:
-        return min(1.0, max(0.0, float(next((value for name, _, value in pairs if name.strip() == "q"), "1"))))
-    except ValueError:
-        return 0.0
