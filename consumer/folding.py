@@ -13,7 +13,7 @@ from jobtape.schemas.events import JobEvent, decode
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
 from jobtape.schemas.topology import BARRIER_KEY
-from jobtape.view.store import Archived, Batch, HistoryRow, UnreadableRow
+from jobtape.view.store import Archived, Batch, HistoryRow, UnreadableRow, history_row
 
 LoadJobs = Callable[[Collection[str]], dict[str, Job]]
 FindPruned = Callable[[Collection[str]], Collection[str]]
@@ -83,10 +83,9 @@ def fold_archived(entries: Sequence[Archived], load_jobs: LoadJobs, find_pruned:
             continue
         job = jobs.get(event.subject)
         after = evolve(job, event, cursor)
-        accepted = after is not job
         jobs[event.subject] = after
-        counts[event.data.job_type, event.name] += accepted
-        history.append(HistoryRow(cursor, event.subject, event.id, event.name, event.time, accepted, text, after))
+        counts[event.data.job_type, event.name] += after is not job
+        history.append(history_row(cursor, event, text, job, after))
     return Batch(
         offset=None,
         digest=None,

@@ -7,7 +7,8 @@ from typing import Any, Final
 from aiormq import spec
 
 from jobtape.broker.channels import PERSISTENT
-from jobtape.schemas.delivered_event import CURSOR, encode_delivered
+from jobtape.schemas import plainjson
+from jobtape.schemas.delivered_event import CURSOR, delivered
 from jobtape.schemas.events import CONTENT_TYPE
 from jobtape.schemas.topology import reply_key, result_key
 from jobtape.view.store import CommittedEvent
@@ -33,26 +34,31 @@ def subscriber_message(row: CommittedEvent, attributes: Mapping[str, str] = _NO_
 
     A correlation id, labels or ``reply_to`` that AMQP has no room for are in the body only.
     """
-    job = row.after
-    headers: dict[str, Any] = {CURSOR: row.cursor, "job": job.id, "job_type": job.type, "state": job.state.value}
-    labels = job.labels or {}
+    event = delivered(row.event, row.cursor)
+    headers: dict[str, Any] = {
+        CURSOR: row.cursor,
+        "job": row.job_id,
+        "job_type": row.job_type,
+        "state": row.state.value,
+    }
+    labels = row.labels
     size = sum(len(name.encode()) + len(value.encode()) + 8 for name, value in labels.items())
     if size <= MAX_LABELS and all(map(_fits, labels)):
-        headers["labels"] = labels
-    if job.reply_to is not None and _fits(key := reply_key(job.reply_to)):
+        headers["labels"] = dict(labels)
+    if row.reply_to is not None and _fits(key := reply_key(row.reply_to)):
         headers["CC"] = [key]
-    correlation_id = job.correlation_id
+    correlation_id = row.correlation_id
     properties = spec.Basic.Properties(
         content_type=CONTENT_TYPE,
         delivery_mode=PERSISTENT,
-        message_id=row.event_id,
+        message_id=event["id"],
         correlation_id=correlation_id if correlation_id is not None and _fits(correlation_id) else None,
         message_type=row.name,
         timestamp=row.time,
         headers=headers,
     )
-    body = encode_delivered(row.event, row.cursor, attributes)
-    return SubscriberMessage(result_key(row.name, job.type), properties, body)
+    body = plainjson.dumps({**event, **attributes})
+    return SubscriberMessage(result_key(row.name, row.job_type), properties, body)
 
 
 def _fits(text: str) -> bool:

@@ -1,6 +1,5 @@
 """An event as subscribers get it from a queue, stream or WebSocket: an accepted CloudEvent with its cursor."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -60,11 +59,14 @@ class DeliveredEvent:
         return self.event.data.error if isinstance(self.event, Failed | Retrying) else None
 
 
-def encode_delivered(event: str, cursor: int, more: Mapping[str, str] | None = None) -> bytes:
-    """The JSON that subscribers get: ``event`` (a CloudEvent as JSON) in the newest version, with its cursor and the
-    attributes ``more``.
-    """
-    return plainjson.dumps({**newest(plainjson.loads(event.encode())), CURSOR: cursor, **(more or {})})
+def delivered(event: str, cursor: int) -> dict[str, Any]:
+    """What subscribers get, parsed: ``event`` (a CloudEvent as JSON) in the newest version, with its cursor."""
+    return {**newest(plainjson.loads(event.encode())), CURSOR: cursor}
+
+
+def encode_delivered(event: str, cursor: int) -> bytes:
+    """Same as ``delivered``, as JSON."""
+    return plainjson.dumps(delivered(event, cursor))
 
 
 def decode_delivered(body: bytes) -> DeliveredEvent:

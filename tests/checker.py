@@ -9,7 +9,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from uuid import uuid4
 
 import aio_pika
@@ -173,9 +173,18 @@ class Checker:
             before = jobs.get(event.subject)
             after = jobs[event.subject] = fold.evolve(before, event, cursor)
             accepted = after is not before
-            bare = replace(after, payload=None, result=None)
-            text = self.messages[cursor][1].decode()
-            expected.append(HistoryRow(cursor, event.subject, event.id, event.name, event.time, accepted, text, bare))
+            expected.append(
+                HistoryRow(
+                    cursor=cursor,
+                    job_id=event.subject,
+                    name=event.name,
+                    time=event.time,
+                    accepted=accepted,
+                    state=after.state,
+                    reason=after.reason,
+                    event=self.messages[cursor][1].decode(),
+                )
+            )
             if accepted:
                 counts[event.data.job_type, event.name] += 1
                 finals[event.subject, event.data.run] += event.name in _FINAL_NAMES

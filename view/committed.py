@@ -4,25 +4,32 @@ The projector commits batches in order. So a page that ends at the newest row is
 later comes behind it. A reader needs only its cursor to continue, in any process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import select
 
+from jobtape.schemas import plainjson
 from jobtape.schemas.cursor import cursor_of
-from jobtape.schemas.job import Job
+from jobtape.schemas.job import JobState
 from jobtape.schemas.selection import Selection, Traits
 from jobtape.view import tables
-from jobtape.view.rows import after_from_text
 from jobtape.view.sql.database import StorePart
 from jobtape.view.sql.paging import PAGE_BYTES, read_page
-from jobtape.view.values import HistoryRange
+from jobtape.view.values import HistoryRange, id_of
 
 _checkpoint = tables.checkpoint.c
 _entry = tables.history.c
-_ACCEPTED: Final = select(tables.history).where(_entry.accepted).order_by(_entry.cursor)
+_job = tables.jobs.c
+_ACCEPTED: Final = (
+    select(_entry.cursor, _entry.job_id, _entry.name, _entry.time, _entry.event, _entry.state)
+    .add_columns(_job.type, _job.correlation_id, _job.reply_to, _job.labels)
+    .select_from(tables.history.join(tables.jobs, _job.id == _entry.job_id))
+    .where(_entry.accepted)
+    .order_by(_entry.cursor)
+)
 _TIMES: Final = select(_entry.cursor, _entry.time).where(_entry.accepted).order_by(_entry.cursor)
 _REACH: Final = select(_checkpoint.epoch, _checkpoint.offset, _checkpoint.horizon)
 
@@ -32,36 +39,41 @@ _WINDOW: Final = 64
 _STRETCH: Final = 5000
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class CommittedEvent:
-    """An event that changed its job. ``event``: the CloudEvent as it was read.
+    """An event that changed its job. ``event``: the CloudEvent as it was read. ``state``: of the job after the event.
 
-    ``after`` is decoded when it is first used: most events are delivered, or skipped by name, without it.
+    The other fields are those of the job's order, which never change: None and ``{}`` until its submission is folded.
     """
 
     cursor: int
     job_id: str
-    event_id: str
     name: str
     time: datetime
     event: str
-    _after: str | Job
-    """The job after the event, or its JSON."""
+    state: JobState
+    job_type: str
+    correlation_id: str | None
+    reply_to: str | None
+    labels: Mapping[str, str]
 
     @property
-    def after(self) -> Job:
-        """The job after the event, without payload and result: the events ``submitted`` and ``succeeded`` have them."""
-        if isinstance(self._after, str):
-            self._after = after_from_text(self._after)
-        return self._after
+    def event_id(self) -> str:
+        """The id of the event, which is parsed for it."""
+        return id_of(self.event)
+
+    @property
+    def imported(self) -> bool:
+        """Whether it was imported from another tape."""
+        # The text says at once for nearly every event that it was not.
+        return '"imported"' in self.event and plainjson.loads(self.event.encode()).get("imported") is not None
 
     def wanted_by(self, selection: Selection) -> bool:
         """Return whether it passes the filter."""
         return selection.fits(self.name, self.job_id, self._traits)
 
     def _traits(self) -> Traits:
-        job = self.after
-        return Traits(job.type, job.correlation_id, job.labels or {})
+        return Traits(self.job_type, self.correlation_id, self.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +112,7 @@ class CommittedHistory(StorePart):
                 return connection.execute(statement.where(_entry.cursor > behind).limit(count)).all()
 
             rows, full = read_page(fetch, after, limit, lambda row: len(row.event), max_bytes)
-        events = [
-            CommittedEvent(row.cursor, row.job_id, row.event_id, row.name, row.time, row.event, row.after)
-            for row in rows
-        ]
+        events = [_event(row) for row in rows]
         return CommittedPage(
             rows=[event for event in events if event.wanted_by(wanted)],
             cursor=rows[-1].cursor if rows else after,
@@ -143,3 +152,9 @@ class CommittedHistory(StorePart):
         with self.database.reading() as connection:
             rows = connection.execute(_TIMES.where(_entry.cursor > after).limit(limit)).all()
         return [(row.cursor, row.time) for row in rows]
+
+
+def _event(row: Any) -> CommittedEvent:
+    cursor, job_id, name, time, event, state, job_type, correlation_id, reply_to, labels = row
+    given = {} if labels in (None, "{}") else plainjson.loads(labels.encode())
+    return CommittedEvent(cursor, job_id, name, time, event, JobState(state), job_type, correlation_id, reply_to, given)

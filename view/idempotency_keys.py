@@ -9,7 +9,7 @@ block each other.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -131,15 +131,8 @@ class IdempotencyKeys(StorePart):
             return connection.execute(found).rowcount
 
 
-def _as_row(scope: str, owner: str, each: KeyedSubmission, now: float, lease: float) -> dict[str, Any]:
-    return asdict(each) | {
-        "scope": scope,
-        "time": tables.utc_text(each.time),
-        "accepted": False,
-        "owner": owner,
-        "lease_until": now + lease,
-        "at": now,
-    }
+def _as_row(scope: str, owner: str, each: KeyedSubmission, now: float, lease: float) -> tuple[Any, ...]:
+    return (scope, each.key, each.digest, each.job_id, tables.utc_text(each.time), False, owner, now + lease, now)
 
 
 def _locked(connection: Connection, scope: str, keys: Mapping[str, object]) -> Iterator[Row[Any]]:

@@ -32,8 +32,7 @@ def write_folded(connection: Connection, batch: Batch, into: FoldedTables) -> No
     bulk.insert(connection, into.jobs, [job_to_row(job) for job in batch.jobs], on_conflict="replace")
     bulk.insert(connection, into.job_labels, _labels(batch.jobs), on_conflict="keep")
     bulk.insert(connection, into.history, [history_to_row(entry) for entry in batch.history])
-    if batch.unreadable:
-        connection.execute(into.unreadable.insert(), [unreadable_to_row(entry) for entry in batch.unreadable])
+    bulk.insert(connection, into.unreadable, [unreadable_to_row(entry) for entry in batch.unreadable])
     if batch.counts:
         insert = bulk.upsert(connection, into.counts)
         insert = insert.on_conflict_do_update(
@@ -43,10 +42,10 @@ def write_folded(connection: Connection, batch: Batch, into: FoldedTables) -> No
         connection.execute(insert, rows)
 
 
-def _labels(jobs: Iterable[Job]) -> list[dict[str, str]]:
+def _labels(jobs: Iterable[Job]) -> list[tuple[str, str, str]]:
     """Return the rows of all labels. They never change, but a later batch may bring them again."""
     return [
-        {"name": name, "value": value, "job_id": job.id}
+        (name, value, job.id)
         for job in jobs
         for name, value in (job.labels or {}).items()
         if len(name) <= LABEL_LIMIT and len(value) <= LABEL_LIMIT

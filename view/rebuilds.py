@@ -97,7 +97,7 @@ def _archive_statement() -> Select[Any]:
     event, unreadable = tables.history.c, tables.unreadable.c
     after, limit = bindparam("after", type_=BigInteger), bindparam("limit", type_=Integer)
     events = select(event.cursor, event.event, cast(null(), LargeBinary).label("body")).where(event.cursor > after)
-    others = select(unreadable.cursor, cast(null(), Text).label("event"), unreadable.body)
+    others = select(unreadable.cursor, cast(null(), LargeBinary).label("event"), unreadable.body)
     parts = (events, others.where(unreadable.cursor > after))
     pages = [part.order_by(literal_column("cursor")).limit(limit).subquery() for part in parts]
     both = union_all(*(select(page.c.cursor, page.c.event, page.c.body) for page in pages)).subquery()

@@ -1,4 +1,4 @@
-"""Converts jobs and history entries to rows and back, without loss.
+"""Converts jobs and history entries to rows and back, without loss. A row to write has all columns in their order.
 
 A JSON column has SQL's NULL for None, so None, ``{}`` and ``""`` remain different. Times are written as ISO 8601 text,
 which both databases accept; ``tables.UtcTime`` reads them as times.
@@ -14,14 +14,19 @@ from pydantic_core import to_json
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.job import ErrorInfo, Job, JobState, Progress
+from jobtape.view.packing import pack
 from jobtape.view.tables import utc_text
 from jobtape.view.values import HistoryRow, UnreadableRow
 
-Row = dict[str, Any]
+Row = tuple[Any, ...]
 
 _FIELDS: Final = tuple(field.name for field in fields(Job))
 TIMES: Final = ("submitted_at", "run_at", "started_at", "finished_at", "deferred_since")
 _values: Final = attrgetter(*_FIELDS)
+_STATE: Final = _FIELDS.index("state")
+_JSON: Final = tuple(map(_FIELDS.index, ("payload", "result", "error", "progress", "labels")))
+_SUPERSEDED: Final = _FIELDS.index("superseded")
+_TIMES: Final = tuple(map(_FIELDS.index, TIMES))
 _JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
 
 
@@ -31,16 +36,16 @@ def _plain(text: str | None) -> Any:
 
 def job_to_row(job: Job) -> Row:
     """Return the row of table ``jobs``."""
-    row = dict(zip(_FIELDS, _values(job), strict=True))
-    row["state"] = job.state.value
-    row["superseded"] = job.superseded or None
-    for name in ("payload", "result", "error", "progress", "labels", "superseded"):
-        if row[name] is not None:
-            row[name] = plainjson.dumps(row[name]).decode()
-    for name in TIMES:
-        if row[name] is not None:
-            row[name] = utc_text(row[name])
-    return row
+    row = list(_values(job))
+    row[_STATE] = job.state.value
+    for index in _JSON:
+        if row[index] is not None:
+            row[index] = plainjson.dumps(row[index]).decode()
+    row[_SUPERSEDED] = plainjson.dumps(job.superseded).decode() if job.superseded else None
+    for index in _TIMES:
+        if row[index] is not None:
+            row[index] = utc_text(row[index])
+    return tuple(row)
 
 
 def job_from_row(row: Sequence[Any]) -> Job:
@@ -59,45 +64,42 @@ def job_from_row(row: Sequence[Any]) -> Job:
 
 def history_to_row(entry: HistoryRow) -> Row:
     """Return the row of table ``history``."""
-    after = {name: value for name, value in zip(_FIELDS, _values(entry.after), strict=True) if value is not None}
-    after.pop("payload", None)
-    after.pop("result", None)
-    return {
-        "cursor": entry.cursor,
-        "job_id": entry.job_id,
-        "event_id": entry.event_id,
-        "name": entry.name,
-        "time": utc_text(entry.time),
-        "accepted": entry.accepted,
-        "event": entry.event,
-        "after": to_json(after).decode(),
-        "state": entry.after.state.value,
-        "run": entry.after.run,
-        "attempt": entry.after.attempt,
-        "reason": entry.after.reason,
-    }
+    return (
+        entry.cursor,
+        entry.job_id,
+        entry.name,
+        utc_text(entry.time),
+        entry.accepted,
+        entry.state.value,
+        entry.reason,
+        pack(entry.event),
+        None if entry.snapshot is None else _snapshot(entry.snapshot),
+    )
 
 
 def history_from_row(row: Any) -> HistoryRow:
-    """Return the entry of a row of table ``history``. Its ``after`` has neither payload nor result."""
-    after = after_from_text(row.after)
-    return HistoryRow(row.cursor, row.job_id, row.event_id, row.name, row.time, row.accepted, row.event, after)
+    """Return the entry of a row of table ``history``."""
+    return HistoryRow(
+        row.cursor, row.job_id, row.name, row.time, row.accepted, JobState(row.state), row.reason, row.event
+    )
 
 
-def after_from_text(after: str) -> Job:
-    """Decode the ``after`` of a history row, which has neither payload nor result."""
-    return _JOB.validate_json(after)
+def _snapshot(job: Job) -> str:
+    """Return the JSON of an open job, which has no result, without its payload, which never changes."""
+    values = {name: value for name, value in zip(_FIELDS, _values(job), strict=True) if value is not None}
+    values.pop("payload", None)
+    return to_json(values).decode()
 
 
-def job_as_of(after: str, payload: str | None) -> Job:
-    """Decode the ``after`` of a history row, and add the ``payload`` of its row in ``jobs`` if it was known then."""
-    job = after_from_text(after)
+def job_from_snapshot(snapshot: str, payload: str | None) -> Job:
+    """Return the job of a snapshot. ``payload``: that of its row in ``jobs``, used if it was known then."""
+    job = _JOB.validate_json(snapshot)
     return job if job.submitted_at is None else replace(job, payload=_plain(payload))
 
 
 def unreadable_to_row(entry: UnreadableRow) -> Row:
     """Return the row of table ``unreadable``."""
-    return {"cursor": entry.cursor, "reason": storable(entry.reason), "body": entry.body}
+    return (entry.cursor, storable(entry.reason), entry.body)
 
 
 def storable(text: str) -> str:

@@ -45,6 +45,7 @@ from jobtape.view.values import (
     RelayState,
     UnreadableRow,
     WaitingJob,
+    history_row,
 )
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "Store",
     "UnreadableRow",
     "WaitingJob",
+    "history_row",
 ]
 
 

@@ -24,6 +24,8 @@ from sqlalchemy import (
 from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from jobtape.view.packing import pack, unpack
+
 SCHEMA_VERSION: Final = "0001"
 """The version of the newest migration."""
 
@@ -51,6 +53,19 @@ class UtcTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return datetime.fromisoformat(value) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class PackedEvent(TypeDecorator[str]):
+    """The text of an event, which is stored compressed."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> bytes | None:
+        return None if value is None else pack(value)
+
+    def process_result_value(self, value: bytes | None, _dialect: Dialect) -> str | None:
+        return None if value is None else unpack(value)
 
 
 # Ids are compared byte by byte: a database's locale neither changes their order nor slows it down.
@@ -113,6 +128,8 @@ jobs = Table(
     Index("jobs_waiting", "run_at", "id", "queue", sqlite_where=text(WAITING), postgresql_where=text(WAITING)),
 )
 
+_SNAPSHOT: Final = text("snapshot IS NOT NULL")
+
 job_labels = Table(
     "job_labels",
     metadata,
@@ -127,17 +144,17 @@ history = Table(
     metadata,
     Column("cursor", RowKey, primary_key=True, autoincrement=False),
     Column("job_id", Key, nullable=False),
-    Column("event_id", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("time", UtcTime, nullable=False),
     Column("accepted", Boolean, nullable=False),
-    Column("event", Text, nullable=False),
-    Column("after", Text, nullable=False),
+    # The state and the reason of the job after the event, for lists of the past.
     Column("state", Text, nullable=False),
-    Column("run", BigInteger, nullable=False),
-    Column("attempt", BigInteger, nullable=False),
     Column("reason", Text),
+    Column("event", PackedEvent, nullable=False),
+    # Of some events: the whole job after it, as JSON, without its payload.
+    Column("snapshot", Text),
     Index("history_by_job", "job_id", "cursor"),
+    Index("history_snapshots", "job_id", "cursor", sqlite_where=_SNAPSHOT, postgresql_where=_SNAPSHOT),
 )
 
 unreadable = Table(

@@ -144,7 +144,7 @@ class Relay:
             self._committed.clear()
             page = await self._thread.call(self._store.committed.page, self._progress.cursor, WINDOW, selection)
             # Imported events happened on another tape, whose relay published them.
-            await self._publish_all([row for row in page.rows if not row.after.imported])
+            await self._publish_all([row for row in page.rows if not row.imported])
             self._progress.reach(page.cursor)
             if self._progress.unsaved and clock() >= save_at:
                 await self._save()

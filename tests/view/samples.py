@@ -13,7 +13,7 @@ from jobtape.schemas import events, ids
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, Order
-from jobtape.view.store import Batch, HistoryRow, Store
+from jobtape.view.store import Batch, HistoryRow, Store, history_row
 
 postgresql_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -31,6 +31,19 @@ def job_id(n: int, at: datetime = NOON) -> str:
 def submitted(n: int = 0, at: datetime = NOON, **order: Any) -> events.Submitted:
     values: dict[str, Any] = {"type": "add", "payload": {"x": n}, "queue": "main", "timeout": 30.0, **order}
     return events.submitted(job_id(n, at), Order(**values), source=SOURCE, time=at)
+
+
+def progressed(of: events.Submitted, n: int) -> events.Progressed:
+    """Return the n-th report of the only execution."""
+    return events.Progressed(
+        id=ids.execution_fact(of.subject, 1, 1, "progressed", "e1", n),
+        source=SOURCE,
+        subject=of.subject,
+        time=of.time + timedelta(seconds=1),
+        data=events.ProgressedData(
+            job_type=of.data.job_type, run=1, attempt=1, execution="e1", n=n, fraction=1 - 1 / n, message=f"step {n}"
+        ),
+    )
 
 
 def succeeded(of: events.Submitted, result: Any = None) -> events.Succeeded:
@@ -62,18 +75,7 @@ def folded(
     for offset, event in enumerate(tape, first):
         before = jobs.get(event.subject)
         after = jobs[event.subject] = evolve(before, event, cursor_of(epoch, offset))
-        history.append(
-            HistoryRow(
-                cursor=cursor_of(epoch, offset),
-                job_id=event.subject,
-                event_id=event.id,
-                name=event.name,
-                time=event.time,
-                accepted=after is not before,
-                event=events.encode(event).decode(),
-                after=after,
-            )
-        )
+        history.append(history_row(cursor_of(epoch, offset), event, events.encode(event).decode(), before, after))
         key = (after.type, event.name)
         counts[key] = counts.get(key, 0) + (after is not before)
     return Batch(

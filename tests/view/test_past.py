@@ -17,12 +17,12 @@ from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import JobEvent, Submitted
 from jobtape.schemas.fold import evolve, fold
 from jobtape.schemas.job import Job, JobState, Order
-from jobtape.view import past
+from jobtape.view import past, values
 from jobtape.view.store import JobQuery, Store
 from tests.schemas import job_lives as lives
 from tests.schemas import reference
 from tests.schemas.events_of_a_job import JOB
-from tests.view.samples import NOON, commit, job_id, record, submitted, succeeded
+from tests.view.samples import NOON, commit, job_id, progressed, record, submitted, succeeded
 
 JOBS, POINTS, LISTS = 120, 1000, 40
 
@@ -151,6 +151,7 @@ def world() -> World:
 
 
 def test_past_jobs_equal_fold_of_earlier_events(store: Store, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "SNAPSHOT_EVERY", 4)
     chance = Random(6)
     write(store, world, chance)
     for n in range(POINTS):
@@ -169,6 +170,24 @@ def test_past_jobs_equal_fold_of_earlier_events(store: Store, world: World, monk
         assert listed(store, query, cursor, chance.randrange(3, 40)) == expected, (cursor, query)
     end = cursor_of(1, len(world.tape) - 1)
     assert listed(store, {}, end, 50) == store.list_jobs(JobQuery(limit=JOBS + 1)), "at the end it is the list of now"
+
+
+def test_past_of_job_with_many_events_reads_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = submitted(1, payload={"text": "x"})
+    tape: list[JobEvent] = [order, *(progressed(order, n) for n in range(1, 1500))]
+    record(store, *tape)
+    decoded: list[bytes] = []
+
+    def decode(body: bytes) -> JobEvent:
+        decoded.append(body)
+        return events.decode(body)
+
+    monkeypatch.setattr(past, "decode", decode)
+    for offset in range(100, 1500, 99):
+        decoded.clear()
+        found = store.past.job(order.subject, cursor_of(1, offset))
+        assert found == fold([(event, cursor_of(1, n)) for n, event in enumerate(tape[: offset + 1])])[order.subject]
+        assert len(decoded) < 600
 
 
 def test_page_examines_limited_jobs_and_names_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ Settings of a role or a database (``ALTER ROLE … SET``) must not change what w
 everything that it depends on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -65,12 +65,24 @@ def open_engine(url: URL, role: Role, timeout: float, options: dict[str, Any]) -
     event.listen(engine, "begin", begun)
     event.listen(engine, "handle_error", _end_read_only_session)
     event.listen(engine, "connect", _leave_in_children)
+    event.listen(engine, "do_executemany", _copy)
+    event.listen(engine, "do_execute", lambda cursor, statement, row, _: _copy(cursor, statement, [row], None))
     return engine
 
 
 def _leave_in_children(connection: Any, _record: Any) -> None:
     """Close the session in forked children, so that it and its locks end when this process ends it."""
     forks.on_fork(connection, lambda shared: None if shared.closed else forks.close_in_child(shared.fileno()))
+
+
+def _copy(cursor: "psycopg.Cursor[Any]", statement: str, rows: Sequence[Sequence[Any]], _context: Any) -> bool | None:
+    """Send the rows of a statement ``COPY … FROM STDIN``, as SQLAlchemy sends the parameters of other statements."""
+    if not statement.startswith("COPY "):
+        return None
+    with cursor.copy(statement.encode()) as copy:
+        for row in rows:
+            copy.write_row(row)
+    return True
 
 
 def begin_reading(connection: Connection) -> None:

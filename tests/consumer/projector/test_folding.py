@@ -50,7 +50,7 @@ def test_fold_batch_folds_a_whole_job() -> None:
         (cursor_of(3, 7), "submitted", True),
         (cursor_of(3, 8), "succeeded", True),
     ]
-    assert [row.after.state for row in batch.history] == [JobState.QUEUED, JobState.SUCCEEDED]
+    assert [row.state for row in batch.history] == [JobState.QUEUED, JobState.SUCCEEDED]
     assert batch.counts == {("add", "submitted"): 1, ("add", "succeeded"): 1}
     assert (batch.offset, batch.digest) == (8, hashlib.sha256(encode(succeeded("a", 2))).hexdigest())
 

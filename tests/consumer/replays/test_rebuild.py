@@ -172,9 +172,8 @@ def make_unreadable(store: Store, job_id: str) -> None:
     """Make the view as it is when an older version could not read the events of the job."""
     from sqlalchemy import text
 
+    values = [{"cursor": row.cursor, "body": row.event.encode()} for row in store.history(job_id)]
     with store._database.writing() as connection:
-        rows = connection.execute(text("SELECT cursor, event FROM history WHERE job_id = :id"), {"id": job_id}).all()
-        values = [{"cursor": cursor, "body": event.encode()} for cursor, event in rows]
         connection.execute(text("INSERT INTO unreadable VALUES (:cursor, 'of the future', :body)"), values)
         for table, column in (("history", "job_id"), ("jobs", "id")):
             connection.execute(text(f"DELETE FROM {table} WHERE {column} = :id"), {"id": job_id})

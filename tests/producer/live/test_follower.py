@@ -30,7 +30,9 @@ async def reads() -> AsyncIterator[Reads]:
 
 def entries(*tape: JobEvent, first: int = 0) -> list[BufferedEvent]:
     return [
-        BufferedEvent(CommittedEvent(row.cursor, row.job_id, row.event_id, row.name, row.time, row.event, row.after))
+        BufferedEvent(
+            CommittedEvent(row.cursor, row.job_id, row.name, row.time, row.event, row.state, "add", None, None, {})
+        )
         for row in folded(tape, first=first).history
     ]
 
