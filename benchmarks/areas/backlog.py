@@ -1,8 +1,12 @@
 """A backlog: many queued jobs without a worker, then with one. What it does to memory and to the rate."""
 
+import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import psycopg
 from sqlalchemy import make_url
@@ -14,11 +18,16 @@ from benchmarks.rig.processes import usage
 from benchmarks.rig.stage import Stage, log
 from benchmarks.rig.systems import Running, ours
 
+QUEUED, DELAYED = "queued", "delayed"
+SPARE: Final = 5.0
+"""Seconds between the last submission and the time at which delayed jobs are due, at least."""
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """One size of a backlog. ``memory``: MiB of each process while the jobs wait."""
+    """A backlog of one kind and size. ``memory``: MiB of each process while the jobs wait; the worker's: after them."""
 
+    kind: str
     jobs: int
     accepted: float
     drained: float
@@ -28,53 +37,81 @@ class Outcome:
 
 
 def measure(stage: Stage, plan: Plan) -> Section:
-    """Build up and work off a small backlog and a large one, each on a new installation."""
-    found: dict[str, list[Outcome]] = {}
+    """Build up and work off a small and a large backlog of each kind, each on a new installation."""
+    found: dict[str, list[Outcome]] = defaultdict(list)
     for system in ours(plan.databases):
         for jobs in (plan.few, plan.backlog):
-            with system.run(stage) as running:
-                found.setdefault(system.name, []).append(_outcome(running, jobs))
-            last = found[system.name][-1]
-            log(f"{system.name}: {jobs:,} accepted at {last.accepted:,.0f}/s, worked off at {last.drained:,.0f}/s")
+            for kind in (QUEUED, DELAYED):
+                before = found[system.name][-1].accepted if kind == DELAYED else 0.0
+                with system.run(stage) as running:
+                    last = _queued(running, jobs) if kind == QUEUED else _delayed(running, jobs, 2 * jobs / before)
+                found[system.name].append(last)
+                log(
+                    f"{system.name}: {jobs:,} {kind}, accepted at {last.accepted:,.0f}/s, "
+                    f"worked off at {last.drained:,.0f}/s"
+                )
     return Section("backlog", "\n\n".join(_text(plan, found)))
 
 
-def _outcome(running: Running, jobs: int) -> Outcome:
+def _queued(running: Running, jobs: int) -> Outcome:
+    """Queue jobs while there is no worker, then start one."""
     made = running.installation
     assert made is not None
-    worker = next(part for part in made.parts if part.name == "worker")
-    worker.stop()
+    next(part for part in made.parts if part.name == "worker").stop()
     before = _size(made)
     answer = running.driver.do("queue", jobs=jobs)
-    # The worker is measured when all is done: it has held a part of the backlog then.
-    memory = {name: each.memory for name, each in running.usages().items() if name not in ("client", "worker")}
-    fresh = made.start("worker")
+    memory = _memory(running)
+    worker = made.start("worker").process.pid
     drained = running.driver.do("finish")
-    memory["worker"] = usage(fresh.process.pid).memory
-    size = (_size(made) - before) / jobs / 1024
-    return Outcome(jobs, jobs / answer["submitted"], jobs / drained["done"], memory, size)
+    memory["worker"] = usage(worker).memory
+    return Outcome(
+        QUEUED, jobs, jobs / answer["submitted"], jobs / drained["done"], memory, (_size(made) - before) / jobs / 1024
+    )
+
+
+def _delayed(running: Running, jobs: int, seconds: float) -> Outcome:
+    """Submit jobs that are all due ``seconds`` and a little later. The worker runs all the time."""
+    made = running.installation
+    assert made is not None
+    before = _size(made)
+    answer = running.driver.do("queue", jobs=jobs, delay=seconds + SPARE)
+    memory = _memory(running)
+    drained = running.driver.do("finish")
+    memory["worker"] = usage(running.processes["worker"]).memory
+    return Outcome(
+        DELAYED, jobs, jobs / answer["submitted"], jobs / drained["done"], memory, (_size(made) - before) / jobs / 1024
+    )
+
+
+def _memory(running: Running) -> dict[str, float]:
+    return {name: each.memory for name, each in running.usages().items() if name not in ("client", "worker")}
 
 
 def _size(made: Installation) -> int:
-    """Return the bytes of the database, with what SQLite has not moved from its journal yet."""
+    """Return the bytes of the database, after SQLite has moved what is in its journal."""
     url = make_url(made.environment["DATABASE_URL"])
     if url.get_backend_name() == "sqlite":
-        return sum(path.stat().st_size for path in Path(str(url.database)).parent.glob("view.db*"))
-    with psycopg.connect(made.environment["DATABASE_URL"]) as connection:
-        row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+        with closing(sqlite3.connect(str(url.database))) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return Path(str(url.database)).stat().st_size
+    with psycopg.connect(made.environment["DATABASE_URL"]) as server:
+        row = server.execute("SELECT pg_database_size(current_database())").fetchone()
         assert row is not None
         return int(row[0])
 
 
 def _text(plan: Plan, found: dict[str, list[Outcome]]) -> Iterable[str]:
-    yield f"{plan.few:,} and {plan.backlog:,} jobs queued without a worker, then worked off by one; one run."
+    yield (
+        f"{plan.few:,} and {plan.backlog:,} jobs that are queued without a worker, or due at one moment, then worked "
+        "off by one worker:"
+    )
     rows = []
     for name, outcomes in found.items():
         for each in outcomes:
             memory = ", ".join(f"{part} {mib:,.0f}" for part, mib in each.memory.items())
             rows.append(
                 [
-                    f"{name}, {each.jobs:,}",
+                    f"{name}, {each.jobs:,} {each.kind}",
                     f"{each.accepted:,.0f}/s",
                     f"{each.drained:,.0f}/s",
                     f"{each.size:.2f} KB",

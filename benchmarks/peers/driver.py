@@ -91,11 +91,14 @@ class Driver:
             late = _lateness()[before:]
         return {"submitted": submitted, "late": late}
 
-    async def queue(self, jobs: int) -> dict[str, Any]:
-        """Submit jobs that nothing works off yet. Return the seconds of that."""
+    async def queue(self, jobs: int, delay: float | None = None) -> dict[str, Any]:
+        """Submit jobs that nothing works off yet, or that are due in ``delay`` seconds. Return the seconds of that."""
         self._wanted = await self._client.stored() + jobs
         started = time.monotonic()
-        await self._client.submit(range(jobs))
+        if delay is None:
+            await self._client.submit(range(jobs))
+        else:
+            await self._client.submit_due([time.time() + delay] * jobs)
         return {"submitted": time.monotonic() - started}
 
     async def finish(self) -> dict[str, Any]:
