@@ -95,12 +95,12 @@ async def delete_queue(connection: Connection, queue: str) -> int | None:
 
 
 async def log_exists(connection: Connection, topology: Topology) -> bool:
-    """Whether the tape is on the broker. Raises as ``depth`` does."""
+    """Return whether the tape is on the broker. Raises as ``depth`` does."""
     return await depth(connection, topology.log.name) is not None
 
 
 async def depth(connection: Connection, queue: str) -> Depth | None:
-    """The depth of a queue, by a passive declaration; None when the queue does not exist.
+    """Return the depth of a queue, by a passive declaration; None when the queue does not exist.
 
     Raises aiormq's error when it exists and has no leader at the moment, ConnectionError when the connection is lost.
     A cancelled call goes on in the background: aiormq may reuse the number of a channel that was cancelled while it
@@ -122,8 +122,8 @@ async def _depth(connection: Connection, queue: str) -> Depth | None:
 
 
 def is_missing(error: aiormq.exceptions.ChannelNotFoundEntity) -> bool:
-    """Whether a queue that was not found does not exist. For some seconds after its start the broker also answers "not
-    found" for a queue without a leader: its home node "is down or inaccessible".
+    """Return whether a queue that was not found does not exist. For some seconds after its start the broker also
+    answers "not found" for a queue without a leader: its home node "is down or inaccessible".
     """
     return "inaccessible" not in str(error)
 

@@ -102,8 +102,8 @@ class Delivered:
         return self._properties
 
     def integer(self, name: bytes) -> int | None:
-        """The integer in the header ``name``, None when there is none. The properties are parsed for it only where the
-        bytes are not clear.
+        """Return the integer in the header ``name``, None when there is none. The properties are parsed for it only
+        where the bytes are not clear.
         """
         pattern = bytes((len(name),)) + name + b"l"
         if name not in self._raw:
@@ -186,7 +186,7 @@ class FrameReader:
         """Whether frames came that aiormq does not know of."""
 
     def at_eof(self) -> bool:
-        """Whether everything was read."""
+        """Return whether everything was read."""
         return self._passed_at >= len(self._passed) and self._at >= len(self._taken) and self._source.at_eof()
 
     async def readexactly(self, n: int) -> bytes:

@@ -39,18 +39,19 @@ _FAILURES: Final[dict[Literal["lost", "given_up"], Literal["lost", "crash_loop"]
 
 
 def placement_id(job: Job) -> str:
-    """The event id of the next placement of an open job."""
+    """Return the event id of the next placement of an open job."""
     return ids.execution_fact(job.id, job.run, job.attempt_due, Placed.name, str(job.placed + 1))
 
 
 def placement(job: Job, *, source: str, time: datetime) -> Placed | None:
-    """Place the work of a waiting job. None when the order is not known."""
+    """Return the event that places the work of a waiting job; None when the order is not known."""
     return _placed(job, "due", source, time)
 
 
 def rescue(job: Job, why: Literal["lost", "given_up"], *, source: str, time: datetime) -> Placed | Failed | None:
-    """Place the lost work of an open job again, or fail its run after ``MAX_RESCUES``. None when the order is not
-    known.
+    """Return the event that places the lost work of an open job again, or fails its run after ``MAX_RESCUES``.
+
+    None when the order is not known.
     """
     if job.rescues >= MAX_RESCUES and job.order is not None:
         what = "its work has disappeared" if why == "lost" else "the broker has given up delivering it"
@@ -60,7 +61,7 @@ def rescue(job: Job, why: Literal["lost", "given_up"], *, source: str, time: dat
 
 
 def failure(job: Job, reason: Literal["lost", "crash_loop"], message: str, *, source: str, time: datetime) -> Failed:
-    """Fail the current run of an open job that no worker will finish."""
+    """Return the event that fails the current run of an open job, which no worker will finish."""
     return Failed(
         id=ids.execution_fact(job.id, job.run, job.attempt_due, Failed.name, reason),
         source=source,
@@ -78,7 +79,7 @@ def failure(job: Job, reason: Literal["lost", "crash_loop"], message: str, *, so
 
 
 def deferral(work: WorkEvent | NewerWork, reason: DeferReason, *, source: str, time: datetime) -> Deferred:
-    """Defer work that cannot be run now. The projector places it again."""
+    """Return the event that defers work which cannot be run now. The projector places it again."""
     since = deferred_since(work, reason, time)
     wait = min(max((time - since).total_seconds(), SHORTEST_WAIT), LONGEST_WAIT)
     n = placement_of(work)
@@ -101,7 +102,7 @@ def deferral(work: WorkEvent | NewerWork, reason: DeferReason, *, source: str, t
 
 
 def deferred_since(work: WorkEvent | NewerWork, reason: DeferReason, time: datetime) -> datetime:
-    """When the work was deferred first for this reason; ``time`` if it was not."""
+    """Return when the work was deferred first for this reason; ``time`` if it was not."""
     if isinstance(work, Submitted) or work.data.deferred != reason or work.data.deferred_since is None:
         return time
     return min(work.data.deferred_since, time)

@@ -91,7 +91,7 @@ class RetryPolicy:
 def next_delay(
     policy: RetryPolicy, *, attempt: int, max_attempts: int, retry_after: RetryAfter, randomness: float
 ) -> float | None:
-    """Seconds until the attempt after the failed ``attempt``, or None when there is none.
+    """Return the seconds until the attempt after the failed ``attempt``, or None when there is none.
 
     ``randomness``: a number from 0 to 1, for the jitter.
     """

@@ -40,7 +40,7 @@ class Queue:
     arguments: tuple[tuple[str, str | int], ...]
 
     def declared_arguments(self) -> dict[str, Any]:
-        """The arguments as a dict for AMQP."""
+        """Return the arguments as a dict for AMQP."""
         return dict(self.arguments)
 
 
@@ -125,7 +125,7 @@ class Topology:
         return Queue(f"{self.namespace}.dead", _KEPT)
 
     def work_queue(self, queue: str) -> Queue:
-        """The quorum queue that holds the jobs of ``queue``."""
+        """Return the quorum queue that holds the jobs of ``queue``."""
         return Queue(
             f"{self.namespace}.run.{queue}",
             (
@@ -141,11 +141,11 @@ class Topology:
         )
 
     def subscription_name(self, name: str) -> str:
-        """The name on the broker of the queue of the durable subscription ``name``."""
+        """Return the name on the broker of the queue of the durable subscription ``name``."""
         return f"{self.namespace}.sub.{name}"
 
     def subscription_queue(self, name: str, wanted: str, bounds: Bounds) -> Queue:
-        """The queue of the durable subscription ``name``. ``wanted`` is its filter as text of at most 250 bytes.
+        """Return the queue of the durable subscription ``name``. ``wanted`` is its filter as text of at most 250 bytes.
 
         The filter is in the dead-letter routing key, because the broker compares this argument when the queue is
         declared again. So consumers of the same subscription cannot have different filters. Messages that a full queue
@@ -164,18 +164,18 @@ class Topology:
         )
 
     def ephemeral_queue(self, unique: str, bounds: Bounds) -> Queue:
-        """The queue of one ephemeral subscription. It outlives its connection by ``bounds.idle`` seconds."""
+        """Return the queue of one ephemeral subscription. It outlives its connection by ``bounds.idle`` seconds."""
         return Queue(f"{self.namespace}.hear.{unique}", (("x-queue-type", "classic"), *_bounded(bounds)))
 
     def exchanges(self) -> tuple[Exchange, ...]:
         return (self.events, self.results, self.committed, self.dead)
 
     def declared_queues(self) -> tuple[Queue, ...]:
-        """All queues except the tape, which only a first start or ``jobtape init`` creates."""
+        """Return all queues except the tape, which only a first start or ``jobtape init`` creates."""
         return (self.dead_queue, self.cancels, *(self.work_queue(queue) for queue in self.queues))
 
     def bindings(self) -> tuple[Binding, ...]:
-        """All bindings of queues except that of the tape."""
+        """Return all bindings of queues except that of the tape."""
         return (
             Binding(self.dead_queue.name, self.dead.name, "#"),
             Binding(self.cancels.name, self.events.name, CANCEL_KEY),
@@ -183,7 +183,7 @@ class Topology:
         )
 
     def is_ours(self, queue: str) -> bool:
-        """Whether ``queue`` is the name of a queue that Jobtape declares."""
+        """Return whether ``queue`` is the name of a queue that Jobtape declares."""
         prefix, _, rest = queue.partition(".")
         alone = rest in ("log", "cancels", "dead")
         return prefix == self.namespace and (alone or rest.startswith(("run.", "sub.", "hear.")))
@@ -198,12 +198,12 @@ class Topology:
 
 
 def event_key(event: str, job_type: str) -> str:
-    """The routing key of an event on the tape."""
+    """Return the routing key of an event on the tape."""
     return f"event.{event}.{job_type}"
 
 
 def result_key(event: str, job_type: str) -> str:
-    """The routing key of an event that is relayed to subscribers."""
+    """Return the routing key of an event that is relayed to subscribers."""
     return f"{event}.{job_type}"
 
 
@@ -220,7 +220,7 @@ def result_patterns(events: Iterable[str], types: Iterable[str]) -> tuple[str, .
 
 
 def reply_key(name: str) -> str:
-    """The second key of the events of a job with ``reply_to`` ``name``."""
+    """Return the second key of the events of a job with ``reply_to`` ``name``."""
     return f"reply.{name}"
 
 
@@ -230,7 +230,7 @@ def queue_of(name: str) -> str:
 
 
 def run_key(queue: str) -> str:
-    """The second key that routes a job to its work queue."""
+    """Return the second key that routes a job to its work queue."""
     return f"run.{queue}"
 
 

@@ -141,7 +141,9 @@ def _hooks() -> tuple[Any, ...]:
 
 
 def _thread_locals() -> dict[Any, Any] | None:
-    """The dictionary in which CPython keeps the thread's ``threading.local`` values and its running event loop."""
+    """Return the dictionary in which CPython keeps the thread's ``threading.local`` values and its running event
+    loop.
+    """
     try:
         # As an object it would be freed once too often, because the reference is borrowed.
         address = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyThreadState_GetDict", ctypes.pythonapi))()

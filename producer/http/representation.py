@@ -33,7 +33,9 @@ class JobOut(BaseModel):
     error: ErrorInfo | None = Field(
         description="The exception of the last failed attempt: `type`, `message`, `traceback`. Null after a success."
     )
-    reason: str | None = Field(description="Why the last attempt failed: `error`, `timeout`, `crash_loop`, `lost`, …")
+    reason: str | None = Field(
+        description="Why the last attempt failed (`error`, `timeout`, …), or the work was deferred (`queue_full`, …)."
+    )
     progress: Progress | None = Field(description="What the handler reported: `fraction` from 0 to 1, and `message`.")
     queue: str | None = Field(description="The work queue.")
     labels: dict[str, str] | None = Field(description="The labels of the submission. Lists can be filtered by them.")

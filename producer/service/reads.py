@@ -27,7 +27,9 @@ class Reads:
         self._waiting = 0
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:
-        """What ``function`` returns or raises. Raises ViewUnavailable after the limit, TooBusy when too many wait."""
+        """Return what ``function`` returns or raises. Raises ViewUnavailable after the limit, TooBusy when too many
+        wait.
+        """
         if self._waiting >= MAX_WAITING:
             raise TooBusy(f"{MAX_WAITING} reads of the view are waiting already: try again in a moment")
         future = self._threads.call(function, *args)

@@ -38,7 +38,9 @@ FUNCTIONS: Final = ("function-before", "function-after", "function-wrap", "funct
 
 
 def derive(node: Node, change: Change, config: Node | None = None) -> Node:
-    """A copy of ``node`` with ``change`` applied to every node, children first. ``config`` is the inherited one."""
+    """Return a copy of ``node`` with ``change`` applied to every node, children first. ``config`` is the inherited
+    one.
+    """
     inherited = config or {}
     if node.get("type") in CONFIGURED:
         inherited = node.get("config") or ({} if node["type"] == "model" else inherited)
@@ -56,7 +58,7 @@ def derive(node: Node, change: Change, config: Node | None = None) -> Node:
 
 
 def nodes(node: Node) -> Iterator[Node]:
-    """``node`` and all nodes in it, children first."""
+    """Return ``node`` and all nodes in it, children first."""
     found: list[Node] = []
 
     def note(each: Node, _: Node) -> Node:
@@ -68,25 +70,25 @@ def nodes(node: Node) -> Iterator[Node]:
 
 
 def is_users(function: Any) -> bool:
-    """Whether a validator or serializer is a user's. Those of pydantic itself are pure."""
+    """Return whether a validator or serializer is a user's. Those of pydantic itself are pure."""
     module = getattr(function, "__module__", None) or type(function).__module__
     return not module.partition(".")[0].startswith("pydantic")
 
 
 def function_of(node: Node) -> Any:
-    """The function of a validator or serializer node; None for another node."""
+    """Return the function of a validator or serializer node; None for another node."""
     function = node.get("function")
     return function.get("function") if isinstance(function, dict) else function
 
 
 def masks(node: Node) -> bool:
-    """Whether the node writes ``**********`` in place of its value."""
+    """Return whether the node writes ``**********`` in place of its value."""
     serialization = node.get("serialization")
     return isinstance(serialization, dict) and function_of(serialization) in _MASKS
 
 
 def unmasked(node: Node) -> Node:
-    """The serialization of a node that masks its value, without the mask."""
+    """Return the serialization of a node that masks its value, without the mask."""
     secret = node["json_schema"]
     return {
         "type": "function-plain",
@@ -97,7 +99,7 @@ def unmasked(node: Node) -> Node:
 
 
 def holds_secret(node: Node) -> bool:
-    """Whether a node in ``node`` masks its value, or did so before ``unmasked`` replaced it."""
+    """Return whether a node in ``node`` masks its value, or did so before ``unmasked`` replaced it."""
     # A serialization is a node of its own.
     return any(masks(each) or each.get("function") is _reveal for each in nodes(node))
 

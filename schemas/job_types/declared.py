@@ -43,7 +43,7 @@ def record(job_type: Declared, function: Any) -> None:
 
 
 def job_types_in(module: ModuleType, kind: type[T]) -> list[T]:
-    """The job types of a module: its attributes, those of its classes, and the items of its collections.
+    """Return the job types of a module: its attributes, those of its classes, and the items of its collections.
 
     Raises JobTypeInvalid if the module declared one that is not among them.
     """

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 
 def difference(given: Any, arrived: Any, place: str = "") -> str | None:
-    """The first difference and its place, without values, which may be secrets; None if there is none.
+    """Return the first difference and its place, without values, which may be secrets; None if there is none.
 
     A list equals a tuple and a dict equals another mapping, because JSON has only lists and objects. Times in different
     zones are equal at the same instant. Objects of one class without ``__eq__`` are equal.

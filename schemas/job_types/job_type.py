@@ -103,8 +103,8 @@ class JobTypeSpec:
         return self._versions.newest
 
     def arguments(self, payload: dict[str, Any], version: int | None = None) -> dict[str, Any]:
-        """The handler's keyword arguments for a payload of ``version`` (default: the newest), which is not changed.
-        Raises PayloadInvalid with every fault.
+        """Return the handler's keyword arguments for a payload of ``version`` (default: the newest), which is not
+        changed. Raises PayloadInvalid with every fault.
         """
         if version is not None:
             payload = self._versions.upcast(payload, version)
@@ -114,14 +114,14 @@ class JobTypeSpec:
         return {name: getattr(model, name) for name in type(model).model_fields}
 
     def accept(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """The payload to record for one that was sent. Values that default factories or users' validators make are
-        computed now, so that every attempt has the same. Raises PayloadInvalid with every fault.
+        """Return the payload to record for one that was sent. Values that default factories or users' validators
+        make are computed now, so that every attempt has the same. Raises PayloadInvalid with every fault.
         """
         return self._read(payload, self._payloads.accept)
 
     def payload(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The payload for a call with these arguments, as plain JSON. Raises PayloadInvalid, also if the handler would
-        get other values.
+        """Return the payload for a call with these arguments, as plain JSON. Raises PayloadInvalid, also if the
+        handler would get other values.
         """
         return self._payload(args, kwargs)[0]
 
@@ -133,7 +133,7 @@ class JobTypeSpec:
         return {name: value for name, value in payload.items() if name not in made} if made else payload
 
     def result(self, value: Any) -> Any:
-        """The result of a handler as plain JSON. Raises ResultInvalid, also if it could not be read back."""
+        """Return the result of a handler as plain JSON. Raises ResultInvalid, also if it could not be read back."""
         if inspect.iscoroutine(value):
             value.close()
             raise ResultInvalid(
@@ -146,7 +146,9 @@ class JobTypeSpec:
             raise ResultInvalid(f"the result of {self.name} cannot be recorded: {error}") from None
 
     def read_result(self, plain: Any) -> Any:
-        """The value of a recorded result by the return annotation (see ``ResultValues.read``). Raises ResultInvalid."""
+        """Return the value of a recorded result by the return annotation (see ``ResultValues.read``). Raises
+        ResultInvalid.
+        """
         try:
             return self._results.read(plain)
         except (ValidationError, PydanticSerializationError) as error:
@@ -155,7 +157,7 @@ class JobTypeSpec:
             ) from None
 
     def json_schema(self) -> dict[str, Any]:
-        """The JSON Schemas of payload and result."""
+        """Return the JSON Schemas of payload and result."""
         return {"payload": self._payloads.json_schema, "result": self._results.json_schema}
 
     def _read(self, payload: dict[str, Any], read: Callable[[dict[str, Any]], R]) -> R:
@@ -176,7 +178,7 @@ class JobTypeSpec:
             raise PayloadInvalid(f"the payload does not fit the job type {self.name}: {described(error)}") from error
 
     def _payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
-        """The payload, and the names in it whose values are computed defaults."""
+        """Return the payload, and the names in it whose values are computed defaults."""
         try:
             model, whole = self._model_for(args, kwargs)
             payload = self._payloads.write(model, checked=not whole)
@@ -197,7 +199,7 @@ class JobTypeSpec:
         )
 
     def _model_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[BaseModel, bool]:
-        """The model of the payload, and whether it is itself the argument."""
+        """Return the model of the payload, and whether it is itself the argument."""
         whole = self._takes_model(args, kwargs)
         names = [str(self._model_parameter)] if whole else list(self.payload_model.model_fields)
         if len(args) > len(names):
@@ -211,7 +213,7 @@ class JobTypeSpec:
         return self._payloads.check(given[names[0]] if whole else given), whole
 
     def _takes_model(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether the argument is the whole model, and not the model's fields."""
+        """Return whether the argument is the whole model, and not the model's fields."""
         if self._model_parameter is None:
             return False
         return isinstance(args[0] if args else kwargs.get(self._model_parameter), BaseModel)

@@ -37,7 +37,7 @@ class PayloadVersions:
         self._upcasters = dict(upcasters)
 
     def upcast(self, payload: dict[str, Any], version: int) -> dict[str, Any]:
-        """A ``payload`` of ``version`` in the newest version. Raises PayloadInvalid with the reason."""
+        """Return a ``payload`` of ``version`` in the newest version. Raises PayloadInvalid with the reason."""
         if version == self.newest:
             return payload
         if version > self.newest:

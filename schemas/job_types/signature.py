@@ -113,7 +113,7 @@ def handler_of(function: Any) -> tuple[Callable[..., Any], Callable[..., Any], b
 
 
 def where_of(function: Callable[..., Any]) -> str:
-    """The name of a handler in error texts."""
+    """Return the name of a handler in error texts."""
     return f"{function.__module__}.{function.__qualname__}"
 
 
@@ -134,7 +134,7 @@ def _is_in_class(function: Callable[..., Any]) -> bool:
 
 
 def _alternatives(hint: Any) -> Iterator[Any]:
-    """The types that an annotation allows, without ``Annotated`` metadata."""
+    """Return the types that an annotation allows, without ``Annotated`` metadata."""
     if get_origin(hint) is Annotated:
         yield from _alternatives(get_args(hint)[0])
     elif get_origin(hint) in (typing.Union, types.UnionType):

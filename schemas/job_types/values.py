@@ -39,26 +39,26 @@ class PayloadValues:
         """The fields whose default is computed when the payload is accepted, with their names in the payload."""
 
     def read(self, payload: Mapping[str, Any]) -> BaseModel:
-        """The model of a payload. Raises ValidationError, PydanticSerializationError, or an error of a user's
+        """Return the model of a payload. Raises ValidationError, PydanticSerializationError, or an error of a user's
         validator.
         """
         model: BaseModel = self._validator.validate_json(plainjson.dumps(payload))
         return model
 
     def check(self, value: Any) -> BaseModel:
-        """The model of Python values, with fields by name or alias. Raises ValidationError."""
+        """Return the model of Python values, with fields by name or alias. Raises ValidationError."""
         model: BaseModel = self._validator.validate_python(value, by_name=True, by_alias=True)
         return model
 
     def write(self, model: BaseModel, *, checked: bool = False) -> dict[str, Any]:
-        """The payload of ``model``. ``checked``: ``check`` has just made the model. Raises NotCarried."""
+        """Return the payload of ``model``. ``checked``: ``check`` has just made the model. Raises NotCarried."""
         read = None if checked and self._exact else self.read
         payload: dict[str, Any] = _write(model, [_dump(writer, round_trip=True) for writer in self._writers], read)
         return payload
 
     def accept(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """The payload to record for one that was sent: itself, or with the defaults computed now if they may differ at
-        the next reading. Raises as ``read`` does, and NotCarried.
+        """Return the payload to record for one that was sent: itself, or with the defaults computed now if they may
+        differ at the next reading. Raises as ``read`` does, and NotCarried.
         """
         model = self.read(payload)
         if not self._may_vary:
@@ -84,7 +84,7 @@ class ResultValues:
         self.json_schema = wire_schemas.WireJsonSchema().generate(wire, "serialization")
 
     def write(self, value: Any) -> Any:
-        """The JSON of a result. Raises ValidationError and NotCarried."""
+        """Return the JSON of a result. Raises ValidationError and NotCarried."""
         notes = ResultNotes()
         checked = self._checker.validate_python(value)
 
@@ -95,8 +95,9 @@ class ResultValues:
         return _write(checked, [_dump(writer, context=notes) for writer in self._writers], read)
 
     def read(self, plain: Any) -> Any:
-        """The value of a recorded result. A result of a subclass becomes an object of the annotation's class with the
-        other fields as extra attributes, or plain JSON if the annotation is no class. Raises ValidationError.
+        """Return the value of a recorded result. A result of a subclass becomes an object of the annotation's class
+        with the other fields as extra attributes, or plain JSON if the annotation is no class. Raises
+        ValidationError.
         """
         text = plainjson.dumps(plain)
         try:
@@ -133,8 +134,8 @@ def _dump(writer: Any, *, context: ResultNotes | None = None, round_trip: bool =
 
 
 def _write(value: Any, writers: list[Callable[[Any], Any]], read: Callable[[Any], Any] | None) -> Any:
-    """The output of the first of ``writers`` that ``read`` turns back into ``value``. Raises NotCarried with the reason
-    of the first writer.
+    """Return the output of the first of ``writers`` that ``read`` turns back into ``value``. Raises NotCarried with
+    the reason of the first writer.
     """
     first: NotCarried | None = None
     for write in writers:

@@ -47,8 +47,8 @@ _PURE_FACTORIES: Final = (list, dict, set, frozenset, tuple)
 
 
 def payload_schema(root: Node, *, plainly: bool = False) -> Node:
-    """The schema that writes and reads payloads. Every model refuses unknown fields unless its config says otherwise.
-    ``plainly``: without users' serializers where pydantic does not need them.
+    """Return the schema that writes and reads payloads. Every model refuses unknown fields unless its config says
+    otherwise. ``plainly``: without users' serializers where pydantic does not need them.
     """
 
     def change(node: Node, config: Node) -> Node:
@@ -76,7 +76,7 @@ def payload_schema(root: Node, *, plainly: bool = False) -> Node:
 
 
 def result_schema(root: Node, *, plainly: bool = False) -> Node:
-    """The schema that writes and reads results. ``plainly`` is as in ``payload_schema``."""
+    """Return the schema that writes and reads results. ``plainly`` is as in ``payload_schema``."""
     definitions = {node["ref"]: node for node in nodes(root) if "ref" in node}
 
     def change(node: Node, config: Node) -> Node:
@@ -131,7 +131,7 @@ def result_schema(root: Node, *, plainly: bool = False) -> Node:
 
 
 def returned_schema(root: Node) -> Node:
-    """The schema that checks a returned value. It keeps unknown keys of a TypedDict."""
+    """Return the schema that checks a returned value. It keeps unknown keys of a TypedDict."""
 
     def change(node: Node, config: Node) -> Node:
         if node.get("type") == "typed-dict" and node.get("extra_behavior") == "ignore" and _EXTRA not in config:
@@ -142,7 +142,7 @@ def returned_schema(root: Node) -> Node:
 
 
 def root_of(annotation: Any) -> Node:
-    """The core schema of a type. Raises PydanticSchemaGenerationError or PydanticUserError if there is none."""
+    """Return the core schema of a type. Raises PydanticSchemaGenerationError or PydanticUserError if there is none."""
     return dict(TypeAdapter(annotation).core_schema)
 
 
@@ -176,7 +176,9 @@ class WireJsonSchema(GenerateJsonSchema):
 
 
 def is_exact(root: Node) -> bool:
-    """Whether every checked payload of this derived schema arrives unchanged, so that it need not be compared."""
+    """Return whether every checked payload of this derived schema arrives unchanged, so that it need not be
+    compared.
+    """
     fields, config = root.get("schema", {}), root.get("config", {})
     if root.get("type") != "model" or fields.get("type") != "model-fields" or "serialization" in root:
         return False
@@ -191,12 +193,12 @@ def is_exact(root: Node) -> bool:
 
 
 def fields_of(root: Node) -> list[tuple[str, Node]]:
-    """The names and fields of a model."""
+    """Return the names and fields of a model."""
     return _fields_of(root, {node["ref"]: node for node in nodes(root) if "ref" in node})
 
 
 def makes_values(root: Node) -> bool:
-    """Whether a default differs in each process or attempt: it comes from a factory, or is a time or an id."""
+    """Return whether a default differs in each process or attempt: it comes from a factory, or is a time or an id."""
     for node in nodes(root):
         if node.get("type") == "default":
             if "default_factory" in node and node["default_factory"] not in _PURE_FACTORIES:
@@ -207,7 +209,7 @@ def makes_values(root: Node) -> bool:
 
 
 def runs_users_code(root: Node) -> bool:
-    """Whether reading a value runs validators or constructors of users."""
+    """Return whether reading a value runs validators or constructors of users."""
     return any(
         (node.get("type") in FUNCTIONS and is_users(function_of(node)))
         or (node.get("type") in ("model", "dataclass") and bool(node.get("post_init") or node.get("custom_init")))
@@ -216,7 +218,7 @@ def runs_users_code(root: Node) -> bool:
 
 
 def fault(root: Node) -> str | None:
-    """Why no payload of this schema can be written, or None if some can."""
+    """Return why no payload of this schema can be written, or None if some can."""
     for node in nodes(root):
         if node.get("init_only") and node["schema"].get("type") != "default":
             return (
@@ -235,7 +237,7 @@ class ResultNotes:
 
 
 def to_plain(value: Any, notes: ResultNotes | None = None) -> Any:
-    """The JSON of ``value`` by its own type, not by an annotation. Raises PydanticSerializationError."""
+    """Return the JSON of ``value`` by its own type, not by an annotation. Raises PydanticSerializationError."""
     kind = type(value)
     if value is None or kind in (bool, int, float, str):
         return value
@@ -339,7 +341,7 @@ def _name_as_read(name: str, field: Node, config: Node) -> None:
 
 
 def _written_discriminator(union: Node, definitions: dict[str, Node]) -> Any:
-    """The discriminator of a union by the names that its members are written by."""
+    """Return the discriminator of a union by the names that its members are written by."""
     discriminator = union["discriminator"]
     if callable(discriminator):
         return discriminator

@@ -189,5 +189,5 @@ class JobPlacer:
 
 
 def _was_dropped(job: Job) -> bool:
-    """Whether the job's work waits because the broker dropped it."""
+    """Return whether the job's work waits because the broker dropped it."""
     return job.state is JobState.SCHEDULED and job.deferred_since is not None and job.reason in get_args(Dropped)
