@@ -128,7 +128,7 @@ class Handlers:
 
     def __init__(self, *, concurrency: int, max_result: int, modules: Sequence[str] = ()) -> None:
         self.exit_requested = asyncio.Event()
-        """Set when this process should end, because handlers that cannot be ended leave no way to go on."""
+        """Set when this process should end, because handlers that cannot be ended keep it from working."""
         self.why_exit = ""
         self._max_result = max_result
         self._inbox = LoopInbox(asyncio.get_running_loop())

@@ -214,7 +214,7 @@ class Health:
             return DeadLetterStatus(None, f"not known: {error}")
         if depth is None:
             return DeadLetterStatus(None, "the queue is missing on the broker: run `jobtape init`")
-        meaning = f"{depth.messages} messages wait to be looked at by the projector: if they stay, see that it runs"
+        meaning = f"{depth.messages} messages wait for the projector: if they stay, check that it runs"
         return DeadLetterStatus(depth.messages, meaning if depth.messages else None)
 
     async def _relay_status(self) -> RelayStatus:

@@ -46,7 +46,7 @@ PAUSE: Final = 0.02
 CHECK_QUEUE: Final = 1.0
 """Seconds for which a queue that was found on the broker counts as present."""
 CLOSED_PAUSE: Final = 2.0
-"""Seconds until a queue that is missing, or has no consumer, is looked at again."""
+"""Seconds until a queue that is missing, or has no consumer, is checked again."""
 
 
 class JobPlacer:
@@ -63,7 +63,7 @@ class JobPlacer:
         self._next = 0.0
         """When the placer reads again, in seconds since 1970, if nothing wakes it."""
         self._closed: dict[str, float] = {}
-        """Queues that take no work, with the monotonic time until which they are left alone."""
+        """Queues that take no work, with the monotonic time until which they are skipped."""
         self._present: dict[str, tuple[Depth, float]] = {}
         self._window: dict[str, int] = {}
         """How many jobs are offered at once to a queue that has refused work."""
