@@ -22,7 +22,7 @@ from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
 from jobtape.schemas.barrier import barrier_body
 from jobtape.schemas.errors import BrokerUnavailable, QueueFull, TapeMissing
-from jobtape.schemas.events import CONTENT_TYPE, Deferred, JobEvent, WorkEvent, encode
+from jobtape.schemas.events import CONTENT_TYPE, Deferred, EncodedEvent, JobEvent, WorkEvent, encode, encoded
 from jobtape.schemas.placement import deferral
 from jobtape.schemas.topology import BARRIER_KEY, Topology, event_key, run_key
 
@@ -95,19 +95,27 @@ class Publisher:
         Raises BrokerUnavailable when no confirm came within ``timeout`` seconds (then it is not known whether the
         broker has it), and TapeMissing when the tape does not exist. For work, ``place`` is the call.
         """
-        key = event_key(event.name, event.data.job_type)
-        await self.send(encode(event), key, cc, content_type=CONTENT_TYPE, timeout=timeout)
+        await self.publish_encoded(encoded(event), cc, timeout=timeout)
+
+    async def publish_encoded(
+        self, event: EncodedEvent, cc: Sequence[str] = (), *, timeout: float | None = None
+    ) -> None:
+        """Same as ``publish``, for an encoded event."""
+        key = event_key(event.name, event.job_type)
+        await self.send(event.body, key, cc, content_type=CONTENT_TYPE, timeout=timeout)
 
     def begin(self, event: JobEvent, cc: Sequence[str] = ()) -> "asyncio.Future[None]":
+        """Same as ``begin_encoded``, for an event."""
+        return self.begin_encoded(encoded(event), cc)
+
+    def begin_encoded(self, event: EncodedEvent, cc: Sequence[str] = ()) -> "asyncio.Future[None]":
         """Publish ``event`` once, and return a future that ends when the tape and the queues have it.
 
         Without a deadline and another try: the future raises one of ``BROKER_ERRORS`` when the outcome is unknown or a
         queue refused the message.
         """
         properties = message_properties(headers={"CC": list(cc)} if cc else None, content_type=CONTENT_TYPE)
-        return self._channel.publish(
-            encode(event), event_key(event.name, event.data.job_type), properties, mandatory=True
-        )
+        return self._channel.publish(event.body, event_key(event.name, event.job_type), properties, mandatory=True)
 
     async def publish_barrier(self, process: str, seq: int, timeout: float | None = None) -> None:
         """Write a barrier to the tape. A view that has passed it contains everything published before."""

@@ -17,6 +17,7 @@ from jobtape.schemas import ids
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.events import (
+    EncodedEvent,
     Failed,
     FailedData,
     JobEvent,
@@ -26,9 +27,9 @@ from jobtape.schemas.events import (
     RetryingData,
     Started,
     StartedData,
-    Succeeded,
-    SucceededData,
     WorkEvent,
+    encoded,
+    encoded_success,
 )
 from jobtape.schemas.job import Order, Progress
 from jobtape.schemas.job_types.job_type import JobTypeSpec
@@ -36,7 +37,7 @@ from jobtape.schemas.retry import RetryPolicy, next_delay
 
 log = logging.getLogger("jobtape.job")
 
-Event = TypeVar("Event", Started, Progressed, Succeeded, Failed, Retrying)
+Event = TypeVar("Event", Started, Progressed, Failed, Retrying)
 
 PROGRESS_INTERVAL: Final = 0.2
 """Seconds between two ``progressed`` events."""
@@ -86,7 +87,7 @@ class Execution:
         self._reported = asyncio.Event()
         self._publishing: asyncio.Task[None] | None = None
 
-    async def run(self, handlers: Handlers, job_type: JobTypeSpec | None) -> Succeeded | Failed | Retrying:
+    async def run(self, handlers: Handlers, job_type: JobTypeSpec | None) -> EncodedEvent:
         """Run the handler and return the event with its outcome.
 
         Cancelling this requests the handler to end and does not wait for it. Raises ExecutionAborted.
@@ -182,15 +183,19 @@ class Execution:
     def _started(self) -> Started:
         return self._event(Started, StartedData(**self._data(), worker=self._worker), time=self._started_at)
 
-    def _event_of(self, outcome: Outcome, policy: RetryPolicy) -> Succeeded | Failed | Retrying:
-        end: dict[str, Any] = {
-            **self._data(),
-            "worker": self._worker,
-            "started_at": self._started_at,
-            "duration": max(0.0, time.monotonic() - self._began),
-        }
+    def _event_of(self, outcome: Outcome, policy: RetryPolicy) -> EncodedEvent:
+        duration = max(0.0, time.monotonic() - self._began)
         if isinstance(outcome, Success):
-            return self._event(Succeeded, SucceededData(**end, result=outcome.result))
+            return encoded_success(
+                self.event,
+                source=self._source,
+                worker=self._worker,
+                execution=self.id,
+                started_at=self._started_at,
+                duration=duration,
+                result=outcome.result,
+                time=self._now(),
+            )
         delay = next_delay(
             policy,
             attempt=self.attempt,
@@ -200,11 +205,19 @@ class Execution:
         )
         if delay is None:
             reason = "crash_loop" if self._suspect and outcome.reason == "crashed" else outcome.reason
-            return self._event(Failed, FailedData(**end, error=outcome.error, reason=reason))
+            failed = FailedData(
+                **self._data(),
+                worker=self._worker,
+                started_at=self._started_at,
+                duration=duration,
+                error=outcome.error,
+                reason=reason,
+            )
+            return encoded(self._event(Failed, failed))
         now = self._now()
         next_at = now + timedelta(seconds=delay)
         data = RetryingData(**self._data(), error=outcome.error, reason=outcome.reason, next_at=next_at)
-        return self._event(Retrying, data, time=now)
+        return encoded(self._event(Retrying, data, time=now))
 
     def _data(self) -> dict[str, Any]:
         return {

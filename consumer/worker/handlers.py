@@ -86,7 +86,8 @@ class RunningHandler(asyncio.Future[Outcome]):
 
         Cancelling this does nothing to the handler.
         """
-        self._first_wait = delay.wait()
+        self._first_wait = self.get_loop().create_future()
+        delay.add(self._first_wait)
         return await self._first_wait
 
     def abandon(self) -> None:
@@ -132,7 +133,7 @@ class Handlers:
         self.why_exit = ""
         self._max_result = max_result
         self._inbox = LoopInbox(asyncio.get_running_loop())
-        self._quick = SameDelay(QUICK)
+        self._quick = SameDelay(QUICK, lambda wait: wait.set_result(False))
         self._threads = HandlerThreads()
         self._loop = HandlerLoop(max(concurrency, LEAST_EXECUTOR_THREADS))
         self._on_loop: set[RunningHandler] = set()

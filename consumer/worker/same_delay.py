@@ -2,32 +2,33 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 
 class SameDelay:
-    """Ends waits of ``seconds`` on the running event loop."""
+    """Ends futures of the running event loop ``seconds`` after they were added, with ``end``, unless they are done."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, end: Callable[["asyncio.Future[Any]"], object]) -> None:
         self.seconds = seconds
+        self._end = end
         self._loop = asyncio.get_running_loop()
-        self._waits: deque[tuple[float, asyncio.Future[bool]]] = deque()
+        self._futures: deque[tuple[float, asyncio.Future[Any]]] = deque()
         self._planned = False
 
-    def wait(self) -> "asyncio.Future[bool]":
-        """Return a future with the result False after the delay, unless the caller sets its result before."""
-        wait: asyncio.Future[bool] = self._loop.create_future()
-        self._waits.append((self._loop.time() + self.seconds, wait))
+    def add(self, future: "asyncio.Future[Any]") -> None:
+        """End ``future`` after the delay."""
+        self._futures.append((self._loop.time() + self.seconds, future))
         if not self._planned:
             self._planned = True
-            self._loop.call_later(self.seconds, self._end_waits)
-        return wait
+            self._loop.call_later(self.seconds, self._end_futures)
 
-    def _end_waits(self) -> None:
-        now = self._loop.time()
-        while self._waits and (self._waits[0][1].done() or self._waits[0][0] <= now):
-            _, wait = self._waits.popleft()
-            if not wait.done():
-                wait.set_result(False)
-        self._planned = bool(self._waits)
-        if self._waits:
-            self._loop.call_at(self._waits[0][0], self._end_waits)
+    def _end_futures(self) -> None:
+        now, futures = self._loop.time(), self._futures
+        while futures and (futures[0][1].done() or futures[0][0] <= now):
+            _, future = futures.popleft()
+            if not future.done():
+                self._end(future)
+        self._planned = bool(futures)
+        if futures:
+            self._loop.call_at(futures[0][0], self._end_futures)

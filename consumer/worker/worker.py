@@ -33,19 +33,18 @@ from jobtape.consumer.worker.backlog import Backlog
 from jobtape.consumer.worker.cancellations import Cancellations
 from jobtape.consumer.worker.execution import Execution, knows
 from jobtape.consumer.worker.handlers import ExecutionAborted, Handlers
+from jobtape.consumer.worker.same_delay import SameDelay
 from jobtape.consumer.worker.stuck_handlers import StuckHandlers
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, UnreadableEvent, WorkerStuck
 from jobtape.schemas.events import (
-    Failed,
-    JobEvent,
+    EncodedEvent,
     NewerWork,
     Placed,
-    Retrying,
-    Succeeded,
     WorkEvent,
     cancelled,
     decode_newer_work,
     decode_work,
+    encoded,
     placement_of,
 )
 from jobtape.schemas.fold import evolve
@@ -122,6 +121,9 @@ class Worker:
             concurrency=concurrency,
             max_result=max_result,
             modules=modules or sorted({job_type.function.__module__ for job_type in job_types.values()}),
+        )
+        self._confirm_limit = SameDelay(
+            self._publisher.timeout, lambda confirmed: confirmed.set_exception(TimeoutError())
         )
         self._backlog = Backlog(job_types, concurrency)
         self._stuck = StuckHandlers(concurrency)
@@ -240,9 +242,7 @@ class Worker:
             self._settle(delivery, self._defer(event, delivery))
         else:
             self._backlog.take_slot(order.type)
-            task = self._settle(delivery, self._execute(event, key, delivery))
-            self._running[key] = task
-            task.add_done_callback(lambda _: self._running.pop(key, None))
+            self._running[key] = self._settle(delivery, self._execute(event, key, delivery), key)
 
     async def _execute(self, event: WorkEvent, key: Key, delivery: Delivery) -> None:
         """Run the job, publish its outcome and ack the delivery."""
@@ -270,7 +270,7 @@ class Worker:
             self._finished.popitem(last=False)
         await delivery.ack()
 
-    async def _outcome(self, execution: Execution, key: Key) -> Succeeded | Failed | Retrying | None:
+    async def _outcome(self, execution: Execution, key: Key) -> EncodedEvent | None:
         """Run the handler and return the outcome. None when the run was cancelled meanwhile: its end is on the tape."""
         self._cancellable.add(key)
         try:
@@ -284,11 +284,17 @@ class Worker:
         finally:
             self._cancellable.discard(key)
 
-    async def _publish_outcome(self, outcome: JobEvent) -> None:
+    async def _publish_outcome(self, outcome: EncodedEvent) -> None:
         """Publish an event until it is confirmed, however long the broker is away. The job keeps its slot meanwhile."""
+        confirmed = self._publisher.begin_encoded(outcome)
+        self._confirm_limit.add(confirmed)
+        try:
+            return await confirmed
+        except BROKER_ERRORS as error:
+            log.debug("the outcome of %s is published again: %s", outcome.subject, reason_of(error))
         while True:
             try:
-                return await self._publisher.publish(outcome)
+                return await self._publisher.publish_encoded(outcome)
             except (BrokerUnavailable, TapeMissing) as error:
                 log.warning("the outcome of %s could not be published, trying again: %s", outcome.subject, error)
                 await asyncio.sleep(PAUSE)
@@ -317,7 +323,7 @@ class Worker:
         """
         if isinstance(event, Placed) and event.data.why == "lost":
             again = cancelled(evolve(None, event), source=self._topology.source, time=_now())
-            await self._publish_outcome(again)
+            await self._publish_outcome(encoded(again))
         await delivery.ack()
 
     def _is_too_old(self, work: WorkEvent | NewerWork) -> bool:
@@ -330,7 +336,8 @@ class Worker:
 
         If it were given back to its queue, RabbitMQ 4.3 would deliver it again at once, in an endless loop.
         """
-        await self._publish_outcome(deferral(work, "unknown_type", source=self._topology.source, time=_now()))
+        deferred = deferral(work, "unknown_type", source=self._topology.source, time=_now())
+        await self._publish_outcome(encoded(deferred))
         await delivery.ack()
 
     async def _defer_newer(self, delivery: Delivery, error: UnreadableEvent) -> None:
@@ -350,11 +357,19 @@ class Worker:
             return
         await delivery.requeue()
 
-    def _settle(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Start ``work``, which settles the delivery."""
+    def _settle(
+        self, delivery: Delivery, work: Coroutine[Any, Any, None], key: Key | None = None
+    ) -> "asyncio.Task[None]":
+        """Start ``work``, which settles the delivery. ``key``: where it is in ``_running`` until it ends."""
         task = asyncio.create_task(self._settled(delivery, work))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def ended(_: "asyncio.Task[None]") -> None:
+            self._tasks.discard(task)
+            if key is not None:
+                self._running.pop(key, None)
+
+        task.add_done_callback(ended)
         return task
 
     async def _settled(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> None:

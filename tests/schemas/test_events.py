@@ -1,7 +1,9 @@
 """Events are decoded as they were encoded. Anything else raises UnreadableEvent, and no other error."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -136,6 +138,43 @@ def test_any_exception_text_is_readable(said: str) -> None:
     error = ErrorInfo(type=said, message=said, traceback=said)
     event = failed.model_copy(update={"data": failed.data.model_copy(update={"error": error})})
     assert events.decode(events.encode(event)) == event
+
+
+@given(
+    work=any_event().filter(lambda event: isinstance(event, events.WorkEvent)),
+    result=plain_json,
+    execution=st.uuids(),
+    time=st.datetimes(timezones=st.just(UTC)),
+    duration=st.floats(0, 1e6),
+)
+def test_encoded_success_is_that_of_checked_event(
+    work: events.WorkEvent, result: Any, execution: UUID, time: datetime, duration: float
+) -> None:
+    data = {"execution": execution.hex, "worker": "w", "result": result, "started_at": time, "duration": duration}
+    same = {"job_type": work.data.job_type, "run": work.data.run, "attempt": work.data.attempt}
+    checked = events.Succeeded(
+        id=f"{work.subject}/{work.data.run}/{work.data.attempt}/succeeded/{execution.hex}",
+        source="here",
+        subject=work.subject,
+        time=time,
+        correlationid=work.correlationid,
+        causationid=work.id,
+        traceparent=work.traceparent,
+        data=events.SucceededData.model_validate({**data, **same}),
+    )
+    direct = events.encoded_success(
+        work,
+        source="here",
+        worker="w",
+        execution=execution.hex,
+        started_at=time,
+        duration=duration,
+        result=result,
+        time=time,
+    )
+    encoded = events.encoded(checked)
+    assert direct._replace(body=b"") == encoded._replace(body=b"")
+    assert json.loads(direct.body) == json.loads(encoded.body)
 
 
 def test_longest_event_id_is_accepted() -> None:
