@@ -22,7 +22,6 @@ The history keeps rejected events too, and marks them. For these ``evolve`` retu
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -39,9 +38,10 @@ from jobtape.schemas.events import (
     Submitted,
     Succeeded,
 )
-from jobtape.schemas.job import FINAL, Job, JobState, Order, Progress
+from jobtape.schemas.job import FINAL, Job, JobState, Order, Progress, replace
 
 _S = JobState
+_NEW: Final = Job(id="", type="", state=_S.QUEUED, run=1, attempt=1)
 _WAITING: Final = (_S.SCHEDULED, _S.QUEUED)
 _AT_WORK: Final[dict[str, tuple[JobState, ...]]] = {
     "started": (_S.RUNNING,),
@@ -109,7 +109,7 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
     order = event.data.order
     later = is_for_later(order, event.time)
     if job is None:
-        job = Job(id=event.subject, type=order.type, state=_S.SCHEDULED if later else _S.QUEUED, run=1, attempt=1)
+        job = replace(_NEW, id=event.subject, state=_S.SCHEDULED if later else _S.QUEUED)
     first = job.run == job.attempt_due == 1
     return replace(
         job,
@@ -132,7 +132,7 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
 def _fresh_run(job: Job | None, event: JobEvent) -> Job:
     """The job at the start of the event's run: with its order, and without the status of the last run."""
     if job is None:
-        return Job(id=event.subject, type=event.data.job_type, state=_S.QUEUED, run=event.data.run, attempt=1)
+        return replace(_NEW, id=event.subject, type=event.data.job_type, run=event.data.run)
     return replace(
         job,
         state=_S.QUEUED,

@@ -5,7 +5,7 @@ which both databases accept; ``tables.UtcTime`` reads them as times.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from operator import attrgetter
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from jobtape.schemas import plainjson
-from jobtape.schemas.job import ErrorInfo, Job, JobState, Progress
+from jobtape.schemas.job import ErrorInfo, Job, JobState, Progress, replace
 from jobtape.view.packing import pack
 from jobtape.view.tables import utc_text
 from jobtape.view.values import HistoryRow, UnreadableRow
@@ -27,6 +27,7 @@ _STATE: Final = _FIELDS.index("state")
 _JSON: Final = tuple(map(_FIELDS.index, ("payload", "result", "error", "progress", "labels")))
 _SUPERSEDED: Final = _FIELDS.index("superseded")
 _TIMES: Final = tuple(map(_FIELDS.index, TIMES))
+_NONE: Final = Job(id="", type="", state=JobState.QUEUED, run=1, attempt=1)
 _JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
 
 
@@ -59,7 +60,7 @@ def job_from_row(row: Sequence[Any]) -> Job:
         values["error"] = ErrorInfo.model_validate_json(values["error"])
     if values["progress"] is not None:
         values["progress"] = Progress.model_validate_json(values["progress"])
-    return Job(**values)
+    return replace(_NONE, **values)
 
 
 def history_to_row(entry: HistoryRow) -> Row:
