@@ -75,17 +75,13 @@ async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: 
 def _examine_settings(found: Findings, settings: Settings, job_types: Mapping[str, JobType]) -> None:
     for sentence in misfits(job_types.values(), longest_timeout(settings.ack_timeout, settings.grace_period)):
         found.wrong("settings", f"{sentence}: no worker starts with it", WAY_OUT)
-    for name, value in (
-        ("JOBTAPE_ACK_TIMEOUT", settings.ack_timeout),
-        ("JOBTAPE_UNKNOWN_TYPE_TIMEOUT", settings.unknown_type_timeout),
-    ):
-        if settings.rescue_after <= value:
-            found.wrong(
-                "settings",
-                f"JOBTAPE_RESCUE_AFTER ({settings.rescue_after:g} s) is not more than {name} ({value:g} s): jobs "
-                "that only wait would count as lost, and run twice",
-                f"set JOBTAPE_RESCUE_AFTER above {value:g}",
-            )
+    if settings.rescue_after <= settings.ack_timeout:
+        found.wrong(
+            "settings",
+            f"JOBTAPE_RESCUE_AFTER ({settings.rescue_after:g} s) is not more than JOBTAPE_ACK_TIMEOUT "
+            f"({settings.ack_timeout:g} s): jobs that only wait would count as lost, and run twice",
+            f"set JOBTAPE_RESCUE_AFTER above {settings.ack_timeout:g}",
+        )
     if not job_types:
         found.note("settings", "no job modules are named, so only queues that have jobs are checked", "give --jobs")
     if not found.items:
