@@ -60,7 +60,7 @@ class DeliveredEvent:
 
 
 def delivered(event: str, cursor: int) -> dict[str, Any]:
-    """What subscribers get, parsed: ``event`` (a CloudEvent as JSON) in the newest version, with its cursor."""
+    """Return what subscribers get, parsed: ``event`` (a CloudEvent as JSON) in the newest version, with its cursor."""
     return {**newest(plainjson.loads(event.encode())), CURSOR: cursor}
 
 

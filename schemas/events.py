@@ -253,7 +253,7 @@ ADAPTER: Final[TypeAdapter[JobEvent]] = TypeAdapter(Annotated[JobEvent, Field(di
 
 
 def encode(event: JobEvent) -> bytes:
-    """The message body: UTF-8 JSON without unset attributes."""
+    """Return the message body: UTF-8 JSON without unset attributes."""
     return event.model_dump_json(exclude_none=True).encode()
 
 
@@ -267,7 +267,7 @@ class EncodedEvent(NamedTuple):
 
 
 def encoded(event: JobEvent) -> EncodedEvent:
-    """The event as it travels."""
+    """Return the event as it travels."""
     return EncodedEvent(event.name, event.data.job_type, event.subject, encode(event))
 
 
@@ -282,9 +282,9 @@ def encoded_success(
     result: Any,
     time: datetime,
 ) -> EncodedEvent:
-    """The event ``succeeded`` of an execution of ``work``, as ``encoded`` makes it of a ``Succeeded``, without its
-    checks: most jobs succeed, and the checks take four times as long as the rest. ``result`` is plain JSON; times are
-    UTC; ``duration`` is in seconds.
+    """Return the event ``succeeded`` of an execution of ``work``, as ``encoded`` makes it of a ``Succeeded``,
+    without its checks: most jobs succeed, and the checks take four times as long as the rest. ``result`` is plain
+    JSON; times are UTC; ``duration`` is in seconds.
     """
     data = work.data
     job_type, run, attempt = data.job_type, data.run, data.attempt
@@ -320,7 +320,7 @@ def encoded_success(
 
 
 def decode(body: bytes) -> JobEvent:
-    """The event in a message body, upcast to the newest version. Raises UnreadableEvent with the reason."""
+    """Return the event in a message body, upcast to the newest version. Raises UnreadableEvent with the reason."""
     if plainjson.is_clean(body, depth_limit=_DEPTH_LIMIT):
         try:
             event = ADAPTER.validate_json(body)
@@ -339,7 +339,7 @@ def decode(body: bytes) -> JobEvent:
 
 
 def parse(raw: Mapping[str, Any]) -> JobEvent:
-    """The event in a parsed CloudEvent, upcast to the newest version. Raises UnreadableEvent with the reason."""
+    """Return the event in a parsed CloudEvent, upcast to the newest version. Raises UnreadableEvent with the reason."""
     if (fault := plainjson.fault(raw, depth_limit=_DEPTH_LIMIT)) is not None:
         raise UnreadableEvent(fault)
     try:
@@ -379,7 +379,7 @@ def decode_newer_work(body: bytes) -> NewerWork:
 
 
 def placement_of(event: WorkEvent | NewerWork) -> int:
-    """Which of its attempt's placements a message on a work queue is, counted from 1."""
+    """Return which of its attempt's placements a message on a work queue is, counted from 1."""
     return 1 if isinstance(event, Submitted) else event.data.n
 
 
@@ -392,8 +392,8 @@ def submitted(
     traceparent: str | None = None,
     causation_id: str | None = None,
 ) -> Submitted:
-    """The event that accepts ``order`` as the job ``job_id``. Its id is the same for each call with this job id.
-    ``causation_id``: the id of the event that it answers.
+    """Return the event that accepts ``order`` as the job ``job_id``. Its id is the same for each call with this job
+    id. ``causation_id``: the id of the event that it answers.
     """
     return Submitted(
         id=ids.run_fact(job_id, 1, Submitted.name),
@@ -408,7 +408,7 @@ def submitted(
 
 
 def cancelled(job: Job, *, source: str, time: datetime) -> Cancelled:
-    """The event that cancels the current run of ``job``. Its id is the same for each call with this run."""
+    """Return the event that cancels the current run of ``job``. Its id is the same for each call with this run."""
     return Cancelled(
         id=ids.run_fact(job.id, job.run, Cancelled.name),
         source=source,

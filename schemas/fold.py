@@ -74,7 +74,7 @@ still be rejected because of its run, attempt or execution (see above)."""
 
 
 def evolve(job: Job | None, event: JobEvent, cursor: int = 0) -> Job:
-    """The job after ``event`` at ``cursor``; the same object if the event is rejected."""
+    """Return the job after ``event`` at ``cursor``; the same object if the event is rejected."""
     after = _evolve(job, event, cursor)
     imported = event.imported is not None
     return after if after is job or after.imported is imported else replace(after, imported=imported)
@@ -91,7 +91,9 @@ def _evolve(job: Job | None, event: JobEvent, cursor: int) -> Job:
 
 
 def fold(events: Iterable[tuple[JobEvent, int]], start: dict[str, Job] | None = None) -> dict[str, Job]:
-    """All jobs by id, after ``events`` with their cursors, in the order of the tape. ``start``: the jobs before."""
+    """Return all jobs by id, after ``events`` with their cursors, in the order of the tape. ``start``: the jobs
+    before.
+    """
     jobs = dict(start or {})
     for event, cursor in events:
         jobs[event.subject] = evolve(jobs.get(event.subject), event, cursor)
@@ -99,7 +101,7 @@ def fold(events: Iterable[tuple[JobEvent, int]], start: dict[str, Job] | None = 
 
 
 def is_for_later(order: Order, submitted_at: datetime) -> bool:
-    """Whether the submission places no work, because the job is due later."""
+    """Return whether the submission places no work, because the job is due later."""
     return order.run_at is not None and order.run_at > submitted_at
 
 
@@ -130,7 +132,7 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
 
 
 def _fresh_run(job: Job | None, event: JobEvent) -> Job:
-    """The job at the start of the event's run: with its order, and without the status of the last run."""
+    """Return the job at the start of the event's run: with its order, and without the status of the last run."""
     if job is None:
         return replace(_NEW, id=event.subject, type=event.data.job_type, run=event.data.run)
     return replace(
@@ -155,7 +157,7 @@ def _fresh_run(job: Job | None, event: JobEvent) -> Job:
 
 
 def _is_accepted(job: Job, event: JobEvent) -> bool:
-    """Whether an event other than ``submitted`` is accepted for the job's current run."""
+    """Return whether an event other than ``submitted`` is accepted for the job's current run."""
     if event.data.run != job.run or (job.state, event.name) not in TRANSITIONS:
         return False
     if isinstance(event, Cancelled | Succeeded):
@@ -199,7 +201,7 @@ def _place(job: Job, event: Placed, cursor: int) -> Job:
 
 
 def _superseded(job: Job, event: Started | Progressed) -> tuple[str, ...]:
-    """The earlier executions of the event's attempt."""
+    """Return the earlier executions of the event's attempt."""
     if event.data.attempt > job.attempt or job.execution is None:
         return ()
     return job.superseded if event.data.execution == job.execution else (*job.superseded, job.execution)

@@ -92,10 +92,10 @@ class Execution:
 
         Cancelling this requests the handler to end and does not wait for it. Raises ExecutionAborted.
         """
-        outcome = await self._outcome(handlers, job_type)
+        outcome = await self._run_handler(handlers, job_type)
         return self._event_of(outcome, RetryPolicy() if job_type is None else job_type.retry)
 
-    async def _outcome(self, handlers: Handlers, job_type: JobTypeSpec | None) -> Outcome:
+    async def _run_handler(self, handlers: Handlers, job_type: JobTypeSpec | None) -> Outcome:
         if job_type is None:
             return failure(
                 "unknown_type",

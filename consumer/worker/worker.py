@@ -256,9 +256,9 @@ class Worker:
                 now=_now,
                 suspect=delivery.count >= SUSPECT_FROM,
             )
-            outcome = await self._outcome(execution, key)
+            outcome = await self._run(execution, key)
             if outcome is not None:
-                await self._publish_outcome(outcome)
+                await self._publish_until_confirmed(outcome)
         except ExecutionAborted as error:
             log.warning("job %s is executed again: %s", event.subject, error)
             await delivery.reject()
@@ -270,7 +270,7 @@ class Worker:
             self._finished.popitem(last=False)
         await delivery.ack()
 
-    async def _outcome(self, execution: Execution, key: Key) -> EncodedEvent | None:
+    async def _run(self, execution: Execution, key: Key) -> EncodedEvent | None:
         """Run the handler and return the outcome. None when the run was cancelled meanwhile: its end is on the tape."""
         self._cancellable.add(key)
         try:
@@ -284,7 +284,7 @@ class Worker:
         finally:
             self._cancellable.discard(key)
 
-    async def _publish_outcome(self, outcome: EncodedEvent) -> None:
+    async def _publish_until_confirmed(self, outcome: EncodedEvent) -> None:
         """Publish an event until it is confirmed, however long the broker is away. The job keeps its slot meanwhile."""
         confirmed = self._publisher.begin_encoded(outcome)
         self._confirm_limit.add(confirmed)
@@ -323,7 +323,7 @@ class Worker:
         """
         if isinstance(event, Placed) and event.data.why == "lost":
             again = cancelled(evolve(None, event), source=self._topology.source, time=_now())
-            await self._publish_outcome(encoded(again))
+            await self._publish_until_confirmed(encoded(again))
         await delivery.ack()
 
     def _is_too_old(self, work: WorkEvent | NewerWork) -> bool:
@@ -337,7 +337,7 @@ class Worker:
         If it were given back to its queue, RabbitMQ 4.3 would deliver it again at once, in an endless loop.
         """
         deferred = deferral(work, "unknown_type", source=self._topology.source, time=_now())
-        await self._publish_outcome(encoded(deferred))
+        await self._publish_until_confirmed(encoded(deferred))
         await delivery.ack()
 
     async def _defer_newer(self, delivery: Delivery, error: UnreadableEvent) -> None:
