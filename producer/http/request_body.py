@@ -24,8 +24,12 @@ LARGE: Final = 32 * 1024
 
 def media_type(request: Request, *allowed: str) -> str:
     """Return which of the media types ``allowed`` the body has. Raises the problem 415."""
+    types = request.headers.getlist("content-type")
+    codings = request.headers.getlist("content-encoding")
+    if len(types) == 1 and types[0] in allowed and not codings:
+        return types[0]
     # A proxy may join several headers to a list, which is not a media type.
-    given, _, parameters = ", ".join(request.headers.getlist("content-type")).partition(";")
+    given, _, parameters = ", ".join(types).partition(";")
     kind = given.strip().lower()
     wanted = " or ".join(allowed)
     if kind not in allowed:
@@ -34,8 +38,7 @@ def media_type(request: Request, *allowed: str) -> str:
         name, _, value = parameter.partition("=")
         if name.strip() == "charset" and value.strip().strip('"') not in ("utf-8", "utf8"):
             raise _unsupported("JSON is UTF-8 (RFC 8259): send it in UTF-8, without another charset")
-    codings = ",".join(request.headers.getlist("content-encoding")).lower()
-    if any(coding.strip() not in ("", "identity") for coding in codings.split(",")):
+    if any(coding.strip() not in ("", "identity") for coding in ",".join(codings).lower().split(",")):
         raise _unsupported("the body is compressed: send it without Content-Encoding", {"Accept-Encoding": "identity"})
     return kind
 

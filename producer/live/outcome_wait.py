@@ -44,7 +44,7 @@ def preferred_wait(request: Request, longest: int) -> int | None:
     Of several preferences the first counts, and one that is not understood is ignored (RFC 7240).
     """
     header = ",".join(request.headers.getlist(HEADER))
-    if longest <= 0 or len(header) > _LONGEST:
+    if not header or longest <= 0 or len(header) > _LONGEST:
         return None
     for element in _ELEMENT.findall(header):
         preference = _PREFERENCE.match(element)
