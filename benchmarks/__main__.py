@@ -34,7 +34,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make bench", description="Measure Jobtape beside other libraries, and write docs/benchmarks.md."
     )
-    parser.add_argument("--quick", action="store_true", help="a small run of three minutes that leaves the page alone")
+    parser.add_argument("--quick", action="store_true", help="a small run of four minutes that leaves the page alone")
     parser.add_argument("--only", action="append", choices=AREAS, help="measure this area only (may be repeated)")
     parser.add_argument("--rounds", type=int, help="how many rounds, of which the median counts")
     parser.add_argument(
