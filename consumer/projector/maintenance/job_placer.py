@@ -76,6 +76,10 @@ class JobPlacer:
                 del self._unseen[job.id]
             if job.waiting and job.run_at is not None and job.run_at.timestamp() < self._next:
                 self._changed.set()
+        for entry in batch.history:
+            # One that was rejected changes no job: the job was cancelled while it was placed.
+            if entry.job_id in self._unseen and f'"{self._unseen[entry.job_id]}"' in entry.event:
+                del self._unseen[entry.job_id]
         if full:
             self._changed.set()
 

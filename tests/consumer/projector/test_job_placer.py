@@ -12,6 +12,7 @@ import pytest
 from jobtape.broker import declare
 from jobtape.consumer.projector import projector as projector_module
 from jobtape.consumer.projector.maintenance import job_placer
+from jobtape.consumer.projector.maintenance.job_placer import JobPlacer
 from jobtape.consumer.projector.services import LeaderServices
 from jobtape.schemas import ids
 from jobtape.schemas.events import Failed, Placed, Redriven, RedrivenData, Submitted, cancelled
@@ -96,6 +97,32 @@ async def test_cancel_before_due_removes_timer(rig: Rig, store: Store) -> None:
         await eventually(state_is(store, event.subject, JobState.CANCELLED))
         await eventually(state_is(store, other.subject, JobState.SUCCEEDED))
     assert rig.names(event.subject) == ["submitted", "cancelled"]
+
+
+async def test_job_cancelled_while_it_is_placed_is_forgotten(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its placement is rejected. A placer that waited for it would have room for one job less for ever."""
+    placers: list[JobPlacer] = []
+    open_for = JobPlacer._open_for
+
+    async def open_for_cancelled(self: JobPlacer, queue: str, waiting: list[Job]) -> list[Job]:
+        placers.append(self)
+        for job in waiting:
+            await rig.publisher.publish(
+                cancelled(job, source=rig.topology.source, time=datetime.now(UTC)), [CANCEL_KEY]
+            )
+            await eventually(state_is(store, job.id, JobState.CANCELLED))
+        return await open_for(self, queue, waiting)
+
+    monkeypatch.setattr(JobPlacer, "_open_for", open_for_cancelled)
+    event = due_in(rig, 0.1)
+    async with rig.projector(store):
+        await rig.publisher.publish(event)
+        await eventually(lambda: placements(rig, event.subject))
+        await eventually(lambda: not placers[0]._unseen, what="the placer has forgotten the job")
+        job = store.job(event.subject)
+        assert job is not None and job.state is JobState.CANCELLED
 
 
 async def test_many_due_at_once_are_placed_once_each(rig: Rig, store: Store) -> None:
