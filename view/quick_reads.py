@@ -1,6 +1,6 @@
 """Reads single jobs without a thread, so that an event loop can do it itself. For SQLite only.
 
-A change of threads costs several times what such a read does. Writers do not block it, since the file has a
+A change of threads costs twice what such a read does. Writers do not block it, since the file has a
 write-ahead log, and this connection waits for no lock. Whatever else may be wrong, the caller reads in a thread then,
 with the time limits and error messages of all other reads. It does so for a while, too, when the disk is slow.
 """
