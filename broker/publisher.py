@@ -3,9 +3,9 @@
 After a nack, a time-out or a lost connection it is not known which queues have the message. So the same event (same
 event id) is published again until a confirm comes or the deadline passes; readers drop repeats.
 
-When a work queue refuses the message because a policy limits its length, the work is deferred: the event is published
-to the tape alone, because a refusal is no proof that the tape has it, and then ``deferred``. The projector places the
-work again. ``check_room`` refuses more work for that queue beforehand.
+When a work queue refuses the message because a policy limits its length, the work is deferred: ``deferred`` is
+published, and then a submission again to the tape alone, because a refusal is no proof that the tape has it. The
+projector places the work again. ``check_room`` refuses more work for that queue beforehand.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
 from jobtape.schemas.barrier import barrier_body
 from jobtape.schemas.errors import BrokerUnavailable, QueueFull, TapeMissing
-from jobtape.schemas.events import CONTENT_TYPE, Deferred, EncodedEvent, JobEvent, WorkEvent, encode, encoded
+from jobtape.schemas.events import CONTENT_TYPE, Deferred, EncodedEvent, JobEvent, Submitted, WorkEvent, encode, encoded
 from jobtape.schemas.placement import deferral
 from jobtape.schemas.topology import BARRIER_KEY, Topology, event_key, run_key
 
@@ -32,6 +32,8 @@ PUBLISH_TIMEOUT = 10.0
 MAX_IN_FLIGHT = 1000
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds before the next try."""
+SHORTEST_LIMIT: Final = 1.0
+"""Seconds that each further publish gets when the first one took nearly all of the time."""
 FULL_PAUSE: Final = 1.0
 """Seconds for which a queue that has refused work counts as full."""
 REASON_HEADER: Final = "jobtape-reason"
@@ -74,8 +76,10 @@ class Publisher:
         """
         queue = event.data.order.queue
         body, key = encode(event), event_key(event.name, event.data.job_type)
+        limit = self.timeout if timeout is None else timeout
+        end = time.monotonic() + limit
         try:
-            await self.send(body, key, (run_key(queue),), content_type=CONTENT_TYPE, timeout=timeout)
+            await self.send(body, key, (run_key(queue),), content_type=CONTENT_TYPE, timeout=limit)
         except WorkRefused:
             if queue not in self._full:
                 log.warning(
@@ -84,8 +88,11 @@ class Publisher:
                 )
             self._full[queue] = time.monotonic() + FULL_PAUSE
             deferred = deferral(event, "queue_full", source=self.topology.source, time=datetime.now(UTC))
-            await self.send(body, key, (), content_type=CONTENT_TYPE, timeout=timeout)
-            await self.publish(deferred, timeout=timeout)
+            # First, so that the tape never has the event alone: the job would seem to be on its queue.
+            await self.publish(deferred, timeout=max(SHORTEST_LIMIT, end - time.monotonic()))
+            if isinstance(event, Submitted):
+                limit = max(SHORTEST_LIMIT, end - time.monotonic())
+                await self.send(body, key, (), content_type=CONTENT_TYPE, timeout=limit)
             return deferred
         return None
 

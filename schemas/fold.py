@@ -11,7 +11,8 @@ either order. So the order on the tape is decisive, and ``evolve`` decides for e
   ``redriven``. It does so even if the current run has not ended on the tape: a job is redriven only after its end was
   read. So the event of that end existed, the tape has lost it (in a crash, or by retention), and it will not come.
 * ``placed`` is accepted when its count of placements is higher than the known one. The job is ``queued``, unless
-  another execution runs it. ``deferred`` is accepted for the latest placement, or a later one.
+  another execution runs it. ``deferred`` is accepted once for the latest placement, or for a later one. The executions
+  before it do not count as running any more; their outcomes are accepted.
 * ``submitted`` contains the order (what to run), and adds it to the job whenever it comes. It changes the state only if
   it is the job's first event. One that is due later places no work.
 * Of the **executions** of an attempt, the newest on the tape is shown. ``started`` and ``progressed`` of an older one
@@ -165,7 +166,7 @@ def _is_accepted(job: Job, event: JobEvent) -> bool:
     if isinstance(event, Placed | Deferred):
         if event.data.attempt != job.attempt_due:
             return event.data.attempt > job.attempt_due
-        latest = isinstance(event, Deferred) and event.data.n == job.placed and job.state is not _S.SCHEDULED
+        latest = isinstance(event, Deferred) and event.data.n == job.placed and job.deferred_since is None
         return event.data.n > job.placed or latest
     if _attempt_closed(job, event):
         return False
@@ -184,7 +185,8 @@ def _attempt_closed(job: Job, event: JobEvent) -> bool:
 
 def _place(job: Job, event: Placed, cursor: int) -> Job:
     due = event.data.why == "due"
-    counted = replace(job, placed=event.data.n, rescues=job.rescues if due else job.rescues + 1, cursor=cursor)
+    rescues = job.rescues if due else job.rescues + 1
+    counted = replace(job, placed=event.data.n, rescues=rescues, deferred_since=None, cursor=cursor)
     elsewhere = (
         job.state is _S.RUNNING and event.data.attempt == job.attempt and event.data.lost_execution != job.execution
     )
@@ -196,15 +198,15 @@ def _place(job: Job, event: Placed, cursor: int) -> Job:
         attempt=event.data.attempt,
         run_at=(due and job.run_at) or event.time,
         reason=None if job.state is _S.SCHEDULED else job.reason,
-        deferred_since=None,
     )
 
 
-def _superseded(job: Job, event: Started | Progressed) -> tuple[str, ...]:
+def _superseded(job: Job, event: Started | Progressed | Deferred) -> tuple[str, ...]:
     """Return the earlier executions of the event's attempt."""
-    if event.data.attempt > job.attempt or job.execution is None:
+    if event.data.attempt > job.attempt:
         return ()
-    return job.superseded if event.data.execution == job.execution else (*job.superseded, job.execution)
+    known = isinstance(event, Started | Progressed) and event.data.execution == job.execution
+    return job.superseded if known or job.execution is None else (*job.superseded, job.execution)
 
 
 def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
@@ -224,6 +226,10 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 run_at=event.data.until,
                 reason=event.data.reason,
                 deferred_since=event.data.since,
+                execution=None,
+                superseded=_superseded(job, event),
+                progress=None,
+                progress_n=0,
                 cursor=cursor,
             )
         case Started() | Progressed():
@@ -235,7 +241,7 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 attempt=attempt,
                 placed=placed,
                 reason=None if job.state is _S.SCHEDULED else job.reason,
-                deferred_since=None,
+                deferred_since=job.deferred_since if attempt == job.attempt else None,
                 execution=event.data.execution,
                 superseded=_superseded(job, event),
                 started_at=job.started_at if goes_on else event.time,
@@ -249,6 +255,7 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 state=_S.RETRYING,
                 attempt=attempt,
                 placed=0,
+                deferred_since=None,
                 error=event.data.error,
                 reason=event.data.reason,
                 run_at=event.data.next_at,

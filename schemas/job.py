@@ -96,7 +96,8 @@ class Job:
     fields of the order are None. ``execution`` (the latest of the attempt), ``superseded`` (the earlier ones) and
     ``progress_n`` tell a repeated ``started`` or ``progressed`` from a new one. ``placed`` counts the placements of
     the work of the attempt that is due, and ``rescues`` those of this run that followed from lost work.
-    ``deferred_since``: when the work of the attempt was deferred first, while it waits because of that.
+    ``deferred_since``: when the latest placement was deferred, since when there was this
+    reason; None if it was not.
     """
 
     id: str

@@ -55,16 +55,16 @@ def _counts(before: Tape, accepted: Tape, event: JobEvent) -> bool:
         if _attempt_closed(run, event.data.attempt):
             return False
         placed = _placed(before, run, number, event.data.attempt)
-        moving = _moving(_of_run(accepted, number))
-        waits = bool(moving) and isinstance(moving[-1], Deferred)
-        return event.data.n > placed or (isinstance(event, Deferred) and event.data.n == placed and not waits)
+        deferred = [(e.data.attempt, e.data.n) for e in _of_run(accepted, number) if isinstance(e, Deferred)]
+        first = isinstance(event, Deferred) and (event.data.attempt, event.data.n) not in deferred
+        return event.data.n > placed or (first and event.data.n == placed)
     if isinstance(event, Succeeded | Cancelled):
         return True
     if _attempt_closed(run, event.data.attempt):
         return False
     if isinstance(event, Retrying | Failed):
         return True
-    return _is_news(run, event)
+    return _is_news(_of_run(accepted, number), event)
 
 
 def _of_run(tape: Tape, number: int) -> Tape:
@@ -119,9 +119,14 @@ def _is_news(run: Tape, event: Started | Progressed) -> bool:
     executions = list(dict.fromkeys(data.execution for data in said))
     if event.data.execution not in executions:
         return True
-    if event.data.execution != executions[-1] or isinstance(event, Started):
+    if event.data.execution != executions[-1] or isinstance(event, Started) or _deferred_since_last_report(run, event):
         return False
     return event.data.n > max((getattr(d, "n", 0) for d in said if d.execution == event.data.execution), default=0)
+
+
+def _deferred_since_last_report(run: Tape, event: Started | Progressed) -> bool:
+    reports = [i for i, e in enumerate(run) if getattr(e.data, "execution", None) == event.data.execution]
+    return any(isinstance(e, Deferred) and e.data.attempt == event.data.attempt for e in run[reports[-1] :])
 
 
 def status(tape: Tape) -> dict[str, Any]:
@@ -172,7 +177,8 @@ def _reason(said: Tape) -> str | None:
 def _work(present: Tape) -> dict[str, Any]:
     """The expected fields of the newest execution."""
     said = [event for event in present if isinstance(event, Started | Progressed)]
-    if not said:
+    deferred = [i for i, event in enumerate(present) if isinstance(event, Deferred)]
+    if not said or (deferred and deferred[-1] > present.index(said[-1])):
         return {"execution": None, "progress_n": 0}
     newest = [event for event in said if event.data.execution == said[-1].data.execution]
     return {"execution": said[-1].data.execution, "progress_n": getattr(newest[-1].data, "n", 0)}

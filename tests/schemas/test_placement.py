@@ -112,6 +112,21 @@ def test_late_deferral_of_earlier_placement_is_rejected() -> None:
     assert evolve(fold(submitted(), deferred(1, 3)), deferred(1, 9)).run_at == at(8)
 
 
+def test_execution_before_a_deferral_does_not_stop_the_timer() -> None:
+    """Its worker lost the delivery, and nobody would place the work again if it died."""
+    job = fold(submitted(), A.started(1), deferred(1, 3))
+    assert evolve(job, A.progressed(1, 4)) is job
+    assert evolve(job, A.started(1)) is job
+    assert job.waiting
+    assert evolve(job, A.succeeded(5)).state == "succeeded"
+    assert evolve(job, Execution("b").started(6)).state == "running"
+
+
+def test_repeated_deferral_does_not_stop_an_execution() -> None:
+    job = fold(submitted(), A.started(1), deferred(1, 3), Execution("b").started(4))
+    assert evolve(job, deferred(1, 3)) is job
+
+
 def test_deferral_ends_with_placement() -> None:
     job = fold(submitted(), deferred(1, 3))
     assert (job.state, job.reason, job.deferred_since) == ("scheduled", "unknown_type", at(3))

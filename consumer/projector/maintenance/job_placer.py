@@ -7,8 +7,9 @@ nothing has to be removed.
 
 A job waits in the view until its ``placed`` has been folded. Meanwhile ``_unseen`` contains it, so that it is not
 placed twice. A projector that becomes active may find jobs that another one has placed. So before it places anything
-it publishes a **barrier** and waits until the fold has passed it. A failed publish has an *unknown* result: after one,
-there is a barrier too.
+it publishes a **barrier** and waits until the fold has passed it. A failed publish has an *unknown* result: the tape
+may have the event and the queue not. So the same event is repeated until both have it, and the queue gets nothing more
+meanwhile.
 
 Work for a missing queue would be lost, so it waits for the queue. Work that the broker dropped waits until the queue
 has a consumer; otherwise it would be dropped again. To a queue that has refused work one job is offered, then two, then
@@ -18,16 +19,16 @@ four. One queue does not delay the others.
 import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, get_args
 
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, reason_of
-from jobtape.broker.tasks import wait_for_stop
+from jobtape.broker.tasks import cancel_and_wait, wait_for_stop
 from jobtape.consumer.projector.maintenance.leader import Leader
-from jobtape.schemas.errors import QueueFull
+from jobtape.schemas.errors import QueueFull, TapeMissing
 from jobtape.schemas.events import Dropped, Placed
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.placement import placement, placement_id
@@ -41,6 +42,8 @@ MAX_UNSEEN: Final = 4 * PAGE
 """Placements that the fold has not seen. With more the placer waits for the fold."""
 POLL: Final = 1.0
 """Seconds between two queries when nothing is due."""
+CONFIRM_LIMIT: Final = 2.0
+"""Seconds for the confirms of a page. Then the loop goes on with other queues."""
 PAUSE: Final = 0.02
 """Seconds until the next query when nothing of what is due could be placed."""
 CHECK_QUEUE: Final = 1.0
@@ -65,6 +68,9 @@ class JobPlacer:
         self._closed: dict[str, float] = {}
         """Queues that take no work, with the monotonic time until which they are skipped."""
         self._present: dict[str, tuple[Depth, float]] = {}
+        self._unconfirmed: Counter[str] = Counter()
+        """How many placements are repeated for each queue."""
+        self._repeats: set[asyncio.Task[None]] = set()
         self._window: dict[str, int] = {}
         """How many jobs are offered at once to a queue that has refused work."""
 
@@ -86,7 +92,15 @@ class JobPlacer:
     async def run(self) -> None:
         """Run until cancelled. Raises ViewUnavailable, BrokerUnavailable and BROKER_ERRORS; call it again then."""
         self._unseen.clear()
+        self._unconfirmed.clear()
         await self._leader.catch_up()
+        try:
+            await self._place_all()
+        finally:
+            for task in list(self._repeats):
+                await cancel_and_wait(task)
+
+    async def _place_all(self) -> None:
         while True:
             await self._publisher.link.connection()
             self._changed.clear()
@@ -115,7 +129,7 @@ class JobPlacer:
         return [row for row in rows if row.id not in unseen][:limit]
 
     async def _place(self, rows: Sequence[WaitingJob]) -> None:
-        """Place what can be placed of ``rows``."""
+        """Place what can be placed of ``rows``. What is not confirmed is repeated in a task of its own."""
         jobs = await self._leader.call(self._leader.store.jobs, [row.id for row in rows])
         by_queue: dict[str, list[Job]] = defaultdict(list)
         now = datetime.now(UTC)
@@ -133,21 +147,29 @@ class JobPlacer:
         if not events:
             await asyncio.sleep(PAUSE)
             return
-        results = await asyncio.gather(*(self._publisher.place(event) for event in events), return_exceptions=True)
-        unknown: list[str] = []
+        results = await asyncio.gather(
+            *(self._publisher.place(event, timeout=CONFIRM_LIMIT) for event in events), return_exceptions=True
+        )
         for event, result in zip(events, results, strict=True):
             queue = event.data.order.queue
             if isinstance(result, BaseException):
                 log.warning("the placement %s was not confirmed: %s", event.id, result)
-                unknown.append(event.subject)
+                self._unconfirmed[queue] += 1
+                task = asyncio.create_task(self._repeat(event), name=f"place {event.subject}")
+                self._repeats.add(task)
+                task.add_done_callback(self._repeats.discard)
             elif result is not None:
                 self._window[queue] = 1
         for queue in by_queue.keys() & self._window.keys():
             self._grow_window(queue)
-        if unknown:
-            await self._leader.catch_up()
-            for job_id in unknown:
-                self._unseen.pop(job_id, None)
+
+    async def _repeat(self, event: Placed) -> None:
+        try:
+            await self._leader.publish(event)
+        except TapeMissing:  # nothing was recorded: the view still says that the job waits
+            self._unseen.pop(event.subject, None)
+        finally:
+            self._unconfirmed[event.data.order.queue] -= 1
 
     def _grow_window(self, queue: str) -> None:
         try:
@@ -161,6 +183,9 @@ class JobPlacer:
 
     async def _open_for(self, queue: str, jobs: list[Job]) -> list[Job]:
         """Return those of ``jobs`` that the queue takes now."""
+        if self._unconfirmed[queue]:
+            self._close(queue, CLOSED_PAUSE)
+            return []
         try:
             self._publisher.check_room(queue)
             depth = await self._depth(queue)

@@ -1,6 +1,7 @@
 """The active projector as its services see it: view, broker, and a way to wait for the fold."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Final
 from uuid import uuid4
@@ -9,10 +10,13 @@ from jobtape.broker import declare
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import Link
 from jobtape.broker.publisher import Publisher
+from jobtape.schemas.errors import BrokerUnavailable
 from jobtape.schemas.events import JobEvent, Placed
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Batch, DeadMessage, Store
 from jobtape.view.threads import DatabaseThreads
+
+log = logging.getLogger(__name__)
 
 DEPTH_TIMEOUT: Final = 2.0
 """Seconds. The broker waits five seconds for the leader of a queue, and then reports that the queue is empty."""
@@ -44,10 +48,17 @@ class Leader:
         return self.publisher.topology
 
     async def publish(self, event: JobEvent) -> None:
-        """Publish a decision about a job; one that places work also to its queue. Raises BrokerUnavailable and
-        TapeMissing.
+        """Publish a decision about a job until it is confirmed; one that places work also to its queue.
+
+        After a failed publish the tape may have the event and the queue not. Whoever decides again would then see from
+        the view that all is done, so the same event is repeated. Raises TapeMissing.
         """
-        await (self.publisher.place(event) if isinstance(event, Placed) else self.publisher.publish(event))
+        while True:
+            try:
+                await (self.publisher.place(event) if isinstance(event, Placed) else self.publisher.publish(event))
+                return
+            except BrokerUnavailable as error:
+                log.warning("the event %s was not confirmed, trying again: %s", event.id, error)
 
     async def keep_dead(self, messages: Sequence[DeadMessage]) -> None:
         """Write messages that are no job to the view. Raises NotActive and ViewUnavailable."""

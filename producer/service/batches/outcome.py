@@ -18,7 +18,7 @@ class ItemToPublish:
 
 @dataclass(frozen=True, slots=True)
 class ItemAccepted:
-    """The job is on the tape and on its queue."""
+    """The job is on the tape, and on its queue unless it waits."""
 
     job_id: str
 
