@@ -76,9 +76,10 @@ class Installation:
     def run(self, *arguments: str, stdin: str = "", **variables: str) -> "subprocess.CompletedProcess[str]":
         """Run ``jobtape`` with these arguments to its end.
 
-        Plain calls of commands that only use the API run in this process, where they need no time to start.
+        Plain calls of commands that only use the API run in this process, where they need no time to start. Others may
+        configure logging, which would stay so for the tests after them.
         """
-        if not CLIENT_COMMANDS.isdisjoint(arguments) and not stdin and not variables:
+        if arguments and arguments[0] in CLIENT_COMMANDS and not stdin and not variables:
             return self._run_here(arguments)
         return subprocess.run(
             [*COMMAND, *arguments],

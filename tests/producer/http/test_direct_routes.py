@@ -35,13 +35,13 @@ def test_direct_endpoints_are_those_of_the_routes() -> None:
 
 @pytest.mark.parametrize(("method", "path", "body"), ROUTES)
 async def test_answers_are_those_of_the_router(
-    kept: Api, method: str, path: str, body: Any, monkeypatch: pytest.MonkeyPatch
+    projected: Api, method: str, path: str, body: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = []
     for direct in (True, False):
         if not direct:
             monkeypatch.setattr(direct_routes, "_endpoint", lambda _: None)
-        answer = await kept.client.request(method, path, json=body)
+        answer = await projected.client.request(method, path, json=body)
         answers.append((answer.status_code, dict(answer.headers), answer.content))
     assert answers[0] == answers[1]
 
