@@ -9,7 +9,7 @@ import aiormq.exceptions
 
 from jobtape.broker.channels import Channel, channel
 from jobtape.broker.link import Connection
-from jobtape.broker.tasks import translate_cancellation
+from jobtape.broker.tasks import ignore_error, translate_cancellation
 from jobtape.schemas.errors import JobtapeError, SubscriptionRefused
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
 from jobtape.schemas.topology import Binding, Exchange, Queue, Topology
@@ -106,8 +106,10 @@ async def depth(connection: Connection, queue: str) -> Depth | None:
     A cancelled call goes on in the background: aiormq may reuse the number of a channel that was cancelled while it
     was opened, and then the broker closes the connection ("second 'channel.open' seen").
     """
+    task = asyncio.ensure_future(_depth(connection, queue))
+    task.add_done_callback(ignore_error)  # a caller that was cancelled does not read it
     with translate_cancellation():
-        return await asyncio.shield(_depth(connection, queue))
+        return await asyncio.shield(task)
 
 
 async def _depth(connection: Connection, queue: str) -> Depth | None:

@@ -40,10 +40,15 @@ async def finish_before_cancel(work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait({task})
     except asyncio.CancelledError:
         await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()  # Otherwise asyncio reports that nobody has retrieved it.
+        ignore_error(task)
         raise
     return task.result()
+
+
+def ignore_error(task: "asyncio.Future[Any]") -> None:
+    """Read the error of a task that nothing awaits any more, so that asyncio does not log it. For a done callback."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def cancel_and_wait(task: "asyncio.Task[Any]") -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from jobtape.broker import declare
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
+from jobtape.broker.tasks import ignore_error
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 from jobtape.schemas.topology import Topology
 
@@ -31,19 +32,13 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
         done, _ = await asyncio.wait({task}, timeout=seconds)
     finally:
         if not task.done():
-            task.add_done_callback(_forget)
+            task.add_done_callback(ignore_error)
             task.cancel()
     if not done:
         raise TimeoutError(f"no answer within {seconds:g} s")
     if task.cancelled():  # by aiormq, which cancels what waits for an answer when the connection ends
         raise ConnectionError("the connection was lost")
     return task.result()
-
-
-def _forget(task: "asyncio.Future[Any]") -> None:
-    """Read the error of a task that nothing awaits, so that asyncio does not log it."""
-    if not task.cancelled():
-        task.exception()
 
 
 log = logging.getLogger(__name__)

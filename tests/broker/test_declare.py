@@ -1,6 +1,7 @@
 """Declares a topology, checks its queues, and removes it."""
 
 import asyncio
+import gc
 import random
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.topology import TapeRetention, Topology
 from tests.conftest import MakeTopology
 from tests.consumer.installation import order_event
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -110,3 +112,23 @@ async def test_cancelled_depth_calls_keep_connection_open(broker_url: str) -> No
         await asyncio.gather(*(look() for _ in range(3)), *(open_and_close() for _ in range(2)))
         assert await declare.depth(connection, "jobtape-no-such-queue") is None
         assert lost == []
+
+
+async def test_error_of_a_cancelled_depth_call_is_not_reported(broker_url: str, link: Link, topology: Topology) -> None:
+    """The broker refuses the call after its caller has gone. anyio fails a test whose loop reports an error."""
+    connection = await link.connection()
+    name = f"{topology.namespace}.locked"
+    async with await aio_pika.connect(broker_url) as other:
+        await (await other.channel()).declare_queue(name, exclusive=True)
+        with pytest.raises(aiormq.exceptions.ChannelLockedResource):
+            await declare.depth(connection, name)
+        before = len(asyncio.all_tasks())
+        call = asyncio.create_task(declare.depth(connection, name))
+        while len(asyncio.all_tasks()) < before + 2:  # the call, and its part that goes on in the background
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait({call})
+        assert call.cancelled()
+        del call
+        await eventually(lambda: len(asyncio.all_tasks()) <= before, what="it has ended in the background")
+        gc.collect()
