@@ -30,9 +30,6 @@ class Client(Protocol):
     async def submit(self, numbers: Sequence[int]) -> list[Any]:
         """Submit the job ``add(n, n)`` for each number as fast as the system accepts it, and return the handles."""
 
-    async def submit_due(self, due: Sequence[float]) -> None:
-        """Submit the job ``late(due)`` for each due time (seconds since 1970), to be run then."""
-
     async def result(self, handle: Any) -> int:
         """Wait for the result of a job."""
 
@@ -41,6 +38,13 @@ class Client(Protocol):
 
     async def stored(self) -> int:
         """Return how many results are readable by now."""
+
+
+class DelayClient(Client, Protocol):
+    """A client of a system that can delay jobs."""
+
+    async def submit_due(self, due: Sequence[float]) -> None:
+        """Submit the job ``late(due)`` for each due time (seconds since 1970), to be run then."""
 
 
 def add(x: int, y: int) -> int:

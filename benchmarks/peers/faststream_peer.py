@@ -50,10 +50,6 @@ class FastStreamClient(redis_results.RedisCount):
 
         return await redis_results.gather_some(publish, numbers)
 
-    async def submit_due(self, due: Sequence[float]) -> None:
-        """FastStream has no delays."""
-        raise NotImplementedError("FastStream has no delays")
-
     async def result(self, handle: Any) -> int:
         """Return the stored result of a job, which is there."""
         return int(await results.get(f"result-{handle}"))

@@ -98,7 +98,7 @@ class HistoryTail:
         self._task: asyncio.Task[None] | None = None
         self._begun = asyncio.Event()
         self._poll_now = asyncio.Event()
-        self._committed_anew = asyncio.Event()
+        self._new_commit = asyncio.Event()
 
     @contextmanager
     def held(self, *, urgent: bool = False) -> Iterator[None]:
@@ -161,14 +161,14 @@ class HistoryTail:
             self._commits.release()
 
     def _on_commit(self) -> None:
-        self._committed_anew.set()
+        self._new_commit.set()
 
     async def _run(self) -> None:
         pause = BUSY
         spent: float | None
         while True:
             spent = None
-            self._committed_anew.clear()
+            self._new_commit.clear()
             try:
                 spent = await self._poll()
             except (ViewUnavailable, TooBusy) as error:
@@ -238,7 +238,7 @@ class HistoryTail:
         await asyncio.sleep(min(pause, (spent or 0.0) * (URGENT_SHARE if self._urgent else SHARE)))
         with suppress(TimeoutError):
             async with asyncio.timeout(UNNOTIFIED):
-                await self._committed_anew.wait()
+                await self._new_commit.wait()
 
     async def _pause(self, seconds: float) -> None:
         self._poll_now.clear()

@@ -151,7 +151,7 @@ def test_wait_grows_with_time_since_first_deferral() -> None:
     assert waits == [1, 1, 2, 4, 8, 16, 32, 60, 60]
     assert work is not None
     assert deferred_since(work, "unknown_type", now) == at(0)
-    assert deferred_since(work, "queue_full", now) == now, "another reason begins anew"
+    assert deferred_since(work, "queue_full", now) == now, "another reason starts the time again"
 
 
 def test_work_of_newer_version_can_be_deferred() -> None:

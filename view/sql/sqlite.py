@@ -84,7 +84,7 @@ def connect(path: Path, role: Role, timeout: float) -> sqlite3.Connection:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells the file from another one at ``path``, None when there is none."""
+    """Return what identifies the file at ``path``, also after it was replaced; None when there is none."""
     with suppress(OSError):
         found = path.stat()
         return (found.st_dev, found.st_ino)

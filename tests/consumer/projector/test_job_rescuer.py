@@ -51,6 +51,8 @@ async def test_rescuer_places_purged_work_again_once(rig: Rig, store: Store) -> 
     async with rig.projector(store, rescue_after=1.0):
         lost = [await rig.submit("add", {"x": n, "y": 1}) for n in range(5)]
         await eventually(rig.depth_is(5))
+        # Otherwise it may place the first ones again before it knows the others, whose queue is not empty then.
+        await eventually(lambda: len(store.jobs(lost)) == 5, what="all are in the view")
         channel = await (await rig.link.connection()).channel()
         queue = await channel.get_queue(rig.topology.work_queue("default").name, ensure=False)
         await queue.purge()
