@@ -94,8 +94,8 @@ class Job:
 
     Events of other publishers may come before the job's ``submitted``. Until that is read, ``submitted_at`` and the
     fields of the order are None. ``execution`` (the latest of the attempt), ``superseded`` (the earlier ones) and
-    ``progress_n`` show whether a ``started`` or ``progressed`` is a repeated one. ``placed`` counts the placements of the
-    work of the attempt that is due, and ``rescues`` those of this run that followed from lost work.
+    ``progress_n`` show whether a ``started`` or ``progressed`` is a repeated one. ``placed`` counts the placements of
+    the work of the attempt that is due, and ``rescues`` those of this run that followed from lost work.
     ``deferred_since``: if the latest placement was deferred, when work of this attempt was deferred first for the same
     reason; otherwise None.
     """

@@ -124,8 +124,9 @@ async def test_error_of_a_cancelled_depth_call_is_not_reported(broker_url: str, 
             await declare.depth(connection, name)
         before = len(asyncio.all_tasks())
         call = asyncio.create_task(declare.depth(connection, name))
-        while len(asyncio.all_tasks()) < before + 2:  # the call, and its part that goes on in the background
+        for _ in range(3):  # turns of the loop, until the part that goes on in the background has begun
             await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == before + 2
         call.cancel()
         await asyncio.wait({call})
         assert call.cancelled()
