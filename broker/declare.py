@@ -1,8 +1,9 @@
 """Declares exchanges, queues and bindings, checks queues, and deletes them."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import aio_pika
 import aiormq.exceptions
@@ -12,7 +13,9 @@ from jobtape.broker.link import Connection
 from jobtape.broker.tasks import ignore_error, translate_cancellation
 from jobtape.schemas.errors import JobtapeError, SubscriptionRefused
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
-from jobtape.schemas.topology import Binding, Exchange, Queue, Topology
+from jobtape.schemas.topology import Binding, Exchange, Queue, Topology, run_key
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,16 @@ async def declare(connection: Connection, topology: Topology) -> None:
             f"the broker has a queue or exchange of this name with other properties: {error}. "
             "Delete it there, or choose another JOBTAPE_NAMESPACE"
         ) from None
+
+
+async def bind_work_queue(connection: Connection, topology: Topology, queue: str) -> None:
+    """Bind a work queue that exists. Raises and is cancelled as ``depth``."""
+    await _not_cancelled(_bind_work_queue(connection, topology, queue))
+
+
+async def _bind_work_queue(connection: Connection, topology: Topology, queue: str) -> None:
+    async with channel(connection) as opened:
+        await _bind(opened, Binding(topology.work_queue(queue).name, topology.events.name, run_key(queue)))
 
 
 async def create_log(connection: Connection, topology: Topology) -> bool:
@@ -106,7 +119,12 @@ async def depth(connection: Connection, queue: str) -> Depth | None:
     A cancelled call goes on in the background: aiormq may reuse the number of a channel that was cancelled while it
     was opened, and then the broker closes the connection ("second 'channel.open' seen").
     """
-    task = asyncio.ensure_future(_depth(connection, queue))
+    return await _not_cancelled(_depth(connection, queue))
+
+
+async def _not_cancelled(call: Coroutine[Any, Any, T]) -> T:
+    """Return the result of ``call``, which goes on in the background when the caller is cancelled."""
+    task = asyncio.ensure_future(call)
     task.add_done_callback(ignore_error)  # a caller that was cancelled does not read it
     with translate_cancellation():
         return await asyncio.shield(task)

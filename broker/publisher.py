@@ -81,12 +81,7 @@ class Publisher:
         try:
             await self.send(body, key, (run_key(queue),), content_type=CONTENT_TYPE, timeout=limit)
         except WorkRefused:
-            if queue not in self._full:
-                log.warning(
-                    "the queue %s is full and refuses work: `jobtape doctor` names the policy that limits it",
-                    self.topology.work_queue(queue).name,
-                )
-            self._full[queue] = time.monotonic() + FULL_PAUSE
+            self._note_full(queue)
             deferred = deferral(event, "queue_full", source=self.topology.source, time=datetime.now(UTC))
             # First, so that the tape never has the event alone: the job would seem to be on its queue.
             await self.publish(deferred, timeout=max(SHORTEST_LIMIT, end - time.monotonic()))
@@ -95,6 +90,19 @@ class Publisher:
                 await self.send(body, key, (), content_type=CONTENT_TYPE, timeout=limit)
             return deferred
         return None
+
+    def note_refusal(self, queue: str, error: BaseException | None) -> None:
+        """Note that ``queue`` is full, if that is what the ``error`` of a begun publish of work says."""
+        if isinstance(error, aiormq.exceptions.DeliveryError):
+            self._note_full(queue)
+
+    def _note_full(self, queue: str) -> None:
+        if queue not in self._full:
+            log.warning(
+                "the queue %s is full and refuses work: `jobtape doctor` names the policy that limits it",
+                self.topology.work_queue(queue).name,
+            )
+        self._full[queue] = time.monotonic() + FULL_PAUSE
 
     async def publish(self, event: JobEvent, cc: Sequence[str] = (), *, timeout: float | None = None) -> None:
         """Write ``event`` to the tape, and to the queues that the keys ``cc`` lead to. Return when all have it.

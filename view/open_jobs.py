@@ -12,7 +12,7 @@ from typing import Final, cast, get_args
 from sqlalchemy import func, select, text
 
 from jobtape.schemas.events import Deferred, Dropped, decode
-from jobtape.schemas.job import Job
+from jobtape.schemas.job import Job, JobState
 from jobtape.view import jobs, tables
 from jobtape.view.rows import job_from_row
 from jobtape.view.sql.database import StorePart
@@ -58,14 +58,20 @@ class OpenJobs(StorePart):
         with self.database.reading() as connection:
             return [job_from_row(row) for row in connection.execute(statement).all()]
 
-    def waiting(self, limit: int, without: Collection[str] = ()) -> list[WaitingJob]:
+    def waiting(
+        self, limit: int, without: Collection[str] = (), without_dropped: Collection[str] = ()
+    ) -> list[WaitingJob]:
         """Return jobs whose work is to be placed, also those that are not due yet, the earliest first.
 
-        ``without``: queues to leave out.
+        ``without``: queues to leave out. ``without_dropped``: queues whose jobs are left out if the broker dropped
+        their work.
         """
         statement = select(_job.id, _job.queue, _job.run_at).where(_WAITING).order_by(_job.run_at, _job.id)
         if without:
             statement = statement.where(_job.queue.not_in(without))
+        if without_dropped:
+            dropped = (_job.state == JobState.SCHEDULED.value) & func.coalesce(_job.reason, "").in_(get_args(Dropped))
+            statement = statement.where(~(_job.queue.in_(without_dropped) & dropped))
         with self.database.reading() as connection:
             return [WaitingJob(*row) for row in connection.execute(statement.limit(limit)).all()]
 

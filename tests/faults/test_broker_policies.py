@@ -11,6 +11,7 @@ import pytest
 
 from jobtape.broker import declare
 from jobtape.consumer.projector.maintenance.dead_letters import drop_reason
+from jobtape.producer.service.batches.batch import CHUNK, UNDER_WAY
 from jobtape.schemas.errors import QueueFull
 from jobtape.schemas.events import Deferred
 from jobtape.schemas.job import JobState
@@ -148,6 +149,22 @@ async def test_batch_is_accepted_for_other_queues(node: PrivateNode, view: Store
             assert [item["status"] for item in found] == [*["refused"] * 2, *["accepted"] * 5]
             assert {item["problem"]["type"] for item in found[:2]} == {"urn:jobtape:problem:queue-full"}
         await declare.remove_namespace(node.url, topology)
+
+
+async def test_large_batch_into_a_full_queue_is_refused_for_the_most_part(
+    node: PrivateNode, view: Store, tmp_path: Path
+) -> None:
+    """What was under way when the queue refused work is deferred; nothing of the rest is published."""
+    async with rig_under(node, Policy({"max-length": 1}, on="run")) as rig, rig.projector(view):
+        async with api_of(rig, tmp_path) as served:
+            items = (await served.client.post("/jobs/batch", json=[ADD] * 5000)).json()["items"]
+        accepted = [item["id"] for item in items if item["status"] == "accepted"]
+        refused = [item for item in items if item["status"] == "refused"]
+        assert len(accepted) + len(refused) == len(items)
+        assert len(accepted) <= CHUNK * (UNDER_WAY + 1)
+        assert {item["problem"]["type"] for item in refused} == {"urn:jobtape:problem:queue-full"}
+        await eventually(lambda: {event.subject for event in rig.events} == set(accepted))
+        assert max(rig.names(job_id).count("submitted") for job_id in accepted) <= 3
 
 
 async def test_work_that_is_due_waits_for_a_full_queue(node: PrivateNode, view: Store) -> None:

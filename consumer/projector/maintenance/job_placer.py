@@ -24,10 +24,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, get_args
 
+from jobtape.broker import declare
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.broker.tasks import cancel_and_wait, wait_for_stop
-from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.consumer.projector.maintenance.leader import DEPTH_TIMEOUT, Leader
 from jobtape.schemas.errors import QueueFull, TapeMissing
 from jobtape.schemas.events import Dropped, Placed
 from jobtape.schemas.job import Job, JobState
@@ -67,6 +68,8 @@ class JobPlacer:
         """When the placer reads again, in seconds since 1970, if nothing wakes it."""
         self._closed: dict[str, float] = {}
         """Queues that take no work, with the monotonic time until which they are skipped."""
+        self._unserved: dict[str, float] = {}
+        """Queues without a consumer, which take no work that the broker dropped, in the same way."""
         self._present: dict[str, tuple[Depth, float]] = {}
         self._unconfirmed: Counter[str] = Counter()
         """How many placements are repeated for each queue."""
@@ -120,12 +123,15 @@ class JobPlacer:
         """Return waiting jobs, the earliest first, without those whose placement is on its way."""
         now = time.monotonic()
         self._closed = {queue: until for queue, until in self._closed.items() if until > now}
+        self._unserved = {queue: until for queue, until in self._unserved.items() if until > now}
         # A copy, because the fold may remove ids while the query still returns their rows.
         unseen = frozenset(self._unseen)
         limit = min(PAGE, MAX_UNSEEN - len(unseen))
         if limit <= 0:
             return []
-        rows = await self._leader.call(self._leader.store.open_jobs.waiting, len(unseen) + limit, tuple(self._closed))
+        rows = await self._leader.call(
+            self._leader.store.open_jobs.waiting, len(unseen) + limit, tuple(self._closed), tuple(self._unserved)
+        )
         return [row for row in rows if row.id not in unseen][:limit]
 
     async def _place(self, rows: Sequence[WaitingJob]) -> None:
@@ -138,8 +144,9 @@ class JobPlacer:
             if job is not None and job.waiting and job.queue is not None and (job.run_at or now) <= now:
                 by_queue[job.queue].append(job)
         events: list[Placed] = []
-        for queue, waiting in by_queue.items():
-            for job in await self._open_for(queue, waiting):
+        open_for = await asyncio.gather(*(self._open_for(queue, waiting) for queue, waiting in by_queue.items()))
+        for placeable in open_for:
+            for job in placeable:
                 event = placement(job, source=self._leader.topology.source, time=now)
                 if event is not None:
                     events.append(event)
@@ -197,9 +204,9 @@ class JobPlacer:
             log.warning("work for the queue %s waits: it is not on the broker; see `jobtape doctor`", queue)
             self._close(queue, CLOSED_PAUSE)
             return []
-        if not depth.consumers and any(map(_was_dropped, jobs)):
-            self._close(queue, CLOSED_PAUSE)
-            return []
+        if not depth.consumers:
+            self._unserved[queue] = time.monotonic() + CLOSED_PAUSE
+            jobs = [job for job in jobs if not _was_dropped(job)]
         return jobs[: self._window.get(queue, PAGE)]
 
     async def _depth(self, queue: str) -> Depth | None:
@@ -208,6 +215,10 @@ class JobPlacer:
             return known[0]
         self._present.pop(queue, None)
         depth = await self._leader.depth(self._leader.topology.work_queue(queue).name)
+        if depth is not None:
+            # Whoever declares it binds it a moment later. Work that is placed in between would only reach the tape.
+            async with asyncio.timeout(DEPTH_TIMEOUT):
+                await declare.bind_work_queue(await self._leader.link.connection(), self._leader.topology, queue)
         if depth is not None and depth.consumers:
             self._present[queue] = depth, time.monotonic() + CHECK_QUEUE
         return depth

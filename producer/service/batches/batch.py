@@ -119,6 +119,8 @@ class _Sender:
             elif confirmed.exception() is None:
                 self._outcomes[index] = ItemAccepted(item.job_id)
             else:
+                # Otherwise the chunks after this one would be offered to a full queue too.
+                self._service.publisher.note_refusal(item.order.queue, confirmed.exception())
                 self._again.append((index, item))
 
     def _stop(self) -> None:

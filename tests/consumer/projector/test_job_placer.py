@@ -18,7 +18,7 @@ from jobtape.schemas import ids
 from jobtape.schemas.events import Failed, Placed, Redriven, RedrivenData, Submitted, cancelled
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, JobState
-from jobtape.schemas.placement import placement
+from jobtape.schemas.placement import deferral, placement
 from jobtape.schemas.topology import CANCEL_KEY
 from jobtape.view.store import Batch, Store, WaitingJob
 from tests.checker import Checker
@@ -196,8 +196,8 @@ async def test_placer_does_not_place_work_that_is_folded_during_the_query(
     def has_placed(batch: Batch) -> bool:
         return any(entry.name == "placed" for entry in batch.history)
 
-    def waiting(limit: int, without: Collection[str] = ()) -> list[WaitingJob]:
-        rows = query(limit, without)
+    def waiting(limit: int, *without: Collection[str]) -> list[WaitingJob]:
+        rows = query(limit, *without)
         if rows and next(queries) == 1:
             queried.set()
             assert folded.wait(10)
@@ -264,6 +264,19 @@ async def test_work_for_a_missing_queue_waits_for_the_queue(rig: Rig, store: Sto
     assert len(placements(rig, failed)) == 1
 
 
+async def test_queue_without_binding_gets_the_work(rig: Rig, store: Store) -> None:
+    """A worker declares its queue and binds it a moment later. The placer may find the queue in between."""
+    work = rig.topology.work_queue("default")
+    event = due_in(rig, 0.2)
+    async with rig.projector(store):
+        channel = await (await rig.link.connection()).channel()
+        await channel.queue_delete(work.name)
+        await channel.declare_queue(work.name, durable=True, arguments=work.declared_arguments())
+        await rig.publisher.publish(event)
+        await eventually(rig.depth_is(1), what="the work is on the queue")
+        await channel.close()
+
+
 async def test_missing_queue_does_not_delay_another(rig: Rig, store: Store) -> None:
     async with rig.projector(store), rig.worker(jobs.add):
         stuck = [due_in(rig, 0.1) for _ in range(3)]
@@ -274,6 +287,20 @@ async def test_missing_queue_does_not_delay_another(rig: Rig, store: Store) -> N
         await rig.publisher.publish(event)
         await eventually(state_is(store, event.subject, JobState.SUCCEEDED))
         assert waits(store, 3)()
+
+
+async def test_dropped_job_waits_for_a_consumer_and_delays_no_other(rig: Rig, store: Store) -> None:
+    """Without a consumer its work would only be dropped again."""
+    dropped, later = order_event(rig.topology, "add", {"x": 1, "y": 2}), due_in(rig, 0.1)
+    async with rig.projector(store):
+        await rig.publisher.publish(dropped)
+        long_ago = datetime.now(UTC) - timedelta(seconds=60)
+        await rig.publisher.publish(deferral(dropped, "expired", source=rig.topology.source, time=long_ago))
+        await rig.publisher.publish(later)
+        await eventually(lambda: placements(rig, later.subject))
+        assert placements(rig, dropped.subject) == []
+        async with rig.worker(jobs.add):
+            await eventually(state_is(store, dropped.subject, JobState.SUCCEEDED))
 
 
 async def test_redrive_of_an_unknown_job_places_no_work(rig: Rig, store: Store) -> None:
