@@ -2,12 +2,12 @@
 
 import csv
 import gzip
+import math
 from collections.abc import Iterator
 from typing import IO, Annotated, cast
 
 from pydantic import BaseModel, Field
 
-from examples.columns import Column, ColumnProfile
 from examples.files import FileName, find
 from jobtape import Context, job
 
@@ -21,15 +21,41 @@ class CsvRefused(Exception):
     """The file is not a CSV file that can be profiled; the message names the line."""
 
 
-class CsvProfile(BaseModel):
-    """The profile of a file.
+class ColumnProfile(BaseModel):
+    """A column: how many rows have a value, how many have none, and the mean, least and greatest of its numbers.
 
-    ``rows`` does not count the header. ``ragged_rows`` counts rows with more or fewer fields than the header: absent
-    fields count as missing, additional fields are ignored.
+    Text that is no finite number counts as a value only, so ``numbers`` may be less than ``count``.
     """
 
+    name: str
+    count: int = 0
+    missing: int = 0
+    numbers: int = 0
+    min: float | None = None
+    max: float | None = None
+    mean: float | None = None
+
+    def add(self, text: str) -> None:
+        """Add the value of one row. One that is empty or blank is missing."""
+        if not text.strip():
+            self.missing += 1
+            return
+        self.count += 1
+        try:
+            number = float(text)
+        except ValueError:
+            return
+        if math.isfinite(number):
+            self.numbers += 1
+            self.min = number if self.min is None else min(self.min, number)
+            self.max = number if self.max is None else max(self.max, number)
+            self.mean = number if self.mean is None else self.mean + (number - self.mean) / self.numbers
+
+
+class CsvProfile(BaseModel):
+    """The profile of a file. ``rows`` does not count the header."""
+
     rows: int
-    ragged_rows: int
     columns: list[ColumnProfile]
 
 
@@ -41,36 +67,24 @@ def profile_csv(
 ) -> CsvProfile:
     """Profile a CSV file (UTF-8, a header in its first row, ``.gz`` allowed), with progress by the bytes read.
 
-    Raises FileRefused and CsvRefused.
+    A row that is too short has missing values; fields beyond the header are ignored. Raises FileRefused and CsvRefused.
     """
     path = find(file, MAX_FILE_BYTES)
     size = path.stat().st_size
-    columns: list[Column] | None = None
-    rows = ragged = 0
+    count = 0
     with path.open("rb") as raw:
-        for fields in _rows(raw, path.suffix == ".gz", delimiter):
-            if columns is None:
-                columns = _header(fields)
-                continue
-            rows += 1
-            if len(fields) != len(columns):
-                ragged += 1
-                fields = fields[: len(columns)] + [""] * (len(columns) - len(fields))  # noqa: PLW2901
-            for column, value in zip(columns, fields, strict=True):
+        rows = _rows(raw, path.suffix == ".gz", delimiter)
+        header = next(rows, [])
+        if not 0 < len(header) <= MAX_COLUMNS:
+            raise CsvRefused(f"line 1: a header of 1 to {MAX_COLUMNS} columns is needed, this one has {len(header)}")
+        columns = [ColumnProfile(name=name.replace("\0", "\ufffd")[:100]) for name in header]
+        for count, fields in enumerate(rows, start=1):
+            for column, value in zip(columns, fields + [""] * len(columns), strict=False):
                 column.add(value)
-            if rows % ROWS_BETWEEN_REPORTS == 0:
-                ctx.progress(raw.tell() / size, f"{rows:,} rows")
-    if columns is None:
-        raise CsvRefused("the file is empty: its first row must be the header")
-    ctx.progress(1, f"{rows:,} rows")
-    return CsvProfile(rows=rows, ragged_rows=ragged, columns=[column.profile() for column in columns])
-
-
-def _header(fields: list[str]) -> list[Column]:
-    if len(fields) > MAX_COLUMNS:
-        raise CsvRefused(f"line 1: {len(fields)} columns, more than the {MAX_COLUMNS} allowed; is the delimiter right?")
-    names = [name.replace("\0", "\ufffd").strip()[:100] for name in fields]
-    return [Column(name or f"column {number}") for number, name in enumerate(names, start=1)]
+            if count % ROWS_BETWEEN_REPORTS == 0:
+                ctx.progress(raw.tell() / size, f"{count:,} rows")
+    ctx.progress(1, f"{count:,} rows")
+    return CsvProfile(rows=count, columns=columns)
 
 
 def _rows(raw: IO[bytes], zipped: bool, delimiter: str) -> Iterator[list[str]]:
@@ -78,11 +92,9 @@ def _rows(raw: IO[bytes], zipped: bool, delimiter: str) -> Iterator[list[str]]:
     with cast(IO[bytes], gzip.open(raw)) if zipped else raw as unzipped:
         reader = csv.reader(_lines(unzipped), delimiter=delimiter, strict=True)
         try:
-            yield from (row for row in reader if row)
-        except (csv.Error, UnicodeDecodeError) as error:
+            yield from filter(None, reader)
+        except (csv.Error, UnicodeDecodeError, EOFError, OSError) as error:  # gzip raises the last two
             raise CsvRefused(f"after line {reader.line_num}: {error}") from error
-        except (EOFError, OSError) as error:  # gzip raises these for a broken or truncated file
-            raise CsvRefused(f"after line {reader.line_num}: the compressed file is broken: {error}") from error
 
 
 def _lines(file: IO[bytes]) -> Iterator[str]:

@@ -59,9 +59,9 @@ def send_email(ctx: Context, to: Address, subject: Line, text: Text) -> Sent:
         raise MailRefused(f"{server} did not take the mail: {error}") from error
     except OSError as error:
         raise MailServerUnreachable(
-            f"no mail server answers on {server} ({error}): start the local catcher with "
-            "`python -m examples.mail_catcher`, or name your own server with JOBTAPE_EXAMPLE_SMTP_HOST and "
-            "JOBTAPE_EXAMPLE_SMTP_PORT"
+            f"no mail server answers on {server} ({error}): start one that keeps the mails in the folder mails with "
+            f"`python -m aiosmtpd -n -l {server} -c aiosmtpd.handlers.Mailbox mails`, or name your own with "
+            "JOBTAPE_EXAMPLE_SMTP_HOST and JOBTAPE_EXAMPLE_SMTP_PORT"
         ) from error
     ctx.log.info("mail %s accepted by %s", message["Message-ID"], server)
     return Sent(message_id=message["Message-ID"], server=server)

@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import math
 import statistics
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -102,7 +101,7 @@ def _refused(job: dict[str, Any]) -> str:
 
 
 def _mailed(job: dict[str, Any], mails: Path) -> str:
-    found = sorted(mails.glob("*.eml"))
+    found = sorted((mails / "new").iterdir())
     expect(found, "no mail arrived")
     # There can be more than one if a worker died after it sent the mail. They have the same Message-ID.
     mails_read: list[Any] = [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in found]
@@ -112,7 +111,7 @@ def _mailed(job: dict[str, Any], mails: Path) -> str:
     expect(job["id"] in mail["Message-ID"], "its Message-ID does not name the job")
     expect((mail["To"], mail["Subject"]) == (LETTER["to"], LETTER["subject"]), "its headers have changed")
     expect(mail.get_content().splitlines() == LETTER["text"].splitlines(), "its text has changed")
-    return f"arrived as {found[0].name[:13]}….eml, {found[0].stat().st_size} bytes"
+    return f"arrived, {found[0].stat().st_size} bytes"
 
 
 def _made(job: dict[str, Any], files: Path) -> str:
@@ -140,20 +139,13 @@ def _profiled(job: dict[str, Any]) -> str:
     expect([column["name"] for column in result["columns"]] == header, "other columns")
     for found, values in zip(result["columns"], zip(*rows, strict=True), strict=True):
         present = [value for value in values if value]
-        counts = Counter(present)
-        missing = len(rows) - len(present)
-        expected: dict[str, Any] = {"count": len(present), "missing": missing, "distinct": len(counts)}
-        if found["type"] in ("integer", "number"):
+        expected: dict[str, Any] = {"count": len(present), "missing": len(rows) - len(present)}
+        if found["numbers"]:
             numbers = [float(value) for value in present]
-            expected |= {"min": min(numbers), "max": max(numbers)}
+            expected |= {"numbers": len(numbers), "min": min(numbers), "max": max(numbers)}
             mean = statistics.fmean(numbers)
             right = math.isclose(found["mean"], mean, rel_tol=1e-9)
             expect(right, f"{found['name']}: mean {found['mean']}, not {mean}")
-        else:
-            expected |= {"min": min(present), "max": max(present), "mean": None}
         for what, value in expected.items():
             expect(found[what] == value, f"{found['name']}: {what} {found[what]!r}, not {value!r}")
-        top = [one["count"] for one in found["top"]]
-        expect(top == [count for _, count in counts.most_common(5)], f"{found['name']}: top values {top}")
-        expect(all(counts[one["value"]] == one["count"] for one in found["top"]), f"{found['name']}: top values")
     return f"{len(rows):,} rows x {len(header)} columns, every figure equal"

@@ -45,6 +45,8 @@ class Stack:
         Raises OSError or NotReadyError.
         """
         begun = time.monotonic()
+        smtp_port = free_port(avoid={self.port})
+        catcher = ["-m", "aiosmtpd", "-n", "-l", f"127.0.0.1:{smtp_port}", "-c", "aiosmtpd.handlers.Mailbox"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBTAPE_")} | {
             "RABBITMQ_URL": self.url,
             "DATABASE_URL": f"sqlite:///{self.folder / 'view.db'}",
@@ -52,11 +54,10 @@ class Stack:
             "JOBTAPE_PORT": str(self.port),
             "JOBTAPE_JOBS": "examples.jobs",
             "JOBTAPE_EXAMPLE_FILES": str(self.files),
-            "JOBTAPE_EXAMPLE_MAILS": str(self.mails),
-            "JOBTAPE_EXAMPLE_SMTP_PORT": str(free_port(avoid={self.port})),
+            "JOBTAPE_EXAMPLE_SMTP_PORT": str(smtp_port),
         }
         commands = {
-            "mail catcher": [sys.executable, "-m", "examples.mail_catcher"],
+            "mail catcher": [sys.executable, *catcher, str(self.mails)],
             "jobtape up": [str(Path(sys.executable).with_name("jobtape")), "up"],
         }
         for name, command in commands.items():
