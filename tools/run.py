@@ -13,7 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -21,14 +21,12 @@ from types import FrameType
 import httpx
 
 from jobtape.environment import is_service_address
-from jobtape.schemas.urls import without_password
 from tools.brokers.find import Broker, BrokerError, find_broker
-from tools.clone import DATA, ROOT, clone_name
+from tools.clone import DATA, ROOT, clone_name, write_private
 from tools.processes.locks import FolderInUseError, FolderLock
 from tools.processes.ports import free_port, is_free
 from tools.processes.tether import die_with_parent
 from tools.ready import NotReadyError, base_url, wait_until_ready
-from tools.traces import write_env, write_trace
 
 READY_LIMIT = 60.0  # seconds
 EXAMPLE = '{"type":"add","payload":{"x":3,"y":4}}'
@@ -74,6 +72,12 @@ def settings_for(broker: Broker, host: str, port: int, given: Mapping[str, str],
     return settings
 
 
+def write_env(path: Path, settings: Mapping[str, str]) -> None:
+    """Write shell assignments of broker, view and namespace to ``path``, for programs beside the application."""
+    names = ("RABBITMQ_URL", "DATABASE_URL", "JOBTAPE_NAMESPACE")
+    write_private(path, "".join(f"{name}={shlex.quote(settings[name])}\n" for name in names if name in settings))
+
+
 def welcome(base: str, env: str, with_key: bool, with_example: bool = True) -> str:
     """Return the last text on the screen: what to do now. ``env`` is the file for programs beside it."""
     # The shell fills in the variable, so that the key is not printed.
@@ -100,16 +104,15 @@ def run(command: list[str], environment: Mapping[str, str], data: Path = DATA) -
         host, port = address(environment)
         broker = find_broker(data, _say, environment)
         try:
-            return _run_on(broker, command, settings_for(broker, host, port, environment, data), data)
+            return _run_with(command, settings_for(broker, host, port, environment, data), data)
         finally:
             broker.stop()
     finally:
         lock.release()
 
 
-def _run_on(broker: Broker, command: list[str], settings: Mapping[str, str], data: Path) -> int:
+def _run_with(command: list[str], settings: Mapping[str, str], data: Path) -> int:
     write_env(data / "env", settings)
-    _write_trace(broker, settings, data)
     child = subprocess.Popen(
         command,
         env=settings,
@@ -120,40 +123,27 @@ def _run_on(broker: Broker, command: list[str], settings: Mapping[str, str], dat
     )
     _forward_signals(child)
     base, key = base_url(settings["JOBTAPE_HOST"], int(settings["JOBTAPE_PORT"])), settings.get("JOBTAPE_API_KEY")
-    not_ready = ""
     try:
         wait_until_ready(base, key, lambda: child.poll() is None, READY_LIMIT)
     except NotReadyError as error:
-        not_ready = str(error)
-    known = job_types(base, key)
-    _write_trace(broker, settings, data, known.values())
-    if not_ready:
-        _say(not_ready)
+        _say(error)
         child.terminate()
         return _exit_code(child) or 1
+    known = job_types(base, key)
     env = data / "env"
     shown = env.relative_to(ROOT) if env.is_relative_to(ROOT) else env
     _say(welcome(base, str(shown), with_key=bool(key), with_example=not known or "add" in known))
     return _exit_code(child)
 
 
-def job_types(base: str, key: str | None) -> dict[str, str]:
-    """Return name and queue of the job types at ``base``, or nothing if it does not answer."""
+def job_types(base: str, key: str | None) -> set[str]:
+    """Return the names of the job types at ``base``, or nothing if it does not answer."""
     headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
         answer = httpx.get(f"{base}/job-types", headers=headers, timeout=5.0, trust_env=False)
-        return {str(one["name"]): str(one["queue"]) for one in answer.raise_for_status().json()["items"]}
+        return {str(one["name"]) for one in answer.raise_for_status().json()["items"]}
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _write_trace(broker: Broker, settings: Mapping[str, str], data: Path, queues: Iterable[str] = ()) -> None:
-    """Write down for ``make clean`` what is ours on a broker that is not ours."""
-    if broker.kind in ("url", "local"):
-        namespace = settings["JOBTAPE_NAMESPACE"]
-        served = {queue.strip() for queue in settings.get("JOBTAPE_QUEUES", "").split(",")} - {""}
-        folder = data / broker.identity / namespace
-        write_trace(folder, broker.url, without_password(broker.url), namespace, {*served, *queues})
+        return set()
 
 
 def _exit_code(child: subprocess.Popen[bytes]) -> int:
