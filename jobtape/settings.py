@@ -47,149 +47,98 @@ class _Environment(EnvSettingsSource):
 class Settings(BaseSettings):
     """All settings: sizes in bytes, times in seconds. ``docs/reference/settings.md`` is generated from this class."""
 
-    model_config = SettingsConfigDict(env_prefix="JOBTAPE_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="JOBTAPE_", frozen=True, extra="ignore", populate_by_name=True, use_attribute_docstrings=True
+    )
 
-    rabbitmq_url: str = Field(
-        "amqp://guest:guest@localhost:5672/",
-        validation_alias=AliasChoices("RABBITMQ_URL"),
-        description="The broker's URL: amqp://user:password@host:5672/ or amqps://…",
-    )
-    database_url: str = Field(
-        "sqlite:///.jobtape/view.db",
-        validation_alias=AliasChoices("DATABASE_URL"),
-        description="The database of the view: sqlite:///path or postgresql://user:password@host/name.",
-    )
-    management_url: str | None = Field(
-        None,
-        description="The URL of RabbitMQ's management API. `jobtape doctor` uses it with the user of RABBITMQ_URL. By "
-        "default it is port 15672 of the broker's host (15671 with amqps).",
-    )
-    namespace: str = Field("jobtape", description="The prefix of the names of all exchanges and queues.")
-    jobs: Names = Field((), description="The modules that contain the job types, separated by commas.")
-    app_dir: Path = Field(
-        Path(), description="A folder that is added to the import path for the modules in JOBTAPE_JOBS."
-    )
-    host: str = Field(
-        "127.0.0.1",
-        description="The address that the API listens on. Any other than loopback requires JOBTAPE_API_KEY.",
-    )
-    port: int = Field(8000, ge=0, le=65535, description="The port that the API listens on.")
-    api_key: str | None = Field(
-        None,
-        min_length=8,
-        description="The bearer token that every request must contain: at least 8 visible ASCII characters.",
-    )
-    cors_origins: Names = Field(
-        (),
-        description="The origins of web pages that may use the API from a browser, such as https://example.org, "
-        "separated by commas.",
-    )
-    api_workers: int = Field(1, ge=1, le=64, description="The number of API processes.")
-    access_log: bool = Field(False, description="Whether the API logs every request.")
-    proxy_headers: bool = Field(
-        False,
-        description="Whether the API trusts X-Forwarded-For and X-Forwarded-Proto from the proxies in "
-        "FORWARDED_ALLOW_IPS.",
-    )
-    root_path: str = Field(
-        "", pattern=r"^(/[^/]+)*$", description="The path prefix that a proxy in front of the API removes."
-    )
-    max_payload: int = Field(MEBIBYTE, ge=1, le=8 * MEBIBYTE, description="The largest payload of a job.")
-    max_result: int = Field(
-        MEBIBYTE, ge=1, le=8 * MEBIBYTE, description="The largest result; a job with a larger one fails."
-    )
-    max_batch: int = Field(10_000, ge=1, le=100_000, description="The largest number of jobs in a batch.")
-    max_batch_bytes: int = Field(64 * MEBIBYTE, ge=1, description="The largest request body of a batch.")
-    publish_timeout: float = Field(
-        10.0, gt=0, le=120, description="How long the API waits for the broker to confirm a message."
-    )
-    read_timeout: float = Field(
-        3.0, gt=0, le=60, description="How long a GET waits for the view to catch up with the tape."
-    )
-    idempotency_retention: float = Field(
-        86_400.0, ge=60, le=30 * 86_400, description="How long an Idempotency-Key is remembered, at least."
-    )
-    idempotency_lease: float = Field(
-        30.0,
-        ge=1,
-        le=600,
-        description="How long a submission that broke off blocks others under the same Idempotency-Key. At least twice "
-        "JOBTAPE_PUBLISH_TIMEOUT.",
-    )
-    max_listeners: int = Field(
-        2000,
-        ge=1,
-        le=100_000,
-        description="The largest number of event streams, WebSockets and waiting requests in one API process.",
-    )
-    max_wait: int = Field(
-        60,
-        ge=0,
-        le=3600,
-        description="The longest wait that a request may ask for with `Prefer: wait=`; 0 disables waiting.",
-    )
-    keepalive_interval: float = Field(
-        15.0, ge=0.1, le=600, description="The time without an event after which a stream sends a keep-alive."
-    )
-    send_timeout: float = Field(
-        30.0, ge=0.1, le=3600, description="How long a client may stop reading before the API closes its connection."
-    )
-    queues: Annotated[tuple[QueueName, ...], NoDecode] = Field(
-        (),
-        description="The queues that a worker serves, separated by commas. By default it serves all queues of its "
-        "job types.",
-    )
-    processes: int = Field(
-        1, ge=1, le=256, description="The number of worker processes. Each runs up to JOBTAPE_CONCURRENCY jobs."
-    )
-    concurrency: int = Field(10, ge=1, le=1000, description="How many jobs one worker process runs at the same time.")
-    grace_period: float = Field(30.0, ge=0, le=3600, description="How long running jobs may continue after SIGTERM.")
-    unknown_type_timeout: float = Field(
-        3600.0,
-        ge=0,
-        le=30 * 86_400,
-        description="How long a job of an unknown type waits for a worker that knows the type, before it fails.",
-    )
-    ack_timeout: float = Field(1800.0, gt=0, description="The broker's acknowledgement timeout (consumer_timeout).")
-    rescue_after: float = Field(
-        3600.0,
-        ge=1,
-        description="How long a due job may have no event until it counts as lost and is placed on its queue again. It "
-        "must be more than JOBTAPE_ACK_TIMEOUT.",
-    )
-    relay_events: RelayMode = Field(
-        "final",
-        description="Which events the projector publishes to <namespace>.results for subscribers: `final` events, "
-        "`all` except `submitted`, or none (`off`).",
-    )
-    job_retention: float = Field(
-        0.0,
-        ge=0,
-        description="How long the view keeps jobs and their history after they ended; 0 keeps them for ever.",
-    )
-    projector_lease: float = Field(
-        4.0, ge=0.5, le=300, description="How long it takes until another projector replaces one that died."
-    )
-    tape_max_bytes: int = Field(10_000_000_000, ge=1000, description="How much of the tape the broker keeps, by size.")
-    tape_max_age: str = Field(
-        "30D", pattern=r"^\d+[YMDhms]$", description="How much of the tape the broker keeps, by age."
-    )
-    tape_segment_bytes: int = Field(
-        100_000_000,
-        ge=1000,
-        le=3_000_000_000,
-        description="The size of one segment of the tape. Retention removes whole segments.",
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The lowest level of messages that are logged to stderr."
-    )
-    health_port: int = Field(
-        0,
-        ge=0,
-        le=65535,
-        description="The HTTP port for the health of a worker or projector; 0 disables it. Several worker processes "
-        "use this port and the ones after it.",
-    )
+    rabbitmq_url: str = Field("amqp://guest:guest@localhost:5672/", validation_alias=AliasChoices("RABBITMQ_URL"))
+    """The broker's URL: amqp://user:password@host:5672/ or amqps://…"""
+    database_url: str = Field("sqlite:///.jobtape/view.db", validation_alias=AliasChoices("DATABASE_URL"))
+    """The database of the view: sqlite:///path or postgresql://user:password@host/name."""
+    management_url: str | None = None
+    """The URL of RabbitMQ's management API. `jobtape doctor` uses it with the user of RABBITMQ_URL. By default it is
+    port 15672 of the broker's host (15671 with amqps)."""
+    namespace: str = "jobtape"
+    """The prefix of the names of all exchanges and queues."""
+    jobs: Names = ()
+    """The modules that contain the job types, separated by commas."""
+    app_dir: Path = Path()
+    """A folder that is added to the import path for the modules in JOBTAPE_JOBS."""
+    host: str = "127.0.0.1"
+    """The address that the API listens on. Any other than loopback requires JOBTAPE_API_KEY."""
+    port: int = Field(8000, ge=0, le=65535)
+    """The port that the API listens on."""
+    api_key: str | None = Field(None, min_length=8)
+    """The bearer token that every request must contain: at least 8 visible ASCII characters."""
+    cors_origins: Names = ()
+    """The origins of web pages that may use the API from a browser, such as https://example.org, separated by commas.
+    """
+    api_workers: int = Field(1, ge=1, le=64)
+    """The number of API processes."""
+    access_log: bool = False
+    """Whether the API logs every request."""
+    proxy_headers: bool = False
+    """Whether the API trusts X-Forwarded-For and X-Forwarded-Proto from the proxies in FORWARDED_ALLOW_IPS."""
+    root_path: str = Field("", pattern=r"^(/[^/]+)*$")
+    """The path prefix that a proxy in front of the API removes."""
+    max_payload: int = Field(MEBIBYTE, ge=1, le=8 * MEBIBYTE)
+    """The largest payload of a job."""
+    max_result: int = Field(MEBIBYTE, ge=1, le=8 * MEBIBYTE)
+    """The largest result; a job with a larger one fails."""
+    max_batch: int = Field(10_000, ge=1, le=100_000)
+    """The largest number of jobs in a batch."""
+    max_batch_bytes: int = Field(64 * MEBIBYTE, ge=1)
+    """The largest request body of a batch."""
+    publish_timeout: float = Field(10.0, gt=0, le=120)
+    """How long the API waits for the broker to confirm a message."""
+    read_timeout: float = Field(3.0, gt=0, le=60)
+    """How long a GET waits for the view to catch up with the tape."""
+    idempotency_retention: float = Field(86_400.0, ge=60, le=30 * 86_400)
+    """How long an Idempotency-Key is remembered, at least."""
+    idempotency_lease: float = Field(30.0, ge=1, le=600)
+    """How long a submission that broke off blocks others under the same Idempotency-Key. At least twice
+    JOBTAPE_PUBLISH_TIMEOUT."""
+    max_listeners: int = Field(2000, ge=1, le=100_000)
+    """The largest number of event streams, WebSockets and waiting requests in one API process."""
+    max_wait: int = Field(60, ge=0, le=3600)
+    """The longest wait that a request may ask for with `Prefer: wait=`; 0 disables waiting."""
+    keepalive_interval: float = Field(15.0, ge=0.1, le=600)
+    """The time without an event after which a stream sends a keep-alive."""
+    send_timeout: float = Field(30.0, ge=0.1, le=3600)
+    """How long a client may stop reading before the API closes its connection."""
+    queues: Annotated[tuple[QueueName, ...], NoDecode] = ()
+    """The queues that a worker serves, separated by commas. By default it serves all queues of its job types."""
+    processes: int = Field(1, ge=1, le=256)
+    """The number of worker processes. Each runs up to JOBTAPE_CONCURRENCY jobs."""
+    concurrency: int = Field(10, ge=1, le=1000)
+    """How many jobs one worker process runs at the same time."""
+    grace_period: float = Field(30.0, ge=0, le=3600)
+    """How long running jobs may continue after SIGTERM."""
+    unknown_type_timeout: float = Field(3600.0, ge=0, le=30 * 86_400)
+    """How long a job of an unknown type waits for a worker that knows the type, before it fails."""
+    ack_timeout: float = Field(1800.0, gt=0)
+    """The broker's acknowledgement timeout (consumer_timeout)."""
+    rescue_after: float = Field(3600.0, ge=1)
+    """How long a due job may have no event until it counts as lost and is placed on its queue again. It must be more
+    than JOBTAPE_ACK_TIMEOUT."""
+    relay_events: RelayMode = "final"
+    """Which events the projector publishes to <namespace>.results for subscribers: `final` events, `all` except
+    `submitted`, or none (`off`)."""
+    job_retention: float = Field(0.0, ge=0)
+    """How long the view keeps jobs and their history after they ended; 0 keeps them for ever."""
+    projector_lease: float = Field(4.0, ge=0.5, le=300)
+    """How long it takes until another projector replaces one that died."""
+    tape_max_bytes: int = Field(10_000_000_000, ge=1000)
+    """How much of the tape the broker keeps, by size."""
+    tape_max_age: str = Field("30D", pattern=r"^\d+[YMDhms]$")
+    """How much of the tape the broker keeps, by age."""
+    tape_segment_bytes: int = Field(100_000_000, ge=1000, le=3_000_000_000)
+    """The size of one segment of the tape. Retention removes whole segments."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The lowest level of messages that are logged to stderr."""
+    health_port: int = Field(0, ge=0, le=65535)
+    """The HTTP port for the health of a worker or projector; 0 disables it. Several worker processes use this port and
+    the ones after it."""
 
     @classmethod
     def settings_customise_sources(

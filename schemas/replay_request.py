@@ -35,14 +35,12 @@ Pattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-
 class TapeRange(BaseModel):
     """A part of the tape, given by cursors or times."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    since: Literal["first"] | Cursor | Utc = Field(
-        "first", description="Events at this time (RFC 3339) or later, or after this cursor."
-    )
-    until: Cursor | Utc | None = Field(
-        None, description="Events before this time, or up to and including this cursor; default: up to now."
-    )
+    since: Literal["first"] | Cursor | Utc = "first"
+    """Events at this time (RFC 3339) or later, or after this cursor."""
+    until: Cursor | Utc | None = None
+    """Events before this time, or up to and including this cursor; default: up to now."""
 
     @model_validator(mode="after")
     def _in_order(self) -> "TapeRange":
@@ -67,19 +65,16 @@ class TapeRange(BaseModel):
 class ReplayRequest(TapeRange):
     """Send past events that the fold accepted to a queue. An absent filter restricts nothing."""
 
-    queue: str = Field(
-        min_length=1,
-        max_length=255,
-        description="The name of an existing queue on the broker, but no queue of Jobtape's own.",
-    )
+    queue: str = Field(min_length=1, max_length=255)
+    """The name of an existing queue on the broker, but no queue of Jobtape's own."""
     events: list[EventName] = Field(default_factory=list, max_length=len(EVENT_NAMES))
-    types: list[Pattern] = Field(
-        default_factory=list, max_length=50, description="Job types; `mail.*` means all that begin with `mail.`."
-    )
+    types: list[Pattern] = Field(default_factory=list, max_length=50)
+    """Job types; `mail.*` means all that begin with `mail.`."""
     job: Annotated[str, StringConstraints(to_lower=True, pattern=ids.UUID_PATTERN)] | None = None
     labels: dict[str, str] = Field(default_factory=dict, max_length=8)
     correlation_id: str | None = None
-    rate: float | None = Field(None, ge=MIN_RATE, le=MAX_RATE, description="Events per second at most.")
+    rate: float | None = Field(None, ge=MIN_RATE, le=MAX_RATE)
+    """Events per second at most."""
 
     def selection(self) -> Selection:
         """Return the filter, without the range."""

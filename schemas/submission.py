@@ -83,38 +83,28 @@ class Submission(BaseModel):
     """One job to be done. What is absent is left to the job type; unknown fields are refused."""
 
     # Strict: the text "30" is no number of seconds, and a client that sends it has made a mistake.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
-    type: str = Field(min_length=1, max_length=120, description="A job type of `GET /job-types`.")
-    payload: dict[str, Any] = Field(description="What the job type's JSON Schema asks for.")
-    queue: QueueName | None = Field(None, description="The work queue: that of a job type. Default: the job type's.")
-    timeout: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Seconds that an attempt may run. Default: the job type's."
-    )
-    delay: float | None = Field(
-        None,
-        ge=0,
-        le=LONGEST_DELAY,
-        allow_inf_nan=False,
-        description="Seconds from now until it is due, up to ten years.",
-    )
-    run_at: Annotated[Utc, Strict(False), BeforeValidator(_check_time)] | None = Field(
-        None, description="When it is due (RFC 3339, with an offset), up to ten years ahead; a time gone by means now."
-    )
-    max_attempts: int | None = Field(
-        None, ge=1, le=1000, description="How many attempts a run has, 1 to 1000. Default: the job type's."
-    )
-    labels: dict[LabelName, LabelValue] = Field(
-        default_factory=dict,
-        max_length=MAX_LABELS,
-        description="At most 32 texts by name. Lists and events can be filtered by them: `?label=name:value`.",
-    )
-    correlation_id: Annotated[str, _Text] | None = Field(
-        None, min_length=1, max_length=CORRELATION_ID_LENGTH, description="Your name for the whole conversation."
-    )
-    reply_to: QueueName | None = Field(
-        None, description="The final event is also published with the routing key `reply.<reply_to>`."
-    )
+    type: str = Field(min_length=1, max_length=120)
+    """A job type of `GET /job-types`."""
+    payload: dict[str, Any]
+    """What the job type's JSON Schema asks for."""
+    queue: QueueName | None = None
+    """The work queue: that of a job type. Default: the job type's."""
+    timeout: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Seconds that an attempt may run. Default: the job type's."""
+    delay: float | None = Field(None, ge=0, le=LONGEST_DELAY, allow_inf_nan=False)
+    """Seconds from now until it is due, up to ten years."""
+    run_at: Annotated[Utc, Strict(False), BeforeValidator(_check_time)] | None = None
+    """When it is due (RFC 3339, with an offset), up to ten years ahead; a time gone by means now."""
+    max_attempts: int | None = Field(None, ge=1, le=1000)
+    """How many attempts a run has, 1 to 1000. Default: the job type's."""
+    labels: dict[LabelName, LabelValue] = Field(default_factory=dict, max_length=MAX_LABELS)
+    """At most 32 texts by name. Lists and events can be filtered by them: `?label=name:value`."""
+    correlation_id: Annotated[str, _Text] | None = Field(None, min_length=1, max_length=CORRELATION_ID_LENGTH)
+    """Your name for the whole conversation."""
+    reply_to: QueueName | None = None
+    """The final event is also published with the routing key `reply.<reply_to>`."""
 
     @model_validator(mode="after")
     def _check_one_time(self) -> "Submission":
@@ -126,11 +116,8 @@ class Submission(BaseModel):
 class BatchSubmission(Submission):
     """An item of a batch."""
 
-    idempotency_key: str | None = Field(
-        None,
-        pattern=IDEMPOTENCY_KEY.pattern,
-        description="What the header Idempotency-Key is for a single submission, though as it is, without quotes.",
-    )
+    idempotency_key: str | None = Field(None, pattern=IDEMPOTENCY_KEY.pattern)
+    """What the header Idempotency-Key is for a single submission, though as it is, without quotes."""
 
 
 S = TypeVar("S", bound=Submission)

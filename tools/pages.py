@@ -33,7 +33,7 @@ def settings_table() -> str:
         variable = {"rabbitmq_url": "RABBITMQ_URL", "database_url": "DATABASE_URL"}.get(name, f"JOBTAPE_{name.upper()}")
         value = str(field.default).lower() if isinstance(field.default, bool) else field.default
         default = "" if value in (None, (), "") else f"`{value}`"
-        lines.append(f"| `{variable}` | {default} | {field.description} |")
+        lines.append(f"| `{variable}` | {default} | {_one_line(field.description)} |")
     return "\n".join(lines)
 
 
@@ -47,7 +47,7 @@ def problems_table() -> str:
 def fields_table(model: type[BaseModel]) -> str:
     """Return a Markdown table of the fields of a JSON object, which have descriptions."""
     lines = ["| field | meaning |", "|---|---|"]
-    lines += [f"| `{name}` | {field.description} |" for name, field in model.model_fields.items()]
+    lines += [f"| `{name}` | {_one_line(field.description)} |" for name, field in model.model_fields.items()]
     return "\n".join(lines)
 
 
@@ -74,6 +74,10 @@ def attributes_table(kind: type, hidden: tuple[str, ...] = ()) -> str:
         meaning = _markdown(" ".join(documented[kind.__name__, field.name]).strip())
         lines.append(f"| `{field.name}` | {_default(field.default)} | {meaning} |")
     return "\n".join(lines)
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
 
 
 def _default(value: Any) -> str:

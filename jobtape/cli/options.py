@@ -17,7 +17,8 @@ def _setting(name: str, metavar: str, *flags: str) -> Any:
     """Return the option for a setting. Its flag is the setting's name unless ``flags`` are given."""
     field = Settings.model_fields[name]
     default = f"  [dim]\\[default: {field.default}][/dim]" if isinstance(field.default, str | int | float) else ""
-    return typer.Option(*flags, metavar=metavar, envvar=f"JOBTAPE_{name.upper()}", help=f"{field.description}{default}")
+    text = " ".join((field.description or "").split())
+    return typer.Option(*flags, metavar=metavar, envvar=f"JOBTAPE_{name.upper()}", help=f"{text}{default}")
 
 
 def _labels(values: list[str] | None) -> list[str] | None:
