@@ -5,7 +5,7 @@ with half as many jobs. The progress is saved as a task that exists as long as t
 continue.
 """
 
-from collections import Counter
+from dataclasses import asdict
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, Table, exists, func, or_, select
@@ -16,7 +16,7 @@ from jobtape.view import tables
 from jobtape.view.rebuilds import comparison_task
 from jobtape.view.sql.database import Database
 from jobtape.view.tasks import Tasks
-from jobtape.view.values import Difference, Differences, RebuildState
+from jobtape.view.values import Differences, RebuildState
 
 MOST_JOBS: Final = 1_000
 FEWEST_JOBS: Final = 30
@@ -41,13 +41,13 @@ class ViewComparison:
         self._at_once = MOST_JOBS
         self._tasks = Tasks(database)
         self._task = comparison_task(rebuild.key)
-        self._saved = self._tasks.begin(self._task, {"after": "", "found": _to_plain(Differences())})
+        self._saved = self._tasks.begin(self._task, {"after": "", "found": asdict(Differences())})
         self._after: str = self._saved["after"]
-        self.found = _from_plain(self._saved["found"])
+        self.found = Differences(**self._saved["found"])
 
     def save(self) -> None:
         """Save the progress. Changes nothing when the rebuild has ended. Raises ViewUnavailable."""
-        now = {"after": self._after, "found": _to_plain(self.found)}
+        now = {"after": self._after, "found": asdict(self.found)}
         if self._tasks.move(self._task, self._saved, now):
             self._saved = now
 
@@ -67,7 +67,7 @@ class ViewComparison:
             if end is None:
                 return False
             found = self._compare(connection, end)
-        self._after, self.found = end, self.found.plus(found)
+        self._after, self.found = end, found
         return True
 
     def _end(self, connection: Connection, table: Table) -> str | None:
@@ -77,11 +77,12 @@ class ViewComparison:
         return found
 
     def _compare(self, connection: Connection, end: str) -> Differences:
+        """Return what is found up to the id ``end``, with what was found before."""
         old, new = self._old.c, self._new.c
         both = self._old.join(self._new, old.id == new.id)
         compared = (old.id > self._after) & (old.id <= end) & (old.cursor <= self._cursor)
         states = select(old.state, new.state, func.count()).select_from(both).where(compared)
-        moved = Counter({(row[0], row[1]): row[2] for row in connection.execute(states.group_by(old.state, new.state))})
+        moved = connection.execute(states.group_by(old.state, new.state)).all()
         differs = or_(*(old[name].is_distinct_from(new[name]) for name in FIELDS))
         changed = select(old.id).select_from(both).where(compared & differs)
         missing = (
@@ -95,40 +96,44 @@ class ViewComparison:
             .select_from(self._new.outerjoin(self._old, old.id == new.id))
             .where(new.id > self._after, new.id <= end, old.id.is_(None), ~pruned)
         )
+        before = self.found
+        by_state = dict(before.states)
+        for serving, rebuilt, n in moved:
+            name = serving if serving == rebuilt else f"{serving} → {rebuilt}"
+            by_state[name] = by_state.get(name, 0) + n
         return Differences(
-            compared=sum(moved.values()),
-            states=moved,
-            changed=_count(connection, changed),
-            missing=_count(connection, missing),
-            added=_count(connection, added),
-            examples=self._examples(connection, changed, missing, added),
+            compared=before.compared + sum(row[2] for row in moved),
+            states=dict(sorted(by_state.items())),
+            changed=before.changed + _count(connection, changed),
+            missing=before.missing + _count(connection, missing),
+            added=before.added + _count(connection, added),
+            examples=[*before.examples, *self._examples(connection, changed, missing, added)],
         )
 
-    def _examples(self, connection: Connection, *kinds: Select[Any]) -> tuple[Difference, ...]:
+    def _examples(self, connection: Connection, *kinds: Select[Any]) -> list[dict[str, Any]]:
         left = self._wanted - len(self.found.examples)
         room = EXAMPLES_BYTES - sum(map(_size, self.found.examples))
-        found: list[Difference] = []
+        found: list[dict[str, Any]] = []
         for kind in kinds:
             # The ids first, since a job may be large.
             ids = connection.execute(kind.limit(left - len(found))).scalars().all() if left > len(found) else ()
             for job_id in ids:
-                example = self._difference(connection, job_id)
+                example = self._example(connection, job_id)
                 room -= _size(example)
                 if room < 0:
-                    return tuple(found)
+                    return found
                 found.append(example)
-        return tuple(found)
+        return found
 
-    def _difference(self, connection: Connection, job_id: str) -> Difference:
+    def _example(self, connection: Connection, job_id: str) -> dict[str, Any]:
         old, new = (
             connection.execute(select(table).where(table.c.id == job_id)).mappings().first()
             for table in (self._old, self._new)
         )
         if old is None or new is None:
-            return Difference(job_id, {"state": (old and old["state"], new and new["state"])})
-        return Difference(
-            job_id, {name: (_shown(old[name]), _shown(new[name])) for name in old if old[name] != new[name]}
-        )
+            return {"job": job_id, "fields": {"state": [old and old["state"], new and new["state"]]}}
+        differing = {name: [_shown(old[name]), _shown(new[name])] for name in old if old[name] != new[name]}
+        return {"job": job_id, "fields": differing}
 
 
 def _count(connection: Connection, ids: Select[Any]) -> int:
@@ -140,30 +145,5 @@ def _shown(value: Any) -> Any:
     return plainjson.short(value if value is None or isinstance(value, str | int | float) else str(value))
 
 
-def _size(example: Difference) -> int:
-    return len(plainjson.dumps(example.fields))
-
-
-def _to_plain(found: Differences) -> dict[str, Any]:
-    return {
-        "counts": [found.compared, found.changed, found.missing, found.added],
-        "states": [[*states, n] for states, n in sorted(found.states.items())],
-        "examples": [
-            [each.job_id, {name: list(pair) for name, pair in each.fields.items()}] for each in found.examples
-        ],
-    }
-
-
-def _from_plain(state: dict[str, Any]) -> Differences:
-    compared, changed, missing, added = state["counts"]
-    return Differences(
-        compared=compared,
-        states={(old, new): n for old, new, n in state["states"]},
-        changed=changed,
-        missing=missing,
-        added=added,
-        examples=tuple(
-            Difference(job_id, {name: (old, new) for name, (old, new) in fields.items()})
-            for job_id, fields in state["examples"]
-        ),
-    )
+def _size(example: dict[str, Any]) -> int:
+    return len(plainjson.dumps(example["fields"]))

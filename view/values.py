@@ -1,6 +1,5 @@
 """The values that are written into the view and read from it, besides ``schemas.job.Job``."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -273,36 +272,18 @@ class Archived:
     job_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A job that differs between two generations. ``fields``: (serving value, new value) by name."""
-
-    job_id: str
-    fields: Mapping[str, tuple[Any, Any]]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Differences:
-    """The result of a comparison of ``compared`` jobs.
+    """The result of a comparison of ``compared`` jobs, as plain values.
 
-    ``states``: the number of jobs by (serving state, new state). ``changed``, ``missing`` and ``added``: the number of
-    jobs that differ, that only the serving generation has, and that only the new one has.
+    ``states``: the number of jobs by state, written ``serving → new`` where both generations differ. ``changed``,
+    ``missing`` and ``added``: the number of jobs that differ, that only the serving generation has, and that only the
+    new one has. ``examples``: some of them, each with the serving and the new value of each field that differs.
     """
 
     compared: int = 0
-    states: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    states: dict[str, int] = field(default_factory=dict)
     changed: int = 0
     missing: int = 0
     added: int = 0
-    examples: Sequence[Difference] = ()
-
-    def plus(self, other: "Differences") -> "Differences":
-        """Return the sum of both."""
-        return Differences(
-            self.compared + other.compared,
-            Counter(self.states) + Counter(other.states),
-            self.changed + other.changed,
-            self.missing + other.missing,
-            self.added + other.added,
-            (*self.examples, *other.examples),
-        )
+    examples: list[dict[str, Any]] = field(default_factory=list)

@@ -1,6 +1,7 @@
 """``jobtape.rebuild``: folds the history into a new view."""
 
 from contextlib import closing
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -65,16 +66,4 @@ async def rebuild(
             working.abandon(state)
         else:
             working.switch(state)
-    return RebuildResult(
-        switched=not dry_run,
-        cursor=state.cursor,
-        compared=found.compared,
-        states={old if old == new else f"{old} → {new}": n for (old, new), n in sorted(found.states.items())},
-        changed=found.changed,
-        missing=found.missing,
-        added=found.added,
-        examples=[
-            {"job": each.job_id, "fields": {name: list(pair) for name, pair in each.fields.items()}}
-            for each in found.examples
-        ],
-    )
+    return RebuildResult(switched=not dry_run, cursor=state.cursor, **asdict(found))

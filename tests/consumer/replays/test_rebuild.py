@@ -84,7 +84,7 @@ async def test_rebuild_from_the_stream_repairs_a_damaged_history(rig: Rig, store
         state = store.rebuilds.begin("tape", behind)
         state = await working.from_stream(state, read_tape(rig.url, rig.topology, state.cursor, checkpoint))
         found = working.differences(state, 5)
-        assert [each.job_id for each in found.examples] == [ids[0]]
+        assert [each["job"] for each in found.examples] == [ids[0]]
         await asyncio.to_thread(working.switch, state)
         assert [store.job(job_id) for job_id in ids] == before
 
@@ -198,8 +198,8 @@ async def test_differences_report_changed_fold_rules(rig: Rig, store: Store, mon
     working = Rebuilder(store, task_slice())
     state = working.from_archive(store.rebuilds.begin("new rules", by_job=True))
     found = working.differences(state, 5)
-    assert (found.changed, dict(found.states)) == (1, {("failed", "cancelled"): 1, ("succeeded", "succeeded"): 3})
-    assert found.examples[0].fields == {"state": ("failed", "cancelled")}
+    assert (found.changed, found.states) == (1, {"failed → cancelled": 1, "succeeded": 3})
+    assert found.examples[0]["fields"] == {"state": ["failed", "cancelled"]}
     working.switch(state)
     job = store.job(ids[0])
     assert job is not None
