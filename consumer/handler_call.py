@@ -8,7 +8,6 @@ import asyncio
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from jobtape import forks
@@ -80,7 +79,5 @@ class _ExitForkedChild:
     def __enter__(self) -> None:
         self._pid = os.getpid()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         forks.exit_if_child(self._pid, error)

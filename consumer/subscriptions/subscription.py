@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Final, Protocol
 
 from jobtape.schemas.delivered_event import DeliveredEvent
@@ -61,9 +60,7 @@ class Subscription:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Acknowledge the last event unless there is an exception, and stop."""
         assert self._source is not None
         self._check_loop()

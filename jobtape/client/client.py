@@ -13,8 +13,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Final, Generic, Unpack, overload
+from typing import Any, Final, Generic, Unpack
 from uuid import uuid4
 
 from jobtape.client.answers import Answer, job_of
@@ -144,9 +143,7 @@ class Client:
     async def __aenter__(self) -> "Client":
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -158,11 +155,7 @@ class Client:
         """The API's URL."""
         return self._connection.url
 
-    @overload
-    async def submit(self, job_type: JobType[R], /, *args: Any, **kwargs: Any) -> Handle[R]: ...
-    @overload
-    async def submit(self, job_type: str, /, *args: Any, **kwargs: Any) -> Handle[Any]: ...
-    async def submit(self, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any) -> Handle[Any]:
+    async def submit(self, job_type: JobType[R] | str, /, *args: Any, **kwargs: Any) -> Handle[R]:
         """Submit a job with the handler's arguments. Returns when the broker has confirmed the job.
 
         When ``job_type`` is a name (``"add"``), pass the payload as one mapping or as keyword arguments. Raises
@@ -171,13 +164,9 @@ class Client:
         """
         return await self.submit_with(Options(), job_type, *args, **kwargs)
 
-    @overload
-    async def submit_with(self, options: Options, job_type: JobType[R], /, *args: Any, **kwargs: Any) -> Handle[R]: ...
-    @overload
-    async def submit_with(self, options: Options, job_type: str, /, *args: Any, **kwargs: Any) -> Handle[Any]: ...
     async def submit_with(
-        self, options: Options, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any
-    ) -> Handle[Any]:
+        self, options: Options, job_type: JobType[R] | str, /, *args: Any, **kwargs: Any
+    ) -> Handle[R]:
         """Submit a job as ``submit`` does, with a queue, timeout, labels or idempotency key for this one job."""
         if isinstance(job_type, str):
             body = submission_body(job_type, _payload(job_type, args, kwargs), options)

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Unpack, overload
+from typing import Any, Unpack
 
 from jobtape.client.answers import Answer
 from jobtape.client.client import END_TIMEOUT, Client, Handle, JobRef, SubmittedJob
@@ -40,9 +39,7 @@ class SyncClient:
     def __enter__(self) -> "SyncClient":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -58,23 +55,15 @@ class SyncClient:
         """The API's URL."""
         return self._client.url
 
-    @overload
-    def submit(self, job_type: JobType[R], /, *args: Any, **kwargs: Any) -> "SyncHandle[R]": ...
-    @overload
-    def submit(self, job_type: str, /, *args: Any, **kwargs: Any) -> "SyncHandle[Any]": ...
-    def submit(self, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any) -> "SyncHandle[Any]":
+    def submit(self, job_type: JobType[R] | str, /, *args: Any, **kwargs: Any) -> "SyncHandle[R]":
         """See ``Client.submit``."""
         return self.submit_with(Options(), job_type, *args, **kwargs)
 
-    @overload
-    def submit_with(self, options: Options, job_type: JobType[R], /, *args: Any, **kwargs: Any) -> "SyncHandle[R]": ...
-    @overload
-    def submit_with(self, options: Options, job_type: str, /, *args: Any, **kwargs: Any) -> "SyncHandle[Any]": ...
     def submit_with(
-        self, options: Options, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any
-    ) -> "SyncHandle[Any]":
+        self, options: Options, job_type: JobType[R] | str, /, *args: Any, **kwargs: Any
+    ) -> "SyncHandle[R]":
         """See ``Client.submit_with``."""
-        handle: Handle[Any] = self._portal.call(self._client.submit_with, options, job_type, *args, **kwargs)
+        handle: Handle[R] = self._portal.call(self._client.submit_with, options, job_type, *args, **kwargs)
         return SyncHandle(handle.job, handle.job_type, self)
 
     def get(self, job: JobRef) -> Job:
