@@ -50,6 +50,11 @@ def labels_of(labels: Iterable[str] | None) -> dict[str, str]:
     return {name: value for name, _, value in (label.partition(":") for label in labels or ())}
 
 
+def given(**values: Any) -> dict[str, Any]:
+    """Return the values that were given: neither None nor empty. 0 counts as given."""
+    return {name: value for name, value in values.items() if value is not None and value not in ("", [], {})}
+
+
 def payload_of(text: str) -> dict[str, Any]:
     """Return the payload in ``text``, in a file (``@FILE``) or on stdin (``-``). Raises WrongUse."""
     try:

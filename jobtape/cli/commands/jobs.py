@@ -31,7 +31,7 @@ from jobtape.cli.options import (
     Url,
 )
 from jobtape.cli.output_streams import discard_output
-from jobtape.cli.values import labels_of, payload_of, position_of
+from jobtape.cli.values import given, labels_of, payload_of, position_of
 from jobtape.schemas.delivered_event import encode_delivered
 from jobtape.schemas.errors import HistoryGone
 from jobtape.schemas.events import EVENT_NAMES, encode
@@ -132,17 +132,9 @@ def list_(
     url: Url = DEFAULT_URL,
 ) -> None:
     """List jobs, newest first. Several values of one filter match any of them; a job must have all given labels."""
-    query: dict[str, Any] = {
-        "type": job_type,
-        "state": state,
-        "queue": queue,
-        "label": label,
-        "reason": reason,
-        "since": since,
-        "until": until,
-        "as_of": as_of,
-    }
-    query = {name: value for name, value in query.items() if value}
+    query = given(
+        type=job_type, state=state, queue=queue, label=label, reason=reason, since=since, until=until, as_of=as_of
+    )
     items: list[Any] = []
     # The API selects past jobs first and reads their histories afterwards, so such a page can be short.
     with connect(url) as api:

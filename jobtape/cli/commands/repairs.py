@@ -24,6 +24,7 @@ from jobtape.cli.options import (
     SubmittedUntil,
     Url,
 )
+from jobtape.cli.values import given
 
 if TYPE_CHECKING:
     from jobtape import SyncClient
@@ -59,16 +60,7 @@ def redrive(
     url: Url = DEFAULT_URL,
 ) -> int:
     """Run ended jobs again. Several values of one filter match any of them; a job must have all given labels."""
-    filters: dict[str, Any] = {
-        "type": job_type,
-        "queue": queue,
-        "label": label,
-        "state": state,
-        "reason": reason,
-        "since": since,
-        "until": until,
-    }
-    filters = {name: value for name, value in filters.items() if value}
+    filters = given(type=job_type, queue=queue, label=label, state=state, reason=reason, since=since, until=until)
     if job_ids and filters:
         raise WrongUse("name the jobs or give a filter, not both")
     if job_ids and dry_run:

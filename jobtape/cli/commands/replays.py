@@ -20,7 +20,7 @@ from jobtape.cli.options import (
     UntilPosition,
     Url,
 )
-from jobtape.cli.values import labels_of, position_of
+from jobtape.cli.values import given, labels_of, position_of
 
 Detach = Annotated[bool, typer.Option("--detach", help="Only submit the job and print its id.")]
 
@@ -39,7 +39,7 @@ def rebuild(
     url: Url = DEFAULT_URL,
 ) -> int:
     """Build the view again from all events, show what changes, and switch to the new view."""
-    return _run(url, "rebuild", {"source": source, "dry_run": dry_run, "examples": examples}, detach, as_json)
+    return _run(url, "rebuild", given(source=source, dry_run=dry_run, examples=examples), detach, as_json)
 
 
 def replay(
@@ -60,17 +60,12 @@ def replay(
     url: Url = DEFAULT_URL,
 ) -> int:
     """Send past events to a queue, in the form that subscribers receive; no job runs again."""
-    order = {
-        "queue": queue,
-        "since": position_of("--since", since),
-        "until": position_of("--until", until),
-        "events": event,
-        "types": job_type,
-        "job": job,
-        "labels": labels_of(label),
-        "rate": rate,
-    }
-    return _run(url, "replay", order, detach, as_json)
+    start, end = position_of("--since", since), position_of("--until", until)
+    labels = labels_of(label)
+    request = given(
+        queue=queue, since=start, until=end, events=event, types=job_type, job=job, labels=labels, rate=rate
+    )
+    return _run(url, "replay", request, detach, as_json)
 
 
 def shadow(
@@ -88,16 +83,9 @@ def shadow(
     url: Url = DEFAULT_URL,
 ) -> int:
     """Run past jobs with today's handlers and show whose outcome differs, without changing anything."""
-    order = {
-        "type": job_type,
-        "state": state,
-        "queue": queue,
-        "labels": labels_of(label),
-        "since": since,
-        "until": until,
-        "limit": limit,
-    }
-    return _run(url, "shadow", order, detach, as_json)
+    labels = labels_of(label)
+    request = given(type=job_type, state=state, queue=queue, labels=labels, since=since, until=until, limit=limit)
+    return _run(url, "shadow", request, detach, as_json)
 
 
 def export(
@@ -119,6 +107,4 @@ def import_(file: Annotated[Path, typer.Argument(metavar="FILE", help="A file th
 
 
 def _run(url: str, name: str, payload: Mapping[str, Any], detach: bool, as_json: bool) -> int:
-    """Submit a built-in job with the given options of ``payload``: 0 counts as given, an empty list does not."""
-    given = {name: value for name, value in payload.items() if value is not None and value not in ([], {})}
-    return submit_and_print(url, {"type": f"jobtape.{name}", "payload": given}, wait=not detach, as_json=as_json)
+    return submit_and_print(url, {"type": f"jobtape.{name}", "payload": payload}, wait=not detach, as_json=as_json)

@@ -6,7 +6,6 @@ import math
 import signal
 import sys
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -16,7 +15,7 @@ from jobtape import forks
 from jobtape.cli import log_output as logs
 from jobtape.cli.parts.lifeline import Lifeline, end_with_parent
 from jobtape.cli.parts.serving import EmbeddedServer, listener_on
-from jobtape.cli.parts.signals import STOPPING, Signal, Signals, end_at_once, log_stopping
+from jobtape.cli.parts.signals import STOPPING, SignalHandler, end_at_once, log_stopping
 from jobtape.cli.parts.start import fitting_job_types_of, refuse_exposure, settings_with
 from jobtape.producer.http.websocket.requests import MAX_MESSAGE
 from jobtape.settings import Settings
@@ -37,18 +36,14 @@ def run_api(**options: str | None) -> None:
         uvicorn.run(**configuration)
         return
     server = EmbeddedServer(uvicorn.Config(**configuration))
-    signals = Signals()
 
-    def on_signal(number: int, _: FrameType | None) -> None:
-        match signals.take():
-            case Signal.FIRST:
-                log_stopping(number)
-                server.should_exit = True
-            case Signal.SECOND:
-                end_at_once(number)
+    def stop(number: int) -> None:
+        log_stopping(number)
+        server.should_exit = True
 
+    signals = SignalHandler(stop, end_at_once)
     for number in STOPPING:
-        signal.signal(number, on_signal)
+        signal.signal(number, signals.handle)
     server.run()
     if not server.started:
         sys.exit(1)

@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import time
-from enum import Enum, auto
+from collections.abc import Callable
+from types import FrameType
 from typing import Final, NoReturn
 
 from jobtape import forks
@@ -20,44 +21,35 @@ ECHO: Final = 0.3
 the process and to its group."""
 
 
-class Signal(Enum):
-    """The meaning of a signal."""
+class SignalHandler:
+    """Calls ``stop`` at the first signal, and ``end`` at the second one."""
 
-    FIRST = auto()
-    ECHO = auto()
-    SECOND = auto()
-
-
-class Signals:
-    """Distinguishes the first signal, its duplicate and the second one."""
-
-    def __init__(self) -> None:
+    def __init__(self, stop: Callable[[int], None], end: Callable[[int], None]) -> None:
+        self._stop = stop
+        self._end = end
         self._first: float | None = None
 
-    def take(self) -> Signal:
-        """Return the meaning of a signal that arrives now."""
+    def handle(self, number: int, _: FrameType | None = None) -> None:
+        """Handle a signal that arrives now."""
         now = time.monotonic()
         if self._first is None:
             self._first = now
-            return Signal.FIRST
-        return Signal.ECHO if now - self._first < ECHO else Signal.SECOND
+            self._stop(number)
+        elif now - self._first >= ECHO:
+            self._end(number)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
     """Set ``stop`` at the first signal, on the running loop. Forked children do not inherit this."""
     forks.install()
-    signals = Signals()
 
-    def on_signal(number: signal.Signals) -> None:
-        match signals.take():
-            case Signal.FIRST:
-                log_stopping(number)
-                stop.set()
-            case Signal.SECOND:
-                end_at_once(number)
+    def on_first(number: int) -> None:
+        log_stopping(number)
+        stop.set()
 
+    signals = SignalHandler(on_first, end_at_once)
     for number in STOPPING:
-        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+        asyncio.get_running_loop().add_signal_handler(number, signals.handle, number)
 
 
 def log_stopping(number: int) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from jobtape.cli.errors import WRONG
-from jobtape.cli.parts.signals import STOPPING, Signal, Signals, end_at_once
+from jobtape.cli.parts.signals import STOPPING, SignalHandler, end_at_once
 from jobtape.cli.supervisor.child import Child, Output
 
 FIRST_PAUSE: Final = 0.5
@@ -50,15 +50,15 @@ class Supervisor:
         self._output = output
         self._children: dict[str, Child] = {}
         self._stop = asyncio.Event()
-        self._signals = Signals()
         self._code = 0
         self._shown = False
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT, or until a part cannot start. Returns the exit code."""
         loop = asyncio.get_running_loop()
+        signals = SignalHandler(self._on_first_signal, self._on_second_signal)
         for number in STOPPING:
-            loop.add_signal_handler(number, self._on_signal, number)
+            loop.add_signal_handler(number, signals.handle, number)
         keepers = [asyncio.create_task(self._keep(name), name=f"keep {name}") for name in self._commands]
         await self._stop.wait()
         await self._stop_children()
@@ -66,16 +66,15 @@ class Supervisor:
         self._output.note("stopped")
         return self._code
 
-    def _on_signal(self, number: signal.Signals) -> None:
-        match self._signals.take():
-            case Signal.FIRST:
-                grace = f"running jobs may continue for {self._grace:g} s"
-                self._output.note(f"{number.name}: stopping; {grace}; a second signal ends it at once")
-                self._stop.set()
-            case Signal.SECOND:
-                for child in self._children.values():
-                    child.kill()
-                end_at_once(number)
+    def _on_first_signal(self, number: int) -> None:
+        grace = f"running jobs may continue for {self._grace:g} s"
+        self._output.note(f"{signal.Signals(number).name}: stopping; {grace}; a second signal ends it at once")
+        self._stop.set()
+
+    def _on_second_signal(self, number: int) -> None:
+        for child in self._children.values():
+            child.kill()
+        end_at_once(number)
 
     async def _keep(self, name: str) -> None:
         """Run one part and restart it when it ends, until the supervisor stops."""
