@@ -11,19 +11,20 @@ from typing import Any
 import httpx
 from rich.console import Console
 
+from jobtape import Client, JobtapeError
 from jobtape.schemas.job import FINAL
 from tools.brokers.find import BrokerError, find_broker
 from tools.clone import DATA
-from tools.demo.api import Api
 from tools.demo.checks import check_counts, check_job
 from tools.demo.demo_jobs import DATA as SAMPLES
-from tools.demo.demo_jobs import DemoJob, Wrong, batch, single_jobs
+from tools.demo.demo_jobs import DemoJob, Wrong, batch, expect, single_jobs
 from tools.demo.stack import Stack
 from tools.ready import NotReadyError
 
 LIMIT = 95
 """Seconds for everything between finding the broker and removing what was made."""
-LABEL = ("demo", "batch")
+LABELS = {"demo": "batch"}
+CONCURRENT = 8
 POLL_EVERY = 0.25
 
 Row = tuple[str, str, str, bool]
@@ -32,29 +33,41 @@ Row = tuple[str, str, str, bool]
 
 async def run(stack: Stack, console: Console) -> list[Row]:
     """Submit the jobs, watch them and check everything. Return a row for each check."""
-    limits = httpx.Limits(max_connections=20)
-    async with httpx.AsyncClient(base_url=stack.base_url, timeout=20, limits=limits, trust_env=False) as http:
-        api = Api(http)
+    async with Client(stack.base_url, api_key="") as client:
         singles = single_jobs(stack.files, stack.mails)
-        ids = {await api.submit(wanted): wanted for wanted in singles}
-        many = batch(labels=dict([LABEL]))
+        ids = {(await client.submit(wanted.type, wanted.payload)).id: wanted for wanted in singles}
+        many = batch(labels=LABELS)
         begun = time.monotonic()
-        many_ids = await api.submit_batch(many)
+        many_ids = await submit_batch(client, many)
         console.print(
             f"Accepted: {len(singles)} jobs, and a batch of {len(many):,} in {time.monotonic() - begun:.2f} s"
         )
-        await watch(api, ids, len(many), console)
+        await watch(client, ids, len(many), console)
         console.print("Checking results, histories and counters ...")
-        rows = [await check(api, job_id, wanted) for job_id, wanted in ids.items()]
-        rows.append(await check_many(api, dict(zip(many_ids, many, strict=True))))
-        everything = Counter((wanted.type, wanted.state) for wanted in [*singles, *many])
-        rows.append(row("the counters", "/metrics", check_counts, await api.metrics(), everything))
-        if ended := stack.ended():
-            rows.append(("the processes", ", ".join(ended), "ended by themselves", False))
+        rows = [await check(client, job_id, wanted) for job_id, wanted in ids.items()]
+        rows.append(await check_many(client, dict(zip(many_ids, many, strict=True))))
+    everything = Counter((wanted.type, wanted.state) for wanted in [*singles, *many])
+    metrics = await asyncio.to_thread(httpx.get, f"{stack.base_url}/metrics", trust_env=False)
+    rows.append(row("the counters", "/metrics", check_counts, metrics.text, everything))
+    if ended := stack.ended():
+        rows.append(("the processes", ", ".join(ended), "ended by themselves", False))
     return rows
 
 
-async def watch(api: Api, ids: dict[str, DemoJob], many: int, console: Console) -> None:
+async def submit_batch(client: Client, jobs: list[DemoJob]) -> list[str]:
+    """Submit all jobs in one request. Return their ids in the given order. Raises Wrong unless all are accepted."""
+    answer = (await client.request("POST", "/jobs/batch", json=[job.body() for job in jobs])).content
+    counts = (answer["accepted"], answer["refused"], answer["unknown"])
+    expect(counts == (len(jobs), 0, 0), f"accepted, refused and unknown jobs of the batch: {counts}")
+    return [str(item["id"]) for item in answer["items"]]
+
+
+async def read(client: Client, job_id: str) -> dict[str, Any]:
+    """Return the job as the REST API shows it."""
+    return (await client.request("GET", f"/jobs/{job_id}")).content
+
+
+async def watch(client: Client, ids: dict[str, DemoJob], many: int, console: Console) -> None:
     """Print the jobs, a line for each new state and each quarter of progress, until all have ended."""
     printed: dict[str, tuple[str, int]] = {}
 
@@ -66,11 +79,11 @@ async def watch(api: Api, ids: dict[str, DemoJob], many: int, console: Console) 
             console.print(f"  {title}: {line}", markup=False)
 
     while True:
-        jobs = await asyncio.gather(*map(api.job, ids))
+        jobs = [await read(client, job_id) for job_id in ids]
         for job in jobs:
             progress = job["progress"] or {"fraction": 0.0, "message": None}
             show(ids[job["id"]].title, job["state"], progress["fraction"], progress["message"])
-        states = Counter(job["state"] for job in await api.labelled(*LABEL))
+        states = Counter([job.state.value async for job in client.list(labels=LABELS)])
         ended = sum(states[state] for state in FINAL)
         state = "succeeded" if states["succeeded"] == many else "failed" if ended == many else "running"
         show(f"a batch of {many:,}", state, ended / many, f"{ended:,} done")
@@ -79,15 +92,22 @@ async def watch(api: Api, ids: dict[str, DemoJob], many: int, console: Console) 
         await asyncio.sleep(POLL_EVERY)
 
 
-async def check(api: Api, job_id: str, wanted: DemoJob) -> Row:
+async def check(client: Client, job_id: str, wanted: DemoJob) -> Row:
     """Check one job. Return its row."""
-    job, history = await asyncio.gather(api.job(job_id), api.history(job_id))
+    job = await read(client, job_id)
+    history = (await client.request("GET", f"/jobs/{job_id}/events")).content["items"]
     return await asyncio.to_thread(row, wanted.title, wanted.type, check_job, wanted, job, history)
 
 
-async def check_many(api: Api, ids: dict[str, DemoJob]) -> Row:
+async def check_many(client: Client, ids: dict[str, DemoJob]) -> Row:
     """Check every job of the batch. Return one row for it."""
-    rows = await asyncio.gather(*(check(api, job_id, wanted) for job_id, wanted in ids.items()))
+    some = asyncio.Semaphore(CONCURRENT)
+
+    async def check_one(job_id: str, wanted: DemoJob) -> Row:
+        async with some:
+            return await check(client, job_id, wanted)
+
+    rows = await asyncio.gather(*(check_one(job_id, wanted) for job_id, wanted in ids.items()))
     wrong = [f"{title}: {found}" for title, _, found, right in rows if not right]
     found = f"{len(wrong)} wrong, the first: {wrong[0]}" if wrong else f"{len(rows):,} sums and histories right"
     return (f"a batch of {len(rows):,}", "add", found, not wrong)
@@ -127,7 +147,7 @@ def demo(console: Console) -> bool:
         seconds = stack.start()
         console.print(f"Jobtape is ready after {seconds:.1f} s: {stack.base_url}, namespace {stack.namespace}")
         rows = asyncio.run(asyncio.wait_for(run(stack, console), deadline - time.monotonic()))
-    except (Wrong, NotReadyError, httpx.HTTPError, OSError) as error:
+    except (Wrong, NotReadyError, JobtapeError, httpx.HTTPError, OSError) as error:
         # The TimeoutError of asyncio is an OSError without a text.
         faults.append(f"{type(error).__name__}: {str(error) or f'not done within {LIMIT} s'}")
     except KeyboardInterrupt:
