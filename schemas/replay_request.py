@@ -4,32 +4,17 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jobtape.schemas import ids
 from jobtape.schemas.cursor import MAX_CURSOR
-from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.job import Utc
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.selection import EventFilter
 
 REPLAY: Final = "jobtape.replay"
 """The job type."""
 MIN_RATE: Final = 0.001
 MAX_RATE: Final = 100_000.0
 Cursor = Annotated[int, Field(ge=0, le=MAX_CURSOR)]
-EventName = Literal[
-    "submitted",
-    "started",
-    "progressed",
-    "retrying",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "redriven",
-    "placed",
-    "deferred",
-]
-Pattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,119}(\.\*)?$")]
 
 
 class TapeRange(BaseModel):
@@ -62,29 +47,13 @@ class TapeRange(BaseModel):
         )
 
 
-class ReplayRequest(TapeRange):
+class ReplayRequest(EventFilter, TapeRange):
     """Send past events that the fold accepted to a queue. An absent filter restricts nothing."""
 
     queue: str = Field(min_length=1, max_length=255)
     """The name of an existing queue on the broker, but no queue of Jobtape's own."""
-    events: list[EventName] = Field(default_factory=list, max_length=len(EVENT_NAMES))
-    types: list[Pattern] = Field(default_factory=list, max_length=50)
-    """Job types; `mail.*` means all that begin with `mail.`."""
-    job: Annotated[str, StringConstraints(to_lower=True, pattern=ids.UUID_PATTERN)] | None = None
-    labels: dict[str, str] = Field(default_factory=dict, max_length=8)
-    correlation_id: str | None = None
     rate: float | None = Field(None, ge=MIN_RATE, le=MAX_RATE)
     """Events per second at most."""
-
-    def selection(self) -> Selection:
-        """Return the filter, without the range."""
-        return Selection(
-            events=frozenset(self.events),
-            types=frozenset(self.types),
-            job=self.job,
-            labels=self.labels,
-            correlation_id=self.correlation_id,
-        )
 
 
 def reason_to_refuse(queue: str, namespace: str) -> str | None:

@@ -5,11 +5,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.ids import parse_job_id
 from jobtape.schemas.job import JOB_TYPE_PATTERN
+from jobtape.schemas.submission import CORRELATION_ID_LENGTH, LabelName, LabelValue
 
 _JOB_TYPE: Final = re.compile(JOB_TYPE_PATTERN)
 
@@ -82,3 +85,47 @@ class Selection:
 
 def _fits(pattern: str, job_type: str) -> bool:
     return job_type.startswith(pattern[:-1]) if pattern.endswith(".*") else job_type == pattern
+
+
+def _fitting(selection: Callable[[str], Selection]) -> AfterValidator:
+    def check(text: str) -> str:
+        if (fault := selection(text).fault()) is not None:
+            raise ValueError(fault)
+        return text
+
+    return AfterValidator(check)
+
+
+def _job_id(text: str) -> str:
+    if (job_id := parse_job_id(text)) is None:
+        raise ValueError("a job id is a UUID, as POST /jobs returns it")
+    return job_id
+
+
+EventName = Annotated[
+    str, _fitting(lambda text: Selection(events=frozenset({text}))), Field(json_schema_extra={"enum": [*EVENT_NAMES]})
+]
+TypePattern = Annotated[str, _fitting(lambda text: Selection(types=frozenset({text})))]
+JobIdText = Annotated[str, AfterValidator(_job_id)]
+
+
+class EventFilter(BaseModel):
+    """A ``Selection`` in a JSON object. What is absent restricts nothing; of several values one must match."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    events: list[EventName] = Field(default_factory=list, max_length=len(EVENT_NAMES))
+    types: list[TypePattern] = Field(default_factory=list, max_length=50)
+    """Job types; `mail.*` means all that begin with `mail.`."""
+    job: JobIdText | None = None
+    labels: dict[LabelName, LabelValue] = Field(default_factory=dict, max_length=8)
+    correlation_id: str | None = Field(None, min_length=1, max_length=CORRELATION_ID_LENGTH)
+
+    def selection(self) -> Selection:
+        return Selection(
+            events=frozenset(self.events),
+            types=frozenset(self.types),
+            job=self.job,
+            labels=self.labels,
+            correlation_id=self.correlation_id,
+        )

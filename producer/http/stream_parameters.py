@@ -1,18 +1,17 @@
 """Parameters of the routes that stream events: the filter, and where a stream starts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Request
-from pydantic import AfterValidator, BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
 
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.query_parameters import MAX_LIMIT, Label, parse_cursor
 from jobtape.producer.live.follower import After, StartPosition
-from jobtape.schemas import ids
 from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.events import EVENT_NAMES
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.selection import EventName, JobIdText, Selection, TypePattern
 
 LAST_EVENT_ID: Final = "Last-Event-ID"
 LAST_EVENT_ID_PARAMETER: Final = "lastEventId"
@@ -39,24 +38,6 @@ def _last(values: Sequence[str]) -> str:
     return next((text for value in reversed(values) if (text := value.strip())), "")
 
 
-def _fits(selection: Callable[[str], Selection]) -> AfterValidator:
-    def check(text: str) -> str:
-        if (fault := selection(text).fault()) is not None:
-            raise ValueError(fault)
-        return text
-
-    return AfterValidator(check)
-
-
-def _job_id(text: str) -> str:
-    if (job_id := ids.parse_job_id(text)) is None:
-        raise ValueError("a job id is a UUID, as POST /jobs returns it")
-    return job_id
-
-
-EventName = Annotated[str, _fits(lambda text: Selection(events=frozenset({text})))]
-TypePattern = Annotated[str, _fits(lambda text: Selection(types=frozenset({text})))]
-JobIdText = Annotated[str, AfterValidator(_job_id)]
 Start = Annotated[
     After,
     PlainValidator(_start),

@@ -10,11 +10,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, Field, ValidationError
 from starlette import status
 
-from jobtape.producer.http.stream_parameters import EventName, JobIdText, Start, TypePattern
+from jobtape.producer.http.stream_parameters import Start
 from jobtape.schemas import plainjson
-from jobtape.schemas.events import EVENT_NAMES
-from jobtape.schemas.selection import Selection
-from jobtape.schemas.submission import CORRELATION_ID_LENGTH, LabelName, LabelValue
+from jobtape.schemas.selection import EventFilter
 
 MAX_MESSAGE: Final = 64 * 1024
 """Characters."""
@@ -42,28 +40,14 @@ class MessageRefused(Exception):
         self.detail = detail
 
 
-class Subscribe(BaseModel, extra="forbid"):
+class Subscribe(EventFilter):
     """Start the subscription ``id``: the matching events after the cursor ``after``, all of them (``first``), or only
     new ones.
     """
 
     type: Literal["subscribe"]
     id: SubscriptionId
-    events: list[EventName] = Field(default_factory=list, max_length=len(EVENT_NAMES))
-    types: list[TypePattern] = Field(default_factory=list, max_length=50)
-    job: JobIdText | None = None
-    labels: dict[LabelName, LabelValue] = Field(default_factory=dict, max_length=8)
-    correlation_id: str | None = Field(None, min_length=1, max_length=CORRELATION_ID_LENGTH)
     after: Start | None = None
-
-    def selection(self) -> Selection:
-        return Selection(
-            events=frozenset(self.events),
-            types=frozenset(self.types),
-            job=self.job,
-            labels=self.labels,
-            correlation_id=self.correlation_id,
-        )
 
 
 class Unsubscribe(BaseModel, extra="forbid"):
