@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-import httpx
-
 from jobtape.environment import is_service_address
 from tools.brokers.find import Broker, BrokerError, find_broker
 from tools.clone import DATA, ROOT, clone_name, write_private
@@ -29,6 +27,7 @@ from tools.processes.tether import die_with_parent
 from tools.ready import NotReadyError, base_url, wait_until_ready
 
 READY_LIMIT = 60.0  # seconds
+EXAMPLES = "examples.jobs"
 EXAMPLE = '{"type":"add","payload":{"x":3,"y":4}}'
 
 
@@ -63,7 +62,7 @@ def settings_for(broker: Broker, host: str, port: int, given: Mapping[str, str],
     namespace = given.get("JOBTAPE_NAMESPACE") or clone_name()
     view = data / broker.identity / namespace / "view.db"
     view.parent.mkdir(parents=True, exist_ok=True)
-    ours = {"DATABASE_URL": f"sqlite:///{view}", "JOBTAPE_JOBS": "examples.jobs"}
+    ours = {"DATABASE_URL": f"sqlite:///{view}", "JOBTAPE_JOBS": EXAMPLES}
     settings = dict(given) | {name: given.get(name) or value for name, value in ours.items()}
     # Not the given URL: that broker may not have answered.
     settings["RABBITMQ_URL"] = broker.url
@@ -129,21 +128,10 @@ def _run_with(command: list[str], settings: Mapping[str, str], data: Path) -> in
         _say(error)
         child.terminate()
         return _exit_code(child) or 1
-    known = job_types(base, key)
     env = data / "env"
     shown = env.relative_to(ROOT) if env.is_relative_to(ROOT) else env
-    _say(welcome(base, str(shown), with_key=bool(key), with_example=not known or "add" in known))
+    _say(welcome(base, str(shown), bool(key), with_example=settings["JOBTAPE_JOBS"] == EXAMPLES))
     return _exit_code(child)
-
-
-def job_types(base: str, key: str | None) -> set[str]:
-    """Return the names of the job types at ``base``, or nothing if it does not answer."""
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    try:
-        answer = httpx.get(f"{base}/job-types", headers=headers, timeout=5.0, trust_env=False)
-        return {str(one["name"]) for one in answer.raise_for_status().json()["items"]}
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        return set()
 
 
 def _exit_code(child: subprocess.Popen[bytes]) -> int:
