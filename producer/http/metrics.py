@@ -6,7 +6,7 @@ out; the scrape never fails.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -61,12 +61,8 @@ class _Scrape(Collector):
     listeners: Listeners
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily(
-            "jobtape_up", "Whether a part is ready (see /health/ready for why not).", labels=["part"]
-        )
-        for name, part in self.parts.items():
-            up.add_metric([name], float(part.ready))
-        yield up
+        ready = {name: float(part.ready) for name, part in self.parts.items()}
+        yield _gauges("jobtape_up", "Whether a part is ready (see /health/ready for why not).", "part", ready)
         if self.counts is not None:
             events = CounterMetricFamily(
                 "jobtape_events",
@@ -77,31 +73,27 @@ class _Scrape(Collector):
                 events.add_metric([job_type, event], count)
             yield events
         if self.depths is not None:
-            depth = GaugeMetricFamily("jobtape_queue_depth", "Jobs that wait for a worker.", labels=["queue"])
-            consumers = GaugeMetricFamily(
-                "jobtape_queue_consumers", "Workers that consume the queue.", labels=["queue"]
-            )
-            for queue, state in self.depths.items():
-                if state is not None:
-                    depth.add_metric([queue], state.messages)
-                    consumers.add_metric([queue], state.consumers)
-            yield depth
-            yield consumers
+            known = {queue: depth for queue, depth in self.depths.items() if depth is not None}
+            waiting = {queue: depth.messages for queue, depth in known.items()}
+            consumers = {queue: depth.consumers for queue, depth in known.items()}
+            yield _gauges("jobtape_queue_depth", "Jobs that wait for a worker.", "queue", waiting)
+            yield _gauges("jobtape_queue_consumers", "Workers that consume the queue.", "queue", consumers)
         if self.lag is not None:
-            yield GaugeMetricFamily(
-                "jobtape_projector_lag_seconds",
-                "Seconds that an event published now takes to reach the view.",
-                value=self.lag,
-            )
+            what = "Seconds that an event published now takes to reach the view."
+            yield GaugeMetricFamily("jobtape_projector_lag_seconds", what, value=self.lag)
         if self.timers is not None:
-            yield GaugeMetricFamily(
-                "jobtape_timers_behind_seconds",
-                "Seconds for which the earliest delayed job or retry has been due without being placed on its queue.",
-                value=self.timers,
-            )
+            what = "Seconds for which the earliest delayed job or retry has been due without being placed on its queue."
+            yield GaugeMetricFamily("jobtape_timers_behind_seconds", what, value=self.timers)
         if self.relay is not None:
             yield from _relay(self.relay)
         yield from _listeners(self.listeners)
+
+
+def _gauges(name: str, what: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, what, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
 
 
 def _relay(state: RelayState) -> Iterator[Metric]:
@@ -117,15 +109,14 @@ def _relay(state: RelayState) -> Iterator[Metric]:
 
 
 def _listeners(listeners: Listeners) -> Iterator[Metric]:
-    now = GaugeMetricFamily("jobtape_listeners", "Streams and waiting requests of this API process.", labels=["kind"])
+    what = "Streams and waiting requests of this API process."
+    yield _gauges("jobtape_listeners", what, "kind", {kind: listeners.now[kind] for kind in KINDS})
     delivered = CounterMetricFamily(
         "jobtape_delivered_events", "Events that this API process delivered, once for each listener.", labels=["kind"]
     )
     for kind in KINDS:
-        now.add_metric([kind], listeners.now[kind])
         if kind != "wait":
             delivered.add_metric([kind], listeners.delivered[kind])
-    yield now
     yield delivered
     yield CounterMetricFamily(
         "jobtape_catch_up_reads",
