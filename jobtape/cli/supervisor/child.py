@@ -60,8 +60,7 @@ class Child:
     """A child process; create it with ``start``.
 
     The process writes to pipes and holds one end of a lifeline. It has a process group of its own, so that a Ctrl-C on
-    the terminal reaches only the supervisor. Its output is held back until ``show_held``, because several parts would
-    print the same error about wrong settings. ``on_configured`` is called when the process reports that it is
+    the terminal reaches only the supervisor. ``on_configured`` is called when the process reports that it is
     configured.
     """
 
@@ -79,7 +78,6 @@ class Child:
         self._lifeline = lifeline
         self._output = output
         self._on_configured = on_configured
-        self._held: list[tuple[bool, str]] | None = []
         assert process.stdout is not None
         assert process.stderr is not None
         self._readers = [
@@ -130,16 +128,6 @@ class Child:
         """Send SIGKILL."""
         self._signal(signal.SIGKILL)
 
-    def show_held(self) -> None:
-        """Write the output that was held back, and from now on all output at once."""
-        held, self._held = self._held, None
-        for error, line in held or ():
-            self._output.line(self.name, line, error=error)
-
-    def discard_held(self) -> None:
-        """Discard the output that was held back."""
-        self._held = []
-
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
@@ -170,8 +158,4 @@ class Child:
             self._line(rest, error)
 
     def _line(self, raw: bytes, error: bool) -> None:
-        line = raw.decode(errors="replace").rstrip("\r")
-        if self._held is None:
-            self._output.line(self.name, line, error=error)
-        else:
-            self._held.append((error, line))
+        self._output.line(self.name, raw.decode(errors="replace").rstrip("\r"), error=error)

@@ -2,7 +2,8 @@
 
 Each part has a process of its own, as in production. So a handler that uses all processor time, or kills its process,
 does not affect other parts. A part that ends is restarted after a pause, which doubles each time. A part that ends with
-code 2 before it was ever configured would do so every time, so the supervisor stops all parts.
+code 2 before it was ever configured would do so every time, so the supervisor stops all parts. The other parts start
+when the first one is configured, so wrong settings are reported once.
 
 Stop order: API and worker stop first, at the same time. The projector stops last, so that it folds their last events.
 """
@@ -51,7 +52,7 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._stop = asyncio.Event()
         self._code = 0
-        self._shown = False
+        self._keepers: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT, or until a part cannot start. Returns the exit code."""
@@ -59,10 +60,10 @@ class Supervisor:
         signals = SignalHandler(self._on_first_signal, self._on_second_signal)
         for number in STOPPING:
             loop.add_signal_handler(number, signals.handle, number)
-        keepers = [asyncio.create_task(self._keep(name), name=f"keep {name}") for name in self._commands]
+        self._start(next(iter(self._commands)))
         await self._stop.wait()
         await self._stop_children()
-        await asyncio.gather(*keepers)
+        await asyncio.gather(*self._keepers.values())
         self._output.note("stopped")
         return self._code
 
@@ -76,6 +77,14 @@ class Supervisor:
             child.kill()
         end_at_once(number)
 
+    def _start(self, name: str) -> None:
+        if name not in self._keepers and not self._stop.is_set():
+            self._keepers[name] = asyncio.create_task(self._keep(name), name=f"keep {name}")
+
+    def _start_all(self) -> None:
+        for name in self._commands:
+            self._start(name)
+
     async def _keep(self, name: str) -> None:
         """Run one part and restart it when it ends, until the supervisor stops."""
         pause = FIRST_PAUSE
@@ -83,7 +92,7 @@ class Supervisor:
         while not self._stop.is_set():
             begun = time.monotonic()
             child = self._children[name] = await Child.start(
-                name, self._commands[name], self._output, self._show_when_all_are, self._variables.get(name)
+                name, self._commands[name], self._output, self._start_all, self._variables.get(name)
             )
             self._output.note(f"{name} is process {child.pid}")
             if self._stop.is_set():  # the stop signal came while this part was starting
@@ -91,14 +100,12 @@ class Supervisor:
             code = await child.ended()
             was_configured = was_configured or child.configured
             if self._stop.is_set():
-                child.discard_held() if self._code else child.show_held()
                 return
-            child.show_held()
             if code == WRONG and not was_configured:
                 self._code = WRONG
                 self._stop.set()
                 return
-            self._show_all()
+            self._start_all()
             if time.monotonic() - begun > STEADY:
                 pause = FIRST_PAUSE
             if child.configured and _kind(name) == "worker":
@@ -106,17 +113,6 @@ class Supervisor:
             self._output.note(f"{name} ended ({_how(code)}); starting it again in {pause:g} s")
             await self._pause(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
-
-    def _show_when_all_are(self) -> None:
-        """Show the output of all parts when all are configured: then none will report wrong settings."""
-        children = self._children.values()
-        if self._shown or (len(children) == len(self._commands) and all(child.configured for child in children)):
-            self._show_all()
-
-    def _show_all(self) -> None:
-        self._shown = True
-        for child in self._children.values():
-            child.show_held()
 
     async def _pause(self, seconds: float) -> None:
         try:
