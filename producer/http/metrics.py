@@ -32,11 +32,11 @@ async def exposition(producer: Producer) -> bytes:
     health = producer.health
     parts, counts, depths, lag, timers, relay = await asyncio.gather(
         health.parts(),
-        _if_available(health.counts()),
-        _if_available(health.depths()),
+        _if_available(health.read(health.store.counts)),
+        _if_available(health.watch.depths()),
         health.seconds_behind(),
         _if_available(health.seconds_timers_behind()),
-        _if_available(health.relay()),
+        _if_available(health.read(health.store.relay.state)),
     )
     return generate_latest(_Scrape(parts, counts, depths, lag, timers, relay, producer.listeners))
 

@@ -159,7 +159,7 @@ class Follower:
 
     async def _sleep(self, timeout: float) -> None:
         """Wait until an event matches, and advance past the others."""
-        with self._tail.sleeping(self._selection) as woken:
+        with self._tail.waiters.sleeping(self._selection) as woken:
             self._woken = woken
             try:
                 async with asyncio.timeout(timeout):

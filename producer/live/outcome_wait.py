@@ -101,7 +101,7 @@ async def _wait(
     if not await tail.begun(deadline - now()):
         return None
     while True:
-        with tail.sleeping(selection) as woken:
+        with tail.waiters.sleeping(selection) as woken:
             timeout = deadline - now()
             try:
                 job = await service.look(selection.job)

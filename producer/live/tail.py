@@ -19,13 +19,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from jobtape.producer.live.commit_feed import CommitFeed
 from jobtape.producer.live.event_buffer import BufferedEvent, EventBuffer
-from jobtape.producer.live.waiters import Waiters, Woken
+from jobtape.producer.live.waiters import Waiters
 from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.reads import Reads
 from jobtape.schemas.errors import ViewUnavailable
@@ -92,7 +92,8 @@ class HistoryTail:
         self._commits = commits
         if commits is not None:
             commits.on_commit = self._on_commit
-        self._waiters = Waiters()
+        self.waiters = Waiters()
+        """Those that have read everything up to ``head``."""
         self._holders = 0
         self._urgent = 0
         self._task: asyncio.Task[None] | None = None
@@ -130,20 +131,12 @@ class HistoryTail:
                 await self._begun.wait()
         return self._begun.is_set() and not self.ended
 
-    def sleeping(self, selection: Selection) -> AbstractContextManager[Woken]:
-        """See ``Waiters.sleeping``. The caller must have read everything up to ``head``."""
-        return self._waiters.sleeping(selection)
-
-    def wake_all(self) -> None:
-        """See ``Waiters.wake_all``."""
-        self._waiters.wake_all()
-
     def end(self) -> None:
         """Stop for good and wake all listeners, because this process is about to stop."""
         self.ended = True
         self._begun.set()
         self._stop()
-        self._waiters.wake_all()
+        self.waiters.wake_all()
 
     async def close(self) -> None:
         """End, and wait until the task has ended."""
@@ -195,12 +188,12 @@ class HistoryTail:
             if isinstance(new, HistoryRange):
                 log.warning("the history goes on behind a hole, or went back: listeners get a reset")
                 self._begin_at(new.head)
-                self._waiters.wake_all()
+                self.waiters.wake_all()
                 return 0.0
             spent = (spent or 0.0) + new.spent
             received, self.head = self.head, new.head
             self.buffer.add(new.entries)
-            self._waiters.wake_matching(new.entries, received)
+            self.waiters.wake_matching(new.entries, received)
             if not new.full:
                 break
         return spent

@@ -102,10 +102,11 @@ class Health:
     """
 
     def __init__(self, watch: BrokerWatch, store: Store, publish_barrier: PublishBarrier) -> None:
-        self._watch = watch
-        self._store = store
+        self.watch = watch
+        self.store = store
         self._reads = Reads("jobtape-health", threads=2, limit=CHECK_LIMIT)
-        self._lag = LagProbe(Barrier("lag", publish_barrier, partial(self._reads.call, store.passed_barrier)))
+        self.read = self._reads.call
+        self._lag = LagProbe(Barrier("lag", publish_barrier, partial(self.read, store.passed_barrier)))
         self._standing = (-1, 0.0)
         """The checkpoint's cursor, and since when it has been seen there (monotonic seconds)."""
 
@@ -116,19 +117,7 @@ class Health:
 
     async def seconds_behind(self) -> float | None:
         """See ``LagProbe.seconds``. None also while there is no tape: a barrier would measure the broker's outage."""
-        return None if self._watch.tape_fault is not None else await self._lag.seconds()
-
-    async def counts(self) -> dict[tuple[str, str], int]:
-        """See the store's method of this name. Raises ViewUnavailable."""
-        return await self._reads.call(self._store.counts)
-
-    async def relay(self) -> RelayState | None:
-        """See the store's method of this name. Raises ViewUnavailable."""
-        return await self._reads.call(self._store.relay.state)
-
-    async def depths(self) -> dict[str, Depth | None]:
-        """See ``BrokerWatch.depths``. Raises BrokerUnavailable."""
-        return await self._watch.depths()
+        return None if self.watch.tape_fault is not None else await self._lag.seconds()
 
     async def readiness(self) -> Readiness:
         """Return the state of every part, in less than two seconds."""
@@ -142,8 +131,8 @@ class Health:
         """Return the state of the parts, without the queues."""
         view, projector = await self._view_parts()
         return {
-            "broker": _part(self._watch.broker_fault),
-            "tape": _part(self._watch.tape_fault),
+            "broker": _part(self.watch.broker_fault),
+            "tape": _part(self.watch.tape_fault),
             "view": view,
             "projector": projector,
         }
@@ -165,7 +154,7 @@ class Health:
         return PartStatus(True), _part(fault)
 
     async def _view(self) -> tuple[Checkpoint | None, str | None]:
-        return await asyncio.gather(self._reads.call(self._store.checkpoint), self._reads.call(self._store.fold_fault))
+        return await asyncio.gather(self.read(self.store.checkpoint), self.read(self.store.fold_fault))
 
     def _fold_fault(self, cursor: int, noted: str | None, behind: float | None) -> str | None:
         """Return why the fold does not continue: the recorded error, or no progress while the tape has more."""
@@ -183,9 +172,9 @@ class Health:
 
     async def _workers(self) -> dict[str, Workers]:
         try:
-            depths = await self._watch.depths()
+            depths = await self.watch.depths()
         except BrokerUnavailable as error:
-            return {queue: Workers(None, f"not known: {error}") for queue in self._watch.topology.queues}
+            return {queue: Workers(None, f"not known: {error}") for queue in self.watch.topology.queues}
         return {queue: _workers_of(depth) for queue, depth in depths.items()}
 
     async def seconds_timers_behind(self) -> float:
@@ -193,7 +182,7 @@ class Health:
 
         Raises ViewUnavailable.
         """
-        earliest = await self._reads.call(self._store.open_jobs.earliest_waiting)
+        earliest = await self.read(self.store.open_jobs.earliest_waiting)
         return 0.0 if earliest is None else max(0.0, (datetime.now(UTC) - earliest).total_seconds())
 
     async def _timers(self) -> TimerStatus:
@@ -209,7 +198,7 @@ class Health:
 
     async def _dead_letters(self) -> DeadLetterStatus:
         try:
-            depth = await self._watch.dead_letters()
+            depth = await self.watch.dead_letters()
         except BrokerUnavailable as error:
             return DeadLetterStatus(None, f"not known: {error}")
         if depth is None:
@@ -219,7 +208,7 @@ class Health:
 
     async def _relay_status(self) -> RelayStatus:
         try:
-            state = await self.relay()
+            state = await self.read(self.store.relay.state)
         except (ViewUnavailable, TooBusy) as error:
             return RelayStatus(warning=f"not known: {error}")
         return RelayStatus() if state is None else RelayStatus(state.mode, state.behind, relay_fault(state))

@@ -27,7 +27,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeGuard
+from functools import partial
+from typing import Final, TypeGuard
 from uuid import uuid4
 
 from jobtape.producer.service.barrier import SharedBarrier
@@ -196,7 +197,7 @@ class Idempotency:
         if not any(outcome.values()):
             return
         try:
-            await self._writes.call(_settle, self._store, owner, outcome)
+            await self._writes.call(partial(self._store.keys.finish, owner, **outcome))
         except JobtapeError as error:
             log.warning("idempotency keys stay open until their lease runs out: %s", error)
 
@@ -283,7 +284,3 @@ class Idempotency:
         finally:
             self._prune_at = time.monotonic() + pause
             self._pruning = None
-
-
-def _settle(store: Store, owner: str, outcome: dict[str, Any]) -> None:
-    store.keys.finish(owner, **outcome)

@@ -21,7 +21,7 @@ from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.submission import Submission
 from jobtape.schemas.topology import CANCEL_KEY, Topology
-from jobtape.view.store import ClosedJob, DeadMessage, HistoryRow, JobQuery, NotAtOnce, Store
+from jobtape.view.store import ClosedJob, JobQuery, NotAtOnce, Store
 
 APPLICATION: Final = "application"
 """The scope of the idempotency keys that code in this process uses, apart from those of the API's clients."""
@@ -40,10 +40,12 @@ class JobService(Submitter):
         self, url: str, topology: Topology, store: Store, job_types: Mapping[str, JobTypeSpec], limits: Limits
     ) -> None:
         super().__init__(url, topology, job_types, limits)
-        self._store = store
+        self.store = store
+        """The view. Its calls block: make them with ``read``."""
         self._reads = Reads("jobtape-view", threads=READ_THREADS, limit=READ_LIMIT)
+        self.read = self._reads.call
         self._barrier = SharedBarrier(
-            Barrier("api", self.publish_barrier, partial(self._reads.call, store.passed_barrier)),
+            Barrier("api", self.publish_barrier, partial(self.read, store.passed_barrier)),
             timeout=limits.read_timeout,
         )
         self.idempotency = Idempotency(
@@ -117,9 +119,9 @@ class JobService(Submitter):
 
     async def _read(self, job_id: str) -> Job | None:
         try:
-            return self._store.quick.job(job_id)
+            return self.store.quick.job(job_id)
         except NotAtOnce:
-            return await self._reads.call(self._store.job, job_id)
+            return await self.read(self.store.job, job_id)
 
     async def cancel(self, job_id: str) -> Job | None:
         """Request the end of the job's present run. Returns the job as it was at the request, None when there is none.
@@ -142,23 +144,7 @@ class JobService(Submitter):
     async def closed_jobs_now(self, query: JobQuery) -> list[ClosedJob]:
         """Return what a redrive needs of the jobs of ``query`` when the view has read the tape up to now."""
         await self._barrier.wait()
-        return await self._reads.call(self._store.closed_jobs, query)
-
-    async def dead_messages(self, before: int | None, limit: int) -> list[DeadMessage]:
-        """Return messages that are no job, newest first."""
-        return await self._reads.call(self._store.dead_messages.page, before, limit)
-
-    async def dead_message(self, number: int) -> DeadMessage | None:
-        """Return the message of that number."""
-        return await self._reads.call(self._store.dead_messages.get, number)
-
-    async def history(self, job_id: str, after: int = 0, limit: int = 100) -> list[HistoryRow]:
-        """Return the job's events after the cursor ``after``, in the tape's order."""
-        return await self._reads.call(self._store.history, job_id, after, limit)
-
-    async def list_jobs(self, query: JobQuery) -> list[Job]:
-        """Return a page of jobs, newest id first."""
-        return await self._reads.call(self._store.list_jobs, query)
+        return await self.read(self.store.closed_jobs, query)
 
     async def publish_barrier(self, process: str, seq: int, timeout: float) -> None:
         """Write a barrier to the tape. Raises TapeMissing and BrokerUnavailable."""

@@ -1,4 +1,4 @@
-"""Reads jobs as they were at an earlier point of the tape, which is given as a cursor or a time."""
+"""Finds the cursor of an earlier point of the tape, which is given as a cursor or a time."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -6,8 +6,7 @@ from datetime import datetime
 from jobtape.producer.service.errors import PointGone, PointNotReached
 from jobtape.producer.service.ids import utc_now
 from jobtape.producer.service.reads import Reads
-from jobtape.schemas.job import Job
-from jobtape.view.store import JobQuery, PastPage, Store
+from jobtape.view.store import Store
 
 
 class TimeTravel:
@@ -38,14 +37,6 @@ class TimeTravel:
                 f"the view has read the tape up to cursor {reach.head}: take a cursor from an event or a job"
             )
         return cursor
-
-    async def job(self, job_id: str, cursor: int) -> Job | None:
-        """Return the job with this canonical id as it was at ``cursor``, None when there was none."""
-        return await self._reads.call(self._store.past.job, job_id, cursor)
-
-    async def page(self, query: JobQuery, cursor: int) -> PastPage:
-        """Return a page of the jobs that matched ``query`` at ``cursor``, newest id first."""
-        return await self._reads.call(self._store.past.page, query, cursor)
 
     async def _cursor_at(self, time: datetime) -> int:
         if time > (now := utc_now()):

@@ -58,7 +58,7 @@ async def list_dead(query: Annotated[DeadQuery, Query()], producer: RunningProdu
     """Messages that workers could not read as jobs, and messages that the broker gave up on and whose jobs are unknown.
     The newest 10,000 are kept, up to 256 MiB. Jobs that failed are in `GET /jobs?state=failed`.
     """
-    found = await producer.dead_messages(query.before, query.limit + 1)
+    found = await producer.read(producer.store.dead_messages.page, query.before, query.limit + 1)
     page = found[: query.limit]
     following = page[-1].id if len(found) > query.limit else None
     return PydanticJSONResponse({"items": [_out(message) for message in page], "next": following})
@@ -73,7 +73,7 @@ async def list_dead(query: Annotated[DeadQuery, Query()], producer: RunningProdu
 )
 async def get_dead(number: Annotated[int, Path(ge=0, lt=2**63)], producer: RunningProducer) -> Response:
     """The body is returned as it was in the queue."""
-    message = await producer.dead_message(number)
+    message = await producer.read(producer.store.dead_messages.get, number)
     if message is None:
         raise Problem("not-found", f"there is no dead message {number}, or it was deleted: see GET /dead")
     return PydanticJSONResponse(_out(message) | _body(message.body))

@@ -65,7 +65,8 @@ async def get_events(
     if stream:
         return _job_stream(producer, job_id, query, start)
     limit = query.limit or PAGE
-    found = await producer.history(job_id, 0 if isinstance(start, StartPosition) else start, limit + 1)
+    after = 0 if isinstance(start, StartPosition) else start
+    found = await producer.read(producer.store.history, job_id, after, limit + 1)
     page = found[:limit]
     following = page[-1].cursor if len(found) > limit else None
     return PydanticJSONResponse({"items": [event_out(row) for row in page], "next": following})
@@ -73,7 +74,9 @@ async def get_events(
 
 def _stream(producer: Producer, selection: Selection, start: After, **more: Any) -> EventStream:
     limits = producer.limits
-    return EventStream(producer.listeners, selection, start, keep_alive=limits.keep_alive, stall=limits.stall, **more)
+    return EventStream(
+        producer.listeners, selection, start, keep_alive=limits.keepalive_interval, stall=limits.send_timeout, **more
+    )
 
 
 def _job_stream(producer: Producer, job_id: str, query: JobEventsQuery, start: After) -> EventStream:

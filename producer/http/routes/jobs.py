@@ -34,10 +34,10 @@ async def list_jobs(query: Annotated[JobsQuery, Query()], producer: RunningProdu
     """
     if query.as_of is not None:
         cursor = await producer.past.cursor(query.as_of)
-        past = await producer.past.page(query.to_job_query(query.limit), cursor)
+        past = await producer.read(producer.store.past.page, query.to_job_query(query.limit), cursor)
         body = {"items": [job_out(job) for job in past.jobs], "next": past.before}
         return PydanticJSONResponse(body, headers={AS_OF: str(cursor)})
-    found = await producer.list_jobs(query.to_job_query(query.limit + 1))
+    found = await producer.read(producer.store.list_jobs, query.to_job_query(query.limit + 1))
     page = found[: query.limit]
     following = page[-1].id if len(found) > query.limit else None
     return PydanticJSONResponse({"items": [job_out(job) for job in page], "next": following})
@@ -104,7 +104,7 @@ async def find_job(producer: Producer, job_id: str) -> Job:
 async def _past_job(producer: Producer, job_id: str, point: int | datetime) -> tuple[Job, int]:
     """Return the job as it was at ``point``, and the cursor of that point."""
     cursor = await producer.past.cursor(point)
-    job = await producer.past.job(job_id, cursor)
+    job = await producer.read(producer.store.past.job, job_id, cursor)
     if job is None:
         raise Problem("job-not-found", f"at cursor {cursor} there was no job {job_id}")
     return job, cursor

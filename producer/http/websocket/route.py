@@ -56,7 +56,7 @@ async def _serve(socket: WebSocket) -> tuple[int, str]:
         limits = producer.limits
         with producer.listeners.admit("websocket"):
             await WebSocketConnection(
-                socket, producer.listeners, keep_alive=limits.keep_alive, stall=limits.stall
+                socket, producer.listeners, keep_alive=limits.keepalive_interval, stall=limits.send_timeout
             ).run()
     except Problem:
         return status.WS_1013_TRY_AGAIN_LATER, "Jobtape is not running in this application"
@@ -71,7 +71,7 @@ async def _serve(socket: WebSocket) -> tuple[int, str]:
                 case InvalidRequest():
                     return error.code, error.reason
                 case ClientStalled():
-                    log.info("closed the WebSocket of a client that read nothing for %g s", limits.stall)
+                    log.info("closed the WebSocket of a client that read nothing for %g s", limits.send_timeout)
                     return status.WS_1013_TRY_AGAIN_LATER, "you do not read: connect again and resume"
         raise group.exceptions[0] from None
     return status.WS_1012_SERVICE_RESTART, "this process is about to stop: connect again and resume"

@@ -130,7 +130,7 @@ async def test_key_is_one_job_across_loops(rig: Rig) -> None:
 
 
 def view_of(_: Rig) -> Any:
-    return running.producer()._store
+    return running.producer().store
 
 
 @pytest.mark.usefixtures("running_here")
