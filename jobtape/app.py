@@ -30,7 +30,7 @@ from contextlib import asynccontextmanager, closing
 from fastapi import FastAPI
 
 from jobtape import builtin, running
-from jobtape.environment import fault_of_key, is_loopback
+from jobtape.environment import fault_of_key
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
 from jobtape.producer.http.api import build_api
@@ -101,14 +101,6 @@ async def lifespan(
     """
     async with _started(settings or read_settings(), job_types):
         yield
-
-
-def check_exposure(settings: Settings) -> None:
-    """Raise JobtapeError when the API would listen beyond this machine without an API key."""
-    if settings.api_key is None and not is_loopback(settings.host):
-        raise JobtapeError(
-            f"refusing to listen on {settings.host} without an API key: set JOBTAPE_API_KEY, or JOBTAPE_HOST=127.0.0.1"
-        )
 
 
 @asynccontextmanager

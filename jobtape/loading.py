@@ -10,6 +10,7 @@ from jobtape.jobs import JobType
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
 from jobtape.schemas.job_types.declared import job_types_in
 from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, BUILTIN_QUEUE
+from jobtape.schemas.job_types.signature import where_of
 
 
 def load_job_types(modules: Iterable[str], app_dir: Path | None = None) -> dict[str, JobType]:
@@ -28,15 +29,13 @@ def load_job_types(modules: Iterable[str], app_dir: Path | None = None) -> dict[
         for job_type in types:
             if job_type.name.startswith(BUILTIN_PREFIX) or job_type.queue == BUILTIN_QUEUE:
                 raise JobTypeInvalid(
-                    f"{_location(job_type)}: job types called {BUILTIN_PREFIX}… and the queue {BUILTIN_QUEUE} "
+                    f"{where_of(job_type.function)}: job types called {BUILTIN_PREFIX}… and the queue {BUILTIN_QUEUE} "
                     "are reserved for Jobtape: choose another name"
                 )
             known = found.setdefault(job_type.name, job_type)
             if known is not job_type:
-                raise JobTypeInvalid(
-                    f"two job types are called {job_type.name!r}: {_location(known)} and {_location(job_type)}; rename "
-                    "one"
-                )
+                both = f"{where_of(known.function)} and {where_of(job_type.function)}"
+                raise JobTypeInvalid(f"two job types are called {job_type.name!r}: {both}; rename one")
     return found
 
 
@@ -50,7 +49,3 @@ def _module(name: str) -> ModuleType:
                 "to import it from"
             ) from None
         raise
-
-
-def _location(job_type: JobType) -> str:
-    return f"{job_type.function.__module__}.{job_type.function.__qualname__}"

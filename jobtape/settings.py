@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -214,20 +215,8 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> Limits:
         """The limits for submissions and reads."""
-        return Limits(
-            max_payload=self.max_payload,
-            max_batch=self.max_batch,
-            max_batch_bytes=self.max_batch_bytes,
-            publish_timeout=self.publish_timeout,
-            read_timeout=self.read_timeout,
-            longest_timeout=longest_timeout(self.ack_timeout, self.grace_period),
-            idempotency_retention=self.idempotency_retention,
-            idempotency_lease=self.idempotency_lease,
-            max_listeners=self.max_listeners,
-            max_wait=self.max_wait,
-            keep_alive=self.keepalive_interval,
-            stall=self.send_timeout,
-        )
+        own = {each.name: getattr(self, each.name) for each in fields(Limits) if each.name != "longest_timeout"}
+        return Limits(longest_timeout=longest_timeout(self.ack_timeout, self.grace_period), **own)
 
     @property
     def installation(self) -> str:

@@ -30,20 +30,18 @@ class JobtapeError(Exception):
     """The base class. The text says what is wrong and what to do next."""
 
 
-class PayloadInvalid(JobtapeError):
+class _Faulty(JobtapeError):
+    def __init__(self, message: str, errors: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.errors = list(errors)
+
+
+class PayloadInvalid(_Faulty):
     """The payload does not fit the job type. ``errors``: a dict with ``loc``, ``msg`` and ``type`` for each fault."""
 
-    def __init__(self, message: str, errors: Sequence[dict[str, Any]] = ()) -> None:
-        super().__init__(message)
-        self.errors = list(errors)
 
-
-class SubmissionInvalid(JobtapeError):
+class SubmissionInvalid(_Faulty):
     """A submission has faults. ``errors``: a dict with ``loc`` (the path in the body) and ``msg`` for each fault."""
-
-    def __init__(self, message: str, errors: Sequence[dict[str, Any]] = ()) -> None:
-        super().__init__(message)
-        self.errors = list(errors)
 
 
 class ResultInvalid(JobtapeError):

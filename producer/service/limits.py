@@ -9,10 +9,7 @@ ENVELOPE: Final = 128 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``max_payload`` counts the payload's bytes as JSON. ``longest_timeout`` is the longest timeout of a job
-    (``schemas.timeouts.longest_timeout``). ``keep_alive`` is the
-    time between two signs of life on a stream, and ``stall`` the time for which a client may not read.
-    """
+    """Each is the setting of its name, except ``longest_timeout``: see ``schemas.timeouts.longest_timeout``."""
 
     max_payload: int
     max_batch: int
@@ -24,8 +21,8 @@ class Limits:
     idempotency_lease: float
     max_listeners: int
     max_wait: int
-    keep_alive: float
-    stall: float
+    keepalive_interval: float
+    send_timeout: float
 
     @property
     def max_body(self) -> int:

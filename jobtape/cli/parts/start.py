@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import jobtape
 from jobtape.cli.errors import BrokenModule, CannotStart
 from jobtape.cli.escaping import one_line
-from jobtape.environment import is_service_address
+from jobtape.environment import is_loopback, is_service_address
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
 from jobtape.schemas.errors import DatabaseUnfit, JobtapeError, ViewUnavailable
@@ -127,10 +127,10 @@ def _without_us(error: BaseException) -> str:
 
 def refuse_exposure(settings: Settings) -> None:
     """Raise CannotStart when the API would listen beyond this machine without a key."""
-    from jobtape.app import check_exposure  # noqa: PLC0415  # imports the web framework
-
-    with configuring():
-        check_exposure(settings)
+    if settings.api_key is None and not is_loopback(settings.host):
+        raise CannotStart(
+            f"refusing to listen on {settings.host} without an API key: set JOBTAPE_API_KEY, or JOBTAPE_HOST=127.0.0.1"
+        )
 
 
 def refuse_unfit(store: "Store") -> None:

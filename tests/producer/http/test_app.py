@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosedError
 
 import jobtape
 from jobtape import builtin, running
-from jobtape.app import check_exposure
+from jobtape.cli.parts.start import refuse_exposure
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
 from jobtape.settings import Settings, read_settings
 from jobtape.view.store import Store
@@ -140,13 +140,13 @@ def lambda_like(x: int) -> int:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "LOCALHOST", "::1", "[::1]"])
 def test_loopback_needs_no_key(host: str) -> None:
-    check_exposure(read_settings(host=host))
+    refuse_exposure(read_settings(host=host))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.1", "example.org", "localhost.example.org"])
 def test_other_hosts_need_key(host: str) -> None:
     with pytest.raises(JobtapeError) as refused:
-        check_exposure(read_settings(host=host))
+        refuse_exposure(read_settings(host=host))
     assert "JOBTAPE_API_KEY" in str(refused.value)
     assert "\n" not in str(refused.value)
-    check_exposure(read_settings(host=host, api_key="0123456789"))
+    refuse_exposure(read_settings(host=host, api_key="0123456789"))
