@@ -129,16 +129,11 @@ def name() -> str:
     return next((each.name for each in _own()), "")
 
 
-def producer() -> Any:
-    """Return the newest ``Producer`` that ``jobtape.lifespan`` or the API has started, preferably on this event loop.
-
-    It may only be used on its own loop. Raises JobtapeError when there is none.
-    """
-    return serving().submitter
-
-
 def serving() -> LoopInstallation:
-    """Return the installation whose submitter is the one that ``producer`` returns."""
+    """Return the newest installation with a ``Producer``, preferably the one on this event loop.
+
+    The producer may only be used on its own loop. Raises JobtapeError when there is none.
+    """
     found = [each for each in _usable() if isinstance(each, LoopInstallation) and each.serves]
     if not found:
         raise JobtapeError(NONE_RUNS)

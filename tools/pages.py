@@ -6,7 +6,7 @@ A part stands between ``<!-- NAME: … -->`` and ``<!-- NAME: end -->`` on its p
 import inspect
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from typing import Any, Final
 
@@ -16,14 +16,12 @@ from sphinx.pycode import ModuleAnalyzer
 from jobtape import Context, Options, RetryPolicy, job
 from jobtape.producer.http.problems import KINDS, URN
 from jobtape.producer.http.representation import JobOut
+from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.fold import TRANSITIONS
-from jobtape.schemas.job import FINAL, JobState
+from jobtape.schemas.job import JobState
 from jobtape.schemas.submission import Submission
 from jobtape.settings import Settings
 from tools.clone import ROOT
-
-_OPEN: Final = frozenset(JobState) - FINAL
-Table = Mapping[tuple[JobState | None, str], tuple[JobState, ...]]
 
 
 def settings_table() -> str:
@@ -92,49 +90,16 @@ def _markdown(text: str) -> str:
 
 
 def transitions_table() -> str:
-    """Return a Markdown table of the transitions between states, a row for each arrow."""
-    names = {
-        "[*]": "no event known",
-        "open": "open (" + ", ".join(f"`{state}`" for state in JobState if state in _OPEN) + ")",
-    }
-    lines = ["| state before | event | state after |", "|---|---|---|"]
-    for start, target, events in arrows(TRANSITIONS):
-        before = names.get(start, f"`{start}`")
-        conditions = _CONDITIONS if start == "[*]" else {}
-        shown = [f"`{event}`{conditions.get((event, target), '')}" for event in events]
-        lines.append(f"| {before} | {', '.join(shown)} | `{target}` |")
+    """Return a Markdown table of the transitions between states, a row for each event and outcome."""
+    lines = ["| event | state before | state after |", "|---|---|---|"]
+    for name in EVENT_NAMES:
+        before: defaultdict[tuple[JobState, ...], list[str]] = defaultdict(list)
+        for (state, event), targets in TRANSITIONS.items():
+            if event == name and (name, targets) != ("submitted", (state,)):  # which never changes a known state
+                before[targets].append("no event known" if state is None else f"`{state}`")
+        for targets, states in before.items():
+            lines.append(f"| `{name}` | {', '.join(states)} | {' or '.join(f'`{target}`' for target in targets)} |")
     return "\n".join(lines)
-
-
-_CONDITIONS: Final = {
-    ("submitted", "queued"): " (due now)",
-    ("submitted", "scheduled"): " (due later: `delay` or `run_at`)",
-}
-"""Which of the two states a job without events gets."""
-
-
-def arrows(table: Table) -> list[tuple[str, str, list[str]]]:
-    """Return (from, to, events) for each transition that can change the state.
-
-    ``open`` stands for all open states where they share a transition, ``[*]`` for a job without events.
-    """
-    sources: dict[tuple[str, JobState], set[JobState | None]] = defaultdict(set)
-    for (state, event), targets in table.items():
-        for target in targets:
-            if not stays(state, event, target, targets):
-                sources[event, target].add(state)
-    events: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for (event, target), states in sources.items():
-        rest = states - _OPEN if states >= _OPEN else states
-        names = ["open"] if states >= _OPEN else []
-        for name in [*("[*]" if state is None else state.value for state in sorted(rest, key=str)), *names]:
-            events[name, target.value].append(event)
-    return [(start, target, names) for (start, target), names in sorted(events.items())]
-
-
-def stays(state: JobState | None, event: str, target: JobState, targets: tuple[JobState, ...]) -> bool:
-    """Return whether the event came too late to change the state, or never changes it."""
-    return target is state and (event == "submitted" or len(targets) > 1)
 
 
 PARTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {

@@ -17,6 +17,7 @@ from jobtape.client.errors import (
     Unavailable,
     WrongAddress,
 )
+from jobtape.schemas.errors import faults_of, first_fault
 from jobtape.schemas.job import Job
 
 LONGEST_PAUSE: Final = 30.0
@@ -62,11 +63,9 @@ def job_of(shown: Mapping[str, Any]) -> Job:
     try:
         return _JOB.validate_python({**shown, "cursor": shown.get("cursor") or 0})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
         raise WrongAddress(
-            f"the API returned a job that this client cannot read ({field}: {first['msg']}): install the API's version "
-            "of Jobtape here"
+            f"the API returned a job that this client cannot read ({first_fault(faults_of(error))}): install the API's "
+            "version of Jobtape here"
         ) from None
 
 

@@ -124,6 +124,8 @@ def pointer(loc: Sequence[str | int], base: str = "") -> str:
 _KINDS_OF_ERRORS: Final[dict[type[errors.JobtapeError], str]] = {
     service.IdempotencyKeyInvalid: "invalid-idempotency-key",
     service.IdempotencyKeyReused: "idempotency-key-reused",
+    service.JobFinal: "job-final",
+    service.JobNotFinal: "job-not-final",
     service.JobGone: "job-gone",
     service.SubmissionNotKept: "submission-not-kept",
     service.PointGone: "history-gone",
@@ -134,7 +136,7 @@ _KINDS_OF_ERRORS: Final[dict[type[errors.JobtapeError], str]] = {
     service.ViewBehind: "view-behind",
     service.TooBusy: "busy",
 }
-"""The errors whose problem consists of their text alone."""
+"""The errors whose problem consists of their text, and the state of the job if they have it."""
 
 
 def problem_of(error: errors.JobtapeError) -> Problem:
@@ -153,15 +155,11 @@ def problem_of(error: errors.JobtapeError) -> Problem:
             return Problem("payload-too-large", detail, errors=[("/payload", detail)])
         case service.IdempotencyInFlight():
             return Problem("idempotency-in-flight", detail, headers={"Retry-After": str(error.retry_after)})
-        case service.JobFinal():
-            return Problem("job-final", detail, state=error.state)
-        case service.JobNotFinal():
-            return Problem("job-not-final", detail, state=error.state)
         case errors.QueueFull():
             return Problem("queue-full", detail, headers={"Retry-After": str(RETRY_AFTER_FULL)})
     for cls, kind in _KINDS_OF_ERRORS.items():
         if isinstance(error, cls):
-            return Problem(kind, detail)
+            return Problem(kind, detail, state=getattr(error, "state", None))
     raise TypeError(f"no problem for {error!r}") from error
 
 

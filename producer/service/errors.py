@@ -43,20 +43,18 @@ class IdempotencyInFlight(JobtapeError):
         self.retry_after = retry_after
 
 
-class JobFinal(JobtapeError):
+class _StateUnfit(JobtapeError):
+    def __init__(self, message: str, state: JobState) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class JobFinal(_StateUnfit):
     """The job has ended, in ``state``."""
 
-    def __init__(self, message: str, state: JobState) -> None:
-        super().__init__(message)
-        self.state = state
 
-
-class JobNotFinal(JobtapeError):
+class JobNotFinal(_StateUnfit):
     """The job has not ended; it is in ``state``."""
-
-    def __init__(self, message: str, state: JobState) -> None:
-        super().__init__(message)
-        self.state = state
 
 
 class SubmissionNotKept(JobtapeError):

@@ -9,10 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from jobtape import Client, JobtapeError, SyncClient, running
+from jobtape import Client, JobtapeError, SyncClient
 from jobtape.client import ClientForked, NotFound
 from tests.client.conftest import RunningApi
 from tests.client.jobs import add
+from tests.producer.running_api import running_producer
 
 pytestmark = pytest.mark.anyio
 
@@ -68,5 +69,5 @@ async def test_submit_in_child_of_application_is_refused(running_api: RunningApi
         with pytest.raises(JobtapeError, match="forked from"):
             asyncio.run(add.submit(x=1))
 
-    assert running.producer()
+    assert running_producer()
     assert await asyncio.to_thread(in_child, submit) == 0

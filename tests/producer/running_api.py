@@ -66,12 +66,17 @@ def problem(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
     return body
 
 
+def running_producer() -> Any:
+    """Return the producer of the API or the lifespan that runs in this process."""
+    return running.serving().submitter
+
+
 @asynccontextmanager
 async def api(settings: Settings, *job_types: JobType, ready: bool = True, **client: Any) -> AsyncIterator[Api]:
     """Start an API. With ``ready``, wait until it has found broker and tape."""
     app = create_app(settings, job_types or (add, place, keep))
     async with app.router.lifespan_context(app):
-        producer = running.producer()
+        producer = running_producer()
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30, **client) as opened:
             if ready:

@@ -22,6 +22,7 @@ from jobtape.cli.parts.start import opened_view, settings_with
 from jobtape.cli.printing import progress_bar
 from jobtape.cli.values import position_of
 from jobtape.schemas import plainjson
+from jobtape.schemas.errors import faults_of, first_fault
 from jobtape.schemas.replay_request import TapeRange
 from jobtape.schemas.tape_file import TapeHeader, end_line, entry_line, header_line
 from jobtape.view.store import Store
@@ -73,8 +74,7 @@ def _cursors(store: Store, since: str, until: str | None) -> tuple[int, int]:
             {"since": position_of("--since", since), "until": position_of("--until", until)}
         )
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        raise WrongUse(f"--{fault['loc'][0]}: {fault['msg']}: give an RFC 3339 time or a cursor") from None
+        raise WrongUse(f"--{first_fault(faults_of(error))}: give an RFC 3339 time or a cursor") from None
     return wanted.cursors(store.committed.before, store.committed.reach().head)
 
 

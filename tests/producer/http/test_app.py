@@ -11,14 +11,14 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 import jobtape
-from jobtape import builtin, running
+from jobtape import builtin
 from jobtape.cli.parts.start import refuse_exposure
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
 from jobtape.settings import Settings, read_settings
 from jobtape.view.store import Store
 from tests.consumer.installation import Rig
 from tests.producer.jobs import add
-from tests.producer.running_api import Api, problem, serve
+from tests.producer.running_api import Api, problem, running_producer, serve
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +48,7 @@ def shop(app: FastAPI) -> FastAPI:
 
 async def ordered(app: FastAPI) -> str:
     async with client_of(app) as client:
-        await eventually(lambda: running.producer().watch.tape_fault is None)
+        await eventually(lambda: running_producer().watch.tape_fault is None)
         answer = await client.post("/orders")
         assert answer.status_code == 200
         job_id: str = answer.json()
@@ -60,7 +60,7 @@ async def test_lifespan_loads_job_types_of_environment(rig: Rig, monkeypatch: py
     monkeypatch.setenv("JOBTAPE_JOBS", "tests.producer.jobs")
     app = shop(FastAPI(lifespan=jobtape.lifespan))
     async with app.router.lifespan_context(app):
-        assert sorted(set(running.producer().job_types) - set(builtin.job_types())) == ["add", "keep", "order.place"]
+        assert sorted(set(running_producer().job_types) - set(builtin.job_types())) == ["add", "keep", "order.place"]
         job_id = await ordered(app)
     await eventually(lambda: rig.of(job_id))
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import jobtape
-from jobtape import RetryPolicy, job, running
+from jobtape import RetryPolicy, job
 from jobtape.schemas.errors import SubmissionInvalid
 from jobtape.schemas.events import Submitted
 from jobtape.schemas.job import LONGEST_DELAY, JobState
@@ -15,7 +15,7 @@ from jobtape.settings import Settings
 from tests.consumer import jobs as handlers
 from tests.consumer.installation import Rig
 from tests.producer.jobs import add
-from tests.producer.running_api import Api, api, problem
+from tests.producer.running_api import Api, api, problem, running_producer
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -174,7 +174,7 @@ async def test_max_attempts_of_job_or_its_type(settings: Settings, rig: Rig) -> 
 
 async def test_delayed_submission_in_process(settings: Settings, rig: Rig) -> None:
     async with jobtape.lifespan(job_types=[add, patient], settings=settings):
-        await eventually(lambda: running.producer().watch.tape_fault is None)
+        await eventually(lambda: running_producer().watch.tape_fault is None)
         options = jobtape.Options(delay=60, max_attempts=7)
         made = await add.submit_with(options, 1)
         assert (made.state, made.max_attempts) == (JobState.SCHEDULED, 7)

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 import jobtape
-from jobtape import running
 from jobtape.producer.service.errors import PayloadTooLarge
 from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid, TapeMissing, UnknownJobType
 from jobtape.schemas.events import Submitted
@@ -16,7 +15,7 @@ from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from tests.consumer.installation import Rig
 from tests.producer.jobs import add, place
-from tests.producer.running_api import Api, api, problem, serve
+from tests.producer.running_api import Api, api, problem, running_producer, serve
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -100,7 +99,7 @@ async def _accepted(client: Any, url: str) -> Any:
 
 async def test_submit_in_process(settings: Settings, rig: Rig) -> None:
     async with jobtape.lifespan(job_types=[add, place], settings=settings):
-        await eventually(lambda: running.producer().watch.tape_fault is None)
+        await eventually(lambda: running_producer().watch.tape_fault is None)
         job = await add.submit(1, y=2)
         assert (job.state, job.payload, job.queue) == (JobState.QUEUED, {"x": 1, "y": 2}, "default")
         options = jobtape.Options(queue="orders", timeout=5, labels={"a": "b"}, correlation_id="c")

@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import text
 
 import jobtape
-from jobtape import running
 from jobtape.producer.service.errors import IdempotencyKeyInvalid, IdempotencyKeyReused
 from jobtape.schemas.events import Submitted
 from jobtape.schemas.topology import Topology
@@ -17,7 +16,7 @@ from jobtape.view.store import Store
 from tests.consumer.installation import Rig
 from tests.producer.jobs import add, place
 from tests.producer.keyed_submissions import ADD, batch, post, rows
-from tests.producer.running_api import Api, api, problem, settings_for
+from tests.producer.running_api import Api, api, problem, running_producer, settings_for
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -116,7 +115,7 @@ async def test_keys_are_scoped_by_api_key(settings: Settings, rig: Rig, view: St
             ids.add((await post(served, "k")).json()["id"])
             ids.add((await post(served, "k")).json()["id"])
     async with jobtape.lifespan(job_types=[add, place], settings=settings):
-        await eventually(lambda: running.producer().watch.tape_fault is None)
+        await eventually(lambda: running_producer().watch.tape_fault is None)
         options = jobtape.Options(idempotency_key="k")
         job = await add.submit_with(options, 1, y=2)
         assert (await add.submit_with(options, 1, y=2)).id == job.id

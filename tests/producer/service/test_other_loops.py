@@ -20,7 +20,7 @@ from jobtape.settings import Settings
 from tests.conftest import MakeTopology
 from tests.consumer.installation import Rig
 from tests.producer.jobs import add, keep
-from tests.producer.running_api import Api, settings_for
+from tests.producer.running_api import Api, running_producer, settings_for
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +54,7 @@ WAYS: dict[str, Way] = {
 async def running_here(settings: Settings, rig: Rig) -> AsyncIterator[None]:
     """Enter the lifespan on the test's event loop, as an application does."""
     async with jobtape.lifespan(job_types=[add, keep], settings=settings):
-        await eventually(lambda: running.producer().watch.tape_fault is None)
+        await eventually(lambda: running_producer().watch.tape_fault is None)
         yield
 
 
@@ -130,7 +130,7 @@ async def test_key_is_one_job_across_loops(rig: Rig) -> None:
 
 
 def view_of(_: Rig) -> Any:
-    return running.producer().store
+    return running_producer().store
 
 
 @pytest.mark.usefixtures("running_here")
@@ -152,7 +152,7 @@ async def test_blocked_loop_submits_nothing(settings: Settings, rig: Rig) -> Non
     """The thread waits for the loop, and the loop for the thread. The submission is not made later either."""
     short = settings.model_copy(update={"publish_timeout": 0.5})
     async with jobtape.lifespan(job_types=[add], settings=short):
-        await eventually(lambda: running.producer().watch.tape_fault is None)
+        await eventually(lambda: running_producer().watch.tape_fault is None)
         for way in (lambda: add.submit_sync(x=1), lambda: asyncio.run(add.submit(x=1))):
             with pytest.raises(JobtapeError, match=r"nothing was submitted.*something blocks it"):
                 in_a_thread(way)
@@ -250,8 +250,8 @@ async def test_submission_uses_installation_of_loop_or_job_type(
 
     async def other() -> None:
         async with jobtape.lifespan(job_types=[add, keep], settings=other_settings):
-            await eventually(lambda: running.producer().watch.broker_fault is None)
-            found["topology"] = running.producer().topology.namespace
+            await eventually(lambda: running_producer().watch.broker_fault is None)
+            found["topology"] = running_producer().topology.namespace
             begun.set()
             await asyncio.to_thread(end.wait)
 
@@ -261,7 +261,7 @@ async def test_submission_uses_installation_of_loop_or_job_type(
         try:
             await asyncio.to_thread(begun.wait)
             assert found["topology"] == other_settings.namespace
-            assert running.producer().topology.namespace == settings.namespace
+            assert running_producer().topology.namespace == settings.namespace
             job = await add.submit(x=1)
             await eventually(lambda: rig.of(job.id))
             with pytest.raises(JobtapeError, match="several installations"):
