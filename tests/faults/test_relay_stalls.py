@@ -1,7 +1,10 @@
 """Tests a subscriber's queue that has no majority: the relay reports a stall, and jobs run as before."""
 
 import asyncio
+import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,16 +16,43 @@ from tests.consumer.bound_queues import bound_queue, listening, without_repeats
 from tests.consumer.installation import Rig
 from tests.waiting import eventually
 from tools.brokers.node import PrivateNode
+from tools.brokers.node_files import NodeSettings
 
 pytestmark = pytest.mark.anyio
 
 JOBS = 30
 
 
+class JoiningNode(PrivateNode):
+    """A node that joins the cluster of ``first``, which runs, at its first start, and uses its port mapper."""
+
+    def __init__(self, folder: Path, first: PrivateNode) -> None:
+        super().__init__(folder)
+        self._first = first
+
+    def load(self) -> NodeSettings:
+        cookie = self.folder / "home" / ".erlang.cookie"
+        if not cookie.exists():
+            cookie.parent.mkdir()
+            shutil.copy(self._first.folder / "home" / cookie.name, cookie)
+        known = json.loads((self._first.folder / "node.json").read_text())
+        same = {name: known[name] for name in ("user", "password", "epmd_port")}
+        return replace(super().load(), **same)
+
+    def companions(self, epmd: str, settings: NodeSettings) -> list[list[str]]:
+        return []
+
+    def start(self, timeout: float = 60.0) -> None:
+        super().start(timeout)
+        if self._first.name not in self.ctl("eval", "rabbit_nodes:all_running()."):
+            for step in (["stop_app"], ["join_cluster", self._first.name], ["start_app"]):
+                self.ctl(*step)
+
+
 @pytest.fixture
 def second(node: PrivateNode, tmp_path: Path) -> Iterator[PrivateNode]:
     """A node that joins the cluster of the first one when it is started, and leaves it afterwards."""
-    joining = PrivateNode(tmp_path / "second", cluster=node)
+    joining = JoiningNode(tmp_path / "second", node)
     yield joining
     joining.stop()
     if joining.name in node.ctl("eval", "rabbit_nodes:all()."):

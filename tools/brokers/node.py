@@ -8,7 +8,6 @@ import contextlib
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from tools.brokers.amqp import Server, UnreachableError, probe
@@ -34,21 +33,9 @@ class NodeError(Exception):
 class PrivateNode:
     """One node, from ``start`` to ``stop``. Several can run in different folders. Not thread-safe."""
 
-    def __init__(
-        self,
-        folder: Path,
-        extra_config: Sequence[str] = (),
-        *,
-        plugins: Sequence[str] = (),
-        cluster: "PrivateNode | None" = None,
-    ) -> None:
-        """``folder`` is made if it is missing, and kept. ``extra_config`` are lines for rabbitmq.conf.
-
-        ``cluster`` is a running node: this one joins its cluster at the first start, and needs its port mapper at
-        every start.
-        """
+    def __init__(self, folder: Path, extra_config: Sequence[str] = (), *, plugins: Sequence[str] = ()) -> None:
+        """``folder`` is made if it is missing, and kept. ``extra_config`` are lines for rabbitmq.conf."""
         self.folder = folder.resolve()
-        self._cluster = cluster
         self._plugins = plugins
         self._extra_config = extra_config
         self._loaded: NodeSettings | None = None
@@ -90,20 +77,17 @@ class PrivateNode:
         except FolderInUseError as error:
             raise NodeError(str(error)) from None
         try:
-            self._loaded = settings = self._load()
+            self._loaded = settings = self.load()
             write_files(self.folder, settings, self._extra_config, self._plugins)
-            port_mapper = [str(epmd), "-port", str(settings.epmd_port), "-address", "127.0.0.1"]
             self._server = Tethered(
                 [str(script)],
-                companions=[] if self._cluster else [port_mapper],
+                companions=self.companions(str(epmd), settings),
                 environment=node_environment(self.folder, settings),
                 log=self.folder / "log" / "startup.log",
                 folder=self.folder,
                 lock=self._lock,
             )
             self.version = self._wait_for_amqp(self._server, timeout).version
-            if self._cluster is not None:
-                self._join(self._cluster)
         except BaseException as error:
             self.stop()
             if isinstance(error, OSError):
@@ -149,20 +133,14 @@ class PrivateNode:
             raise NodeError(f"rabbitmqctl {arguments[0]} failed: {reason}")
         return done.stdout
 
-    def _load(self) -> NodeSettings:
-        settings = load_settings(self.folder)
-        first = self._cluster
-        ensure_cookie(self.folder, first.folder if first else None)
-        if first is None:
-            return settings
-        known = first._settings
-        return replace(settings, user=known.user, password=known.password, epmd_port=known.epmd_port)
+    def load(self) -> NodeSettings:
+        """Return the settings to start with."""
+        ensure_cookie(self.folder)
+        return load_settings(self.folder)
 
-    def _join(self, first: "PrivateNode") -> None:
-        if first.name in self.ctl("eval", "rabbit_nodes:all_running()."):
-            return
-        for step in (["stop_app"], ["join_cluster", first.name], ["start_app"]):
-            self.ctl(*step)
+    def companions(self, epmd: str, settings: NodeSettings) -> list[list[str]]:
+        """Return the command lines of the programs that run beside the server: its port mapper."""
+        return [[epmd, "-port", str(settings.epmd_port), "-address", "127.0.0.1"]]
 
     def _wait_for_amqp(self, server: Tethered, timeout: float) -> Server:
         """Wait for an answer. RabbitMQ opens its listener as the last step of its start, so it is ready then."""

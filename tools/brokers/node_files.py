@@ -56,12 +56,12 @@ def load_settings(folder: Path) -> NodeSettings:
     return settings
 
 
-def ensure_cookie(folder: Path, source: Path | None) -> None:
-    """Give the node in ``folder`` a cookie if it has none: that of the node in ``source``, or a random one."""
+def ensure_cookie(folder: Path) -> None:
+    """Give the node in ``folder`` a cookie if it has none."""
     (folder / "home").mkdir(exist_ok=True)
     cookie = folder / "home" / ".erlang.cookie"
     if not cookie.exists():
-        write_private(cookie, (source / "home" / cookie.name).read_text() if source else secrets.token_hex(16))
+        write_private(cookie, secrets.token_hex(16))
         cookie.chmod(0o400)
 
 
