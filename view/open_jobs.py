@@ -1,31 +1,25 @@
-"""Jobs that are not final: their queues, those whose work waits or was lost, and work that the broker dropped.
+"""Jobs that are not final: their queues, and those whose work waits or was lost.
 
-The reads use the partial indexes ``jobs_open`` and ``jobs_waiting``. So a million closed jobs cost nothing. That of
-dropped work has no index and reads the newest events.
+The reads use the partial indexes ``jobs_open`` and ``jobs_waiting``. So a million closed jobs cost nothing.
 """
 
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime
-from typing import Final, cast, get_args
+from typing import get_args
 
 from sqlalchemy import func, select, text
 
-from jobtape.schemas.events import Deferred, Dropped, decode
+from jobtape.schemas.events import Dropped
 from jobtape.schemas.job import Job, JobState
-from jobtape.view import jobs, tables
+from jobtape.view import tables
 from jobtape.view.rows import job_from_row
 from jobtape.view.sql.database import StorePart
 from jobtape.view.values import WaitingJob
-
-RECENT: Final = 2000
-"""Events that are read to find recent drops."""
 
 _OPEN = text(tables.OPEN)
 _WAITING = text(tables.WAITING)
 _NOT_WAITING = text(f"NOT ({tables.WAITING})")
 _job = tables.jobs.c
-_entry = tables.history.c
 
 
 class OpenJobs(StorePart):
@@ -79,14 +73,3 @@ class OpenJobs(StorePart):
         """Return when the first job is due whose work is not placed yet; None when there is none."""
         with self.database.reading() as connection:
             return connection.execute(select(_job.run_at).where(_WAITING).order_by(_job.run_at).limit(1)).scalar()
-
-    def recent_drops(self) -> Mapping[tuple[str, Dropped], int]:
-        """Count the work that the broker dropped, by queue and reason, in the newest events."""
-        newest = select(_entry.name, _entry.event).order_by(_entry.cursor.desc()).limit(RECENT)
-        with self.database.reading() as connection:
-            texts = [event for name, event in connection.execute(newest).all() if name == Deferred.name]
-        events = [event for each in texts if isinstance(event := decode(each.encode()), Deferred)]
-        reasons = {event.subject: event.data.reason for event in events if event.data.reason in get_args(Dropped)}
-        with self.database.reading() as connection:
-            queues = {job_id: job.queue for job_id, job in jobs.some(connection, reasons).items()}
-        return Counter((queues.get(job_id) or "?", cast("Dropped", reason)) for job_id, reason in reasons.items())

@@ -168,7 +168,7 @@ async def test_doctor_names_each_policy_with_queue_and_value(
     def wrong() -> list[str]:
         found = Findings()
         settings = Settings(rabbitmq_url=node.url, namespace=name, management_url=api)
-        examine_policies(found, settings, topology, store)
+        examine_policies(found, settings, topology)
         return sorted(item.what.partition(";")[0] for item in found.items if item.level == "wrong")
 
     await eventually(lambda: asyncio.to_thread(lambda: wrong() == expected), what="the API shows the policies")

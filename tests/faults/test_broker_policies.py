@@ -70,9 +70,7 @@ async def test_expired_jobs_are_placed_again_and_executed(node: PrivateNode, vie
     count = 120
     async with rig_under(node, policy) as rig, rig.projector(view):
         ids = [await rig.submit("add", {"x": n, "y": 1}) for n in range(count)]
-        await eventually(lambda: sum(view.open_jobs.recent_drops().values()) == count, what="all have expired")
-        assert view.open_jobs.recent_drops() == {("default", "expired"): count}
-        assert in_state(view, JobState.SCHEDULED) == count, "no worker: it would only expire again"
+        await eventually(lambda: in_state(view, JobState.SCHEDULED) == count, what="all have expired")
         async with rig.worker(jobs.add, concurrency=50):
             await eventually(lambda: in_state(view, JobState.SUCCEEDED) == count, 30, what="all are done")
         report = await Checker(rig.url, rig.topology).check(view)

@@ -61,7 +61,7 @@ async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: 
     except BrokerUnavailable as error:
         found.wrong("broker", str(error))
         return found
-    await asyncio.to_thread(examine_policies, found, settings, topology, store)
+    await asyncio.to_thread(examine_policies, found, settings, topology)
     await asyncio.to_thread(examine_relay, found, settings, topology, store)
     link = Link(settings.rabbitmq_url, name=f"{topology.namespace} doctor")
     link.start()

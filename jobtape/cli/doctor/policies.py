@@ -4,10 +4,8 @@ from typing import Any, Final
 
 from jobtape.cli.doctor.findings import Findings, first_of
 from jobtape.cli.doctor.management import HINT, Unseen, queues_of
-from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
-from jobtape.view.store import Store
 
 SHOWN: Final = 3
 COMMANDS: Final = "`rabbitmqctl list_policies` and `rabbitmqctl list_operator_policies`"
@@ -19,13 +17,12 @@ HARMFUL: Final[dict[str, tuple[str, ...]]] = {
 """The keys of a policy that change what happens to jobs, by the type of the queue."""
 
 
-def examine_policies(found: Findings, settings: Settings, topology: Topology, store: Store) -> None:
+def examine_policies(found: Findings, settings: Settings, topology: Topology) -> None:
     """Add findings about policies. Blocks."""
     ours = {queue.name: queue.declared_arguments() for queue in (topology.log, *topology.declared_queues())}
     try:
         queues = queues_of(settings, ours)
     except Unseen as error:
-        _examine_drops(found, store)
         found.note("broker", f"it is not known which policies apply to our queues: {error}", HINT + COMMANDS)
         return
     affected: dict[tuple[str, str], list[str]] = {}
@@ -49,19 +46,3 @@ def examine_policies(found: Findings, settings: Settings, topology: Topology, st
 def _is_smaller(value: Any, own: Any) -> bool:
     """Return whether the policy's value is smaller than the queue's own argument. The smaller one applies."""
     return value < own if isinstance(own, int) and isinstance(value, int) else bool(own != value)
-
-
-def _examine_drops(found: Findings, store: Store) -> None:
-    """Add findings about dropped messages, which show that a policy exists when policies cannot be read."""
-    try:
-        drops = store.open_jobs.recent_drops()
-    except ViewUnavailable:
-        return  # the check of the view reports why
-    for (queue, reason), n in sorted(drops.items()):
-        key = "message-ttl" if reason == "expired" else "max-length or max-length-bytes"
-        found.wrong(
-            "broker",
-            f"the broker has recently dropped {n} jobs from the queue {queue} ({reason}), because a policy sets "
-            f"{key} on it; they are put back",
-            f"find it with {COMMANDS}; {DOCS}",
-        )
