@@ -49,8 +49,8 @@ class Projector:
     """Folds the tape of ``topology`` into ``store`` while it has the lease, and runs the ``LeaderServices`` meanwhile.
 
     ``lease``: seconds after the death of this projector until another one takes over. ``rescue_after``: seconds until
-    a job whose work disappeared is placed again. ``keep``: seconds that jobs stay in the view after they ended, 0 for
-    ever. ``relay``: which events are published to subscribers.
+    a job whose work disappeared is placed again. ``job_retention``: seconds that jobs stay in the view after their end,
+    0 for ever. ``relay``: which events are published to subscribers.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Projector:
         lease: float,
         rescue_after: float = LOST_AFTER,
         relay: RelayMode = "final",
-        keep: float = 0.0,
+        job_retention: float = 0.0,
     ) -> None:
         self.owner = owner
         self._topology = topology
@@ -77,7 +77,13 @@ class Projector:
             Link(url, name=f"{topology.namespace} projector {owner} (barriers)", setup=self._declare), topology
         )
         self._services = LeaderServices(
-            topology, store, owner=owner, link=self._link, rescue_after=rescue_after, relay=relay, keep=keep
+            topology,
+            store,
+            owner=owner,
+            link=self._link,
+            rescue_after=rescue_after,
+            relay=relay,
+            job_retention=job_retention,
         )
         self._thread = DatabaseThreads("projector")
         self._harmless_step: tuple[int, int] | None = None

@@ -37,8 +37,8 @@ EXPECTED: Final = (ViewUnavailable, BrokerUnavailable, TapeMissing, NotActive, *
 class LeaderServices:
     """The services of the active projector. ``link`` is the projector's own connection.
 
-    ``rescue_after`` and ``keep`` are in seconds, see ``JobRescuer`` and ``Pruner``; ``relay`` says which events are
-    published to subscribers.
+    ``rescue_after`` and ``job_retention`` are in seconds, see ``JobRescuer`` and ``Pruner``; ``relay`` says which
+    events are published to subscribers.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class LeaderServices:
         link: Link,
         rescue_after: float,
         relay: RelayMode,
-        keep: float,
+        job_retention: float,
     ) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         publishing = Link(link.url, name=f"{topology.namespace} projector {owner} (publishing)")
@@ -62,7 +62,7 @@ class LeaderServices:
             self._placer,
             self._relay,
             DeadLetters(self._leader),
-            Pruner(self._leader, keep),
+            Pruner(self._leader, job_retention),
             JobRescuer(self._leader, rescue_after),
             QueueDeclarer(self._leader, rescue_after),
         )

@@ -115,7 +115,7 @@ class Execution:
         try:
             isolated = self._suspect or job_type.isolate
             self.handler = handlers.start(job_type, self.order, self._context(), isolated=isolated)
-            return await handlers.outcome(self.handler, on_slow=self._start_publishing)
+            return await handlers.wait_for_outcome(self.handler, on_slow=self._start_publishing)
         except asyncio.CancelledError:
             if self.handler is not None:
                 self.handler.cancel()

@@ -163,7 +163,7 @@ class Handlers:
             self._threads.start(lambda: _run_sync(handler))
         return handler
 
-    async def outcome(self, handler: RunningHandler, on_slow: Callable[[], object] = lambda: None) -> Outcome:
+    async def wait_for_outcome(self, handler: RunningHandler, on_slow: Callable[[], object] = lambda: None) -> Outcome:
         """Wait for the outcome of a handler that was just started, at most for its time-out and ``LATE_LIMIT``.
 
         Calls ``on_slow`` when it takes longer than ``QUICK``. Raises ExecutionAborted, also when the handler ended on

@@ -23,23 +23,23 @@ TOMBSTONES_KEPT: Final = 90 * 86_400.0
 
 
 class Pruner:
-    """``keep``: seconds for which a job is kept after it ended, 0 for ever."""
+    """``retention``: seconds for which a job is kept after it ended, 0 for ever."""
 
-    def __init__(self, leader: Leader, keep: float) -> None:
+    def __init__(self, leader: Leader, retention: float) -> None:
         self._leader = leader
-        self._keep = keep
+        self._seconds = retention
 
     async def run(self) -> None:
         """Run until cancelled. Raises NotActive, ViewUnavailable and the errors of ``Leader.catch_up``."""
-        if not self._keep:
+        if not self._seconds:
             await asyncio.get_running_loop().create_future()
         while True:
             await self._prune()
-            await asyncio.sleep(min(EVERY, self._keep / 4))
+            await asyncio.sleep(min(EVERY, self._seconds / 4))
 
     async def _prune(self) -> None:
         retention, owner = self._leader.store.retention, self._leader.owner
-        before = datetime.now(UTC) - timedelta(seconds=self._keep)
+        before = datetime.now(UTC) - timedelta(seconds=self._seconds)
         await self._leader.catch_up()
         if await self._leader.call(retention.importing):
             return

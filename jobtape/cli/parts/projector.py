@@ -35,7 +35,7 @@ def run_projector(**options: str | None) -> None:
             lease=settings.projector_lease,
             rescue_after=settings.rescue_after,
             relay=settings.relay_events,
-            keep=settings.job_retention,
+            job_retention=settings.job_retention,
         )
         # Jobs on the whole view run here, in processes of their own, because workers have no database.
         builtin_worker = Worker(

@@ -14,7 +14,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-KEEP = 30.0
+RETENTION = 30.0
 SHORT = 0.4
 LONG_AGO = NOON - timedelta(days=365)
 
@@ -31,7 +31,7 @@ async def test_job_whose_redrive_is_not_folded_yet_is_kept(rig: Rig, store: Stor
         await eventually(lambda: (job := store.job(other.subject)) and job.final)
     await publish(rig, *(submitted(n, queue="nowhere") for n in range(3, 1000)))
     await publish(rig, redriven(old.subject, 2, rig.topology.source, "add"))
-    async with rig.projector(store, keep=KEEP):
+    async with rig.projector(store, job_retention=RETENTION):
         await eventually(lambda: store.retention.gone([other.subject]), what="a round has removed the other job")
         job = store.job(old.subject)
         assert job is not None
@@ -40,7 +40,7 @@ async def test_job_whose_redrive_is_not_folded_yet_is_kept(rig: Rig, store: Stor
 
 async def test_pruner_removes_nothing_during_an_import(rig: Rig, store: Store) -> None:
     old = submitted(1, LONG_AGO)
-    async with rig.projector(store, keep=SHORT):
+    async with rig.projector(store, job_retention=SHORT):
         await publish(rig, *(event.model_copy(update={"imported": "x"}) for event in (old, succeeded(old))))
         await eventually(lambda: (job := store.job(old.subject)) and job.final)
         before = rounds(store)

@@ -42,7 +42,7 @@ def start(handlers: Handlers, job_type: JobType, timeout: float = 3.0, **payload
 async def outcome_of(handlers: Handlers, job_type: JobType, timeout: float = 3.0, **payload: Any) -> Outcome:
     """Return the outcome of one execution, which must come within a second after its time-out."""
     async with asyncio.timeout(timeout + 1):
-        return await handlers.outcome(start(handlers, job_type, timeout, **payload))
+        return await handlers.wait_for_outcome(start(handlers, job_type, timeout, **payload))
 
 
 def failed(outcome: Outcome) -> tuple[str, str]:
@@ -123,7 +123,7 @@ async def test_timeout_holds_when_handler_swallows_cancellation(handlers: Handle
 async def test_execution_cancelled_by_other_handler_is_aborted(handlers: Handlers, culprit: JobType) -> None:
     neighbour = start(handlers, jobs.waits)
     await eventually(lambda: jobs.calls)
-    waiting = asyncio.create_task(handlers.outcome(neighbour))
+    waiting = asyncio.create_task(handlers.wait_for_outcome(neighbour))
     await outcome_of(handlers, culprit)
     async with asyncio.timeout(1):
         with pytest.raises(ExecutionAborted, match="another handler cancelled"):

@@ -104,7 +104,7 @@ async def test_ended_executions_are_freed(job_type: Any) -> None:
     order = Order(type=job_type.name, payload=payload, queue="default", timeout=job_type.timeout)
     context = Context("id", job_type.name, 1, 1, logging.getLogger("test"), lambda _: None)
     started = [handlers.start(job_type, order, context) for _ in range(many)]
-    await asyncio.gather(*(handlers.outcome(each) for each in started))
+    await asyncio.gather(*(handlers.wait_for_outcome(each) for each in started))
     started.clear()
     await eventually(lambda: len(_executions()) - before < many / 2, what="the executions are freed")
     await handlers.close()
