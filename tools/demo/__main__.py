@@ -159,7 +159,10 @@ def demo(console: Console) -> bool:
         if faults or not all(right for *_, right in rows):
             console.print(stack.logs(), markup=False, soft_wrap=True)
         show(rows, console)
-        faults += stack.close()
+        try:
+            stack.close()
+        except Exception as error:  # noqa: BLE001 (it is one more fault)
+            faults.append(f"stopping and removing: {type(error).__name__}: {error}")
         broker.stop()
     for fault in faults:
         console.print(fault, style="red", markup=False, soft_wrap=True)

@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
@@ -38,6 +38,9 @@ class Stack:
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self._running: dict[str, Tethered] = {}
+        self._ending = ExitStack()
+        self._ending.callback(shutil.rmtree, self.folder)
+        self._ending.callback(self._remove_namespace)
 
     def start(self) -> float:
         """Start the processes and wait until they are ready. Return the seconds it took.
@@ -63,6 +66,7 @@ class Stack:
         for name, command in commands.items():
             process = Tethered(command, log=self._log(name), environment=environment, folder=ROOT, grace=10)
             self._running[name] = process
+            self._ending.callback(process.stop)
         wait_until_ready(self.base_url, None, lambda: not self.ended(), READY_LIMIT)
         return time.monotonic() - begun
 
@@ -78,20 +82,9 @@ class Stack:
             parts.append("\n".join([f"--- {name} ---", *lines]))
         return "\n".join(parts)
 
-    def close(self) -> list[str]:
-        """Stop the processes, and remove the folder and the namespace. Return what failed. Blocks for seconds."""
-        steps: list[tuple[str, Callable[[], object]]] = [
-            *((f"stopping {name}", process.stop) for name, process in reversed(self._running.items())),
-            ("removing the namespace from the broker", self._remove_namespace),
-            ("removing the folder", lambda: shutil.rmtree(self.folder)),
-        ]
-        faults = []
-        for what, step in steps:
-            try:
-                step()
-            except Exception as error:  # noqa: BLE001 (the next step must be done in any case)
-                faults.append(f"{what}: {type(error).__name__}: {error}")
-        return faults
+    def close(self) -> None:
+        """Stop the processes, and remove namespace and folder. Blocks for seconds; raises the last error."""
+        self._ending.close()
 
     def _remove_namespace(self) -> None:
         queues = {one.queue for one in vars(examples.jobs).values() if isinstance(one, JobType)}
