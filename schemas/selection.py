@@ -18,15 +18,6 @@ _JOB_TYPE: Final = re.compile(JOB_TYPE_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
-    """The properties of a job that a filter checks."""
-
-    type: str
-    correlation_id: str | None
-    labels: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
 class Selection:
     """Conditions that an event must all meet. An empty one is always met; of several values one must match.
 
@@ -40,23 +31,14 @@ class Selection:
     labels: Mapping[str, str] = field(default_factory=dict)
     correlation_id: str | None = None
 
-    def wants_event(self, name: str) -> bool:
-        """Return whether an event of this name may match; a cheap test before the event is decoded."""
-        return not self.events or name in self.events
-
-    def fits(self, name: str, job: str, traits: Callable[[], Traits]) -> bool:
-        """Return whether an event of this name of the job ``job`` matches. ``traits`` is called only if needed."""
+    def fits(self, name: str, job: str, job_type: str, correlation_id: str | None, labels: Mapping[str, str]) -> bool:
+        """Return whether an event of this name matches. The others are those of its job."""
         return (
-            self.wants_event(name)
+            (not self.events or name in self.events)
             and (self.job is None or job == self.job)
-            and (not (self.types or self.labels or self.correlation_id is not None) or self._fits_traits(traits()))
-        )
-
-    def _fits_traits(self, job: Traits) -> bool:
-        return (
-            (not self.types or any(_fits(pattern, job.type) for pattern in self.types))
-            and (self.correlation_id is None or job.correlation_id == self.correlation_id)
-            and (not self.labels or self.labels.items() <= job.labels.items())
+            and (not self.types or any(_fits(pattern, job_type) for pattern in self.types))
+            and (self.correlation_id is None or correlation_id == self.correlation_id)
+            and (not self.labels or self.labels.items() <= labels.items())
         )
 
     def fault(self) -> str | None:

@@ -7,14 +7,16 @@ later comes behind it. A reader needs only its cursor to continue, in any proces
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Final
 
 from sqlalchemy import select
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.cursor import cursor_of
+from jobtape.schemas.delivered_event import encode_delivered
 from jobtape.schemas.job import JobState
-from jobtape.schemas.selection import Selection, Traits
+from jobtape.schemas.selection import Selection
 from jobtape.view import tables
 from jobtape.view.sql.database import StorePart
 from jobtape.view.sql.paging import PAGE_BYTES, read_page
@@ -39,7 +41,7 @@ _WINDOW: Final = 64
 _STRETCH: Final = 5000
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # without slots, because of the cached property
 class CommittedEvent:
     """An event that changed its job. ``event``: the CloudEvent as it was read. ``state``: of the job after the event.
 
@@ -62,6 +64,11 @@ class CommittedEvent:
         """The id of the event, which is parsed for it."""
         return id_of(self.event)
 
+    @cached_property
+    def delivered(self) -> bytes:
+        """The JSON that subscribers get: the CloudEvent with its cursor. It is made once for all listeners."""
+        return encode_delivered(self.event, self.cursor)
+
     @property
     def imported(self) -> bool:
         """Whether it was imported from another tape."""
@@ -70,10 +77,7 @@ class CommittedEvent:
 
     def wanted_by(self, selection: Selection) -> bool:
         """Return whether it passes the filter."""
-        return selection.fits(self.name, self.job_id, self._traits)
-
-    def _traits(self) -> Traits:
-        return Traits(self.job_type, self.correlation_id, self.labels)
+        return selection.fits(self.name, self.job_id, self.job_type, self.correlation_id, self.labels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from jobtape.broker.queue_consumer import Delivery, QueueConsumer
 from jobtape.broker.tasks import cancel_and_wait, translate_cancellation
 from jobtape.schemas.delivered_event import DeliveredEvent, decode_delivered
 from jobtape.schemas.errors import BrokerUnavailable, EventsMissed, JobtapeError, SubscriptionRefused, UnreadableEvent
-from jobtape.schemas.selection import Selection, Traits
+from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import Bounds, Topology, result_patterns
 
 log = logging.getLogger(__name__)
@@ -151,8 +151,8 @@ class ResultQueueSource:
             log.error("dropped a message on %s that is no event (%s): %s", self._queue.name, error, delivery.message_id)
             return None
         labels = delivery.headers.get("labels")
-        traits = Traits(event.job_type, event.correlation_id, labels if isinstance(labels, Mapping) else {})
-        fits = self._wanted.fits(event.name, event.job_id, lambda: traits)
+        known = labels if isinstance(labels, Mapping) else {}
+        fits = self._wanted.fits(event.name, event.job_id, event.job_type, event.correlation_id, known)
         return event if fits and event.id not in self._acknowledged else None
 
     async def _consume_always(self) -> None:

@@ -19,10 +19,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from jobtape.producer.live.client_writer import ClientStalled, ClientWriter
-from jobtape.producer.live.event_buffer import BufferedEvent
 from jobtape.producer.live.follower import AT_ONCE, After, Follower, Reset
 from jobtape.producer.live.listeners import Listeners
 from jobtape.schemas.selection import Selection
+from jobtape.view.store import CommittedEvent
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class EventStream(Response):
                 if await self._enough(None, follower.position):
                     return
 
-    async def _deliver(self, entries: Sequence[BufferedEvent], writer: ClientWriter) -> bool:
+    async def _deliver(self, entries: Sequence[CommittedEvent], writer: ClientWriter) -> bool:
         """Deliver events, and return whether the stream ends after one of them."""
         frames: list[bytes] = []
         size = 0
@@ -160,5 +160,5 @@ def _reset(reset: Reset, position: int) -> bytes:
     return b'event: reset\nid: %d\ndata: {"horizon":%d,"head":%d}\n\n' % (position, reset.horizon, reset.head)
 
 
-def _frame(entry: BufferedEvent) -> bytes:
+def _frame(entry: CommittedEvent) -> bytes:
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (entry.cursor, entry.name.encode(), entry.delivered)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal
 
-from jobtape.producer.live.event_buffer import BufferedEvent
+from jobtape.producer.live.event_buffer import encode_large
 from jobtape.producer.live.tail import HistoryTail
 from jobtape.producer.live.waiters import Woken
 from jobtape.producer.service.errors import TooBusy
@@ -24,7 +24,7 @@ from jobtape.producer.service.reads import Reads
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.selection import Selection
 from jobtape.view.committed import CommittedHistory
-from jobtape.view.store import CommittedPage, HistoryRange
+from jobtape.view.store import CommittedEvent, CommittedPage, HistoryRange
 
 AT_ONCE: Final = 64 * 1024
 """About how many bytes of events are returned at a time."""
@@ -92,7 +92,7 @@ class Follower:
         """Whether no further events will come."""
         return self._stopped or self._tail.ended
 
-    async def next(self, timeout: float) -> Sequence[BufferedEvent] | Reset:
+    async def next(self, timeout: float) -> Sequence[CommittedEvent] | Reset:
         """Return the next events or a reset; nothing when ``timeout`` seconds passed without, or when stopped.
 
         ``position`` may have changed in any case. Waits while the database does not answer.
@@ -111,7 +111,7 @@ class Follower:
                     return found
         return ()
 
-    async def _find(self, timeout: float) -> Sequence[BufferedEvent] | Reset:
+    async def _find(self, timeout: float) -> Sequence[CommittedEvent] | Reset:
         if not await self._tail.begun(timeout):
             return ()
         if self._breaks != self._tail.breaks and (reset := await self._check_position()):
@@ -130,7 +130,7 @@ class Follower:
         self._breaks = breaks
         return self._reset(reach) if self._lost(reach) or self.position > reach.head else None
 
-    async def _from_view(self) -> Sequence[BufferedEvent] | Reset:
+    async def _from_view(self) -> Sequence[CommittedEvent] | Reset:
         head = self._tail.head
         page, entries, reach = await self._reads.call(self._page, self.position)
         self.pages += 1
@@ -139,17 +139,17 @@ class Follower:
         self.position = page.cursor if page.full else max(page.cursor, head)
         return entries
 
-    def _page(self, after: int) -> tuple[CommittedPage, list[BufferedEvent], HistoryRange]:
+    def _page(self, after: int) -> tuple[CommittedPage, Sequence[CommittedEvent], HistoryRange]:
         page = self._committed.page(after, PAGE_ROWS, self._selection, PAGE_BYTES)
         # Read last: the horizon is then behind everything that was removed while the page was read.
-        return page, [BufferedEvent(row) for row in page.rows], self._committed.reach()
+        return page, encode_large(page.rows), self._committed.reach()
 
-    def _from_buffer(self) -> Sequence[BufferedEvent]:
-        found: list[BufferedEvent] = []
+    def _from_buffer(self) -> Sequence[CommittedEvent]:
+        found: list[CommittedEvent] = []
         size = 0
         for entry in self._tail.buffer.after(self.position):
             self.position = entry.cursor
-            if entry.row.wanted_by(self._selection):
+            if entry.wanted_by(self._selection):
                 found.append(entry)
                 size += len(entry.delivered)
                 if size >= AT_ONCE:

@@ -24,14 +24,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from jobtape.producer.live.commit_feed import CommitFeed
-from jobtape.producer.live.event_buffer import BufferedEvent, EventBuffer
+from jobtape.producer.live.event_buffer import EventBuffer, encode_large
 from jobtape.producer.live.waiters import Waiters
 from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.reads import Reads
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.selection import Selection
 from jobtape.view.committed import CommittedHistory
-from jobtape.view.store import HistoryRange
+from jobtape.view.store import CommittedEvent, HistoryRange
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class _Read:
     that the read took.
     """
 
-    entries: Sequence[BufferedEvent]
+    entries: Sequence[CommittedEvent]
     head: int
     full: bool
     spent: float
@@ -215,7 +215,7 @@ class HistoryTail:
             return now  # the page may be behind the hole
         # A page that is not full has everything that was there before it was read.
         reached = page.cursor if page.full else max(page.cursor, reach.head)
-        return _Read([BufferedEvent(row) for row in page.rows], reached, page.full, time.thread_time() - begun)
+        return _Read(encode_large(page.rows), reached, page.full, time.thread_time() - begun)
 
     def _begin_at(self, head: int) -> None:
         self.head = head

@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from jobtape.producer.live.event_buffer import BufferedEvent
 from jobtape.schemas.selection import Selection
+from jobtape.view.store import CommittedEvent
 
 Woken = asyncio.Future[int | None]
 """Its result is the cursor up to which no event matched, or None when that is not known."""
@@ -50,15 +50,15 @@ class Waiters:
                 if selection.job is not None and not groups:
                     del self._by_job[selection.job]
 
-    def wake_matching(self, entries: Sequence[BufferedEvent], received: int) -> None:
+    def wake_matching(self, entries: Sequence[CommittedEvent], received: int) -> None:
         """Wake the sleepers whose filter matches one of ``entries``. All had read up to the cursor ``received``."""
         for group in self._general.values():
-            if any(entry.row.wanted_by(group.selection) for entry in entries):
+            if any(entry.wanted_by(group.selection) for entry in entries):
                 _wake(group, received)
         if self._by_job:
             for entry in entries:
-                for group in self._by_job.get(entry.row.job_id, {}).values():
-                    if entry.row.wanted_by(group.selection):
+                for group in self._by_job.get(entry.job_id, {}).values():
+                    if entry.wanted_by(group.selection):
                         _wake(group, received)
 
     def wake_all(self) -> None:

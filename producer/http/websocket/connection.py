@@ -22,11 +22,11 @@ from jobtape.producer.http.websocket.requests import (
     request_of,
 )
 from jobtape.producer.live.client_writer import ClientWriter
-from jobtape.producer.live.event_buffer import BufferedEvent
 from jobtape.producer.live.follower import After, Follower, Reset, StartPosition
 from jobtape.producer.live.listeners import Listeners
 from jobtape.producer.service.errors import TooBusy
 from jobtape.schemas.errors import ViewUnavailable
+from jobtape.view.store import CommittedEvent
 
 MAX_SUBSCRIPTIONS: Final = 20
 
@@ -122,7 +122,7 @@ class WebSocketConnection:
             subscription.sent = follower.position
         self._listeners.pages += follower.pages
 
-    async def _event(self, subscription: _Subscription, entry: BufferedEvent) -> None:
+    async def _event(self, subscription: _Subscription, entry: CommittedEvent) -> None:
         name = to_json(subscription.name)
         text = b'{"type":"event","id":%b,"cursor":%d,"event":%b}' % (name, entry.cursor, entry.delivered)
         await self._send(text.decode())

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from jobtape.producer.live.event_buffer import BufferedEvent, EventBuffer
+from jobtape.producer.live.event_buffer import EventBuffer
 from jobtape.producer.live.follower import Follower, Reset, StartPosition
 from jobtape.producer.live.tail import BUSY, LONGEST, SHARE, URGENT, HistoryTail, next_pause
 from jobtape.producer.service.reads import Reads
@@ -28,11 +28,9 @@ async def reads() -> AsyncIterator[Reads]:
     await opened.close()
 
 
-def entries(*tape: JobEvent, first: int = 0) -> list[BufferedEvent]:
+def entries(*tape: JobEvent, first: int = 0) -> list[CommittedEvent]:
     return [
-        BufferedEvent(
-            CommittedEvent(row.cursor, row.job_id, row.name, row.time, row.event, row.state, "add", None, None, {})
-        )
+        CommittedEvent(row.cursor, row.job_id, row.name, row.time, row.event, row.state, "add", None, None, {})
         for row in folded(tape, first=first).history
     ]
 
@@ -103,7 +101,7 @@ async def test_follower_returns_each_event_once_in_order(
             for each, delivered in received.items():
                 if chance.random() < 0.5:
                     delivered.extend(await cursors(each, 0.02))
-        history = [row.cursor for row in view.history(limit=10_000) if selection.wants_event(row.name)]
+        history = [row.cursor for row in view.history(limit=10_000) if row.name in (selection.events or {row.name})]
         for each, delivered in received.items():
             while len(delivered) < len(history):
                 more = await cursors(each, 10)
