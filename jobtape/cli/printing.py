@@ -5,7 +5,7 @@ rich is imported on first use, because a worker does not need it.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +14,6 @@ from jobtape.cli.escaping import harmless, json_text, lines, one_line
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
     from rich.text import Text
 
 COLOURS: Final = {
@@ -56,68 +55,44 @@ def print_job(job: dict[str, Any]) -> None:
 
 def print_jobs(page: dict[str, Any]) -> None:
     """Print a page of jobs, one line each."""
-    console = _console()
-    table = _table("id", "type", "state", "queue", "submitted", "took", "labels")
+    rows = []
     for job in page["items"]:
-        labels = " ".join(f"{name}={value}" for name, value in (job["labels"] or {}).items())
-        _add_row(
-            table,
-            job["id"],
-            job["type"],
-            _state(job).append(f" ({one_line(job['reason'])})" if job.get("reason") else ""),
-            job["queue"],
-            _time(job["submitted_at"]),
-            _took(job),
-            labels,
-        )
-    console.print(table)
+        state = _state(job).append(f" ({one_line(job['reason'])})" if job.get("reason") else "")
+        submitted, took = _time(job["submitted_at"]), _took(job)
+        rows.append((job["id"], job["type"], state, job["queue"], submitted, took, _labels(job)))
+    _print_rows(("id", "type", "state", "queue", "submitted", "took", "labels"), rows)
     if page["next"]:
         print("there are more: see --limit and the filters", file=sys.stderr)
 
 
 def print_dead(page: dict[str, Any]) -> None:
     """Print a page of messages that are not jobs, one line each."""
-    table = _table("number", "since", "bytes", "reason")
-    for message in page["items"]:
-        _add_row(table, message["id"], _time(message["at"]), message["size"], message["reason"])
-    _console().print(table)
+    rows = [(each["id"], _time(each["at"]), each["size"], each["reason"]) for each in page["items"]]
+    _print_rows(("number", "since", "bytes", "reason"), rows)
     if page["next"]:
         print("there are more: see --limit", file=sys.stderr)
 
 
 def print_subscriptions(items: Sequence[dict[str, Any]]) -> None:
     """Print durable subscriptions, one line each."""
-    table = _table("name", "cursor", "moved", "read by", "waiting", "consumers")
+    rows = []
     for each in items:
         position, queue = each["position"] or {}, each["queue"] or {}
-        _add_row(
-            table,
-            each["name"],
-            position.get("cursor"),
-            f"{position['idle']:.0f} s ago" if position else "",
-            position.get("owner"),
-            queue.get("messages"),
-            queue.get("consumers"),
-        )
-    _console().print(table)
+        moved = f"{position['idle']:.0f} s ago" if position else ""
+        reader = (position.get("cursor"), moved, position.get("owner"))
+        rows.append((each["name"], *reader, queue.get("messages"), queue.get("consumers")))
+    _print_rows(("name", "cursor", "moved", "read by", "waiting", "consumers"), rows)
 
 
 def print_events(items: Sequence[dict[str, Any]]) -> None:
     """Print events, one line each; an event that changed nothing is marked."""
-    table = _table("cursor", "time", "event", "run", "attempt", "content")
+    rows = []
     for event in items:
-        data = event["data"]
-        name = event["type"].rpartition(".")[2]
-        _add_row(
-            table,
-            event["cursor"],
-            _time(event["time"]),
-            name if event.get("accepted", True) else f"{name} (changed nothing)",
-            data.get("run"),
-            data.get("attempt"),
-            _content(data),
-        )
-    _console().print(table)
+        data, name = event["data"], event["type"].rpartition(".")[2]
+        shown = name if event.get("accepted", True) else f"{name} (changed nothing)"
+        when = (event["cursor"], _time(event["time"]))
+        rows.append((*when, shown, data.get("run"), data.get("attempt"), _content(data)))
+    _print_rows(("cursor", "time", "event", "run", "attempt", "content"), rows)
 
 
 def print_delivered(event: dict[str, Any]) -> None:
@@ -151,29 +126,30 @@ def _console(width: int | None = WIDE) -> "Console":
     return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
-def _table(*names: str) -> "Table":
+def _print_rows(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
         table.add_column(name, no_wrap=True)
-    return table
+    for row in rows:
+        table.add_row(*(cell if hasattr(cell, "plain") else harmless(cell) for cell in row))
+    _console().print(table)
 
 
-def _add_row(table: "Table", *cells: Any) -> None:
-    table.add_row(*(cell if hasattr(cell, "plain") else harmless(cell) for cell in cells))
+def _labels(job: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in (job["labels"] or {}).items())
 
 
 def _fields(job: dict[str, Any]) -> list[tuple[str, "str | Text"]]:
     error, progress = job.get("error"), job.get("progress")
-    labels = " ".join(f"{name}={value}" for name, value in (job["labels"] or {}).items())
     rows: list[tuple[str, str | Text | None]] = [
         ("id", job["id"]),
         ("type", job["type"]),
         ("state", _state(job)),
         ("progress", f"{progress['fraction']:.0%} {progress['message'] or ''}" if progress else None),
         ("queue", job["queue"]),
-        ("labels", labels),
+        ("labels", _labels(job)),
         ("attempt", f"{job['attempt']} of {job['max_attempts']}" if job["max_attempts"] else str(job["attempt"])),
         ("submitted", _time(job["submitted_at"])),
         ("started", _time(job["started_at"])),
