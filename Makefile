@@ -3,7 +3,7 @@
 PY ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv run demo test bench lint types docs graph lock clean
+.PHONY: help venv run demo test bench lint types docs graph vendor lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,13 +39,18 @@ test: venv ## all tests, each process on a broker and a PostgreSQL of its own; A
 bench: venv ## Jobtape beside other libraries on this machine, twenty minutes; ARGS="--quick --only throughput" and the like
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-lint: venv ## ruff, and the import rules between the rooms
+lint: venv ## ruff, the import rules between the rooms, and Biome on the dashboard's modules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tools.front_end.check lint
 
-types: venv ## mypy --strict
+types: venv ## mypy --strict, and TypeScript on the dashboard's modules
 	@$(BIN)/mypy --strict jobtape tools tests examples benchmarks
+	@$(BIN)/python -m tools.front_end.check types
+
+vendor: venv ## copy the locked npm packages that browsers load to producer/dashboard/static/vendor
+	@$(BIN)/python -m tools.front_end.vendor
 
 docs: venv ## the documentation as a site that works offline, in build/docs
 	@$(BIN)/python -m sphinx -q -n -W -b html docs build/docs

@@ -84,7 +84,9 @@ def create_app(settings: Settings | None = None, job_types: JobTypes | None = No
         assert isinstance(found.submitter, Producer)
         return found.submitter
 
-    return build_api(find_producer, api_key=known.api_key, origins=known.cors_origins, lifespan=start)
+    return build_api(
+        find_producer, api_key=known.api_key, origins=known.cors_origins, dashboard=known.dashboard, lifespan=start
+    )
 
 
 @asynccontextmanager

@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     cors_origins: Names = ()
     """The origins of web pages that may use the API from a browser, such as https://example.org, separated by commas.
     """
+    dashboard: bool = True
+    """Whether the API serves the dashboard at `/`: `on` or `off`."""
     api_workers: int = Field(1, ge=1, le=64)
     """The number of API processes."""
     access_log: bool = False

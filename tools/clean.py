@@ -12,7 +12,10 @@ from tools.brokers.docker import DockerError, remove_container, remove_volume
 from tools.clone import DATA, ROOT, clone_name
 from tools.processes.locks import FolderInUseError, FolderLock
 
-MADE = (".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis", "dist", "build")
+MADE = (
+    *(".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis", "dist", "build"),
+    "tools/front_end/node_modules",
+)
 # Folders with compiled modules to remove.
 CODE = ("schemas", "broker", "view", "producer", "consumer", "jobtape", "tools", "tests", "examples", "benchmarks")
 

@@ -85,7 +85,7 @@ def welcome(base: str, env: str, with_key: bool, with_example: bool = True) -> s
     curl = rf"curl -s -w '\n' {base}" + (example if with_example else f"/job-types{key}")
     return (
         f"\nFor your own application, or other parts, beside it: set -a; . {shlex.quote(env)}; set +a\n"
-        f"Jobtape is ready: {base}/docs (Ctrl-C stops it)\n\n  {curl}\n"
+        f"Jobtape is ready (Ctrl-C stops it)\n\n  dashboard: {base}/\n  API: {base}/docs\n\n  {curl}\n"
     )
 
 

@@ -14,6 +14,7 @@ from jobtape.producer.http.dependencies import FindProducer, no_repeated_paramet
 from jobtape.producer.http.direct_routes import DirectRoutes
 from jobtape.producer.http.middleware import HeadAsGet, HideTracebacks
 from jobtape.producer.http.problems import ProblemDetails
+from jobtape.producer.http.routes import dashboard as dashboard_routes
 from jobtape.producer.http.routes import dead_letters, events, jobs, operations, redrive, replays, submit
 from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
 from jobtape.producer.http.websocket import route as websocket
@@ -50,11 +51,12 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def build_api(
-    find_producer: FindProducer, *, api_key: str | None, origins: Collection[str], lifespan: Lifespan
+    find_producer: FindProducer, *, api_key: str | None, origins: Collection[str], dashboard: bool, lifespan: Lifespan
 ) -> FastAPI:
     """Return the application. ``find_producer`` returns the running producer or raises Problem. Nothing is started.
 
-    ``origins`` are those of web pages on other hosts that may use the API.
+    ``origins`` are those of web pages on other hosts that may use the API. ``dashboard``: whether to serve it at
+    ``/``.
     """
     app = FastAPI(
         title="Jobtape",
@@ -76,6 +78,8 @@ def build_api(
         app.include_router(module.router, dependencies=checks)
     for open_router in (operations.open_router, asyncapi.router, websocket.router):
         app.include_router(open_router)
+    if dashboard:
+        app.include_router(dashboard_routes.build_router())
     openapi.install(app, UNDERIVED_MODELS)
     app.add_middleware(DirectRoutes)
     app.add_middleware(HideTracebacks)

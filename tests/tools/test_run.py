@@ -76,7 +76,7 @@ def test_run_prints_what_to_do_and_passes_signal_and_exit_code_on(
                 break
         process.send_signal(number)
         assert process.wait(20) == 7
-    assert "/docs (Ctrl-C stops it)" in printed
+    assert "Jobtape is ready (Ctrl-C stops it)" in printed
     assert printed.rstrip().endswith(
         """-H 'content-type: application/json' -d '{"type":"add","payload":{"x":3,"y":4}}'"""
     )
@@ -140,6 +140,12 @@ def test_wait_ends_when_the_application_has_ended() -> None:
 )
 def test_base_url_can_be_opened(host: str, url: str) -> None:
     assert base_url(host, 1) == url
+
+
+def test_welcome_names_dashboard_and_api() -> None:
+    assert "http://127.0.0.1:8000/\n  API: http://127.0.0.1:8000/docs" in runner.welcome(
+        "http://127.0.0.1:8000", ".jobtape/env", with_key=False
+    )
 
 
 def test_welcome_contains_the_variable_of_the_key_not_its_value() -> None:

@@ -1,0 +1,186 @@
+/** The frame around all pages: navigation, state of the installation, time, API key and keys. */
+import { keyWanted, Problem, tryKey } from "./core/api.js";
+import { readiness } from "./core/health.js";
+import { html } from "./core/html.js";
+import { useEvery, useLoad } from "./core/load.js";
+import { asOf, change, link, route } from "./core/route.js";
+import { Dialog, Empty, ProblemBox } from "./parts/basics.js";
+import { TimeStrip } from "./parts/time_strip.js";
+import { useEffect, useState } from "./vendor/hooks.js";
+import { render } from "./vendor/preact.js";
+
+/** @typedef {{Page: (props: {id: string | null}) => any}} PageModule */
+
+/**
+ * Pages by the first part of the address. A page's module is loaded when it is first shown. `past`: whether the page can
+ * show another time than now.
+ * @type {Record<string, {title: string, nav: string, load: () => Promise<PageModule>, past: boolean}>}
+ */
+const PAGES = {
+  jobs: { title: "Jobs", nav: "Jobs", load: () => import("./pages/jobs.js"), past: true },
+  queues: { title: "Queues", nav: "Queues", load: () => import("./pages/queues.js"), past: false },
+  dead: { title: "Dead letters", nav: "Dead letters", load: () => import("./pages/dead.js"), past: false },
+  subscriptions: {
+    title: "Subscriptions",
+    nav: "Subscriptions",
+    load: () => import("./pages/subscriptions.js"),
+    past: false,
+  },
+  submit: { title: "Submit a job", nav: "Submit", load: () => import("./pages/submit.js"), past: false },
+};
+const HOME = "jobs";
+const HEALTH_PAUSE = 15_000; // milliseconds
+const PRELOAD_AFTER = 1000;
+
+function App() {
+  const { path } = route.value;
+  const name = path[0] ?? HOME;
+  const page = PAGES[name];
+  const [help, setHelp] = useState(false);
+  useKeys(() => setHelp(true));
+  useEffect(() => {
+    document.title =
+      page === undefined ? "Jobtape" : `${path[1] ? `${path[1].slice(-12)} · ` : ""}${page.title} · Jobtape`;
+  }, [page, path[1]]);
+  return html`
+    <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
+    <header class="top">
+      <a class="brand" href=${link(HOME)}><span class="mark" aria-hidden="true"></span>Jobtape</a>
+      <nav aria-label="Pages">${Object.entries(PAGES).map(
+        ([key, one]) => html`<a href=${link(key)} aria-current=${key === name ? "page" : undefined}>${one.nav}</a>`,
+      )}</nav>
+      <${Health} />
+    </header>
+    <main id="main" tabindex="-1" class=${asOf.value === null ? "" : "past"}>
+      ${
+        keyWanted.value !== null
+          ? html`<${KeyForm} reason=${keyWanted.value} />`
+          : page === undefined
+            ? html`<${Empty} title="There is no such page"><p><a href=${link(HOME)}>To the jobs</a></p><//>`
+            : html`<${Shown} key=${name} name=${name} id=${path[1] ?? null} />`
+      }
+    </main>
+    ${keyWanted.value === null && html`<${TimeStrip} past=${page?.past ?? false} />`}
+    ${help && html`<${Help} onClose=${() => setHelp(false)} />`}
+  `;
+}
+
+/** A page, when its module is there. @param {{name: string, id: string | null}} props */
+function Shown({ name, id }) {
+  const { data, problem, reload } = useLoad(`page ${name}`, () =>
+    /** @type {any} */ (PAGES[name]).load().catch(() => {
+      throw new Problem(0, { title: "No answer", detail: "The API does not answer. It may be starting again." });
+    }),
+  );
+  if (data === null) return html`<${ProblemBox} problem=${problem} onRetry=${reload} />`;
+  const { Page } = /** @type {PageModule} */ (data);
+  return html`<${Page} key=${id} id=${id} />`;
+}
+
+/** @param {Event} event */
+function skip(event) {
+  event.preventDefault();
+  document.getElementById("main")?.focus();
+}
+
+/** Whether all parts work, in one word, with the reasons when they do not. */
+function Health() {
+  const { data, problem, reload } = useLoad("health", readiness);
+  useEvery(reload, HEALTH_PAUSE);
+  if (problem !== null) return html`<span class="health bad" role="status">no answer</span>`;
+  if (data === null) return html`<span class="health" role="status"></span>`;
+  const faults = [
+    ...Object.entries(data.parts).flatMap(([part, one]) => (one.ready ? [] : [`${part}: ${one.reason}`])),
+    ...Object.entries(data.workers).flatMap(([queue, one]) => (one.warning ? [`queue ${queue}: ${one.warning}`] : [])),
+    ...[data.timers, data.dead_letters, data.relay].flatMap((one) => (one.warning ? [one.warning] : [])),
+  ];
+  if (!faults.length) return html`<span class="health good" role="status">all parts ready</span>`;
+  return html`<details class="health ${data.ready ? "warn" : "bad"}">
+    <summary>${data.ready ? "ready, with warnings" : "not ready"}</summary>
+    <ul>${faults.map((fault) => html`<li>${fault}</li>`)}</ul>
+  </details>`;
+}
+
+/** @param {{reason: string}} props */
+function KeyForm({ reason }) {
+  const [text, setText] = useState("");
+  const [fault, setFault] = useState("");
+  /** @param {Event} event */
+  async function onSubmit(event) {
+    event.preventDefault();
+    if (!/^[\x21-\x7e]{8,}$/.test(text)) return setFault("A key has at least 8 visible ASCII characters.");
+    try {
+      if (!(await tryKey(text))) setFault("The API did not accept this key.");
+    } catch (error) {
+      setFault(error instanceof Error ? error.message : String(error));
+    }
+  }
+  return html`<form class="key" onSubmit=${onSubmit}>
+    <h1>API key</h1>
+    <p>${reason} It is the value of <code>JOBTAPE_API_KEY</code>. This tab keeps it until you close it.</p>
+    <label>Key <input type="password" autocomplete="off" autofocus value=${text} onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} /></label>
+    ${fault && html`<p class="fault" role="alert">${fault}</p>`}
+    <button type="submit" class="primary">Use this key</button>
+  </form>`;
+}
+
+/** @param {{onClose: () => void}} props */
+function Help({ onClose }) {
+  const keys = [
+    ["/", "filter"],
+    ["j, k", "next and previous row"],
+    ["Enter", "open the row"],
+    ["←, →", "one event back or forth in time"],
+    ["End", "live: back to now"],
+    ["?", "this list"],
+  ];
+  return html`<${Dialog} title="Keys" onClose=${onClose}>
+    <dl class="keys">${keys.map(([key, meaning]) => html`<dt><kbd>${key}</kbd></dt><dd>${meaning}</dd>`)}</dl>
+  <//>`;
+}
+
+/**
+ * The keys that work on every page, unless the viewer types into a field.
+ * @param {() => void} onHelp
+ */
+function useKeys(onHelp) {
+  useEffect(() => {
+    /** @param {KeyboardEvent} event */
+    function onKey(event) {
+      if (
+        event.ctrlKey ||
+        event.metaKey ||
+        event.altKey ||
+        isField(event.target) ||
+        document.querySelector("dialog[open]")
+      )
+        return;
+      if (event.key === "?") onHelp();
+      else if (event.key === "/") document.querySelector(/** @type {"input"} */ ("[data-filter]"))?.focus();
+      else if (event.key === "End" && asOf.value !== null) change({ as_of: null });
+      else if (event.key === "j" || event.key === "k") moveRow(event.key === "j" ? 1 : -1);
+      else return;
+      event.preventDefault();
+    }
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, []);
+}
+
+/** @param {EventTarget | null} target */
+function isField(target) {
+  return target instanceof Element && target.matches("input:not([type=range]), textarea, select, [contenteditable]");
+}
+
+/** @param {number} step */
+function moveRow(step) {
+  const rows = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("[data-row]")]);
+  const at = rows.indexOf(/** @type {HTMLElement} */ (document.activeElement));
+  rows[at < 0 ? 0 : Math.min(Math.max(at + step, 0), rows.length - 1)]?.focus();
+}
+
+const root = /** @type {HTMLElement} */ (document.getElementById("app"));
+root.textContent = "";
+render(html`<${App} />`, root);
+// The other pages are there before the API may go away.
+setTimeout(() => Promise.allSettled(Object.values(PAGES).map((page) => page.load())), PRELOAD_AFTER);

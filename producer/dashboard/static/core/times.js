@@ -1,0 +1,74 @@
+/** Times and durations as people read them: in the viewer's zone, with UTC in a tooltip. */
+
+const CLOCK = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hourCycle: "h23",
+});
+const DAY = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+const YEAR = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
+
+/**
+ * Return the local time: with the day when it is not today, with the year when it is not this one.
+ * @param {string | number | Date} time
+ */
+export function local(time, now = new Date()) {
+  const at = new Date(time);
+  const clock = CLOCK.format(at);
+  if (at.toDateString() === now.toDateString()) return clock;
+  return `${(at.getFullYear() === now.getFullYear() ? DAY : YEAR).format(at)}, ${clock}`;
+}
+
+/**
+ * Return the local time with milliseconds.
+ * @param {string} time
+ */
+export function precise(time) {
+  return `${local(time)}.${String(new Date(time).getMilliseconds()).padStart(3, "0")}`;
+}
+
+/**
+ * Return the duration between two times, or from the first until now, in seconds.
+ * @param {string | null} from
+ * @param {string | null} [to]
+ */
+export function seconds(from, to) {
+  if (from === null) return null;
+  return (new Date(to ?? Date.now()).getTime() - new Date(from).getTime()) / 1000;
+}
+
+/**
+ * Return a duration in two digits or so: `3 ms`, `1.24 s`, `5 min 3 s`, `2 h 4 min`, `3 d 4 h`.
+ * @param {number | null} duration in seconds
+ */
+export function duration(duration) {
+  if (duration === null || Number.isNaN(duration)) return "";
+  const sign = duration < 0 ? "−" : "";
+  const s = Math.abs(duration);
+  if (s < 0.9995) return `${sign}${Math.round(s * 1000)} ms`;
+  if (s < 9.995) return `${sign}${s.toFixed(2)} s`;
+  if (s < 59.95) return `${sign}${s.toFixed(1)} s`;
+  const whole = Math.round(s);
+  if (whole < 3600) return `${sign}${Math.floor(whole / 60)} min ${whole % 60} s`;
+  if (whole < 86_400) return `${sign}${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  return `${sign}${Math.floor(whole / 86_400)} d ${Math.floor((whole % 86_400) / 3600)} h`;
+}
+
+/**
+ * Return a local time as an input of the type `datetime-local` has it, or "" for null.
+ * @param {string | null} time
+ */
+export function toInput(time) {
+  if (time === null || Number.isNaN(Date.parse(time))) return "";
+  const at = new Date(time);
+  return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+}
+
+/**
+ * Return the RFC 3339 time of such an input, or null when it is empty.
+ * @param {string} text
+ */
+export function fromInput(text) {
+  return text === "" || Number.isNaN(Date.parse(text)) ? null : new Date(text).toISOString();
+}

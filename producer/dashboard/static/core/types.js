@@ -1,0 +1,68 @@
+/**
+ * What the REST API answers, as far as the dashboard uses it. `/openapi.json` has all of it.
+ *
+ * @typedef {import("./json.js").Numeral} Numeral
+ * @typedef {number | Numeral} Num
+ *
+ * @typedef {object} JobError
+ * @property {string} type
+ * @property {string} message
+ * @property {string | null} [traceback]
+ *
+ * @typedef {"scheduled" | "queued" | "running" | "retrying" | "succeeded" | "failed" | "cancelled"} State
+ *
+ * @typedef {object} Job
+ * @property {string} id
+ * @property {string} type
+ * @property {State} state
+ * @property {unknown} payload
+ * @property {Num | null} payload_version
+ * @property {unknown} result
+ * @property {JobError | null} error
+ * @property {string | null} reason
+ * @property {{fraction: Num | null, message: string | null} | null} progress
+ * @property {string | null} queue
+ * @property {Record<string, string> | null} labels
+ * @property {number} run
+ * @property {number} attempt
+ * @property {number | null} max_attempts
+ * @property {string | null} submitted_at
+ * @property {string | null} run_at
+ * @property {string | null} started_at
+ * @property {string | null} finished_at
+ * @property {string | null} correlation_id
+ * @property {string | null} reply_to
+ * @property {boolean} imported
+ * @property {Num | null} cursor
+ *
+ * @typedef {object} JobEvent
+ * @property {string} id
+ * @property {string} type
+ * @property {string} subject
+ * @property {string} time
+ * @property {Record<string, any>} data
+ * @property {Num} cursor
+ * @property {boolean} [accepted]
+ *
+ * @typedef {Record<string, any>} Schema
+ *
+ * @typedef {object} JobType
+ * @property {string} name
+ * @property {number} version
+ * @property {string} queue
+ * @property {Num} timeout
+ * @property {string} description
+ * @property {{payload: Schema, result: Schema}} schemas
+ *
+ * @typedef {object} Readiness
+ * @property {boolean} ready
+ * @property {Record<string, {ready: boolean, reason: string | null}>} parts
+ * @property {Record<string, {consumers: number | null, warning: string | null}>} workers
+ * @property {{behind: Num | null, warning: string | null}} timers
+ * @property {{messages: number | null, warning: string | null}} dead_letters
+ * @property {{mode: string | null, behind: Num | null, warning: string | null}} relay
+ */
+
+/** @type {State[]} */
+export const STATES = ["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"];
+export const ENDED = new Set(["succeeded", "failed", "cancelled"]);

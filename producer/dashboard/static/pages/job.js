@@ -1,0 +1,280 @@
+/** One job: what happened to it, what it got and gave, and how it was at each of its events. */
+import { apiKey, get, Problem, request } from "../core/api.js";
+import { follow } from "../core/events.js";
+import { html } from "../core/html.js";
+import { same, stringify, toNumber } from "../core/json.js";
+import { useEvery, useLoad } from "../core/load.js";
+import { asOf, change, go, link } from "../core/route.js";
+import { curl, python, submissionOf } from "../core/snippets.js";
+import { useStepper } from "../core/time_travel.js";
+import { duration, seconds } from "../core/times.js";
+import { ENDED } from "../core/types.js";
+import { CopyButton, Empty, Foreign, Json, Labels, ProblemBox, Section, State, Time } from "../parts/basics.js";
+import { nameOf, Timeline } from "../parts/timeline.js";
+import { Traceback } from "../parts/traceback.js";
+import { useEffect, useRef, useState } from "../vendor/hooks.js";
+
+/** @typedef {import("../core/types.js").Job} Job */
+/** @typedef {import("../core/types.js").JobEvent} JobEvent */
+
+const PAGE = 1000;
+const MOST = 5000; // events of one job that are shown
+
+/** @param {{id: string}} props */
+export function JobPage({ id }) {
+  const now = useLoad(`job ${id}`, (signal) => /** @type {Promise<Job>} */ (get(`jobs/${id}`, {}, signal)));
+  const { events, more } = useEvents(id, now.data, now.reload);
+  const at = asOf.value;
+  const past = useLoad(
+    at === null ? null : `job ${id} at ${at}`,
+    (signal) => /** @type {Promise<Job>} */ (get(`jobs/${id}`, { as_of: at }, signal)),
+  );
+  const before = previousCursor(events, at);
+  const prior = useLoad(
+    before === null ? null : `job ${id} at ${before}`,
+    (signal) => /** @type {Promise<Job>} */ (get(`jobs/${id}`, { as_of: before }, signal)),
+  );
+  useStepper((by) => step(events, at, by));
+
+  const problem = at === null ? now.problem : past.problem;
+  const job = at === null ? now.data : past.data;
+  const shown = useRef(/** @type {Job | null} */ (null));
+  if (job !== null) shown.current = job;
+  const one = job ?? (problem === null ? shown.current : null);
+
+  if (problem?.kind === "job-not-found" && at === null) {
+    return html`<${Empty} title="There is no such job"><p class="id">${id}</p><p><a href=${link("jobs")}>To the jobs</a></p><//>`;
+  }
+  return html`
+    ${one !== null && html`<${Head} job=${one} onChanged=${now.set} />`}
+    <${ProblemBox} problem=${problem} onRetry=${at === null ? now.reload : past.reload} />
+    ${one === null && problem === null && html`<p class="loading">Loading …</p>`}
+    <div class="columns">
+      <div>
+        ${
+          events.length > 0 &&
+          html`<${Section} title="Time line" tools=${html`<${EventSlider} events=${events} at=${at} />`}>
+          <${Timeline} events=${events} open=${now.data !== null && !ENDED.has(now.data.state)} selected=${selectedCursor(events, at)} onSelect=${(/** @type {JobEvent} */ event) => change({ as_of: String(event.cursor) }, { replace: at !== null })} />
+          ${more && html`<p class="quiet">Only the first ${MOST} events are shown.</p>`}
+        <//>`
+        }
+      </div>
+      <div>
+        ${one !== null && at !== null && html`<${Changes} job=${one} before=${prior.data} first=${before === null} />`}
+        ${one !== null && html`<${Content} job=${one} />`}
+      </div>
+    </div>
+  `;
+}
+
+/**
+ * Read all events of the job, and follow it.
+ * @param {string} id
+ * @param {Job | null} job null while it is not known
+ * @param {() => void} onChange called when the job has changed since then
+ */
+function useEvents(id, job, onChange) {
+  const [state, setState] = useState({ id, events: /** @type {JobEvent[]} */ ([]), more: false });
+  const latest = useRef(onChange);
+  latest.current = onChange;
+  const known = job !== null;
+  const seen = useRef(/** @type {string | null} */ (null));
+  seen.current = String(job?.cursor);
+  useEffect(() => {
+    if (!known) return;
+    /** @type {(() => void) | null} */
+    let stop = null;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let timer;
+    let ended = false;
+    /** @type {Map<string, JobEvent>} */
+    const found = new Map();
+    const show = () => {
+      timer = undefined;
+      setState({ id, events: [...found.values()], more: found.size >= MOST });
+    };
+    async function read() {
+      let after = "first";
+      for (;;) {
+        const page = await get(`jobs/${id}/events`, { after, limit: String(PAGE) });
+        for (const event of page.items) found.set(String(event.cursor), event);
+        if (page.next === null || found.size >= MOST) break;
+        after = String(page.next);
+      }
+      if (ended) return;
+      show();
+      const last = [...found.keys()].at(-1) ?? "first";
+      if (last !== seen.current) latest.current();
+      stop = follow(
+        `jobs/${id}/events`,
+        { after: last },
+        (message) => {
+          if (message.name === "hello") return;
+          if (message.data.cursor === undefined) return latest.current();
+          if (found.size < MOST) found.set(String(message.data.cursor), { accepted: true, ...message.data });
+          timer ??= setTimeout(() => {
+            show();
+            latest.current();
+          }, 250);
+        },
+        () => {},
+      );
+    }
+    const attempt = () => {
+      read().catch((error) => {
+        if (!ended && error instanceof Problem && error.passing) timer = setTimeout(attempt, 3000);
+      });
+    };
+    attempt();
+    return () => {
+      ended = true;
+      stop?.();
+      clearTimeout(timer);
+    };
+  }, [id, known]);
+  return state.id === id ? state : { events: [], more: false };
+}
+
+/**
+ * Return the position in `events` of the last one that is not after `at`; -1 when all are, or `at` is no cursor.
+ * @param {JobEvent[]} events
+ * @param {string | null} at
+ */
+function indexAt(events, at) {
+  if (at === null || !/^\d+$/.test(at)) return -1;
+  const cursor = BigInt(at);
+  return events.findLastIndex((event) => BigInt(String(event.cursor)) <= cursor);
+}
+
+/** @param {JobEvent[]} events @param {string | null} at */
+function selectedCursor(events, at) {
+  const event = events[indexAt(events, at)];
+  return event === undefined ? null : String(event.cursor);
+}
+
+/** @param {JobEvent[]} events @param {string | null} at */
+function previousCursor(events, at) {
+  const event = events[indexAt(events, at) - 1];
+  return event === undefined ? null : String(event.cursor);
+}
+
+/** @param {JobEvent[]} events @param {string | null} at @param {number} by */
+function step(events, at, by) {
+  const index = (at === null ? events.length : indexAt(events, at)) + by;
+  const next = events[Math.max(index, 0)];
+  if (index >= events.length || next === undefined) change({ as_of: null }, { replace: true });
+  else change({ as_of: String(next.cursor) }, { replace: at !== null });
+}
+
+/** @param {{events: JobEvent[], at: string | null}} props */
+function EventSlider({ events, at }) {
+  const index = at === null ? events.length : indexAt(events, at);
+  const event = events[index];
+  return html`<label class="slider"><span class="quiet">${event === undefined ? "now" : `after event ${index + 1} of ${events.length}`}</span>
+    <input type="range" min="0" max=${events.length} value=${Math.max(index, 0)} aria-label="Show the job after this event" aria-valuetext=${event === undefined ? "now" : nameOf(event)}
+      onInput=${(/** @type {any} */ input) => step(events, at, Number(input.currentTarget.value) - (at === null ? events.length : index))} /></label>`;
+}
+
+/** @param {{job: Job, onChanged: (job: Job) => void}} props */
+function Head({ job, onChanged }) {
+  const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
+  const [busy, setBusy] = useState("");
+  const past = asOf.value !== null;
+  const withKey = apiKey.value !== null;
+
+  /** @param {string} action */
+  async function act(action) {
+    setBusy(action);
+    setProblem(null);
+    try {
+      onChanged((await request("POST", `jobs/${job.id}/${action}`)).body);
+    } catch (error) {
+      if (error instanceof Problem) setProblem(error);
+      else throw error;
+    } finally {
+      setBusy("");
+    }
+  }
+
+  return html`<header class="title">
+    <h1><${State} state=${job.state} /> ${job.type}</h1>
+    <div class="tools">
+      ${
+        ENDED.has(job.state)
+          ? html`<button type="button" disabled=${past || busy !== ""} onClick=${() => act("redrive")}>Run again</button>`
+          : html`<button type="button" disabled=${past || busy !== ""} onClick=${() => act("cancel")}>Cancel</button>`
+      }
+      <button type="button" disabled=${past} onClick=${() => go(link("submit", { from: job.id }))}>Submit a copy …</button>
+      <${CopyButton} text=${() => curl(submissionOf(job), withKey)} title="Copy a command that submits such a job">Copy as curl<//>
+      <${CopyButton} text=${() => python(submissionOf(job), withKey)} title="Copy a program that submits such a job">Copy as Python<//>
+    </div>
+  </header>
+  <p class="subtitle"><span class="id">${job.id}</span> <${CopyButton} text=${() => job.id}>Copy<//> <${Labels} labels=${job.labels} /></p>
+  <${ProblemBox} problem=${problem} />
+  <${Progress} job=${job} />
+  <${Facts} job=${job} />`;
+}
+
+/** @param {{job: Job}} props */
+function Progress({ job }) {
+  const fraction = toNumber(job.progress?.fraction);
+  if (job.state !== "running" || fraction === null) return null;
+  return html`<p class="progress"><progress value=${fraction} aria-label="Progress"></progress> ${Math.round(fraction * 100)} % <${Foreign} text=${job.progress?.message ?? ""} /></p>`;
+}
+
+/** @param {{job: Job}} props */
+function Facts({ job }) {
+  const ticking = asOf.value === null && job.state === "running";
+  const [, tick] = useState(0);
+  useEvery(() => tick((n) => n + 1), ticking ? 1000 : null);
+  const due = job.run_at !== null && job.run_at !== job.submitted_at ? job.run_at : null;
+  const waited = job.started_at === null ? null : seconds(job.run_at ?? job.submitted_at, job.started_at);
+  const ran =
+    job.started_at !== null && (ticking || job.finished_at !== null) ? seconds(job.started_at, job.finished_at) : null;
+  /** @type {[string, any][]} */
+  const facts = [
+    ["Queue", job.queue && html`<a href=${link("jobs", { queue: job.queue })}>${job.queue}</a>`],
+    ["Run", job.run],
+    ["Attempt", job.max_attempts === null ? job.attempt : `${job.attempt} of ${job.max_attempts}`],
+    ["Submitted", job.submitted_at && html`<${Time} at=${job.submitted_at} />`],
+    ["Due", due && html`<${Time} at=${due} />`],
+    ["Started", job.started_at && html`<${Time} at=${job.started_at} />`],
+    ["Finished", job.finished_at && html`<${Time} at=${job.finished_at} />`],
+    ["Waited", waited !== null && duration(Math.max(0, waited))],
+    ["Ran", ran !== null && duration(Math.max(0, ran))],
+    ["Reason", job.reason],
+    ["Correlation id", job.correlation_id && html`<${Foreign} text=${job.correlation_id} />`],
+    ["Reply to", job.reply_to && html`<${Foreign} text=${job.reply_to} />`],
+    ["Imported", job.imported && "yes"],
+    ["Cursor", job.cursor !== null && html`<span class="id">${String(job.cursor)}</span>`],
+  ];
+  return html`<dl class="facts">${facts.filter(([, value]) => value).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+}
+
+/** @param {{job: Job}} props */
+function Content({ job }) {
+  return html`
+    ${
+      job.error !== null &&
+      html`<${Section} title="Error" class="error"><p class="fault"><strong>${job.error.type}</strong>: <${Foreign} text=${job.error.message} limit=${2000} /></p>
+      ${job.error.traceback && html`<${Traceback} text=${job.error.traceback} />`}<//>`
+    }
+    ${job.state === "succeeded" && html`<${Section} title="Result"><${Json} value=${job.result} name="Result" /><//>`}
+    <${Section} title=${`Payload${toNumber(job.payload_version) === 1 ? "" : `, version ${job.payload_version}`}`}><${Json} value=${job.payload} name="Payload" /><//>`;
+}
+
+/** What the event before this time changed. @param {{job: Job, before: Job | null, first: boolean}} props */
+function Changes({ job, before, first }) {
+  if (before === null || first) return null;
+  const fields = /** @type {(keyof Job)[]} */ (Object.keys(job));
+  const changed = fields.filter((name) => name !== "cursor" && !same(job[name], before[name]));
+  return html`<${Section} title="What this event changed" class="changes">
+    ${changed.length === 0 ? html`<p class="quiet">Nothing.</p>` : html`<dl>${changed.map((name) => html`<div><dt>${name}</dt><dd><del><${Foreign} text=${brief(before[name])} /></del> → <ins><${Foreign} text=${brief(job[name])} /></ins></dd></div>`)}</dl>`}
+  <//>`;
+}
+
+/** @param {unknown} value */
+function brief(value) {
+  if (value === null || value === undefined) return "nothing";
+  return typeof value === "string" ? value : stringify(value);
+}

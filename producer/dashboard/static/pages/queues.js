@@ -1,0 +1,66 @@
+/** Work queues: how many jobs wait, and who takes them. */
+import { get } from "../core/api.js";
+import { readiness } from "../core/health.js";
+import { html } from "../core/html.js";
+import { useEvery, useLoad } from "../core/load.js";
+import { samples } from "../core/metrics.js";
+import { link } from "../core/route.js";
+import { Empty, ProblemBox } from "../parts/basics.js";
+
+/** @typedef {import("../core/types.js").Readiness} Readiness */
+/** @typedef {{name: string, ready: number | null, consumers: number | null, warning: string | null, types: string[]}} Queue */
+
+const PAUSE = 3000; // milliseconds
+
+export function Page() {
+  const loaded = useLoad("queues", async (signal) => {
+    const [health, types, metrics] = await Promise.all([
+      readiness(signal),
+      get("job-types", {}, signal),
+      get("metrics", {}, signal),
+    ]);
+    return queues(health, types.items, metrics);
+  });
+  useEvery(loaded.reload, PAUSE);
+  return html`
+    <header class="title"><h1>Queues</h1></header>
+    <${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />
+    ${
+      loaded.data === null
+        ? !loaded.problem && html`<p class="loading">Loading …</p>`
+        : loaded.data.length === 0
+          ? html`<${Empty} title="There is no queue yet"><p>Start a worker: <code>jobtape worker</code>.</p><//>`
+          : html`<table class="rows">
+            <thead><tr><th>Queue</th><th class="num">Waiting for a worker</th><th class="num">Consumers</th><th>Job types</th><th>Jobs</th></tr></thead>
+            <tbody>${loaded.data.map(
+              (queue) => html`<tr>
+                <td class="name"><a data-row href=${link("jobs", { queue: queue.name })}>${queue.name}</a></td>
+                <td class="num" data-name="waiting">${queue.ready ?? "not known"}</td>
+                <td class="num" data-name="consumers">${queue.consumers ?? "not known"}</td>
+                <td>${queue.types.map((type) => html`<a href=${link("jobs", { type })}>${type}</a> `)}${queue.warning && html`<p class="warning">${queue.warning}</p>`}</td>
+                <td>${["queued", "running", "retrying", "scheduled", "failed"].map((state) => html`<a href=${link("jobs", { queue: queue.name, state })}>${state}</a> `)}</td>
+              </tr>`,
+            )}</tbody>
+          </table>`
+    }
+  `;
+}
+
+/**
+ * @param {Readiness} health
+ * @param {{name: string, queue: string}[]} types
+ * @param {string} metrics
+ * @returns {Queue[]}
+ */
+function queues(health, types, metrics) {
+  const depths = new Map(samples(metrics, "jobtape_queue_depth").map(({ labels, value }) => [labels.queue, value]));
+  return Object.entries(health.workers)
+    .map(([name, { consumers, warning }]) => ({
+      name,
+      ready: depths.get(name) ?? null,
+      consumers,
+      warning,
+      types: types.filter((type) => type.queue === name).map((type) => type.name),
+    }))
+    .sort((one, other) => one.name.localeCompare(other.name));
+}

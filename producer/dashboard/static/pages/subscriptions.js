@@ -1,0 +1,51 @@
+/** Who gets events: the relay to subscribers' queues, and the clients that listen to this API. */
+import { get } from "../core/api.js";
+import { readiness } from "../core/health.js";
+import { html } from "../core/html.js";
+import { toNumber } from "../core/json.js";
+import { useEvery, useLoad } from "../core/load.js";
+import { samples } from "../core/metrics.js";
+import { duration } from "../core/times.js";
+import { ProblemBox, Section } from "../parts/basics.js";
+
+const PAUSE = 3000; // milliseconds
+/** @type {Record<string, string>} */
+const MODES = { final: "final events", all: "all events except submitted" };
+
+export function Page() {
+  const loaded = useLoad("subscriptions", async (signal) => {
+    const [health, metrics] = await Promise.all([readiness(signal), get("metrics", {}, signal)]);
+    return { relay: health.relay, metrics: /** @type {string} */ (metrics) };
+  });
+  useEvery(loaded.reload, PAUSE);
+  const { data } = loaded;
+  return html`
+    <header class="title"><h1>Subscriptions</h1></header>
+    <${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />
+    ${data === null && !loaded.problem && html`<p class="loading">Loading …</p>`}
+    ${
+      data !== null &&
+      html`<${Section} title="Relay">
+        <p class="quiet">Publishes committed events to the exchange that subscribers' queues are bound to.</p>
+        ${data.relay.warning && html`<p class="warning">${data.relay.warning}</p>`}
+        <dl class="facts">
+          <div><dt>Publishes</dt><dd>${data.relay.mode === null ? "nothing (JOBTAPE_RELAY_EVENTS=off), or not known" : (MODES[data.relay.mode] ?? data.relay.mode)}</dd></div>
+          ${data.relay.behind !== null && html`<div><dt>Behind</dt><dd>${duration(toNumber(data.relay.behind))}</dd></div>`}
+          ${COUNTS.map(([name, title]) => samples(data.metrics, name).map(({ value }) => html`<div><dt>${title}</dt><dd>${value}</dd></div>`))}
+        </dl>
+      <//>
+      <${Section} title="Clients of this API process">
+        <p class="quiet">Each stream, WebSocket and waiting request holds a slot (JOBTAPE_MAX_LISTENERS). This page's own stream is one.</p>
+        <dl class="facts">${samples(data.metrics, "jobtape_listeners").map(({ labels, value }) => html`<div><dt>${KINDS[labels.kind ?? ""] ?? labels.kind}</dt><dd>${value}</dd></div>`)}</dl>
+      <//>`
+    }
+  `;
+}
+
+const COUNTS = /** @type {const} */ ([
+  ["jobtape_relay_delivered_total", "Delivered"],
+  ["jobtape_relay_refused_total", "Refused"],
+  ["jobtape_relay_stalls_total", "Stalls"],
+]);
+/** @type {Record<string, string>} */
+const KINDS = { sse: "Event streams", websocket: "WebSockets", wait: "Waiting requests" };

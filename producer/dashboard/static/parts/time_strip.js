@@ -1,0 +1,111 @@
+/** The strip below every page: which time is shown, and a slider over the history that is kept. */
+import { Problem } from "../core/api.js";
+import { html } from "../core/html.js";
+import { asOf, change } from "../core/route.js";
+import { beginning, cursorAt, readBeginning, shownTime, stepper } from "../core/time_travel.js";
+import { local } from "../core/times.js";
+import { useEffect, useRef, useState } from "../vendor/hooks.js";
+
+const STEPS = 1000;
+const PAUSE = 250; // milliseconds after the last movement of the handle
+const FRAME = 700; // milliseconds for each event while it plays
+
+/** @param {{past: boolean}} props `past`: whether the page can show another time than now */
+export function TimeStrip({ past }) {
+  const at = asOf.value;
+  const [dragged, setDragged] = useState(/** @type {number | null} */ (null));
+  const [fault, setFault] = useState("");
+  const [playing, setPlaying] = useState(false);
+  const timer = useRef(/** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined));
+  const begin = beginning.value;
+  const end = Date.now();
+
+  useEffect(() => {
+    readBeginning().catch(() => {}); // a page that opens while the API is away tries again with the next one
+  }, [at, past]);
+  useEffect(() => setFault(""), [at]);
+
+  /** @param {-1 | 1} by */
+  async function step(by) {
+    try {
+      await stepper.value?.(by);
+    } catch (error) {
+      setPlaying(false);
+      setFault(error instanceof Problem ? error.message : String(error));
+    }
+  }
+
+  useEffect(() => {
+    if (at === null) setPlaying(false);
+    if (!playing || at === null) return;
+    const next = setTimeout(() => step(1), FRAME);
+    return () => clearTimeout(next);
+  }, [playing, at]);
+
+  useEffect(() => {
+    /** @param {KeyboardEvent} event */
+    function onKey(event) {
+      if (event.altKey || event.ctrlKey || event.metaKey || stepper.value === null) return;
+      const { target } = event;
+      if (target instanceof Element && target.closest("input, textarea, select, pre, dialog, summary")) return;
+      if (event.key === "ArrowLeft" || event.key === "ArrowRight") step(event.key === "ArrowLeft" ? -1 : 1);
+      else if (event.key === " " && asOf.value !== null && !(target instanceof Element && target.closest("button, a")))
+        setPlaying((now) => !now);
+      else return;
+      event.preventDefault();
+    }
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, []);
+
+  /** @param {number} position */
+  function onInput(position) {
+    setDragged(position);
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => show(position), PAUSE);
+  }
+
+  /** @param {number} position */
+  async function show(position) {
+    try {
+      if (begin === null) return;
+      const time = begin + ((Date.now() - begin) * position) / STEPS;
+      change({ as_of: position >= STEPS ? null : await cursorAt(time) }, { replace: asOf.value !== null });
+      setFault("");
+    } catch (error) {
+      setFault(error instanceof Problem ? error.message : String(error));
+    } finally {
+      setDragged(null);
+    }
+  }
+
+  if (!past) {
+    if (at === null) return null;
+    return html`<footer class="strip"><p class="asof">This page always shows now.</p><button type="button" onClick=${() => change({ as_of: null })}>Go live</button></footer>`;
+  }
+  const shown = shownTime.value;
+  const place =
+    dragged ??
+    (at === null || begin === null || shown === null
+      ? STEPS
+      : Math.round(((shown - begin) / Math.max(end - begin, 1)) * STEPS));
+  const draggedTime = dragged === null || begin === null ? null : begin + ((end - begin) * dragged) / STEPS;
+  return html`<footer class=${`strip ${at === null ? "" : "on"}`} aria-label="Time">
+    <button type="button" class="small" aria-label="One event back" disabled=${stepper.value === null} onClick=${() => step(-1)}>←</button>
+    <button type="button" class="small" aria-label="One event forth" disabled=${at === null || stepper.value === null} onClick=${() => step(1)}>→</button>
+    <button type="button" class="small" aria-pressed=${playing} disabled=${at === null || stepper.value === null} onClick=${() => setPlaying(!playing)}>${playing ? "Stop" : "Play"}</button>
+    <span class="bound">${begin === null ? "" : local(begin)}</span>
+    <input type="range" min="0" max=${STEPS} value=${place} disabled=${begin === null} aria-label="Show everything as of" aria-valuetext=${at === null ? "now" : shown === null ? `cursor ${at}` : local(shown)}
+      onInput=${(/** @type {any} */ event) => onInput(Number(event.currentTarget.value))} />
+    <span class="bound">now</span>
+    <p class="asof" role="status">${
+      draggedTime !== null
+        ? local(draggedTime)
+        : at === null
+          ? "Live"
+          : html`<strong>As of ${shown === null ? "" : local(shown)}</strong> <span class="quiet">${/^\d+$/.test(at) ? `cursor ${at}` : ""}</span>`
+    }</p>
+    ${at !== null && html`<button type="button" class="primary small" onClick=${() => change({ as_of: null })}>Go live</button>`}
+    ${fault && html`<p class="fault" role="alert">${fault}</p>`}
+  </footer>`;
+}

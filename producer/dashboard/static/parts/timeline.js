@@ -1,0 +1,143 @@
+/** The events of a job as a bar of what it did when, and as a list. */
+import { html } from "../core/html.js";
+import { toNumber } from "../core/json.js";
+import { duration, precise, seconds } from "../core/times.js";
+import { Foreign } from "./basics.js";
+
+/** @typedef {import("../core/types.js").JobEvent} JobEvent */
+
+/** @param {JobEvent} event */
+export function nameOf(event) {
+  return event.type.replace("jobtape.job.", "");
+}
+
+/** What a job does after an event, until the next one. @type {Record<string, string>} */
+const AFTER = {
+  submitted: "queued",
+  placed: "queued",
+  started: "running",
+  progressed: "running",
+  retrying: "retrying",
+  deferred: "scheduled",
+  redriven: "queued",
+  succeeded: "idle",
+  failed: "idle",
+  cancelled: "idle",
+};
+
+/**
+ * @typedef {object} Segment
+ * @property {string} kind
+ * @property {number} from milliseconds since 1970
+ * @property {number} to
+ */
+
+/**
+ * Return what the job did from its first event until `end`. An outcome says when its execution began.
+ * @param {JobEvent[]} events
+ * @param {number} end milliseconds since 1970
+ * @returns {Segment[]}
+ */
+export function segments(events, end) {
+  /** @type {Segment[]} */
+  const found = [];
+  let kind = "idle";
+  let from = 0;
+  const add = (/** @type {number} */ to) => {
+    if (kind !== "idle" && to > from) found.push({ kind, from, to });
+  };
+  for (const event of events) {
+    if (event.accepted === false) continue;
+    const name = nameOf(event);
+    const at = Date.parse(event.time);
+    const begun = event.data.started_at ? Date.parse(event.data.started_at) : null;
+    if (begun !== null && begun > from && kind === "queued") {
+      add(begun);
+      kind = "running";
+      from = begun;
+    }
+    add(at);
+    kind = AFTER[name] ?? kind;
+    const due = event.data.order?.run_at;
+    if (name === "submitted" && due && Date.parse(due) > at) kind = "scheduled";
+    from = Math.max(at, from);
+  }
+  add(end);
+  return found;
+}
+
+/** @param {{events: JobEvent[], open: boolean, selected: string | null, onSelect: (event: JobEvent) => void}} props */
+export function Timeline({ events, open, selected, onSelect }) {
+  const first = events[0];
+  const last = events.at(-1);
+  if (first === undefined || last === undefined) return null;
+  const begin = Date.parse(first.time);
+  const end = open ? Math.max(Date.now(), Date.parse(last.time)) : Date.parse(last.time);
+  const span = Math.max(end - begin, 1);
+  const x = (/** @type {number} */ at) => `${(((at - begin) / span) * 100).toFixed(3)}%`;
+  let previous = begin;
+  return html`<div class="timeline">
+    <svg class="bar" role="img" aria-label=${`From ${precise(first.time)}, ${duration(span / 1000)}`} width="100%" height="26">
+      <rect class="ground" x="0" y="12" width="100%" height="2" />
+      ${segments(events, end).map(
+        ({ kind, from, to }) =>
+          html`<rect class=${`segment ${kind}`} x=${x(from)} width=${`${Math.max(((to - from) / span) * 100, 0.2)}%`} y="8" height="10" rx="1"><title>${`${kind} ${duration((to - from) / 1000)}`}</title></rect>`,
+      )}
+      ${events.map((event) => html`<circle class=${`dot ${nameOf(event)} ${String(event.cursor) === selected ? "selected" : ""}`} cx=${x(Date.parse(event.time))} cy="13" r="4" onClick=${() => onSelect(event)}><title>${nameOf(event)}</title></circle>`)}
+    </svg>
+    <p class="scale"><span>${precise(first.time)}</span><span>${duration(span / 1000)}</span></p>
+    <ol class="events" aria-label="Events of the job">${events.map((event) => {
+      const at = Date.parse(event.time);
+      const gap = at - previous;
+      previous = Math.max(previous, at);
+      const name = nameOf(event);
+      const chosen = String(event.cursor) === selected;
+      return html`<li key=${String(event.cursor)} class=${event.accepted === false ? "ignored" : ""}>
+        <button type="button" data-row aria-pressed=${chosen} onClick=${() => onSelect(event)}>
+          <span class=${`mark ${name}`} aria-hidden="true"></span>
+          <span class="gap">${gap > 0 ? `+${duration(gap / 1000)}` : ""}</span>
+          <time datetime=${event.time} title=${`${new Date(event.time).toISOString()} (UTC)`}>${precise(event.time)}</time>
+          <strong>${name}</strong>
+          <span class="what"><${What} event=${event} name=${name} /></span>
+        </button>
+      </li>`;
+    })}</ol>
+  </div>`;
+}
+
+/** What an event says, in half a line. @param {{event: JobEvent, name: string}} props */
+function What({ event, name }) {
+  const { data } = event;
+  const parts = [];
+  if (event.accepted === false) parts.push("changed nothing: it came late, or was repeated");
+  if (data.run > 1 && (name === "redriven" || name === "placed")) parts.push(`run ${data.run}`);
+  if (data.attempt > 1 && name !== "progressed") parts.push(`attempt ${data.attempt}`);
+  if (name === "submitted") {
+    parts.push(`to the queue ${data.order.queue}`);
+    if (data.order.run_at) parts.push(`due ${precise(data.order.run_at)}`);
+  }
+  if (name === "placed")
+    parts.push(
+      {
+        due: "on its queue: it was due",
+        lost: "on its queue again: the work was lost",
+        given_up: "on its queue again: the broker gave it up",
+      }[/** @type {"due"} */ (data.why)] ?? data.why,
+    );
+  if (name === "started" || name === "succeeded" || name === "failed") {
+    if (data.worker) parts.push(`worker ${data.worker}`);
+  }
+  const took = toNumber(data.duration);
+  if (took !== null) parts.push(`ran ${duration(took)}`);
+  if (name === "progressed") {
+    const fraction = toNumber(data.fraction);
+    if (fraction !== null) parts.push(`${Math.round(fraction * 100)} %`);
+    if (data.message) parts.push(data.message);
+  }
+  if (data.reason && data.reason !== "error") parts.push(`reason ${data.reason}`);
+  if (data.error) parts.push(`${data.error.type}: ${data.error.message}`);
+  if (data.next_at)
+    parts.push(`next attempt ${precise(data.next_at)}, after ${duration(seconds(event.time, data.next_at))}`);
+  if (name === "deferred" && data.until) parts.push(`until ${precise(data.until)}`);
+  return html`<${Foreign} text=${parts.join(" · ")} limit=${300} />`;
+}

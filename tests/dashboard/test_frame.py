@@ -1,0 +1,93 @@
+"""The frame of the dashboard: accessibility, small screens, the API key, a prefix, and an API that restarts."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, expect
+
+from tests.cli.installation import Installation
+from tests.cli.programs import Program, until
+from tests.dashboard.browser import PHONE, WIDE, Tab
+from tests.dashboard.test_jobs import ended, submit
+from tools.processes.ports import free_port
+
+KEY = "a key is ASCII".replace(" ", "-")
+MOUNTED = """
+from fastapi import FastAPI
+import jobtape
+
+app = FastAPI(lifespan=jobtape.lifespan)
+app.mount("/deep/jobtape", jobtape.create_app())
+"""
+
+
+@pytest.mark.parametrize(("size", "dark"), [(WIDE, True), (PHONE, False)])
+def test_pages_are_accessible_and_fit(site: Installation, chromium: Browser, size: tuple[int, int], dark: bool) -> None:
+    job_id = submit(site, "boom", {"text": "x" * 300}, labels={"tenant": "a", "l" * 60: "v" * 90})
+    ended(site, job_id)
+    opened = Tab(chromium, f"http://127.0.0.1:{site.port}", size, dark=dark)
+    cursor = submit(site, "add", {"x": 1, "y": 2})
+    ended(site, cursor)
+    for address in ("jobs", f"jobs/{job_id}", "queues", "dead", "subscriptions", f"submit?from={job_id}"):
+        page = opened.go(address)
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        expect(page.get_by_text("Loading …")).to_have_count(0)
+        found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        serious = [one for one in found if one["impact"] in ("serious", "critical")]
+        assert not serious, (address, [(one["id"], one["nodes"][0]["html"][:300]) for one in serious])
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{address} is {wide} px too wide"
+    opened.context.close()
+    assert opened.faults == []
+
+
+def api_on(site: Installation, port: int, **variables: str) -> Program:
+    """Start another API process of the installation, and wait until it serves."""
+    program = site.start("api", JOBTAPE_PORT=str(port), **variables)
+    program.line_with("running on")
+    return program
+
+
+def test_key_is_asked_once_and_api_may_restart(site: Installation, chromium: Browser) -> None:
+    port = free_port()
+    process = api_on(site, port, JOBTAPE_API_KEY=KEY)
+    job_id = submit(site, "add", {"x": 20, "y": 3})
+    opened = Tab(chromium, f"http://127.0.0.1:{port}")
+    page = opened.go(f"jobs/{job_id}")
+    page.get_by_label("Key").fill("another-key")
+    page.get_by_role("button", name="Use this key").click()
+    expect(page.get_by_text("The API did not accept this key.")).to_be_visible()
+    page.get_by_label("Key").fill(KEY)
+    page.get_by_role("button", name="Use this key").click()
+    expect(page.get_by_role("heading", name="succeeded add")).to_be_visible()
+    assert KEY not in page.url
+    page.reload()
+    expect(page.get_by_role("heading", name="succeeded add")).to_be_visible()
+    process.close()
+    page.get_by_role("link", name="Queues").click()
+    expect(page.get_by_text("The API does not answer")).to_be_visible()
+    until(lambda: not process.running(), "the API has ended")
+    restarted = api_on(site, port, JOBTAPE_API_KEY=KEY)
+    expect(page.get_by_role("link", name="gates")).to_be_visible()
+    opened.context.close()
+    restarted.close()
+    assert opened.faults == []
+
+
+def test_dashboard_under_a_prefix(site: Installation, chromium: Browser) -> None:
+    (site.folder / "mounted.py").write_text(MOUNTED)
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("uvicorn")), "mounted:app", "--port", str(port)]
+    program = Program(command, site.env | {"PYTHONPATH": str(site.folder)}, site.folder)
+    program.line_with("running on")
+    opened = Tab(chromium, f"http://127.0.0.1:{port}/deep/jobtape")
+    page = opened.go("submit?type=add")
+    page.get_by_label("x required").fill("1")
+    page.get_by_label("y required").fill("2")
+    page.get_by_role("button", name="Submit", exact=True).click()
+    expect(page.get_by_role("heading", name="succeeded add")).to_be_visible()
+    opened.context.close()
+    program.close()
+    assert opened.faults == []

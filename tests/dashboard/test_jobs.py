@@ -1,0 +1,226 @@
+"""Jobs in the dashboard: submit, follow, list, redrive and cancel them, and look at their past."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+from tests.cli.installation import Installation
+from tests.cli.programs import until
+from tests.dashboard.browser import Tab
+
+MARKUP = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
+RIGHT_TO_LEFT = "قيمة \u202eevil"
+LARGEST = 2**63 - 1
+
+
+def submit(site: Installation, job_type: str, payload: dict[str, Any], **options: Any) -> str:
+    """Submit a job over the API, and return its id."""
+    body = {"type": job_type, "payload": payload, **options}
+    answer = httpx.post(f"http://127.0.0.1:{site.port}/jobs", json=body, trust_env=False)
+    assert answer.status_code == 202, answer.text
+    job_id: str = answer.json()["id"]
+    return job_id
+
+
+def job(site: Installation, job_id: str) -> dict[str, Any]:
+    """Return the job as the API shows it."""
+    found: dict[str, Any] = httpx.get(f"http://127.0.0.1:{site.port}/jobs/{job_id}", trust_env=False).json()
+    return found
+
+
+def ended(site: Installation, job_id: str) -> dict[str, Any]:
+    """Wait until the job has ended, and return it."""
+    until(lambda: job(site, job_id)["state"] in ("succeeded", "failed", "cancelled"), "the job ends")
+    return job(site, job_id)
+
+
+def test_submit_by_form_shows_faults_at_fields_then_result(site: Installation, tab: Tab) -> None:
+    page = tab.go("submit")
+    page.get_by_label("Job type").select_option("add")
+    page.get_by_label("x required").fill("many")
+    page.get_by_label("y required").fill(str(LARGEST))
+    page.get_by_role("button", name="Submit", exact=True).click()
+    expect(page.get_by_label("x required")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("y required")).to_have_attribute("aria-invalid", "false")
+    page.get_by_label("x required").fill("-7")
+    page.get_by_role("button", name="Submit", exact=True).click()
+    expect(page.get_by_role("heading", name="succeeded add")).to_be_visible()
+    expect(page.get_by_label("Result").locator("pre")).to_have_text(str(LARGEST - 7))
+
+
+def test_progress_and_outcome_appear_without_reload(site: Installation, tab: Tab) -> None:
+    gate = site.gate()
+    page = tab.go(f"jobs/{submit(site, 'gate', {'path': str(gate)})}")
+    expect(page.get_by_text("50 % at the gate")).to_be_visible()
+    gate.write_text("opened")
+    expect(page.get_by_role("heading", name="succeeded gate")).to_be_visible()
+    expect(page.get_by_label("Result").locator("pre")).to_have_text('"opened"')
+    expect(page.get_by_label("Events of the job").get_by_role("listitem")).to_have_text(
+        [re.compile("submitted"), re.compile("started"), re.compile("progressed"), re.compile("succeeded")]
+    )
+    gate.unlink()
+
+
+def test_list_announces_new_jobs_and_moves_no_row(site: Installation, tab: Tab) -> None:
+    label = {"test": "announce"}
+    first = [submit(site, "add", {"x": n, "y": 0}, labels=label) for n in range(6)]
+    page = tab.go("jobs?label=test%3Aannounce")
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(6)
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    later = submit(site, "boom", {"text": "later"}, labels=label)
+    announced = page.get_by_role("button", name="1 new")
+    expect(announced).to_be_visible()
+    assert [row.get_attribute("title") for row in page.locator("[data-row]").all()] == first[::-1]
+    announced.click()
+    expect(rows).to_have_count(7)
+    expect(page.locator("[data-row]").first).to_have_attribute("title", later)
+    expect(rows.first).to_contain_text("ValueError: later")
+
+
+def test_filters_are_in_the_address(site: Installation, tab: Tab) -> None:
+    submit(site, "boom", {"text": "filtered"}, labels={"test": "filter"})
+    submit(site, "add", {"x": 1, "y": 1}, labels={"test": "filter"})
+    page = tab.go("jobs")
+    expect(page.locator("tbody tr").first).to_be_visible()
+    page.keyboard.press("/")
+    page.keyboard.type("label:test:filter")
+    page.keyboard.press("Enter")
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.get_by_role("button", name="failed").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    assert page.url.endswith("#/jobs?label=test%3Afilter&state=failed")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="failed boom")).to_be_visible()
+    page.go_back()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("button", name="Remove the filter").click()
+    page.go_back()
+    expect(page.get_by_role("button", name="Remove the filter")).to_be_visible()
+
+
+def test_failed_job_shows_own_frame_and_runs_again(site: Installation, tab: Tab) -> None:
+    job_id = submit(site, "boom", {"text": "no such customer"})
+    page = tab.go(f"jobs/{job_id}")
+    expect(page.get_by_role("heading", name="failed boom")).to_be_visible()
+    error = page.get_by_label("Error")
+    expect(error).to_contain_text("ValueError: no such customer")
+    expect(error.get_by_text("jobs_here.py")).to_be_visible()
+    page.get_by_role("button", name="Run again").click()
+    expect(page.get_by_label("Events of the job")).to_contain_text("redriven")
+    expect(page.get_by_role("heading", name="failed boom")).to_be_visible()
+    assert ended(site, job_id)["run"] == 2
+
+
+def test_cancel_delayed_job(site: Installation, tab: Tab) -> None:
+    job_id = submit(site, "add", {"x": 1, "y": 2}, delay=3600)
+    page = tab.go(f"jobs/{job_id}")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="cancelled add")).to_be_visible()
+    assert ended(site, job_id)["state"] == "cancelled"
+
+
+def test_bulk_redrive_counts_before_it_runs(site: Installation, tab: Tab) -> None:
+    ids = [submit(site, "boom", {"text": str(n)}, labels={"test": "bulk"}) for n in range(3)]
+    for job_id in ids:
+        ended(site, job_id)
+    page = tab.go("jobs?label=test%3Abulk")
+    page.get_by_role("button", name="Run again …").click()
+    page.get_by_role("button", name="Count them").click()
+    expect(page.get_by_text("3 jobs match")).to_be_visible()
+    assert {job(site, job_id)["run"] for job_id in ids} == {1}
+    page.get_by_role("button", name="Run 3 again").click()
+    expect(page.get_by_text("3 started again")).to_be_visible()
+    assert {job(site, job_id)["run"] for job_id in ids} == {2}
+
+
+def test_texts_of_others_are_never_markup(site: Installation, tab: Tab) -> None:
+    labels = {MARKUP[:60]: RIGHT_TO_LEFT}
+    job_id = submit(site, "boom", {"text": MARKUP + RIGHT_TO_LEFT}, labels=labels, correlation_id="<b>1</b>")
+    ended(site, job_id)
+    for address in (f"jobs/{job_id}", "jobs?type=boom"):
+        page = tab.go(address)
+        expect(page.get_by_text("onerror").first).to_be_visible()
+        assert page.locator("main img, main script, main b").count() == 0
+        assert "Jobtape" in page.title()
+    page = tab.go(f"submit?from={job_id}")
+    expect(page.get_by_label("text required")).to_have_value(MARKUP + RIGHT_TO_LEFT)
+
+
+def test_large_numbers_are_exact_and_copied(site: Installation, tab: Tab) -> None:
+    job_id = submit(site, "add", {"x": LARGEST, "y": -1}, labels={"quote": "it's"})
+    page = tab.go(f"jobs/{job_id}")
+    expect(page.get_by_label("Payload").locator("pre")).to_have_text(f'{{\n  "x": {LARGEST},\n  "y": -1\n}}')
+    # Without a clipboard, as on plain HTTP, and without the old command, the text is shown.
+    page.evaluate("document.execCommand = () => false")
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.get_by_role("button", name="Copy as curl").click()
+    command = page.get_by_label("Text to copy").input_value()
+    body = json.loads(command.partition(" -d '")[2].removesuffix("'").replace("'\\''", "'"))
+    assert body == {
+        "type": "add",
+        "payload": {"x": LARGEST, "y": -1},
+        "queue": "default",
+        "labels": {"quote": "it's"},
+    }
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Copy as Python").click()
+    program = page.get_by_label("Text to copy").input_value()
+    compile(program, "copied", "exec")
+    assert f'"add", {{"x": {LARGEST}, "y": -1}}' in program
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Submit a copy").click()
+    page.get_by_role("button", name="Submit", exact=True).click()
+    expect(page.get_by_role("heading", name="succeeded add")).to_be_visible()
+    copy = page.url.rpartition("/")[2]
+    assert copy != job_id
+    assert job(site, copy)["payload"] == {"x": LARGEST, "y": -1}
+    assert job(site, copy)["labels"] == {"quote": "it's"}
+
+
+def test_payload_of_a_mebibyte_is_shown_in_part(site: Installation, tab: Tab) -> None:
+    text = "word " * 200_000
+    page = tab.go(f"jobs/{submit(site, 'boom', {'text': text})}")
+    payload = page.get_by_label("Payload")
+    expect(payload.get_by_role("button", name="Show all 1.0 MB")).to_be_visible()
+    assert len(payload.locator("pre").inner_text()) < 30_000
+
+
+def test_job_and_list_in_the_past(site: Installation, tab: Tab) -> None:
+    job_id = submit(site, "boom", {"text": "once"}, labels={"test": "past"})
+    ended(site, job_id)
+    page = tab.go(f"jobs/{job_id}")
+    expect(page.get_by_label("Events of the job").get_by_role("listitem")).to_have_count(2)
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_label("What this event changed")).to_contain_text("queued → failed")
+    expect(page.get_by_role("button", name="Run again")).to_be_disabled()
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("heading", name="queued boom")).to_be_visible()
+    expect(page.get_by_text("As of")).to_be_visible()
+    page.get_by_role("link", name="Jobs", exact=True).click()
+    expect(page.locator("tbody tr").first).to_contain_text("queued")
+    assert "as_of=" in page.url
+    page.keyboard.press("End")
+    expect(page.locator("tbody tr").first).not_to_contain_text("queued")
+    assert "as_of=" not in page.url
+
+
+@pytest.mark.parametrize("address", ["jobs/00000000-0000-7000-8000-000000000000", "nothing"])
+def test_unknown_address_says_so(tab: Tab, address: str) -> None:
+    page = tab.go(address)
+    expect(page.get_by_text(re.compile("There is no such (job|page)"))).to_be_visible()
+
+
+def test_queues_show_waiting_jobs(site: Installation, tab: Tab, tmp_path: Path) -> None:
+    page = tab.go("queues")
+    row = page.locator("tbody tr", has_text="gates")
+    expect(row.locator("[data-name=consumers]")).to_have_text("1")
+    expect(row.locator("[data-name=waiting]")).to_have_text("0")
+    page.get_by_role("link", name="gates").click()
+    expect(page.get_by_text("queue gates")).to_be_visible()
