@@ -14,5 +14,10 @@ def cursor_of(epoch: int, offset: int) -> int:
     return (epoch << EPOCH_BITS) + offset
 
 
+def next_epoch(cursor: int) -> int:
+    """Return the cursor of the first message in the log after the one of ``cursor``."""
+    return cursor_of((cursor >> EPOCH_BITS) + 1, 0)
+
+
 def offset_of(cursor: int) -> int:
     return cursor & ((1 << EPOCH_BITS) - 1)

@@ -16,7 +16,7 @@ from typing import Final
 
 from sqlalchemy import BindParameter, Connection, bindparam, func, select
 
-from jobtape.schemas.cursor import MAX_CURSOR
+from jobtape.schemas.cursor import MAX_CURSOR, next_epoch
 from jobtape.schemas.events import decode
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
@@ -24,7 +24,7 @@ from jobtape.view import tables
 from jobtape.view.jobs import newest_first
 from jobtape.view.rows import job_from_snapshot
 from jobtape.view.sql.database import StorePart
-from jobtape.view.values import JobQuery, PastPage
+from jobtape.view.values import JobQuery, PastPage, Position
 
 EXAMINED: Final = 10_000
 """Jobs that one page examines at most."""
@@ -50,6 +50,9 @@ _SINCE_SNAPSHOT = (
 _PAYLOAD = select(_job.payload).where(_job.id == bindparam("job_id"))
 _FIRST_FROM = select(_entry.time).where(_entry.cursor >= _then).order_by(_entry.cursor).limit(1)
 _LAST = select(func.max(_entry.cursor))
+_FIRST = select(func.min(_entry.cursor)).where(_entry.cursor >= _then)
+_LAST_BEFORE = select(func.max(_entry.cursor)).where(_entry.cursor < _then)
+_AT = select(_entry.cursor, _entry.time).where(_entry.cursor >= _then).order_by(_entry.cursor).limit(1)
 
 
 class PastView(StorePart):
@@ -99,6 +102,40 @@ class PastView(StorePart):
                 if found is not None and found <= time:
                     cursor = higher
             return cursor, cursor == last
+
+    def positions(self, number: int, since: int) -> list[Position]:
+        """Return at most ``number`` events, at least 2, from the cursor ``since`` on: the first one, the last one, and
+        others between which there are equally many messages on the tape.
+
+        Counts nothing: it looks up one event for each position.
+        """
+        with self.database.reading() as connection:
+            stretches = _stretches(connection, since)
+            messages = sum(last - first + 1 for first, last in stretches)
+            found: dict[int, Position] = {}
+            for n in range(number if stretches else 0):
+                cursor = _nth(stretches, n * (messages - 1) // (number - 1))
+                row = connection.execute(_AT, {"cursor": cursor}).one()
+                found[row.cursor] = Position(row.cursor, row.time)
+            return list(found.values())
+
+
+def _stretches(connection: Connection, since: int) -> list[tuple[int, int]]:
+    """Return the first and the last cursor of each log from ``since`` on: between two logs numbers are left out."""
+    found: list[tuple[int, int]] = []
+    while (first := connection.execute(_FIRST, {"cursor": since}).scalar()) is not None:
+        since = next_epoch(first)
+        found.append((first, connection.execute(_LAST_BEFORE, {"cursor": since}).scalar_one()))
+    return found
+
+
+def _nth(stretches: Sequence[tuple[int, int]], n: int) -> int:
+    """Return the n-th cursor of all in ``stretches``, counted from 0."""
+    for first, last in stretches:
+        if n <= last - first:
+            return first + n
+        n -= last - first + 1
+    raise IndexError(n)
 
 
 def _folded(connection: Connection, job_ids: Sequence[str], cursor: int) -> dict[str, Job]:

@@ -48,6 +48,14 @@ class PastPage:
     before: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The cursor and the time of one event."""
+
+    cursor: int
+    time: datetime
+
+
 @dataclass(slots=True)  # not frozen: there is one for each event, and a frozen one takes three times as long to make
 class HistoryRow:
     """One event of the tape. ``accepted``: whether it changed the job. ``event``: its CloudEvent as it was read.

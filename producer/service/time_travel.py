@@ -6,7 +6,7 @@ from datetime import datetime
 from jobtape.producer.service.errors import PointGone, PointNotReached
 from jobtape.producer.service.ids import utc_now
 from jobtape.producer.service.reads import Reads
-from jobtape.view.store import Store
+from jobtape.view.store import Position, Store
 
 
 class TimeTravel:
@@ -37,6 +37,11 @@ class TimeTravel:
                 f"the view has read the tape up to cursor {reach.head}: take a cursor from an event or a job"
             )
         return cursor
+
+    async def positions(self, number: int) -> list[Position]:
+        """Return at most ``number`` events that divide the complete history evenly; see ``PastView.positions``."""
+        reach = await self._reads.call(self._store.committed.reach)
+        return await self._reads.call(self._store.past.positions, number, reach.horizon)
 
     async def _cursor_at(self, time: datetime) -> int:
         if time > (now := utc_now()):

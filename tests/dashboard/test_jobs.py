@@ -209,6 +209,16 @@ def test_job_and_list_in_the_past(site: Installation, tab: Tab) -> None:
     page.keyboard.press("End")
     expect(page.locator("tbody tr").first).not_to_contain_text("queued")
     assert "as_of=" not in page.url
+    # The first event of this tape is older than any job with the label.
+    page.goto(page.url.replace("#/jobs", "#/jobs?label=test%3Apast"))
+    expect(page.locator("tbody tr")).to_have_count(1)
+    slider = page.get_by_label("Show everything as of")
+    expect(slider).to_be_enabled()
+    slider.fill("0")
+    expect(page.get_by_text("No job matches")).to_be_visible()
+    assert "as_of=" in page.url
+    page.get_by_role("button", name="Go live").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
 
 
 @pytest.mark.parametrize("address", ["jobs/00000000-0000-7000-8000-000000000000", "nothing"])

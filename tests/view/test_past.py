@@ -228,3 +228,17 @@ def test_cursor_at_time_before_first_event(store: Store) -> None:
     record(store, submitted(1))
     assert store.past.cursor_at(NOON - timedelta(seconds=1)) == (0, False)
     assert store.past.page(JobQuery(), 0).jobs == []
+
+
+def test_positions_divide_history_evenly(store: Store) -> None:
+    assert store.past.positions(5, 0) == []
+    orders = [submitted(n, NOON + timedelta(minutes=n)) for n in range(101)]
+    record(store, *orders)
+    found = store.past.positions(11, 0)
+    assert [position.cursor for position in found] == [cursor_of(1, n) for n in range(0, 101, 10)]
+    assert [position.time for position in found] == [order.time for order in orders[::10]]
+    assert [position.cursor for position in store.past.positions(2, cursor_of(1, 40))] == [
+        cursor_of(1, 40),
+        cursor_of(1, 100),
+    ]
+    assert len(store.past.positions(500, 0)) == 101, "each event once"

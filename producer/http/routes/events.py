@@ -1,8 +1,13 @@
-"""``GET /events`` and ``GET /jobs/{id}/events``: events as a stream, or a job's events as a page."""
+"""``GET /events``, ``GET /events/positions`` and ``GET /jobs/{id}/events``: events as a stream, where they are on the
+tape, or a job's events as a page.
+"""
 
+from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
 
 from jobtape.producer.http import openapi
 from jobtape.producer.http.dependencies import JobId, RunningProducer
@@ -41,6 +46,42 @@ async def events(request: Request, query: Annotated[StreamQuery, Query()], produ
     the requested position was deleted; the stream continues after its id.
     """
     return _stream(producer, query.selection(), start_of(request, query))
+
+
+class PositionOut(BaseModel):
+    """An event's position."""
+
+    cursor: int
+    time: datetime
+
+
+class Positions(BaseModel):
+    """Events in the order of the tape: the first one, the last one, and others between which there are equally many
+    messages.
+    """
+
+    items: list[PositionOut]
+
+
+class PositionsQuery(BaseModel, extra="forbid"):
+    """The query parameters of ``GET /events/positions``."""
+
+    limit: int = Field(100, ge=2, le=500, description="The largest number of positions.")
+
+
+@router.get(
+    "/events/positions",
+    tags=["live"],
+    response_model=Positions,
+    summary="Divide the history evenly",
+    responses=openapi.problems(401, 422, 503),
+)
+async def positions(query: Annotated[PositionsQuery, Query()], producer: RunningProducer) -> Response:
+    """Says when how much happened without counting: the closer two positions are in time, the more happened between
+    them. Each cursor can be used as `as_of`. Begins where the history is complete.
+    """
+    found = await producer.past.positions(query.limit)
+    return PydanticJSONResponse({"items": [asdict(position) for position in found]})
 
 
 @router.get(

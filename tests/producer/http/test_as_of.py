@@ -104,6 +104,17 @@ async def test_point_before_horizon_is_gone(torn: Api) -> None:
     assert (job["state"], job["result"], job["payload"]) == ("succeeded", 7, {"x": 1})
 
 
+async def test_positions_begin_where_history_is_complete(torn: Api, view: Store) -> None:
+    page = await good(await torn.client.get("/events/positions"))
+    assert page == {"items": [{"cursor": cursor_of(2, 1), "time": "2026-03-01T12:01:00Z"}]}
+    every = [position.cursor for position in view.past.positions(500, 0)]
+    assert every == [*(cursor_of(1, n) for n in range(4)), cursor_of(2, 1)], (
+        "the numbers between two logs are no events"
+    )
+    for limit in ("1", "501", "many"):
+        problem(await torn.client.get(f"/events/positions?limit={limit}"), 422, "invalid-query")
+
+
 async def test_invalid_points_are_refused(torn: Api) -> None:
     for moment, kind, detail in (
         (str(cursor_of(2, 2)), "cursor-not-reached", f"read the tape up to cursor {cursor_of(2, 1)}"),

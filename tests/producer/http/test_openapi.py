@@ -50,6 +50,7 @@ def test_document_lists_all_paths(document: dict[str, Any]) -> None:
         ("post", "/redrives"),
         ("post", "/replays"),
         ("get", "/events"),
+        ("get", "/events/positions"),
         ("get", "/dead"),
         ("get", "/dead/{number}"),
         ("get", "/job-types"),

@@ -2,7 +2,7 @@
 
 import { useEffect, useRef } from "../vendor/hooks.js";
 import { effect, signal } from "../vendor/signals.js";
-import { request } from "./api.js";
+import { get, request } from "./api.js";
 import { firstEvent } from "./events.js";
 import { asOf } from "./route.js";
 
@@ -26,22 +26,58 @@ export function useStepper(step) {
   }, []);
 }
 
-/** When the first event that is kept happened, in milliseconds since 1970; null when it is not known. */
-export const beginning = signal(/** @type {number | null} */ (null));
+/**
+ * The times of events between which there are equally many messages, in milliseconds since 1970, from the first event
+ * of the complete history to the last; empty when there is none, or it is not known.
+ */
+export const positions = signal(/** @type {number[]} */ ([]));
 /** When the event at `asOf` happened, in milliseconds since 1970; null when live or not known. */
 export const shownTime = signal(/** @type {number | null} */ (null));
 
+/** When the events at these cursors happened. @type {Map<string, number>} */
+const times = new Map();
+
 const ANSWER_LIMIT = 4000; // milliseconds
 
-/** Read when the history begins, unless it is known. */
-export async function readBeginning() {
-  if (beginning.value !== null) return;
-  const first = await firstEvent({ after: "first" }, ANSWER_LIMIT);
-  if (first !== null) beginning.value = Date.parse(first.time);
+/** Read when how much happened. Throws Problem. */
+export async function readPositions() {
+  const { items } = await get("events/positions", { limit: "300" });
+  let latest = 0;
+  positions.value = items.map((/** @type {{cursor: import("./json.js").Numeral | number, time: string}} */ item) => {
+    // Clocks differ, so times do not always grow.
+    latest = Math.max(latest, Date.parse(item.time));
+    times.set(String(item.cursor), Date.parse(item.time));
+    return latest;
+  });
 }
 
-/** @type {Map<string, number>} */
-const times = new Map();
+/**
+ * Return how much happened in each of `count` equal parts of the time from `begin` to `end`; together it is 1.
+ * @param {number[]} known times as in `positions`
+ * @param {number} begin
+ * @param {number} end
+ * @param {number} count
+ */
+export function histogram(known, begin, end, count) {
+  const width = (end - begin) / count;
+  let index = 0;
+  /** The part of everything that happened until `time`; called with growing times. @param {number} time */
+  const until = (time) => {
+    while (index < known.length && (known[index] ?? 0) <= time) index += 1;
+    if (index === 0) return 0;
+    if (index >= known.length) return 1;
+    const from = known[index - 1] ?? 0;
+    const part = (time - from) / Math.max((known[index] ?? 0) - from, 1);
+    return (index - 1 + part) / (known.length - 1);
+  };
+  let before = 0;
+  return Array.from({ length: count }, (_, n) => {
+    const after = n === count - 1 ? 1 : until(begin + width * (n + 1));
+    const here = after - before;
+    before = after;
+    return here;
+  });
+}
 
 /**
  * Return the cursor of the last event that is not after `time`, in milliseconds since 1970. Throws Problem.

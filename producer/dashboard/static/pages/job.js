@@ -205,8 +205,8 @@ function Head({ job, onChanged }) {
           : html`<button type="button" disabled=${past || busy !== ""} onClick=${() => act("cancel")}>Cancel</button>`
       }
       <button type="button" disabled=${past} onClick=${() => go(link("submit", { from: job.id }))}>Submit a copy …</button>
-      <${CopyButton} text=${() => curl(submissionOf(job), withKey)} title="Copy a command that submits such a job">Copy as curl<//>
-      <${CopyButton} text=${() => python(submissionOf(job), withKey)} title="Copy a program that submits such a job">Copy as Python<//>
+      <${CopyButton} big text=${() => curl(submissionOf(job), withKey)} title="Copy a command that submits such a job">Copy as curl<//>
+      <${CopyButton} big text=${() => python(submissionOf(job), withKey)} title="Copy a program that submits such a job">Copy as Python<//>
     </div>
   </header>
   <p class="subtitle"><span class="id">${job.id}</span> <${CopyButton} text=${() => job.id}>Copy<//> <${Labels} labels=${job.labels} /></p>

@@ -195,7 +195,7 @@ function Row({ job }) {
   const ran =
     job.started_at === null
       ? null
-      : job.state === "running" || job.finished_at
+      : (job.state === "running" && asOf.value === null) || job.finished_at
         ? seconds(job.started_at, job.finished_at)
         : null;
   return html`<tr onClick=${open}>

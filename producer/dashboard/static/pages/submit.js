@@ -150,8 +150,8 @@ function Form({ type, given }) {
     <${ProblemBox} problem=${problem} />
     <div class="tools">
       <button type="submit" class="primary" disabled=${busy}>${busy ? "Submitting …" : "Submit"}</button>
-      <${CopyButton} text=${() => snippet(read, (one) => curl(one, withKey))}>Copy as curl<//>
-      <${CopyButton} text=${() => snippet(read, (one) => python(one, withKey))}>Copy as Python<//>
+      <${CopyButton} big text=${() => snippet(read, (one) => curl(one, withKey))}>Copy as curl<//>
+      <${CopyButton} big text=${() => snippet(read, (one) => python(one, withKey))}>Copy as Python<//>
     </div>
   </form>`;
 }

@@ -61,9 +61,9 @@ export function Empty({ title, children }) {
 
 /**
  * A button that copies a text, and shows it to be copied by hand where the browser refuses.
- * @param {{text: () => string, children?: Children, title?: string}} props
+ * @param {{text: () => string, children?: Children, title?: string, big?: boolean}} props
  */
-export function CopyButton({ text, children, title }) {
+export function CopyButton({ text, children, title, big = false }) {
   const [shown, setShown] = useState("");
   const [byHand, setByHand] = useState(/** @type {string | null} */ (null));
   useEffect(() => {
@@ -76,7 +76,7 @@ export function CopyButton({ text, children, title }) {
     if (await copy(value)) setShown("Copied");
     else setByHand(value);
   }
-  return html`<button type="button" class="small" title=${title} onClick=${onClick}>${shown || children}</button>
+  return html`<button type="button" class=${big ? "" : "small"} title=${title} onClick=${onClick}>${shown || children}</button>
     ${
       byHand !== null &&
       html`<${Dialog} title="Copy" onClose=${() => setByHand(null)}>

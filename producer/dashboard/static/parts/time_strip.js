@@ -1,13 +1,16 @@
 /** The strip below every page: which time is shown, and a slider over the history that is kept. */
 import { Problem } from "../core/api.js";
 import { html } from "../core/html.js";
+import { useEvery } from "../core/load.js";
 import { asOf, change } from "../core/route.js";
-import { beginning, cursorAt, readBeginning, shownTime, stepper } from "../core/time_travel.js";
+import { cursorAt, histogram, positions, readPositions, shownTime, stepper } from "../core/time_travel.js";
 import { local } from "../core/times.js";
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
 
 const STEPS = 1000;
 const PAUSE = 250; // milliseconds after the last movement of the handle
+const REFRESH = 60_000;
+const BARS = 240;
 const FRAME = 700; // milliseconds for each event while it plays
 
 /** @param {{past: boolean}} props `past`: whether the page can show another time than now */
@@ -17,12 +20,15 @@ export function TimeStrip({ past }) {
   const [fault, setFault] = useState("");
   const [playing, setPlaying] = useState(false);
   const timer = useRef(/** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined));
-  const begin = beginning.value;
+  const begin = positions.value[0] ?? null;
   const end = Date.now();
 
-  useEffect(() => {
-    readBeginning().catch(() => {}); // a page that opens while the API is away tries again with the next one
-  }, [at, past]);
+  // While the API is away, the strip stays as it was.
+  const refresh = () => {
+    if (past) readPositions().catch(() => {});
+  };
+  useEffect(refresh, [past]);
+  useEvery(refresh, REFRESH);
   useEffect(() => setFault(""), [at]);
 
   /** @param {-1 | 1} by */
@@ -95,8 +101,9 @@ export function TimeStrip({ past }) {
     <button type="button" class="small" aria-label="One event forth" disabled=${at === null || stepper.value === null} onClick=${() => step(1)}>→</button>
     <button type="button" class="small" aria-pressed=${playing} disabled=${at === null || stepper.value === null} onClick=${() => setPlaying(!playing)}>${playing ? "Stop" : "Play"}</button>
     <span class="bound">${begin === null ? "" : local(begin)}</span>
+    <span class="track"><${Histogram} begin=${begin} end=${end} />
     <input type="range" min="0" max=${STEPS} value=${place} disabled=${begin === null} aria-label="Show everything as of" aria-valuetext=${at === null ? "now" : shown === null ? `cursor ${at}` : local(shown)}
-      onInput=${(/** @type {any} */ event) => onInput(Number(event.currentTarget.value))} />
+      onInput=${(/** @type {any} */ event) => onInput(Number(event.currentTarget.value))} /></span>
     <span class="bound">now</span>
     <p class="asof" role="status">${
       draggedTime !== null
@@ -108,4 +115,16 @@ export function TimeStrip({ past }) {
     ${at !== null && html`<button type="button" class="primary small" onClick=${() => change({ as_of: null })}>Go live</button>`}
     ${fault && html`<p class="fault" role="alert">${fault}</p>`}
   </footer>`;
+}
+
+/** How much happened when, drawn above the slider. @param {{begin: number | null, end: number}} props */
+function Histogram({ begin, end }) {
+  if (begin === null) return null;
+  // The root makes quiet times visible beside busy ones.
+  const bars = histogram(positions.value, begin, end, BARS).map(Math.sqrt);
+  const highest = Math.max(...bars);
+  const path = bars
+    .map((bar, n) => (bar > highest / 25 ? `M${n} 20v${(-(bar / highest) * 20).toFixed(1)}h.8V20z` : ""))
+    .join("");
+  return html`<svg viewBox=${`0 0 ${BARS} 20`} preserveAspectRatio="none" aria-hidden="true"><path d=${path} /></svg>`;
 }
