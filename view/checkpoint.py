@@ -5,7 +5,7 @@ The functions work in the caller's transaction.
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy import Connection, bindparam, case, func, select, update
 
 from jobtape.schemas import cursor as position
 from jobtape.schemas import plainjson
@@ -24,6 +24,16 @@ _row = tables.checkpoint
 _c = tables.checkpoint.c
 _task = tables.tasks.c
 _READ: Final = select(_row, NOW.label("now"))
+# Built once, as it is executed for each batch.
+_ADVANCE: Final = (
+    leases.renew(_row, bindparam("by"), bindparam("seconds"))
+    .where(_c.epoch == bindparam("in_epoch"), _c.offset.is_not_distinct_from(bindparam("from_offset")))
+    .values(
+        offset=bindparam("to_offset"),
+        digest=bindparam("to_digest"),
+        horizon=bulk.greater(_c.horizon, bindparam("at_least", type_=_c.horizon.type)),
+    )
+)
 
 
 def read(connection: Connection) -> Checkpoint | None:
@@ -50,12 +60,16 @@ def advance(
     Returns False when the checkpoint is elsewhere or another projector's.
     """
     epoch, offset = expected
-    statement = (
-        leases.renew(_row, owner, lease_seconds)
-        .where(_c.epoch == epoch, _c.offset.is_not_distinct_from(offset))
-        .values(offset=batch.offset, digest=batch.digest, horizon=bulk.greater(_c.horizon, batch.horizon))
-    )
-    return connection.execute(statement).rowcount == 1
+    values = {
+        "by": owner,
+        "seconds": lease_seconds,
+        "in_epoch": epoch,
+        "from_offset": offset,
+        "to_offset": batch.offset,
+        "to_digest": batch.digest,
+        "at_least": batch.horizon,
+    }
+    return connection.execute(_ADVANCE, values).rowcount == 1
 
 
 def raise_horizon(connection: Connection, cursor: int) -> None:
@@ -97,7 +111,7 @@ def note_fault(connection: Connection, fault: str) -> None:
     # In ASCII: what makes the fold fail must not make the note fail too.
     text = fault[:LONGEST_FAULT].encode("ascii", "backslashreplace").decode().replace("\x00", "\\x00")
     values = {"state": plainjson.dumps({"cursor": now.cursor, "fault": text}).decode(), "at": NOW}
-    insert = bulk.upsert(connection, tables.tasks).values(key=FAULT_KEY, **values)
+    insert = bulk.upsert(connection.dialect.name, tables.tasks).values(key=FAULT_KEY, **values)
     connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_=values))
 
 

@@ -55,7 +55,7 @@ class DeadMessages(StorePart):
 
 
 def _add(connection: Connection, messages: Sequence[DeadMessage]) -> None:
-    insert = bulk.upsert(connection, tables.dead).on_conflict_do_nothing(index_elements=["message_id"])
+    insert = bulk.upsert(connection.dialect.name, tables.dead).on_conflict_do_nothing(index_elements=["message_id"])
     connection.execute(insert, [_values(message) for message in messages])
     newest = _row.id.desc()
     ranked = select(

@@ -1,9 +1,10 @@
 """Writes what a batch of events has changed, in the caller's transaction."""
 
 from collections.abc import Iterable
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, Table, delete
 
 from jobtape.schemas.job import Job
 from jobtape.view import tables
@@ -18,6 +19,7 @@ LABEL_LIMIT: Final = 200
 itself has them."""
 BARRIERS_KEPT: Final = 3600.0
 """Seconds."""
+_OLD_BARRIERS: Final = delete(tables.barriers).where(tables.barriers.c.at < NOW - BARRIERS_KEPT)
 
 
 def write(connection: Connection, batch: Batch) -> None:
@@ -34,12 +36,8 @@ def write_folded(connection: Connection, batch: Batch, into: FoldedTables) -> No
     bulk.insert(connection, into.history, [history_to_row(entry) for entry in batch.history])
     bulk.insert(connection, into.unreadable, [unreadable_to_row(entry) for entry in batch.unreadable])
     if batch.counts:
-        insert = bulk.upsert(connection, into.counts)
-        insert = insert.on_conflict_do_update(
-            index_elements=["job_type", "event"], set_={"n": into.counts.c.n + insert.excluded.n}
-        )
         rows = [{"job_type": job_type, "event": event, "n": n} for (job_type, event), n in batch.counts.items()]
-        connection.execute(insert, rows)
+        connection.execute(_count(connection.dialect.name, into.counts), rows)
 
 
 def _labels(jobs: Iterable[Job]) -> list[tuple[str, str, str]]:
@@ -53,9 +51,23 @@ def _labels(jobs: Iterable[Job]) -> list[tuple[str, str, str]]:
 
 
 def _write_barriers(connection: Connection, batch: Batch) -> None:
-    insert = bulk.upsert(connection, tables.barriers).values(at=NOW)
-    highest = bulk.greater(tables.barriers.c.seq, insert.excluded.seq)
-    insert = insert.on_conflict_do_update(index_elements=["process"], set_={"seq": highest, "at": insert.excluded.at})
-    connection.execute(insert, [{"process": process, "seq": seq} for process, seq in batch.barriers.items()])
+    rows = [{"process": process, "seq": seq} for process, seq in batch.barriers.items()]
+    connection.execute(_raise_barrier(connection.dialect.name), rows)
     # Each start of a process uses a new name, so old rows would only accumulate.
-    connection.execute(delete(tables.barriers).where(tables.barriers.c.at < NOW - BARRIERS_KEPT))
+    connection.execute(_OLD_BARRIERS)
+
+
+# Statements are built once: for a small batch, building them takes longer than executing them.
+@cache
+def _count(dialect: str, counts: Table) -> Any:
+    insert = bulk.upsert(dialect, counts)
+    return insert.on_conflict_do_update(
+        index_elements=["job_type", "event"], set_={"n": counts.c.n + insert.excluded.n}
+    )
+
+
+@cache
+def _raise_barrier(dialect: str) -> Any:
+    insert = bulk.upsert(dialect, tables.barriers).values(at=NOW)
+    highest = bulk.greater(tables.barriers.c.seq, insert.excluded.seq)
+    return insert.on_conflict_do_update(index_elements=["process"], set_={"seq": highest, "at": insert.excluded.at})

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, delete, exists, func, select, text
+from sqlalchemy import Connection, bindparam, delete, exists, func, select, text
 
 from jobtape.schemas import ids
 from jobtape.view import checkpoint, tables
@@ -24,6 +24,7 @@ NEWEST: Final = 100
 _CLOSED: Final = text(f"NOT ({tables.OPEN})")
 _job = tables.jobs.c
 _stone = tables.tombstones.c
+_GONE: Final = select(_stone.job_id).where(_stone.job_id.in_(bindparam("job_ids", expanding=True)))
 
 
 class JobRetention(StorePart):
@@ -75,7 +76,7 @@ class JobRetention(StorePart):
         if not job_ids:
             return set()
         with self.database.reading() as connection:
-            return set(connection.execute(select(_stone.job_id).where(_stone.job_id.in_(job_ids))).scalars())
+            return set(connection.execute(_GONE, {"job_ids": list(job_ids)}).scalars())
 
     def removed_since(self, time: float) -> set[str]:
         """Return the jobs that were removed at ``time`` or later, in seconds of the database's clock."""
@@ -86,7 +87,7 @@ class JobRetention(StorePart):
 def _remove(connection: Connection, job_ids: Collection[str]) -> None:
     entry = tables.history.c
     newest = connection.execute(select(func.max(entry.cursor)).where(entry.job_id.in_(job_ids))).scalar() or 0
-    stones = bulk.upsert(connection, tables.tombstones).values(at=NOW).on_conflict_do_nothing()
+    stones = bulk.upsert(connection.dialect.name, tables.tombstones).values(at=NOW).on_conflict_do_nothing()
     connection.execute(stones, [{"job_id": job_id} for job_id in job_ids])
     for column in (entry.job_id, tables.job_labels.c.job_id, _job.id):
         connection.execute(delete(column.table).where(column.in_(job_ids)))

@@ -43,13 +43,13 @@ def insert(connection: Connection, table: Table, rows: Rows, on_conflict: OnConf
 
 def insert_one(connection: Connection, table: Table, **values: Any) -> bool:
     """Insert one row; return False and change nothing when its key exists."""
-    statement = upsert(connection, table).values(**values).on_conflict_do_nothing()
+    statement = upsert(connection.dialect.name, table).values(**values).on_conflict_do_nothing()
     return connection.execute(statement.returning(*table.primary_key)).first() is not None
 
 
-def upsert(connection: Connection, table: Table) -> Any:
+def upsert(dialect: str, table: Table) -> Any:
     """Return the insert of the dialect. Both have the same ``on_conflict_…`` methods, but no common base with them."""
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def greater(column: ColumnElement[Any], value: Any) -> ColumnElement[Any]:

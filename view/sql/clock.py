@@ -2,12 +2,13 @@
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Double, select
+from sqlalchemy import Connection, Double, select
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 
-class _Now(ColumnElement[float]):
-    inherit_cache = True
+class _Now(FunctionElement[float]):
+    inherit_cache = True  # SQLAlchemy keeps the compiled statements that contain it
     type = Double()
 
 
