@@ -210,8 +210,8 @@ class Projector:
                     log.info("folding continues")
                     self._failure = None
                 self._set_fault(None)
-                self._services.notify(batch)
                 offset = contiguous[-1].offset
+                self._services.notify(batch, cursor_of(epoch, offset))
             if len(contiguous) < len(messages):
                 assert offset is not None
                 next_offset = messages[len(contiguous)].offset

@@ -1,10 +1,11 @@
 """Publishes accepted events to subscribers, on ``<ns>.results``, in the tape's order and at least once.
 
-Theory of operation. The relay of the active projector reads the committed history after a position of its own,
-publishes a window of events, and moves the position to the last event of which all earlier ones are done too. An event
-is done when it was confirmed or refused. A nack means that some queue is full and refuses the event. The other queues
-have it, so it is only counted. Nothing else waits for the relay. It has a connection of its own, because a queue that
-cannot confirm (it has no majority) stops the whole connection that publishes to it.
+Theory of operation. The relay of the active projector takes the committed events after a position of its own, from
+memory when it has kept up with the fold and from the view otherwise. It publishes a window of them, and moves the
+position to the last event of which all earlier ones are done too. An event is done when it was confirmed or refused. A
+nack means that some queue is full and refuses the event. The other queues have it, so it is only counted. Nothing else
+waits for the relay. It has a connection of its own, because a queue that cannot confirm (it has no majority) stops the
+whole connection that publishes to it.
 
 A **stall** means: no confirm for ``CONFIRM_TIMEOUT`` seconds. The relay reports it, drops the connection, and
 publishes the next event alone, over a new connection, again and again with longer pauses. So healthy queues do not get
@@ -19,7 +20,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import aiormq.exceptions
@@ -29,17 +30,18 @@ from jobtape.broker.confirmed_channel import ConfirmedChannel, publish_all
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link
 from jobtape.broker.tasks import finish_before_cancel, wait_for_stop
 from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
+from jobtape.consumer.projector.recent_events import RecentEvents
 from jobtape.consumer.subscriber_message import subscriber_message
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.events import RELAYED_EVENTS, RelayMode
 from jobtape.schemas.selection import Selection
-from jobtape.view.store import CommittedEvent
+from jobtape.view.store import Batch, CommittedEvent, CommittedPage
 from jobtape.view.threads import DatabaseThreads
 
 log = logging.getLogger(__name__)
 
 WINDOW: Final = 500
-"""Events read at once, and in flight at most."""
+"""Events taken at once, and in flight at most."""
 CONFIRM_TIMEOUT: Final = 10.0
 """Seconds without any confirm after which the relay is stalled."""
 FIRST_PAUSE: Final = 10.0
@@ -83,13 +85,15 @@ class Relay:
         # A thread of its own: neither the fold nor the effects wait for these calls.
         self._thread = DatabaseThreads("relay")
         self._committed = asyncio.Event()
+        self._recent = RecentEvents(RELAYED_EVENTS[mode])
         self._window = WINDOW
         self._stalled = False
         self._pause = 0.0
         self._progress = PublishProgress(0)
 
-    def notify(self) -> None:
-        """Notify the relay that the fold has committed something."""
+    def notify(self, batch: Batch, cursor: int) -> None:
+        """Notify the relay that the fold has committed ``batch``, which ends at ``cursor``."""
+        self._recent.add(batch, cursor)
         self._committed.set()
 
     async def close(self) -> None:
@@ -106,6 +110,7 @@ class Relay:
             await self._write(self._store.relay.forget, self._owner)
             await asyncio.get_running_loop().create_future()
         self._link.start()
+        self._recent.clear()  # the last time may have been long ago
         self._progress = PublishProgress(await self._start_position())
         try:
             await self._relay()
@@ -137,12 +142,11 @@ class Relay:
         return cursor
 
     async def _relay(self) -> None:
-        selection = Selection(events=RELAYED_EVENTS[self._mode])
         clock = asyncio.get_running_loop().time
         save_at = clock() + SAVE_EVERY
         while True:
             self._committed.clear()
-            page = await self._thread.call(self._store.committed.page, self._progress.cursor, WINDOW, selection)
+            page = self._recent.page(self._progress.cursor, WINDOW) or await self._page_of_view()
             # Imported events happened on another tape, whose relay published them.
             await self._publish_all([row for row in page.rows if not row.imported])
             self._progress.reach(page.cursor)
@@ -151,6 +155,13 @@ class Relay:
                 save_at = clock() + SAVE_EVERY
             if not page.full:
                 await wait_for_stop(self._committed, max(0.0, save_at - clock()) if self._progress.unsaved else POLL)
+
+    async def _page_of_view(self) -> CommittedPage:
+        selection = Selection(events=RELAYED_EVENTS[self._mode])
+        head = self._recent.head
+        page = await self._thread.call(self._store.committed.page, self._progress.cursor, WINDOW, selection)
+        # A page that is not full has everything that was committed before it was read.
+        return page if page.full else replace(page, cursor=max(page.cursor, head))
 
     async def _publish_all(self, rows: Sequence[CommittedEvent]) -> None:
         """Publish ``rows``, and return when all are confirmed or refused."""

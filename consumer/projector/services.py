@@ -73,12 +73,12 @@ class LeaderServices:
         await self._leader.publisher.close()
         self._leader.close()
 
-    def notify(self, batch: Batch) -> None:
-        """Notify the services and the API processes that the fold has committed ``batch``."""
+    def notify(self, batch: Batch, cursor: int) -> None:
+        """Notify the services and the API processes that the fold has committed ``batch``, which ends at ``cursor``."""
         self._commits.notify(batch.offset)
         self._placer.notify(batch)
         self._leader.notify(batch)
-        self._relay.notify()
+        self._relay.notify(batch, cursor)
 
     def start(self) -> None:
         """Start the services, unless they run already. Only for the projector that has the lease."""

@@ -207,8 +207,8 @@ async def test_placer_does_not_place_work_that_is_folded_during_the_query(
         assert not has_placed(batch) or queried.wait(10)
         return commit(owner, at, batch, lease)
 
-    def notify_and_set(self: LeaderServices, batch: Batch) -> None:
-        notify(self, batch)
+    def notify_and_set(self: LeaderServices, batch: Batch, cursor: int) -> None:
+        notify(self, batch, cursor)
         if has_placed(batch):
             folded.set()
 
