@@ -28,7 +28,9 @@ _bearer = HTTPBearer(auto_error=False, description="JOBTAPE_API_KEY")
 def running_producer(connection: HTTPConnection) -> Producer:
     """Return the producer that serves this request. Raises the problem 503 when none is running."""
     find: FindProducer = connection.app.state.find_producer
-    return find()
+    producer = find()
+    producer.listeners.notice_stop()
+    return producer
 
 
 async def _running_producer(request: Request) -> Producer:

@@ -48,11 +48,17 @@ class Listeners:
         if self.now.total() >= self._most:
             raise TooBusy(f"{self._most} are listening here already (JOBTAPE_MAX_LISTENERS): try again later")
 
+    def notice_stop(self) -> None:
+        """Notice from now on that the process is asked to stop. Call it at each request: the server has its signal
+        handlers by then, and a stream that is opened after the signal ends.
+        """
+        self._signals.install()
+
     @contextmanager
     def admit(self, kind: Kind) -> Iterator[None]:
         """Count a listener inside the block, and let the tail run. Raises TooBusy."""
         self.check_room()
-        self._signals.install()
+        self.notice_stop()
         self.now[kind] += 1
         try:
             with self.tail.held(urgent=kind == "wait"):

@@ -1,8 +1,8 @@
 """Notices that the process is asked to stop, whichever server it runs in.
 
 Theory of operation. A server that stops waits for its open requests first, and notifies the application afterwards. So
-streams would never end, and uvicorn waits for them without limit unless it was given one. Therefore, once a client
-listens, a handler of ours runs before the server's own signal handler: it ends the streams, and then the server
+streams would never end, and uvicorn waits for them without limit unless it was given one. Therefore, from the
+first request on, a handler of ours runs before the server's own: it ends the streams, and then the server
 proceeds as usual. Nothing is installed when there is no such handler or the loop is not in the main thread.
 """
 

@@ -14,6 +14,7 @@ import pytest
 
 from jobtape.view.store import Store
 from tests.cli.programs import COMMAND, Program
+from tests.producer.running_api import api, without_broker
 from tests.producer.sse_client import open_stream
 from tests.view.samples import begin, job_id, record, submitted
 from tests.waiting import eventually
@@ -78,6 +79,23 @@ async def test_streams_and_waits_end_at_sigterm(
         # A client that keeps its connection open for the next request is not waited for either.
         code = await asyncio.to_thread(program.code)
         assert code in ((0, -signal.SIGTERM) if by == "uvicorn" else (0,)), program.lines
+
+
+async def test_stream_after_sigterm_ends(view: Store, sqlite_url: str) -> None:
+    """The signal has passed when it is opened, and the server would wait for it as long as it waits at all."""
+    begin(view)
+    record(view, submitted(1))
+    stopping = asyncio.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    try:
+        async with api(without_broker(sqlite_url), ready=False) as served:
+            assert (await served.client.get(f"/jobs/{job_id(1)}")).status_code == 200
+            signal.raise_signal(signal.SIGTERM)
+            assert stopping.is_set(), "the server's own handler runs too"
+            async with asyncio.timeout(20):
+                assert (await served.client.get("/events")).status_code in (200, 503)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.skipif(

@@ -6,7 +6,7 @@ import { parameters } from "./route.js";
 
 const SILENCE = 60_000; // milliseconds without any byte; keep-alives come every 15 s
 const FIRST_PAUSE = 1000;
-const LONGEST_PAUSE = 20_000;
+const LONGEST_PAUSE = 5000;
 
 /**
  * @typedef {object} Message

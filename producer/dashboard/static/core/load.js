@@ -3,7 +3,7 @@ import { useCallback, useEffect, useRef, useState } from "../vendor/hooks.js";
 import { apiKey, Problem } from "./api.js";
 
 const FIRST_PAUSE = 1000; // milliseconds
-const LONGEST_PAUSE = 15_000;
+const LONGEST_PAUSE = 4000;
 
 /**
  * @template T
