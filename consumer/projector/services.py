@@ -75,7 +75,7 @@ class LeaderServices:
 
     def notify(self, batch: Batch, cursor: int) -> None:
         """Notify the services and the API processes that the fold has committed ``batch``, which ends at ``cursor``."""
-        self._commits.notify(batch.offset)
+        self._commits.notify(job.id for job in batch.jobs)
         self._placer.notify(batch)
         self._leader.notify(batch)
         self._relay.notify(batch, cursor)

@@ -1,15 +1,17 @@
-"""Receives the projector's notifications that something new is committed."""
+"""Receives the projector's notices of what is committed."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from pamqp.common import FieldValue
 
 from jobtape.broker.channels import Channel, channel, consume
+from jobtape.broker.frames import Delivered
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.broker.tasks import cancel_and_wait, translate_cancellation
+from jobtape.schemas.commit_notice import CommitNotice, decode_notice
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.topology import Topology
 
@@ -19,38 +21,47 @@ LINGER: Final = 30.0
 """Seconds for which the queue stays after the last listener, because the next one often comes soon."""
 SETUP_LIMIT: Final = 10.0
 RETRY_PAUSE: Final = 2.0
+MOST_NOTICES: Final = 100
+"""Notices on the queue; then the oldest are dropped."""
+
+OnCommit = Callable[[Collection[str] | None], None]
 
 
 class CommitFeed:
-    """Calls ``on_commit`` for notifications while it is held, over the connection of ``link``.
+    """Calls ``callbacks`` for notices while it is held, over the connection of ``link``.
 
-    The queue belongs to this process, holds one notification, and is deleted with its connection.
+    A callback gets the ids of the jobs with new events; None when it may be any job, since a notice may have been lost.
+    The queue belongs to this process and is deleted with its connection.
     """
 
     def __init__(self, link: Link, topology: Topology) -> None:
         self.live = False
-        """Whether notifications arrive; otherwise the view has to be polled."""
-        self.on_commit: Callable[[], None] = lambda: None
+        """Whether notices arrive; otherwise the view has to be polled."""
+        self.callbacks: list[OnCommit] = []
         self._link = link
         self._topology = topology
         self._task: asyncio.Task[None] | None = None
         self._stop_timer: asyncio.TimerHandle | None = None
+        self._holders = 0
+        self._last: CommitNotice | None = None
 
     def hold(self) -> None:
-        """Receive notifications from now on."""
+        """Receive notices until ``release`` was called as often as this."""
+        self._holders += 1
         if self._stop_timer is not None:
             self._stop_timer.cancel()
             self._stop_timer = None
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="notifications of commits")
+            self._task = asyncio.create_task(self._run(), name="notices of commits")
 
     def release(self) -> None:
-        """Receive notifications for ``LINGER`` more seconds."""
-        if self._task is not None and self._stop_timer is None:
+        """Receive notices for ``LINGER`` more seconds if nobody else holds it."""
+        self._holders -= 1
+        if not self._holders and self._task is not None and self._stop_timer is None:
             self._stop_timer = asyncio.get_running_loop().call_later(LINGER, self._stop)
 
     async def close(self) -> None:
-        """Receive no more notifications."""
+        """Receive no more notices."""
         task = self._task
         self._stop()
         if task is not None:
@@ -71,14 +82,14 @@ class CommitFeed:
                 with translate_cancellation():
                     await self._receive(await self._link.connection())
             except (JobtapeError, *BROKER_ERRORS) as error:
-                log.debug("no notifications of commits, so the view is polled: %s", reason_of(error))
+                log.debug("no notices of commits, so the view is polled: %s", reason_of(error))
             finally:
                 if self._task is asyncio.current_task():  # otherwise a successor has begun
                     self.live = False
             await asyncio.sleep(RETRY_PAUSE)
 
     async def _receive(self, connection: Connection) -> None:
-        """Receive notifications until the channel ends."""
+        """Receive notices until the channel ends."""
         async with channel(connection) as opened:
             ended = asyncio.Event()
             opened.closing.add_done_callback(lambda _: ended.set())
@@ -86,12 +97,30 @@ class CommitFeed:
             async with asyncio.timeout(SETUP_LIMIT):
                 await self._consume(connection, opened)
             self.live = True
-            self.on_commit()  # one may have been published before the queue was bound
+            self._last = None
+            self._call(None)  # one may have been published before the queue was bound
             await ended.wait()
 
     async def _consume(self, connection: Connection, opened: Channel) -> None:
-        limits: dict[str, FieldValue] = {"x-queue-type": "classic", "x-max-length": 1}
+        limits: dict[str, FieldValue] = {"x-queue-type": "classic", "x-max-length": MOST_NOTICES}
         declared = await opened.queue_declare(exclusive=True, auto_delete=True, arguments=limits)
         queue = declared.queue or ""
         await opened.queue_bind(queue, self._topology.committed.name)
-        await consume(connection, opened, queue, lambda _: self.on_commit(), no_ack=True)
+        await consume(connection, opened, queue, self._on_notices, no_ack=True)
+
+    def _on_notices(self, messages: list[Delivered]) -> None:
+        jobs: set[str] | None = set()
+        for message in messages:
+            notice = decode_notice(message.body)
+            if notice is None:
+                continue
+            if notice.jobs is None or not notice.follows(self._last):
+                jobs = None
+            elif jobs is not None:
+                jobs.update(notice.jobs)
+            self._last = notice
+        self._call(jobs)
+
+    def _call(self, jobs: Collection[str] | None) -> None:
+        for callback in self.callbacks:
+            callback(jobs)

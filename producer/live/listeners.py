@@ -1,7 +1,7 @@
 """All clients that listen in this process: their number, what they share, and their end."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
 
@@ -10,6 +10,7 @@ from jobtape.producer.live.follower import Follower
 from jobtape.producer.live.memory_trim import MemoryTrimmer
 from jobtape.producer.live.stop_signals import StopSignals
 from jobtape.producer.live.tail import HistoryTail
+from jobtape.producer.live.waiters import Waiters
 from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.reads import Reads
 from jobtape.schemas.selection import Selection
@@ -23,7 +24,7 @@ THREADS: Final = 3
 
 class Listeners:
     """``most``: the largest number of listeners of all kinds. ``read_limit``: seconds for one read of the view.
-    ``commits`` receives the projector's notifications.
+    ``commits`` receives the projector's notices.
     """
 
     def __init__(self, store: Store, commits: CommitFeed, *, most: int, read_limit: float) -> None:
@@ -38,7 +39,10 @@ class Listeners:
         self._memory_trimmer = MemoryTrimmer()
         self._reads = Reads("jobtape-live", threads=THREADS, limit=read_limit)
         self._committed = store.committed
-        self._commits = commits
+        self.commits = commits
+        self.requests = Waiters()
+        """Requests that wait for a job, and sleep until the projector has committed an event of it."""
+        commits.callbacks.append(self._on_commit)
         self.tail = HistoryTail(self._committed, self._reads, commits)
 
     def check_room(self) -> None:
@@ -56,13 +60,17 @@ class Listeners:
 
     @contextmanager
     def admit(self, kind: Kind) -> Iterator[None]:
-        """Count a listener inside the block, and let the tail run. Raises TooBusy."""
+        """Count a listener inside the block, and let come what wakes it. Raises TooBusy."""
         self.check_room()
         self.notice_stop()
         self.now[kind] += 1
         try:
-            with self.tail.held(urgent=kind == "wait"):
-                yield
+            if kind == "wait":
+                with self._notices():
+                    yield
+            else:
+                with self.tail.held():
+                    yield
         finally:
             self.now[kind] -= 1
             if kind != "wait":  # these are short, and there may be hundreds in a second
@@ -84,6 +92,7 @@ class Listeners:
     def end(self) -> None:
         """End all streams and answer all waiting requests, because the process was asked to stop."""
         self.tail.end()
+        self.requests.wake_all()
         for call in tuple(self._on_stop):
             call()
 
@@ -92,5 +101,19 @@ class Listeners:
         self._signals.remove()
         self._memory_trimmer.close()
         await self.tail.close()
-        await self._commits.close()
+        await self.commits.close()
         await self._reads.close()
+
+    @contextmanager
+    def _notices(self) -> Iterator[None]:
+        self.commits.hold()
+        try:
+            yield
+        finally:
+            self.commits.release()
+
+    def _on_commit(self, jobs: Collection[str] | None) -> None:
+        if jobs is None:
+            self.requests.wake_all()
+        else:
+            self.requests.wake_jobs(jobs)

@@ -1,9 +1,10 @@
 """Requests with ``Prefer: wait=N`` (RFC 7240), which wait for an outcome instead of polling.
 
-Theory of operation. No wake-up may be lost between reading the job and going to sleep. So a request first registers
-with the tail, then reads the job, and sleeps only if the job does not satisfy it: the read sees what was committed
-before, and what comes later wakes the request. An event only wakes; the answer always comes from the view. A waiting
-request takes no thread and no database connection.
+Theory of operation. No wake-up may be lost between reading the job and going to sleep. So a request first registers,
+then reads the job, and sleeps only if the job does not satisfy it: the read sees what was committed before, and what
+comes later wakes the request. A notice of the projector only wakes; the answer always comes from the view. A waiting
+request takes no thread and no database connection. Notices may be lost, so it reads the job every second beside them,
+and more often while none arrive.
 """
 
 import asyncio
@@ -27,6 +28,10 @@ HEADER: Final = "Prefer"
 APPLIED: Final = "Preference-Applied"
 AWAITED: Final = ENDINGS | {Submitted.name}
 """The events after which a job may have ended. An outcome may overtake the submission, and counts when both exist."""
+NOTIFIED_POLL: Final = 1.0
+FIRST_POLL, LONGEST_POLL, SLOWER = 0.02, 0.25, 1.3
+"""Seconds between two reads of the job: while notices arrive; at first, at most, and by which factor it grows, while
+none do."""
 
 _LONGEST: Final = 8192
 _WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -61,12 +66,11 @@ async def wait_as_preferred(
     request: Request,
     *,
     enough: Callable[[Job], bool] = lambda job: job.final,
-    events: frozenset[str] = AWAITED,
 ) -> Waited:
     """Wait until ``enough(job)``, as long as the request prefers.
 
-    Returns earlier when the client has left or the process stops. ``events``: the names of those after which the job
-    may be enough; all when empty. The header is missing without a preference, or when too many listen already.
+    Returns earlier when the client has left or the process stops. The header is missing without a preference, or when
+    too many listen already.
     """
     if (seconds := preferred_wait(request, service.limits.max_wait)) is None:
         return job, {}
@@ -78,7 +82,7 @@ async def wait_as_preferred(
         with listeners.admit("wait"):
             leaving = asyncio.create_task(gone(request.receive), name="a client that waits")
             try:
-                found = await _wait(service, listeners, Selection(job=job.id, events=events), enough, leaving, deadline)
+                found = await _wait(service, listeners, job.id, enough, leaving, deadline)
             finally:
                 leaving.cancel()
     except TooBusy:
@@ -89,25 +93,24 @@ async def wait_as_preferred(
 async def _wait(
     service: JobService,
     listeners: Listeners,
-    selection: Selection,
+    job_id: str,
     enough: Callable[[Job], bool],
     leaving: "asyncio.Task[None]",
     deadline: float,
 ) -> Job | None:
     """Return the job as it was read last; None when the view did not answer."""
-    assert selection.job is not None
-    now, tail = asyncio.get_running_loop().time, listeners.tail
+    now = asyncio.get_running_loop().time
     job: Job | None = None
-    if not await tail.begun(deadline - now()):
-        return None
+    pause = FIRST_POLL
     while True:
-        with tail.waiters.sleeping(selection) as woken:
-            timeout = deadline - now()
+        with listeners.requests.sleeping(Selection(job=job_id)) as woken:
+            pause = NOTIFIED_POLL if listeners.commits.live else min(pause * SLOWER, LONGEST_POLL)
+            timeout = min(pause, deadline - now())
             try:
-                job = await service.look(selection.job)
+                job = await service.look(job_id)
             except (ViewUnavailable, TooBusy):
-                timeout = min(AWAY_PAUSE, timeout)
-            if (job is not None and enough(job)) or now() >= deadline or leaving.done() or tail.ended:
+                timeout = min(AWAY_PAUSE, deadline - now())
+            if (job is not None and enough(job)) or now() >= deadline or leaving.done() or listeners.tail.ended:
                 return job
             either: set[asyncio.Future[Any]] = {woken, leaving}
             await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)

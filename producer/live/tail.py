@@ -10,15 +10,14 @@ that was accepted as a gap) or went back (another database), the buffer begins a
 listeners are woken to compare their own cursor with the history.
 
 The task reads when the projector notifies it of a commit (``commit_feed``), less often the more it has to read. When no
-notifications arrive, it polls every 20 to 200 ms while events come, and ever less often while there are none; while a
-request waits for the outcome of a job, it polls every 40 ms at least. Notifications may be lost, so it also polls every
-second beside them.
+notices arrive, it polls every 20 to 200 ms while events come, and ever less often while there are none. Notices may be
+lost, so it also polls every second beside them.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -35,17 +34,18 @@ from jobtape.view.store import CommittedEvent, HistoryRange
 
 log = logging.getLogger(__name__)
 
-BUSY, URGENT, LONGEST, AWAY = 0.02, 0.04, 0.2, 1.0
-"""Seconds between two polls: at least, after events came; at most, while a request waits for an outcome; at most,
-otherwise; while the database does not answer."""
+BUSY, LONGEST, AWAY = 0.02, 0.2, 1.0
+"""Seconds between two polls: at least, after events came; at most; while the database does not answer."""
 SLOWER: Final = 1.4
 SHARE: Final = 100
 """The pause after events came is so many times the processor time that reading them took. Python's threads take turns,
 so that time is missing for submissions."""
-URGENT_SHARE: Final = 10
-"""The same while a request waits for the outcome of a job."""
+NOTIFIED_SHARE: Final = 10
+BURST: Final = 0.2
+"""With notices the tail takes a tenth of a processor on average. What it took does not delay it until the pauses that
+are due are longer than this together (seconds), so that the few events of an idle installation come at once."""
 UNNOTIFIED: Final = 1.0
-"""Seconds between two polls beside notifications."""
+"""Seconds between two polls beside notices."""
 PAGE_ROWS: Final = 1000
 PAGE_BYTES: Final = 4 * 1024 * 1024
 EVERYTHING: Final = Selection()
@@ -63,12 +63,12 @@ class _Read:
     spent: float
 
 
-def next_pause(before: float, spent: float | None, *, urgent: bool) -> float:
+def next_pause(before: float, spent: float | None) -> float:
     """Return the seconds until the next poll. ``before``: the previous pause. ``spent``: seconds of processor time for
-    reading new events, None when there were none. ``urgent``: a request waits for an outcome.
+    reading new events, None when there were none.
     """
     wanted = before * SLOWER if spent is None else max(BUSY, SHARE * spent)
-    return min(wanted, URGENT if urgent else LONGEST)
+    return min(wanted, LONGEST)
 
 
 class HistoryTail:
@@ -91,23 +91,20 @@ class HistoryTail:
         self._reads = reads
         self._commits = commits
         if commits is not None:
-            commits.on_commit = self._on_commit
+            commits.callbacks.append(self._on_commit)
         self.waiters = Waiters()
         """Those that have read everything up to ``head``."""
         self._holders = 0
-        self._urgent = 0
         self._task: asyncio.Task[None] | None = None
         self._begun = asyncio.Event()
-        self._poll_now = asyncio.Event()
         self._new_commit = asyncio.Event()
+        self._due_pause = self._paused_at = 0.0
+        """Seconds for which the tail should not read, at a time of the event loop."""
 
     @contextmanager
-    def held(self, *, urgent: bool = False) -> Iterator[None]:
-        """Let the tail run inside the block; with ``urgent`` it polls more often."""
+    def held(self) -> Iterator[None]:
+        """Let the tail run inside the block."""
         self._holders += 1
-        self._urgent += urgent
-        if urgent:
-            self._poll_now.set()
         if self._task is None and not self.ended:
             self._begun = asyncio.Event()
             self._task = asyncio.create_task(self._run(), name="tail")
@@ -117,7 +114,6 @@ class HistoryTail:
             yield
         finally:
             self._holders -= 1
-            self._urgent -= urgent
             if self._holders == 0:
                 self._stop()
 
@@ -153,7 +149,7 @@ class HistoryTail:
         if self._commits is not None:
             self._commits.release()
 
-    def _on_commit(self) -> None:
+    def _on_commit(self, _: Collection[str] | None) -> None:
         self._new_commit.set()
 
     async def _run(self) -> None:
@@ -173,7 +169,7 @@ class HistoryTail:
                 pause = AWAY
             else:
                 self._log_recovery()
-                pause = next_pause(pause, spent, urgent=self._urgent > 0)
+                pause = next_pause(pause, spent)
             await self._wait(pause, spent)
 
     async def _poll(self) -> float | None:
@@ -223,21 +219,18 @@ class HistoryTail:
         self.breaks += 1
 
     async def _wait(self, pause: float, spent: float | None) -> None:
-        """Wait until the view should be read again. ``pause``: seconds until the next poll without notifications.
+        """Wait until the view should be read again. ``pause``: seconds until the next poll without notices.
         ``spent``: seconds of processor time that reading took, None when there was nothing new.
         """
         if self._commits is None or not self._commits.live or self.fault is not None:
-            return await self._pause(pause)
-        await asyncio.sleep(min(pause, (spent or 0.0) * (URGENT_SHARE if self._urgent else SHARE)))
+            return await asyncio.sleep(pause)
+        now = asyncio.get_running_loop().time()
+        self._due_pause = max(0.0, self._due_pause - (now - self._paused_at)) + (spent or 0.0) * NOTIFIED_SHARE
+        self._paused_at = now
+        await asyncio.sleep(min(LONGEST, max(0.0, self._due_pause - BURST)))
         with suppress(TimeoutError):
             async with asyncio.timeout(UNNOTIFIED):
                 await self._new_commit.wait()
-
-    async def _pause(self, seconds: float) -> None:
-        self._poll_now.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._poll_now.wait()
 
     def _log_outage(self, fault: str) -> None:
         if self.fault is None:

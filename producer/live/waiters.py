@@ -61,6 +61,13 @@ class Waiters:
                     if entry.wanted_by(group.selection):
                         _wake(group, received)
 
+    def wake_jobs(self, jobs: Iterable[str]) -> None:
+        """Wake the sleepers whose filter is for one of ``jobs``."""
+        if self._by_job:
+            for job in jobs:
+                for group in self._by_job.get(job, {}).values():
+                    _wake(group, None)
+
     def wake_all(self) -> None:
         """Wake all sleepers, so that each compares its position with the history."""
         for group in self._all():

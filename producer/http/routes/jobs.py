@@ -114,7 +114,7 @@ async def _waited(producer: Producer, job: Job, known: str | None, request: Requ
     if known is None:
         return await wait_as_preferred(producer, producer.listeners, job, request)
     return await wait_as_preferred(
-        producer, producer.listeners, job, request, enough=lambda now: not _matches(known, now), events=frozenset()
+        producer, producer.listeners, job, request, enough=lambda now: not _matches(known, now)
     )
 
 

@@ -1,13 +1,17 @@
-"""Notifications of commits: listeners get events without polling, and by polling when notifications do not come."""
+"""Notices of commits: listeners and requests learn of them without polling, and by polling when none come."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 
 import pytest
 
 from jobtape.broker.link import Link
 from jobtape.consumer.projector.commit_notifier import CommitNotifier
-from jobtape.producer.live import commit_feed, tail
+from jobtape.producer.live import commit_feed, outcome_wait, tail
 from jobtape.producer.live.commit_feed import CommitFeed
+from jobtape.producer.live.listeners import Listeners
+from jobtape.schemas.commit_notice import MOST_JOBS, CommitNotice, decode_notice, encode_notice
 from jobtape.view.store import Store
 from tests.broker.proxy import Proxy
 from tests.consumer.installation import Rig
@@ -24,23 +28,43 @@ NEVER = 600.0
 async def test_waiting_request_gets_outcome_without_polling(
     rig: Rig, store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail, "UNNOTIFIED", NEVER)
+    monkeypatch.setattr(outcome_wait, "NOTIFIED_POLL", NEVER)
     async with api(settings_for(rig.url, rig.topology, database_url)) as served, rig.projector(store), rig.worker(add):
-        feed = served.producer.listeners._commits
-        with served.producer.listeners.admit("sse"):
-            await eventually(lambda: feed.live, what="the queue for notifications is bound")
+        listeners = served.producer.listeners
+        with listeners.admit("wait"):
+            await eventually(lambda: listeners.commits.live, what="the queue for notices is bound")
             for _ in range(20):
                 answer = await served.client.post("/jobs", json=ADD, headers={"Prefer": "wait=20"})
                 assert (answer.status_code, answer.json()["result"]) == (200, 7)
 
 
-async def test_waiting_request_gets_outcome_without_notifications(
+async def test_stream_gets_events_without_polling(
+    rig: Rig, store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "UNNOTIFIED", NEVER)
+    async with api(settings_for(rig.url, rig.topology, database_url)) as served, rig.projector(store), rig.worker(add):
+        listeners = served.producer.listeners
+        with listeners.admit("sse"):
+            assert await listeners.tail.begun(10)
+            await eventually(lambda: listeners.commits.live, what="the queue for notices is bound")
+            for n in range(1, 21):
+                await served.client.post("/jobs", json=ADD)
+                await eventually(lambda n=n: succeeded_in(listeners) == n)  # type: ignore[misc]
+
+
+def succeeded_in(listeners: Listeners) -> int:
+    """Return how many jobs have succeeded according to the tail."""
+    buffer = listeners.tail.buffer
+    return sum(entry.name == "succeeded" for entry in buffer.after(buffer.floor))
+
+
+async def test_waiting_request_gets_outcome_without_notices(
     rig: Rig, store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CommitNotifier, "notify", lambda *_: None)
     async with api(settings_for(rig.url, rig.topology, database_url)) as served, rig.projector(store), rig.worker(add):
-        with served.producer.listeners.admit("sse"):
-            await eventually(lambda: served.producer.listeners._commits.live, what="the queue is bound")
+        with served.producer.listeners.admit("wait"):
+            await eventually(lambda: served.producer.listeners.commits.live, what="the queue is bound")
             answer = await served.client.post("/jobs", json=ADD, headers={"Prefer": "wait=20"})
             assert (answer.status_code, answer.json()["result"]) == (200, 7)
 
@@ -60,7 +84,7 @@ async def test_feed_is_bound_again_after_a_cut(rig: Rig) -> None:
         sending.start()
         await sending.connection()
         feed, notifier = CommitFeed(link, rig.topology), CommitNotifier(sending, rig.topology)
-        feed.on_commit = lambda: calls.append(1)
+        feed.callbacks.append(lambda _: calls.append(1))
         feed.hold()
         for cut in (False, True):
             if cut:
@@ -68,8 +92,8 @@ async def test_feed_is_bound_again_after_a_cut(rig: Rig) -> None:
                 await eventually(lambda: not feed.live, what="the loss is noticed")
             await eventually(lambda: feed.live)
             before = len(calls)
-            notifier.notify(7)
-            await eventually(lambda n=before: len(calls) > n, what="the notification arrives")  # type: ignore[misc]
+            notifier.notify(["job"])
+            await eventually(lambda n=before: len(calls) > n, what="the notice arrives")  # type: ignore[misc]
         await feed.close()
         await link.close()
         await sending.close()
@@ -80,26 +104,70 @@ async def test_feed_has_a_queue_only_while_it_is_held(rig: Rig) -> None:
     feed = CommitFeed(rig.link, rig.topology)
     feed.hold()
     await eventually(lambda: feed.live)
+    feed.hold()
+    feed.release()
+    assert feed._stop_timer is None, "somebody else holds it"
     feed.release()
     feed.hold()
     await asyncio.sleep(0)
     assert feed.live, "held again in time"
     feed.release()
     await eventually(lambda: not feed.live)
-    await eventually(lambda: "notifications of commits" not in {task.get_name() for task in asyncio.all_tasks()})
+    await eventually(lambda: "notices of commits" not in {task.get_name() for task in asyncio.all_tasks()})
     await feed.close()
 
 
-async def test_notifications_meanwhile_are_sent_as_one(rig: Rig) -> None:
-    received: list[int] = []
+async def test_commits_meanwhile_are_notified_together(rig: Rig) -> None:
+    received: list[Collection[str] | None] = []
+    async with held_feed(rig, received):
+        notifier = CommitNotifier(rig.link, rig.topology)
+        notifier.notify(["first"])
+        await eventually(lambda: len(received) == 2)
+        assert received.pop() is None, "it is not known whether notices were before it"
+        jobs = [f"job-{n}" for n in range(100)]
+        for job in jobs:
+            notifier.notify([job])
+        await eventually(lambda: {*jobs} == {job for each in received[1:] if each is not None for job in each})
+        assert len(received) <= 3
+
+
+async def test_lost_foreign_or_large_notice_concerns_any_job(rig: Rig) -> None:
+    received: list[Collection[str] | None] = []
+    async with held_feed(rig, received):
+        notifier, other = (CommitNotifier(rig.link, rig.topology) for _ in range(2))
+        steps: list[tuple[Callable[[], None], Collection[str] | None]] = [
+            (lambda: notifier.notify(["a"]), None),
+            (lambda: notifier.notify(["b"]), {"b"}),
+            (lambda: other.notify(["c"]), None),
+            (lambda: other.notify([]), set()),
+            (lambda: other.notify(map(str, range(MOST_JOBS + 1))), None),
+            (lambda: setattr(other, "_number", other._number + 1), ()),
+            (lambda: other.notify(["d"]), None),
+            (lambda: other.notify(["e"]), {"e"}),
+        ]
+        for step, expected in steps:
+            before = len(received)
+            step()
+            if expected != ():
+                await eventually(lambda n=before: len(received) > n)  # type: ignore[misc]
+                assert received[-1] == expected
+
+
+def test_other_messages_are_no_notices() -> None:
+    for body in (b"", b"12", b"\xff", b"{}", b'{"source":"a","number":"x","jobs":[]}', b'{"source":"a","number":1}'):
+        assert decode_notice(body) is None
+    notice = CommitNotice("a", 1, ("x",))
+    assert decode_notice(encode_notice(notice)) == notice
+
+
+@asynccontextmanager
+async def held_feed(rig: Rig, received: list[Collection[str] | None]) -> AsyncIterator[None]:
+    """Hold a feed that adds what it calls back with to ``received``, which has one element then."""
     feed = CommitFeed(rig.link, rig.topology)
-    feed.on_commit = lambda: received.append(1)
+    feed.callbacks.append(received.append)
     feed.hold()
-    await eventually(lambda: feed.live)
-    before = len(received)
-    notifier = CommitNotifier(rig.link, rig.topology)
-    for offset in range(1000):
-        notifier.notify(offset)
-    await eventually(lambda: notifier._sent is None and len(received) > before)
-    assert len(received) - before <= 2
-    await feed.close()
+    await eventually(lambda: feed.live and len(received) == 1)
+    try:
+        yield
+    finally:
+        await feed.close()

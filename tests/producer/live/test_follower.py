@@ -7,7 +7,7 @@ import pytest
 
 from jobtape.producer.live.event_buffer import EventBuffer
 from jobtape.producer.live.follower import Follower, Reset, StartPosition
-from jobtape.producer.live.tail import BUSY, LONGEST, SHARE, URGENT, HistoryTail, next_pause
+from jobtape.producer.live.tail import BUSY, LONGEST, SHARE, HistoryTail, next_pause
 from jobtape.producer.service.reads import Reads
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import JobEvent
@@ -68,13 +68,12 @@ async def test_buffer_is_empty_without_listeners(view: Store, reads: Reads) -> N
 
 
 def test_pause_grows_with_read_time() -> None:
-    assert next_pause(0.2, 0.0, urgent=False) == BUSY
-    assert next_pause(0.02, 0.001, urgent=False) == pytest.approx(SHARE * 0.001)
-    assert next_pause(0.02, 5.0, urgent=False) == LONGEST
-    assert next_pause(0.02, 5.0, urgent=True) == URGENT
+    assert next_pause(0.2, 0.0) == BUSY
+    assert next_pause(0.02, 0.001) == pytest.approx(SHARE * 0.001)
+    assert next_pause(0.02, 5.0) == LONGEST
     pause = BUSY
     for _ in range(20):
-        pause = next_pause(pause, None, urgent=False)
+        pause = next_pause(pause, None)
     assert pause == LONGEST, "nothing comes"
 
 
