@@ -234,3 +234,21 @@ def test_queues_show_waiting_jobs(site: Installation, tab: Tab, tmp_path: Path) 
     expect(row.locator("[data-name=waiting]")).to_have_text("0")
     page.get_by_role("link", name="gates").click()
     expect(page.get_by_text("queue gates")).to_be_visible()
+
+
+def test_overview_counts_equal_events_of_jobs(site: Installation, tab: Tab) -> None:
+    ended(site, submit(site, "boom", {"text": "counted"}))
+    page = tab.go("")
+    row = page.locator("tbody tr", has=page.get_by_role("link", name="boom", exact=True))
+    before = int(row.locator("[data-name=failed]").inner_text())
+    with httpx.Client(base_url=f"http://127.0.0.1:{site.port}", trust_env=False) as client:
+        jobs = client.get("/jobs?type=boom&limit=1000").json()["items"]
+        names = [event["type"] for job in jobs for event in client.get(f"/jobs/{job['id']}/events").json()["items"]]
+    assert before == names.count("jobtape.job.failed")
+    expect(page.get_by_text("All is well")).to_be_visible()
+    failed = page.locator(".tile [data-name=failed]")
+    expect(failed).to_have_text("0")
+    submit(site, "boom", {"text": "one more"})
+    expect(failed).to_have_text("1")
+    expect(row.locator("[data-name=failed]")).to_have_text(str(before + 1))
+    expect(page.get_by_label("Newest failed jobs").get_by_text("ValueError: one more")).to_be_visible()

@@ -1,6 +1,6 @@
 /** The frame around all pages: navigation, state of the installation, time, API key and keys. */
 import { keyWanted, Problem, tryKey } from "./core/api.js";
-import { readiness } from "./core/health.js";
+import { faultsOf, readiness } from "./core/health.js";
 import { html } from "./core/html.js";
 import { useEvery, useLoad } from "./core/load.js";
 import { asOf, change, link, route } from "./core/route.js";
@@ -17,6 +17,7 @@ import { render } from "./vendor/preact.js";
  * @type {Record<string, {title: string, nav: string, load: () => Promise<PageModule>, past: boolean}>}
  */
 const PAGES = {
+  overview: { title: "Overview", nav: "Overview", load: () => import("./pages/overview.js"), past: false },
   jobs: { title: "Jobs", nav: "Jobs", load: () => import("./pages/jobs.js"), past: true },
   queues: { title: "Queues", nav: "Queues", load: () => import("./pages/queues.js"), past: false },
   dead: { title: "Dead letters", nav: "Dead letters", load: () => import("./pages/dead.js"), past: false },
@@ -28,7 +29,7 @@ const PAGES = {
   },
   submit: { title: "Submit a job", nav: "Submit", load: () => import("./pages/submit.js"), past: false },
 };
-const HOME = "jobs";
+const HOME = "overview";
 const HEALTH_PAUSE = 15_000; // milliseconds
 const PRELOAD_AFTER = 1000;
 
@@ -89,11 +90,7 @@ function Health() {
   useEvery(reload, HEALTH_PAUSE);
   if (problem !== null) return html`<span class="health bad" role="status">no answer</span>`;
   if (data === null) return html`<span class="health" role="status"></span>`;
-  const faults = [
-    ...Object.entries(data.parts).flatMap(([part, one]) => (one.ready ? [] : [`${part}: ${one.reason}`])),
-    ...Object.entries(data.workers).flatMap(([queue, one]) => (one.warning ? [`queue ${queue}: ${one.warning}`] : [])),
-    ...[data.timers, data.dead_letters, data.relay].flatMap((one) => (one.warning ? [one.warning] : [])),
-  ];
+  const faults = faultsOf(data);
   if (!faults.length) return html`<span class="health good" role="status">all parts ready</span>`;
   return html`<details class="health ${data.ready ? "warn" : "bad"}">
     <summary>${data.ready ? "ready, with warnings" : "not ready"}</summary>

@@ -12,3 +12,17 @@ export async function readiness(signal) {
     throw error;
   }
 }
+
+/**
+ * Return what is wrong, each with what to do, as the API says it.
+ * @param {Readiness} health
+ */
+export function faultsOf(health) {
+  return [
+    ...Object.entries(health.parts).flatMap(([part, one]) => (one.ready ? [] : [`${part}: ${one.reason}`])),
+    ...Object.entries(health.workers).flatMap(([queue, one]) =>
+      one.warning ? [`queue ${queue}: ${one.warning}`] : [],
+    ),
+    ...[health.timers, health.dead_letters, health.relay].flatMap((one) => (one.warning ? [one.warning] : [])),
+  ];
+}

@@ -2,7 +2,6 @@
 import { get } from "../core/api.js";
 import { useChanges } from "../core/events.js";
 import { html } from "../core/html.js";
-import { stringify, toNumber } from "../core/json.js";
 import { useLoad } from "../core/load.js";
 import { asOf, change, go, link, route } from "../core/route.js";
 import { asCursor, nextCursor, useStepper } from "../core/time_travel.js";
@@ -10,6 +9,7 @@ import { duration, fromInput, seconds, toInput } from "../core/times.js";
 import { STATES } from "../core/types.js";
 import { Empty, Foreign, Labels, ProblemBox, State, Time } from "../parts/basics.js";
 import { BulkRedrive } from "../parts/bulk_redrive.js";
+import { Outcome } from "../parts/outcome.js";
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
 import { JobPage } from "./job.js";
 
@@ -217,31 +217,6 @@ function attempt(job) {
   return job.max_attempts !== null && job.max_attempts > 1
     ? `${run}${job.attempt} of ${job.max_attempts}`
     : `${run}${job.attempt}`;
-}
-
-/** What one wants to know of a job in half a line. @param {{job: Job}} props */
-function Outcome({ job }) {
-  if (job.state === "failed" || job.state === "retrying") {
-    const error = job.error;
-    if (error)
-      return html`<span class="fault"><${Foreign} text=${`${error.type}: ${error.message}`} limit=${160} /></span>`;
-    return job.reason;
-  }
-  if (job.state === "succeeded")
-    return html`<span class="quiet"><${Foreign} text=${brief(job.result)} limit=${120} /></span>`;
-  if (job.progress && job.state === "running") {
-    const fraction = toNumber(job.progress.fraction);
-    return html`${fraction !== null && html`<progress value=${fraction} aria-label="Progress"></progress> `}<${Foreign} text=${job.progress.message ?? ""} limit=${80} />`;
-  }
-  if (job.state === "scheduled" && job.run_at)
-    return html`due <${Time} at=${job.run_at} />${job.reason && ` (${job.reason})`}`;
-  return null;
-}
-
-/** @param {unknown} value */
-function brief(value) {
-  if (typeof value === "string") return value.slice(0, 200);
-  return stringify(value).slice(0, 200);
 }
 
 /** @param {{filters: URLSearchParams, jobs: Job[]}} props */

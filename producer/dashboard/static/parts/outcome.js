@@ -1,0 +1,31 @@
+/** The outcome or the progress of a job in one line. */
+import { html } from "../core/html.js";
+import { stringify, toNumber } from "../core/json.js";
+import { Foreign, Time } from "./basics.js";
+
+/** @typedef {import("../core/types.js").Job} Job */
+
+/** What one wants to know of a job in half a line. @param {{job: Job}} props */
+export function Outcome({ job }) {
+  if (job.state === "failed" || job.state === "retrying") {
+    const error = job.error;
+    if (error)
+      return html`<span class="fault"><${Foreign} text=${`${error.type}: ${error.message}`} limit=${160} /></span>`;
+    return job.reason;
+  }
+  if (job.state === "succeeded")
+    return html`<span class="quiet"><${Foreign} text=${brief(job.result)} limit=${120} /></span>`;
+  if (job.progress && job.state === "running") {
+    const fraction = toNumber(job.progress.fraction);
+    return html`${fraction !== null && html`<progress value=${fraction} aria-label="Progress"></progress> `}<${Foreign} text=${job.progress.message ?? ""} limit=${80} />`;
+  }
+  if (job.state === "scheduled" && job.run_at)
+    return html`due <${Time} at=${job.run_at} />${job.reason && ` (${job.reason})`}`;
+  return null;
+}
+
+/** @param {unknown} value */
+function brief(value) {
+  if (typeof value === "string") return value.slice(0, 200);
+  return stringify(value).slice(0, 200);
+}
