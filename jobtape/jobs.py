@@ -96,7 +96,8 @@ def job(
     :param retry: How often and when a failed attempt is retried. Default: never.
     :param isolate: Run the handler, ``async def`` or ``def``, in a process of its own, which can be killed.
     :param memory: Bytes that the process of an isolated handler may allocate. Default: no limit.
-    :param concurrency: How many jobs of this type one worker runs at the same time. Default: no limit but the worker's.
+    :param concurrency: How many jobs of this type one worker runs at the same time. Default: no limit but the worker's;
+        with ``isolate``, as many as the machine has processors, at least 4.
     :param version: The version of the payload. Increase it when the payload changes.
     :param upcasters: For each older version, a function that returns a payload of that version as one of the next. It
         must not depend on anything else. Jobs that still wait, or are redriven, have older payloads.

@@ -1,16 +1,22 @@
 """The deliveries that wait in the worker for a slot, and the choice of the next one.
 
-The oldest delivery is next. It is skipped while as many jobs of its type run as the type's ``concurrency`` allows.
+The oldest delivery is next. It is skipped while as many jobs of its type run as the type's ``concurrency`` allows, or
+as the machine has room for if they run in processes.
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from jobtape.broker.queue_consumer import Delivery
 from jobtape.schemas.events import WorkEvent
 from jobtape.schemas.job_types.job_type import JobTypeSpec
+
+MOST_PROCESSES: Final = max(4, os.cpu_count() or 1)
+"""How many isolated jobs of one type run at the same time, unless the type says otherwise: each has a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +75,7 @@ class Backlog:
 
     def _may_run(self, name: str) -> bool:
         job_type = self.job_types.get(name)
-        return job_type is None or job_type.concurrency is None or self._running[name] < job_type.concurrency
+        if job_type is None:
+            return True
+        most = job_type.concurrency or (MOST_PROCESSES if job_type.isolate else None)
+        return most is None or self._running[name] < most
