@@ -1,6 +1,6 @@
 /** The frame around all pages: navigation, state of the installation, time, API key and keys. */
 import { keyWanted, Problem, tryKey } from "./core/api.js";
-import { faultsOf, readiness } from "./core/health.js";
+import { faultsOf, health, readiness } from "./core/health.js";
 import { html } from "./core/html.js";
 import { useEvery, useLoad } from "./core/load.js";
 import { asOf, change, link, route } from "./core/route.js";
@@ -86,7 +86,10 @@ function skip(event) {
 
 /** Whether all parts work, in one word, with the reasons when they do not. */
 function Health() {
-  const { data, problem, reload } = useLoad("health", readiness);
+  const { data, problem, reload } = useLoad("health", async (signal) => {
+    health.value = await readiness(signal);
+    return health.value;
+  });
   useEvery(reload, HEALTH_PAUSE);
   if (problem !== null) return html`<span class="health bad" role="status">no answer</span>`;
   if (data === null) return html`<span class="health" role="status"></span>`;

@@ -1,7 +1,11 @@
 /** Whether all parts of the installation work. */
+import { signal } from "../vendor/signals.js";
 import { Problem, request } from "./api.js";
 
 /** @typedef {import("./types.js").Readiness} Readiness */
+
+/** What the frame of the pages has asked for last; null before. */
+export const health = signal(/** @type {Readiness | null} */ (null));
 
 /** Return what `GET /health/ready` says, also when a part is not ready. @param {AbortSignal} signal @returns {Promise<Readiness>} */
 export async function readiness(signal) {
@@ -14,15 +18,18 @@ export async function readiness(signal) {
 }
 
 /**
- * Return what is wrong, each with what to do, as the API says it.
+ * Return what is wrong, each with what to do, as the API says it. What is not known because a part is not ready is left
+ * out: the part is the reason.
  * @param {Readiness} health
  */
 export function faultsOf(health) {
-  return [
-    ...Object.entries(health.parts).flatMap(([part, one]) => (one.ready ? [] : [`${part}: ${one.reason}`])),
-    ...Object.entries(health.workers).flatMap(([queue, one]) =>
-      one.warning ? [`queue ${queue}: ${one.warning}`] : [],
-    ),
-    ...[health.timers, health.dead_letters, health.relay].flatMap((one) => (one.warning ? [one.warning] : [])),
+  const parts = Object.entries(health.parts).flatMap(([part, one]) => (one.ready ? [] : [`${part}: ${one.reason}`]));
+  const warnings = [
+    ...Object.entries(health.workers).map(([queue, { warning }]) => ({ name: `queue ${queue}`, warning })),
+    { name: "timers", warning: health.timers.warning },
+    { name: "dead letters", warning: health.dead_letters.warning },
+    { name: "relay", warning: health.relay.warning },
   ];
+  const known = warnings.filter(({ warning }) => warning && !(parts.length && warning.startsWith("not known")));
+  return [...parts, ...known.map(({ name, warning }) => `${name}: ${warning}`)];
 }

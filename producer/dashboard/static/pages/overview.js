@@ -1,7 +1,7 @@
 /** Whether all is well: what comes in, ends and fails at present, what runs, and what failed last. */
 import { get } from "../core/api.js";
 import { useChanges } from "../core/events.js";
-import { faultsOf, readiness } from "../core/health.js";
+import { faultsOf, health } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { samples } from "../core/metrics.js";
@@ -16,7 +16,7 @@ import { signal } from "../vendor/signals.js";
 /** @typedef {{at: number, submitted: number, succeeded: number, failed: number}} Sample */
 /** @typedef {"submitted" | "succeeded" | "failed"} Counter */
 
-const PAUSE = 3000; // milliseconds
+const PAUSE = 5000; // milliseconds
 const WINDOW = 60_000;
 const KEPT = 15 * 60_000;
 const LISTED = 8;
@@ -27,8 +27,7 @@ const read = signal(/** @type {Sample[]} */ ([]));
 /** @param {{id: string | null}} _ */
 export function Page(_) {
   const loaded = useLoad("overview", async (signal) => {
-    const [health, metrics] = await Promise.all([readiness(signal), get("metrics", {}, signal)]);
-    return { health, metrics: /** @type {string} */ (metrics), at: Date.now() };
+    return { metrics: /** @type {string} */ (await get("metrics", {}, signal)), at: Date.now() };
   });
   useEvery(loaded.reload, PAUSE);
   const running = useLoad("overview running", (signal) => newest("running", signal));
@@ -46,12 +45,12 @@ export function Page(_) {
 
   return html`
     <header class="title"><h1>Overview</h1></header>
+    ${health.value !== null && html`<${Verdict} now=${health.value} />`}
     <${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />
     ${data === null && !loaded.problem && html`<p class="loading">Loading …</p>`}
     ${
       data !== null &&
-      html`<${Verdict} health=${data.health} />
-        <div class="tiles">
+      html`<div class="tiles">
           <${Rate} title="Submitted" counter="submitted" href=${link("jobs")} />
           <${Rate} title="Succeeded" counter="succeeded" href=${link("jobs", { state: "succeeded" })} />
           <${Rate} title="Failed" counter="failed" href=${link("jobs", { state: "failed" })} />
@@ -91,13 +90,13 @@ function sampleOf(metrics, at) {
   return sample;
 }
 
-/** @param {{health: import("../core/types.js").Readiness}} props */
-function Verdict({ health }) {
-  const faults = faultsOf(health);
+/** @param {{now: import("../core/types.js").Readiness}} props */
+function Verdict({ now }) {
+  const faults = faultsOf(now);
   if (!faults.length)
     return html`<p class="verdict good">All is well: every part is ready, every queue has a worker.</p>`;
-  return html`<div class=${`verdict ${health.ready ? "warn" : "bad"}`}>
-    <strong>${health.ready ? "Jobs are accepted, but look at this:" : "Not ready:"}</strong>
+  return html`<div class=${`verdict ${now.ready ? "warn" : "bad"}`}>
+    <strong>${now.ready ? "Jobs are accepted, but look at this:" : "Not ready:"}</strong>
     <ul>${faults.map((fault) => html`<li>${fault}</li>`)}</ul>
   </div>`;
 }
@@ -112,7 +111,7 @@ function Rate({ title, counter, href }) {
   const whole = last.at - first.at >= WINDOW - 2 * PAUSE;
   return html`<div class=${`tile ${counter === "failed" && count > 0 ? "failed" : ""}`}>
     <h2><a href=${href}>${title}</a></h2>
-    <p class="number" data-name=${counter}>${count}</p>
+    <p class="count" data-name=${counter}>${count}</p>
     <p class="quiet">${whole ? "in the last minute" : `since ${local(first.at)}`}</p>
     <${Spark} known=${known} counter=${counter} />
     <p class="quiet">${last[counter]} in all</p>
@@ -146,8 +145,8 @@ function Waiting({ metrics }) {
   const longest = depths.reduce((one, other) => (other.value > one.value ? other : one), { labels: {}, value: 0 });
   return html`<div class="tile">
     <h2><a href=${link("queues")}>Waiting on queues</a></h2>
-    <p class="number" data-name="waiting">${depths.length ? total : "not known"}</p>
-    <p class="quiet">${longest.value > 0 ? `most on ${longest.labels.queue}: ${longest.value}` : "nothing waits"}</p>
+    <p class="count" data-name="waiting">${depths.length ? total : "not known"}</p>
+    <p class="quiet">${longest.value > 0 ? `most on ${longest.labels.queue}: ${longest.value}` : depths.length ? "nothing waits" : ""}</p>
   </div>`;
 }
 

@@ -1,6 +1,6 @@
 /** Work queues: how many jobs wait, and who takes them. */
 import { get } from "../core/api.js";
-import { readiness } from "../core/health.js";
+import { health } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { samples } from "../core/metrics.js";
@@ -10,33 +10,33 @@ import { Empty, ProblemBox } from "../parts/basics.js";
 /** @typedef {import("../core/types.js").Readiness} Readiness */
 /** @typedef {{name: string, ready: number | null, consumers: number | null, warning: string | null, types: string[]}} Queue */
 
-const PAUSE = 3000; // milliseconds
+const PAUSE = 5000; // milliseconds
 
 export function Page() {
-  const loaded = useLoad("queues", async (signal) => {
-    const [health, types, metrics] = await Promise.all([
-      readiness(signal),
-      get("job-types", {}, signal),
-      get("metrics", {}, signal),
-    ]);
-    return queues(health, types.items, metrics);
-  });
-  useEvery(loaded.reload, PAUSE);
+  const types = useLoad("job-types", (signal) => get("job-types", {}, signal));
+  const metrics = useLoad("queues", (signal) => /** @type {Promise<string>} */ (get("metrics", {}, signal)));
+  const now = health.value;
+  const list = now && types.data && metrics.data !== null ? queues(now, types.data.items, metrics.data) : null;
+  const reload = () => {
+    types.reload();
+    metrics.reload();
+  };
+  useEvery(metrics.reload, PAUSE);
   return html`
     <header class="title"><h1>Queues</h1></header>
-    <${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />
+    <${ProblemBox} problem=${types.problem ?? metrics.problem} onRetry=${reload} />
     ${
-      loaded.data === null
-        ? !loaded.problem && html`<p class="loading">Loading …</p>`
-        : loaded.data.length === 0
+      list === null
+        ? !(types.problem ?? metrics.problem) && html`<p class="loading">Loading …</p>`
+        : list.length === 0
           ? html`<${Empty} title="There is no queue yet"><p>Start a worker: <code>jobtape worker</code>.</p><//>`
           : html`<table class="rows">
             <thead><tr><th>Queue</th><th class="num">Waiting for a worker</th><th class="num">Consumers</th><th>Job types</th><th>Jobs</th></tr></thead>
-            <tbody>${loaded.data.map(
+            <tbody>${list.map(
               (queue) => html`<tr>
                 <td class="name"><a data-row href=${link("jobs", { queue: queue.name })}>${queue.name}</a></td>
-                <td class="num" data-name="waiting">${queue.ready ?? "not known"}</td>
-                <td class="num" data-name="consumers">${queue.consumers ?? "not known"}</td>
+                <td class="num" data-name="waiting" data-column="waiting">${queue.ready ?? "not known"}</td>
+                <td class="num" data-name="consumers" data-column="consumers">${queue.consumers ?? "not known"}</td>
                 <td>${queue.types.map((type) => html`<a href=${link("jobs", { type })}>${type}</a> `)}${queue.warning && html`<p class="warning">${queue.warning}</p>`}</td>
                 <td>${["queued", "running", "retrying", "scheduled", "failed"].map((state) => html`<a href=${link("jobs", { queue: queue.name, state })}>${state}</a> `)}</td>
               </tr>`,
@@ -47,14 +47,14 @@ export function Page() {
 }
 
 /**
- * @param {Readiness} health
+ * @param {Readiness} now
  * @param {{name: string, queue: string}[]} types
  * @param {string} metrics
  * @returns {Queue[]}
  */
-function queues(health, types, metrics) {
+function queues(now, types, metrics) {
   const depths = new Map(samples(metrics, "jobtape_queue_depth").map(({ labels, value }) => [labels.queue, value]));
-  return Object.entries(health.workers)
+  return Object.entries(now.workers)
     .map(([name, { consumers, warning }]) => ({
       name,
       ready: depths.get(name) ?? null,

@@ -8,7 +8,7 @@ import { fieldsOf, fromText, toText } from "../core/schema.js";
 import { curl, python, submissionOf } from "../core/snippets.js";
 import { fromInput } from "../core/times.js";
 import { CopyButton, Empty, ProblemBox } from "../parts/basics.js";
-import { useEffect, useMemo, useState } from "../vendor/hooks.js";
+import { useEffect, useMemo, useRef, useState } from "../vendor/hooks.js";
 
 /** @typedef {import("../core/schema.js").Field} Field */
 /** @typedef {import("../core/types.js").JobType} JobType */
@@ -59,6 +59,7 @@ function Form({ type, given }) {
   const [faults, setFaults] = useState(/** @type {Record<string, string>} */ ({}));
   const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
   const [busy, setBusy] = useState(false);
+  const sent = useRef({ body: "", key: "" });
 
   useEffect(() => {
     document.querySelector(/** @type {"input"} */ (".submit [aria-invalid=true]"))?.focus();
@@ -99,10 +100,11 @@ function Form({ type, given }) {
     setFaults({});
     setBusy(true);
     try {
-      const headers = options.idempotency_key.trim()
-        ? { "idempotency-key": options.idempotency_key.trim() }
-        : undefined;
-      const answer = await request("POST", "jobs", { body: read(), headers });
+      const body = stringify(read());
+      // After an answer that did not come, the same submission again is not a second job.
+      if (sent.current.body !== body) sent.current = { body, key: randomKey() };
+      const headers = { "idempotency-key": options.idempotency_key.trim() || sent.current.key };
+      const answer = await request("POST", "jobs", { body, headers });
       go(link(`jobs/${answer.body.id}`));
     } catch (error) {
       if (error instanceof Fault) setFaults({ [error.pointer]: error.message });
@@ -148,6 +150,7 @@ function Form({ type, given }) {
       )}
     </details>
     <${ProblemBox} problem=${problem} />
+    ${problem?.passing && html`<p class="quiet">Submit again: unchanged, it never makes a second job.</p>`}
     <div class="tools">
       <button type="submit" class="primary" disabled=${busy}>${busy ? "Submitting …" : "Submit"}</button>
       <${CopyButton} big text=${() => snippet(read, (one) => curl(one, withKey))}>Copy as curl<//>
@@ -167,6 +170,11 @@ function snippet(read, make) {
     if (error instanceof Fault) return error.message;
     throw error;
   }
+}
+
+/** Return a name for one submission. Pages over plain HTTP have no `crypto.randomUUID`. */
+function randomKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** What is wrong with what was typed. */

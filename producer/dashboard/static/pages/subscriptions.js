@@ -1,6 +1,6 @@
 /** Who gets events: the relay to subscribers' queues, and the clients that listen to this API. */
 import { get } from "../core/api.js";
-import { readiness } from "../core/health.js";
+import { health } from "../core/health.js";
 import { html } from "../core/html.js";
 import { toNumber } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
@@ -8,17 +8,14 @@ import { samples } from "../core/metrics.js";
 import { duration } from "../core/times.js";
 import { ProblemBox, Section } from "../parts/basics.js";
 
-const PAUSE = 3000; // milliseconds
+const PAUSE = 5000; // milliseconds
 /** @type {Record<string, string>} */
 const MODES = { final: "final events", all: "all events except submitted" };
 
 export function Page() {
-  const loaded = useLoad("subscriptions", async (signal) => {
-    const [health, metrics] = await Promise.all([readiness(signal), get("metrics", {}, signal)]);
-    return { relay: health.relay, metrics: /** @type {string} */ (metrics) };
-  });
+  const loaded = useLoad("subscriptions", (signal) => /** @type {Promise<string>} */ (get("metrics", {}, signal)));
   useEvery(loaded.reload, PAUSE);
-  const { data } = loaded;
+  const data = health.value && loaded.data !== null ? { relay: health.value.relay, metrics: loaded.data } : null;
   return html`
     <header class="title"><h1>Subscriptions</h1></header>
     <${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />

@@ -43,13 +43,16 @@ export function Labels({ labels, linked = true }) {
   })}</span>`;
 }
 
-/** @param {{problem: import("../core/api.js").Problem | null, onRetry?: () => void}} props */
+/**
+ * Why something failed. `onRetry`: loads it again; a load that may succeed later is repeated without it.
+ * @param {{problem: import("../core/api.js").Problem | null, onRetry?: () => void}} props
+ */
 export function ProblemBox({ problem, onRetry }) {
   if (problem === null || problem.status === 401) return null;
   return html`<div class="problem" role="alert">
     <strong>${problem.title}</strong>
     <p><${Foreign} text=${problem.message} limit=${600} /></p>
-    ${problem.passing && html`<p class="quiet">It is tried again by itself.</p>`}
+    ${problem.passing && onRetry && html`<p class="quiet">It is tried again by itself.</p>`}
     ${!problem.passing && onRetry && html`<button type="button" onClick=${onRetry}>Try again</button>`}
   </div>`;
 }
