@@ -6,6 +6,7 @@ place its work again on RabbitMQ 4, where messages on the tape keep ``CC``.
 
 import asyncio
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -13,7 +14,8 @@ import aiormq.exceptions
 
 from jobtape.broker.confirmed_channel import ConfirmedChannel, publish_all
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
-from jobtape.consumer.replays.long_task import TakenOver, TaskSlice
+from jobtape.broker.tasks import cancel_and_wait
+from jobtape.consumer.replays.long_task import Interrupted, TakenOver, TaskSlice
 from jobtape.consumer.subscriber_message import SubscriberMessage, subscriber_message
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.selection import Selection
@@ -21,7 +23,8 @@ from jobtape.view.store import CommittedEvent, Store
 from jobtape.view.threads import DatabaseThreads
 
 PAGE: Final = 1000
-"""Events in flight at most."""
+PAGES: Final = 2
+"""Events of a page, and pages in flight at most."""
 CONFIRM_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 15.0
 CHECK_EVERY: Final = 1.0
@@ -73,27 +76,45 @@ async def _publish_all(channel: ConfirmedChannel, store: Store, replay: Replay, 
     replay = replace(replay, after=state["after"], until=state["until"])
     before = int(state["events"])
     size = PAGE if replay.rate is None else max(1, min(PAGE, round(replay.rate / 4)))
-    # A thread reads the next page and writes the state, while the broker confirms a page.
+    # A thread reads the next page and writes the state, while the broker confirms this page and the one before.
     threads = DatabaseThreads("replay")
-    next_page = threads.call(store.committed.page, state["cursor"], size, replay.selection)
+    read, due = state["cursor"], state["due"]
+    next_page = threads.call(_read, store, replay, read, size, state["mark"])
+    sent: deque[tuple[asyncio.Task[None], dict[str, Any], int]] = deque()
+    interrupted: Interrupted | None = None
     try:
         while not state["done"]:
-            await _wait_until(state["due"], replay, size, task_slice)
-            page = await next_page
-            rows = [row for row in page.rows if row.cursor <= replay.until]
-            end = min(page.cursor, replay.until) if page.full else replay.until
-            if end < replay.until:
-                next_page = threads.call(store.committed.page, end, size, replay.selection)
-            await _publish(channel, [_message(row, replay, state["mark"]) for row in rows])
-            after = {"cursor": end, "events": state["events"] + len(rows), "done": end >= replay.until}
-            due = _due(state["due"], len(rows), replay)
-            state = await threads.call(_save, store, replay, state, {**state, **after, "due": due})
-            task_slice.add(len(rows), _left(state, replay), before)
-            if not state["done"]:
-                task_slice.check()
+            try:
+                while interrupted is None and len(sent) < PAGES and (read < replay.until or not sent):
+                    await _wait_until(due, replay, size, task_slice)
+                    messages, read = await next_page
+                    if read < replay.until:
+                        next_page = threads.call(_read, store, replay, read, size, state["mark"])
+                    due = _due(due, len(messages), replay)
+                    after = {"cursor": read, "done": read >= replay.until, "due": due}
+                    sent.append((asyncio.create_task(_publish(channel, messages)), after, len(messages)))
+                    task_slice.check()
+            except Interrupted as error:
+                interrupted = error  # raised when what is in flight is confirmed, or it would be published again
+            if interrupted is not None and not sent:
+                raise interrupted
+            confirmed, after, number = sent.popleft()
+            await confirmed
+            after["events"] = state["events"] + number
+            state = await threads.call(_save, store, replay, state, {**state, **after})
+            task_slice.add(number, _left(state, replay), before)
     finally:
+        for publishing, *_ in sent:
+            await cancel_and_wait(publishing)
         await threads.join()
     return int(state["events"])
+
+
+def _read(store: Store, replay: Replay, after: int, size: int, mark: str) -> tuple[list[SubscriberMessage], int]:
+    """Return the messages of the next page, and the cursor at its end."""
+    page = store.committed.page(after, size, replay.selection)
+    end = min(page.cursor, replay.until) if page.full else replay.until
+    return [_message(row, replay, mark) for row in page.rows if row.cursor <= replay.until], end
 
 
 def _begin(store: Store, replay: Replay) -> dict[str, Any]:
