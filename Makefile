@@ -3,7 +3,7 @@
 PY ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv run demo test bench lint types docs graph vendor lock clean
+.PHONY: help venv run demo test bench lint types docs graph pictures vendor lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ lint: venv ## ruff, the import rules between the rooms, and Biome on the dashboa
 types: venv ## mypy --strict, and TypeScript on the dashboard's modules
 	@$(BIN)/mypy --strict jobtape tools tests examples benchmarks
 	@$(BIN)/python -m tools.front_end.check types
+
+pictures: venv ## draw the pictures of the dashboard in the documentation, with Chromium
+	@$(BIN)/python -m tests.dashboard.pictures
 
 vendor: venv ## copy the locked npm packages that browsers load to producer/dashboard/static/vendor
 	@$(BIN)/python -m tools.front_end.vendor

@@ -1,5 +1,7 @@
 /** Times and durations as people read them: in the viewer's zone, with UTC in a tooltip. */
 
+/** Seconds by which the clocks of two processes may differ. */
+const SKEW = 0.1;
 const CLOCK = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit",
   minute: "2-digit",
@@ -71,4 +73,13 @@ export function toInput(time) {
  */
 export function fromInput(text) {
   return text === "" || Number.isNaN(Date.parse(text)) ? null : new Date(text).toISOString();
+}
+
+/**
+ * Return how many seconds the last execution of a job waited after it was due; null when the job has not started since.
+ * @param {import("./types.js").Job} job
+ */
+export function waitOf(job) {
+  const waited = job.started_at === null ? null : seconds(job.run_at ?? job.submitted_at, job.started_at);
+  return waited === null || waited < -SKEW ? null : Math.max(0, waited);
 }

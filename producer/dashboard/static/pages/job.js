@@ -7,7 +7,7 @@ import { useEvery, useLoad } from "../core/load.js";
 import { asOf, change, go, link } from "../core/route.js";
 import { curl, python, submissionOf } from "../core/snippets.js";
 import { useStepper } from "../core/time_travel.js";
-import { duration, seconds } from "../core/times.js";
+import { duration, seconds, waitOf } from "../core/times.js";
 import { ENDED } from "../core/types.js";
 import { CopyButton, Empty, Foreign, Json, Labels, ProblemBox, Section, State, Time } from "../parts/basics.js";
 import { nameOf, Timeline } from "../parts/timeline.js";
@@ -228,7 +228,7 @@ function Facts({ job }) {
   const [, tick] = useState(0);
   useEvery(() => tick((n) => n + 1), ticking ? 1000 : null);
   const due = job.run_at !== null && job.run_at !== job.submitted_at ? job.run_at : null;
-  const waited = job.started_at === null ? null : seconds(job.run_at ?? job.submitted_at, job.started_at);
+  const waited = waitOf(job);
   const ran =
     job.started_at !== null && (ticking || job.finished_at !== null) ? seconds(job.started_at, job.finished_at) : null;
   /** @type {[string, any][]} */
@@ -240,7 +240,7 @@ function Facts({ job }) {
     ["Due", due && html`<${Time} at=${due} />`],
     ["Started", job.started_at && html`<${Time} at=${job.started_at} />`],
     ["Finished", job.finished_at && html`<${Time} at=${job.finished_at} />`],
-    ["Waited", waited !== null && duration(Math.max(0, waited))],
+    ["Waited", waited !== null && duration(waited)],
     ["Ran", ran !== null && duration(Math.max(0, ran))],
     ["Reason", job.reason],
     ["Correlation id", job.correlation_id && html`<${Foreign} text=${job.correlation_id} />`],

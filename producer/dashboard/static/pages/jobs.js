@@ -5,7 +5,7 @@ import { html } from "../core/html.js";
 import { useLoad } from "../core/load.js";
 import { asOf, change, go, link, route } from "../core/route.js";
 import { asCursor, nextCursor, useStepper } from "../core/time_travel.js";
-import { duration, fromInput, seconds, toInput } from "../core/times.js";
+import { duration, fromInput, seconds, toInput, waitOf } from "../core/times.js";
 import { STATES } from "../core/types.js";
 import { Empty, Foreign, Labels, ProblemBox, State, Time } from "../parts/basics.js";
 import { BulkRedrive } from "../parts/bulk_redrive.js";
@@ -191,7 +191,7 @@ function Row({ job }) {
       go(link(`jobs/${job.id}`));
   };
   const begun = job.started_at ?? job.finished_at;
-  const waited = job.started_at === null ? null : seconds(job.run_at ?? job.submitted_at, job.started_at);
+  const waited = waitOf(job);
   const ran =
     job.started_at === null
       ? null
@@ -203,10 +203,10 @@ function Row({ job }) {
     <td class="name"><a data-row href=${link(`jobs/${job.id}`)} title=${job.id}>${job.type}</a></td>
     <td class="outcome"><${Outcome} job=${job} /></td>
     <td><${Labels} labels=${job.labels} /></td>
-    <td>${job.queue}</td>
+    <td class="queue">${job.queue}</td>
     <td class="num">${attempt(job)}</td>
     <td class="num"><${Time} at=${job.submitted_at ?? begun} /></td>
-    <td class="num">${waited === null ? "" : duration(Math.max(0, waited))}</td>
+    <td class="num">${waited === null ? "" : duration(waited)}</td>
     <td class="num">${ran === null ? "" : duration(Math.max(0, ran))}</td>
   </tr>`;
 }

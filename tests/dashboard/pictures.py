@@ -1,0 +1,147 @@
+"""``make pictures``: draw the pictures of the dashboard in the documentation, from jobs that really ran."""
+
+import io
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import httpx
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from jobtape.broker.declare import remove_namespace
+from tests.brokers import start_session_broker
+from tests.cli.installation import Installation, installation_in
+from tests.cli.programs import until
+from tests.dashboard.browser import Tab, browser
+from tests.namespaces import environment_for, some_topology
+from tools.clone import ROOT
+
+FOLDER: Final = ROOT / "docs" / "pictures"
+SIZE: Final = (1280, 800)
+JOBS: Final = '''
+import asyncio
+from typing import Literal
+
+from jobtape import Context, RetryPolicy, job
+
+
+@job("report.build", queue="reports", timeout=120)
+async def build_report(ctx: Context, year: int, pause: float = 0.1) -> dict[str, int]:
+    """Build the report of a year, month by month."""
+    for month in range(12):
+        ctx.progress(month / 12, f"month {month + 1} of 12")
+        await asyncio.sleep(pause)
+    return {"year": year, "lines": 372}
+
+
+@job("mail.send", queue="mail", retry=RetryPolicy(max_attempts=3, first=0.4, jitter=0.0, on=(ConnectionError,)))
+async def send_mail(ctx: Context, to: str, subject: str = "Your order", refusals: int = 0) -> str:
+    """Send a mail, and try again while the server refuses the connection."""
+    await asyncio.sleep(0.12)
+    if ctx.attempt <= refusals:
+        raise ConnectionError(f"the mail server of {to.partition('@')[2]} refused the connection")
+    return f"sent to {to}"
+
+
+@job("payment.charge")
+def charge(customer: int, amount: float, currency: Literal["EUR", "USD", "GBP"] = "EUR") -> dict[str, object]:
+    """Charge a customer."""
+    if amount <= 0:
+        raise ValueError(f"the amount for customer {customer} is not positive: {amount}")
+    return {"customer": customer, "charged": amount, "currency": currency}
+'''
+NAMES: Final = ("ada", "grace", "edsger", "barbara", "ken", "radia")
+
+
+def _submit(client: httpx.Client, job_type: str, payload: dict[str, Any], **labels: str) -> str:
+    answer = client.post("/jobs", json={"type": job_type, "payload": payload, "labels": labels})
+    answer.raise_for_status()
+    job_id: str = answer.json()["id"]
+    return job_id
+
+
+def _run_jobs(client: httpx.Client) -> tuple[str, str]:
+    """Run some jobs, and return a job that was retried and one that failed. One more job runs for a while."""
+    retried = _submit(client, "mail.send", {"to": "ada@example.org", "refusals": 2}, tenant="a")
+    failed = ""
+    for n, name in enumerate(NAMES):
+        tenant = "abc"[n % 3]
+        _submit(client, "payment.charge", {"customer": 7000 + n, "amount": 19.9 * (n + 1)}, tenant=tenant)
+        _submit(client, "mail.send", {"to": f"{name}@example.org"}, tenant=tenant, campaign="autumn")
+        if n == 3:
+            failed = _submit(client, "payment.charge", {"customer": 2**63 - 1, "amount": -5.0}, tenant=tenant)
+    _submit(client, "report.build", {"year": 2025}, tenant="a")
+    until(lambda: all(_ended(client, job_id) for job_id in (retried, failed)), "the jobs end")
+    _submit(client, "report.build", {"year": 2026, "pause": 3.0}, tenant="a")
+    return retried, failed
+
+
+def _ended(client: httpx.Client, job_id: str) -> bool:
+    return client.get(f"/jobs/{job_id}").json()["state"] in ("succeeded", "failed")
+
+
+def _save(page: Page, name: str) -> None:
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    # 256 colours are all that these pages have.
+    picture.quantize(256, method=Image.Quantize.MEDIANCUT).save(FOLDER / f"{name}.png", optimize=True)
+
+
+def _draw(site: Installation, chromium: Browser) -> None:
+    url = f"http://127.0.0.1:{site.port}"
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        watching = Tab(chromium, url, SIZE)
+        overview = watching.go("")
+        overview.get_by_text("since").first.wait_for()
+        retried, failed = _run_jobs(client)
+    overview.get_by_text("month").first.wait_for()
+    expect(overview.locator(".spark polyline").first).to_have_attribute(
+        "points", re.compile(r"( \S+){3}"), timeout=60_000
+    )
+    _save(overview, "overview")
+    page = Tab(chromium, url, SIZE).go("jobs")
+    page.get_by_text("month").first.wait_for()
+    _save(page, "jobs")
+    page = Tab(chromium, url, SIZE).go(f"jobs/{failed}")
+    page.locator(".events li").nth(1).wait_for()
+    _save(page, "failed-job")
+    page = Tab(chromium, url, SIZE, dark=True).go(f"jobs/{retried}")
+    page.locator(".events li").nth(5).wait_for()
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    page.get_by_label("What this event changed").wait_for()
+    page.get_by_text("As of").wait_for()
+    _save(page, "past")
+    page = Tab(chromium, url, SIZE).go("submit?type=payment.charge")
+    page.get_by_label("customer required").fill("7001")
+    page.get_by_label("amount required").fill("ten")
+    page.get_by_role("button", name="Submit", exact=True).click()
+    page.locator("[aria-invalid=true]").wait_for()
+    _save(page, "submit")
+
+
+def main() -> int:
+    """Return the exit code for the shell."""
+    FOLDER.mkdir(exist_ok=True)
+    broker = start_session_broker()
+    topology = some_topology("default", "mail", "reports")
+    with tempfile.TemporaryDirectory() as folder:
+        site = installation_in(Path(folder), **environment_for(broker.url, topology), JOBTAPE_JOBS="shop")
+        (site.folder / "shop.py").write_text(JOBS)
+        try:
+            site.up()
+            with browser() as chromium:
+                _draw(site, chromium)
+        finally:
+            site.close()
+            anyio.run(remove_namespace, broker.url, topology)
+            broker.stop()
+    print("\n".join(f"{path.relative_to(ROOT)} {path.stat().st_size // 1000} kB" for path in sorted(FOLDER.iterdir())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
