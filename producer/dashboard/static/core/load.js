@@ -33,6 +33,8 @@ export function useLoad(name, load) {
   const latest = useRef(load);
   latest.current = load;
   const failures = useRef(0);
+  const running = useRef(false);
+  const again = useRef(false);
   const key = apiKey.value;
 
   useEffect(() => {
@@ -40,13 +42,21 @@ export function useLoad(name, load) {
     const abort = new AbortController();
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     let timer;
+    running.current = true;
+    again.current = false;
+    const done = () => {
+      running.current = false;
+      if (again.current) timer = setTimeout(() => setTurn((n) => n + 1));
+    };
     setState((now) =>
       now.name === name ? { ...now, loading: true } : { name, data: null, problem: null, loading: true },
     );
     latest.current(abort.signal).then(
       (data) => {
         failures.current = 0;
-        if (!abort.signal.aborted) setState({ name, data, problem: null, loading: false });
+        if (abort.signal.aborted) return;
+        setState({ name, data, problem: null, loading: false });
+        done();
       },
       (error) => {
         if (abort.signal.aborted) return;
@@ -54,7 +64,8 @@ export function useLoad(name, load) {
           error instanceof Problem ? error : new Problem(0, { title: "Error in this page", detail: String(error) });
         if (!(error instanceof Problem)) console.error(error);
         setState((now) => ({ ...now, name, problem, loading: false }));
-        if (!problem.passing) return;
+        if (!problem.passing) return done();
+        running.current = false;
         failures.current += 1;
         timer = setTimeout(
           () => setTurn((n) => n + 1),
@@ -64,11 +75,16 @@ export function useLoad(name, load) {
     );
     return () => {
       abort.abort();
+      running.current = false;
       clearTimeout(timer);
     };
   }, [name, turn, key]);
 
-  const reload = useCallback(() => setTurn((n) => n + 1), []);
+  const reload = useCallback(() => {
+    // A slow answer is waited for: if each reload began anew, none would ever come.
+    if (running.current) again.current = true;
+    else setTurn((n) => n + 1);
+  }, []);
   const set = useCallback((/** @type {T} */ data) => setState((now) => ({ ...now, data })), []);
   const current = state.name === name;
   return {
