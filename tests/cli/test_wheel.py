@@ -86,6 +86,8 @@ def test_wheel_contains_only_jobtape(wheel: Path) -> None:
     for package in PACKAGES:
         assert f"jobtape/{package}/__init__.py" in names
     assert "jobtape/py.typed" in names
+    static = "jobtape/producer/dashboard/static"
+    assert {f"{static}/index.html", f"{static}/vendor/preact.js", f"{static}/vendor/LICENSE-preact.txt"} <= set(names)
 
 
 def test_installed_wheel_is_imported(python: Path, project: Path) -> None:
@@ -104,6 +106,7 @@ def test_packages_of_user_do_not_shadow_jobtape(up: str, project: Path) -> None:
         order = {"type": "order", "payload": {"pieces": 3}}
         # The projector creates the tape, and may start later than the API.
         until(lambda: client.get("/health/ready").status_code == 200, "all parts are ready")
+        assert "<title>Jobtape</title>" in client.get("/").text
         answer = client.post("/jobs", json=order)
         assert answer.status_code == 202, answer.text
         path = answer.headers["location"]

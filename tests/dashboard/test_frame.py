@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
@@ -89,5 +90,22 @@ def test_dashboard_under_a_prefix(site: Installation, chromium: Browser) -> None
     page.get_by_role("button", name="Submit", exact=True).click()
     expect(page.get_by_role("heading", name="succeeded add")).to_be_visible()
     opened.context.close()
+    program.close()
+    assert opened.faults == []
+
+
+def test_list_is_polled_while_no_stream_is_free(site: Installation, chromium: Browser) -> None:
+    port = free_port()
+    program = api_on(site, port, JOBTAPE_MAX_LISTENERS="1")
+    url = f"http://127.0.0.1:{port}"
+    with httpx.stream("GET", f"{url}/events", trust_env=False, timeout=60) as taken:
+        assert taken.status_code == 200
+        opened = Tab(chromium, url)
+        page = opened.go("jobs?label=test%3Apolled")
+        expect(page.get_by_text("No job matches")).to_be_visible()
+        expect(page.get_by_text("not live")).to_be_visible()
+        submit(site, "add", {"x": 1, "y": 1}, labels={"test": "polled"})
+        expect(page.locator("tbody tr")).to_contain_text("succeeded")
+        opened.context.close()
     program.close()
     assert opened.faults == []

@@ -163,6 +163,7 @@ export function useChanges(query, onChange) {
     let count = 0;
     let busyTicks = 0;
     let polling = 0;
+    let open = false;
     /** @type {(() => void) | null} */
     let stop = null;
     const start = () => {
@@ -174,6 +175,7 @@ export function useChanges(query, onChange) {
           if (message.name !== "hello") count += 1;
         },
         (now) => {
+          open = now;
           setConnected(now);
           if (now) count += 1; // something may have happened in between
         },
@@ -181,10 +183,11 @@ export function useChanges(query, onChange) {
     };
     const timer = setInterval(() => {
       if (document.hidden) return;
-      if (stop === null) {
+      // Also while all slots of the API are taken, or it is away.
+      if (stop === null || !open) {
         polling += TICK;
         if (polling % POLL === 0) latest.current();
-        if (polling >= TRY_AGAIN) start();
+        if (stop === null && polling >= TRY_AGAIN) start();
         return;
       }
       busyTicks = count > BUSY ? busyTicks + 1 : 0;

@@ -17,13 +17,16 @@ import { useEffect, useRef, useState } from "../vendor/hooks.js";
 /** @typedef {import("../core/types.js").Job} Job */
 /** @typedef {import("../core/types.js").JobEvent} JobEvent */
 
+const POLL = 3000; // milliseconds
 const PAGE = 1000;
 const MOST = 5000; // events of one job that are shown
 
 /** @param {{id: string}} props */
 export function JobPage({ id }) {
   const now = useLoad(`job ${id}`, (signal) => /** @type {Promise<Job>} */ (get(`jobs/${id}`, {}, signal)));
-  const { events, more } = useEvents(id, now.data, now.reload);
+  const { events, more, live } = useEvents(id, now.data, now.reload);
+  // Without a stream, as while all slots of the API are taken, the state is asked for.
+  useEvery(now.reload, now.data === null || live ? null : POLL);
   const at = asOf.value;
   const past = useLoad(
     at === null ? null : `job ${id} at ${at}`,
@@ -75,6 +78,7 @@ export function JobPage({ id }) {
  */
 function useEvents(id, job, onChange) {
   const [state, setState] = useState({ id, events: /** @type {JobEvent[]} */ ([]), more: false });
+  const [live, setLive] = useState(false);
   const latest = useRef(onChange);
   latest.current = onChange;
   const known = job !== null;
@@ -117,7 +121,7 @@ function useEvents(id, job, onChange) {
             latest.current();
           }, 250);
         },
-        () => {},
+        setLive,
       );
     }
     const attempt = () => {
@@ -132,7 +136,7 @@ function useEvents(id, job, onChange) {
       clearTimeout(timer);
     };
   }, [id, known]);
-  return state.id === id ? state : { events: [], more: false };
+  return state.id === id ? { ...state, live } : { events: [], more: false, live };
 }
 
 /**
