@@ -227,6 +227,13 @@ def test_unknown_address_says_so(tab: Tab, address: str) -> None:
     expect(page.get_by_text(re.compile("There is no such (job|page)"))).to_be_visible()
 
 
+@pytest.mark.parametrize("query", ["as_of=yesterday", "as_of=9223372036854775807", "since=soon", "state=asleep"])
+def test_wrong_address_shows_what_is_wrong(tab: Tab, query: str) -> None:
+    page = tab.go(f"jobs?{query}")
+    expect(page.get_by_role("alert")).to_contain_text(re.compile("query is not valid|has not reached this cursor"))
+    expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+
+
 def test_queues_show_waiting_jobs(site: Installation, tab: Tab, tmp_path: Path) -> None:
     page = tab.go("queues")
     row = page.locator("tbody tr", has_text="gates")

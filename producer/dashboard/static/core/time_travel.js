@@ -96,9 +96,11 @@ effect(() => {
     shownTime.value = null;
     return;
   }
-  const known = /^\d+$/.test(at) ? (times.get(at) ?? null) : Date.parse(at);
-  shownTime.value = known;
-  if (known !== null) return;
+  const isCursor = /^\d+$/.test(at);
+  const known = isCursor ? times.get(at) : Date.parse(at);
+  // What is neither a cursor nor a time is for the API to refuse.
+  shownTime.value = known === undefined || Number.isNaN(known) ? null : known;
+  if (!isCursor || known !== undefined) return;
   // The API has no question "when was this cursor?": the first event from there on says it.
   firstEvent({ after: String(BigInt(at) - 1n) }, ANSWER_LIMIT).then(
     (event) => {
