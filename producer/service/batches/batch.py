@@ -8,6 +8,7 @@ the connection was lost or its queue was full, is published again by itself, und
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -110,7 +111,12 @@ class _Sender:
     async def _settle(self, chunk: "_Chunk") -> None:
         if not chunk.publishes:
             return
-        await asyncio.wait(chunk.publishes, timeout=chunk.deadline - asyncio.get_running_loop().time())
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(chunk.deadline):
+                # In their order, as confirms come for many at once: waiting for all would wake this for each of them.
+                for confirmed in chunk.publishes:
+                    if not confirmed.done():
+                        await asyncio.wait({confirmed})
         for confirmed, (index, item) in chunk.publishes.items():
             if not confirmed.done():
                 confirmed.cancel()
