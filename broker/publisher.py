@@ -4,8 +4,8 @@ After a nack, a time-out or a lost connection it is not known which queues have 
 event id) is published again until a confirm comes or the deadline passes; readers drop repeats.
 
 When a work queue refuses the message because a policy limits its length, the work is deferred: ``deferred`` is
-published, and then a submission again to the tape alone, because a refusal is no proof that the tape has it. The
-projector places the work again. ``check_room`` refuses more work for that queue beforehand.
+published. If the message was a ``submitted``, it is then published once more to the tape alone, because the tape may
+not have it. The projector places the work again. ``check_room`` refuses more work for that queue beforehand.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ class Publisher:
         except WorkRefused:
             self._note_full(queue)
             deferred = deferral(event, "queue_full", source=self.topology.source, time=datetime.now(UTC))
-            # First, so that the tape never has the event alone: the job would seem to be on its queue.
+            # First: if this process dies in between, the job hardly ever seems to be on its queue.
             await self.publish(deferred, timeout=max(SHORTEST_LIMIT, end - time.monotonic()))
             if isinstance(event, Submitted):
                 limit = max(SHORTEST_LIMIT, end - time.monotonic())

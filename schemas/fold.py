@@ -11,8 +11,8 @@ either order. So the order on the tape is decisive, and ``evolve`` decides for e
   ``redriven``. It does so even if the current run has not ended on the tape: a job is redriven only after its end was
   read. So the event of that end existed, the tape has lost it (in a crash, or by retention), and it will not come.
 * ``placed`` is accepted when its count of placements is higher than the known one. The job is ``queued``, unless
-  another execution runs it. ``deferred`` is accepted once for the latest placement, or for a later one. The executions
-  before it do not count as running any more; their outcomes are accepted.
+  an execution other than the lost one runs it. ``deferred`` is accepted once for the latest placement, or for a later
+  one. The executions before the ``deferred`` do not count as running any more; their outcomes are accepted.
 * ``submitted`` contains the order (what to run), and adds it to the job whenever it comes. It changes the state only if
   it is the job's first event. One that is due later places no work.
 * Of the **executions** of an attempt, the newest on the tape is shown. ``started`` and ``progressed`` of an older one

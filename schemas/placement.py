@@ -1,8 +1,8 @@
-"""The events with which the projector places work, fails lost jobs, and with which anybody defers work.
+"""The events that place work, fail lost jobs (both by the projector) and defer work (by workers and publishers).
 
 A job whose work is not on a queue is *waiting* (``Job.waiting``): it was submitted for later, its attempt failed and
 another follows, it was redriven, or its work was deferred. The projector places the work of waiting jobs when their
-time has come. It derives them from the view alone, so the same tape gives the same placements.
+time has come. It derives the placements from the view alone, so the same tape gives the same placements.
 
 All functions are pure and total. The same fact has the same event id however often it is computed.
 """

@@ -1,7 +1,7 @@
 """The committed history for listeners: the events that the fold accepted, in the order of the tape, after a cursor.
 
 The projector commits batches in order. So a page that ends at the newest row is complete: everything that is committed
-later comes behind it. A reader needs only its cursor to continue, in any process.
+later comes after it. A reader needs only its cursor to continue, in any process.
 """
 
 from collections.abc import Mapping, Sequence
@@ -82,7 +82,7 @@ class CommittedEvent:
 
 @dataclass(frozen=True, slots=True)
 class CommittedPage:
-    """The selected ``rows`` of a part of the history, and the ``cursor`` to continue behind.
+    """The selected ``rows`` of a part of the history, and the ``cursor`` to continue after.
 
     ``full``: more events may be there already.
     """
@@ -112,8 +112,8 @@ class CommittedHistory(StorePart):
         statement = _ACCEPTED if wanted.job is None else _ACCEPTED.where(_entry.job_id == wanted.job)
         with self.database.reading() as connection:
 
-            def fetch(behind: int, count: int) -> Sequence[Any]:
-                return connection.execute(statement.where(_entry.cursor > behind).limit(count)).all()
+            def fetch(last: int, count: int) -> Sequence[Any]:
+                return connection.execute(statement.where(_entry.cursor > last).limit(count)).all()
 
             rows, full = read_page(fetch, after, limit, lambda row: len(row.event), max_bytes)
         events = [_event(row) for row in rows]
@@ -124,7 +124,7 @@ class CommittedHistory(StorePart):
         )
 
     def before(self, time: datetime) -> int:
-        """Return a cursor. The first accepted event behind it is the first on the tape whose time is not before
+        """Return a cursor. The first accepted event after it is the first on the tape whose time is not before
         ``time``; 0 when that is the first event.
 
         Times on the tape are not sorted. Earlier events may follow after the cursor. A later event can only be before

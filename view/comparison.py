@@ -29,7 +29,7 @@ FIELDS: Final = tuple(column.name for column in tables.jobs.columns)
 class ViewComparison:
     """Compares ``rebuild`` with the serving generation, and continues where the progress was saved.
 
-    ``examples``: the highest number of examples. Only jobs without an event behind the rebuild's cursor are compared.
+    ``examples``: the highest number of examples. Only jobs without an event after the rebuild's cursor are compared.
     """
 
     def __init__(self, database: Database, rebuild: RebuildState, examples: int) -> None:

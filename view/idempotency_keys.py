@@ -44,7 +44,9 @@ class KeyState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeyedSubmission:
-    """``digest``: of the submission, to recognize a different one under the same key. ``time``: of the event."""
+    """What is stored of a submission under a key. ``digest``: of the submission, to recognize a different one under the
+    same key. ``time``: of the event.
+    """
 
     key: str
     digest: str
@@ -63,7 +65,7 @@ class Claim:
 
 
 class IdempotencyKeys(StorePart):
-    """``owner``: an id that is used for one submission or batch, so that its rows are recognized."""
+    """The rows of the keys. ``owner``: an id used for one submission or batch, so that its rows are recognized."""
 
     def claim(self, scope: str, owner: str, submissions: Sequence[KeyedSubmission], lease: float) -> dict[str, Claim]:
         """Write the rows of new keys and take over those whose lease has run out, for ``lease`` seconds.

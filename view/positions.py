@@ -38,7 +38,7 @@ class Positions(StorePart):
         return self._read(true())
 
     def begin(self, name: str, cursor: int) -> bool:
-        """Create the position of that name behind ``cursor``; return False, and change nothing, when there is one."""
+        """Create the position of that name after ``cursor``; return False, and change nothing, when there is one."""
         with self.database.writing() as connection:
             return bulk.insert_one(connection, _row, name=name, cursor=cursor, moved_at=NOW)
 

@@ -93,7 +93,7 @@ _BY_JOB: Final = (
 
 
 def _archive_statement() -> Select[Any]:
-    """Return the statement of the events and unreadable messages behind ``after``, at most ``limit``."""
+    """Return the statement of the events and unreadable messages after the cursor ``after``, at most ``limit``."""
     event, unreadable = tables.history.c, tables.unreadable.c
     after, limit = bindparam("after", type_=BigInteger), bindparam("limit", type_=Integer)
     events = select(event.cursor, event.event, cast(null(), LargeBinary).label("body")).where(event.cursor > after)
@@ -166,13 +166,13 @@ class RebuildStore(StorePart):
         return [entry for entry in found if entry.job_id != last] or found
 
     def unreadable_archive(self, after: ByJob) -> list[Archived]:
-        """Return the unreadable messages behind the cursor ``after.event`` and up to ``after.end``, some at a time."""
+        """Return the unreadable messages after the cursor ``after.event`` and up to ``after.end``, some at a time."""
         row = tables.unreadable.c
         some = select(row.cursor, row.body).where(row.cursor <= after.end).order_by(row.cursor)
         with self.database.reading() as connection:
 
-            def fetch(behind: int, count: int) -> list[Archived]:
-                rows = connection.execute(some.where(row.cursor > behind).limit(count)).all()
+            def fetch(last: int, count: int) -> list[Archived]:
+                rows = connection.execute(some.where(row.cursor > last).limit(count)).all()
                 return [Archived(cursor, bytes(body)) for cursor, body in rows]
 
             return read_page(fetch, after.event, PAGE, lambda entry: len(entry.body), PAGE_BYTES)[0]
@@ -298,8 +298,8 @@ def _end_of_archive(connection: Connection) -> int:
 
 
 def _archive(connection: Connection, after: int, limit: int) -> list[Archived]:
-    def fetch(behind: int, count: int) -> list[Archived]:
-        rows = connection.execute(_ARCHIVE, {"after": behind, "limit": count}).all()
+    def fetch(last: int, count: int) -> list[Archived]:
+        rows = connection.execute(_ARCHIVE, {"after": last, "limit": count}).all()
         return [Archived(cursor, bytes(body) if event is None else event.encode()) for cursor, event, body in rows]
 
     return read_page(fetch, after, limit, lambda entry: len(entry.body), PAGE_BYTES)[0]

@@ -36,7 +36,7 @@ class RelayRow(StorePart):
         return RelayState(row.mode, row.cursor, row.delivered, row.refused, row.stalls, row.fault, behind)
 
     def begin(self, owner: str, cursor: int) -> bool:
-        """Let the relay begin behind ``cursor``. Changes nothing when it has begun."""
+        """Let the relay begin after ``cursor``. Changes nothing when it has begun."""
         with self.database.writing() as connection:
             if not checkpoint.is_active(connection, owner):
                 return False
@@ -44,7 +44,7 @@ class RelayRow(StorePart):
             return True
 
     def take_up(self, owner: str, mode: RelayMode) -> int | None:
-        """Write which events are published from now on; return the cursor to continue behind, None before ``begin``."""
+        """Write which events are published from now on; return the cursor to continue after, None before ``begin``."""
         with self.database.writing() as connection:
             if not checkpoint.is_active(connection, owner):
                 return None

@@ -1,7 +1,7 @@
 """Removes jobs that ended long ago, with their history. A tombstone stays, so that a late event does not restore one.
 
 Jobs are removed by id, the oldest first, a few in each transaction, so that other writers do not wait. The history for
-listeners then begins behind the newest removed event (``checkpoint.horizon``).
+listeners then begins after the newest removed event (``checkpoint.horizon``).
 """
 
 from collections.abc import Collection

@@ -252,7 +252,7 @@ class Store:
     def commit(self, owner: str, expected: tuple[int, int | None], batch: Batch, lease_seconds: float) -> bool:
         """Write a batch, move the checkpoint from ``expected`` (epoch, offset) and renew the lease, in one transaction.
 
-        Returns False, and writes nothing, also when the checkpoint is not at ``expected``.
+        Returns False, and writes nothing, when another projector is active or the checkpoint is not at ``expected``.
         """
         with self._database.writing() as connection:
             if not checkpoint.advance(connection, owner, expected, batch, lease_seconds):
@@ -278,7 +278,7 @@ class Store:
     # Writes of the administrator
 
     def accept_gap(self) -> Checkpoint:
-        """Continue behind the gap with the first message that the log has now. Raises JobtapeError without a gap.
+        """Continue behind the gap with the first message that the tape has now. Raises JobtapeError without a gap.
 
         A different log (missing, replaced) begins the next epoch; a truncated one stays in its own.
         """

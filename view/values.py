@@ -239,7 +239,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """The number of removed jobs. ``last``: the id to continue behind, None when there are no more."""
+    """The number of removed jobs. ``last``: the id to continue after, None when there are no more."""
 
     jobs: int
     last: str | None
@@ -247,9 +247,9 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class ByJob:
-    """How far the archive up to the cursor ``end`` is folded job by job: up to ``event``, a cursor, of job ``job_id``.
+    """How far the archive up to the cursor ``end`` is folded job by job: up to the cursor ``event`` of job ``job_id``.
 
-    ``events``: how many events that are.
+    While ``job_id`` is empty, unreadable messages are folded, up to the cursor ``event``. ``events``: how many so far.
     """
 
     end: int
@@ -260,7 +260,8 @@ class ByJob:
 
 @dataclass(frozen=True, slots=True)
 class RebuildState:
-    """A new ``generation`` of the folded tables, folded up to ``cursor``. ``key``: who makes it.
+    """A new ``generation`` of the folded tables, folded up to ``cursor``. ``key``: the run of the rebuild's job that
+    makes it.
 
     ``by_job``: how far the events after ``cursor`` are folded job by job; None when they are folded in their order.
     """

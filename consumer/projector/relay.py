@@ -72,7 +72,7 @@ class PublishProgress:
 
 
 class Relay:
-    """``mode``: which events are published."""
+    """The service that publishes committed events to subscribers. ``mode``: which ones."""
 
     def __init__(self, leader: Leader, mode: RelayMode) -> None:
         self._leader = leader
@@ -82,7 +82,7 @@ class Relay:
         name = f"{leader.topology.namespace} projector {leader.owner} (relay)"
         self._link = Link(leader.link.url, name=name, setup=self._declare)
         self._channel = ConfirmedChannel(self._link, leader.topology.results.name)
-        # A thread of its own: neither the fold nor the effects wait for these calls.
+        # A thread of its own: neither the fold nor the other services wait for these calls.
         self._thread = DatabaseThreads("relay")
         self._committed = asyncio.Event()
         self._recent = RecentEvents(RELAYED_EVENTS[mode])

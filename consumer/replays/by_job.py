@@ -1,10 +1,10 @@
 """Folds the archive of a rebuild job by job, in several processes where there are cores.
 
-Theory of operation. A page is a number of events, sorted by job. A folder reads a page, folds it, and commits it. The
-next folder reads as soon as it is known where that page ends. So pages are folded at the same time. They are read and
+Theory of operation. A page is a number of events, sorted by job. A fold process reads a page, folds it, and commits it.
+The next one reads as soon as it is known where that page ends. So pages are folded at the same time. They are read and
 committed one after the other, and the position in the database says up to where.
 
-A folder is a process of its own, a fresh interpreter: ``python -m jobtape.consumer.replays.by_job <descriptor>``. It
+A fold process is a fresh interpreter: ``python -m jobtape.consumer.replays.by_job <descriptor>``. It
 ends when the process that started it ends. With one core, or few events, it is a thread.
 """
 
@@ -44,8 +44,8 @@ def fold_by_job(store: Store, rebuild: RebuildState, task_slice: TaskSlice) -> R
     assert rebuild.by_job is not None
     total = store.rebuilds.remaining(0)
     try:
-        with _folders(store, total - rebuild.by_job.events) as folders:
-            moved = _fold_pages(folders, rebuild, task_slice, total)
+        with _fold_processes(store, total - rebuild.by_job.events) as processes:
+            moved = _fold_pages(processes, rebuild, task_slice, total)
     except (EOFError, ConnectionError):
         raise ViewUnavailable("a process that folds a part of the archive ended; the rebuild continues") from None
     return moved and store.rebuilds.commit_by_job(moved, Batch(offset=None, digest=None), None)
@@ -57,9 +57,9 @@ def pause_after(store: Store, seconds: float) -> float:
 
 
 def _fold_pages(
-    folders: Sequence["Connection[Any, Any]"], rebuild: RebuildState, task_slice: TaskSlice, total: int
+    processes: Sequence["Connection[Any, Any]"], rebuild: RebuildState, task_slice: TaskSlice, total: int
 ) -> RebuildState | None:
-    idle = deque(folders)
+    idle = deque(processes)
     reading: Connection[Any, Any] | None = None
     folding: deque[Connection[Any, Any]] = deque()
     """Those that have a page, in the order of the pages."""
@@ -76,12 +76,12 @@ def _fold_pages(
         busy = [*([] if reading is None else [reading]), *([folding[0]] if folding else [])]
         if not busy:
             return moved
-        for folder in wait(busy):
-            assert isinstance(folder, Connection)
-            answer = _receive(folder)
-            if folder is reading:
+        for process in wait(busy):
+            assert isinstance(process, Connection)
+            answer = _receive(process)
+            if process is reading:
                 position, reading = answer, None
-                (idle if answer is None else folding).append(folder)
+                (idle if answer is None else folding).append(process)
                 continue
             before = moved.by_job
             moved, pause_until = answer
@@ -96,8 +96,8 @@ def _fold_pages(
             task_slice.check()
 
 
-def _receive(folder: "Connection[Any, Any]") -> Any:
-    answer = folder.recv()
+def _receive(process: "Connection[Any, Any]") -> Any:
+    answer = process.recv()
     if isinstance(answer, BaseException):
         raise answer
     return answer
@@ -109,8 +109,8 @@ def cores() -> int:
 
 
 @contextmanager
-def _folders(store: Store, events: int) -> Iterator[list["Connection[Any, Any]"]]:
-    """Start as many folders as are worth it for that many events, and end them after the block."""
+def _fold_processes(store: Store, events: int) -> Iterator[list["Connection[Any, Any]"]]:
+    """Start as many fold processes as are worth it for that many events, and end them after the block."""
     with ExitStack() as stack:
         if cores() == 1 or events < WORTH_PROCESSES:
             yield [stack.enter_context(_thread(store))]
@@ -169,7 +169,7 @@ def _fold_until_closed(connection: "Connection[Any, Any]", store: Store) -> None
 
 
 def _fold_page(connection: "Connection[Any, Any]", store: Store) -> None:
-    """Receive a position, send the end of the page behind it, receive the rebuild, and send it as it is then.
+    """Receive a position, send the end of the page after it, receive the rebuild, and send it as it is then.
 
     With the rebuild goes the time, by ``time.monotonic``, before which no transaction may begin.
     """

@@ -1,7 +1,7 @@
 """Folds the whole history into a new generation of the view, and lets it replace the serving one.
 
 The serving generation is read and written meanwhile; ``view.rebuilds`` explains how. Only the folded tables are built:
-effects are not sent again, and subscribers get no event again.
+no work is placed, and subscribers get no event again.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ class Rebuilder:
             await threads.join()
 
     def from_archive(self, rebuild: RebuildState) -> RebuildState:
-        """Fold the serving history behind ``rebuild``, and remove the jobs that were pruned meanwhile."""
+        """Fold the serving history after ``rebuild``, and remove the jobs that were pruned meanwhile."""
         rebuild = self._by_job(rebuild)
         while entries := self.store.rebuilds.archive(rebuild.cursor):
             rebuild = self._fold(rebuild, entries)

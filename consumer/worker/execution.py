@@ -184,7 +184,8 @@ class Execution:
         return self._event(Started, StartedData(**self._data(), worker=self._worker), time=self._started_at)
 
     def _event_of(self, outcome: Outcome, policy: RetryPolicy) -> EncodedEvent:
-        # Microseconds: a float of a short time has so many digits that readers look twice (``plainjson.is_clean``).
+        # To the microsecond: a longer fraction may have so many digits that ``plainjson.is_clean`` refuses a quick
+        # look.
         duration = round(max(0.0, time.monotonic() - self._began), 6)
         if isinstance(outcome, Success):
             return encoded_success(

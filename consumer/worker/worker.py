@@ -62,8 +62,8 @@ BROKEN_PAUSE = 1.0
 DEAD_LETTER_LIMIT = 30.0
 """Seconds within which a message must be on the dead queue."""
 SPARE_PREFETCH = 4
-"""Deliveries beyond the concurrency, so that a free slot has work at once. At most one waits for each slot, because the
-broker's acknowledgement time-out runs while a delivery waits, and leaves time for one job before it."""
+"""Deliveries beyond the concurrency, so that a free slot has work at once. No more than
+the concurrency: the acknowledgement time-out of a waiting delivery runs, and leaves time for one job before it."""
 WATCH_INTERVAL = 1.0
 """Seconds between two checks of the backlog and of stuck handlers."""
 SUSPECT_FROM = 2
@@ -128,7 +128,7 @@ class Worker:
         self._backlog = Backlog(job_types, concurrency)
         self._stuck = StuckHandlers(concurrency)
         self._finished: OrderedDict[Key, int] = OrderedDict()
-        """Attempts whose outcome was published here, each with the number of its placement, which counts from 1."""
+        """Attempts that have ended here, each with the number of its placement, which counts from 1."""
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._cancellable: set[Key] = set()
         self._tasks: set[asyncio.Task[None]] = set()

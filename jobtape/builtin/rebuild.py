@@ -50,15 +50,15 @@ async def rebuild(
         checkpoint = store.checkpoint()
         if checkpoint is None:
             raise ViewUnavailable("no projector was ever started: there is no view to rebuild")
-        behind = cursor_of(checkpoint.epoch, 0) - 1 if source == "stream" else 0
-        state = store.rebuilds.begin(ctx.idempotency_key, behind, by_job=source == "archive")
+        after = cursor_of(checkpoint.epoch, 0) - 1 if source == "stream" else 0
+        state = store.rebuilds.begin(ctx.idempotency_key, after, by_job=source == "archive")
         if source == "stream":
             url, topology = settings.rabbitmq_url, topology_of(settings)
             try:
                 state = await working.from_stream(state, read_tape(url, topology, state.cursor, checkpoint))
             except TapeOvertaken:  # it was interrupted for too long
                 store.rebuilds.abandon(state)
-                state = store.rebuilds.begin(ctx.idempotency_key, behind)
+                state = store.rebuilds.begin(ctx.idempotency_key, after)
                 state = await working.from_stream(state, read_tape(url, topology, state.cursor, checkpoint))
         state = working.from_archive(state)
         found = working.differences(state, examples)

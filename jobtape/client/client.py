@@ -225,7 +225,7 @@ class Client:
         """Yield events in the tape's order, each event once, without end. ``get`` shows at least what was yielded.
 
         ``since``: start after this cursor; ``"first"`` starts with the oldest event, None with new ones. After a lost
-        connection the iteration continues behind the last event. Raises HistoryGone when the events after the position
+        connection the iteration continues after the last event. Raises HistoryGone when the events after the position
         are no longer kept, UnreadableEvent for an event of a later version, RequestRefused for filters that the API
         does not know, and ApiError when the API was unavailable for too long. To continue after an error, pass
         ``since=event.cursor`` with the last event you received.

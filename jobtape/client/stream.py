@@ -1,4 +1,4 @@
-"""Reads server-sent events without end; after a lost connection it continues behind the last event.
+"""Reads server-sent events without end; after a lost connection it continues after the last event.
 
 Theory of operation: every event has a cursor, and the API sends the events after a cursor in the tape's order. So the
 reader remembers one number, its position. The first message of a connection (``hello``) contains the position before
@@ -88,7 +88,7 @@ class EventReader:
                         yield one
 
     def _event_of(self, message: ServerSentEvent) -> DeliveredEvent | None:
-        """Move the position behind the message, and return its event, or None when it has no new event."""
+        """Move the position past the message, and return its event, or None when it has no new event."""
         if not message.data:
             # A keep-alive contains how far the API has read. So the position of a reader with few matching events stays
             # within the history that is kept.

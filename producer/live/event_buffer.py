@@ -42,7 +42,7 @@ class EventBuffer:
         return len(self._entries)
 
     def begin(self, floor: int) -> None:
-        """Remove everything and start again behind ``floor``."""
+        """Remove everything and start again after ``floor``."""
         self.floor, self.bytes = floor, 0
         self._cursors.clear()
         self._entries.clear()
@@ -61,6 +61,6 @@ class EventBuffer:
             del self._cursors[:dropped], self._entries[:dropped]
 
     def after(self, cursor: int) -> Iterator[CommittedEvent]:
-        """Yield the events behind ``cursor``, which must not be before ``floor``. Do not keep it over an ``await``."""
+        """Yield the events after ``cursor``, which must not be before ``floor``. Do not keep it over an ``await``."""
         for index in range(bisect_right(self._cursors, cursor), len(self._entries)):
             yield self._entries[index]

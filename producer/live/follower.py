@@ -47,7 +47,7 @@ After = int | Literal[StartPosition.FIRST, StartPosition.NOW]
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """The events after the position are missing: the history is complete behind ``horizon`` and goes up to ``head``."""
+    """The events after the position are missing: the history is complete after ``horizon`` and goes up to ``head``."""
 
     horizon: int
     head: int

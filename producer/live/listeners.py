@@ -23,8 +23,8 @@ THREADS: Final = 3
 
 
 class Listeners:
-    """``most``: the largest number of listeners of all kinds. ``read_limit``: seconds for one read of the view.
-    ``commits`` receives the projector's notices.
+    """The clients that listen, and what wakes them. ``most``: the largest number of listeners of all kinds.
+    ``read_limit``: seconds for one read of the view. ``commits`` receives the projector's notices.
     """
 
     def __init__(self, store: Store, commits: CommitFeed, *, most: int, read_limit: float) -> None:

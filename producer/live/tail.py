@@ -42,8 +42,8 @@ SHARE: Final = 100
 so that time is missing for submissions."""
 NOTIFIED_SHARE: Final = 10
 BURST: Final = 0.2
-"""With notices the tail takes a tenth of a processor on average. What it took does not delay it until the pauses that
-are due are longer than this together (seconds), so that the few events of an idle installation come at once."""
+"""With notices the tail owes a pause of ten times the processor time that reading took. It may owe up to ``BURST``
+seconds before it pauses, so that the few events of an idle installation come at once."""
 UNNOTIFIED: Final = 1.0
 """Seconds between two polls beside notices."""
 PAGE_ROWS: Final = 1000
@@ -72,7 +72,7 @@ def next_pause(before: float, spent: float | None) -> float:
 
 
 class HistoryTail:
-    """Runs while it is held. ``reads``: the threads that read the view."""
+    """Reads new events of the history while it is held. ``reads``: the threads that read the view."""
 
     def __init__(
         self,
@@ -195,7 +195,7 @@ class HistoryTail:
         return spent
 
     def _read(self, head: int) -> "_Read | HistoryRange | None":
-        """Return the next page behind ``head``, None at the end, and the range when the history is broken there.
+        """Return the next page after ``head``, None at the end, and the range when the history is broken there.
 
         All in one call, because each call costs submissions a switch of threads.
         """

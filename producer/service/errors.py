@@ -62,7 +62,7 @@ class SubmissionNotKept(JobtapeError):
 
 
 class PointGone(JobtapeError):
-    """The point is before the horizon, behind which the history is kept."""
+    """The point is before the horizon, after which the history is kept."""
 
 
 class PointNotReached(JobtapeError):

@@ -134,8 +134,9 @@ def reused(key: str) -> IdempotencyKeyReused:
 
 
 class Idempotency:
-    """``place(order, job id, time)`` publishes a job. ``source``: that of its events. A scope separates the keys of
-    different callers. All calls raise ViewUnavailable without a database, and TooBusy when too many wait.
+    """Submits orders under idempotency keys. ``place(order, job id, time)`` publishes a job. ``source``: that of its
+    events. A scope separates the keys of different callers. All calls raise ViewUnavailable without a database, and
+    TooBusy when too many wait.
     """
 
     def __init__(

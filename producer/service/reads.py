@@ -15,7 +15,8 @@ MAX_WAITING: Final = 2000
 
 
 class Reads:
-    """``threads`` calls run at once, further ones wait their turn; each is given ``limit`` seconds, the wait included.
+    """Calls the view in threads: ``threads`` calls run at once, further ones wait their turn; each is given ``limit``
+    seconds, the wait included.
 
     A call that takes longer goes on in its thread (it cannot be stopped) until the database's own limits end it.
     """

@@ -1,4 +1,4 @@
-"""Redrives jobs: publishes the event that begins a job's next run. The fold's effect then places the work.
+"""Redrives jobs: publishes the event that begins a job's next run. The projector then places the work.
 
 The event's id is ``<job>/<run>/redriven``, so a job gets one next run from any number of simultaneous requests.
 """
@@ -42,7 +42,7 @@ async def redrive(service: JobService, job_id: str) -> Job | None:
     """
     if await service.find(job_id) is None:
         return None
-    job = await service.find_now(job_id)
+    job = await service.find_after_barrier(job_id)
     if job is None:
         return None
     if not (job.final or job.imported):
@@ -62,7 +62,7 @@ async def redrive_many(service: JobService, query: JobQuery, *, dry_run: bool = 
     The last job of the query's limit is left out: it shows whether there are more. With ``dry_run`` nothing is
     published. Raises what ``redrive`` raises, and only when nothing was published.
     """
-    found = await service.closed_jobs_now(query)
+    found = await service.closed_jobs_after_barrier(query)
     jobs = found[: query.limit - 1]
     result = Redrives(matched=len(jobs), ids=[job.id for job in jobs], more=len(found) > len(jobs))
     if dry_run or not jobs:

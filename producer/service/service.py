@@ -92,7 +92,7 @@ class JobService(Submitter):
         covered = self._barrier.covers(job_id)
         job = await self._read(job_id)
         if not has_submission(job) and not covered:
-            job = await self.find_now(job_id)
+            job = await self.find_after_barrier(job_id)
         if has_submission(job):
             return job
         await self.idempotency.check_kept(job_id)
@@ -112,7 +112,7 @@ class JobService(Submitter):
         job = await self._read(job_id)
         return job if has_submission(job) else None
 
-    async def find_now(self, job_id: str) -> Job | None:
+    async def find_after_barrier(self, job_id: str) -> Job | None:
         """Return the job when the view has read everything that is on the tape by now. Raises ViewBehind."""
         await self._barrier.wait()
         return await self._read(job_id)
@@ -133,7 +133,7 @@ class JobService(Submitter):
         job = await self.find(job_id)
         if job is not None and job.final:
             # It may have been redriven a moment ago: then the request is about a run that the view does not have yet.
-            job = await self.find_now(job_id)
+            job = await self.find_after_barrier(job_id)
         if job is None or job.state is JobState.CANCELLED:
             return job
         if job.final:
@@ -141,7 +141,7 @@ class JobService(Submitter):
         await self.publish(cancelled(job, source=self.topology.source, time=utc_now()), CANCEL_KEY)
         return job
 
-    async def closed_jobs_now(self, query: JobQuery) -> list[ClosedJob]:
+    async def closed_jobs_after_barrier(self, query: JobQuery) -> list[ClosedJob]:
         """Return what a redrive needs of the jobs of ``query`` when the view has read the tape up to now."""
         await self._barrier.wait()
         return await self.read(self.store.closed_jobs, query)

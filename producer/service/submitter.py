@@ -116,8 +116,8 @@ class Submitter:
         """Publish an order as a new job: one event, whose second routing key puts the work on its queue. A job that is
         due later has no such key: the projector places its work.
 
-        With ``job_id`` and ``time`` of an event, that event is published again. ``again``: it may be on the tape, so
-        its work is not refused because its queue is full. Raises what ``publish`` raises, and QueueFull, which is a
+        With ``job_id`` and ``time`` of an event, that event is published again. ``again``: it may be on the tape,
+        so it is published even if its queue is full. Raises what ``publish`` raises, and QueueFull, which is a
         BrokerUnavailable.
         """
         self.watch.require_tape()

@@ -22,7 +22,7 @@ class TimeTravel:
     async def cursor(self, point: int | datetime) -> int:
         """Return the cursor for ``point``, a cursor or a time. The view's history up to there is complete.
 
-        Raises PointGone before the horizon, and PointNotReached behind the end. For a time later than all known events
+        Raises PointGone before the horizon, and PointNotReached after the end. For a time later than all known events
         it also raises ViewBehind, TapeMissing and BrokerUnavailable, because the view must catch up first.
         """
         cursor = await self._cursor_at(point) if isinstance(point, datetime) else point

@@ -54,8 +54,9 @@ CLOSED_PAUSE: Final = 2.0
 
 
 class JobPlacer:
-    """Publishes over the leader's publisher, whose connection is its own: a queue that confirms nothing stops no
-    fold.
+    """The service that places the work of waiting jobs when it is due.
+
+    It has a connection of its own, so a queue that confirms nothing does not stop the fold.
     """
 
     def __init__(self, leader: Leader) -> None:

@@ -27,7 +27,9 @@ class NotActive(Exception):
 
 
 class Leader:
-    """``link`` reads queues, ``publisher`` publishes over a connection of its own; ``owner`` holds the lease."""
+    """What the services of the active projector share. ``link`` reads queues, ``publisher`` publishes over a connection
+    of its own; ``owner`` holds the lease.
+    """
 
     def __init__(self, store: Store, owner: str, link: Link, publisher: Publisher) -> None:
         self.store = store

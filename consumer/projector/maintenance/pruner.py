@@ -23,7 +23,7 @@ TOMBSTONES_KEPT: Final = 90 * 86_400.0
 
 
 class Pruner:
-    """``retention``: seconds for which a job is kept after it ended, 0 for ever."""
+    """The service that removes old jobs. ``retention``: seconds for which a job is kept after it ended, 0 for ever."""
 
     def __init__(self, leader: Leader, retention: float) -> None:
         self._leader = leader
