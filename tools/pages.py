@@ -29,7 +29,7 @@ def settings_table() -> str:
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         variable = {"rabbitmq_url": "RABBITMQ_URL", "database_url": "DATABASE_URL"}.get(name, f"JOBTAPE_{name.upper()}")
-        value = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        value = ("off", "on")[field.default] if isinstance(field.default, bool) else field.default
         default = "" if value in (None, (), "") else f"`{value}`"
         lines.append(f"| `{variable}` | {default} | {_one_line(field.description)} |")
     return "\n".join(lines)
