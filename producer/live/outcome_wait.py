@@ -28,10 +28,10 @@ HEADER: Final = "Prefer"
 APPLIED: Final = "Preference-Applied"
 AWAITED: Final = ENDINGS | {Submitted.name}
 """The events after which a job may have ended. An outcome may overtake the submission, and counts when both exist."""
-NOTIFIED_POLL: Final = 1.0
-FIRST_POLL, LONGEST_POLL, SLOWER = 0.02, 0.25, 1.3
-"""Seconds between two reads of the job: while notices arrive; at first, at most, and by which factor it grows, while
-none do."""
+LONGEST_POLL: Final = 1.0
+"""Seconds between two reads of the job beside notices. While none arrive it is ``FIRST_POLL`` at first, and grows by
+the factor ``SLOWER`` up to here."""
+FIRST_POLL, SLOWER = 0.02, 1.3
 
 _LONGEST: Final = 8192
 _WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -104,7 +104,7 @@ async def _wait(
     pause = FIRST_POLL
     while True:
         with listeners.requests.sleeping(Selection(job=job_id)) as woken:
-            pause = NOTIFIED_POLL if listeners.commits.live else min(pause * SLOWER, LONGEST_POLL)
+            pause = LONGEST_POLL if listeners.commits.live else min(pause * SLOWER, LONGEST_POLL)
             timeout = min(pause, deadline - now())
             try:
                 job = await service.look(job_id)

@@ -28,7 +28,7 @@ NEVER = 600.0
 async def test_waiting_request_gets_outcome_without_polling(
     rig: Rig, store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outcome_wait, "NOTIFIED_POLL", NEVER)
+    monkeypatch.setattr(outcome_wait, "LONGEST_POLL", NEVER)
     async with api(settings_for(rig.url, rig.topology, database_url)) as served, rig.projector(store), rig.worker(add):
         listeners = served.producer.listeners
         with listeners.admit("wait"):
