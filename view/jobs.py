@@ -4,7 +4,7 @@ from collections.abc import Collection
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, select
 
 from jobtape.schemas import ids
 from jobtape.schemas.job import Job
@@ -19,15 +19,15 @@ def some(connection: Connection, job_ids: Collection[str], table: Table = tables
     found = [
         job_from_row(row)
         for chunk in bulk.chunks(job_ids)
-        for row in connection.execute(_some(table), {"job_ids": chunk}).all()
+        for row in connection.execute(_some(connection.dialect.name, table), {"job_ids": chunk}).all()
     ]
     return {job.id: job for job in found}
 
 
 @cache
-def _some(table: Table) -> Select[Any]:
+def _some(dialect: str, table: Table) -> Select[Any]:
     """Built once: with so many columns, building the statement takes longer than running it."""
-    return select(table).where(table.c.id.in_(bindparam("job_ids", expanding=True)))
+    return select(table).where(bulk.one_of(dialect, table.c.id, "job_ids"))
 
 
 def newest_first(

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, select, text
+from sqlalchemy import Connection, delete, exists, func, select, text
 
 from jobtape.schemas import ids
 from jobtape.view import checkpoint, tables
@@ -24,7 +24,10 @@ NEWEST: Final = 100
 _CLOSED: Final = text(f"NOT ({tables.OPEN})")
 _job = tables.jobs.c
 _stone = tables.tombstones.c
-_GONE: Final = select(_stone.job_id).where(_stone.job_id.in_(bindparam("job_ids", expanding=True)))
+_GONE: Final = {
+    dialect: select(_stone.job_id).where(bulk.one_of(dialect, _stone.job_id, "job_ids"))
+    for dialect in ("sqlite", "postgresql")
+}
 
 
 class JobRetention(StorePart):
@@ -76,7 +79,7 @@ class JobRetention(StorePart):
         if not job_ids:
             return set()
         with self.database.reading() as connection:
-            return set(connection.execute(_GONE, {"job_ids": list(job_ids)}).scalars())
+            return set(connection.execute(_GONE[self.database.dialect], {"job_ids": list(job_ids)}).scalars())
 
     def removed_since(self, time: float) -> set[str]:
         """Return the jobs that were removed at ``time`` or later, in seconds of the database's clock."""

@@ -12,7 +12,20 @@ from itertools import islice
 from typing import Any, Final, Literal
 
 from pydantic_core import to_json
-from sqlalchemy import JSON, ColumnElement, Connection, Table, Text, bindparam, case, cast, func, literal_column, select
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 OnConflict = Literal["fail", "keep", "replace"]
@@ -55,6 +68,16 @@ def upsert(dialect: str, table: Table) -> Any:
 def greater(column: ColumnElement[Any], value: Any) -> ColumnElement[Any]:
     """Return the expression of the greater of a column and a value."""
     return case((column < value, value), else_=column)
+
+
+def one_of(dialect: str, column: ColumnElement[str], name: str) -> ColumnElement[bool]:
+    """Return the condition that a column has one of the texts in the bound parameter ``name``, a list.
+
+    PostgreSQL gets one array. With a parameter for each value, each number of values would be a statement of its own.
+    """
+    if dialect == "postgresql":
+        return column == any_(bindparam(name, type_=postgresql.ARRAY(Text)))
+    return column.in_(bindparam(name, expanding=True))
 
 
 def chunks(values: Iterable[str]) -> Iterator[list[str]]:
