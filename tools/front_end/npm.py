@@ -14,6 +14,8 @@ HERE: Final = Path(__file__).parent
 PACKAGES: Final = HERE / "node_modules"
 OLDEST: Final = 20
 _LIMIT: Final = 300.0  # seconds
+_RETRIES: Final = ("--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=3000")
+"""npm itself would wait for more than a minute where there is no registry."""
 
 
 class NpmError(Exception):
@@ -32,7 +34,7 @@ def ensure_packages() -> None:
     print("Installing the packages that check the dashboard's front end ...", flush=True)
     try:
         done = subprocess.run(
-            [npm, "ci", "--silent"],
+            [npm, "ci", "--silent", *_RETRIES],
             cwd=HERE,
             env=_environment(),
             capture_output=True,
