@@ -113,9 +113,9 @@ class Settings(BaseSettings):
     """The queues that a worker serves, separated by commas. By default it serves all queues of its job types."""
     processes: int = Field(1, ge=1, le=256)
     """The number of worker processes. Each runs up to JOBTAPE_CONCURRENCY jobs."""
+    # As many as FastAPI has threads for `def` functions.
     concurrency: int = Field(40, ge=1, le=1000)
-    """How many jobs one worker process runs at the same time. The default is the number of threads in which FastAPI
-    runs `def` functions."""
+    """How many jobs one worker process runs at the same time."""
     grace_period: float = Field(30.0, ge=0, le=3600)
     """How long running jobs may continue after SIGTERM."""
     unknown_type_timeout: float = Field(3600.0, ge=0, le=30 * 86_400)

@@ -1,8 +1,11 @@
 """Chromium for tests: found on the machine, or installed as a Debian package, and never downloaded by Playwright."""
 
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
@@ -23,6 +26,8 @@ def _find() -> str | None:
 def browser() -> Iterator[Browser]:
     """Start a browser without a window. While it runs, this thread cannot run an event loop of its own."""
     path = ensure_installed(_find, "chromium")
+    # Playwright's own Node needs a library that a bare Debian lacks.
+    os.environ.setdefault("PLAYWRIGHT_NODEJS_PATH", str(Path(sys.executable).with_name("node")))
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         yield started
