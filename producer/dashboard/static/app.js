@@ -1,12 +1,12 @@
 /** The frame around all pages: navigation, state of the installation, time, API key and keys. */
-import { keyWanted, Problem, tryKey } from "./core/api.js";
+import { get, keyWanted, Problem, tryKey } from "./core/api.js";
 import { faultsOf, health, readiness } from "./core/health.js";
 import { html } from "./core/html.js";
 import { useEvery, useLoad } from "./core/load.js";
 import { asOf, change, link, route } from "./core/route.js";
 import { Dialog, Empty, ProblemBox } from "./parts/basics.js";
 import { TimeStrip } from "./parts/time_strip.js";
-import { useEffect, useState } from "./vendor/hooks.js";
+import { useEffect, useRef, useState } from "./vendor/hooks.js";
 import { render } from "./vendor/preact.js";
 
 /** @typedef {{Page: (props: {id: string | null}) => any}} PageModule */
@@ -68,8 +68,12 @@ function App() {
 
 /** A page, when its module is there. @param {{name: string, id: string | null}} props */
 function Shown({ name, id }) {
-  const { data, problem, reload } = useLoad(`page ${name}`, () =>
-    /** @type {any} */ (PAGES[name]).load().catch(() => {
+  const failed = useRef(false);
+  const { data, problem, reload } = useLoad(`page ${name}`, (signal) =>
+    /** @type {any} */ (PAGES[name]).load().catch(async () => {
+      // Browsers remember that a module could not be loaded for as long as the document is open.
+      if (failed.current && (await get("health/live", {}, signal).catch(() => null)) !== null) location.reload();
+      failed.current = true;
       throw new Problem(0, { title: "No answer", detail: "The API does not answer. It may be starting again." });
     }),
   );
