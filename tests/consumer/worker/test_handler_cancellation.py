@@ -96,7 +96,8 @@ async def test_callback_that_blocks_loop_ends_worker(handlers: Handlers, monkeyp
     monkeypatch.setattr(module, "CREDIT", 0.1)
     monkeypatch.setattr(module, "SILENCE_LIMIT", 0.1)
     with pytest.raises(ExecutionAborted):
-        await outcome_of(handlers, jobs.callback_blocks, timeout=0.2)
+        # Long enough for a busy machine to run the callback before.
+        await outcome_of(handlers, jobs.callback_blocks, timeout=1.0)
     assert handlers.exit_requested.is_set()
     assert "a callback of a handler" in handlers.why_exit
 
@@ -106,7 +107,7 @@ async def test_abandoned_task_that_blocks_loop_ends_worker(handlers: Handlers, m
     monkeypatch.setattr(module, "SILENCE_LIMIT", 0.1)
     assert await outcome_of(handlers, jobs.task_blocks_later) == Success("done")
     with pytest.raises(ExecutionAborted):
-        await outcome_of(handlers, jobs.waits, timeout=0.2)
+        await outcome_of(handlers, jobs.waits, timeout=1.0)
     assert handlers.exit_requested.is_set()
 
 
