@@ -4,12 +4,14 @@ import gzip
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
 from jobtape.app import create_app
+from jobtape.schemas.events import Reason
 from tests.producer.running_api import problem, without_broker
 from tools.front_end.vendor import SUMS, VENDOR, sha256
 
@@ -118,7 +120,14 @@ def test_vendored_files_name_no_other_host() -> None:
         assert not re.search(r"https?://(?!www\.w3\.org/)", path.read_text()), path.name
 
 
-def test_lock_file_names_no_registry() -> None:
+def test_reasons_of_the_filter_are_those_of_failures() -> None:
+    page = (VENDOR.parent / "pages" / "jobs.js").read_text()
+    listed = re.search(r"const REASONS = \[(.*?)\];", page, re.DOTALL)
+    assert listed is not None
+    assert re.findall(r'"(\w+)"', listed[1]) == list(get_args(Reason))
+
+
+def test_lock_file_contains_no_addresses() -> None:
     lock = (Path(__file__).parents[3] / "tools/front_end/package-lock.json").read_text()
     assert '"integrity"' in lock
-    assert '"resolved"' not in lock
+    assert "://" not in lock
