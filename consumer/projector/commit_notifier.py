@@ -32,7 +32,9 @@ class CommitNotifier:
 
     def notify(self, jobs: Iterable[str]) -> None:
         """Notify that events of ``jobs`` (ids) were committed; also when there are none, as streams show positions."""
-        self._jobs.update(jobs)
+        # With more the notice names none; without a bound they would pile up while the broker is away.
+        if len(self._jobs) <= MOST_JOBS:
+            self._jobs.update(jobs)
         self._waiting = True
         if self._sent is None and self._channel.link.up:
             self._send()

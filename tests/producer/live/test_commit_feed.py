@@ -153,6 +153,13 @@ async def test_lost_foreign_or_large_notice_concerns_any_job(rig: Rig) -> None:
                 assert received[-1] == expected
 
 
+async def test_ids_do_not_pile_up_while_the_broker_is_away(rig: Rig) -> None:
+    notifier = CommitNotifier(Link("amqp://127.0.0.1:1/", name="away"), rig.topology)
+    for n in range(100):
+        notifier.notify(f"{n}-{m}" for m in range(100))
+    assert MOST_JOBS < len(notifier._jobs) <= MOST_JOBS + 100
+
+
 def test_other_messages_are_no_notices() -> None:
     for body in (b"", b"12", b"\xff", b"{}", b'{"source":"a","number":"x","jobs":[]}', b'{"source":"a","number":1}'):
         assert decode_notice(body) is None
