@@ -77,7 +77,8 @@ class CommitFeed:
             task.cancel()
 
     async def _run(self) -> None:
-        while True:
+        # Not for ever: a cancellation may get lost in aiormq (see ``cancel_and_wait``).
+        while self._task is asyncio.current_task():
             try:
                 with translate_cancellation():
                     await self._receive(await self._link.connection())

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from jobtape.broker import declare
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
-from jobtape.broker.tasks import ignore_error
+from jobtape.broker.tasks import cancel_and_wait, ignore_error
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 from jobtape.schemas.topology import Topology
 
@@ -67,9 +67,7 @@ class BrokerWatch:
     async def close(self) -> None:
         """Stop checking, and end the connection."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await cancel_and_wait(self._task)
         await self.link.close()
 
     @property
