@@ -1,4 +1,4 @@
-"""What the active projector tells API processes after a commit: a small message that may be lost."""
+"""The notice that the active projector publishes for API processes after a commit: a small message that may be lost."""
 
 from dataclasses import dataclass
 from typing import Final
