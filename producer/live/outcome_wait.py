@@ -20,14 +20,11 @@ from jobtape.producer.live.listeners import Listeners
 from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.service import JobService
 from jobtape.schemas.errors import ViewUnavailable
-from jobtape.schemas.events import Submitted
-from jobtape.schemas.job import ENDINGS, Job
+from jobtape.schemas.job import Job
 from jobtape.schemas.selection import Selection
 
 HEADER: Final = "Prefer"
 APPLIED: Final = "Preference-Applied"
-AWAITED: Final = ENDINGS | {Submitted.name}
-"""The events after which a job may have ended. An outcome may overtake the submission, and counts when both exist."""
 LONGEST_POLL: Final = 1.0
 """Seconds between two reads of the job beside notices. While none arrive it is ``FIRST_POLL`` at first, and grows by
 the factor ``SLOWER`` up to here."""

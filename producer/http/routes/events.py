@@ -17,14 +17,16 @@ from jobtape.producer.http.stream_parameters import JobEventsQuery, StreamQuery,
 from jobtape.producer.live import event_stream
 from jobtape.producer.live.event_stream import Enough, EventStream
 from jobtape.producer.live.follower import After, StartPosition
-from jobtape.producer.live.outcome_wait import AWAITED
 from jobtape.producer.producer import Producer
 from jobtape.producer.service.errors import TooBusy
 from jobtape.schemas.errors import ViewUnavailable
+from jobtape.schemas.events import Submitted
 from jobtape.schemas.job import ENDINGS, FINAL
 from jobtape.schemas.selection import Selection
 
 PAGE: Final = 100
+AWAITED: Final = ENDINGS | {Submitted.name}
+"""The events after which a job may have ended. An outcome may overtake the submission, and counts when both exist."""
 
 router = APIRouter()
 
