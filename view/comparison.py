@@ -5,10 +5,12 @@ with half as many jobs. The progress is saved as a task that exists as long as t
 continue.
 """
 
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, Table, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, case, exists, func, or_, select
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import ViewUnavailable
@@ -24,12 +26,15 @@ FEWEST_JOBS: Final = 30
 EXAMPLES_BYTES: Final = 250_000
 """Of all examples together: they become a part of a job's result, which is limited too."""
 FIELDS: Final = tuple(column.name for column in tables.jobs.columns)
+_Pair = tuple[str | None, str | None]
+"""The states of jobs in the serving and in the new generation; None where they are missing."""
 
 
 class ViewComparison:
     """Compares ``rebuild`` with the serving generation, and continues where the progress was saved.
 
-    ``examples``: the highest number of examples. Only jobs without an event after the rebuild's cursor are compared.
+    ``examples``: the highest number of examples of each pair of states. Only jobs without an event after the
+    rebuild's cursor are compared.
     """
 
     def __init__(self, database: Database, rebuild: RebuildState, examples: int) -> None:
@@ -81,42 +86,40 @@ class ViewComparison:
         old, new = self._old.c, self._new.c
         both = self._old.join(self._new, old.id == new.id)
         compared = (old.id > self._after) & (old.id <= end) & (old.cursor <= self._cursor)
-        states = select(old.state, new.state, func.count()).select_from(both).where(compared)
-        moved = connection.execute(states.group_by(old.state, new.state)).all()
         differs = or_(*(old[name].is_distinct_from(new[name]) for name in FIELDS))
-        changed = select(old.id).select_from(both).where(compared & differs)
-        missing = (
-            select(old.id)
-            .select_from(self._old.outerjoin(self._new, old.id == new.id))
-            .where(compared, new.id.is_(None))
-        )
+        changed = func.sum(case((differs, 1), else_=0))
+        states = select(old.state, new.state, func.count(), changed).select_from(both).where(compared)
+        changes = select(old.id).select_from(both).where(compared & differs)
+        without = self._old.outerjoin(self._new, old.id == new.id)
+        missing = select(old.id).select_from(without).where(compared, new.id.is_(None))
         pruned = exists(select(tables.tombstones.c.job_id).where(tables.tombstones.c.job_id == new.id))
-        added = (
-            select(new.id)
-            .select_from(self._new.outerjoin(self._old, old.id == new.id))
-            .where(new.id > self._after, new.id <= end, old.id.is_(None), ~pruned)
-        )
-        before = self.found
-        by_state = dict(before.states)
-        for serving, rebuilt, n in moved:
-            name = serving if serving == rebuilt else f"{serving} → {rebuilt}"
-            by_state[name] = by_state.get(name, 0) + n
+        alone = self._new.outerjoin(self._old, old.id == new.id)
+        added = select(new.id).select_from(alone).where(new.id > self._after, new.id <= end, old.id.is_(None), ~pruned)
+        found, before = _Found(), self.found
+        for serving, rebuilt, jobs, n in connection.execute(states.group_by(old.state, new.state)):
+            kind = changes.where(old.state == serving, new.state == rebuilt)
+            found.add(serving, rebuilt, jobs, n, kind)
+        for serving, jobs in _by_state(connection, missing, old.state):
+            found.add(serving, None, jobs, jobs, missing.where(old.state == serving))
+        for rebuilt, jobs in _by_state(connection, added, new.state):
+            found.add(None, rebuilt, jobs, jobs, added.where(new.state == rebuilt))
         return Differences(
-            compared=before.compared + sum(row[2] for row in moved),
-            states=dict(sorted(by_state.items())),
-            changed=before.changed + _count(connection, changed),
-            missing=before.missing + _count(connection, missing),
-            added=before.added + _count(connection, added),
-            examples=[*before.examples, *self._examples(connection, changed, missing, added)],
+            compared=before.compared + found.compared,
+            states=_added(before.states, found.rows),
+            changed=before.changed + found.changed,
+            missing=before.missing + found.missing,
+            added=before.added + found.added,
+            examples=[*before.examples, *self._examples(connection, found.kinds)],
         )
 
-    def _examples(self, connection: Connection, *kinds: Select[Any]) -> list[dict[str, Any]]:
-        left = self._wanted - len(self.found.examples)
+    def _examples(self, connection: Connection, kinds: Mapping[_Pair, Select[Any]]) -> list[dict[str, Any]]:
         room = EXAMPLES_BYTES - sum(map(_size, self.found.examples))
+        known = Counter((each["serving"], each["rebuilt"]) for each in self.found.examples)
         found: list[dict[str, Any]] = []
-        for kind in kinds:
+        for pair, kind in kinds.items():
+            left = self._wanted - known[pair]
             # The ids first, since a job may be large.
-            ids = connection.execute(kind.limit(left - len(found))).scalars().all() if left > len(found) else ()
+            ids = connection.execute(kind.limit(left)).scalars().all() if left > 0 else ()
             for job_id in ids:
                 example = self._example(connection, job_id)
                 room -= _size(example)
@@ -127,17 +130,54 @@ class ViewComparison:
 
     def _example(self, connection: Connection, job_id: str) -> dict[str, Any]:
         old, new = (
-            connection.execute(select(table).where(table.c.id == job_id)).mappings().first()
+            dict(connection.execute(select(table).where(table.c.id == job_id)).mappings().first() or {})
             for table in (self._old, self._new)
         )
-        if old is None or new is None:
-            return {"job": job_id, "fields": {"state": [old and old["state"], new and new["state"]]}}
-        differing = {name: [_shown(old[name]), _shown(new[name])] for name in old if old[name] != new[name]}
-        return {"job": job_id, "fields": differing}
+        pairs = {name: (old.get(name), new.get(name)) for name in FIELDS}
+        fields = {name: [_shown(one), _shown(other)] for name, (one, other) in pairs.items() if one != other}
+        return {"job": job_id, "serving": old.get("state"), "rebuilt": new.get("state"), "fields": fields}
 
 
-def _count(connection: Connection, ids: Select[Any]) -> int:
-    return connection.execute(select(func.count()).select_from(ids.subquery())).scalar_one()
+@dataclass
+class _Found:
+    """What one step has found. ``kinds``: the ids of the jobs that differ, for each pair of states."""
+
+    compared: int = 0
+    changed: int = 0
+    missing: int = 0
+    added: int = 0
+    rows: list[tuple[_Pair, int, int]] = field(default_factory=list)
+    kinds: dict[_Pair, Select[Any]] = field(default_factory=dict)
+
+    def add(self, serving: str | None, rebuilt: str | None, jobs: int, changed: int, ids: Select[Any]) -> None:
+        if rebuilt is None:
+            self.missing += jobs
+        elif serving is None:
+            self.added += jobs
+        else:
+            self.compared += jobs
+            self.changed += changed
+        self.rows.append(((serving, rebuilt), jobs, changed))
+        if changed:
+            self.kinds[serving, rebuilt] = ids
+
+
+def _by_state(connection: Connection, ids: Select[Any], state: ColumnElement[str]) -> list[tuple[str, int]]:
+    rows = connection.execute(ids.with_only_columns(state, func.count()).group_by(state))
+    return [(name, jobs) for name, jobs in rows]
+
+
+def _added(before: list[dict[str, Any]], rows: list[tuple[_Pair, int, int]]) -> list[dict[str, Any]]:
+    """Return the counts of ``before`` and of the ``rows``, sorted."""
+    found = {(each["serving"], each["rebuilt"]): (each["jobs"], each["changed"]) for each in before}
+    for pair, jobs, changed in rows:
+        earlier = found.get(pair, (0, 0))
+        found[pair] = (earlier[0] + jobs, earlier[1] + changed)
+    ordered = sorted(found.items(), key=lambda entry: (entry[0][0] or "", entry[0][1] or ""))
+    return [
+        {"serving": serving, "rebuilt": rebuilt, "jobs": jobs, "changed": changed}
+        for (serving, rebuilt), (jobs, changed) in ordered
+    ]
 
 
 def _shown(value: Any) -> Any:

@@ -285,13 +285,14 @@ class Archived:
 class Differences:
     """The result of a comparison of ``compared`` jobs, as plain values.
 
-    ``states``: the number of jobs by state, written ``serving → new`` where both generations differ. ``changed``,
-    ``missing`` and ``added``: the number of jobs that differ, that only the serving generation has, and that only the
-    new one has. ``examples``: some of them, each with the serving and the new value of each field that differs.
+    ``states``: for each pair of the states ``serving`` and ``rebuilt``, None where there is no such job, the number of
+    ``jobs``, and how many of them are ``changed``, in any field. ``changed``, ``missing`` and ``added``: the number of
+    jobs that differ, that only the serving generation has, and that only the new one has. ``examples``: some jobs of
+    each pair, with the serving and the new value of each field that differs.
     """
 
     compared: int = 0
-    states: dict[str, int] = field(default_factory=dict)
+    states: list[dict[str, Any]] = field(default_factory=list)
     changed: int = 0
     missing: int = 0
     added: int = 0

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from jobtape.consumer.handler_call import Call
-from jobtape.consumer.outcome import Failure, Outcome, failure, timed_out
+from jobtape.consumer.outcome import Outcome, failure, timed_out
 from jobtape.consumer.replays.long_task import Interrupted, TakenOver, TaskSlice
+from jobtape.consumer.replays.outcome_kinds import Change, changes
 from jobtape.schemas import plainjson
 from jobtape.schemas.context import Context
-from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.job import Job
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.view.store import JobQuery, Store
 
@@ -28,8 +29,11 @@ PAGE: Final = 100
 TRIES: Final = 2
 NAMED: Final = 10_000
 """Different jobs whose ids are kept; further ones are only counted."""
-SHOWN: Final = 20
-"""Different jobs whose results are kept."""
+KINDS: Final = 50
+EXAMPLES: Final = 3
+"""Jobs of each kind of difference whose values are kept."""
+SHORT: Final = 500
+"""Bytes of such a value."""
 MAX_RESULT: Final = 8 * 2**20
 
 
@@ -56,7 +60,7 @@ class ShadowRun:
         self._shadow = shadow
         self._slice = task_slice
         fresh: dict[str, Any] = {"before": shadow.query.before, "doing": None, "tries": 0, "jobs": 0, "same": 0}
-        fresh |= {"unknown": 0, "different": [], "more": 0, "shown": [], "done": False}
+        fresh |= {"unknown": 0, "different": {}, "more": 0, "kinds": [], "done": False}
         self.state = store.tasks.begin(shadow.name, fresh)
 
     def run(self) -> dict[str, Any]:
@@ -99,18 +103,19 @@ class ShadowRun:
 
     def _compare(self, job: Job, now: Outcome) -> None:
         state = self.state
-        if _same(job, now):
+        different = changes(job, now)
+        if not different:
             self._save(before=job.id, doing=None, jobs=state["jobs"] + 1, same=state["same"] + 1)
             return
+        kinds, numbers = _with(state["kinds"], job, different)
         named = len(state["different"]) < NAMED
-        shown = [_difference(job, now)] if len(state["shown"]) < SHOWN else []
         self._save(
             before=job.id,
             doing=None,
             jobs=state["jobs"] + 1,
-            different=[*state["different"], job.id] if named else state["different"],
+            different={**state["different"], job.id: numbers} if named else state["different"],
             more=state["more"] + (not named),
-            shown=[*state["shown"], *shown],
+            kinds=kinds,
         )
 
     def _save(self, **changes: Any) -> None:
@@ -151,16 +156,19 @@ def _call_handler(job_type: JobTypeSpec, job: Job) -> Outcome:
         return call.failed(error)
 
 
-def _same(job: Job, now: Outcome) -> bool:
-    """Return whether both outcomes have the same result, or an error of the same type."""
-    if isinstance(now, Failure):
-        return job.state is JobState.FAILED and job.error is not None and job.error.type == now.error.type
-    return job.state is JobState.SUCCEEDED and plainjson.dumps(job.result) == plainjson.dumps(now.result)
-
-
-def _difference(job: Job, now: Outcome) -> dict[str, Any]:
-    then: Any = (
-        job.result if job.state is JobState.SUCCEEDED else job.error and f"{job.error.type}: {job.error.message}"
-    )
-    after: Any = f"{now.error.type}: {now.error.message}" if isinstance(now, Failure) else now.result
-    return {"job": job.id, "type": job.type, "then": plainjson.short(then), "now": plainjson.short(after)}
+def _with(kinds: list[dict[str, Any]], job: Job, different: list[Change]) -> tuple[list[dict[str, Any]], list[int]]:
+    """Return the kinds of differences with those of the job, and the numbers of its kinds. Ones above the limit are
+    left out.
+    """
+    after, numbers = list(kinds), []
+    for change in different:
+        kind = {"type": job.type, "path": change.path, "then": change.then, "now": change.now}
+        number = next((n for n, known in enumerate(after) if kind.items() <= known.items()), len(after))
+        if number == KINDS:
+            continue
+        known: dict[str, Any] = after[number] if number < len(after) else {**kind, "jobs": 0, "examples": []}
+        values = {name: plainjson.short(value, SHORT) for name, value in change.values.items()}
+        shown = [{"job": job.id, **values}] if len(known["examples"]) < EXAMPLES else []
+        after[number : number + 1] = [{**known, "jobs": known["jobs"] + 1, "examples": [*known["examples"], *shown]}]
+        numbers.append(number)
+    return after, numbers

@@ -14,21 +14,38 @@ from jobtape.schemas.errors import ViewUnavailable
 from jobtape.settings import read_settings
 
 
-class RebuildResult(BaseModel):
-    """The result of a rebuild.
+class StateChange(BaseModel):
+    """How many jobs have the state ``serving`` in the old view and ``rebuilt`` in the new one; null: no such job.
 
-    ``states``: the number of compared jobs by state, written ``serving → rebuilt`` where both views differ.
-    ``examples``: jobs that differ, with both values of each field that differs.
+    ``changed``: how many of them differ in any field.
     """
+
+    serving: str | None
+    rebuilt: str | None
+    jobs: int
+    changed: int
+
+
+class RebuildExample(BaseModel):
+    """A job that differs, with the old and the new value of each field that differs."""
+
+    job: str
+    serving: str | None
+    rebuilt: str | None
+    fields: dict[str, tuple[Any, Any]]
+
+
+class RebuildResult(BaseModel):
+    """The result of a rebuild: how the jobs of the old and the new view differ, with some ``examples``."""
 
     switched: bool
     cursor: int = Field(description="The cursor up to which the new view was folded when it was compared.")
     compared: int
-    states: dict[str, int]
+    states: list[StateChange]
     changed: int
     missing: int
     added: int
-    examples: list[dict[str, Any]]
+    examples: list[RebuildExample]
 
 
 @job("jobtape.rebuild", concurrency=1, **BUILTIN)
@@ -66,4 +83,4 @@ async def rebuild(
             working.abandon(state)
         else:
             working.switch(state)
-    return RebuildResult(switched=not dry_run, cursor=state.cursor, **asdict(found))
+    return RebuildResult.model_validate({"switched": not dry_run, "cursor": state.cursor, **asdict(found)})

@@ -19,15 +19,34 @@ if TYPE_CHECKING:
 MOST: Final = 10_000_000
 
 
+class DifferenceKind(BaseModel):
+    """The jobs of a type whose outcomes differ at the same place in the same way.
+
+    ``path``: the place in the outcome, such as ``result.items[].price``; empty for the outcome as a whole. ``then`` and
+    ``now``: what was there and what is there now: ``text``, ``number``, ``list``, ``object``, ``true``, ``false``,
+    ``null`` or ``absent``; for the outcome as a whole ``succeeded`` or the type of the error. ``examples``: some jobs,
+    with their values there where they have one.
+    """
+
+    type: str
+    path: str
+    then: str
+    now: str
+    jobs: int
+    examples: list[dict[str, Any]]
+
+
 class Shadowed(BaseModel):
     """The result of a shadow run. ``same``: jobs with the same result, or an error of the same type, as before."""
 
     jobs: int
     same: int
     unknown_type: int = Field(description="Jobs whose types are not loaded in the projector's process.")
-    different: list[str] = Field(description="The ids of jobs that ended differently, at most 10,000.")
+    different: dict[str, list[int]] = Field(
+        description="The ids of jobs that ended differently, at most 10,000, each with its positions in `kinds`."
+    )
     more: int = Field(description="How many more jobs ended differently.")
-    examples: list[dict[str, Any]]
+    kinds: list[DifferenceKind] = Field(description="The first 50 kinds of differences.")
 
 
 class ShadowRequest(BaseModel):
@@ -86,5 +105,5 @@ def shadow(ctx: Context, request: ShadowRequest) -> Shadowed:
         unknown_type=found["unknown"],
         different=found["different"],
         more=found["more"],
-        examples=found["shown"],
+        kinds=found["kinds"],
     )

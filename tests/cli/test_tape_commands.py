@@ -117,7 +117,7 @@ def test_rebuild_finds_no_difference(history: History, options: list[str], switc
 def test_shadow_names_job_with_different_result(history: History) -> None:
     filters = ["--type", "pid", "--type", "boom", "--state", "succeeded", "--state", "failed"]
     result = history.builtin("shadow", *filters)["result"]
-    assert (result["jobs"], result["same"], result["different"]) == (2, 1, [history.pid])
+    assert (result["jobs"], result["same"], result["different"]) == (2, 1, {history.pid: [0]})
     assert history.builtin("shadow", "--type", "add", "--limit", "2")["result"]["same"] == 2
 
 

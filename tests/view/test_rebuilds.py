@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, inspect, text
@@ -92,6 +93,11 @@ def why_not(body: bytes) -> str:
     return str(raised.value)
 
 
+def change(serving: str | None, rebuilt: str | None, jobs: int, changed: int | None = None) -> dict[str, Any]:
+    """Return the entry of ``Differences.states`` of jobs that are all changed, or ``changed`` of them."""
+    return {"serving": serving, "rebuilt": rebuilt, "jobs": jobs, "changed": jobs if changed is None else changed}
+
+
 @pytest.mark.parametrize("by_job", [True, False])
 @pytest.mark.parametrize("page", [1, 2, 1000])
 def test_rebuild_with_same_rules_makes_same_view(store: Store, page: int, by_job: bool) -> None:
@@ -101,7 +107,7 @@ def test_rebuild_with_same_rules_makes_same_view(store: Store, page: int, by_job
     rebuild = fold_by_job(store, begun, page) if by_job else fold_all(store, begun, page)
     found = compared(store, rebuild)
     assert (found.compared, found.changed, found.missing, found.added) == (2, 0, 0, 0)
-    assert found.states == {"queued": 1, "succeeded": 1}
+    assert found.states == [change("queued", "queued", 1, 0), change("succeeded", "succeeded", 1, 0)]
     assert store.rebuilds.switch(rebuild, fold_archived) == rebuild
     assert (dump(store), store.rebuilds.state()) == (before, None)
     assert store.list_jobs(JobQuery(labels=[("customer", "42")])) != []
@@ -269,10 +275,10 @@ def test_comparison_counts_and_shows_differences(store: Store) -> None:
     rebuild = fold_all(store, store.rebuilds.begin("a"))
     found = compared(store, rebuild)
     assert (found.changed, found.missing, found.added) == (1, 0, 1)
-    assert found.states == {"failed → succeeded": 1}
+    assert found.states == [change(None, "queued", 1), change("failed", "succeeded", 1)]
     changed, added = found.examples
     assert changed["fields"] == {"state": ["failed", "succeeded"], "reason": ["error", None]}
-    assert added["fields"] == {"state": [None, "queued"]}
+    assert (added["rebuilt"], added["fields"]["state"]) == ("queued", [None, "queued"])
     assert store.rebuilds.switch(rebuild, fold_archived) is not None
     assert sorted(job.state for job in store.list_jobs(JobQuery())) == ["queued", "succeeded"]
 
@@ -300,7 +306,7 @@ def test_comparison_continues_and_halves_slow_steps(store: Store, monkeypatch: p
         part.save()
         totals.append((more, part.found.compared, part.found.changed, len(part.found.examples)))
     assert totals == [(True, 2, 2, 2), (True, 4, 4, 3), (True, 5, 5, 3), (False, 5, 5, 3)]
-    assert part.found.states == {"failed → queued": 5}
+    assert part.found.states == [change("failed", "queued", 5)]
     assert part.found.examples[0]["fields"] == {"state": ["failed", "queued"]}
     assert store.rebuilds.abandon(rebuild)
     assert ViewComparison(store.rebuilds.database, store.rebuilds.begin("a"), 3).found == Differences()

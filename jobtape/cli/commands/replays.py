@@ -33,7 +33,9 @@ def rebuild(
         ),
     ] = "archive",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
-    examples: Annotated[int, typer.Option(metavar="NUMBER", help="How many changed jobs are shown.")] = 10,
+    examples: Annotated[
+        int, typer.Option(metavar="NUMBER", help="How many jobs of each kind of change are shown.")
+    ] = 10,
     detach: Detach = False,
     as_json: Json = False,
     url: Url = DEFAULT_URL,

@@ -198,8 +198,15 @@ async def test_differences_report_changed_fold_rules(rig: Rig, store: Store, mon
     working = Rebuilder(store, task_slice())
     state = working.from_archive(store.rebuilds.begin("new rules", by_job=True))
     found = working.differences(state, 5)
-    assert (found.changed, found.states) == (1, {"failed → cancelled": 1, "succeeded": 3})
-    assert found.examples[0]["fields"] == {"state": ["failed", "cancelled"]}
+    assert (found.changed, found.states) == (
+        1,
+        [
+            {"serving": "failed", "rebuilt": "cancelled", "jobs": 1, "changed": 1},
+            {"serving": "succeeded", "rebuilt": "succeeded", "jobs": 3, "changed": 0},
+        ],
+    )
+    pair = {"serving": "failed", "rebuilt": "cancelled"}
+    assert found.examples == [{"job": ids[0], **pair, "fields": {"state": ["failed", "cancelled"]}}]
     working.switch(state)
     job = store.job(ids[0])
     assert job is not None

@@ -8,11 +8,13 @@ import pytest
 
 from jobtape import Context, job
 from jobtape.builtin.shadow import shadow
+from jobtape.consumer.outcome import Success
 from jobtape.consumer.replays.long_task import Interrupted, TaskSlice
+from jobtape.consumer.replays.outcome_kinds import changes
 from jobtape.consumer.replays.shadow import Shadow, ShadowRun
 from jobtape.jobs import JobType
 from jobtape.schemas.errors import PayloadInvalid
-from jobtape.schemas.job import JobState
+from jobtape.schemas.job import Job, JobState
 from jobtape.view.store import JobQuery, Store
 from tests.view.samples import record, submitted, succeeded
 
@@ -80,24 +82,52 @@ def test_jobs_with_another_result_are_named(filled: Store) -> None:
     before = (filled.history(), filled.list_jobs(JobQuery()), filled.counts())
     found = run(filled, wrong_for_tens)
     expected = [each.id for each in filled.list_jobs(JobQuery()) if each.payload and each.payload["x"] % 10 == 0]
-    assert (found["jobs"], found["same"], found["different"], found["more"]) == (30, 27, expected, 0)
-    assert found["shown"][0] == {"job": expected[0], "type": "add", "then": 40, "now": 41}
+    assert (found["jobs"], found["same"], found["different"], found["more"]) == (
+        30,
+        27,
+        {each: [0] for each in expected},
+        0,
+    )
+    examples = [{"job": each, "then": 2 * n, "now": 2 * n + 1} for each, n in zip(expected, (20, 10, 0), strict=True)]
+    kind = {"type": "add", "path": "result", "then": "number", "now": "number", "jobs": 3, "examples": examples}
+    assert found["kinds"] == [kind]
     assert (filled.history(), filled.list_jobs(JobQuery()), filled.counts()) == before
 
 
 def test_same_handler_gives_no_difference(filled: Store) -> None:
-    assert run(filled, right)["different"] == []
+    assert run(filled, right)["different"] == {}
 
 
 def test_errors_and_timeouts_are_differences(filled: Store) -> None:
-    assert run(filled, raises, limit=3)["shown"][0]["now"] == "ValueError: 29"
-    assert "did not end" in run(filled, never_ends, limit=1, name="s/2")["shown"][0]["now"]
-    assert "within 0.1 s" in run(filled, never_ends_by_its_own, limit=1, name="s/3", longest=0.1)["shown"][0]["now"]
+    [kind] = run(filled, raises, limit=3)["kinds"]
+    assert (kind["path"], kind["then"], kind["now"], kind["jobs"]) == ("", "succeeded", "ValueError", 3)
+    assert kind["examples"][0]["now"] == "ValueError: 29"
+    [kind] = run(filled, never_ends, limit=1, name="s/2")["kinds"]
+    assert "did not end" in kind["examples"][0]["now"]
+    [kind] = run(filled, never_ends_by_its_own, limit=1, name="s/3", longest=0.1)["kinds"]
+    assert "within 0.1 s" in kind["examples"][0]["now"]
+
+
+THEN = {"items": [{"price": 1, "name": "a"}, {"price": 2}], "paid": True, "note": None}
+NOW = {"note": "n", "items": [{"price": "1", "name": "b"}, {"price": "2"}, {"price": 3}], "paid": True, "new": [1]}
+
+
+def test_differences_are_grouped_by_place_and_kind() -> None:
+    past = Job("1", "add", JobState.SUCCEEDED, 1, 1, result=THEN)
+    found = [(each.path, each.then, each.now, each.values) for each in changes(past, Success(NOW))]
+    assert found == [
+        ("result.items[].price", "number", "text", {"then": 1, "now": "1"}),
+        ("result.items[].name", "text", "text", {"then": "a", "now": "b"}),
+        ("result.items[]", "absent", "object", {"now": {"price": 3}}),
+        ("result.note", "null", "text", {"then": None, "now": "n"}),
+        ("result.new", "absent", "list", {"now": [1]}),
+    ]
+    assert changes(past, Success(dict(reversed(THEN.items())))) == []
 
 
 def test_unknown_job_types_are_counted(filled: Store) -> None:
     found = run(filled)
-    assert (found["jobs"], found["unknown"], found["different"]) == (30, 30, [])
+    assert (found["jobs"], found["unknown"], found["different"]) == (30, 30, {})
 
 
 @pytest.mark.parametrize(("tries", "different"), [(1, 3), (2, 4)])
@@ -122,9 +152,9 @@ def test_job_without_enough_time_runs_again_in_the_next_slice(filled: Store) -> 
         run(filled, slow_for_27, seconds=0.5)
     state = filled.tasks.begin("s/1", {})
     assert state is not None
-    assert (state["jobs"], state["doing"], state["different"]) == (2, None, [])
+    assert (state["jobs"], state["doing"], state["different"]) == (2, None, {})
     found = run(filled, slow_for_27)
-    assert (found["jobs"], found["same"], found["different"]) == (30, 30, [])
+    assert (found["jobs"], found["same"], found["different"]) == (30, 30, {})
 
 
 def test_progress_ends_at_one_with_fewer_jobs_than_the_limit(filled: Store) -> None:
