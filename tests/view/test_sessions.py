@@ -100,6 +100,20 @@ def test_outdated_plan_is_replaced(view: Store, database: OwnDatabase) -> None:
         assert view.job(job_id(1)) is not None
 
 
+def test_plan_of_small_table_does_not_read_all_of_large_one(view: Store, database: OwnDatabase) -> None:
+    """A session keeps its plans while the tables grow, until the server has new statistics."""
+    for n in range(10):
+        record(view, submitted(n))
+    record(view, *(submitted(n) for n in range(100, 1000)))
+    for n in range(10):
+        assert view.jobs([job_id(100 + n)])
+    view.close()
+    database.end_sessions()  # which writes their statistics
+    with psycopg.connect(database.url) as connection:
+        rows = connection.execute("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'jobs'").fetchone()
+    assert rows == (0,)
+
+
 def test_settings_of_database_have_no_effect(view: Store, database: OwnDatabase) -> None:
     """An administrator may set date format, floats, isolation and encoding for all sessions."""
     record(view, submitted(1))
