@@ -27,6 +27,7 @@ const PAGES = {
     load: () => import("./pages/subscriptions.js"),
     past: false,
   },
+  tape: { title: "Tape", nav: "Tape", load: () => import("./pages/tape.js"), past: false },
   submit: { title: "Submit a job", nav: "Submit", load: () => import("./pages/submit.js"), past: false },
 };
 const HOME = "overview";

@@ -8,6 +8,7 @@ import { fieldsOf, fromText, toText } from "../core/schema.js";
 import { curl, python, submissionOf } from "../core/snippets.js";
 import { fromInput } from "../core/times.js";
 import { CopyButton, Empty, ProblemBox } from "../parts/basics.js";
+import { Row } from "../parts/row.js";
 import { useEffect, useMemo, useRef, useState } from "../vendor/hooks.js";
 
 /** @typedef {import("../core/schema.js").Field} Field */
@@ -280,17 +281,6 @@ function Control({ field, text, onText, more }) {
     return html`<textarea rows="4" value=${text} onInput=${onInput} ...${more}></textarea>`;
   const numeric = field.kind === "integer" || field.kind === "number";
   return html`<input type="text" inputmode=${numeric ? "decimal" : undefined} class=${numeric ? "number" : ""} autocomplete="off" value=${text} onInput=${onInput} ...${more} />`;
-}
-
-/** @param {{title: string, hint?: string, required?: boolean, pointer: string, faults: Record<string, string>, control: (more: object) => any}} props */
-function Row({ title, hint: text, required = false, pointer, faults, control }) {
-  const id = `field${pointer.replaceAll(/[^\w]/g, "-")}`;
-  const fault = faults[pointer];
-  const more = { id, "aria-invalid": fault !== undefined, "aria-required": required, "aria-describedby": `${id}-text` };
-  return html`<div class="field"><label for=${id}><span class="name">${title}</span>${required && html` <span class="quiet">required</span>`}</label>
-    ${control(more)}
-    <div id=${`${id}-text`}>${fault !== undefined && html`<p class="fault" role="alert">${fault}</p>`}${text && html`<p class="hint">${text}</p>`}</div>
-  </div>`;
 }
 
 /** @type {[keyof Options, string, string][]} */

@@ -1,0 +1,79 @@
+/** One rebuild, replay, shadow run or bulk action: its progress, and what it found. */
+import { get, Problem, request } from "../core/api.js";
+import { useChanges } from "../core/events.js";
+import { html } from "../core/html.js";
+import { toNumber } from "../core/json.js";
+import { useEvery, useLoad } from "../core/load.js";
+import { link } from "../core/route.js";
+import { duration, seconds } from "../core/times.js";
+import { ENDED } from "../core/types.js";
+import { useState } from "../vendor/hooks.js";
+import { Empty, Foreign, Json, ProblemBox, Section, State, Time } from "./basics.js";
+import { RebuildFound } from "./rebuild_found.js";
+import { ShadowFound } from "./shadow_found.js";
+import { summaryOf, titleOf } from "./tasks.js";
+
+/** @typedef {import("../core/types.js").Job} Job */
+
+const POLL = 3000; // milliseconds
+
+/** @type {Record<string, (props: {job: Job}) => any>} */
+const FOUND = { "jobtape.rebuild": RebuildFound, "jobtape.shadow": ShadowFound };
+
+/** @param {{id: string}} props */
+export function LongTask({ id }) {
+  const loaded = useLoad(`job ${id}`, (signal) => /** @type {Promise<Job>} */ (get(`jobs/${id}`, {}, signal)));
+  const job = loaded.data;
+  const open = job !== null && !ENDED.has(job.state);
+  const live = useChanges(open ? { job: id } : null, loaded.reload);
+  useEvery(loaded.reload, open && !live ? POLL : null);
+  const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
+
+  async function cancel() {
+    setProblem(null);
+    try {
+      loaded.set((await request("POST", `jobs/${id}/cancel`)).body);
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      setProblem(error);
+    }
+  }
+
+  if (loaded.problem?.kind === "job-not-found")
+    return html`<${Empty} title="There is no such job"><p><a href=${link("tape")}>To the tape</a></p><//>`;
+  if (job === null)
+    return html`<${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />${!loaded.problem && html`<p class="loading">Loading …</p>`}`;
+  const Found = FOUND[job.type];
+  return html`
+    <header class="title">
+      <h1><${State} state=${job.state} /> ${titleOf(job)}</h1>
+      <div class="tools">
+        ${open && html`<button type="button" onClick=${cancel}>Cancel</button>`}
+        <a href=${link(`jobs/${id}`)}>All events</a> <a href=${link("tape")}>All long work</a>
+      </div>
+    </header>
+    <${ProblemBox} problem=${problem ?? loaded.problem} onRetry=${loaded.reload} />
+    <${Progress} job=${job} />
+    ${
+      job.error !== null &&
+      html`<p class="fault" role="status"><strong>${job.error.type}</strong>: <${Foreign} text=${job.error.message} limit=${2000} /></p>`
+    }
+    ${
+      job.state === "succeeded" &&
+      html`<p role="status"><strong>${summaryOf(job)}</strong>.</p>
+        ${Found ? html`<${Found} job=${job} />` : html`<${Section} title="Result"><${Json} value=${job.result} name="Result" /><//>`}`
+    }
+  `;
+}
+
+/** @param {{job: Job}} props */
+function Progress({ job }) {
+  const ran = seconds(job.started_at, job.finished_at);
+  if (ENDED.has(job.state))
+    return html`<p class="subtitle">Submitted <${Time} at=${job.submitted_at} />${ran !== null && `, ran ${duration(Math.max(0, ran))}`}</p>`;
+  const fraction = toNumber(job.progress?.fraction) ?? 0;
+  return html`<div class="wide" role="status">
+    <progress value=${fraction} aria-label="Progress"></progress>
+    <p>${Math.round(fraction * 100)} % <span class="quiet"><${Foreign} text=${job.progress?.message ?? (job.state === "queued" ? "It starts when the projector's process has a free slot." : "")} /></span></p>
+  </div>`;
+}

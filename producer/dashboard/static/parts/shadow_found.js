@@ -1,0 +1,99 @@
+/** What a shadow run found: the kinds of differences, pairs of values side by side, and the jobs to run again. */
+import { Problem, request } from "../core/api.js";
+import { html } from "../core/html.js";
+import { stringify } from "../core/json.js";
+import { link } from "../core/route.js";
+import { useState } from "../vendor/hooks.js";
+import { Dialog, Foreign, ProblemBox, Section } from "./basics.js";
+import { counted } from "./tasks.js";
+
+/** @typedef {import("../core/types.js").Job} Job */
+/** @typedef {{job: string, then?: unknown, now?: unknown}} Example */
+/** @typedef {{type: string, path: string, then: string, now: string, jobs: number, examples: Example[]}} Kind */
+/** @typedef {{kinds: Kind[], different: Record<string, number[]>, unknown_type: number, more: number}} Result */
+
+/** @param {{job: Job}} props */
+export function ShadowFound({ job }) {
+  const result = /** @type {Result} */ (job.result);
+  const ids = Object.keys(result.different);
+  const order = result.kinds.map((_, n) => n).sort((one, other) => Number(kind(other).jobs) - Number(kind(one).jobs));
+  /** @param {number} n */
+  function kind(n) {
+    return /** @type {Kind} */ (result.kinds[n]);
+  }
+  const unnamed = ids.filter((id) => result.different[id]?.length === 0);
+  return html`
+    ${Number(result.unknown_type) > 0 && html`<p class="warning">${counted(result.unknown_type, "job")} could not be run: their types are not loaded in the projector's process (JOBTAPE_JOBS).</p>`}
+    ${Number(result.more) > 0 && html`<p class="warning">Only the first ${ids.length} jobs that differ are named; ${counted(result.more, "job")} more differ.</p>`}
+    ${order.map((n) => html`<${KindFound} key=${n} kind=${kind(n)} ids=${ids.filter((id) => result.different[id]?.some((one) => Number(one) === n))} />`)}
+    ${
+      unnamed.length > 0 &&
+      html`<${Section} title=${`${counted(unnamed.length, "job")} with other differences`} tools=${html`<${RedriveThese} ids=${unnamed} />`}><p class="quiet">Only the first kinds are kept.</p><//>`
+    }
+  `;
+}
+
+/** @param {{kind: Kind, ids: string[]}} props */
+function KindFound({ kind, ids }) {
+  const title = `${kind.type}: ${kind.path || "outcome"}, ${kind.then} → ${kind.now}`;
+  return html`<section aria-label=${title}>
+    <header>
+      <h2><a href=${link("jobs", { type: kind.type })}>${kind.type}</a> <code>${kind.path || "outcome"}</code> <del>${kind.then}</del> → <ins>${kind.now}</ins></h2>
+      <div class="tools"><span class="quiet">${counted(kind.jobs, "job")}</span><${RedriveThese} ids=${ids} /></div>
+    </header>
+    <div class="scroll"><table class="fields">
+      <thead><tr><th>Job</th><th>Then</th><th>Now</th></tr></thead>
+      <tbody>${kind.examples.map(
+        (one) =>
+          html`<tr><th scope="row"><a class="id" title=${one.job} href=${link(`jobs/${one.job}`)}>…${one.job.slice(-12)}</a></th><td><del><${Foreign} text=${textOf(one, "then")} limit=${400} /></del></td><td><ins><${Foreign} text=${textOf(one, "now")} limit=${400} /></ins></td></tr>`,
+      )}</tbody>
+    </table></div>
+    ${kind.examples.length < ids.length && html`<p class="quiet">${ids.length - kind.examples.length} more like these.</p>`}
+  </section>`;
+}
+
+/** @param {Example} example @param {"then" | "now"} name */
+function textOf(example, name) {
+  if (!(name in example)) return "absent";
+  const value = example[name];
+  return typeof value === "string" ? value : stringify(value);
+}
+
+const AT_ONCE = 8;
+
+/** Runs jobs again, after a question. @param {{ids: string[]}} props */
+function RedriveThese({ ids }) {
+  const [open, setOpen] = useState(false);
+  const [done, setDone] = useState(0);
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
+  async function start() {
+    setBusy(true);
+    setProblem(null);
+    try {
+      for (let at = done; at < ids.length; at += AT_ONCE) {
+        const some = ids.slice(at, at + AT_ONCE);
+        await Promise.all(some.map((id) => request("POST", `jobs/${id}/redrive`)));
+        setDone(at + some.length);
+      }
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      setProblem(error);
+    } finally {
+      setBusy(false);
+    }
+  }
+  return html`<button type="button" class="small" disabled=${ids.length === 0} onClick=${() => setOpen(true)}>Redrive these …</button>
+    ${
+      open &&
+      html`<${Dialog} title="Run jobs again" onClose=${() => setOpen(false)}>
+        <p>${counted(ids.length, "job")} will run again with today's handlers, for real, each in its next run.</p>
+        <${ProblemBox} problem=${problem} />
+        ${
+          done === ids.length
+            ? html`<p role="status"><strong>${counted(done, "job")} started again.</strong></p>`
+            : html`<button type="button" class="primary" disabled=${busy} onClick=${start}>${busy ? `${done} of ${ids.length} …` : `Run ${ids.length} again`}</button>`
+        }
+      <//>`
+    }`;
+}

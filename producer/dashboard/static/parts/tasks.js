@@ -1,0 +1,46 @@
+/** What Jobtape's own job types are called, and what their results say in one line. */
+
+/** @typedef {import("../core/types.js").Job} Job */
+
+/** @type {Record<string, string>} */
+export const TASKS = {
+  "jobtape.rebuild": "Rebuild",
+  "jobtape.replay": "Replay",
+  "jobtape.shadow": "Shadow run",
+  "jobtape.redrive": "Redrive",
+  "jobtape.cancel": "Cancellation",
+};
+
+/** @param {Job} job */
+export function titleOf(job) {
+  const payload = /** @type {Record<string, any>} */ (job.payload ?? {});
+  const title = TASKS[job.type] ?? job.type;
+  if (job.type === "jobtape.rebuild") return `${title}${payload.dry_run ? ", dry run" : ""}`;
+  if (job.type === "jobtape.replay") return `${title} to ${payload.queue}`;
+  const types = [payload.type ?? []].flat();
+  return types.length ? `${title} of ${types.join(", ")}` : title;
+}
+
+/** Return the result in half a line. @param {Job} job */
+export function summaryOf(job) {
+  const result = /** @type {Record<string, any> | null} */ (job.result);
+  if (result === null || typeof result !== "object") return "";
+  if (job.type === "jobtape.rebuild") {
+    const differing = Number(result.changed) + Number(result.missing) + Number(result.added);
+    const found = differing === 0 ? "no difference" : `${differing} differ`;
+    return `${counted(result.compared, "job")} compared, ${found}${result.switched ? ", switched" : ""}`;
+  }
+  if (job.type === "jobtape.replay") return `${counted(result.events, "event")} sent`;
+  if (job.type === "jobtape.shadow") {
+    const differing = Object.keys(result.different).length + Number(result.more);
+    return `${counted(result.jobs, "job")} run, ${differing === 0 ? "no difference" : `${differing} differ`}`;
+  }
+  return Object.entries(result)
+    .map(([name, value]) => `${name} ${value}`)
+    .join(", ");
+}
+
+/** Return a number with its noun: `1 job`, `12,000 jobs`. @param {unknown} count @param {string} noun */
+export function counted(count, noun) {
+  return `${Number(count).toLocaleString("en")} ${noun}${Number(count) === 1 ? "" : "s"}`;
+}
