@@ -100,6 +100,20 @@ async def consume(
     return tag
 
 
+async def consume_exchange(
+    connection: Connection, channel: Channel, exchange: str, deliver: Callable[[list[Delivered]], None], *, most: int
+) -> None:
+    """Consume what is published to a fan-out exchange from now on, over a queue that is deleted with the connection.
+
+    The queue keeps ``most`` messages, the newest. Raises one of ``BROKER_ERRORS``.
+    """
+    limits: dict[str, FieldValue] = {"x-queue-type": "classic", "x-max-length": most}
+    declared = await channel.queue_declare(exclusive=True, auto_delete=True, arguments=limits)
+    queue = declared.queue or ""
+    await channel.queue_bind(queue, exchange)
+    await consume(connection, channel, queue, deliver, no_ack=True)
+
+
 @asynccontextmanager
 async def channel(connection: Connection, *, confirms: bool = False) -> AsyncIterator[Channel]:
     """Open a channel as ``open_channel`` does, and close it at the end. Deliveries that are not settled by then go back

@@ -104,6 +104,11 @@ class Topology:
         return Exchange(f"{self.namespace}.committed", "fanout")
 
     @property
+    def workers(self) -> Exchange:
+        """The exchange to which workers publish their signs of life, for the active projector."""
+        return Exchange(f"{self.namespace}.workers", "fanout")
+
+    @property
     def dead(self) -> Exchange:
         """The exchange for messages that are no job, and for those that the broker gave up."""
         return Exchange(f"{self.namespace}.dead", "fanout")
@@ -168,7 +173,7 @@ class Topology:
         return Queue(f"{self.namespace}.hear.{unique}", (("x-queue-type", "classic"), *_bounded(bounds)))
 
     def exchanges(self) -> tuple[Exchange, ...]:
-        return (self.events, self.results, self.committed, self.dead)
+        return (self.events, self.results, self.committed, self.workers, self.dead)
 
     def declared_queues(self) -> tuple[Queue, ...]:
         """Return all queues except the tape, which only a first start or ``jobtape init`` creates."""

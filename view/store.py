@@ -48,6 +48,7 @@ from jobtape.view.values import (
     WaitingJob,
     history_row,
 )
+from jobtape.view.worker_signs import SeenWorker, WorkerSigns
 
 __all__ = [
     "Archived",
@@ -72,6 +73,7 @@ __all__ = [
     "Position",
     "RebuildState",
     "RelayState",
+    "SeenWorker",
     "Store",
     "UnreadableRow",
     "WaitingJob",
@@ -111,6 +113,8 @@ class Store:
         """The rebuild that is in progress."""
         self.tasks = Tasks(self._database)
         """The states of long tasks."""
+        self.worker_signs = WorkerSigns(self._database)
+        """The last sign of life of each worker, which is no part of the fold."""
         self.retention = JobRetention(self._database)
         """Removes old jobs."""
         self.relay = RelayRow(self._database)

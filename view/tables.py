@@ -238,6 +238,15 @@ tasks = Table(
     Column("at", Double, nullable=False),
 )
 
+# The last sign of life of each worker, as JSON. ``at``: when it came, by the database's clock. No part of the fold.
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("sign", Text, nullable=False),
+    Column("at", Double, nullable=False),
+)
+
 # The rebuild in progress: a second generation of the folded tables, folded up to ``cursor``. ``key``: who makes it.
 # The other columns are those of ``values.ByJob``.
 rebuild = Table(

@@ -1,4 +1,5 @@
-"""Runs the services of the active projector beside the fold: relay, placement of work that is due, rescue, pruning.
+"""Runs the services of the active projector beside the fold: relay, placement of due work, rescue, pruning, signs
+of life of the workers.
 
 They start when the projector has attached to the tape, keep running while it attaches again, and stop when it loses the
 lease or finds a gap. A service that fails is logged and started again; it never delays the fold.
@@ -19,6 +20,7 @@ from jobtape.consumer.projector.maintenance.job_rescuer import JobRescuer
 from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
 from jobtape.consumer.projector.maintenance.pruner import Pruner
 from jobtape.consumer.projector.maintenance.queue_declarer import QueueDeclarer
+from jobtape.consumer.projector.maintenance.worker_registry import WorkerRegistry
 from jobtape.consumer.projector.relay import Relay
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
 from jobtape.schemas.events import RelayMode
@@ -65,6 +67,7 @@ class LeaderServices:
             Pruner(self._leader, job_retention),
             JobRescuer(self._leader, rescue_after),
             QueueDeclarer(self._leader, rescue_after),
+            WorkerRegistry(self._leader),
         )
 
     async def close(self) -> None:

@@ -74,12 +74,14 @@ class Execution:
         self.id = uuid4().hex  # of uuid_utils: Python's own would wait for handlers' threads
         self.handler: RunningHandler | None = None
         """Done when the handler has ended. After a time-out that may be later than its outcome was published."""
+        self.settled = False
+        """Whether its delivery was settled before its handler has ended."""
         self._suspect = suspect
         self._source = source
         self._worker = worker
         self._publish = publish
         self._now = now
-        self._started_at = now()
+        self.started_at = now()
         self._began = time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._latest: Progress | None = None
@@ -181,7 +183,7 @@ class Execution:
             log.warning("the %s event of job %s was not published: %s", event.name, event.subject, error)
 
     def _started(self) -> Started:
-        return self._event(Started, StartedData(**self._data(), worker=self._worker), time=self._started_at)
+        return self._event(Started, StartedData(**self._data(), worker=self._worker), time=self.started_at)
 
     def _event_of(self, outcome: Outcome, policy: RetryPolicy) -> EncodedEvent:
         # To the microsecond: a longer fraction may have so many digits that ``plainjson.is_clean`` refuses a quick
@@ -193,7 +195,7 @@ class Execution:
                 source=self._source,
                 worker=self._worker,
                 execution=self.id,
-                started_at=self._started_at,
+                started_at=self.started_at,
                 duration=duration,
                 result=outcome.result,
                 time=self._now(),
@@ -210,7 +212,7 @@ class Execution:
             failed = FailedData(
                 **self._data(),
                 worker=self._worker,
-                started_at=self._started_at,
+                started_at=self.started_at,
                 duration=duration,
                 error=outcome.error,
                 reason=reason,

@@ -22,7 +22,7 @@ from collections import OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from jobtape.broker import declare
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
@@ -34,6 +34,7 @@ from jobtape.consumer.worker.cancellations import Cancellations
 from jobtape.consumer.worker.execution import Execution, knows
 from jobtape.consumer.worker.handlers import ExecutionAborted, Handlers
 from jobtape.consumer.worker.same_delay import SameDelay
+from jobtape.consumer.worker.signs_of_life import SignsOfLife
 from jobtape.consumer.worker.stuck_handlers import StuckHandlers
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, UnreadableEvent, WorkerStuck
 from jobtape.schemas.events import (
@@ -127,6 +128,9 @@ class Worker:
         )
         self._backlog = Backlog(job_types, concurrency)
         self._stuck = StuckHandlers(concurrency)
+        self._signs = SignsOfLife(
+            self._publisher.link, topology, name=name, slots=concurrency, job_types=job_types, state=self._state
+        )
         self._finished: OrderedDict[Key, int] = OrderedDict()
         """Attempts that have ended here, each with the number of its placement, which counts from 1."""
         self._running: dict[Key, asyncio.Task[None]] = {}
@@ -148,6 +152,9 @@ class Worker:
         """
         return len(self._stuck) + (self._handlers.threads_left if self._closed else 0)
 
+    def _state(self) -> tuple[Literal["alive", "draining"], str | None]:
+        return ("draining", None) if self._draining else ("alive", self.fault)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Run jobs until ``stop`` is set, then drain: running jobs get the grace time, other deliveries are requeued.
 
@@ -155,6 +162,7 @@ class Worker:
         """
         self._intake_link.start()
         self._publisher.link.start()
+        self._signs.start()
         try:
             while not stop.is_set() and not self._handlers.exit_requested.is_set():
                 connection = await first_of(self._intake_link.connection(), stop, self._handlers.exit_requested)
@@ -168,7 +176,9 @@ class Worker:
                     log.warning("%s", self._fault)
                     await wait_for_stop(stop, PAUSE)
             await self._let_finish()  # when the broker was lost before the stop, jobs may still run
+            await self._signs.say_stopped()
         finally:
+            self._signs.end()
             await self._handlers.close()
             self._closed = True
             await self._publisher.close()
@@ -256,6 +266,7 @@ class Worker:
                 now=_now,
                 suspect=delivery.count >= SUSPECT_FROM,
             )
+            self._signs.executions[execution] = None
             outcome = await self._run(execution, key)
             if outcome is not None:
                 await self._publish_until_confirmed(outcome)
@@ -303,12 +314,15 @@ class Worker:
         """Release the slot as soon as the handler has ended: a thread that is past its time-out keeps its slot."""
 
         def release() -> None:
+            if execution is not None:
+                self._signs.executions.pop(execution, None)
             self._backlog.release_slot(job_type)
             self._start_next_jobs()
 
         if execution is None or execution.handler is None or execution.handler.done():
             release()
         else:
+            execution.settled = True
             self._stuck.add(execution, release)
 
     async def _settle_after(self, same: "asyncio.Task[None]", key: Key, delivery: Delivery) -> None:

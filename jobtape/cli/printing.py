@@ -73,6 +73,21 @@ def print_dead(page: dict[str, Any]) -> None:
         print("there are more: see --limit", file=sys.stderr)
 
 
+def print_workers(found: dict[str, Any]) -> None:
+    """Print workers, one line each, and below each one what it runs."""
+    rows: list[Sequence[Any]] = []
+    for each in found["items"]:
+        seen, queues = _time(each["last_seen"]), " ".join(each["queues"])
+        state = f"{each['state']} ({each['fault']})" if each["fault"] else each["state"]
+        rows.append(
+            (each["name"], state, f"{each['running']} of {each['slots']}", queues, _time(each["started_at"]), seen)
+        )
+        rows += [("  " + run["job_id"], run["job_type"], "", "", _time(run["since"]), "") for run in each["executions"]]
+    _print_rows(("worker", "state", "slots", "queues", "since", "last seen"), rows)
+    if not found["collected"]:
+        print("no projector is active, so this may be old: start `jobtape projector`", file=sys.stderr)
+
+
 def print_subscriptions(items: Sequence[dict[str, Any]]) -> None:
     """Print durable subscriptions, one line each."""
     rows = []

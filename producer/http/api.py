@@ -15,7 +15,7 @@ from jobtape.producer.http.direct_routes import DirectRoutes
 from jobtape.producer.http.middleware import HeadAsGet, HideTracebacks
 from jobtape.producer.http.problems import ProblemDetails
 from jobtape.producer.http.routes import dashboard as dashboard_routes
-from jobtape.producer.http.routes import dead_letters, events, jobs, operations, redrive, replays, submit
+from jobtape.producer.http.routes import dead_letters, events, jobs, operations, redrive, replays, submit, workers
 from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
 from jobtape.producer.http.websocket import route as websocket
 from jobtape.producer.live import outcome_wait
@@ -74,7 +74,7 @@ def build_api(
     checks = [Depends(no_repeated_parameters)]
     if api_key is not None:
         checks.insert(0, Depends(require_key))
-    for module in (submit, jobs, events, redrive, replays, dead_letters, operations):
+    for module in (submit, jobs, events, redrive, replays, dead_letters, workers, operations):
         app.include_router(module.router, dependencies=checks)
     for open_router in (operations.open_router, asyncapi.router, websocket.router):
         app.include_router(open_router)

@@ -6,6 +6,7 @@ out; the scrape never fails.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -20,7 +21,7 @@ from jobtape.producer.monitoring.health import PartStatus
 from jobtape.producer.producer import Producer
 from jobtape.producer.service.errors import TooBusy
 from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
-from jobtape.view.store import RelayState
+from jobtape.view.store import RelayState, SeenWorker
 
 MEDIA_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -30,15 +31,17 @@ T = TypeVar("T")
 async def exposition(producer: Producer) -> bytes:
     """Return the text of a scrape, within two seconds."""
     health = producer.health
+    read, store = health.read, health.store
+    workers = asyncio.ensure_future(_if_available(read(store.worker_signs.all)))
     parts, counts, depths, lag, timers, relay = await asyncio.gather(
         health.parts(),
-        _if_available(health.read(health.store.counts)),
+        _if_available(read(store.counts)),
         _if_available(health.watch.depths()),
         health.seconds_behind(),
         _if_available(health.seconds_timers_behind()),
-        _if_available(health.read(health.store.relay.state)),
+        _if_available(read(store.relay.state)),
     )
-    return generate_latest(_Scrape(parts, counts, depths, lag, timers, relay, producer.listeners))
+    return generate_latest(_Scrape(parts, counts, depths, lag, timers, relay, await workers, producer.listeners))
 
 
 async def _if_available(result: Awaitable[T]) -> T | None:
@@ -58,6 +61,7 @@ class _Scrape(Collector):
     lag: float | None
     timers: float | None
     relay: RelayState | None
+    workers: list[SeenWorker] | None
     listeners: Listeners
 
     def collect(self) -> Iterator[Metric]:
@@ -86,6 +90,8 @@ class _Scrape(Collector):
             yield GaugeMetricFamily("jobtape_timers_behind_seconds", what, value=self.timers)
         if self.relay is not None:
             yield from _relay(self.relay)
+        if self.workers is not None:
+            yield from _workers(self.workers)
         yield from _listeners(self.listeners)
 
 
@@ -106,6 +112,15 @@ def _relay(state: RelayState) -> Iterator[Metric]:
     yield CounterMetricFamily("jobtape_relay_stalls", "How often the relay stalled.", value=state.stalls)
     yield CounterMetricFamily("jobtape_relay_delivered", "Events delivered and confirmed.", value=state.delivered)
     yield CounterMetricFamily("jobtape_relay_refused", "Events that a full queue refused.", value=state.refused)
+
+
+def _workers(workers: list[SeenWorker]) -> Iterator[Metric]:
+    states = dict.fromkeys(("alive", "draining", "silent"), 0) | Counter(worker.state for worker in workers)
+    yield _gauges("jobtape_workers", "Workers, those of the built-in jobs too (see /workers).", "state", states)
+    alive = [worker.sign for worker in workers if worker.state == "alive"]
+    used = sum(sign.running for sign in alive)
+    slots = {"used": used, "free": max(0, sum(sign.slots for sign in alive) - used)}
+    yield _gauges("jobtape_worker_slots", "Slots of the workers that are alive.", "use", slots)
 
 
 def _listeners(listeners: Listeners) -> Iterator[Metric]:

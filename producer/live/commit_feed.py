@@ -5,9 +5,7 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Final
 
-from pamqp.common import FieldValue
-
-from jobtape.broker.channels import Channel, channel, consume
+from jobtape.broker.channels import channel, consume_exchange
 from jobtape.broker.frames import Delivered
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.broker.tasks import cancel_and_wait, translate_cancellation
@@ -96,18 +94,13 @@ class CommitFeed:
             opened.closing.add_done_callback(lambda _: ended.set())
             opened.on_consumer_cancel_callbacks.add(lambda _: ended.set())
             async with asyncio.timeout(SETUP_LIMIT):
-                await self._consume(connection, opened)
+                await consume_exchange(
+                    connection, opened, self._topology.committed.name, self._on_notices, most=MOST_NOTICES
+                )
             self.live = True
             self._last = None
             self._call(None)  # one may have been published before the queue was bound
             await ended.wait()
-
-    async def _consume(self, connection: Connection, opened: Channel) -> None:
-        limits: dict[str, FieldValue] = {"x-queue-type": "classic", "x-max-length": MOST_NOTICES}
-        declared = await opened.queue_declare(exclusive=True, auto_delete=True, arguments=limits)
-        queue = declared.queue or ""
-        await opened.queue_bind(queue, self._topology.committed.name)
-        await consume(connection, opened, queue, self._on_notices, no_ack=True)
 
     def _on_notices(self, messages: list[Delivered]) -> None:
         jobs: set[str] | None = set()

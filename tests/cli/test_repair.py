@@ -1,4 +1,4 @@
-"""Tests ``redrive``, ``dead`` and ``doctor``, with a running Jobtape and without one."""
+"""Tests ``redrive``, ``workers``, ``dead`` and ``doctor``, with a running Jobtape and without one."""
 
 import json
 from collections.abc import Iterator
@@ -54,6 +54,15 @@ def test_redrive_by_ids(running: Installation) -> None:
     assert (json.loads(shown.stdout)["run"], json.loads(shown.stdout)["reason"]) == (2, "error")
     unknown = running.run("redrive", "01890a5d-ac96-774b-bcce-b302099a8057")
     assert (unknown.returncode, unknown.stderr.startswith("jobtape: there is no job")) == (1, True)
+
+
+def test_workers_lists_those_of_jobs_and_of_builtin_jobs(running: Installation) -> None:
+    def listed() -> list[str]:
+        done = running.run("workers")
+        assert (done.returncode, done.stderr) == (0, "")
+        return sorted(line.split()[5] for line in done.stdout.splitlines()[1:] if "alive" in line)
+
+    until(lambda: listed() == ["default", "jobtape"], "both workers are listed")
 
 
 def test_redrive_by_filter(running: Installation) -> None:

@@ -1,4 +1,4 @@
-"""``jobtape redrive``, ``dead``, ``subscriptions`` and ``doctor``: find and repair faults."""
+"""``jobtape redrive``, ``workers``, ``dead``, ``subscriptions`` and ``doctor``: find and repair faults."""
 
 import base64
 import sys
@@ -75,6 +75,12 @@ def redrive(
         total = _redrive_pages(api, filters, dry_run)
     show.print_json(total) if as_json else _print_result(total)
     return OK if total["refused"] == total["unknown"] == 0 else FAILED
+
+
+def workers(as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """List the workers and what they run."""
+    found = ask(url, "GET", "/workers")
+    show.print_json(found) if as_json else show.print_workers(found)
 
 
 def dead_list(

@@ -54,6 +54,7 @@ def test_document_lists_all_paths(document: dict[str, Any]) -> None:
         ("get", "/dead"),
         ("get", "/dead/{number}"),
         ("get", "/job-types"),
+        ("get", "/workers"),
         ("get", "/health/live"),
         ("get", "/health/ready"),
         ("get", "/metrics"),
