@@ -7,7 +7,8 @@ result at once.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -47,6 +48,8 @@ INTERVAL: Final = 2.0
 ANSWER_LIMIT: Final = 2.0
 DEPTH_LIMIT: Final = 1.0
 """Seconds for the depths of all queues."""
+SHARED: Final = 1.0
+"""Seconds for which an answer is shared by those who ask."""
 
 
 class BrokerWatch:
@@ -58,6 +61,8 @@ class BrokerWatch:
         self._silent: str | None = None
         self._tape: bool | None = None
         self._task: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[dict[str, Depth | None]] | None = None
+        self._shared_until = 0.0
 
     def start(self) -> None:
         """Begin to connect and to check."""
@@ -66,8 +71,8 @@ class BrokerWatch:
 
     async def close(self) -> None:
         """Stop checking, and end the connection."""
-        if self._task is not None:
-            await cancel_and_wait(self._task)
+        for task in filter(None, (self._task, self._looking)):
+            await cancel_and_wait(task)
         await self.link.close()
 
     @property
@@ -98,24 +103,46 @@ class BrokerWatch:
         self._tape = False
 
     async def depths(self) -> dict[str, Depth | None]:
-        """Return the depth of each work queue, None for one that is missing. Raises BrokerUnavailable."""
-        return await self._depths({queue: self.topology.work_queue(queue).name for queue in self.topology.queues})
+        """Return the depth of each work queue, None for one that is missing, as it was at most SHARED seconds ago.
+
+        Raises BrokerUnavailable.
+        """
+        found = await self._depths()
+        return {queue: found[self.topology.work_queue(queue).name] for queue in self.topology.queues}
 
     async def dead_letters(self) -> Depth | None:
-        """Return the depth of the queue for dead messages, None when it is missing. Raises BrokerUnavailable."""
-        return (await self._depths({"dead": self.topology.dead_queue.name}))["dead"]
+        """Same as ``depths``, for the queue for dead messages."""
+        return (await self._depths())[self.topology.dead_queue.name]
 
-    async def _depths(self, names: Mapping[str, str]) -> dict[str, Depth | None]:
-        async def depths() -> dict[str, Depth | None]:
-            connection = await self.link.connection()
-            return {queue: await declare.depth(connection, name) for queue, name in names.items()}
+    async def _depths(self) -> dict[str, Depth | None]:
+        """Return the depths by the names of the queues.
 
+        Many dashboards and probes ask every few seconds. They share one look-up, so that the broker is not asked for
+        each queue by each of them.
+        """
         if (fault := self.broker_fault) is not None:
             raise BrokerUnavailable(fault)
+        if self._looking is None or (self._looking.done() and time.monotonic() > self._shared_until):
+            self._looking = asyncio.create_task(self._look_up(), name=f"{self.link.name} depths")
+            self._looking.add_done_callback(ignore_error)
         try:
-            return await within(DEPTH_LIMIT, depths())
+            # Who asked first may be cancelled while others wait.
+            return await asyncio.shield(self._looking)
         except BROKER_ERRORS as error:
             raise BrokerUnavailable(f"the broker does not say how full its queues are: {reason_of(error)}") from None
+
+    async def _look_up(self) -> dict[str, Depth | None]:
+        topology = self.topology
+        names = [*(topology.work_queue(queue).name for queue in topology.queues), topology.dead_queue.name]
+
+        async def depths() -> dict[str, Depth | None]:
+            connection = await self.link.connection()
+            return {name: await declare.depth(connection, name) for name in names}
+
+        self._shared_until = 0.0  # a failure is not shared with later callers
+        found = await within(DEPTH_LIMIT, depths())
+        self._shared_until = time.monotonic() + SHARED
+        return found
 
     async def _set_up(self, connection: Connection) -> None:
         await declare.declare(connection, self.topology)

@@ -1,10 +1,13 @@
 """Metrics for Prometheus."""
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from jobtape.broker import declare
+from jobtape.broker.link import Connection
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.consumer.bound_queues import bound_queue, delete_queue
@@ -68,6 +71,22 @@ async def test_queue_metrics(served: Api) -> None:
     samples = await scrape(served)
     assert value(samples, "jobtape_queue_depth", "orders") == 0
     assert value(samples, "jobtape_queue_consumers", "default") == 0
+
+
+async def test_many_clients_share_one_look_up_of_queues(served: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    depth = declare.depth
+
+    async def counted(connection: Connection, name: str) -> declare.Depth | None:
+        asked.append(name)
+        return await depth(connection, name)
+
+    monkeypatch.setattr(declare, "depth", counted)
+    watch = served.producer.health.watch
+    await asyncio.gather(*(watch.depths() for _ in range(50)), *(watch.dead_letters() for _ in range(50)))
+    # The watch itself asks for this one every two seconds.
+    queues = [name for name in asked if name != served.producer.topology.cancels.name]
+    assert len(queues) == len(set(queues)) == len(served.producer.topology.queues) + 1
 
 
 async def test_lag_grows_without_projector(served: Api, rig: Rig, view: Store) -> None:
