@@ -24,14 +24,18 @@ MODULES: Final = {
     "@preact/signals": ("@preact/signals/dist/signals.mjs", "signals.js"),
 }
 """What a bare name imports: the file in the package, and its name here."""
+PLOTS: Final = "uplot/dist/uPlot.iife.min.js"
+"""A script that sets a global name. The package has no module that is minified."""
+STYLES: Final = {"uplot.css": "uplot/dist/uPlot.min.css"}
 TYPES: Final = {
     "preact.d.ts": 'export * from "preact";\n',
     "hooks.d.ts": 'export * from "preact/hooks";\n',
     "htm.d.ts": 'export { default } from "htm";\n',
     "signals.d.ts": 'export * from "@preact/signals";\n',
+    "uplot.d.ts": 'export { default } from "uplot";\n',
 }
 """What the type checker reads instead of the modules: the packages' own types, in ``node_modules``."""
-LICENCES: Final = {"preact": "preact", "htm": "htm", "@preact/signals": "signals"}
+LICENCES: Final = {"preact": "preact", "htm": "htm", "@preact/signals": "signals", "uplot": "uplot"}
 """Packages, and the names of their licences here. The two packages of signals have the same one."""
 _IMPORT: Final = re.compile(r'(from|import)"([^".]+)"')
 _SOURCE_MAP: Final = re.compile(r"\n?//# sourceMappingURL=\S+\s*$")
@@ -40,7 +44,9 @@ _SOURCE_MAP: Final = re.compile(r"\n?//# sourceMappingURL=\S+\s*$")
 def vendored() -> dict[str, bytes]:
     """Return what ``static/vendor`` contains, by file name, made of the packages in ``node_modules``."""
     files = {name: _module(PACKAGES / path) for path, name in MODULES.values()}
+    files["uplot.js"] = _module(PACKAGES / PLOTS) + b"export default uPlot;\n"
     files |= {name: text.encode() for name, text in TYPES.items()}
+    files |= {name: (PACKAGES / path).read_bytes() for name, path in STYLES.items()}
     for package, name in LICENCES.items():
         files[f"LICENSE-{name}.txt"] = (PACKAGES / package / "LICENSE").read_bytes()
     files[SUMS] = "".join(f"{sha256(content)}  {name}\n" for name, content in sorted(files.items())).encode()
