@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -234,12 +233,21 @@ def test_wrong_address_shows_what_is_wrong(tab: Tab, query: str) -> None:
     expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
 
 
-def test_queues_show_waiting_jobs(site: Installation, tab: Tab, tmp_path: Path) -> None:
+def test_queues_and_workers_show_what_waits_and_runs(site: Installation, tab: Tab) -> None:
     page = tab.go("queues")
-    row = page.locator("tbody tr", has_text="gates")
+    row = page.locator(".queues tbody tr", has_text="gates")
     expect(row.locator("[data-name=consumers]")).to_have_text("1")
     expect(row.locator("[data-name=waiting]")).to_have_text("0")
-    page.get_by_role("link", name="gates").click()
+    gate = site.gate()
+    job_id = submit(site, "gate", {"path": str(gate)})
+    worker = page.get_by_role("row", name="alive").filter(has_text="gates")
+    expect(worker).to_contain_text("gate for")
+    expect(worker.locator("[data-name=slots]")).to_have_text(re.compile("^1 of [0-9]+$"))
+    gate.write_text("opened")
+    ended(site, job_id)
+    expect(worker).to_contain_text("nothing")
+    gate.unlink()
+    row.get_by_role("link", name="gates").click()
     expect(page.get_by_text("queue gates")).to_be_visible()
 
 

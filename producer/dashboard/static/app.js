@@ -19,7 +19,7 @@ import { render } from "./vendor/preact.js";
 const PAGES = {
   overview: { title: "Overview", nav: "Overview", load: () => import("./pages/overview.js"), past: false },
   jobs: { title: "Jobs", nav: "Jobs", load: () => import("./pages/jobs.js"), past: true },
-  queues: { title: "Queues", nav: "Queues", load: () => import("./pages/queues.js"), past: false },
+  queues: { title: "Queues and workers", nav: "Queues", load: () => import("./pages/queues.js"), past: false },
   dead: { title: "Dead letters", nav: "Dead letters", load: () => import("./pages/dead.js"), past: false },
   subscriptions: {
     title: "Subscriptions",

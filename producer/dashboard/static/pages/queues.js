@@ -1,4 +1,4 @@
-/** Work queues: how many jobs wait, and who takes them. */
+/** Work queues: how many jobs wait; and the workers that take them. */
 import { get } from "../core/api.js";
 import { health } from "../core/health.js";
 import { html } from "../core/html.js";
@@ -6,6 +6,7 @@ import { useEvery, useLoad } from "../core/load.js";
 import { samples } from "../core/metrics.js";
 import { link } from "../core/route.js";
 import { Empty, ProblemBox } from "../parts/basics.js";
+import { Workers } from "../parts/workers.js";
 
 /** @typedef {import("../core/types.js").Readiness} Readiness */
 /** @typedef {{name: string, ready: number | null, consumers: number | null, warning: string | null, types: string[]}} Queue */
@@ -23,14 +24,14 @@ export function Page() {
   };
   useEvery(metrics.reload, PAUSE);
   return html`
-    <header class="title"><h1>Queues</h1></header>
+    <header class="title"><h1>Queues and workers</h1></header>
     <${ProblemBox} problem=${types.problem ?? metrics.problem} onRetry=${reload} />
     ${
       list === null
         ? !(types.problem ?? metrics.problem) && html`<p class="loading">Loading …</p>`
         : list.length === 0
           ? html`<${Empty} title="There is no queue yet"><p>Start a worker: <code>jobtape worker</code>.</p><//>`
-          : html`<table class="rows">
+          : html`<table class="rows queues">
             <thead><tr><th>Queue</th><th class="num">Waiting for a worker</th><th class="num">Consumers</th><th>Job types</th><th>Jobs</th></tr></thead>
             <tbody>${list.map(
               (queue) => html`<tr>
@@ -43,6 +44,8 @@ export function Page() {
             )}</tbody>
           </table>`
     }
+    <h2 class="between">Workers</h2>
+    <${Workers} />
   `;
 }
 

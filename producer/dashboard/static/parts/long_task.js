@@ -70,7 +70,7 @@ export function LongTask({ id }) {
 function Progress({ job }) {
   const ran = seconds(job.started_at, job.finished_at);
   if (ENDED.has(job.state))
-    return html`<p class="subtitle">Submitted <${Time} at=${job.submitted_at} />${ran !== null && `, ran ${duration(Math.max(0, ran))}`}</p>`;
+    return html`<p class="quiet">Submitted <${Time} at=${job.submitted_at} />${ran !== null && `, ran ${duration(Math.max(0, ran))}`}</p>`;
   const fraction = toNumber(job.progress?.fraction) ?? 0;
   return html`<div class="wide" role="status">
     <progress value=${fraction} aria-label="Progress"></progress>

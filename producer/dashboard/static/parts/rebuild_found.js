@@ -18,7 +18,10 @@ const WORD = "switch";
 /** @param {{job: Job}} props */
 export function RebuildFound({ job }) {
   const result = /** @type {{states: Cell[], examples: Example[], switched: boolean}} */ (job.result);
-  const differing = result.states.filter((cell) => Number(cell.changed) > 0);
+  const both = (/** @type {Cell} */ cell) => Number(cell.serving !== null && cell.rebuilt !== null);
+  const differing = result.states
+    .filter((cell) => Number(cell.changed) > 0)
+    .sort((one, other) => both(other) - both(one));
   const [chosen, setChosen] = useState(/** @type {Pair | null} */ (differing[0] ?? null));
   const shown = result.examples.filter((one) => chosen !== null && samePair(one, chosen));
   const cell = differing.find((one) => chosen !== null && samePair(one, chosen));
@@ -89,7 +92,7 @@ function Fields({ example }) {
       <thead><tr><th>Field</th><th>Serving</th><th>New</th></tr></thead>
       <tbody>${Object.entries(example.fields).map(
         ([name, [old, fresh]]) =>
-          html`<tr><th scope="row">${name}</th><td><del><${Foreign} text=${textOf(old)} limit=${400} /></del></td><td><ins><${Foreign} text=${textOf(fresh)} limit=${400} /></ins></td></tr>`,
+          html`<tr><th scope="row">${name}</th><td data-column="serving"><${Foreign} text=${textOf(old)} limit=${400} /></td><td data-column="new"><${Foreign} text=${textOf(fresh)} limit=${400} /></td></tr>`,
       )}</tbody>
     </table></div>
   </div>`;

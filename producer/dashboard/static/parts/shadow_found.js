@@ -38,25 +38,25 @@ function KindFound({ kind, ids }) {
   const title = `${kind.type}: ${kind.path || "outcome"}, ${kind.then} → ${kind.now}`;
   return html`<section aria-label=${title}>
     <header>
-      <h2><a href=${link("jobs", { type: kind.type })}>${kind.type}</a> <code>${kind.path || "outcome"}</code> <del>${kind.then}</del> → <ins>${kind.now}</ins></h2>
+      <h2><a href=${link("jobs", { type: kind.type })}>${kind.type}</a> <code>${kind.path || "outcome"}</code> ${kind.then} → ${kind.now}</h2>
       <div class="tools"><span class="quiet">${counted(kind.jobs, "job")}</span><${RedriveThese} ids=${ids} /></div>
     </header>
     <div class="scroll"><table class="fields">
       <thead><tr><th>Job</th><th>Then</th><th>Now</th></tr></thead>
       <tbody>${kind.examples.map(
         (one) =>
-          html`<tr><th scope="row"><a class="id" title=${one.job} href=${link(`jobs/${one.job}`)}>…${one.job.slice(-12)}</a></th><td><del><${Foreign} text=${textOf(one, "then")} limit=${400} /></del></td><td><ins><${Foreign} text=${textOf(one, "now")} limit=${400} /></ins></td></tr>`,
+          html`<tr><th scope="row"><a class="id" title=${one.job} href=${link(`jobs/${one.job}`)}>…${one.job.slice(-12)}</a></th><td data-column="then"><${Foreign} text=${textOf(kind, one, "then")} limit=${400} /></td><td data-column="now"><${Foreign} text=${textOf(kind, one, "now")} limit=${400} /></td></tr>`,
       )}</tbody>
     </table></div>
     ${kind.examples.length < ids.length && html`<p class="quiet">${ids.length - kind.examples.length} more like these.</p>`}
   </section>`;
 }
 
-/** @param {Example} example @param {"then" | "now"} name */
-function textOf(example, name) {
+/** Return a value as JSON, so that a number and its text are not the same; an error as it is. @param {Kind} kind @param {Example} example @param {"then" | "now"} name */
+function textOf(kind, example, name) {
   if (!(name in example)) return "absent";
   const value = example[name];
-  return typeof value === "string" ? value : stringify(value);
+  return kind.path === "" && typeof value === "string" ? value : stringify(value);
 }
 
 const AT_ONCE = 8;
