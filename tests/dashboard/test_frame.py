@@ -31,7 +31,16 @@ def test_pages_are_accessible_and_fit(site: Installation, chromium: Browser, siz
     opened = Tab(chromium, f"http://127.0.0.1:{site.port}", size, dark=dark)
     cursor = submit(site, "add", {"x": 1, "y": 2})
     ended(site, cursor)
-    for address in ("overview", "jobs", f"jobs/{job_id}", "queues", "tape", "dead", "subscriptions", f"submit?from={job_id}"):
+    for address in (
+        "overview",
+        "jobs",
+        f"jobs/{job_id}",
+        "queues",
+        "tape",
+        "dead",
+        "subscriptions",
+        f"submit?from={job_id}",
+    ):
         page = opened.go(address)
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         expect(page.get_by_text("Loading …")).to_have_count(0)

@@ -130,7 +130,7 @@ def _settings(role: Role, timeout: float, verb: str) -> str:
         "timezone": "'UTC'",
         "datestyle": "'ISO, MDY'",
         "extra_float_digits": "1",
-        # Each query has an index. A plan that was made while a table was small, or from old statistics, reads all of it.
+        # Each query has an index. A plan made while a table was small, or from old statistics, reads all of it.
         "enable_seqscan": "off",
         "jit": "off",  # it compiles for longer than the queries take
         "statement_timeout": f"{statement * 1000:.0f}",
