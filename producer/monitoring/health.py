@@ -42,9 +42,13 @@ class PartStatus:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """The consumers of one queue. None at all is only a warning, because submissions wait safely."""
+    """The consumers of one queue, and the jobs that are ``waiting`` for one; None when they are not known.
+
+    No consumer is only a warning, because submissions wait safely.
+    """
 
     consumers: int | None
+    waiting: int | None = None
     warning: str | None = None
 
 
@@ -80,7 +84,8 @@ class RelayStatus:
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """``parts``: broker, tape, view, projector. All else is for information: ``workers`` by queue, ``timers``,
-    ``dead_letters`` and ``relay``.
+    ``dead_letters``, ``relay``, and ``lag``: the seconds that an event published now takes to reach the view, None when
+    it is not known.
     """
 
     parts: dict[str, PartStatus]
@@ -88,6 +93,7 @@ class Readiness:
     timers: TimerStatus
     dead_letters: DeadLetterStatus
     relay: RelayStatus
+    lag: float | None
 
     @property
     def ready(self) -> bool:
@@ -123,7 +129,12 @@ class Health:
         """Return the state of every part, in less than two seconds."""
         return Readiness(
             *await asyncio.gather(
-                self.parts(), self._workers(), self._timers(), self._dead_letters(), self._relay_status()
+                self.parts(),
+                self._workers(),
+                self._timers(),
+                self._dead_letters(),
+                self._relay_status(),
+                self.seconds_behind(),
             )
         )
 
@@ -174,7 +185,7 @@ class Health:
         try:
             depths = await self.watch.depths()
         except BrokerUnavailable as error:
-            return {queue: Workers(None, f"not known: {error}") for queue in self.watch.topology.queues}
+            return {queue: Workers(None, warning=f"not known: {error}") for queue in self.watch.topology.queues}
         return {queue: _workers_of(depth) for queue, depth in depths.items()}
 
     async def seconds_timers_behind(self) -> float:
@@ -245,8 +256,9 @@ def _workers_of(depth: Depth | None) -> Workers:
     if depth is None:
         return Workers(
             0,
-            "the queue is missing on the broker: start a worker that serves it, or run `jobtape init`",
+            warning="the queue is missing on the broker: start a worker that serves it, or run `jobtape init`",
         )
     if depth.consumers == 0:
-        return Workers(0, f"no worker takes jobs from it, {depth.messages} are waiting: start `jobtape worker`")
-    return Workers(depth.consumers)
+        warning = f"no worker takes jobs from it, {depth.messages} are waiting: start `jobtape worker`"
+        return Workers(0, depth.messages, warning)
+    return Workers(depth.consumers, depth.messages)

@@ -7,7 +7,6 @@ result at once.
 
 import asyncio
 import logging
-import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -16,6 +15,7 @@ from jobtape.broker import declare
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.broker.tasks import cancel_and_wait, ignore_error
+from jobtape.producer.service.shared import Shared
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 from jobtape.schemas.topology import Topology
 
@@ -61,8 +61,7 @@ class BrokerWatch:
         self._silent: str | None = None
         self._tape: bool | None = None
         self._task: asyncio.Task[None] | None = None
-        self._looking: asyncio.Task[dict[str, Depth | None]] | None = None
-        self._shared_until = 0.0
+        self._looked_up = Shared(self._look_up, SHARED)
 
     def start(self) -> None:
         """Begin to connect and to check."""
@@ -71,8 +70,9 @@ class BrokerWatch:
 
     async def close(self) -> None:
         """Stop checking, and end the connection."""
-        for task in filter(None, (self._task, self._looking)):
-            await cancel_and_wait(task)
+        if self._task is not None:
+            await cancel_and_wait(self._task)
+        await self._looked_up.close()
         await self.link.close()
 
     @property
@@ -122,12 +122,8 @@ class BrokerWatch:
         """
         if (fault := self.broker_fault) is not None:
             raise BrokerUnavailable(fault)
-        if self._looking is None or (self._looking.done() and time.monotonic() > self._shared_until):
-            self._looking = asyncio.create_task(self._look_up(), name=f"{self.link.name} depths")
-            self._looking.add_done_callback(ignore_error)
         try:
-            # Who asked first may be cancelled while others wait.
-            return await asyncio.shield(self._looking)
+            return await self._looked_up()
         except BROKER_ERRORS as error:
             raise BrokerUnavailable(f"the broker does not say how full its queues are: {reason_of(error)}") from None
 
@@ -139,10 +135,7 @@ class BrokerWatch:
             connection = await self.link.connection()
             return {name: await declare.depth(connection, name) for name in names}
 
-        self._shared_until = 0.0  # a failure is not shared with later callers
-        found = await within(DEPTH_LIMIT, depths())
-        self._shared_until = time.monotonic() + SHARED
-        return found
+        return await within(DEPTH_LIMIT, depths())
 
     async def _set_up(self, connection: Connection) -> None:
         await declare.declare(connection, self.topology)

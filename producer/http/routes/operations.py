@@ -37,7 +37,8 @@ class JobTypesOut(BaseModel):
 
 class ReadinessOut(BaseModel, json_schema_serialization_defaults_required=True):
     """``parts`` contains broker, tape, view and projector. ``ready`` does not depend on ``workers`` (by queue),
-    ``timers``, ``dead_letters`` and ``relay``.
+    ``timers``, ``dead_letters``, ``relay`` and ``lag``, the seconds that an event published now takes to
+    reach the view.
     """
 
     ready: bool
@@ -46,6 +47,7 @@ class ReadinessOut(BaseModel, json_schema_serialization_defaults_required=True):
     timers: TimerStatus
     dead_letters: DeadLetterStatus
     relay: RelayStatus
+    lag: float | None
 
 
 @router.get(

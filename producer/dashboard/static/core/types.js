@@ -57,12 +57,14 @@
  * @typedef {object} Readiness
  * @property {boolean} ready
  * @property {Record<string, {ready: boolean, reason: string | null}>} parts
- * @property {Record<string, {consumers: number | null, warning: string | null}>} workers
+ * @property {Record<string, {consumers: number | null, waiting: number | null, warning: string | null}>} workers
  * @property {{behind: Num | null, warning: string | null}} timers
  * @property {{messages: number | null, warning: string | null}} dead_letters
  * @property {{mode: string | null, behind: Num | null, warning: string | null}} relay
+ * @property {Num | null} lag
  */
 
 /** @type {State[]} */
 export const STATES = ["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"];
 export const ENDED = new Set(["succeeded", "failed", "cancelled"]);
+export const OPEN = STATES.filter((state) => !ENDED.has(state));
