@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from jobtape.schemas import ids, plainjson, upcast
 from jobtape.schemas.errors import UnreadableEvent, faults_of, first_fault
-from jobtape.schemas.job import ENDINGS, CarriedText, ErrorInfo, Job, JobTypeName, Order, Utc
+from jobtape.schemas.job import ENDINGS, CarriedText, ErrorInfo, JobTypeName, Order, Utc
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 TYPE_PREFIX: Final = "jobtape.job."
@@ -404,16 +404,4 @@ def submitted(
         causationid=causation_id,
         traceparent=traceparent,
         data=SubmittedData(job_type=order.type, run=1, attempt=1, order=order),
-    )
-
-
-def cancelled(job: Job, *, source: str, time: datetime) -> Cancelled:
-    """Return the event that cancels the current run of ``job``. Its id is the same for each call with this run."""
-    return Cancelled(
-        id=ids.run_fact(job.id, job.run, Cancelled.name),
-        source=source,
-        subject=job.id,
-        time=time,
-        correlationid=job.correlation_id,
-        data=CancelledData(job_type=job.type, run=job.run, attempt=job.attempt),
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -171,6 +171,16 @@ class Job:
             max_attempts=self.max_attempts or 1,
             reply_to=self.reply_to,
         )
+
+
+class JobRun(NamedTuple):
+    """One run of a job: what an event that ends it or begins the next one needs."""
+
+    id: str
+    type: str
+    run: int
+    attempt: int
+    correlation_id: str | None
 
 
 if TYPE_CHECKING:

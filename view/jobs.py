@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, select
 
 from jobtape.schemas import ids
 from jobtape.schemas.job import Job
+from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX
 from jobtape.view import tables
 from jobtape.view.rows import job_from_row
 from jobtape.view.sql import bulk
@@ -57,6 +58,11 @@ def newest_first(
         statement = statement.where(job.id >= ids.first_id_at(query.since))
     if query.until is not None:
         statement = statement.where(job.id < ids.first_id_at(query.until))
+    if query.ids:
+        statement = statement.where(job.id.in_(query.ids))
+    if not query.builtin:
+        # A range, because LIKE ignores upper and lower case on SQLite.
+        statement = statement.where((job.type < BUILTIN_PREFIX) | (job.type >= f"{BUILTIN_PREFIX[:-1]}/"))
     if query.before is not None:
         statement = statement.where(job.id < query.before)
     if query.whole:

@@ -82,6 +82,8 @@ class PastView(StorePart):
             if query.queues or query.labels:
                 # Before its submission was read, the queue and the labels of a job were not known.
                 found = [job for job in found if job.submitted_at is not None]
+            if query.search:
+                found = [job for job in found if query.search.fits(job)]
             return PastPage(found, before)
 
     def cursor_at(self, time: datetime) -> tuple[int, bool]:

@@ -15,6 +15,7 @@ from jobtape.view import checkpoint, jobs, projection, tables
 from jobtape.view.committed import CommittedEvent, CommittedHistory, CommittedPage
 from jobtape.view.dead_messages import DeadMessages
 from jobtape.view.idempotency_keys import Claim, IdempotencyKeys, KeyedSubmission, KeyState
+from jobtape.view.job_search import FindJobs
 from jobtape.view.open_jobs import OpenJobs
 from jobtape.view.past import PastView
 from jobtape.view.positions import Positions
@@ -32,9 +33,9 @@ from jobtape.view.values import (
     Batch,
     ByJob,
     Checkpoint,
-    ClosedJob,
     DeadMessage,
     Differences,
+    FoundJobs,
     Gap,
     HistoryRange,
     HistoryRow,
@@ -56,11 +57,11 @@ __all__ = [
     "ByJob",
     "Checkpoint",
     "Claim",
-    "ClosedJob",
     "CommittedEvent",
     "CommittedPage",
     "DeadMessage",
     "Differences",
+    "FoundJobs",
     "Gap",
     "HistoryRange",
     "HistoryRow",
@@ -101,6 +102,8 @@ class Store:
         """The events that the fold accepted, for listeners."""
         self.positions = Positions(self._database)
         """How far the named listeners have come."""
+        self.find = FindJobs(self._database)
+        """Jobs by queries that may search in them."""
         self.past = PastView(self._database)
         """Jobs as they were at an earlier cursor."""
         self.open_jobs = OpenJobs(self._database)
@@ -164,13 +167,6 @@ class Store:
             return [
                 job_from_row(row) for row in connection.execute(jobs.newest_first(select(tables.jobs), query)).all()
             ]
-
-    def closed_jobs(self, query: JobQuery) -> list[ClosedJob]:
-        """Same as ``list_jobs``, with only what a redrive needs of each job."""
-        job = tables.jobs.c
-        columns = select(job.id, job.type, job.run, job.correlation_id, job.submitted_at.is_not(None))
-        with self._database.reading() as connection:
-            return [ClosedJob(*row) for row in connection.execute(jobs.newest_first(columns, query)).all()]
 
     def history(self, job_id: str | None = None, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """Return the events of one job, or of all, after the cursor ``after``, in the order of the tape."""

@@ -3,13 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Generic, Literal, TypeVar
 from zlib import crc32
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import JobEvent, RelayMode
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.job_filter import JobFilter
+from jobtape.schemas.job_search import JobSearch
+from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX
+
+T = TypeVar("T")
 
 SNAPSHOT_EVERY: Final = 64
 
@@ -22,7 +27,8 @@ class JobQuery:
 
     ``labels``: (name, value) pairs; a job must have all of them. ``since`` (inclusive) and ``until`` (exclusive): the
     time in the job's id, in milliseconds. ``before``: only smaller ids; give the last id of the previous page.
-    ``whole``: only jobs whose submission is known.
+    ``whole``: only jobs whose submission is known. ``ids``: only these. ``search``: what to look for in the jobs, which
+    is not in an index: see ``FoundJobs``. ``builtin``: also those of built-in job types.
     """
 
     types: Sequence[str] = ()
@@ -35,6 +41,40 @@ class JobQuery:
     before: str | None = None
     limit: int = 100
     whole: bool = False
+    ids: Sequence[str] = ()
+    search: JobSearch = field(default_factory=JobSearch)
+    builtin: bool = True
+
+    @classmethod
+    def of(cls, wanted: JobFilter, limit: int) -> "JobQuery":
+        """Return the query for at most ``limit`` jobs of a built-in job's filter."""
+        return cls(
+            types=wanted.type,
+            states=wanted.states(),
+            queues=wanted.queue,
+            labels=tuple(wanted.labels.items()),
+            reasons=wanted.reason,
+            since=wanted.since,
+            until=wanted.until,
+            limit=limit,
+            whole=True,
+            ids=wanted.ids,
+            search=wanted.search(),
+            builtin=any(name.startswith(BUILTIN_PREFIX) for name in wanted.type),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FoundJobs(Generic[T]):
+    """Jobs, newest first. ``before``: the ``JobQuery.before`` of the next page, None on the last page.
+
+    ``scanned``: how many jobs were examined. A search ends after a limited number, so there may be a next page although
+    this one has fewer jobs than the limit, or none.
+    """
+
+    jobs: Sequence[T]
+    before: str | None
+    scanned: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +215,6 @@ class DeadMessage:
     body: bytes
     size: int
     id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClosedJob:
-    """What a redrive needs of a job. ``known``: whether its submission is known, so that its work can be placed."""
-
-    id: str
-    type: str
-    run: int
-    correlation_id: str | None
-    known: bool
 
 
 @dataclass(frozen=True, slots=True)

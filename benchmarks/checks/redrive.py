@@ -78,8 +78,9 @@ def run(made: Installation, jobs: int) -> int:
 def _redrive(made: Installation, url: str, how: str) -> dict[str, int]:
     command = [sys.executable, "-m", "jobtape", "redrive", "--type", "second-time", how, "--json", "--url", url]
     done = subprocess.run(command, env=made.environment, capture_output=True, text=True, check=True)
-    counts = json.loads(done.stdout)
-    return {name: counts[name] for name in ("matched", "accepted", "refused", "unknown")}
+    answer = json.loads(done.stdout)
+    counts: dict[str, int] = answer if how == "--dry-run" else answer["result"]
+    return {name: counts[name] for name in ("matched", "accepted") if name in counts}
 
 
 def _all_succeeded(store: Store, ledger: Ledger) -> bool:

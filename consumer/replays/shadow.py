@@ -68,16 +68,17 @@ class ShadowRun:
         before = self.state["jobs"]
         while not self.state["done"] and (room := self._shadow.query.limit - self.state["jobs"]) > 0:
             query = replace(self._shadow.query, before=self.state["before"], limit=min(PAGE, room))
-            jobs = self._store.list_jobs(query)
-            end = len(jobs) < query.limit
-            for n, job in enumerate(jobs, 1):
+            found = self._store.find.page(query)
+            for n, job in enumerate(found.jobs, 1):
                 self._run(job)
                 # Only the last page says how many jobs there are; before it the limit stands for that.
-                left = len(jobs) - n if end else self._shadow.query.limit - self.state["jobs"]
+                left = len(found.jobs) - n if found.before is None else self._shadow.query.limit - self.state["jobs"]
                 self._slice.add(1, max(0, left), before)
                 self._slice.check()
-            if end:
+            if found.before is None:
                 break
+            if found.before != self.state["before"]:  # a search examined more jobs than it found
+                self._save(before=found.before)
         if not self.state["done"]:
             self._save(done=True)
         return self.state

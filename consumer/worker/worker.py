@@ -42,13 +42,13 @@ from jobtape.schemas.events import (
     NewerWork,
     Placed,
     WorkEvent,
-    cancelled,
     decode_newer_work,
     decode_work,
     encoded,
     placement_of,
 )
 from jobtape.schemas.fold import evolve
+from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.placement import deferral, deferred_since
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout, longest_wait

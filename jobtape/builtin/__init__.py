@@ -4,6 +4,7 @@ They run beside a projector, which has the database, each in a process of its ow
 and a history, and can be cancelled.
 """
 
+from jobtape.builtin.bulk import cancel, redrive
 from jobtape.builtin.common import topology_of
 from jobtape.builtin.rebuild import rebuild
 from jobtape.builtin.replay import replay
@@ -15,4 +16,4 @@ __all__ = ["job_types", "topology_of"]
 
 def job_types() -> dict[str, JobType]:
     """Return all built-in job types by name."""
-    return {each.name: each for each in (rebuild, replay, shadow)}
+    return {each.name: each for each in (cancel, rebuild, redrive, replay, shadow)}

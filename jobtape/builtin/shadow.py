@@ -1,22 +1,18 @@
 """``jobtape.shadow``: runs past jobs with today's handlers and compares the outcomes, without changing anything."""
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field
 
 from jobtape.builtin.common import BUILTIN, SLICE, slice_of
 from jobtape.jobs import job
 from jobtape.loading import load_job_types
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import JobtapeError
-from jobtape.schemas.job import JobState, JobTypeName, QueueName, Utc
+from jobtape.schemas.job import JobState
+from jobtape.schemas.job_filter import MOST_JOBS, JobFilter
 from jobtape.settings import read_settings
-
-if TYPE_CHECKING:
-    from jobtape.view.store import JobQuery
-
-MOST: Final = 10_000_000
 
 
 class DifferenceKind(BaseModel):
@@ -49,47 +45,21 @@ class Shadowed(BaseModel):
     kinds: list[DifferenceKind] = Field(description="The first 50 kinds of differences.")
 
 
-class ShadowRequest(BaseModel):
+class ShadowRequest(JobFilter):
     """Filters for past jobs. A filter that is absent matches all."""
 
-    model_config = ConfigDict(extra="forbid")
+    state: list[Literal["succeeded", "failed"]] = Field(["succeeded"], max_length=2)
+    limit: int = Field(1000, ge=1, le=MOST_JOBS, description="The largest number of jobs, newest first.")
 
-    type: list[JobTypeName] = []
-    state: list[Literal["succeeded", "failed"]] = ["succeeded"]
-    queue: list[QueueName] = []
-    labels: dict[str, str] = {}
-    since: Utc | None = None
-    until: Utc | None = None
-    limit: int = Field(1000, ge=1, le=MOST, description="The largest number of jobs, newest first.")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> "ShadowRequest":
-        if self.since is not None and self.until is not None and self.since > self.until:
-            raise ValueError(
-                f"since ({self.since}) is later than until ({self.until}): no job is between them, swap them"
-            )
-        return self
-
-    def query(self) -> "JobQuery":
-        """Return the query for the jobs, newest first."""
-        from jobtape.view.store import JobQuery  # noqa: PLC0415
-
-        return JobQuery(
-            types=self.type,
-            states=[JobState(each) for each in self.state],
-            queues=self.queue,
-            labels=tuple(self.labels.items()),
-            since=self.since,
-            until=self.until,
-            limit=self.limit,
-        )
+    def states(self) -> list[JobState]:
+        return [JobState(each) for each in self.state]
 
 
 @job("jobtape.shadow", **BUILTIN)
 def shadow(ctx: Context, request: ShadowRequest) -> Shadowed:
     """Run past jobs with today's handlers, newest first, and name those that end differently; change nothing."""
     from jobtape.consumer.replays.shadow import Shadow, ShadowRun  # noqa: PLC0415
-    from jobtape.view.store import Store  # noqa: PLC0415
+    from jobtape.view.store import JobQuery, Store  # noqa: PLC0415
 
     settings = read_settings()
     if not settings.jobs:
@@ -97,7 +67,7 @@ def shadow(ctx: Context, request: ShadowRequest) -> Shadowed:
     job_types = load_job_types(settings.jobs, settings.app_dir)
     with slice_of(ctx, "jobs") as part, closing(Store(settings.database_url)) as store:
         # Identified by the run: a redriven shadow run starts again, because the handlers may have changed.
-        wanted = Shadow(ctx.idempotency_key, request.query(), longest=SLICE)
+        wanted = Shadow(ctx.idempotency_key, JobQuery.of(request, request.limit), longest=SLICE)
         found = ShadowRun(store, job_types, wanted, part).run()
     return Shadowed(
         jobs=found["jobs"],

@@ -5,7 +5,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobtape.cli.commands import jobs, repairs, replays, servers
+from jobtape.cli.commands import bulk, jobs, repairs, replays, servers
 from jobtape.cli.errors import FAILED, WRONG, BrokenModule, WrongUse
 from jobtape.cli.escaping import lines, one_line
 from jobtape.cli.options import AsOf
@@ -36,14 +36,14 @@ app.command(rich_help_panel=SERVE)(servers.init)
 USE = "Submit and follow jobs"
 app.command(rich_help_panel=USE)(jobs.submit)
 app.command(rich_help_panel=USE)(jobs.status)
-app.command(rich_help_panel=USE)(jobs.cancel)
+app.command(rich_help_panel=USE)(bulk.cancel)
 app.command("list", rich_help_panel=USE)(jobs.list_)
 app.command(rich_help_panel=USE)(jobs.events)
 app.command(rich_help_panel=USE)(jobs.watch)
 
 REPAIR = "Find and repair faults"
 app.command(rich_help_panel=REPAIR)(repairs.doctor)
-app.command(rich_help_panel=REPAIR)(repairs.redrive)
+app.command(rich_help_panel=REPAIR)(bulk.redrive)
 app.command(rich_help_panel=REPAIR)(repairs.workers)
 dead = typer.Typer(help="Show messages that arrived on a work queue but are not jobs.", no_args_is_help=True)
 dead.command("list")(repairs.dead_list)

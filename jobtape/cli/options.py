@@ -63,6 +63,24 @@ AsOf = Annotated[
 ]
 OnlyTypes = Annotated[Several, typer.Option("--type", metavar="TYPE", help="Only jobs of this type.")]
 OnlyQueues = Annotated[Several, typer.Option("--queue", metavar="NAME", help="Only jobs of this queue.")]
+Reasons = Annotated[
+    Several,
+    typer.Option(
+        "--reason",
+        metavar="REASON",
+        help="Only jobs whose last attempt failed for this reason: error, timeout, lost, crash_loop, …",
+    ),
+]
+ErrorText = Annotated[
+    str | None, typer.Option("--error", metavar="TEXT", help="Only jobs with this in the error's type or message.")
+]
+PayloadValues = Annotated[
+    Several,
+    typer.Option("--payload", metavar="PATH=VALUE", help="Only jobs with this in the payload: customer.id=42."),
+]
+ResultValues = Annotated[
+    Several, typer.Option("--result", metavar="PATH=VALUE", help="Only jobs with this in the result.")
+]
 SubmittedSince = Annotated[
     str | None,
     typer.Option(

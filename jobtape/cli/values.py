@@ -50,6 +50,17 @@ def labels_of(labels: Iterable[str] | None) -> dict[str, str]:
     return {name: value for name, _, value in (label.partition(":") for label in labels or ())}
 
 
+def values_of(option: str, values: Iterable[str] | None) -> dict[str, str]:
+    """Return the values ``path=value`` by their paths. ``option`` is named in error messages. Raises WrongUse."""
+    found: dict[str, str] = {}
+    for text in values or ():
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise WrongUse(f"{option} {text}: write it as path=value, such as customer.id=42")
+        found[path] = value
+    return found
+
+
 def given(**values: Any) -> dict[str, Any]:
     """Return the values that were given: neither None nor empty. 0 counts as given."""
     return {name: value for name, value in values.items() if value is not None and value not in ("", [], {})}

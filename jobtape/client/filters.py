@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from jobtape.jobs import JobType
+from jobtape.schemas import plainjson
 from jobtape.schemas.job import JobState
 
 Query = Sequence[tuple[str, str]]
@@ -30,7 +31,8 @@ class EventFilters(TypedDict, total=False):
 class JobFilters(TypedDict, total=False):
     """Filters of job lists. A job must match all filters; one value of several given for a filter is enough.
 
-    All labels must match. Times need a UTC offset.
+    All labels must match. Times need a UTC offset. ``error``: part of the error's type or message. ``payload`` and
+    ``result``: values by their paths, such as ``{"customer.id": 42}``.
     """
 
     types: Types
@@ -40,6 +42,9 @@ class JobFilters(TypedDict, total=False):
     reasons: Words
     since: datetime
     until: datetime
+    error: str
+    payload: Mapping[str, Any]
+    result: Mapping[str, Any]
 
 
 _NAMES = {
@@ -56,8 +61,15 @@ def query_of(filters: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the filters as query parameters."""
     query: list[tuple[str, str]] = []
     for name, given in filters.items():
+        if name in ("payload", "result"):
+            query += [(f"{name}.{path}" if path else name, _text(value)) for path, value in given.items()]
+            continue
         query += [(_NAMES.get(name, name), value) for value in _values(given)]
     return query
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else plainjson.dumps(value).decode()
 
 
 def _values(given: Any) -> list[str]:

@@ -14,8 +14,8 @@ from jobtape.producer.http.dependencies import FindProducer, no_repeated_paramet
 from jobtape.producer.http.direct_routes import DirectRoutes
 from jobtape.producer.http.middleware import HeadAsGet, HideTracebacks
 from jobtape.producer.http.problems import ProblemDetails
+from jobtape.producer.http.routes import bulk, dead_letters, events, jobs, operations, replays, submit, workers
 from jobtape.producer.http.routes import dashboard as dashboard_routes
-from jobtape.producer.http.routes import dead_letters, events, jobs, operations, redrive, replays, submit, workers
 from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
 from jobtape.producer.http.websocket import route as websocket
 from jobtape.producer.live import outcome_wait
@@ -23,7 +23,14 @@ from jobtape.producer.service import idempotency
 from jobtape.schemas.replay_request import ReplayRequest
 from jobtape.schemas.submission import BatchSubmission, Submission
 
-UNDERIVED_MODELS: Final = (Submission, BatchSubmission, redrive.RedriveQuery, ReplayRequest, ProblemDetails)
+UNDERIVED_MODELS: Final = (
+    Submission,
+    BatchSubmission,
+    bulk.RedriveBody,
+    bulk.CancelBody,
+    ReplayRequest,
+    ProblemDetails,
+)
 """The models that FastAPI does not find in the signatures of the routes."""
 ALLOWED_HEADERS: Final = (
     *("Authorization", "Cache-Control", "Content-Type", "If-Match", "If-None-Match"),
@@ -74,7 +81,7 @@ def build_api(
     checks = [Depends(no_repeated_parameters)]
     if api_key is not None:
         checks.insert(0, Depends(require_key))
-    for module in (submit, jobs, events, redrive, replays, dead_letters, workers, operations):
+    for module in (submit, jobs, events, bulk, replays, dead_letters, workers, operations):
         app.include_router(module.router, dependencies=checks)
     for open_router in (operations.open_router, asyncapi.router, websocket.router):
         app.include_router(open_router)

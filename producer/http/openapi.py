@@ -36,6 +36,23 @@ PREFER: Final[dict[str, Any]] = {
     "schema": {"type": "string"},
     "example": "wait=10",
 }
+SEARCH: Final[dict[str, Any]] = {
+    "parameters": [
+        {
+            "in": "query",
+            "name": "search",
+            "description": "`payload.<path>=value` and `result.<path>=value`, such as `payload.customer.id=42`.",
+            "style": "form",
+            "explode": True,
+            "schema": {
+                "type": "object",
+                "propertyNames": {"pattern": r"^(payload\.|result\.|result$)"},
+                "additionalProperties": {"type": "string"},
+            },
+        }
+    ]
+}
+"""Parameters of any name that begins in this way."""
 STREAM: Final[dict[str, Any]] = {
     event_stream.MEDIA_TYPE: {
         "schema": {"type": "string"},

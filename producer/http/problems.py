@@ -47,7 +47,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "invalid-job-id": (422, "The job id is not valid"),
     "invalid-query": (422, "The query is not valid"),
     "cursor-not-reached": (422, "The tape has not reached this cursor"),
-    "invalid-redrive": (422, "The request for a redrive is not valid"),
+    "invalid-filter": (422, "The filter for jobs is not valid"),
     "internal": (500, "Internal error"),
     "broker-unavailable": (503, "The broker is not available"),
     "queue-full": (503, "The queue is full"),

@@ -13,12 +13,14 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 
 from jobtape.schemas import ids, plainjson
 from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.events import Reason
 from jobtape.schemas.job import JobState, JobTypeName, QueueName, Utc
+from jobtape.schemas.job_search import LONGEST_TEXT, JobSearch, Part, value_search, value_searches
 from jobtape.view.store import JobQuery
 
 MAX_LIMIT: Final = 1000
@@ -51,6 +53,19 @@ def _label(text: str) -> str:
     return text
 
 
+def _search_place(name: str) -> tuple[Part, str]:
+    """Return the part of a job and the path in it that a parameter of a search names. Raises ValueError."""
+    part, _, path = name.partition(".")
+    if part not in ("payload", "result"):
+        raise ValueError("there is no such parameter")
+    return ("payload" if part == "payload" else "result"), path
+
+
+def _search_name(name: str) -> str:
+    value_search(*_search_place(name), "")
+    return name
+
+
 def _last_id(text: str) -> str:
     if (job_id := ids.parse_job_id(text)) is None:
         raise ValueError("not a cursor: take it from `next` of the page before")
@@ -77,8 +92,11 @@ Point = Annotated[
 ]
 
 
-class ListQuery(BaseModel, extra="forbid"):
-    """A filter for jobs. A filter with several values matches any of them; labels must all match."""
+class JobsQuery(BaseModel, extra="allow"):
+    """The query parameters of ``GET /jobs``. A filter with several values matches any of them; labels must all match.
+
+    Other parameters are those of a search, ``payload.<path>``, ``result.<path>`` and ``result``.
+    """
 
     type: list[JobTypeName] = Field(default_factory=list, max_length=50)
     state: list[JobState] = Field(default_factory=list, max_length=10)
@@ -89,8 +107,24 @@ class ListQuery(BaseModel, extra="forbid"):
     reason: list[Reason] = Field(default_factory=list, max_length=20, description="Why the last attempt failed.")
     since: Time | None = Field(None, description="Submitted at this time or later, RFC 3339.")
     until: Time | None = Field(None, description="Submitted before this time, RFC 3339.")
+    error: str = Field("", max_length=LONGEST_TEXT, description="Part of the error's type or message, in any case.")
     limit: int = Field(100, ge=1, le=MAX_LIMIT)
     cursor: Annotated[str, AfterValidator(_last_id)] | None = Field(None, description="`next` of the page before.")
+    as_of: Point | None = None
+
+    __pydantic_extra__: dict[
+        Annotated[str, AfterValidator(_search_name)], Annotated[str, Field(max_length=LONGEST_TEXT)]
+    ] = Field(init=False)
+
+    @model_validator(mode="after")
+    def _few_searches(self) -> "JobsQuery":
+        self.search()
+        return self
+
+    def search(self) -> JobSearch:
+        """Return what to search for in the jobs."""
+        extra = {_search_place(name): value for name, value in (self.model_extra or {}).items()}
+        return JobSearch(value_searches(extra), self.error)
 
     def to_job_query(self, limit: int) -> JobQuery:
         """Return the query for the store, for at most ``limit`` jobs."""
@@ -105,13 +139,8 @@ class ListQuery(BaseModel, extra="forbid"):
             before=self.cursor,
             limit=limit,
             whole=True,
+            search=self.search(),
         )
-
-
-class JobsQuery(ListQuery):
-    """The query parameters of ``GET /jobs``."""
-
-    as_of: Point | None = None
 
 
 class JobParameters(BaseModel, extra="forbid"):

@@ -57,6 +57,7 @@ class JobPage(BaseModel):
 
     items: list[JobOut]
     next: str | None
+    scanned: int | None = Field(description="How many jobs a search has examined for this page.")
 
 
 class EventOut(BaseModel, extra="allow"):

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from jobtape.producer.service.barrier import Barrier, SharedBarrier
-from jobtape.producer.service.errors import JobFinal, ViewBehind
+from jobtape.producer.service.errors import JobFinal, JobNotFinal, SubmissionNotKept, ViewBehind
 from jobtape.producer.service.idempotency import Idempotency, KeyedOrder, checked_key, has_submission
 from jobtape.producer.service.ids import utc_now
 from jobtape.producer.service.limits import Limits
@@ -16,18 +16,21 @@ from jobtape.producer.service.order_check import order_for
 from jobtape.producer.service.reads import Reads
 from jobtape.producer.service.submitter import Submitter
 from jobtape.producer.service.time_travel import TimeTravel
-from jobtape.schemas.events import cancelled
-from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.fold import evolve
+from jobtape.schemas.interventions import cancelled, redriven
+from jobtape.schemas.job import Job, JobRun, JobState
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.submission import Submission
 from jobtape.schemas.topology import CANCEL_KEY, Topology
-from jobtape.view.store import ClosedJob, JobQuery, NotAtOnce, Store
+from jobtape.view.store import FoundJobs, JobQuery, NotAtOnce, Store
 
 APPLICATION: Final = "application"
 """The scope of the idempotency keys that code in this process uses, apart from those of the API's clients."""
 READ_THREADS: Final = 6
 READ_LIMIT: Final = 6.0
 """Seconds; a little more than the store's own limit, whose error says what is wrong."""
+SEARCH_LIMIT: Final = 20.0
+"""Seconds, with the wait for other searches, each of which takes a second or two."""
 
 
 class JobService(Submitter):
@@ -44,6 +47,9 @@ class JobService(Submitter):
         """The view. Its calls block: make them with ``read``."""
         self._reads = Reads("jobtape-view", threads=READ_THREADS, limit=READ_LIMIT)
         self.read = self._reads.call
+        self._searches = Reads("jobtape-search", threads=1, limit=SEARCH_LIMIT)
+        self.search = self._searches.call
+        """Same as ``read``, one at a time, for reads that take long."""
         self._barrier = SharedBarrier(
             Barrier("api", self.publish_barrier, partial(self.read, store.passed_barrier)),
             timeout=limits.read_timeout,
@@ -60,6 +66,7 @@ class JobService(Submitter):
         await super().close()
         await self.idempotency.close()
         await self._reads.close()
+        await self._searches.close()
 
     async def submit(
         self, submission: Submission, idempotency_key: str | None = None, causation_id: str | None = None
@@ -141,10 +148,33 @@ class JobService(Submitter):
         await self.publish(cancelled(job, source=self.topology.source, time=utc_now()), CANCEL_KEY)
         return job
 
-    async def closed_jobs_after_barrier(self, query: JobQuery) -> list[ClosedJob]:
-        """Return what a redrive needs of the jobs of ``query`` when the view has read the tape up to now."""
+    async def redrive(self, job_id: str) -> Job | None:
+        """Run a job again that has ended. Returns the job in its next run, None when there is no such job.
+
+        A second request during that run changes nothing. Raises JobNotFinal, SubmissionNotKept, BrokerUnavailable when
+        it is not known whether the broker has the event (then repeat it), TapeMissing, and what ``find`` raises.
+        """
+        if await self.find(job_id) is None:
+            return None
+        job = await self.find_after_barrier(job_id)
+        if job is None:
+            return None
+        if not (job.final or job.imported):
+            if job.run > 1:
+                return job
+            raise JobNotFinal(f"the job {job.id} is {job.state}: only one that has ended can be redriven", job.state)
+        if job.submitted_at is None:
+            raise SubmissionNotKept(
+                f"what was ordered as the job {job.id} is not on the tape any more: submit it again"
+            )
+        event = redriven(job, source=self.topology.source, time=utc_now())
+        await self.publish(event)
+        return evolve(job, event)
+
+    async def matching(self, query: JobQuery) -> FoundJobs[JobRun]:
+        """Return the jobs of ``query`` when the view has read the tape up to now. Raises ViewBehind."""
         await self._barrier.wait()
-        return await self.read(self.store.closed_jobs, query)
+        return await self.search(self.store.find.runs, query)
 
     async def publish_barrier(self, process: str, seq: int, timeout: float) -> None:
         """Write a barrier to the tape. Raises TapeMissing and BrokerUnavailable."""

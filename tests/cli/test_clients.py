@@ -64,9 +64,9 @@ def test_cancel(running: Installation) -> None:
     order = {"type": "add", "payload": {"x": 1, "y": 2}, "delay": 3600}
     url = f"{running.env['JOBTAPE_URL']}/jobs"
     job_id = httpx.post(url, json=order, headers=headers, trust_env=False).json()["id"]
-    assert running.run("cancel", job_id).stdout == "requested; the job was scheduled\n"
+    assert running.run("cancel", job_id).stdout == f"{job_id} requested; the job was scheduled\n"
     assert running.run("status", job_id, "--watch").returncode == 1
-    assert running.run("cancel", job_id).stdout == "cancelled\n"
+    assert running.run("cancel", job_id).stdout == f"{job_id} cancelled\n"
     assert json.loads(running.run("cancel", job_id, "--json").stdout)["state"] == "cancelled"
     done = json.loads(running.run("submit", "add", '{"x": 1, "y": 2}', "--wait", "--json").stdout)
     too_late = running.run("cancel", done["id"])

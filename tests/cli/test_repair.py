@@ -7,6 +7,7 @@ from typing import Any
 
 import aio_pika
 import anyio
+import httpx
 import pytest
 
 from jobtape.broker.declare import remove_namespace
@@ -73,15 +74,29 @@ def test_redrive_by_filter(running: Installation) -> None:
     unconfirmed = running.run("redrive", "--label", "kind=many")
     assert (unconfirmed.returncode, "--yes" in unconfirmed.stderr) == (2, True)
     done = running.run("redrive", "--label", "kind=many", "--yes", "--json")
-    report = json.loads(done.stdout)
-    assert (done.returncode, report["matched"], report["accepted"]) == (0, 3, 3)
+    assert (done.returncode, json.loads(done.stdout)["result"]) == (0, {"matched": 3, "accepted": 3, "already": 0})
     until(lambda: failed_ids(running, "many", run=2) == found[::-1], "the jobs have failed again")
+
+
+def test_cancel_by_filter_and_search(running: Installation) -> None:
+    url = running.env["JOBTAPE_URL"]
+    orders = [{"type": "boom", "payload": {"text": text}, "delay": 3600} for text in ("here", "here", "there")]
+    ids = [httpx.post(f"{url}/jobs", json=order, trust_env=False).json()["id"] for order in orders]
+    found = running.run("list", "--payload", "text=here", "--json")
+    assert [job["id"] for job in json.loads(found.stdout)["items"]] == ids[1::-1]
+    dry = running.run("cancel", "--payload", "text=here", "--dry-run", "--json")
+    assert json.loads(dry.stdout) == {"matched": 2, "more": False, "ids": ids[1::-1]}
+    done = running.run("cancel", "--payload", "text=here", "--yes")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"matched": 2, "accepted": 2, "already": 0})
+    states = [json.loads(running.run("status", job_id, "--json").stdout)["state"] for job_id in ids]
+    assert states == ["cancelled", "cancelled", "scheduled"]
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         ((), "say which jobs"),
+        (("--payload", "red", "--yes"), "path=value"),
         (("01890a5d-ac96-774b-bcce-b302099a8057", "--type", "boom"), "not both"),
         (("01890a5d-ac96-774b-bcce-b302099a8057", "--dry-run"), "--dry-run works only with filters"),
         (("--label", "red", "--yes"), "name=value"),

@@ -65,6 +65,7 @@ async def test_list_reads_all_pages(client: Client, monkeypatch: pytest.MonkeyPa
     found = [job.id async for job in client.list(labels={"n": "5"}, types=add, states=["queued", JobState.RUNNING])]
     assert found == ids[::-1]
     assert [job.id async for job in client.list(labels={"n": "5"}, limit=3)] == ids[:1:-1]
+    assert [job.id async for job in client.list(payload={"x": 3, "y": "0"})] == [ids[3]]
     later = datetime.now(UTC) + timedelta(minutes=5)
     assert [job.id async for job in client.list(since=later)] == []
 

@@ -1,4 +1,4 @@
-"""``jobtape submit``, ``status``, ``cancel``, ``list``, ``events`` and ``watch``: use the REST API.
+"""``jobtape submit``, ``status``, ``list``, ``events`` and ``watch``: use the REST API.
 
 Results go to stdout and everything else to stderr, so that scripts can read stdout. Each command returns its exit code.
 """
@@ -14,24 +14,28 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from jobtape.cli import printing as show
-from jobtape.cli.api import ask, connect, job_path, submit_to
+from jobtape.cli.api import connect, job_path, submit_to
 from jobtape.cli.errors import FAILED, INTERRUPTED, OK, WrongUse
 from jobtape.cli.escaping import one_line
 from jobtape.cli.options import (
     DEFAULT_URL,
     AsOf,
+    ErrorText,
     JobId,
     Json,
     Labels,
     OnlyQueues,
     OnlyTypes,
+    PayloadValues,
+    Reasons,
+    ResultValues,
     Several,
     SubmittedSince,
     SubmittedUntil,
     Url,
 )
 from jobtape.cli.output_streams import discard_output
-from jobtape.cli.values import given, labels_of, payload_of, position_of
+from jobtape.cli.values import given, labels_of, payload_of, position_of, values_of
 from jobtape.schemas.delivered_event import encode_delivered
 from jobtape.schemas.errors import HistoryGone
 from jobtape.schemas.events import EVENT_NAMES, encode
@@ -109,21 +113,15 @@ def status(
     return FAILED if watch and job["state"] != "succeeded" else OK
 
 
-def cancel(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
-    """Request that a job is cancelled; a job that ends first keeps its result."""
-    job = ask(url, "POST", f"{job_path(job_id)}/cancel")
-    if as_json:
-        show.print_json(job)
-    else:
-        print(one_line("cancelled" if job["state"] == "cancelled" else f"requested; the job was {job['state']}"))
-
-
 def list_(
     job_type: OnlyTypes = None,
     state: Annotated[Several, typer.Option(metavar="STATE", help="Only jobs in this state.")] = None,
     queue: OnlyQueues = None,
     label: Labels = None,
-    reason: Annotated[Several, typer.Option(metavar="REASON", help="Only jobs that failed for this reason.")] = None,
+    reason: Reasons = None,
+    error: ErrorText = None,
+    payload: PayloadValues = None,
+    result: ResultValues = None,
     since: SubmittedSince = None,
     until: SubmittedUntil = None,
     limit: Annotated[int, typer.Option(metavar="NUMBER", help="The largest number of jobs.")] = 20,
@@ -133,10 +131,20 @@ def list_(
 ) -> None:
     """List jobs, newest first. Several values of one filter match any of them; a job must have all given labels."""
     query = given(
-        type=job_type, state=state, queue=queue, label=label, reason=reason, since=since, until=until, as_of=as_of
+        type=job_type,
+        state=state,
+        queue=queue,
+        label=label,
+        reason=reason,
+        error=error,
+        since=since,
+        until=until,
+        as_of=as_of,
     )
+    query |= {f"payload.{path}": value for path, value in values_of("--payload", payload).items()}
+    query |= {f"result.{path}" if path else "result": value for path, value in values_of("--result", result).items()}
     items: list[Any] = []
-    # The API selects past jobs first and reads their histories afterwards, so such a page can be short.
+    # The API examines a limited number of jobs for a page of the past or of a search, so such a page can be short.
     with connect(url) as api:
         while True:
             page, headers = api.request("GET", "/jobs", params=query | {"limit": limit - len(items)})
@@ -144,7 +152,7 @@ def list_(
                 _print_cursor(headers)
                 query["as_of"] = headers["jobtape-as-of"]
             items += page["items"]
-            if as_of is None or page["next"] is None or len(items) >= limit:
+            if page["next"] is None or len(items) >= limit:
                 break
             query["cursor"] = page["next"]
     found = {"items": items, "next": page["next"]}

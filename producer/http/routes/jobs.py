@@ -1,4 +1,4 @@
-"""``GET /jobs``, ``GET /jobs/{id}`` and ``POST /jobs/{id}/cancel``."""
+"""``GET /jobs``, ``GET /jobs/{id}``, ``POST /jobs/{id}/cancel`` and ``…/redrive``."""
 
 from datetime import datetime
 from typing import Annotated, Final
@@ -25,22 +25,29 @@ router = APIRouter(tags=["jobs"])
     response_model=JobPage,
     summary="List jobs, newest first",
     responses=openapi.problems(401, 410, 422, 503),
+    openapi_extra=openapi.SEARCH,
 )
 async def list_jobs(query: Annotated[JobsQuery, Query()], producer: RunningProducer) -> Response:
     """A job that was just accepted may be missing for a moment.
 
-    With ``as_of`` the jobs are returned as they were then. Such a page can be short or even empty and still have a
-    ``next``.
+    With ``as_of`` the jobs are returned as they were then. ``payload.<path>`` and ``result.<path>`` search for a value,
+    such as ``payload.customer.id=42``: a string, or the JSON text of a number, ``true``, ``false`` or ``null``. In a
+    list, the path goes on in each element, or at an index. A search examines up to 20,000 jobs for a page, for about a
+    second. A page of a search or of the past can be short or even empty and still have a ``next``.
     """
     if query.as_of is not None:
         cursor = await producer.past.cursor(query.as_of)
         past = await producer.read(producer.store.past.page, query.to_job_query(query.limit), cursor)
-        body = {"items": [job_out(job) for job in past.jobs], "next": past.before}
+        body = {"items": [job_out(job) for job in past.jobs], "next": past.before, "scanned": None}
         return PydanticJSONResponse(body, headers={AS_OF: str(cursor)})
+    if query.search():
+        page = await producer.search(producer.store.find.page, query.to_job_query(query.limit))
+        items = [job_out(job) for job in page.jobs]
+        return PydanticJSONResponse({"items": items, "next": page.before, "scanned": page.scanned})
     found = await producer.read(producer.store.list_jobs, query.to_job_query(query.limit + 1))
-    page = found[: query.limit]
-    following = page[-1].id if len(found) > query.limit else None
-    return PydanticJSONResponse({"items": [job_out(job) for job in page], "next": following})
+    jobs = found[: query.limit]
+    following = jobs[-1].id if len(found) > query.limit else None
+    return PydanticJSONResponse({"items": [job_out(job) for job in jobs], "next": following, "scanned": None})
 
 
 @router.get(
@@ -87,6 +94,20 @@ async def cancel_job(job_id: JobId, producer: RunningProducer) -> Response:
     one is killed. A handler in a thread runs to its end, but its result is ignored.
     """
     return accepted(existing(await producer.cancel(job_id), job_id))
+
+
+@router.post(
+    "/jobs/{job_id}/redrive",
+    status_code=202,
+    response_model=JobOut,
+    summary="Run an ended job again",
+    response_description="The next run is accepted.",
+    responses=openapi.problems(401, 404, 409, 410, 422, 503),
+    dependencies=[Depends(no_query)],
+)
+async def redrive_job(job_id: JobId, producer: RunningProducer) -> Response:
+    """The job starts again as run 2, 3, … and keeps its history. Another request during that run changes nothing."""
+    return accepted(existing(await producer.redrive(job_id), job_id))
 
 
 def existing(job: Job | None, job_id: str) -> Job:

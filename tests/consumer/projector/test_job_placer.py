@@ -15,8 +15,9 @@ from jobtape.consumer.projector.maintenance import job_placer
 from jobtape.consumer.projector.maintenance.job_placer import JobPlacer
 from jobtape.consumer.projector.services import LeaderServices
 from jobtape.schemas import ids
-from jobtape.schemas.events import Failed, Placed, Redriven, RedrivenData, Submitted, cancelled
+from jobtape.schemas.events import Failed, Placed, Redriven, RedrivenData, Submitted
 from jobtape.schemas.fold import evolve
+from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.placement import deferral, placement
 from jobtape.schemas.topology import CANCEL_KEY

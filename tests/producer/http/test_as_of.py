@@ -131,4 +131,4 @@ async def test_invalid_points_are_refused(torn: Api) -> None:
 
 async def test_commands_refuse_as_of(torn: Api) -> None:
     problem(await torn.client.post(f"/jobs/{job_id(1)}/cancel?as_of=1"), 422, "invalid-query")
-    problem(await torn.client.post("/redrives", json={"as_of": "1"}), 422, "invalid-redrive")
+    problem(await torn.client.post("/redrives", json={"as_of": "1"}), 422, "invalid-filter")

@@ -132,6 +132,6 @@ async def test_mark_in_request_bodies(projected: Api) -> None:
     assert (await post("/redrives", MARK + b'{"dry_run": true}')).json()["matched"] == 0
     for action in ("cancel", "redrive"):  # which do not read a body
         assert (await post(f"/jobs/{first.json()['id']}/{action}", MARK + b"{}")).status_code in (202, 409)
-    for path in ("/jobs", "/jobs/batch", "/replays", "/redrives"):
+    for path in ("/jobs", "/jobs/batch", "/replays", "/redrives", "/cancels"):
         problem(await post(path, MARK), 400, "not-json")
         problem(await post(path, "{}".encode("utf-16")), 400, "not-json")

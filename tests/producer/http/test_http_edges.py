@@ -109,7 +109,7 @@ async def test_accept_does_not_change_media_type(live: LiveApi, accept: str) -> 
         ),
     ],
 )
-@pytest.mark.parametrize("path", ["/jobs", "/jobs/batch", "/redrives", "/replays"])
+@pytest.mark.parametrize("path", ["/jobs", "/jobs/batch", "/redrives", "/cancels", "/replays"])
 async def test_encoded_body_is_refused(live: LiveApi, path: str, headers: list[tuple[str, str]], why: str) -> None:
     answer = await live.api.client.post(path, content=b"{}", headers=headers)
     assert why in problem(answer, 415, "unsupported-media-type")["detail"]

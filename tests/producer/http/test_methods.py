@@ -150,6 +150,8 @@ ALLOWED = [
     (f"{ONE}/cancel", "OPTIONS, POST"),
     (f"{ONE}/redrive", "OPTIONS, POST"),
     ("/redrives", "OPTIONS, POST"),
+    ("/cancels", "OPTIONS, POST"),
+    ("/workers", "GET, HEAD, OPTIONS"),
     ("/replays", "OPTIONS, POST"),
 ]
 

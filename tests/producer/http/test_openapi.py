@@ -48,6 +48,7 @@ def test_document_lists_all_paths(document: dict[str, Any]) -> None:
         ("post", "/jobs/{job_id}/cancel"),
         ("post", "/jobs/{job_id}/redrive"),
         ("post", "/redrives"),
+        ("post", "/cancels"),
         ("post", "/replays"),
         ("get", "/events"),
         ("get", "/events/positions"),

@@ -1,4 +1,4 @@
-"""Redriving over HTTP: one job, and all jobs that match a filter."""
+"""Redriving over HTTP: one job, and all jobs that match a filter, which can also be cancelled."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -81,61 +81,71 @@ async def test_redrive_needs_ended_job(settings: Settings, rig: Rig, view: Store
         assert rig.names(job_id).count("redriven") == 1
 
 
-async def test_redrive_by_filter(at_work: Api, rig: Rig) -> None:
+async def test_bulk_action_is_previewed_then_submitted_as_job(at_work: Api, rig: Rig) -> None:
     labelled = [await submit(at_work, labels={"kind": "red"}) for _ in range(5)]
     others = [await submit(at_work), await submit(at_work, payload={"fail": False}, labels={"kind": "red"})]
+    waiting = await submit(at_work, delay=3600, labels={"kind": "red"})
     for job_id in (*labelled, others[0]):
         await state(at_work, job_id, run=1)
     await state(at_work, others[1], run=1, state="succeeded")
+    events = len(rig.events)
 
-    async def redrives(**query: Any) -> dict[str, Any]:
-        answer = await at_work.client.post("/redrives", json=query)
+    async def preview(path: str = "/redrives", **query: Any) -> tuple[int, bool, list[str]]:
+        answer = await at_work.client.post(path, json={**query, "dry_run": True})
         assert answer.status_code == 200, answer.text
         body: dict[str, Any] = answer.json()
-        return body
+        return body["matched"], body["more"], body["ids"]
 
-    query = {"label": ["kind:red"], "type": ["flaky"], "reason": ["error"], "queue": ["default"]}
-    events = len(rig.events)
-    dry = await redrives(**query, dry_run=True)
-    assert (dry["matched"], dry["accepted"], dry["next"]) == (5, 0, None)
-    assert dry["ids"] == labelled[::-1]
+    query: dict[str, Any] = {"labels": {"kind": "red"}, "type": ["flaky"], "reason": ["error"], "queue": ["default"]}
+    assert await preview(**query) == (5, False, labelled[::-1])
+    assert await preview(**query, limit=2) == (2, False, labelled[:2:-1])
+    assert await preview(reason=["timeout"]) == (0, False, [])
+    assert await preview(state=["succeeded"]) == (1, False, [others[1]])
+    assert await preview(ids=[labelled[0], others[1]]) == (2, False, [others[1], labelled[0]])
+    assert await preview(error="TODAY", payload={"fail": "no"}) == (0, False, [])
+    assert await preview("/cancels") == (1, False, [waiting])
+    assert await preview("/cancels", state=["running"]) == (0, False, [])
     assert len(rig.events) == events, "a dry run changes nothing"
-    assert (await redrives(reason=["timeout"]))["matched"] == 0
-    page = await redrives(**query, limit=2)
-    assert (page["matched"], page["accepted"], page["ids"], page["next"]) == (2, 2, labelled[:2:-1], labelled[3])
-    rest = await redrives(**query, cursor=page["next"])
-    assert (rest["matched"], rest["accepted"], rest["refused"], rest["unknown"]) == (3, 3, 0, 0)
-    for job_id in labelled:
-        await state(at_work, job_id, run=2)
-    done = await redrives(state=["succeeded"])
-    assert done["ids"] == [others[1]]
-    await state(at_work, others[1], run=2, state="succeeded")
-    assert (await at_work.client.get(f"/jobs/{others[0]}")).json()["run"] == 1
-    found = (await at_work.client.get("/jobs?reason=error&limit=100")).json()["items"]
-    assert {each["id"] for each in found} == {*labelled, others[0]}
+
+    for path, wanted, job_type in (
+        ("/redrives", query, "jobtape.redrive"),
+        ("/cancels", {"ids": [waiting]}, "jobtape.cancel"),
+    ):
+        answer = await at_work.client.post(path, json=wanted)
+        body = answer.json()
+        assert (answer.status_code, body["type"], body["queue"]) == (202, job_type, "jobtape")
+        assert answer.headers["location"] == f"/jobs/{body['id']}"
+        assert {name: body["payload"][name] for name in wanted} == wanted
+    assert (await preview("/cancels"))[2] == [waiting], "the built-in jobs are left out"
+    assert (await preview("/cancels", type=["jobtape.redrive"]))[0] == 1
 
 
-async def test_invalid_redrives_are_refused(served: Api) -> None:
+@pytest.mark.parametrize("path", ["/redrives", "/cancels"])
+async def test_invalid_filters_are_refused(served: Api, path: str) -> None:
     invalid: list[tuple[Any, str]] = [
-        ({"state": ["running"]}, "/state/0"),
-        ({"state": []}, "/state"),
-        ({"label": ["red"]}, "/label/0"),
+        ({"state": ["running" if path == "/redrives" else "failed"]}, "/state/0"),
+        ({"ids": ["x"]}, "/ids/0"),
+        ({"labels": ["red"]}, "/labels"),
         ({"since": "yesterday"}, "/since"),
-        ({"limit": 10_001}, "/limit"),
+        ({"since": "2030-01-31T12:00:00Z", "until": "2030-01-31T11:00:00Z"}, ""),
+        ({"limit": 0}, "/limit"),
         ({"limit": "5"}, "/limit"),
         ({"dry_run": "yes"}, "/dry_run"),
         ({"reason": ["because"]}, "/reason/0"),
+        ({"payload": {"a": [1]}}, "/payload/a"),
+        ({"payload": {"a..b": 1}}, ""),
         ({"colour": ["red"]}, "/colour"),
         ([], ""),
     ]
     for body, pointer in invalid:
-        details = problem(await served.client.post("/redrives", json=body), 422, "invalid-redrive")
-        assert details["errors"][0]["pointer"] == pointer
+        details = problem(await served.client.post(path, json=body), 422, "invalid-filter")
+        assert details["errors"][0]["pointer"].startswith(pointer), body
+        assert pointer or not details["errors"][0]["pointer"]
 
 
 async def test_redrive_without_projector(served: Api, rig: Rig) -> None:
     served.producer._barrier._timeout = 0.3
-    problem(await served.client.post("/redrives", json={}), 503, "view-behind")
+    problem(await served.client.post("/redrives", json={"dry_run": True}), 503, "view-behind")
     problem(
         await served.client.post("/redrives", content=b"{", headers={"Content-Type": "application/json"}),
         400,

@@ -6,7 +6,7 @@ import { ENDED } from "../core/types.js";
 import { useState } from "../vendor/hooks.js";
 import { Dialog, ProblemBox } from "./basics.js";
 
-/** @typedef {{matched: number, accepted: number, refused: number, unknown: number, ids: string[], next: string | null}} Result */
+/** @typedef {{matched: number, more: boolean, ids: string[]}} Result */
 
 /** @param {{filters: URLSearchParams, onDone: () => void}} props */
 export function BulkRedrive({ filters, onDone }) {
@@ -18,7 +18,7 @@ export function BulkRedrive({ filters, onDone }) {
 /** @param {{filters: URLSearchParams, onClose: () => void, onDone: () => void}} props */
 function Preview({ filters, onClose, onDone }) {
   const [result, setResult] = useState(/** @type {Result | null} */ (null));
-  const [done, setDone] = useState(/** @type {Result | null} */ (null));
+  const [task, setTask] = useState(/** @type {string | null} */ (null));
   const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
   const [busy, setBusy] = useState(false);
   const body = redriveFilter(filters);
@@ -30,7 +30,7 @@ function Preview({ filters, onClose, onDone }) {
     try {
       const answer = await request("POST", "redrives", { body: { ...body, dry_run: dry } });
       if (dry) setResult(answer.body);
-      else setDone(answer.body);
+      else setTask(answer.body.id);
       if (!dry) onDone();
     } catch (error) {
       if (error instanceof Problem) setProblem(error);
@@ -44,17 +44,17 @@ function Preview({ filters, onClose, onDone }) {
   const others = Object.entries(body).filter(([name]) => name !== "state");
   return html`<${Dialog} title="Run jobs again" onClose=${onClose}>
     <p>Jobs that have ended and match the filter of the list start again, each in its next run.</p>
-    <dl class="facts"><dt>state</dt><dd>${states}</dd>${others.map(([name, value]) => html`<dt>${name}</dt><dd><bdi>${[value].flat().join(", ")}</bdi></dd>`)}</dl>
+    <dl class="facts"><dt>state</dt><dd>${states}</dd>${others.map(([name, value]) => html`<dt>${name}</dt><dd><bdi>${typeof value === "object" && !Array.isArray(value) ? JSON.stringify(value) : [value].flat().join(", ")}</bdi></dd>`)}</dl>
     <${ProblemBox} problem=${problem} />
     ${
-      done !== null
-        ? html`<p role="status"><strong>${done.accepted} started again</strong>${done.refused > 0 && `, ${done.refused} refused`}${done.unknown > 0 && `, ${done.unknown} not confirmed`}.${done.next && " There are more: repeat it for the next 10,000."}</p>
+      task !== null
+        ? html`<p role="status"><strong>They start again.</strong> <a href=${link(`jobs/${task}`)}>The job that does it</a> shows its progress.</p>
           <button type="button" class="primary" onClick=${onClose}>Close</button>`
         : result === null
           ? html`<button type="button" class="primary" disabled=${busy} onClick=${() => send(true)}>${busy ? "Counting …" : "Count them"}</button>`
-          : html`<p role="status"><strong>${result.matched}${result.next ? " or more" : ""} jobs match.</strong></p>
+          : html`<p role="status"><strong>${result.matched}${result.more ? " or more" : ""} jobs match.</strong></p>
             ${result.ids.length > 0 && html`<p class="quiet">Newest: ${result.ids.slice(0, 3).map((id) => html`<a href=${link(`jobs/${id}`)} class="id">${id.slice(-12)}</a> `)}</p>`}
-            <button type="button" class="primary" disabled=${busy || result.matched === 0} onClick=${() => send(false)}>${busy ? "Starting …" : `Run ${result.matched} again`}</button>`
+            <button type="button" class="primary" disabled=${busy || result.matched === 0} onClick=${() => send(false)}>${busy ? "Starting …" : result.more ? "Run all again" : `Run ${result.matched} again`}</button>`
     }
   <//>`;
 }
@@ -68,9 +68,11 @@ function redriveFilter(filters) {
   /** @type {Record<string, unknown>} */
   const body = { state: filters.getAll("state").filter((state) => ENDED.has(state)) };
   if (!(/** @type {string[]} */ (body.state).length)) body.state = ["failed"];
-  for (const name of ["type", "queue", "label", "reason"]) {
+  for (const name of ["type", "queue", "reason"]) {
     if (filters.has(name)) body[name] = filters.getAll(name);
   }
+  const labels = filters.getAll("label").map((label) => label.split(/:(.*)/s).slice(0, 2));
+  if (labels.length) body.labels = Object.fromEntries(labels);
   for (const name of ["since", "until"]) {
     if (filters.has(name)) body[name] = filters.get(name);
   }

@@ -1,0 +1,37 @@
+"""The events that follow from a request to change a job: ``cancelled`` and ``redriven``.
+
+The id of each depends on the run only, so any number of requests end a run or begin the next one once.
+"""
+
+from datetime import datetime
+
+from jobtape.schemas import ids
+from jobtape.schemas.events import Cancelled, CancelledData, Redriven, RedrivenData
+from jobtape.schemas.job import Job, JobRun
+
+
+def cancelled(job: Job | JobRun, *, source: str, time: datetime, causation_id: str | None = None) -> Cancelled:
+    """Return the event that cancels the current run of ``job``."""
+    return Cancelled(
+        id=ids.run_fact(job.id, job.run, Cancelled.name),
+        source=source,
+        subject=job.id,
+        time=time,
+        correlationid=job.correlation_id,
+        causationid=causation_id,
+        data=CancelledData(job_type=job.type, run=job.run, attempt=job.attempt),
+    )
+
+
+def redriven(job: Job | JobRun, *, source: str, time: datetime, causation_id: str | None = None) -> Redriven:
+    """Return the event that begins the next run of ``job``. The projector then places its work."""
+    run = job.run + 1
+    return Redriven(
+        id=ids.run_fact(job.id, run, Redriven.name),
+        source=source,
+        subject=job.id,
+        time=time,
+        correlationid=job.correlation_id,
+        causationid=causation_id,
+        data=RedrivenData(job_type=job.type, run=run, attempt=1),
+    )

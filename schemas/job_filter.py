@@ -1,0 +1,115 @@
+"""Which jobs a built-in job takes: those that a filter matches, newest first."""
+
+from typing import Annotated, Final
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
+
+from jobtape.schemas import ids
+from jobtape.schemas.events import Reason
+from jobtape.schemas.job import FINAL, JobState, JobTypeName, QueueName, Utc
+from jobtape.schemas.job_search import LONGEST_TEXT, JobSearch, Part, value_searches
+
+REDRIVE: Final = "jobtape.redrive"
+CANCEL: Final = "jobtape.cancel"
+"""The job types of bulk actions."""
+MOST_JOBS: Final = 10_000_000
+MOST_IDS: Final = 10_000
+OPEN: Final = frozenset(JobState) - FINAL
+
+
+def _job_id(text: str) -> str:
+    if (job_id := ids.parse_job_id(text)) is None:
+        raise ValueError("a job id is a UUID, as POST /jobs returns it")
+    return job_id
+
+
+def _ended(state: JobState) -> JobState:
+    if state not in FINAL:
+        raise ValueError(f"only jobs that have ended can be redriven: {', '.join(sorted(FINAL))}")
+    return state
+
+
+def _open(state: JobState) -> JobState:
+    if state in FINAL:
+        raise ValueError(f"only jobs that have not ended can be cancelled: {', '.join(sorted(OPEN))}")
+    return state
+
+
+JobIdText = Annotated[str, AfterValidator(_job_id)]
+Scalar = StrictBool | StrictInt | StrictFloat | StrictStr | None
+
+
+class JobFilter(BaseModel):
+    """A job must match all filters; one value of several given for a filter is enough. All labels must match."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    ids: list[JobIdText] = Field([], max_length=MOST_IDS)
+    type: list[JobTypeName] = Field([], max_length=50)
+    queue: list[QueueName] = Field([], max_length=50)
+    labels: dict[str, str] = Field({}, max_length=8)
+    reason: list[Reason] = Field([], max_length=20)
+    """Why the last attempt failed."""
+    since: Utc | None = None
+    """Submitted at this time or later (RFC 3339)."""
+    until: Utc | None = None
+    """Submitted before this time (RFC 3339)."""
+    error: str = Field("", max_length=LONGEST_TEXT)
+    """Part of the type or the message of the error, in upper or lower case."""
+    payload: dict[str, Scalar] = {}
+    """Values by their paths in the payload, such as `{"customer.id": 42}`."""
+    result: dict[str, Scalar] = {}
+    """Values by their paths in the result."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> "JobFilter":
+        if self.since is not None and self.until is not None and self.since > self.until:
+            raise ValueError(
+                f"since ({self.since}) is later than until ({self.until}): no job is between them, swap them"
+            )
+        self.search()
+        return self
+
+    def search(self) -> JobSearch:
+        """Return what to search for in the jobs."""
+        values: dict[tuple[Part, str], Scalar] = {("payload", path): value for path, value in self.payload.items()}
+        values |= {("result", path): value for path, value in self.result.items()}
+        return JobSearch(value_searches(values), self.error)
+
+    def states(self) -> list[JobState]:
+        """Return the states of the jobs."""
+        raise NotImplementedError
+
+
+class RedriveRequest(JobFilter):
+    """Run ended jobs again, the newest first. Built-in jobs are left out unless ``type`` names them."""
+
+    state: list[Annotated[JobState, AfterValidator(_ended)]] = Field([], max_length=3)
+    """`failed`, `succeeded`, `cancelled`. Default: `failed`; with `ids` all three."""
+    limit: int | None = Field(None, ge=1, le=MOST_JOBS, strict=True)
+    """The largest number of jobs; default: all."""
+
+    def states(self) -> list[JobState]:
+        return self.state or (sorted(FINAL) if self.ids else [JobState.FAILED])
+
+
+class CancelRequest(JobFilter):
+    """Cancel open jobs, the newest first. Built-in jobs are left out unless ``type`` names them."""
+
+    state: list[Annotated[JobState, AfterValidator(_open)]] = Field([], max_length=4)
+    """`scheduled`, `queued`, `running`, `retrying`. Default: all four."""
+    limit: int | None = Field(None, ge=1, le=MOST_JOBS, strict=True)
+    """The largest number of jobs; default: all."""
+
+    def states(self) -> list[JobState]:
+        return self.state or sorted(OPEN)

@@ -1,0 +1,112 @@
+"""Finds the jobs of a query, also of one that searches in what the jobs contain.
+
+Theory of operation. Payloads, results and errors are JSON texts without an index. A search goes through the jobs that
+fit the other filters, newest first, in chunks. The database says which texts contain the wanted words at all, so that
+few texts are read and parsed here. A page ends after ``MOST_SCANNED`` jobs or ``LONGEST`` seconds, and says where the
+next page begins: a search takes nobody's turn for long.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, and_, func, literal, select, true
+
+from jobtape.schemas import plainjson
+from jobtape.schemas.job import Job, JobRun
+from jobtape.schemas.job_search import JobSearch
+from jobtape.view import jobs, tables
+from jobtape.view.sql.database import StorePart
+from jobtape.view.values import FoundJobs, JobQuery
+
+MOST_SCANNED: Final = 20_000
+LONGEST: Final = 1.0
+FIRST_CHUNK, LARGEST_CHUNK = 200, 5000
+QUICK: Final = 0.1
+"""Seconds for one chunk; the next one is larger if it took less, and smaller if it took more."""
+PARSED_AT_ONCE: Final = 50
+"""Jobs that are read by one statement: payloads may be large."""
+MOST_COUNTED: Final = 1_000_000
+
+_job = tables.jobs.c
+
+
+class FindJobs(StorePart):
+    """Reads of jobs by queries that may search in the jobs."""
+
+    def page(self, query: JobQuery) -> FoundJobs[Job]:
+        """Return jobs that fit ``query``."""
+        end = time.monotonic() + LONGEST
+        found: list[Job] = []
+        scanned, size, before = 0, FIRST_CHUNK, query.before
+        while True:
+            began = time.monotonic()
+            size = min(size, MOST_SCANNED - scanned)
+            rows = self._scan(replace(query, before=before, limit=size))
+            candidates = [n for n, (_, hit) in enumerate(rows) if hit]
+            for first in range(0, len(candidates), PARSED_AT_ONCE):
+                chunk = candidates[first : first + PARSED_AT_ONCE]
+                for n, job in zip(chunk, self._read([rows[n][0] for n in chunk]), strict=True):
+                    if job is not None and query.search.fits(job):
+                        found.append(job)
+                        if len(found) == query.limit:
+                            return FoundJobs(found, job.id, scanned + n + 1)
+                if time.monotonic() > end:
+                    return FoundJobs(found, rows[chunk[-1]][0], scanned + chunk[-1] + 1)
+            scanned += len(rows)
+            if len(rows) < size:
+                return FoundJobs(found, None, scanned)
+            before, took = rows[-1][0], time.monotonic() - began
+            if scanned >= MOST_SCANNED or time.monotonic() > end:
+                return FoundJobs(found, before, scanned)
+            size = min(size * 2, LARGEST_CHUNK) if took < QUICK else max(size // 2, PARSED_AT_ONCE)
+
+    def runs(self, query: JobQuery) -> FoundJobs[JobRun]:
+        """Return the runs of the jobs that fit ``query``, which may have a search."""
+        if query.search:
+            found = self.page(query)
+            runs = [JobRun(job.id, job.type, job.run, job.attempt, job.correlation_id) for job in found.jobs]
+            return FoundJobs(runs, found.before, found.scanned)
+        columns = select(_job.id, _job.type, _job.run, _job.attempt, _job.correlation_id)
+        statement = jobs.newest_first(columns, replace(query, limit=query.limit + 1))
+        with self.database.reading() as connection:
+            rows = [JobRun(*row) for row in connection.execute(statement).all()]
+        page = rows[: query.limit]
+        return FoundJobs(page, page[-1].id if len(rows) > len(page) else None, len(page))
+
+    def count(self, query: JobQuery) -> int:
+        """Return how many jobs fit the query, ``MOST_COUNTED`` at most. Ignores its search and its limit."""
+        fitting = jobs.newest_first(select(_job.id), replace(query, limit=MOST_COUNTED)).subquery()
+        with self.database.reading() as connection:
+            return connection.execute(select(func.count()).select_from(fitting)).scalar_one()
+
+    def _scan(self, query: JobQuery) -> Sequence[tuple[str, bool]]:
+        """Return the ids of jobs, and whether each may fit the search."""
+        statement = select(_job.id, _may_fit(self.database.dialect, query.search))
+        with self.database.reading() as connection:
+            rows = connection.execute(jobs.newest_first(statement, query)).all()
+        return [(job_id, bool(hit)) for job_id, hit in rows]
+
+    def _read(self, job_ids: Sequence[str]) -> list[Job | None]:
+        with self.database.reading() as connection:
+            found = jobs.some(connection, job_ids)
+        return [found.get(job_id) for job_id in job_ids]
+
+
+def _may_fit(dialect: str, search: JobSearch) -> ColumnElement[Any]:
+    """Return the condition that the texts of a job contain the texts of the search, wherever that is."""
+    contains = func.instr if dialect == "sqlite" else func.strpos
+    conditions: list[ColumnElement[bool]] = [
+        contains(_job[each.part], literal(_as_in_json(each.text))) > 0 for each in search.values
+    ]
+    if search.error:
+        conditions.append(_job.error.is_not(None))
+        # SQLite knows upper and lower case of ASCII letters only.
+        if search.error.isascii():
+            conditions.append(contains(func.lower(_job.error), literal(_as_in_json(search.error.lower()))) > 0)
+    return and_(true(), *conditions)
+
+
+def _as_in_json(text: str) -> str:
+    return plainjson.dumps(text).decode()[1:-1]
