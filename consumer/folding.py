@@ -1,7 +1,6 @@
 """Folds messages of the tape in memory into the changes that the view has to write."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
 from jobtape.schemas.topology import BARRIER_KEY
 from jobtape.view.store import Archived, Batch, HistoryRow, UnreadableRow, history_row
+from jobtape.view.tallies import Tally
 
 LoadJobs = Callable[[Collection[str]], dict[str, Job]]
 FindPruned = Callable[[Collection[str]], Collection[str]]
@@ -77,20 +77,25 @@ def fold_archived(entries: Sequence[Archived], load_jobs: LoadJobs, find_pruned:
     pruned = () if find_pruned is None else find_pruned(ids - before.keys())
     jobs = dict(before)
     history: list[HistoryRow] = []
-    counts: Counter[tuple[str, str]] = Counter()
+    tally = Tally()
     for cursor, event, text in events:
         if event.subject in pruned:
             continue
         job = jobs.get(event.subject)
         after = evolve(job, event, cursor)
         jobs[event.subject] = after
-        counts[event.data.job_type, event.name] += after is not job
+        if after is not job:
+            tally.add(job, event, after)
         history.append(history_row(cursor, event, text, job, after))
+    changed = [job for job_id, job in jobs.items() if job is not before.get(job_id)]
+    for job in changed:
+        tally.move(before.get(job.id), job)
     return Batch(
         offset=None,
         digest=None,
-        jobs=[job for job_id, job in jobs.items() if job is not before.get(job_id)],
+        jobs=changed,
         history=history,
         unreadable=unreadable,
-        counts={key: n for key, n in counts.items() if n},
+        tally=tally.sums(),
+        failures=tally.failures(),
     )

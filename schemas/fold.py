@@ -39,6 +39,7 @@ from jobtape.schemas.events import (
     Submitted,
     Succeeded,
 )
+from jobtape.schemas.failure_group import group_of
 from jobtape.schemas.job import FINAL, Job, JobState, Order, Progress, replace
 
 _S = JobState
@@ -143,6 +144,7 @@ def _fresh_run(job: Job | None, event: JobEvent) -> Job:
         attempt=1,
         result=None,
         error=None,
+        failure=None,
         reason=None,
         progress=None,
         progress_n=0,
@@ -257,6 +259,7 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 placed=0,
                 deferred_since=None,
                 error=event.data.error,
+                failure=group_of(event.data.job_type, event.data.reason, event.data.error).id,
                 reason=event.data.reason,
                 run_at=event.data.next_at,
                 cursor=cursor,
@@ -269,6 +272,7 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 placed=placed,
                 result=event.data.result,
                 error=None,
+                failure=None,
                 reason=None,
                 started_at=event.data.started_at,
                 finished_at=event.time,
@@ -281,6 +285,7 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 attempt=attempt,
                 placed=placed,
                 error=event.data.error,
+                failure=group_of(event.data.job_type, event.data.reason, event.data.error).id,
                 reason=event.data.reason,
                 started_at=event.data.started_at or job.started_at,
                 finished_at=event.time,

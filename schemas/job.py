@@ -127,6 +127,8 @@ class Job:
     placed: int = 0
     rescues: int = 0
     deferred_since: datetime | None = None
+    failure: str | None = None
+    """The id of the ``FailureGroup`` of ``error``."""
     imported: bool = False
     """Whether its last event was imported from another tape: then it has no work on a queue, and needs none."""
     cursor: int = 0

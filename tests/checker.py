@@ -23,6 +23,7 @@ from jobtape.schemas.events import JobEvent, decode
 from jobtape.schemas.job import FINAL, Job
 from jobtape.schemas.topology import BARRIER_KEY, Topology
 from jobtape.view.store import Checkpoint, HistoryRow, JobQuery, Store, UnreadableRow
+from tests.counted import Counted
 from tests.ledger import Ledger
 from tests.waiting import eventually
 
@@ -166,13 +167,14 @@ class Checker:
 
     def _compare_history(self, store: Store, events: list[tuple[JobEvent, int]], report: Report) -> None:
         expected: list[HistoryRow] = []
-        counts: Counter[tuple[str, str]] = Counter()
+        counted = Counted()
         finals: Counter[tuple[str, int]] = Counter()
         jobs: dict[str, Job] = {}
         for event, cursor in events:
             before = jobs.get(event.subject)
             after = jobs[event.subject] = fold.evolve(before, event, cursor)
             accepted = after is not before
+            counted.read(event, cursor)
             expected.append(
                 HistoryRow(
                     cursor=cursor,
@@ -186,7 +188,6 @@ class Checker:
                 )
             )
             if accepted:
-                counts[event.data.job_type, event.name] += 1
                 finals[event.subject, event.data.run] += event.name in _FINAL_NAMES
         report.problems += [f"{n} accepted outcomes: {run}" for run, n in finals.items() if n > 1]
         found = list(_all_history(store))
@@ -195,8 +196,7 @@ class Checker:
         for mine, theirs in zip(expected, found, strict=False):
             if mine != theirs:
                 report.problems.append(f"history at {mine.cursor}: {theirs} instead of {mine}")
-        if store.counts() != dict(counts):
-            report.problems.append(f"counts: {store.counts()} instead of {dict(counts)}")
+        report.problems += counted.differences(store)
 
     def _compare_unreadable(self, store: Store, report: Report) -> None:
         kept = {row.cursor: row for row in _all_unreadable(store)}

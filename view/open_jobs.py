@@ -36,6 +36,15 @@ class OpenJobs(StorePart):
                 last = connection.execute(following.where(_job.queue > last)).scalar()
         return found
 
+    def oldest(self, queues: Collection[str], now: datetime) -> dict[str, WaitingJob]:
+        """Return the job of each queue that is due longest and does not run, if there is one."""
+        # At the beginning of the index are, besides it, only jobs that run.
+        waits = (_job.run_at <= now) & (_job.state != JobState.RUNNING.value) & ~_job.imported
+        statement = select(_job.id, _job.queue, _job.run_at).where(_OPEN, waits).order_by(_job.run_at).limit(1)
+        with self.database.reading() as connection:
+            rows = (connection.execute(statement.where(_job.queue == queue)).first() for queue in queues)
+            return {row.queue: WaitingJob(*row) for row in rows if row is not None}
+
     def overdue(self, queue: str, due: datetime, cursor: int, after: str, limit: int) -> list[Job]:
         """Return open jobs of ``queue`` that were due at ``due`` and have no event after ``cursor``.
 

@@ -1,10 +1,12 @@
 """Writes what a batch of events has changed, in the caller's transaction."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, delete
+from sqlalchemy import Connection, Table, case, delete
 
 from jobtape.schemas.job import Job
 from jobtape.view import tables
@@ -12,6 +14,7 @@ from jobtape.view.rows import history_to_row, job_to_row, unreadable_to_row
 from jobtape.view.sql import bulk
 from jobtape.view.sql.clock import NOW
 from jobtape.view.tables import FoldedTables
+from jobtape.view.tallies import Ages, FailureSpan, TallyKey
 from jobtape.view.values import Batch
 
 LABEL_LIMIT: Final = 200
@@ -35,9 +38,14 @@ def write_folded(connection: Connection, batch: Batch, into: FoldedTables) -> No
     bulk.insert(connection, into.job_labels, _labels(batch.jobs), on_conflict="keep")
     bulk.insert(connection, into.history, [history_to_row(entry) for entry in batch.history])
     bulk.insert(connection, into.unreadable, [unreadable_to_row(entry) for entry in batch.unreadable])
-    if batch.counts:
-        rows = [{"job_type": job_type, "event": event, "n": n} for (job_type, event), n in batch.counts.items()]
-        connection.execute(_count(connection.dialect.name, into.counts), rows)
+    add_to_tally(connection, batch.tally, into.tally)
+    if batch.failures:
+        _write_failures(connection, batch.failures, into.failures)
+
+
+def add_to_tally(connection: Connection, sums: Mapping[TallyKey, int], table: Table) -> None:
+    """Add to the sums of a table."""
+    bulk.insert(connection, table, Ages(time.time()).rows(sums), on_conflict="add")
 
 
 def _labels(jobs: Iterable[Job]) -> list[tuple[str, str, str]]:
@@ -50,6 +58,14 @@ def _labels(jobs: Iterable[Job]) -> list[tuple[str, str, str]]:
     ]
 
 
+def _write_failures(connection: Connection, failures: Iterable[FailureSpan], table: Table) -> None:
+    rows = [
+        {**asdict(span.group), "first": span.first, "last": span.last}
+        for span in sorted(failures, key=lambda span: span.group.id)
+    ]
+    connection.execute(span_failures(connection.dialect.name, table), rows)
+
+
 def _write_barriers(connection: Connection, batch: Batch) -> None:
     rows = [{"process": process, "seq": seq} for process, seq in batch.barriers.items()]
     connection.execute(_raise_barrier(connection.dialect.name), rows)
@@ -59,11 +75,13 @@ def _write_barriers(connection: Connection, batch: Batch) -> None:
 
 # Statements are built once: for a small batch, building them takes longer than executing them.
 @cache
-def _count(dialect: str, counts: Table) -> Any:
-    insert = bulk.upsert(dialect, counts)
-    return insert.on_conflict_do_update(
-        index_elements=["job_type", "event"], set_={"n": counts.c.n + insert.excluded.n}
-    )
+def span_failures(dialect: str, failures: Table, source: Any = None) -> Any:
+    """Return the insert of failure groups, whose times are extended where a group exists."""
+    insert = bulk.upsert(dialect, failures)
+    insert = insert if source is None else insert.from_select(list(failures.c.keys()), source)
+    first, last, new = failures.c.first, failures.c.last, insert.excluded
+    span = {"first": case((new.first < first, new.first), else_=first), "last": bulk.greater(last, new.last)}
+    return insert.on_conflict_do_update(index_elements=["id"], set_=span)
 
 
 @cache

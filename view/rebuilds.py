@@ -52,6 +52,7 @@ from sqlalchemy import (
 
 from jobtape.schemas.job import Job
 from jobtape.view import checkpoint, jobs, projection, tables
+from jobtape.view.removal import add_removed, remove_jobs
 from jobtape.view.sql.database import StorePart
 from jobtape.view.sql.paging import PAGE_BYTES, STEP, read_page
 from jobtape.view.tables import FoldedTables
@@ -229,6 +230,7 @@ class RebuildStore(StorePart):
                 return None
             while _remove_pruned(connection, own):
                 pass
+            add_removed(connection, own)
             _raise_horizon(connection, own)
             _rename_into_place(connection, own)
             _end(connection, rebuild)
@@ -318,8 +320,9 @@ def _remove_pruned(connection: Connection, own: FoldedTables) -> bool:
     removed, serving, new = tables.tombstones.c.job_id, tables.jobs.c.id, own.jobs.c.id
     gone = select(new).join(tables.tombstones, removed == new).where(~exists(select(serving).where(serving == new)))
     job_ids = connection.execute(gone.limit(REMOVED_AT_ONCE)).scalars().all()
-    for column in (own.history.c.job_id, own.job_labels.c.job_id, new) if job_ids else ():
-        connection.execute(delete(column.table).where(column.in_(job_ids)))
+    if job_ids:
+        added = remove_jobs(connection, job_ids, own)
+        projection.add_to_tally(connection, {key: -n for key, n in added.items()}, own.tally)
     return bool(job_ids)
 
 

@@ -4,14 +4,15 @@ Jobs are removed by id, the oldest first, a few in each transaction, so that oth
 listeners then begins after the newest removed event (``checkpoint.horizon``).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, delete, exists, func, select, text
 
 from jobtape.schemas import ids
-from jobtape.view import checkpoint, tables
+from jobtape.view import checkpoint, projection, tables
+from jobtape.view.removal import remove_jobs
 from jobtape.view.sql import bulk
 from jobtape.view.sql.clock import NOW
 from jobtape.view.sql.database import StorePart
@@ -87,11 +88,11 @@ class JobRetention(StorePart):
             return set(connection.execute(select(_stone.job_id).where(_stone.at >= time)).scalars())
 
 
-def _remove(connection: Connection, job_ids: Collection[str]) -> None:
+def _remove(connection: Connection, job_ids: Sequence[str]) -> None:
     entry = tables.history.c
     newest = connection.execute(select(func.max(entry.cursor)).where(entry.job_id.in_(job_ids))).scalar() or 0
+    added = remove_jobs(connection, job_ids, tables.SERVING)
+    projection.add_to_tally(connection, added, tables.tally_of_removed)
     stones = bulk.upsert(connection.dialect.name, tables.tombstones).values(at=NOW).on_conflict_do_nothing()
     connection.execute(stones, [{"job_id": job_id} for job_id in job_ids])
-    for column in (entry.job_id, tables.job_labels.c.job_id, _job.id):
-        connection.execute(delete(column.table).where(column.in_(job_ids)))
     checkpoint.raise_horizon(connection, newest)

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from sqlalchemy import bindparam, select, update
 
 from jobtape.schemas.cursor import FIRST_EPOCH
+from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.job import Job
 from jobtape.view import checkpoint, jobs, projection, tables
 from jobtape.view.committed import CommittedEvent, CommittedHistory, CommittedPage
@@ -27,6 +28,8 @@ from jobtape.view.rows import history_from_row, job_from_row, storable
 from jobtape.view.sql import bulk, leases, migrate
 from jobtape.view.sql.database import Database
 from jobtape.view.sql.roles import TIMEOUT
+from jobtape.view.statistics import Statistics
+from jobtape.view.tallies import ALWAYS
 from jobtape.view.tasks import Tasks
 from jobtape.view.values import (
     Archived,
@@ -120,6 +123,8 @@ class Store:
         """The last sign of life of each worker, which is no part of the fold."""
         self.retention = JobRetention(self._database)
         """Removes old jobs."""
+        self.statistics = Statistics(self._database)
+        """Numbers of jobs and events."""
         self.relay = RelayRow(self._database)
         """How far the relay has published the committed history."""
 
@@ -187,10 +192,10 @@ class Store:
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Return the numbers of accepted events by (job type, event name)."""
-        row = tables.counts.c
+        row = tables.tally.c
+        statement = select(row.type, row.measure, row.n).where(row.minute == ALWAYS, row.measure.in_(EVENT_NAMES))
         with self._database.reading() as connection:
-            rows = connection.execute(select(row.job_type, row.event, row.n)).all()
-        return {(job_type, event): n for job_type, event, n in rows}
+            return {(job_type, event): n for job_type, event, n in connection.execute(statement).all()}
 
     def passed_barrier(self, process: str) -> int:
         """Return the highest number of the process's barriers that the fold has passed; 0 for none in the last hour."""

@@ -85,6 +85,8 @@ WAITING: Final = (
 )
 """The SQL condition of ``Job.waiting``, for the same reason as a text."""
 
+_FAILED: Final = text("failure IS NOT NULL")
+
 jobs = Table(
     "jobs",
     metadata,
@@ -116,12 +118,14 @@ jobs = Table(
     Column("placed", BigInteger, nullable=False),
     Column("rescues", BigInteger, nullable=False),
     Column("deferred_since", UtcTime),
+    Column("failure", Key),
     Column("imported", Boolean, nullable=False, server_default=text("false")),
     Column("cursor", BigInteger, nullable=False),
     # Each is for lists that are filtered by its column, newest first, from any id on.
     Index("jobs_by_type", "type", "id"),
     Index("jobs_by_state", "state", "id"),
     Index("jobs_by_queue", "queue", "id"),
+    Index("jobs_by_failure", "failure", "id", sqlite_where=_FAILED, postgresql_where=_FAILED),
     # For overdue jobs. It contains open jobs only, so it stays small.
     Index("jobs_open", "queue", "run_at", sqlite_where=text(OPEN), postgresql_where=text(OPEN)),
     # For the work that is to be placed, the earliest first. With the queue, so that others can be skipped.
@@ -165,12 +169,39 @@ unreadable = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
-counts = Table(
-    "counts",
+
+def _tally(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("measure", Key, primary_key=True),
+        Column("minute", BigInteger, primary_key=True),
+        Column("type", Key, primary_key=True),
+        Column("queue", Key, primary_key=True),
+        Column("bucket", BigInteger, primary_key=True),
+        Column("n", BigInteger, nullable=False),
+        sqlite_with_rowid=False,
+    )
+
+
+# Sums, to which each batch adds. ``tallies.TallyKey`` explains the columns of the key.
+tally = _tally("tally")
+
+# What the jobs that retention removed have added to ``tally``. Their events are not kept, so a rebuild takes it from
+# here.
+tally_of_removed = _tally("tally_of_removed")
+
+# The groups of failures. ``first`` and ``last``: the times of their first and last event.
+failures = Table(
+    "failures",
     metadata,
-    Column("job_type", Key, primary_key=True),
-    Column("event", Key, primary_key=True),
-    Column("n", BigInteger, nullable=False),
+    Column("id", Key, primary_key=True),
+    Column("type", Key, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("where", Text),
+    Column("first", UtcTime, nullable=False),
+    Column("last", UtcTime, nullable=False),
 )
 
 barriers = Table(
@@ -304,14 +335,15 @@ class FoldedTables:
     job_labels: Table
     history: Table
     unreadable: Table
-    counts: Table
+    tally: Table
+    failures: Table
 
     def each(self) -> tuple[Table, ...]:
         """Return all of them, always in the same order."""
-        return (self.jobs, self.job_labels, self.history, self.unreadable, self.counts)
+        return (self.jobs, self.job_labels, self.history, self.unreadable, self.tally, self.failures)
 
 
-SERVING: Final = FoldedTables(jobs, job_labels, history, unreadable, counts)
+SERVING: Final = FoldedTables(jobs, job_labels, history, unreadable, tally, failures)
 
 
 @cache

@@ -13,6 +13,7 @@ from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_filter import JobFilter
 from jobtape.schemas.job_search import JobSearch
 from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX
+from jobtape.view.tallies import FailureSpan, TallyKey
 
 T = TypeVar("T")
 
@@ -251,9 +252,9 @@ class Checkpoint:
 class Batch:
     """What a part of the tape changed, up to and including the message at ``offset``, whose SHA-256 is ``digest``.
 
-    ``jobs``: each changed job once, as it is afterwards. ``counts``: the number of accepted events to add, by (job
-    type, event). ``barriers``: the highest number of the passed barriers, by process. ``horizon``: the cursor before
-    which the tape has lost messages that were never folded, when this part shows it.
+    ``jobs``: each changed job once, as it is afterwards. ``tally``: what to add to the sums. ``failures``: the groups
+    of the failures among the events. ``barriers``: the highest number of the passed barriers, by process. ``horizon``:
+    the cursor before which the tape has lost messages that were never folded, when this part shows it.
     """
 
     offset: int | None
@@ -261,7 +262,8 @@ class Batch:
     jobs: Sequence[Job] = ()
     history: Sequence[HistoryRow] = ()
     unreadable: Sequence[UnreadableRow] = ()
-    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    tally: Mapping[TallyKey, int] = field(default_factory=dict)
+    failures: Sequence[FailureSpan] = ()
     barriers: Mapping[str, int] = field(default_factory=dict)
     horizon: int = 0
 

@@ -7,7 +7,7 @@ out; the scrape never fails.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -21,6 +21,7 @@ from jobtape.producer.monitoring.health import PartStatus
 from jobtape.producer.producer import Producer
 from jobtape.producer.service.errors import TooBusy
 from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
+from jobtape.view.statistics import JobCount
 from jobtape.view.store import RelayState, SeenWorker
 
 MEDIA_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -32,16 +33,20 @@ async def exposition(producer: Producer) -> bytes:
     """Return the text of a scrape, within two seconds."""
     health = producer.health
     read, store = health.read, health.store
-    workers = asyncio.ensure_future(_if_available(read(store.worker_signs.all)))
-    parts, counts, depths, lag, timers, relay = await asyncio.gather(
-        health.parts(),
+    rows = asyncio.gather(
         _if_available(read(store.counts)),
+        _if_available(read(store.statistics.jobs)),
+        _if_available(read(store.worker_signs.all)),
+        _if_available(read(store.relay.state)),
+    )
+    parts, depths, lag, timers, (counts, jobs, workers, relay) = await asyncio.gather(
+        health.parts(),
         _if_available(health.watch.depths()),
         health.seconds_behind(),
         _if_available(health.seconds_timers_behind()),
-        _if_available(read(store.relay.state)),
+        rows,
     )
-    return generate_latest(_Scrape(parts, counts, depths, lag, timers, relay, await workers, producer.listeners))
+    return generate_latest(_Scrape(parts, counts, jobs, depths, lag, timers, relay, workers, producer.listeners))
 
 
 async def _if_available(result: Awaitable[T]) -> T | None:
@@ -57,6 +62,7 @@ class _Scrape(Collector):
 
     parts: dict[str, PartStatus]
     counts: dict[tuple[str, str], int] | None
+    jobs: Sequence[JobCount] | None
     depths: dict[str, Depth | None] | None
     lag: float | None
     timers: float | None
@@ -76,6 +82,8 @@ class _Scrape(Collector):
             for (job_type, event), count in sorted(self.counts.items()):
                 events.add_metric([job_type, event], count)
             yield events
+        if self.jobs is not None:
+            yield _jobs(self.jobs)
         if self.depths is not None:
             known = {queue: depth for queue, depth in self.depths.items() if depth is not None}
             waiting = {queue: depth.messages for queue, depth in known.items()}
@@ -100,6 +108,16 @@ def _gauges(name: str, what: str, label: str, values: Mapping[str, float]) -> Me
     for key, value in values.items():
         family.add_metric([key], value)
     return family
+
+
+def _jobs(counts: Sequence[JobCount]) -> Metric:
+    jobs = GaugeMetricFamily("jobtape_jobs", "Jobs in the view.", labels=["job_type", "state"])
+    numbers: Counter[tuple[str, str]] = Counter()
+    for count in counts:
+        numbers[count.type, count.state] += count.n
+    for labels, n in sorted(numbers.items()):
+        jobs.add_metric(labels, n)
+    return jobs
 
 
 def _relay(state: RelayState) -> Iterator[Metric]:

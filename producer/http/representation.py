@@ -33,6 +33,7 @@ class JobOut(BaseModel):
     error: ErrorInfo | None = Field(
         description="The exception of the last failed attempt: `type`, `message`, `traceback`. Null after a success."
     )
+    failure: str | None = Field(description="The id of the group of `error`: see `GET /failures`.")
     reason: str | None = Field(
         description="Why the last attempt failed (`error`, `timeout`, …), or the work was deferred (`queue_full`, …)."
     )

@@ -96,7 +96,7 @@ async def test_failing_fold_is_reported_until_it_continues(
             if broken == "a row is refused":
                 change(store, *(each.format(table="history") for each in REFUSE[store.dialect]))
             elif broken == "a table is missing":
-                change(store, "ALTER TABLE counts RENAME TO old_counts")
+                change(store, "ALTER TABLE tally RENAME TO old_tally")
             else:
                 monkeypatch.setattr(projecting, "fold_batch", fail)
             job = await served.submit()
@@ -108,7 +108,7 @@ async def test_failing_fold_is_reported_until_it_continues(
             if broken == "a row is refused":
                 change(store, *ALLOW[store.dialect])
             elif broken == "a table is missing":
-                change(store, "ALTER TABLE old_counts RENAME TO counts")
+                change(store, "ALTER TABLE old_tally RENAME TO tally")
             else:
                 monkeypatch.undo()
             await eventually(lambda: is_ready(served))
@@ -123,7 +123,7 @@ async def test_checkpoint_that_does_not_move_is_reported(
     async with running(rig, database_url) as served:
         for _ in range(TIMES):
             await eventually(lambda: is_ready(served))
-            change(store, "ALTER TABLE counts RENAME TO old_counts", "ALTER TABLE tasks RENAME TO old_tasks")
+            change(store, "ALTER TABLE tally RENAME TO old_tally", "ALTER TABLE tasks RENAME TO old_tasks")
             change(store, "CREATE VIEW tasks AS SELECT * FROM old_tasks WHERE key = 'none'")
             change(store, *_refuse_task_inserts(store.dialect))
             await served.submit()
@@ -133,7 +133,7 @@ async def test_checkpoint_that_does_not_move_is_reported(
                 store,
                 "DROP VIEW tasks",
                 "ALTER TABLE old_tasks RENAME TO tasks",
-                "ALTER TABLE old_counts RENAME TO counts",
+                "ALTER TABLE old_tally RENAME TO tally",
             )
             await eventually(lambda: is_ready(served))
 

@@ -14,6 +14,7 @@ from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, Order
 from jobtape.view.store import Batch, HistoryRow, Store, history_row
+from jobtape.view.tallies import Tally
 
 postgresql_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -71,15 +72,22 @@ def folded(
     """Return the batch of ``tape``, whose first event has the offset ``first``. ``known``: the jobs before it."""
     jobs: dict[str, Job] = dict(known or {})
     history: list[HistoryRow] = []
-    counts: dict[tuple[str, str], int] = {}
+    tally = Tally()
     for offset, event in enumerate(tape, first):
         before = jobs.get(event.subject)
         after = jobs[event.subject] = evolve(before, event, cursor_of(epoch, offset))
         history.append(history_row(cursor_of(epoch, offset), event, events.encode(event).decode(), before, after))
-        key = (after.type, event.name)
-        counts[key] = counts.get(key, 0) + (after is not before)
+        if after is not before:
+            tally.add(before, event, after)
+    for job in jobs.values():
+        tally.move((known or {}).get(job.id), job)
     return Batch(
-        offset=first + len(tape) - 1, digest="d" * 64, jobs=list(jobs.values()), history=history, counts=counts
+        offset=first + len(tape) - 1,
+        digest="d" * 64,
+        jobs=list(jobs.values()),
+        history=history,
+        tally=tally.sums(),
+        failures=tally.failures(),
     )
 
 

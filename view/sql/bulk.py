@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-OnConflict = Literal["fail", "keep", "replace"]
+OnConflict = Literal["fail", "keep", "replace", "add"]
 Rows = Sequence[Sequence[Any]]
 
 _JSON_BYTES: Final = 4_000_000
@@ -38,7 +38,8 @@ _CHUNK: Final = 500
 
 
 def insert(connection: Connection, table: Table, rows: Rows, on_conflict: OnConflict = "fail") -> None:
-    """Insert rows. A row whose key exists raises IntegrityError, leaves the old row as it is, or replaces it.
+    """Insert rows. A row whose key exists raises IntegrityError, leaves the old row as it is, replaces it, or adds its
+    values to those of the old row.
 
     Each row has the values of all columns in their order: strings, numbers, booleans and None, times as ISO 8601 text.
     Bytes are allowed only where an existing key raises.
@@ -120,8 +121,9 @@ def _for_postgresql(table: Table, on_conflict: OnConflict) -> Any:
 def _with_conflict(statement: Any, table: Table, on_conflict: OnConflict) -> Any:
     if on_conflict == "keep":
         return statement.on_conflict_do_nothing()
-    if on_conflict == "replace":
-        values = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
+    if on_conflict in ("replace", "add"):
+        new = {column: statement.excluded[column.name] for column in table.c if not column.primary_key}
+        values = {column.name: column + value if on_conflict == "add" else value for column, value in new.items()}
         return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=values)
     return statement
 

@@ -1,4 +1,4 @@
-"""Removes jobs that ended long ago, as JOBTAPE_JOB_RETENTION says.
+"""Removes jobs that ended long ago, as JOBTAPE_JOB_RETENTION says, and old minutes of the statistics.
 
 The rest of the tape may say that such a job was redriven. So each round first fixes the time before which jobs must
 have ended, and then waits until everything that was on the tape at that time is folded. An import writes a tape window
@@ -7,10 +7,12 @@ by window, so nothing is removed while an import runs.
 
 import asyncio
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
+from jobtape.view.tallies import Ages
 
 log = logging.getLogger(__name__)
 
@@ -23,19 +25,26 @@ TOMBSTONES_KEPT: Final = 90 * 86_400.0
 
 
 class Pruner:
-    """The service that removes old jobs. ``retention``: seconds for which a job is kept after it ended, 0 for ever."""
+    """The service that removes what is old. ``retention``: seconds for which jobs are kept after their end, 0 for
+    ever.
+    """
 
     def __init__(self, leader: Leader, retention: float) -> None:
         self._leader = leader
         self._seconds = retention
+        self._trimmed = 0
+        """The minute up to which the statistics are in hours."""
 
     async def run(self) -> None:
         """Run until cancelled. Raises NotActive, ViewUnavailable and the errors of ``Leader.catch_up``."""
-        if not self._seconds:
-            await asyncio.get_running_loop().create_future()
         while True:
-            await self._prune()
-            await asyncio.sleep(min(EVERY, self._seconds / 4))
+            if self._seconds:
+                await self._prune()
+            ages = Ages(time.time())
+            if ages.fine > self._trimmed:
+                await self._trim(ages)
+                self._trimmed = ages.fine
+            await asyncio.sleep(min(EVERY, self._seconds / 4 or EVERY))
 
     async def _prune(self) -> None:
         retention, owner = self._leader.store.retention, self._leader.owner
@@ -57,3 +66,12 @@ class Pruner:
             raise NotActive
         if count:
             log.info("removed %d jobs that ended before %s", count, before.isoformat(timespec="seconds"))
+
+    async def _trim(self, ages: Ages) -> None:
+        statistics, owner = self._leader.store.statistics, self._leader.owner
+        for old in await self._leader.call(statistics.old_hours, ages):
+            if not await self._leader.call(statistics.trim, owner, old, ages):
+                raise NotActive
+            await asyncio.sleep(PAUSE)
+        if not await self._leader.call(statistics.trim_rest, owner, datetime.now(UTC)):
+            raise NotActive

@@ -59,6 +59,8 @@ async def test_event_counts_are_exact_in_every_process(projected: Api, settings:
             assert value(samples, "jobtape_events_total", "order.place", "submitted") == 1
             assert value(samples, "jobtape_events_total", "order.place", "succeeded") == 1
             assert value(samples, "jobtape_events_total", "add", "failed") is None
+            assert value(samples, "jobtape_jobs", "add", "succeeded") == 5
+            assert value(samples, "jobtape_jobs", "add", "queued") is None
 
 
 async def test_queue_metrics(served: Api) -> None:

@@ -22,6 +22,7 @@ FIELDS = [
     "payload_version",
     "result",
     "error",
+    "failure",
     "reason",
     "progress",
     "queue",
