@@ -125,19 +125,44 @@ def test_cancel_delayed_job(site: Installation, tab: Tab) -> None:
     assert ended(site, job_id)["state"] == "cancelled"
 
 
-def test_bulk_redrive_counts_before_it_runs(site: Installation, tab: Tab) -> None:
+def test_bulk_actions_count_before_they_run(site: Installation, tab: Tab) -> None:
     ids = [submit(site, "boom", {"text": str(n)}, labels={"test": "bulk"}) for n in range(3)]
     for job_id in ids:
         ended(site, job_id)
     page = tab.go("jobs?label=test%3Abulk")
     page.get_by_role("button", name="Run again …").click()
-    page.get_by_role("button", name="Count them").click()
-    expect(page.get_by_text("3 jobs match")).to_be_visible()
+    expect(page.get_by_text("3 jobs match now")).to_be_visible()
     assert {job(site, job_id)["run"] for job_id in ids} == {1}
-    page.get_by_role("button", name="Run 3 again").click()
-    page.get_by_role("link", name="The job that does it").click()
-    expect(page.get_by_label("Events of the job")).to_contain_text("succeeded", timeout=20_000)
+    page.get_by_role("button", name="Run again: 3 jobs").click()
+    expect(page.get_by_role("heading", name="succeeded Redrive")).to_be_visible()
     assert {job(site, job_id)["run"] for job_id in ids} == {2}
+    late = [submit(site, "add", {"x": n, "y": 0}, labels={"test": "bulk"}, delay=3600) for n in range(2)]
+    page = tab.go("jobs?label=test%3Abulk")
+    page.get_by_role("button", name="Cancel …").click()
+    page.get_by_role("button", name="Cancel: 2 jobs").click()
+    expect(page.get_by_role("heading", name="succeeded Cancellation")).to_be_visible()
+    assert {job(site, job_id)["state"] for job_id in late} == {"cancelled"}
+
+
+def test_search_in_payloads_and_errors(site: Installation, tab: Tab) -> None:
+    wanted = submit(site, "add", {"x": LARGEST, "y": -5}, labels={"test": "search"})
+    submit(site, "add", {"x": LARGEST - 1, "y": 5}, labels={"test": "search"})
+    failed = submit(site, "boom", {"text": "Lost in Transit"}, labels={"test": "search"})
+    ended(site, failed)
+    page = tab.go("jobs?label=test%3Asearch")
+    expect(page.locator("tbody tr")).to_have_count(3)
+    page.keyboard.press("/")
+    page.keyboard.type(f"payload.x:{LARGEST}")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-row]")).to_have_count(1)
+    expect(page.locator("[data-row]")).to_have_attribute("title", wanted)
+    expect(page.get_by_text("jobs searched")).to_be_visible()
+    page.get_by_role("button", name="Remove the filter payload.x").click()
+    page.keyboard.press("/")
+    page.keyboard.type("error:lost in")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-row]")).to_have_count(1)
+    expect(page.locator("[data-row]")).to_have_attribute("title", failed)
 
 
 def test_texts_of_others_are_never_markup(site: Installation, tab: Tab) -> None:

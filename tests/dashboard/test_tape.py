@@ -52,8 +52,8 @@ def test_shadow_run_groups_differences_and_redrives_them(site: Installation, tab
     expect(kind).to_contain_text("2 jobs")
     expect(kind.locator("tbody tr")).to_have_count(2)
     kind.get_by_role("button", name="Redrive these").click()
-    page.get_by_role("button", name="Run 2 again").click()
-    expect(page.get_by_text("2 jobs started again")).to_be_visible()
+    page.get_by_role("button", name="Run again: 2 jobs").click()
+    expect(page.get_by_role("heading", name="succeeded Redrive")).to_be_visible()
     until(lambda: {job(site, job_id)["run"] for job_id in ids} == {2}, "both jobs run again")
 
 

@@ -9,7 +9,7 @@
  * @property {string} message
  * @property {string | null} [traceback]
  *
- * @typedef {"scheduled" | "queued" | "running" | "retrying" | "succeeded" | "failed" | "cancelled"} State
+ * @typedef {"scheduled" | "held" | "queued" | "running" | "retrying" | "succeeded" | "failed" | "cancelled"} State
  *
  * @typedef {object} Job
  * @property {string} id
@@ -19,6 +19,7 @@
  * @property {Num | null} payload_version
  * @property {unknown} result
  * @property {JobError | null} error
+ * @property {string | null} failure the id of the group of its error
  * @property {string | null} reason
  * @property {{fraction: Num | null, message: string | null} | null} progress
  * @property {string | null} queue
@@ -32,6 +33,9 @@
  * @property {string | null} finished_at
  * @property {string | null} correlation_id
  * @property {string | null} reply_to
+ * @property {string | null} [ordering_key]
+ * @property {string[]} [waits_for] of a held job: its ordering key and limits
+ * @property {boolean} [holds_key] whether it has failed and keeps its ordering key
  * @property {boolean} imported
  * @property {Num | null} cursor
  *

@@ -208,6 +208,7 @@ function Head({ job, onChanged }) {
           ? html`<button type="button" disabled=${past || busy !== ""} onClick=${() => act("redrive")}>Run again</button>`
           : html`<button type="button" disabled=${past || busy !== ""} onClick=${() => act("cancel")}>Cancel</button>`
       }
+      ${job.holds_key && html`<button type="button" disabled=${past || busy !== ""} title="Let the next job with the same ordering key run" onClick=${() => act("release")}>Release its key</button>`}
       <button type="button" disabled=${past} onClick=${() => go(link("submit", { from: job.id }))}>Submit a copy …</button>
       <${CopyButton} big text=${() => curl(submissionOf(job), withKey)} title="Copy a command that submits such a job">Copy as curl<//>
       <${CopyButton} big text=${() => python(submissionOf(job), withKey)} title="Copy a program that submits such a job">Copy as Python<//>
@@ -247,6 +248,9 @@ function Facts({ job }) {
     ["Waited", waited !== null && duration(waited)],
     ["Ran", ran !== null && duration(Math.max(0, ran))],
     ["Reason", job.reason],
+    ["Ordering key", job.ordering_key && html`<${Foreign} text=${job.ordering_key} />`],
+    ["Waits for", job.waits_for?.length && html`<${Foreign} text=${job.waits_for.join(", ")} />`],
+    ["Holds", job.holds_key && "its ordering key, until it is redriven or released"],
     ["Correlation id", job.correlation_id && html`<${Foreign} text=${job.correlation_id} />`],
     ["Reply to", job.reply_to && html`<${Foreign} text=${job.reply_to} />`],
     ["Imported", job.imported && "yes"],
@@ -260,7 +264,7 @@ function Content({ job }) {
   return html`
     ${
       job.error !== null &&
-      html`<${Section} title="Error" class="error"><p class="fault"><strong>${job.error.type}</strong>: <${Foreign} text=${job.error.message} limit=${2000} /></p>
+      html`<${Section} title="Error" class="error" tools=${job.failure && html`<a href=${link("jobs", { failure: job.failure })}>Jobs with this failure</a>`}><p class="fault"><strong>${job.error.type}</strong>: <${Foreign} text=${job.error.message} limit=${2000} /></p>
       ${job.error.traceback && html`<${Traceback} text=${job.error.traceback} />`}<//>`
     }
     ${job.state === "succeeded" && html`<${Section} title="Result"><${Json} value=${job.result} name="Result" /><//>`}

@@ -2,23 +2,27 @@
 import { get } from "../core/api.js";
 import { useChanges } from "../core/events.js";
 import { html } from "../core/html.js";
+import { Numeral, stringify } from "../core/json.js";
 import { useLoad } from "../core/load.js";
 import { asOf, change, go, link, route } from "../core/route.js";
 import { asCursor, nextCursor, useStepper } from "../core/time_travel.js";
 import { duration, fromInput, seconds, toInput, waitOf } from "../core/times.js";
 import { STATES } from "../core/types.js";
 import { Empty, Foreign, Labels, ProblemBox, State, Time } from "../parts/basics.js";
-import { BulkRedrive } from "../parts/bulk_redrive.js";
+import { BulkButton } from "../parts/bulk.js";
 import { Outcome } from "../parts/outcome.js";
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
 import { JobPage } from "./job.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
-/** @typedef {{items: Job[], next: string | null}} Listed */
+/** @typedef {{items: Job[], next: string | null, scanned: number | null}} Listed */
 
 const PAGE = 50;
 const REFRESHED = 20; // jobs that left the page's filter and are read one by one
-const FILTERS = ["type", "state", "queue", "label", "reason", "since", "until"];
+const FILTERS = ["type", "state", "queue", "label", "reason", "failure", "error", "since", "until"];
+/** A value in the payload or the result of a job: `payload.customer.id`. */
+const VALUE = /^(payload|result)(\..+)?$/;
+const SUGGESTED = 60;
 const REASONS = [
   "error",
   "timeout",
@@ -30,6 +34,7 @@ const REASONS = [
   "result_too_large",
   "lost",
 ];
+const NAMES = ["type", "state", "queue", "label", "reason", "failure", "error"];
 const UUID = /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i;
 
 /** @param {{id: string | null}} props */
@@ -39,7 +44,7 @@ export function Page({ id }) {
 
 function Jobs() {
   const query = route.value.query;
-  const filters = new URLSearchParams([...query].filter(([name]) => FILTERS.includes(name)));
+  const filters = new URLSearchParams([...query].filter(([name]) => FILTERS.includes(name) || VALUE.test(name)));
   const cursor = query.get("cursor");
   const request = new URLSearchParams(filters);
   request.set("limit", String(PAGE));
@@ -47,6 +52,8 @@ function Jobs() {
   const first = new URLSearchParams(request);
   if (cursor !== null) request.set("cursor", cursor);
 
+  // A search reads many jobs, so it is not repeated at each change.
+  const searched = [...filters.keys()].some((one) => one === "error" || VALUE.test(one));
   const name = `jobs?${request}`;
   const loaded = useLoad(name, (signal) => /** @type {Promise<Listed>} */ (get("jobs", request, signal)));
   const [arrived, setArrived] = useState({ name, count: 0, more: false });
@@ -56,7 +63,7 @@ function Jobs() {
   const current = useRef(name);
   current.current = name;
 
-  const live = useChanges(asOf.value === null ? eventFilter(filters) : null, async () => {
+  const live = useChanges(asOf.value === null && !searched ? eventFilter(filters) : null, async () => {
     if (refreshing.current || loaded.data === null) return;
     refreshing.current = true;
     try {
@@ -103,7 +110,7 @@ function Jobs() {
     <header class="title"><h1>Jobs</h1>
       <div class="tools">
         ${asOf.value === null && html`<span class=${`live ${live ? "on" : ""}`}>${live ? "live" : "not live"}</span>`}
-        ${asOf.value === null && html`<${BulkRedrive} filters=${filters} onDone=${loaded.reload} />`}
+        ${asOf.value === null && html`<${BulkButton} action="redrive" filters=${filters} /><${BulkButton} action="cancel" filters=${filters} /><${BulkButton} action="shadow" filters=${filters} />`}
       </div>
     </header>
     <${Filters} filters=${filters} jobs=${list ?? []} />
@@ -116,7 +123,8 @@ function Jobs() {
     ${list === null ? !loaded.problem && html`<p class="loading">Loading …</p>` : list.length ? html`<${Table} jobs=${list} />` : html`<${Nothing} filtered=${filters.size > 0} past=${asOf.value !== null} more=${loaded.data?.next !== null} />`}
     <nav class="pages" aria-label="Pages of the list">
       ${cursor !== null && html`<a href=${link("jobs", filters)}>Newest</a>`}
-      ${loaded.data?.next && html`<a href=${link("jobs", withCursor(filters, loaded.data.next))}>Older</a>`}
+      ${searched && loaded.data?.scanned != null && html`<span class="quiet">${Number(loaded.data.scanned).toLocaleString("en")} jobs searched</span>`}
+      ${loaded.data?.next && html`<a href=${link("jobs", withCursor(filters, loaded.data.next))}>${searched ? "Search older jobs" : "Older"}</a>`}
     </nav>
   `;
 }
@@ -168,7 +176,7 @@ function withCursor(filters, cursor) {
 
 /** @param {{filtered: boolean, past: boolean, more: boolean}} props */
 function Nothing({ filtered, past, more }) {
-  if (more) return html`<${Empty} title="No match among the jobs of this page"><p>See the older ones.</p><//>`;
+  if (more) return html`<${Empty} title="No match among these jobs"><p>Older ones may match.</p><//>`;
   if (filtered) return html`<${Empty} title="No job matches"><p><a href=${link("jobs")}>Remove all filters</a></p><//>`;
   if (past) return html`<${Empty} title="There was no job yet" />`;
   return html`<${Empty} title="There is no job yet">
@@ -235,13 +243,16 @@ function Filters({ filters, jobs }) {
     const token = given.trim();
     if (UUID.test(token)) return go(link(`jobs/${token}`));
     const [name = "", value = ""] = split(token, types);
-    if (!["type", "state", "queue", "label", "reason"].includes(name) || value === "") {
-      return setFault("Write a job's id, or type:…, state:…, queue:…, label:name:value or reason:…");
+    if (!(NAMES.includes(name) || VALUE.test(name)) || value === "") {
+      return setFault(
+        "Write a job's id, or type:…, state:…, queue:…, label:name:value, reason:…, error:…, payload.path:value or result.path:value",
+      );
     }
     if (name === "label" && !/^[^:]+:/.test(value)) return setFault("Write a label as label:name:value.");
     setText("");
     setFault("");
-    if (!filters.getAll(name).includes(value)) set(name, [...filters.getAll(name), value]);
+    const single = name === "error" || VALUE.test(name);
+    if (!filters.getAll(name).includes(value)) set(name, single ? [value] : [...filters.getAll(name), value]);
   }
 
   return html`<form class="filters" role="search" aria-label="Filter the jobs" onSubmit=${(
@@ -254,7 +265,7 @@ function Filters({ filters, jobs }) {
       const on = states.includes(state);
       return html`<button type="button" class=${`chip ${state}`} aria-pressed=${on} onClick=${() => set("state", on ? states.filter((one) => one !== state) : [...states, state])}>${state}</button>`;
     })}</div>
-    <input data-filter type="search" list="suggestions" placeholder="type:… label:name:value queue:… or a job's id" aria-label="Add a filter" autocomplete="off" spellcheck=${false}
+    <input data-filter type="search" list="suggestions" placeholder="type:… label:… error:… payload.path:value or a job's id" aria-label="Add a filter" autocomplete="off" spellcheck=${false}
       value=${text} onInput=${(/** @type {any} */ event) => {
         const given = event.currentTarget.value;
         setText(given);
@@ -287,7 +298,8 @@ function Filters({ filters, jobs }) {
  * @param {{name: string}[]} types
  */
 function split(token, types) {
-  const colon = token.indexOf(":");
+  const equals = /^(?:payload|result)[^:=]*=/.exec(token)?.[0].length ?? 0;
+  const colon = equals > 0 ? equals - 1 : token.indexOf(":");
   if (colon > 0) return [token.slice(0, colon), token.slice(colon + 1).trim()];
   if (/** @type {readonly string[]} */ (STATES).includes(token)) return ["state", token];
   return types.some((type) => type.name === token) ? ["type", token] : [];
@@ -306,7 +318,18 @@ function suggestions(types, jobs) {
     ...new Set(types.map((type) => `queue:${type.queue}`)),
     ...new Set(labels.filter((label) => label.length < 100)),
     ...REASONS.map((reason) => `reason:${reason}`),
+    ...new Set(jobs.flatMap((job) => (job.error === null ? [] : [`error:${job.error.type}`]))),
+    ...[...new Set(jobs.flatMap((job) => values("payload", job.payload)))].slice(0, SUGGESTED),
   ];
+}
+
+/** Return searches for the values in a payload. @param {string} path @param {unknown} value @returns {string[]} */
+function values(path, value) {
+  if (Array.isArray(value)) return [];
+  if (value !== null && typeof value === "object" && !(value instanceof Numeral))
+    return Object.entries(value).flatMap(([name, one]) => (/[.:=]/.test(name) ? [] : values(`${path}.${name}`, one)));
+  const text = typeof value === "string" ? value : stringify(value);
+  return text.length > 0 && text.length < 60 ? [`${path}:${text}`] : [];
 }
 
 const PERIODS = /** @type {const} */ ([

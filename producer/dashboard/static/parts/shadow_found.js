@@ -1,10 +1,9 @@
 /** What a shadow run found: the kinds of differences, pairs of values side by side, and the jobs to run again. */
-import { Problem, request } from "../core/api.js";
 import { html } from "../core/html.js";
 import { stringify } from "../core/json.js";
 import { link } from "../core/route.js";
-import { useState } from "../vendor/hooks.js";
-import { Dialog, Foreign, ProblemBox, Section } from "./basics.js";
+import { Foreign, Section } from "./basics.js";
+import { BulkButton } from "./bulk.js";
 import { counted } from "./tasks.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
@@ -28,7 +27,7 @@ export function ShadowFound({ job }) {
     ${order.map((n) => html`<${KindFound} key=${n} kind=${kind(n)} ids=${ids.filter((id) => result.different[id]?.some((one) => Number(one) === n))} />`)}
     ${
       unnamed.length > 0 &&
-      html`<${Section} title=${`${counted(unnamed.length, "job")} with other differences`} tools=${html`<${RedriveThese} ids=${unnamed} />`}><p class="quiet">Only the first kinds are kept.</p><//>`
+      html`<${Section} title=${`${counted(unnamed.length, "job")} with other differences`} tools=${html`<${BulkButton} action="redrive" ids=${unnamed} title="Redrive these …" small />`}><p class="quiet">Only the first kinds are kept.</p><//>`
     }
   `;
 }
@@ -39,7 +38,7 @@ function KindFound({ kind, ids }) {
   return html`<section aria-label=${title}>
     <header>
       <h2><a href=${link("jobs", { type: kind.type })}>${kind.type}</a> <code>${kind.path || "outcome"}</code> ${kind.then} → ${kind.now}</h2>
-      <div class="tools"><span class="quiet">${counted(kind.jobs, "job")}</span><${RedriveThese} ids=${ids} /></div>
+      <div class="tools"><span class="quiet">${counted(kind.jobs, "job")}</span><${BulkButton} action="redrive" ids=${ids} title="Redrive these …" small disabled=${ids.length === 0} /></div>
     </header>
     <div class="scroll"><table class="fields">
       <thead><tr><th>Job</th><th>Then</th><th>Now</th></tr></thead>
@@ -57,43 +56,4 @@ function textOf(kind, example, name) {
   if (!(name in example)) return "absent";
   const value = example[name];
   return kind.path === "" && typeof value === "string" ? value : stringify(value);
-}
-
-const AT_ONCE = 8;
-
-/** Runs jobs again, after a question. @param {{ids: string[]}} props */
-function RedriveThese({ ids }) {
-  const [open, setOpen] = useState(false);
-  const [done, setDone] = useState(0);
-  const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
-  async function start() {
-    setBusy(true);
-    setProblem(null);
-    try {
-      for (let at = done; at < ids.length; at += AT_ONCE) {
-        const some = ids.slice(at, at + AT_ONCE);
-        await Promise.all(some.map((id) => request("POST", `jobs/${id}/redrive`)));
-        setDone(at + some.length);
-      }
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      setProblem(error);
-    } finally {
-      setBusy(false);
-    }
-  }
-  return html`<button type="button" class="small" disabled=${ids.length === 0} onClick=${() => setOpen(true)}>Redrive these …</button>
-    ${
-      open &&
-      html`<${Dialog} title="Run jobs again" onClose=${() => setOpen(false)}>
-        <p>${counted(ids.length, "job")} will run again with today's handlers, for real, each in its next run.</p>
-        <${ProblemBox} problem=${problem} />
-        ${
-          done === ids.length
-            ? html`<p role="status"><strong>${counted(done, "job")} started again.</strong></p>`
-            : html`<button type="button" class="primary" disabled=${busy} onClick=${start}>${busy ? `${done} of ${ids.length} …` : `Run ${ids.length} again`}</button>`
-        }
-      <//>`
-    }`;
 }
