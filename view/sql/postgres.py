@@ -9,12 +9,14 @@ Settings of a role or a database (``ALTER ROLE … SET``) must not change what w
 everything that it depends on.
 """
 
+import select
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 import psycopg
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event
+from sqlalchemy.exc import InvalidatePoolError
 
 from jobtape import forks
 from jobtape.schemas.errors import DatabaseUnfit
@@ -51,7 +53,6 @@ def open_engine(url: URL, role: Role, timeout: float, options: dict[str, Any]) -
     engine = create_engine(
         url,
         connect_args=arguments,
-        pool_pre_ping=True,
         use_native_hstore=False,
         **({"isolation_level": _ISOLATION} | options),
     )
@@ -65,9 +66,32 @@ def open_engine(url: URL, role: Role, timeout: float, options: dict[str, Any]) -
     event.listen(engine, "begin", begun)
     event.listen(engine, "handle_error", _end_read_only_session)
     event.listen(engine, "connect", _leave_in_children)
+    event.listen(engine, "checkout", _taken(engine))
     event.listen(engine, "do_executemany", _copy)
     event.listen(engine, "do_execute", lambda cursor, statement, row, _: _copy(cursor, statement, [row], None))
     return engine
+
+
+def _taken(engine: Engine) -> Callable[[Any, Any, Any], None]:
+    def taken(connection: "psycopg.Connection[Any]", record: Any, _proxy: Any) -> None:
+        """Find sessions that have ended since, so that a new one begins instead.
+
+        A server that ends its session sends that at once. So only what has arrived since has to be examined, and a
+        question to the server, which takes as long as most reads, is left out. Behind a pooler the server cannot say it.
+        """
+        if connection.closed or record.info.get(_POOLED) or _has_received(connection):
+            try:
+                engine.dialect.do_ping(connection)
+            except psycopg.Error:
+                raise InvalidatePoolError("the session has ended") from None
+
+    return taken
+
+
+def _has_received(connection: "psycopg.Connection[Any]") -> bool:
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _leave_in_children(connection: Any, _record: Any) -> None:
