@@ -13,6 +13,7 @@ from jobtape.schemas.errors import JobtapeError
 from jobtape.view import tables
 from jobtape.view.sql import bulk, leases
 from jobtape.view.sql.clock import NOW
+from jobtape.view.sql.driver import DriverConnection
 from jobtape.view.values import Batch, Checkpoint, Gap
 
 FAULT_KEY: Final = "fold"
@@ -53,7 +54,7 @@ def is_active(connection: Connection, owner: str) -> bool:
 
 
 def advance(
-    connection: Connection, owner: str, expected: tuple[int, int | None], batch: Batch, lease_seconds: float
+    connection: DriverConnection, owner: str, expected: tuple[int, int | None], batch: Batch, lease_seconds: float
 ) -> bool:
     """Move from ``expected`` (epoch, offset) to the end of ``batch`` and renew the lease.
 
@@ -69,7 +70,7 @@ def advance(
         "to_digest": batch.digest,
         "at_least": batch.horizon,
     }
-    return connection.execute(_ADVANCE, values).rowcount == 1
+    return connection.change(_ADVANCE, values) == 1
 
 
 def raise_horizon(connection: Connection, cursor: int) -> None:

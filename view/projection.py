@@ -13,6 +13,7 @@ from jobtape.view import tables
 from jobtape.view.rows import history_to_row, job_to_row, unreadable_to_row
 from jobtape.view.sql import bulk
 from jobtape.view.sql.clock import NOW
+from jobtape.view.sql.driver import DriverConnection
 from jobtape.view.tables import FoldedTables
 from jobtape.view.tallies import Ages, FailureSpan, TallyKey
 from jobtape.view.values import Batch
@@ -25,14 +26,14 @@ BARRIERS_KEPT: Final = 3600.0
 _OLD_BARRIERS: Final = delete(tables.barriers).where(tables.barriers.c.at < NOW - BARRIERS_KEPT)
 
 
-def write(connection: Connection, batch: Batch) -> None:
+def write(connection: DriverConnection, batch: Batch) -> None:
     """Write all of ``batch`` except the checkpoint."""
     write_folded(connection, batch, tables.SERVING)
     if batch.barriers:
         _write_barriers(connection, batch)
 
 
-def write_folded(connection: Connection, batch: Batch, into: FoldedTables) -> None:
+def write_folded(connection: Connection | DriverConnection, batch: Batch, into: FoldedTables) -> None:
     """Write the jobs and events of ``batch``, without its barriers."""
     bulk.insert(connection, into.jobs, [job_to_row(job) for job in batch.jobs], on_conflict="replace")
     bulk.insert(connection, into.job_labels, _labels(batch.jobs), on_conflict="keep")
@@ -43,7 +44,7 @@ def write_folded(connection: Connection, batch: Batch, into: FoldedTables) -> No
         _write_failures(connection, batch.failures, into.failures)
 
 
-def add_to_tally(connection: Connection, sums: Mapping[TallyKey, int], table: Table) -> None:
+def add_to_tally(connection: Connection | DriverConnection, sums: Mapping[TallyKey, int], table: Table) -> None:
     """Add to the sums of a table."""
     bulk.insert(connection, table, Ages(time.time()).rows(sums), on_conflict="add")
 
@@ -58,7 +59,7 @@ def _labels(jobs: Iterable[Job]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _write_failures(connection: Connection, failures: Iterable[FailureSpan], table: Table) -> None:
+def _write_failures(connection: Connection | DriverConnection, failures: Iterable[FailureSpan], table: Table) -> None:
     rows = [
         {**asdict(span.group), "first": span.first, "last": span.last}
         for span in sorted(failures, key=lambda span: span.group.id)
@@ -66,7 +67,7 @@ def _write_failures(connection: Connection, failures: Iterable[FailureSpan], tab
     connection.execute(span_failures(connection.dialect.name, table), rows)
 
 
-def _write_barriers(connection: Connection, batch: Batch) -> None:
+def _write_barriers(connection: DriverConnection, batch: Batch) -> None:
     rows = [{"process": process, "seq": seq} for process, seq in batch.barriers.items()]
     connection.execute(_raise_barrier(connection.dialect.name), rows)
     # Each start of a process uses a new name, so old rows would only accumulate.

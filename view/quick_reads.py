@@ -7,14 +7,13 @@ with the time limits and error messages of all other reads. It does so for a whi
 
 import sqlite3
 import time
-from datetime import datetime
 from typing import Final
 
 from sqlalchemy import URL
 
 from jobtape.schemas.job import Job
 from jobtape.view import tables
-from jobtape.view.rows import TIMES, job_from_row
+from jobtape.view.rows import job_from_driver
 from jobtape.view.sql import sqlite
 
 SLOW: Final = 0.01
@@ -26,8 +25,6 @@ PAUSE: Final = 1.0
 
 _COLUMNS: Final = tuple(column.name for column in tables.jobs.columns)
 _JOB: Final = f"SELECT {', '.join(_COLUMNS)} FROM jobs WHERE id = ?"  # noqa: S608 - our own names
-_TIMES: Final = tuple(_COLUMNS.index(name) for name in TIMES)
-_IMPORTED: Final = _COLUMNS.index("imported")
 
 
 class NotAtOnce(Exception):
@@ -69,7 +66,7 @@ class QuickReads:
         self._slow = self._slow + 1 if time.monotonic() - began > SLOW else 0
         if self._slow >= MAX_SLOW:
             self._not_before = time.monotonic() + PAUSE
-        return _job(rows[0]) if rows else None
+        return job_from_driver(rows[0]) if rows else None
 
     def _connect(self) -> sqlite3.Connection:
         assert self._path is not None
@@ -81,13 +78,3 @@ class QuickReads:
             connection.close()
             raise
         return connection
-
-
-def _job(row: tuple[object, ...]) -> Job:
-    values = list(row)
-    for at in _TIMES:
-        text = values[at]
-        if isinstance(text, str):
-            values[at] = datetime.fromisoformat(text)
-    values[_IMPORTED] = bool(values[_IMPORTED])
-    return job_from_row(values)

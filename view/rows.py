@@ -6,6 +6,7 @@ which both databases accept; ``tables.UtcTime`` reads them as times.
 
 from collections.abc import Sequence
 from dataclasses import fields
+from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
 
@@ -21,12 +22,12 @@ from jobtape.view.values import HistoryRow, UnreadableRow
 Row = tuple[Any, ...]
 
 _FIELDS: Final = tuple(field.name for field in fields(Job))
-TIMES: Final = ("submitted_at", "run_at", "started_at", "finished_at", "deferred_since")
 _values: Final = attrgetter(*_FIELDS)
 _STATE: Final = _FIELDS.index("state")
 _JSON: Final = tuple(map(_FIELDS.index, ("payload", "result", "error", "progress", "labels")))
 _SUPERSEDED: Final = _FIELDS.index("superseded")
-_TIMES: Final = tuple(map(_FIELDS.index, TIMES))
+_IMPORTED: Final = _FIELDS.index("imported")
+_TIMES: Final = tuple(map(_FIELDS.index, ("submitted_at", "run_at", "started_at", "finished_at", "deferred_since")))
 _NONE: Final = Job(id="", type="", state=JobState.QUEUED, run=1, attempt=1)
 _JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
 
@@ -61,6 +62,16 @@ def job_from_row(row: Sequence[Any]) -> Job:
     if values["progress"] is not None:
         values["progress"] = Progress.model_validate_json(values["progress"])
     return replace(_NONE, **values)
+
+
+def job_from_driver(row: Sequence[Any]) -> Job:
+    """Return the job of a row as the driver returned it, which is text for the times in a SQLite file."""
+    values = list(row)
+    for index in _TIMES:
+        if isinstance(values[index], str):
+            values[index] = datetime.fromisoformat(values[index])
+    values[_IMPORTED] = bool(values[_IMPORTED])
+    return job_from_row(values)
 
 
 def history_to_row(entry: HistoryRow) -> Row:

@@ -5,16 +5,18 @@ tables of another version. After a write that raised it, the outcome is unknown,
 during the answer: read the checkpoint again.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import bindparam, select, update
 
 from jobtape.schemas.cursor import FIRST_EPOCH
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.job import Job
-from jobtape.view import checkpoint, jobs, projection, tables
+from jobtape.view import checkpoint, jobs, tables
 from jobtape.view.committed import CommittedEvent, CommittedHistory, CommittedPage
 from jobtape.view.dead_messages import DeadMessages
+from jobtape.view.fold_session import FoldSession
 from jobtape.view.idempotency_keys import Claim, IdempotencyKeys, KeyedSubmission, KeyState
 from jobtape.view.job_search import FindJobs
 from jobtape.view.open_jobs import OpenJobs
@@ -259,11 +261,14 @@ class Store:
 
         Returns False, and writes nothing, when another projector is active or the checkpoint is not at ``expected``.
         """
-        with self._database.writing() as connection:
-            if not checkpoint.advance(connection, owner, expected, batch, lease_seconds):
-                return False
-            projection.write(connection, batch)
-            return True
+        with self.folding() as session:
+            return session.commit(owner, expected, batch, lease_seconds)
+
+    @contextmanager
+    def folding(self) -> Iterator[FoldSession]:
+        """Open what a batch is folded with."""
+        with self._database.by_driver() as connection:
+            yield FoldSession(connection)
 
     def report_gap(self, owner: str, gap: Gap | None) -> bool:
         """Note why the active projector cannot continue, or with None that it can."""

@@ -240,14 +240,15 @@ class Projector:
 
     def _commit(self, epoch: int, offset: int | None, messages: Sequence[TapeMessage]) -> Batch | None:
         """Fold and commit ``messages``, and return the batch; None when the lease or the checkpoint was lost."""
-        batch = fold_batch(messages, epoch, self._store.jobs, self._store.retention.gone)
-        if offset is None and messages[0].offset > 0:
-            batch = replace(batch, horizon=cursor_of(epoch, messages[0].offset) - 1)
-            log.warning(
-                "the tape begins at offset %d: the view contains nothing from before, see docs/how-to/replay.md",
-                messages[0].offset,
-            )
-        return batch if self._store.commit(self.owner, (epoch, offset), batch, self._lease) else None
+        with self._store.folding() as session:
+            batch = fold_batch(messages, epoch, session.jobs, session.gone)
+            if offset is None and messages[0].offset > 0:
+                batch = replace(batch, horizon=cursor_of(epoch, messages[0].offset) - 1)
+                log.warning(
+                    "the tape begins at offset %d: the view contains nothing from before, see docs/how-to/replay.md",
+                    messages[0].offset,
+                )
+            return batch if session.commit(self.owner, (epoch, offset), batch, self._lease) else None
 
     async def _report_gap(self, gap: Gap, stop: asyncio.Event) -> None:
         """Write the gap to the view, and pause. The caller then reads checkpoint and tape again."""

@@ -18,6 +18,7 @@ from jobtape.consumer.projector.projector import Projector
 from jobtape.consumer.replays.tape_source import TapeOvertaken, read_tape
 from jobtape.schemas.cursor import cursor_of, offset_of
 from jobtape.schemas.topology import TapeRetention, Topology
+from jobtape.view.fold_session import FoldSession
 from jobtape.view.store import Checkpoint, Store
 from tests.checker import Checker
 from tests.consumer.installation import Rig, order_event
@@ -218,15 +219,15 @@ async def test_tape_truncated_before_a_slow_projector_is_a_gap(
 ) -> None:
     """The projector waits for its database while the broker drops messages that it has not read."""
     waiting, proceed = threading.Event(), threading.Event()
-    real = Store.commit
+    real = FoldSession.commit
 
-    def commit(self: Store, *arguments: Any) -> bool:
+    def commit(self: FoldSession, *arguments: Any) -> bool:
         waiting.set()
         proceed.wait(60)
         return real(self, *arguments)
 
     async with tiny_rig(broker_url, topology) as rig:
-        monkeypatch.setattr(Store, "commit", commit)
+        monkeypatch.setattr(FoldSession, "commit", commit)
         async with rig.projector(store) as projector:
             await rig.publisher.publish_barrier("before", 1)
             await eventually(waiting.is_set)

@@ -100,7 +100,11 @@ def test_closed_connections_are_replaced(cut_off: tuple[Store, Callable[[], int]
 def test_connection_lost_in_transaction_writes_nothing(cut_off: tuple[Store, Callable[[], int]]) -> None:
     store, cut = cut_off
     batch = folded([submitted(1)])
-    with pytest.raises(ViewUnavailable, match="does not answer"), store._database.writing() as connection:
+    with (
+        pytest.raises(ViewUnavailable, match="does not answer"),
+        store._database.by_driver() as connection,
+        connection.transaction(),
+    ):
         assert checkpoint.advance(connection, "me", (1, None), batch, 60)
         assert cut() > 0
         projection.write(connection, batch)
@@ -171,10 +175,10 @@ def test_full_disk_writes_nothing(sqlite_url: str) -> None:
     store.migrate()
     begin(store)
     store.close()
-    event.listen(store._database._writers, "connect", no_more_pages)
+    event.listen(store._database._driver, "connect", no_more_pages)
     with pytest.raises(ViewUnavailable, match="no room on the disk"):
         store.commit("me", (1, None), folded([submitted(1, payload={"text": "x" * 100_000})]), 60)
-    event.remove(store._database._writers, "connect", no_more_pages)
+    event.remove(store._database._driver, "connect", no_more_pages)
     after = store.checkpoint()
     assert after is not None
     assert after.offset is None

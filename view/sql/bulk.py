@@ -1,9 +1,10 @@
 """Inserts of one and of many rows, which differ between SQLite and PostgreSQL.
 
 Many rows go in the form that was measured as the fastest on each database. SQLite: one prepared statement for many
-tuples, without SQLAlchemy's work on each parameter. PostgreSQL: ``COPY`` where no row can exist already. It takes a
-third of the client's time and half of the server's time of what comes next, and is never behind ``unnest``, a pipeline
-of inserts, or binary ``COPY``. Where rows may exist: one statement whose only parameter is the rows as a JSON array.
+tuples, without SQLAlchemy's work on each parameter. PostgreSQL: ``COPY`` where no row can exist already and there
+are many rows. It takes less of the server's time than what comes next, and is never behind ``unnest``, a pipeline of
+inserts, or binary ``COPY``. Otherwise one statement whose only parameter is the rows as a JSON array, since ``COPY``
+waits for an answer in its middle.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,30 +29,36 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from jobtape.view.sql.driver import DriverConnection
+
 OnConflict = Literal["fail", "keep", "replace", "add"]
 Rows = Sequence[Sequence[Any]]
 
+COPIED: Final = 150
+"""Rows from which on a batch is copied."""
 _JSON_BYTES: Final = 4_000_000
 """In one statement: large enough to be fast, and far below the server's limit of 1 GB."""
 _CHUNK: Final = 500
 """Values in one statement. Both databases accept at least 32,000."""
 
 
-def insert(connection: Connection, table: Table, rows: Rows, on_conflict: OnConflict = "fail") -> None:
+def insert(
+    connection: Connection | DriverConnection, table: Table, rows: Rows, on_conflict: OnConflict = "fail"
+) -> None:
     """Insert rows. A row whose key exists raises IntegrityError, leaves the old row as it is, replaces it, or adds its
     values to those of the old row.
 
-    Each row has the values of all columns in their order: strings, numbers, booleans and None, times as ISO 8601 text.
-    Bytes are allowed only where an existing key raises.
+    Each row has the values of all columns in their order: strings, numbers, booleans and None, times as ISO 8601
+    text. A column has bytes in all rows or in none.
     """
     if not rows:
         return
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(_for_sqlite(table, on_conflict), list(rows))
-    elif on_conflict == "fail":
+    elif on_conflict == "fail" and (len(rows) >= COPIED or isinstance(connection, Connection)):
         connection.exec_driver_sql(_copy(table), list(rows))
     else:
-        for array in _json_arrays(_names(table), rows):
+        for array in _json_arrays(table, rows):
             connection.execute(_for_postgresql(table, on_conflict), {"rows": array})
 
 
@@ -128,12 +135,17 @@ def _with_conflict(statement: Any, table: Table, on_conflict: OnConflict) -> Any
     return statement
 
 
-def _json_arrays(names: Sequence[str], rows: Rows) -> Iterator[str]:
+def _json_arrays(table: Table, rows: Rows) -> Iterator[str]:
+    names = _names(table)
+    binary = [name for name, value in zip(names, rows[0], strict=True) if isinstance(value, bytes)]
     items: list[bytes] = []
     size = 0
     for row in rows:
         # A column that is left out is NULL.
-        items.append(to_json({name: value for name, value in zip(names, row, strict=True) if value is not None}))
+        values = {name: value for name, value in zip(names, row, strict=True) if value is not None}
+        for name in binary:
+            values[name] = f"\\x{values[name].hex()}"
+        items.append(to_json(values))
         size += len(items[-1])
         if size >= _JSON_BYTES:
             yield f"[{b','.join(items).decode()}]"

@@ -4,15 +4,26 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.view import tables
 from jobtape.view.sql import engine
+from jobtape.view.sql.driver import DriverConnection
 from jobtape.view.sql.failures import failure_of, no_tables
 from jobtape.view.sql.roles import TIMEOUT
 from jobtape.view.sql.urls import parse_url, url_for_messages
+
+_ERRORS_OF_CALLER = (
+    IntegrityError,
+    DataError,
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    psycopg.IntegrityError,
+    psycopg.DataError,
+)
 
 
 class Database:
@@ -27,12 +38,14 @@ class Database:
         self.dialect = "sqlite" if self.url.drivername == "sqlite" else "postgresql"
         self._readers = engine.open_engine(self.url, "read", timeout)
         self._writers = engine.open_engine(self.url, "write", timeout)
+        self._driver = engine.open_engine(self.url, "driver", timeout)
         self._version_seen = False
 
     def close(self) -> None:
         """Close all connections. A later call opens new ones."""
         self._readers.dispose()
         self._writers.dispose()
+        self._driver.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -50,6 +63,17 @@ class Database:
             yield connection
 
     @contextmanager
+    def by_driver(self) -> Iterator[DriverConnection]:
+        """Open a connection in autocommit whose statements the driver executes. For one thread at a time."""
+        with self.translating_errors(), self._driver.connect() as connection:
+            self._check_version(connection)
+            try:
+                yield engine.by_driver(connection)
+            except (sqlite3.Error, psycopg.Error) as error:
+                engine.end_failed(connection, error)
+                raise
+
+    @contextmanager
     def translating_errors(self, *, migrating: bool = False) -> Iterator[None]:
         """Raise ViewUnavailable for failures of the database. Errors of the caller (constraints) pass unchanged.
 
@@ -57,9 +81,9 @@ class Database:
         """
         try:
             yield
-        except (IntegrityError, DataError):
+        except _ERRORS_OF_CALLER:
             raise
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        except (SQLAlchemyError, sqlite3.Error, psycopg.Error, OSError) as error:
             self._version_seen = False
             # Without the cause, since errors of drivers may quote the connection string.
             raise failure_of(error, self.url, self.name, migrating=migrating) from None

@@ -60,11 +60,15 @@ def open_engine(url: URL, role: Role, timeout: float, options: dict[str, Any]) -
     event.listen(engine, "connect", _on_connect(url, role, timeout), insert=True)
 
     def begun(connection: Connection) -> None:
-        if connection.info.get(_POOLED):
-            connection.exec_driver_sql(_settings(role, timeout, "SET LOCAL"))
+        if role != "driver" and (settings := settings_of_transaction(connection)) is not None:
+            connection.exec_driver_sql(settings)
+
+    def failed(context: ExceptionContext) -> None:
+        if context.connection is not None:
+            end_read_only_session(context.connection, context.original_exception)
 
     event.listen(engine, "begin", begun)
-    event.listen(engine, "handle_error", _end_read_only_session)
+    event.listen(engine, "handle_error", failed)
     event.listen(engine, "connect", _leave_in_children)
     event.listen(engine, "checkout", _taken(engine))
     event.listen(engine, "do_executemany", _copy)
@@ -73,11 +77,11 @@ def open_engine(url: URL, role: Role, timeout: float, options: dict[str, Any]) -
 
 
 def _taken(engine: Engine) -> Callable[[Any, Any, Any], None]:
-    def taken(connection: "psycopg.Connection[Any]", record: Any, _proxy: Any) -> None:
+    def taken(connection: Any, record: Any, _proxy: Any) -> None:
         """Find sessions that have ended since, so that a new one begins instead.
 
-        A server that ends its session sends that at once. So only what has arrived since has to be examined, and a
-        question to the server, which takes as long as most reads, is left out. Behind a pooler the server cannot say it.
+        A server that ends its session sends that at once. So the server is asked only if something has arrived since:
+        it would take as long as most reads. Behind a pooler the server's message would not arrive.
         """
         if connection.closed or record.info.get(_POOLED) or _has_received(connection):
             try:
@@ -115,12 +119,17 @@ def begin_reading(connection: Connection) -> None:
         connection.execution_options(isolation_level=_ISOLATION)
 
 
-def _end_read_only_session(context: ExceptionContext) -> None:
+def settings_of_transaction(connection: Connection) -> str | None:
+    """Return the SQL with which each transaction begins behind a pooler, None for a session of our own."""
+    settings: str | None = connection.info.get(_POOLED)
+    return settings
+
+
+def end_read_only_session(connection: Connection, error: BaseException | None) -> None:
     """End a session that a pooler keeps and that began while the database accepted no writes."""
-    connection = context.connection
-    if connection is None or not connection.info.get(_POOLED):
+    if not connection.info.get(_POOLED):
         return
-    if isinstance(context.original_exception, psycopg.errors.ReadOnlySqlTransaction):
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         driver: psycopg.Connection[Any] = connection.connection.dbapi_connection  # type: ignore[assignment]
         with suppress(psycopg.Error):  # its end is an error too
             driver.rollback()
@@ -134,8 +143,9 @@ def _on_connect(url: URL, role: Role, timeout: float) -> Callable[[Any, Any], No
         try:
             connection.autocommit = True
             _check_server(connection, url)
-            record.info[_POOLED] = pooled = _is_pooled(connection)
+            pooled = _is_pooled(connection)
             if pooled:
+                record.info[_POOLED] = _settings(role, timeout, "SET LOCAL")
                 connection.prepare_threshold = None
                 _check_pooler(connection, url)
             else:
@@ -149,7 +159,7 @@ def _on_connect(url: URL, role: Role, timeout: float) -> Callable[[Any, Any], No
 
 
 def _settings(role: Role, timeout: float, verb: str) -> str:
-    statement = {"read": timeout, "write": WRITE_TIMEOUT, "migrate": 0.0}[role]
+    statement = {"read": timeout, "write": WRITE_TIMEOUT, "driver": WRITE_TIMEOUT, "migrate": 0.0}[role]
     values = {
         "timezone": "'UTC'",
         "datestyle": "'ISO, MDY'",

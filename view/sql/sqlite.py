@@ -29,7 +29,7 @@ def open_engine(url: URL, role: Role, timeout: float, options: dict[str, Any]) -
     """See ``view.sql.engine.open_engine``. ``options``: SQLAlchemy's."""
     path = path_of(url)
     engine = create_engine(url, creator=partial(connect, path, role, timeout), **options)
-    if role != "read":
+    if role in ("write", "migrate"):
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
 
     def connected(_connection: Any, record: Any) -> None:

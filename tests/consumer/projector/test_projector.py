@@ -11,6 +11,7 @@ import pytest
 from jobtape.consumer.projector.services import LeaderServices
 from jobtape.schemas.events import encode
 from jobtape.view import projection
+from jobtape.view.fold_session import FoldSession
 from jobtape.view.store import Batch, JobQuery, Store
 from tests.checker import Checker
 from tests.consumer import jobs
@@ -111,9 +112,9 @@ async def test_projector_frozen_beyond_its_lease_writes_nothing(
     ledger = Ledger()
     frozen, thaw = threading.Event(), threading.Event()
     results: list[bool] = []
-    real = Store.commit
+    real = FoldSession.commit
 
-    def commit(self: Store, owner: str, *rest: Any) -> bool:
+    def commit(self: FoldSession, owner: str, *rest: Any) -> bool:
         if owner == "frozen" and armed.is_set() and not frozen.is_set():
             frozen.set()
             thaw.wait(20)
@@ -123,7 +124,7 @@ async def test_projector_frozen_beyond_its_lease_writes_nothing(
         return done
 
     armed = threading.Event()
-    monkeypatch.setattr(Store, "commit", commit)
+    monkeypatch.setattr(FoldSession, "commit", commit)
     # Their barriers would move the checkpoint of the other projector at any time.
     monkeypatch.setattr(LeaderServices, "start", lambda self: None)
     async with rig.projector(store, owner="frozen", lease=0.6), rig.projector(store, owner="other", lease=0.6):

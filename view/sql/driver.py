@@ -1,0 +1,191 @@
+"""Statements that the driver executes itself, for what the projector does with every batch.
+
+SQLAlchemy's work around an execution takes longer than most of these statements. PostgreSQL gets them in a pipeline:
+they are sent one after the other, and their answers are awaited together.
+"""
+
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import lru_cache
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy import Column, Dialect, TypeDecorator
+from sqlalchemy.dialects import sqlite
+
+Parameters = Mapping[str, Any]
+Rows = Sequence[Sequence[Any]]
+
+_STATEMENTS: Final = 256
+
+
+class DriverConnection(ABC):
+    """A connection that executes statements by the driver. The drivers' own errors pass."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+
+    @abstractmethod
+    def find(self, values: Collection[str], *columns: Column[str]) -> list[list[tuple[Any, ...]]]:
+        """Return for each column the rows of its table where it has one of ``values``, as the driver returns them.
+
+        At most 32,000 values, which is what SQLite accepts.
+        """
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[None]:
+        """Return a context in which statements are one transaction, which is rolled back on any error."""
+
+    @abstractmethod
+    def change(self, statement: Any, parameters: Parameters) -> int:
+        """Execute an update or a delete, and return how many rows it concerned."""
+
+    @abstractmethod
+    def execute(self, statement: Any, parameters: Parameters | Sequence[Parameters] = ()) -> None:
+        """Execute a statement, which must be built once, for one set of parameters or for several."""
+
+    @abstractmethod
+    def exec_driver_sql(self, statement: str, rows: Rows) -> None:
+        """Execute SQL for rows: an insert with SQLite, ``COPY … FROM STDIN`` with PostgreSQL."""
+
+
+class SqliteConnection(DriverConnection):
+    """A connection to a SQLite file, in autocommit."""
+
+    def __init__(self, driver: sqlite3.Connection) -> None:
+        super().__init__(_SQLITE)
+        self._driver = driver
+
+    def find(self, values: Collection[str], *columns: Column[str]) -> list[list[tuple[Any, ...]]]:
+        marks = ",".join("?" * len(values))
+        return [self._driver.execute(_select(each, f"IN ({marks})"), tuple(values)).fetchall() for each in columns]
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._driver.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._driver.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._driver.rollback()
+            raise
+
+    def change(self, statement: Any, parameters: Parameters) -> int:
+        return self._driver.execute(*_compiled(statement, self.dialect, parameters)).rowcount
+
+    def execute(self, statement: Any, parameters: Parameters | Sequence[Parameters] = ()) -> None:
+        for each in _sets(parameters):
+            self._driver.execute(*_compiled(statement, self.dialect, each))
+
+    def exec_driver_sql(self, statement: str, rows: Rows) -> None:
+        self._driver.executemany(statement, rows)
+
+
+class PostgresConnection(DriverConnection):
+    """A session on PostgreSQL, in autocommit. ``settings``: SQL for the beginning of each transaction, of a session
+    behind a pooler; it has no pipeline.
+    """
+
+    def __init__(self, dialect: Dialect, driver: "psycopg.Connection[Any]", settings: str | None) -> None:
+        super().__init__(dialect)
+        self._driver = driver
+        self._settings = settings
+        self._copies: list[tuple[str, Rows]] = []
+        self._pipeline: psycopg.Pipeline | None = None
+
+    def find(self, values: Collection[str], *columns: Column[str]) -> list[list[tuple[Any, ...]]]:
+        with self._pipelined() if self._settings is None else self.transaction():
+            found = [self._driver.execute(_select(each, "= ANY (%s)").encode(), [list(values)]) for each in columns]
+            return [cursor.fetchall() for cursor in found]
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._copies.clear()
+        try:
+            with self._pipelined():
+                self._driver.execute(b"BEGIN")
+                if self._settings is not None:
+                    self._driver.execute(self._settings.encode())
+                yield
+                if not self._copies:
+                    self._driver.execute(b"COMMIT")
+            if self._copies:
+                self._copy()
+                self._driver.execute(b"COMMIT")
+        except BaseException:
+            with suppress(psycopg.Error):
+                self._driver.rollback()
+            raise
+
+    def change(self, statement: Any, parameters: Parameters) -> int:
+        cursor = self._driver.execute(*_encoded(statement, self.dialect, parameters))
+        if self._pipeline is not None:
+            self._pipeline.sync()
+        return cursor.rowcount
+
+    def execute(self, statement: Any, parameters: Parameters | Sequence[Parameters] = ()) -> None:
+        for each in _sets(parameters):
+            self._driver.execute(*_encoded(statement, self.dialect, each))
+
+    def exec_driver_sql(self, statement: str, rows: Rows) -> None:
+        self._copies.append((statement, rows))  # a pipeline has no COPY
+
+    def _copy(self) -> None:
+        for statement, rows in self._copies:
+            with self._driver.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+                for row in rows:
+                    copy.write_row(row)
+
+    @contextmanager
+    def _pipelined(self) -> Iterator[None]:
+        if self._settings is not None:
+            yield
+            return
+        with self._driver.pipeline() as pipeline:
+            self._pipeline = pipeline
+            try:
+                yield
+            finally:
+                self._pipeline = None
+
+
+_SQLITE: Final = sqlite.dialect(paramstyle="named")
+
+
+def _sets(parameters: Parameters | Sequence[Parameters]) -> Sequence[Parameters]:
+    if isinstance(parameters, Mapping):
+        return [parameters]
+    return parameters or [{}]
+
+
+@lru_cache(_STATEMENTS)
+def _select(column: Column[str], condition: str) -> str:
+    names = ", ".join(f'"{each.name}"' for each in column.table.columns)
+    return f'SELECT {names} FROM "{column.table.name}" WHERE "{column.name}" {condition}'  # noqa: S608 - our own names
+
+
+def _compiled(statement: Any, dialect: Dialect, parameters: Parameters) -> tuple[str, dict[str, Any]]:
+    compiled, processors = _compile(statement, dialect, tuple(parameters))
+    values = compiled.construct_params(parameters)
+    for name, processor in processors.items():
+        values[name] = processor(values[name])
+    return compiled.string, values
+
+
+def _encoded(statement: Any, dialect: Dialect, parameters: Parameters) -> tuple[bytes, dict[str, Any]]:
+    text, values = _compiled(statement, dialect, parameters)
+    return text.encode(), values
+
+
+@lru_cache(_STATEMENTS)
+def _compile(statement: Any, dialect: Dialect, names: tuple[str, ...]) -> tuple[Any, dict[str, Callable[[Any], Any]]]:
+    compiled = statement.compile(dialect=dialect, column_keys=list(names))
+    processors = {}
+    for bind, name in compiled.bind_names.items():
+        kind = bind.type if isinstance(bind.type, TypeDecorator) else bind.type.dialect_impl(dialect)
+        if (processor := kind.bind_processor(dialect)) is not None:
+            processors[name] = processor
+    return compiled, processors
