@@ -26,7 +26,7 @@ from jobtape.view.quick_reads import NotAtOnce, QuickReads
 from jobtape.view.rebuilds import RebuildStore
 from jobtape.view.relay_row import RelayRow
 from jobtape.view.retention import JobRetention
-from jobtape.view.rows import history_from_row, job_from_row, storable
+from jobtape.view.rows import history_from_row, job_from_driver, job_from_row, storable
 from jobtape.view.sql import bulk, leases, migrate
 from jobtape.view.sql.database import Database
 from jobtape.view.sql.roles import TIMEOUT
@@ -165,8 +165,11 @@ class Store:
 
     def jobs(self, job_ids: Collection[str]) -> dict[str, Job]:
         """Return the jobs that are known, by id."""
-        with self._database.reading() as connection:
-            return jobs.some(connection, job_ids)
+        if not job_ids:
+            return {}
+        with self._database.by_driver("read") as connection:
+            (found,) = connection.find(job_ids, tables.jobs.c.id)
+        return {job.id: job for job in map(job_from_driver, found)}
 
     def list_jobs(self, query: JobQuery) -> list[Job]:
         """Return at most ``query.limit`` jobs that fit the query, the newest id first."""
@@ -267,7 +270,7 @@ class Store:
     @contextmanager
     def folding(self) -> Iterator[FoldSession]:
         """Open what a batch is folded with."""
-        with self._database.by_driver() as connection:
+        with self._database.by_driver("driver") as connection:
             yield FoldSession(connection)
 
     def report_gap(self, owner: str, gap: Gap | None) -> bool:

@@ -30,7 +30,7 @@ LIVE: Final = "Jobtape, GET /health/live"
 
 @dataclass(frozen=True)
 class Target:
-    """One request. ``pid``: the server's process id."""
+    """A request. ``path``: one for all connections, or several with commas. ``pid``: the server's process id."""
 
     name: str
     url: str
@@ -125,12 +125,22 @@ def _jobtape(stage: Stage, plan: Plan) -> Iterator[list[Target]]:
                 if part.name == "worker":
                     part.stop()
             with tempfile.TemporaryDirectory(), httpx.Client(base_url=made.url) as client:
-                job_id = client.post("/jobs", json=JOB).raise_for_status().json()["id"]
-                until(lambda c=client, j=job_id: c.get(f"/jobs/{j}").is_success, "the job is readable")  # type: ignore[misc]
+                job_ids = [
+                    client.post("/jobs", json=JOB).raise_for_status().json()["id"] for _ in range(plan.connections)
+                ]
+                until(lambda c=client, j=job_ids[-1]: c.get(f"/jobs/{j}").is_success, "the jobs are readable")  # type: ignore[misc]
             if system.database == "sqlite":
                 targets.append(Target(LIVE, made.url, api, "GET", "/health/live"))
             targets.append(Target(f"{system.name}, POST /jobs", made.url, api, "POST", "/jobs", json.dumps(JOB)))
-            targets.append(Target(f"{system.name}, GET /jobs/{{id}}", made.url, api, "GET", f"/jobs/{job_id}"))
+            targets.append(
+                Target(
+                    f"{system.name}, GET /jobs/{{id}}",
+                    made.url,
+                    api,
+                    "GET",
+                    ",".join(f"/jobs/{job_id}" for job_id in job_ids),
+                )
+            )
         yield targets
 
 

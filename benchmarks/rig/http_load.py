@@ -1,7 +1,8 @@
-"""Sends one HTTP request again and again over many connections, as fast as the server answers.
+"""Sends HTTP requests again and again over many connections, as fast as the server answers.
 
-    python -m benchmarks.rig.http_load <url> <method> <path> <connections> <seconds> [<body>]
+    python -m benchmarks.rig.http_load <url> <method> <paths> <connections> <seconds> [<body>]
 
+``paths``: one or more, separated by commas; each connection has one of them, in turn.
 A process of its own, so that the measuring does not share an event loop with anything. Prints JSON: requests a second,
 and the median and 99th percentile in milliseconds.
 """
@@ -10,6 +11,8 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -59,13 +62,14 @@ class _Requests(asyncio.Protocol):
         self._transport.write(self._request)
 
 
-async def load(url: str, request: bytes, connections: int, seconds: float) -> dict[str, float]:
+async def load(url: str, requests: Sequence[bytes], connections: int, seconds: float) -> dict[str, float]:
     """Send requests for ``seconds``, and return the figures. Raises RuntimeError at a status other than 200 and 202."""
     loop, address = asyncio.get_running_loop(), urlsplit(url)
     host, port = address.hostname or "", address.port or 80
     took: list[tuple[float, float]] = []
     opened = [
-        (await loop.create_connection(lambda: _Requests(request, took), host, port))[1] for _ in range(connections)
+        (await loop.create_connection(partial(_Requests, requests[n % len(requests)], took), host, port))[1]
+        for n in range(connections)
     ]
     await asyncio.sleep(WARM_UP)
     begun = time.perf_counter()
@@ -91,8 +95,9 @@ def request_bytes(method: str, path: str, body: str = "") -> bytes:
 
 def main() -> None:
     """Run one load."""
-    url, method, path, connections, seconds, *body = sys.argv[1:]
-    found = asyncio.run(load(url, request_bytes(method, path, *body), int(connections), float(seconds)))
+    url, method, paths, connections, seconds, *body = sys.argv[1:]
+    requests = [request_bytes(method, path, *body) for path in paths.split(",")]
+    found = asyncio.run(load(url, requests, int(connections), float(seconds)))
     print(json.dumps(found))
 
 

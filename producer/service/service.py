@@ -11,6 +11,7 @@ from jobtape.producer.service.barrier import Barrier, SharedBarrier
 from jobtape.producer.service.errors import JobFinal, JobNotFinal, SubmissionNotKept, ViewBehind
 from jobtape.producer.service.idempotency import Idempotency, KeyedOrder, checked_key, has_submission
 from jobtape.producer.service.ids import utc_now
+from jobtape.producer.service.job_reader import JobReader
 from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.order_check import order_for
 from jobtape.producer.service.reads import Reads
@@ -22,7 +23,7 @@ from jobtape.schemas.job import Job, JobRun, JobState
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.submission import Submission
 from jobtape.schemas.topology import CANCEL_KEY, Topology
-from jobtape.view.store import FoundJobs, JobQuery, NotAtOnce, Store
+from jobtape.view.store import FoundJobs, JobQuery, Store
 
 APPLICATION: Final = "application"
 """The scope of the idempotency keys that code in this process uses, apart from those of the API's clients."""
@@ -47,6 +48,7 @@ class JobService(Submitter):
         """The view. Its calls block: make them with ``read``."""
         self._reads = Reads("jobtape-view", threads=READ_THREADS, limit=READ_LIMIT)
         self.read = self._reads.call
+        self._read = JobReader(store, self._reads).job
         self._searches = Reads("jobtape-search", threads=1, limit=SEARCH_LIMIT)
         self.search = self._searches.call
         """Same as ``read``, one at a time, for reads that take long."""
@@ -123,12 +125,6 @@ class JobService(Submitter):
         """Return the job when the view has read everything that is on the tape by now. Raises ViewBehind."""
         await self._barrier.wait()
         return await self._read(job_id)
-
-    async def _read(self, job_id: str) -> Job | None:
-        try:
-            return self.store.quick.job(job_id)
-        except NotAtOnce:
-            return await self.read(self.store.job, job_id)
 
     async def cancel(self, job_id: str) -> Job | None:
         """Request the end of the job's present run. Returns the job as it was at the request, None when there is none.

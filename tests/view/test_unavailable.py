@@ -102,7 +102,7 @@ def test_connection_lost_in_transaction_writes_nothing(cut_off: tuple[Store, Cal
     batch = folded([submitted(1)])
     with (
         pytest.raises(ViewUnavailable, match="does not answer"),
-        store._database.by_driver() as connection,
+        store._database.by_driver("driver") as connection,
         connection.transaction(),
     ):
         assert checkpoint.advance(connection, "me", (1, None), batch, 60)

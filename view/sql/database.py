@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import psycopg
 from sqlalchemy import Connection, text
@@ -63,9 +64,10 @@ class Database:
             yield connection
 
     @contextmanager
-    def by_driver(self) -> Iterator[DriverConnection]:
-        """Open a connection in autocommit whose statements the driver executes. For one thread at a time."""
-        with self.translating_errors(), self._driver.connect() as connection:
+    def by_driver(self, role: Literal["read", "driver"]) -> Iterator[DriverConnection]:
+        """Open a connection in autocommit whose statements the driver executes; it may write as ``driver``."""
+        engine_of_role = self._readers if role == "read" else self._driver
+        with self.translating_errors(), engine_of_role.connect() as connection:
             self._check_version(connection)
             try:
                 yield engine.by_driver(connection)
