@@ -25,6 +25,7 @@ from jobtape.schemas.errors import (
     ViewUnavailable,
 )
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.job_types.gate_rules import Concurrency, Rate
 from jobtape.schemas.retry import Crashed, Fail, Retry, RetryPolicy
 from jobtape.schemas.submission import Options
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BrokerUnavailable",
     "Client",
+    "Concurrency",
     "Context",
     "Crashed",
     "DeliveredEvent",
@@ -49,6 +51,7 @@ __all__ = [
     "JobtapeError",
     "Options",
     "PayloadInvalid",
+    "Rate",
     "Retry",
     "RetryPolicy",
     "SubscriptionRefused",

@@ -1,6 +1,6 @@
 """The ``@job`` decorator, which makes a handler a job type, and ``await add.submit(x=1, y=2)`` on that job type."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Generic, Protocol, overload
 
 from typing_extensions import TypeVar
@@ -9,6 +9,7 @@ from jobtape import running
 from jobtape.schemas import context
 from jobtape.schemas.job import Job
 from jobtape.schemas.job_types import job_type as jobtype
+from jobtape.schemas.job_types.gate_rules import Concurrency, OnFailure, Rate
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster
 from jobtape.schemas.retry import RetryPolicy
 from jobtape.schemas.submission import Options, Submission, read_submission, submission_body
@@ -82,6 +83,10 @@ def job(
     isolate: bool = False,
     memory: int | None = None,
     concurrency: int | None = None,
+    ordering_key: str | None = None,
+    on_failure: OnFailure = "continue",
+    limits: Sequence[Concurrency | Rate] = (),
+    take_turns: str | None = None,
     version: int = 1,
     upcasters: Mapping[int, PayloadUpcaster] | None = None,
 ) -> _Decorator:
@@ -98,6 +103,12 @@ def job(
     :param memory: Bytes that the process of an isolated handler may allocate. Default: no limit.
     :param concurrency: How many jobs of this type one worker runs at the same time. Default: no limit but the worker's;
         with ``isolate``, as many as the machine has processors, at least 4.
+    :param ordering_key: A field of the payload (``"customer"``, ``"order.customer"``) or a label (``"label:tenant"``).
+        Jobs with the same value run one after the other, in the order of their submissions on the tape.
+    :param on_failure: What a failed job does with its ordering key: ``"continue"`` lets the next one run, ``"hold"``
+        keeps it until the job is redriven or released.
+    :param limits: How many jobs may run at once (``Concurrency``) or start in some time (``Rate``) on all workers.
+    :param take_turns: A field of the payload or a label. Where jobs wait for the same limit, its values take turns.
     :param version: The version of the payload. Increase it when the payload changes.
     :param upcasters: For each older version, a function that returns a payload of that version as one of the next. It
         must not depend on anything else. Jobs that still wait, or are redriven, have older payloads.
@@ -113,6 +124,10 @@ def job(
             isolate=isolate,
             memory=memory,
             concurrency=concurrency,
+            ordering_key=ordering_key,
+            on_failure=on_failure,
+            limits=limits,
+            take_turns=take_turns,
             version=version,
             upcasters=upcasters,
         )

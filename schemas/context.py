@@ -33,6 +33,11 @@ class Context:
     event_id: str | None = None
     """The id of the event that this execution answers."""
 
+    fence: int | None = None
+    """Of a job with an ordering key or limits: a number that grows with each job that gets the same slot. A store that
+    refuses writes with a lower number than it has seen is safe from a worker that was cut off and runs on.
+    """
+
     @property
     def idempotency_key(self) -> str:
         """The same key for all attempts and executions of one run, for services that take idempotency keys."""

@@ -112,10 +112,15 @@ class RedrivenData(_Data):
     """Only the common fields. ``run`` is the new run; the ``placed`` that follows places its work."""
 
 
+class ReleasedData(_Data):
+    """Only the common fields."""
+
+
 class PlacedData(_Data):
     """The placement of the work: the ``n``-th of this attempt, counting the submission. ``why``: its time has come, or
     the work was lost, or the broker gave it up. ``lost_execution``: the execution that was shown as running, and is
-    considered dead. ``deferred`` and ``deferred_since``: why the work was deferred last, and since when.
+    considered dead. ``deferred`` and ``deferred_since``: why the work was deferred last, and since when. ``fence``: of
+    a job with gates, a number that is higher than that of every job that had the slot before.
     """
 
     n: int = Field(ge=1, lt=2**31)
@@ -123,6 +128,7 @@ class PlacedData(_Data):
     lost_execution: ExecutionId | None = None
     deferred: DeferReason | None = None
     deferred_since: Utc | None = None
+    fence: int | None = None
     order: Order
 
 
@@ -221,6 +227,13 @@ class Redriven(_Envelope):
     data: RedrivenData
 
 
+class Released(_Envelope):
+    """A failed job lets the next one with its ordering key run."""
+
+    type: Literal["jobtape.job.released"] = "jobtape.job.released"
+    data: ReleasedData
+
+
 class Placed(_Envelope):
     """The work was placed on its queue: its time has come, or it was lost."""
 
@@ -235,7 +248,19 @@ class Deferred(_Envelope):
     data: DeferredData
 
 
-JobEvent = Submitted | Started | Progressed | Retrying | Succeeded | Failed | Cancelled | Redriven | Placed | Deferred
+JobEvent = (
+    Submitted
+    | Started
+    | Progressed
+    | Retrying
+    | Succeeded
+    | Failed
+    | Cancelled
+    | Redriven
+    | Released
+    | Placed
+    | Deferred
+)
 EVENT_CLASSES: Final[tuple[type[_Envelope], ...]] = get_args(JobEvent)
 EVENT_NAMES: Final = tuple(cls.name for cls in EVENT_CLASSES)
 RelayMode = Literal["final", "all", "off"]

@@ -15,6 +15,8 @@ either order. So the order on the tape is decisive, and ``evolve`` decides for e
   one. The executions before the ``deferred`` do not count as running any more; their outcomes are accepted.
 * ``submitted`` contains the order (what to run), and adds it to the job whenever it comes. It changes the state only if
   it is the job's first event. One that is due later places no work.
+* A job with **gates** is ``held`` until it is ``placed``. ``released`` is accepted of a failed run that holds its
+  ordering key.
 * Of the **executions** of an attempt, the newest on the tape is shown. ``started`` and ``progressed`` of an older one
   change nothing, nor do repeated ones (same execution, same or lower count). Outcomes are accepted from any execution.
 
@@ -34,17 +36,19 @@ from jobtape.schemas.events import (
     Placed,
     Progressed,
     Redriven,
+    Released,
     Retrying,
     Started,
     Submitted,
     Succeeded,
 )
 from jobtape.schemas.failure_group import group_of
+from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import FINAL, Job, JobState, Order, Progress, replace
 
 _S = JobState
 _NEW: Final = Job(id="", type="", state=_S.QUEUED, run=1, attempt=1)
-_WAITING: Final = (_S.SCHEDULED, _S.QUEUED)
+_WAITING: Final = (_S.SCHEDULED, _S.QUEUED, _S.HELD)
 _AT_WORK: Final[dict[str, tuple[JobState, ...]]] = {
     "started": (_S.RUNNING,),
     "progressed": (_S.RUNNING,),
@@ -57,17 +61,21 @@ _AT_WORK: Final[dict[str, tuple[JobState, ...]]] = {
 TRANSITIONS: Final[dict[tuple[JobState | None, str], tuple[JobState, ...]]] = {
     # None: no event of this run was read before
     (None, "submitted"): _WAITING,
-    (None, "redriven"): (_S.QUEUED,),
+    (None, "redriven"): (_S.QUEUED, _S.HELD),
     (None, "placed"): (_S.QUEUED,),
+    (None, "released"): (_S.FAILED,),
     (None, "deferred"): (_S.SCHEDULED,),
     **{(None, name): targets for name, targets in _AT_WORK.items()},
     # an open run
     **{(state, name): targets for state in _S if state not in FINAL for name, targets in _AT_WORK.items()},
     (_S.SCHEDULED, "placed"): (_S.QUEUED,),
+    (_S.HELD, "placed"): (_S.QUEUED,),
     (_S.QUEUED, "placed"): (_S.QUEUED,),
     (_S.RUNNING, "placed"): (_S.QUEUED, _S.RUNNING),
     (_S.RETRYING, "placed"): (_S.QUEUED,),
     **{(state, "deferred"): (_S.SCHEDULED,) for state in _S if state not in FINAL},
+    # a failed job that holds its ordering key
+    (_S.FAILED, "released"): (_S.FAILED,),
     # the order is accepted in every state; nothing else is accepted for a closed run
     **{(state, "submitted"): (state,) for state in _S},
 }
@@ -78,8 +86,12 @@ still be rejected because of its run, attempt or execution (see above)."""
 def evolve(job: Job | None, event: JobEvent, cursor: int = 0) -> Job:
     """Return the job after ``event`` at ``cursor``; the same object if the event is rejected."""
     after = _evolve(job, event, cursor)
+    if after is job:
+        return after
     imported = event.imported is not None
-    return after if after is job or after.imported is imported else replace(after, imported=imported)
+    if after.imported is not imported:
+        after = replace(after, imported=imported)
+    return after if after.gates is None else replace(after, holds_slots=_holds_slots(after))
 
 
 def _evolve(job: Job | None, event: JobEvent, cursor: int) -> Job:
@@ -103,8 +115,8 @@ def fold(events: Iterable[tuple[JobEvent, int]], start: dict[str, Job] | None = 
 
 
 def is_for_later(order: Order, submitted_at: datetime) -> bool:
-    """Return whether the submission places no work, because the job is due later."""
-    return order.run_at is not None and order.run_at > submitted_at
+    """Return whether the submission places no work, because the job is due later or has gates."""
+    return order.gates is not None or (order.run_at is not None and order.run_at > submitted_at)
 
 
 def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
@@ -113,8 +125,10 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
     order = event.data.order
     later = is_for_later(order, event.time)
     if job is None:
-        job = replace(_NEW, id=event.subject, state=_S.SCHEDULED if later else _S.QUEUED)
+        state = _S.QUEUED if not later else _S.SCHEDULED if order.gates is None else _S.HELD
+        job = replace(_NEW, id=event.subject, state=state)
     first = job.run == job.attempt_due == 1
+    job = job if order.gates is None else _gated(job, order.gates, event, cursor)
     return replace(
         job,
         type=order.type,
@@ -131,6 +145,23 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
         run_at=job.run_at or order.run_at or event.time,
         cursor=cursor,
     )
+
+
+def _gated(job: Job, gates: Gates, event: Submitted, cursor: int) -> Job:
+    """Return the job with its gates. Jobs with an ordering key are placed in the order of their submissions on the
+    tape, others in the order in which they are due.
+    """
+    due = event.data.order.run_at or event.time
+    turn = int(due.timestamp() * 1e6) if gates.ordering_key is None else cursor
+    return replace(job, gates=gates, gate_group=gates.group, turn=turn)
+
+
+def _holds_slots(job: Job) -> bool:
+    if job.imported:  # it has no work here
+        return False
+    if job.state is _S.FAILED:
+        return job.gates is not None and job.gates.hold
+    return job.state is not _S.HELD and not job.final
 
 
 def _fresh_run(job: Job | None, event: JobEvent) -> Job:
@@ -165,6 +196,8 @@ def _is_accepted(job: Job, event: JobEvent) -> bool:
         return False
     if isinstance(event, Cancelled | Succeeded):
         return True  # also for a closed attempt
+    if isinstance(event, Released):
+        return job.holds_slots
     if isinstance(event, Placed | Deferred):
         if event.data.attempt != job.attempt_due:
             return event.data.attempt > job.attempt_due
@@ -216,7 +249,10 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
     placed = job.placed if attempt == job.attempt else 0
     match event:
         case Redriven():
-            return replace(job, state=_S.QUEUED, run_at=event.time, cursor=cursor)
+            if job.gates is None:
+                return replace(job, state=_S.QUEUED, run_at=event.time, cursor=cursor)
+            turn = job.turn if job.gates.ordering_key is not None else int(event.time.timestamp() * 1e6)
+            return replace(job, state=_S.HELD, run_at=event.time, turn=turn, cursor=cursor)
         case Placed():
             return _place(job, event, cursor)
         case Deferred():
@@ -293,5 +329,8 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
             )
         case Cancelled():
             return replace(job, state=_S.CANCELLED, finished_at=event.time, cursor=cursor)
+        case Released():
+            gates = None if job.gates is None else job.gates.model_copy(update={"hold": False})
+            return replace(job, state=_S.FAILED, gates=gates, cursor=cursor)
         case Submitted():
             return _submit(job, event, cursor)

@@ -1,4 +1,4 @@
-"""The events that follow from a request to change a job: ``cancelled`` and ``redriven``.
+"""The events that follow from a request to change a job: ``cancelled``, ``redriven`` and ``released``.
 
 The id of each depends on the run only, so any number of requests end a run or begin the next one once.
 """
@@ -6,7 +6,7 @@ The id of each depends on the run only, so any number of requests end a run or b
 from datetime import datetime
 
 from jobtape.schemas import ids
-from jobtape.schemas.events import Cancelled, CancelledData, Redriven, RedrivenData
+from jobtape.schemas.events import Cancelled, CancelledData, Redriven, RedrivenData, Released, ReleasedData
 from jobtape.schemas.job import Job, JobRun
 
 
@@ -34,4 +34,16 @@ def redriven(job: Job | JobRun, *, source: str, time: datetime, causation_id: st
         correlationid=job.correlation_id,
         causationid=causation_id,
         data=RedrivenData(job_type=job.type, run=run, attempt=1),
+    )
+
+
+def released(job: Job, *, source: str, time: datetime) -> Released:
+    """Return the event by which ``job``, which has failed, gives up its ordering key."""
+    return Released(
+        id=ids.run_fact(job.id, job.run, Released.name),
+        source=source,
+        subject=job.id,
+        time=time,
+        correlationid=job.correlation_id,
+        data=ReleasedData(job_type=job.type, run=job.run, attempt=job.attempt),
     )

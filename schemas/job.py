@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from jobtape.schemas import plainjson
+from jobtape.schemas.gates import Gates
 
 JOB_TYPE_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,119}$"
 # No dots: the queue is the last word of its name on the broker.
@@ -37,6 +38,7 @@ class JobState(StrEnum):
     """The states of a job. ``fold.TRANSITIONS`` has the transitions."""
 
     SCHEDULED = "scheduled"
+    HELD = "held"
     QUEUED = "queued"
     RUNNING = "running"
     RETRYING = "retrying"
@@ -67,6 +69,7 @@ class Order(BaseModel):
     timeout: float = Field(gt=0, allow_inf_nan=False)
     max_attempts: int = Field(default=1, ge=1, lt=2**31)
     reply_to: str | None = None
+    gates: Gates | None = None
 
 
 class ErrorInfo(BaseModel):
@@ -97,7 +100,9 @@ class Job:
     ``progress_n`` show whether a ``started`` or ``progressed`` is a repeated one. ``placed`` counts the placements of
     the work of the attempt that is due, and ``rescues`` those of this run that followed from lost work.
     ``deferred_since``: if the latest placement was deferred, when work of this attempt was deferred first for the same
-    reason; otherwise None.
+    reason; otherwise None. ``gates``: what has to be free before the work of a run is placed first. ``gate_group``:
+    the group of the gates. ``turn``: the jobs of a group are placed in the order of this number. ``holds_slots``:
+    whether the job has slots of its gates.
     """
 
     id: str
@@ -129,6 +134,10 @@ class Job:
     deferred_since: datetime | None = None
     failure: str | None = None
     """The id of the ``FailureGroup`` of ``error``."""
+    gates: Gates | None = None
+    gate_group: str | None = None
+    turn: int | None = None
+    holds_slots: bool = False
     imported: bool = False
     """Whether its last event was imported from another tape: then it has no work on a queue, and needs none."""
     cursor: int = 0
@@ -150,6 +159,7 @@ class Job:
         return (
             (
                 state is JobState.SCHEDULED
+                or state is JobState.HELD
                 or state is JobState.RETRYING
                 or (state is JobState.QUEUED and self.placed == 0)
             )
@@ -172,6 +182,7 @@ class Job:
             timeout=self.timeout,
             max_attempts=self.max_attempts or 1,
             reply_to=self.reply_to,
+            gates=self.gates,
         )
 
 

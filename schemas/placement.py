@@ -43,12 +43,17 @@ def placement_id(job: Job) -> str:
     return ids.execution_fact(job.id, job.run, job.attempt_due, Placed.name, str(job.placed + 1))
 
 
-def placement(job: Job, *, source: str, time: datetime) -> Placed | None:
-    """Return the event that places the work of a waiting job; None when the order is not known."""
-    return _placed(job, "due", source, time)
+def placement(job: Job, *, source: str, time: datetime, fence: int) -> Placed | None:
+    """Return the event that places the work of a waiting job; None when the order is not known.
+
+    ``fence``: the cursor up to which the tape was folded when the placement was decided.
+    """
+    return _placed(job, "due", source, time, fence)
 
 
-def rescue(job: Job, why: Literal["lost", "given_up"], *, source: str, time: datetime) -> Placed | Failed | None:
+def rescue(
+    job: Job, why: Literal["lost", "given_up"], *, source: str, time: datetime, fence: int
+) -> Placed | Failed | None:
     """Return the event that places the lost work of an open job again, or fails its run after ``MAX_RESCUES``.
 
     None when the order is not known.
@@ -57,7 +62,7 @@ def rescue(job: Job, why: Literal["lost", "given_up"], *, source: str, time: dat
         what = "its work has disappeared" if why == "lost" else "the broker has given up delivering it"
         message = f"{what} {job.rescues + 1} times. See docs/how-to/redrive.md, then redrive it"
         return failure(job, _FAILURES[why], message, source=source, time=time)
-    return _placed(job, why, source, time)
+    return _placed(job, why, source, time, fence)
 
 
 def failure(job: Job, reason: Literal["lost", "crash_loop"], message: str, *, source: str, time: datetime) -> Failed:
@@ -108,7 +113,7 @@ def deferred_since(work: WorkEvent | NewerWork, reason: DeferReason, time: datet
     return min(work.data.deferred_since, time)
 
 
-def _placed(job: Job, why: PlacementReason, source: str, time: datetime) -> Placed | None:
+def _placed(job: Job, why: PlacementReason, source: str, time: datetime, fence: int) -> Placed | None:
     order = job.order
     if order is None:
         return None
@@ -128,6 +133,7 @@ def _placed(job: Job, why: PlacementReason, source: str, time: datetime) -> Plac
             lost_execution=job.execution if job.state is JobState.RUNNING else None,
             deferred=cast("DeferReason", job.reason) if deferred else None,
             deferred_since=job.deferred_since if deferred else None,
+            fence=None if job.gates is None else fence,
             order=order,
         ),
     )

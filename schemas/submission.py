@@ -19,6 +19,7 @@ from pydantic import (
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import SubmissionInvalid, faults_of
+from jobtape.schemas.gates import KEY_LENGTH
 from jobtape.schemas.job import LONGEST_DELAY, MAX_LABELS, QueueName, Utc
 
 LABEL_NAME_LENGTH: Final = 64
@@ -69,6 +70,8 @@ class Options:
     """When the job is due: a time with a zone. A time in the past means now."""
     max_attempts: int | None = None
     """How many attempts a run has, 1 to 1000."""
+    ordering_key: str | None = None
+    """Jobs with the same key run one after the other, in the order of their submissions: that of the job type."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Texts to find the job by, at most 32: ``{"tenant": "a"}``."""
     correlation_id: str | None = None
@@ -99,6 +102,8 @@ class Submission(BaseModel):
     """When it is due (RFC 3339, with an offset), up to ten years ahead; a time gone by means now."""
     max_attempts: int | None = Field(None, ge=1, le=1000)
     """How many attempts a run has, 1 to 1000. Default: the job type's."""
+    ordering_key: Annotated[str, _Text] | None = Field(None, min_length=1, max_length=KEY_LENGTH)
+    """Jobs with the same key run one after the other, in the order of their submissions. Default: the job type's."""
     labels: dict[LabelName, LabelValue] = Field(default_factory=dict, max_length=MAX_LABELS)
     """At most 32 texts by name. Lists and events can be filtered by them: `?label=name:value`."""
     correlation_id: Annotated[str, _Text] | None = Field(None, min_length=1, max_length=CORRELATION_ID_LENGTH)

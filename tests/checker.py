@@ -24,6 +24,7 @@ from jobtape.schemas.job import FINAL, Job
 from jobtape.schemas.topology import BARRIER_KEY, Topology
 from jobtape.view.store import Checkpoint, HistoryRow, JobQuery, Store, UnreadableRow
 from tests.counted import Counted
+from tests.gate_check import gate_problems
 from tests.ledger import Ledger
 from tests.waiting import eventually
 
@@ -160,6 +161,7 @@ class Checker:
         for job_id in ledger.sent & tape.keys():
             if not tape[job_id].final:
                 add(f"stuck: {job_id} is {tape[job_id].state}")
+        report.problems += gate_problems(events)
         self._compare_history(store, events, report)
         self._compare_unreadable(store, report)
         self._compare_checkpoint(checkpoint, report)

@@ -3,23 +3,34 @@
 The reads use the partial indexes ``jobs_open`` and ``jobs_waiting``. So a million closed jobs cost nothing.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import get_args
 
-from sqlalchemy import func, select, text
+from sqlalchemy import bindparam, func, select, text, tuple_
 
 from jobtape.schemas.events import Dropped
+from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import Job, JobState
 from jobtape.view import tables
-from jobtape.view.rows import job_from_row
+from jobtape.view.rows import gates_from_text, job_from_row
 from jobtape.view.sql.database import StorePart
-from jobtape.view.values import WaitingJob
+from jobtape.view.values import HeldJob, WaitingJob
 
 _OPEN = text(tables.OPEN)
 _WAITING = text(tables.WAITING)
-_NOT_WAITING = text(f"NOT ({tables.WAITING})")
+_NOT_WAITING = text(f"NOT ({tables.WAITING}) AND state <> 'held'")
+_HELD = text(tables.HELD)
+_HOLDS_SLOTS = text(tables.HOLDS_SLOTS)
 _job = tables.jobs.c
+
+_NEXT_HELD = (
+    select(_job.id, _job.queue, _job.run_at, _job.gates, _job.gate_group, _job.turn)
+    .where(_HELD, _job.gate_group == bindparam("gate_group"))
+    .where(tuple_(_job.turn, _job.id) > tuple_(bindparam("turn"), bindparam("job_id")))
+    .order_by(_job.turn, _job.id)
+    .limit(bindparam("most"))
+)
 
 
 class OpenJobs(StorePart):
@@ -82,3 +93,32 @@ class OpenJobs(StorePart):
         """Return when the first job is due whose work is not placed yet; None when there is none."""
         with self.database.reading() as connection:
             return connection.execute(select(_job.run_at).where(_WAITING).order_by(_job.run_at).limit(1)).scalar()
+
+    def held_groups(self) -> list[str]:
+        """Return the groups of gates that jobs wait for. Reads the index of all held jobs."""
+        with self.database.reading() as connection:
+            return list(connection.scalars(select(_job.gate_group).where(_HELD).distinct()))
+
+    def held(self, after: Mapping[str, tuple[int, str]], limit: int) -> dict[str, list[HeldJob]]:
+        """Return for each group the next jobs that wait for its gates, at most ``limit``, in their order.
+
+        ``after``: by group, the turn and the id of a job; those behind it are returned.
+        """
+        found = {}
+        with self.database.reading() as connection:
+            for group, (turn, job_id) in after.items():
+                values = {"gate_group": group, "turn": turn, "job_id": job_id, "most": limit}
+                found[group] = [
+                    HeldJob(row.id, row.queue, row.run_at, gates_from_text(row.gates), row.gate_group, row.turn)
+                    for row in connection.execute(_NEXT_HELD, values)
+                ]
+        return found
+
+    def with_slots(self) -> list[tuple[str, JobState, Gates]]:
+        """Return the id, the state and the gates of each job that has slots."""
+        statement = select(_job.id, _job.state, _job.gates).where(_HOLDS_SLOTS)
+        with self.database.reading() as connection:
+            return [
+                (job_id, JobState(state), gates_from_text(text))
+                for job_id, state, text in connection.execute(statement)
+            ]

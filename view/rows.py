@@ -7,6 +7,7 @@ which both databases accept; ``tables.UtcTime`` reads them as times.
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from jobtape.schemas import plainjson
+from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import ErrorInfo, Job, JobState, Progress, replace
 from jobtape.view.packing import pack
 from jobtape.view.tables import utc_text
@@ -24,9 +26,9 @@ Row = tuple[Any, ...]
 _FIELDS: Final = tuple(field.name for field in fields(Job))
 _values: Final = attrgetter(*_FIELDS)
 _STATE: Final = _FIELDS.index("state")
-_JSON: Final = tuple(map(_FIELDS.index, ("payload", "result", "error", "progress", "labels")))
+_JSON: Final = tuple(map(_FIELDS.index, ("payload", "result", "error", "progress", "labels", "gates")))
 _SUPERSEDED: Final = _FIELDS.index("superseded")
-_IMPORTED: Final = _FIELDS.index("imported")
+_BOOLEANS: Final = (_FIELDS.index("imported"), _FIELDS.index("holds_slots"))
 _TIMES: Final = tuple(map(_FIELDS.index, ("submitted_at", "run_at", "started_at", "finished_at", "deferred_since")))
 _NONE: Final = Job(id="", type="", state=JobState.QUEUED, run=1, attempt=1)
 _JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
@@ -34,6 +36,12 @@ _JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
 
 def _plain(text: str | None) -> Any:
     return None if text is None else plainjson.loads(text.encode())
+
+
+@lru_cache(maxsize=1000)
+def gates_from_text(text: str) -> Gates:
+    """Return the gates of a job. Many jobs have the same, so some texts are kept."""
+    return Gates.model_validate_json(text)
 
 
 def job_to_row(job: Job) -> Row:
@@ -59,6 +67,8 @@ def job_from_row(row: Sequence[Any]) -> Job:
     values["superseded"] = tuple(_plain(values["superseded"]) or ())
     if values["error"] is not None:
         values["error"] = ErrorInfo.model_validate_json(values["error"])
+    if values["gates"] is not None:
+        values["gates"] = gates_from_text(values["gates"])
     if values["progress"] is not None:
         values["progress"] = Progress.model_validate_json(values["progress"])
     return replace(_NONE, **values)
@@ -70,7 +80,8 @@ def job_from_driver(row: Sequence[Any]) -> Job:
     for index in _TIMES:
         if isinstance(values[index], str):
             values[index] = datetime.fromisoformat(values[index])
-    values[_IMPORTED] = bool(values[_IMPORTED])
+    for index in _BOOLEANS:
+        values[index] = bool(values[index])
     return job_from_row(values)
 
 

@@ -76,14 +76,20 @@ RowKey = BigInteger().with_variant(Integer, "sqlite")
 
 metadata = MetaData()
 
-OPEN: Final = "state IN ('scheduled', 'queued', 'running', 'retrying')"
+OPEN: Final = "state IN ('scheduled', 'held', 'queued', 'running', 'retrying')"
 """The SQL condition that a job is not final, as a text, so that both databases recognize that of the index."""
 
 WAITING: Final = (
     "(state IN ('scheduled', 'retrying') OR (state = 'queued' AND placed = 0)) "
     "AND NOT imported AND submitted_at IS NOT NULL"
 )
-"""The SQL condition of ``Job.waiting``, for the same reason as a text."""
+"""The SQL condition of ``Job.waiting`` without the held jobs, for the same reason as a text."""
+
+HELD: Final = "(state = 'held' AND NOT imported)"
+"""The SQL condition that the job waits for its gates."""
+
+HOLDS_SLOTS: Final = "holds_slots"
+"""The SQL condition of ``Job.holds_slots``."""
 
 _FAILED: Final = text("failure IS NOT NULL")
 
@@ -119,6 +125,10 @@ jobs = Table(
     Column("rescues", BigInteger, nullable=False),
     Column("deferred_since", UtcTime),
     Column("failure", Key),
+    Column("gates", Text),
+    Column("gate_group", Key),
+    Column("turn", BigInteger),
+    Column("holds_slots", Boolean, nullable=False, server_default=text("false")),
     Column("imported", Boolean, nullable=False, server_default=text("false")),
     Column("cursor", BigInteger, nullable=False),
     # Each is for lists that are filtered by its column, newest first, from any id on.
@@ -130,6 +140,9 @@ jobs = Table(
     Index("jobs_open", "queue", "run_at", sqlite_where=text(OPEN), postgresql_where=text(OPEN)),
     # For the work that is to be placed, the earliest first. With the queue, so that others can be skipped.
     Index("jobs_waiting", "run_at", "id", "queue", sqlite_where=text(WAITING), postgresql_where=text(WAITING)),
+    # For the next jobs of a group, and for the jobs that have slots.
+    Index("jobs_held", "gate_group", "turn", "id", sqlite_where=text(HELD), postgresql_where=text(HELD)),
+    Index("jobs_with_slots", "id", sqlite_where=text(HOLDS_SLOTS), postgresql_where=text(HOLDS_SLOTS)),
 )
 
 _SNAPSHOT: Final = text("snapshot IS NOT NULL")

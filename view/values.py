@@ -9,6 +9,7 @@ from zlib import crc32
 from jobtape.schemas import plainjson
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import JobEvent, RelayMode
+from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_filter import JobFilter
 from jobtape.schemas.job_search import JobSearch
@@ -201,6 +202,25 @@ class WaitingJob:
     id: str
     queue: str
     run_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HeldJob:
+    """A job that waits for its ``gates`` and until ``run_at``. The jobs of ``group`` are placed in the order of
+    ``turn`` and ``id``.
+    """
+
+    id: str
+    queue: str
+    run_at: datetime
+    gates: Gates
+    group: str
+    turn: int
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """Sorts the jobs of a group."""
+        return self.turn, self.id
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,8 +79,8 @@ class LeaderServices:
     def notify(self, batch: Batch, cursor: int) -> None:
         """Notify the services and the API processes that the fold has committed ``batch``, which ends at ``cursor``."""
         self._commits.notify(job.id for job in batch.jobs)
+        self._leader.notify(batch, cursor)
         self._placer.notify(batch)
-        self._leader.notify(batch)
         self._relay.notify(batch, cursor)
 
     def start(self) -> None:

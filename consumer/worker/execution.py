@@ -21,6 +21,7 @@ from jobtape.schemas.events import (
     Failed,
     FailedData,
     JobEvent,
+    Placed,
     Progressed,
     ProgressedData,
     Retrying,
@@ -136,6 +137,7 @@ class Execution:
             log=logging.LoggerAdapter(log, {"job_id": self.event.subject}),
             report=self._report,
             correlation_id=self.event.correlationid,
+            fence=self.event.data.fence if isinstance(self.event, Placed) else None,
             event_id=self.event.id,
         )
 

@@ -37,6 +37,7 @@ USE = "Submit and follow jobs"
 app.command(rich_help_panel=USE)(jobs.submit)
 app.command(rich_help_panel=USE)(jobs.status)
 app.command(rich_help_panel=USE)(bulk.cancel)
+app.command(rich_help_panel=USE)(jobs.release)
 app.command("list", rich_help_panel=USE)(jobs.list_)
 app.command(rich_help_panel=USE)(jobs.events)
 app.command(rich_help_panel=USE)(jobs.watch)

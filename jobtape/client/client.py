@@ -215,6 +215,10 @@ class Client:
         """
         return job_of((await self.request("POST", f"{job_path(job)}/cancel")).content)
 
+    async def release(self, job: JobRef) -> Job:
+        """Let a failed job give up its ordering key, and return it. Raises NotFound, and Conflict for an open job."""
+        return job_of((await self.request("POST", f"{job_path(job)}/release")).content)
+
     async def redrive(self, job: JobRef) -> Job:
         """Run a job again that has ended, and return it in its new run. Raises NotFound and Conflict."""
         return job_of((await self.request("POST", f"{job_path(job)}/redrive")).content)

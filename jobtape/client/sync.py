@@ -78,6 +78,10 @@ class SyncClient:
         """See ``Client.cancel``."""
         return self._portal.call(self._client.cancel, job)
 
+    def release(self, job: JobRef) -> Job:
+        """See ``Client.release``."""
+        return self._portal.call(self._client.release, job)
+
     def redrive(self, job: JobRef) -> Job:
         """See ``Client.redrive``."""
         return self._portal.call(self._client.redrive, job)

@@ -25,7 +25,7 @@ class JobOut(BaseModel):
     id: str = Field(description="A UUID.")
     type: str = Field(description="The job type.")
     state: JobState = Field(
-        description="`scheduled`, `queued`, `running`, `retrying`; ended: `succeeded`, `failed`, `cancelled`."
+        description="`scheduled`, `held`, `queued`, `running`, `retrying`; ended: `succeeded`, `failed`, `cancelled`."
     )
     payload: dict[str, Any] | None = Field(description="As it was submitted.")
     payload_version: int | None = Field(description="The version of the payload's schema, from 1.")
@@ -40,6 +40,9 @@ class JobOut(BaseModel):
     progress: Progress | None = Field(description="What the handler reported: `fraction` from 0 to 1, and `message`.")
     queue: str | None = Field(description="The work queue.")
     labels: dict[str, str] | None = Field(description="The labels of the submission. Lists can be filtered by them.")
+    ordering_key: str | None = Field(description="Jobs with the same key run one after the other.")
+    waits_for: list[str] = Field(description="Of a `held` job: its ordering key and limits, of which one is not free.")
+    holds_key: bool = Field(description="Whether the job has failed and keeps its ordering key until it is released.")
     run: int = Field(description="Starts at 1. Each redrive adds 1.")
     attempt: int = Field(description="Starts at 1 in each run. Each retry adds 1.")
     max_attempts: int | None = Field(description="How many attempts a run has.")
@@ -113,8 +116,11 @@ class PydanticJSONResponse(JSONResponse):
 
 def job_out(job: Job) -> dict[str, Any]:
     """Return the fields of ``JobOut``, ready for JSON."""
-    values = {name: getattr(job, name) for name in _FIELDS}
+    values = {name: getattr(job, name, None) for name in _FIELDS}
     values["cursor"] = job.cursor or None
+    values["ordering_key"] = None if job.gates is None else job.gates.ordering_key
+    values["waits_for"] = job.gates.texts() if job.gates is not None and job.state is JobState.HELD else []
+    values["holds_key"] = job.holds_slots and job.final
     return values
 
 

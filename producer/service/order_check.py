@@ -39,6 +39,7 @@ def order_for(submission: Submission, job_types: Mapping[str, JobTypeSpec], limi
         timeout=_timeout(submission, job_type, limits),
         max_attempts=submission.max_attempts or job_type.retry.max_attempts,
         reply_to=submission.reply_to,
+        gates=job_type.gate_rules.gates(payload, submission.labels, submission.ordering_key),
     )
 
 

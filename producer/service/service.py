@@ -18,7 +18,7 @@ from jobtape.producer.service.reads import Reads
 from jobtape.producer.service.submitter import Submitter
 from jobtape.producer.service.time_travel import TimeTravel
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.interventions import cancelled, redriven
+from jobtape.schemas.interventions import cancelled, redriven, released
 from jobtape.schemas.job import Job, JobRun, JobState
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.submission import Submission
@@ -164,6 +164,22 @@ class JobService(Submitter):
                 f"what was ordered as the job {job.id} is not on the tape any more: submit it again"
             )
         event = redriven(job, source=self.topology.source, time=utc_now())
+        await self.publish(event)
+        return evolve(job, event)
+
+    async def release(self, job_id: str) -> Job | None:
+        """Let a failed job give up its ordering key. Returns the job, None when there is none.
+
+        For a job that keeps no key nothing changes. Raises JobNotFinal for an open job, and what ``redrive`` raises.
+        """
+        if await self.find(job_id) is None:
+            return None
+        job = await self.find_after_barrier(job_id)
+        if job is None or (job.final and not job.holds_slots):
+            return job
+        if not job.final:
+            raise JobNotFinal(f"the job {job.id} is {job.state}: only one that has failed can be released", job.state)
+        event = released(job, source=self.topology.source, time=utc_now())
         await self.publish(event)
         return evolve(job, event)
 

@@ -8,7 +8,7 @@ annotation defines the result.
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -18,6 +18,7 @@ from pydantic_core import PydanticSerializationError
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, ResultInvalid, described, faults_of, first_fault
 from jobtape.schemas.job import JOB_TYPE_PATTERN, QUEUE_PATTERN
 from jobtape.schemas.job_types import declared
+from jobtape.schemas.job_types.gate_rules import Concurrency, GateRules, OnFailure, Rate
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster, PayloadVersions
 from jobtape.schemas.job_types.signature import Signature, handler_of, where_of
 from jobtape.schemas.job_types.values import NotCarried, PayloadValues, ResultValues
@@ -37,7 +38,8 @@ class JobTypeSpec:
     """One kind of job. Calling it calls the handler, which is useful in tests.
 
     ``isolate``: the handler runs in its own process, which may allocate ``memory`` bytes more than at the start of the
-    job (None: no limit). ``concurrency``: how many jobs run at once in one worker. ``version``: the payload version of
+    job (None: no limit). ``concurrency``: how many jobs run at once in one worker. ``ordering_key``, ``on_failure``,
+    ``limits`` and ``take_turns``: see ``GateRules``. ``version``: the payload version of
     the parameters. ``upcasters``, by version, turn an older payload into the next version.
 
     Raises JobTypeInvalid, with what to change, if ``function`` cannot be a handler.
@@ -54,6 +56,10 @@ class JobTypeSpec:
         isolate: bool = False,
         memory: int | None = None,
         concurrency: int | None = None,
+        ordering_key: str | None = None,
+        on_failure: OnFailure = "continue",
+        limits: Sequence[Concurrency | Rate] = (),
+        take_turns: str | None = None,
         version: int = 1,
         upcasters: Mapping[int, PayloadUpcaster] | None = None,
     ) -> None:
@@ -88,6 +94,15 @@ class JobTypeSpec:
         self.payload_model = signature.model
         self._model_parameter = signature.model_parameter
         self._payloads, self._results = self._values(signature, where)
+        self.gate_rules = GateRules(
+            name,
+            self._payloads.json_schema.get("properties", {}),
+            where,
+            ordering_key=ordering_key,
+            on_failure=on_failure,
+            limits=limits,
+            take_turns=take_turns,
+        )
         declared.record(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

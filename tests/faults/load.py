@@ -1,9 +1,10 @@
 """Submits jobs while a fault lasts, and records what became of them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import FINAL
 from tests.consumer.installation import Rig, order_event
 from tests.ledger import Ledger
@@ -13,12 +14,16 @@ AT_ONCE = 500
 _OUTCOMES = frozenset(state.value for state in FINAL)
 
 
-async def submit(rig: Rig, ledger: Ledger, n: int, *, seconds: float = 0.01) -> None:
-    """Submit ``n`` jobs, half of them naps, in groups that meet the deadline of a single publish."""
+async def submit(
+    rig: Rig, ledger: Ledger, n: int, *, seconds: float = 0.01, gates: Sequence[Gates | None] = (None,)
+) -> None:
+    """Submit ``n`` jobs, half of them naps, in groups that meet the deadline of a single publish. ``gates``: theirs, in
+    turn.
+    """
     events = [
-        order_event(rig.topology, "nap", {"seconds": seconds})
+        order_event(rig.topology, "nap", {"seconds": seconds}, gates=gates[i % len(gates)])
         if i % 2
-        else order_event(rig.topology, "add", {"x": i, "y": 1})
+        else order_event(rig.topology, "add", {"x": i, "y": 1}, gates=gates[i % len(gates)])
         for i in range(n)
     ]
     for start in range(0, n, AT_ONCE):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from jobtape.schemas.gates import Gates, Limit
 from jobtape.view.store import Store
 from tests.checker import Checker
 from tests.consumer.installation import Rig
@@ -17,19 +18,29 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180 * max(1.0, SCALE))]
 
 JOBS = scaled(2000)
+GATES = [
+    None,
+    None,
+    None,
+    *(Gates(ordering_key=str(n)) for n in range(11)),
+    Gates(limits=(Limit(name="few", at_most=20),)),
+    Gates(limits=(Limit(name="rate", at_most=100, per=1.0),), ordering_key="rated"),
+]
 DEATHS = scaled(6)
 
 
 async def test_no_job_is_lost_when_workers_and_projectors_are_killed(
     rig: Rig, store: Store, database_url: str, tmp_path: Path
 ) -> None:
-    """Each of two workers and two projectors is killed when a share of the jobs is done, and replaced."""
+    """Each of two workers and two projectors is killed when a share of the jobs is done, and replaced. Jobs with gates
+    are placed in order and within their limits all the same.
+    """
     ledger, log = Ledger(), tmp_path / "parts.log"
     with Parts(log, rig.topology, url=rig.url, database=database_url) as parts:
         for part in ("worker", "projector"):
             for number in ("1", "2"):
                 parts.start(part, part + number)
-        await submit(rig, ledger, JOBS)
+        await submit(rig, ledger, JOBS, gates=GATES)
         assert not ledger.unknown, "the broker answers all the time"
         for death in range(1, DEATHS + 1):
             share = JOBS * death // (DEATHS + 1)

@@ -13,6 +13,7 @@ from jobtape.schemas.events import (
     Placed,
     Progressed,
     Redriven,
+    Released,
     Retrying,
     Started,
     Submitted,
@@ -47,7 +48,7 @@ def _counts(before: Tape, accepted: Tape, event: JobEvent) -> bool:
     if any(other.data.run > number for other in before):
         return False
     run = _of_run(before, number)
-    if isinstance(event, Redriven):
+    if isinstance(event, Redriven | Released):  # no job here has gates, so none holds an ordering key
         return not run
     if any(_closes_run(run[:i], other) for i, other in enumerate(run)):
         return False
@@ -100,7 +101,7 @@ def _closes_run(before: Tape, event: JobEvent) -> bool:
     """A failure of an earlier attempt does not close the run."""
     if isinstance(event, Failed):
         return not _attempt_closed(before, event.data.attempt)
-    return isinstance(event, Succeeded | Cancelled)
+    return isinstance(event, Succeeded | Cancelled) or (isinstance(event, Released) and not before)
 
 
 def _attempt_closed(run: Tape, attempt: int) -> bool:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from jobtape.schemas import events, plainjson
+from jobtape.schemas.gates import Gates, Limit
 from jobtape.schemas.job import ErrorInfo, Order
 from tests.schemas.events_of_a_job import JOB, at
 
@@ -25,6 +26,20 @@ plain_json: st.SearchStrategy[Any] = st.recursive(
 times: st.SearchStrategy[datetime] = st.integers(0, 9).map(at)
 errors = st.builds(ErrorInfo, type=text, message=text, traceback=st.none() | text)
 reasons = st.sampled_from(["error", "timeout", "crash_loop", "unknown_type", "payload_invalid", "lost"])
+limits = st.builds(
+    Limit,
+    name=st.sampled_from(["add", "mail"]),
+    key=text,
+    at_most=st.integers(1, 3),
+    per=st.none() | st.floats(0.1, 60),
+)
+gates = st.builds(
+    Gates,
+    ordering_key=st.none() | text,
+    hold=st.booleans(),
+    limits=st.lists(limits, max_size=2).map(tuple),
+    turn=text,
+)
 orders = st.builds(
     Order,
     type=st.sampled_from(["add", "email.send"]),
@@ -37,6 +52,7 @@ orders = st.builds(
     timeout=st.floats(0.1, 1e6),
     max_attempts=st.integers(1, 2**31 - 1),
     reply_to=st.none() | text,
+    gates=st.none() | gates,
 )
 _small = st.integers(1, 3)
 _common: dict[str, st.SearchStrategy[Any]] = {
@@ -78,12 +94,14 @@ _own: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     },
     "cancelled": {},
     "redriven": {},
+    "released": {},
     "placed": {
         "n": _small,
         "why": st.sampled_from(["due", "lost", "given_up"]),
         "lost_execution": st.none() | _executions,
         "deferred": st.none() | _defer_reasons,
         "deferred_since": st.none() | times,
+        "fence": st.none() | _small,
         "order": orders,
     },
     "deferred": {"n": _small, "reason": _defer_reasons, "until": times, "since": times},

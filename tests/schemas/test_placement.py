@@ -62,7 +62,7 @@ def test_waiting_job_is_placed_once(tape: list[JobEvent], event_id: str, due: in
     job = fold(*tape)
     assert job.waiting
     assert job.run_at == at(due)
-    event = placement(job, source=SOURCE, time=at(due))
+    event = placement(job, source=SOURCE, time=at(due), fence=7)
     assert event is not None
     assert (event.id, event.data.why, event.data.order) == (event_id, "due", ORDER)
     assert placement_id(job) == event_id
@@ -99,7 +99,7 @@ def test_placement_of_waiting_job_is_accepted(tape: list[JobEvent]) -> None:
     for event in tape:
         job = evolve(job, event)
         if job.waiting:
-            following = placement(job, source=SOURCE, time=at(100))
+            following = placement(job, source=SOURCE, time=at(100), fence=7)
             assert following is not None
             after = evolve(job, following)
             assert after.state == "queued"
@@ -145,7 +145,7 @@ def test_wait_grows_with_time_since_first_deferral() -> None:
         waits.append((event.data.until - now).total_seconds())
         job = evolve(job, event)
         now = event.data.until
-        work = placement(job, source=SOURCE, time=now)
+        work = placement(job, source=SOURCE, time=now, fence=7)
         assert work is not None
         job = evolve(job, work)
     assert waits == [1, 1, 2, 4, 8, 16, 32, 60, 60]
@@ -155,7 +155,7 @@ def test_wait_grows_with_time_since_first_deferral() -> None:
 
 
 def test_work_of_newer_version_can_be_deferred() -> None:
-    work = placement(fold(submitted(), deferred(1, 3)), source=SOURCE, time=at(8))
+    work = placement(fold(submitted(), deferred(1, 3)), source=SOURCE, time=at(8), fence=7)
     assert work is not None
     body = encode(work).replace(b'"schemaversion":2', b'"schemaversion":99').replace(b'"order":{', b'"orders":{')
     newer = decode_newer_work(body)
@@ -168,12 +168,14 @@ def test_work_of_newer_version_can_be_deferred() -> None:
 def test_lost_work_is_rescued_three_times_then_run_fails() -> None:
     job = fold(submitted(), A.started(1))
     for n in range(2, MAX_RESCUES + 2):
-        event = rescue(job, "lost", source=SOURCE, time=at(n))
+        event = rescue(job, "lost", source=SOURCE, time=at(n), fence=7)
         assert isinstance(event, Placed)
         assert (event.data.n, event.data.lost_execution) == (n, "a" if n == 2 else None)
-        assert event == rescue(job, "lost", source=SOURCE, time=at(n)), "the same id, however often it is found"
+        assert event == rescue(job, "lost", source=SOURCE, time=at(n), fence=7), (
+            "the same id, however often it is found"
+        )
         job = evolve(job, event)
-    end = rescue(job, "lost", source=SOURCE, time=at(9))
+    end = rescue(job, "lost", source=SOURCE, time=at(9), fence=7)
     assert isinstance(end, Failed)
     assert end.id == f"{JOB}/1/1/failed/lost"
     ended = evolve(job, end)
@@ -189,7 +191,7 @@ def test_deferrals_and_retries_are_no_rescues() -> None:
 @pytest.mark.parametrize(("why", "reason"), [("lost", "lost"), ("given_up", "crash_loop")])
 def test_failure_reason_follows_cause(why: str, reason: str) -> None:
     job = replace(fold(submitted()), rescues=MAX_RESCUES)
-    event = rescue(job, why, source=SOURCE, time=at(1))  # type: ignore[arg-type]
+    event = rescue(job, why, source=SOURCE, time=at(1), fence=7)  # type: ignore[arg-type]
     assert isinstance(event, Failed)
     assert event.data.reason == reason
 
@@ -197,7 +199,7 @@ def test_failure_reason_follows_cause(why: str, reason: str) -> None:
 def test_rescue_without_order_returns_none() -> None:
     job = fold(A.started(1))
     assert job.order is None
-    assert rescue(job, "lost", source=SOURCE, time=at(2)) is None
+    assert rescue(job, "lost", source=SOURCE, time=at(2), fence=7) is None
 
 
 def test_order_of_job_has_no_run_at() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jobtape.schemas.job import ErrorInfo, Job, JobState, Progress
 from jobtape.view import tables
 from jobtape.view.store import Batch, Store
+from tests.schemas.strategies import gates
 from tests.view.samples import NOON, commit, job_id, record, submitted, succeeded
 
 text = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)
@@ -53,6 +54,9 @@ any_job = st.builds(
     execution=maybe(text),
     superseded=st.lists(text, max_size=3).map(tuple),
     progress_n=counters,
+    gates=maybe(gates),
+    turn=maybe(counters),
+    holds_slots=st.booleans(),
     cursor=counters,
 )
 

@@ -86,12 +86,14 @@ class DeadLetters:
         """Return the events that follow from ``work``, and add what cannot be placed to ``dead``."""
         await self._leader.catch_up()
         jobs = await self._leader.call(self._leader.store.jobs, {event.subject for _, event in work})
-        topology = self._leader.topology
+        topology, fence = self._leader.topology, self._leader.cursor
         events: dict[str, Placed | Deferred | Failed] = {}
         drops: Counter[tuple[str, Dropped]] = Counter()
         for delivery, event in work:
             dropped = drop_reason(delivery.headers, topology)
-            decision = decide(event, jobs.get(event.subject), topology.source, datetime.now(UTC), dropped=dropped)
+            decision = decide(
+                event, jobs.get(event.subject), topology.source, datetime.now(UTC), fence=fence, dropped=dropped
+            )
             if isinstance(decision, str):
                 dead.append(_dead_message(delivery, decision))
             elif decision is not None:
@@ -124,7 +126,7 @@ def drop_reason(headers: Mapping[str, Any], topology: Topology) -> Dropped | Non
 
 
 def decide(
-    event: WorkEvent, job: Job | None, source: str, now: datetime, *, dropped: Dropped | None = None
+    event: WorkEvent, job: Job | None, source: str, now: datetime, *, fence: int, dropped: Dropped | None = None
 ) -> Placed | Deferred | Failed | str | None:
     """Decide what follows for ``job``, whose work ``event`` the broker has given up or ``dropped``.
 
@@ -143,7 +145,8 @@ def decide(
     if job.state is JobState.RUNNING and job.attempt == event.data.attempt:
         message = "the broker has given up delivering it: it started again and again, and each time its worker died"
         return failure(job, "crash_loop", message, source=source, time=now)
-    return rescue(job, "given_up", source=source, time=now) or "given up by the broker, and its order is not known"
+    event_after = rescue(job, "given_up", source=source, time=now, fence=fence)
+    return event_after or "given up by the broker, and its order is not known"
 
 
 def _dead_message(delivery: Delivery, reason: str) -> DeadMessage:

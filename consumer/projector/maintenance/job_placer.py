@@ -1,9 +1,9 @@
-"""Places the work of waiting jobs when it is due: delayed jobs, retries, redriven and deferred jobs.
+"""Places the work of waiting jobs when it is due: delayed jobs, retries, redriven and deferred jobs, and held jobs.
 
 Theory of operation. The view says which jobs wait and when each is due (``Job.waiting``); there is no other list of
 timers. The placer reads the earliest of them, publishes the events that place the work of those that are due, and
 sleeps until the next one is due or the fold has committed an earlier one. A cancelled job does not wait any more, so
-nothing has to be removed.
+nothing has to be removed. ``HeldJobs`` says which jobs with gates are placed next.
 
 A job waits in the view until its ``placed`` has been folded. Meanwhile ``_unseen`` contains it, so that it is not
 placed twice. A projector that becomes active may find jobs that another one has placed. So before it places anything
@@ -28,12 +28,13 @@ from jobtape.broker import declare
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.broker.tasks import cancel_and_wait, wait_for_stop
+from jobtape.consumer.projector.maintenance.held_jobs import HeldJobs
 from jobtape.consumer.projector.maintenance.leader import DEPTH_TIMEOUT, Leader
 from jobtape.schemas.errors import QueueFull, TapeMissing
 from jobtape.schemas.events import Dropped, Placed
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.placement import placement, placement_id
-from jobtape.view.store import Batch, WaitingJob
+from jobtape.view.store import Batch, HeldJob, WaitingJob
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class JobPlacer:
     def __init__(self, leader: Leader) -> None:
         self._leader = leader
         self._publisher = leader.publisher
+        self._held = HeldJobs(leader)
         self._unseen: dict[str, str] = {}
         """The event id of the placement that was published last, by job id."""
         self._changed = asyncio.Event()
@@ -84,13 +86,14 @@ class JobPlacer:
         for job in batch.jobs:
             if job.id in self._unseen and not (job.waiting and self._unseen[job.id] == placement_id(job)):
                 del self._unseen[job.id]
-            if job.waiting and job.run_at is not None and job.run_at.timestamp() < self._next:
+            timed = job.waiting and job.state is not JobState.HELD
+            if timed and job.run_at is not None and job.run_at.timestamp() < self._next:
                 self._changed.set()
         for entry in batch.history:
             # One that was rejected changes no job: the job was cancelled while it was placed.
             if entry.job_id in self._unseen and f'"{self._unseen[entry.job_id]}"' in entry.event:
                 del self._unseen[entry.job_id]
-        if full:
+        if self._held.notify(batch.jobs, self._unseen) or full:
             self._changed.set()
 
     async def run(self) -> None:
@@ -98,6 +101,7 @@ class JobPlacer:
         self._unseen.clear()
         self._unconfirmed.clear()
         await self._leader.catch_up()
+        await self._held.load()
         try:
             await self._place_all()
         finally:
@@ -112,11 +116,13 @@ class JobPlacer:
             rows = await self._read()
             now = datetime.now(UTC)
             due = [row for row in rows if row.run_at <= now]
-            if due:
-                await self._place(due)
+            held = await self._held.take(min(PAGE, MAX_UNSEEN - len(self._unseen) - len(due)), self._closed)
+            if due or held:
+                await self._place([*due, *held])
                 continue
             if rows:
                 self._next = min(self._next, rows[0].run_at.timestamp())
+            self._next = min(self._next, time.time() + self._held.next_at() - time.monotonic())
             if not self._changed.is_set():
                 await wait_for_stop(self._changed, max(0.0, self._next - time.time()))
 
@@ -135,8 +141,9 @@ class JobPlacer:
         )
         return [row for row in rows if row.id not in unseen][:limit]
 
-    async def _place(self, rows: Sequence[WaitingJob]) -> None:
+    async def _place(self, rows: Sequence[WaitingJob | HeldJob]) -> None:
         """Place what can be placed of ``rows``. What is not confirmed is repeated in a task of its own."""
+        held = {row.id: row for row in rows if isinstance(row, HeldJob)}
         jobs = await self._leader.call(self._leader.store.jobs, [row.id for row in rows])
         by_queue: dict[str, list[Job]] = defaultdict(list)
         now = datetime.now(UTC)
@@ -148,10 +155,13 @@ class JobPlacer:
         open_for = await asyncio.gather(*(self._open_for(queue, waiting) for queue, waiting in by_queue.items()))
         for placeable in open_for:
             for job in placeable:
-                event = placement(job, source=self._leader.topology.source, time=now)
+                event = placement(job, source=self._leader.topology.source, time=now, fence=self._leader.cursor)
                 if event is not None:
                     events.append(event)
                     self._unseen[job.id] = event.id
+        placed = {event.subject for event in events}
+        for row in held.values():
+            self._held.give_back(row, placed=row.id in placed, held=row.id in jobs and jobs[row.id].waiting)
         if not events:
             await asyncio.sleep(PAUSE)
             return
@@ -163,7 +173,7 @@ class JobPlacer:
             if isinstance(result, BaseException):
                 log.warning("the placement %s was not confirmed: %s", event.id, result)
                 self._unconfirmed[queue] += 1
-                task = asyncio.create_task(self._repeat(event), name=f"place {event.subject}")
+                task = asyncio.create_task(self._repeat(event, held.get(event.subject)), name=f"place {event.subject}")
                 self._repeats.add(task)
                 task.add_done_callback(self._repeats.discard)
             elif result is not None:
@@ -171,11 +181,13 @@ class JobPlacer:
         for queue in by_queue.keys() & self._window.keys():
             self._grow_window(queue)
 
-    async def _repeat(self, event: Placed) -> None:
+    async def _repeat(self, event: Placed, held: HeldJob | None) -> None:
         try:
             await self._leader.publish(event)
         except TapeMissing:  # nothing was recorded: the view still says that the job waits
             self._unseen.pop(event.subject, None)
+            if held is not None:
+                self._held.give_back(held, placed=False)
         finally:
             self._unconfirmed[event.data.order.queue] -= 1
 

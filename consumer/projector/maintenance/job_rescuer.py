@@ -103,6 +103,7 @@ class JobRescuer:
 
     async def _place_again(self, jobs: list[Job]) -> None:
         now, source = datetime.now(UTC), self._leader.topology.source
-        events = [rescue(job, "lost", source=source, time=now) for job in jobs]
+        fence = self._leader.cursor
+        events = [rescue(job, "lost", source=source, time=now, fence=fence) for job in jobs]
         await asyncio.gather(*(self._leader.publish(event) for event in events if event is not None))
         await self._leader.catch_up()  # otherwise the next check would find the same jobs

@@ -39,6 +39,8 @@ class Leader:
         self._passing: dict[int, asyncio.Future[None]] = {}
         self._process = f"leader-{uuid4().hex}"
         self._seq = 0
+        self.cursor = 0
+        """Up to which the tape is folded and committed; 0 before the first commit."""
         # A thread of its own: the fold does not wait for these calls.
         thread = DatabaseThreads("leader")
         self.call = thread.call
@@ -89,8 +91,11 @@ class Leader:
         finally:
             del self._passing[seq]
 
-    def notify(self, batch: Batch) -> None:
-        """Complete the ``catch_up`` calls whose barriers are in ``batch``, which the fold has committed."""
+    def notify(self, batch: Batch, cursor: int) -> None:
+        """Complete the ``catch_up`` calls whose barriers are in ``batch``, which the fold has committed up to
+        ``cursor``.
+        """
+        self.cursor = cursor
         # A barrier with a higher number was published later, so it stands for the lower ones too.
         highest = batch.barriers.get(self._process, 0)
         for seq, passed in self._passing.items():

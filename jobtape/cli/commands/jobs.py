@@ -59,6 +59,9 @@ def submit(
         float | None,
         typer.Option(metavar="SECONDS", help="How long the job may run, instead of the job type's timeout."),
     ] = None,
+    ordering_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Jobs with the same key run one after the other.")
+    ] = None,
     idempotency_key: Annotated[
         str | None,
         typer.Option(metavar="KEY", help="Repeating the submission under the same key makes only one job."),
@@ -67,7 +70,7 @@ def submit(
     url: Url = DEFAULT_URL,
 ) -> int:
     """Submit a job and print its id."""
-    options = Options(queue=queue, labels=labels_of(label), timeout=timeout)
+    options = Options(queue=queue, labels=labels_of(label), timeout=timeout, ordering_key=ordering_key)
     submission = submission_body(job_type, payload_of(payload), options)
     return submit_and_print(url, submission, wait=wait, idempotency_key=idempotency_key, as_json=as_json)
 
@@ -111,6 +114,12 @@ def status(
         _print_cursor(headers)
     show.print_json(job) if as_json else show.print_job(job)
     return FAILED if watch and job["state"] != "succeeded" else OK
+
+
+def release(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Let a failed job give up its ordering key, so that the next job with the key runs."""
+    job = ask(url, "POST", f"{job_path(job_id)}/release")
+    show.print_json(job) if as_json else print(one_line("released"))
 
 
 def list_(

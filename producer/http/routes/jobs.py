@@ -110,6 +110,22 @@ async def redrive_job(job_id: JobId, producer: RunningProducer) -> Response:
     return accepted(existing(await producer.redrive(job_id), job_id))
 
 
+@router.post(
+    "/jobs/{job_id}/release",
+    status_code=202,
+    response_model=JobOut,
+    summary="Release an ordering key",
+    response_description="The job gives up its ordering key.",
+    responses=openapi.problems(401, 404, 409, 410, 422, 503),
+    dependencies=[Depends(no_query)],
+)
+async def release_job(job_id: JobId, producer: RunningProducer) -> Response:
+    """A job with `on_failure="hold"` that has failed keeps its ordering key: later jobs with the key wait. After this
+    request they run. For a job that keeps no key nothing changes.
+    """
+    return accepted(existing(await producer.release(job_id), job_id))
+
+
 def existing(job: Job | None, job_id: str) -> Job:
     """Return ``job``. Raises the problem 404 when it is None."""
     if job is None:

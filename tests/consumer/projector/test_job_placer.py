@@ -177,7 +177,7 @@ async def test_placer_does_not_place_work_that_another_projector_has_placed(
     await leave_a_waiting_job(rig, store, failed, monkeypatch)
     job = store.job(failed)
     assert job is not None
-    event = placement(job, source=rig.topology.source, time=datetime.now(UTC))
+    event = placement(job, source=rig.topology.source, time=datetime.now(UTC), fence=0)
     assert event is not None
     await rig.publisher.place(event)
     async with rig.projector(store, owner="next"), rig.worker(jobs.boom):

@@ -1,0 +1,280 @@
+"""Decides which held jobs are placed next: whose gates are open, and whose turn it is.
+
+Theory of operation. Jobs with the same ordering key, or else with the same gates, form a **group**, and only the first
+job of a group can be next. A group is *ready* until its first job is not due yet or meets a closed gate. Then it waits
+for the time or for the gate. When a gate opens, the group that has waited longest becomes ready. If it does not use the
+opening, the next one does. Of the ready groups, that comes first whose last job was placed longest ago. So groups take
+turns, and one with few jobs does not wait for one with many.
+
+Everything here follows from the view: a projector that becomes active reads which jobs have slots and which groups
+wait. After that it learns of changes from the batches that are committed. Of each group it knows the first jobs, all
+up to ``_Group.known_to``, and reads more when they are placed. So memory grows with the groups, not with the jobs.
+"""
+
+import heapq
+import itertools
+import math
+import time
+from bisect import insort
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.schemas.gates import Gate, GateState
+from jobtape.schemas.job import Job, JobState
+from jobtape.view.store import HeldJob
+
+KNOWN: Final = 200
+"""Jobs of a group that are read at once, and about as many are kept in memory."""
+GROUPS_READ: Final = 50
+"""Groups whose jobs are read at once."""
+_FIRST: Final = (-1, "")
+_ALL: Final = (2**63, "")
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """The held jobs of one group.
+
+    ``since``: a number that is the higher, the later one of its jobs was placed. ``jobs``: the first ones, sorted,
+    without those that were taken. ``known_to``: all held jobs up to this key are in ``jobs`` or were taken. ``missed``:
+    while jobs are being read, those that were committed meanwhile. ``ready``: whether it is among the ready groups.
+    ``gate``: the one that it waits for. ``opened``: the one because of which it is ready.
+    """
+
+    name: str
+    since: int
+    jobs: list[HeldJob] = field(default_factory=list)
+    known_to: tuple[int, str] = _FIRST
+    missed: list[HeldJob] | None = None
+    ready: bool = False
+    gate: Gate | None = None
+    opened: Gate | None = None
+
+    def add(self, job: HeldJob) -> None:
+        if self.missed is not None:
+            self.missed.append(job)
+        if job.key > self.known_to or any(known.id == job.id for known in self.jobs):
+            return
+        insort(self.jobs, job, key=lambda each: each.key)
+        if self.known_to == _ALL and len(self.jobs) > 2 * KNOWN:
+            self.known_to = self.jobs[KNOWN - 1].key
+            del self.jobs[KNOWN:]
+
+    def remove(self, job_id: str) -> bool:
+        """Return whether it was the first job."""
+        first = bool(self.jobs) and self.jobs[0].id == job_id
+        for jobs in (self.jobs, self.missed or []):
+            jobs[:] = [job for job in jobs if job.id != job_id]
+        return first
+
+
+class HeldJobs:
+    """The held jobs of the view, and the slots that other jobs have. Times are those of ``time.monotonic``."""
+
+    def __init__(self, leader: Leader) -> None:
+        self._leader = leader
+        self._state = GateState(time.monotonic())
+        self._groups: dict[str, _Group] = {}
+        self._numbers = itertools.count()
+        self._ready: list[tuple[int, int, _Group]] = []
+        """A heap: by ``_Group.since``, with a unique number."""
+        self._waiting: dict[Gate, OrderedDict[str, _Group]] = {}
+        """The groups that wait for each gate, longest first."""
+        self._timers: list[tuple[float, int, str | Gate]] = []
+        """A heap of times, each with a unique number and the group whose first job is due, or the gate that opens."""
+        self._taken: set[str] = set()
+        """The jobs that ``take`` has returned, until ``give_back``."""
+        self._missed: list[Job] | None = None
+        """While the view is being read: the jobs that were committed meanwhile."""
+
+    async def load(self) -> None:
+        """Read the slots and groups from the view. Call it when everything that others have placed is folded.
+
+        Raises ViewUnavailable.
+        """
+        self._missed = []
+        for collection in (self._groups, self._ready, self._waiting, self._timers, self._taken):
+            collection.clear()
+        self._state = GateState(time.monotonic())
+        for job_id, state, gates in await self._leader.call(self._leader.store.open_jobs.with_slots):
+            self._state.hold(job_id, gates.slots(ended=state is JobState.FAILED))
+        for name in await self._leader.call(self._leader.store.open_jobs.held_groups):
+            self._make_ready(self._groups.setdefault(name, _Group(name, next(self._numbers))))
+        missed, self._missed = self._missed, None
+        self.notify(missed, ())
+
+    def notify(self, jobs: Iterable[Job], in_flight: Collection[str]) -> bool:
+        """Take over what the fold has committed. Return whether a job may be placed because of it.
+
+        ``in_flight``: the jobs whose placement is published and not folded.
+        """
+        gated = [job for job in jobs if job.gates is not None and not job.imported]
+        if self._missed is not None:
+            self._missed += gated
+            return False
+        for job in gated:
+            assert job.gates is not None
+            if job.holds_slots:
+                freed = self._state.hold(job.id, job.gates.slots(ended=job.final))
+            elif job.state is JobState.HELD and (job.id in in_flight or job.id in self._taken):
+                continue
+            else:
+                freed = list(self._state.free(job.id))
+            for gate in freed:
+                self._open(gate)
+            if job.state is JobState.HELD:
+                self._hold(job)
+            elif (group := self._groups.get(job.gate_group or "")) is not None and group.remove(job.id):
+                self._make_ready(group)
+        return bool(self._ready)
+
+    async def take(self, limit: int, closed: Mapping[str, float]) -> list[HeldJob]:
+        """Return at most ``limit`` jobs to place now, with their slots taken.
+
+        ``closed``: queues to leave out, each with the time until which. Call ``give_back`` for every job. Raises
+        ViewUnavailable.
+        """
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            _, _, what = heapq.heappop(self._timers)
+            if isinstance(what, tuple):
+                self._open(what)
+            elif (group := self._groups.get(what)) is not None:
+                self._make_ready(group)
+        taken: list[HeldJob] = []
+        while self._ready and len(taken) < limit:
+            _, _, group = heapq.heappop(self._ready)
+            group.ready = False
+            if not group.jobs and group.known_to != _ALL:
+                await self._read([group, *self._pop_unread()])
+            elif not group.jobs:
+                del self._groups[group.name]
+                self._pass_on(group)
+            elif (job := self._next(group, now, closed)) is not None:
+                taken.append(job)
+                self._taken.add(job.id)
+        return taken
+
+    def give_back(self, job: HeldJob, *, placed: bool, held: bool = True) -> None:
+        """Say what became of a job that ``take`` has returned. ``held``: whether it is still held if not ``placed``."""
+        self._taken.discard(job.id)
+        if placed:
+            return
+        for gate in self._state.free(job.id):
+            self._open(gate)
+        if held:
+            group = self._groups.setdefault(job.group, _Group(job.group, next(self._numbers)))
+            group.known_to = max(group.known_to, job.key)
+            group.add(job)
+            self._make_ready(group)
+
+    def next_at(self) -> float:
+        """Return when ``take`` may return a job although nothing is committed until then."""
+        if self._ready:
+            return 0.0
+        return self._timers[0][0] if self._timers else math.inf
+
+    def _hold(self, job: Job) -> None:
+        assert job.gates is not None and job.gate_group is not None and job.queue is not None and job.turn is not None
+        held = HeldJob(job.id, job.queue, job.run_at or datetime.now(UTC), job.gates, job.gate_group, job.turn)
+        group = self._groups.get(held.group)
+        if group is None:  # no other job of the group is held
+            group = self._groups[held.group] = _Group(held.group, next(self._numbers), known_to=_ALL)
+        group.add(held)
+        if group.jobs and group.jobs[0] is held:
+            self._make_ready(group)
+
+    def _next(self, group: _Group, now: float, closed: Mapping[str, float]) -> HeldJob | None:
+        """Return the first job of the group with its slots taken; None if the group has to wait."""
+        job = group.jobs[0]
+        until = max(now + (job.run_at - datetime.now(UTC)).total_seconds(), closed.get(job.queue, 0.0))
+        if until > now:
+            self._wake_at(until, group.name)
+            self._pass_on(group)
+            return None
+        found = self._state.closed_gate(job.gates, now)
+        if found is not None:
+            self._wait(group, *found)
+            return None
+        self._state.place(job.id, job.gates, now)
+        del group.jobs[0]
+        group.since = next(self._numbers)
+        if group.opened not in job.gates.slots():
+            self._pass_on(group)
+        group.opened = None
+        self._make_ready(group)
+        return job
+
+    def _wait(self, group: _Group, gate: Gate, opens: float | None) -> None:
+        groups = self._waiting.setdefault(gate, OrderedDict())
+        if opens is not None and (not groups or group.opened == gate):
+            self._wake_at(opens, gate)
+        groups[group.name] = group
+        group.gate = gate
+        if group.opened == gate:  # it keeps its place
+            groups.move_to_end(group.name, last=False)
+            group.opened = None
+        else:
+            self._pass_on(group)
+
+    def _wake_at(self, when: float, what: str | Gate) -> None:
+        heapq.heappush(self._timers, (when, next(self._numbers), what))
+
+    def _open(self, gate: Gate) -> None:
+        """Make the group that has waited longest for the gate ready."""
+        if (groups := self._waiting.get(gate)) is None:
+            return
+        _, group = groups.popitem(last=False)
+        if not groups:
+            del self._waiting[gate]
+        group.gate, group.opened = None, gate
+        self._make_ready(group)
+
+    def _pass_on(self, group: _Group) -> None:
+        """Let the next group use the opening of a gate, if this one was to use it."""
+        gate, group.opened = group.opened, None
+        if gate is not None:
+            self._open(gate)
+
+    def _make_ready(self, group: _Group) -> None:
+        if group.gate is not None:
+            groups = self._waiting[group.gate]
+            del groups[group.name]
+            if not groups:
+                del self._waiting[group.gate]
+            group.gate = None
+        if not group.ready:
+            group.ready = True
+            heapq.heappush(self._ready, (group.since, next(self._numbers), group))
+
+    def _pop_unread(self) -> list[_Group]:
+        """Return some ready groups that have to be read too."""
+        unread = [each for each in self._ready if not each[2].jobs and each[2].known_to != _ALL][:GROUPS_READ]
+        self._ready = [each for each in self._ready if each not in unread]
+        heapq.heapify(self._ready)
+        for _, _, group in unread:
+            group.ready = False
+        return [group for _, _, group in unread]
+
+    async def _read(self, groups: list[_Group]) -> None:
+        for group in groups:
+            group.missed = []
+        after = {group.name: group.known_to for group in groups}
+        try:
+            found = await self._leader.call(self._leader.store.open_jobs.held, after, KNOWN)
+        except BaseException:
+            for group in groups:
+                self._make_ready(group)
+            raise
+        for group in groups:
+            missed, group.missed = group.missed or [], None
+            rows = found[group.name]
+            group.known_to = rows[-1].key if len(rows) == KNOWN else _ALL
+            for job in (*rows, *missed):
+                if not self._state.has_slots(job.id):
+                    group.add(job)
+            self._make_ready(group)

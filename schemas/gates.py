@@ -1,0 +1,145 @@
+"""Gates: what has to be free before the work of a job is placed.
+
+An **ordering key** is free when no other job with the key has a slot; jobs get it in the tape's order. A **limit**
+gives slots to ``at_most`` jobs at once or, with ``per``, allows ``at_most`` placements in any ``per`` seconds. A job
+keeps its slots from its first placement in a run until the run has ended, also while it waits for a retry. So nothing
+has to expire: the slots that are taken follow from the jobs in the view (``Job.holds_slots``).
+
+The rates follow the generic cell rate algorithm (GCRA; ITU-T I.371, annex A): placements are spaced evenly, and one may
+come up to ``TOLERANCE`` early, so that a late one does not lower the rate. The spacing is longer by as much, so that no
+window of ``per`` seconds has more than ``at_most`` placements.
+"""
+
+import hashlib
+from collections import Counter
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+KEY_LENGTH: Final = 200
+"""Characters of an ordering key, and of the key of a limit."""
+MAX_LIMITS: Final = 8
+TOLERANCE: Final = 0.01
+"""Seconds, far longer than a timer is late and far shorter than anybody notices."""
+_MOST_RATES: Final = 10_000
+
+LimitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,120}$")]
+GateKey = Annotated[str, Field(max_length=KEY_LENGTH)]
+Gate = tuple[str, str]
+"""The name and the key of a limit; for an ordering key the name is empty."""
+
+
+class Limit(BaseModel):
+    """A limit that a job is subject to. ``per``: seconds; None for a limit of the jobs that have a slot at once."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: LimitName
+    key: GateKey = ""
+    at_most: int = Field(ge=1, lt=2**31)
+    per: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @property
+    def gate(self) -> Gate:
+        """What jobs share that are counted together."""
+        return (self.name if self.per is None else f"{self.name} per {self.per:g} s"), self.key
+
+
+class Gates(BaseModel):
+    """All gates of one job.
+
+    ``hold``: a failed run keeps the ordering key until the job is redriven or released. ``turn``: jobs with different
+    values take turns where they wait for the same limit.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    ordering_key: GateKey | None = None
+    hold: bool = False
+    limits: tuple[Limit, ...] = Field(default=(), max_length=MAX_LIMITS)
+    turn: GateKey = ""
+
+    @property
+    def group(self) -> str:
+        """Names the jobs that are placed one after the other: those with the same ordering key, or else the same gates.
+
+        A hash, because it is indexed and the gates may be long.
+        """
+        if self.ordering_key is not None:
+            text = f"ordering_key {self.ordering_key}"
+        else:
+            text = self.model_dump_json(exclude={"hold"})
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def slots(self, *, ended: bool = False) -> tuple[Gate, ...]:
+        """Return the gates of which a job has a slot. ``ended``: its run has ended, so it has the ordering key only."""
+        order = () if self.ordering_key is None else (("", self.ordering_key),)
+        return order if ended else (*order, *(limit.gate for limit in self.limits if limit.per is None))
+
+    def texts(self) -> list[str]:
+        """Return the gates as texts for people."""
+        order = [] if self.ordering_key is None else [f"ordering key {self.ordering_key}"]
+        limits = [(*limit.gate, limit.at_most) for limit in self.limits]
+        return order + [f"limit {name}{key and f' for {key}'}, at most {n}" for name, key, n in limits]
+
+
+class GateState:
+    """Which slots are taken, and when each rate allows the next placement. Times are in seconds of one clock.
+
+    ``start``: now. Placements before that are not known, so each rate waits for one spacing from then on.
+    """
+
+    def __init__(self, start: float) -> None:
+        self._start = start
+        self._taken: Counter[Gate] = Counter()
+        self._holders: dict[str, tuple[Gate, ...]] = {}
+        self._next_at: dict[Gate, float] = {}
+
+    def has_slots(self, job_id: str) -> bool:
+        """Return whether the job has slots, or has been placed without needing one."""
+        return job_id in self._holders
+
+    def closed_gate(self, gates: Gates, now: float) -> tuple[Gate, float | None] | None:
+        """Return a gate that is closed for the job, and when it opens if that is known; None if all are open."""
+        if gates.ordering_key is not None and self._taken["", gates.ordering_key]:
+            return ("", gates.ordering_key), None
+        for limit in gates.limits:
+            if limit.per is None:
+                if self._taken[limit.gate] >= limit.at_most:
+                    return limit.gate, None
+            elif now < (opens := self._allowed_at(limit) - TOLERANCE):
+                return limit.gate, opens
+        return None
+
+    def place(self, job_id: str, gates: Gates, now: float) -> None:
+        """Take the slots of a job that is placed now, and count it for its rates."""
+        self.hold(job_id, gates.slots())
+        for limit in gates.limits:
+            if limit.per is not None:
+                self._next_at[limit.gate] = max(self._allowed_at(limit), now) + _spacing(limit)
+        if len(self._next_at) > _MOST_RATES:
+            self._next_at = {gate: at for gate, at in self._next_at.items() if at > now}
+
+    def hold(self, job_id: str, slots: tuple[Gate, ...]) -> list[Gate]:
+        """Note that the job has exactly these slots, and return those that it had and has no more."""
+        freed = self.free(job_id)
+        self._holders[job_id] = slots
+        self._taken.update(slots)
+        return [gate for gate in freed if gate not in slots]
+
+    def free(self, job_id: str) -> tuple[Gate, ...]:
+        """Free the slots of the job, and return them."""
+        slots = self._holders.pop(job_id, ())
+        for gate in slots:
+            self._taken[gate] -= 1
+            if not self._taken[gate]:
+                del self._taken[gate]
+        return slots
+
+    def _allowed_at(self, limit: Limit) -> float:
+        return self._next_at.get(limit.gate, self._start + _spacing(limit) + TOLERANCE)
+
+
+def _spacing(limit: Limit) -> float:
+    assert limit.per is not None
+    return (limit.per + TOLERANCE) / limit.at_most

@@ -1,0 +1,129 @@
+"""The gates that a job type declares: its ordering key and limits, and how a submission's values are found for them."""
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
+from jobtape.schemas.gates import KEY_LENGTH, MAX_LIMITS, Gates, Limit
+
+LABEL: Final = "label:"
+"""Begins the name of a label where a field of the payload can be named too."""
+OnFailure = Literal["continue", "hold"]
+_NAME: Final = re.compile(r"[A-Za-z0-9_.\-]{1,120}")
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """At most ``at_most`` jobs have a slot at once, on all workers together. A job keeps its slot while it waits for a
+    retry.
+
+    ``by``: a field of the payload (``"customer"``, ``"order.customer"``) or a label (``"label:tenant"``), each value of
+    which has a limit of its own; a job without a value has none. ``name``: job types with the same name share the
+    limit. Default: the job type's name.
+    """
+
+    at_most: int
+    by: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``at_most`` attempts start in any ``per`` seconds, spaced evenly, on all workers together.
+
+    ``by`` and ``name`` are those of ``Concurrency``.
+    """
+
+    at_most: int
+    per: float = 1.0
+    by: str | None = None
+    name: str | None = None
+
+
+class GateRules:
+    """The rules of the job type ``job_type``. ``fields``: the fields of its payload. ``where``: begins each message.
+
+    Raises JobTypeInvalid for rules that no payload can follow.
+    """
+
+    def __init__(
+        self,
+        job_type: str,
+        fields: Collection[str],
+        where: str,
+        *,
+        ordering_key: str | None,
+        on_failure: OnFailure,
+        limits: Sequence[Concurrency | Rate],
+        take_turns: str | None,
+    ) -> None:
+        self.ordering_key = ordering_key
+        self.on_failure: OnFailure = on_failure
+        self.limits = tuple(limits)
+        self.take_turns = take_turns
+        self._job_type = job_type
+        for name, path in (
+            ("ordering_key", ordering_key),
+            ("take_turns", take_turns),
+            *(("by", limit.by) for limit in self.limits),
+        ):
+            if path is not None and not path.startswith(LABEL) and path.split(".")[0] not in fields:
+                raise JobTypeInvalid(
+                    f"{where}: {name}={path!r} is no parameter of the handler: name one, or a label as {LABEL}<name>"
+                )
+        if on_failure not in ("continue", "hold"):
+            raise JobTypeInvalid(f"{where}: on_failure is 'continue' or 'hold', not {on_failure!r}")
+        if len(self.limits) > MAX_LIMITS:
+            raise JobTypeInvalid(f"{where}: a job type has at most {MAX_LIMITS} limits")
+        for limit in self.limits:
+            if limit.at_most < 1 or (isinstance(limit, Rate) and not 0 < limit.per < math.inf):
+                raise JobTypeInvalid(f"{where}: {limit} allows nothing: at_most is at least 1, per is above 0 s")
+            if limit.name is not None and not _NAME.fullmatch(limit.name):
+                raise JobTypeInvalid(f"{where}: the name of a limit must match {_NAME.pattern}, not {limit.name!r}")
+        names = [limit.name or job_type for limit in self.limits]
+        if len({(name, type(limit)) for name, limit in zip(names, self.limits, strict=True)}) < len(names):
+            raise JobTypeInvalid(f"{where}: two limits have the same name: give them different ones, name=...")
+
+    def gates(
+        self, payload: Mapping[str, Any], labels: Mapping[str, str], ordering_key: str | None = None
+    ) -> Gates | None:
+        """Return the gates of a submission; None if it has none. ``ordering_key``: that of the submission.
+
+        Raises PayloadInvalid for a value that cannot be a key.
+        """
+        if ordering_key is None and self.ordering_key is not None:
+            value = self._key(self.ordering_key, payload, labels)
+            # With the name of the field: ids of different things do not wait for each other.
+            ordering_key = None if value is None else f"{self.ordering_key}={value}"
+        limits: list[Limit] = []
+        for limit in self.limits:
+            key = "" if limit.by is None else self._key(limit.by, payload, labels)
+            if key is not None:
+                per = float(limit.per) if isinstance(limit, Rate) else None
+                limits.append(Limit(name=limit.name or self._job_type, key=key, at_most=limit.at_most, per=per))
+        if ordering_key is None and not limits:
+            return None
+        turn = None if self.take_turns is None else self._key(self.take_turns, payload, labels)
+        return Gates(ordering_key=ordering_key, hold=self.on_failure == "hold", limits=tuple(limits), turn=turn or "")
+
+    def _key(self, path: str, payload: Mapping[str, Any], labels: Mapping[str, str]) -> str | None:
+        if path.startswith(LABEL):
+            return labels.get(path.removeprefix(LABEL))
+        value: Any = payload
+        parts = path.split(".")
+        for part in parts:
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is None:
+            return None
+        text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+        # The name of the field comes before the key.
+        if not isinstance(value, str | int | float) or len(path) + 1 + len(text) > KEY_LENGTH:
+            message = f"{path} is a key of the job, so it must be a text or number of at most {KEY_LENGTH} characters"
+            raise PayloadInvalid(
+                f"the payload does not fit the job type {self._job_type}: {message}",
+                [{"loc": tuple(parts), "msg": message, "type": "key_invalid"}],
+            )
+        return text

@@ -1,0 +1,121 @@
+"""Jobs with an ordering key or limits run in order and within them, with real workers and projectors."""
+
+import asyncio
+import itertools
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from jobtape import Context, job
+from jobtape.schemas.interventions import released
+from jobtape.schemas.gates import Gates, Limit
+from jobtape.schemas.job import Job, JobState
+from jobtape.view.store import Store
+from tests.checker import Checker
+from tests.consumer import jobs
+from tests.consumer.installation import Rig, order_event
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+@job("fenced")
+async def fenced(ctx: Context, seconds: float = 0.0) -> int | None:
+    await asyncio.sleep(seconds)
+    return ctx.fence
+
+
+async def publish(rig: Rig, job_type: str, gates: Gates, payload: dict[str, Any] | None = None, **order: Any) -> str:
+    event = order_event(rig.topology, job_type, payload, gates=gates, **order)
+    await rig.publisher.publish(event)
+    return event.subject
+
+
+async def ended(store: Store, job_ids: list[str]) -> list[Job]:
+    def condition() -> list[Job] | None:
+        found = store.jobs(job_ids)
+        done = [found[job_id] for job_id in job_ids if job_id in found and found[job_id].final]
+        return done if len(done) == len(job_ids) else None
+
+    return await eventually(condition, 30, what="all jobs have ended")
+
+
+async def check(rig: Rig, store: Store) -> None:
+    report = await Checker(rig.url, rig.topology).check(store)
+    assert not report.problems, str(report)
+
+
+async def test_jobs_with_the_same_ordering_key_run_one_after_the_other(rig: Rig, store: Store) -> None:
+    """Their executions do not overlap, they begin in the order of the tape, and their fences grow."""
+    async with rig.projector(store), rig.worker(fenced), rig.worker(fenced):
+        ids = [await publish(rig, "fenced", Gates(ordering_key=f"k{n % 3}"), {"seconds": 0.003}) for n in range(30)]
+        await ended(store, ids)
+        by_key: defaultdict[str, list[Job]] = defaultdict(list)
+        for done in store.jobs(ids).values():
+            assert done.gates is not None and done.gates.ordering_key is not None
+            by_key[done.gates.ordering_key].append(done)
+        for of_key in by_key.values():
+            of_key.sort(key=lambda each: each.turn or 0)
+            for earlier, later in itertools.pairwise(of_key):
+                assert earlier.finished_at is not None and later.started_at is not None
+                assert earlier.finished_at <= later.started_at
+                assert earlier.result < later.result
+        await check(rig, store)
+
+
+async def test_limit_is_kept_and_used(rig: Rig, store: Store) -> None:
+    limited = Gates(limits=(Limit(name="few", at_most=2),))
+    async with rig.projector(store), rig.worker(fenced), rig.worker(fenced):
+        ids = [await publish(rig, "fenced", limited, {"seconds": 0.05}) for _ in range(8)]
+        done = await ended(store, ids)
+        moments = sorted(
+            (moment, change)
+            for each in done
+            if each.started_at is not None and each.finished_at is not None
+            for moment, change in ((each.started_at, 1), (each.finished_at, -1))
+        )
+        running = [sum(change for _, change in moments[: n + 1]) for n in range(len(moments))]
+        assert max(running) == 2
+        await check(rig, store)
+
+
+async def test_job_that_holds_its_key_lets_the_next_one_run_when_it_is_released(rig: Rig, store: Store) -> None:
+    hold = Gates(ordering_key="a", hold=True)
+    async with rig.projector(store), rig.worker(jobs.boom, jobs.add):
+        first = await publish(rig, "boom", hold)
+        second = await publish(rig, "add", hold, {"x": 1, "y": 2})
+        other = await publish(rig, "add", Gates(ordering_key="b"), {"x": 1, "y": 2})
+        await ended(store, [first, other])
+        held = store.job(second)
+        assert held is not None and held.state is JobState.HELD
+        failed = store.job(first)
+        assert failed is not None and failed.holds_slots
+        await rig.publisher.publish(released(failed, source=rig.topology.source, time=datetime.now(UTC)))
+        await ended(store, [second])
+        assert not store.jobs([first])[first].holds_slots
+        await check(rig, store)
+
+
+async def test_retried_job_keeps_its_ordering_key(rig: Rig, store: Store) -> None:
+    key = Gates(ordering_key="a")
+    async with rig.projector(store), rig.worker(jobs.boom, jobs.add):
+        first = await publish(rig, "boom", key, max_attempts=3)
+        second = await publish(rig, "add", key, {"x": 1, "y": 2})
+        done = await ended(store, [first, second])
+    assert [each.attempt for each in done] == [3, 1]
+    assert done[0].finished_at is not None and done[1].started_at is not None
+    assert done[0].finished_at <= done[1].started_at
+
+
+async def test_projector_that_takes_over_goes_on_in_order(rig: Rig, store: Store) -> None:
+    """It finds the slots that are taken, and places nothing twice."""
+    gates = [Gates(ordering_key=str(n)) for n in range(3)] + [Gates(limits=(Limit(name="few", at_most=2),))]
+    async with rig.projector(store, owner="p2", lease=1.0, ready=False), rig.worker(fenced):
+        async with rig.projector(store, owner="p1", lease=1.0):
+            ids = [await publish(rig, "fenced", gates[n % 4], {"seconds": 0.02}) for n in range(60)]
+            await eventually(lambda: sum(each.final for each in store.jobs(ids).values()) > 10)
+        await ended(store, ids)
+        assert {rig.names(each).count("placed") for each in ids} == {1}
+        await check(rig, store)

@@ -1,0 +1,134 @@
+"""Slots are counted, rates hold in every window, and a job type's rules find the keys of a submission."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobtape.jobs import job
+from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
+from jobtape.schemas.gates import TOLERANCE, Gates, GateState, Limit
+from jobtape.schemas.job_types.gate_rules import Concurrency, Rate
+
+ORDERED = Gates(ordering_key="a")
+
+
+@given(
+    at_most=st.integers(1, 20),
+    per=st.floats(0.1, 30),
+    waits=st.lists(st.floats(0, 0.2), max_size=150),
+)
+def test_rate_holds_in_every_window_and_is_used(at_most: int, per: float, waits: list[float]) -> None:
+    """The clock moves to the time that the state names, plus some lateness."""
+    gates = Gates(limits=(Limit(name="mail", at_most=at_most, per=per),))
+    state, now = GateState(0.0), 0.0
+    placed: list[float] = []
+    for n, wait in enumerate(waits):
+        closed = state.closed_gate(gates, now)
+        if closed is None:
+            state.place(str(n), gates, now)
+            placed.append(now)
+            now += wait / 10
+        else:
+            assert closed[1] is not None and closed[1] > now
+            now = closed[1] + wait * TOLERANCE
+    for i, time in enumerate(placed[at_most:]):
+        assert time - placed[i] >= per * 0.999_999
+    spacing = (per + TOLERANCE) / at_most
+    steady = all(wait / 10 <= spacing for wait in waits)  # nothing was left unused
+    if steady and len(placed) > 1:
+        assert (placed[-1] - placed[0]) <= (len(placed) - 1) * spacing + 2 * TOLERANCE
+
+
+def test_rate_after_a_take_over_counts_what_may_have_been_placed_before() -> None:
+    gates = Gates(limits=(Limit(name="mail", at_most=2, per=10),))
+    state = GateState(100.0)
+    found = state.closed_gate(gates, 100.0)
+    assert found is not None and found[1] == pytest.approx(105.0, abs=0.1)
+
+
+def test_slots_are_freed_by_their_holder_only() -> None:
+    gates = Gates(ordering_key="a", limits=(Limit(name="mail", key="x", at_most=2),))
+    state = GateState(0.0)
+    state.place("1", gates, 0.0)
+    assert state.closed_gate(gates, 0.0) == (("", "a"), None)
+    other = gates.model_copy(update={"ordering_key": "b"})
+    state.place("2", other, 0.0)
+    third = gates.model_copy(update={"ordering_key": "c"})
+    assert state.closed_gate(third, 0.0) == (("mail", "x"), None)
+    assert state.free("unknown") == ()
+    # The failed job keeps its ordering key, and gives up the rest.
+    assert state.hold("1", gates.slots(ended=True)) == [("mail", "x")]
+    assert state.closed_gate(third, 0.0) is None
+    assert state.closed_gate(gates, 0.0) == (("", "a"), None)
+    assert state.free("1") == (("", "a"),)
+    assert state.closed_gate(gates, 0.0) is None
+
+
+def test_jobs_with_the_same_ordering_key_are_one_group_whatever_their_limits() -> None:
+    limited = Gates(ordering_key="a", limits=(Limit(name="mail", at_most=2),))
+    assert ORDERED.group == limited.group != Gates(ordering_key="b").group
+    unordered = [Gates(limits=(Limit(name="mail", key=key, at_most=2),), turn=turn) for key in "ab" for turn in "cd"]
+    assert len({gates.group for gates in unordered}) == 4
+
+
+@job(
+    "charge",
+    ordering_key="order.customer",
+    on_failure="hold",
+    limits=[Concurrency(5, by="label:tenant"), Rate(100, per=60, by="fast", name="api")],
+    take_turns="label:tenant",
+)
+def charge(order: dict[str, Any], fast: bool | None = None) -> None:
+    """Do nothing."""
+
+
+def test_rules_find_keys_in_payload_and_labels() -> None:
+    found = charge.gate_rules.gates({"order": {"customer": 7}, "fast": True}, {"tenant": "x"})
+    assert found == Gates(
+        ordering_key="order.customer=7",
+        hold=True,
+        limits=(Limit(name="charge", key="x", at_most=5), Limit(name="api", key="true", at_most=100, per=60.0)),
+        turn="x",
+    )
+    assert charge.gate_rules.gates({"order": {}, "fast": None}, {}) is None
+    named = charge.gate_rules.gates({"order": {}}, {}, "mine")
+    assert named is not None and named.ordering_key == "mine"
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, "x" * 200])
+def test_value_that_cannot_be_a_key_is_refused(value: Any) -> None:
+    with pytest.raises(PayloadInvalid, match=r"order\.customer is a key of the job") as caught:
+        charge.gate_rules.gates({"order": {"customer": value}}, {})
+    assert caught.value.errors[0]["loc"] == ("order", "customer")
+
+
+def _of(**rules: Any) -> Callable[[], Any]:
+    def declare() -> Any:
+        @job("rules", **rules)
+        def handler(customer: str) -> None:
+            pass
+
+        return handler
+
+    return declare
+
+
+@pytest.mark.parametrize(
+    ("declare", "message"),
+    [
+        (_of(ordering_key="costumer"), "'costumer' is no parameter of the handler"),
+        (_of(limits=[Concurrency(1, by="x.y")]), "by='x.y' is no parameter"),
+        (_of(limits=[Concurrency(0)]), "at_most is at least 1"),
+        (_of(limits=[Rate(1, per=0)]), "per is above 0 s"),
+        (_of(limits=[Rate(1), Rate(5, per=60)]), "two limits have the same name"),
+        (_of(limits=[Concurrency(1, name="a b")]), "the name of a limit must match"),
+        (_of(limits=[Rate(1, name=str(n)) for n in range(9)]), "at most 8 limits"),
+        (_of(on_failure="stop"), "on_failure is 'continue' or 'hold'"),
+    ],
+)
+def test_rules_that_no_payload_can_follow_are_refused(declare: Callable[[], Any], message: str) -> None:
+    with pytest.raises(JobTypeInvalid, match=message):
+        declare()
