@@ -83,9 +83,10 @@ class GateRules:
                 raise JobTypeInvalid(f"{where}: {limit} allows nothing: at_most is at least 1, per is above 0 s")
             if limit.name is not None and not _NAME.fullmatch(limit.name):
                 raise JobTypeInvalid(f"{where}: the name of a limit must match {_NAME.pattern}, not {limit.name!r}")
-        names = [limit.name or job_type for limit in self.limits]
-        if len({(name, type(limit)) for name, limit in zip(names, self.limits, strict=True)}) < len(names):
-            raise JobTypeInvalid(f"{where}: two limits have the same name: give them different ones, name=...")
+        if len({(limit.name or job_type, limit.by, type(limit)) for limit in self.limits}) < len(self.limits):
+            raise JobTypeInvalid(
+                f"{where}: two limits of the same kind have the same name: give them different ones, name=..."
+            )
 
     def gates(
         self, payload: Mapping[str, Any], labels: Mapping[str, str], ordering_key: str | None = None
@@ -95,9 +96,7 @@ class GateRules:
         Raises PayloadInvalid for a value that cannot be a key.
         """
         if ordering_key is None and self.ordering_key is not None:
-            value = self._key(self.ordering_key, payload, labels)
-            # With the name of the field: ids of different things do not wait for each other.
-            ordering_key = None if value is None else f"{self.ordering_key}={value}"
+            ordering_key = self._key(self.ordering_key, payload, labels)
         limits: list[Limit] = []
         for limit in self.limits:
             key = "" if limit.by is None else self._key(limit.by, payload, labels)
@@ -110,20 +109,22 @@ class GateRules:
         return Gates(ordering_key=ordering_key, hold=self.on_failure == "hold", limits=tuple(limits), turn=turn or "")
 
     def _key(self, path: str, payload: Mapping[str, Any], labels: Mapping[str, str]) -> str | None:
+        """Return the key for the value at ``path``. It has the name too, so that ids of different things differ."""
+        value: Any
         if path.startswith(LABEL):
-            return labels.get(path.removeprefix(LABEL))
-        value: Any = payload
-        parts = path.split(".")
-        for part in parts:
-            value = value.get(part) if isinstance(value, Mapping) else None
+            parts = ["labels", path.removeprefix(LABEL)]
+            value = labels.get(parts[1])
+        else:
+            value, parts = payload, path.split(".")
+            for part in parts:
+                value = value.get(part) if isinstance(value, Mapping) else None
         if value is None:
             return None
-        text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
-        # The name of the field comes before the key.
-        if not isinstance(value, str | int | float) or len(path) + 1 + len(text) > KEY_LENGTH:
+        key = f"{path}={str(value).lower() if isinstance(value, bool) else value}"
+        if not isinstance(value, str | int | float) or len(key) > KEY_LENGTH:
             message = f"{path} is a key of the job, so it must be a text or number of at most {KEY_LENGTH} characters"
             raise PayloadInvalid(
                 f"the payload does not fit the job type {self._job_type}: {message}",
                 [{"loc": tuple(parts), "msg": message, "type": "key_invalid"}],
             )
-        return text
+        return key

@@ -90,8 +90,11 @@ def test_rules_find_keys_in_payload_and_labels() -> None:
     assert found == Gates(
         ordering_key="order.customer=7",
         hold=True,
-        limits=(Limit(name="charge", key="x", at_most=5), Limit(name="api", key="true", at_most=100, per=60.0)),
-        turn="x",
+        limits=(
+            Limit(name="charge", key="label:tenant=x", at_most=5),
+            Limit(name="api", key="fast=true", at_most=100, per=60.0),
+        ),
+        turn="label:tenant=x",
     )
     assert charge.gate_rules.gates({"order": {}, "fast": None}, {}) is None
     named = charge.gate_rules.gates({"order": {}}, {}, "mine")
@@ -123,7 +126,7 @@ def _of(**rules: Any) -> Callable[[], Any]:
         (_of(limits=[Concurrency(1, by="x.y")]), "by='x.y' is no parameter"),
         (_of(limits=[Concurrency(0)]), "at_most is at least 1"),
         (_of(limits=[Rate(1, per=0)]), "per is above 0 s"),
-        (_of(limits=[Rate(1), Rate(5, per=60)]), "two limits have the same name"),
+        (_of(limits=[Rate(1), Rate(5, per=60)]), "two limits of the same kind have the same name"),
         (_of(limits=[Concurrency(1, name="a b")]), "the name of a limit must match"),
         (_of(limits=[Rate(1, name=str(n)) for n in range(9)]), "at most 8 limits"),
         (_of(on_failure="stop"), "on_failure is 'continue' or 'hold'"),
