@@ -46,6 +46,7 @@ def test_document_lists_all_paths(document: dict[str, Any]) -> None:
         ("get", "/jobs/{job_id}"),
         ("get", "/jobs/{job_id}/events"),
         ("post", "/jobs/{job_id}/cancel"),
+        ("post", "/jobs/{job_id}/release"),
         ("post", "/jobs/{job_id}/redrive"),
         ("post", "/redrives"),
         ("post", "/cancels"),
