@@ -1,4 +1,4 @@
-"""``jobtape submit``, ``status``, ``list``, ``events`` and ``watch``: use the REST API.
+"""``jobtape submit``, ``status``, ``release``, ``list``, ``events`` and ``watch``: use the REST API.
 
 Results go to stdout and everything else to stderr, so that scripts can read stdout. Each command returns its exit code.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from jobtape.cli import printing as show
-from jobtape.cli.api import connect, job_path, submit_to
+from jobtape.cli.api import ask, connect, job_path, submit_to
 from jobtape.cli.errors import FAILED, INTERRUPTED, OK, WrongUse
 from jobtape.cli.escaping import one_line
 from jobtape.cli.options import (

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from jobtape import Context, job
-from jobtape.schemas.interventions import released
 from jobtape.schemas.gates import Gates, Limit
+from jobtape.schemas.interventions import released
 from jobtape.schemas.job import Job, JobState
 from jobtape.view.store import Store
 from tests.checker import Checker
