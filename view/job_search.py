@@ -28,6 +28,8 @@ QUICK: Final = 0.1
 PARSED_AT_ONCE: Final = 50
 """Jobs that are read by one statement: payloads may be large."""
 MOST_COUNTED: Final = 1_000_000
+COUNTED_AT_ONCE: Final = 50_000
+"""Jobs that are counted by one statement: far within the time limit of a read."""
 
 _job = tables.jobs.c
 
@@ -77,9 +79,16 @@ class FindJobs(StorePart):
 
     def count(self, query: JobQuery) -> int:
         """Return how many jobs fit the query, ``MOST_COUNTED`` at most. Ignores its search and its limit."""
-        fitting = jobs.newest_first(select(_job.id), replace(query, limit=MOST_COUNTED)).subquery()
-        with self.database.reading() as connection:
-            return connection.execute(select(func.count()).select_from(fitting)).scalar_one()
+        counted, before = 0, query.before
+        while counted < MOST_COUNTED:
+            part = replace(query, before=before, limit=COUNTED_AT_ONCE)
+            fitting = jobs.newest_first(select(_job.id), part).subquery()
+            with self.database.reading() as connection:
+                count, before = connection.execute(select(func.count(), func.min(fitting.c.id))).one()
+            counted += count
+            if count < COUNTED_AT_ONCE:
+                break
+        return counted
 
     def _scan(self, query: JobQuery) -> Sequence[tuple[str, bool]]:
         """Return the ids of jobs, and whether each may fit the search."""

@@ -112,6 +112,13 @@ def test_pages_end_at_their_limits_and_continue(store: Store, monkeypatch: pytes
         assert pages > 6
 
 
+def test_count_has_no_limit_of_one_statement(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_search, "COUNTED_AT_ONCE", 4)
+    record(store, *(submitted(n, queue=("main", "slow")[n % 2]) for n in range(16)))
+    assert store.find.count(JobQuery(limit=1)) == 16
+    assert store.find.count(JobQuery(queues=["slow"], before=job_id(11))) == 5
+
+
 @pytest.mark.parametrize("path", ["", ".a", "a..b", "a.", ".".join("a" * 17), "a" * 201, "\x00"])
 def test_bad_path_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="payload"):
