@@ -1,6 +1,7 @@
 """Publishes a worker's signs of life, which show what it runs, while the worker works and when it stops."""
 
 import asyncio
+import logging
 import os
 import socket
 import time
@@ -15,7 +16,7 @@ from uuid import uuid4
 from aiormq import spec
 
 from jobtape.broker.confirmed_channel import ConfirmedChannel
-from jobtape.broker.link import BROKER_ERRORS, Link
+from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
 from jobtape.consumer.worker.execution import Execution
 from jobtape.schemas.topology import Topology
 from jobtape.schemas.worker_sign import (
@@ -27,6 +28,8 @@ from jobtape.schemas.worker_sign import (
     WorkerSign,
     encode_sign,
 )
+
+log = logging.getLogger(__name__)
 
 TRANSIENT: Final = 1
 STOP_LIMIT: Final = 1.0
@@ -88,10 +91,13 @@ class SignsOfLife:
             await self._channel.link.connection()
             sign = self._sign()
             if sign != last or time.monotonic() - sent >= IDLE_INTERVAL:
-                # A sign that is lost is replaced by the next one.
-                with suppress(*BROKER_ERRORS):
+                try:
                     await self._publish(sign)
                     last, sent = sign, time.monotonic()
+                except BROKER_ERRORS as error:
+                    log.debug("a sign of life was lost, the next one replaces it: %s", reason_of(error))
+                except Exception:
+                    log.exception("a sign of life could not be published")
             await asyncio.sleep(BUSY_INTERVAL)
 
     def _publish(self, sign: WorkerSign) -> "asyncio.Future[None]":

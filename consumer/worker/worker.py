@@ -20,13 +20,12 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from jobtape.broker import declare
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
-from jobtape.broker.publisher import Publisher, publish_dead_letter
+from jobtape.broker.publisher import Publisher
 from jobtape.broker.queue_consumer import Delivery, QueueConsumer
 from jobtape.broker.tasks import first_of, translate_cancellation, wait_for_stop
 from jobtape.consumer.worker.backlog import Backlog
@@ -36,13 +35,12 @@ from jobtape.consumer.worker.handlers import ExecutionAborted, Handlers
 from jobtape.consumer.worker.same_delay import SameDelay
 from jobtape.consumer.worker.signs_of_life import SignsOfLife
 from jobtape.consumer.worker.stuck_handlers import StuckHandlers
+from jobtape.consumer.worker.unrunnable_work import UnrunnableWork
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, UnreadableEvent, WorkerStuck
 from jobtape.schemas.events import (
     EncodedEvent,
-    NewerWork,
     Placed,
     WorkEvent,
-    decode_newer_work,
     decode_work,
     encoded,
     placement_of,
@@ -50,7 +48,6 @@ from jobtape.schemas.events import (
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.placement import deferral, deferred_since
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout, longest_wait
 from jobtape.schemas.topology import Topology
 
@@ -60,8 +57,6 @@ PAUSE = 0.5
 """Seconds until something that failed is tried again."""
 BROKEN_PAUSE = 1.0
 """Seconds until a delivery that this worker could not handle is rejected, so that it does not loop at full speed."""
-DEAD_LETTER_LIMIT = 30.0
-"""Seconds within which a message must be on the dead queue."""
 SPARE_PREFETCH = 4
 """Deliveries beyond the concurrency, so that a free slot has work at once. No more than
 the concurrency: the acknowledgement time-out of a waiting delivery runs, and leaves time for one job before it."""
@@ -117,7 +112,9 @@ class Worker:
         )
         self._publisher = Publisher(Link(url, name=f"{topology.namespace} worker {name} (publishing)"), topology)
         self._cancellations = Cancellations(self._publisher.link, topology, on_cancel=self._on_cancel)
-        self._unknown_type_timeout = unknown_type_timeout
+        self._unrunnable = UnrunnableWork(
+            self._publisher, self._publish_until_confirmed, unknown_type_timeout=unknown_type_timeout
+        )
         self._handlers = Handlers(
             concurrency=concurrency,
             max_result=max_result,
@@ -228,7 +225,10 @@ class Worker:
             event = decode_work(delivery.body)
         except UnreadableEvent as error:
             self._settle(
-                delivery, self._defer_newer(delivery, error) if error.newer else self._dead_letter(delivery, error)
+                delivery,
+                self._unrunnable.defer_newer(delivery, error)
+                if error.newer
+                else self._unrunnable.dead_letter(delivery, error),
             )
             return
         # The prefetch limits how many wait.
@@ -248,8 +248,8 @@ class Worker:
             self._settle(delivery, self._settle_after(same, key, delivery))
         elif self._cancellations.runs.has(event.subject, event.data.run):
             self._settle(delivery, self._ack_cancelled(event, delivery))
-        elif not knows(self._job_types.get(order.type), order) and not self._is_too_old(event):
-            self._settle(delivery, self._defer(event, delivery))
+        elif not knows(self._job_types.get(order.type), order) and not self._unrunnable.is_too_old(event):
+            self._settle(delivery, self._unrunnable.defer(event, delivery))
         else:
             self._backlog.take_slot(order.type)
             self._running[key] = self._settle(delivery, self._execute(event, key, delivery), key)
@@ -339,37 +339,6 @@ class Worker:
             again = cancelled(evolve(None, event), source=self._topology.source, time=_now())
             await self._publish_until_confirmed(encoded(again))
         await delivery.ack()
-
-    def _is_too_old(self, work: WorkEvent | NewerWork) -> bool:
-        """Return whether the work was deferred for so long that no worker is likely to know it."""
-        now = _now()
-        return (now - deferred_since(work, "unknown_type", now)).total_seconds() >= self._unknown_type_timeout
-
-    async def _defer(self, work: WorkEvent | NewerWork, delivery: Delivery) -> None:
-        """Defer work that this worker does not know; another one may know it.
-
-        If it were given back to its queue, RabbitMQ 4.3 would deliver it again at once, in an endless loop.
-        """
-        deferred = deferral(work, "unknown_type", source=self._topology.source, time=_now())
-        await self._publish_until_confirmed(encoded(deferred))
-        await delivery.ack()
-
-    async def _defer_newer(self, delivery: Delivery, error: UnreadableEvent) -> None:
-        try:
-            work = decode_newer_work(delivery.body)
-        except UnreadableEvent as fault:
-            return await self._dead_letter(delivery, fault)
-        await (self._dead_letter(delivery, error) if self._is_too_old(work) else self._defer(work, delivery))
-
-    async def _dead_letter(self, delivery: Delivery, error: UnreadableEvent) -> None:
-        reason = str(error)
-        log.error("a message on a work queue is not a job and goes to %s: %s", self._topology.dead.name, reason)
-        with suppress(*BROKER_ERRORS):
-            async with asyncio.timeout(DEAD_LETTER_LIMIT):
-                await publish_dead_letter(self._publisher.link, self._topology, delivery.body, reason)
-            await delivery.ack()
-            return
-        await delivery.requeue()
 
     def _settle(
         self, delivery: Delivery, work: Coroutine[Any, Any, None], key: Key | None = None
