@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from jobtape.producer.live.commit_feed import CommitFeed
 from jobtape.producer.live.listeners import Listeners
 from jobtape.producer.monitoring.health import Health
+from jobtape.producer.monitoring.statistics import StatisticsReader
 from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.service import READ_LIMIT, JobService
 from jobtape.schemas.job_types.job_type import JobTypeSpec
@@ -13,7 +14,7 @@ from jobtape.view.store import Store
 
 
 class Producer(JobService):
-    """A ``JobService`` with ``listeners`` and ``health``. Nothing connects before ``start``."""
+    """A ``JobService`` with ``listeners``, ``statistics`` and ``health``. Nothing connects before ``start``."""
 
     def __init__(
         self, url: str, topology: Topology, store: Store, job_types: Mapping[str, JobTypeSpec], limits: Limits
@@ -22,10 +23,12 @@ class Producer(JobService):
         self.listeners = Listeners(
             store, CommitFeed(self.watch.link, topology), most=limits.max_listeners, read_limit=READ_LIMIT
         )
+        self.statistics = StatisticsReader(store, self._reads)
         self.health = Health(self.watch, store, self.publish_barrier)
 
     async def close(self) -> None:
         """Stop. Whether running publishes were accepted is unknown."""
         await self.listeners.close()
+        await self.statistics.close()
         await super().close()
         await self.health.close()

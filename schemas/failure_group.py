@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import Field
 
 from jobtape.schemas.job import ErrorInfo
 
-ID_PATTERN: Final = r"^[0-9a-f]{12}$"
+FailureId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 _LONGEST: Final = 200
 """Characters of an exception's name, a path or a function: all of them may be made by user code."""
 _FRAME: Final = re.compile(r'^(?:  | *\| +)File "([^"\n]+)", line \d+, in (.+)$', re.MULTILINE)

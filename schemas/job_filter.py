@@ -16,6 +16,7 @@ from pydantic import (
 
 from jobtape.schemas import ids
 from jobtape.schemas.events import Reason
+from jobtape.schemas.failure_group import FailureId
 from jobtape.schemas.job import FINAL, JobState, JobTypeName, QueueName, Utc
 from jobtape.schemas.job_search import LONGEST_TEXT, JobSearch, Part, value_searches
 
@@ -60,6 +61,8 @@ class JobFilter(BaseModel):
     labels: dict[str, str] = Field({}, max_length=8)
     reason: list[Reason] = Field([], max_length=20)
     """Why the last attempt failed."""
+    failure: list[FailureId] = Field([], max_length=50)
+    """The group of the last error, as `GET /failures` returns it."""
     since: Utc | None = None
     """Submitted at this time or later (RFC 3339)."""
     until: Utc | None = None

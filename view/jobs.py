@@ -44,7 +44,13 @@ def newest_first(
     """
     job = tables.jobs.c
     statement = statement.order_by(job.id.desc()).limit(query.limit)
-    lists = ((job.type, query.types), (state, query.states), (job.queue, query.queues), (reason, query.reasons))
+    lists = (
+        (job.type, query.types),
+        (state, query.states),
+        (job.queue, query.queues),
+        (reason, query.reasons),
+        (job.failure, query.failures),
+    )
     for column, values in lists:
         if len(values) == 1:
             # With plain equality the index gives the order too.

@@ -49,6 +49,7 @@ _SINCE_SNAPSHOT = (
 )
 _PAYLOAD = select(_job.payload).where(_job.id == bindparam("job_id"))
 _FIRST_FROM = select(_entry.time).where(_entry.cursor >= _then).order_by(_entry.cursor).limit(1)
+_TIME_AT = select(_entry.time).where(_entry.cursor <= _then).order_by(_entry.cursor.desc()).limit(1)
 _LAST = select(func.max(_entry.cursor))
 _FIRST = select(func.min(_entry.cursor)).where(_entry.cursor >= _then)
 _LAST_BEFORE = select(func.max(_entry.cursor)).where(_entry.cursor < _then)
@@ -66,12 +67,13 @@ class PastView(StorePart):
     def page(self, query: JobQuery, cursor: int) -> PastPage:
         """Return at most ``query.limit`` jobs that fitted the query then, the newest id first."""
         with self.database.reading() as connection:
-            wide = replace(query, states=(), reasons=(), limit=EXAMINED)
+            wide = replace(query, states=(), reasons=(), failures=(), limit=EXAMINED)
             examined = newest_first(select(_job.id), wide).subquery()
             floor, count = connection.execute(select(func.min(examined.c.id), func.count())).one()
             floor = floor or ""
             before = None if count < EXAMINED else floor
-            fitting = newest_first(_IDS_THEN, query, state=_entry.state, reason=_entry.reason)
+            then = replace(query, failures=())  # a job may have had another error then
+            fitting = newest_first(_IDS_THEN, then, state=_entry.state, reason=_entry.reason)
             fitting = fitting.where(_job.id >= floor).limit(query.limit + 1)
             ids = connection.execute(fitting, {"cursor": cursor}).scalars().all()
             if len(ids) > query.limit:
@@ -82,6 +84,8 @@ class PastView(StorePart):
             if query.queues or query.labels:
                 # Before its submission was read, the queue and the labels of a job were not known.
                 found = [job for job in found if job.submitted_at is not None]
+            if query.failures:
+                found = [job for job in found if job.failure in query.failures]
             if query.search:
                 found = [job for job in found if query.search.fits(job)]
             return PastPage(found, before)
@@ -104,6 +108,11 @@ class PastView(StorePart):
                 if found is not None and found <= time:
                     cursor = higher
             return cursor, cursor == last
+
+    def time_at(self, cursor: int) -> datetime | None:
+        """Return the time of the last event at or before ``cursor``; None when there is none."""
+        with self.database.reading() as connection:
+            return connection.execute(_TIME_AT, {"cursor": cursor}).scalar()
 
     def positions(self, number: int, since: int) -> list[Position]:
         """Return at most ``number`` events, at least 2, from the cursor ``since`` on: the first one, the last one, and

@@ -38,6 +38,7 @@ class JobQuery:
     queues: Sequence[str] = ()
     labels: Sequence[tuple[str, str]] = ()
     reasons: Sequence[str] = ()
+    failures: Sequence[str] = ()
     since: datetime | None = None
     until: datetime | None = None
     before: str | None = None
@@ -56,6 +57,7 @@ class JobQuery:
             queues=wanted.queue,
             labels=tuple(wanted.labels.items()),
             reasons=wanted.reason,
+            failures=wanted.failure,
             since=wanted.since,
             until=wanted.until,
             limit=limit,

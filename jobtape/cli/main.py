@@ -45,6 +45,8 @@ app.command(rich_help_panel=USE)(jobs.watch)
 REPAIR = "Find and repair faults"
 app.command(rich_help_panel=REPAIR)(repairs.doctor)
 app.command(rich_help_panel=REPAIR)(bulk.redrive)
+app.command(rich_help_panel=REPAIR)(repairs.failures)
+app.command(rich_help_panel=REPAIR)(repairs.stats)
 app.command(rich_help_panel=REPAIR)(repairs.workers)
 dead = typer.Typer(help="Show messages that arrived on a work queue but are not jobs.", no_args_is_help=True)
 dead.command("list")(repairs.dead_list)

@@ -71,6 +71,9 @@ Reasons = Annotated[
         help="Only jobs whose last attempt failed for this reason: error, timeout, lost, crash_loop, …",
     ),
 ]
+Failures = Annotated[
+    Several, typer.Option("--failure", metavar="ID", help="Only jobs with this failure of `jobtape failures`.")
+]
 ErrorText = Annotated[
     str | None, typer.Option("--error", metavar="TEXT", help="Only jobs with this in the error's type or message.")
 ]
@@ -90,6 +93,14 @@ SubmittedSince = Annotated[
 SubmittedUntil = Annotated[
     str | None,
     typer.Option(metavar="TIME", callback=_time, help="Only jobs submitted before this time (local, or with a zone)."),
+]
+RangeSince = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME", callback=_time, help="The beginning of the range (local, or with a zone)."),
+]
+RangeUntil = Annotated[
+    str | None,
+    typer.Option("--until", metavar="TIME", callback=_time, help="The end of the range.  [dim]\\[default: now][/dim]"),
 ]
 FromPosition = Annotated[
     str, typer.Option(metavar="WHEN", help="Start here: a time (local, or with a zone), a cursor, or first.")

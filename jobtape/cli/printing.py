@@ -88,6 +88,36 @@ def print_workers(found: dict[str, Any]) -> None:
         print("no projector is active, so this may be old: start `jobtape projector`", file=sys.stderr)
 
 
+def print_stats(found: dict[str, Any]) -> None:
+    """Print the numbers of job types and of queues, one line each."""
+    series = found["series"]
+    for what, items in (("type", found["types"]), ("queue", found["queues"])):
+        rows = []
+        for each in items:
+            numbers = (_numbers(each["jobs"]), _numbers(each["events"]))
+            rows.append((each[what], *numbers, _durations(each["wait"]), _durations(each["run"])))
+        times = f"{_time(series['since'])} to {_time(series['until'])}"
+        _print_rows((what, "jobs now", f"events from {times}", "wait p50, p99", "run p50, p99"), rows)
+
+
+def _numbers(counts: dict[str, int]) -> str:
+    return " ".join(f"{name}={n}" for name, n in counts.items())
+
+
+def _durations(found: dict[str, Any] | None) -> str:
+    return "" if found is None else f"{found['p50']:g} s, {found['p99']:g} s"
+
+
+def print_failures(items: Sequence[dict[str, Any]]) -> None:
+    """Print groups of failures, one line each."""
+    rows = []
+    for each in items:
+        cause = f"{each['error']} at {each['where']}" if each["where"] else each["error"]
+        numbers = (each["failed"], each["retrying"], each["jobs"])
+        rows.append((each["id"], _time(each["last"]), each["type"], f"{cause} ({each['reason']})", *numbers))
+    _print_rows(("failure", "last", "type", "cause", "failed", "retried", "failed now"), rows)
+
+
 def print_subscriptions(items: Sequence[dict[str, Any]]) -> None:
     """Print durable subscriptions, one line each."""
     rows = []

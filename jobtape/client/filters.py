@@ -40,6 +40,7 @@ class JobFilters(TypedDict, total=False):
     queues: Words
     labels: Mapping[str, str]
     reasons: Words
+    failures: Words
     since: datetime
     until: datetime
     error: str
@@ -53,6 +54,7 @@ _NAMES = {
     "states": "state",
     "queues": "queue",
     "reasons": "reason",
+    "failures": "failure",
     "labels": "label",
 }
 

@@ -14,7 +14,17 @@ from jobtape.producer.http.dependencies import FindProducer, no_repeated_paramet
 from jobtape.producer.http.direct_routes import DirectRoutes
 from jobtape.producer.http.middleware import HeadAsGet, HideTracebacks
 from jobtape.producer.http.problems import ProblemDetails
-from jobtape.producer.http.routes import bulk, dead_letters, events, jobs, operations, replays, submit, workers
+from jobtape.producer.http.routes import (
+    bulk,
+    dead_letters,
+    events,
+    jobs,
+    operations,
+    replays,
+    statistics,
+    submit,
+    workers,
+)
 from jobtape.producer.http.routes import dashboard as dashboard_routes
 from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
 from jobtape.producer.http.websocket import route as websocket
@@ -81,7 +91,7 @@ def build_api(
     checks = [Depends(no_repeated_parameters)]
     if api_key is not None:
         checks.insert(0, Depends(require_key))
-    for module in (submit, jobs, events, bulk, replays, dead_letters, workers, operations):
+    for module in (submit, jobs, events, bulk, replays, dead_letters, workers, statistics, operations):
         app.include_router(module.router, dependencies=checks)
     for open_router in (operations.open_router, asyncapi.router, websocket.router):
         app.include_router(open_router)

@@ -19,7 +19,7 @@ from jobtape.producer.producer import Producer
 from jobtape.schemas import ids
 
 FindProducer = Callable[[], Producer]
-REPEATABLE: Final = frozenset({"event", "label", "queue", "reason", "state", "type"})
+REPEATABLE: Final = frozenset({"event", "failure", "label", "queue", "reason", "state", "type"})
 """Query parameters that may have several values."""
 
 _bearer = HTTPBearer(auto_error=False, description="JOBTAPE_API_KEY")

@@ -19,6 +19,7 @@ from pydantic import (
 from jobtape.schemas import ids, plainjson
 from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.events import Reason
+from jobtape.schemas.failure_group import FailureId
 from jobtape.schemas.job import JobState, JobTypeName, QueueName, Utc
 from jobtape.schemas.job_search import LONGEST_TEXT, JobSearch, Part, value_search, value_searches
 from jobtape.view.store import JobQuery
@@ -105,6 +106,7 @@ class JobsQuery(BaseModel, extra="allow"):
         default_factory=list, max_length=8, description="`name:value`", examples=[["customer:42"]]
     )
     reason: list[Reason] = Field(default_factory=list, max_length=20, description="Why the last attempt failed.")
+    failure: list[FailureId] = Field(default_factory=list, max_length=50, description="A group of `GET /failures`.")
     since: Time | None = Field(None, description="Submitted at this time or later, RFC 3339.")
     until: Time | None = Field(None, description="Submitted before this time, RFC 3339.")
     error: str = Field("", max_length=LONGEST_TEXT, description="Part of the error's type or message, in any case.")
@@ -134,6 +136,7 @@ class JobsQuery(BaseModel, extra="allow"):
             queues=self.queue,
             labels=[(name, value) for name, _, value in (label.partition(":") for label in self.label)],
             reasons=self.reason,
+            failures=self.failure,
             since=self.since,
             until=self.until,
             before=self.cursor,

@@ -38,6 +38,15 @@ class TimeTravel:
             )
         return cursor
 
+    async def time(self, point: int | datetime) -> datetime:
+        """Return the time for ``point``: for a cursor, that of the last event up to it.
+
+        Raises PointGone before the horizon, and PointNotReached after the end.
+        """
+        if isinstance(point, datetime):
+            return point
+        return await self._reads.call(self._store.past.time_at, await self.cursor(point)) or utc_now()
+
     async def positions(self, number: int) -> list[Position]:
         """Return at most ``number`` events that divide the complete history evenly; see ``PastView.positions``."""
         reach = await self._reads.call(self._store.committed.reach)

@@ -72,6 +72,12 @@ EVENT = {
     "data": {"job_type": EVIL, "run": EVIL, "attempt": 1, "error": {"type": EVIL, "message": EVIL}},
 }
 SUBSCRIPTION = {"name": EVIL, "position": {"cursor": 1, "idle": 2.0, "owner": EVIL}, "queue": None}
+AT = "2026-01-31T12:00:00+00:00"
+FAILURE = {
+    **dict.fromkeys(("id", "type", "error", "reason", "where"), EVIL),
+    **{"last": AT, "failed": 1, "retrying": 2, "jobs": 0},
+}
+NUMBERS = {"jobs": {EVIL: 1}, "events": {EVIL: 2}, "wait": None, "run": {"n": 1, "p50": 0.1, "p99": 2.0}}
 DEAD = {"id": EVIL, "at": "2026-01-31T12:00:00+00:00", "size": EVIL, "reason": EVIL}
 
 
@@ -84,6 +90,8 @@ def test_all_texts_of_a_job_are_escaped(capsys: pytest.CaptureFixture[str]) -> N
     show.print_delivered(EVENT)
     show.print_subscriptions([SUBSCRIPTION])
     show.print_dead({"items": [DEAD], "next": None})
+    show.print_failures([FAILURE])
+    show.print_stats({"series": {"since": AT, "until": AT}, "types": [{"type": EVIL, **NUMBERS}], "queues": []})
     show.print_json(job()["result"])
     show.print_json_line(job())
     out, err = capsys.readouterr()

@@ -68,6 +68,12 @@ def test_workers_lists_those_of_jobs_and_of_builtin_jobs(running: Installation) 
 
 def test_redrive_by_filter(running: Installation) -> None:
     found = submit_failing(running, 3, "many")
+    (group,) = {json.loads(running.run("status", job_id, "--json").stdout)["failure"] for job_id in found}
+    listed = running.run("failures")
+    assert (listed.returncode, group in listed.stdout) == (0, True)
+    assert set(found) <= {line.split()[0] for line in running.run("list", "--failure", group).stdout.splitlines()}
+    assert "submitted=" in running.run("stats").stdout
+    assert running.run("redrive", "--failure", group, "--dry-run").stdout.split()[:3] == found[::-1]
     dry = running.run("redrive", "--label", "kind=many", "--reason", "error", "--dry-run")
     assert (dry.returncode, dry.stdout.split()) == (0, found[::-1])
     assert dry.stderr == "3 jobs match; nothing was changed\n"

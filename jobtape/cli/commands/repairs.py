@@ -1,4 +1,4 @@
-"""``jobtape workers``, ``dead``, ``subscriptions`` and ``doctor``: find and repair faults."""
+"""``jobtape workers``, ``stats``, ``failures``, ``dead``, ``subscriptions`` and ``doctor``: find and repair faults."""
 
 import base64
 import sys
@@ -14,9 +14,14 @@ from jobtape.cli.options import (
     AppDir,
     Jobs,
     Json,
+    OnlyQueues,
+    OnlyTypes,
+    RangeSince,
+    RangeUntil,
     Several,
     Url,
 )
+from jobtape.cli.values import given
 
 if TYPE_CHECKING:
     pass
@@ -26,6 +31,34 @@ def workers(as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """List the workers and what they run."""
     found = ask(url, "GET", "/workers")
     show.print_json(found) if as_json else show.print_workers(found)
+
+
+def stats(
+    job_type: OnlyTypes = None,
+    queue: OnlyQueues = None,
+    since: RangeSince = None,
+    until: RangeUntil = None,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Show how many jobs there are now, and events, waits and run times of the last hour or the given range."""
+    found = ask(url, "GET", "/stats", params=given(type=job_type, queue=queue, since=since, until=until))
+    show.print_json(found) if as_json else show.print_stats(found)
+
+
+def failures(
+    job_type: OnlyTypes = None,
+    queue: OnlyQueues = None,
+    since: RangeSince = None,
+    until: RangeUntil = None,
+    limit: Annotated[int, typer.Option(metavar="NUMBER", help="The largest number of groups.")] = 20,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """List failures by cause, the newest first. `jobtape list --failure ID` lists the jobs of one."""
+    query = given(type=job_type, queue=queue, since=since, until=until, limit=limit)
+    page = ask(url, "GET", "/failures", params=query)
+    show.print_json(page) if as_json else show.print_failures(page["items"])
 
 
 def dead_list(
