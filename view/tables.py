@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -30,6 +30,7 @@ SCHEMA_VERSION: Final = "0001"
 """The version of the newest migration."""
 
 
+@lru_cache(4096)  # a time is in several rows
 def utc_text(time: datetime) -> str:
     """Return an aware time as text of fixed width, which sorts by time and which both databases accept."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")
