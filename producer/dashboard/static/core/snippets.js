@@ -10,6 +10,7 @@ import { base } from "./route.js";
  * @property {Record<string, string>} [labels]
  * @property {string} [correlation_id]
  * @property {string} [reply_to]
+ * @property {string} [ordering_key]
  */
 
 /**
@@ -25,6 +26,7 @@ export function submissionOf(job) {
     ...(job.labels && Object.keys(job.labels).length && { labels: job.labels }),
     ...(job.correlation_id !== null && { correlation_id: job.correlation_id }),
     ...(job.reply_to !== null && { reply_to: job.reply_to }),
+    ...(job.ordering_key !== null && { ordering_key: job.ordering_key }),
   };
 }
 

@@ -33,9 +33,9 @@
  * @property {string | null} finished_at
  * @property {string | null} correlation_id
  * @property {string | null} reply_to
- * @property {string | null} [ordering_key]
- * @property {string[]} [waits_for] of a held job: its ordering key and limits
- * @property {boolean} [holds_key] whether it has failed and keeps its ordering key
+ * @property {string | null} ordering_key
+ * @property {string[]} waits_for of a held job: its ordering key and limits
+ * @property {boolean} holds_key whether it has failed and keeps its ordering key
  * @property {boolean} imported
  * @property {Num | null} cursor
  *
@@ -69,6 +69,6 @@
  */
 
 /** @type {State[]} */
-export const STATES = ["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"];
+export const STATES = ["scheduled", "held", "queued", "running", "retrying", "succeeded", "failed", "cancelled"];
 export const ENDED = new Set(["succeeded", "failed", "cancelled"]);
 export const OPEN = STATES.filter((state) => !ENDED.has(state));

@@ -249,7 +249,7 @@ function Facts({ job }) {
     ["Ran", ran !== null && duration(Math.max(0, ran))],
     ["Reason", job.reason],
     ["Ordering key", job.ordering_key && html`<${Foreign} text=${job.ordering_key} />`],
-    ["Waits for", job.waits_for?.length && html`<${Foreign} text=${job.waits_for.join(", ")} />`],
+    ["Waits for", job.waits_for.length > 0 && html`<${Foreign} text=${job.waits_for.join(", ")} />`],
     ["Holds", job.holds_key && "its ordering key, until it is redriven or released"],
     ["Correlation id", job.correlation_id && html`<${Foreign} text=${job.correlation_id} />`],
     ["Reply to", job.reply_to && html`<${Foreign} text=${job.reply_to} />`],

@@ -120,11 +120,11 @@ function Jobs() {
       html`<button type="button" class="arrived" onClick=${() => showNewest(cursor, loaded.reload, () => setArrived({ name, count: 0, more: false }))}>
       ${count}${arrived.more ? " or more" : ""} new — show</button>`
     }
-    ${list === null ? !loaded.problem && html`<p class="loading">Loading …</p>` : list.length ? html`<${Table} jobs=${list} />` : html`<${Nothing} filtered=${filters.size > 0} past=${asOf.value !== null} more=${loaded.data?.next !== null} />`}
+    ${list === null ? !loaded.problem && html`<p class="loading">Loading …</p>` : list.length ? html`<${Table} jobs=${list} />` : html`<${Nothing} filtered=${filters.size > 0} past=${asOf.value !== null} scanned=${loaded.data?.scanned ?? null} older=${loaded.data?.next ? link("jobs", withCursor(filters, loaded.data.next)) : null} />`}
     <nav class="pages" aria-label="Pages of the list">
       ${cursor !== null && html`<a href=${link("jobs", filters)}>Newest</a>`}
-      ${searched && loaded.data?.scanned != null && html`<span class="quiet">${Number(loaded.data.scanned).toLocaleString("en")} jobs searched</span>`}
-      ${loaded.data?.next && html`<a href=${link("jobs", withCursor(filters, loaded.data.next))}>${searched ? "Search older jobs" : "Older"}</a>`}
+      ${list !== null && list.length > 0 && searched && loaded.data?.scanned != null && html`<span class="quiet">${Number(loaded.data.scanned).toLocaleString("en")} jobs searched</span>`}
+      ${list !== null && list.length > 0 && loaded.data?.next && html`<a href=${link("jobs", withCursor(filters, loaded.data.next))}>${searched ? "Search older jobs" : "Older"}</a>`}
     </nav>
   `;
 }
@@ -174,9 +174,12 @@ function withCursor(filters, cursor) {
   return query;
 }
 
-/** @param {{filtered: boolean, past: boolean, more: boolean}} props */
-function Nothing({ filtered, past, more }) {
-  if (more) return html`<${Empty} title="No match among these jobs"><p>Older ones may match.</p><//>`;
+/** @param {{filtered: boolean, past: boolean, scanned: number | null, older: string | null}} props */
+function Nothing({ filtered, past, scanned, older }) {
+  if (older !== null) {
+    const searched = scanned === null ? "these jobs" : `${Number(scanned).toLocaleString("en")} jobs`;
+    return html`<${Empty} title=${`No match among ${searched}`}><p><a href=${older}>Search older jobs</a></p><//>`;
+  }
   if (filtered) return html`<${Empty} title="No job matches"><p><a href=${link("jobs")}>Remove all filters</a></p><//>`;
   if (past) return html`<${Empty} title="There was no job yet" />`;
   return html`<${Empty} title="There is no job yet">

@@ -14,7 +14,7 @@ import { useEffect, useMemo, useRef, useState } from "../vendor/hooks.js";
 /** @typedef {import("../core/schema.js").Field} Field */
 /** @typedef {import("../core/types.js").JobType} JobType */
 /** @typedef {import("../core/snippets.js").Submission} Submission */
-/** @typedef {{queue: string, delay: string, run_at: string, timeout: string, max_attempts: string, labels: string, correlation_id: string, reply_to: string, idempotency_key: string}} Options */
+/** @typedef {{queue: string, delay: string, run_at: string, timeout: string, max_attempts: string, labels: string, ordering_key: string, correlation_id: string, reply_to: string, idempotency_key: string}} Options */
 
 export function Page() {
   const query = route.value.query;
@@ -291,6 +291,7 @@ const OPTIONS = [
   ["timeout", "Time-out", "Seconds that an attempt may run. Empty: the job type's."],
   ["max_attempts", "Attempts", "How many attempts a run has. Empty: the job type's."],
   ["labels", "Labels", 'JSON: {"tenant": "a"}'],
+  ["ordering_key", "Ordering key", "Jobs with the same key run one after the other. Empty: the job type's."],
   ["correlation_id", "Correlation id", "Your name for the whole conversation."],
   ["reply_to", "Reply to", "The final event is also published with the key reply.<this>."],
   ["idempotency_key", "Idempotency key", "Your name for this submission: the same key again makes no second job."],
@@ -306,6 +307,7 @@ function initialOptions(given, type) {
     timeout: "",
     max_attempts: "",
     labels: given?.labels ? stringify(given.labels) : "",
+    ordering_key: given?.ordering_key ?? "",
     correlation_id: given?.correlation_id ?? "",
     reply_to: given?.reply_to ?? "",
     idempotency_key: "",
@@ -316,7 +318,7 @@ function initialOptions(given, type) {
 function optionsOf(options) {
   /** @type {Record<string, any>} */
   const found = {};
-  for (const name of /** @type {const} */ (["queue", "correlation_id", "reply_to"])) {
+  for (const name of /** @type {const} */ (["queue", "ordering_key", "correlation_id", "reply_to"])) {
     if (options[name].trim()) found[name] = options[name].trim();
   }
   for (const name of /** @type {const} */ (["delay", "timeout", "max_attempts"])) {

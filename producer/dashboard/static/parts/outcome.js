@@ -20,7 +20,7 @@ export function Outcome({ job }) {
     return html`${fraction !== null && html`<progress value=${fraction} aria-label="Progress"></progress> `}<${Foreign} text=${job.progress.message ?? ""} limit=${80} />`;
   }
   if (job.state === "held")
-    return html`<span class="quiet">waits for <${Foreign} text=${(job.waits_for ?? []).join(", ")} limit=${120} /></span>`;
+    return html`<span class="quiet">waits for <${Foreign} text=${job.waits_for.join(", ")} limit=${120} /></span>`;
   if (job.state === "scheduled" && job.run_at)
     return html`due <${Time} at=${job.run_at} />${job.reason && ` (${job.reason})`}`;
   return null;

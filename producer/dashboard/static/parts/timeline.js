@@ -42,6 +42,7 @@ export function segments(events, end) {
   /** @type {Segment[]} */
   const found = [];
   let kind = "idle";
+  let gated = false;
   let from = 0;
   const add = (/** @type {number} */ to) => {
     if (kind !== "idle" && to > from) found.push({ kind, from, to });
@@ -59,6 +60,8 @@ export function segments(events, end) {
     add(at);
     kind = AFTER[name] ?? kind;
     const due = event.data.order?.run_at;
+    if (name === "submitted") gated = Boolean(event.data.order?.gates);
+    if (gated && (name === "submitted" || name === "redriven")) kind = "held";
     if (name === "submitted" && due && Date.parse(due) > at) kind = "scheduled";
     from = Math.max(at, from);
   }
