@@ -109,8 +109,8 @@ class RedriveRequest(JobFilter):
 class CancelRequest(JobFilter):
     """Cancel open jobs, the newest first. Built-in jobs are left out unless ``type`` names them."""
 
-    state: list[Annotated[JobState, AfterValidator(_open)]] = Field([], max_length=4)
-    """`scheduled`, `queued`, `running`, `retrying`. Default: all four."""
+    state: list[Annotated[JobState, AfterValidator(_open)]] = Field([], max_length=len(OPEN))
+    """`scheduled`, `held`, `queued`, `running`, `retrying`. Default: all."""
     limit: int | None = Field(None, ge=1, le=MOST_JOBS, strict=True)
     """The largest number of jobs; default: all."""
 
