@@ -1,16 +1,18 @@
 """``make pictures``: draw the pictures of the dashboard in the documentation, from jobs that really ran."""
 
 import io
-import re
+import sqlite3
 import sys
 import tempfile
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 import httpx
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 
 from jobtape.broker.declare import remove_namespace
 from tests.brokers import start_session_broker
@@ -84,24 +86,50 @@ def _ended(client: httpx.Client, job_id: str) -> bool:
     return client.get(f"/jobs/{job_id}").json()["state"] in ("succeeded", "failed")
 
 
+def _damage(site: Installation, client: httpx.Client) -> None:
+    """Change three jobs in the view, so that the rebuild finds something."""
+    jobs = client.get("/jobs", params={"type": "payment.charge", "state": "succeeded", "limit": 3}).json()["items"]
+    with closing(sqlite3.connect(site.folder / "view.db", timeout=30)) as database, database:
+        for job in jobs:
+            database.execute("UPDATE jobs SET state = 'failed', reason = 'error' WHERE id = ?", [job["id"]])
+
+
 def _save(page: Page, name: str) -> None:
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     # 256 colours are all that these pages have.
     picture.quantize(256, method=Image.Quantize.MEDIANCUT).save(FOLDER / f"{name}.png", optimize=True)
 
 
+def _run_for_minutes(client: httpx.Client, minutes: int) -> None:
+    """Run jobs for some minutes, so that the plots have something to show. Each tenth fails."""
+    start, n = time.monotonic(), 0
+    while (passed := time.monotonic() - start) < minutes * 60:
+        name = NAMES[n % len(NAMES)]
+        _submit(client, "mail.send", {"to": f"{name}@example.org"}, tenant="abc"[n % 3])
+        _submit(client, "payment.charge", {"customer": 7000 + n, "amount": 0.0 if n % 10 == 9 else 9.9}, tenant="a")
+        n += 1
+        # Some minutes are busier than others.
+        time.sleep(0.25 if int(passed / 60) % 2 else 0.6)
+
+
 def _draw(site: Installation, chromium: Browser) -> None:
     url = f"http://127.0.0.1:{site.port}"
     with httpx.Client(base_url=url, trust_env=False) as client:
-        watching = Tab(chromium, url, SIZE)
-        overview = watching.go("")
-        overview.get_by_text("since").first.wait_for()
+        _run_for_minutes(client, 5)
         retried, failed = _run_jobs(client)
+        _damage(site, client)
+        dry_run = client.post("/jobs", json={"type": "jobtape.rebuild", "payload": {"dry_run": True}}).json()["id"]
+    overview = Tab(chromium, url, SIZE).go("")
     overview.get_by_text("month").first.wait_for()
-    expect(overview.locator(".spark polyline").first).to_have_attribute(
-        "points", re.compile(r"( \S+){3}"), timeout=60_000
-    )
+    overview.get_by_role("img", name="Jobs per minute").wait_for()
     _save(overview, "overview")
+    page = Tab(chromium, url, SIZE).go(f"tape/{dry_run}")
+    page.get_by_role("button", name="failed to succeeded").click()
+    page.get_by_label("failed → succeeded").wait_for()
+    _save(page, "rebuild")
+    page = Tab(chromium, url, SIZE).go("failures")
+    page.get_by_label("payment.charge: ValueError").wait_for()
+    _save(page, "failures")
     page = Tab(chromium, url, SIZE).go("jobs")
     page.get_by_text("month").first.wait_for()
     _save(page, "jobs")

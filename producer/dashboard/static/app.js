@@ -17,9 +17,11 @@ import { render } from "./vendor/preact.js";
  * @type {Record<string, {title: string, nav: string, load: () => Promise<PageModule>, past: boolean}>}
  */
 const PAGES = {
-  overview: { title: "Overview", nav: "Overview", load: () => import("./pages/overview.js"), past: false },
+  overview: { title: "Overview", nav: "Overview", load: () => import("./pages/overview.js"), past: true },
   jobs: { title: "Jobs", nav: "Jobs", load: () => import("./pages/jobs.js"), past: true },
+  failures: { title: "Failures", nav: "Failures", load: () => import("./pages/failures.js"), past: false },
   queues: { title: "Queues and workers", nav: "Queues", load: () => import("./pages/queues.js"), past: false },
+  tape: { title: "Tape", nav: "Tape", load: () => import("./pages/tape.js"), past: false },
   dead: { title: "Dead letters", nav: "Dead letters", load: () => import("./pages/dead.js"), past: false },
   subscriptions: {
     title: "Subscriptions",
@@ -27,7 +29,6 @@ const PAGES = {
     load: () => import("./pages/subscriptions.js"),
     past: false,
   },
-  tape: { title: "Tape", nav: "Tape", load: () => import("./pages/tape.js"), past: false },
   submit: { title: "Submit a job", nav: "Submit", load: () => import("./pages/submit.js"), past: false },
 };
 const HOME = "overview";

@@ -27,10 +27,17 @@ export function useStepper(step) {
 }
 
 /**
- * The times of events between which there are equally many messages, in milliseconds since 1970, from the first event
- * of the complete history to the last; empty when there is none, or it is not known.
+ * @typedef {object} Histogram
+ * @property {number} since milliseconds since 1970
+ * @property {number} step milliseconds
+ * @property {number[]} counts events in each step
+ * @property {number[]} failed
  */
-export const positions = signal(/** @type {number[]} */ ([]));
+
+/** When the complete history begins, in milliseconds since 1970; null when there is none, or it is not known. */
+export const firstTime = signal(/** @type {number | null} */ (null));
+/** How much happened when; null while it is not known. */
+export const histogram = signal(/** @type {Histogram | null} */ (null));
 /** When the event at `asOf` happened, in milliseconds since 1970; null when live or not known. */
 export const shownTime = signal(/** @type {number | null} */ (null));
 
@@ -39,44 +46,12 @@ const times = new Map();
 
 const ANSWER_LIMIT = 4000; // milliseconds
 
-/** Read when how much happened. Throws Problem. */
-export async function readPositions() {
-  const { items } = await get("events/positions", { limit: "300" });
-  let latest = 0;
-  positions.value = items.map((/** @type {{cursor: import("./json.js").Numeral | number, time: string}} */ item) => {
-    // Clocks differ, so times do not always grow.
-    latest = Math.max(latest, Date.parse(item.time));
-    times.set(String(item.cursor), Date.parse(item.time));
-    return latest;
-  });
-}
-
-/**
- * Return how much happened in each of `count` equal parts of the time from `begin` to `end`; together it is 1.
- * @param {number[]} known times as in `positions`
- * @param {number} begin
- * @param {number} end
- * @param {number} count
- */
-export function histogram(known, begin, end, count) {
-  const width = (end - begin) / count;
-  let index = 0;
-  /** The part of everything that happened until `time`; called with growing times. @param {number} time */
-  const until = (time) => {
-    while (index < known.length && (known[index] ?? 0) <= time) index += 1;
-    if (index === 0) return 0;
-    if (index >= known.length) return 1;
-    const from = known[index - 1] ?? 0;
-    const part = (time - from) / Math.max((known[index] ?? 0) - from, 1);
-    return (index - 1 + part) / (known.length - 1);
-  };
-  let before = 0;
-  return Array.from({ length: count }, (_, n) => {
-    const after = n === count - 1 ? 1 : until(begin + width * (n + 1));
-    const here = after - before;
-    before = after;
-    return here;
-  });
+/** Read when the history begins, and how much happened when. Throws Problem. */
+export async function readHistory() {
+  const { items } = await get("events/positions", { limit: "2" });
+  firstTime.value = items.length ? Date.parse(items[0].time) : null;
+  const { since, step, counts, failed } = await get("events/histogram", { buckets: "200" });
+  histogram.value = { since: Date.parse(since), step: step * 1000, counts, failed };
 }
 
 /**

@@ -23,6 +23,15 @@ export function local(time, now = new Date()) {
 }
 
 /**
+ * Return the local time without seconds, or the day at midnight.
+ * @param {number} time milliseconds since 1970
+ */
+export function clock(time) {
+  const at = new Date(time);
+  return at.getHours() === 0 && at.getMinutes() === 0 ? DAY.format(at) : CLOCK.format(at).slice(0, 5);
+}
+
+/**
  * Return the local time with milliseconds.
  * @param {string} time
  */

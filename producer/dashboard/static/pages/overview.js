@@ -1,93 +1,81 @@
-/** Whether all is well: what comes in, ends and fails at present, what runs, and what failed last. */
+/** Whether all is well: what comes in, ends and fails, what waits and runs, how long that takes, and what failed last. */
 import { get } from "../core/api.js";
 import { useChanges } from "../core/events.js";
 import { faultsOf, health } from "../core/health.js";
 import { html } from "../core/html.js";
+import { toNumber } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
-import { samples } from "../core/metrics.js";
-import { link } from "../core/route.js";
-import { duration, local } from "../core/times.js";
+import { asOf, change, link } from "../core/route.js";
+import { RANGES, rangeShown, readStats, total } from "../core/stats.js";
+import { shownTime } from "../core/time_travel.js";
+import { duration, local, seconds } from "../core/times.js";
 import { Empty, ProblemBox, Section, State, Time } from "../parts/basics.js";
 import { Outcome } from "../parts/outcome.js";
-import { useEffect } from "../vendor/hooks.js";
-import { signal } from "../vendor/signals.js";
+import { Plot } from "../parts/plot.js";
+import { useMemo } from "../vendor/hooks.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
-/** @typedef {{at: number, submitted: number, succeeded: number, failed: number}} Sample */
-/** @typedef {"submitted" | "succeeded" | "failed"} Counter */
+/** @typedef {import("../core/stats.js").Stats} Stats */
+/** @typedef {import("../core/stats.js").Spread} Spread */
 
-const PAUSE = 5000; // milliseconds
-const WINDOW = 60_000;
-const KEPT = 15 * 60_000;
 const LISTED = 8;
-
-/** The counters as this tab has read them, also while another page was shown. */
-const read = signal(/** @type {Sample[]} */ ([]));
+const PAGES = 20;
 
 /** @param {{id: string | null}} _ */
 export function Page(_) {
-  const loaded = useLoad("overview", async (signal) => {
-    return { metrics: /** @type {string} */ (await get("metrics", {}, signal)), at: Date.now() };
-  });
-  useEvery(loaded.reload, PAUSE);
-  const running = useLoad("overview running", (signal) => newest("running", signal));
-  const failed = useLoad("overview failed", (signal) => newest("failed", signal));
-  useChanges({ event: ["started", "progressed", "retrying", "succeeded", "failed", "cancelled"] }, () => {
+  const at = asOf.value;
+  const range = rangeShown();
+  const shown = shownTime.value;
+  const name = `stats ${range.name} ${range.since} ${range.until} ${at === null ? "" : `${at} ${shown}`}`;
+  // A cursor's time is looked up first.
+  const ready = at === null || shown !== null;
+  const stats = useLoad(ready ? name : null, (signal) => readStats(range, at === null ? null : shown, signal));
+  useEvery(stats.reload, at === null ? range.pause : null);
+  const running = useLoad(`overview running ${at}`, (signal) => newest("running", signal));
+  const failed = useLoad(`overview failed ${at}`, (signal) => newest("failed", signal));
+  const changed = { event: ["started", "progressed", "retrying", "succeeded", "failed", "cancelled"] };
+  useChanges(at === null ? changed : null, () => {
     running.reload();
     failed.reload();
   });
-  const { data } = loaded;
-  useEffect(() => {
-    if (data === null) return;
-    const sample = sampleOf(data.metrics, data.at);
-    read.value = [...read.value.filter((one) => one.at > data.at - KEPT && one.at < data.at), sample];
-  }, [data]);
-
+  const { data } = stats;
   return html`
-    <header class="title"><h1>Overview</h1></header>
-    ${health.value !== null && html`<${Verdict} now=${health.value} />`}
-    <${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />
-    ${data === null && !loaded.problem && html`<p class="loading">Loading …</p>`}
-    ${
-      data !== null &&
-      html`<div class="tiles">
-          <${Rate} title="Submitted" counter="submitted" href=${link("jobs")} />
-          <${Rate} title="Succeeded" counter="succeeded" href=${link("jobs", { state: "succeeded" })} />
-          <${Rate} title="Failed" counter="failed" href=${link("jobs", { state: "failed" })} />
-          <${Waiting} metrics=${data.metrics} />
-          <${Delays} metrics=${data.metrics} />
-        </div>`
-    }
+    <header class="title"><h1>Overview</h1><${Ranges} range=${range} /></header>
+    ${at === null && health.value !== null && html`<${Verdict} now=${health.value} />`}
+    <${ProblemBox} problem=${stats.problem} onRetry=${stats.reload} />
+    ${data === null && !stats.problem && html`<p class="loading">Loading …</p>`}
+    ${data !== null && html`<${Tiles} stats=${data} words=${range.words} /><${Plots} stats=${data} />`}
     <div class="columns">
-      <${Jobs} title="Running now" jobs=${running.data} empty="No job runs" all=${link("jobs", { state: "running" })} />
-      <${Jobs} title="Newest failed jobs" jobs=${failed.data} empty="No job has failed" all=${link("jobs", { state: "failed" })} />
+      <${Jobs} title=${at === null ? "Running now" : "Running then"} jobs=${running.data} empty="No job runs" all=${link("jobs", { state: "running" })} />
+      <${Jobs} title="Newest failed jobs" jobs=${failed.data} empty="No job has failed" all=${link("failures")} />
     </div>
-    ${data !== null && html`<${Types} metrics=${data.metrics} />`}
+    ${data !== null && html`<${Queues} stats=${data} /><${Types} stats=${data} words=${range.words} />`}
   `;
 }
 
 /**
+ * Return the newest jobs in a state. In the past, a page may have none although there are more.
  * @param {string} state
  * @param {AbortSignal} signal
  * @returns {Promise<Job[]>}
  */
 async function newest(state, signal) {
-  return (await get("jobs", { state, limit: String(LISTED) }, signal)).items;
+  const query = { state, limit: String(LISTED), as_of: asOf.value };
+  let page = await get("jobs", query, signal);
+  for (let n = 1; n < PAGES && page.items.length === 0 && page.next !== null; n += 1)
+    page = await get("jobs", { ...query, cursor: page.next }, signal);
+  return page.items;
 }
 
-/**
- * @param {string} metrics
- * @param {number} at
- * @returns {Sample}
- */
-function sampleOf(metrics, at) {
-  const sample = { at, submitted: 0, succeeded: 0, failed: 0 };
-  for (const { labels, value } of samples(metrics, "jobtape_events_total")) {
-    if (labels.event === "submitted" || labels.event === "succeeded" || labels.event === "failed") {
-      sample[labels.event] += value;
-    }
-  }
-  return sample;
+/** @param {{range: import("../core/stats.js").Range}} props */
+function Ranges({ range }) {
+  return html`<div class="tools">
+    ${range.name === null && html`<span class="quiet">${local(range.since ?? 0)} to ${local(range.until ?? 0)}</span>`}
+    <div class="switch flat" role="group" aria-label="Range">${Object.entries(RANGES).map(
+      ([name, { title }]) =>
+        html`<button type="button" aria-pressed=${name === range.name} onClick=${() => change({ range: name, since: null, until: null })}>${title}</button>`,
+    )}</div>
+  </div>`;
 }
 
 /** @param {{now: import("../core/types.js").Readiness}} props */
@@ -101,69 +89,92 @@ function Verdict({ now }) {
   </div>`;
 }
 
-/** How often something happened in the last minute, and when. @param {{title: string, counter: Counter, href: string}} props */
-function Rate({ title, counter, href }) {
-  const known = read.value;
-  const last = known.at(-1);
-  if (last === undefined) return null;
-  const first = known.find((one) => one.at >= last.at - WINDOW) ?? last;
-  const count = last[counter] - first[counter];
-  const whole = last.at - first.at >= WINDOW - 2 * PAUSE;
-  return html`<div class=${`tile ${counter === "failed" && count > 0 ? "failed" : ""}`}>
+/** @param {{stats: Stats, words: string}} props */
+function Tiles({ stats, words }) {
+  const count = (/** @type {string} */ event) => total(stats.types, event);
+  const { jobs } = stats;
+  const waiting = WAITING.map((state) => [state, jobs?.[state] ?? 0]).filter(([, n]) => n !== 0);
+  return html`<div class="tiles">
+    <${Tile} name="submitted" title="Submitted" count=${count("submitted")} note=${words} href=${link("jobs")} />
+    <${Tile} name="succeeded" title="Succeeded" count=${count("succeeded")} note=${words} href=${link("jobs", { state: "succeeded" })} />
+    <${Tile} name="failed" title="Failed" count=${count("failed")} note=${words} href=${link("failures")} />
+    ${
+      jobs !== null &&
+      html`<${Tile} name="waiting" title="Waiting now" count=${waiting.reduce((sum, [, n]) => sum + Number(n), 0)} note=${waiting.map(([state, n]) => `${n} ${state}`).join(", ") || "nothing waits"} href=${link("jobs", { state: WAITING })} />
+        <${Tile} name="running" title="Running now" count=${jobs.running ?? 0} note="" href=${link("jobs", { state: "running" })} />
+        <${Delays} />`
+    }
+  </div>`;
+}
+
+const WAITING = ["queued", "retrying", "scheduled", "held"];
+
+/** @param {{name: string, title: string, count: number, note: string, href: string}} props */
+function Tile({ name, title, count, note, href }) {
+  return html`<div class=${`tile ${name === "failed" && count > 0 ? "failed" : ""}`}>
     <h2><a href=${href}>${title}</a></h2>
-    <p class="count" data-name=${counter}>${count}</p>
-    <p class="quiet">${whole ? "in the last minute" : `since ${local(first.at)}`}</p>
-    <${Spark} known=${known} counter=${counter} />
-    <p class="quiet">${last[counter]} in all</p>
+    <p class="count" data-name=${name}>${count.toLocaleString("en")}</p>
+    <p class="quiet">${note}</p>
   </div>`;
 }
 
-/** A line of the rate over the time that this tab has seen. @param {{known: Sample[], counter: Counter}} props */
-function Spark({ known, counter }) {
-  const first = known[0];
-  const last = known.at(-1);
-  if (first === undefined || last === undefined || known.length < 3)
-    return html`<svg class="spark" aria-hidden="true"></svg>`;
-  const rates = known.slice(1).map((one, n) => {
-    const before = known[n] ?? one;
-    return { at: one.at, rate: Math.max(0, one[counter] - before[counter]) / Math.max(one.at - before.at, 1) };
-  });
-  const highest = Math.max(...rates.map(({ rate }) => rate), 1e-9);
-  const points = rates.map(({ at, rate }) => {
-    const x = ((at - first.at) / (last.at - first.at)) * 100;
-    return `${x.toFixed(1)},${(27 - (rate / highest) * 24).toFixed(1)}`;
-  });
-  const most = highest * 1000;
-  return html`<svg class="spark" viewBox="0 0 100 28" preserveAspectRatio="none" role="img" aria-label=${`Highest rate ${most.toFixed(1)} a second`}>
-    <title>${`highest: ${most.toFixed(1)} a second`}</title><polyline points=${points.join(" ")} /></svg>`;
-}
-
-/** @param {{metrics: string}} props */
-function Waiting({ metrics }) {
-  const depths = samples(metrics, "jobtape_queue_depth");
-  const total = depths.reduce((sum, { value }) => sum + value, 0);
-  const longest = depths.reduce((one, other) => (other.value > one.value ? other : one), { labels: {}, value: 0 });
-  return html`<div class="tile">
-    <h2><a href=${link("queues")}>Waiting on queues</a></h2>
-    <p class="count" data-name="waiting">${depths.length ? total : "not known"}</p>
-    <p class="quiet">${longest.value > 0 ? `most on ${longest.labels.queue}: ${longest.value}` : depths.length ? "nothing waits" : ""}</p>
-  </div>`;
-}
-
-/** @param {{metrics: string}} props */
-function Delays({ metrics }) {
-  const parts = /** @type {const} */ ([
-    ["Projector", "jobtape_projector_lag_seconds"],
-    ["Timers", "jobtape_timers_behind_seconds"],
-    ["Relay", "jobtape_relay_lag_seconds"],
+/** How far the parts are behind. */
+function Delays() {
+  const now = health.value;
+  const parts = /** @type {[string, unknown][]} */ ([
+    ["Projector", now?.lag],
+    ["Timers", now?.timers.behind],
+    ["Relay", now?.relay.behind],
   ]);
   return html`<div class="tile">
     <h2>Behind</h2>
-    <dl class="delays">${parts.map(([title, name]) => {
-      const value = samples(metrics, name)[0]?.value;
-      return html`<dt>${title}</dt><dd>${value === undefined ? "not known" : duration(value)}</dd>`;
+    <dl class="delays">${parts.map(([title, value]) => {
+      const behind = toNumber(value);
+      return html`<dt>${title}</dt><dd>${behind === null ? (now === null ? "…" : "not known") : duration(behind)}</dd>`;
     })}</dl>
   </div>`;
+}
+
+/** @param {{stats: Stats}} props */
+function Plots({ stats }) {
+  const { series } = stats;
+  const times = useMemo(
+    () => Array.from({ length: series.points }, (_, n) => Date.parse(series.since) / 1000 + n * series.step),
+    [series],
+  );
+  const counts = useMemo(
+    () => EVENTS.map(({ name, tone }) => ({ name, tone, values: series.events[name] ?? times.map(() => 0) })),
+    [series],
+  );
+  const delays = useMemo(
+    () => DURATIONS.map(({ name, from, ...look }) => ({ name, ...look, values: series[from] })),
+    [series],
+  );
+  const onRange = (/** @type {number} */ since, /** @type {number} */ until) =>
+    change({ range: null, since: instant(since, series.step), until: instant(until + series.step, series.step) });
+  return html`<div class="columns plots">
+    <${Plot} title=${`Jobs per ${span(series.step)}`} steps times=${times} lines=${counts} onRange=${onRange}
+      format=${(/** @type {number} */ value) => value.toLocaleString("en")} summary=${(/** @type {any} */ line) => line.values.reduce((/** @type {number} */ sum, /** @type {number} */ one) => sum + one, 0).toLocaleString("en")} />
+    <${Plot} title="How long jobs waited and ran" times=${times} lines=${delays} onRange=${onRange} format=${duration}
+      summary=${(/** @type {any} */ line) => duration(line.values.findLast((/** @type {unknown} */ one) => one !== null) ?? null) || "none"} />
+  </div>`;
+}
+
+const EVENTS = /** @type {const} */ ([
+  { name: "submitted", tone: "blue" },
+  { name: "succeeded", tone: "green" },
+  { name: "failed", tone: "red" },
+]);
+const DURATIONS = /** @type {const} */ ([
+  { name: "wait p50", from: "wait_p50", tone: "violet", dashed: true },
+  { name: "wait p99", from: "wait_p99", tone: "violet", dashed: false },
+  { name: "run p50", from: "run_p50", tone: "blue", dashed: true },
+  { name: "run p99", from: "run_p99", tone: "blue", dashed: false },
+]);
+
+/** Return a time that begins a step, in RFC 3339. @param {number} time seconds since 1970 @param {number} step */
+function instant(time, step) {
+  return new Date(Math.floor(time / step) * step * 1000).toISOString();
 }
 
 /** @param {{title: string, jobs: Job[] | null, empty: string, all: string}} props */
@@ -184,26 +195,51 @@ function Jobs({ title, jobs, empty, all }) {
   <//>`;
 }
 
-/** @param {{metrics: string}} props */
-function Types({ metrics }) {
-  /** @type {Map<string, Record<string, number>>} */
-  const types = new Map();
-  for (const { labels, value } of samples(metrics, "jobtape_events_total")) {
-    const counts = types.get(labels.job_type ?? "") ?? {};
-    counts[labels.event ?? ""] = value;
-    types.set(labels.job_type ?? "", counts);
-  }
-  if (types.size === 0) {
-    return html`<${Empty} title="There is no job yet"><p><a href=${link("submit")}>Submit one here</a>, or over the API: <code>POST /jobs</code>.</p><//>`;
-  }
-  const columns = /** @type {const} */ (["submitted", "succeeded", "failed", "retrying", "cancelled", "redriven"]);
-  return html`<table class="rows">
-    <thead><tr><th>Job type</th>${columns.map((name) => html`<th class="num">${name}</th>`)}</tr></thead>
-    <tbody>${[...types]
-      .sort(([one], [other]) => one.localeCompare(other))
-      .map(
-        ([type, counts]) => html`<tr><td class="name"><a data-row href=${link("jobs", { type })}>${type}</a></td>
-          ${columns.map((name) => html`<td class="num" data-name=${name} data-column=${name}>${counts[name] ?? 0}</td>`)}</tr>`,
+/** The queues on which jobs wait. @param {{stats: Stats}} props */
+function Queues({ stats }) {
+  const waiting = stats.queues.filter((queue) => queue.oldest !== null);
+  if (!waiting.length) return null;
+  return html`<h2 class="between">Oldest waiting jobs</h2>
+    <table class="rows">
+      <thead><tr><th>Queue</th><th>Waits for</th><th class="num">Waiting</th><th class="num">Running</th></tr></thead>
+      <tbody>${waiting.map(
+        ({ queue, oldest, jobs }) => html`<tr>
+          <td class="name"><a data-row href=${link("jobs", { queue, state: "queued" })}>${queue}</a></td>
+          <td>${oldest && html`<a href=${link(`jobs/${oldest.job}`)}>${duration(Math.max(0, seconds(oldest.since, stats.at) ?? 0))}</a>`}</td>
+          <td class="num" data-column="waiting">${jobs?.queued ?? ""}</td><td class="num" data-column="running">${jobs?.running ?? ""}</td></tr>`,
       )}</tbody>
-  </table>`;
+    </table>`;
+}
+
+/** @param {{stats: Stats, words: string}} props */
+function Types({ stats, words }) {
+  if (stats.types.length === 0) {
+    return html`<${Empty} title=${`There was no job ${words}`}><p><a href=${link("submit")}>Submit one here</a>, or over the API: <code>POST /jobs</code>.</p><//>`;
+  }
+  const columns = /** @type {const} */ (["submitted", "succeeded", "failed", "retrying"]);
+  return html`<h2 class="between">Job types ${words}</h2>
+    <table class="rows">
+      <thead><tr><th>Job type</th>${columns.map((name) => html`<th class="num">${name}</th>`)}<th class="num">Wait p50, p99</th><th class="num">Run p50, p99</th></tr></thead>
+      <tbody>${stats.types.map(
+        ({
+          type,
+          events,
+          wait,
+          run,
+        }) => html`<tr><td class="name"><a data-row href=${link("jobs", { type })}>${type}</a></td>
+          ${columns.map((name) => html`<td class="num" data-name=${name} data-column=${name}>${(events[name] ?? 0).toLocaleString("en")}</td>`)}
+          <td class="num" data-column="wait">${spread(wait)}</td><td class="num" data-column="run">${spread(run)}</td></tr>`,
+      )}</tbody>
+    </table>`;
+}
+
+/** Return the length of a step: `minute`, `15 minutes`, `hour`. @param {number} step in seconds */
+function span(step) {
+  const [size, name] = step % 86_400 === 0 ? [86_400, "day"] : step % 3600 === 0 ? [3600, "hour"] : [60, "minute"];
+  return step === size ? name : `${step / Number(size)} ${name}s`;
+}
+
+/** @param {Spread | null} one */
+function spread(one) {
+  return one === null ? "" : `${duration(one.p50)}, ${duration(one.p99)}`;
 }

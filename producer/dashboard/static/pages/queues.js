@@ -4,6 +4,7 @@ import { readiness } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { link } from "../core/route.js";
+import { STATES } from "../core/types.js";
 import { Empty, ProblemBox } from "../parts/basics.js";
 import { Workers } from "../parts/workers.js";
 
@@ -15,12 +16,20 @@ const PAUSE = 5000; // milliseconds
 export function Page() {
   const types = useLoad("job-types", (signal) => get("job-types", {}, signal));
   const loaded = useLoad("queues", readiness);
+  const stats = useLoad(
+    "queues stats",
+    (signal) => /** @type {Promise<import("../core/stats.js").Stats>} */ (get("stats", {}, signal)),
+  );
+  const counts = stats.data && new Map(stats.data.queues.map((one) => [one.queue, one.jobs]));
   const list = loaded.data && types.data ? queues(loaded.data, types.data.items) : null;
   const reload = () => {
     types.reload();
     loaded.reload();
   };
-  useEvery(loaded.reload, PAUSE);
+  useEvery(() => {
+    loaded.reload();
+    stats.reload();
+  }, PAUSE);
   return html`
     <header class="title"><h1>Queues and workers</h1></header>
     <${ProblemBox} problem=${types.problem ?? loaded.problem} onRetry=${reload} />
@@ -37,7 +46,7 @@ export function Page() {
                 <td class="num" data-name="waiting" data-column="waiting">${queue.waiting ?? "not known"}</td>
                 <td class="num" data-name="consumers" data-column="consumers">${queue.consumers ?? "not known"}</td>
                 <td>${queue.types.map((type) => html`<a href=${link("jobs", { type })}>${type}</a> `)}${queue.warning && html`<p class="warning">${queue.warning}</p>`}</td>
-                <td>${["queued", "running", "retrying", "scheduled", "failed"].map((state) => html`<a href=${link("jobs", { queue: queue.name, state })}>${state}</a> `)}</td>
+                <td>${STATES.filter((state) => counts?.get(queue.name)?.[state]).map((state) => html`<a class=${`state ${state}`} href=${link("jobs", { queue: queue.name, state })}>${Number(counts?.get(queue.name)?.[state]).toLocaleString("en")} ${state}</a> `)}</td>
               </tr>`,
             )}</tbody>
           </table>`

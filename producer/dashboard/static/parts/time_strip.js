@@ -3,14 +3,14 @@ import { Problem } from "../core/api.js";
 import { html } from "../core/html.js";
 import { useEvery } from "../core/load.js";
 import { asOf, change } from "../core/route.js";
-import { cursorAt, histogram, positions, readPositions, shownTime, stepper } from "../core/time_travel.js";
+import { cursorAt, firstTime, histogram, readHistory, shownTime, stepper } from "../core/time_travel.js";
 import { local } from "../core/times.js";
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
 
 const STEPS = 1000;
+const WIDTH = 1000;
 const PAUSE = 250; // milliseconds after the last movement of the handle
 const REFRESH = 60_000;
-const BARS = 240;
 const FRAME = 700; // milliseconds for each event while it plays
 
 /** @param {{past: boolean}} props `past`: whether the page can show another time than now */
@@ -20,12 +20,12 @@ export function TimeStrip({ past }) {
   const [fault, setFault] = useState("");
   const [playing, setPlaying] = useState(false);
   const timer = useRef(/** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined));
-  const begin = positions.value[0] ?? null;
+  const begin = firstTime.value;
   const end = Date.now();
 
   // While the API is away, the strip stays as it was.
   const refresh = () => {
-    if (past) readPositions().catch(() => {});
+    if (past) readHistory().catch(() => {});
   };
   useEffect(refresh, [past]);
   useEvery(refresh, REFRESH);
@@ -117,14 +117,22 @@ export function TimeStrip({ past }) {
   </footer>`;
 }
 
-/** How much happened when, drawn above the slider. @param {{begin: number | null, end: number}} props */
+/** How much happened when, drawn above the slider; what failed is drawn over it. @param {{begin: number | null, end: number}} props */
 function Histogram({ begin, end }) {
-  if (begin === null) return null;
-  // The root makes quiet times visible beside busy ones.
-  const bars = histogram(positions.value, begin, end, BARS).map(Math.sqrt);
-  const highest = Math.max(...bars);
-  const path = bars
-    .map((bar, n) => (bar > highest / 25 ? `M${n} 20v${(-(bar / highest) * 20).toFixed(1)}h.8V20z` : ""))
-    .join("");
-  return html`<svg viewBox=${`0 0 ${BARS} 20`} preserveAspectRatio="none" aria-hidden="true"><path d=${path} /></svg>`;
+  const known = histogram.value;
+  if (begin === null || known === null || end <= begin) return null;
+  const { since, step, counts, failed } = known;
+  const highest = Math.max(...counts, 1);
+  const width = (step / (end - begin)) * WIDTH;
+  const bars = (/** @type {number[]} */ values) =>
+    values
+      .map((value, n) => {
+        if (value === 0) return "";
+        // The root makes quiet times visible beside busy ones.
+        const height = Math.max(Math.sqrt(value / highest) * 20, 1);
+        const x = ((since + n * step - begin) / (end - begin)) * WIDTH;
+        return `M${x.toFixed(1)} 20v${(-height).toFixed(1)}h${Math.max(width * 0.8, 1).toFixed(1)}V20z`;
+      })
+      .join("");
+  return html`<svg viewBox=${`0 0 ${WIDTH} 20`} preserveAspectRatio="none" aria-hidden="true"><path d=${bars(counts)} /><path class="bad" d=${bars(failed)} /></svg>`;
 }

@@ -1,0 +1,132 @@
+/** Lines over time, with axes, values under the pointer, and a range to choose by dragging. */
+import { html } from "../core/html.js";
+import { clock } from "../core/times.js";
+import { useEffect, useRef, useState } from "../vendor/hooks.js";
+import uPlot from "../vendor/uplot.js";
+import { Section } from "./basics.js";
+
+/** @typedef {{name: string, tone: "blue" | "green" | "red" | "amber" | "violet" | "grey", values: (number | null)[], dashed?: boolean}} Line */
+
+const HEIGHT = 170;
+const NARROWEST = 6; // pixels of a range that was dragged and not clicked
+
+/**
+ * `times`: when each value begins, in seconds since 1970. `format`: shows a value with its unit. `steps`: values are
+ * counts of their step; otherwise they are durations, on a logarithmic axis. `onRange`: is called with two times.
+ * @param {{title: string, times: number[], lines: Line[], format: (value: number) => string, steps?: boolean, summary: (line: Line) => string, onRange: (since: number, until: number) => void}} props
+ */
+export function Plot({ title, times, lines, format, steps = false, summary, onRange }) {
+  const place = useRef(/** @type {HTMLDivElement | null} */ (null));
+  const legend = useRef(/** @type {HTMLUListElement | null} */ (null));
+  const plot = useRef(/** @type {uPlot | null} */ (null));
+  const [at, setAt] = useState(/** @type {number | null} */ (null));
+  const latest = useRef({ format, onRange });
+  latest.current = { format, onRange };
+  const dark = useDark();
+  const names = lines.map(({ name }) => name).join();
+
+  useEffect(() => {
+    const box = place.current;
+    if (box === null || legend.current === null) return;
+    // Only computed colours are known to a canvas: variables and light-dark() are not.
+    const tones = [...legend.current.querySelectorAll("li")].map((item) => getComputedStyle(item).borderLeftColor);
+    const { color, borderTopColor } = getComputedStyle(box);
+    const axis = {
+      stroke: color,
+      font: "11px system-ui, sans-serif",
+      grid: { stroke: borderTopColor, width: 1 },
+      ticks: { stroke: borderTopColor, width: 1, size: 4 },
+    };
+    const made = new uPlot(
+      {
+        width: box.clientWidth,
+        height: HEIGHT,
+        legend: { show: false },
+        cursor: { sync: { key: "times" }, y: false, drag: { x: true, y: false, setScale: false }, points: { size: 6 } },
+        scales: { y: steps ? { range: (_, __, most) => [0, Math.max(most * 1.05, 4)] } : { distr: 3 } },
+        axes: [
+          { ...axis, size: 28, space: 70, values: (_, splits) => splits.map((time) => clock(time * 1000)) },
+          {
+            ...axis,
+            size: 58,
+            space: 30,
+            incrs: steps
+              ? [1, 2, 5].flatMap((n) => [...Array(9).keys()].map((power) => n * 10 ** power)).sort((a, b) => a - b)
+              : undefined,
+            values: (_, splits) => splits.map((value) => (steps ? latest.current.format(value) : power(value))),
+            splits: steps ? undefined : (_, __, least, most) => powers(least, most),
+          },
+        ],
+        series: [
+          {},
+          ...lines.map(({ name, dashed }, n) => ({
+            label: name,
+            stroke: tones[n],
+            width: 1.5,
+            dash: dashed ? [4, 3] : undefined,
+            paths: steps ? uPlot.paths.stepped?.({ align: 1 }) : undefined,
+            points: { show: steps ? false : undefined, size: 4 },
+          })),
+        ],
+        hooks: {
+          setCursor: [(own) => setAt(own.cursor.idx ?? null)],
+          setSelect: [
+            (own) => {
+              const { left, width } = own.select;
+              if (width < NARROWEST) return;
+              own.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+              latest.current.onRange(own.posToVal(left, "x"), own.posToVal(left + width, "x"));
+            },
+          ],
+        },
+      },
+      [times, ...lines.map(({ values }) => values)],
+      box,
+    );
+    plot.current = made;
+    const sizes = new ResizeObserver(() => made.setSize({ width: box.clientWidth, height: HEIGHT }));
+    sizes.observe(box);
+    return () => {
+      sizes.disconnect();
+      made.destroy();
+      plot.current = null;
+    };
+  }, [names, steps, dark]);
+
+  useEffect(() => {
+    plot.current?.setData(/** @type {uPlot.AlignedData} */ ([times, ...lines.map(({ values }) => values)]));
+  }, [times, lines]);
+
+  const time = at === null ? undefined : times[at];
+  return html`<${Section} title=${title} class="plotted" tools=${html`<span class="quiet">${time === undefined ? "" : clock(time * 1000)}</span>`}>
+    <ul class="legend" ref=${legend}>${lines.map((line) => {
+      const value = at === null ? null : (line.values[at] ?? null);
+      return html`<li class=${`tone-${line.tone} ${line.dashed ? "dashed" : ""}`}>${line.name} <strong>${at === null ? summary(line) : value === null ? "none" : format(value)}</strong></li>`;
+    })}</ul>
+    <div class="plot" ref=${place} role="img" aria-label=${`${title}. ${lines.map((line) => `${line.name}: ${summary(line)}`).join(", ")}`}></div>
+  <//>`;
+}
+
+/** Return the powers of ten from `least` to `most`. @param {number} least @param {number} most */
+function powers(least, most) {
+  const first = Math.ceil(Math.log10(least) - 1e-9);
+  const count = Math.floor(Math.log10(most) + 1e-9) - first + 1;
+  return Array.from({ length: Math.max(count, 0) }, (_, n) => 10 ** (first + n));
+}
+
+/** Return a power of ten as a duration. @param {number} value in seconds */
+function power(value) {
+  return value < 0.9 ? `${Math.round(value * 1e6) / 1000} ms` : `${Math.round(value)} s`;
+}
+
+/** Whether the system asks for dark pages. */
+function useDark() {
+  const [dark, setDark] = useState(() => matchMedia("(prefers-color-scheme: dark)").matches);
+  useEffect(() => {
+    const query = matchMedia("(prefers-color-scheme: dark)");
+    const onChange = () => setDark(query.matches);
+    query.addEventListener("change", onChange);
+    return () => query.removeEventListener("change", onChange);
+  }, []);
+  return dark;
+}

@@ -1,0 +1,59 @@
+"""The overview and the failures in the dashboard: numbers equal the events, and a range or a group can be opened."""
+
+import httpx
+from playwright.sync_api import expect
+
+from tests.cli.installation import Installation
+from tests.dashboard.browser import Tab
+from tests.dashboard.test_jobs import ended, submit
+
+
+def test_overview_counts_equal_events_of_jobs(site: Installation, tab: Tab) -> None:
+    ended(site, submit(site, "boom", {"text": "counted"}))
+    page = tab.go("?range=hour")
+    expect(page.get_by_text("All is well")).to_be_visible()
+    row = page.locator("tbody tr", has=page.get_by_role("link", name="boom", exact=True))
+    with httpx.Client(base_url=f"http://127.0.0.1:{site.port}", trust_env=False) as client:
+        jobs = client.get("/jobs?type=boom&limit=1000").json()["items"]
+        names = [event["type"] for job in jobs for event in client.get(f"/jobs/{job['id']}/events").json()["items"]]
+    count = names.count("jobtape.job.failed")
+    expect(row.locator("[data-name=failed]")).to_have_text(str(count))
+    page.get_by_role("button", name="Live").click()
+    expect(page.get_by_role("img", name="Jobs per minute")).to_be_visible()
+    submit(site, "boom", {"text": "one more"})
+    expect(row.locator("[data-name=failed]")).to_have_text(str(count + 1))
+    expect(page.get_by_label("Newest failed jobs").get_by_text("ValueError: one more")).to_be_visible()
+
+
+def test_dragging_over_a_plot_chooses_a_range(site: Installation, tab: Tab) -> None:
+    ended(site, submit(site, "add", {"x": 1, "y": 1}))
+    page = tab.go("?range=hour")
+    plot = page.locator(".plot .u-over").first
+    plot.hover()
+    expect(page.get_by_label("Jobs per minute", exact=True).locator("header .quiet")).not_to_be_empty()
+    box = plot.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + 20, steps=4)
+    page.mouse.up()
+    expect(page.get_by_role("button", name="Hour")).to_have_attribute("aria-pressed", "false")
+    assert "since=" in page.url
+    page.get_by_role("button", name="Hour").click()
+    assert "since=" not in page.url
+
+
+def test_failures_are_grouped_and_redriven(site: Installation, tab: Tab) -> None:
+    ids = [submit(site, "boom", {"text": f"number {n}"}) for n in range(2)]
+    for job_id in ids:
+        ended(site, job_id)
+    page = tab.go("failures")
+    group = page.get_by_label("boom: ValueError")
+    expect(group).to_contain_text("jobs_here.py")
+    jobs = httpx.get(f"http://127.0.0.1:{site.port}/jobs?type=boom&state=failed&limit=1000", trust_env=False).json()
+    expect(group).to_contain_text(f"{len(jobs['items'])} failed jobs")
+    group.get_by_role("link", name="failed jobs").click()
+    expect(page.locator("tbody tr").first).to_contain_text("ValueError: number 1")
+    page.get_by_role("link", name="boom").first.click()
+    page.get_by_role("link", name="Jobs with this failure").click()
+    expect(page.locator("tbody tr").first).to_contain_text("ValueError: number 1")
