@@ -104,7 +104,7 @@ class QueueConsumer:
         self._queues = queues
         self._prefetch = prefetch
         self._deliver = deliver
-        self._tags: list[str] = []
+        self._tags: dict[str, str] = {}
         self._channel: Channel | None = None
         self._writer: FrameWriter | None = None
 
@@ -116,7 +116,7 @@ class QueueConsumer:
             await channel.basic_qos(prefetch_count=self._prefetch)
             self._writer = FrameWriter(channel)
             for queue in self._queues:
-                self._tags.append(await consume(self._connection, channel, queue, partial(self._on_messages, queue)))
+                await self.consume(queue)
         except BaseException:
             # ``__aexit__`` is not called in this case, and an open channel would keep its deliveries.
             await self.__aexit__(None, None, None)
@@ -138,8 +138,24 @@ class QueueConsumer:
         assert self._channel is not None
         with suppress(*BROKER_ERRORS):
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                for tag in self._tags:
-                    await self._channel.basic_cancel(tag)
+                for queue in list(self._tags):
+                    await self.cancel(queue)
+
+    @property
+    def consumed(self) -> frozenset[str]:
+        """The queues that are consumed."""
+        return frozenset(self._tags)
+
+    async def consume(self, queue: str) -> None:
+        """Take deliveries of one more queue. Raises one of ``BROKER_ERRORS``."""
+        assert self._channel is not None
+        deliver = partial(self._on_messages, queue)
+        self._tags[queue] = await consume(self._connection, self._channel, queue, deliver)
+
+    async def cancel(self, queue: str) -> None:
+        """Take no new deliveries of one queue; see ``stop_consuming``. Raises one of ``BROKER_ERRORS``."""
+        assert self._channel is not None
+        await self._channel.basic_cancel(self._tags.pop(queue))
 
     def _on_messages(self, queue: str, messages: list[Delivered]) -> None:
         assert self._channel is not None

@@ -25,9 +25,9 @@ _REASON_LENGTH: Final = 500
 ExecutionId = Annotated[str, Field(min_length=1, max_length=64)]
 Dropped = Literal["expired", "maxlen"]
 """Why the broker dropped waiting work, in RabbitMQ's words."""
-DeferReason = Literal["unknown_type", "queue_full"] | Dropped
-"""Why work was deferred: a worker does not know the job type or its version, the queue refused it, or the broker
-dropped it."""
+DeferReason = Literal["unknown_type", "queue_full", "paused"] | Dropped
+"""Why work was deferred: a worker does not know the job type or its version, the queue refused it, the job type is
+paused, or the broker dropped it."""
 PlacementReason = Literal["due", "lost", "given_up"]
 Reason = Literal[
     "error",

@@ -15,6 +15,7 @@ either order. So the order on the tape is decisive, and ``evolve`` decides for e
   one. The executions before the ``deferred`` do not count as running any more; their outcomes are accepted.
 * ``submitted`` contains the order (what to run), and adds it to the job whenever it comes. It changes the state only if
   it is the job's first event. One that is due later places no work.
+* A **rule** (``schemas.rules``) has one run, which only ``cancelled`` ends.
 * A job with **gates** is ``held`` until it is ``placed``. ``released`` is accepted of a failed run that holds its
   ordering key.
 * Of the **executions** of an attempt, the newest on the tape is shown. ``started`` and ``progressed`` of an older one
@@ -45,6 +46,7 @@ from jobtape.schemas.events import (
 from jobtape.schemas.failure_group import group_of
 from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import FINAL, Job, JobState, Order, Progress, replace
+from jobtape.schemas.rules import RULE_GROUP
 
 _S = JobState
 _NEW: Final = Job(id="", type="", state=_S.QUEUED, run=1, attempt=1)
@@ -97,6 +99,8 @@ def evolve(job: Job | None, event: JobEvent, cursor: int = 0) -> Job:
 def _evolve(job: Job | None, event: JobEvent, cursor: int) -> Job:
     if isinstance(event, Submitted):
         return _submit(job, event, cursor)
+    if job is not None and job.gates is not None and job.gates.rule and not isinstance(event, Cancelled):
+        return job
     if job is None or event.data.run > job.run:
         return _apply(_fresh_run(job, event), event, cursor)
     if not _is_accepted(job, event):
@@ -151,9 +155,11 @@ def _gated(job: Job, gates: Gates, event: Submitted, cursor: int) -> Job:
     """Return the job with its gates. Jobs with an ordering key are placed in the order of their submissions on the
     tape, others in the order in which they are due.
     """
+    if gates.rule:
+        return replace(job, gates=gates, gate_group=RULE_GROUP, turn=cursor)
     due = event.data.order.run_at or event.time
     turn = int(due.timestamp() * 1e6) if gates.ordering_key is None else cursor
-    return replace(job, gates=gates, gate_group=gates.group, turn=turn)
+    return replace(job, gates=gates, gate_group=gates.group(event.data.order.type), turn=turn)
 
 
 def _holds_slots(job: Job) -> bool:

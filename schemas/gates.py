@@ -12,6 +12,7 @@ window of ``per`` seconds has more than ``at_most`` placements.
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,6 +26,8 @@ _MOST_RATES: Final = 10_000
 
 LimitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,120}$")]
 GateKey = Annotated[str, Field(max_length=KEY_LENGTH)]
+NewLimits = Mapping[tuple[str, str, bool], "Limit"]
+"""Limits with other values than those of the jobs: by name, key (empty for every key) and whether it is a rate."""
 Gate = tuple[str, str]
 """The name and the key of a limit; for an ordering key the name is empty."""
 
@@ -49,7 +52,7 @@ class Gates(BaseModel):
     """All gates of one job.
 
     ``hold``: a failed run keeps the ordering key until the job is redriven or released. ``turn``: jobs with different
-    values take turns where they wait for the same limit.
+    values take turns where they wait for the same limit. ``rule``: the job is never placed (see ``schemas.rules``).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,17 +61,18 @@ class Gates(BaseModel):
     hold: bool = False
     limits: tuple[Limit, ...] = Field(default=(), max_length=MAX_LIMITS)
     turn: GateKey = ""
+    rule: bool = False
 
-    @property
-    def group(self) -> str:
-        """Names the jobs that are placed one after the other: those with the same ordering key, or else the same gates.
+    def group(self, job_type: str) -> str:
+        """Return the name of the jobs that are placed one after the other: those with the same ordering key, or else of
+        the same type and with the same gates.
 
         A hash, because it is indexed and the gates may be long.
         """
         if self.ordering_key is not None:
             text = f"ordering_key {self.ordering_key}"
         else:
-            text = self.model_dump_json(exclude={"hold"})
+            text = f"{job_type} {self.model_dump_json(exclude={'hold'})}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def slots(self, *, ended: bool = False) -> tuple[Gate, ...]:
@@ -91,6 +95,7 @@ class GateState:
 
     def __init__(self, start: float) -> None:
         self._start = start
+        self.new_limits: NewLimits = {}
         self._taken: Counter[Gate] = Counter()
         self._holders: dict[str, tuple[Gate, ...]] = {}
         self._next_at: dict[Gate, float] = {}
@@ -105,7 +110,7 @@ class GateState:
             return ("", gates.ordering_key), None
         for limit in gates.limits:
             if limit.per is None:
-                if self._taken[limit.gate] >= limit.at_most:
+                if self._taken[limit.gate] >= self._now(limit).at_most:
                     return limit.gate, None
             elif now < (opens := self._allowed_at(limit) - TOLERANCE):
                 return limit.gate, opens
@@ -116,7 +121,7 @@ class GateState:
         self.hold(job_id, gates.slots())
         for limit in gates.limits:
             if limit.per is not None:
-                self._next_at[limit.gate] = max(self._allowed_at(limit), now) + _spacing(limit)
+                self._next_at[limit.gate] = max(self._allowed_at(limit), now) + _spacing(self._now(limit))
         if len(self._next_at) > _MOST_RATES:
             self._next_at = {gate: at for gate, at in self._next_at.items() if at > now}
 
@@ -137,7 +142,12 @@ class GateState:
         return slots
 
     def _allowed_at(self, limit: Limit) -> float:
-        return self._next_at.get(limit.gate, self._start + _spacing(limit) + TOLERANCE)
+        return self._next_at.get(limit.gate, self._start + _spacing(self._now(limit)) + TOLERANCE)
+
+    def _now(self, limit: Limit) -> Limit:
+        rate = limit.per is not None
+        new = self.new_limits
+        return new.get((limit.name, limit.key, rate)) or new.get((limit.name, "", rate)) or limit
 
 
 def _spacing(limit: Limit) -> float:

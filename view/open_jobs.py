@@ -5,13 +5,15 @@ The reads use the partial indexes ``jobs_open`` and ``jobs_waiting``. So a milli
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import get_args
+from typing import Any, get_args
 
 from sqlalchemy import bindparam, func, select, text, tuple_
 
+from jobtape.schemas import plainjson
 from jobtape.schemas.events import Dropped
 from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.rules import RULE_GROUP
 from jobtape.view import tables
 from jobtape.view.rows import gates_from_text, job_from_row
 from jobtape.view.sql.database import StorePart
@@ -25,7 +27,7 @@ _HOLDS_SLOTS = text(tables.HOLDS_SLOTS)
 _job = tables.jobs.c
 
 _NEXT_HELD = (
-    select(_job.id, _job.queue, _job.run_at, _job.gates, _job.gate_group, _job.turn)
+    select(_job.id, _job.type, _job.queue, _job.run_at, _job.gates, _job.gate_group, _job.turn)
     .where(_HELD, _job.gate_group == bindparam("gate_group"))
     .where(tuple_(_job.turn, _job.id) > tuple_(bindparam("turn"), bindparam("job_id")))
     .order_by(_job.turn, _job.id)
@@ -73,16 +75,22 @@ class OpenJobs(StorePart):
             return [job_from_row(row) for row in connection.execute(statement).all()]
 
     def waiting(
-        self, limit: int, without: Collection[str] = (), without_dropped: Collection[str] = ()
+        self,
+        limit: int,
+        without: Collection[str] = (),
+        without_dropped: Collection[str] = (),
+        without_types: Collection[str] = (),
     ) -> list[WaitingJob]:
         """Return jobs whose work is to be placed, also those that are not due yet, the earliest first.
 
         ``without``: queues to leave out. ``without_dropped``: queues whose jobs are left out if the broker dropped
-        their work.
+        their work. ``without_types``: job types to leave out.
         """
         statement = select(_job.id, _job.queue, _job.run_at).where(_WAITING).order_by(_job.run_at, _job.id)
         if without:
             statement = statement.where(_job.queue.not_in(without))
+        if without_types:
+            statement = statement.where(_job.type.not_in(without_types))
         if without_dropped:
             dropped = (_job.state == JobState.SCHEDULED.value) & func.coalesce(_job.reason, "").in_(get_args(Dropped))
             statement = statement.where(~(_job.queue.in_(without_dropped) & dropped))
@@ -97,7 +105,9 @@ class OpenJobs(StorePart):
     def held_groups(self) -> list[str]:
         """Return the groups of gates that jobs wait for. Reads the index of all held jobs."""
         with self.database.reading() as connection:
-            return list(connection.scalars(select(_job.gate_group).where(_HELD).distinct()))
+            return list(
+                connection.scalars(select(_job.gate_group).where(_HELD, _job.gate_group != RULE_GROUP).distinct())
+            )
 
     def held(self, after: Mapping[str, tuple[int, str]], limit: int) -> dict[str, list[HeldJob]]:
         """Return for each group the next jobs that wait for its gates, at most ``limit``, in their order.
@@ -109,10 +119,20 @@ class OpenJobs(StorePart):
             for group, (turn, job_id) in after.items():
                 values = {"gate_group": group, "turn": turn, "job_id": job_id, "most": limit}
                 found[group] = [
-                    HeldJob(row.id, row.queue, row.run_at, gates_from_text(row.gates), row.gate_group, row.turn)
+                    HeldJob(
+                        row.id, row.type, row.queue, row.run_at, gates_from_text(row.gates), row.gate_group, row.turn
+                    )
                     for row in connection.execute(_NEXT_HELD, values)
                 ]
         return found
+
+    def rules(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Return the id, the type and the payload of each rule that is in force, in their order."""
+        columns = select(_job.id, _job.type, _job.payload)
+        statement = columns.where(_HELD, _job.gate_group == RULE_GROUP).order_by(_job.turn, _job.id)
+        with self.database.reading() as connection:
+            rows = connection.execute(statement).all()
+        return [(job_id, job_type, plainjson.loads(payload.encode())) for job_id, job_type, payload in rows]
 
     def with_slots(self) -> list[tuple[str, JobState, Gates]]:
         """Return the id, the state and the gates of each job that has slots."""

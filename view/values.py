@@ -213,6 +213,7 @@ class HeldJob:
     """
 
     id: str
+    type: str
     queue: str
     run_at: datetime
     gates: Gates

@@ -20,6 +20,7 @@ from jobtape.consumer.projector.maintenance.job_rescuer import JobRescuer
 from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
 from jobtape.consumer.projector.maintenance.pruner import Pruner
 from jobtape.consumer.projector.maintenance.queue_declarer import QueueDeclarer
+from jobtape.consumer.projector.maintenance.rule_repeater import RuleRepeater
 from jobtape.consumer.projector.maintenance.worker_registry import WorkerRegistry
 from jobtape.consumer.projector.relay import Relay
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
@@ -67,6 +68,7 @@ class LeaderServices:
             Pruner(self._leader, job_retention),
             JobRescuer(self._leader, rescue_after),
             QueueDeclarer(self._leader, rescue_after),
+            RuleRepeater(self._leader),
             WorkerRegistry(self._leader),
         )
 

@@ -7,7 +7,7 @@ as the machine has room for if they run in processes.
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -67,6 +67,12 @@ class Backlog:
         late = [each for each in self._waiting if each.until <= now]
         self._waiting = [each for each in self._waiting if each.until > now]
         return [each.delivery for each in late]
+
+    def remove(self, which: Callable[[WaitingDelivery], bool]) -> list[WaitingDelivery]:
+        """Remove and return the deliveries for which ``which`` returns True."""
+        removed = [each for each in self._waiting if which(each)]
+        self._waiting = [each for each in self._waiting if each not in removed]
+        return removed
 
     def clear(self) -> list[Delivery]:
         """Remove and return all deliveries."""

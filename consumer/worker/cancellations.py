@@ -30,7 +30,8 @@ from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.broker.publisher import ExchangePublisher
 from jobtape.broker.stream_reader import StreamReader, TapeMessage
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, TapeMissing, UnreadableEvent
-from jobtape.schemas.events import Cancelled, decode
+from jobtape.schemas.events import Cancelled, Submitted, decode
+from jobtape.schemas.rules import Rules
 from jobtape.schemas.topology import Topology
 
 log = logging.getLogger(__name__)
@@ -91,14 +92,25 @@ def _number(job_id: str, run: int) -> int:
 
 
 class Cancellations:
-    """Reader of the stream of cancellations. It calls ``on_cancel`` with job id and run for each cancelled run.
+    """Reader of the stream of cancellations. It calls ``on_cancel`` with job id and run for each cancelled run, and
+    ``on_rules`` when ``rules`` has changed.
 
     Markers are published over ``publishing``, a separate link: a broker alarm blocks connections that publish, and it
     must not block the connection that consumes.
     """
 
-    def __init__(self, publishing: Link, topology: Topology, *, on_cancel: Callable[[str, int], None]) -> None:
+    def __init__(
+        self,
+        publishing: Link,
+        topology: Topology,
+        *,
+        on_cancel: Callable[[str, int], None],
+        on_rules: Callable[[], None] = lambda: None,
+    ) -> None:
         self.runs = CancelledRuns(lambda: datetime.now(UTC))
+        self.rules = Rules()
+        """The rules that are in force. The stream has them too."""
+        self._on_rules = on_rules
         self._topology = topology
         self._on_cancel = on_cancel
         self._markers = ExchangePublisher(publishing, "")
@@ -180,6 +192,12 @@ class Cancellations:
                 event = decode(message.body)
             except UnreadableEvent:  # a marker of this or another worker
                 continue
+            if isinstance(event, Submitted) and not self.runs.has(event.subject, event.data.run):
+                order = event.data.order
+                if self.rules.add(event.subject, order.type, order.payload):
+                    self._on_rules()
+            if isinstance(event, Cancelled) and self.rules.remove(event.subject):
+                self._on_rules()
             if isinstance(event, Cancelled) and not self.runs.has(event.subject, event.data.run):
                 self.runs.add(event.subject, event.data.run, event.time)
                 self._on_cancel(event.subject, event.data.run)

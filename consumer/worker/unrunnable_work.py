@@ -11,7 +11,7 @@ from jobtape.broker.link import BROKER_ERRORS
 from jobtape.broker.publisher import Publisher, publish_dead_letter
 from jobtape.broker.queue_consumer import Delivery
 from jobtape.schemas.errors import UnreadableEvent
-from jobtape.schemas.events import EncodedEvent, NewerWork, WorkEvent, decode_newer_work, encoded
+from jobtape.schemas.events import DeferReason, EncodedEvent, NewerWork, WorkEvent, decode_newer_work, encoded
 from jobtape.schemas.placement import deferral, deferred_since
 
 log = logging.getLogger(__name__)
@@ -42,13 +42,15 @@ class UnrunnableWork:
         now = datetime.now(UTC)
         return (now - deferred_since(work, "unknown_type", now)).total_seconds() >= self._unknown_type_timeout
 
-    async def defer(self, work: WorkEvent | NewerWork, delivery: Delivery) -> None:
-        """Defer work that this worker does not know; another one may know it.
+    async def defer(
+        self, work: WorkEvent | NewerWork, delivery: Delivery, reason: DeferReason = "unknown_type"
+    ) -> None:
+        """Defer work that cannot run now: by default because this worker does not know its type, and another one may.
 
         If it were given back to its queue, RabbitMQ 4.3 would deliver it again at once, in an endless loop.
         """
         source = self._publisher.topology.source
-        deferred = deferral(work, "unknown_type", source=source, time=datetime.now(UTC))
+        deferred = deferral(work, reason, source=source, time=datetime.now(UTC))
         await self._publish_until_confirmed(encoded(deferred))
         await delivery.ack()
 

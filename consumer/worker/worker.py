@@ -27,7 +27,7 @@ from jobtape.broker import declare
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.broker.queue_consumer import Delivery, QueueConsumer
-from jobtape.broker.tasks import first_of, translate_cancellation, wait_for_stop
+from jobtape.broker.tasks import cancel_and_wait, first_of, translate_cancellation, wait_for_stop
 from jobtape.consumer.worker.backlog import Backlog
 from jobtape.consumer.worker.cancellations import Cancellations
 from jobtape.consumer.worker.execution import Execution, knows
@@ -49,7 +49,7 @@ from jobtape.schemas.fold import evolve
 from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout, longest_wait
-from jobtape.schemas.topology import Topology
+from jobtape.schemas.topology import Topology, queue_of
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,11 @@ class Worker:
             setup=lambda connection: declare.declare(connection, topology),
         )
         self._publisher = Publisher(Link(url, name=f"{topology.namespace} worker {name} (publishing)"), topology)
-        self._cancellations = Cancellations(self._publisher.link, topology, on_cancel=self._on_cancel)
+        self._cancellations = Cancellations(
+            self._publisher.link, topology, on_cancel=self._on_cancel, on_rules=self._on_rules
+        )
+        self._rules = self._cancellations.rules
+        self._rules_changed = asyncio.Event()
         self._unrunnable = UnrunnableWork(
             self._publisher, self._publish_until_confirmed, unknown_type_timeout=unknown_type_timeout
         )
@@ -193,11 +197,16 @@ class Worker:
             return
         async with (
             self._cancellations.following(connection, cancellations),
-            QueueConsumer(connection, names, prefetch=prefetch, deliver=self._on_delivery) as intake,
+            QueueConsumer(connection, (), prefetch=prefetch, deliver=self._on_delivery) as intake,
         ):
+            await self._consume(intake, names)
             self._fault = None
             log.info("taking jobs from %s", ", ".join(self._topology.queues))
-            await first_of(self._watch(intake), stop, self._handlers.exit_requested)
+            pausing = asyncio.create_task(self._follow_pauses(intake, names), name="pauses")
+            try:
+                await first_of(self._watch(intake), stop, self._handlers.exit_requested)
+            finally:
+                await cancel_and_wait(pausing)
             if stop.is_set() or self._handlers.exit_requested.is_set():
                 self._fault = "draining"
                 self._draining = True
@@ -208,6 +217,33 @@ class Worker:
             else:
                 self._fault = "the channel to the broker was closed"
             self._backlog.clear()  # closing the channel requeues these deliveries
+
+    async def _consume(self, intake: QueueConsumer, names: Sequence[str]) -> None:
+        """Consume the queues ``names`` that are not paused, and no others."""
+        for name in names:
+            if name in intake.consumed and queue_of(name) in self._rules.paused_queues:
+                log.info("the queue %s is paused", name)
+                await intake.cancel(name)
+            elif name not in intake.consumed and queue_of(name) not in self._rules.paused_queues:
+                await intake.consume(name)
+        for waiting in self._backlog.remove(lambda each: queue_of(each.delivery.queue) in self._rules.paused_queues):
+            await waiting.delivery.requeue()
+
+    async def _follow_pauses(self, intake: QueueConsumer, names: Sequence[str]) -> None:
+        while True:
+            await self._rules_changed.wait()
+            self._rules_changed.clear()
+            try:
+                await self._consume(intake, names)
+            except BROKER_ERRORS as error:
+                log.warning("a queue could not be paused or resumed, trying again: %s", reason_of(error))
+                self._rules_changed.set()
+                await asyncio.sleep(PAUSE)
+
+    def _on_rules(self) -> None:
+        self._rules_changed.set()
+        for waiting in self._backlog.remove(lambda each: each.event.data.order.type in self._rules.paused_types):
+            self._settle(waiting.delivery, self._unrunnable.defer(waiting.event, waiting.delivery, "paused"))
 
     async def _watch(self, intake: QueueConsumer) -> None:
         """Requeue deliveries that wait too long and check for stuck handlers, until the channel ends."""
@@ -248,6 +284,10 @@ class Worker:
             self._settle(delivery, self._settle_after(same, key, delivery))
         elif self._cancellations.runs.has(event.subject, event.data.run):
             self._settle(delivery, self._ack_cancelled(event, delivery))
+        elif order.type in self._rules.paused_types:
+            self._settle(delivery, self._unrunnable.defer(event, delivery, "paused"))
+        elif queue_of(delivery.queue) in self._rules.paused_queues:
+            self._settle(delivery, delivery.requeue())
         elif not knows(self._job_types.get(order.type), order) and not self._unrunnable.is_too_old(event):
             self._settle(delivery, self._unrunnable.defer(event, delivery))
         else:

@@ -5,7 +5,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobtape.cli.commands import bulk, jobs, repairs, replays, servers
+from jobtape.cli.commands import bulk, jobs, repairs, replays, rules, servers
 from jobtape.cli.errors import FAILED, WRONG, BrokenModule, WrongUse
 from jobtape.cli.escaping import lines, one_line
 from jobtape.cli.options import AsOf
@@ -38,6 +38,9 @@ app.command(rich_help_panel=USE)(jobs.submit)
 app.command(rich_help_panel=USE)(jobs.status)
 app.command(rich_help_panel=USE)(bulk.cancel)
 app.command(rich_help_panel=USE)(jobs.release)
+app.command(rich_help_panel=USE)(rules.pause)
+app.command(rich_help_panel=USE)(rules.resume)
+app.command(rich_help_panel=USE)(rules.limit)
 app.command("list", rich_help_panel=USE)(jobs.list_)
 app.command(rich_help_panel=USE)(jobs.events)
 app.command(rich_help_panel=USE)(jobs.watch)

@@ -21,6 +21,7 @@ from jobtape.producer.http.routes import (
     jobs,
     operations,
     replays,
+    rules,
     statistics,
     submit,
     workers,
@@ -39,6 +40,7 @@ UNDERIVED_MODELS: Final = (
     bulk.RedriveBody,
     bulk.CancelBody,
     ReplayRequest,
+    rules.LimitBody,
     ProblemDetails,
 )
 """The models that FastAPI does not find in the signatures of the routes."""
@@ -91,7 +93,7 @@ def build_api(
     checks = [Depends(no_repeated_parameters)]
     if api_key is not None:
         checks.insert(0, Depends(require_key))
-    for module in (submit, jobs, events, bulk, replays, dead_letters, workers, statistics, operations):
+    for module in (submit, jobs, events, bulk, replays, rules, dead_letters, workers, statistics, operations):
         app.include_router(module.router, dependencies=checks)
     for open_router in (operations.open_router, asyncapi.router, websocket.router):
         app.include_router(open_router)

@@ -48,6 +48,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "invalid-query": (422, "The query is not valid"),
     "cursor-not-reached": (422, "The tape has not reached this cursor"),
     "invalid-filter": (422, "The filter for jobs is not valid"),
+    "invalid-limit": (422, "The limit is not valid"),
     "internal": (500, "Internal error"),
     "broker-unavailable": (503, "The broker is not available"),
     "queue-full": (503, "The queue is full"),

@@ -24,7 +24,7 @@ def order_for(submission: Submission, job_types: Mapping[str, JobTypeSpec], limi
     job_type = job_types.get(submission.type)
     if job_type is None:
         raise UnknownJobType(
-            f"there is no job type {submission.type!r} here; known: {_names(job_types)}. JOBTAPE_JOBS names the "
+            f"there is no job type {submission.type!r} here; known: {names(job_types)}. JOBTAPE_JOBS names the "
             "modules that have job types"
         )
     payload = _accepted_payload(submission, job_type, limits)
@@ -70,7 +70,7 @@ def _queue(submission: Submission, job_type: JobTypeSpec, job_types: Mapping[str
     ours = job_type.queue == BUILTIN_QUEUE
     known = {each.queue for each in job_types.values() if (each.queue == BUILTIN_QUEUE) is ours}
     if submission.queue not in known:
-        raise _invalid("queue", f"there is no queue {submission.queue!r} here; known: {_names(known)}")
+        raise _invalid("queue", f"there is no queue {submission.queue!r} here; known: {names(known)}")
     return submission.queue
 
 
@@ -98,7 +98,8 @@ def _invalid(field: str, message: str) -> SubmissionInvalid:
     return SubmissionInvalid(message, [{"loc": (field,), "msg": message}])
 
 
-def _names(names: Collection[str]) -> str:
-    shown = sorted(name for name in names if not name.startswith(BUILTIN_PREFIX))
+def names(known: Collection[str]) -> str:
+    """Return the names for an error message, without those of Jobtape itself."""
+    shown = sorted(name for name in known if not name.startswith(BUILTIN_PREFIX))
     more = f" and {len(shown) - _NAMES_SHOWN} more" if len(shown) > _NAMES_SHOWN else ""
     return (", ".join(shown[:_NAMES_SHOWN]) or "none") + more

@@ -22,7 +22,7 @@ from jobtape.schemas.job import Job, Order
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.submission import Submission
 from jobtape.schemas.timeouts import check_timeouts
-from jobtape.schemas.topology import Topology, run_key
+from jobtape.schemas.topology import CANCEL_KEY, Topology, run_key
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ class Submitter:
         event = self._submitted(order, job_id or new_job_id(), time or utc_now(), causation_id)
         job = evolve(None, event)
         if is_for_later(order, event.time):
-            await self.publish(event)
+            await self.publish(event, _key(order))
             return job
         if not again:
             self.publisher.check_room(order.queue)
@@ -139,7 +139,8 @@ class Submitter:
         """
         event = self._submitted(order, job_id, time)
         if is_for_later(order, time):
-            return self.publisher.begin(event)
+            key = _key(order)
+            return self.publisher.begin(event, () if key is None else (key,))
         self.publisher.check_room(order.queue)
         return self.publisher.begin(event, (run_key(order.queue),))
 
@@ -162,3 +163,8 @@ class Submitter:
         except TapeMissing:
             self.watch.tape_is_missing()
             raise
+
+
+def _key(order: Order) -> str | None:
+    """Return the second key of a submission that places no work: workers have to read a rule."""
+    return CANCEL_KEY if order.gates is not None and order.gates.rule else None

@@ -45,6 +45,7 @@ class Rate:
 
 class GateRules:
     """The rules of the job type ``job_type``. ``fields``: the fields of its payload. ``where``: begins each message.
+    ``rule``: its jobs are rules.
 
     Raises JobTypeInvalid for rules that no payload can follow.
     """
@@ -59,7 +60,9 @@ class GateRules:
         on_failure: OnFailure,
         limits: Sequence[Concurrency | Rate],
         take_turns: str | None,
+        rule: bool,
     ) -> None:
+        self._rule = rule
         self.ordering_key = ordering_key
         self.on_failure: OnFailure = on_failure
         self.limits = tuple(limits)
@@ -95,6 +98,8 @@ class GateRules:
 
         Raises PayloadInvalid for a value that cannot be a key.
         """
+        if self._rule:
+            return Gates(rule=True)
         if ordering_key is None and self.ordering_key is not None:
             ordering_key = self._key(self.ordering_key, payload, labels)
         limits: list[Limit] = []

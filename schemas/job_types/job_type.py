@@ -39,7 +39,7 @@ class JobTypeSpec:
 
     ``isolate``: the handler runs in its own process, which may allocate ``memory`` bytes more than at the start of the
     job (None: no limit). ``concurrency``: how many jobs run at once in one worker. ``ordering_key``, ``on_failure``,
-    ``limits`` and ``take_turns``: see ``GateRules``. ``version``: the payload version of
+    ``limits``, ``take_turns`` and ``rule``: see ``GateRules``. ``version``: the payload version of
     the parameters. ``upcasters``, by version, turn an older payload into the next version.
 
     Raises JobTypeInvalid, with what to change, if ``function`` cannot be a handler.
@@ -60,6 +60,7 @@ class JobTypeSpec:
         on_failure: OnFailure = "continue",
         limits: Sequence[Concurrency | Rate] = (),
         take_turns: str | None = None,
+        rule: bool = False,
         version: int = 1,
         upcasters: Mapping[int, PayloadUpcaster] | None = None,
     ) -> None:
@@ -102,6 +103,7 @@ class JobTypeSpec:
             on_failure=on_failure,
             limits=limits,
             take_turns=take_turns,
+            rule=rule,
         )
         declared.record(self, function)
 

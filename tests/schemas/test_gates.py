@@ -69,9 +69,9 @@ def test_slots_are_freed_by_their_holder_only() -> None:
 
 def test_jobs_with_the_same_ordering_key_are_one_group_whatever_their_limits() -> None:
     limited = Gates(ordering_key="a", limits=(Limit(name="mail", at_most=2),))
-    assert ORDERED.group == limited.group != Gates(ordering_key="b").group
+    assert ORDERED.group("x") == limited.group("y") != Gates(ordering_key="b").group("x")
     unordered = [Gates(limits=(Limit(name="mail", key=key, at_most=2),), turn=turn) for key in "ab" for turn in "cd"]
-    assert len({gates.group for gates in unordered}) == 4
+    assert len({gates.group(kind) for gates in unordered for kind in "xy"}) == 8
 
 
 @job(

@@ -25,12 +25,15 @@ from typing import Final
 from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas.gates import Gate, GateState
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.rules import Rules
 from jobtape.view.store import HeldJob
 
 KNOWN: Final = 200
 """Jobs of a group that are read at once, and about as many are kept in memory."""
 GROUPS_READ: Final = 50
 """Groups whose jobs are read at once."""
+_PAUSE: Final = ("a pause", "")
+"""The gate for which jobs wait that are paused. No limit has this name."""
 _FIRST: Final = (-1, "")
 _ALL: Final = (2**63, "")
 
@@ -88,6 +91,8 @@ class HeldJobs:
         """A heap of times, each with a unique number and the group whose first job is due, or the gate that opens."""
         self._taken: set[str] = set()
         """The jobs that ``take`` has returned, until ``give_back``."""
+        self.rules = Rules()
+        """The rules that are in force."""
         self._missed: list[Job] | None = None
         """While the view is being read: the jobs that were committed meanwhile."""
 
@@ -100,6 +105,10 @@ class HeldJobs:
         for collection in (self._groups, self._ready, self._waiting, self._timers, self._taken):
             collection.clear()
         self._state = GateState(time.monotonic())
+        self.rules = Rules()
+        for rule in await self._leader.call(self._leader.store.open_jobs.rules):
+            self.rules.add(*rule)
+        self._state.new_limits = self.rules.limits
         for job_id, state, gates in await self._leader.call(self._leader.store.open_jobs.with_slots):
             self._state.hold(job_id, gates.slots(ended=state is JobState.FAILED))
         for name in await self._leader.call(self._leader.store.open_jobs.held_groups):
@@ -116,8 +125,12 @@ class HeldJobs:
         if self._missed is not None:
             self._missed += gated
             return False
+        changed = False
         for job in gated:
             assert job.gates is not None
+            if job.gates.rule:
+                changed = self._apply(job) or changed
+                continue
             if job.holds_slots:
                 freed = self._state.hold(job.id, job.gates.slots(ended=job.final))
             elif job.state is JobState.HELD and (job.id in in_flight or job.id in self._taken):
@@ -130,7 +143,7 @@ class HeldJobs:
                 self._hold(job)
             elif (group := self._groups.get(job.gate_group or "")) is not None and group.remove(job.id):
                 self._make_ready(group)
-        return bool(self._ready)
+        return changed or bool(self._ready)
 
     async def take(self, limit: int, closed: Mapping[str, float]) -> list[HeldJob]:
         """Return at most ``limit`` jobs to place now, with their slots taken.
@@ -178,9 +191,21 @@ class HeldJobs:
             return 0.0
         return self._timers[0][0] if self._timers else math.inf
 
+    def _apply(self, rule: Job) -> bool:
+        """Put a rule in force or end it, and make all groups ready. Return whether it changed anything."""
+        held = rule.state is JobState.HELD
+        if not (self.rules.add(rule.id, rule.type, rule.payload or {}) if held else self.rules.remove(rule.id)):
+            return False
+        self._state.new_limits = self.rules.limits
+        for group in [group for groups in self._waiting.values() for group in groups.values()]:
+            self._make_ready(group)
+        return True
+
     def _hold(self, job: Job) -> None:
         assert job.gates is not None and job.gate_group is not None and job.queue is not None and job.turn is not None
-        held = HeldJob(job.id, job.queue, job.run_at or datetime.now(UTC), job.gates, job.gate_group, job.turn)
+        held = HeldJob(
+            job.id, job.type, job.queue, job.run_at or datetime.now(UTC), job.gates, job.gate_group, job.turn
+        )
         group = self._groups.get(held.group)
         if group is None:  # no other job of the group is held
             group = self._groups[held.group] = _Group(held.group, next(self._numbers), known_to=_ALL)
@@ -196,8 +221,10 @@ class HeldJobs:
             self._wake_at(until, group.name)
             self._pass_on(group)
             return None
-        found = self._state.closed_gate(job.gates, now)
-        if found is not None:
+        if job.queue in self.rules.paused_queues or job.type in self.rules.paused_types:
+            self._wait(group, _PAUSE, None)
+            return None
+        if (found := self._state.closed_gate(job.gates, now)) is not None:
             self._wait(group, *found)
             return None
         self._state.place(job.id, job.gates, now)

@@ -137,7 +137,11 @@ class JobPlacer:
         if limit <= 0:
             return []
         rows = await self._leader.call(
-            self._leader.store.open_jobs.waiting, len(unseen) + limit, tuple(self._closed), tuple(self._unserved)
+            self._leader.store.open_jobs.waiting,
+            len(unseen) + limit,
+            {*self._closed, *self._held.rules.paused_queues},
+            tuple(self._unserved),
+            self._held.rules.paused_types,
         )
         return [row for row in rows if row.id not in unseen][:limit]
 

@@ -1,0 +1,41 @@
+"""Publishes the rules that are in force again and again to the stream of cancellations, from which workers read them.
+
+The stream keeps its messages for a limited time, and somebody may delete it; a rule stays in force until it is ended.
+"""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Final
+
+from jobtape.broker.publisher import ExchangePublisher
+from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.schemas.events import encode, submitted
+
+EVERY: Final = 600.0
+"""Seconds. The stream keeps messages for weeks, so this is about a deleted stream."""
+
+
+class RuleRepeater:
+    """A worker takes a repeated rule for the one that it knows, and ignores one that was cancelled."""
+
+    def __init__(self, leader: Leader) -> None:
+        self._leader = leader
+        self._publisher = ExchangePublisher(leader.publisher.link, "")
+
+    async def run(self) -> None:
+        """Run until cancelled. Raises ViewUnavailable and BrokerUnavailable."""
+        while True:
+            await self._leader.publisher.link.connection()
+            await self._repeat()
+            await asyncio.sleep(EVERY)
+
+    async def _repeat(self) -> None:
+        store, topology = self._leader.store, self._leader.topology
+        rules = await self._leader.call(store.open_jobs.rules)
+        jobs = await self._leader.call(store.jobs, [job_id for job_id, _, _ in rules])
+        for job_id, _, _ in rules:
+            job = jobs.get(job_id)
+            if job is not None and not job.final and job.order is not None:
+                time = job.submitted_at or datetime.now(UTC)
+                event = submitted(job_id, job.order, source=topology.source, time=time)
+                await self._publisher.publish(encode(event), topology.cancels.name)

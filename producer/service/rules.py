@@ -1,0 +1,70 @@
+"""Puts rules in force and ends them: pauses, and new values of limits.
+
+A rule is a job that is never run (``schemas.rules``): it is in force from its submission until it is cancelled.
+"""
+
+from jobtape.producer.service.order_check import names
+from jobtape.producer.service.service import JobService
+from jobtape.schemas.errors import SubmissionInvalid, UnknownJobType
+from jobtape.schemas.gates import Limit
+from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
+from jobtape.schemas.rules import LIMIT, PAUSE, Pause
+from jobtape.schemas.submission import Submission
+from jobtape.view.store import JobQuery
+
+MOST_RULES = 1000
+"""Rules of one type that are looked at."""
+
+
+async def pause(service: JobService, wanted: Pause) -> Job:
+    """Let no job of the queue or job type begin. Returns the rule; the one in force, if there is one.
+
+    Raises SubmissionInvalid for an unknown queue, UnknownJobType, and what ``JobService.submit`` and ``find`` raise.
+    """
+    queues = {job_type.queue for job_type in service.job_types.values()} - {BUILTIN_QUEUE}
+    if wanted.queue is not None and wanted.queue not in queues:
+        message = f"there is no queue {wanted.queue!r} here; known: {names(queues)}"
+        raise SubmissionInvalid(message, [{"loc": ("queue",), "msg": message}])
+    if wanted.type is not None and wanted.type not in service.job_types:
+        raise UnknownJobType(f"there is no job type {wanted.type!r} here; known: {names(service.job_types)}")
+    for rule in await _in_force(service, PAUSE):
+        if Pause.model_validate(rule.payload) == wanted:
+            return rule
+    return await service.submit(Submission(type=PAUSE, payload=wanted.model_dump(exclude_none=True)))
+
+
+async def resume(service: JobService, paused: Pause) -> list[str]:
+    """End all pauses of the queue or job type, and return their ids. Raises what ``JobService.cancel`` raises."""
+    rules = await _in_force(service, PAUSE)
+    return await _end(service, [rule for rule in rules if Pause.model_validate(rule.payload) == paused])
+
+
+async def change_limit(service: JobService, limit: Limit) -> Job:
+    """Give a limit other values, for all jobs from now on. Returns the rule. Raises what ``pause`` raises."""
+    earlier = await _limits(service, limit.name, limit.key)
+    rule = await service.submit(Submission(type=LIMIT, payload=limit.model_dump(exclude_none=True)))
+    await _end(service, [each for each, old in earlier if (old.per is None) is (limit.per is None)])
+    return rule
+
+
+async def restore_limit(service: JobService, name: str, key: str) -> list[str]:
+    """Let a limit have the values of the job types again. Returns the ids of the rules that were ended."""
+    return await _end(service, [rule for rule, _ in await _limits(service, name, key)])
+
+
+async def _limits(service: JobService, name: str, key: str) -> list[tuple[Job, Limit]]:
+    rules = [(rule, Limit.model_validate(rule.payload)) for rule in await _in_force(service, LIMIT)]
+    return [(rule, limit) for rule, limit in rules if (limit.name, limit.key) == (name, key)]
+
+
+async def _in_force(service: JobService, job_type: str) -> list[Job]:
+    found = await service.matching(JobQuery(types=(job_type,), states=(JobState.HELD,), limit=MOST_RULES))
+    jobs = await service.read(service.store.jobs, [each.id for each in found.jobs])
+    return list(jobs.values())
+
+
+async def _end(service: JobService, rules: list[Job]) -> list[str]:
+    for rule in rules:
+        await service.cancel(rule.id)
+    return [rule.id for rule in rules]

@@ -1,0 +1,153 @@
+"""Pausing queues and job types, and changing limits, over HTTP, with a worker and a projector."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+
+import pytest
+
+from jobtape import Concurrency, job
+from jobtape.settings import Settings
+from jobtape.view.store import Store
+from tests.checker import Checker
+from tests.consumer.installation import Rig
+from tests.producer.running_api import Api, api, problem
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+@job("quick")
+def quick() -> str:
+    return "done"
+
+
+@job("other")
+def other() -> str:
+    return "done"
+
+
+@job("filed", queue="orders")
+def filed() -> str:
+    return "done"
+
+
+@job("limited", limits=[Concurrency(1)])
+async def limited(seconds: float = 0.0) -> str:
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+TYPES = (quick, other, filed, limited)
+
+
+@pytest.fixture
+async def at_work(settings: Settings, rig: Rig, view: Store) -> AsyncIterator[Api]:
+    """An API with a projector and a worker."""
+    async with api(settings, *TYPES) as served, rig.projector(view), rig.worker(*TYPES):
+        yield served
+
+
+async def submit(served: Api, job_type: str, **more: Any) -> str:
+    answer = await served.client.post("/jobs", json={"type": job_type, "payload": {}} | more)
+    assert answer.status_code == 202, answer.text
+    job_id: str = answer.json()["id"]
+    return job_id
+
+
+async def becomes(served: Api, job_id: str, state: str) -> dict[str, Any]:
+    async def reached() -> dict[str, Any] | None:
+        found: dict[str, Any] = (await served.client.get(f"/jobs/{job_id}")).json()
+        return found if found["state"] == state else None
+
+    return await eventually(reached, what=f"{job_id} is {state}")
+
+
+async def test_jobs_of_paused_queue_wait_until_it_is_resumed(at_work: Api, rig: Rig, view: Store) -> None:
+    """Those on the queue and those that are due later; other queues go on. A worker that starts then takes none."""
+    rule = await at_work.client.post("/queues/orders/pause")
+    assert (rule.status_code, rule.json()["state"], rule.json()["payload"]["queue"]) == (202, "held", "orders")
+    assert (await at_work.client.post("/queues/orders/pause")).json()["id"] == rule.json()["id"]
+    await eventually(lambda: _no_consumer(rig))
+    async with rig.worker(*TYPES):
+        waiting = [await submit(at_work, "filed"), await submit(at_work, "filed", delay=0.05)]
+        await becomes(at_work, await submit(at_work, "quick"), "succeeded")
+        await becomes(at_work, await submit(at_work, "quick", delay=0.1), "succeeded")
+        found = [(await at_work.client.get(f"/jobs/{each}")).json()["state"] for each in waiting]
+        assert found == ["queued", "scheduled"]
+        resumed = await at_work.client.post("/queues/orders/resume")
+        assert resumed.json() == {"ended": [rule.json()["id"]]}
+        for each in waiting:
+            await becomes(at_work, each, "succeeded")
+    assert (await at_work.client.post("/queues/orders/resume")).json() == {"ended": []}
+    report = await Checker(rig.url, rig.topology).check(view)
+    assert not report.problems, str(report)
+
+
+async def _no_consumer(rig: Rig) -> bool:
+    return await rig.consumers("orders") == 0
+
+
+async def test_jobs_of_paused_type_are_deferred_until_it_is_resumed(at_work: Api) -> None:
+    await at_work.client.post("/job-types/quick/pause")
+    job_id = await submit(at_work, "quick")
+    deferred = await becomes(at_work, job_id, "scheduled")
+    assert deferred["reason"] == "paused"
+    await becomes(at_work, await submit(at_work, "other"), "succeeded")
+    await at_work.client.post("/job-types/quick/resume")
+    done = await becomes(at_work, job_id, "succeeded")
+    assert done["attempt"] == 1
+
+
+async def test_changed_limit_holds_for_waiting_jobs_at_once(at_work: Api) -> None:
+    running = [await submit(at_work, "limited", payload={"seconds": 60}) for _ in range(3)]
+    await becomes(at_work, running[0], "running")
+    assert (await becomes(at_work, running[2], "held"))["waits_for"] == ["limit limited, at most 1"]
+    changed = await at_work.client.put("/limits/limited", json={"at_most": 2})
+    assert changed.status_code == 202
+    await becomes(at_work, running[1], "running")
+    await at_work.client.put("/limits/limited", json={"at_most": 3})
+    await becomes(at_work, running[2], "running")
+    in_force = await at_work.client.get("/jobs", params={"type": "jobtape.limit", "state": "held"})
+    assert [each["payload"] for each in in_force.json()["items"]] == [{"name": "limited", "key": "", "at_most": 3}]
+    assert len((await at_work.client.delete("/limits/limited")).json()["ended"]) == 1
+    for each in running:
+        await at_work.client.post(f"/jobs/{each}/cancel")
+        await becomes(at_work, each, "cancelled")
+
+
+async def test_wrong_rules_are_refused(settings: Settings, rig: Rig, view: Store) -> None:
+    async with api(settings, *TYPES) as served, rig.projector(view):
+        refused = problem(await served.client.post("/queues/ordres/pause"), 422, "invalid-submission")
+        assert "known: default, orders" in refused["detail"]
+        problem(await served.client.post("/job-types/quik/pause"), 422, "unknown-job-type")
+        problem(await served.client.put("/limits/limited", json={"at_most": 0}), 422, "invalid-limit")
+        wrong = {"type": "jobtape.pause", "payload": {"queue": "orders", "type": "quick"}}
+        problem(await served.client.post("/jobs", json=wrong), 422, "invalid-payload")
+        rule = (await served.client.post("/queues/orders/pause")).json()["id"]
+        await served.client.post("/queues/orders/resume")
+        problem(await served.client.post(f"/jobs/{rule}/redrive"), 409, "job-final")
+
+
+async def test_worker_learns_of_a_pause_whose_message_is_gone(settings: Settings, rig: Rig, view: Store) -> None:
+    """The stream of cancellations was deleted. The projector that becomes active publishes the pause again."""
+    async with api(settings, *TYPES) as served:
+        async with rig.projector(view):
+            rule = (await served.client.post("/queues/orders/pause")).json()["id"]
+            await becomes(served, rule, "held")
+        channel = await (await rig.link.connection()).channel()
+        async with channel:
+            await channel.queue_delete(rig.topology.cancels.name)
+        async with rig.projector(view):
+            repeated = rig.nothing_on(rig.topology.cancels.name)
+            await eventually(lambda: _not(repeated()), what="the pause is on the stream again")
+            async with rig.worker(*TYPES):
+                waits = await submit(served, "filed")
+                await becomes(served, await submit(served, "quick"), "succeeded")
+                assert (await served.client.get(f"/jobs/{waits}")).json()["state"] == "queued"
+                await served.client.post("/queues/orders/resume")
+                await becomes(served, waits, "succeeded")
+
+
+async def _not(condition: Awaitable[bool]) -> bool:
+    return not await condition
