@@ -117,12 +117,13 @@ def _draw(site: Installation, chromium: Browser) -> None:
     with httpx.Client(base_url=url, trust_env=False) as client:
         _run_for_minutes(client, 5)
         retried, failed = _run_jobs(client)
-        _damage(site, client)
-        dry_run = client.post("/jobs", json={"type": "jobtape.rebuild", "payload": {"dry_run": True}}).json()["id"]
     overview = Tab(chromium, url, SIZE).go("")
     overview.get_by_text("month").first.wait_for()
     overview.get_by_role("img", name="Jobs per minute").wait_for()
     _save(overview, "overview")
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        _damage(site, client)
+        dry_run = client.post("/jobs", json={"type": "jobtape.rebuild", "payload": {"dry_run": True}}).json()["id"]
     page = Tab(chromium, url, SIZE).go(f"tape/{dry_run}")
     page.get_by_role("button", name="failed to succeeded").click()
     page.get_by_label("failed → succeeded").wait_for()

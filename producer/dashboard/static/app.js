@@ -4,7 +4,7 @@ import { faultsOf, health, readiness } from "./core/health.js";
 import { html } from "./core/html.js";
 import { useEvery, useLoad } from "./core/load.js";
 import { asOf, change, link, route } from "./core/route.js";
-import { Dialog, Empty, ProblemBox } from "./parts/basics.js";
+import { Dialog, Empty, Message, ProblemBox } from "./parts/basics.js";
 import { TimeStrip } from "./parts/time_strip.js";
 import { useEffect, useRef, useState } from "./vendor/hooks.js";
 import { render } from "./vendor/preact.js";
@@ -103,7 +103,7 @@ function Health() {
   if (!faults.length) return html`<span class="health good" role="status">all parts ready</span>`;
   return html`<details class="health ${data.ready ? "warn" : "bad"}">
     <summary>${data.ready ? "ready, with warnings" : "not ready"}</summary>
-    <ul>${faults.map((fault) => html`<li>${fault}</li>`)}</ul>
+    <ul>${faults.map((fault) => html`<li><${Message} text=${fault} /></li>`)}</ul>
   </details>`;
 }
 

@@ -143,7 +143,8 @@ export function follow(path, query, onMessage, onState) {
 const TICK = 1000; // milliseconds between two calls
 const BUSY = 40; // events in a tick, above which polling costs less than the stream
 const POLL = 5000;
-const TRY_AGAIN = 60_000;
+const TRY_AGAIN = 60_000; // doubled each time that there were too many again
+const LONGEST_TRY = 960_000;
 
 /**
  * Call `onChange` soon after something happened that the filter `query` of `GET /events` matches, at most once a second.
@@ -163,6 +164,7 @@ export function useChanges(query, onChange) {
     let count = 0;
     let busyTicks = 0;
     let polling = 0;
+    let pause = TRY_AGAIN;
     let open = false;
     /** @type {(() => void) | null} */
     let stop = null;
@@ -187,7 +189,7 @@ export function useChanges(query, onChange) {
       if (stop === null || !open) {
         polling += TICK;
         if (polling % POLL === 0) latest.current();
-        if (stop === null && polling >= TRY_AGAIN) start();
+        if (stop === null && polling >= pause) start();
         return;
       }
       busyTicks = count > BUSY ? busyTicks + 1 : 0;
@@ -197,6 +199,7 @@ export function useChanges(query, onChange) {
         stop();
         stop = null;
         busyTicks = 0;
+        pause = Math.min(pause * 2, LONGEST_TRY);
       }
     }, TICK);
     start();

@@ -9,7 +9,7 @@ import { asOf, change, link } from "../core/route.js";
 import { RANGES, rangeShown, readStats, total } from "../core/stats.js";
 import { shownTime } from "../core/time_travel.js";
 import { duration, local, seconds } from "../core/times.js";
-import { Empty, ProblemBox, Section, State, Time } from "../parts/basics.js";
+import { Empty, Message, ProblemBox, Section, State, Time } from "../parts/basics.js";
 import { Outcome } from "../parts/outcome.js";
 import { Plot } from "../parts/plot.js";
 import { useMemo } from "../vendor/hooks.js";
@@ -39,17 +39,22 @@ export function Page(_) {
     failed.reload();
   });
   const { data } = stats;
+  const empty = data !== null && data.types.length === 0 && Object.keys(data.jobs ?? {}).length === 0 && at === null;
   return html`
     <header class="title"><h1>Overview</h1><${Ranges} range=${range} /></header>
     ${at === null && health.value !== null && html`<${Verdict} now=${health.value} />`}
     <${ProblemBox} problem=${stats.problem} onRetry=${stats.reload} />
     ${data === null && !stats.problem && html`<p class="loading">Loading …</p>`}
-    ${data !== null && html`<${Tiles} stats=${data} words=${range.words} /><${Plots} stats=${data} />`}
-    <div class="columns">
+    ${data !== null && !empty && html`<${Tiles} stats=${data} words=${range.words} /><${Plots} stats=${data} />`}
+    ${
+      empty
+        ? html`<${Empty} title="There is no job yet"><p><a href=${link("submit")}>Submit one here</a>, or over the API: <code>POST /jobs</code>.</p><//>`
+        : html`<div class="columns">
       <${Jobs} title=${at === null ? "Running now" : "Running then"} jobs=${running.data} empty="No job runs" all=${link("jobs", { state: "running" })} />
       <${Jobs} title="Newest failed jobs" jobs=${failed.data} empty="No job has failed" all=${link("failures")} />
-    </div>
-    ${data !== null && html`<${Queues} stats=${data} /><${Types} stats=${data} words=${range.words} />`}
+    </div>`
+    }
+    ${data !== null && !empty && html`<${Queues} stats=${data} /><${Types} stats=${data} words=${range.words} />`}
   `;
 }
 
@@ -85,7 +90,7 @@ function Verdict({ now }) {
     return html`<p class="verdict good">All is well: every part is ready, every queue has a worker.</p>`;
   return html`<div class=${`verdict ${now.ready ? "warn" : "bad"}`}>
     <strong>${now.ready ? "Jobs are accepted, but look at this:" : "Not ready:"}</strong>
-    <ul>${faults.map((fault) => html`<li>${fault}</li>`)}</ul>
+    <ul>${faults.map((fault) => html`<li><${Message} text=${fault} /></li>`)}</ul>
   </div>`;
 }
 
@@ -214,7 +219,7 @@ function Queues({ stats }) {
 /** @param {{stats: Stats, words: string}} props */
 function Types({ stats, words }) {
   if (stats.types.length === 0) {
-    return html`<${Empty} title=${`There was no job ${words}`}><p><a href=${link("submit")}>Submit one here</a>, or over the API: <code>POST /jobs</code>.</p><//>`;
+    return html`<${Empty} title=${`There was no job ${words}`}><p>Choose a longer range, or <a href=${link("submit")}>submit one</a>.</p><//>`;
   }
   const columns = /** @type {const} */ (["submitted", "succeeded", "failed", "retrying"]);
   return html`<h2 class="between">Job types ${words}</h2>

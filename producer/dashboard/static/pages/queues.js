@@ -5,7 +5,7 @@ import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { link } from "../core/route.js";
 import { STATES } from "../core/types.js";
-import { Empty, ProblemBox } from "../parts/basics.js";
+import { Empty, Message, ProblemBox } from "../parts/basics.js";
 import { Workers } from "../parts/workers.js";
 
 /** @typedef {import("../core/types.js").Readiness} Readiness */
@@ -45,7 +45,7 @@ export function Page() {
                 <td class="name"><a data-row href=${link("jobs", { queue: queue.name })}>${queue.name}</a></td>
                 <td class="num" data-name="waiting" data-column="waiting">${queue.waiting ?? "not known"}</td>
                 <td class="num" data-name="consumers" data-column="consumers">${queue.consumers ?? "not known"}</td>
-                <td>${queue.types.map((type) => html`<a href=${link("jobs", { type })}>${type}</a> `)}${queue.warning && html`<p class="warning">${queue.warning}</p>`}</td>
+                <td>${queue.types.map((type) => html`<a href=${link("jobs", { type })}>${type}</a> `)}${queue.warning && html`<p class="warning"><${Message} text=${queue.warning} /></p>`}</td>
                 <td>${STATES.filter((state) => counts?.get(queue.name)?.[state]).map((state) => html`<a class=${`state ${state}`} href=${link("jobs", { queue: queue.name, state })}>${Number(counts?.get(queue.name)?.[state]).toLocaleString("en")} ${state}</a> `)}</td>
               </tr>`,
             )}</tbody>

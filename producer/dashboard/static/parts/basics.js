@@ -31,6 +31,14 @@ export function Foreign({ text, limit = 200 }) {
   return html`<bdi title=${cut === text ? undefined : text.slice(0, 2000)}>${cut}</bdi>`;
 }
 
+/**
+ * A message of Jobtape: what stands between backticks is shown as code.
+ * @param {{text: string}} props
+ */
+export function Message({ text }) {
+  return text.split("`").map((part, n) => (n % 2 ? html`<code>${part}</code>` : part));
+}
+
 /** @param {{labels: Record<string, string> | null, linked?: boolean}} props */
 export function Labels({ labels, linked = true }) {
   const entries = Object.entries(labels ?? {});
@@ -51,7 +59,7 @@ export function ProblemBox({ problem, onRetry }) {
   if (problem === null || problem.status === 401) return null;
   return html`<div class="problem" role="alert">
     <strong>${problem.title}</strong>
-    <p><${Foreign} text=${problem.message} limit=${600} /></p>
+    <p><${Message} text=${problem.message.slice(0, 600)} /></p>
     ${problem.passing && onRetry && html`<p class="quiet">It is tried again by itself.</p>`}
     ${!problem.passing && onRetry && html`<button type="button" onClick=${onRetry}>Try again</button>`}
   </div>`;

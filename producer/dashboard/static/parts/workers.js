@@ -1,5 +1,6 @@
 /** The workers that are alive, their slots, and what they run. */
 import { get } from "../core/api.js";
+import { health } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { link } from "../core/route.js";
@@ -25,14 +26,22 @@ export function Workers() {
   );
   useEvery(loaded.reload, PAUSE);
   const { data } = loaded;
+  const broker = health.value?.parts.broker?.ready ?? true;
+  // Then an old or empty list says nothing about the workers.
+  const blind = !broker
+    ? "Which workers are alive is not known while the broker does not answer."
+    : data?.collected === false
+      ? "Which workers are alive is not known while no projector is active: it collects their signs of life."
+      : "";
   return html`
     <${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />
-    ${data !== null && !data.collected && html`<p class="warning">No projector is active, so nobody collects the workers' signs of life.</p>`}
+    ${data !== null && blind !== "" && html`<p class="warning">${blind}</p>`}
     ${
       data === null
         ? !loaded.problem && html`<p class="loading">Loading …</p>`
         : data.items.length === 0
-          ? html`<${Empty} title="No worker is alive"><p>Start one: <code>jobtape worker</code>.</p><//>`
+          ? blind === "" &&
+            html`<${Empty} title="No worker is alive"><p>Start one: <code>jobtape worker</code>.</p><//>`
           : html`<table class="rows workers">
             <thead><tr><th>State</th><th>Worker</th><th>Queues</th><th>Slots in use</th><th>Runs</th></tr></thead>
             <tbody>${data.items.map((worker) => html`<${Row} key=${worker.id} worker=${worker} />`)}</tbody>
