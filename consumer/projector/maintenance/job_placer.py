@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 PAGE: Final = 500
 """Jobs placed at once."""
+FEW: Final = 32
+"""Jobs read when not all of the last ones were due: mostly it is a matter of single ones."""
 MAX_UNSEEN: Final = 4 * PAGE
 """Placements that the fold has not seen. With more the placer waits for the fold."""
 POLL: Final = 1.0
@@ -67,6 +69,7 @@ class JobPlacer:
         self._unseen: dict[str, str] = {}
         """The event id of the placement that was published last, by job id."""
         self._changed = asyncio.Event()
+        self._limit = PAGE
         self._next = 0.0
         """When the placer reads again, in seconds since 1970, if nothing wakes it."""
         self._closed: dict[str, float] = {}
@@ -116,6 +119,7 @@ class JobPlacer:
             rows = await self._read()
             now = datetime.now(UTC)
             due = [row for row in rows if row.run_at <= now]
+            self._limit = PAGE if due and len(due) == len(rows) else FEW
             held = await self._held.take(min(PAGE, MAX_UNSEEN - len(self._unseen) - len(due)), self._closed)
             if due or held:
                 await self._place([*due, *held])
@@ -133,7 +137,7 @@ class JobPlacer:
         self._unserved = {queue: until for queue, until in self._unserved.items() if until > now}
         # A copy, because the fold may remove ids while the query still returns their rows.
         unseen = frozenset(self._unseen)
-        limit = min(PAGE, MAX_UNSEEN - len(unseen))
+        limit = min(self._limit, MAX_UNSEEN - len(unseen))
         if limit <= 0:
             return []
         rows = await self._leader.call(
