@@ -38,13 +38,15 @@ TYPES: Final = {
 LICENCES: Final = {"preact": "preact", "htm": "htm", "@preact/signals": "signals", "uplot": "uplot"}
 """Packages, and the names of their licences here. The two packages of signals have the same one."""
 _IMPORT: Final = re.compile(r'(from|import)"([^".]+)"')
+_BANNER: Final = re.compile(rb"/\*!.*?\*/\s*")
+"""Names the package's page on the web. The licence is a file of its own."""
 _SOURCE_MAP: Final = re.compile(r"\n?//# sourceMappingURL=\S+\s*$")
 
 
 def vendored() -> dict[str, bytes]:
     """Return what ``static/vendor`` contains, by file name, made of the packages in ``node_modules``."""
     files = {name: _module(PACKAGES / path) for path, name in MODULES.values()}
-    files["uplot.js"] = _module(PACKAGES / PLOTS) + b"export default uPlot;\n"
+    files["uplot.js"] = _BANNER.sub(b"", _module(PACKAGES / PLOTS)) + b"export default uPlot;\n"
     files |= {name: text.encode() for name, text in TYPES.items()}
     files |= {name: (PACKAGES / path).read_bytes() for name, path in STYLES.items()}
     for package, name in LICENCES.items():

@@ -98,7 +98,11 @@ function Verdict({ now }) {
 function Tiles({ stats, words }) {
   const count = (/** @type {string} */ event) => total(stats.types, event);
   const { jobs } = stats;
-  const waiting = WAITING.map((state) => [state, jobs?.[state] ?? 0]).filter(([, n]) => n !== 0);
+  // A rule, such as a pause, is a job that is held while it is in force.
+  const waits = stats.types.filter(({ type }) => !RULES.includes(type)).map((one) => one.jobs ?? {});
+  const waiting = WAITING.map((state) => [state, waits.reduce((sum, one) => sum + (one[state] ?? 0), 0)]).filter(
+    ([, n]) => n !== 0,
+  );
   return html`<div class="tiles">
     <${Tile} name="submitted" title="Submitted" count=${count("submitted")} note=${words} href=${link("jobs")} />
     <${Tile} name="succeeded" title="Succeeded" count=${count("succeeded")} note=${words} href=${link("jobs", { state: "succeeded" })} />
@@ -112,6 +116,7 @@ function Tiles({ stats, words }) {
   </div>`;
 }
 
+const RULES = ["jobtape.pause", "jobtape.limit"];
 const WAITING = ["queued", "retrying", "scheduled", "held"];
 
 /** @param {{name: string, title: string, count: number, note: string, href: string}} props */

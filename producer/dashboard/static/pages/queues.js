@@ -6,6 +6,7 @@ import { useEvery, useLoad } from "../core/load.js";
 import { link } from "../core/route.js";
 import { STATES } from "../core/types.js";
 import { Empty, Message, ProblemBox } from "../parts/basics.js";
+import { QueuePause, TypePauses, usePauses } from "../parts/pauses.js";
 import { Workers } from "../parts/workers.js";
 
 /** @typedef {import("../core/types.js").Readiness} Readiness */
@@ -20,6 +21,7 @@ export function Page() {
     "queues stats",
     (signal) => /** @type {Promise<import("../core/stats.js").Stats>} */ (get("stats", {}, signal)),
   );
+  const pauses = usePauses();
   const counts = stats.data && new Map(stats.data.queues.map((one) => [one.queue, one.jobs]));
   const list = loaded.data && types.data ? queues(loaded.data, types.data.items) : null;
   const reload = () => {
@@ -29,17 +31,19 @@ export function Page() {
   useEvery(() => {
     loaded.reload();
     stats.reload();
+    pauses.reload();
   }, PAUSE);
   return html`
     <header class="title"><h1>Queues and workers</h1></header>
     <${ProblemBox} problem=${types.problem ?? loaded.problem} onRetry=${reload} />
+    <${TypePauses} pauses=${pauses.data} onDone=${pauses.reload} />
     ${
       list === null
         ? !(types.problem ?? loaded.problem) && html`<p class="loading">Loading …</p>`
         : list.length === 0
           ? html`<${Empty} title="There is no queue yet"><p>Start a worker: <code>jobtape worker</code>.</p><//>`
           : html`<table class="rows queues">
-            <thead><tr><th>Queue</th><th class="num">Waiting for a worker</th><th class="num">Consumers</th><th>Job types</th><th>Jobs</th></tr></thead>
+            <thead><tr><th>Queue</th><th class="num">Waiting for a worker</th><th class="num">Consumers</th><th>Job types</th><th>Jobs</th><th></th></tr></thead>
             <tbody>${list.map(
               (queue) => html`<tr>
                 <td class="name"><a data-row href=${link("jobs", { queue: queue.name })}>${queue.name}</a></td>
@@ -47,6 +51,7 @@ export function Page() {
                 <td class="num" data-name="consumers" data-column="consumers">${queue.consumers ?? "not known"}</td>
                 <td>${queue.types.map((type) => html`<a href=${link("jobs", { type })}>${type}</a> `)}${queue.warning && html`<p class="warning"><${Message} text=${queue.warning} /></p>`}</td>
                 <td>${STATES.filter((state) => counts?.get(queue.name)?.[state]).map((state) => html`<a class=${`state ${state}`} href=${link("jobs", { queue: queue.name, state })}>${Number(counts?.get(queue.name)?.[state]).toLocaleString("en")} ${state}</a> `)}</td>
+                <td class="num"><${QueuePause} queue=${queue.name} pauses=${pauses.data} onDone=${pauses.reload} /></td>
               </tr>`,
             )}</tbody>
           </table>`

@@ -19,7 +19,7 @@ export function Outcome({ job }) {
     const fraction = toNumber(job.progress.fraction);
     return html`${fraction !== null && html`<progress value=${fraction} aria-label="Progress"></progress> `}<${Foreign} text=${job.progress.message ?? ""} limit=${80} />`;
   }
-  if (job.state === "held")
+  if (job.state === "held" && job.waits_for.length > 0)
     return html`<span class="quiet">waits for <${Foreign} text=${job.waits_for.join(", ")} limit=${120} /></span>`;
   if (job.state === "scheduled" && job.run_at)
     return html`due <${Time} at=${job.run_at} />${job.reason && ` (${job.reason})`}`;

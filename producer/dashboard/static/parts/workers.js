@@ -34,7 +34,7 @@ export function Workers() {
       ? "Which workers are alive is not known while no projector is active: it collects their signs of life."
       : "";
   return html`
-    <${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />
+    <${ProblemBox} problem=${loaded.problem?.passing ? null : loaded.problem} onRetry=${loaded.reload} />
     ${data !== null && blind !== "" && html`<p class="warning">${blind}</p>`}
     ${
       data === null
