@@ -13,11 +13,10 @@ from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import FINAL, Job, JobState
 from jobtape.view.statistics import Range, Sums
 from jobtape.view.store import Store
-from jobtape.view.tallies import percentile
+from jobtape.view.tallies import SHORTEST, percentile
 
-ERROR = 1.091
+ERROR = 1.1893
 """The largest factor between a duration and what the statistics have for it."""
-SHORTEST = 0.001024
 ALL_TIME = Range(0, 2**40)
 
 K = TypeVar("K")

@@ -13,7 +13,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple
+from math import frexp
+from typing import Final
 
 from jobtape.schemas.events import EVENT_NAMES, Failed, JobEvent, Retrying, Started, Succeeded
 from jobtape.schemas.failure_group import FailureGroup, group_of
@@ -30,24 +31,20 @@ MINUTES_KEPT: Final = 2 * 86_400
 HOURS_KEPT: Final = 35 * 86_400
 """Seconds for which hours are kept."""
 _EVENTS: Final = frozenset(EVENT_NAMES)
-_SHORTEST: Final = 39
-"""The bucket of all durations below 1.024 ms."""
+_STATES: Final[dict[str, str]] = {state: STATE + state for state in JobState}
+SHORTEST: Final = 2.0**-10
+"""Seconds: shorter durations are not told apart."""
+_HALF_STEP: Final = 2.0**-0.5
 
 
-class TallyKey(NamedTuple):
-    """What is summed.
+TallyKey = tuple[str, int, str, str, int]
+"""What is summed: (measure, minute, type, queue, bucket). A plain tuple, because there are some for each event.
 
-    ``measure`` and ``bucket``: ``state <state>``, the jobs in that state whose submission is known, with
-    ``failure_bucket`` of a failed one; the name of an event, the accepted events, with ``failure_bucket`` of a failure;
-    ``wait`` and ``run``, durations, with ``duration_bucket``. ``minute``: since 1970, of the event; ``ALWAYS`` for
-    states, and for the events of all time. ``queue`` is empty if it is not known, and for the events of all time.
-    """
-
-    measure: str
-    minute: int
-    type: str
-    queue: str
-    bucket: int = 0
+``measure`` and ``bucket``: ``state <state>``, the jobs in that state whose submission is known, with ``failure_bucket``
+of a failed one; the name of an event, the accepted events, with ``failure_bucket`` of a failure; ``wait`` and ``run``,
+durations, with ``duration_bucket``; otherwise the bucket is 0. ``minute``: since 1970, of the event; ``ALWAYS`` for
+states, and for the events of all time. ``queue`` is empty if it is not known, and for the events of all time.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +60,30 @@ class Tally:
     """Collects what a batch adds. Call ``add`` for each accepted event, and ``move`` for each job at the end."""
 
     def __init__(self) -> None:
-        # By plain tuples, which are made in a third of the time.
-        self._sums: defaultdict[tuple[str, int, str, str, int], int] = defaultdict(int)
+        self._sums: defaultdict[TallyKey, int] = defaultdict(int)
         self._failures: dict[str, FailureSpan] = {}
 
     def add(self, before: Job | None, event: JobEvent, after: Job) -> None:
         """Add an accepted event. ``before`` and ``after``: its job."""
-        sums, job_type, queue = self._sums, after.type, after.queue or ""
-        minute = int(event.time.timestamp()) // 60
+        sums, name = self._sums, event.name
+        minute, job_type, queue = int(event.time.timestamp()) // 60, after.type, after.queue or ""
         bucket = 0
-        if isinstance(event, Failed | Retrying):
+        # Not isinstance, which takes a microsecond for a class of pydantic.
+        if type(event) is Failed or type(event) is Retrying:
             group = group_of(event.data.job_type, event.data.reason, event.data.error)
             bucket = failure_bucket(group.id)
             self._extend(FailureSpan(group, event.time, event.time))
-        sums[event.name, minute, job_type, queue, bucket] += 1
-        if isinstance(event, Started):
+        sums[name, minute, job_type, queue, bucket] += 1
+        if type(event) is Started:
             started: datetime | None = event.time
-        elif isinstance(event, Succeeded | Failed):
-            started = event.data.started_at
-            if event.data.duration is not None:
-                sums[RUN, minute, job_type, queue, duration_bucket(event.data.duration)] += 1
+        elif type(event) is Succeeded or type(event) is Failed:
+            started, duration = event.data.started_at, event.data.duration
+            if duration is not None:
+                sums[RUN, minute, job_type, queue, duration_bucket(duration)] += 1
         else:
             return
-        if started is not None and before is not None and _begins(before, event):
-            assert before.run_at is not None
-            sums[WAIT, minute, job_type, queue, duration_bucket((started - before.run_at).total_seconds())] += 1
+        if before is not None and started is not None and (due := _due(before, event)) is not None:
+            sums[WAIT, minute, job_type, queue, duration_bucket((started - due).total_seconds())] += 1
 
     def move(self, before: Job | None, after: Job | None) -> None:
         """Add a job to its state, and take it from its state before. None: it is not in the view."""
@@ -97,12 +93,11 @@ class Tally:
 
     def sums(self) -> dict[TallyKey, int]:
         """Return what is to be added."""
-        found: defaultdict[TallyKey, int] = defaultdict(int)
-        for (measure, minute, job_type, queue, bucket), n in self._sums.items():
-            found[TallyKey(measure, minute, job_type, queue, bucket)] += n
-            if measure in _EVENTS:
-                found[TallyKey(measure, ALWAYS, job_type, "")] += n
-        return {key: n for key, n in found.items() if n}
+        found = {key: n for key, n in self._sums.items() if n}
+        for (measure, _, job_type, _, _), n in [each for each in found.items() if each[0][0] in _EVENTS]:
+            total = (measure, ALWAYS, job_type, "", 0)
+            found[total] = found.get(total, 0) + n
+        return found
 
     def failures(self) -> list[FailureSpan]:
         """Return the groups of the failures."""
@@ -115,14 +110,12 @@ class Tally:
         )
 
 
-def _begins(before: Job, event: Started | Succeeded | Failed) -> bool:
-    """Return whether the event is the first of an execution since the job was due last."""
-    return (
-        before.run_at is not None
-        and before.state is not JobState.RUNNING
-        and before.state not in FINAL
-        and (event.data.run, event.data.attempt) == (before.run, before.attempt_due)
-    )
+def _due(before: Job, event: Started | Succeeded | Failed) -> datetime | None:
+    """Return when the attempt was due; None if the event is not the first of an execution since then."""
+    state, data = before.state, event.data
+    if state is JobState.RUNNING or state in FINAL or data.run != before.run or data.attempt != before.attempt_due:
+        return None
+    return before.run_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +137,18 @@ class Ages:
     def rows(self, sums: Mapping[TallyKey, int]) -> list[tuple[str, int, str, str, int, int]]:
         """Return the rows of table ``tally`` for ``sums``, sorted, each key once."""
         fine, oldest = self.fine, self.oldest
-        found: defaultdict[tuple[str, int, str, str, int], int] = defaultdict(int)
+        found: defaultdict[TallyKey, int] = defaultdict(int)
         for (measure, minute, job_type, queue, bucket), n in sums.items():
             if minute == ALWAYS or minute >= oldest:
                 kept = minute if minute >= fine else minute - minute % 60
                 found[measure, kept, job_type, queue, bucket] += n
-        return [(*key, n) for key, n in sorted(found.items())]
+        return [(*key, found[key]) for key in sorted(found)]
 
 
 def state_key(state: str, job_type: str, queue: str | None, failure: str | None) -> TallyKey:
     """Return the key of the sum of jobs to which a job with a known submission belongs."""
     bucket = failure_bucket(failure) if failure and state == JobState.FAILED else 0
-    return TallyKey(STATE + state, ALWAYS, job_type, queue or "", bucket)
+    return _STATES[state], ALWAYS, job_type, queue or "", bucket
 
 
 def failure_bucket(group_id: str) -> int:
@@ -169,15 +162,16 @@ def failure_id(bucket: int) -> str:
 
 
 def duration_bucket(seconds: float) -> int:
-    """Return the bucket of a duration. Four buckets double it."""
-    microseconds = min(max(1, int(seconds * 1e6)), 2**62)
-    # The integer part of 4·log2, without the rounding of floats, which differs between machines.
-    return max(_SHORTEST, (microseconds**4).bit_length() - 1)
+    """Return the bucket of a duration: 0 for less than ``SHORTEST``, and of the others two for each doubling."""
+    if seconds < SHORTEST:
+        return 0
+    mantissa, exponent = frexp(seconds)  # exact, unlike a logarithm, so it is the same on each machine
+    return 2 * (exponent + 9) + (2 if mantissa >= _HALF_STEP else 1)
 
 
 def duration_of(bucket: int) -> float:
-    """Return the duration (seconds) in the middle of a bucket: at most 9 % off. For the shortest, 1 ms."""
-    return 0.001 if bucket <= _SHORTEST else 2 ** ((bucket + 0.5) / 4) / 1e6
+    """Return the duration (seconds) in the middle of a bucket: at most 19 % off. 1 ms for the shortest."""
+    return SHORTEST * 2 ** ((bucket - 0.5) / 2) if bucket else 0.001
 
 
 def percentile(buckets: Mapping[int, int], share: float) -> float | None:

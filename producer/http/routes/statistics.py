@@ -44,7 +44,7 @@ Events = Annotated[
 
 
 class DurationsOut(BaseModel):
-    """How long, in seconds. ``p50`` and ``p99`` are at most 9 % off; 0.001 also means less."""
+    """How long, in seconds. ``p50`` and ``p99`` are at most 19 % off; 0.001 also means less."""
 
     n: int = Field(description="How many were measured.")
     p50: float

@@ -42,7 +42,9 @@ def at(offset: int, body: bytes, key: str = "event.x.add") -> TapeMessage:
 
 def events_of(batch: Batch) -> dict[tuple[str, str], int]:
     """Return the numbers of accepted events by job type and event."""
-    return {(key.type, key.measure): n for key, n in batch.tally.items() if (key.minute, key.queue) == (ALWAYS, "")}
+    return {
+        (kind, name): n for (name, minute, kind, queue, _), n in batch.tally.items() if (minute, queue) == (ALWAYS, "")
+    }
 
 
 def nothing(_: Collection[str]) -> dict[str, Job]:

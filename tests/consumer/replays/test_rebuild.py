@@ -26,6 +26,7 @@ from tests.checker import Checker
 from tests.consumer import jobs
 from tests.consumer.installation import Rig
 from tests.consumer.rebuild_helpers import rebuilt, task_slice
+from tests.counted import ALL_TIME
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -75,7 +76,7 @@ async def test_rebuild_from_the_stream_repairs_a_damaged_history(rig: Rig, store
     async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
         ids = await some_jobs(rig, 20)
         await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
-        before = [store.job(job_id) for job_id in ids]
+        before, sums = [store.job(job_id) for job_id in ids], numbers(store)
         damage(store, ids[0])
         checkpoint = store.checkpoint()
         assert checkpoint is not None
@@ -87,6 +88,13 @@ async def test_rebuild_from_the_stream_repairs_a_damaged_history(rig: Rig, store
         assert [each["job"] for each in found.examples] == [ids[0]]
         await asyncio.to_thread(working.switch, state)
         assert [store.job(job_id) for job_id in ids] == before
+        assert numbers(store) == sums
+
+
+def numbers(store: Store) -> tuple[Any, ...]:
+    """Return all statistics."""
+    read = store.statistics
+    return sorted(read.jobs()), store.counts(), read.totals(ALL_TIME), read.failures(ALL_TIME, 100)
 
 
 def damage(store: Store, job_id: str) -> None:
@@ -137,9 +145,10 @@ async def test_several_processes_fold_the_archive(rig: Rig, store: Store, monkey
     async with rig.projector(store), rig.worker(jobs.add, concurrency=10):
         ids = await some_jobs(rig, 20)
         await eventually(lambda: all((job := store.job(job_id)) and job.final for job_id in ids))
-        before = [store.job(job_id) for job_id in ids]
+        before, sums = [store.job(job_id) for job_id in ids], numbers(store)
         await asyncio.to_thread(rebuilt, store)
         assert [store.job(job_id) for job_id in ids] == before
+        assert numbers(store) == sums
         assert [process.returncode is None for process in processes] == [False, False]
 
 

@@ -102,8 +102,8 @@ async def test_stats_of_the_last_hour(filled: Api) -> None:
     assert add["events"] == {"started": 1, "submitted": 4, "succeeded": 1}
     assert resize["events"] == {"failed": 2, "retrying": 1, "submitted": 3}
     assert add["wait"]["n"] == 2
-    assert add["wait"]["p99"] == pytest.approx(120, rel=0.1)
-    assert resize["run"] == {"n": 2, "p50": pytest.approx(2.0, rel=0.1), "p99": pytest.approx(2.0, rel=0.1)}
+    assert add["wait"]["p99"] == pytest.approx(120, rel=0.19)
+    assert resize["run"] == {"n": 2, "p50": pytest.approx(2.0, rel=0.19), "p99": pytest.approx(2.0, rel=0.19)}
     main, slow = found["queues"]
     assert main["oldest"] == {"job": FIRST.subject, "since": FIRST.time.isoformat().replace("+00:00", "Z")}
     assert slow["oldest"] is None, "the job that is tried again is not due yet"
