@@ -19,6 +19,7 @@ from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.reads import Reads
 from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
 from jobtape.schemas.events import RelayMode
+from jobtape.schemas.rules import Rules
 from jobtape.view.store import Checkpoint, RelayState, Store
 
 CHECK_LIMIT: Final = 1.5
@@ -186,7 +187,18 @@ class Health:
             depths = await self.watch.depths()
         except BrokerUnavailable as error:
             return {queue: Workers(None, warning=f"not known: {error}") for queue in self.watch.topology.queues}
-        return {queue: _workers_of(depth) for queue, depth in depths.items()}
+        idle = any(depth is not None and depth.consumers == 0 for depth in depths.values())
+        paused = await self._paused_queues() if idle else frozenset()
+        return {queue: _workers_of(queue, depth, paused) for queue, depth in depths.items()}
+
+    async def _paused_queues(self) -> frozenset[str]:
+        rules = Rules()
+        try:
+            for job_id, job_type, payload in await self.read(self.store.open_jobs.rules):
+                rules.add(job_id, job_type, payload)
+        except (ViewUnavailable, TooBusy):
+            return frozenset()
+        return rules.paused_queues
 
     async def seconds_timers_behind(self) -> float:
         """Return for how many seconds the earliest delayed job or retry has been due without being placed on its queue.
@@ -252,12 +264,15 @@ def _projector_fault(checkpoint: Checkpoint | None) -> str | None:
     return None
 
 
-def _workers_of(depth: Depth | None) -> Workers:
+def _workers_of(queue: str, depth: Depth | None, paused: frozenset[str]) -> Workers:
     if depth is None:
         return Workers(
             0,
             warning="the queue is missing on the broker: start a worker that serves it, or run `jobtape init`",
         )
+    if depth.consumers == 0 and queue in paused:
+        warning = f"it is paused, {depth.messages} are waiting: `jobtape resume --queue {queue}` lets its jobs begin"
+        return Workers(0, depth.messages, warning)
     if depth.consumers == 0:
         warning = f"no worker takes jobs from it, {depth.messages} are waiting: start `jobtape worker`"
         return Workers(0, depth.messages, warning)

@@ -51,7 +51,7 @@ export function Page() {
                 <td class="num" data-name="consumers" data-column="consumers">${queue.consumers ?? "not known"}</td>
                 <td>${queue.types.map((type) => html`<a href=${link("jobs", { type })}>${type}</a> `)}${queue.warning && html`<p class="warning"><${Message} text=${queue.warning} /></p>`}</td>
                 <td>${STATES.filter((state) => counts?.get(queue.name)?.[state]).map((state) => html`<a class=${`state ${state}`} href=${link("jobs", { queue: queue.name, state })}>${Number(counts?.get(queue.name)?.[state]).toLocaleString("en")} ${state}</a> `)}</td>
-                <td class="num"><${QueuePause} queue=${queue.name} pauses=${pauses.data} onDone=${pauses.reload} /></td>
+                <td class="num">${queue.types.some((type) => !type.startsWith("jobtape.")) && html`<${QueuePause} queue=${queue.name} pauses=${pauses.data} onDone=${pauses.reload} />`}</td>
               </tr>`,
             )}</tbody>
           </table>`

@@ -65,7 +65,7 @@ export function Plot({ title, times, lines, format, steps = false, summary, onRa
             width: 1.5,
             dash: dashed ? [4, 3] : undefined,
             paths: steps ? uPlot.paths.stepped?.({ align: 1 }) : undefined,
-            points: { show: steps ? false : undefined, size: 4 },
+            points: steps ? { show: false } : { size: 4 },
           })),
         ],
         hooks: {
