@@ -55,6 +55,7 @@ class StreamReader:
         self._buffer: deque[Delivered] = deque()
         self._changed = asyncio.Event()
         self._ended: str | None = None
+        self._interrupted = False
         self._channel: Channel | None = None
 
     async def __aenter__(self) -> "StreamReader":
@@ -90,13 +91,15 @@ class StreamReader:
                     await self._channel.close()
 
     async def read(self, limit: int, timeout: float | None = None) -> list[TapeMessage]:
-        """Wait for messages and return at most ``limit``, or an empty list when none came within ``timeout`` seconds.
-        Raises BrokerUnavailable when the consumer has ended.
+        """Wait for messages and return at most ``limit``, or an empty list when none came within ``timeout`` seconds,
+        or after ``interrupt``. Raises BrokerUnavailable when the consumer has ended.
         """
         if not self._buffer:
             try:
                 async with asyncio.timeout(timeout):
                     while not self._buffer:
+                        if self._interrupted:
+                            return []
                         if self._ended is not None:
                             raise BrokerUnavailable(f"reading {self._queue} ended: {self._ended}; attach again")
                         self._changed.clear()
@@ -109,6 +112,11 @@ class StreamReader:
             self._unacknowledged = 0
             await self._channel.basic_ack(taken[-1].tag, multiple=True, wait=False)
         return [_tape_message(message) for message in taken]
+
+    def interrupt(self) -> None:
+        """Let ``read`` wait no longer, now and later."""
+        self._interrupted = True
+        self._changed.set()
 
     def _deliver(self, messages: list[Delivered]) -> None:
         self._buffer.extend(messages)

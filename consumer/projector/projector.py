@@ -168,8 +168,10 @@ class Projector:
     async def _lead(self, connection: Connection, checkpoint: Checkpoint, stop: asyncio.Event) -> None:
         lost = asyncio.Event()
         renewing = asyncio.create_task(self._renew_lease(lost), name="lease")
+        interrupting: asyncio.Task[None] | None = None
         try:
             async with attach(connection, self._publisher, checkpoint) as reader:
+                interrupting = asyncio.create_task(_interrupt(reader, stop, lost), name="interrupt")
                 if checkpoint.gap is not None:
                     log.warning("the gap has closed: %s", checkpoint.gap.detail)
                     await self._thread.call(self._store.report_gap, self.owner, None)
@@ -181,6 +183,8 @@ class Projector:
                 await self._fold(reader, checkpoint, stop, lost)
         finally:
             renewing.cancel()
+            if interrupting is not None:
+                interrupting.cancel()
 
     async def _fold(
         self, reader: StreamReader, checkpoint: Checkpoint, stop: asyncio.Event, lost: asyncio.Event
@@ -192,10 +196,10 @@ class Projector:
         """
         epoch, offset = checkpoint.epoch, checkpoint.offset
         while True:
-            messages = await first_of(reader.read(PREFETCH), stop, lost)
+            messages = await reader.read(PREFETCH)
             if lost.is_set():
                 raise _LeaseLost
-            if messages is None:
+            if stop.is_set() or not messages:
                 return
             contiguous = self._before_step(offset, messages)
             if contiguous:
@@ -280,6 +284,12 @@ class Projector:
         if fault is not None and fault != self._fault:
             log.warning("%s", fault)
         self._fault = fault
+
+
+async def _interrupt(reader: StreamReader, stop: asyncio.Event, lost: asyncio.Event) -> None:
+    """Interrupt the reader when one of the events is set. Waiting for them around each read costs three tasks."""
+    await first_of(stop.wait(), lost)
+    reader.interrupt()
 
 
 def _fold_fault(error: Exception) -> str:
