@@ -15,7 +15,7 @@ either order. So the order on the tape is decisive, and ``evolve`` decides for e
   one. The executions before the ``deferred`` do not count as running any more; their outcomes are accepted.
 * ``submitted`` contains the order (what to run), and adds it to the job whenever it comes. It changes the state only if
   it is the job's first event. One that is due later places no work.
-* A **rule** (``schemas.rules``) has one run, which only ``cancelled`` ends.
+* A **rule** (``schemas.rules.rules``) has one run, which only ``cancelled`` ends.
 * A job with **gates** is ``held`` until it is ``placed``. ``released`` is accepted of a failed run that holds its
   ordering key.
 * Of the **executions** of an attempt, the newest on the tape is shown. ``started`` and ``progressed`` of an older one
@@ -44,9 +44,8 @@ from jobtape.schemas.events import (
     Succeeded,
 )
 from jobtape.schemas.failure_group import group_of
-from jobtape.schemas.gates import Gates
+from jobtape.schemas.gates import RULE_GROUP, Gates
 from jobtape.schemas.job import FINAL, Job, JobState, Order, Progress, replace
-from jobtape.schemas.rules import RULE_GROUP
 
 _S = JobState
 _NEW: Final = Job(id="", type="", state=_S.QUEUED, run=1, attempt=1)

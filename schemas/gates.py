@@ -23,6 +23,8 @@ MAX_LIMITS: Final = 8
 TOLERANCE: Final = 0.01
 """Seconds, far longer than a timer is late and far shorter than anybody notices."""
 _MOST_RATES: Final = 10_000
+RULE_GROUP: Final = "rule"
+"""The ``Job.gate_group`` of rules."""
 
 LimitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,120}$")]
 GateKey = Annotated[str, Field(max_length=KEY_LENGTH)]

@@ -11,9 +11,8 @@ from sqlalchemy import bindparam, func, select, text, tuple_
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.events import Dropped
-from jobtape.schemas.gates import Gates
+from jobtape.schemas.gates import RULE_GROUP, Gates
 from jobtape.schemas.job import Job, JobState
-from jobtape.schemas.rules import RULE_GROUP
 from jobtape.view import tables
 from jobtape.view.rows import gates_from_text, job_from_row
 from jobtape.view.sql.database import StorePart

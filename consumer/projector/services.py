@@ -21,6 +21,7 @@ from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
 from jobtape.consumer.projector.maintenance.pruner import Pruner
 from jobtape.consumer.projector.maintenance.queue_declarer import QueueDeclarer
 from jobtape.consumer.projector.maintenance.rule_repeater import RuleRepeater
+from jobtape.consumer.projector.maintenance.scheduler import Scheduler
 from jobtape.consumer.projector.maintenance.worker_registry import WorkerRegistry
 from jobtape.consumer.projector.relay import Relay
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
@@ -59,6 +60,7 @@ class LeaderServices:
         publishing = Link(link.url, name=f"{topology.namespace} projector {owner} (publishing)")
         self._leader = Leader(store, owner, link, Publisher(publishing, topology))
         self._placer = JobPlacer(self._leader)
+        self._scheduler = Scheduler(self._leader)
         self._relay = Relay(self._leader, relay)
         self._commits = CommitNotifier(publishing, topology)
         self._services = (
@@ -69,6 +71,7 @@ class LeaderServices:
             JobRescuer(self._leader, rescue_after),
             QueueDeclarer(self._leader, rescue_after),
             RuleRepeater(self._leader),
+            self._scheduler,
             WorkerRegistry(self._leader),
         )
 
@@ -83,6 +86,7 @@ class LeaderServices:
         self._commits.notify(job.id for job in batch.jobs)
         self._leader.notify(batch, cursor)
         self._placer.notify(batch)
+        self._scheduler.notify(batch)
         self._relay.notify(batch, cursor)
 
     def start(self) -> None:

@@ -31,7 +31,7 @@ from jobtape.broker.publisher import ExchangePublisher
 from jobtape.broker.stream_reader import StreamReader, TapeMessage
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, TapeMissing, UnreadableEvent
 from jobtape.schemas.events import Cancelled, Submitted, decode
-from jobtape.schemas.rules import Rules
+from jobtape.schemas.rules.rules import Rules
 from jobtape.schemas.topology import Topology
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from jobtape.builtin.bulk import cancel, redrive
 from jobtape.builtin.common import topology_of
 from jobtape.builtin.rebuild import rebuild
 from jobtape.builtin.replay import replay
-from jobtape.builtin.rules import limit, pause
+from jobtape.builtin.rules import limit, pause, schedule
 from jobtape.builtin.shadow import shadow
 from jobtape.jobs import JobType
 
@@ -17,4 +17,4 @@ __all__ = ["job_types", "topology_of"]
 
 def job_types() -> dict[str, JobType]:
     """Return all built-in job types by name."""
-    return {each.name: each for each in (cancel, limit, pause, rebuild, redrive, replay, shadow)}
+    return {each.name: each for each in (cancel, limit, pause, rebuild, redrive, replay, schedule, shadow)}

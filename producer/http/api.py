@@ -22,6 +22,7 @@ from jobtape.producer.http.routes import (
     operations,
     replays,
     rules,
+    schedules,
     statistics,
     submit,
     workers,
@@ -41,6 +42,7 @@ UNDERIVED_MODELS: Final = (
     bulk.CancelBody,
     ReplayRequest,
     rules.LimitBody,
+    schedules.ScheduleBody,
     ProblemDetails,
 )
 """The models that FastAPI does not find in the signatures of the routes."""
@@ -66,6 +68,11 @@ EXPOSED_HEADERS: Final = (
 )
 """Response headers that such pages may read, also those that a proxy may add."""
 
+MODULES: Final = (
+    *(submit, jobs, events, bulk, replays),
+    *(rules, schedules, dead_letters, workers, statistics, operations),
+)
+"""The routes that need the key, if there is one."""
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
@@ -93,7 +100,19 @@ def build_api(
     checks = [Depends(no_repeated_parameters)]
     if api_key is not None:
         checks.insert(0, Depends(require_key))
-    for module in (submit, jobs, events, bulk, replays, rules, dead_letters, workers, statistics, operations):
+    for module in (
+        submit,
+        jobs,
+        events,
+        bulk,
+        replays,
+        rules,
+        schedules,
+        dead_letters,
+        workers,
+        statistics,
+        operations,
+    ):
         app.include_router(module.router, dependencies=checks)
     for open_router in (operations.open_router, asyncapi.router, websocket.router):
         app.include_router(open_router)

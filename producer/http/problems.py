@@ -49,6 +49,8 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "cursor-not-reached": (422, "The tape has not reached this cursor"),
     "invalid-filter": (422, "The filter for jobs is not valid"),
     "invalid-limit": (422, "The limit is not valid"),
+    "invalid-schedule": (422, "The schedule is not valid"),
+    "schedule-not-found": (404, "There is no such schedule"),
     "internal": (500, "Internal error"),
     "broker-unavailable": (503, "The broker is not available"),
     "queue-full": (503, "The queue is full"),

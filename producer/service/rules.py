@@ -1,6 +1,6 @@
 """Puts rules in force and ends them: pauses, and new values of limits.
 
-A rule is a job that is never run (``schemas.rules``): it is in force from its submission until it is cancelled.
+A rule is a job that is never run (``schemas.rules.rules``): it is in force from its submission until it is cancelled.
 """
 
 from jobtape.producer.service.order_check import names
@@ -9,7 +9,8 @@ from jobtape.schemas.errors import SubmissionInvalid, UnknownJobType
 from jobtape.schemas.gates import Limit
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
-from jobtape.schemas.rules import LIMIT, PAUSE, Pause
+from jobtape.schemas.rules.rules import LIMIT, PAUSE, SCHEDULE, Pause
+from jobtape.schemas.rules.schedule import Schedule
 from jobtape.schemas.submission import Submission
 from jobtape.view.store import JobQuery
 
@@ -51,6 +52,32 @@ async def change_limit(service: JobService, limit: Limit) -> Job:
 async def restore_limit(service: JobService, name: str, key: str) -> list[str]:
     """Let a limit have the values of the job types again. Returns the ids of the rules that were ended."""
     return await _end(service, [rule for rule, _ in await _limits(service, name, key)])
+
+
+async def schedules(service: JobService, name: str | None = None) -> list[tuple[Job, Schedule]]:
+    """Return the rules and schedules that are in force, sorted by name. ``name``: only that one."""
+    rules = [(rule, Schedule.model_validate(rule.payload)) for rule in await _in_force(service, SCHEDULE)]
+    found = [(rule, schedule) for rule, schedule in rules if name in (None, schedule.name)]
+    return sorted(found, key=lambda each: each[1].name)
+
+
+async def put_schedule(service: JobService, schedule: Schedule) -> Job:
+    """Put a schedule in force instead of the one with its name. Returns the rule; the one in force if it is the same.
+
+    Raises what ``pause`` raises.
+    """
+    earlier = await schedules(service, schedule.name)
+    if len(earlier) == 1 and earlier[0][1] == schedule:
+        return earlier[0][0]
+    payload = schedule.model_dump(mode="json", exclude_none=True)
+    rule = await service.submit(Submission(type=SCHEDULE, payload=payload))
+    await _end(service, [each for each, _ in earlier])
+    return rule
+
+
+async def delete_schedule(service: JobService, name: str) -> list[str]:
+    """End the schedule with this name. Returns the ids of the rules that were ended."""
+    return await _end(service, [rule for rule, _ in await schedules(service, name)])
 
 
 async def _limits(service: JobService, name: str, key: str) -> list[tuple[Job, Limit]]:

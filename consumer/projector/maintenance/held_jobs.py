@@ -25,7 +25,7 @@ from typing import Final
 from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas.gates import Gate, GateState
 from jobtape.schemas.job import Job, JobState
-from jobtape.schemas.rules import Rules
+from jobtape.schemas.rules.rules import Rules
 from jobtape.view.store import HeldJob
 
 KNOWN: Final = 200

@@ -11,7 +11,8 @@ from jobtape.broker.declare import Depth
 from jobtape.broker.link import Link
 from jobtape.broker.publisher import Publisher
 from jobtape.schemas.errors import BrokerUnavailable
-from jobtape.schemas.events import JobEvent, Placed
+from jobtape.schemas.events import JobEvent, Placed, Submitted
+from jobtape.schemas.fold import is_for_later
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Batch, DeadMessage, Store
 from jobtape.view.threads import DatabaseThreads
@@ -59,7 +60,12 @@ class Leader:
         """
         while True:
             try:
-                await (self.publisher.place(event) if isinstance(event, Placed) else self.publisher.publish(event))
+                if isinstance(event, Placed) or (
+                    isinstance(event, Submitted) and not is_for_later(event.data.order, event.time)
+                ):
+                    await self.publisher.place(event)
+                else:
+                    await self.publisher.publish(event)
                 return
             except BrokerUnavailable as error:
                 log.warning("the event %s was not confirmed, trying again: %s", event.id, error)

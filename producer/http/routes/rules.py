@@ -13,7 +13,7 @@ from jobtape.producer.http.request_body import SmallJson
 from jobtape.producer.service import rules
 from jobtape.schemas.gates import GateKey, Limit, LimitName
 from jobtape.schemas.job import JobTypeName, QueueName
-from jobtape.schemas.rules import Pause
+from jobtape.schemas.rules.rules import Pause
 
 router = APIRouter(tags=["operations"])
 Queue = Annotated[QueueName, Path(alias="queue")]

@@ -1,7 +1,7 @@
 """Rules: jobs that are never run. One is in force from its submission until it is cancelled.
 
 A pause keeps the jobs of a queue or of a job type from beginning. A limit replaces the values of the limits that have
-its name and, unless its key is empty, its key.
+its name and, unless its key is empty, its key. A schedule submits a job at each of its ticks.
 
 As jobs they are on the tape and in its exports, have a history, and are shown as of any time. A rule is ``held`` while
 it is in force. The projector finds the rules in the view, and workers read them from the stream of cancellations.
@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from jobtape.schemas.gates import Limit, NewLimits
 from jobtape.schemas.job import JobTypeName, QueueName
+from jobtape.schemas.rules.schedule import Schedule
 
 PAUSE: Final = "jobtape.pause"
 LIMIT: Final = "jobtape.limit"
-RULE_GROUP: Final = "rule"
-"""The ``Job.gate_group`` of rules."""
+SCHEDULE: Final = "jobtape.schedule"
 
 
 class Pause(BaseModel):
@@ -36,17 +36,23 @@ class Pause(BaseModel):
         return self
 
 
-_MODELS: Final[dict[str, type[Pause] | type[Limit]]] = {PAUSE: Pause, LIMIT: Limit}
+_MODELS: Final[dict[str, type[Pause] | type[Limit] | type[Schedule]]] = {
+    PAUSE: Pause,
+    LIMIT: Limit,
+    SCHEDULE: Schedule,
+}
 
 
 class Rules:
     """The rules that are in force, by the ids of their jobs. Of two limits with the same name, the later one counts."""
 
     def __init__(self) -> None:
-        self._rules: dict[str, Pause | Limit] = {}
+        self._rules: dict[str, Pause | Limit | Schedule] = {}
         self.paused_queues: frozenset[str] = frozenset()
         self.paused_types: frozenset[str] = frozenset()
         self.limits: NewLimits = {}
+        self.schedules: dict[str, Schedule] = {}
+        """By the id of the rule."""
 
     def add(self, job_id: str, job_type: str, payload: Mapping[str, Any]) -> bool:
         """Put a rule in force. Return whether that changed anything; a rule of a later version does not."""
@@ -71,5 +77,6 @@ class Rules:
         pauses = [rule for rule in self._rules.values() if isinstance(rule, Pause)]
         self.paused_queues = frozenset(pause.queue for pause in pauses if pause.queue is not None)
         self.paused_types = frozenset(pause.type for pause in pauses if pause.type is not None)
+        self.schedules = {job_id: rule for job_id, rule in self._rules.items() if isinstance(rule, Schedule)}
         limits = [rule for rule in self._rules.values() if isinstance(rule, Limit)]
         self.limits = {(limit.name, limit.key, limit.per is not None): limit for limit in limits}
