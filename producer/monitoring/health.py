@@ -19,7 +19,7 @@ from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.reads import Reads
 from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
 from jobtape.schemas.events import RelayMode
-from jobtape.schemas.rules import Rules
+from jobtape.schemas.rules.rules import Rules
 from jobtape.view.store import Checkpoint, RelayState, Store
 
 CHECK_LIMIT: Final = 1.5
