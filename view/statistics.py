@@ -18,6 +18,7 @@ from jobtape.view.tallies import ALWAYS, HOURS_KEPT, RUN, STATE, WAIT, Ages, fai
 MOST_FAILURES: Final = 10_000
 """Groups of failures that are kept, those with the newest failures."""
 _STATES: Final = tuple(STATE + state for state in JobState)
+_BY_MINUTE: Final = (*EVENT_NAMES, WAIT, RUN)
 _FAILURES: Final = (Failed.name, Retrying.name)
 _TALLIES: Final = {table.name: table for table in (tables.tally, tables.tally_of_removed)}
 _sum = tables.tally.c
@@ -49,7 +50,8 @@ class Range:
 
     def where(self) -> list[ColumnElement[bool]]:
         """Return the conditions on the sums."""
-        found = [_sum.minute > ALWAYS, _sum.minute >= self.since, _sum.minute < self.until]
+        # With the measures, so that the key is used, which begins with them.
+        found = [_sum.measure.in_(_BY_MINUTE), _sum.minute >= max(self.since, ALWAYS + 1), _sum.minute < self.until]
         lists = ((_sum.type, self.types), (_sum.queue, self.queues))
         return found + [column.in_(values) for column, values in lists if values]
 

@@ -4,7 +4,7 @@ Theory of operation. Nothing is counted by reading rows. What an accepted event 
 it only, so the sums do not depend on the batches in which events are folded, and each batch is one upsert. A sum by
 minute uses the time of the event, so a rebuild finds the same minute.
 
-Minutes become hours after some days, and hours are dropped after some weeks (``Ages``), so the table stays small. That
+Minutes become hours after a day, and hours are dropped after some weeks (``Ages``), so the table stays small. That
 happens when rows are written, and the pruner does it to older rows. Nobody reads the minutes of a time that may be in
 hours, so it does not matter when it happens.
 """
@@ -26,8 +26,8 @@ WAIT: Final = "wait"
 RUN: Final = "run"
 ALWAYS: Final = 0
 """The minute of sums over all time."""
-MINUTES_KEPT: Final = 2 * 86_400
-"""Seconds for which minutes stay minutes."""
+MINUTES_KEPT: Final = 26 * 3600
+"""Seconds for which minutes stay minutes: a day, and two hours because clocks differ and hours are whole."""
 HOURS_KEPT: Final = 35 * 86_400
 """Seconds for which hours are kept."""
 _EVENTS: Final = frozenset(EVENT_NAMES)

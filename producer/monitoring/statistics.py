@@ -1,7 +1,7 @@
 """Statistics of jobs and events for a range of time, read from sums that the fold keeps.
 
-Many dashboards ask for the same, so requests for the same range share an answer for a moment: a second for the last
-hour, up to ten for long ranges, which take longer to read.
+Many dashboards ask for the same, so requests share answers: numbers of now for a second, and those of a range for a
+second or, since long ranges take longer to read, half a minute for each hour of the step, up to a minute.
 """
 
 import time
@@ -77,16 +77,33 @@ def plan(
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
-    """What was read for a plan. ``jobs`` and ``oldest``: of now. ``totals``: by (type, queue). ``series``: by step."""
+class Now:
+    """What was read at a time, up to the view's ``cursor``. ``oldest``: by queue, the job that is due longest."""
 
     at: datetime
     cursor: int
-    plan: Plan
     jobs: Sequence[JobCount]
     oldest: Mapping[str, WaitingJob]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What was read for a plan. ``totals``: by (type, queue). ``series``: by step."""
+
+    plan: Plan
+    now: Now
     totals: Mapping[tuple[str, str], Sums]
     series: Mapping[int, Sums]
+
+    @property
+    def jobs(self) -> list[JobCount]:
+        """The numbers of jobs of the plan's types and queues."""
+        types, queues = self.plan.within.types, self.plan.within.queues
+        return [
+            count
+            for count in self.now.jobs
+            if (not types or count.type in types) and (not queues or count.queue in queues)
+        ]
 
 
 class StatisticsReader:
@@ -95,16 +112,17 @@ class StatisticsReader:
     def __init__(self, store: Store, reads: Reads) -> None:
         self._store = store
         self._reads = reads
+        self._now = Shared(partial(reads.call, self._read_now), 1.0)
         self._shared: dict[tuple[str, Plan], Shared[Any]] = {}
 
     async def close(self) -> None:
         """End running reads."""
-        for shared in self._shared.values():
+        for shared in (self._now, *self._shared.values()):
             await shared.close()
 
     async def read(self, wanted: Plan) -> Statistics:
         """Return the statistics of a range."""
-        return await self._share("statistics", wanted, self._read)
+        return Statistics(wanted, await self._now(), *await self._share("sums", wanted, self._sums))
 
     async def events(self, wanted: Plan) -> Mapping[int, tuple[int, int]]:
         """Return the numbers of all accepted events and of ``failed``, by step; steps without events are left out."""
@@ -123,7 +141,7 @@ class StatisticsReader:
         key = (what, wanted)
         shared: Shared[T] | None = self._shared.pop(key, None)
         if shared is None:
-            shared = Shared(partial(self._reads.call, read, wanted), min(10.0, float(wanted.step)))
+            shared = Shared(partial(self._reads.call, read, wanted), min(60.0, max(1.0, wanted.step / 2)))
         self._shared[key] = shared  # again as the newest
         while len(self._shared) > _MOST_SHARED:
             del self._shared[next(iter(self._shared))]
@@ -132,25 +150,15 @@ class StatisticsReader:
     def _events(self, wanted: Plan) -> Mapping[int, tuple[int, int]]:
         return self._store.statistics.events(wanted.within, wanted.step)
 
-    def _read(self, wanted: Plan) -> Statistics:
-        store, within = self._store, wanted.within
-        checkpoint = store.checkpoint()
-        types, queues = set(within.types), set(within.queues)
-        jobs = [
-            count
-            for count in store.statistics.jobs()
-            if (not types or count.type in types) and (not queues or count.queue in queues)
-        ]
-        now = datetime.fromtimestamp(time.time(), UTC)
-        return Statistics(
-            at=now,
-            cursor=0 if checkpoint is None else checkpoint.cursor,
-            plan=wanted,
-            jobs=jobs,
-            oldest=store.open_jobs.oldest(sorted({count.queue for count in jobs}), now),
-            totals=store.statistics.totals(within),
-            series=store.statistics.series(within, wanted.step),
-        )
+    def _sums(self, wanted: Plan) -> tuple[Mapping[tuple[str, str], Sums], Mapping[int, Sums]]:
+        statistics = self._store.statistics
+        return statistics.totals(wanted.within), statistics.series(wanted.within, wanted.step)
+
+    def _read_now(self) -> Now:
+        store = self._store
+        checkpoint, jobs, at = store.checkpoint(), store.statistics.jobs(), datetime.fromtimestamp(time.time(), UTC)
+        oldest = store.open_jobs.oldest(sorted({count.queue for count in jobs}), at)
+        return Now(at, 0 if checkpoint is None else checkpoint.cursor, jobs, oldest)
 
 
 def time_of(minute: int) -> datetime:

@@ -29,7 +29,7 @@ from tests.view.samples import commit, job_id
 
 NOW = datetime.fromtimestamp(time.time() // 3600 * 3600 + 1800).astimezone()
 DAY = timedelta(days=1)
-RECENT = Range(int((NOW - 1.9 * DAY).timestamp()) // 3600 * 60, 2**40)
+RECENT = Range(int((NOW - DAY).timestamp()) // 3600 * 60, 2**40)
 
 
 class Killed(Exception):

@@ -193,8 +193,8 @@ class HistogramOut(BaseModel):
 async def stats(query: Annotated[StatsQuery, Query()], producer: RunningProducer) -> Response:
     """How many jobs there are now, and how many events there were, how long jobs waited and how long they ran in the
     last hour or the given range. The numbers are exact: they are folded with the events, and a rebuild finds the same.
-    Minutes are kept for two days and hours for 35. The answer has the range and step that were used. With ``as_of`` the
-    range ends there, at the end of its step.
+    Minutes are kept for a day and hours for 35 days. The answer has the range and step that were used. With ``as_of``
+    the range ends there, at the end of its step.
     """
     now = datetime.now(UTC)
     until = query.until or now
@@ -268,8 +268,8 @@ def _stats(found: Statistics, *, past: bool) -> dict[str, Any]:
         if queue:
             queues.sums[queue].append(sums)
     return {
-        "at": found.at,
-        "cursor": found.cursor,
+        "at": found.now.at,
+        "cursor": found.now.cursor,
         "jobs": None if past else _states(found.jobs),
         "types": [{"type": name, **types.numbers(name, past=past)} for name in types.names()],
         "queues": [
@@ -314,7 +314,7 @@ def _states(counts: Iterable[JobCount]) -> dict[str, int]:
 
 
 def _oldest(found: Statistics, queue: str) -> dict[str, Any] | None:
-    job = found.oldest.get(queue)
+    job = found.now.oldest.get(queue)
     return None if job is None else {"job": job.id, "since": job.run_at}
 
 
