@@ -14,6 +14,8 @@ from typing import Final
 FOLDER: Final = "static"
 PAGE: Final = "index.html"
 START: Final = "app.js"
+HOME: Final = "pages/overview.js"
+"""What ``START`` shows first."""
 TYPES: Final = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """Not those of ``mimetypes``, which reads files of the machine."""
 _IMPORT: Final = re.compile(r'(?:from|^import)\s*"(\.[^"]+)"', re.MULTILINE)
@@ -57,12 +59,13 @@ def read_assets() -> Assets:
     version = _digest(*(part for path, asset in sorted(found.items()) for part in (path.encode(), asset.content)))
     base = f"dashboard/{version}/"
     # A browser knows what a module imports when it has it: without these lines each level of imports is a round trip.
-    preloads = [f'<link rel="modulepreload" href="{base}{escape(path)}">' for path in _imported(START, found)]
+    early = sorted(_imported(START, found) | _imported(HOME, found))
+    preloads = [f'<link rel="modulepreload" href="{base}{escape(path)}">' for path in early]
     page = template.replace(b"{base}", base.encode()).replace(b"{preloads}", "\n".join(preloads).encode())
     return Assets(Asset(page, TYPES[".html"]), found, version)
 
 
-def _imported(start: str, files: dict[str, Asset]) -> list[str]:
+def _imported(start: str, files: dict[str, Asset]) -> set[str]:
     """Return the module ``start`` and all that it imports, without those that a page imports when it is shown."""
     seen: set[str] = set()
     left = [start]
@@ -71,7 +74,7 @@ def _imported(start: str, files: dict[str, Asset]) -> list[str]:
             seen.add(path)
             names = _IMPORT.findall(files[path].content.decode())
             left += [posixpath.normpath(posixpath.join(posixpath.dirname(path), name)) for name in names]
-    return sorted(seen)
+    return seen
 
 
 def _read(folder: Traversable, prefix: str = "") -> dict[str, Asset]:
