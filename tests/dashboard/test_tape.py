@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.cli.installation import Installation
 from tests.cli.programs import until
-from tests.dashboard.browser import Tab
+from tests.dashboard.browser import Tab, serious_faults
 from tests.dashboard.test_jobs import ended, job, submit
 
 
@@ -28,6 +28,7 @@ def test_rebuild_shows_differences_and_switches_when_confirmed(site: Installatio
     expect(cell).to_have_attribute("aria-pressed", "true")
     example = page.get_by_label("failed → succeeded: 1 job")
     expect(example.get_by_role("row", name="result")).to_contain_text("nothing42")
+    assert not serious_faults(page)
     assert job(site, job_id)["state"] == "failed"
     switch = page.get_by_role("button", name="Rebuild and switch")
     expect(switch).to_be_disabled()
@@ -51,6 +52,7 @@ def test_shadow_run_groups_differences_and_redrives_them(site: Installation, tab
     kind = page.get_by_label("pid: result, number → number")
     expect(kind).to_contain_text("2 jobs")
     expect(kind.locator("tbody tr")).to_have_count(2)
+    assert not serious_faults(page)
     kind.get_by_role("button", name="Redrive these").click()
     page.get_by_role("button", name="Run again: 2 jobs").click()
     expect(page.get_by_role("heading", name="succeeded Redrive")).to_be_visible()
