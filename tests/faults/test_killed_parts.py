@@ -1,5 +1,6 @@
 """Tests that no job is lost when worker and projector processes are killed or frozen, on both databases."""
 
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from tests.faults.load import all_done, done, submit
 from tests.faults.parts import Parts
 from tests.faults.scale import SCALE, scaled
 from tests.ledger import Ledger
+from tests.schedules import end, put, tick_jobs
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180 * max(1.0, SCALE))]
 
-JOBS = scaled(2000)
+JOBS = scaled(1000)
 GATES = [
     None,
     None,
@@ -26,20 +28,21 @@ GATES = [
     Gates(limits=(Limit(name="few", at_most=20),)),
     Gates(limits=(Limit(name="rate", at_most=100, per=1.0),), ordering_key="rated"),
 ]
-DEATHS = scaled(6)
+DEATHS = scaled(5)
 
 
 async def test_no_job_is_lost_when_workers_and_projectors_are_killed(
     rig: Rig, store: Store, database_url: str, tmp_path: Path
 ) -> None:
     """Each of two workers and two projectors is killed when a share of the jobs is done, and replaced. Jobs with gates
-    are placed in order and within their limits all the same.
+    are placed in order and within their limits all the same, and each tick of a schedule has one job.
     """
     ledger, log = Ledger(), tmp_path / "parts.log"
     with Parts(log, rig.topology, url=rig.url, database=database_url) as parts:
         for part in ("worker", "projector"):
             for number in ("1", "2"):
                 parts.start(part, part + number)
+        rule = await put(rig, "steady", every=1.0, catch_up="all", overlap="queue")
         await submit(rig, ledger, JOBS, gates=GATES)
         assert not ledger.unknown, "the broker answers all the time"
         for death in range(1, DEATHS + 1):
@@ -50,10 +53,16 @@ async def test_no_job_is_lost_when_workers_and_projectors_are_killed(
                 parts.kill(name)
                 parts.start(part, name)
         await all_done(rig, ledger)
+        await end(rig, rule)
+        await eventually(lambda: done(rig).issuperset({rule.subject, *tick_jobs(rig, "steady")}))
+        steady = tick_jobs(rig, "steady")
+        ledger.ok += [rule.subject, *steady]
         report = await Checker(rig.url, rig.topology).check(store, ledger)
         assert parts.ended() == [], log.read_text()[-3000:]
     assert not report.problems, str(report)
-    assert len(ledger.ok) == report.jobs == JOBS
+    assert len(ledger.ok) == report.jobs == JOBS + 1 + len(steady)
+    moments = list(steady.values())
+    assert moments == [moments[0] + timedelta(seconds=n) for n in range(len(moments))]
     assert report.executions >= JOBS
     assert await rig.depth() == 0
     print(report)

@@ -1,43 +1,21 @@
 """Schedules submit one job at each tick, whichever projector is active, and however often it is killed."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from jobtape.consumer.projector.maintenance import scheduler
-from jobtape.schemas import ids
 from jobtape.schemas.events import Submitted
-from jobtape.schemas.gates import Gates
-from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import JobState, Order
-from jobtape.schemas.rules.rules import SCHEDULE
-from jobtape.schemas.rules.schedule import Schedule
-from jobtape.schemas.topology import CANCEL_KEY
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.consumer import jobs
-from tests.consumer.installation import Rig, order_event
+from tests.consumer.installation import Rig
+from tests.schedules import end, put, ticks
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
-
-ADD = Order(type="add", payload={"x": 1, "y": 2}, queue="default", timeout=30)
-
-
-async def put(rig: Rig, name: str, order: Order = ADD, **values: Any) -> Submitted:
-    schedule = Schedule(name=name, order=order, **values)
-    payload = schedule.model_dump(mode="json", exclude_none=True)
-    event = order_event(rig.topology, SCHEDULE, payload, queue="jobtape", gates=Gates(rule=True))
-    await rig.publisher.publish(event, [CANCEL_KEY])
-    return event
-
-
-def ticks(rig: Rig, name: str) -> list[datetime]:
-    """Return the ticks whose jobs were submitted, in the order of the tape."""
-    labels = {event.subject: event.data.order.labels for event in rig.events if isinstance(event, Submitted)}
-    found = [ids.time_of(job_id) for job_id, each in labels.items() if each.get("schedule") == name]
-    return [tick for tick in found if tick is not None]
 
 
 async def test_each_tick_has_one_job_while_projectors_stop(rig: Rig, store: Store) -> None:
@@ -51,10 +29,7 @@ async def test_each_tick_has_one_job_while_projectors_stop(rig: Rig, store: Stor
                 await eventually(lambda seen=seen: len(ticks(rig, "s0")) >= seen + 2)  # type: ignore[misc]
         async with rig.projector(store, owner="last", lease=1.0):
             for rule in rules:
-                job = store.job(rule.subject)
-                assert job is not None
-                event = cancelled(job, source=rig.topology.source, time=datetime.now(UTC))
-                await rig.publisher.publish(event, [CANCEL_KEY])
+                await end(rig, rule)
             for i in range(3):
                 found = ticks(rig, f"s{i}")
                 assert found == [found[0] + timedelta(seconds=(1.0 + i) * n) for n in range(len(found))]
