@@ -183,9 +183,14 @@ class Relay:
                 raise fault
             await self._report_stall()
 
-    async def _publish(self, row: CommittedEvent) -> None:
-        message = subscriber_message(row)
-        await self._channel.publish(message.body, message.key, message.properties, mandatory=False)
+    def _publish(self, row: CommittedEvent) -> "asyncio.Future[None]":
+        try:
+            message = subscriber_message(row)
+        except Exception as error:  # noqa: BLE001 - it concerns this event only
+            failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
+        return self._channel.publish(message.body, message.key, message.properties, mandatory=False)
 
     def _count(
         self, rows: Sequence[CommittedEvent], outcomes: Sequence[BaseException | None]
