@@ -13,6 +13,7 @@ from jobtape.schemas import plainjson
 from jobtape.schemas.events import Dropped
 from jobtape.schemas.gates import RULE_GROUP, Gates
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.rules.rules import Rules
 from jobtape.view import tables
 from jobtape.view.rows import gates_from_text, job_from_row
 from jobtape.view.sql.database import StorePart
@@ -97,9 +98,15 @@ class OpenJobs(StorePart):
             return [WaitingJob(*row) for row in connection.execute(statement.limit(limit)).all()]
 
     def earliest_waiting(self) -> datetime | None:
-        """Return when the first job is due whose work is not placed yet; None when there is none."""
+        """Return when the first job is due whose work is not placed yet and not paused; None when there is none."""
+        rules = Rules.of(self.rules())
+        statement = select(_job.run_at).where(_WAITING).order_by(_job.run_at).limit(1)
+        if rules.paused_queues:
+            statement = statement.where(_job.queue.not_in(rules.paused_queues))
+        if rules.paused_types:
+            statement = statement.where(_job.type.not_in(rules.paused_types))
         with self.database.reading() as connection:
-            return connection.execute(select(_job.run_at).where(_WAITING).order_by(_job.run_at).limit(1)).scalar()
+            return connection.execute(statement).scalar()
 
     def held_groups(self) -> list[str]:
         """Return the groups of gates that jobs wait for. Reads the index of all held jobs."""

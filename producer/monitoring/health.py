@@ -192,13 +192,10 @@ class Health:
         return {queue: _workers_of(queue, depth, paused) for queue, depth in depths.items()}
 
     async def _paused_queues(self) -> frozenset[str]:
-        rules = Rules()
         try:
-            for job_id, job_type, payload in await self.read(self.store.open_jobs.rules):
-                rules.add(job_id, job_type, payload)
+            return Rules.of(await self.read(self.store.open_jobs.rules)).paused_queues
         except (ViewUnavailable, TooBusy):
             return frozenset()
-        return rules.paused_queues
 
     async def seconds_timers_behind(self) -> float:
         """Return for how many seconds the earliest delayed job or retry has been due without being placed on its queue.

@@ -7,7 +7,7 @@ As jobs they are on the tape and in its exports, have a history, and are shown a
 it is in force. The projector finds the rules in the view, and workers read them from the stream of cancellations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -53,6 +53,14 @@ class Rules:
         self.limits: NewLimits = {}
         self.schedules: dict[str, Schedule] = {}
         """By the id of the rule."""
+
+    @classmethod
+    def of(cls, rules: Iterable[tuple[str, str, Mapping[str, Any]]]) -> "Rules":
+        """Return the rules with these ids, job types and payloads, in the order in which they were put in force."""
+        found = cls()
+        for rule in rules:
+            found.add(*rule)
+        return found
 
     def add(self, job_id: str, job_type: str, payload: Mapping[str, Any]) -> bool:
         """Put a rule in force. Return whether that changed anything; a rule of a later version does not."""

@@ -105,9 +105,7 @@ class HeldJobs:
         for collection in (self._groups, self._ready, self._waiting, self._timers, self._taken):
             collection.clear()
         self._state = GateState(time.monotonic())
-        self.rules = Rules()
-        for rule in await self._leader.call(self._leader.store.open_jobs.rules):
-            self.rules.add(*rule)
+        self.rules = Rules.of(await self._leader.call(self._leader.store.open_jobs.rules))
         self._state.new_limits = self.rules.limits
         for job_id, state, gates in await self._leader.call(self._leader.store.open_jobs.with_slots):
             self._state.hold(job_id, gates.slots(ended=state is JobState.FAILED))

@@ -1,5 +1,7 @@
 """Checks the broker over AMQP: its version, missing exchanges and queues, and the backlog and consumers of queues."""
 
+from collections.abc import Collection
+
 import aiormq.exceptions
 from aio_pika.abc import AbstractConnection
 
@@ -11,8 +13,10 @@ from jobtape.schemas.topology import Exchange, Topology
 OLDEST = (3, 10)
 
 
-async def examine_broker(found: Findings, connection: AbstractConnection, topology: Topology) -> None:
-    """Add findings about the broker. Raises BROKER_ERRORS."""
+async def examine_broker(
+    found: Findings, connection: AbstractConnection, topology: Topology, paused: Collection[str] = ()
+) -> None:
+    """Add findings about the broker. ``paused``: queues that need no consumer now. Raises BROKER_ERRORS."""
     _examine_version(found, connection)
     missing = [exchange.name for exchange in topology.exchanges() if not await _exchange_exists(connection, exchange)]
     work = {topology.work_queue(queue).name: queue for queue in topology.queues}
@@ -25,7 +29,7 @@ async def examine_broker(found: Findings, connection: AbstractConnection, topolo
     else:
         found.fine("broker", "the tape, all exchanges and all queues but the work queues exist")
     for name, queue in work.items():
-        await _examine_work_queue(found, connection, name, queue)
+        await _examine_work_queue(found, connection, name, queue, paused=queue in paused)
     await _examine_dead_letters(found, connection, topology)
 
 
@@ -40,7 +44,9 @@ def _examine_version(found: Findings, connection: AbstractConnection) -> None:
     found.fine("broker", f"{_text(properties.get('product', 'the broker'))} {version} answers")
 
 
-async def _examine_work_queue(found: Findings, connection: AbstractConnection, name: str, queue: str) -> None:
+async def _examine_work_queue(
+    found: Findings, connection: AbstractConnection, name: str, queue: str, *, paused: bool
+) -> None:
     depth = await declare.depth(connection, name)
     if depth is None:
         found.wrong(
@@ -49,6 +55,8 @@ async def _examine_work_queue(found: Findings, connection: AbstractConnection, n
             f"start a worker that serves it (`jobtape worker --queues {queue}`), or run `jobtape init`. Jobs that "
             "became due meanwhile arrive within seconds; jobs that were on it return after JOBTAPE_RESCUE_AFTER",
         )
+    elif paused:
+        found.fine("workers", f"on the paused queue {queue} {depth.messages} jobs wait")
     elif depth.consumers == 0 and depth.messages:
         found.wrong(
             "workers", f"no worker serves the queue {queue}, and {depth.messages} jobs wait", "start `jobtape worker`"

@@ -6,22 +6,24 @@ from typing import Final
 from jobtape.cli.doctor.findings import Findings
 from jobtape.consumer.subscriptions.position_lease import PREFIX
 from jobtape.schemas.errors import ViewUnavailable
+from jobtape.schemas.rules.rules import Rules
 from jobtape.view.store import Checkpoint, HistoryRange, NamedPosition, Store
 
 ABANDONED: Final = timedelta(days=7)
 TIMERS_LATE: Final = timedelta(seconds=10)
 
 
-def examine_view(found: Findings, store: Store) -> list[str]:
-    """Add findings about the view, and return the queues of unfinished jobs. Blocks."""
+def examine_view(found: Findings, store: Store) -> tuple[list[str], frozenset[str]]:
+    """Add findings about the view. Return the queues of unfinished jobs, and those that are paused. Blocks."""
     try:
         checkpoint, fault = store.checkpoint(), store.fold_fault()
         queues = store.open_jobs.queues()
         earliest, dead = store.open_jobs.earliest_waiting(), store.dead_messages.count()
+        rules = Rules.of(store.open_jobs.rules())
         positions, reach = store.positions.all(), store.committed.reach()
     except ViewUnavailable as error:
         found.wrong("view", str(error), "DATABASE_URL says where the view is; see docs/reference/databases.md")
-        return []
+        return [], frozenset()
     found.fine("view", f"{store.url_for_messages} answers, and its tables have this version")
     _examine_checkpoint(found, checkpoint)
     if checkpoint is not None and fault is not None:
@@ -35,6 +37,10 @@ def examine_view(found: Findings, store: Store) -> list[str]:
             "not on its queue",
             "the projector places it: see that it runs, and that the job's queue exists and is not full",
         )
+    for queue in sorted(rules.paused_queues):
+        found.note("workers", f"the queue {queue} is paused", f"`jobtape resume --queue {queue}` resumes it")
+    for job_type in sorted(rules.paused_types):
+        found.note("workers", f"the job type {job_type} is paused", f"`jobtape resume --type {job_type}` resumes it")
     if dead:
         found.note("view", f"{dead} messages on work queues were not jobs", "see `jobtape dead list`")
     if reach.horizon:
@@ -46,7 +52,7 @@ def examine_view(found: Findings, store: Store) -> list[str]:
         )
     for position in positions:
         _examine_position(found, position, reach)
-    return queues
+    return queues, rules.paused_queues
 
 
 def _examine_position(found: Findings, position: NamedPosition, reach: HistoryRange) -> None:
