@@ -25,6 +25,8 @@ def open_engine(url: URL, role: Role, timeout: float = MIGRATE_TIMEOUT) -> Engin
         options["isolation_level"] = "AUTOCOMMIT"
     if role == "migrate":
         options["poolclass"] = NullPool
+    elif role == "driver":  # for the one thread that folds
+        options |= {"pool_size": 1, "max_overflow": 0, "pool_timeout": timeout}
     else:
         options |= {"pool_size": POOL_SIZE, "max_overflow": POOL_OVERFLOW, "pool_timeout": timeout}
     opens = sqlite.open_engine if url.drivername == "sqlite" else postgres.open_engine
