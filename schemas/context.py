@@ -34,8 +34,8 @@ class Context:
     """The id of the event that this execution answers."""
 
     fence: int | None = None
-    """Of a job with an ordering key or limits: a number that grows with each job that gets the same slot. A store that
-    refuses writes with a lower number than it has seen is safe from a worker that was cut off and runs on.
+    """Of a job with an ordering key or limits: a number that grows with each placement for the same key or slot. A
+    store that refuses writes with a lower number than it has seen keeps what a later job wrote.
     """
 
     @property

@@ -92,7 +92,9 @@ def evolve(job: Job | None, event: JobEvent, cursor: int = 0) -> Job:
     imported = event.imported is not None
     if after.imported is not imported:
         after = replace(after, imported=imported)
-    return after if after.gates is None else replace(after, holds_slots=_holds_slots(after))
+    if after.gates is None:
+        return after
+    return replace(after, holds_slots=_holds_slots(after) and not isinstance(event, Released))
 
 
 def _evolve(job: Job | None, event: JobEvent, cursor: int) -> Job:
@@ -335,7 +337,6 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
         case Cancelled():
             return replace(job, state=_S.CANCELLED, finished_at=event.time, cursor=cursor)
         case Released():
-            gates = None if job.gates is None else job.gates.model_copy(update={"hold": False})
-            return replace(job, state=_S.FAILED, gates=gates, cursor=cursor)
+            return replace(job, state=_S.FAILED, cursor=cursor)
         case Submitted():
             return _submit(job, event, cursor)

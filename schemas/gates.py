@@ -11,6 +11,7 @@ window of ``per`` seconds has more than ``at_most`` placements.
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Final
@@ -22,7 +23,10 @@ KEY_LENGTH: Final = 200
 MAX_LIMITS: Final = 8
 TOLERANCE: Final = 0.01
 """Seconds, far longer than a timer is late and far shorter than anybody notices."""
+REMEMBERED_FROM: Final = 1.0
+"""Seconds: rates whose placements are spaced further apart are noted in the view, for a projector that takes over."""
 _MOST_RATES: Final = 10_000
+_FORGOTTEN: Final = 86_400.0
 RULE_GROUP: Final = "rule"
 """The ``Job.gate_group`` of rules."""
 
@@ -92,7 +96,7 @@ class Gates(BaseModel):
 class GateState:
     """Which slots are taken, and when each rate allows the next placement. Times are in seconds of one clock.
 
-    ``start``: now. Placements before that are not known, so each rate waits for one spacing from then on.
+    ``start``: now. Placements before that are not known, so each fast rate waits for one spacing from then on.
     """
 
     def __init__(self, start: float) -> None:
@@ -100,7 +104,8 @@ class GateState:
         self.new_limits: NewLimits = {}
         self._taken: Counter[Gate] = Counter()
         self._holders: dict[str, tuple[Gate, ...]] = {}
-        self._next_at: dict[Gate, float] = {}
+        self._latest: dict[Gate, float] = {}
+        """When the latest placement of each rate was, or should have been."""
 
     def has_slots(self, job_id: str) -> bool:
         """Return whether the job has slots, or has been placed without needing one."""
@@ -121,11 +126,7 @@ class GateState:
     def place(self, job_id: str, gates: Gates, now: float) -> None:
         """Take the slots of a job that is placed now, and count it for its rates."""
         self.hold(job_id, gates.slots())
-        for limit in gates.limits:
-            if limit.per is not None:
-                self._next_at[limit.gate] = max(self._allowed_at(limit), now) + _spacing(self._now(limit))
-        if len(self._next_at) > _MOST_RATES:
-            self._next_at = {gate: at for gate, at in self._next_at.items() if at > now}
+        self.charge(gates, now)
 
     def hold(self, job_id: str, slots: tuple[Gate, ...]) -> list[Gate]:
         """Note that the job has exactly these slots, and return those that it had and has no more."""
@@ -143,8 +144,30 @@ class GateState:
                 del self._taken[gate]
         return slots
 
+    def latest_of_slow_rates(self, gates: Gates) -> dict[Gate, float]:
+        """Return the times of the latest placements of those rates whose placements are far apart."""
+        slow = (each for each in gates.limits if each.per and _spacing(self._now(each)) > REMEMBERED_FROM)
+        return {limit.gate: self._latest[limit.gate] for limit in slow if limit.gate in self._latest}
+
+    def note_latest(self, gate: Gate, time: float) -> None:
+        """Note the time of a placement of a rate by another projector."""
+        self._latest[gate] = max(time, self._latest.get(gate, time))
+
+    def charge(self, gates: Gates, now: float) -> None:
+        """Count a placement for its rates that did not ask for them: that of a further attempt."""
+        for limit in gates.limits:
+            if limit.per is not None:
+                self._latest[limit.gate] = max(self._allowed_at(limit), now)
+        if len(self._latest) > _MOST_RATES:
+            self._latest = {gate: at for gate, at in self._latest.items() if at > now - _FORGOTTEN}
+
     def _allowed_at(self, limit: Limit) -> float:
-        return self._next_at.get(limit.gate, self._start + _spacing(self._now(limit)) + TOLERANCE)
+        spacing = _spacing(self._now(limit))
+        latest = self._latest.get(limit.gate)
+        if latest is None:
+            # Slow rates are noted for other projectors. A fast one may have been used just now.
+            latest = self._start + TOLERANCE if spacing <= REMEMBERED_FROM else -math.inf
+        return latest + spacing
 
     def _now(self, limit: Limit) -> Limit:
         rate = limit.per is not None

@@ -50,9 +50,10 @@ class OpenJobs(StorePart):
         return found
 
     def oldest(self, queues: Collection[str], now: datetime) -> dict[str, WaitingJob]:
-        """Return the job of each queue that is due longest and does not run, if there is one."""
-        # At the beginning of the index are, besides it, only jobs that run.
-        waits = (_job.run_at <= now) & (_job.state != JobState.RUNNING.value) & ~_job.imported
+        """Return the job of each queue that is due longest and is neither held nor running, if there is one."""
+        # At the beginning of the index are, besides it, only such jobs.
+        other = (JobState.RUNNING.value, JobState.HELD.value)
+        waits = (_job.run_at <= now) & _job.state.not_in(other) & ~_job.imported
         statement = select(_job.id, _job.queue, _job.run_at).where(_OPEN, waits).order_by(_job.run_at).limit(1)
         with self.database.reading() as connection:
             rows = (connection.execute(statement.where(_job.queue == queue)).first() for queue in queues)

@@ -37,14 +37,14 @@ class JobRetention(StorePart):
     def prune(self, owner: str, before: datetime, after: str = "") -> Pruned | None:
         """Remove up to ``CHUNK`` jobs that ended before that time, with ids greater than ``after``.
 
-        Jobs whose last event the relay has still to publish stay. Returns None, and removes nothing, when ``owner`` is
-        not the active projector.
+        Jobs whose last event the relay has still to publish stay, and failed ones that hold their ordering key.
+        Returns None, and removes nothing, when ``owner`` is not the active projector.
         """
         unpublished = exists(select(tables.relay.c.id).where(tables.relay.c.cursor < _job.cursor))
         old = (
             select(_job.id)
             .where(_CLOSED, _job.finished_at < before, _job.id > after, _job.id < ids.first_id_at(before))
-            .where(~unpublished)
+            .where(~unpublished, ~_job.holds_slots)
             .order_by(_job.id)
             .limit(CHUNK)
         )

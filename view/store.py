@@ -23,6 +23,7 @@ from jobtape.view.open_jobs import OpenJobs
 from jobtape.view.past import PastView
 from jobtape.view.positions import Positions
 from jobtape.view.quick_reads import NotAtOnce, QuickReads
+from jobtape.view.rates import Rates
 from jobtape.view.rebuilds import RebuildStore
 from jobtape.view.relay_row import RelayRow
 from jobtape.view.retention import JobRetention
@@ -121,6 +122,8 @@ class Store:
         """The producer's idempotency keys, which are no part of the fold."""
         self.rebuilds = RebuildStore(self._database)
         """The rebuild that is in progress."""
+        self.rates = Rates(self._database)
+        """The latest placements of slow rates."""
         self.tasks = Tasks(self._database)
         """The states of long tasks."""
         self.worker_signs = WorkerSigns(self._database)

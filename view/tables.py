@@ -274,6 +274,15 @@ tombstones = Table(
     Column("at", Double, nullable=False),
 )
 
+# When the latest placement of each slow rate was, by the clock of the projector's host. No part of the fold.
+rates = Table(
+    "rates",
+    metadata,
+    Column("name", Key, primary_key=True),
+    Column("key", Key, primary_key=True),
+    Column("at", Double, nullable=False),
+)
+
 # The states of long tasks, as JSON. ``at``: when the state changed last, by the database's clock.
 tasks = Table(
     "tasks",

@@ -18,9 +18,9 @@ from jobtape.consumer.projector.maintenance.dead_letters import DeadLetters
 from jobtape.consumer.projector.maintenance.job_placer import JobPlacer
 from jobtape.consumer.projector.maintenance.job_rescuer import JobRescuer
 from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
+from jobtape.consumer.projector.maintenance.pause_repeater import PauseRepeater
 from jobtape.consumer.projector.maintenance.pruner import Pruner
 from jobtape.consumer.projector.maintenance.queue_declarer import QueueDeclarer
-from jobtape.consumer.projector.maintenance.rule_repeater import RuleRepeater
 from jobtape.consumer.projector.maintenance.scheduler import Scheduler
 from jobtape.consumer.projector.maintenance.worker_registry import WorkerRegistry
 from jobtape.consumer.projector.relay import Relay
@@ -70,7 +70,7 @@ class LeaderServices:
             Pruner(self._leader, job_retention),
             JobRescuer(self._leader, rescue_after),
             QueueDeclarer(self._leader, rescue_after),
-            RuleRepeater(self._leader),
+            PauseRepeater(self._leader),
             self._scheduler,
             WorkerRegistry(self._leader),
         )

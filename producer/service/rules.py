@@ -7,15 +7,11 @@ from jobtape.producer.service.order_check import names
 from jobtape.producer.service.service import JobService
 from jobtape.schemas.errors import SubmissionInvalid, UnknownJobType
 from jobtape.schemas.gates import Limit
-from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.job import Job
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
 from jobtape.schemas.rules.rules import LIMIT, PAUSE, SCHEDULE, Pause
 from jobtape.schemas.rules.schedule import Schedule
 from jobtape.schemas.submission import Submission
-from jobtape.view.store import JobQuery
-
-MOST_RULES = 1000
-"""Rules of one type that are looked at."""
 
 
 async def pause(service: JobService, wanted: Pause) -> Job:
@@ -86,9 +82,7 @@ async def _limits(service: JobService, name: str, key: str) -> list[tuple[Job, L
 
 
 async def _in_force(service: JobService, job_type: str) -> list[Job]:
-    found = await service.matching(JobQuery(types=(job_type,), states=(JobState.HELD,), limit=MOST_RULES))
-    jobs = await service.read(service.store.jobs, [each.id for each in found.jobs])
-    return list(jobs.values())
+    return [rule for rule in await service.rules() if rule.type == job_type]
 
 
 async def _end(service: JobService, rules: list[Job]) -> list[str]:

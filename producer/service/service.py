@@ -185,6 +185,13 @@ class JobService(Submitter):
         await self.publish(event)
         return evolve(job, event)
 
+    async def rules(self) -> list[Job]:
+        """Return the rules in force when the view has read the tape up to now, in their order. Raises ViewBehind."""
+        await self._barrier.wait()
+        rules = await self.read(self.store.open_jobs.rules)
+        jobs = await self.read(self.store.jobs, [job_id for job_id, _, _ in rules])
+        return [jobs[job_id] for job_id, _, _ in rules if job_id in jobs and not jobs[job_id].final]
+
     async def matching(self, query: JobQuery) -> FoundJobs[JobRun]:
         """Return the jobs of ``query`` when the view has read the tape up to now. Raises ViewBehind."""
         await self._barrier.wait()

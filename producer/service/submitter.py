@@ -20,6 +20,7 @@ from jobtape.schemas.events import JobEvent, Submitted, submitted
 from jobtape.schemas.fold import evolve, is_for_later
 from jobtape.schemas.job import Job, Order
 from jobtape.schemas.job_types.job_type import JobTypeSpec
+from jobtape.schemas.rules.rules import PAUSE
 from jobtape.schemas.submission import Submission
 from jobtape.schemas.timeouts import check_timeouts
 from jobtape.schemas.topology import CANCEL_KEY, Topology, run_key
@@ -166,5 +167,5 @@ class Submitter:
 
 
 def _key(order: Order) -> str | None:
-    """Return the second key of a submission that places no work: workers have to read a rule."""
-    return CANCEL_KEY if order.gates is not None and order.gates.rule else None
+    """Return the second key of a submission that places no work: workers have to read a pause."""
+    return CANCEL_KEY if order.type == PAUSE and order.gates is not None and order.gates.rule else None

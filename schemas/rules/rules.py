@@ -44,7 +44,9 @@ _MODELS: Final[dict[str, type[Pause] | type[Limit] | type[Schedule]]] = {
 
 
 class Rules:
-    """The rules that are in force, by the ids of their jobs. Of two limits with the same name, the later one counts."""
+    """The rules that are in force, by the ids of their jobs. Of two limits or schedules with the same name, the later
+    one counts.
+    """
 
     def __init__(self) -> None:
         self._rules: dict[str, Pause | Limit | Schedule] = {}
@@ -85,6 +87,7 @@ class Rules:
         pauses = [rule for rule in self._rules.values() if isinstance(rule, Pause)]
         self.paused_queues = frozenset(pause.queue for pause in pauses if pause.queue is not None)
         self.paused_types = frozenset(pause.type for pause in pauses if pause.type is not None)
-        self.schedules = {job_id: rule for job_id, rule in self._rules.items() if isinstance(rule, Schedule)}
+        by_name = {rule.name: (job_id, rule) for job_id, rule in self._rules.items() if isinstance(rule, Schedule)}
+        self.schedules = dict(by_name.values())
         limits = [rule for rule in self._rules.values() if isinstance(rule, Limit)]
         self.limits = {(limit.name, limit.key, limit.per is not None): limit for limit in limits}

@@ -102,7 +102,7 @@ class Ticks(BaseModel):
             n = math.floor(time.timestamp() / self.every)
             while True:
                 n += 1
-                tick = datetime.fromtimestamp(round(n * self.every, 6), UTC)
+                tick = datetime.fromtimestamp(round(n * self.every, 3), UTC)  # job ids have milliseconds
                 if tick > time:
                     yield tick
         assert self.cron is not None
@@ -123,11 +123,13 @@ class Schedule(Ticks):
         return str(UUID(int=first | (digest >> 68) << 64 | (digest & (2**62 - 1))))
 
     def order_for(self, *, skipped: bool = False) -> Order:
-        """Return the order of a tick's job. With its ordering key it waits for the job of an earlier tick."""
+        """Return the order of a tick's job. It has gates, so that its work is placed once however often it is
+        submitted; with an ordering key it also waits for the job of an earlier tick.
+        """
         labels = {**self.order.labels, SCHEDULE_LABEL: self.name}
         if skipped:
             labels[SKIPPED_LABEL] = "overlap"
-        gates = self.order.gates
-        if self.overlap != "allow" and (gates is None or gates.ordering_key is None):
-            gates = (gates or Gates()).model_copy(update={"ordering_key": f"schedule {self.name}"})
+        gates = self.order.gates or Gates()
+        if self.overlap != "allow" and gates.ordering_key is None:
+            gates = gates.model_copy(update={"ordering_key": f"schedule {self.name}"})
         return self.order.model_copy(update={"labels": labels, "gates": gates})

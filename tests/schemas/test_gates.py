@@ -42,11 +42,38 @@ def test_rate_holds_in_every_window_and_is_used(at_most: int, per: float, waits:
         assert (placed[-1] - placed[0]) <= (len(placed) - 1) * spacing + 2 * TOLERANCE
 
 
-def test_rate_after_a_take_over_counts_what_may_have_been_placed_before() -> None:
-    gates = Gates(limits=(Limit(name="mail", at_most=2, per=10),))
-    state = GateState(100.0)
-    found = state.closed_gate(gates, 100.0)
-    assert found is not None and found[1] == pytest.approx(105.0, abs=0.1)
+def rate(at_most: int, per: float) -> Gates:
+    return Gates(limits=(Limit(name="mail", at_most=at_most, per=per),))
+
+
+def test_fast_rate_counts_what_may_have_been_placed_before_a_take_over() -> None:
+    found = GateState(100.0).closed_gate(rate(2, 1.0), 100.0)
+    assert found is not None and found[1] == pytest.approx(100.5, abs=0.1)
+
+
+def test_slow_rate_counts_the_placement_that_was_noted() -> None:
+    assert GateState(100.0).closed_gate(rate(1, 3600), 100.0) is None
+    before, after = GateState(0.0), GateState(100.0)
+    before.place("1", rate(1, 3600), 50.0)
+    for gate, time in before.latest_of_slow_rates(rate(1, 3600)).items():
+        after.note_latest(gate, time)
+    found = after.closed_gate(rate(1, 3600), 100.0)
+    assert found is not None and found[1] == pytest.approx(3650, abs=0.1)
+    assert GateState(0.0).latest_of_slow_rates(rate(100, 1)) == {}
+
+
+def test_changed_rate_holds_from_the_latest_placement_on() -> None:
+    gates, state = rate(1, 3600), GateState(0.0)
+    state.place("1", gates, 10.0)
+    state.new_limits = {("mail", "", True): Limit(name="mail", at_most=100, per=1.0)}
+    assert state.closed_gate(gates, 11.0) is None
+
+
+def test_further_attempt_is_counted_for_the_rate() -> None:
+    gates, state = rate(1, 10), GateState(0.0)
+    state.charge(gates, 5.0)
+    found = state.closed_gate(gates, 6.0)
+    assert found is not None and found[1] == pytest.approx(15.0, abs=0.1)
 
 
 def test_slots_are_freed_by_their_holder_only() -> None:

@@ -11,6 +11,7 @@ wait. After that it learns of changes from the batches that are committed. Of ea
 up to ``_Group.known_to``, and reads more when they are placed. So memory grows with the groups, not with the jobs.
 """
 
+import asyncio
 import heapq
 import itertools
 import math
@@ -23,7 +24,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from jobtape.consumer.projector.maintenance.leader import Leader
-from jobtape.schemas.gates import Gate, GateState
+from jobtape.schemas.gates import Gate, Gates, GateState
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.rules.rules import Rules
 from jobtape.view.store import HeldJob
@@ -32,6 +33,8 @@ KNOWN: Final = 200
 """Jobs of a group that are read at once, and about as many are kept in memory."""
 GROUPS_READ: Final = 50
 """Groups whose jobs are read at once."""
+AT_ONCE: Final = 200
+"""Groups that are looked at before other tasks get their turn."""
 _PAUSE: Final = ("a pause", "")
 """The gate for which jobs wait that are paused. No limit has this name."""
 _FIRST: Final = (-1, "")
@@ -56,6 +59,11 @@ class _Group:
     ready: bool = False
     gate: Gate | None = None
     opened: Gate | None = None
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether its jobs have to be read from the view."""
+        return not self.jobs and self.known_to != _ALL
 
     def add(self, job: HeldJob) -> None:
         if self.missed is not None:
@@ -111,6 +119,10 @@ class HeldJobs:
             self._state.hold(job_id, gates.slots(ended=state is JobState.FAILED))
         for name in await self._leader.call(self._leader.store.open_jobs.held_groups):
             self._make_ready(self._groups.setdefault(name, _Group(name, next(self._numbers))))
+        # Wall clock to monotonic time: another host may have noted it.
+        shift = time.monotonic() - time.time()
+        for gate, at in (await self._leader.call(self._leader.store.rates.latest)).items():
+            self._state.note_latest(gate, at + shift)
         missed, self._missed = self._missed, None
         self.notify(missed, ())
 
@@ -119,7 +131,7 @@ class HeldJobs:
 
         ``in_flight``: the jobs whose placement is published and not folded.
         """
-        gated = [job for job in jobs if job.gates is not None and not job.imported]
+        gated = [job for job in jobs if job.gates is not None]
         if self._missed is not None:
             self._missed += gated
             return False
@@ -129,15 +141,16 @@ class HeldJobs:
             if job.gates.rule:
                 changed = self._apply(job) or changed
                 continue
+            held = job.state is JobState.HELD and not job.imported
             if job.holds_slots:
                 freed = self._state.hold(job.id, job.gates.slots(ended=job.final))
-            elif job.state is JobState.HELD and (job.id in in_flight or job.id in self._taken):
+            elif held and (job.id in in_flight or job.id in self._taken):
                 continue
             else:
                 freed = list(self._state.free(job.id))
             for gate in freed:
                 self._open(gate)
-            if job.state is JobState.HELD:
+            if held:
                 self._hold(job)
             elif (group := self._groups.get(job.gate_group or "")) is not None and group.remove(job.id):
                 self._make_ready(group)
@@ -157,10 +170,14 @@ class HeldJobs:
             elif (group := self._groups.get(what)) is not None:
                 self._make_ready(group)
         taken: list[HeldJob] = []
+        examined = 0
         while self._ready and len(taken) < limit:
+            examined += 1
+            if examined % AT_ONCE == 0:
+                await asyncio.sleep(0)  # with very many groups, the lease has to be renewed meanwhile
             _, _, group = heapq.heappop(self._ready)
             group.ready = False
-            if not group.jobs and group.known_to != _ALL:
+            if group.is_unread:
                 await self._read([group, *self._pop_unread()])
             elif not group.jobs:
                 del self._groups[group.name]
@@ -168,7 +185,24 @@ class HeldJobs:
             elif (job := self._next(group, now, closed)) is not None:
                 taken.append(job)
                 self._taken.add(job.id)
+        await self._note_rates([job.gates for job in taken])
         return taken
+
+    async def charge(self, jobs: Iterable[Job]) -> None:
+        """Count the next attempts of ``jobs`` for their rates. Raises ViewUnavailable."""
+        gates = [job.gates for job in jobs if job.gates is not None]
+        for each in gates:
+            self._state.charge(each, time.monotonic())
+        await self._note_rates(gates)
+
+    async def _note_rates(self, placed: Iterable[Gates]) -> None:
+        """Note the latest placements of slow rates in the view, before they are published."""
+        shift = time.time() - time.monotonic()
+        latest: dict[Gate, float] = {}
+        for gates in placed:
+            latest |= self._state.latest_of_slow_rates(gates)
+        if latest:
+            await self._leader.call(self._leader.store.rates.note, {gate: at + shift for gate, at in latest.items()})
 
     def give_back(self, job: HeldJob, *, placed: bool, held: bool = True) -> None:
         """Say what became of a job that ``take`` has returned. ``held``: whether it is still held if not ``placed``."""
@@ -178,8 +212,9 @@ class HeldJobs:
         for gate in self._state.free(job.id):
             self._open(gate)
         if held:
-            group = self._groups.setdefault(job.group, _Group(job.group, next(self._numbers)))
-            group.known_to = max(group.known_to, job.key)
+            group = self._groups.get(job.group)
+            if group is None:
+                group = self._groups[job.group] = _Group(job.group, next(self._numbers), known_to=job.key)
             group.add(job)
             self._make_ready(group)
 
@@ -191,7 +226,7 @@ class HeldJobs:
 
     def _apply(self, rule: Job) -> bool:
         """Put a rule in force or end it, and make all groups ready. Return whether it changed anything."""
-        held = rule.state is JobState.HELD
+        held = rule.state is JobState.HELD and not rule.imported
         if not (self.rules.add(rule.id, rule.type, rule.payload or {}) if held else self.rules.remove(rule.id)):
             return False
         self._state.new_limits = self.rules.limits
@@ -277,13 +312,13 @@ class HeldJobs:
             heapq.heappush(self._ready, (group.since, next(self._numbers), group))
 
     def _pop_unread(self) -> list[_Group]:
-        """Return some ready groups that have to be read too."""
-        unread = [each for each in self._ready if not each[2].jobs and each[2].known_to != _ALL][:GROUPS_READ]
-        self._ready = [each for each in self._ready if each not in unread]
-        heapq.heapify(self._ready)
-        for _, _, group in unread:
+        """Return the ready groups that come next, while they have to be read too."""
+        unread: list[_Group] = []
+        while self._ready and len(unread) < GROUPS_READ and self._ready[0][2].is_unread:
+            _, _, group = heapq.heappop(self._ready)
             group.ready = False
-        return [group for _, _, group in unread]
+            unread.append(group)
+        return unread
 
     async def _read(self, groups: list[_Group]) -> None:
         for group in groups:

@@ -126,7 +126,8 @@ class JobPlacer:
                 continue
             if rows:
                 self._next = min(self._next, rows[0].run_at.timestamp())
-            self._next = min(self._next, time.time() + self._held.next_at() - time.monotonic())
+            if len(self._unseen) < MAX_UNSEEN:  # otherwise the fold wakes it
+                self._next = min(self._next, time.time() + self._held.next_at() - time.monotonic())
             if not self._changed.is_set():
                 await wait_for_stop(self._changed, max(0.0, self._next - time.time()))
 
@@ -168,6 +169,7 @@ class JobPlacer:
                     events.append(event)
                     self._unseen[job.id] = event.id
         placed = {event.subject for event in events}
+        await self._held.charge(jobs[job_id] for job_id in placed - held.keys())
         for row in held.values():
             self._held.give_back(row, placed=row.id in placed, held=row.id in jobs and jobs[row.id].waiting)
         if not events:

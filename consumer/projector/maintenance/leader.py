@@ -11,8 +11,7 @@ from jobtape.broker.declare import Depth
 from jobtape.broker.link import Link
 from jobtape.broker.publisher import Publisher
 from jobtape.schemas.errors import BrokerUnavailable
-from jobtape.schemas.events import JobEvent, Placed, Submitted
-from jobtape.schemas.fold import is_for_later
+from jobtape.schemas.events import JobEvent, Placed
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Batch, DeadMessage, Store
 from jobtape.view.threads import DatabaseThreads
@@ -52,20 +51,16 @@ class Leader:
         """The exchanges and queues of this namespace."""
         return self.publisher.topology
 
-    async def publish(self, event: JobEvent) -> None:
-        """Publish a decision about a job until it is confirmed; one that places work also to its queue.
+    async def publish(self, event: JobEvent, cc: Sequence[str] = ()) -> None:
+        """Publish a decision about a job until it is confirmed, with the further keys ``cc``; one that places work also
+        to its queue.
 
         After a failed publish the tape may have the event and the queue not. Whoever decides again would then see from
         the view that all is done, so the same event is repeated. Raises TapeMissing.
         """
         while True:
             try:
-                if isinstance(event, Placed) or (
-                    isinstance(event, Submitted) and not is_for_later(event.data.order, event.time)
-                ):
-                    await self.publisher.place(event)
-                else:
-                    await self.publisher.publish(event)
+                await (self.publisher.place(event) if isinstance(event, Placed) else self.publisher.publish(event, cc))
                 return
             except BrokerUnavailable as error:
                 log.warning("the event %s was not confirmed, trying again: %s", event.id, error)

@@ -9,25 +9,29 @@ is still open is a job too, which is cancelled at once.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from jobtape.broker.tasks import wait_for_stop
 from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas import ids
-from jobtape.schemas.events import JobEvent, submitted
+from jobtape.schemas.events import Submitted, submitted
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.interventions import cancelled
-from jobtape.schemas.job import FINAL, JobState
+from jobtape.schemas.job import FINAL, Job, JobState
 from jobtape.schemas.rules.rules import Rules
 from jobtape.schemas.rules.schedule import SCHEDULE_LABEL, Schedule
+from jobtape.schemas.topology import CANCEL_KEY
 from jobtape.view.store import Batch, JobQuery
 
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT: Final = 60.0
 """Seconds until the clock is read again. It may be set."""
+PAGE: Final = 50
+PAGES: Final = 20
+"""The newest jobs of a schedule that are looked at to find its latest tick."""
 _OPEN: Final = tuple(state for state in JobState if state not in FINAL)
 
 
@@ -42,28 +46,38 @@ class Scheduler:
         self._found: set[str] = set()
         """The ids of the rules whose latest tick was found."""
         self._changed = asyncio.Event()
+        self._missed: list[Job] | None = None
+        """While the view is being read: the rules that were committed meanwhile."""
 
     def notify(self, batch: Batch) -> None:
         """Take over the schedules that the fold has committed."""
-        for job in batch.jobs:
-            if job.gates is None or not job.gates.rule:
-                continue
-            held = job.state is JobState.HELD
-            if self._rules.add(job.id, job.type, job.payload or {}) if held else self._rules.remove(job.id):
+        rules = [job for job in batch.jobs if job.gates is not None and job.gates.rule]
+        if self._missed is not None:
+            self._missed += rules
+            return
+        for rule in rules:
+            if self._apply(rule):
                 self._changed.set()
 
     async def run(self) -> None:
         """Run until cancelled. Raises ViewUnavailable, BrokerUnavailable and TapeMissing."""
         self._latest.clear()
         self._found.clear()
+        self._missed = []
         await self._leader.catch_up()
-        for rule in await self._leader.call(self._leader.store.open_jobs.rules):
-            self._rules.add(*rule)
+        self._rules = Rules.of(await self._leader.call(self._leader.store.open_jobs.rules))
+        missed, self._missed = self._missed, None
+        for rule in missed:
+            self._apply(rule)
         while True:
             self._changed.clear()
             pause = await self._submit_due()
             if not self._changed.is_set():
                 await wait_for_stop(self._changed, pause)
+
+    def _apply(self, rule: Job) -> bool:
+        in_force = rule.state is JobState.HELD and not rule.imported
+        return self._rules.add(rule.id, rule.type, rule.payload or {}) if in_force else self._rules.remove(rule.id)
 
     async def _submit_due(self) -> float:
         """Submit the jobs of all ticks that are due, and return the seconds until the next tick."""
@@ -74,40 +88,49 @@ class Scheduler:
         due = [(job_id, each, ticks) for job_id, each, ticks in due if ticks]
         if any(each.overlap == "skip" for _, each, _ in due):
             await self._leader.catch_up()  # so that the job of the tick before is known
-        events = [await self._events(job_id, each, tick) for job_id, each, ticks in due for tick in ticks]
-        await asyncio.gather(*(self._publish(each) for each in events))
-        for _, each, ticks in due:
-            self._latest[each.name] = ticks[-1]
+        await asyncio.gather(*(self._submit(*each) for each in due))
         now = datetime.now(UTC)
         following = (next(each.after(max(self._latest[each.name], now)), None) for each in schedules.values())
         waits = [(tick - now).total_seconds() for tick in following if tick is not None]
         return max(0.0, min([*waits, LONGEST_WAIT]))
 
-    async def _events(self, rule_id: str, schedule: Schedule, tick: datetime) -> list[JobEvent]:
-        skipped = schedule.overlap == "skip" and await self._has_open_job(schedule)
-        job_id, source = schedule.job_id(tick), self._leader.topology.source
-        cause = ids.run_fact(rule_id, 1, "submitted")
-        order = schedule.order_for(skipped=skipped)
-        event = submitted(job_id, order, source=source, time=datetime.now(UTC), causation_id=cause)
-        if not skipped:
-            return [event]
-        log.info("the tick %s of the schedule %s is skipped: an earlier job is open", tick.isoformat(), schedule.name)
-        return [event, cancelled(evolve(None, event), source=source, time=event.time, causation_id=event.id)]
-
-    async def _has_open_job(self, schedule: Schedule) -> bool:
-        query = JobQuery(labels=((SCHEDULE_LABEL, schedule.name),), states=_OPEN, limit=1)
-        return bool(await self._leader.call(self._leader.store.list_jobs, query))
-
-    async def _publish(self, events: list[JobEvent]) -> None:
-        for event in events:
+    async def _submit(self, rule_id: str, schedule: Schedule, ticks: Sequence[datetime]) -> None:
+        cause, source = ids.run_fact(rule_id, 1, Submitted.name), self._leader.topology.source
+        for n, tick in enumerate(ticks):
+            job_id, time = schedule.job_id(tick), datetime.now(UTC)
+            skipped = schedule.overlap == "skip" and (n > 0 or await self._has_open_job(schedule, but=job_id))
+            event = submitted(job_id, schedule.order_for(skipped=skipped), source=source, time=time, causation_id=cause)
+            if skipped:
+                log.info("the tick %s of the schedule %s is skipped: an earlier job is open", tick, schedule.name)
+                # First, so that the job is never held.
+                end = cancelled(evolve(None, event), source=source, time=time, causation_id=event.id)
+                await self._leader.publish(end, (CANCEL_KEY,))
             await self._leader.publish(event)
+            self._latest[schedule.name] = tick
+
+    async def _has_open_job(self, schedule: Schedule, but: str) -> bool:
+        query = JobQuery(labels=((SCHEDULE_LABEL, schedule.name),), states=_OPEN, limit=2)
+        return any(job.id != but for job in await self._leader.call(self._leader.store.list_jobs, query))
 
     async def _find_latest(self, schedules: Mapping[str, Schedule]) -> None:
         """Find the latest tick of each rule that is new here: that of the newest job, but not before its submission."""
-        for job_id in self._found & schedules.keys() ^ schedules.keys():
-            name = schedules[job_id].name
-            query = JobQuery(labels=((SCHEDULE_LABEL, name),), limit=1)
-            newest = await self._leader.call(self._leader.store.list_jobs, query)
-            found = [self._latest.get(name), ids.time_of(job_id), *(ids.time_of(each.id) for each in newest)]
-            self._latest[name] = max(moment for moment in found if moment is not None)
+        for job_id in schedules.keys() - self._found:
+            schedule = schedules[job_id]
+            found = [self._latest.get(schedule.name), ids.time_of(job_id), await self._newest_tick(schedule)]
+            self._latest[schedule.name] = max(moment for moment in found if moment is not None)
             self._found.add(job_id)
+
+    async def _newest_tick(self, schedule: Schedule) -> datetime | None:
+        """Return the tick of the newest job that has one. Jobs that were triggered have none."""
+        before: str | None = None
+        for _ in range(PAGES):
+            query = JobQuery(labels=((SCHEDULE_LABEL, schedule.name),), before=before, limit=PAGE)
+            page = await self._leader.call(self._leader.store.list_jobs, query)
+            for job in page:
+                tick = ids.time_of(job.id)
+                if tick is not None and schedule.job_id(tick) == job.id:
+                    return tick
+            if len(page) < PAGE:
+                break
+            before = page[-1].id
+        return None

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections import defaultdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -96,6 +96,22 @@ async def test_job_that_holds_its_key_lets_the_next_one_run_when_it_is_released(
         await ended(store, [second])
         assert not store.jobs([first])[first].holds_slots
         await check(rig, store)
+
+
+async def test_retention_keeps_failed_job_that_holds_its_key(rig: Rig, view: Store) -> None:
+    later = datetime.now(UTC) + timedelta(days=1)
+    async with rig.projector(view), rig.worker(jobs.boom):
+        first = await publish(rig, "boom", Gates(ordering_key="a", hold=True))
+        (failed,) = await ended(view, [first])
+        assert await asyncio.to_thread(view.retention.prune, "p1", later) is not None
+        assert view.job(first) is not None
+        await rig.publisher.publish(released(failed, source=rig.topology.source, time=datetime.now(UTC)))
+
+        def pruned() -> bool:
+            view.retention.prune("p1", later)
+            return view.job(first) is None
+
+        await eventually(pruned)
 
 
 async def test_retried_job_keeps_its_ordering_key(rig: Rig, store: Store) -> None:

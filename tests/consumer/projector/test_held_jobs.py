@@ -101,7 +101,7 @@ class World:
             if job.id in self.in_flight or open_run:
                 taken.update(limit.gate for limit in job.gates.limits)
             if job.gates.ordering_key is not None and (
-                job.id in self.in_flight or open_run or (job.state is JobState.FAILED and job.gates.hold)
+                job.id in self.in_flight or open_run or (job.state is JobState.FAILED and job.holds_slots)
             ):
                 taken["", job.gates.ordering_key] += 1
         return taken

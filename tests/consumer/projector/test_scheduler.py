@@ -1,18 +1,23 @@
 """Schedules submit one job at each tick, whichever projector is active, and however often it is killed."""
 
-from datetime import datetime, timedelta
+import asyncio
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from jobtape.consumer.projector.maintenance import scheduler
-from jobtape.schemas.events import Submitted
+from jobtape.consumer.projector.maintenance.scheduler import Scheduler
+from jobtape.schemas.events import Submitted, submitted
 from jobtape.schemas.job import JobState, Order
+from jobtape.schemas.rules.schedule import Schedule
+from jobtape.schemas.topology import run_key
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.consumer import jobs
-from tests.consumer.installation import Rig
-from tests.schedules import end, put, ticks
+from tests.consumer.installation import Rig, order_event
+from tests.schedules import ADD, end, put, ticks
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -78,3 +83,47 @@ async def test_missed_ticks_are_submitted_by_the_policy(rig: Rig, view: Store, m
     assert len(ticks(rig, "all")) == 6
     assert ticks(rig, "last") == ticks(rig, "all")[-1:]
     assert len(ticks(rig, "none")) <= 1
+
+
+async def test_projector_that_becomes_active_again_forgets_schedules_that_have_ended(rig: Rig, view: Store) -> None:
+    async with rig.projector(view, owner="p1", lease=1.0):
+        rule = await put(rig, "old", every=1.0)
+        await eventually(lambda: ticks(rig, "old"))
+        async with rig.projector(view, owner="p2", lease=1.0, ready=False):
+            await eventually(lambda: _leads(view, "p2"), what="p1 loses its lease")
+            await end(rig, rule)
+            await eventually(lambda: not view.open_jobs.rules())
+        await eventually(lambda: _owner(view) == "p1")
+        seen = len(ticks(rig, "old"))
+        await put(rig, "new", every=1.0)
+        await eventually(lambda: len(ticks(rig, "new")) >= 2)
+        assert len(ticks(rig, "old")) == seen
+
+
+def _owner(view: Store) -> str | None:
+    checkpoint = view.checkpoint()
+    return None if checkpoint is None else checkpoint.owner
+
+
+def _leads(view: Store, owner: str) -> bool:
+    """Return whether ``owner`` is the active projector; take the lease from another one."""
+    now = _owner(view)
+    if now is not None and now != owner:
+        view.release_lease(now)
+    return now == owner
+
+
+async def test_triggered_job_is_no_tick(rig: Rig, view: Store) -> None:
+    """Otherwise a tick that was missed before would not be submitted late."""
+    found = Scheduler(SimpleNamespace(store=view, call=asyncio.to_thread))  # type: ignore[arg-type]
+    schedule = Schedule(name="hourly", order=ADD, every=3600.0)
+    async with rig.projector(view):
+        event = order_event(rig.topology, "add", ADD.payload, labels={"schedule": "hourly"})
+        await rig.publisher.publish(event, [run_key("default")])
+        await eventually(lambda: view.job(event.subject))
+        assert await found._newest_tick(schedule) is None
+        tick = next(schedule.after(datetime.now(UTC) - timedelta(hours=1)))
+        job = submitted(schedule.job_id(tick), schedule.order_for(), source=rig.topology.source, time=tick)
+        await rig.publisher.publish(job)
+        await eventually(lambda: view.job(job.subject))
+        assert await found._newest_tick(schedule) == tick

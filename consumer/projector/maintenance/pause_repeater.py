@@ -1,6 +1,6 @@
-"""Publishes the rules that are in force again and again to the stream of cancellations, from which workers read them.
+"""Publishes the pauses that are in force again and again to the stream of cancellations, from which workers read them.
 
-The stream keeps its messages for a limited time, and somebody may delete it; a rule stays in force until it is ended.
+The stream keeps its messages for a limited time, and somebody may delete it; a pause stays in force until it is ended.
 """
 
 import asyncio
@@ -10,13 +10,14 @@ from typing import Final
 from jobtape.broker.publisher import ExchangePublisher
 from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas.events import encode, submitted
+from jobtape.schemas.rules.rules import PAUSE
 
 EVERY: Final = 600.0
 """Seconds. The stream keeps messages for weeks, so this is about a deleted stream."""
 
 
-class RuleRepeater:
-    """A worker takes a repeated rule for the one that it knows, and ignores one that was cancelled."""
+class PauseRepeater:
+    """A worker takes a repeated pause for the one that it knows, and ignores one that was cancelled."""
 
     def __init__(self, leader: Leader) -> None:
         self._leader = leader
@@ -32,8 +33,9 @@ class RuleRepeater:
     async def _repeat(self) -> None:
         store, topology = self._leader.store, self._leader.topology
         rules = await self._leader.call(store.open_jobs.rules)
-        jobs = await self._leader.call(store.jobs, [job_id for job_id, _, _ in rules])
-        for job_id, _, _ in rules:
+        pauses = [job_id for job_id, job_type, _ in rules if job_type == PAUSE]
+        jobs = await self._leader.call(store.jobs, pauses)
+        for job_id in pauses:
             job = jobs.get(job_id)
             if job is not None and not job.final and job.order is not None:
                 time = job.submitted_at or datetime.now(UTC)
