@@ -48,10 +48,11 @@ def test_failures_are_grouped_and_redriven(site: Installation, tab: Tab) -> None
     for job_id in ids:
         ended(site, job_id)
     page = tab.go("failures")
-    group = page.get_by_label("boom: ValueError")
-    expect(group).to_contain_text("jobs_here.py")
+    # Another test has a job whose traceback is too long to be kept, so that its place in the code is not known.
+    group = page.get_by_label("boom: ValueError").filter(has_text="jobs_here.py")
     jobs = httpx.get(f"http://127.0.0.1:{site.port}/jobs?type=boom&state=failed&limit=1000", trust_env=False).json()
-    expect(group).to_contain_text(f"{len(jobs['items'])} failed jobs")
+    same = [each for each in jobs["items"] if each["failure"] == jobs["items"][0]["failure"]]
+    expect(group).to_contain_text(f"{len(same)} failed jobs")
     group.get_by_role("link", name="failed jobs").click()
     expect(page.locator("tbody tr").first).to_contain_text("ValueError: number 1")
     page.get_by_role("link", name="boom").first.click()

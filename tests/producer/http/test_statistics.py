@@ -47,7 +47,7 @@ def retrying(of: Submitted) -> Retrying:
         execution="e",
         error=ErrorInfo(type="ValueError", message="x", traceback=TRACE.replace("12", "14")),
         reason="error",
-        next_at=NOW + MINUTE,
+        next_at=NOW + timedelta(days=1),
     )
     return Retrying(id=f"{of.subject}/r", source=SOURCE, subject=of.subject, time=of.time + MINUTE, data=data)
 
