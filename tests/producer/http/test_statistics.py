@@ -179,7 +179,7 @@ async def test_histogram_counts_accepted_events(filled: Api) -> None:
     assert datetime.fromisoformat(found["since"]) <= OLD.time
     found = await get(filled, "/events/histogram", after=(NOW - 60 * MINUTE).isoformat(), buckets=200)
     assert found["step"] == 60
-    assert 60 <= len(found["counts"]) <= 70
+    assert 60 <= len(found["counts"]) <= 130  # minutes: the tape was made when the tests began
     assert sum(found["counts"]) == len(TAPE) - 2
     found = await get(filled, "/events/histogram", after=cursor_of(1, TAPE.index(DONE)), buckets=2)
     assert len(found["counts"]) <= 2
