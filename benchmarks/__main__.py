@@ -55,7 +55,7 @@ def plan_of(wanted: argparse.Namespace) -> Plan:
 def conditions(made: Stage, took: float) -> str:
     """Return a line that says when and on what a section was measured. ``took``: its seconds."""
     parts = [f"RabbitMQ {made.node.version}", f"Python {platform.python_version()}", f"{os.cpu_count()} cores"]
-    return f"*{', '.join(parts)}, {datetime.now(UTC).date()}, {took / 60:.0f} minutes.*"
+    return f"*{', '.join(parts)}, {datetime.now(UTC).date()}, {took / 60:.0f} min.*"
 
 
 def main() -> int:
