@@ -1,5 +1,6 @@
 """Which jobs a built-in job takes: those that a filter matches, newest first."""
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Final
 
 from pydantic import (
@@ -50,7 +51,7 @@ JobIdText = Annotated[str, AfterValidator(_job_id)]
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr | None
 
 
-class JobFilter(BaseModel):
+class JobFilter(BaseModel, ABC):
     """A job must match all filters; one value of several given for a filter is enough. All labels must match."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -89,9 +90,9 @@ class JobFilter(BaseModel):
         values |= {("result", path): value for path, value in self.result.items()}
         return JobSearch(value_searches(values), self.error)
 
+    @abstractmethod
     def states(self) -> list[JobState]:
         """Return the states of the jobs."""
-        raise NotImplementedError
 
 
 class RedriveRequest(JobFilter):

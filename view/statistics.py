@@ -24,7 +24,7 @@ _TALLIES: Final = {table.name: table for table in (tables.tally, tables.tally_of
 _sum = tables.tally.c
 _group = tables.failures.c
 _n = func.sum(_sum.n)
-# Only durations are told apart by their buckets here.
+# Only durations have different buckets here.
 _duration = case((_sum.measure.in_((WAIT, RUN)), _sum.bucket), else_=0)
 
 

@@ -33,7 +33,7 @@ HOURS_KEPT: Final = 35 * 86_400
 _EVENTS: Final = frozenset(EVENT_NAMES)
 _STATES: Final[dict[str, str]] = {state: STATE + state for state in JobState}
 SHORTEST: Final = 2.0**-10
-"""Seconds: shorter durations are not told apart."""
+"""Seconds: all shorter durations count as one."""
 _HALF_STEP: Final = 2.0**-0.5
 
 

@@ -109,7 +109,7 @@ class Cancellations:
     ) -> None:
         self.runs = CancelledRuns(lambda: datetime.now(UTC))
         self.rules = Rules()
-        """The rules that are in force. The stream has them too."""
+        """The pauses that are in force; the stream has no other rules."""
         self._on_rules = on_rules
         self._topology = topology
         self._on_cancel = on_cancel

@@ -4,7 +4,7 @@ A pause keeps the jobs of a queue or of a job type from beginning. A limit repla
 its name and, unless its key is empty, its key. A schedule submits a job at each of its ticks.
 
 As jobs they are on the tape and in its exports, have a history, and are shown as of any time. A rule is ``held`` while
-it is in force. The projector finds the rules in the view, and workers read them from the stream of cancellations.
+it is in force. The projector finds the rules in the view. Workers read the pauses from the stream of cancellations.
 """
 
 from collections.abc import Iterable, Mapping
