@@ -20,9 +20,9 @@ import aiormq.exceptions
 from jobtape.broker.channels import message_properties, publish_once
 from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
-from jobtape.schemas.barrier import barrier_body
 from jobtape.schemas.errors import BrokerUnavailable, QueueFull, TapeMissing
 from jobtape.schemas.events import CONTENT_TYPE, Deferred, EncodedEvent, JobEvent, Submitted, WorkEvent, encode, encoded
+from jobtape.schemas.messages.barrier import barrier_body
 from jobtape.schemas.placement import deferral
 from jobtape.schemas.topology import BARRIER_KEY, Topology, event_key, run_key
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from jobtape.broker.stream_reader import TapeMessage
-from jobtape.schemas.barrier import read_barrier
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import JobEvent, decode
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
+from jobtape.schemas.messages.barrier import read_barrier
 from jobtape.schemas.topology import BARRIER_KEY
 from jobtape.view.store import Archived, Batch, HistoryRow, UnreadableRow, history_row
 from jobtape.view.tallies import Tally

@@ -11,8 +11,8 @@ from pamqp import encode
 
 from jobtape.broker.channels import PERSISTENT
 from jobtape.schemas import plainjson
-from jobtape.schemas.delivered_event import CURSOR, delivered
 from jobtape.schemas.events import CONTENT_TYPE
+from jobtape.schemas.messages.delivered_event import CURSOR, delivered
 from jobtape.schemas.topology import reply_key, result_key
 from jobtape.view.store import CommittedEvent
 

@@ -32,7 +32,7 @@ from jobtape.schemas.submission import Options
 if TYPE_CHECKING:
     from jobtape.app import create_app, lifespan
     from jobtape.client import Client, SyncClient
-    from jobtape.schemas.delivered_event import DeliveredEvent
+    from jobtape.schemas.messages.delivered_event import DeliveredEvent
     from jobtape.subscribing import subscribe
 
 __all__ = [
@@ -68,7 +68,7 @@ __all__ = [
 
 _ELSEWHERE = {
     "Client": "jobtape.client",
-    "DeliveredEvent": "jobtape.schemas.delivered_event",
+    "DeliveredEvent": "jobtape.schemas.messages.delivered_event",
     "SyncClient": "jobtape.client",
     "create_app": "jobtape.app",
     "lifespan": "jobtape.app",

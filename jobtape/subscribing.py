@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final, Literal
 from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.errors import SubscriptionRefused
 from jobtape.schemas.events import RELAYED_EVENTS, RelayMode
+from jobtape.schemas.filters.selection import Selection
 from jobtape.schemas.ids import parse_job_id
 from jobtape.schemas.job_types.job_type import JobTypeSpec
-from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import Bounds
 from jobtape.settings import Settings, read_settings
 

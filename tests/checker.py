@@ -17,10 +17,10 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from jobtape.schemas import cursor as position
 from jobtape.schemas import fold
-from jobtape.schemas.barrier import barrier_body
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import JobEvent, decode
 from jobtape.schemas.job import FINAL, Job
+from jobtape.schemas.messages.barrier import barrier_body
 from jobtape.schemas.topology import BARRIER_KEY, Topology
 from jobtape.view.store import Checkpoint, HistoryRow, JobQuery, Store, UnreadableRow
 from tests.counted import Counted

@@ -14,9 +14,9 @@ from sqlalchemy import select
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.cursor import cursor_of
-from jobtape.schemas.delivered_event import encode_delivered
+from jobtape.schemas.filters.selection import Selection
 from jobtape.schemas.job import JobState
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.messages.delivered_event import encode_delivered
 from jobtape.view import tables
 from jobtape.view.sql.database import StorePart
 from jobtape.view.sql.paging import PAGE_BYTES, read_page

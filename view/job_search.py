@@ -14,8 +14,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, and_, func, literal, select, true
 
 from jobtape.schemas import plainjson
+from jobtape.schemas.filters.job_search import JobSearch
 from jobtape.schemas.job import Job, JobRun
-from jobtape.schemas.job_search import JobSearch
 from jobtape.view import jobs, tables
 from jobtape.view.sql.database import StorePart
 from jobtape.view.values import FoundJobs, JobQuery

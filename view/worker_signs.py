@@ -7,7 +7,7 @@ from typing import Literal
 
 from sqlalchemy import delete, select
 
-from jobtape.schemas.worker_sign import GONE_AFTER, SILENT_AFTER, WorkerSign, decode_sign, encode_sign
+from jobtape.schemas.messages.worker_sign import GONE_AFTER, SILENT_AFTER, WorkerSign, decode_sign, encode_sign
 from jobtape.view import checkpoint, tables
 from jobtape.view.rows import storable
 from jobtape.view.sql import bulk

@@ -26,9 +26,9 @@ from jobtape.consumer.replays.replay import Replay, replay_to_queue
 from jobtape.consumer.replays.tape_source import read_tape
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import decode
+from jobtape.schemas.filters.selection import Selection
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
-from jobtape.schemas.selection import Selection
 from jobtape.view.store import Store
 
 MAX_GROWTH: Final = 64.0

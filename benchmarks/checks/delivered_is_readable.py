@@ -27,8 +27,8 @@ import jobtape
 from benchmarks.rig import paced
 from benchmarks.rig.installation import Installation, installation, options
 from benchmarks.rig.wire import Wire
-from jobtape.schemas.delivered_event import DeliveredEvent, decode_delivered
 from jobtape.schemas.job import ENDINGS
+from jobtape.schemas.messages.delivered_event import DeliveredEvent, decode_delivered
 from jobtape.settings import Settings
 from tests.ledger import Ledger
 from tools.processes.ports import free_port

@@ -31,8 +31,8 @@ from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import Link
 from jobtape.consumer.subscriber_message import subscriber_message
 from jobtape.schemas.events import RELAYED_EVENTS
+from jobtape.schemas.filters.selection import Selection
 from jobtape.schemas.job import Job
-from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import Bounds
 from jobtape.view.store import CommittedEvent, Store
 from tests.consumer.bound_queues import bound_queue, delete_queue, listening, without_repeats

@@ -9,7 +9,7 @@ from aiormq import spec
 
 from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import Link
-from jobtape.schemas.commit_notice import MOST_JOBS, CommitNotice, encode_notice
+from jobtape.schemas.messages.commit_notice import MOST_JOBS, CommitNotice, encode_notice
 from jobtape.schemas.topology import Topology
 
 TRANSIENT: Final = 1

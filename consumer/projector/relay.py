@@ -34,7 +34,7 @@ from jobtape.consumer.projector.recent_events import RecentEvents
 from jobtape.consumer.subscriber_message import subscriber_message
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.events import RELAYED_EVENTS, RelayMode
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
 from jobtape.view.store import Batch, CommittedEvent, CommittedPage
 from jobtape.view.threads import DatabaseThreads
 

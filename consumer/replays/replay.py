@@ -18,7 +18,7 @@ from jobtape.broker.tasks import cancel_and_wait
 from jobtape.consumer.replays.long_task import Interrupted, TakenOver, TaskSlice
 from jobtape.consumer.subscriber_message import SubscriberMessage, subscriber_message
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
 from jobtape.view.store import CommittedEvent, Store
 from jobtape.view.threads import DatabaseThreads
 

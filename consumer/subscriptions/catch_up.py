@@ -16,9 +16,9 @@ from uuid import uuid4
 
 from jobtape.consumer.subscriptions.history_reader import RETRY_PAUSE, HistoryReader, Start
 from jobtape.consumer.subscriptions.position_lease import PositionLease
-from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.errors import ViewUnavailable
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
+from jobtape.schemas.messages.delivered_event import DeliveredEvent
 from jobtape.view.store import Store
 from jobtape.view.threads import DatabaseThreads
 

@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Final
 
 from jobtape.schemas import events
-from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.errors import HistoryGone, ViewUnavailable
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
+from jobtape.schemas.messages.delivered_event import DeliveredEvent
 from jobtape.view.store import CommittedEvent, CommittedPage, HistoryRange, Store
 from jobtape.view.threads import DatabaseThreads
 

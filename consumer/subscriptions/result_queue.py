@@ -21,9 +21,9 @@ from jobtape.broker import declare
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.broker.queue_consumer import Delivery, QueueConsumer
 from jobtape.broker.tasks import cancel_and_wait, translate_cancellation
-from jobtape.schemas.delivered_event import DeliveredEvent, decode_delivered
 from jobtape.schemas.errors import BrokerUnavailable, EventsMissed, JobtapeError, SubscriptionRefused, UnreadableEvent
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
+from jobtape.schemas.messages.delivered_event import DeliveredEvent, decode_delivered
 from jobtape.schemas.topology import Bounds, Topology, result_patterns
 
 log = logging.getLogger(__name__)

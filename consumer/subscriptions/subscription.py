@@ -5,8 +5,8 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
-from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.messages.delivered_event import DeliveredEvent
 
 ACKNOWLEDGE_TIMEOUT: Final = 10.0
 """Seconds for acknowledging the last event when the subscription is left."""

@@ -18,8 +18,7 @@ from aiormq import spec
 from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
 from jobtape.consumer.worker.execution import Execution
-from jobtape.schemas.topology import Topology
-from jobtape.schemas.worker_sign import (
+from jobtape.schemas.messages.worker_sign import (
     BUSY_INTERVAL,
     IDLE_INTERVAL,
     MOST_EXECUTIONS,
@@ -28,6 +27,7 @@ from jobtape.schemas.worker_sign import (
     WorkerSign,
     encode_sign,
 )
+from jobtape.schemas.topology import Topology
 
 log = logging.getLogger(__name__)
 

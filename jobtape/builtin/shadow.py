@@ -10,8 +10,8 @@ from jobtape.jobs import job
 from jobtape.loading import load_job_types
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.filters.job_filter import MOST_JOBS, JobFilter
 from jobtape.schemas.job import JobState
-from jobtape.schemas.job_filter import MOST_JOBS, JobFilter
 from jobtape.settings import read_settings
 
 

@@ -23,9 +23,9 @@ from jobtape.client.filters import EventFilters, JobFilters, query_of
 from jobtape.client.stream import OUTAGE, EventReader, Since
 from jobtape.jobs import JobType, R
 from jobtape.schemas import plainjson
-from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.messages.delivered_event import DeliveredEvent
 from jobtape.schemas.submission import IDEMPOTENCY_KEY, Options, submission_body
 
 END_TIMEOUT: Final = 60.0

@@ -18,7 +18,7 @@ States = JobState | str | Iterable[JobState | str]
 class EventFilters(TypedDict, total=False):
     """Filters of events. An event must match all filters; one value of several given for a filter is enough.
 
-    See ``schemas.selection.Selection``.
+    See ``schemas.filters.selection.Selection``.
     """
 
     events: Words

@@ -20,8 +20,8 @@ from jobtape.client.connection import ApiConnection, pauses
 from jobtape.client.errors import ApiError, NoAnswer, Unavailable, Unreachable, WrongAddress
 from jobtape.client.filters import Query
 from jobtape.schemas import plainjson
-from jobtape.schemas.delivered_event import DeliveredEvent, decode_delivered
 from jobtape.schemas.errors import HistoryGone, UnreadableEvent
+from jobtape.schemas.messages.delivered_event import DeliveredEvent, decode_delivered
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from jobtape.client.filters import EventFilters, JobFilters
 from jobtape.client.portal import Portal
 from jobtape.client.stream import OUTAGE, Since
 from jobtape.jobs import JobType, R
-from jobtape.schemas.delivered_event import DeliveredEvent
 from jobtape.schemas.job import Job
+from jobtape.schemas.messages.delivered_event import DeliveredEvent
 from jobtape.schemas.submission import Options
 
 

@@ -32,7 +32,7 @@ from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
 from jobtape.producer.http.websocket import route as websocket
 from jobtape.producer.live import outcome_wait
 from jobtape.producer.service import idempotency
-from jobtape.schemas.replay_request import ReplayRequest
+from jobtape.schemas.messages.replay_request import ReplayRequest
 from jobtape.schemas.submission import BatchSubmission, Submission
 
 UNDERIVED_MODELS: Final = (

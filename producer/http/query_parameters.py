@@ -20,8 +20,8 @@ from jobtape.schemas import ids, plainjson
 from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.events import Reason
 from jobtape.schemas.failure_group import FailureId
+from jobtape.schemas.filters.job_search import LONGEST_TEXT, JobSearch, Part, value_search, value_searches
 from jobtape.schemas.job import JobState, JobTypeName, QueueName, Utc
-from jobtape.schemas.job_search import LONGEST_TEXT, JobSearch, Part, value_search, value_searches
 from jobtape.view.store import JobQuery
 
 MAX_LIMIT: Final = 1000

@@ -11,7 +11,7 @@ from jobtape.producer.http.query_parameters import MAX_LIMIT, Label, parse_curso
 from jobtape.producer.live.follower import After, StartPosition
 from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.events import EVENT_NAMES
-from jobtape.schemas.selection import EventName, JobIdText, Selection, TypePattern
+from jobtape.schemas.filters.selection import EventName, JobIdText, Selection, TypePattern
 
 LAST_EVENT_ID: Final = "Last-Event-ID"
 LAST_EVENT_ID_PARAMETER: Final = "lastEventId"

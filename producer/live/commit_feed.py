@@ -9,8 +9,8 @@ from jobtape.broker.channels import channel, consume_exchange
 from jobtape.broker.frames import Delivered
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.broker.tasks import cancel_and_wait, translate_cancellation
-from jobtape.schemas.commit_notice import CommitNotice, decode_notice
 from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.messages.commit_notice import CommitNotice, decode_notice
 from jobtape.schemas.topology import Topology
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from jobtape.producer.live.client_writer import ClientStalled, ClientWriter
 from jobtape.producer.live.follower import AT_ONCE, After, Follower, Reset
 from jobtape.producer.live.listeners import Listeners
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
 from jobtape.view.store import CommittedEvent
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,9 @@ from jobtape.producer.live.event_buffer import encode_large
 from jobtape.producer.live.tail import HistoryTail
 from jobtape.producer.live.waiters import Woken
 from jobtape.producer.service.errors import TooBusy
-from jobtape.producer.service.reads import Reads
+from jobtape.producer.service.view_calls import ViewCalls
 from jobtape.schemas.errors import ViewUnavailable
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
 from jobtape.view.committed import CommittedHistory
 from jobtape.view.store import CommittedEvent, CommittedPage, HistoryRange
 
@@ -56,7 +56,7 @@ class Reset:
 class Follower:
     """To be used inside ``tail.held()``. ``position``: all matching events up to there were returned."""
 
-    def __init__(self, tail: HistoryTail, committed: CommittedHistory, reads: Reads, selection: Selection) -> None:
+    def __init__(self, tail: HistoryTail, committed: CommittedHistory, reads: ViewCalls, selection: Selection) -> None:
         self.position = 0
         self.pages = 0
         """How often the view was read instead of the buffer."""

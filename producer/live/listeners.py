@@ -12,8 +12,8 @@ from jobtape.producer.live.stop_signals import StopSignals
 from jobtape.producer.live.tail import HistoryTail
 from jobtape.producer.live.waiters import Waiters
 from jobtape.producer.service.errors import TooBusy
-from jobtape.producer.service.reads import Reads
-from jobtape.schemas.selection import Selection
+from jobtape.producer.service.view_calls import ViewCalls
+from jobtape.schemas.filters.selection import Selection
 from jobtape.view.store import Store
 
 Kind = Literal["sse", "websocket", "wait"]
@@ -37,7 +37,7 @@ class Listeners:
         self._on_stop: set[Callable[[], None]] = set()
         self._signals = StopSignals(self.end)
         self._memory_trimmer = MemoryTrimmer()
-        self._reads = Reads("jobtape-live", threads=THREADS, limit=read_limit)
+        self._reads = ViewCalls("jobtape-live", threads=THREADS, limit=read_limit)
         self._committed = store.committed
         self.commits = commits
         self.requests = Waiters()

@@ -20,8 +20,8 @@ from jobtape.producer.live.listeners import Listeners
 from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.service import JobService
 from jobtape.schemas.errors import ViewUnavailable
+from jobtape.schemas.filters.selection import Selection
 from jobtape.schemas.job import Job
-from jobtape.schemas.selection import Selection
 
 HEADER: Final = "Prefer"
 APPLIED: Final = "Preference-Applied"

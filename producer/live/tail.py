@@ -26,9 +26,9 @@ from jobtape.producer.live.commit_feed import CommitFeed
 from jobtape.producer.live.event_buffer import EventBuffer, encode_large
 from jobtape.producer.live.waiters import Waiters
 from jobtape.producer.service.errors import TooBusy
-from jobtape.producer.service.reads import Reads
+from jobtape.producer.service.view_calls import ViewCalls
 from jobtape.schemas.errors import ViewUnavailable
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
 from jobtape.view.committed import CommittedHistory
 from jobtape.view.store import CommittedEvent, HistoryRange
 
@@ -77,7 +77,7 @@ class HistoryTail:
     def __init__(
         self,
         committed: CommittedHistory,
-        reads: Reads,
+        reads: ViewCalls,
         commits: CommitFeed | None = None,
         buffer: EventBuffer | None = None,
     ) -> None:

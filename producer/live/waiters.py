@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
 from jobtape.view.store import CommittedEvent
 
 Woken = asyncio.Future[int | None]

@@ -16,7 +16,7 @@ from jobtape.producer.monitoring.lag import LagProbe
 from jobtape.producer.service.barrier import Barrier, PublishBarrier
 from jobtape.producer.service.broker_watch import BrokerWatch
 from jobtape.producer.service.errors import TooBusy
-from jobtape.producer.service.reads import Reads
+from jobtape.producer.service.view_calls import ViewCalls
 from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
 from jobtape.schemas.events import RelayMode
 from jobtape.schemas.rules.rules import Rules
@@ -111,7 +111,7 @@ class Health:
     def __init__(self, watch: BrokerWatch, store: Store, publish_barrier: PublishBarrier) -> None:
         self.watch = watch
         self.store = store
-        self._reads = Reads("jobtape-health", threads=2, limit=CHECK_LIMIT)
+        self._reads = ViewCalls("jobtape-health", threads=2, limit=CHECK_LIMIT)
         self.read = self._reads.call
         self._lag = LagProbe(Barrier("lag", publish_barrier, partial(self.read, store.passed_barrier)))
         self._standing = (-1, 0.0)

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from jobtape.producer.service.reads import Reads
 from jobtape.producer.service.shared import Shared
+from jobtape.producer.service.view_calls import ViewCalls
 from jobtape.view.statistics import FailureCount, JobCount, Range, Sums
 from jobtape.view.store import Store, WaitingJob
 from jobtape.view.tallies import MINUTES_KEPT, Ages
@@ -109,7 +109,7 @@ class Statistics:
 class StatisticsReader:
     """Reads statistics. Every call raises ViewUnavailable when the database does not answer, and TooBusy."""
 
-    def __init__(self, store: Store, reads: Reads) -> None:
+    def __init__(self, store: Store, reads: ViewCalls) -> None:
         self._store = store
         self._reads = reads
         self._now = Shared(partial(reads.call, self._read_now), 1.0)

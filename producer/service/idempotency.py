@@ -41,7 +41,7 @@ from jobtape.producer.service.errors import (
 )
 from jobtape.producer.service.ids import new_job_id
 from jobtape.producer.service.limits import Limits
-from jobtape.producer.service.reads import Reads
+from jobtape.producer.service.view_calls import ViewCalls
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, QueueFull
 from jobtape.schemas.events import submitted
 from jobtape.schemas.fold import evolve
@@ -140,7 +140,7 @@ class Idempotency:
     """
 
     def __init__(
-        self, store: Store, place: Place, barrier: SharedBarrier, reads: Reads, limits: Limits, *, source: str
+        self, store: Store, place: Place, barrier: SharedBarrier, reads: ViewCalls, limits: Limits, *, source: str
     ) -> None:
         self._store = store
         self._place = place
@@ -149,7 +149,7 @@ class Idempotency:
         self._limits = limits
         self._source = source
         # Separate threads: on SQLite writes wait for the one writer, and reads must not wait with them.
-        self._writes = Reads("jobtape-keys", threads=THREADS, limit=CALL_LIMIT)
+        self._writes = ViewCalls("jobtape-keys", threads=THREADS, limit=CALL_LIMIT)
         self._waiting = 0
         self._pruning: asyncio.Task[None] | None = None
         self._prune_at = 0.0

@@ -11,12 +11,11 @@ from jobtape.producer.service.barrier import Barrier, SharedBarrier
 from jobtape.producer.service.errors import JobFinal, JobNotFinal, SubmissionNotKept, ViewBehind
 from jobtape.producer.service.idempotency import Idempotency, KeyedOrder, checked_key, has_submission
 from jobtape.producer.service.ids import utc_now
-from jobtape.producer.service.job_reader import JobReader
 from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.order_check import order_for
-from jobtape.producer.service.reads import Reads
 from jobtape.producer.service.submitter import Submitter
 from jobtape.producer.service.time_travel import TimeTravel
+from jobtape.producer.service.view_calls import JobReader, ViewCalls
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.interventions import cancelled, redriven, released
 from jobtape.schemas.job import Job, JobRun, JobState
@@ -46,10 +45,10 @@ class JobService(Submitter):
         super().__init__(url, topology, job_types, limits)
         self.store = store
         """The view. Its calls block: make them with ``read``."""
-        self._reads = Reads("jobtape-view", threads=READ_THREADS, limit=READ_LIMIT)
+        self._reads = ViewCalls("jobtape-view", threads=READ_THREADS, limit=READ_LIMIT)
         self.read = self._reads.call
         self._read = JobReader(store, self._reads).job
-        self._searches = Reads("jobtape-search", threads=1, limit=SEARCH_LIMIT)
+        self._searches = ViewCalls("jobtape-search", threads=1, limit=SEARCH_LIMIT)
         self.search = self._searches.call
         """Same as ``read``, one at a time, for reads that take long."""
         self._barrier = SharedBarrier(

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from jobtape.producer.service.errors import PointGone, PointNotReached
 from jobtape.producer.service.ids import utc_now
-from jobtape.producer.service.reads import Reads
+from jobtape.producer.service.view_calls import ViewCalls
 from jobtape.view.store import Position, Store
 
 
@@ -14,7 +14,7 @@ class TimeTravel:
     when the database does not answer.
     """
 
-    def __init__(self, store: Store, reads: Reads, catch_up: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, store: Store, reads: ViewCalls, catch_up: Callable[[], Awaitable[None]]) -> None:
         self._store = store
         self._reads = reads
         self._catch_up = catch_up

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from jobtape.consumer.subscriptions.subscription import Subscription
-from jobtape.schemas.delivered_event import DeliveredEvent
+from jobtape.schemas.messages.delivered_event import DeliveredEvent
 
 
 @asynccontextmanager

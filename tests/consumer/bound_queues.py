@@ -10,7 +10,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from jobtape.broker import declare
 from jobtape.broker.link import Connection
-from jobtape.schemas.delivered_event import decode_delivered
+from jobtape.schemas.messages.delivered_event import decode_delivered
 from jobtape.schemas.topology import Topology
 
 T = TypeVar("T")

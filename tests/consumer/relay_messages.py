@@ -5,8 +5,8 @@ from typing import Any
 
 import aio_pika
 
-from jobtape.schemas.delivered_event import encode_delivered
 from jobtape.schemas.events import CONTENT_TYPE, JobEvent, encode
+from jobtape.schemas.messages.delivered_event import encode_delivered
 from jobtape.schemas.topology import result_key
 from tests.consumer.installation import Rig
 

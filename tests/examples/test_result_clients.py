@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobtape.schemas.events import RELAYED_EVENTS
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
 from jobtape.view.store import CommittedEvent, Store
 from tests.consumer import jobs
 from tests.consumer.bound_queues import delete_queue

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
 from jobtape.view.store import Store
 from tests.faults.scale import scaled
 from tests.faults.subscriber import Subscriber, without_repeats

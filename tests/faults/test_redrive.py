@@ -8,8 +8,8 @@ import pytest
 from jobtape.consumer.replays.bulk import REDRIVE, Bulk, run_bulk
 from jobtape.consumer.replays.long_task import TaskSlice
 from jobtape.schemas.events import Placed, Redriven
+from jobtape.schemas.filters.job_filter import RedriveRequest
 from jobtape.schemas.job import JobState
-from jobtape.schemas.job_filter import RedriveRequest
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.consumer.installation import Rig

@@ -2,9 +2,9 @@
 
 import pytest
 
-from jobtape.schemas.delivered_event import DeliveredEvent, decode_delivered, encode_delivered
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import encode
+from jobtape.schemas.messages.delivered_event import DeliveredEvent, decode_delivered, encode_delivered
 from tests.schemas.events_of_a_job import JOB, Execution, submitted
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
 
 SOME = [
     Selection(),

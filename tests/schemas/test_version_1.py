@@ -2,10 +2,10 @@
 
 from jobtape.schemas import events, plainjson, upcast
 from jobtape.schemas.cursor import cursor_of
-from jobtape.schemas.delivered_event import DeliveredEvent, decode_delivered, encode_delivered
 from jobtape.schemas.events import EVENT_NAMES, JobEvent
 from jobtape.schemas.fold import fold
 from jobtape.schemas.job import JobState
+from jobtape.schemas.messages.delivered_event import DeliveredEvent, decode_delivered, encode_delivered
 from tests.schemas import reference
 from tests.schemas.old_events import VERSION_1, as_version_1
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from jobtape.schemas.cursor import cursor_of
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
 from jobtape.view import committed
 from jobtape.view.store import Gap, HistoryRange, Store
 from tests.view.samples import NOON, commit, folded, job_id, record, submitted, succeeded

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from jobtape.schemas import events, ids
+from jobtape.schemas.filters.job_search import JobSearch, value_search
 from jobtape.schemas.job import ErrorInfo
-from jobtape.schemas.job_search import JobSearch, value_search
 from jobtape.view import job_search
 from jobtape.view.store import JobQuery, Store
 from tests.view.samples import SOURCE, job_id, record, submitted, succeeded

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import func, select, update
 
-from jobtape.schemas.worker_sign import GONE_AFTER, SILENT_AFTER, RunningExecution, WorkerSign
+from jobtape.schemas.messages.worker_sign import GONE_AFTER, SILENT_AFTER, RunningExecution, WorkerSign
 from jobtape.view import tables
 from jobtape.view.store import Store
 

@@ -10,7 +10,7 @@ from jobtape.broker.channels import channel, consume_exchange
 from jobtape.broker.frames import Delivered
 from jobtape.broker.tasks import first_of, wait_for_stop
 from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
-from jobtape.schemas.worker_sign import WorkerSign, decode_sign
+from jobtape.schemas.messages.worker_sign import WorkerSign, decode_sign
 
 PAUSE: Final = 1.0
 """Seconds in which signs are gathered for one transaction."""

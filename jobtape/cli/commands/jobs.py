@@ -37,10 +37,10 @@ from jobtape.cli.options import (
 )
 from jobtape.cli.output_streams import discard_output
 from jobtape.cli.values import given, labels_of, payload_of, position_of, values_of
-from jobtape.schemas.delivered_event import encode_delivered
 from jobtape.schemas.errors import HistoryGone
 from jobtape.schemas.events import EVENT_NAMES, encode
 from jobtape.schemas.job import JOB_TYPE_PATTERN
+from jobtape.schemas.messages.delivered_event import encode_delivered
 from jobtape.schemas.submission import Options, submission_body
 
 if TYPE_CHECKING:

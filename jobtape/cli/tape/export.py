@@ -23,7 +23,7 @@ from jobtape.cli.printing import progress_bar
 from jobtape.cli.values import position_of
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import faults_of, first_fault
-from jobtape.schemas.replay_request import TapeRange
+from jobtape.schemas.messages.replay_request import TapeRange
 from jobtape.schemas.tape_file import TapeHeader, end_line, entry_line, header_line
 from jobtape.view.store import Store
 

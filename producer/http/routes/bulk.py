@@ -11,7 +11,7 @@ from jobtape.producer.http.problems import Problem, pointer
 from jobtape.producer.http.representation import JobOut, PydanticJSONResponse, accepted, location
 from jobtape.producer.http.request_body import JSON, media_type, parse_json, read_body
 from jobtape.producer.producer import Producer
-from jobtape.schemas.job_filter import CANCEL, REDRIVE, CancelRequest, RedriveRequest
+from jobtape.schemas.filters.job_filter import CANCEL, REDRIVE, CancelRequest, RedriveRequest
 from jobtape.schemas.submission import Submission, read_submission
 from jobtape.view.store import JobQuery
 

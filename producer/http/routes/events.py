@@ -21,8 +21,8 @@ from jobtape.producer.producer import Producer
 from jobtape.producer.service.errors import TooBusy
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.events import Submitted
+from jobtape.schemas.filters.selection import Selection
 from jobtape.schemas.job import ENDINGS, FINAL
-from jobtape.schemas.selection import Selection
 
 PAGE: Final = 100
 AWAITED: Final = ENDINGS | {Submitted.name}

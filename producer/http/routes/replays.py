@@ -11,7 +11,7 @@ from jobtape.producer.http.request_body import SmallJson
 from jobtape.producer.producer import Producer
 from jobtape.schemas.errors import SubmissionInvalid
 from jobtape.schemas.job import Order
-from jobtape.schemas.replay_request import REPLAY, ReplayRequest, reason_to_refuse
+from jobtape.schemas.messages.replay_request import REPLAY, ReplayRequest, reason_to_refuse
 from jobtape.schemas.submission import Submission, read_submission
 
 router = APIRouter(tags=["tape"], dependencies=[Depends(no_query)])

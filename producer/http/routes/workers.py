@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from jobtape.producer.http import openapi
 from jobtape.producer.http.dependencies import RunningProducer, no_query
 from jobtape.producer.http.representation import PydanticJSONResponse
-from jobtape.schemas.worker_sign import MOST_EXECUTIONS, SILENT_AFTER, RunningExecution
+from jobtape.schemas.messages.worker_sign import MOST_EXECUTIONS, SILENT_AFTER, RunningExecution
 from jobtape.view.store import SeenWorker
 
 router = APIRouter(tags=["operations"])

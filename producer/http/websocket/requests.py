@@ -12,7 +12,7 @@ from starlette import status
 
 from jobtape.producer.http.stream_parameters import Start
 from jobtape.schemas import plainjson
-from jobtape.schemas.selection import EventFilter
+from jobtape.schemas.filters.selection import EventFilter
 
 MAX_MESSAGE: Final = 64 * 1024
 """Characters."""

@@ -10,10 +10,10 @@ import pytest
 
 from jobtape.broker.stream_reader import TapeMessage
 from jobtape.consumer.folding import fold_batch, message_digest
-from jobtape.schemas.barrier import barrier_body
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import Cancelled, CancelledData, Succeeded, SucceededData, encode
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.messages.barrier import barrier_body
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Batch
 from jobtape.view.tallies import ALWAYS

@@ -7,7 +7,7 @@ from jobtape.consumer.folding import fold_batch
 from jobtape.consumer.projector import recent_events
 from jobtape.consumer.projector.recent_events import RecentEvents
 from jobtape.schemas.cursor import cursor_of
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
 from jobtape.view.store import CommittedEvent, Store
 
 NAMES = frozenset({"succeeded", "submitted"})

@@ -9,8 +9,8 @@ import pytest
 
 from jobtape.broker import declare
 from jobtape.consumer.projector.relay import WINDOW
-from jobtape.schemas.delivered_event import decode_delivered
 from jobtape.schemas.errors import ViewUnavailable
+from jobtape.schemas.messages.delivered_event import decode_delivered
 from jobtape.view.store import Store
 from tests.consumer import jobs
 from tests.consumer.bound_queues import bound_queue, delete_queue, listening, without_repeats

@@ -14,8 +14,8 @@ from jobtape.consumer.replays.replay import Replay, replay_to_queue
 from jobtape.consumer.replays.tape_source import read_tape
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import BrokerUnavailable
+from jobtape.schemas.filters.selection import Selection
 from jobtape.schemas.retry import POLICY
-from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Checkpoint, Store
 from tests.view.samples import record, submitted

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from jobtape.consumer.replays import replay as replay_module
 from jobtape.consumer.replays.long_task import Interrupted, TaskSlice
 from jobtape.consumer.replays.replay import MARK, QueueGone, Replay, replay_to_queue
-from jobtape.schemas.delivered_event import decode_delivered
-from jobtape.schemas.replay_request import ReplayRequest, reason_to_refuse
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
+from jobtape.schemas.messages.delivered_event import decode_delivered
+from jobtape.schemas.messages.replay_request import ReplayRequest, reason_to_refuse
 from jobtape.view.store import Store
 from tests.consumer.installation import Rig
 from tests.view.samples import record, submitted, succeeded

@@ -10,9 +10,9 @@ from jobtape.consumer.replays.shadow import run_in_shadow
 from jobtape.consumer.subscriber_message import subscriber_message
 from jobtape.schemas import ids, placement, plainjson
 from jobtape.schemas.events import CONTENT_TYPE, Placed, Redriven, RedrivenData, Submitted, decode
+from jobtape.schemas.filters.selection import Selection
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import JobState
-from jobtape.schemas.selection import Selection
 from jobtape.schemas.topology import event_key, run_key
 from jobtape.schemas.upcast import CURRENT_VERSION
 from jobtape.view.store import Store

@@ -10,8 +10,8 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from websockets.asyncio.client import ClientConnection, connect
 
 from jobtape.producer.http.asyncapi.document import document_of
-from jobtape.schemas.delivered_event import encode_delivered
 from jobtape.schemas.events import EVENT_NAMES, encode
+from jobtape.schemas.messages.delivered_event import encode_delivered
 from jobtape.schemas.topology import Topology
 from tests.producer.live_api import LiveApi
 from tests.producer.running_api import Api

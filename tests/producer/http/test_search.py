@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobtape.schemas.cursor import cursor_of
-from jobtape.schemas.job_search import LONGEST_TEXT
+from jobtape.schemas.filters.job_search import LONGEST_TEXT
 from jobtape.view import job_search
 from jobtape.view.store import Store
 from tests.producer.http.test_read import fill

@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from jobtape.consumer.projector.maintenance import worker_registry
 from jobtape.consumer.worker import signs_of_life
-from jobtape.schemas.worker_sign import GONE_AFTER, SILENT_AFTER
+from jobtape.schemas.messages.worker_sign import GONE_AFTER, SILENT_AFTER
 from jobtape.view import tables
 from jobtape.view.store import Store
 from tests.consumer import jobs

@@ -11,7 +11,7 @@ from jobtape.consumer.projector.commit_notifier import CommitNotifier
 from jobtape.producer.live import commit_feed, outcome_wait, tail
 from jobtape.producer.live.commit_feed import CommitFeed
 from jobtape.producer.live.listeners import Listeners
-from jobtape.schemas.commit_notice import MOST_JOBS, CommitNotice, decode_notice, encode_notice
+from jobtape.schemas.messages.commit_notice import MOST_JOBS, CommitNotice, decode_notice, encode_notice
 from jobtape.view.store import Store
 from tests.broker.proxy import Proxy
 from tests.consumer.installation import Rig

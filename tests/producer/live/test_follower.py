@@ -8,10 +8,10 @@ import pytest
 from jobtape.producer.live.event_buffer import EventBuffer
 from jobtape.producer.live.follower import Follower, Reset, StartPosition
 from jobtape.producer.live.tail import BUSY, LONGEST, SHARE, HistoryTail, next_pause
-from jobtape.producer.service.reads import Reads
+from jobtape.producer.service.view_calls import ViewCalls
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import JobEvent
-from jobtape.schemas.selection import Selection
+from jobtape.schemas.filters.selection import Selection
 from jobtape.view.store import CommittedEvent, Store
 from tests.view.samples import begin, folded, record, submitted, succeeded
 from tests.waiting import eventually
@@ -22,8 +22,8 @@ SOME = Selection(events=frozenset({"succeeded"}))
 
 
 @pytest.fixture
-async def reads() -> AsyncIterator[Reads]:
-    opened = Reads("test", threads=2, limit=10)
+async def reads() -> AsyncIterator[ViewCalls]:
+    opened = ViewCalls("test", threads=2, limit=10)
     yield opened
     await opened.close()
 
@@ -49,7 +49,7 @@ def test_buffer_is_limited_by_count_and_bytes() -> None:
     assert list(buffer.after(buffer.floor)) == []
 
 
-async def test_buffer_is_empty_without_listeners(view: Store, reads: Reads) -> None:
+async def test_buffer_is_empty_without_listeners(view: Store, reads: ViewCalls) -> None:
     begin(view)
     tail = HistoryTail(view.committed, reads)
     with tail.held():
@@ -80,7 +80,7 @@ def test_pause_grows_with_read_time() -> None:
 @pytest.mark.parametrize("selection", [Selection(), SOME], ids=["all", "some"])
 @pytest.mark.parametrize("room", [1, 7, 5000])
 async def test_follower_returns_each_event_once_in_order(
-    view: Store, reads: Reads, selection: Selection, room: int
+    view: Store, reads: ViewCalls, selection: Selection, room: int
 ) -> None:
     chance = random.Random(room)
     begin(view)

@@ -6,8 +6,7 @@ from collections.abc import Collection
 import psycopg
 import pytest
 
-from jobtape.producer.service.job_reader import JobReader
-from jobtape.producer.service.reads import Reads
+from jobtape.producer.service.view_calls import JobReader, ViewCalls
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.job import Job, JobState
 from jobtape.view.store import Store
@@ -23,7 +22,7 @@ async def test_jobs_wanted_during_a_read_are_read_together_after_it(
 ) -> None:
     begin(store)
     record(store, *(submitted(n) for n in range(9)))
-    reads = Reads("test", threads=2, limit=10)
+    reads = ViewCalls("test", threads=2, limit=10)
     reader = JobReader(store, reads)
     groups: list[Collection[str]] = []
     real = store.jobs
@@ -57,7 +56,7 @@ async def test_jobs_wanted_during_a_read_are_read_together_after_it(
 async def test_failed_read_is_raised_by_all_callers_and_the_next_one_works(store: Store, database_url: str) -> None:
     begin(store)
     record(store, submitted(1), succeeded(submitted(1)))
-    reads = Reads("test", threads=2, limit=10)
+    reads = ViewCalls("test", threads=2, limit=10)
     reader = JobReader(store, reads)
     with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute("ALTER TABLE jobs RENAME TO away")

@@ -18,8 +18,8 @@ from pydantic import (
 from jobtape.schemas import ids
 from jobtape.schemas.events import Reason
 from jobtape.schemas.failure_group import FailureId
+from jobtape.schemas.filters.job_search import LONGEST_TEXT, JobSearch, Part, value_searches
 from jobtape.schemas.job import FINAL, JobState, JobTypeName, QueueName, Utc
-from jobtape.schemas.job_search import LONGEST_TEXT, JobSearch, Part, value_searches
 
 REDRIVE: Final = "jobtape.redrive"
 CANCEL: Final = "jobtape.cancel"

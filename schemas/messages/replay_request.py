@@ -7,8 +7,8 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobtape.schemas.cursor import MAX_CURSOR
+from jobtape.schemas.filters.selection import EventFilter
 from jobtape.schemas.job import Utc
-from jobtape.schemas.selection import EventFilter
 
 REPLAY: Final = "jobtape.replay"
 """The job type."""

@@ -1,0 +1,1 @@
+"""Messages beside the events: barriers, notices of commits, signs of life, replay requests, what subscribers get."""
