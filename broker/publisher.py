@@ -32,7 +32,7 @@ PUBLISH_TIMEOUT = 10.0
 MAX_IN_FLIGHT = 1000
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds before the next try."""
-SHORTEST_LIMIT: Final = 1.0
+SHORTEST_TIMEOUT: Final = 1.0
 """Seconds that each further publish gets when the first one took nearly all of the time."""
 FULL_PAUSE: Final = 1.0
 """Seconds for which a queue that has refused work counts as full."""
@@ -84,9 +84,9 @@ class Publisher:
             self._note_full(queue)
             deferred = deferral(event, "queue_full", source=self.topology.source, time=datetime.now(UTC))
             # First: if this process dies in between, the job hardly ever seems to be on its queue.
-            await self.publish(deferred, timeout=max(SHORTEST_LIMIT, end - time.monotonic()))
+            await self.publish(deferred, timeout=max(SHORTEST_TIMEOUT, end - time.monotonic()))
             if isinstance(event, Submitted):
-                limit = max(SHORTEST_LIMIT, end - time.monotonic())
+                limit = max(SHORTEST_TIMEOUT, end - time.monotonic())
                 await self.send(body, key, (), content_type=CONTENT_TYPE, timeout=limit)
             return deferred
         return None

@@ -23,7 +23,7 @@ from jobtape.broker.link import BROKER_ERRORS, Connection
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 
 PREFETCH = 500
-ATTACH_LIMIT = 15.0
+ATTACH_TIMEOUT = 15.0
 """Seconds; a stream without a leader does not answer for a while."""
 OFFSET_HEADER: Final = b"x-stream-offset"
 Start = int | Literal["first", "last"]
@@ -61,7 +61,7 @@ class StreamReader:
     async def __aenter__(self) -> "StreamReader":
         """Attach. Raises TapeMissing when the stream does not exist, BrokerUnavailable when it has no leader."""
         try:
-            async with asyncio.timeout(ATTACH_LIMIT):
+            async with asyncio.timeout(ATTACH_TIMEOUT):
                 return await self._attach()
         except BaseException:
             # ``__aexit__`` is not called in this case.

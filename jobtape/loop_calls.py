@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 POLL_INTERVAL: Final = 0.25
 """Seconds between two checks whether the loop still runs."""
-CANCEL_LIMIT: Final = 5.0
+CANCEL_TIMEOUT: Final = 5.0
 """Seconds for which a blocking caller waits for a call that it has cancelled."""
 
 
@@ -86,7 +86,7 @@ class LoopCaller:
         except BaseException:
             if not call.outcome.done():
                 call.cancel()
-                futures.wait([call.outcome], CANCEL_LIMIT)
+                futures.wait([call.outcome], CANCEL_TIMEOUT)
             raise
 
     def close(self) -> None:

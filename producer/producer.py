@@ -7,7 +7,7 @@ from jobtape.producer.live.listeners import Listeners
 from jobtape.producer.monitoring.health import Health
 from jobtape.producer.monitoring.statistics import StatisticsReader
 from jobtape.producer.service.limits import Limits
-from jobtape.producer.service.service import READ_LIMIT, JobService
+from jobtape.producer.service.service import READ_TIMEOUT, JobService
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import Store
@@ -21,7 +21,7 @@ class Producer(JobService):
     ) -> None:
         super().__init__(url, topology, store, job_types, limits)
         self.listeners = Listeners(
-            store, CommitFeed(self.watch.link, topology), most=limits.max_listeners, read_limit=READ_LIMIT
+            store, CommitFeed(self.watch.link, topology), most=limits.max_listeners, read_limit=READ_TIMEOUT
         )
         self.statistics = StatisticsReader(store, self._reads)
         self.health = Health(self.watch, store, self.publish_barrier)

@@ -18,7 +18,7 @@ from jobtape.schemas.job import ENDINGS, CarriedText, ErrorInfo, JobTypeName, Or
 CONTENT_TYPE: Final = "application/cloudevents+json"
 TYPE_PREFIX: Final = "jobtape.job."
 # A payload is three levels deep in its event (data, order, payload).
-_DEPTH_LIMIT: Final = plainjson.DEPTH_LIMIT + 3
+_DEPTH_LIMIT: Final = plainjson.DEPTH_TIMEOUT + 3
 _REASON_LENGTH: Final = 500
 
 # It is part of event ids, which have at most 255 characters.

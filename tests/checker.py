@@ -29,7 +29,7 @@ from tests.ledger import Ledger
 from tests.waiting import eventually
 
 PAGE = 500
-READ_LIMIT = 60.0
+READ_TIMEOUT = 60.0
 _FINAL_NAMES = frozenset(state.value for state in FINAL)
 
 
@@ -125,7 +125,7 @@ class Checker:
         await channel.set_qos(prefetch_count=500)
         queue = await channel.get_queue(self._topology.log.name, ensure=False)
         await queue.consume(take, arguments={"x-stream-offset": "first"})
-        async with asyncio.timeout(READ_LIMIT):
+        async with asyncio.timeout(READ_TIMEOUT):
             await ended.wait()
 
     def events(self) -> Iterator[tuple[JobEvent, int]]:

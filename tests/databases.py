@@ -27,7 +27,7 @@ from tools.processes.ports import free_port
 from tools.processes.tethered import Tethered
 
 IMAGE = "postgres:17"
-START_LIMIT = 60.0  # seconds
+START_TIMEOUT = 60.0  # seconds
 WHAT_TO_DO = "install PostgreSQL, start Docker, or set JOBTAPE_TEST_DATABASE_URL=postgresql://user:password@host/name"
 
 
@@ -72,7 +72,7 @@ class OwnDatabase:
     def end_sessions(self) -> None:
         """End all sessions of the database, and wait until they have ended."""
         others = b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
-        deadline = time.monotonic() + START_LIMIT
+        deadline = time.monotonic() + START_TIMEOUT
         with psycopg.connect(self.server, autocommit=True) as admin:
             while admin.execute(others, [self.name]).fetchall():
                 assert time.monotonic() < deadline, "some sessions do not end"
@@ -196,7 +196,7 @@ def _installed(durable: bool) -> SessionPostgres:
 
 
 def _wait(url: str, server: Tethered) -> str:
-    deadline = time.monotonic() + START_LIMIT
+    deadline = time.monotonic() + START_TIMEOUT
     while True:
         with contextlib.suppress(psycopg.OperationalError):
             return _version(url)

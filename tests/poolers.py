@@ -17,7 +17,7 @@ from tools.brokers.apt import AptError
 from tools.processes.ports import free_port
 from tools.processes.tethered import Tethered
 
-START_LIMIT = 30.0  # seconds
+START_TIMEOUT = 30.0  # seconds
 WHAT_TO_DO = "install the package pgbouncer, or run the tests as root on Debian, where they install it"
 
 
@@ -78,7 +78,7 @@ def _found() -> str | None:
 
 
 def _wait(url: URL, running: Tethered, log: Path) -> None:
-    deadline = time.monotonic() + START_LIMIT
+    deadline = time.monotonic() + START_TIMEOUT
     while True:
         try:
             psycopg.connect(

@@ -17,7 +17,7 @@ from tests.packages import ensure_installed
 from tests.waiting import eventually
 
 CLIENTS = Path(__file__).parent.parent / "examples" / "clients"
-START_LIMIT = 60.0
+START_TIMEOUT = 60.0
 NPM_LIMIT = 120.0
 
 
@@ -67,7 +67,7 @@ async def wait_listening(running: ClientProgram) -> None:
     """Wait until the client prints that it listens. Fails if the client ends."""
     await eventually(
         lambda: any(line.startswith("listening") for line in running.errors) or running.process.returncode is not None,
-        START_LIMIT,
+        START_TIMEOUT,
     )
     assert running.process.returncode is None, "\n".join(running.errors)
 
@@ -87,7 +87,7 @@ async def wait_bound(running: ClientProgram, url: str, exchange: str, key: str) 
                 return False
             return True
 
-        await eventually(routed, START_LIMIT)
+        await eventually(routed, START_TIMEOUT)
 
 
 def node_program() -> tuple[str, list[str]]:

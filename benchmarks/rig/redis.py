@@ -11,7 +11,7 @@ from tests.packages import ensure_installed
 from tools.processes.ports import free_port
 from tools.processes.tethered import Tethered
 
-START_LIMIT: Final = 20.0
+START_TIMEOUT: Final = 20.0
 DURABLE: Final = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
 """What Redis's documentation recommends for data that must survive a crash but for its last second."""
 
@@ -42,7 +42,7 @@ class RedisServer:
         self._server.stop()
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + START_LIMIT
+        deadline = time.monotonic() + START_TIMEOUT
         while True:
             with suppress(OSError):
                 self._command("PING")

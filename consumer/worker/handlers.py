@@ -35,16 +35,16 @@ log = logging.getLogger(__name__)
 
 QUICK: Final = 0.05
 """Seconds within which most handlers end. What is done for longer ones is not begun before."""
-LATE_LIMIT = 5.0
+LONGEST_DELAY = 5.0
 """Seconds beyond its time-out after which an ``async`` handler that does not end is not waited for any more."""
 CREDIT = 30.0
 """Most seconds that are added to a handler's time-out for the time in which another one blocked the loop."""
-SILENCE_LIMIT: Final = 1.0
+LONGEST_SILENCE: Final = 1.0
 """Seconds without a heartbeat after which the handlers' loop counts as blocked."""
 POLL_INTERVAL: Final = 0.5
 LEAST_EXECUTOR_THREADS: Final = 32
 """Least number of threads for functions that handlers pass to ``asyncio.to_thread``."""
-CLOSE_LIMIT: Final = 1.0
+CLOSE_TIMEOUT: Final = 1.0
 """Seconds for which ``close`` waits for these threads."""
 
 
@@ -164,7 +164,7 @@ class Handlers:
         return handler
 
     async def wait_for_outcome(self, handler: RunningHandler, on_slow: Callable[[], object] = lambda: None) -> Outcome:
-        """Wait for the outcome of a handler that was just started, at most for its time-out and ``LATE_LIMIT``.
+        """Wait for the outcome of a handler that was just started, at most for its time-out and ``LONGEST_DELAY``.
 
         Calls ``on_slow`` when it takes longer than ``QUICK``. Raises ExecutionAborted, also when the handler ended on
         request.
@@ -178,12 +178,12 @@ class Handlers:
             end = began + handler.timeout
             await asyncio.wait({handler}, timeout=end - time.monotonic() if handler.where == "thread" else None)
             return self._result(handler)
-        end = began + handler.timeout + LATE_LIMIT
+        end = began + handler.timeout + LONGEST_DELAY
         while not handler.done():
             left = end - time.monotonic()
             if left <= 0:
                 left += min(CREDIT, self._loop.blocked - blocked)
-                if self._loop.silence > SILENCE_LIMIT:
+                if self._loop.silence > LONGEST_SILENCE:
                     culprit = self._loop.current_owner()
                     if culprit is handler:
                         self._request_exit_of_loop(f"the handler of {handler.call.job_type.name} blocks", handler)
@@ -214,7 +214,7 @@ class Handlers:
         self._threads.close()
         await self._isolated.close()
         if self.threads_left:
-            await asyncio.to_thread(self._loop.join_threads, CLOSE_LIMIT)
+            await asyncio.to_thread(self._loop.join_threads, CLOSE_TIMEOUT)
 
     def request_exit(self, why: str) -> None:
         """Declare that this process should end."""

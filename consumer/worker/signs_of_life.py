@@ -32,7 +32,7 @@ from jobtape.schemas.topology import Topology
 log = logging.getLogger(__name__)
 
 TRANSIENT: Final = 1
-STOP_LIMIT: Final = 1.0
+STOP_TIMEOUT: Final = 1.0
 """Seconds within which the broker must have the last sign."""
 
 
@@ -81,7 +81,7 @@ class SignsOfLife:
         self.end()
         if self._channel.link.up:
             with suppress(*BROKER_ERRORS):
-                async with asyncio.timeout(STOP_LIMIT):
+                async with asyncio.timeout(STOP_TIMEOUT):
                     await self._publish(replace(self._blank, state="stopped"))
 
     async def _run(self) -> None:

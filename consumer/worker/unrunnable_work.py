@@ -16,7 +16,7 @@ from jobtape.schemas.placement import deferral, deferred_since
 
 log = logging.getLogger(__name__)
 
-DEAD_LETTER_LIMIT: Final = 30.0
+DEAD_LETTER_TIMEOUT: Final = 30.0
 """Seconds within which a message must be on the dead queue."""
 
 
@@ -69,7 +69,7 @@ class UnrunnableWork:
         reason, topology = str(error), self._publisher.topology
         log.error("a message on a work queue is not a job and goes to %s: %s", topology.dead.name, reason)
         with suppress(*BROKER_ERRORS):
-            async with asyncio.timeout(DEAD_LETTER_LIMIT):
+            async with asyncio.timeout(DEAD_LETTER_TIMEOUT):
                 await publish_dead_letter(self._publisher.link, topology, delivery.body, reason)
             await delivery.ack()
             return

@@ -22,7 +22,7 @@ from jobtape.settings import Settings
 from jobtape.subscribing import NAME
 from jobtape.view.store import NamedPosition
 
-ANSWER_LIMIT: Final = 10.0
+ANSWER_TIMEOUT: Final = 10.0
 """Seconds that the broker may take to answer."""
 
 
@@ -42,7 +42,7 @@ def list_all(names: Sequence[str], *, as_json: bool) -> int:
     wanted = sorted({*by_name, *visible, *(_checked(name) for name in names)})
 
     async def read_depths() -> dict[str, Depth | None]:
-        async with connected(settings.rabbitmq_url, ANSWER_LIMIT) as connection:
+        async with connected(settings.rabbitmq_url, ANSWER_TIMEOUT) as connection:
             return {name: await declare.depth(connection, _queue(settings, name)) for name in wanted}
 
     depths: dict[str, Depth | None] = {}
@@ -70,7 +70,7 @@ def remove(name: str) -> int:
     errors: list[str] = []
 
     async def delete() -> int | None:
-        async with connected(settings.rabbitmq_url, ANSWER_LIMIT) as connection:
+        async with connected(settings.rabbitmq_url, ANSWER_TIMEOUT) as connection:
             return await declare.delete_queue(connection, _queue(settings, name))
 
     waiting, removed = None, False

@@ -11,7 +11,7 @@ import httpx
 from jobtape import forks
 from jobtape.loop_calls import CallLost, CallNotStarted, LoopCaller
 
-CLOSE_LIMIT: Final = 5.0
+CLOSE_TIMEOUT: Final = 5.0
 """Seconds that ``close`` waits for an event loop that is blocked."""
 
 
@@ -62,4 +62,4 @@ class Pools:
             pools, self._by_loop = self._by_loop, {}
         for loop, pool in pools.items():
             with suppress(CallNotStarted, CallLost):
-                await LoopCaller(loop, start_limit=CLOSE_LIMIT).call(pool.aclose)
+                await LoopCaller(loop, start_limit=CLOSE_TIMEOUT).call(pool.aclose)

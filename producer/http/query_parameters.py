@@ -24,7 +24,7 @@ from jobtape.schemas.filters.job_search import LONGEST_TEXT, JobSearch, Part, va
 from jobtape.schemas.job import JobState, JobTypeName, QueueName, Utc
 from jobtape.view.store import JobQuery
 
-MAX_LIMIT: Final = 1000
+LARGEST_PAGE: Final = 1000
 _RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -110,7 +110,7 @@ class JobsQuery(BaseModel, extra="allow"):
     since: Time | None = Field(None, description="Submitted at this time or later, RFC 3339.")
     until: Time | None = Field(None, description="Submitted before this time, RFC 3339.")
     error: str = Field("", max_length=LONGEST_TEXT, description="Part of the error's type or message, in any case.")
-    limit: int = Field(100, ge=1, le=MAX_LIMIT)
+    limit: int = Field(100, ge=1, le=LARGEST_PAGE)
     cursor: Annotated[str, AfterValidator(_last_id)] | None = Field(None, description="`next` of the page before.")
     as_of: Point | None = None
 

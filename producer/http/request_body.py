@@ -16,7 +16,7 @@ JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 SMALL_BODY: Final = 64 * 1024
 """Bytes of a body that contains a filter and no payloads."""
-ARRIVAL_LIMIT: Final = 60.0
+ARRIVAL_TIMEOUT: Final = 60.0
 """Seconds that a body may take to arrive; uvicorn has no such limit."""
 LARGE: Final = 32 * 1024
 """Bytes from which a body is checked in a thread, so that other requests need not wait."""
@@ -45,20 +45,20 @@ def media_type(request: Request, *allowed: str) -> str:
 
 async def read_body(request: Request, limit: int) -> bytes:
     """Return the body, of at most ``limit`` bytes. Raises the problem 413 as soon as there are more, 408 after
-    ``ARRIVAL_LIMIT`` seconds.
+    ``ARRIVAL_TIMEOUT`` seconds.
     """
     announced = request.headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
         raise _too_large(limit)
     body = bytearray()
     try:
-        async with asyncio.timeout(ARRIVAL_LIMIT):
+        async with asyncio.timeout(ARRIVAL_TIMEOUT):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > limit:
                     raise _too_large(limit)
     except TimeoutError:
-        detail = f"the body did not arrive within {ARRIVAL_LIMIT:g} s; nothing was submitted"
+        detail = f"the body did not arrive within {ARRIVAL_TIMEOUT:g} s; nothing was submitted"
         raise Problem("body-too-slow", detail, headers={"Connection": "close"}) from None
     except ClientDisconnect:
         raise Problem("not-json", "the connection ended before the body; nothing was submitted") from None

@@ -7,7 +7,7 @@ from fastapi import Request
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
 
 from jobtape.producer.http.problems import Problem
-from jobtape.producer.http.query_parameters import MAX_LIMIT, Label, parse_cursor
+from jobtape.producer.http.query_parameters import LARGEST_PAGE, Label, parse_cursor
 from jobtape.producer.live.follower import After, StartPosition
 from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.events import EVENT_NAMES
@@ -105,7 +105,7 @@ class JobEventsQuery(ResumeQuery):
 
     after: Start = Field(StartPosition.FIRST, description=AFTER)
     limit: int | None = Field(
-        None, ge=1, le=MAX_LIMIT, description="Events in a page, 100 when absent; not for a stream."
+        None, ge=1, le=LARGEST_PAGE, description="Events in a page, 100 when absent; not for a stream."
     )
     event: list[EventName] = Field(
         default_factory=list, max_length=len(EVENT_NAMES), description="Names of events; only for a stream."

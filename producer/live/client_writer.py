@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-STOP_LIMIT: Final = 1.0
+STOP_TIMEOUT: Final = 1.0
 """Seconds for each message once the process stops."""
 
 
@@ -31,7 +31,7 @@ class ClientWriter:
             self._sending = None
 
     def shorten_limit(self) -> None:
-        """Apply ``STOP_LIMIT`` from now on, also to the message that is being sent."""
-        self._stall = min(self._stall, STOP_LIMIT)
+        """Apply ``STOP_TIMEOUT`` from now on, also to the message that is being sent."""
+        self._stall = min(self._stall, STOP_TIMEOUT)
         if self._sending is not None:
             self._sending.reschedule(asyncio.get_running_loop().time() + self._stall)

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 LINGER: Final = 30.0
 """Seconds for which the queue stays after the last listener, because the next one often comes soon."""
-SETUP_LIMIT: Final = 10.0
+SETUP_TIMEOUT: Final = 10.0
 RETRY_PAUSE: Final = 2.0
 MOST_NOTICES: Final = 100
 """Notices on the queue; then the oldest are dropped."""
@@ -93,7 +93,7 @@ class CommitFeed:
             ended = asyncio.Event()
             opened.closing.add_done_callback(lambda _: ended.set())
             opened.on_consumer_cancel_callbacks.add(lambda _: ended.set())
-            async with asyncio.timeout(SETUP_LIMIT):
+            async with asyncio.timeout(SETUP_TIMEOUT):
                 await consume_exchange(
                     connection, opened, self._topology.committed.name, self._on_notices, most=MOST_NOTICES
                 )

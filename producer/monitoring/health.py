@@ -22,7 +22,7 @@ from jobtape.schemas.events import RelayMode
 from jobtape.schemas.rules.rules import Rules
 from jobtape.view.store import Checkpoint, RelayState, Store
 
-CHECK_LIMIT: Final = 1.5
+CHECK_TIMEOUT: Final = 1.5
 """Seconds that a check of the database may take."""
 STANDS_STILL: Final = 8.0
 """Seconds without progress of the checkpoint, while the tape has more, after which the fold counts as failed. A change
@@ -111,7 +111,7 @@ class Health:
     def __init__(self, watch: BrokerWatch, store: Store, publish_barrier: PublishBarrier) -> None:
         self.watch = watch
         self.store = store
-        self._reads = ViewCalls("jobtape-health", threads=2, limit=CHECK_LIMIT)
+        self._reads = ViewCalls("jobtape-health", threads=2, limit=CHECK_TIMEOUT)
         self.read = self._reads.call
         self._lag = LagProbe(Barrier("lag", publish_barrier, partial(self.read, store.passed_barrier)))
         self._standing = (-1, 0.0)

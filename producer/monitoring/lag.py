@@ -7,7 +7,7 @@ from typing import Final
 from jobtape.producer.service.barrier import Barrier
 from jobtape.schemas.errors import JobtapeError
 
-ANSWER_LIMIT: Final = 0.5
+ANSWER_TIMEOUT: Final = 0.5
 """Seconds after which a measurement that still runs is answered with its age."""
 LONGEST_PAUSE: Final = 0.5
 """The most seconds between two polls of the view, also of a database that does not answer."""
@@ -31,7 +31,7 @@ class LagProbe:
             self._published = time.monotonic()
             self._task = asyncio.create_task(self._measure(), name="lag")
         task = self._task
-        await asyncio.wait({task}, timeout=ANSWER_LIMIT)
+        await asyncio.wait({task}, timeout=ANSWER_TIMEOUT)
         if not task.done():
             return time.monotonic() - self._published
         if self._task is task:

@@ -45,8 +45,8 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
 log = logging.getLogger(__name__)
 
 INTERVAL: Final = 2.0
-ANSWER_LIMIT: Final = 2.0
-DEPTH_LIMIT: Final = 1.0
+ANSWER_TIMEOUT: Final = 2.0
+DEPTH_TIMEOUT: Final = 1.0
 """Seconds for the depths of all queues."""
 SHARED: Final = 1.0
 """Seconds for which an answer is shared by those who ask."""
@@ -135,7 +135,7 @@ class BrokerWatch:
             connection = await self.link.connection()
             return {name: await declare.depth(connection, name) for name in names}
 
-        return await within(DEPTH_LIMIT, depths())
+        return await within(DEPTH_TIMEOUT, depths())
 
     async def _set_up(self, connection: Connection) -> None:
         await declare.declare(connection, self.topology)
@@ -149,11 +149,11 @@ class BrokerWatch:
                 continue
             connection = await self.link.connection()
             check = asyncio.create_task(self._check(connection), name=f"{self.link.name} check")
-            done, _ = await asyncio.wait({check}, timeout=ANSWER_LIMIT)
+            done, _ = await asyncio.wait({check}, timeout=ANSWER_TIMEOUT)
             if not done:
                 self._silent = (
-                    f"the broker has not answered for {ANSWER_LIMIT:g} s: it is away, overloaded, or blocks us because "
-                    "of a memory or disk alarm"
+                    f"the broker has not answered for {ANSWER_TIMEOUT:g} s: it is away, overloaded, or blocks us "
+                    "because of a memory or disk alarm"
                 )
                 log.warning("%s: %s", self.link.name, self._silent)
                 await asyncio.wait({check})  # until the answer, or the end of the connection

@@ -88,14 +88,14 @@ def digest_of(submission: Submission) -> str:
 
 log = logging.getLogger(__name__)
 
-Place = Callable[[Order, str, datetime], Awaitable[Job]]
+SubmitOrder = Callable[[Order, str, datetime], Awaitable[Job]]
 
 WAIT: Final = 5.0
 """Seconds for which a repeat waits for the submission in progress."""
 MAX_WAITING: Final = 200
 FIRST_POLL, LONGEST_POLL = 0.01, 0.25
 THREADS: Final = 4
-CALL_LIMIT: Final = 6.0
+CALL_TIMEOUT: Final = 6.0
 """Seconds; a little more than the store's own limit, whose error says what is wrong."""
 PRUNE_STEP: Final = 1000
 PRUNE_EVERY, PRUNE_AGAIN = 60.0, 1.0
@@ -134,22 +134,29 @@ def reused(key: str) -> IdempotencyKeyReused:
 
 
 class Idempotency:
-    """Submits orders under idempotency keys. ``place(order, job id, time)`` publishes a job. ``source``: that of its
-    events. A scope separates the keys of different callers. All calls raise ViewUnavailable without a database, and
+    """Submits orders under idempotency keys. ``submit_order(order, job id, time)`` publishes a job. ``source``: that of
+    its events. A scope separates the keys of different callers. All calls raise ViewUnavailable without a database, and
     TooBusy when too many wait.
     """
 
     def __init__(
-        self, store: Store, place: Place, barrier: SharedBarrier, reads: ViewCalls, limits: Limits, *, source: str
+        self,
+        store: Store,
+        submit_order: SubmitOrder,
+        barrier: SharedBarrier,
+        reads: ViewCalls,
+        limits: Limits,
+        *,
+        source: str,
     ) -> None:
         self._store = store
-        self._place = place
+        self._submit_order = submit_order
         self._barrier = barrier
         self._reads = reads
         self._limits = limits
         self._source = source
         # Separate threads: on SQLite writes wait for the one writer, and reads must not wait with them.
-        self._writes = ViewCalls("jobtape-keys", threads=THREADS, limit=CALL_LIMIT)
+        self._writes = ViewCalls("jobtape-keys", threads=THREADS, limit=CALL_TIMEOUT)
         self._waiting = 0
         self._pruning: asyncio.Task[None] | None = None
         self._prune_at = 0.0
@@ -222,7 +229,7 @@ class Idempotency:
 
     async def _publish(self, owner: str, keyed: KeyedOrder, claim: Claim) -> Job:
         try:
-            job = await self._place(keyed.order_at(claim.time), claim.job_id, claim.time)
+            job = await self._submit_order(keyed.order_at(claim.time), claim.job_id, claim.time)
         except QueueFull:  # a repeat need not wait for the lease: nothing was published
             await self.settle(owner, released=[claim.job_id])
             raise

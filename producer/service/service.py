@@ -27,9 +27,9 @@ from jobtape.view.store import FoundJobs, JobQuery, Store
 APPLICATION: Final = "application"
 """The scope of the idempotency keys that code in this process uses, apart from those of the API's clients."""
 READ_THREADS: Final = 6
-READ_LIMIT: Final = 6.0
+READ_TIMEOUT: Final = 6.0
 """Seconds; a little more than the store's own limit, whose error says what is wrong."""
-SEARCH_LIMIT: Final = 20.0
+SEARCH_TIMEOUT: Final = 20.0
 """Seconds, with the wait for other searches, each of which takes a second or two."""
 
 
@@ -45,10 +45,10 @@ class JobService(Submitter):
         super().__init__(url, topology, job_types, limits)
         self.store = store
         """The view. Its calls block: make them with ``read``."""
-        self._reads = ViewCalls("jobtape-view", threads=READ_THREADS, limit=READ_LIMIT)
+        self._reads = ViewCalls("jobtape-view", threads=READ_THREADS, limit=READ_TIMEOUT)
         self.read = self._reads.call
         self._read = JobReader(store, self._reads).job
-        self._searches = ViewCalls("jobtape-search", threads=1, limit=SEARCH_LIMIT)
+        self._searches = ViewCalls("jobtape-search", threads=1, limit=SEARCH_TIMEOUT)
         self.search = self._searches.call
         """Same as ``read``, one at a time, for reads that take long."""
         self._barrier = SharedBarrier(
@@ -56,7 +56,7 @@ class JobService(Submitter):
             timeout=limits.read_timeout,
         )
         self.idempotency = Idempotency(
-            store, self.place, self._barrier, self._reads, limits, source=self.topology.source
+            store, self.submit_order, self._barrier, self._reads, limits, source=self.topology.source
         )
         self.past = TimeTravel(store, self._reads, self._barrier.wait)
         """The jobs as they were at an earlier point."""

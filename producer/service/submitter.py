@@ -96,7 +96,7 @@ class Submitter:
                 "jobtape.Client or jobtape.SyncClient, under Options(idempotency_key=...)"
             )
             raise SubmissionInvalid(message, [{"loc": ("idempotency_key",), "msg": message}])
-        return await self.place(self.order(submission), causation_id=causation_id)
+        return await self.submit_order(self.order(submission), causation_id=causation_id)
 
     def order(self, submission: Submission) -> Order:
         """Return the order that a submission becomes. Raises what ``order_for`` raises.
@@ -105,7 +105,7 @@ class Submitter:
         """
         return order_for(submission, self.job_types, self.limits, utc_now())
 
-    async def place(
+    async def submit_order(
         self,
         order: Order,
         job_id: str | None = None,
@@ -133,10 +133,10 @@ class Submitter:
             deferred = await self.publisher.place(event)
         return job if deferred is None else evolve(job, deferred)
 
-    def begin_to_place(self, order: Order, job_id: str, time: datetime) -> "asyncio.Future[None]":
+    def begin_to_submit(self, order: Order, job_id: str, time: datetime) -> "asyncio.Future[None]":
         """Publish an order as a new job, and return a future that ends when it is on the tape and on its queue.
 
-        When the future raises, call ``place`` with ``again``. Raises QueueFull when nothing was published.
+        When the future raises, call ``submit_order`` with ``again``. Raises QueueFull when nothing was published.
         """
         event = self._submitted(order, job_id, time)
         if is_for_later(order, time):

@@ -12,7 +12,7 @@ from tools.processes.locks import FolderInUseError, FolderLock
 from tools.processes.tethered import Tethered
 
 IMAGE = "rabbitmq:4.0-management"
-START_LIMIT = 90.0  # seconds
+START_TIMEOUT = 90.0  # seconds
 # Without it, at-least-once dead-lettering can pause for up to three minutes after a restart.
 ARGUMENTS = "-rabbit dead_letter_worker_publisher_confirm_timeout 3000"
 
@@ -29,7 +29,7 @@ class BrokerContainer:
         self._run: Tethered | None = None
         self._lock: FolderLock | None = None
 
-    def start(self, timeout: float = START_LIMIT) -> Server:
+    def start(self, timeout: float = START_TIMEOUT) -> Server:
         """Start it and wait until AMQP answers, at most ``timeout`` seconds. Raises DockerError.
 
         A container of this name is from a run that was killed, since the lock is ours. It is removed.

@@ -46,7 +46,7 @@ MAX_UNSEEN: Final = 4 * PAGE
 """Placements that the fold has not seen. With more the placer waits for the fold."""
 POLL: Final = 1.0
 """Seconds between two queries when nothing is due."""
-CONFIRM_LIMIT: Final = 2.0
+CONFIRM_TIMEOUT: Final = 2.0
 """Seconds for the confirms of a page. Then the loop goes on with other queues."""
 PAUSE: Final = 0.02
 """Seconds until the next query when nothing of what is due could be placed."""
@@ -176,7 +176,7 @@ class JobPlacer:
             await asyncio.sleep(PAUSE)
             return
         results = await asyncio.gather(
-            *(self._publisher.place(event, timeout=CONFIRM_LIMIT) for event in events), return_exceptions=True
+            *(self._publisher.place(event, timeout=CONFIRM_TIMEOUT) for event in events), return_exceptions=True
         )
         for event, result in zip(events, results, strict=True):
             queue = event.data.order.queue

@@ -22,7 +22,7 @@ from jobtape.schemas.job_types.job_type import JobTypeSpec
 
 log = logging.getLogger(__name__)
 
-IDLE_LIMIT: Final = 60.0
+LONGEST_IDLE: Final = 60.0
 """Seconds after which a process without a job ends."""
 STARTING_AT_ONCE: Final = max(2, (os.cpu_count() or 1) // 2)
 
@@ -95,7 +95,7 @@ class IsolatedPool:
                 waiter.set_result(process)
                 return
         self._idle.append(process)
-        asyncio.get_running_loop().call_later(IDLE_LIMIT, self._end_idle, process, process.jobs)
+        asyncio.get_running_loop().call_later(LONGEST_IDLE, self._end_idle, process, process.jobs)
 
     def _end_idle(self, process: IsolatedProcess, jobs: int) -> None:
         if process in self._idle and process.jobs == jobs:

@@ -19,7 +19,7 @@ from jobtape.schemas.context import Context
 from jobtape.schemas.job import ErrorInfo, Order, Progress
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 
-START_LIMIT: Final = 30.0
+START_TIMEOUT: Final = 30.0
 """Seconds within which a process must have imported the job modules."""
 LAST_MESSAGES: Final = 1.0
 """Seconds for reading what a process sent before it ended: a daemon that it started may hold the socket open."""
@@ -63,11 +63,11 @@ class IsolatedProcess:
             )
         made = cls(process, *await asyncio.open_connection(sock=ours))
         try:
-            async with asyncio.timeout(START_LIMIT):
+            async with asyncio.timeout(START_TIMEOUT):
                 await made._set_up(modules, max_result)
         except TimeoutError:
             made.kill()
-            raise ProcessNotStarted(f"did not import the job modules within {START_LIMIT:g} s") from None
+            raise ProcessNotStarted(f"did not import the job modules within {START_TIMEOUT:g} s") from None
         except BaseException:
             made.kill()
             raise

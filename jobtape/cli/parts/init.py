@@ -14,7 +14,7 @@ from jobtape.schemas.topology import Topology
 from jobtape.schemas.urls import without_password
 from jobtape.view.store import Store
 
-ANSWER_LIMIT: Final = 20.0
+ANSWER_TIMEOUT: Final = 20.0
 """Seconds that declaring may take."""
 
 
@@ -44,7 +44,7 @@ def _view(store: Store) -> None:
 
 
 async def _broker(url: str, topology: Topology, store: Store) -> None:
-    async with connected(url, ANSWER_LIMIT) as connection:
+    async with connected(url, ANSWER_TIMEOUT) as connection:
         await declare.declare(connection, topology)
         if not await declare.log_exists(connection, topology):
             await asyncio.to_thread(store.expect_fresh_tape)

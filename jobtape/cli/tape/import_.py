@@ -35,7 +35,7 @@ from jobtape.schemas.topology import Topology, event_key
 from jobtape.view.store import Archived, Store
 
 START_OVER = "start again in an empty installation, with a new JOBTAPE_NAMESPACE and DATABASE_URL"
-CONFIRM_LIMIT: Final = 15.0
+CONFIRM_TIMEOUT: Final = 15.0
 """Seconds that the broker may take to confirm an event."""
 WINDOW: Final = 500
 """The largest number of events that are published and not yet confirmed."""
@@ -180,7 +180,7 @@ class _Import:
         """Publish in the order of the file, over one channel. Nothing is repeated: an event that failed may be on the
         tape.
         """
-        outcomes = await publish_all([self._publish_one(line) for line in window], CONFIRM_LIMIT)
+        outcomes = await publish_all([self._publish_one(line) for line in window], CONFIRM_TIMEOUT)
         for outcome in outcomes:
             if outcome is not None:
                 raise BrokerUnavailable(

@@ -17,7 +17,7 @@ from jobtape.view.store import JobQuery
 
 MOST_COUNTED: Final = 10_000
 MAX_IDS: Final = 100
-BODY_LIMIT: Final = 512 * 1024
+MAX_BODY: Final = 512 * 1024
 """Bytes: enough for the largest number of ids."""
 DRY_RUN: Final = Field(False, description="Only return how many and which jobs match.")
 
@@ -88,7 +88,7 @@ async def _respond(
     request: Request, producer: Producer, job_type: str, model: type[RedriveBody] | type[CancelBody]
 ) -> Response:
     media_type(request, JSON)
-    wanted = _parsed(model, parse_json(await read_body(request, BODY_LIMIT)))
+    wanted = _parsed(model, parse_json(await read_body(request, MAX_BODY)))
     if wanted.dry_run:
         query = JobQuery.of(wanted, min(wanted.limit or MOST_COUNTED, MOST_COUNTED))
         found = await producer.matching(query)
@@ -96,7 +96,9 @@ async def _respond(
         ids = [job.id for job in found.jobs[:MAX_IDS]]
         return PydanticJSONResponse({"matched": len(found.jobs), "more": more, "ids": ids})
     payload = wanted.model_dump(mode="json", exclude_unset=True, exclude={"dry_run"})
-    job = await producer.place(producer.order(read_submission({"type": job_type, "payload": payload}, Submission)))
+    job = await producer.submit_order(
+        producer.order(read_submission({"type": job_type, "payload": payload}, Submission))
+    )
     return accepted(job, location(request, job))
 
 

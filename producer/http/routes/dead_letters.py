@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from jobtape.producer.http import openapi
 from jobtape.producer.http.dependencies import RunningProducer, no_query
 from jobtape.producer.http.problems import Problem
-from jobtape.producer.http.query_parameters import MAX_LIMIT
+from jobtape.producer.http.query_parameters import LARGEST_PAGE
 from jobtape.producer.http.representation import PydanticJSONResponse
 from jobtape.schemas import plainjson
 from jobtape.view.store import DeadMessage
@@ -45,7 +45,7 @@ class DeadQuery(BaseModel, extra="forbid"):
     """The query parameters of ``GET /dead``."""
 
     before: int | None = Field(None, ge=0, lt=2**63, description="Only messages with smaller ids.")
-    limit: int = Field(100, ge=1, le=MAX_LIMIT)
+    limit: int = Field(100, ge=1, le=LARGEST_PAGE)
 
 
 @router.get(

@@ -38,7 +38,7 @@ async def replay(request: Request, producer: RunningProducer, body: SmallJson) -
     """The queue gets the events as they were delivered to subscribers, with the same ids and times, marked as replayed.
     No job runs again. The response is a job: follow or cancel it like any other.
     """
-    job = await producer.place(_order(producer, body))
+    job = await producer.submit_order(_order(producer, body))
     return accepted(job, location(request, job))
 
 

@@ -157,7 +157,7 @@ async def resume_schedule(name: Name, producer: RunningProducer) -> Response:
 async def trigger_schedule(name: Name, producer: RunningProducer) -> Response:
     """A job besides those of the ticks."""
     _, schedule = await _existing(producer, name)
-    return accepted(await producer.place(schedule.order_for()))
+    return accepted(await producer.submit_order(schedule.order_for()))
 
 
 async def _existing(producer: Producer, name: str) -> tuple[Job, Schedule]:

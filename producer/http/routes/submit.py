@@ -64,7 +64,7 @@ async def submit(request: Request, producer: RunningProducer) -> Response:
     key = key_in_header(request.headers.getlist(HEADER))
     body = await request_body.read_body(request, producer.limits.max_body)
     if key is None:
-        job = await producer.place(await request_body.call(len(body), lambda: producer.order(_submission(body))))
+        job = await producer.submit_order(await request_body.call(len(body), lambda: producer.order(_submission(body))))
     else:
         keyed = await request_body.call(len(body), lambda: producer.keyed(key, _submission(body)))
         job = await producer.place_once(idempotency_scope(request), keyed)

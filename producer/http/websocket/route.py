@@ -19,7 +19,7 @@ from jobtape.producer.http.middleware import described
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.websocket.connection import ClientLeft, WebSocketConnection
 from jobtape.producer.http.websocket.requests import InvalidRequest
-from jobtape.producer.live.client_writer import STOP_LIMIT, ClientStalled, ClientWriter
+from jobtape.producer.live.client_writer import STOP_TIMEOUT, ClientStalled, ClientWriter
 from jobtape.producer.service.errors import TooBusy
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ async def live(socket: WebSocket) -> None:
         log.error("/ws failed: %s", described(error))
         code, reason = status.WS_1011_INTERNAL_ERROR, "the reason is in the log of the API"
     with suppress(ClientStalled, RuntimeError, OSError):  # it may be closed already
-        await ClientWriter(lambda _: socket.close(code, reason), STOP_LIMIT).send(None)
+        await ClientWriter(lambda _: socket.close(code, reason), STOP_TIMEOUT).send(None)
 
 
 async def _serve(socket: WebSocket) -> tuple[int, str]:

@@ -43,10 +43,10 @@ async def submit_many(service: JobService, submissions: Sequence[Submission], sc
         await _connected(service)
         items = list(enumerate(checked))
         keyed = KeyedItems(service.idempotency, scope, [(i, item) for i, item in items if isinstance(item, KeyedOrder)])
-        to_place = await keyed.claim(outcomes)
+        to_publish = await keyed.claim(outcomes)
         now = utc_now()
-        to_place |= {i: ItemToPublish(item, new_job_id(), now) for i, item in items if isinstance(item, Order)}
-        await _Sender(service, outcomes).send_all(sorted(to_place.items()))
+        to_publish |= {i: ItemToPublish(item, new_job_id(), now) for i, item in items if isinstance(item, Order)}
+        await _Sender(service, outcomes).send_all(sorted(to_publish.items()))
         await keyed.settle(outcomes)
     return [outcome for outcome in outcomes if outcome is not None]
 
@@ -101,7 +101,7 @@ class _Sender:
                 self._outcomes[index] = ItemRefused(self._fault)
                 continue
             try:
-                confirmed = self._service.begin_to_place(item.order, item.job_id, item.time)
+                confirmed = self._service.begin_to_submit(item.order, item.job_id, item.time)
             except JobtapeError as error:
                 self._outcomes[index] = ItemRefused(error)
             else:
@@ -134,13 +134,13 @@ class _Sender:
 
     async def _send(self, numbered: _Numbered) -> None:
         index, item = numbered
-        self._outcomes[index] = await self._place(item)
+        self._outcomes[index] = await self._publish(item)
 
-    async def _place(self, item: ItemToPublish) -> ItemOutcome:
+    async def _publish(self, item: ItemToPublish) -> ItemOutcome:
         if self._fault is not None:
             return ItemUnknown(item.job_id)
         try:
-            await self._service.place(item.order, item.job_id, item.time, again=True)
+            await self._service.submit_order(item.order, item.job_id, item.time, again=True)
         except BrokerUnavailable:
             self._stop()
             return ItemUnknown(item.job_id)

@@ -41,20 +41,20 @@ class KeyedItems:
             for index, _ in self._first.values():
                 outcomes[index] = ItemRefused(error)
             return {}
-        to_place: dict[int, ItemToPublish] = {}
+        to_publish: dict[int, ItemToPublish] = {}
         for key, claim in self._claims.items():
             index, keyed = self._first[key]
             match claim.state:
                 case KeyState.NEW | KeyState.TAKEN_OVER:
-                    to_place[index] = ItemToPublish(keyed.order_at(claim.time), claim.job_id, claim.time)
+                    to_publish[index] = ItemToPublish(keyed.order_at(claim.time), claim.job_id, claim.time)
                 case KeyState.ACCEPTED:
                     outcomes[index] = ItemAccepted(claim.job_id)
                 case KeyState.IN_FLIGHT:
                     outcomes[index] = ItemUnknown(claim.job_id)
                 case KeyState.REUSED:
                     outcomes[index] = ItemRefused(reused(key))
-        await self._resolve(to_place, outcomes)
-        return to_place
+        await self._resolve(to_publish, outcomes)
+        return to_publish
 
     async def settle(self, outcomes: Outcomes) -> None:
         """Record the outcomes of the keys, and set the outcomes of repeats within the batch."""
@@ -77,8 +77,8 @@ class KeyedItems:
             same = first.row.digest == keyed.row.digest
             outcomes[index] = outcomes[at] if same else ItemRefused(reused(keyed.row.key))
 
-    async def _resolve(self, to_place: dict[int, ItemToPublish], outcomes: Outcomes) -> None:
-        """Remove from ``to_place`` what was taken over and is already on the tape."""
+    async def _resolve(self, to_publish: dict[int, ItemToPublish], outcomes: Outcomes) -> None:
+        """Remove from ``to_publish`` what was taken over and is already on the tape."""
         taken = {
             self._first[key][0]: claim.job_id
             for key, claim in self._claims.items()
@@ -92,9 +92,9 @@ class KeyedItems:
             await self._idempotency.settle(self._owner, released=list(taken.values()))
             for index, job_id in taken.items():
                 outcomes[index] = ItemUnknown(job_id)
-                del to_place[index]
+                del to_publish[index]
             return
         for index, job_id in taken.items():
             if job_id in known:
                 outcomes[index] = ItemAccepted(job_id)
-                del to_place[index]
+                del to_publish[index]

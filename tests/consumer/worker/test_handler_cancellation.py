@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def handlers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Handlers]:
     """Handlers without a broker."""
-    monkeypatch.setattr(module, "LATE_LIMIT", 0.2)
+    monkeypatch.setattr(module, "LONGEST_DELAY", 0.2)
     jobs.gate.clear()
     jobs.calls.clear()
     made = Handlers(concurrency=4, max_result=1000)
@@ -94,7 +94,7 @@ async def test_cancellations_handled_in_handler_do_not_matter(handlers: Handlers
 async def test_callback_that_blocks_loop_ends_worker(handlers: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
     """No execution owns the callback, so no time-out ends it."""
     monkeypatch.setattr(module, "CREDIT", 0.1)
-    monkeypatch.setattr(module, "SILENCE_LIMIT", 0.1)
+    monkeypatch.setattr(module, "LONGEST_SILENCE", 0.1)
     with pytest.raises(ExecutionAborted):
         # Long enough for a busy machine to run the callback before.
         await outcome_of(handlers, jobs.callback_blocks, timeout=1.0)
@@ -104,7 +104,7 @@ async def test_callback_that_blocks_loop_ends_worker(handlers: Handlers, monkeyp
 
 async def test_abandoned_task_that_blocks_loop_ends_worker(handlers: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CREDIT", 0.1)
-    monkeypatch.setattr(module, "SILENCE_LIMIT", 0.1)
+    monkeypatch.setattr(module, "LONGEST_SILENCE", 0.1)
     assert await outcome_of(handlers, jobs.task_blocks_later) == Success("done")
     with pytest.raises(ExecutionAborted):
         await outcome_of(handlers, jobs.waits, timeout=1.0)

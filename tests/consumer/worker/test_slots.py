@@ -52,6 +52,6 @@ async def test_thread_past_timeout_keeps_slot(rig: Rig) -> None:
 
 
 async def test_async_handler_that_ignores_cancel_keeps_slot(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers, "LATE_LIMIT", 0.3)
+    monkeypatch.setattr(handlers, "LONGEST_DELAY", 0.3)
     async with rig.worker(jobs.heedless, jobs.note, concurrency=1):
         await keeps_the_only_slot(rig, "heedless")

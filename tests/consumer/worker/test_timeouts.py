@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Hold handlers until the end of the test, and shorten how long late ones are waited for."""
-    monkeypatch.setattr(handlers, "LATE_LIMIT", 0.5)
+    monkeypatch.setattr(handlers, "LONGEST_DELAY", 0.5)
     jobs.gate.clear()
     jobs.calls.clear()
     yield

@@ -83,7 +83,7 @@ async def test_disconnect_in_body_submits_nothing(port: int, served: Api, rig: R
 
 
 async def test_stalled_body_times_out(port: int, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobtape.producer.http.request_body.ARRIVAL_LIMIT", 0.2)
+    monkeypatch.setattr("jobtape.producer.http.request_body.ARRIVAL_TIMEOUT", 0.2)
     answer = await send_raw(port, request(f"Content-Length: {len(BODY)}") + BODY[:10])
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert await rig.depth() == 0
