@@ -1,4 +1,4 @@
-"""The frame of the dashboard: accessibility, small screens, the API key, a prefix, and an API that restarts."""
+"""The frame of the dashboard: accessibility, small screens, the API key, a prefix, an API and a broker that restart."""
 
 import sys
 from pathlib import Path
@@ -7,10 +7,12 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.cli.installation import Installation
+from tests.cli.installation import Installation, installation_in
 from tests.cli.programs import Program, until
 from tests.dashboard.browser import PHONE, WIDE, Tab, serious_faults
 from tests.dashboard.test_jobs import ended, submit
+from tests.namespaces import environment_for, some_topology
+from tools.brokers.node import PrivateNode
 from tools.processes.ports import free_port
 
 KEY = "a key is ASCII".replace(" ", "-")
@@ -116,4 +118,33 @@ def test_list_is_polled_while_no_stream_is_free(site: Installation, chromium: Br
         expect(page.locator("tbody tr")).to_contain_text("succeeded")
         opened.context.close()
     program.close()
+    assert opened.faults == []
+
+
+def test_dashboard_goes_on_after_the_broker_restarts(node: PrivateNode, tmp_path: Path, chromium: Browser) -> None:
+    made = installation_in(tmp_path, **environment_for(node.url, some_topology("default", "gates")))
+    made.up()
+    gate = made.gate()
+    job_id = submit(made, "gate", {"path": str(gate)})
+    opened = Tab(chromium, f"http://127.0.0.1:{made.port}")
+    page = opened.go(f"jobs/{job_id}")
+    expect(page.get_by_text("50 % at the gate")).to_be_visible()
+    node.kill()
+    expect(page.locator(".health.bad summary")).to_be_visible()
+    page.locator(".health.bad summary").click()
+    expect(page.locator(".health.bad")).to_contain_text("broker:")
+    opened.go("submit?type=add")
+    page.get_by_label("x required").fill("20")
+    page.get_by_label("y required").fill("3")
+    page.get_by_role("button", name="Submit", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("broker")
+    node.start()
+    expect(page.locator(".health.good")).to_be_visible()
+    page.get_by_role("button", name="Submit", exact=True).click()
+    expect(page.get_by_role("heading", name="succeeded add")).to_be_visible()
+    opened.go(f"jobs/{job_id}")
+    gate.write_text("opened")
+    expect(page.get_by_role("heading", name="succeeded gate")).to_be_visible()
+    opened.context.close()
+    made.close()
     assert opened.faults == []
