@@ -26,6 +26,7 @@ from jobtape.schemas.errors import (
 )
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.gate_rules import Concurrency, Rate
+from jobtape.schemas.job_types.schedules import Cron, Every
 from jobtape.schemas.retry import Crashed, Fail, Retry, RetryPolicy
 from jobtape.schemas.submission import Options
 
@@ -41,8 +42,10 @@ __all__ = [
     "Concurrency",
     "Context",
     "Crashed",
+    "Cron",
     "DeliveredEvent",
     "EventsMissed",
+    "Every",
     "Fail",
     "HistoryGone",
     "Job",

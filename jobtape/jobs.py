@@ -11,6 +11,7 @@ from jobtape.schemas.job import Job
 from jobtape.schemas.job_types import job_type as jobtype
 from jobtape.schemas.job_types.gate_rules import Concurrency, OnFailure, Rate
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster
+from jobtape.schemas.job_types.schedules import Times
 from jobtape.schemas.retry import RetryPolicy
 from jobtape.schemas.submission import Options, Submission, read_submission, submission_body
 
@@ -87,6 +88,7 @@ def job(
     on_failure: OnFailure = "continue",
     limits: Sequence[Concurrency | Rate] = (),
     take_turns: str | None = None,
+    schedule: Times | Sequence[Times] = (),
     version: int = 1,
     upcasters: Mapping[int, PayloadUpcaster] | None = None,
 ) -> _Decorator:
@@ -109,6 +111,8 @@ def job(
         keeps it until the job is redriven or released.
     :param limits: How many jobs may run at once (``Concurrency``) or start in some time (``Rate``) on all workers.
     :param take_turns: A field of the payload or a label. Where jobs wait for the same limit, its values take turns.
+    :param schedule: When jobs are submitted by themselves: ``Cron("0 9 * * MON-FRI", tz="Europe/Berlin")``,
+        ``Every(minutes=5)`` or a list of them. ``jobtape schedules sync`` puts them in force.
     :param version: The version of the payload. Increase it when the payload changes.
     :param upcasters: For each older version, a function that returns a payload of that version as one of the next. It
         must not depend on anything else. Jobs that still wait, or are redriven, have older payloads.
@@ -128,6 +132,7 @@ def job(
             on_failure=on_failure,
             limits=limits,
             take_turns=take_turns,
+            schedule=schedule,
             version=version,
             upcasters=upcasters,
         )

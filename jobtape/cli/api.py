@@ -41,7 +41,7 @@ def ask(url: str, method: str, path: str, **options: Any) -> dict[str, Any]:
 
 def post_json(api: "SyncClient", path: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """Post a JSON object and return the one of the answer. Raises ApiError."""
-    from jobtape.client.client import json_of  # noqa: PLC0415
+    from jobtape.client.bodies import json_of  # noqa: PLC0415
 
     headers = {"Content-Type": "application/json"}
     return api.request("POST", path, content=json_of(body), headers=headers).content
@@ -49,7 +49,7 @@ def post_json(api: "SyncClient", path: str, body: Mapping[str, Any]) -> dict[str
 
 def submit_to(api: "SyncClient", submission: Mapping[str, Any], idempotency_key: str | None = None) -> dict[str, Any]:
     """Submit a job and return it, or the job that was accepted before under the same key. Raises JobtapeError."""
-    from jobtape.client.client import json_of, submission_headers  # noqa: PLC0415
+    from jobtape.client.bodies import json_of, submission_headers  # noqa: PLC0415
     from jobtape.client.errors import ApiError, NoAnswer  # noqa: PLC0415
 
     headers, keyed = {"Content-Type": "application/json"}, idempotency_key is not None

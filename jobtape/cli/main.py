@@ -5,7 +5,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobtape.cli.commands import bulk, jobs, repairs, replays, rules, servers
+from jobtape.cli.commands import bulk, jobs, repairs, replays, rules, schedules, servers
 from jobtape.cli.errors import FAILED, WRONG, BrokenModule, WrongUse
 from jobtape.cli.escaping import lines, one_line
 from jobtape.cli.options import AsOf
@@ -41,7 +41,18 @@ app.command(rich_help_panel=USE)(jobs.release)
 app.command(rich_help_panel=USE)(rules.pause)
 app.command(rich_help_panel=USE)(rules.resume)
 app.command(rich_help_panel=USE)(rules.limit)
-app.command(rich_help_panel=USE)(rules.schedules)
+app.command(rich_help_panel=USE)(rules.limits)
+scheduled = typer.Typer(help="Submit jobs at fixed times.", no_args_is_help=True)
+scheduled.command("list")(schedules.list_)
+scheduled.command()(schedules.put)
+scheduled.command()(schedules.delete)
+scheduled.command()(schedules.pause)
+scheduled.command()(schedules.resume)
+scheduled.command()(schedules.trigger)
+scheduled.command()(schedules.ticks)
+scheduled.command()(schedules.backfill)
+scheduled.command()(schedules.sync)
+app.add_typer(scheduled, name="schedules", rich_help_panel=USE)
 app.command("list", rich_help_panel=USE)(jobs.list_)
 app.command(rich_help_panel=USE)(jobs.events)
 app.command(rich_help_panel=USE)(jobs.watch)

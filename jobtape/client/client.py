@@ -6,27 +6,25 @@ async with Client("http://127.0.0.1:8000") as client:
 """
 
 import asyncio
-import json
 import math
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final, Generic, Unpack
 from uuid import uuid4
 
 from jobtape.client.answers import Answer, job_of
+from jobtape.client.bodies import body_of, json_of, submission_headers
 from jobtape.client.connection import ApiConnection, RequestPolicy
 from jobtape.client.errors import JobNotSucceeded, NoAnswer, NotConfirmed, NotInTime, Unavailable
 from jobtape.client.filters import EventFilters, JobFilters, query_of
+from jobtape.client.rules import Limits, Schedules, target_path
 from jobtape.client.stream import OUTAGE, EventReader, Since
 from jobtape.jobs import JobType, R
-from jobtape.schemas import plainjson
-from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.messages.delivered_event import DeliveredEvent
-from jobtape.schemas.submission import IDEMPOTENCY_KEY, Options, submission_body
+from jobtape.schemas.submission import Options
 
 END_TIMEOUT: Final = 60.0
 """Default in seconds for waiting for a job's end."""
@@ -65,23 +63,6 @@ class SubmittedJob(Generic[R]):
 
 JobRef = str | Job | SubmittedJob[Any]
 """A job, or its id."""
-
-
-def json_of(content: Mapping[str, Any]) -> bytes:
-    """Return a request's body. Times in it become RFC 3339 text."""
-    # httpx's JSON encoder raises on NaN and lone surrogates; the API shall refuse them with its own message.
-    return json.dumps(content, default=datetime.isoformat).encode()
-
-
-def submission_headers(key: str) -> dict[str, str]:
-    """Return the headers of a submission under ``key``, as a structured field string (RFC 9651).
-
-    Raises ValueError when ``key`` cannot be an idempotency key.
-    """
-    if not IDEMPOTENCY_KEY.fullmatch(key):
-        raise ValueError("an idempotency key has 1 to 255 visible ASCII characters, without spaces")
-    quoted = key.replace("\\", "\\\\").replace('"', '\\"')
-    return {"Content-Type": "application/json", "Idempotency-Key": f'"{quoted}"'}
 
 
 def job_path(job: JobRef) -> str:
@@ -126,6 +107,8 @@ class Client:
     :param patience: Seconds during which a request is retried while the API cannot be reached or cannot answer.
     :param outage: The same for ``events``, after the first connection.
     :param policy: Replaces ``patience``: time limits and retries in detail.
+
+    ``limits`` and ``schedules`` have the methods for those.
     """
 
     def __init__(
@@ -138,6 +121,8 @@ class Client:
         policy: RequestPolicy | None = None,
     ) -> None:
         self._connection = ApiConnection(url, api_key, policy or RequestPolicy(patience=patience))
+        self.limits = Limits(self.request)
+        self.schedules = Schedules(self.request)
         self._outage = outage
 
     async def __aenter__(self) -> "Client":
@@ -168,10 +153,7 @@ class Client:
         self, options: Options, job_type: JobType[R] | str, /, *args: Any, **kwargs: Any
     ) -> Handle[R]:
         """Submit a job as ``submit`` does, with a queue, timeout, labels or idempotency key for this one job."""
-        if isinstance(job_type, str):
-            body = submission_body(job_type, _payload(job_type, args, kwargs), options)
-        else:
-            body = submission_body(job_type.name, job_type.payload_to_send(*args, **kwargs), options)
+        body = body_of(options, job_type, args, kwargs)
         key = options.idempotency_key or uuid4().hex
         try:
             answer = await self.request("POST", "/jobs", content=json_of(body), headers=submission_headers(key))
@@ -223,6 +205,17 @@ class Client:
         """Run a job again that has ended, and return it in its new run. Raises NotFound and Conflict."""
         return job_of((await self.request("POST", f"{job_path(job)}/redrive")).content)
 
+    async def pause(self, *, queue: str | None = None, job_type: JobType[Any] | str | None = None) -> Job:
+        """Let no job of a queue, or of a job type, begin, and return the rule. Running jobs go on.
+
+        Raises Invalid for a queue or job type that the API does not know.
+        """
+        return job_of((await self.request("POST", f"{target_path(queue, job_type)}/pause")).content)
+
+    async def resume(self, *, queue: str | None = None, job_type: JobType[Any] | str | None = None) -> bool:
+        """Let the jobs of a paused queue or job type begin again. Return whether it was paused."""
+        return bool((await self.request("POST", f"{target_path(queue, job_type)}/resume")).content["ended"])
+
     async def events(
         self, *, since: Since = None, **filters: Unpack[EventFilters]
     ) -> AsyncGenerator[DeliveredEvent, None]:
@@ -266,19 +259,6 @@ class Client:
         headers = {"Prefer": f"wait={wait}"} if wait else {}
         answer = await self.request("GET", job_path(job), headers=headers, timeout=wait + SLACK)
         return job_of(answer.content), "preference-applied" in answer.headers
-
-
-def _payload(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    match args:
-        case ():
-            payload = kwargs
-        case (Mapping() as mapping,) if not kwargs:
-            payload = dict(mapping)
-        case _:
-            raise TypeError(f"the payload of {name!r} is one mapping, or keyword arguments")
-    if (reason := plainjson.fault(payload)) is not None:
-        raise PayloadInvalid(f"the payload of {name}: {reason}")
-    return payload
 
 
 def _run(job: JobRef) -> int:

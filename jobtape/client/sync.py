@@ -12,6 +12,7 @@ from jobtape.client.errors import ClientClosed
 from jobtape.client.filters import EventFilters, JobFilters
 from jobtape.client.portal import Portal
 from jobtape.client.stream import OUTAGE, Since
+from jobtape.client.sync_rules import SyncLimits, SyncSchedules
 from jobtape.jobs import JobType, R
 from jobtape.schemas.job import Job
 from jobtape.schemas.messages.delivered_event import DeliveredEvent
@@ -35,6 +36,8 @@ class SyncClient:
     ) -> None:
         self._client = Client(url, api_key=api_key, patience=patience, outage=outage, policy=policy)
         self._portal = Portal()
+        self.limits = SyncLimits(self._client.limits, self._portal)
+        self.schedules = SyncSchedules(self._client.schedules, self._portal)
 
     def __enter__(self) -> "SyncClient":
         return self
@@ -85,6 +88,14 @@ class SyncClient:
     def redrive(self, job: JobRef) -> Job:
         """See ``Client.redrive``."""
         return self._portal.call(self._client.redrive, job)
+
+    def pause(self, *, queue: str | None = None, job_type: JobType[Any] | str | None = None) -> Job:
+        """See ``Client.pause``."""
+        return self._portal.call(self._client.pause, queue=queue, job_type=job_type)
+
+    def resume(self, *, queue: str | None = None, job_type: JobType[Any] | str | None = None) -> bool:
+        """See ``Client.resume``."""
+        return self._portal.call(self._client.resume, queue=queue, job_type=job_type)
 
     def events(self, *, since: Since = None, **filters: Unpack[EventFilters]) -> Iterator[DeliveredEvent]:
         """See ``Client.events``."""

@@ -42,7 +42,9 @@ UNDERIVED_MODELS: Final = (
     bulk.CancelBody,
     ReplayRequest,
     rules.LimitBody,
+    schedules.BackfillBody,
     schedules.ScheduleBody,
+    schedules.SyncBody,
     ProblemDetails,
 )
 """The models that FastAPI does not find in the signatures of the routes."""

@@ -1,7 +1,11 @@
-"""Puts rules in force and ends them: pauses, and new values of limits.
+"""Puts rules in force and ends them: pauses, new values of limits, and schedules.
 
 A rule is a job that is never run (``schemas.rules.rules``): it is in force from its submission until it is cancelled.
 """
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 
 from jobtape.producer.service.order_check import names
 from jobtape.producer.service.service import JobService
@@ -50,6 +54,12 @@ async def restore_limit(service: JobService, name: str, key: str) -> list[str]:
     return await _end(service, [rule for rule, _ in await _limits(service, name, key)])
 
 
+async def limits(service: JobService) -> list[tuple[Job, Limit]]:
+    """Return the rules in force that changed a limit, with its new values, sorted by name and key."""
+    found = [(rule, Limit.model_validate(rule.payload)) for rule in await _in_force(service, LIMIT)]
+    return sorted(found, key=lambda each: (each[1].name, each[1].key))
+
+
 async def schedules(service: JobService, name: str | None = None) -> list[tuple[Job, Schedule]]:
     """Return the rules and schedules that are in force, sorted by name. ``name``: only that one."""
     rules = [(rule, Schedule.model_validate(rule.payload)) for rule in await _in_force(service, SCHEDULE)]
@@ -71,14 +81,69 @@ async def put_schedule(service: JobService, schedule: Schedule) -> Job:
     return rule
 
 
+@dataclass(frozen=True, slots=True)
+class SyncedSchedules:
+    """The names of schedules by what ``sync_schedules`` did. ``refused``: made by hand or from other code."""
+
+    created: list[str]
+    changed: list[str]
+    removed: list[str]
+    unchanged: list[str]
+    refused: list[str]
+
+
+async def sync_schedules(
+    service: JobService, origin: str, wanted: Iterable[Schedule], *, dry_run: bool
+) -> SyncedSchedules:
+    """Put the ``wanted`` schedules in force, and end all others that came from ``origin``. Schedules that did not come
+    from there are left as they are; one that is paused stays paused. ``dry_run``: change nothing, only say what.
+
+    Raises what ``pause`` raises.
+    """
+    done = SyncedSchedules([], [], [], [], [])
+    in_force = {schedule.name: (rule, schedule) for rule, schedule in await schedules(service)}
+    for each in wanted:
+        rule, now = in_force.pop(each.name, (None, None))
+        new = each.model_copy(update={"origin": origin, "paused": now is not None and now.paused})
+        if now is not None and now.origin != origin:
+            done.refused.append(each.name)
+        elif new == now:
+            done.unchanged.append(each.name)
+        else:
+            (done.created if rule is None else done.changed).append(each.name)
+            if not dry_run:
+                await put_schedule(service, new)
+    for name, (_, schedule) in in_force.items():
+        if schedule.origin == origin:
+            done.removed.append(name)
+            if not dry_run:
+                await delete_schedule(service, name)
+    return done
+
+
+async def backfill(service: JobService, schedule: Schedule, ticks: Iterable[datetime]) -> dict[datetime, Job | None]:
+    """Submit the jobs of past ticks that have none. Returns the new job of each tick, None where there was one.
+
+    The jobs have the ids that they would have had at their ticks, so a tick that is submitted twice is one job. When
+    this returns, the view has the jobs: their ids are of the past, so a read would not wait for them. Raises
+    what ``JobService.submit_order`` raises; repeat it then.
+    """
+    by_tick = {tick: schedule.job_id(tick) for tick in ticks}
+    known = await service.existing(by_tick.values())
+    done: dict[datetime, Job | None] = {}
+    for tick, job_id in by_tick.items():
+        done[tick] = None if job_id in known else await service.submit_order(schedule.order_for(), job_id)
+    await service.existing(by_tick.values())
+    return done
+
+
 async def delete_schedule(service: JobService, name: str) -> list[str]:
     """End the schedule with this name. Returns the ids of the rules that were ended."""
     return await _end(service, [rule for rule, _ in await schedules(service, name)])
 
 
 async def _limits(service: JobService, name: str, key: str) -> list[tuple[Job, Limit]]:
-    rules = [(rule, Limit.model_validate(rule.payload)) for rule in await _in_force(service, LIMIT)]
-    return [(rule, limit) for rule, limit in rules if (limit.name, limit.key) == (name, key)]
+    return [(rule, limit) for rule, limit in await limits(service) if (limit.name, limit.key) == (name, key)]
 
 
 async def _in_force(service: JobService, job_type: str) -> list[Job]:

@@ -3,7 +3,7 @@
 Used by the REST routes and by ``await add.submit(...)`` of an application that runs under ``jobtape.lifespan``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -190,6 +190,11 @@ class JobService(Submitter):
         rules = await self.read(self.store.open_jobs.rules)
         jobs = await self.read(self.store.jobs, [job_id for job_id, _, _ in rules])
         return [jobs[job_id] for job_id, _, _ in rules if job_id in jobs and not jobs[job_id].final]
+
+    async def existing(self, job_ids: Iterable[str]) -> set[str]:
+        """Return which jobs there are when the view has read the tape up to now. Raises ViewBehind."""
+        await self._barrier.wait()
+        return {*await self.read(self.store.jobs, list(job_ids))}
 
     async def matching(self, query: JobQuery) -> FoundJobs[JobRun]:
         """Return the jobs of ``query`` when the view has read the tape up to now. Raises ViewBehind."""

@@ -20,6 +20,7 @@ from jobtape.schemas.job import JOB_TYPE_PATTERN, QUEUE_PATTERN
 from jobtape.schemas.job_types import declared
 from jobtape.schemas.job_types.gate_rules import Concurrency, GateRules, OnFailure, Rate
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster, PayloadVersions
+from jobtape.schemas.job_types.schedules import Times, declared_schedules
 from jobtape.schemas.job_types.signature import Signature, handler_of, where_of
 from jobtape.schemas.job_types.values import NotCarried, PayloadValues, ResultValues
 from jobtape.schemas.retry import RetryPolicy
@@ -39,8 +40,9 @@ class JobTypeSpec:
 
     ``isolate``: the handler runs in its own process, which may allocate ``memory`` bytes more than at the start of the
     job (None: no limit). ``concurrency``: how many jobs run at once in one worker. ``ordering_key``, ``on_failure``,
-    ``limits``, ``take_turns`` and ``rule``: see ``GateRules``. ``version``: the payload version of
-    the parameters. ``upcasters``, by version, turn an older payload into the next version.
+    ``limits``, ``take_turns`` and ``rule``: see ``GateRules``. ``schedule``: see ``declared_schedules``.
+    ``version``: the payload version of the parameters. ``upcasters``, by version, turn an older payload into the next
+    version.
 
     Raises JobTypeInvalid, with what to change, if ``function`` cannot be a handler.
     """
@@ -61,6 +63,7 @@ class JobTypeSpec:
         limits: Sequence[Concurrency | Rate] = (),
         take_turns: str | None = None,
         rule: bool = False,
+        schedule: Times | Sequence[Times] = (),
         version: int = 1,
         upcasters: Mapping[int, PayloadUpcaster] | None = None,
     ) -> None:
@@ -105,6 +108,7 @@ class JobTypeSpec:
             take_turns=take_turns,
             rule=rule,
         )
+        self.schedules = declared_schedules(name, schedule, self.accept, where)
         declared.record(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ import hashlib
 import math
 from collections import deque
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Final, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -52,7 +52,8 @@ class Ticks(BaseModel):
     ``overlap``: what a tick does while the job of an earlier one is open: nothing (``skip``), wait for it (``queue``),
     or run beside it (``allow``). ``catch_up``: which ticks are submitted late that were missed for up to ``window``
     seconds because no projector was active: the latest, none, or all (at most 100). There are ticks from ``start`` on
-    and before ``end``.
+    and before ``end``. ``spread``: seconds by up to which all ticks are later; how much follows from the schedule's
+    name, so that schedules with the same times do not all submit at once.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -63,6 +64,7 @@ class Ticks(BaseModel):
     overlap: Literal["skip", "queue", "allow"] = "skip"
     catch_up: Literal["last", "none", "all"] = "last"
     window: float = Field(3600.0, ge=0, le=31 * 86_400, allow_inf_nan=False)
+    spread: float = Field(0.0, ge=0, le=86_400, allow_inf_nan=False)
     start: Utc | None = None
     end: Utc | None = None
     paused: bool = False
@@ -73,14 +75,14 @@ class Ticks(BaseModel):
             raise ValueError("a schedule has either cron or every")
         return self
 
-    def after(self, time: datetime) -> Iterator[datetime]:
-        """Yield the ticks after ``time``, in UTC, without end unless the schedule has one."""
+    def after(self, moment: datetime) -> Iterator[datetime]:
+        """Yield the ticks after ``moment``, in UTC, without end unless the schedule has one."""
         if self.start is not None:
-            time = max(time, self.start - timedelta(microseconds=1))
-        for tick in self._after(time):
-            if self.end is not None and tick >= self.end:
+            moment = max(moment, self.start - timedelta(microseconds=1))
+        for tick in self._after(moment - self._later):
+            if self.end is not None and tick + self._later >= self.end:
                 return
-            yield tick
+            yield tick + self._later
 
     def due(self, after: datetime, now: datetime) -> list[datetime]:
         """Return the ticks after ``after`` that are to be submitted at ``now``, by the catch-up policy."""
@@ -97,24 +99,53 @@ class Ticks(BaseModel):
             return list(found)[-max(MOST_CAUGHT_UP, len(on_time)) :]
         return on_time if on_time or self.catch_up == "none" else list(found)[-1:]
 
-    def _after(self, time: datetime) -> Iterator[datetime]:
+    def local(self, tick: datetime) -> datetime:
+        """Return a tick in the schedule's zone."""
+        return tick.astimezone(ZoneInfo(self.tz))
+
+    def changes_clock(self, day: date) -> bool:
+        """Return whether clocks are set forward or back on a local day in the schedule's zone."""
+        zone = ZoneInfo(self.tz)
+        begin, end = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
+        # A change at midnight belongs to the day that it cuts short or prolongs: the offset before decides.
+        before = (begin.astimezone(UTC) - timedelta(seconds=1)).astimezone(zone)
+        last = (end.astimezone(UTC) - timedelta(seconds=1)).astimezone(zone)
+        return before.utcoffset() != last.utcoffset()
+
+    @property
+    def _later(self) -> timedelta:
+        """How much later the ticks are than ``cron`` or ``every`` says."""
+        return timedelta(0)
+
+    def _after(self, moment: datetime) -> Iterator[datetime]:
         if self.every is not None:
-            n = math.floor(time.timestamp() / self.every)
+            n = math.floor(moment.timestamp() / self.every)
             while True:
                 n += 1
                 tick = datetime.fromtimestamp(round(n * self.every, 3), UTC)  # job ids have milliseconds
-                if tick > time:
+                if tick > moment:
                     yield tick
         assert self.cron is not None
-        for tick in CronSim(self.cron, time.astimezone(ZoneInfo(self.tz))):
+        for tick in CronSim(self.cron, moment.astimezone(ZoneInfo(self.tz))):
             yield tick.astimezone(UTC)
 
 
 class Schedule(Ticks):
-    """The ticks of the schedule ``name``, and the order of each tick's job."""
+    """The ticks of the schedule ``name``, and the order of each tick's job.
+
+    ``origin``: the code that it came from, by ``jobtape schedules sync``; None for one that was made by hand.
+    """
 
     name: ScheduleName
     order: Order
+    origin: ScheduleName | None = None
+
+    @property
+    def _later(self) -> timedelta:
+        if not self.spread:
+            return timedelta(0)
+        digest = int.from_bytes(hashlib.sha256(f"spread {self.name}".encode()).digest()[:8], "big")
+        return timedelta(milliseconds=digest % round(self.spread * 1000 + 1))  # job ids have milliseconds
 
     def job_id(self, tick: datetime) -> str:
         """Return the id of the tick's job: a UUIDv7 of its time, the same whoever submits it."""

@@ -19,10 +19,12 @@ from jobtape.cli.main import main
 from tests.cli.programs import COMMAND, LIMIT, Program, until
 from tools.processes.ports import free_port
 
-CLIENT_COMMANDS: Final = frozenset({"submit", "status", "cancel", "list", "events", "redrive", "dead"})
+CLIENT_COMMANDS: Final = frozenset(
+    {"submit", "status", "cancel", "list", "events", "redrive", "dead", "limits", "limit"}
+)
 JOBS = '''
 import os
-from jobtape import Context, job
+from jobtape import Context, Cron, job
 
 @job("add")
 def add(x: int, y: int) -> int:
@@ -35,6 +37,10 @@ def pid() -> int:
 @job("boom")
 def boom(text: str) -> None:
     raise ValueError(text)
+
+@job("sweep", schedule=Cron("30 2 * * *", tz="Europe/Berlin"))
+def sweep() -> None:
+    pass
 
 @job("gate", queue="gates")
 def gate(ctx: Context, path: str) -> str:
@@ -79,7 +85,8 @@ class Installation:
         Plain calls of commands that only use the API run in this process, where they need no time to start. Others may
         configure logging, which would stay so for the tests after them.
         """
-        if arguments and arguments[0] in CLIENT_COMMANDS and not stdin and not variables:
+        local = arguments[:2] == ("schedules", "sync")  # imports the job modules
+        if arguments and arguments[0] in CLIENT_COMMANDS and not local and not stdin and not variables:
             return self._run_here(arguments)
         return subprocess.run(
             [*COMMAND, *arguments],

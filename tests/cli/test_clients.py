@@ -59,6 +59,39 @@ def test_submit_wait_of_failed_job_prints_error(running: Installation) -> None:
     assert "\x1b" not in done.stderr
 
 
+def test_schedules_sync_puts_those_of_the_code_in_force(running: Installation) -> None:
+    """Only when it is called: neither the import of the module nor ``jobtape up`` does."""
+    assert running.run("schedules", "list").stdout == ""
+    assert running.run("schedules", "sync", "--dry-run").stdout == "sweep  would be created\n"
+    assert running.run("schedules", "list").stdout == ""
+    assert running.run("schedules", "sync").stdout == "sweep  created\n"
+    assert running.run("schedules", "sync").stdout == "sweep  unchanged\n"
+    listed = running.run("schedules", "list").stdout
+    assert listed.startswith("sweep  30 2 * * * Europe/Berlin  sweep  2")
+    ticks = running.run("schedules", "ticks", "sweep", "-n", "2").stdout.splitlines()
+    assert [line[10:16] for line in ticks] == ["T02:30", "T02:30"]
+    put = running.run("schedules", "put", "adds", "add", '{"x": 1, "y": 2}', "--every", "3600", "--spread", "60")
+    assert put.stdout.startswith("adds is in force by the job ")
+    assert running.run("schedules", "pause", "adds").stdout == "adds paused\n"
+    filled = running.run("schedules", "backfill", "adds", "--since", "2026-01-01T00:00:00Z", "--limit", "2").stdout
+    assert filled.splitlines()[-1].startswith("2 submitted, 0 existed; continue with --since 2026-01-01T02:")
+    job_id = running.run("schedules", "trigger", "adds").stdout.strip()
+    assert running.run("status", job_id, "--watch").returncode == 0
+    assert running.run("schedules", "delete", "adds").stdout == "adds deleted\n"
+    assert "there is no schedule 'adds'" in running.run("schedules", "resume", "adds").stderr
+    assert running.run("schedules", "delete", "sweep").returncode == 0
+    assert running.run("schedules", "put", "sweep", "add", '{"x": 1, "y": 2}', "--every", "60").returncode == 0
+    refused = running.run("schedules", "sync")
+    assert (refused.returncode, refused.stdout.split()[:2]) == (1, ["sweep", "refused:"])
+
+
+def test_limits_are_listed(running: Installation) -> None:
+    running.run("limit", "mail", "10", "--per", "60", "--key", "tenant=a")
+    assert running.run("limits").stdout == "mail for tenant=a  at most 10 per 60 s\n"
+    running.run("limit", "mail", "--key", "tenant=a")
+    assert running.run("limits").stdout == ""
+
+
 def test_cancel(running: Installation) -> None:
     headers = {"Authorization": f"Bearer {running.env['JOBTAPE_API_KEY']}"}
     order = {"type": "add", "payload": {"x": 1, "y": 2}, "delay": 3600}

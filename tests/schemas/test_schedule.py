@@ -1,6 +1,6 @@
 """Ticks of schedules: zones, changes of the clock, and which ticks are submitted late."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice, pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -41,6 +41,10 @@ CHANGES = {
         ("0 * * * *", "Europe/Berlin", "2026-10-25T00:30"),
         ["2026-10-25T01:00+02:00", "2026-10-25T02:00+02:00", "2026-10-25T02:00+01:00", "2026-10-25T03:00+01:00"],
     ),
+    "Berlin, spring: a list of minutes in an hour that does not exist": (
+        ("*/30 2 * * *", "Europe/Berlin", "2026-03-28T00:00"),
+        ["2026-03-28T02:00+01:00", "2026-03-28T02:30+01:00", "2026-03-30T02:00+02:00"],
+    ),
     "New York, spring": (
         ("30 2 * * *", "America/New_York", "2026-03-07T00:00"),
         ["2026-03-07T02:30-05:00", "2026-03-08T03:00-04:00", "2026-03-09T02:30-04:00"],
@@ -76,6 +80,36 @@ CHANGES = {
 def test_cron_follows_the_local_clock(case: str) -> None:
     (cron, zone, since), expected = CHANGES[case]
     assert local(Ticks(cron=cron, tz=zone), since, len(expected)) == expected
+
+
+ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Santiago"]
+
+
+def wall_clock_instant(day: date, hour: int, minute: int, zone: ZoneInfo) -> datetime:
+    """Return when clocks in the zone show a time on a day: the first time, or the end of the hour that they skip."""
+    local = datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone)
+    instant = local.astimezone(UTC)
+    if instant.astimezone(zone).replace(tzinfo=None) == local.replace(tzinfo=None):
+        return instant
+    offset = instant.astimezone(zone).utcoffset()
+    while (instant - timedelta(minutes=1)).astimezone(zone).utcoffset() == offset:
+        instant -= timedelta(minutes=1)
+    return instant
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_daily_job_has_the_ticks_of_an_independent_table_on_each_day_of_2026(zone: str) -> None:
+    days = [date(2026, 1, 1) + timedelta(days=n) for n in range(365)]
+    begin = datetime(2025, 12, 31, 23, 59, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    for hour, minute in [(0, 0), (0, 30), (1, 30), (1, 45), (2, 0), (2, 15), (2, 30), (3, 0), (12, 0), (23, 30)]:
+        ticks = islice(Ticks(cron=f"{minute} {hour} * * *", tz=zone).after(begin), len(days))
+        assert list(ticks) == [wall_clock_instant(day, hour, minute, ZoneInfo(zone)) for day in days], (hour, minute)
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_frequent_job_runs_as_time_passes_also_when_clocks_change(zone: str) -> None:
+    ticks = list(islice(Ticks(cron="*/30 * * * *", tz=zone).after(datetime(2026, 3, 1, tzinfo=UTC)), 250 * 48))
+    assert {b - a for a, b in pairwise(ticks)} == {timedelta(minutes=30)}
 
 
 @given(st.floats(1, 1e6), st.integers(0, 10**9))
@@ -135,6 +169,47 @@ def test_job_of_a_tick_has_the_same_id_whoever_submits_it() -> None:
     assert ids.time_of(schedule.job_id(DAY)) == DAY
     assert schedule.job_id(DAY) == Schedule(name="report", cron="* * * * *", order=ORDER).job_id(DAY)
     assert schedule.job_id(DAY) != Schedule(name="other", every=60, order=ORDER).job_id(DAY)
+
+
+def test_spread_moves_all_ticks_by_the_same_time_that_the_name_decides() -> None:
+    plain = Schedule(name="a", every=3600, order=ORDER)
+    moved: set[timedelta] = set()
+    for name in map(str, range(50)):
+        schedule = Schedule(name=name, every=3600, spread=600, order=ORDER)
+        since = DAY + timedelta(minutes=30)
+        differences = {b - a for a, b in zip(plain.after(since), islice(schedule.after(since), 5), strict=False)}
+        assert len(differences) == 1
+        moved |= differences
+        tick = next(schedule.after(since))
+        assert schedule.due(tick - timedelta(seconds=1), tick) == [tick]
+        assert ids.time_of(schedule.job_id(tick)) == tick, "job ids have milliseconds"
+    assert len(moved) > 40
+    assert all(timedelta(0) <= each <= timedelta(seconds=600) for each in moved)
+
+
+def test_spread_ticks_keep_start_and_end() -> None:
+    for name in map(str, range(20)):
+        end = DAY + timedelta(minutes=3)
+        ticks = Schedule(name=name, every=60, spread=60, start=DAY, end=end, order=ORDER)
+        found = list(ticks.after(DAY - timedelta(days=1)))
+        assert len(found) == 3
+        assert all(DAY <= each < end for each in found)
+
+
+@pytest.mark.parametrize(
+    ("zone", "days"),
+    [
+        ("Europe/Berlin", {"2026-03-29", "2026-10-25"}),
+        ("America/New_York", {"2026-03-08", "2026-11-01"}),
+        ("Australia/Lord_Howe", {"2026-04-05", "2026-10-04"}),
+        ("America/Santiago", {"2026-04-04", "2026-09-06"}),
+        ("UTC", set()),
+    ],
+)
+def test_days_on_which_clocks_change_are_known(zone: str, days: set[str]) -> None:
+    ticks = Ticks(every=60, tz=zone)
+    year = [date(2026, 1, 1) + timedelta(days=n) for n in range(365)]
+    assert {day.isoformat() for day in year if ticks.changes_clock(day)} == days
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``jobtape pause``, ``resume``, ``limit`` and ``schedules``: use the REST API."""
+"""``jobtape pause``, ``resume``, ``limit`` and ``limits``: use the REST API."""
 
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -48,16 +48,16 @@ def limit(
     show.print_json(rule) if as_json else print(one_line(f"changed by the job {rule['id']}"))
 
 
-def schedules(as_json: Json = False, url: Url = DEFAULT_URL) -> None:
-    """List the schedules with their next ticks."""
-    found = ask(url, "GET", "/schedules")
+def limits(as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """List the changed limits."""
+    found = ask(url, "GET", "/limits")
     if as_json:
         show.print_json(found)
         return
     for each in found["items"]:
-        when = f"{each['cron']} {each['tz']}" if each["cron"] else f"every {each['every']:g} s"
-        following = "paused" if each["paused"] else (each["next"] or ["over"])[0]
-        print(one_line(f"{each['name']}  {when}  {each['type']}  {following}"))
+        key = f" for {each['key']}" if each["key"] else ""
+        per = "at once" if each["per"] is None else f"per {each['per']:g} s"
+        print(one_line(f"{each['name']}{key}  at most {each['at_most']} {per}"))
 
 
 def _path(queue: str | None, job_type: str | None) -> str:

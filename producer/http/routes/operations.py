@@ -12,10 +12,30 @@ from jobtape.producer.http.dependencies import RunningProducer
 from jobtape.producer.http.representation import PydanticJSONResponse
 from jobtape.producer.monitoring.health import DeadLetterStatus, PartStatus, RelayStatus, TimerStatus, Workers
 from jobtape.schemas.job_types.job_type import JobTypeSpec
+from jobtape.schemas.rules.schedule import Ticks
 
 router = APIRouter(tags=["operations"])
 open_router = APIRouter(tags=["operations"])
 """The routes of probes, which need no key."""
+
+
+class LimitOut(BaseModel):
+    """A limit of a job type: ``per`` is null unless it is a rate. ``by``: the field or label whose values have a limit
+    each.
+    """
+
+    name: str
+    at_most: int
+    per: float | None
+    by: str | None
+
+
+class DeclaredScheduleOut(Ticks):
+    """A schedule in the code of a job type. `GET /schedules` shows which are in force."""
+
+    name: str
+    payload: dict[str, Any]
+    labels: dict[str, str]
 
 
 class JobTypeOut(BaseModel):
@@ -26,6 +46,9 @@ class JobTypeOut(BaseModel):
     queue: str
     timeout: float
     description: str
+    ordering_key: str | None
+    limits: list[LimitOut]
+    schedules: list[DeclaredScheduleOut]
     schemas: dict[str, dict[str, Any]]
 
 
@@ -57,7 +80,7 @@ class ReadinessOut(BaseModel, json_schema_serialization_defaults_required=True):
     responses=openapi.problems(401, 503),
 )
 async def job_types(producer: RunningProducer) -> Response:
-    """Their queues, time-outs and JSON Schemas."""
+    """Their queues, time-outs, limits, schedules and JSON Schemas."""
     return PydanticJSONResponse({"items": [_job_type(spec) for _, spec in sorted(producer.job_types.items())]})
 
 
@@ -92,5 +115,20 @@ async def get_metrics(producer: RunningProducer) -> Response:
 
 
 def _job_type(job_type: JobTypeSpec) -> dict[str, Any]:
-    fields = {name: getattr(job_type, name) for name in JobTypeOut.model_fields if name != "schemas"}
-    return {**fields, "schemas": job_type.json_schema()}
+    fields = {name: getattr(job_type, name) for name in ("name", "version", "queue", "timeout", "description")}
+    rules = job_type.gate_rules
+    limits = [
+        {
+            "name": limit.name or job_type.name,
+            "at_most": limit.at_most,
+            "per": getattr(limit, "per", None),
+            "by": limit.by,
+        }
+        for limit in rules.limits
+    ]
+    schedules = [
+        {**each.ticks.model_dump(), "name": each.name, "payload": each.payload, "labels": each.labels}
+        for each in job_type.schedules
+    ]
+    more = {"ordering_key": rules.ordering_key, "limits": limits, "schedules": schedules}
+    return {**fields, **more, "schemas": job_type.json_schema()}

@@ -31,6 +31,18 @@ class LimitBody(BaseModel):
     key: GateKey = Field("", description="Only for this key, as `waits_for` shows it; by default for all.")
 
 
+class ChangedLimitOut(Limit):
+    """A changed limit. ``id``: the rule's job."""
+
+    id: str
+
+
+class ChangedLimitsOut(BaseModel):
+    """All changed limits, by name and key."""
+
+    items: list[ChangedLimitOut]
+
+
 class RulesEndedOut(BaseModel):
     """The ids of the rules that were in force and are not any more."""
 
@@ -103,6 +115,19 @@ async def change_limit(name: Name, producer: RunningProducer, body: SmallJson) -
     """The limit with this name has these values from now on, for waiting jobs too. Running jobs keep their slots."""
     new = _limit(body)
     return accepted(await rules.change_limit(producer, Limit(name=name, **new.model_dump())))
+
+
+@router.get(
+    "/limits",
+    response_model=ChangedLimitsOut,
+    summary="List the changed limits",
+    responses=openapi.problems(401, 422, 503),
+    dependencies=[Depends(no_query)],
+)
+async def list_limits(producer: RunningProducer) -> Response:
+    """The limits that have other values than those of the job types, which `GET /job-types` shows."""
+    found = await rules.limits(producer)
+    return PydanticJSONResponse({"items": [{**limit.model_dump(), "id": rule.id} for rule, limit in found]})
 
 
 @router.delete(

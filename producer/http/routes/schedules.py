@@ -1,8 +1,9 @@
 """Schedules: jobs that are submitted again and again. Each is a job that is never run, with the order of the others."""
 
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,13 +16,16 @@ from jobtape.producer.http.request_body import SmallJson
 from jobtape.producer.http.routes.rules import RulesEndedOut
 from jobtape.producer.producer import Producer
 from jobtape.producer.service import rules
-from jobtape.schemas.job import Job
+from jobtape.schemas.job import Job, Utc
 from jobtape.schemas.rules.schedule import Schedule, ScheduleName, Ticks
 from jobtape.schemas.submission import Submission, read_submission
 
 MOST_TICKS: Final = 100
+MOST_BACKFILLED: Final = 1000
+MOST_SYNCED: Final = 1000
 _TICKS: Final = frozenset(Ticks.model_fields)
 
+M = TypeVar("M", bound=BaseModel)
 router = APIRouter(tags=["schedules"])
 Name = Annotated[ScheduleName, Path(alias="name")]
 
@@ -42,8 +46,65 @@ class ScheduleBody(Ticks):
     reply_to: str | None = None
 
 
+class NamedScheduleBody(ScheduleBody):
+    """A schedule with its name."""
+
+    name: ScheduleName
+
+
+class SyncBody(BaseModel):
+    """All schedules of the code ``origin``. With ``dry_run`` nothing is changed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    origin: ScheduleName
+    items: list[NamedScheduleBody] = Field(max_length=MOST_SYNCED)
+    dry_run: bool = False
+
+
+class SyncedOut(BaseModel):
+    """The names of schedules by what was done, or would be. ``refused``: they did not come from this code and are left
+    as they are.
+    """
+
+    created: list[str]
+    changed: list[str]
+    removed: list[str]
+    unchanged: list[str]
+    refused: list[str]
+
+
+class BackfillBody(BaseModel):
+    """The ticks from ``since`` on and before ``until`` (default: now), the first ``limit`` of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: Utc
+    until: Utc | None = None
+    limit: int = Field(100, ge=1, le=MOST_BACKFILLED, strict=True)
+
+
+class TickJobOut(BaseModel):
+    """A past tick and the id of its job."""
+
+    at: datetime
+    job: str
+
+
+class BackfilledOut(BaseModel):
+    """``submitted``: the jobs of ticks that had none. ``existing``: how many ticks had one. ``next``: the first tick
+    that was left out because of the limit; continue there.
+    """
+
+    submitted: list[TickJobOut]
+    existing: int
+    next: datetime | None
+
+
 class ScheduleOut(Ticks):
-    """A schedule. ``id``: the rule's job. ``next``: its next ticks, in UTC."""
+    """A schedule. ``id``: the rule's job. ``origin``: the code that it came from; null for one that was made by hand.
+    ``next``: its next tick, in UTC; null while it is paused, and when it is over.
+    """
 
     name: str
     id: str
@@ -51,13 +112,31 @@ class ScheduleOut(Ticks):
     payload: dict[str, Any]
     queue: str
     labels: dict[str, str]
-    next: list[datetime]
+    origin: str | None
+    next: datetime | None
 
 
 class SchedulesOut(BaseModel):
     """All schedules, by name."""
 
     items: list[ScheduleOut]
+
+
+class TickOut(BaseModel):
+    """A tick. ``at``: its time in UTC. ``local``: in the schedule's zone. ``clock_change``: whether clocks are set
+    forward or back there on that day. ``job``: the id of its job, which exists from the tick on.
+    """
+
+    at: datetime
+    local: datetime
+    clock_change: bool
+    job: str
+
+
+class TicksOut(BaseModel):
+    """The next ticks of a schedule."""
+
+    items: list[TickOut]
 
 
 @router.put(
@@ -77,7 +156,32 @@ async def put_schedule(name: Name, producer: RunningProducer, body: SmallJson) -
     """The projector submits the job at each tick, once, whichever projector is active. The jobs have the label
     `schedule`. The same schedule again changes nothing.
     """
-    return accepted(await rules.put_schedule(producer, _schedule(producer, name, body)))
+    return accepted(await rules.put_schedule(producer, _schedule(producer, name, _read(ScheduleBody, body))))
+
+
+@router.put(
+    "/schedules",
+    response_model=SyncedOut,
+    summary="Replace all schedules of some code",
+    responses=openapi.problems(400, 401, 408, 413, 415, 422, 503),
+    openapi_extra=openapi.body(
+        SyncBody, example={"origin": "code", "items": [{"name": "report", "type": "report", "every": 300}]}
+    ),
+    dependencies=[Depends(no_query)],
+)
+async def sync_schedules(producer: RunningProducer, body: SmallJson) -> Response:
+    """Creates and changes the schedules of `items`, and deletes the others that came from `origin`. A paused schedule
+    stays paused. `jobtape schedules sync` sends the schedules of `@job`.
+    """
+    read = _read(SyncBody, body)
+    wanted: dict[str, Schedule] = {}
+    for n, each in enumerate(read.items):
+        if each.name in wanted:
+            faults = [(f"/items/{n}/name", f"two schedules are called {each.name!r}")]
+            raise Problem("invalid-schedule", f"{faults[0][0]}: {faults[0][1]}", errors=faults)
+        wanted[each.name] = _schedule(producer, each.name, each)
+    done = await rules.sync_schedules(producer, read.origin, wanted.values(), dry_run=read.dry_run)
+    return PydanticJSONResponse(asdict(done))
 
 
 @router.get(
@@ -85,11 +189,12 @@ async def put_schedule(name: Name, producer: RunningProducer, body: SmallJson) -
     response_model=SchedulesOut,
     summary="List the schedules",
     responses=openapi.problems(401, 422, 503),
+    dependencies=[Depends(no_query)],
 )
 async def list_schedules(producer: RunningProducer) -> Response:
     """With the next tick of each, unless it is paused or over."""
     found = await rules.schedules(producer)
-    return PydanticJSONResponse({"items": [_out(rule, schedule, 1) for rule, schedule in found]})
+    return PydanticJSONResponse({"items": [_out(rule, schedule) for rule, schedule in found]})
 
 
 @router.get(
@@ -97,14 +202,27 @@ async def list_schedules(producer: RunningProducer) -> Response:
     response_model=ScheduleOut,
     summary="Read a schedule",
     responses=openapi.problems(401, 404, 422, 503),
+    dependencies=[Depends(no_query)],
 )
-async def read_schedule(
+async def read_schedule(name: Name, producer: RunningProducer) -> Response:
+    """With its next tick."""
+    return PydanticJSONResponse(_out(*await _existing(producer, name)))
+
+
+@router.get(
+    "/schedules/{name}/ticks",
+    response_model=TicksOut,
+    summary="List a schedule's next ticks",
+    responses=openapi.problems(401, 404, 422, 503),
+)
+async def list_ticks(
     name: Name,
     producer: RunningProducer,
-    ticks: Annotated[int, Query(ge=0, le=MOST_TICKS, description="How many of the next ticks to show.")] = 10,
+    n: Annotated[int, Query(ge=1, le=MOST_TICKS, description="How many ticks.")] = 10,
 ) -> Response:
-    """With its next ticks."""
-    return PydanticJSONResponse(_out(*await _existing(producer, name), ticks))
+    """Those after now, also of a paused schedule."""
+    _, schedule = await _existing(producer, name)
+    return PydanticJSONResponse({"items": [_tick(schedule, at) for at in islice(schedule.after(datetime.now(UTC)), n)]})
 
 
 @router.delete(
@@ -160,6 +278,37 @@ async def trigger_schedule(name: Name, producer: RunningProducer) -> Response:
     return accepted(await producer.submit_order(schedule.order_for()))
 
 
+@router.post(
+    "/schedules/{name}/backfill",
+    status_code=202,
+    response_model=BackfilledOut,
+    summary="Submit the jobs of past ticks",
+    response_description="The jobs are on the tape.",
+    responses=openapi.problems(400, 401, 404, 408, 413, 415, 422, 503),
+    openapi_extra=openapi.body(BackfillBody, example={"since": "2030-01-01T00:00:00Z", "limit": 10}),
+    dependencies=[Depends(no_query)],
+)
+async def backfill_schedule(name: Name, producer: RunningProducer, body: SmallJson) -> Response:
+    """One job for each tick that has none, oldest first. A tick has the same job whether it was submitted in time, late
+    or here, so none runs twice.
+    """
+    _, schedule = await _existing(producer, name)
+    wanted = _read(BackfillBody, body)
+    now = datetime.now(UTC)
+    until = min(wanted.until or now, now)  # a tick to come is submitted in its time
+    found = list(islice(schedule.after(wanted.since - timedelta(microseconds=1)), wanted.limit + 1))
+    ticks = [tick for tick in found if tick < until]
+    done = await rules.backfill(producer, schedule, ticks[: wanted.limit])
+    return PydanticJSONResponse(
+        {
+            "submitted": [{"at": tick, "job": job.id} for tick, job in done.items() if job is not None],
+            "existing": sum(job is None for job in done.values()),
+            "next": ticks[wanted.limit] if len(ticks) > wanted.limit else None,
+        },
+        202,
+    )
+
+
 async def _existing(producer: Producer, name: str) -> tuple[Job, Schedule]:
     found = await rules.schedules(producer, name)
     if not found:
@@ -172,24 +321,34 @@ async def _set_paused(producer: Producer, name: str, *, paused: bool) -> Job:
     return await rules.put_schedule(producer, schedule.model_copy(update={"paused": paused}))
 
 
-def _schedule(producer: Producer, name: str, body: Any) -> Schedule:
+def _read(model: type[M], body: Any) -> M:
     try:
-        read = ScheduleBody.model_validate(body)
+        return model.model_validate(body)
     except ValidationError as error:
         faults = [(pointer(fault["loc"]), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()]
         raise Problem("invalid-schedule", f"{faults[0][0] or 'the body'}: {faults[0][1]}", errors=faults) from None
-    wanted = read.model_dump(exclude=set(_TICKS), exclude_unset=True)
+
+
+def _schedule(producer: Producer, name: str, body: ScheduleBody) -> Schedule:
+    wanted = body.model_dump(exclude={*_TICKS, "name"}, exclude_unset=True)
     order = producer.order(read_submission({"payload": {}} | wanted, Submission))
-    return Schedule(name=name, order=order, **read.model_dump(include=set(_TICKS)))
+    return Schedule(name=name, order=order, **body.model_dump(include=set(_TICKS)))
 
 
-def _out(rule: Job, schedule: Schedule, ticks: int) -> dict[str, Any]:
+def _tick(schedule: Schedule, at: datetime) -> dict[str, Any]:
+    local = schedule.local(at)
+    change = schedule.changes_clock(local.date())
+    return {"at": at, "local": local, "clock_change": change, "job": schedule.job_id(at)}
+
+
+def _out(rule: Job, schedule: Schedule) -> dict[str, Any]:
     order = schedule.order
-    following = [] if schedule.paused else list(islice(schedule.after(datetime.now(UTC)), ticks))
+    following = None if schedule.paused else next(schedule.after(datetime.now(UTC)), None)
     return {
         **schedule.model_dump(include=set(_TICKS)),
         "name": schedule.name,
         "id": rule.id,
+        "origin": schedule.origin,
         **{name: getattr(order, name) for name in ("type", "payload", "queue", "labels")},
         "next": following,
     }

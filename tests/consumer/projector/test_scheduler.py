@@ -85,6 +85,27 @@ async def test_missed_ticks_are_submitted_by_the_policy(rig: Rig, view: Store, m
     assert len(ticks(rig, "none")) <= 1
 
 
+async def test_clock_that_is_set_back_repeats_no_tick(rig: Rig, view: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in the projector that has submitted it nor in the next one."""
+
+    class Clock:
+        @staticmethod
+        def now(zone: Any) -> datetime:
+            return datetime.now(zone) - timedelta(seconds=3)
+
+    async with rig.projector(view):
+        await put(rig, "often", every=1.0, overlap="allow")
+        await eventually(lambda: len(ticks(rig, "often")) >= 2)
+        monkeypatch.setattr(scheduler, "datetime", Clock)
+        seen = len(ticks(rig, "often"))
+        await eventually(lambda: len(ticks(rig, "often")) >= seen + 2)
+    async with rig.projector(view):
+        seen = len(ticks(rig, "often"))
+        await eventually(lambda: len(ticks(rig, "often")) >= seen + 2)
+    found = ticks(rig, "often")
+    assert found == [found[0] + timedelta(seconds=n) for n in range(len(found))]
+
+
 async def test_projector_that_becomes_active_again_forgets_schedules_that_have_ended(rig: Rig, view: Store) -> None:
     async with rig.projector(view, owner="p1", lease=1.0):
         rule = await put(rig, "old", every=1.0)

@@ -121,7 +121,11 @@ async def test_changed_limit_holds_for_waiting_jobs_at_once(at_work: Api) -> Non
     await becomes(at_work, running[2], "running")
     in_force = await at_work.client.get("/jobs", params={"type": "jobtape.limit", "state": "held"})
     assert [each["payload"] for each in in_force.json()["items"]] == [{"name": "limited", "key": "", "at_most": 3}]
+    (listed,) = (await at_work.client.get("/limits")).json()["items"]
+    rule = in_force.json()["items"][0]["id"]
+    assert listed == {"name": "limited", "key": "", "at_most": 3, "per": None, "id": rule}
     assert len((await at_work.client.delete("/limits/limited")).json()["ended"]) == 1
+    assert (await at_work.client.get("/limits")).json() == {"items": []}
     for each in running:
         await at_work.client.post(f"/jobs/{each}/cancel")
         await becomes(at_work, each, "cancelled")

@@ -1,7 +1,8 @@
 """Schedules over HTTP: created, replaced, listed, paused, triggered and deleted."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -36,21 +37,36 @@ async def listed(served: Api) -> dict[str, Any]:
     return {each["name"]: each for each in answer.json()["items"]}
 
 
+async def ticks(served: Api, name: str, n: int) -> list[dict[str, Any]]:
+    answer = await served.client.get(f"/schedules/{name}/ticks", params={"n": n})
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+async def jobs_of(served: Api, name: str) -> list[dict[str, Any]]:
+    query = {"label": f"schedule:{name}", "limit": "100"}
+    items: list[dict[str, Any]] = (await served.client.get("/jobs", params=query)).json()["items"]
+    return items
+
+
 async def test_schedule_is_created_replaced_paused_and_deleted(at_work: Api) -> None:
     client = at_work.client
     first = (await client.put("/schedules/nightly", json=NIGHTLY)).json()
     assert (first["type"], first["state"]) == ("jobtape.schedule", "held")
     assert (await client.put("/schedules/nightly", json=NIGHTLY)).json()["id"] == first["id"]
-    found = (await client.get("/schedules/nightly?ticks=3")).json()
+    found = (await client.get("/schedules/nightly")).json()
     assert (found["type"], found["queue"], found["labels"], found["paused"]) == ("add", "default", {"team": "a"}, False)
-    times = [datetime.fromisoformat(each) for each in found["next"]]
+    assert found["origin"] is None
+    times = [datetime.fromisoformat(each["at"]) for each in await ticks(at_work, "nightly", 3)]
+    assert datetime.fromisoformat(found["next"]) == times[0]
     assert len(times) == 3
     assert timedelta(hours=23) <= times[1] - times[0] <= timedelta(hours=25)
     second = (await client.put("/schedules/nightly", json={**NIGHTLY, "cron": "0 5 * * *"})).json()
     assert second["id"] != first["id"]
     assert list(await listed(at_work)) == ["nightly"]
     paused = (await client.post("/schedules/nightly/pause")).json()
-    assert (await listed(at_work))["nightly"]["next"] == []
+    assert (await listed(at_work))["nightly"]["next"] is None
     assert (await client.post("/schedules/nightly/resume")).json()["id"] != paused["id"]
     assert (await listed(at_work))["nightly"]["cron"] == "0 5 * * *"
     assert len((await client.delete("/schedules/nightly")).json()["ended"]) == 1
@@ -86,3 +102,81 @@ async def test_wrong_schedules_are_refused(at_work: Api) -> None:
     await refused("unknown-job-type", type="ad")
     await refused("invalid-payload", payload={"x": "one"})
     problem(await at_work.client.post("/schedules/none/trigger"), 404, "schedule-not-found")
+
+
+async def test_ticks_mark_days_on_which_clocks_change(at_work: Api) -> None:
+    await at_work.client.put("/schedules/nightly", json=NIGHTLY)
+    await at_work.client.post("/schedules/nightly/pause")
+    found = await ticks(at_work, "nightly", 100)
+    more = await ticks(at_work, "nightly", 1)
+    assert more == found[:1], "also while it is paused"
+    offsets = [datetime.fromisoformat(each["local"]).utcoffset() for each in found]
+    assert {each["local"][11:16] for each in found if not each["clock_change"]} == {"02:30"}
+    for (before, after), each in zip(pairwise(offsets), found[1:], strict=True):
+        assert each["clock_change"] or before == after
+    problem(await at_work.client.get("/schedules/nightly/ticks?n=101"), 422, "invalid-query")
+    problem(await at_work.client.get("/schedules/none/ticks"), 404, "schedule-not-found")
+
+
+async def test_backfill_submits_one_job_for_each_tick_that_has_none(at_work: Api) -> None:
+    """Also of a tick that the projector submitted, however often it is repeated."""
+    client = at_work.client
+    await client.put("/schedules/hourly", json={**NIGHTLY, "cron": None, "tz": "UTC", "every": 3600})
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    ask = {"since": (hour - timedelta(hours=9)).isoformat(), "until": hour.isoformat(), "limit": 4}
+    first = await client.post("/schedules/hourly/backfill", json=ask)
+    assert first.status_code == 202, first.text
+    times = [datetime.fromisoformat(each["at"]) for each in first.json()["submitted"]]
+    assert times == [hour - timedelta(hours=n) for n in (9, 8, 7, 6)]
+    assert datetime.fromisoformat(first.json()["next"]) == hour - timedelta(hours=5)
+    second = (await client.post("/schedules/hourly/backfill", json={**ask, "limit": 100})).json()
+    assert (len(second["submitted"]), second["existing"], second["next"]) == (5, 4, None)
+    assert (await client.post("/schedules/hourly/backfill", json=ask)).json()["submitted"] == []
+
+    async def done() -> bool:
+        return [each["state"] for each in await jobs_of(at_work, "hourly")] == ["succeeded"] * 9
+
+    await eventually(done)
+    ids = {each["job"] for each in first.json()["submitted"] + second["submitted"]}
+    assert {each["id"] for each in await jobs_of(at_work, "hourly")} == ids
+
+
+async def test_backfill_submits_no_tick_that_is_to_come(at_work: Api) -> None:
+    await at_work.client.put("/schedules/hourly", json={**NIGHTLY, "cron": None, "tz": "UTC", "every": 3600})
+    now = datetime.now(UTC)
+    ask = {"since": now.isoformat(), "until": (now + timedelta(days=1)).isoformat()}
+    answer = await at_work.client.post("/schedules/hourly/backfill", json=ask)
+    assert answer.json() == {"submitted": [], "existing": 0, "next": None}
+    for wrong in ({}, {"since": "yesterday"}, {"since": now.isoformat(), "limit": 0}):
+        problem(await at_work.client.post("/schedules/hourly/backfill", json=wrong), 422, "invalid-schedule")
+
+
+async def test_sync_replaces_the_schedules_of_its_origin_only(at_work: Api) -> None:
+    client = at_work.client
+    named = {name: {**NIGHTLY, "name": name} for name in ("a", "b", "hand")}
+
+    async def sync(*names: str, **more: Any) -> dict[str, list[str]]:
+        body = {"origin": "code", "items": [named[name] for name in names]} | more
+        answer = await client.put("/schedules", json=body)
+        assert answer.status_code == 200, answer.text
+        return {what: found for what, found in answer.json().items() if found}
+
+    await client.put("/schedules/hand", json=NIGHTLY)
+    assert await sync("a", "b", dry_run=True) == {"created": ["a", "b"]}
+    assert list(await listed(at_work)) == ["hand"]
+    assert await sync("a", "b") == {"created": ["a", "b"]}
+    assert await sync("a", "b", origin="other") == {"refused": ["a", "b"]}
+    assert await sync(origin="other") == {}
+    await client.post("/schedules/a/pause")
+    assert await sync("a", "b", "hand") == {"unchanged": ["a", "b"], "refused": ["hand"]}
+    named["a"]["cron"] = "0 5 * * *"
+    assert await sync("a") == {"changed": ["a"], "removed": ["b"]}
+    found = await listed(at_work)
+    assert list(found) == ["a", "hand"]
+    assert (found["a"]["cron"], found["a"]["paused"], found["a"]["origin"]) == ("0 5 * * *", True, "code")
+    twice = {"origin": "code", "items": [named["a"], named["a"]]}
+    problem(await client.put("/schedules", json=twice), 422, "invalid-schedule")
+    wrong = {"origin": "code", "items": [{**named["b"], "cron": "0 25 * * *"}]}
+    refused = problem(await client.put("/schedules", json=wrong), 422, "invalid-schedule")
+    assert refused["errors"][0]["pointer"] == "/items/0/cron"
+    assert list(await listed(at_work)) == ["a", "hand"], "nothing is changed before everything is checked"
