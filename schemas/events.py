@@ -29,6 +29,8 @@ DeferReason = Literal["unknown_type", "queue_full", "paused"] | Dropped
 """Why work was deferred: a worker does not know the job type or its version, the queue refused it, the job type is
 paused, or the broker dropped it."""
 PlacementReason = Literal["due", "lost", "given_up"]
+CancelReason = Literal["duplicate", "replaced"]
+"""Why a job was cancelled that nobody asked to cancel: an open job has its unique key, or a later one replaced it."""
 Reason = Literal[
     "error",
     "timeout",
@@ -40,6 +42,8 @@ Reason = Literal[
     "result_too_large",
     "lost",
 ]
+EndReason = Literal[Reason, CancelReason]
+"""Why an attempt failed, or why a run was cancelled that nobody asked to cancel."""
 
 
 class _Data(BaseModel):
@@ -105,7 +109,10 @@ class FailedData(_Data):
 
 
 class CancelledData(_Data):
-    """Only the common fields."""
+    """``reason``: None if somebody asked for it. ``duplicate_of``: the job that is to run instead of this one."""
+
+    reason: CancelReason | None = None
+    duplicate_of: str | None = Field(default=None, pattern=ids.UUID_PATTERN)
 
 
 class RedrivenData(_Data):

@@ -184,6 +184,7 @@ def _fresh_run(job: Job | None, event: JobEvent) -> Job:
         error=None,
         failure=None,
         reason=None,
+        duplicate_of=None,
         progress=None,
         progress_n=0,
         placed=0,
@@ -335,7 +336,14 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 cursor=cursor,
             )
         case Cancelled():
-            return replace(job, state=_S.CANCELLED, finished_at=event.time, cursor=cursor)
+            return replace(
+                job,
+                state=_S.CANCELLED,
+                reason=event.data.reason or job.reason,
+                duplicate_of=event.data.duplicate_of,
+                finished_at=event.time,
+                cursor=cursor,
+            )
         case Released():
             return replace(job, state=_S.FAILED, cursor=cursor)
         case Submitted():

@@ -1,7 +1,8 @@
 """Gates: what has to be free before the work of a job is placed.
 
 An **ordering key** is free when no other job with the key has a slot; jobs get it in the tape's order. A **limit**
-gives slots to ``at_most`` jobs at once or, with ``per``, allows ``at_most`` placements in any ``per`` seconds. A job
+gives slots to ``at_most`` jobs at once or, with ``per``, allows ``at_most`` placements in any ``per`` seconds. A
+**unique key** is free when no other job with the key has a slot (``schemas.unique`` says which jobs are closed). A job
 keeps its slots from its first placement in a run until the run has ended, also while it waits for a retry. So nothing
 has to expire: the slots that are taken follow from the jobs in the view (``Job.holds_slots``).
 
@@ -14,7 +15,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,7 +36,9 @@ GateKey = Annotated[str, Field(max_length=KEY_LENGTH)]
 NewLimits = Mapping[tuple[str, str, bool], "Limit"]
 """Limits with other values than those of the jobs: by name, key (empty for every key) and whether it is a rate."""
 Gate = tuple[str, str]
-"""The name and the key of a limit; for an ordering key the name is empty."""
+"""The name and the key of a limit; for an ordering key the name is empty, for a unique key it begins with "unique "."""
+Conflict = Literal["return", "replace"]
+"""Which of two jobs with the same unique key goes: the later one, or the earlier one that is not running."""
 
 
 class Limit(BaseModel):
@@ -54,6 +57,21 @@ class Limit(BaseModel):
         return (self.name if self.per is None else f"{self.name} per {self.per:g} s"), self.key
 
 
+class UniqueKey(BaseModel):
+    """A key that one open job has at a time. ``name``: job types with the same name share their keys."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: LimitName
+    key: GateKey = ""
+    conflict: Conflict = "return"
+
+    @property
+    def gate(self) -> Gate:
+        """What the jobs with the key share."""
+        return f"unique {self.name}", self.key
+
+
 class Gates(BaseModel):
     """All gates of one job.
 
@@ -66,6 +84,7 @@ class Gates(BaseModel):
     ordering_key: GateKey | None = None
     hold: bool = False
     limits: tuple[Limit, ...] = Field(default=(), max_length=MAX_LIMITS)
+    unique: UniqueKey | None = None
     turn: GateKey = ""
     rule: bool = False
 
@@ -73,22 +92,30 @@ class Gates(BaseModel):
         """Return the name of the jobs that are placed one after the other: those with the same ordering key, or else of
         the same type and with the same gates.
 
-        A hash, because it is indexed and the gates may be long.
+        A hash, because it is indexed and the gates may be long. A unique key is left out where no job ever waits for
+        it, so that jobs with different keys take turns by ``turn``.
         """
         if self.ordering_key is not None:
             text = f"ordering_key {self.ordering_key}"
         else:
-            text = f"{job_type} {self.model_dump_json(exclude={'hold'})}"
+            waits = self.unique is not None and self.unique.conflict == "replace"
+            left_out = {"hold"} if waits else {"hold", "unique"}
+            text = f"{job_type} {self.model_dump_json(exclude=left_out)}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def slots(self, *, ended: bool = False) -> tuple[Gate, ...]:
         """Return the gates of which a job has a slot. ``ended``: its run has ended, so it has the ordering key only."""
         order = () if self.ordering_key is None else (("", self.ordering_key),)
-        return order if ended else (*order, *(limit.gate for limit in self.limits if limit.per is None))
+        if ended:
+            return order
+        unique = () if self.unique is None else (self.unique.gate,)
+        return (*order, *unique, *(limit.gate for limit in self.limits if limit.per is None))
 
     def texts(self) -> list[str]:
         """Return the gates as texts for people."""
         order = [] if self.ordering_key is None else [f"ordering key {self.ordering_key}"]
+        if self.unique is not None:
+            order.append(f"unique key {self.unique.name}{self.unique.key and f' for {self.unique.key}'}")
         limits = [(*limit.gate, limit.at_most) for limit in self.limits]
         return order + [f"limit {name}{key and f' for {key}'}, at most {n}" for name, key, n in limits]
 
@@ -115,6 +142,8 @@ class GateState:
         """Return a gate that is closed for the job, and when it opens if that is known; None if all are open."""
         if gates.ordering_key is not None and self._taken["", gates.ordering_key]:
             return ("", gates.ordering_key), None
+        if gates.unique is not None and self._taken[gates.unique.gate]:
+            return gates.unique.gate, None
         for limit in gates.limits:
             if limit.per is None:
                 if self._taken[limit.gate] >= self._now(limit).at_most:

@@ -1,4 +1,4 @@
-"""The events that follow from a request to change a job: ``cancelled``, ``redriven`` and ``released``.
+"""The events that end a run or begin the next one without a worker: ``cancelled``, ``redriven`` and ``released``.
 
 The id of each depends on the run only, so any number of requests end a run or begin the next one once.
 """
@@ -6,12 +6,30 @@ The id of each depends on the run only, so any number of requests end a run or b
 from datetime import datetime
 
 from jobtape.schemas import ids
-from jobtape.schemas.events import Cancelled, CancelledData, Redriven, RedrivenData, Released, ReleasedData
+from jobtape.schemas.events import (
+    Cancelled,
+    CancelledData,
+    CancelReason,
+    Redriven,
+    RedrivenData,
+    Released,
+    ReleasedData,
+)
 from jobtape.schemas.job import Job, JobRun
 
 
-def cancelled(job: Job | JobRun, *, source: str, time: datetime, causation_id: str | None = None) -> Cancelled:
-    """Return the event that cancels the current run of ``job``."""
+def cancelled(
+    job: Job | JobRun,
+    *,
+    source: str,
+    time: datetime,
+    causation_id: str | None = None,
+    reason: CancelReason | None = None,
+    duplicate_of: str | None = None,
+) -> Cancelled:
+    """Return the event that cancels the current run of ``job``. ``reason`` and ``duplicate_of`` are those of
+    ``CancelledData``.
+    """
     return Cancelled(
         id=ids.run_fact(job.id, job.run, Cancelled.name),
         source=source,
@@ -19,7 +37,9 @@ def cancelled(job: Job | JobRun, *, source: str, time: datetime, causation_id: s
         time=time,
         correlationid=job.correlation_id,
         causationid=causation_id,
-        data=CancelledData(job_type=job.type, run=job.run, attempt=job.attempt),
+        data=CancelledData(
+            job_type=job.type, run=job.run, attempt=job.attempt, reason=reason, duplicate_of=duplicate_of
+        ),
     )
 
 

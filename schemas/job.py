@@ -134,6 +134,8 @@ class Job:
     deferred_since: datetime | None = None
     failure: str | None = None
     """The id of the ``FailureGroup`` of ``error``."""
+    duplicate_of: str | None = None
+    """Of a cancelled job: the job that is to run instead of it, which has the same unique key."""
     gates: Gates | None = None
     gate_group: str | None = None
     turn: int | None = None

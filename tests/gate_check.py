@@ -1,4 +1,6 @@
-"""Check on the tape alone that gates were kept: order, limits and rates. Independent of ``schemas.gates``."""
+"""Check on the tape alone that gates were kept: order, limits, rates and unique keys. Independent of ``schemas.gates``
+and ``schemas.unique``.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -19,11 +21,13 @@ def gate_problems(events: Iterable[tuple[JobEvent, int]]) -> list[str]:
     keys: dict[str, str] = {}
     slots: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     times: defaultdict[Limit, list[datetime]] = defaultdict(list)
+    unique = _UniqueKeys(problems)
     for event, cursor in events:
         before = jobs.get(event.subject)
         job = jobs[event.subject] = fold.evolve(before, event, cursor)
         if job is before or job.gates is None:
             continue
+        unique.read(event, cursor, job)
         key = job.gates.ordering_key
         if before is not None and before.state is JobState.HELD and event.name == "placed":
             if key is not None:
@@ -53,3 +57,42 @@ def gate_problems(events: Iterable[tuple[JobEvent, int]]) -> list[str]:
             if limit.per is not None and (last - first).total_seconds() < limit.per - 0.02:
                 problems.append(f"{limit.at_most + 1} placements within {last - first}: {limit}")
     return problems
+
+
+class _UniqueKeys:
+    """Checks that no two jobs with a unique key had work at a time, and that each cancelled one has a cause."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self._problems = problems
+        self._runs: dict[str, tuple[int, int, int | None, Job]] = {}
+        """By job: its run, the cursors of its beginning and its end, and the job."""
+        self._at_work: dict[tuple[str, str], str] = {}
+
+    def read(self, event: JobEvent, cursor: int, job: Job) -> None:
+        if job.gates is None or job.gates.unique is None:
+            return
+        key = job.gates.unique.name, job.gates.unique.key
+        known = self._runs.get(job.id)
+        began = cursor if known is None or known[0] != job.run else known[1]
+        self._runs[job.id] = job.run, began, cursor if job.final else None, job
+        if job.final or job.state is JobState.HELD:
+            if self._at_work.get(key) == job.id:
+                del self._at_work[key]
+        elif self._at_work.setdefault(key, job.id) != job.id:
+            self._problems.append(f"{job.id} was placed while {self._at_work[key]} had the unique key {key}")
+        if job.state is JobState.CANCELLED and job.duplicate_of is not None and event.name == "cancelled":
+            self._check_cause(key, began, job)
+
+    def _check_cause(self, key: tuple[str, str], began: int, job: Job) -> None:
+        other = self._runs.get(job.duplicate_of or "")
+        if other is None or other[3].gates is None or other[3].gates.unique is None:
+            self._problems.append(f"{job.id} was cancelled because of {job.duplicate_of}, which is no such job")
+            return
+        _, other_began, other_ended, cause = other
+        theirs = other[3].gates.unique
+        if (theirs.name, theirs.key) != key:
+            self._problems.append(f"{job.id} was cancelled because of {cause.id}, which has another unique key")
+        elif job.reason == "duplicate" and not (other_began < began and (other_ended is None or other_ended > began)):
+            self._problems.append(f"{job.id} is no duplicate of {cause.id}, which was not open when it was submitted")
+        elif job.reason == "replaced" and other_began < began:
+            self._problems.append(f"{job.id} was replaced by the earlier job {cause.id}")

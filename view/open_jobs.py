@@ -11,9 +11,10 @@ from sqlalchemy import bindparam, func, select, text, tuple_
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.events import Dropped
-from jobtape.schemas.gates import RULE_GROUP, Gates
-from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.gates import RULE_GROUP
+from jobtape.schemas.job import FINAL, Job, JobRun, JobState
 from jobtape.schemas.rules.rules import Rules
+from jobtape.schemas.unique import Claim
 from jobtape.view import tables
 from jobtape.view.rows import gates_from_text, job_from_row
 from jobtape.view.sql.database import StorePart
@@ -26,6 +27,7 @@ _HELD = text(tables.HELD)
 _HOLDS_SLOTS = text(tables.HOLDS_SLOTS)
 _job = tables.jobs.c
 
+_CLAIMS = select(_job.id, _job.type, _job.run, _job.attempt, _job.correlation_id, _job.state, _job.gates, _job.cursor)
 _NEXT_HELD = (
     select(_job.id, _job.type, _job.queue, _job.run_at, _job.gates, _job.gate_group, _job.turn)
     .where(_HELD, _job.gate_group == bindparam("gate_group"))
@@ -141,11 +143,19 @@ class OpenJobs(StorePart):
             rows = connection.execute(statement).all()
         return [(job_id, job_type, plainjson.loads(payload.encode())) for job_id, job_type, payload in rows]
 
-    def with_slots(self) -> list[tuple[str, JobState, Gates]]:
-        """Return the id, the state and the gates of each job that has slots."""
-        statement = select(_job.id, _job.state, _job.gates).where(_HOLDS_SLOTS)
+    def with_slots(self) -> list[Claim]:
+        """Return the runs of the jobs that have slots. Those that have ended keep their ordering key."""
         with self.database.reading() as connection:
-            return [
-                (job_id, JobState(state), gates_from_text(text))
-                for job_id, state, text in connection.execute(statement)
-            ]
+            return [_claim(row) for row in connection.execute(_CLAIMS.where(_HOLDS_SLOTS))]
+
+    def held_with_unique_key(self) -> list[Claim]:
+        """Return the runs of held jobs that have a unique key."""
+        statement = _CLAIMS.where(_HELD, _job.gates.contains('"unique":{', autoescape=True))
+        with self.database.reading() as connection:
+            return [_claim(row) for row in connection.execute(statement)]
+
+
+def _claim(row: Any) -> Claim:
+    job_id, job_type, run, attempt, correlation_id, state, gates, cursor = row
+    run_of = JobRun(job_id, job_type, run, attempt, correlation_id)
+    return Claim(run_of, gates_from_text(gates), JobState(state), cursor, JobState(state) not in FINAL)

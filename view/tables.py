@@ -126,6 +126,7 @@ jobs = Table(
     Column("rescues", BigInteger, nullable=False),
     Column("deferred_since", UtcTime),
     Column("failure", Key),
+    Column("duplicate_of", Text),
     Column("gates", Text),
     Column("gate_group", Key),
     Column("turn", BigInteger),

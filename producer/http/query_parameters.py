@@ -18,7 +18,7 @@ from pydantic import (
 
 from jobtape.schemas import ids, plainjson
 from jobtape.schemas.cursor import MAX_CURSOR
-from jobtape.schemas.events import Reason
+from jobtape.schemas.events import EndReason
 from jobtape.schemas.failure_group import FailureId
 from jobtape.schemas.filters.job_search import LONGEST_TEXT, JobSearch, Part, value_search, value_searches
 from jobtape.schemas.job import JobState, JobTypeName, QueueName, Utc
@@ -105,7 +105,9 @@ class JobsQuery(BaseModel, extra="allow"):
     label: list[Label] = Field(
         default_factory=list, max_length=8, description="`name:value`", examples=[["customer:42"]]
     )
-    reason: list[Reason] = Field(default_factory=list, max_length=20, description="Why the last attempt failed.")
+    reason: list[EndReason] = Field(
+        default_factory=list, max_length=20, description="Why the last attempt failed, or the job is a duplicate."
+    )
     failure: list[FailureId] = Field(default_factory=list, max_length=50, description="A group of `GET /failures`.")
     since: Time | None = Field(None, description="Submitted at this time or later, RFC 3339.")
     until: Time | None = Field(None, description="Submitted before this time, RFC 3339.")

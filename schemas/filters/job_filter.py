@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from jobtape.schemas import ids
-from jobtape.schemas.events import Reason
+from jobtape.schemas.events import EndReason
 from jobtape.schemas.failure_group import FailureId
 from jobtape.schemas.filters.job_search import LONGEST_TEXT, JobSearch, Part, value_searches
 from jobtape.schemas.job import FINAL, JobState, JobTypeName, QueueName, Utc
@@ -60,7 +60,7 @@ class JobFilter(BaseModel, ABC):
     type: list[JobTypeName] = Field([], max_length=50)
     queue: list[QueueName] = Field([], max_length=50)
     labels: dict[str, str] = Field({}, max_length=8)
-    reason: list[Reason] = Field([], max_length=20)
+    reason: list[EndReason] = Field([], max_length=20)
     """Why the last attempt failed."""
     failure: list[FailureId] = Field([], max_length=50)
     """The group of the last error, as `GET /failures` returns it."""

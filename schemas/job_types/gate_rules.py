@@ -1,13 +1,15 @@
-"""The gates that a job type declares: its ordering key and limits, and how a submission's values are found for them."""
+"""The gates that a job type declares: its ordering key, limits and unique key, and how a submission's values are found
+for them.
+"""
 
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
-from jobtape.schemas.gates import KEY_LENGTH, MAX_LIMITS, Gates, Limit
+from jobtape.schemas.gates import KEY_LENGTH, MAX_LIMITS, Conflict, Gates, Limit, UniqueKey
 
 LABEL: Final = "label:"
 """Begins the name of a label where a field of the payload can be named too."""
@@ -43,6 +45,22 @@ class Rate:
     name: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """One job with a key is open at a time.
+
+    ``by``: the fields of the payload and the labels (as in ``Concurrency``) whose values are the key; without any, all
+    jobs of the type have the same key. A job in which one of them is missing or null has no key. ``conflict``: what
+    happens to a job whose key another open job has. ``"return"``: it ends ``cancelled``, with ``duplicate_of``.
+    ``"replace"``: the other one ends so, unless it is running; then this one waits for its end. ``name``: job types
+    with the same name share their keys. Default: the job type's name.
+    """
+
+    by: Sequence[str] = ()
+    conflict: Conflict = "return"
+    name: str | None = None
+
+
 class GateRules:
     """The rules of the job type ``job_type``. ``fields``: the fields of its payload. ``where``: begins each message.
     ``rule``: its jobs are rules.
@@ -59,6 +77,7 @@ class GateRules:
         ordering_key: str | None,
         on_failure: OnFailure,
         limits: Sequence[Concurrency | Rate],
+        unique: Unique | None,
         take_turns: str | None,
         rule: bool,
     ) -> None:
@@ -66,12 +85,19 @@ class GateRules:
         self.ordering_key = ordering_key
         self.on_failure: OnFailure = on_failure
         self.limits = tuple(limits)
+        self.unique = unique
         self.take_turns = take_turns
         self._job_type = job_type
+        if unique is not None and isinstance(unique.by, str):
+            raise JobTypeInvalid(f"{where}: Unique(by=...) is a list of names, like [{unique.by!r}]")
+        if unique is not None and unique.conflict not in get_args(Conflict):
+            raise JobTypeInvalid(f"{where}: Unique(conflict=...) is 'return' or 'replace', not {unique.conflict!r}")
+        uniques = () if unique is None else (unique,)
         for name, path in (
             ("ordering_key", ordering_key),
             ("take_turns", take_turns),
             *(("by", limit.by) for limit in self.limits),
+            *(("by", path) for each in uniques for path in each.by),
         ):
             if path is not None and not path.startswith(LABEL) and path.split(".")[0] not in fields:
                 raise JobTypeInvalid(
@@ -84,8 +110,10 @@ class GateRules:
         for limit in self.limits:
             if limit.at_most < 1 or (isinstance(limit, Rate) and not 0 < limit.per < math.inf):
                 raise JobTypeInvalid(f"{where}: {limit} allows nothing: at_most is at least 1, per is above 0 s")
-            if limit.name is not None and not _NAME.fullmatch(limit.name):
-                raise JobTypeInvalid(f"{where}: the name of a limit must match {_NAME.pattern}, not {limit.name!r}")
+        for named in (*self.limits, *uniques):
+            if named.name is not None and not _NAME.fullmatch(named.name):
+                what = "a limit" if isinstance(named, Concurrency | Rate) else "unique keys"
+                raise JobTypeInvalid(f"{where}: the name of {what} must match {_NAME.pattern}, not {named.name!r}")
         if len({(limit.name or job_type, limit.by, type(limit)) for limit in self.limits}) < len(self.limits):
             raise JobTypeInvalid(
                 f"{where}: two limits of the same kind have the same name: give them different ones, name=..."
@@ -108,10 +136,28 @@ class GateRules:
             if key is not None:
                 per = float(limit.per) if isinstance(limit, Rate) else None
                 limits.append(Limit(name=limit.name or self._job_type, key=key, at_most=limit.at_most, per=per))
-        if ordering_key is None and not limits:
+        unique = self._unique_key(payload, labels)
+        if ordering_key is None and not limits and unique is None:
             return None
         turn = None if self.take_turns is None else self._key(self.take_turns, payload, labels)
-        return Gates(ordering_key=ordering_key, hold=self.on_failure == "hold", limits=tuple(limits), turn=turn or "")
+        return Gates(
+            ordering_key=ordering_key,
+            hold=self.on_failure == "hold",
+            limits=tuple(limits),
+            unique=unique,
+            turn=turn or "",
+        )
+
+    def _unique_key(self, payload: Mapping[str, Any], labels: Mapping[str, str]) -> UniqueKey | None:
+        if self.unique is None:
+            return None
+        keys = [key for path in self.unique.by if (key := self._key(path, payload, labels)) is not None]
+        if len(keys) < len(self.unique.by):
+            return None
+        key = ", ".join(keys)
+        if len(key) > KEY_LENGTH:
+            raise self._invalid(("payload",), f"the unique key {key[:60]}... has more than {KEY_LENGTH} characters")
+        return UniqueKey(name=self.unique.name or self._job_type, key=key, conflict=self.unique.conflict)
 
     def _key(self, path: str, payload: Mapping[str, Any], labels: Mapping[str, str]) -> str | None:
         """Return the key for the value at ``path``. It has the name too, so that ids of different things differ."""
@@ -128,8 +174,11 @@ class GateRules:
         key = f"{path}={str(value).lower() if isinstance(value, bool) else value}"
         if not isinstance(value, str | int | float) or len(key) > KEY_LENGTH:
             message = f"{path} is a key of the job, so it must be a text or number of at most {KEY_LENGTH} characters"
-            raise PayloadInvalid(
-                f"the payload does not fit the job type {self._job_type}: {message}",
-                [{"loc": tuple(parts), "msg": message, "type": "key_invalid"}],
-            )
+            raise self._invalid(tuple(parts), message)
         return key
+
+    def _invalid(self, loc: tuple[str, ...], message: str) -> PayloadInvalid:
+        return PayloadInvalid(
+            f"the payload does not fit the job type {self._job_type}: {message}",
+            [{"loc": loc, "msg": message, "type": "key_invalid"}],
+        )

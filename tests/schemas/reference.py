@@ -154,6 +154,7 @@ def status(tape: Tape) -> dict[str, Any]:
         "result": end.data.result if isinstance(end, Succeeded) else None,
         "error": error.data.error if error else None,
         "reason": _reason(said),
+        "duplicate_of": end.data.duplicate_of if isinstance(end, Cancelled) else None,
         "finished_at": end.time if end else None,
         "cursor": counted(tape)[-1],
         **_work(present),
@@ -165,8 +166,8 @@ def _reason(said: Tape) -> str | None:
     reason: str | None = None
     before: JobEvent | None = None
     for event in said:
-        if isinstance(event, Retrying | Failed | Deferred):
-            reason = event.data.reason
+        if isinstance(event, Retrying | Failed | Deferred | Cancelled):
+            reason = event.data.reason or reason
         elif isinstance(event, Succeeded) or (
             isinstance(before, Deferred) and isinstance(event, Placed | Started | Progressed)
         ):

@@ -92,7 +92,10 @@ _own: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "started_at": st.none() | times,
         "duration": st.none() | st.floats(0, 1e9),
     },
-    "cancelled": {},
+    "cancelled": {
+        "reason": st.none() | st.sampled_from(["duplicate", "replaced"]),
+        "duplicate_of": st.none() | st.just(JOB),
+    },
     "redriven": {},
     "released": {},
     "placed": {

@@ -51,6 +51,7 @@ any_job = st.builds(
     started_at=maybe(times),
     finished_at=maybe(times),
     reason=maybe(text),
+    duplicate_of=maybe(text),
     execution=maybe(text),
     superseded=st.lists(text, max_size=3).map(tuple),
     progress_n=counters,

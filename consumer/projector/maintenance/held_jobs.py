@@ -7,7 +7,9 @@ opening, the next one does. Of the ready groups, that comes first whose last job
 turns, and one with few jobs does not wait for one with many.
 
 Everything here follows from the view: a projector that becomes active reads which jobs have slots and which groups
-wait. After that it learns of changes from the batches that are committed. Of each group it knows the first jobs, all
+wait. After that it learns of changes from the batches that are committed. Which jobs are cancelled because of a
+**unique key** follows from these too (``schemas.unique``); a job is never taken between this decision and its end. Of
+each group it knows the first jobs, all
 up to ``_Group.known_to``, and reads more when they are placed. So memory grows with the groups, not with the jobs.
 """
 
@@ -17,7 +19,7 @@ import itertools
 import math
 import time
 from bisect import insort
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +29,7 @@ from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas.gates import Gate, Gates, GateState
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.rules.rules import Rules
+from jobtape.schemas.unique import Claim, Closing, UniqueKeys
 from jobtape.view.store import HeldJob
 
 KNOWN: Final = 200
@@ -101,6 +104,9 @@ class HeldJobs:
         """The jobs that ``take`` has returned, until ``give_back``."""
         self.rules = Rules()
         """The rules that are in force."""
+        self._unique = UniqueKeys()
+        self.closings: deque[Closing] = deque()
+        """The runs that are to be cancelled because of their unique keys. Whoever cancels one removes it."""
         self._missed: list[Job] | None = None
         """While the view is being read: the jobs that were committed meanwhile."""
 
@@ -110,13 +116,17 @@ class HeldJobs:
         Raises ViewUnavailable.
         """
         self._missed = []
-        for collection in (self._groups, self._ready, self._waiting, self._timers, self._taken):
+        for collection in (self._groups, self._ready, self._waiting, self._timers, self._taken, self.closings):
             collection.clear()
         self._state = GateState(time.monotonic())
+        self._unique = UniqueKeys()
         self.rules = Rules.of(await self._leader.call(self._leader.store.open_jobs.rules))
         self._state.new_limits = self.rules.limits
-        for job_id, state, gates in await self._leader.call(self._leader.store.open_jobs.with_slots):
-            self._state.hold(job_id, gates.slots(ended=state is JobState.FAILED))
+        placed = await self._leader.call(self._leader.store.open_jobs.with_slots)
+        for claim in placed:
+            self._state.hold(claim.run.id, claim.gates.slots(ended=claim.state is JobState.FAILED))
+        held = await self._leader.call(self._leader.store.open_jobs.held_with_unique_key)
+        self.closings.extend(self._unique.note([*placed, *held]))
         for name in await self._leader.call(self._leader.store.open_jobs.held_groups):
             self._make_ready(self._groups.setdefault(name, _Group(name, next(self._numbers))))
         # Wall clock to monotonic time: another host may have noted it.
@@ -135,7 +145,9 @@ class HeldJobs:
         if self._missed is not None:
             self._missed += gated
             return False
-        changed = False
+        if unique := [Claim.of(job, job.gates) for job in gated if job.gates is not None and job.gates.unique]:
+            self.closings.extend(self._unique.note(unique))
+        changed = bool(self.closings)
         for job in gated:
             assert job.gates is not None
             if job.gates.rule:
@@ -249,6 +261,10 @@ class HeldJobs:
     def _next(self, group: _Group, now: float, closed: Mapping[str, float]) -> HeldJob | None:
         """Return the first job of the group with its slots taken; None if the group has to wait."""
         job = group.jobs[0]
+        if self._unique.is_closing(job.id):
+            del group.jobs[0]
+            self._make_ready(group)
+            return None
         until = max(now + (job.run_at - datetime.now(UTC)).total_seconds(), closed.get(job.queue, 0.0))
         if until > now:
             self._wake_at(until, group.name)

@@ -1,4 +1,5 @@
 """Places the work of waiting jobs when it is due: delayed jobs, retries, redriven and deferred jobs, and held jobs.
+Cancels jobs because of their unique keys.
 
 Theory of operation. The view says which jobs wait and when each is due (``Job.waiting``); there is no other list of
 timers. The placer reads the earliest of them, publishes the events that place the work of those that are due, and
@@ -32,8 +33,11 @@ from jobtape.consumer.projector.maintenance.held_jobs import HeldJobs
 from jobtape.consumer.projector.maintenance.leader import DEPTH_TIMEOUT, Leader
 from jobtape.schemas.errors import QueueFull, TapeMissing
 from jobtape.schemas.events import Dropped, Placed
+from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.placement import placement, placement_id
+from jobtape.schemas.topology import CANCEL_KEY
+from jobtape.schemas.unique import Closing
 from jobtape.view.store import Batch, HeldJob, WaitingJob
 
 log = logging.getLogger(__name__)
@@ -120,9 +124,12 @@ class JobPlacer:
             now = datetime.now(UTC)
             due = [row for row in rows if row.run_at <= now]
             self._limit = PAGE if due and len(due) == len(rows) else FEW
+            if self._held.closings:
+                await self._cancel_duplicates()
             held = await self._held.take(min(PAGE, MAX_UNSEEN - len(self._unseen) - len(due)), self._closed)
             if due or held:
                 await self._place([*due, *held])
+            if due or held or self._held.closings:
                 continue
             if rows:
                 self._next = min(self._next, rows[0].run_at.timestamp())
@@ -149,6 +156,24 @@ class JobPlacer:
             self._held.rules.paused_types,
         )
         return [row for row in rows if row.id not in unseen][:limit]
+
+    async def _cancel_duplicates(self) -> None:
+        """Cancel some of the runs that a job with the same unique key has closed."""
+        closings = [self._held.closings.popleft() for _ in range(min(PAGE, len(self._held.closings)))]
+        await asyncio.gather(*(self._cancel(closing) for closing in closings))
+
+    async def _cancel(self, closing: Closing) -> None:
+        claim, source = closing.claim, self._leader.topology.source
+        event = cancelled(
+            claim.run,
+            source=source,
+            time=datetime.now(UTC),
+            reason=closing.reason,
+            duplicate_of=closing.instead,
+        )
+        # Workers only have to know if they may get its work.
+        is_placed = claim.state is not JobState.HELD or claim.run.id in self._unseen
+        await self._leader.publish(event, (CANCEL_KEY,) if is_placed else ())
 
     async def _place(self, rows: Sequence[WaitingJob | HeldJob]) -> None:
         """Place what can be placed of ``rows``. What is not confirmed is repeated in a task of its own."""

@@ -30,6 +30,16 @@ class LimitOut(BaseModel):
     by: str | None
 
 
+class UniqueOut(BaseModel):
+    """Of the job types with this ``name``, one job with the same values of ``by`` is open at a time. ``conflict`` is
+    ``return`` or ``replace``.
+    """
+
+    name: str
+    by: list[str]
+    conflict: str
+
+
 class DeclaredScheduleOut(Ticks):
     """A schedule in the code of a job type. `GET /schedules` shows which are in force."""
 
@@ -48,6 +58,7 @@ class JobTypeOut(BaseModel):
     description: str
     ordering_key: str | None
     limits: list[LimitOut]
+    unique: UniqueOut | None
     schedules: list[DeclaredScheduleOut]
     schemas: dict[str, dict[str, Any]]
 
@@ -130,5 +141,12 @@ def _job_type(job_type: JobTypeSpec) -> dict[str, Any]:
         {**each.ticks.model_dump(), "name": each.name, "payload": each.payload, "labels": each.labels}
         for each in job_type.schedules
     ]
-    more = {"ordering_key": rules.ordering_key, "limits": limits, "schedules": schedules}
-    return {**fields, **more, "schemas": job_type.json_schema()}
+    found = rules.unique
+    return {
+        **fields,
+        "ordering_key": rules.ordering_key,
+        "limits": limits,
+        "unique": found and {"name": found.name or job_type.name, "by": list(found.by), "conflict": found.conflict},
+        "schedules": schedules,
+        "schemas": job_type.json_schema(),
+    }

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from jobtape import Context, job
-from jobtape.schemas.gates import Gates, Limit
-from jobtape.schemas.interventions import released
+from jobtape.schemas.gates import Gates, Limit, UniqueKey
+from jobtape.schemas.interventions import redriven, released
 from jobtape.schemas.job import Job, JobState
 from jobtape.view.store import Store
 from tests.checker import Checker
@@ -134,4 +134,81 @@ async def test_projector_that_takes_over_goes_on_in_order(rig: Rig, store: Store
             await eventually(lambda: sum(each.final for each in store.jobs(ids).values()) > 10)
         await ended(store, ids)
         assert {rig.names(each).count("placed") for each in ids} == {1}
+        await check(rig, store)
+
+
+async def until_running(store: Store, job_id: str) -> None:
+    def runs() -> bool:
+        found = store.job(job_id)
+        return found is not None and found.state is JobState.RUNNING
+
+    await eventually(runs)
+
+
+async def test_later_job_with_the_unique_key_ends_as_duplicate(rig: Rig, store: Store) -> None:
+    """Also beside an ordering key; when the first one has ended, the key is free."""
+    key = UniqueKey(name="orders", key="order=7")
+    async with rig.projector(store):
+        first = await publish(rig, "add", Gates(unique=key), {"x": 1, "y": 2})
+        others = [await publish(rig, "add", Gates(unique=key, ordering_key=name), {"x": 1, "y": 2}) for name in "ab"]
+        other_key = await publish(rig, "add", Gates(unique=UniqueKey(name="orders", key="order=8")), {"x": 1, "y": 2})
+        for duplicate in await ended(store, others):
+            assert (duplicate.state, duplicate.reason, duplicate.duplicate_of) == ("cancelled", "duplicate", first)
+            assert rig.names(duplicate.id) == ["submitted", "cancelled"]
+        async with rig.worker(jobs.add):
+            assert [each.state for each in await ended(store, [first, other_key])] == ["succeeded"] * 2
+            again = await publish(rig, "add", Gates(unique=key), {"x": 1, "y": 2})
+            assert [each.state for each in await ended(store, [again])] == ["succeeded"]
+        await check(rig, store)
+
+
+async def test_replacing_job_cancels_what_waits_and_waits_for_what_runs(rig: Rig, store: Store) -> None:
+    replace = Gates(unique=UniqueKey(name="pages", conflict="replace"))
+    async with rig.projector(store), rig.worker(fenced):
+        running = await publish(rig, "fenced", replace, {"seconds": 1.0})
+        await until_running(store, running)
+        waiting = [await publish(rig, "fenced", replace) for _ in range(3)]
+        done = await ended(store, [running, *waiting])
+        assert [each.state for each in done] == ["succeeded", "cancelled", "cancelled", "succeeded"]
+        assert [each.reason for each in done[1:3]] == ["replaced"] * 2
+        assert done[0].finished_at is not None and done[3].started_at is not None
+        assert done[0].finished_at <= done[3].started_at
+        await check(rig, store)
+
+
+async def test_replacing_job_cancels_work_on_a_queue(rig: Rig, store: Store) -> None:
+    """Its work is dropped by the worker that gets it."""
+    replace = Gates(unique=UniqueKey(name="pages", conflict="replace"))
+    async with rig.projector(store):
+        queued = await publish(rig, "add", replace, {"x": 1, "y": 2})
+        await eventually(lambda: "placed" in rig.names(queued))
+        second = await publish(rig, "add", replace, {"x": 1, "y": 2})
+        (replaced,) = await ended(store, [queued])
+        assert (replaced.reason, replaced.duplicate_of) == ("replaced", second)
+        async with rig.worker(jobs.add):
+            await ended(store, [second])
+            await eventually(rig.nothing_on(rig.topology.work_queue("default").name))
+        assert "started" not in rig.names(queued) and "succeeded" not in rig.names(queued)
+        await check(rig, store)
+
+
+async def test_projector_that_takes_over_decides_what_the_last_one_has_not(rig: Rig, store: Store) -> None:
+    """A redriven job claims its key anew, behind the one that has it."""
+    key = Gates(unique=UniqueKey(name="orders"))
+    async with rig.projector(store):
+        first = await publish(rig, "add", key, {"x": 1, "y": 2})
+        second = await publish(rig, "add", key, {"x": 1, "y": 2})
+        (duplicate,) = await ended(store, [second])
+    third = await publish(rig, "add", key, {"x": 1, "y": 2})
+    await rig.publisher.publish(redriven(duplicate, source=rig.topology.source, time=datetime.now(UTC)))
+    async with rig.projector(store):
+
+        def decided() -> bool:
+            found = store.jobs([second, third])
+            return all(each.final for each in found.values()) and found[second].run == 2
+
+        await eventually(decided)
+        assert {each.duplicate_of for each in store.jobs([second, third]).values()} == {first}
+        async with rig.worker(jobs.add):
+            await ended(store, [first])
         await check(rig, store)

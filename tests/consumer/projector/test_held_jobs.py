@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -17,7 +17,7 @@ from jobtape.consumer.projector.maintenance import held_jobs
 from jobtape.consumer.projector.maintenance.held_jobs import HeldJobs
 from jobtape.schemas.events import JobEvent, submitted
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.gates import Gates, Limit
+from jobtape.schemas.gates import Gates, Limit, UniqueKey
 from jobtape.schemas.interventions import cancelled, redriven, released
 from jobtape.schemas.job import FINAL, Job, JobState, Order
 from jobtape.schemas.placement import placement
@@ -92,6 +92,20 @@ class World:
             self.held.give_back(row, placed=event is not None, held=False)
         return placed
 
+    def cancel_duplicates(self) -> None:
+        """Fold the cancellations of jobs whose unique key another one has."""
+        closings = [self.held.closings.popleft() for _ in range(len(self.held.closings))]
+        for closing in closings:
+            job, other = self.jobs[closing.claim.run.id], self.jobs[closing.instead]
+            assert job.gates and other.gates and job.gates.unique and other.gates.unique
+            assert job.gates.unique.gate == other.gates.unique.gate
+        self.fold(
+            *(
+                cancelled(each.claim.run, source=SOURCE, time=at(0), reason=each.reason, duplicate_of=each.instead)
+                for each in closings
+            )
+        )
+
     def slots(self) -> Counter[tuple[str, str]]:
         """Count the slots from the jobs alone."""
         taken: Counter[tuple[str, str]] = Counter()
@@ -100,6 +114,8 @@ class World:
             open_run = job.state not in FINAL and job.state is not JobState.HELD
             if job.id in self.in_flight or open_run:
                 taken.update(limit.gate for limit in job.gates.limits)
+                if job.gates.unique is not None:
+                    taken[job.gates.unique.gate] += 1
             if job.gates.ordering_key is not None and (
                 job.id in self.in_flight or open_run or (job.state is JobState.FAILED and job.holds_slots)
             ):
@@ -116,11 +132,26 @@ class World:
         return (
             earlier
             or (key is not None and taken["", key] > 0)
+            or (job.gates.unique is not None and taken[job.gates.unique.gate] > 0)
             or any(taken[limit.gate] >= limit.at_most for limit in job.gates.limits)
         )
 
     def waiting(self) -> list[Job]:
         return [job for job in self.jobs.values() if job.state is JobState.HELD and job.id not in self.in_flight]
+
+    def unique_keys_of_several_jobs(self) -> list[tuple[str, str]]:
+        """Return the keys that several open jobs have, besides one that runs and one that waits to replace it."""
+        of_key: defaultdict[tuple[str, str], list[tuple[JobState, str]]] = defaultdict(list)
+        for job in self.jobs.values():
+            if not job.final and job.gates is not None and job.gates.unique is not None:
+                of_key[job.gates.unique.gate].append((job.state, job.gates.unique.conflict))
+        waits = (JobState.HELD, "replace")
+        return [
+            key
+            for key, found in of_key.items()
+            if len(found) > 1
+            and not (len(found) == 2 and waits in found and any(state is JobState.RUNNING for state, _ in found))
+        ]
 
     def check_may_be_placed(self, job: Job) -> None:
         assert not self.closed(job), f"{job.gates} are closed: {self.slots()}"
@@ -133,6 +164,12 @@ GATES = [
     *(Gates(limits=(Limit(name="mail", at_most=2),), turn=turn) for turn in "xy"),
     Gates(limits=(Limit(name="mail", at_most=2), Limit(name="tenant", key="x", at_most=1))),
     Gates(limits=(Limit(name="api", at_most=1), Limit(name="tenant", key="y", at_most=3))),
+]
+UNIQUE = [
+    *(Gates(unique=UniqueKey(name="u", key=key, conflict="return")) for key in "ab"),
+    *(Gates(unique=UniqueKey(name="u", key=key, conflict="replace")) for key in "bc"),
+    Gates(unique=UniqueKey(name="u", key="c"), ordering_key="a"),
+    Gates(unique=UniqueKey(name="u", key="d"), limits=(Limit(name="mail", at_most=2),)),
 ]
 
 
@@ -174,14 +211,16 @@ def _step(world: World, dice: random.Random, n: int) -> None:
         jobs = list(world.jobs.values())
         job = dice.choice(jobs) if jobs else None
         if what < 0.45 or job is None:
-            events.append(new(10 * n + i, dice.choice(GATES)))
+            events.append(new(10 * n + i, dice.choice(GATES + UNIQUE)))
         elif what < 0.6 and world.in_flight:
             events.append(dice.choice(list(world.in_flight.values())))
         elif job.state is JobState.RETRYING:
             event = placement(job, source=SOURCE, time=at(0), fence=0)
             assert event is not None
             events.append(event)
-        elif job.state is JobState.QUEUED:
+        elif job.state is JobState.QUEUED and what < 0.7:
+            events.append(Execution("e", attempt=job.attempt_due, run=job.run, job=job.id).started())
+        elif job.state in (JobState.QUEUED, JobState.RUNNING):
             events.append(_end(world, job, dice))
         elif job.final and job.holds_slots and what < 0.8:
             events.append(released(job, source=SOURCE, time=at(0)))
@@ -209,8 +248,11 @@ async def test_jobs_are_taken_as_soon_as_their_gates_are_open_and_not_before(wor
         if dice.random() < 0.7:
             await world.place(dice.choice([1, 100]))
         if dice.random() < 0.5:
+            world.cancel_duplicates()
+            world.notify()
             while await world.place(100):
                 pass
+            assert world.unique_keys_of_several_jobs() == []
             assert [job.gates for job in world.waiting() if not world.closed(job)] == []
     await _work_off(world)
 
@@ -218,6 +260,8 @@ async def test_jobs_are_taken_as_soon_as_their_gates_are_open_and_not_before(wor
 async def _work_off(world: World) -> None:
     """Everything that is submitted runs in the end."""
     for _ in range(1000):
+        world.cancel_duplicates()
+        world.notify()
         await world.place(100)
         world.fold(*world.in_flight.values())
         world.in_flight.clear()

@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from jobtape.app import create_app
-from jobtape.schemas.events import Reason
+from jobtape.schemas.events import EndReason
 from tests.producer.running_api import problem, without_broker
 from tools.front_end.vendor import SUMS, VENDOR, sha256
 
@@ -124,7 +124,7 @@ def test_reasons_of_the_filter_are_those_of_failures() -> None:
     page = (VENDOR.parent / "pages" / "jobs.js").read_text()
     listed = re.search(r"const REASONS = \[(.*?)\];", page, re.DOTALL)
     assert listed is not None
-    assert re.findall(r'"(\w+)"', listed[1]) == list(get_args(Reason))
+    assert re.findall(r'"(\w+)"', listed[1]) == list(get_args(EndReason))
 
 
 def test_lock_file_contains_no_addresses() -> None:

@@ -24,6 +24,7 @@ FIELDS = [
     "error",
     "failure",
     "reason",
+    "duplicate_of",
     "progress",
     "queue",
     "labels",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobtape import Concurrency, job
+from jobtape import Concurrency, Unique, job
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.checker import Checker
@@ -38,7 +38,13 @@ async def limited(seconds: float = 0.0) -> str:
     return "done"
 
 
-TYPES = (quick, other, filed, limited)
+@job("once", unique=Unique(by=["label:tenant"]))
+async def once(seconds: float = 0.0) -> str:
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+TYPES = (quick, other, filed, limited, once)
 
 
 @pytest.fixture
@@ -166,3 +172,25 @@ async def test_worker_learns_of_a_pause_whose_message_is_gone(settings: Settings
 
 async def _not(condition: Awaitable[bool]) -> bool:
     return not await condition
+
+
+async def test_answer_that_waits_shows_of_which_job_it_is_a_duplicate(at_work: Api, rig: Rig) -> None:
+    tenant = {"type": "once", "labels": {"tenant": "a"}}
+    first = await submit(at_work, "once", payload={"seconds": 600}, labels={"tenant": "a"})
+    answer = await at_work.client.post("/jobs", json=tenant | {"payload": {}}, headers={"Prefer": "wait=20"})
+    later = answer.json()
+    assert (answer.status_code, later["state"], later["reason"]) == (200, "cancelled", "duplicate")
+    assert later["duplicate_of"] == first
+    listed = (await at_work.client.get("/jobs?reason=duplicate")).json()["items"]
+    assert [each["id"] for each in listed] == [later["id"]]
+    assert rig.names(later["id"]) == ["submitted", "cancelled"]
+    await at_work.client.post(f"/jobs/{first}/cancel")
+    await becomes(at_work, first, "cancelled")
+    again = await submit(at_work, "once", labels={"tenant": "a"})
+    await becomes(at_work, again, "succeeded")
+
+
+async def test_job_types_show_their_unique_keys(at_work: Api) -> None:
+    found = {each["name"]: each["unique"] for each in (await at_work.client.get("/job-types")).json()["items"]}
+    assert found["once"] == {"name": "once", "by": ["label:tenant"], "conflict": "return"}
+    assert found["quick"] is None

@@ -248,6 +248,10 @@ function Facts({ job }) {
     ["Waited", waited !== null && duration(waited)],
     ["Ran", ran !== null && duration(Math.max(0, ran))],
     ["Reason", job.reason],
+    [
+      "Runs instead",
+      job.duplicate_of && html`<a href=${link(`jobs/${job.duplicate_of}`)} class="id">${job.duplicate_of}</a>`,
+    ],
     ["Ordering key", job.ordering_key && html`<${Foreign} text=${job.ordering_key} />`],
     ["Waits for", job.waits_for.length > 0 && html`<${Foreign} text=${job.waits_for.join(", ")} />`],
     ["Holds", job.holds_key && "its ordering key, until it is redriven or released"],

@@ -33,6 +33,8 @@ const REASONS = [
   "result_invalid",
   "result_too_large",
   "lost",
+  "duplicate",
+  "replaced",
 ];
 const NAMES = ["type", "state", "queue", "label", "reason", "failure", "error"];
 const UUID = /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i;

@@ -5,6 +5,12 @@ import { Foreign, Time } from "./basics.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
 
+/** Why a job was cancelled that nobody asked to cancel. @type {Record<string, string>} */
+const DUPLICATE = {
+  duplicate: "a job with its unique key was open",
+  replaced: "replaced by a later job with its unique key",
+};
+
 /** What one wants to know of a job in half a line. @param {{job: Job}} props */
 export function Outcome({ job }) {
   if (job.state === "failed" || job.state === "retrying") {
@@ -13,6 +19,8 @@ export function Outcome({ job }) {
       return html`<span class="fault"><${Foreign} text=${`${error.type}: ${error.message}`} limit=${160} /></span>`;
     return job.reason;
   }
+  if (job.state === "cancelled" && job.duplicate_of)
+    return html`<span class="quiet">${DUPLICATE[job.reason ?? ""] ?? job.reason}</span>`;
   if (job.state === "succeeded")
     return html`<span class="quiet"><${Foreign} text=${brief(job.result)} limit=${120} /></span>`;
   if (job.progress && job.state === "running") {

@@ -1,0 +1,157 @@
+"""Of the open jobs with a unique key, the rule keeps those that an independent simulation keeps."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobtape import Unique, job
+from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
+from jobtape.schemas.gates import Conflict, Gates, UniqueKey
+from jobtape.schemas.job import JobRun, JobState
+from jobtape.schemas.unique import Claim, UniqueKeys
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["submit", "place", "start", "retry", "end", "redrive", "fold"]), st.integers(0, 5)),
+    max_size=60,
+)
+CONFLICTS: tuple[Conflict, Conflict] = ("return", "replace")
+
+
+@dataclass
+class Run:
+    """A run of the reference, which knows nothing of claims."""
+
+    id: str
+    conflict: Conflict
+    state: str = "held"
+    run: int = 1
+    verdict: tuple[str, str] | None = None
+
+
+@dataclass
+class Reference:
+    """What each step does to the jobs of one key: the later job goes, or the earlier ones that are not running."""
+
+    runs: list[Run] = field(default_factory=list)
+    """The open ones, in their order."""
+
+    def settle(self) -> None:
+        for n, run in enumerate(self.runs):
+            earlier = [each for each in self.runs[:n] if each.verdict is None]
+            if run.verdict is not None or run.state != "held" or not earlier:
+                continue
+            if run.conflict == "return":
+                run.verdict = "duplicate", earlier[-1].id
+            else:
+                for each in earlier:
+                    if each.state != "running":
+                        each.verdict = "replaced", run.id
+
+
+@given(steps=STEPS)
+def test_runs_are_closed_as_in_a_simulation(steps: list[tuple[str, int]]) -> None:
+    """A run whose end was decided stays open until its ``cancelled`` is folded, and may end otherwise before."""
+    reference, keys, cursor = Reference(), UniqueKeys(), 0
+    jobs: dict[str, Run] = {}
+    found: dict[tuple[str, int], tuple[str, str]] = {}
+
+    def note(run: Run) -> None:
+        gates = Gates(unique=UniqueKey(name="u", conflict=run.conflict))
+        state = JobState("cancelled" if run.state == "ended" else run.state)
+        claim = Claim(JobRun(run.id, "add", run.run, 1, None), gates, state, cursor, run.state != "ended")
+        for closing in keys.note([claim]):
+            key = closing.claim.run.id, closing.claim.run.run
+            assert key not in found, "each is decided once"
+            found[key] = closing.reason, closing.instead
+
+    def expected() -> dict[str, tuple[str, str]]:
+        return {each.id: each.verdict for each in reference.runs if each.verdict is not None}
+
+    for what, n in steps:
+        cursor += 1
+        pick = reference.runs[n % len(reference.runs)] if reference.runs else None
+        ended = [run for run in jobs.values() if run.state == "ended"]
+        if what == "submit":
+            run = jobs[f"j{cursor}"] = Run(f"j{cursor}", CONFLICTS[n % 2])
+            reference.runs.append(run)
+        elif what == "redrive" and ended:
+            run = ended[n % len(ended)]
+            run.state, run.run, run.verdict = "held", run.run + 1, None
+            reference.runs.append(run)
+        elif what == "fold" and (decided := [each for each in reference.runs if each.verdict is not None]):
+            run = decided[n % len(decided)]
+            run.state = "ended"
+            reference.runs.remove(run)
+        elif pick is not None and what == "place" and pick is reference.runs[0] and pick.state == "held":
+            if pick.verdict is not None:
+                continue  # a job whose end was decided is not placed
+            run = pick
+            run.state = "queued"
+        elif pick is not None and (what, pick.state) in (("start", "queued"), ("retry", "running")):
+            run = pick
+            run.state = "running" if what == "start" else "retrying"
+        elif pick is not None and what == "end":
+            run = pick
+            run.state = "ended"
+            reference.runs.remove(run)
+        else:
+            continue
+        reference.settle()
+        note(run)
+        now = {run.id: run.run for run in reference.runs}
+        assert {job_id: each for (job_id, number), each in found.items() if now.get(job_id) == number} == expected()
+        assert all(keys.is_closing(job_id) for job_id in expected())
+    open_runs = [run for run in reference.runs if run.verdict is None]
+    waiting = [run for run in open_runs if run.state == "held"]
+    assert len(open_runs) <= 2 and len(waiting) <= 1
+
+
+@job("charge", unique=Unique(by=["order.id", "label:tenant"], conflict="replace", name="orders"))
+def charge(order: dict[str, Any]) -> None:
+    """Do nothing."""
+
+
+@job("report", unique=Unique())
+def report() -> None:
+    """Do nothing."""
+
+
+def test_unique_key_is_made_of_all_its_fields() -> None:
+    found = charge.gate_rules.gates({"order": {"id": 7}}, {"tenant": "x"})
+    assert found == Gates(unique=UniqueKey(name="orders", key="order.id=7, label:tenant=x", conflict="replace"))
+    assert found.texts() == ["unique key orders for order.id=7, label:tenant=x"]
+    assert charge.gate_rules.gates({"order": {"id": 7}}, {}) is None
+    assert report.gate_rules.gates({}, {}) == Gates(unique=UniqueKey(name="report"))
+
+
+def test_unique_key_that_is_too_long_is_refused() -> None:
+    with pytest.raises(PayloadInvalid, match="more than 200 characters"):
+        charge.gate_rules.gates({"order": {"id": "x" * 150}}, {"tenant": "y" * 100})
+
+
+@pytest.mark.parametrize(
+    ("unique", "message"),
+    [
+        (Unique(by=["costumer"]), "'costumer' is no parameter"),
+        (Unique(by="customer"), r"Unique\(by=...\) is a list of names, like \['customer'\]"),
+        (Unique(conflict="drop"), "is 'return' or 'replace', not 'drop'"),  # type: ignore[arg-type]
+        (Unique(name="a b"), "the name of unique keys must match"),
+    ],
+)
+def test_unique_key_that_no_payload_can_have_is_refused(unique: Unique, message: str) -> None:
+    with pytest.raises(JobTypeInvalid, match=message):
+
+        @job("rules", unique=unique)
+        def handler(customer: str) -> None:
+            pass
+
+
+def test_jobs_that_only_return_have_one_group_for_all_keys() -> None:
+    def group(conflict: Conflict, key: str) -> str:
+        return Gates(unique=UniqueKey(name="u", key=key, conflict=conflict)).group("x")
+
+    assert group("return", "a") == group("return", "b")
+    assert group("replace", "a") != group("replace", "b")
