@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from jobtape.client import Client, SyncClient
     from jobtape.schemas.messages.delivered_event import DeliveredEvent
     from jobtape.subscribing import subscribe
+    from jobtape.tasks import JobTasks
 
 __all__ = [
     "BrokerUnavailable",
@@ -50,6 +51,7 @@ __all__ = [
     "HistoryGone",
     "Job",
     "JobState",
+    "JobTasks",
     "JobType",
     "JobtapeError",
     "Options",
@@ -73,6 +75,7 @@ __all__ = [
 _ELSEWHERE = {
     "Client": "jobtape.client",
     "DeliveredEvent": "jobtape.schemas.messages.delivered_event",
+    "JobTasks": "jobtape.tasks",
     "SyncClient": "jobtape.client",
     "create_app": "jobtape.app",
     "lifespan": "jobtape.app",

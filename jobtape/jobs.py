@@ -52,6 +52,10 @@ class JobType(jobtype.JobTypeSpec, Generic[R]):
         installation = running.installation_for(self.name)
         return installation.submit_sync(*self._submission(options, args, kwargs))
 
+    def submission(self, options: Options, /, *args: Any, **kwargs: Any) -> Submission:
+        """Return a submission with the handler's arguments. Raises PayloadInvalid and SubmissionInvalid."""
+        return self._submission(options, args, kwargs)[0]
+
     def _submission(
         self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Submission, str | None, str | None]:

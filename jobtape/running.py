@@ -6,14 +6,16 @@ An application's lifespan, a worker and the process of an isolated handler regis
 
 import asyncio
 import os
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from jobtape.loop_calls import CallLost, CallNotStarted, LoopCaller
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.job import Job
 from jobtape.schemas.submission import Submission
+
+T = TypeVar("T")
 
 NONE_RUNS: Final = (
     "no Jobtape is running in this process: give your application lifespan=jobtape.lifespan, or call it within "
@@ -74,8 +76,15 @@ class LoopInstallation(Installation):
             raise JobtapeError(
                 "nothing was submitted: no asyncio event loop runs here to await it on; call submit_sync(...) instead"
             ) from None
+        return await self.call(self.submitter.submit, submission, idempotency_key, causation_id)
+
+    async def call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Call what publishes jobs, ``await function(*args)``, on the loop that has the connection.
+
+        Raises BrokerUnavailable, and JobtapeError when nothing was done.
+        """
         with _explained():
-            return await self.caller.call(self.submitter.submit, submission, idempotency_key, causation_id)
+            return await self.caller.call(function, *args)
 
     def submit_sync(self, submission: Submission, idempotency_key: str | None, causation_id: str | None) -> Job:
         if self.is_here():
