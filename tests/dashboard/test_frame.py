@@ -1,5 +1,6 @@
 """The frame of the dashboard: accessibility, small screens, the API key, a prefix, an API and a broker that restart."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.cli.installation import Installation, installation_in
+from tests.cli.installation import Installation, health, installation_in
 from tests.cli.programs import Program, until
 from tests.dashboard.browser import PHONE, WIDE, Tab, serious_faults
 from tests.dashboard.test_jobs import ended, submit
@@ -121,9 +122,14 @@ def test_list_is_polled_while_no_stream_is_free(site: Installation, chromium: Br
     assert opened.faults == []
 
 
-def test_dashboard_goes_on_after_the_broker_restarts(node: PrivateNode, tmp_path: Path, chromium: Browser) -> None:
+def test_dashboard_says_that_broker_or_projector_is_away_and_goes_on(
+    node: PrivateNode, tmp_path: Path, chromium: Browser
+) -> None:
     made = installation_in(tmp_path, **environment_for(node.url, some_topology("default", "gates")))
-    made.up()
+    projector, api, worker = (made.start(part) for part in ("projector", "api", "worker"))
+    api.line_with("running on")
+    worker.line_with("taking jobs")
+    until(lambda: health(f"http://127.0.0.1:{made.port}")[0] == 200, "the API is ready")
     gate = made.gate()
     job_id = submit(made, "gate", {"path": str(gate)})
     opened = Tab(chromium, f"http://127.0.0.1:{made.port}")
@@ -139,12 +145,16 @@ def test_dashboard_goes_on_after_the_broker_restarts(node: PrivateNode, tmp_path
     page.get_by_role("button", name="Submit", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("broker")
     node.start()
-    expect(page.locator(".health.good")).to_be_visible()
+    expect(page.locator(".health.good")).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Submit", exact=True).click()
     expect(page.get_by_role("heading", name="succeeded add")).to_be_visible()
     opened.go(f"jobs/{job_id}")
     gate.write_text("opened")
     expect(page.get_by_role("heading", name="succeeded gate")).to_be_visible()
+    projector.send(signal.SIGSTOP)
+    expect(page.locator(".health")).to_contain_text("behind the tape", timeout=60_000)
+    projector.send(signal.SIGCONT)
+    expect(page.locator(".health.good")).to_be_visible(timeout=60_000)
     opened.context.close()
     made.close()
     assert opened.faults == []

@@ -1,8 +1,13 @@
 /** Whether all parts of the installation work. */
 import { signal } from "../vendor/signals.js";
 import { Problem, request } from "./api.js";
+import { toNumber } from "./json.js";
+import { duration } from "./times.js";
 
 /** @typedef {import("./types.js").Readiness} Readiness */
+
+/** Seconds by which the view may be behind the tape before the pages say so. */
+const LONGEST_LAG = 5;
 
 /** What the frame of the pages has asked for last; null before. */
 export const health = signal(/** @type {Readiness | null} */ (null));
@@ -18,8 +23,8 @@ export async function readiness(signal) {
 }
 
 /**
- * Return what is wrong, each with what to do, as the API says it. What is not known because a part is not ready is left
- * out: the part is the reason.
+ * Return what is wrong, each with what to do, as the API says it, and how far the view is behind. What is not known
+ * because a part is not ready is left out: the part is the reason.
  * @param {Readiness} health
  */
 export function faultsOf(health) {
@@ -31,5 +36,7 @@ export function faultsOf(health) {
     { name: "relay", warning: health.relay.warning },
   ];
   const known = warnings.filter(({ warning }) => warning && !(parts.length && warning.startsWith("not known")));
-  return [...parts, ...known.map(({ name, warning }) => `${name}: ${warning}`)];
+  const lag = toNumber(health.lag) ?? 0;
+  const behind = `view: it is ${duration(lag)} behind the tape, and these pages show what had happened by then`;
+  return [...(lag > LONGEST_LAG ? [behind] : []), ...parts, ...known.map(({ name, warning }) => `${name}: ${warning}`)];
 }
