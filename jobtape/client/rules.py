@@ -14,7 +14,7 @@ from jobtape.client.errors import WrongAddress
 from jobtape.jobs import JobType
 from jobtape.schemas.errors import faults_of, first_fault
 from jobtape.schemas.gates import Limit
-from jobtape.schemas.job import Job
+from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.schedules import Times
 from jobtape.schemas.rules.schedule import Ticks
 from jobtape.schemas.submission import Options
@@ -34,9 +34,17 @@ class ChangedLimit(Limit):
     id: str
 
 
+class LatestJob(BaseModel):
+    """The newest job of a schedule."""
+
+    id: str
+    state: JobState
+    submitted_at: datetime | None
+
+
 class ScheduleInfo(Ticks):
     """A schedule in force. ``id``: the job that is the rule. ``origin``: the code that it came from, None for one that
-    was made by hand. ``next``: its next tick; None while it is paused, and when it is over.
+    was made by hand. ``next``: its next tick; None while it is paused, and when it is over. ``latest``: its newest job.
     """
 
     id: str
@@ -47,6 +55,7 @@ class ScheduleInfo(Ticks):
     labels: Mapping[str, str]
     origin: str | None
     next: datetime | None
+    latest: LatestJob | None
 
 
 class Tick(BaseModel):

@@ -14,8 +14,9 @@ from jobtape.schemas.gates import Limit
 from jobtape.schemas.job import Job
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
 from jobtape.schemas.rules.rules import LIMIT, PAUSE, SCHEDULE, Pause
-from jobtape.schemas.rules.schedule import Schedule
+from jobtape.schemas.rules.schedule import SCHEDULE_LABEL, Schedule
 from jobtape.schemas.submission import Submission
+from jobtape.view.store import JobQuery
 
 
 async def pause(service: JobService, wanted: Pause) -> Job:
@@ -65,6 +66,16 @@ async def schedules(service: JobService, name: str | None = None) -> list[tuple[
     rules = [(rule, Schedule.model_validate(rule.payload)) for rule in await _in_force(service, SCHEDULE)]
     found = [(rule, schedule) for rule, schedule in rules if name in (None, schedule.name)]
     return sorted(found, key=lambda each: each[1].name)
+
+
+async def latest_jobs(service: JobService, names: Iterable[str]) -> dict[str, Job]:
+    """Return the newest job of each schedule that has one, by the schedule's name."""
+
+    def find() -> dict[str, Job]:
+        queries = {name: JobQuery(labels=((SCHEDULE_LABEL, name),), limit=1) for name in names}
+        return {name: job for name, query in queries.items() for job in service.store.list_jobs(query)}
+
+    return await service.read(find)
 
 
 async def put_schedule(service: JobService, schedule: Schedule) -> Job:

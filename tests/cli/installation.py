@@ -24,7 +24,7 @@ CLIENT_COMMANDS: Final = frozenset(
 )
 JOBS = '''
 import os
-from jobtape import Context, Cron, job
+from jobtape import Concurrency, Context, Cron, job
 
 @job("add")
 def add(x: int, y: int) -> int:
@@ -38,7 +38,7 @@ def pid() -> int:
 def boom(text: str) -> None:
     raise ValueError(text)
 
-@job("sweep", schedule=Cron("30 2 * * *", tz="Europe/Berlin"))
+@job("sweep", schedule=Cron("30 2 * * *", tz="Europe/Berlin"), limits=[Concurrency(3)])
 def sweep() -> None:
     pass
 

@@ -38,6 +38,7 @@ def test_pages_are_accessible_and_fit(site: Installation, chromium: Browser, siz
         "jobs",
         f"jobs/{job_id}",
         "queues",
+        "schedules",
         "tape",
         "dead",
         "subscriptions",

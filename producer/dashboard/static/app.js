@@ -21,6 +21,7 @@ const PAGES = {
   jobs: { title: "Jobs", nav: "Jobs", load: () => import("./pages/jobs.js"), past: true },
   failures: { title: "Failures", nav: "Failures", load: () => import("./pages/failures.js"), past: false },
   queues: { title: "Queues and workers", nav: "Queues", load: () => import("./pages/queues.js"), past: false },
+  schedules: { title: "Schedules", nav: "Schedules", load: () => import("./pages/schedules.js"), past: false },
   tape: { title: "Tape", nav: "Tape", load: () => import("./pages/tape.js"), past: false },
   dead: { title: "Dead letters", nav: "Dead letters", load: () => import("./pages/dead.js"), past: false },
   subscriptions: {

@@ -1,5 +1,6 @@
 """Schedules: jobs that are submitted again and again. Each is a job that is never run, with the order of the others."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -16,7 +17,7 @@ from jobtape.producer.http.request_body import SmallJson
 from jobtape.producer.http.routes.rules import RulesEndedOut
 from jobtape.producer.producer import Producer
 from jobtape.producer.service import rules
-from jobtape.schemas.job import Job, Utc
+from jobtape.schemas.job import Job, JobState, Utc
 from jobtape.schemas.rules.schedule import Schedule, ScheduleName, Ticks
 from jobtape.schemas.submission import Submission, read_submission
 
@@ -101,9 +102,17 @@ class BackfilledOut(BaseModel):
     next: datetime | None
 
 
+class LatestJobOut(BaseModel):
+    """The newest job of a schedule."""
+
+    id: str
+    state: JobState
+    submitted_at: datetime | None
+
+
 class ScheduleOut(Ticks):
     """A schedule. ``id``: the rule's job. ``origin``: the code that it came from; null for one that was made by hand.
-    ``next``: its next tick, in UTC; null while it is paused, and when it is over.
+    ``next``: its next tick, in UTC; null while it is paused, and when it is over. ``latest``: its newest job.
     """
 
     name: str
@@ -114,6 +123,7 @@ class ScheduleOut(Ticks):
     labels: dict[str, str]
     origin: str | None
     next: datetime | None
+    latest: LatestJobOut | None
 
 
 class SchedulesOut(BaseModel):
@@ -193,8 +203,7 @@ async def sync_schedules(producer: RunningProducer, body: SmallJson) -> Response
 )
 async def list_schedules(producer: RunningProducer) -> Response:
     """With the next tick of each, unless it is paused or over."""
-    found = await rules.schedules(producer)
-    return PydanticJSONResponse({"items": [_out(rule, schedule) for rule, schedule in found]})
+    return PydanticJSONResponse({"items": await _shown(producer, await rules.schedules(producer))})
 
 
 @router.get(
@@ -206,7 +215,7 @@ async def list_schedules(producer: RunningProducer) -> Response:
 )
 async def read_schedule(name: Name, producer: RunningProducer) -> Response:
     """With its next tick."""
-    return PydanticJSONResponse(_out(*await _existing(producer, name)))
+    return PydanticJSONResponse((await _shown(producer, [await _existing(producer, name)]))[0])
 
 
 @router.get(
@@ -341,7 +350,12 @@ def _tick(schedule: Schedule, at: datetime) -> dict[str, Any]:
     return {"at": at, "local": local, "clock_change": change, "job": schedule.job_id(at)}
 
 
-def _out(rule: Job, schedule: Schedule) -> dict[str, Any]:
+async def _shown(producer: Producer, found: Sequence[tuple[Job, Schedule]]) -> list[dict[str, Any]]:
+    latest = await rules.latest_jobs(producer, [schedule.name for _, schedule in found])
+    return [_out(rule, schedule, latest.get(schedule.name)) for rule, schedule in found]
+
+
+def _out(rule: Job, schedule: Schedule, latest: Job | None) -> dict[str, Any]:
     order = schedule.order
     following = None if schedule.paused else next(schedule.after(datetime.now(UTC)), None)
     return {
@@ -351,4 +365,5 @@ def _out(rule: Job, schedule: Schedule) -> dict[str, Any]:
         "origin": schedule.origin,
         **{name: getattr(order, name) for name in ("type", "payload", "queue", "labels")},
         "next": following,
+        "latest": None if latest is None else {name: getattr(latest, name) for name in LatestJobOut.model_fields},
     }

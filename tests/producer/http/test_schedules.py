@@ -57,7 +57,7 @@ async def test_schedule_is_created_replaced_paused_and_deleted(at_work: Api) -> 
     assert (await client.put("/schedules/nightly", json=NIGHTLY)).json()["id"] == first["id"]
     found = (await client.get("/schedules/nightly")).json()
     assert (found["type"], found["queue"], found["labels"], found["paused"]) == ("add", "default", {"team": "a"}, False)
-    assert found["origin"] is None
+    assert (found["origin"], found["latest"]) == (None, None)
     times = [datetime.fromisoformat(each["at"]) for each in await ticks(at_work, "nightly", 3)]
     assert datetime.fromisoformat(found["next"]) == times[0]
     assert len(times) == 3
@@ -88,6 +88,8 @@ async def test_ticks_and_triggers_run_the_job(at_work: Api) -> None:
 
     await eventually(lambda: done("often"))
     await eventually(lambda: done("rare"))
+    latest = (await listed(at_work))["rare"]["latest"]
+    assert (latest["id"], latest["state"]) == (triggered["id"], "succeeded")
 
 
 async def test_wrong_schedules_are_refused(at_work: Api) -> None:

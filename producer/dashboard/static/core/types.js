@@ -57,7 +57,11 @@
  * @property {string} queue
  * @property {Num} timeout
  * @property {string} description
+ * @property {string | null} ordering_key
+ * @property {Limit[]} limits
  * @property {{payload: Schema, result: Schema}} schemas
+ *
+ * @typedef {{name: string, at_most: number, per: Num | null, by: string | null}} Limit of a job type; `by`: each value of this has its own
  *
  * @typedef {object} Readiness
  * @property {boolean} ready

@@ -6,7 +6,8 @@ import { useEvery, useLoad } from "../core/load.js";
 import { link } from "../core/route.js";
 import { STATES } from "../core/types.js";
 import { Empty, Message, ProblemBox } from "../parts/basics.js";
-import { QueuePause, TypePauses, usePauses } from "../parts/pauses.js";
+import { JobTypes } from "../parts/job_types.js";
+import { QueuePause, usePauses } from "../parts/pauses.js";
 import { Workers } from "../parts/workers.js";
 
 /** @typedef {import("../core/types.js").Readiness} Readiness */
@@ -36,7 +37,6 @@ export function Page() {
   return html`
     <header class="title"><h1>Queues and workers</h1></header>
     <${ProblemBox} problem=${types.problem ?? loaded.problem} onRetry=${reload} />
-    <${TypePauses} pauses=${pauses.data} onDone=${pauses.reload} />
     ${
       list === null
         ? !(types.problem ?? loaded.problem) && html`<p class="loading">Loading …</p>`
@@ -56,9 +56,15 @@ export function Page() {
             )}</tbody>
           </table>`
     }
+    ${types.data && html`<${JobTypes} types=${ours(types.data.items)} pauses=${pauses.data} onDone=${pauses.reload} />`}
     <h2 class="between">Workers</h2>
     <${Workers} />
   `;
+}
+
+/** The job types of the application. @param {import("../core/types.js").JobType[]} types */
+function ours(types) {
+  return types.filter((type) => !type.name.startsWith("jobtape."));
 }
 
 /**

@@ -1,0 +1,35 @@
+/** A button that sends one request, after a question if there is one. */
+import { Problem, request } from "../core/api.js";
+import { html } from "../core/html.js";
+import { useState } from "../vendor/hooks.js";
+import { Dialog, ProblemBox } from "./basics.js";
+
+/** @param {{method: string, path: string, query?: import("../core/route.js").Query, ask?: string, disabled?: boolean, onDone: () => void, children?: import("../core/html.js").Children}} props */
+export function Change({ method, path, query = {}, ask, disabled = false, onDone, children }) {
+  const [busy, setBusy] = useState(false);
+  const [asking, setAsking] = useState(false);
+  const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
+  async function send() {
+    setBusy(true);
+    setProblem(null);
+    try {
+      await request(method, path, { query });
+      setAsking(false);
+      onDone();
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      setProblem(error);
+    } finally {
+      setBusy(false);
+    }
+  }
+  return html`<button type="button" class="small" disabled=${disabled || busy} onClick=${ask === undefined ? send : () => setAsking(true)}>${children}</button>
+    ${
+      asking
+        ? html`<${Dialog} title=${children} onClose=${() => setAsking(false)}>
+          <p>${ask}</p><${ProblemBox} problem=${problem} />
+          <button type="button" class="primary" disabled=${busy} onClick=${send}>${children}</button>
+        <//>`
+        : html`<${ProblemBox} problem=${problem} />`
+    }`;
+}
