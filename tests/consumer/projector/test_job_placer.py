@@ -148,7 +148,9 @@ async def test_two_redrives_at_once_make_one_run_and_one_execution(rig: Rig, sto
         report = await Checker(rig.url, rig.topology).check(store)
     assert not report.problems, str(report)
     assert (job.labels, job.correlation_id, job.placed, job.attempt) == ({"a": "b"}, "c", 1, 1)
-    assert rig.names(failed) == ["submitted", "failed", "redriven", "redriven", "placed", "failed"]
+    # A worker says that a job has started if it does not end at once.
+    names = [name for name in rig.names(failed) if name != "started"]
+    assert names == ["submitted", "failed", "redriven", "redriven", "placed", "failed"]
     assert (report.executions, report.repeated) == (2, 0)
 
 
