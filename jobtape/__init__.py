@@ -33,6 +33,7 @@ from jobtape.schemas.submission import Options
 if TYPE_CHECKING:
     from jobtape.app import create_app, lifespan
     from jobtape.client import Client, SyncClient
+    from jobtape.outbox.tables import inbox_table, outbox_table
     from jobtape.schemas.messages.delivered_event import DeliveredEvent
     from jobtape.subscribing import subscribe
     from jobtape.tasks import JobTasks
@@ -66,8 +67,10 @@ __all__ = [
     "UnknownJobType",
     "ViewUnavailable",
     "create_app",
+    "inbox_table",
     "job",
     "lifespan",
+    "outbox_table",
     "subscribe",
 ]
 
@@ -78,7 +81,9 @@ _ELSEWHERE = {
     "JobTasks": "jobtape.tasks",
     "SyncClient": "jobtape.client",
     "create_app": "jobtape.app",
+    "inbox_table": "jobtape.outbox.tables",
     "lifespan": "jobtape.app",
+    "outbox_table": "jobtape.outbox.tables",
     "subscribe": "jobtape.subscribing",
 }
 

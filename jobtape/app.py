@@ -19,20 +19,29 @@ Three ways to use it:
 
         app.mount("/jobtape", jobtape.create_app())
 
+An application that submits in transactions of its own database forwards what they contain, by its engine::
+
+        app = FastAPI(lifespan=partial(jobtape.lifespan, outbox=engine))
+
 Outside an application, ``async with jobtape.lifespan(job_types=[add]): await add.submit(x=1, y=2)`` does the same.
 Nothing connects on import or construction.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, closing
 
 from fastapi import FastAPI
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtape import builtin, running
 from jobtape.environment import fault_of_key
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
+from jobtape.outbox.engine import opened_engine
+from jobtape.outbox.forwarder import Forwarder
 from jobtape.producer.http.api import build_api
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.producer import Producer
@@ -95,18 +104,22 @@ async def lifespan(
     *,
     job_types: JobTypes | None = None,
     settings: Settings | None = None,
+    outbox: Engine | AsyncEngine | None = None,
 ) -> AsyncIterator[None]:
     """Allow ``await some_job.submit(...)`` inside the block, from all threads and event loops of this process.
 
     Pass it to FastAPI as ``lifespan``, with ``functools.partial`` for its keywords. ``settings`` default to the
-    environment's, ``job_types`` to those of ``JOBTAPE_JOBS``. Only reads need the database.
+    environment's, ``job_types`` to those of ``JOBTAPE_JOBS``. Only reads need the database. ``outbox``: the engine of
+    your own database, whose outbox is forwarded inside the block; by default that of ``JOBTAPE_OUTBOX_URL``, if set.
     """
-    async with _started(settings or read_settings(), job_types):
+    async with _started(settings or read_settings(), job_types, outbox):
         yield
 
 
 @asynccontextmanager
-async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncIterator[running.LoopInstallation]:
+async def _started(
+    settings: Settings, job_types: JobTypes | None, outbox: Engine | AsyncEngine | None = None
+) -> AsyncIterator[running.LoopInstallation]:
     known = load_job_types(settings.jobs, settings.app_dir) if job_types is None else _by_name(job_types)
     if not known:
         log.warning("there are no job types to submit: name the modules that contain them in JOBTAPE_JOBS")
@@ -118,9 +131,34 @@ async def _started(settings: Settings, job_types: JobTypes | None) -> AsyncItera
             )
             running.register(installation)
             try:
-                yield installation
+                async with _forwarding(settings, producer, outbox):
+                    yield installation
             finally:
                 running.unregister(installation)
+
+
+@asynccontextmanager
+async def _forwarding(
+    settings: Settings, producer: Producer, outbox: Engine | AsyncEngine | None
+) -> AsyncIterator[None]:
+    """Forward an outbox inside the block, if there is one."""
+    with opened_engine(settings.outbox_url) as configured:
+        engine = outbox or configured
+        if engine is None:
+            yield
+            return
+        forwarder = Forwarder(engine, producer)
+        producer.health.outbox = forwarder.state
+        stop = asyncio.Event()
+        task = asyncio.create_task(forwarder.run(stop), name="outbox")
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.wait({task})
+            producer.health.outbox = None
+            await forwarder.close()
+            task.result()
 
 
 def _by_name(job_types: JobTypes) -> dict[str, JobType]:

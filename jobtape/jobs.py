@@ -1,6 +1,7 @@
 """The ``@job`` decorator, which makes a handler a job type, and ``await add.submit(x=1, y=2)`` on that job type."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from importlib import import_module
 from typing import Any, Generic, Protocol, overload
 
 from typing_extensions import TypeVar
@@ -56,6 +57,30 @@ class JobType(jobtype.JobTypeSpec, Generic[R]):
         """Return a submission with the handler's arguments. Raises PayloadInvalid and SubmissionInvalid."""
         return self._submission(options, args, kwargs)[0]
 
+    async def submit_in(self, session: Any, /, *args: Any, **kwargs: Any) -> Job:
+        """Submit a job in a transaction of your own database: it exists if and only if the transaction is committed.
+
+        ``session``: an ``AsyncSession`` or ``AsyncConnection`` of SQLAlchemy, on SQLite or PostgreSQL, whose database
+        has the table of ``jobtape.outbox_table``. Needs no broker: the row waits for a forwarder. Raises PayloadInvalid
+        and SubmissionInvalid before anything is written, JobtapeError for another kind of session, and errors of the
+        database.
+        """
+        return await self.submit_in_with(session, Options(), *args, **kwargs)
+
+    async def submit_in_with(self, session: Any, options: Options, /, *args: Any, **kwargs: Any) -> Job:
+        """Submit a job as ``submit_in`` does, with ``options`` for this one job. An idempotency key is refused."""
+        job: Job = await _outbox().submit_in(session, self, self._submission(options, args, kwargs))
+        return job
+
+    def submit_in_sync(self, session: Any, /, *args: Any, **kwargs: Any) -> Job:
+        """Submit a job as ``submit_in`` does, with a ``Session`` or ``Connection`` of SQLAlchemy."""
+        return self.submit_in_sync_with(session, Options(), *args, **kwargs)
+
+    def submit_in_sync_with(self, session: Any, options: Options, /, *args: Any, **kwargs: Any) -> Job:
+        """Submit a job as ``submit_in_sync`` does, with ``options`` for this one job."""
+        job: Job = _outbox().submit_in_sync(session, self, self._submission(options, args, kwargs))
+        return job
+
     def _submission(
         self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Submission, str | None, str | None]:
@@ -68,6 +93,11 @@ class JobType(jobtype.JobTypeSpec, Generic[R]):
         within = None if options.idempotency_key is not None else context.current.get()
         body["correlation_id"] = options.correlation_id or (None if within is None else within.correlation_id)
         return read_submission(body, Submission), options.idempotency_key, None if within is None else within.event_id
+
+
+def _outbox() -> Any:
+    # By name: this module is also the client's, which needs no database.
+    return import_module("jobtape.outbox.submitting")
 
 
 class _Decorator(Protocol):

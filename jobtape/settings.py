@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     """The broker's URL: amqp://user:password@host:5672/ or amqps://…"""
     database_url: str = Field("sqlite:///.jobtape/view.db", validation_alias=AliasChoices("DATABASE_URL"))
     """The database of the view: sqlite:///path or postgresql://user:password@host/name."""
+    outbox_url: str | None = None
+    """The database of your own application whose outbox is forwarded: sqlite:///path or
+    postgresql://user:password@host/name."""
     management_url: str | None = None
     """The URL of RabbitMQ's management API. `jobtape doctor` uses it with the user of RABBITMQ_URL. By default it is
     port 15672 of the broker's host (15671 with amqps)."""
@@ -167,7 +170,7 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("rabbitmq_url", "database_url", "management_url", "api_key")
+    @field_validator("rabbitmq_url", "database_url", "outbox_url", "management_url", "api_key")
     @classmethod
     def _complete(cls, value: str | None, info: ValidationInfo) -> str | None:
         check = fault_of_key if info.field_name == "api_key" else fault_of_url

@@ -5,7 +5,8 @@ import math
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final
+from importlib import import_module
+from typing import Any, Final
 
 from jobtape.schemas.job import Progress
 
@@ -42,6 +43,18 @@ class Context:
     def idempotency_key(self) -> str:
         """The same key for all attempts and executions of one run, for services that take idempotency keys."""
         return f"{self.job_id}/{self.run}"
+
+    def once(self, session: Any, step: str = "") -> Any:
+        """Return a block whose value is true in the first execution of this run only: ``async with ctx.once(session) as
+        first:``, or ``with`` for a ``Session`` or ``Connection`` of SQLAlchemy.
+
+        It inserts a row into the table of ``jobtape.inbox_table`` in your transaction, so the row and your effect are
+        committed together or not at all. What you set as ``first.result`` is recorded, and later executions find it
+        there. ``step`` tells several blocks of one handler apart. In a shadow run the value is never true. Raises
+        JobtapeError for another kind of session, and errors of the database.
+        """
+        # By name: this module is pure, and most handlers need no database.
+        return import_module("jobtape.outbox.inbox").Once(self, session, step)
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         """Report progress: ``fraction`` from 0 to 1 (clamped), and a message of at most 200 characters. Never blocks.

@@ -31,6 +31,7 @@ app.command(rich_help_panel=SERVE)(servers.up)
 app.command(rich_help_panel=SERVE)(servers.api)
 app.command(rich_help_panel=SERVE)(servers.worker)
 app.command(rich_help_panel=SERVE)(servers.projector)
+app.command(rich_help_panel=SERVE)(servers.outbox)
 app.command(rich_help_panel=SERVE)(servers.init)
 
 USE = "Submit and follow jobs"

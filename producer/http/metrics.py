@@ -17,10 +17,9 @@ from prometheus_client.registry import Collector
 
 from jobtape.broker.declare import Depth
 from jobtape.producer.live.listeners import KINDS, Listeners
-from jobtape.producer.monitoring.health import PartStatus
+from jobtape.producer.monitoring.health import OutboxState, PartStatus
 from jobtape.producer.producer import Producer
-from jobtape.producer.service.errors import TooBusy
-from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
+from jobtape.schemas.errors import JobtapeError
 from jobtape.view.statistics import JobCount
 from jobtape.view.store import RelayState, SeenWorker
 
@@ -39,20 +38,22 @@ async def exposition(producer: Producer) -> bytes:
         _if_available(read(store.worker_signs.all)),
         _if_available(read(store.relay.state)),
     )
-    parts, depths, lag, timers, (counts, jobs, workers, relay) = await asyncio.gather(
+    parts, depths, lag, timers, outbox, (counts, jobs, workers, relay) = await asyncio.gather(
         health.parts(),
         _if_available(health.watch.depths()),
         health.seconds_behind(),
         _if_available(health.seconds_timers_behind()),
+        _if_available(health.outbox_state()),
         rows,
     )
-    return generate_latest(_Scrape(parts, counts, jobs, depths, lag, timers, relay, workers, producer.listeners))
+    scrape = _Scrape(parts, counts, jobs, depths, lag, timers, relay, workers, outbox, producer.listeners)
+    return generate_latest(scrape)
 
 
 async def _if_available(result: Awaitable[T]) -> T | None:
     try:
         return await result
-    except (ViewUnavailable, TooBusy, BrokerUnavailable):
+    except JobtapeError:
         return None
 
 
@@ -68,6 +69,7 @@ class _Scrape(Collector):
     timers: float | None
     relay: RelayState | None
     workers: list[SeenWorker] | None
+    outbox: OutboxState | None
     listeners: Listeners
 
     def collect(self) -> Iterator[Metric]:
@@ -100,6 +102,8 @@ class _Scrape(Collector):
             yield from _relay(self.relay)
         if self.workers is not None:
             yield from _workers(self.workers)
+        if self.outbox is not None:
+            yield from _outbox(self.outbox)
         yield from _listeners(self.listeners)
 
 
@@ -130,6 +134,14 @@ def _relay(state: RelayState) -> Iterator[Metric]:
     yield CounterMetricFamily("jobtape_relay_stalls", "How often the relay stalled.", value=state.stalls)
     yield CounterMetricFamily("jobtape_relay_delivered", "Events delivered and confirmed.", value=state.delivered)
     yield CounterMetricFamily("jobtape_relay_refused", "Events that a full queue refused.", value=state.refused)
+
+
+def _outbox(state: OutboxState) -> Iterator[Metric]:
+    yield GaugeMetricFamily("jobtape_outbox_depth", "Jobs that wait in the outbox, 100000 at most.", value=state.depth)
+    what = "Seconds for which the first job of the outbox has waited."
+    yield GaugeMetricFamily("jobtape_outbox_oldest_seconds", what, value=state.oldest or 0.0)
+    what = "Jobs of the outbox that cannot be published (see `jobtape outbox --list`)."
+    yield GaugeMetricFamily("jobtape_outbox_refused", what, value=state.refused)
 
 
 def _workers(workers: list[SeenWorker]) -> Iterator[Metric]:

@@ -6,10 +6,11 @@ and queues are asked with a time limit.
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from jobtape.broker.declare import Depth
 from jobtape.producer.monitoring.lag import LagProbe
@@ -17,7 +18,7 @@ from jobtape.producer.service.barrier import Barrier, PublishBarrier
 from jobtape.producer.service.broker_watch import BrokerWatch
 from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.view_calls import ViewCalls
-from jobtape.schemas.errors import BrokerUnavailable, ViewUnavailable
+from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, ViewUnavailable
 from jobtape.schemas.events import RelayMode
 from jobtape.schemas.rules.rules import Rules
 from jobtape.view.store import Checkpoint, RelayState, Store
@@ -29,6 +30,8 @@ STANDS_STILL: Final = 8.0
 of projectors takes less."""
 RELAY_LATE: Final = 60.0
 """Seconds that the relay may be behind before there is a warning."""
+OUTBOX_LATE: Final = 60.0
+"""Seconds that a job may wait in the outbox before there is a warning."""
 TIMERS_LATE: Final = 10.0
 """Seconds that due work may wait for its placement before there is a warning."""
 
@@ -83,10 +86,38 @@ class RelayStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class OutboxStatus:
+    """``waiting``: how many jobs wait in the outbox. ``oldest``: for how many seconds the first one has waited.
+    ``refused``: how many of them cannot be published. None when it is not known or nothing waits.
+    """
+
+    waiting: int | None = None
+    oldest: float | None = None
+    refused: int | None = None
+    warning: str | None = None
+
+
+class OutboxState(Protocol):
+    """What an outbox says of itself."""
+
+    @property
+    def depth(self) -> int:
+        """How many jobs wait."""
+
+    @property
+    def oldest(self) -> float | None:
+        """For how many seconds the first one has waited; None when there is none."""
+
+    @property
+    def refused(self) -> int:
+        """How many of them cannot be published."""
+
+
+@dataclass(frozen=True, slots=True)
 class Readiness:
     """``parts``: broker, tape, view, projector. All else is for information: ``workers`` by queue, ``timers``,
-    ``dead_letters``, ``relay``, and ``lag``: the seconds that an event published now takes to reach the view, None when
-    it is not known.
+    ``dead_letters``, ``relay``, ``outbox`` (None where this process forwards none), and ``lag``: the seconds that an
+    event published now takes to reach the view, None when it is not known.
     """
 
     parts: dict[str, PartStatus]
@@ -95,6 +126,7 @@ class Readiness:
     dead_letters: DeadLetterStatus
     relay: RelayStatus
     lag: float | None
+    outbox: OutboxStatus | None = None
 
     @property
     def ready(self) -> bool:
@@ -114,6 +146,8 @@ class Health:
         self._reads = ViewCalls("jobtape-health", threads=2, limit=CHECK_TIMEOUT)
         self.read = self._reads.call
         self._lag = LagProbe(Barrier("lag", publish_barrier, partial(self.read, store.passed_barrier)))
+        self.outbox: Callable[[], Awaitable[OutboxState]] | None = None
+        """Reads the state of the outbox that this process forwards; raises JobtapeError."""
         self._standing = (-1, 0.0)
         """The checkpoint's cursor, and since when it has been seen there (monotonic seconds)."""
 
@@ -128,6 +162,7 @@ class Health:
 
     async def readiness(self) -> Readiness:
         """Return the state of every part, in less than two seconds."""
+        outbox = asyncio.ensure_future(self._outbox_status())
         return Readiness(
             *await asyncio.gather(
                 self.parts(),
@@ -136,7 +171,8 @@ class Health:
                 self._dead_letters(),
                 self._relay_status(),
                 self.seconds_behind(),
-            )
+            ),
+            await outbox,
         )
 
     async def parts(self) -> dict[str, PartStatus]:
@@ -225,6 +261,32 @@ class Health:
             return DeadLetterStatus(None, "the queue is missing on the broker: run `jobtape init`")
         meaning = f"{depth.messages} messages wait for the projector: if they stay, check that it runs"
         return DeadLetterStatus(depth.messages, meaning if depth.messages else None)
+
+    async def outbox_state(self) -> OutboxState | None:
+        """Return the state of the outbox, None where this process forwards none. Raises JobtapeError."""
+        if self.outbox is None:
+            return None
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                return await self.outbox()
+        except TimeoutError:
+            raise JobtapeError(
+                f"the database of the outbox did not answer within {CHECK_TIMEOUT:g} s: is it busy or away?"
+            ) from None
+
+    async def _outbox_status(self) -> OutboxStatus | None:
+        try:
+            state = await self.outbox_state()
+        except JobtapeError as error:
+            return OutboxStatus(warning=f"not known: {error}")
+        if state is None:
+            return None
+        warning = None
+        if state.refused:
+            warning = f"{state.refused} jobs cannot be published: `jobtape outbox --list` shows why"
+        elif state.oldest is not None and state.oldest > OUTBOX_LATE:
+            warning = f"the first one has waited for {state.oldest:.0f} s: see that the broker answers"
+        return OutboxStatus(state.depth, state.oldest, state.refused, warning)
 
     async def _relay_status(self) -> RelayStatus:
         try:

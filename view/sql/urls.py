@@ -34,32 +34,32 @@ _OTHER_DRIVERS: Final = (
 _SSL_MODES: Final = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
 
 
-def parse_url(text: str) -> URL:
-    """Parse a ``DATABASE_URL`` and replace the driver in it by ours.
+def parse_url(text: str, variable: str = "DATABASE_URL") -> URL:
+    """Parse a ``DATABASE_URL``, or the value of another ``variable``, and replace the driver in it by ours.
 
     Raises JobtapeError, which describes the valid forms.
     """
     try:
         url = make_url(text.strip())
     except (ArgumentError, ValueError):
-        raise JobtapeError(f"DATABASE_URL is not a URL; {FORMS}, and {ENCODE}") from None
+        raise JobtapeError(f"{variable} is not a URL; {FORMS}, and {ENCODE}") from None
     database, _, driver = url.drivername.lower().partition("+")
     if database in ("postgresql", "postgres"):
         if not _is_clear(url, text):
-            raise JobtapeError(f"DATABASE_URL is ambiguous; {FORMS}, and {ENCODE}")
-        return url.set(drivername="postgresql+psycopg", query=_libpq_parameters(url.query))
+            raise JobtapeError(f"{variable} is ambiguous; {FORMS}, and {ENCODE}")
+        return url.set(drivername="postgresql+psycopg", query=_libpq_parameters(url.query, variable))
     if database != "sqlite" or "cipher" in driver:
         # An unknown scheme may be the beginning of a password.
         kind = f"begins with {url.drivername}" if database in _OTHERS else "is of another kind"
-        raise JobtapeError(f"DATABASE_URL {kind}, and the view is kept in SQLite or PostgreSQL; {FORMS}")
+        raise JobtapeError(f"{variable} {kind}, and only SQLite and PostgreSQL are supported; {FORMS}")
     if url.host:
-        raise JobtapeError(f"DATABASE_URL has a host (or two slashes instead of three), and SQLite has none; {FORMS}")
+        raise JobtapeError(f"{variable} has a host (or two slashes instead of three), and SQLite has none; {FORMS}")
     if url.database in (None, "", ":memory:"):
-        raise JobtapeError(f"the view needs a file, since several processes share it; {FORMS}")
+        raise JobtapeError(f"{variable} needs a file, since several processes share it; {FORMS}")
     return url.set(drivername="sqlite", query={})
 
 
-def _libpq_parameters(query: Mapping[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
+def _libpq_parameters(query: Mapping[str, str | tuple[str, ...]], variable: str) -> dict[str, str | tuple[str, ...]]:
     """Return the parameters behind the ``?`` as libpq expects them. Raises JobtapeError for an unknown one."""
     found: dict[str, str | tuple[str, ...]] = {}
     for name, value in query.items():
@@ -69,7 +69,7 @@ def _libpq_parameters(query: Mapping[str, str | tuple[str, ...]]) -> dict[str, s
             found[name] = value
         elif name not in _OTHER_DRIVERS:
             raise JobtapeError(
-                f"DATABASE_URL has the parameter {name}, which libpq, PostgreSQL's library, does not know: leave it "
+                f"{variable} has the parameter {name}, which libpq, PostgreSQL's library, does not know: leave it "
                 "out, or use a parameter of libpq (sslmode, connect_timeout, options, …)"
             )
     return found

@@ -1,4 +1,4 @@
-"""``jobtape up``, ``api``, ``worker``, ``projector`` and ``init``: run Jobtape, or one part of it.
+"""``jobtape up``, ``api``, ``worker``, ``projector``, ``outbox`` and ``init``: run Jobtape, or one part of it.
 
 Each parameter has the name of the setting that it replaces; ``parts.start.settings_with`` reads all of them.
 """
@@ -14,7 +14,9 @@ from jobtape.cli.options import (
     GracePeriod,
     Host,
     Jobs,
+    Json,
     LogLevel,
+    OutboxUrl,
     Port,
     Processes,
     Queues,
@@ -76,6 +78,28 @@ def projector(log_level: LogLevel = None) -> None:
     from jobtape.cli.parts.projector import run_projector  # noqa: PLC0415
 
     run_projector(log_level=log_level)
+
+
+def outbox(
+    outbox_url: OutboxUrl = None,
+    jobs: Jobs = None,
+    app_dir: AppDir = None,
+    log_level: LogLevel = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Only show how many jobs wait, and those that cannot be published.")
+    ] = False,
+    remove: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only remove this job, which cannot be published.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Publish the jobs that an application has submitted in transactions of its own database."""
+    from jobtape.cli.parts import outbox as part  # noqa: PLC0415
+
+    if list_ or remove is not None:
+        return part.show_or_remove(remove, as_json=as_json, outbox_url=outbox_url)
+    part.run_outbox(outbox_url=outbox_url, jobs=jobs, app_dir=app_dir, log_level=log_level)
+    return 0
 
 
 def init(

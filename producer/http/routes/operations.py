@@ -10,7 +10,14 @@ from pydantic import BaseModel
 from jobtape.producer.http import metrics, openapi
 from jobtape.producer.http.dependencies import RunningProducer
 from jobtape.producer.http.representation import PydanticJSONResponse
-from jobtape.producer.monitoring.health import DeadLetterStatus, PartStatus, RelayStatus, TimerStatus, Workers
+from jobtape.producer.monitoring.health import (
+    DeadLetterStatus,
+    OutboxStatus,
+    PartStatus,
+    RelayStatus,
+    TimerStatus,
+    Workers,
+)
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.rules.schedule import Ticks
 
@@ -71,8 +78,8 @@ class JobTypesOut(BaseModel):
 
 class ReadinessOut(BaseModel, json_schema_serialization_defaults_required=True):
     """``parts`` contains broker, tape, view and projector. ``ready`` does not depend on ``workers`` (by queue),
-    ``timers``, ``dead_letters``, ``relay`` and ``lag``, the seconds that an event published now takes to
-    reach the view.
+    ``timers``, ``dead_letters``, ``relay``, ``outbox`` (null where this process forwards none) and ``lag``, the seconds
+    that an event published now takes to reach the view.
     """
 
     ready: bool
@@ -82,6 +89,7 @@ class ReadinessOut(BaseModel, json_schema_serialization_defaults_required=True):
     dead_letters: DeadLetterStatus
     relay: RelayStatus
     lag: float | None
+    outbox: OutboxStatus | None
 
 
 @router.get(
