@@ -25,7 +25,7 @@ from jobtape.schemas.errors import (
     ViewUnavailable,
 )
 from jobtape.schemas.job import Job, JobState
-from jobtape.schemas.job_types.gate_rules import Concurrency, Rate, Unique
+from jobtape.schemas.job_types.gate_rules import Concurrency, Debounce, Rate, Unique
 from jobtape.schemas.job_types.schedules import Cron, Every
 from jobtape.schemas.retry import Crashed, Fail, Retry, RetryPolicy
 from jobtape.schemas.submission import Options
@@ -45,6 +45,7 @@ __all__ = [
     "Context",
     "Crashed",
     "Cron",
+    "Debounce",
     "DeliveredEvent",
     "EventsMissed",
     "Every",

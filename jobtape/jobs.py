@@ -10,7 +10,7 @@ from jobtape import running
 from jobtape.schemas import context
 from jobtape.schemas.job import Job
 from jobtape.schemas.job_types import job_type as jobtype
-from jobtape.schemas.job_types.gate_rules import Concurrency, OnFailure, Rate, Unique
+from jobtape.schemas.job_types.gate_rules import Concurrency, Debounce, OnFailure, Rate, Unique
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster
 from jobtape.schemas.job_types.schedules import Times
 from jobtape.schemas.retry import RetryPolicy
@@ -122,6 +122,7 @@ def job(
     on_failure: OnFailure = "continue",
     limits: Sequence[Concurrency | Rate] = (),
     unique: Unique | None = None,
+    debounce: Debounce | None = None,
     take_turns: str | None = None,
     schedule: Times | Sequence[Times] = (),
     version: int = 1,
@@ -146,6 +147,7 @@ def job(
         keeps it until the job is redriven or released.
     :param limits: How many jobs may run at once (``Concurrency``) or start in some time (``Rate``) on all workers.
     :param unique: Fields and labels by which one job is open at a time, and which of two jobs goes.
+    :param debounce: How many seconds after the last of several jobs with the same key that one runs, instead of all.
     :param take_turns: A field of the payload or a label. Where jobs wait for the same limit, its values take turns.
     :param schedule: When jobs are submitted by themselves: ``Cron("0 9 * * MON-FRI", tz="Europe/Berlin")``,
         ``Every(minutes=5)`` or a list of them. ``jobtape schedules sync`` puts them in force.
@@ -168,6 +170,7 @@ def job(
             on_failure=on_failure,
             limits=limits,
             unique=unique,
+            debounce=debounce,
             take_turns=take_turns,
             schedule=schedule,
             version=version,

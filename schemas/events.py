@@ -29,8 +29,10 @@ DeferReason = Literal["unknown_type", "queue_full", "paused"] | Dropped
 """Why work was deferred: a worker does not know the job type or its version, the queue refused it, the job type is
 paused, or the broker dropped it."""
 PlacementReason = Literal["due", "lost", "given_up"]
-CancelReason = Literal["duplicate", "replaced"]
-"""Why a job was cancelled that nobody asked to cancel: an open job has its unique key, or a later one replaced it."""
+CancelReason = Literal["duplicate", "replaced", "debounced"]
+"""Why a job was cancelled that nobody asked to cancel: an open job has its unique key, a later one replaced it, or a
+later one with its debounce key came.
+"""
 Reason = Literal[
     "error",
     "timeout",

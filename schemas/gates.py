@@ -2,9 +2,10 @@
 
 An **ordering key** is free when no other job with the key has a slot; jobs get it in the tape's order. A **limit**
 gives slots to ``at_most`` jobs at once or, with ``per``, allows ``at_most`` placements in any ``per`` seconds. A
-**unique key** is free when no other job with the key has a slot (``schemas.unique`` says which jobs are closed). A job
-keeps its slots from its first placement in a run until the run has ended, also while it waits for a retry. So nothing
-has to expire: the slots that are taken follow from the jobs in the view (``Job.holds_slots``).
+**unique key** is free when no other job with the key has a slot, a **debounce key** when no other job with the key has
+come for a time; ``schemas.claims`` says which jobs are cancelled. A job keeps its slots from its first placement in a
+run until the run has ended, also while it waits for a retry. So nothing has to expire: the slots that are taken follow
+from the jobs in the view (``Job.holds_slots``).
 
 The rates follow the generic cell rate algorithm (GCRA; ITU-T I.371, annex A): placements are spaced evenly, and one may
 come up to ``TOLERANCE`` early, so that a late one does not lower the rate. The spacing is longer by as much, so that no
@@ -28,6 +29,8 @@ REMEMBERED_FROM: Final = 1.0
 """Seconds: rates whose placements are spaced further apart are noted in the view, for a projector that takes over."""
 _MOST_RATES: Final = 10_000
 _FORGOTTEN: Final = 86_400.0
+LONGEST_DEBOUNCE: Final = 30 * 86_400.0
+"""Seconds."""
 RULE_GROUP: Final = "rule"
 """The ``Job.gate_group`` of rules."""
 
@@ -72,6 +75,24 @@ class UniqueKey(BaseModel):
         return f"unique {self.name}", self.key
 
 
+class DebounceKey(BaseModel):
+    """A key of whose jobs the last one is placed, when none has come for ``seconds``, and at the latest ``at_most``
+    seconds after the first. ``name``: job types with the same name share their keys.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: LimitName
+    key: GateKey = ""
+    seconds: float = Field(gt=0, le=LONGEST_DEBOUNCE, allow_inf_nan=False)
+    at_most: float | None = Field(default=None, gt=0, le=LONGEST_DEBOUNCE, allow_inf_nan=False)
+
+    @property
+    def gate(self) -> Gate:
+        """What the jobs with the key share."""
+        return f"debounce {self.name}", self.key
+
+
 class Gates(BaseModel):
     """All gates of one job.
 
@@ -85,6 +106,7 @@ class Gates(BaseModel):
     hold: bool = False
     limits: tuple[Limit, ...] = Field(default=(), max_length=MAX_LIMITS)
     unique: UniqueKey | None = None
+    debounce: DebounceKey | None = None
     turn: GateKey = ""
     rule: bool = False
 
@@ -116,6 +138,9 @@ class Gates(BaseModel):
         order = [] if self.ordering_key is None else [f"ordering key {self.ordering_key}"]
         if self.unique is not None:
             order.append(f"unique key {self.unique.name}{self.unique.key and f' for {self.unique.key}'}")
+        if self.debounce is not None:
+            key = self.debounce.key and f" for {self.debounce.key}"
+            order.append(f"{self.debounce.seconds:g} s without another {self.debounce.name}{key}")
         limits = [(*limit.gate, limit.at_most) for limit in self.limits]
         return order + [f"limit {name}{key and f' for {key}'}, at most {n}" for name, key, n in limits]
 

@@ -135,7 +135,7 @@ class Job:
     failure: str | None = None
     """The id of the ``FailureGroup`` of ``error``."""
     duplicate_of: str | None = None
-    """Of a cancelled job: the job that is to run instead of it, which has the same unique key."""
+    """Of a cancelled job: the job that is to run instead of it, which has the same unique key or debounce key."""
     gates: Gates | None = None
     gate_group: str | None = None
     turn: int | None = None

@@ -1,5 +1,5 @@
-"""Check on the tape alone that gates were kept: order, limits, rates and unique keys. Independent of ``schemas.gates``
-and ``schemas.unique``.
+"""Check on the tape alone that gates were kept: order, limits, rates, unique and debounce keys. Independent of
+``schemas.gates`` and ``schemas.claims``.
 """
 
 from collections import defaultdict
@@ -69,30 +69,34 @@ class _UniqueKeys:
         self._at_work: dict[tuple[str, str], str] = {}
 
     def read(self, event: JobEvent, cursor: int, job: Job) -> None:
-        if job.gates is None or job.gates.unique is None:
+        if job.gates is None or (job.gates.unique is None and job.gates.debounce is None):
             return
-        key = job.gates.unique.name, job.gates.unique.key
         known = self._runs.get(job.id)
         began = cursor if known is None or known[0] != job.run else known[1]
         self._runs[job.id] = job.run, began, cursor if job.final else None, job
-        if job.final or job.state is JobState.HELD:
-            if self._at_work.get(key) == job.id:
-                del self._at_work[key]
-        elif self._at_work.setdefault(key, job.id) != job.id:
-            self._problems.append(f"{job.id} was placed while {self._at_work[key]} had the unique key {key}")
+        if job.gates.unique is not None:
+            key = job.gates.unique.name, job.gates.unique.key
+            if job.final or job.state is JobState.HELD:
+                if self._at_work.get(key) == job.id:
+                    del self._at_work[key]
+            elif self._at_work.setdefault(key, job.id) != job.id:
+                self._problems.append(f"{job.id} was placed while {self._at_work[key]} had the unique key {key}")
         if job.state is JobState.CANCELLED and job.duplicate_of is not None and event.name == "cancelled":
-            self._check_cause(key, began, job)
+            self._check_cause(began, job)
 
-    def _check_cause(self, key: tuple[str, str], began: int, job: Job) -> None:
+    def _check_cause(self, began: int, job: Job) -> None:
+        kind = "debounce" if job.reason == "debounced" else "unique"
         other = self._runs.get(job.duplicate_of or "")
-        if other is None or other[3].gates is None or other[3].gates.unique is None:
-            self._problems.append(f"{job.id} was cancelled because of {job.duplicate_of}, which is no such job")
+        if other is None:
+            self._problems.append(f"{job.id} was cancelled because of {job.duplicate_of}, which has no key")
             return
         _, other_began, other_ended, cause = other
-        theirs = other[3].gates.unique
-        if (theirs.name, theirs.key) != key:
-            self._problems.append(f"{job.id} was cancelled because of {cause.id}, which has another unique key")
+        mine, theirs = getattr(job.gates, kind), getattr(cause.gates, kind)
+        if theirs is None or (theirs.name, theirs.key) != (mine.name, mine.key):
+            self._problems.append(f"{job.id} was cancelled because of {cause.id}, which has another {kind} key")
         elif job.reason == "duplicate" and not (other_began < began and (other_ended is None or other_ended > began)):
             self._problems.append(f"{job.id} is no duplicate of {cause.id}, which was not open when it was submitted")
-        elif job.reason == "replaced" and other_began < began:
-            self._problems.append(f"{job.id} was replaced by the earlier job {cause.id}")
+        elif job.reason != "duplicate" and other_began < began:
+            self._problems.append(f"{job.id} was {job.reason} because of the earlier job {cause.id}")
+        elif job.reason == "debounced" and job.placed > 0:
+            self._problems.append(f"{job.id} was debounced after it had been placed")

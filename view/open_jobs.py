@@ -7,14 +7,14 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, get_args
 
-from sqlalchemy import bindparam, func, select, text, tuple_
+from sqlalchemy import bindparam, func, or_, select, text, tuple_
 
 from jobtape.schemas import plainjson
+from jobtape.schemas.claims import Claim
 from jobtape.schemas.events import Dropped
 from jobtape.schemas.gates import RULE_GROUP
 from jobtape.schemas.job import FINAL, Job, JobRun, JobState
 from jobtape.schemas.rules.rules import Rules
-from jobtape.schemas.unique import Claim
 from jobtape.view import tables
 from jobtape.view.rows import gates_from_text, job_from_row
 from jobtape.view.sql.database import StorePart
@@ -27,7 +27,9 @@ _HELD = text(tables.HELD)
 _HOLDS_SLOTS = text(tables.HOLDS_SLOTS)
 _job = tables.jobs.c
 
-_CLAIMS = select(_job.id, _job.type, _job.run, _job.attempt, _job.correlation_id, _job.state, _job.gates, _job.cursor)
+_CLAIMS = select(
+    _job.id, _job.type, _job.run, _job.attempt, _job.correlation_id, _job.state, _job.gates, _job.run_at, _job.cursor
+)
 _NEXT_HELD = (
     select(_job.id, _job.type, _job.queue, _job.run_at, _job.gates, _job.gate_group, _job.turn)
     .where(_HELD, _job.gate_group == bindparam("gate_group"))
@@ -148,14 +150,16 @@ class OpenJobs(StorePart):
         with self.database.reading() as connection:
             return [_claim(row) for row in connection.execute(_CLAIMS.where(_HOLDS_SLOTS))]
 
-    def held_with_unique_key(self) -> list[Claim]:
-        """Return the runs of held jobs that have a unique key."""
-        statement = _CLAIMS.where(_HELD, _job.gates.contains('"unique":{', autoescape=True))
+    def held_claims(self) -> list[Claim]:
+        """Return the runs of held jobs that have a unique key or a debounce key."""
+        texts = ('"unique":{', '"debounce":{')
+        statement = _CLAIMS.where(_HELD, or_(*(_job.gates.contains(text, autoescape=True) for text in texts)))
+        statement = statement.order_by(_job.cursor)
         with self.database.reading() as connection:
             return [_claim(row) for row in connection.execute(statement)]
 
 
 def _claim(row: Any) -> Claim:
-    job_id, job_type, run, attempt, correlation_id, state, gates, cursor = row
+    job_id, job_type, run, attempt, correlation_id, state, gates, run_at, cursor = row
     run_of = JobRun(job_id, job_type, run, attempt, correlation_id)
-    return Claim(run_of, gates_from_text(gates), JobState(state), cursor, JobState(state) not in FINAL)
+    return Claim(run_of, gates_from_text(gates), JobState(state), run_at, cursor, JobState(state) not in FINAL)

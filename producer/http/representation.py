@@ -36,17 +36,17 @@ class JobOut(BaseModel):
     failure: str | None = Field(description="The id of the group of `error`: see `GET /failures`.")
     reason: str | None = Field(
         description="Why the last attempt failed (`error`, `timeout`, …), the work was deferred (`queue_full`, …), or "
-        "the job was cancelled without a request (`duplicate`, `replaced`)."
+        "the job was cancelled without a request (`duplicate`, `replaced`, `debounced`)."
     )
     duplicate_of: str | None = Field(
-        description="Of a job that was cancelled because of its unique key: the id of the job that runs instead."
+        description="Of a job that was cancelled because of its unique or debounce key: the job that runs instead."
     )
     progress: Progress | None = Field(description="What the handler reported: `fraction` from 0 to 1, and `message`.")
     queue: str | None = Field(description="The work queue.")
     labels: dict[str, str] | None = Field(description="The labels of the submission. Lists can be filtered by them.")
     ordering_key: str | None = Field(description="Jobs with the same key run one after the other.")
     waits_for: list[str] = Field(
-        description="Of a `held` job: its ordering key, unique key and limits, of which one is not free."
+        description="Of a `held` job: its keys and limits, of which one is not free, or whose time has not come."
     )
     holds_key: bool = Field(description="Whether the job has failed and keeps its ordering key until it is released.")
     run: int = Field(description="Starts at 1. Each redrive adds 1.")

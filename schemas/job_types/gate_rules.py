@@ -1,4 +1,4 @@
-"""The gates that a job type declares: its ordering key, limits and unique key, and how a submission's values are found
+"""The gates that a job type declares: its ordering key, limits and other keys, and how a submission's values are found
 for them.
 """
 
@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
-from jobtape.schemas.gates import KEY_LENGTH, MAX_LIMITS, Conflict, Gates, Limit, UniqueKey
+from jobtape.schemas.gates import (
+    KEY_LENGTH,
+    LONGEST_DEBOUNCE,
+    MAX_LIMITS,
+    Conflict,
+    DebounceKey,
+    Gates,
+    Limit,
+    UniqueKey,
+)
 
 LABEL: Final = "label:"
 """Begins the name of a label where a field of the payload can be named too."""
@@ -61,6 +70,21 @@ class Unique:
     name: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Debounce:
+    """Of the jobs with a key that come shortly one after the other, the last one runs.
+
+    ``seconds``: it runs when none has come for so long. The others end ``cancelled``, with ``duplicate_of``.
+    ``at_most``: it runs at the latest so many seconds after the first one. Default: there is no such time. ``by`` and
+    ``name`` are those of ``Unique``.
+    """
+
+    seconds: float
+    by: Sequence[str] = ()
+    at_most: float | None = None
+    name: str | None = None
+
+
 class GateRules:
     """The rules of the job type ``job_type``. ``fields``: the fields of its payload. ``where``: begins each message.
     ``rule``: its jobs are rules.
@@ -78,6 +102,7 @@ class GateRules:
         on_failure: OnFailure,
         limits: Sequence[Concurrency | Rate],
         unique: Unique | None,
+        debounce: Debounce | None,
         take_turns: str | None,
         rule: bool,
     ) -> None:
@@ -86,18 +111,33 @@ class GateRules:
         self.on_failure: OnFailure = on_failure
         self.limits = tuple(limits)
         self.unique = unique
+        self.debounce = debounce
         self.take_turns = take_turns
         self._job_type = job_type
-        if unique is not None and isinstance(unique.by, str):
-            raise JobTypeInvalid(f"{where}: Unique(by=...) is a list of names, like [{unique.by!r}]")
+        keyed = [each for each in (unique, debounce) if each is not None]
+        for each in keyed:
+            if isinstance(each.by, str):
+                kind = type(each).__name__
+                raise JobTypeInvalid(f"{where}: {kind}(by=...) is a list of names, like [{each.by!r}]")
         if unique is not None and unique.conflict not in get_args(Conflict):
             raise JobTypeInvalid(f"{where}: Unique(conflict=...) is 'return' or 'replace', not {unique.conflict!r}")
-        uniques = () if unique is None else (unique,)
+        if debounce is not None and unique is not None and unique.conflict == "return":
+            raise JobTypeInvalid(
+                f"{where}: with Debounce the last job runs, with Unique(conflict='return') the first: "
+                "use conflict='replace'"
+            )
+        if debounce is not None and not (
+            0 < debounce.seconds <= (debounce.at_most or LONGEST_DEBOUNCE) <= LONGEST_DEBOUNCE
+        ):
+            raise JobTypeInvalid(
+                f"{where}: Debounce(seconds=..., at_most=...) are above 0 and at most {LONGEST_DEBOUNCE:g} s, and "
+                "at_most is not below seconds"
+            )
         for name, path in (
             ("ordering_key", ordering_key),
             ("take_turns", take_turns),
             *(("by", limit.by) for limit in self.limits),
-            *(("by", path) for each in uniques for path in each.by),
+            *(("by", path) for each in keyed for path in each.by),
         ):
             if path is not None and not path.startswith(LABEL) and path.split(".")[0] not in fields:
                 raise JobTypeInvalid(
@@ -110,9 +150,9 @@ class GateRules:
         for limit in self.limits:
             if limit.at_most < 1 or (isinstance(limit, Rate) and not 0 < limit.per < math.inf):
                 raise JobTypeInvalid(f"{where}: {limit} allows nothing: at_most is at least 1, per is above 0 s")
-        for named in (*self.limits, *uniques):
+        for named in (*self.limits, *keyed):
             if named.name is not None and not _NAME.fullmatch(named.name):
-                what = "a limit" if isinstance(named, Concurrency | Rate) else "unique keys"
+                what = "a limit" if isinstance(named, Concurrency | Rate) else "the keys"
                 raise JobTypeInvalid(f"{where}: the name of {what} must match {_NAME.pattern}, not {named.name!r}")
         if len({(limit.name or job_type, limit.by, type(limit)) for limit in self.limits}) < len(self.limits):
             raise JobTypeInvalid(
@@ -136,8 +176,14 @@ class GateRules:
             if key is not None:
                 per = float(limit.per) if isinstance(limit, Rate) else None
                 limits.append(Limit(name=limit.name or self._job_type, key=key, at_most=limit.at_most, per=per))
-        unique = self._unique_key(payload, labels)
-        if ordering_key is None and not limits and unique is None:
+        unique = debounce = None
+        if self.unique is not None and (key := self._joined_key(self.unique.by, payload, labels)) is not None:
+            unique = UniqueKey(name=self.unique.name or self._job_type, key=key, conflict=self.unique.conflict)
+        if self.debounce is not None and (key := self._joined_key(self.debounce.by, payload, labels)) is not None:
+            rule = self.debounce
+            name = rule.name or self._job_type
+            debounce = DebounceKey(name=name, key=key, seconds=rule.seconds, at_most=rule.at_most)
+        if ordering_key is None and not limits and unique is None and debounce is None:
             return None
         turn = None if self.take_turns is None else self._key(self.take_turns, payload, labels)
         return Gates(
@@ -145,19 +191,18 @@ class GateRules:
             hold=self.on_failure == "hold",
             limits=tuple(limits),
             unique=unique,
+            debounce=debounce,
             turn=turn or "",
         )
 
-    def _unique_key(self, payload: Mapping[str, Any], labels: Mapping[str, str]) -> UniqueKey | None:
-        if self.unique is None:
+    def _joined_key(self, by: Sequence[str], payload: Mapping[str, Any], labels: Mapping[str, str]) -> str | None:
+        keys = [key for path in by if (key := self._key(path, payload, labels)) is not None]
+        if len(keys) < len(by):
             return None
-        keys = [key for path in self.unique.by if (key := self._key(path, payload, labels)) is not None]
-        if len(keys) < len(self.unique.by):
-            return None
-        key = ", ".join(keys)
-        if len(key) > KEY_LENGTH:
-            raise self._invalid(("payload",), f"the unique key {key[:60]}... has more than {KEY_LENGTH} characters")
-        return UniqueKey(name=self.unique.name or self._job_type, key=key, conflict=self.unique.conflict)
+        joined = ", ".join(keys)
+        if len(joined) > KEY_LENGTH:
+            raise self._invalid((), f"the key {joined[:60]}... has more than {KEY_LENGTH} characters")
+        return joined
 
     def _key(self, path: str, payload: Mapping[str, Any], labels: Mapping[str, str]) -> str | None:
         """Return the key for the value at ``path``. It has the name too, so that ids of different things differ."""

@@ -18,7 +18,7 @@ from pydantic_core import PydanticSerializationError
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, ResultInvalid, described, faults_of, first_fault
 from jobtape.schemas.job import JOB_TYPE_PATTERN, QUEUE_PATTERN
 from jobtape.schemas.job_types import declared
-from jobtape.schemas.job_types.gate_rules import Concurrency, GateRules, OnFailure, Rate, Unique
+from jobtape.schemas.job_types.gate_rules import Concurrency, Debounce, GateRules, OnFailure, Rate, Unique
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster, PayloadVersions
 from jobtape.schemas.job_types.schedules import Times, declared_schedules
 from jobtape.schemas.job_types.signature import Signature, handler_of, where_of
@@ -40,9 +40,9 @@ class JobTypeSpec:
 
     ``isolate``: the handler runs in its own process, which may allocate ``memory`` bytes more than at the start of the
     job (None: no limit). ``concurrency``: how many jobs run at once in one worker. ``ordering_key``, ``on_failure``,
-    ``limits``, ``unique``, ``take_turns`` and ``rule``: see ``GateRules``. ``schedule``: see ``declared_schedules``.
-    ``version``: the payload version of the parameters. ``upcasters``, by version, turn an older payload into the next
-    version.
+    ``limits``, ``unique``, ``debounce``, ``take_turns`` and ``rule``: see ``GateRules``. ``schedule``: see
+    ``declared_schedules``. ``version``: the payload version of the parameters. ``upcasters``, by version, turn an older
+    payload into the next version.
 
     Raises JobTypeInvalid, with what to change, if ``function`` cannot be a handler.
     """
@@ -62,6 +62,7 @@ class JobTypeSpec:
         on_failure: OnFailure = "continue",
         limits: Sequence[Concurrency | Rate] = (),
         unique: Unique | None = None,
+        debounce: Debounce | None = None,
         take_turns: str | None = None,
         rule: bool = False,
         schedule: Times | Sequence[Times] = (),
@@ -107,6 +108,7 @@ class JobTypeSpec:
             on_failure=on_failure,
             limits=limits,
             unique=unique,
+            debounce=debounce,
             take_turns=take_turns,
             rule=rule,
         )

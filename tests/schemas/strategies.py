@@ -93,7 +93,7 @@ _own: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "duration": st.none() | st.floats(0, 1e9),
     },
     "cancelled": {
-        "reason": st.none() | st.sampled_from(["duplicate", "replaced"]),
+        "reason": st.none() | st.sampled_from(["duplicate", "replaced", "debounced"]),
         "duplicate_of": st.none() | st.just(JOB),
     },
     "redriven": {},

@@ -7,10 +7,11 @@ opening, the next one does. Of the ready groups, that comes first whose last job
 turns, and one with few jobs does not wait for one with many.
 
 Everything here follows from the view: a projector that becomes active reads which jobs have slots and which groups
-wait. After that it learns of changes from the batches that are committed. Which jobs are cancelled because of a
-**unique key** follows from these too (``schemas.unique``); a job is never taken between this decision and its end. Of
-each group it knows the first jobs, all
+wait. After that it learns of changes from the batches that are committed. Of each group it knows the first jobs, all
 up to ``_Group.known_to``, and reads more when they are placed. So memory grows with the groups, not with the jobs.
+
+Jobs with a **unique key** or a **debounce key** are all known (``schemas.claims``): few are open for each key. One that
+is to be cancelled for another one is not taken any more.
 """
 
 import asyncio
@@ -26,10 +27,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.schemas.claims import Claim, Claims, Closing
 from jobtape.schemas.gates import Gate, Gates, GateState
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.rules.rules import Rules
-from jobtape.schemas.unique import Claim, Closing, UniqueKeys
 from jobtape.view.store import HeldJob
 
 KNOWN: Final = 200
@@ -104,9 +105,9 @@ class HeldJobs:
         """The jobs that ``take`` has returned, until ``give_back``."""
         self.rules = Rules()
         """The rules that are in force."""
-        self._unique = UniqueKeys()
+        self._claims = Claims()
         self.closings: deque[Closing] = deque()
-        """The runs that are to be cancelled because of their unique keys. Whoever cancels one removes it."""
+        """The runs that are to be cancelled because of their unique or debounce keys; see ``take_closings``."""
         self._missed: list[Job] | None = None
         """While the view is being read: the jobs that were committed meanwhile."""
 
@@ -119,20 +120,21 @@ class HeldJobs:
         for collection in (self._groups, self._ready, self._waiting, self._timers, self._taken, self.closings):
             collection.clear()
         self._state = GateState(time.monotonic())
-        self._unique = UniqueKeys()
         self.rules = Rules.of(await self._leader.call(self._leader.store.open_jobs.rules))
         self._state.new_limits = self.rules.limits
         placed = await self._leader.call(self._leader.store.open_jobs.with_slots)
         for claim in placed:
             self._state.hold(claim.run.id, claim.gates.slots(ended=claim.state is JobState.FAILED))
-        held = await self._leader.call(self._leader.store.open_jobs.held_with_unique_key)
-        self.closings.extend(self._unique.note([*placed, *held]))
+        held = await self._leader.call(self._leader.store.open_jobs.held_claims)
         for name in await self._leader.call(self._leader.store.open_jobs.held_groups):
             self._make_ready(self._groups.setdefault(name, _Group(name, next(self._numbers))))
         # Wall clock to monotonic time: another host may have noted it.
         shift = time.monotonic() - time.time()
-        for gate, at in (await self._leader.call(self._leader.store.rates.latest)).items():
+        noted = await self._leader.call(self._leader.store.rates.latest)
+        for gate, at in noted.items():
             self._state.note_latest(gate, at + shift)
+        self._claims = Claims({gate: datetime.fromtimestamp(at, UTC) for gate, at in noted.items()})
+        self.closings.extend(self._claims.note([*placed, *held]))
         missed, self._missed = self._missed, None
         self.notify(missed, ())
 
@@ -145,8 +147,8 @@ class HeldJobs:
         if self._missed is not None:
             self._missed += gated
             return False
-        if unique := [Claim.of(job, job.gates) for job in gated if job.gates is not None and job.gates.unique]:
-            self.closings.extend(self._unique.note(unique))
+        if claims := [Claim.of(job, job.gates) for job in gated if job.gates is not None and _has_claim(job.gates)]:
+            self.closings.extend(self._claims.note(claims))
         changed = bool(self.closings)
         for job in gated:
             assert job.gates is not None
@@ -230,6 +232,14 @@ class HeldJobs:
             group.add(job)
             self._make_ready(group)
 
+    async def take_closings(self, limit: int) -> list[Closing]:
+        """Return at most ``limit`` of the runs that are to be cancelled, each once. Raises ViewUnavailable."""
+        taken = [self.closings.popleft() for _ in range(min(limit, len(self.closings)))]
+        if begins := self._claims.begins(taken):  # noted before the first jobs are gone
+            at = {gate: time.timestamp() for gate, time in begins.items()}
+            await self._leader.call(self._leader.store.rates.note, at)
+        return taken
+
     def next_at(self) -> float:
         """Return when ``take`` may return a job although nothing is committed until then."""
         if self._ready:
@@ -261,11 +271,12 @@ class HeldJobs:
     def _next(self, group: _Group, now: float, closed: Mapping[str, float]) -> HeldJob | None:
         """Return the first job of the group with its slots taken; None if the group has to wait."""
         job = group.jobs[0]
-        if self._unique.is_closing(job.id):
+        if self._claims.is_closing(job.id):
             del group.jobs[0]
             self._make_ready(group)
             return None
-        until = max(now + (job.run_at - datetime.now(UTC)).total_seconds(), closed.get(job.queue, 0.0))
+        due = max(job.run_at, self._claims.opens_at(job.id, job.gates) or job.run_at)
+        until = max(now + (due - datetime.now(UTC)).total_seconds(), closed.get(job.queue, 0.0))
         if until > now:
             self._wake_at(until, group.name)
             self._pass_on(group)
@@ -277,6 +288,7 @@ class HeldJobs:
             self._wait(group, *found)
             return None
         self._state.place(job.id, job.gates, now)
+        self._claims.leave(job.gates, job.id)
         del group.jobs[0]
         group.since = next(self._numbers)
         if group.opened not in job.gates.slots():
@@ -354,3 +366,7 @@ class HeldJobs:
                 if not self._state.has_slots(job.id):
                     group.add(job)
             self._make_ready(group)
+
+
+def _has_claim(gates: Gates) -> bool:
+    return gates.unique is not None or gates.debounce is not None

@@ -1,5 +1,5 @@
 """Places the work of waiting jobs when it is due: delayed jobs, retries, redriven and deferred jobs, and held jobs.
-Cancels jobs because of their unique keys.
+Cancels jobs because of their unique or debounce keys.
 
 Theory of operation. The view says which jobs wait and when each is due (``Job.waiting``); there is no other list of
 timers. The placer reads the earliest of them, publishes the events that place the work of those that are due, and
@@ -31,13 +31,13 @@ from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.broker.tasks import cancel_and_wait, wait_for_stop
 from jobtape.consumer.projector.maintenance.held_jobs import HeldJobs
 from jobtape.consumer.projector.maintenance.leader import DEPTH_TIMEOUT, Leader
+from jobtape.schemas.claims import Closing
 from jobtape.schemas.errors import QueueFull, TapeMissing
 from jobtape.schemas.events import Dropped, Placed
 from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.placement import placement, placement_id
 from jobtape.schemas.topology import CANCEL_KEY
-from jobtape.schemas.unique import Closing
 from jobtape.view.store import Batch, HeldJob, WaitingJob
 
 log = logging.getLogger(__name__)
@@ -158,9 +158,8 @@ class JobPlacer:
         return [row for row in rows if row.id not in unseen][:limit]
 
     async def _cancel_duplicates(self) -> None:
-        """Cancel some of the runs that a job with the same unique key has closed."""
-        closings = [self._held.closings.popleft() for _ in range(min(PAGE, len(self._held.closings)))]
-        await asyncio.gather(*(self._cancel(closing) for closing in closings))
+        """Cancel some of the runs that another job with the same unique or debounce key has closed."""
+        await asyncio.gather(*(self._cancel(closing) for closing in await self._held.take_closings(PAGE)))
 
     async def _cancel(self, closing: Closing) -> None:
         claim, source = closing.claim, self._leader.topology.source

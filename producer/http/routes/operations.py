@@ -47,6 +47,17 @@ class UniqueOut(BaseModel):
     conflict: str
 
 
+class DebounceOut(BaseModel):
+    """Of the jobs of the job types with this ``name`` and the same values of ``by``, the last one runs, ``seconds``
+    after its submission, and at the latest ``at_most`` seconds after the first.
+    """
+
+    name: str
+    by: list[str]
+    seconds: float
+    at_most: float | None
+
+
 class DeclaredScheduleOut(Ticks):
     """A schedule in the code of a job type. `GET /schedules` shows which are in force."""
 
@@ -66,6 +77,7 @@ class JobTypeOut(BaseModel):
     ordering_key: str | None
     limits: list[LimitOut]
     unique: UniqueOut | None
+    debounce: DebounceOut | None
     schedules: list[DeclaredScheduleOut]
     schemas: dict[str, dict[str, Any]]
 
@@ -149,12 +161,16 @@ def _job_type(job_type: JobTypeSpec) -> dict[str, Any]:
         {**each.ticks.model_dump(), "name": each.name, "payload": each.payload, "labels": each.labels}
         for each in job_type.schedules
     ]
-    found = rules.unique
+    unique, debounce = (
+        None if rule is None else {**asdict(rule), "name": rule.name or job_type.name}
+        for rule in (rules.unique, rules.debounce)
+    )
     return {
         **fields,
         "ordering_key": rules.ordering_key,
         "limits": limits,
-        "unique": found and {"name": found.name or job_type.name, "by": list(found.by), "conflict": found.conflict},
+        "unique": unique,
+        "debounce": debounce,
         "schedules": schedules,
         "schemas": job_type.json_schema(),
     }

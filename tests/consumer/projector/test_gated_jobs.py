@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobtape import Context, job
-from jobtape.schemas.gates import Gates, Limit, UniqueKey
+from jobtape.schemas.gates import DebounceKey, Gates, Limit, UniqueKey
 from jobtape.schemas.interventions import redriven, released
 from jobtape.schemas.job import Job, JobState
 from jobtape.view.store import Store
@@ -212,3 +212,21 @@ async def test_projector_that_takes_over_decides_what_the_last_one_has_not(rig: 
         async with rig.worker(jobs.add):
             await ended(store, [first])
         await check(rig, store)
+
+
+async def test_last_of_the_debounced_jobs_runs_when_no_other_comes(rig: Rig, store: Store) -> None:
+    """After a take-over too."""
+    gates = Gates(debounce=DebounceKey(name="pages", key="a", seconds=1.5, at_most=60))
+    other = Gates(debounce=DebounceKey(name="pages", key="b", seconds=1.5))
+    async with rig.worker(jobs.add):
+        async with rig.projector(store):
+            ids = [await publish(rig, "add", gates, {"x": 1, "y": 2}) for _ in range(3)]
+            ids.append(await publish(rig, "add", other, {"x": 1, "y": 2}))
+            await ended(store, ids[:2])
+        async with rig.projector(store):
+            done = await ended(store, ids)
+            assert [each.reason for each in done] == ["debounced", "debounced", None, None]
+            assert [each.duplicate_of for each in done] == [ids[1], ids[2], None, None]
+            assert done[2].started_at is not None and done[2].submitted_at is not None
+            assert (done[2].started_at - done[2].submitted_at).total_seconds() >= 1.5
+            await check(rig, store)

@@ -7,7 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from jobtape.consumer.projector.maintenance import held_jobs
 from jobtape.consumer.projector.maintenance.held_jobs import HeldJobs
 from jobtape.schemas.events import JobEvent, submitted
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.gates import Gates, Limit, UniqueKey
+from jobtape.schemas.gates import DebounceKey, Gates, Limit, UniqueKey
 from jobtape.schemas.interventions import cancelled, redriven, released
 from jobtape.schemas.job import FINAL, Job, JobState, Order
 from jobtape.schemas.placement import placement
@@ -92,13 +92,13 @@ class World:
             self.held.give_back(row, placed=event is not None, held=False)
         return placed
 
-    def cancel_duplicates(self) -> None:
+    async def cancel_duplicates(self) -> None:
         """Fold the cancellations of jobs whose unique key another one has."""
-        closings = [self.held.closings.popleft() for _ in range(len(self.held.closings))]
+        closings = await self.held.take_closings(1000)
         for closing in closings:
             job, other = self.jobs[closing.claim.run.id], self.jobs[closing.instead]
-            assert job.gates and other.gates and job.gates.unique and other.gates.unique
-            assert job.gates.unique.gate == other.gates.unique.gate
+            kind = "debounce" if closing.reason == "debounced" else "unique"
+            assert getattr(job.gates, kind).gate == getattr(other.gates, kind).gate
         self.fold(
             *(
                 cancelled(each.claim.run, source=SOURCE, time=at(0), reason=each.reason, duplicate_of=each.instead)
@@ -170,6 +170,9 @@ UNIQUE = [
     *(Gates(unique=UniqueKey(name="u", key=key, conflict="replace")) for key in "bc"),
     Gates(unique=UniqueKey(name="u", key="c"), ordering_key="a"),
     Gates(unique=UniqueKey(name="u", key="d"), limits=(Limit(name="mail", at_most=2),)),
+    Gates(debounce=DebounceKey(name="d", seconds=1, at_most=2)),
+    Gates(debounce=DebounceKey(name="d", seconds=1), limits=(Limit(name="api", at_most=1),)),
+    Gates(debounce=DebounceKey(name="e", seconds=1), unique=UniqueKey(name="u", key="c", conflict="replace")),
 ]
 
 
@@ -248,7 +251,7 @@ async def test_jobs_are_taken_as_soon_as_their_gates_are_open_and_not_before(wor
         if dice.random() < 0.7:
             await world.place(dice.choice([1, 100]))
         if dice.random() < 0.5:
-            world.cancel_duplicates()
+            await world.cancel_duplicates()
             world.notify()
             while await world.place(100):
                 pass
@@ -260,7 +263,7 @@ async def test_jobs_are_taken_as_soon_as_their_gates_are_open_and_not_before(wor
 async def _work_off(world: World) -> None:
     """Everything that is submitted runs in the end."""
     for _ in range(1000):
-        world.cancel_duplicates()
+        await world.cancel_duplicates()
         world.notify()
         await world.place(100)
         world.fold(*world.in_flight.values())
@@ -319,6 +322,27 @@ async def test_job_that_is_not_due_keeps_later_ones_of_its_ordering_key_waiting(
     world.fold(cancelled(world.jobs[job_id(1)], source=SOURCE, time=at(0)))
     world.notify()
     assert [job.id for job in await world.place(100)] == [job_id(2)]
+
+
+async def test_debounced_job_waits_and_cancels_the_ones_before(world: World) -> None:
+    """One that was placed is left alone."""
+    await world.held.load()
+    gates = Gates(debounce=DebounceKey(name="d", seconds=86_400))
+    now = datetime.now(UTC)
+    world.fold(new(1, gates, run_at=PAST), new(2, gates, run_at=PAST), new(3, gates, run_at=now))
+    world.notify()
+    assert await world.place(100) == []
+    assert world.held.next_at() > time.monotonic() + 80_000
+    await world.cancel_duplicates()
+    world.notify()
+    assert [world.jobs[job_id(n)].duplicate_of for n in (1, 2, 3)] == [job_id(2), job_id(3), None]
+    other = Gates(debounce=DebounceKey(name="e", seconds=86_400))
+    world.fold(new(4, other, run_at=PAST))
+    world.notify()
+    assert [job.id for job in await world.place(100)] == [job_id(4)]
+    world.fold(new(5, other))
+    world.notify()
+    assert await world.held.take_closings(100) == []
 
 
 async def test_rate_is_taken_in_turn_by_all_groups(world: World) -> None:

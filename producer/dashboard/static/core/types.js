@@ -34,8 +34,8 @@
  * @property {string | null} correlation_id
  * @property {string | null} reply_to
  * @property {string | null} ordering_key
- * @property {string[]} waits_for of a held job: its ordering key, unique key and limits
- * @property {string | null} duplicate_of the job that runs instead, if it was cancelled because of its unique key
+ * @property {string[]} waits_for of a held job: its keys and limits
+ * @property {string | null} duplicate_of the job that runs instead, if it was cancelled because of its unique or debounce key
  * @property {boolean} holds_key whether it has failed and keeps its ordering key
  * @property {boolean} imported
  * @property {Num | null} cursor

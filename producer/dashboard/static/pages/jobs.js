@@ -35,6 +35,7 @@ const REASONS = [
   "lost",
   "duplicate",
   "replaced",
+  "debounced",
 ];
 const NAMES = ["type", "state", "queue", "label", "reason", "failure", "error"];
 const UUID = /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i;

@@ -9,6 +9,7 @@ import { Foreign, Time } from "./basics.js";
 const DUPLICATE = {
   duplicate: "a job with its unique key was open",
   replaced: "replaced by a later job with its unique key",
+  debounced: "a later job with its debounce key came",
 };
 
 /** What one wants to know of a job in half a line. @param {{job: Job}} props */

@@ -1,17 +1,19 @@
-"""Of the open jobs with a unique key, the rule keeps those that an independent simulation keeps."""
+"""Of the jobs with a unique key or a debounce key, those are kept that an independent simulation keeps."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobtape import Unique, job
+from jobtape import Debounce, Unique, job
+from jobtape.schemas.claims import Claim, Claims, Closing
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
-from jobtape.schemas.gates import Conflict, Gates, UniqueKey
+from jobtape.schemas.gates import Conflict, DebounceKey, Gate, Gates, UniqueKey
 from jobtape.schemas.job import JobRun, JobState
-from jobtape.schemas.unique import Claim, UniqueKeys
+from tests.schemas.events_of_a_job import at
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["submit", "place", "start", "retry", "end", "redrive", "fold"]), st.integers(0, 5)),
@@ -54,14 +56,14 @@ class Reference:
 @given(steps=STEPS)
 def test_runs_are_closed_as_in_a_simulation(steps: list[tuple[str, int]]) -> None:
     """A run whose end was decided stays open until its ``cancelled`` is folded, and may end otherwise before."""
-    reference, keys, cursor = Reference(), UniqueKeys(), 0
+    reference, keys, cursor = Reference(), Claims(), 0
     jobs: dict[str, Run] = {}
     found: dict[tuple[str, int], tuple[str, str]] = {}
 
     def note(run: Run) -> None:
         gates = Gates(unique=UniqueKey(name="u", conflict=run.conflict))
         state = JobState("cancelled" if run.state == "ended" else run.state)
-        claim = Claim(JobRun(run.id, "add", run.run, 1, None), gates, state, cursor, run.state != "ended")
+        claim = Claim(JobRun(run.id, "add", run.run, 1, None), gates, state, at(0), cursor, run.state != "ended")
         for closing in keys.note([claim]):
             key = closing.claim.run.id, closing.claim.run.run
             assert key not in found, "each is decided once"
@@ -109,6 +111,58 @@ def test_runs_are_closed_as_in_a_simulation(steps: list[tuple[str, int]]) -> Non
     assert len(open_runs) <= 2 and len(waiting) <= 1
 
 
+def winners(times: list[int], seconds: int, at_most: int | None) -> dict[int, int | None]:
+    """For each job that comes at one of ``times``, the number of the one that runs instead of it at first, or None."""
+    found: dict[int, int | None] = {}
+    first = 0
+    for n, time in enumerate(times):
+        found[n] = None
+        if n > 0:
+            ends = times[n - 1] + seconds
+            if at_most is not None:
+                ends = min(ends, times[first] + at_most)
+            if time < ends:
+                found[n - 1] = n
+            else:
+                first = n
+    return found
+
+
+@given(
+    pauses=st.lists(st.integers(0, 30), min_size=1, max_size=40),
+    at_most=st.none() | st.integers(10, 60),
+    take_over=st.sets(st.integers(0, 40)),
+)
+def test_last_job_of_a_debounce_key_runs_as_in_a_simulation(
+    pauses: list[int], at_most: int | None, take_over: set[int]
+) -> None:
+    """Also where other projectors take over, with what was noted."""
+    gates = Gates(debounce=DebounceKey(name="d", seconds=10, at_most=at_most))
+    times = [sum(pauses[: n + 1]) for n in range(len(pauses))]
+    claims = [
+        Claim(JobRun(str(n), "add", 1, 1, None), gates, JobState.HELD, at(time), n) for n, time in enumerate(times)
+    ]
+    keys = Claims()
+    found: dict[int, int | None] = {}
+    noted: dict[Gate, datetime] = {}
+    waiting: Claim | None = None
+    for n, claim in enumerate(claims):
+        if waiting is not None and (opens := keys.opens_at(waiting.run.id, gates)) is not None and opens <= claim.due:
+            keys.leave(gates, waiting.run.id)
+            waiting = None
+        if n in take_over:
+            keys = Claims(dict(noted))
+            assert keys.note([] if waiting is None else [waiting]) == []
+        closings: list[Closing] = keys.note([claim])
+        assert [each.reason for each in closings] == ["debounced"] * len(closings)
+        found |= {int(each.claim.run.id): int(each.instead) for each in closings}
+        found[n] = None
+        noted |= keys.begins(closings)
+        assert keys.opens_at(claim.run.id, gates) is not None
+        waiting = claim
+    assert found == winners(times, 10, at_most)
+
+
 @job("charge", unique=Unique(by=["order.id", "label:tenant"], conflict="replace", name="orders"))
 def charge(order: dict[str, Any]) -> None:
     """Do nothing."""
@@ -138,7 +192,7 @@ def test_unique_key_that_is_too_long_is_refused() -> None:
         (Unique(by=["costumer"]), "'costumer' is no parameter"),
         (Unique(by="customer"), r"Unique\(by=...\) is a list of names, like \['customer'\]"),
         (Unique(conflict="drop"), "is 'return' or 'replace', not 'drop'"),  # type: ignore[arg-type]
-        (Unique(name="a b"), "the name of unique keys must match"),
+        (Unique(name="a b"), "the name of the keys must match"),
     ],
 )
 def test_unique_key_that_no_payload_can_have_is_refused(unique: Unique, message: str) -> None:
@@ -155,3 +209,40 @@ def test_jobs_that_only_return_have_one_group_for_all_keys() -> None:
 
     assert group("return", "a") == group("return", "b")
     assert group("replace", "a") != group("replace", "b")
+
+
+@job("index", unique=Unique(by=["doc"], conflict="replace"), debounce=Debounce(5, by=["doc"], at_most=60))
+def index(doc: str) -> None:
+    """Do nothing."""
+
+
+def test_debounce_key_is_made_of_its_fields() -> None:
+    found = index.gate_rules.gates({"doc": "a"}, {})
+    assert found is not None
+    assert found.debounce == DebounceKey(name="index", key="doc=a", seconds=5, at_most=60)
+    assert found.texts() == ["unique key index for doc=a", "5 s without another index for doc=a"]
+
+
+@pytest.mark.parametrize(
+    ("debounce", "message"),
+    [
+        (Debounce(0), "are above 0"),
+        (Debounce(10, at_most=5), "at_most is not below seconds"),
+        (Debounce(1, by=["doc"]), "'doc' is no parameter"),
+        (Debounce(1, by="customer"), r"Debounce\(by=...\) is a list"),
+    ],
+)
+def test_debounce_that_no_payload_can_follow_is_refused(debounce: Debounce, message: str) -> None:
+    with pytest.raises(JobTypeInvalid, match=message):
+
+        @job("rules", debounce=debounce)
+        def handler(customer: str) -> None:
+            pass
+
+
+def test_debounce_and_returning_unique_key_contradict_each_other() -> None:
+    with pytest.raises(JobTypeInvalid, match="use conflict='replace'"):
+
+        @job("rules", unique=Unique(), debounce=Debounce(1))
+        def handler() -> None:
+            pass
