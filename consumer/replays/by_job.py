@@ -22,6 +22,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
+from jobtape import garbage
 from jobtape.consumer.folding import fold_archived
 from jobtape.consumer.replays.long_task import TaskSlice
 from jobtape.schemas.errors import JobtapeError, ViewUnavailable
@@ -150,6 +151,7 @@ def _process(url: str) -> Iterator["Connection[Any, Any]"]:
 
 def main() -> None:
     """Fold pages for the process at the other end of the socket."""
+    garbage.collect_rarely()
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     with closing(Store(connection.recv())) as store:
         _fold_until_closed(connection, store)

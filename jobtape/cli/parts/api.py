@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from jobtape import forks
+from jobtape import forks, garbage
 from jobtape.cli import log_output as logs
 from jobtape.cli.parts.lifeline import Lifeline, end_with_parent
 from jobtape.cli.parts.serving import EmbeddedServer, listener_on
@@ -58,7 +58,9 @@ def application() -> FastAPI:
     settings = settings_with()
     if not logging.getLogger().handlers:
         logs.configure("api", settings.log_level)
-    return create_app(settings, fitting_job_types_of(settings))
+    app = create_app(settings, fitting_job_types_of(settings))
+    garbage.collect_rarely()
+    return app
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:

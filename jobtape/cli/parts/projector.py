@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 from uuid import uuid4
 
-from jobtape import builtin
+from jobtape import builtin, garbage
 from jobtape.cli import log_output as logs
 from jobtape.cli.parts.lifeline import Lifeline
 from jobtape.cli.parts.run import RunnablePart, process_name, run_part
@@ -27,6 +27,7 @@ def run_projector(**options: str | None) -> None:
         refuse_unfit(store)
 
     def make() -> RunnablePart:
+        garbage.collect_rarely()
         projector = Projector(
             settings.rabbitmq_url,
             settings.topology,
