@@ -36,6 +36,8 @@ FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
 """Seconds until a job is published again that was not confirmed."""
 REFUSED_DELAY: Final = 60.0
 """Seconds until a job that cannot be published is checked again: another version of the application may know it."""
+SETTLE_PAUSES: Final = (0.1, 0.3, 1.0)
+"""Seconds between tries to settle the rows of a page."""
 MARGIN: Final = 3.0
 """Seconds, beyond the times of the publishes, for which the rows of a page are taken."""
 JUST_AFTER: Final = timedelta(milliseconds=1)
@@ -161,8 +163,18 @@ class Forwarder:
                 put_back.append(outcome)
 
         await publish_each(items, publish)
-        await self._transactions.run(rows.settle, self._owner, published, put_back)
+        await self._settle(published, put_back)
         return len(taken)
+
+    async def _settle(self, published: list[str], put_back: list[PutBack]) -> None:
+        """Settle rows. A database that is locked for a moment would otherwise let their jobs be published again."""
+        for pause in SETTLE_PAUSES:
+            try:
+                return await self._transactions.run(rows.settle, self._owner, published, put_back)
+            except OperationalError as error:
+                log.info("rows of the outbox are settled again: %s", fault_of(error))
+            await asyncio.sleep(pause)
+        await self._transactions.run(rows.settle, self._owner, published, put_back)
 
     def _checked(self, taken: Iterable[OutboxRow], put_back: list[PutBack]) -> list[_Item]:
         """Return what can be published, and add the rest to ``put_back``. Runs users' validators, so call it in a

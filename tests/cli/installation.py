@@ -86,7 +86,9 @@ class Installation:
         configure logging, which would stay so for the tests after them.
         """
         local = arguments[:2] == ("schedules", "sync")  # imports the job modules
-        if arguments and arguments[0] in CLIENT_COMMANDS and not local and not stdin and not variables:
+        shown = arguments[:1] == ("outbox",) and not {"--list", "--remove"}.isdisjoint(arguments)
+        known = bool(arguments) and arguments[0] in CLIENT_COMMANDS
+        if (known or shown) and not local and not stdin and not variables:
             return self._run_here(arguments)
         return subprocess.run(
             [*COMMAND, *arguments],

@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from jobtape.outbox.engine import opened_engine
 from jobtape.outbox.forwarder import Forwarder, fault_of
 from jobtape.producer.service.submitter import Submitter
 from jobtape.schemas.errors import JobtapeError
+from jobtape.settings import Settings
 
 T = TypeVar("T")
 SHOWN = 100
@@ -33,16 +35,12 @@ def run_outbox(**options: str | None) -> None:
     settings = settings_with(**options)
     logs.configure("outbox", settings.log_level)
     job_types = fitting_job_types_of(settings)
-    with configuring(), opened_engine(settings.outbox_url) as engine:
-        if engine is None:
-            raise CannotStart(NO_URL)
-        found = engine
+    with _opened(settings) as engine:
 
         def make() -> _OutboxPart:
             name = f"outbox {process_name()}"
             return _OutboxPart(
-                found,
-                Submitter(settings.rabbitmq_url, settings.topology, job_types, settings.limits, name=name),
+                engine, Submitter(settings.rabbitmq_url, settings.topology, job_types, settings.limits, name=name)
             )
 
         asyncio.run(run_part("outbox", make, settings, lifeline))
@@ -70,9 +68,7 @@ class _OutboxPart:
 def show_or_remove(job_id: str | None, *, as_json: bool, outbox_url: str | None) -> int:
     """Remove the job from the outbox, or print its state if ``job_id`` is None. Returns the exit code."""
     settings = settings_with(outbox_url=outbox_url)
-    with configuring(), opened_engine(settings.outbox_url) as engine:
-        if engine is None:
-            raise CannotStart(NO_URL)
+    with _opened(settings) as engine:
         if job_id is not None:
             if _in_database(engine, lambda connection: rows.remove(connection, job_id)):
                 return 0
@@ -93,6 +89,16 @@ def show_or_remove(job_id: str | None, *, as_json: bool, outbox_url: str | None)
     for row in refused:
         print(one_line(f"{row.job_id}  {row.job_type}  {row.submitted_at:%Y-%m-%d %H:%M:%S}  {row.error}"))
     return 0
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Engine]:
+    with ExitStack() as opened:
+        with configuring():
+            engine = opened.enter_context(opened_engine(settings.outbox_url))
+            if engine is None:
+                raise CannotStart(NO_URL)
+        yield engine
 
 
 def _in_database(engine: Engine, use: Callable[[Connection], T]) -> T:
