@@ -1,6 +1,6 @@
 """Publishes events: persistent, mandatory, confirmed, within a deadline.
 
-After a nack, a time-out or a lost connection it is not known which queues have the message. So the same event (same
+After a nack, a timeout or a lost connection it is not known which queues have the message. So the same event (same
 event id) is published again until a confirm comes or the deadline passes; readers drop repeats.
 
 When a work queue refuses the message because a policy limits its length, the work is deferred: ``deferred`` is

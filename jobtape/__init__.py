@@ -18,7 +18,11 @@ from jobtape.schemas.errors import (
     EventsMissed,
     HistoryGone,
     JobtapeError,
+    JobTypeInvalid,
     PayloadInvalid,
+    QueueFull,
+    ResultInvalid,
+    SubmissionInvalid,
     SubscriptionRefused,
     TapeMissing,
     UnknownJobType,
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from jobtape.app import create_app, lifespan
     from jobtape.client import Client, SyncClient
     from jobtape.outbox.tables import inbox_table, outbox_table
+    from jobtape.producer.service.errors import PayloadTooLarge
     from jobtape.schemas.messages.delivered_event import DeliveredEvent
     from jobtape.subscribing import subscribe
     from jobtape.tasks import JobTasks
@@ -55,12 +60,17 @@ __all__ = [
     "JobState",
     "JobTasks",
     "JobType",
+    "JobTypeInvalid",
     "JobtapeError",
     "Options",
     "PayloadInvalid",
+    "PayloadTooLarge",
+    "QueueFull",
     "Rate",
+    "ResultInvalid",
     "Retry",
     "RetryPolicy",
+    "SubmissionInvalid",
     "SubscriptionRefused",
     "SyncClient",
     "TapeMissing",
@@ -80,6 +90,7 @@ _ELSEWHERE = {
     "Client": "jobtape.client",
     "DeliveredEvent": "jobtape.schemas.messages.delivered_event",
     "JobTasks": "jobtape.tasks",
+    "PayloadTooLarge": "jobtape.producer.service.errors",
     "SyncClient": "jobtape.client",
     "create_app": "jobtape.app",
     "inbox_table": "jobtape.outbox.tables",

@@ -109,8 +109,9 @@ async def lifespan(
     """Allow ``await some_job.submit(...)`` inside the block, from all threads and event loops of this process.
 
     Pass it to FastAPI as ``lifespan``, with ``functools.partial`` for its keywords. ``settings`` default to the
-    environment's, ``job_types`` to those of ``JOBTAPE_JOBS``. Only reads need the database. ``outbox``: the engine of
-    your own database, whose outbox is forwarded inside the block; by default that of ``JOBTAPE_OUTBOX_URL``, if set.
+    environment's, ``job_types`` to those of ``JOBTAPE_JOBS``. Reads and idempotency keys need the database; submitting
+    needs none. ``outbox``: the engine of your own database, whose outbox is forwarded inside the block; by default that
+    of ``JOBTAPE_OUTBOX_URL``, if set.
     """
     async with _started(settings or read_settings(), job_types, outbox):
         yield

@@ -60,7 +60,7 @@ def rescue(
     """
     if job.rescues >= MAX_RESCUES and job.order is not None:
         what = "its work has disappeared" if why == "lost" else "the broker has given up delivering it"
-        message = f"{what} {job.rescues + 1} times. See docs/how-to/redrive.md, then redrive it"
+        message = f"{what} {job.rescues + 1} times. Find out why with `jobtape doctor`, then redrive it"
         return failure(job, _FAILURES[why], message, source=source, time=time)
     return _placed(job, why, source, time, fence)
 

@@ -57,7 +57,7 @@ class RetryPolicy:
     """
     on: tuple[type[BaseException], ...] = (Exception,)
     """The exceptions after which the job is tried again, compared as in an ``except`` clause. ``TimeoutError`` includes
-    the time-out of the job. ``Crashed`` is a crash of the handler's process.
+    the timeout of the job. ``Crashed`` is a crash of the handler's process.
     """
 
     def __post_init__(self) -> None:

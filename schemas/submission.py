@@ -75,7 +75,7 @@ class Options:
     labels: Mapping[str, str] = field(default_factory=dict)
     """Texts to find the job by, at most 32: ``{"tenant": "a"}``."""
     correlation_id: str | None = None
-    """Your name for the whole conversation. All events of the job have it."""
+    """An id of yours for everything that belongs together. All events of the job have it."""
     reply_to: str | None = None
     """The job's final event is also published with the routing key ``reply.<reply_to>``."""
     idempotency_key: str | None = None
@@ -107,7 +107,7 @@ class Submission(BaseModel):
     labels: dict[LabelName, LabelValue] = Field(default_factory=dict, max_length=MAX_LABELS)
     """At most 32 texts by name. Lists and events can be filtered by them: `?label=name:value`."""
     correlation_id: Annotated[str, _Text] | None = Field(None, min_length=1, max_length=CORRELATION_ID_LENGTH)
-    """Your name for the whole conversation."""
+    """An id of yours for everything that belongs together."""
     reply_to: QueueName | None = None
     """The final event is also published with the routing key `reply.<reply_to>`."""
 

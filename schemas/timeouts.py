@@ -1,5 +1,5 @@
 """How long a job may run. The broker closes the channel of a delivery that is not acknowledged within its
-acknowledgement time-out (``consumer_timeout``), so everything that a worker does with a job must fit into it.
+acknowledgement timeout (``consumer_timeout``), so everything that a worker does with a job must fit into it.
 """
 
 from collections.abc import Iterable
@@ -9,14 +9,14 @@ from jobtape.schemas.errors import JobTypeInvalid
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 
 BEYOND_TIMEOUT: Final = 40.0
-"""Seconds that an execution may last beyond its time-out: to start a process (30), to give up or kill a handler that
+"""Seconds that an execution may last beyond its timeout: to start a process (30), to give up or kill a handler that
 does not stop (5), and to confirm the outcome.
 """
 WAY_OUT: Final = "shorten its timeout, or raise consumer_timeout on the broker and JOBTAPE_ACK_TIMEOUT with it"
 
 
 def longest_timeout(ack_timeout: float, grace: float) -> float:
-    """Return the longest time-out that a job may have, in seconds.
+    """Return the longest timeout that a job may have, in seconds.
 
     It is half of what is left of ``ack_timeout`` after ``BEYOND_TIMEOUT`` and the grace time. The other half is for
     waiting in the worker.
@@ -35,7 +35,7 @@ def misfits(job_types: Iterable[JobTypeSpec], limit: float) -> list[str]:
     """Return a sentence for each job type that may run longer than ``limit`` (see ``longest_timeout``)."""
     return [
         f"the job type {job_type.name} may run {job_type.timeout:g} s, but only {limit:g} s fit into the broker's "
-        "acknowledgement time-out"
+        "acknowledgement timeout"
         for job_type in job_types
         if job_type.timeout > limit
     ]

@@ -74,7 +74,7 @@ class Execution:
         self.attempt = event.data.attempt
         self.id = uuid4().hex  # of uuid_utils: Python's own would wait for handlers' threads
         self.handler: RunningHandler | None = None
-        """Done when the handler has ended. After a time-out that may be later than its outcome was published."""
+        """Done when the handler has ended. After a timeout that may be later than its outcome was published."""
         self.settled = False
         """Whether its delivery was settled before its handler has ended."""
         self._suspect = suspect

@@ -4,7 +4,7 @@
 processes.
 
 A cancelled ``async`` handler has ended in one of four ways. Which one is decided by what is recorded outside its task,
-because a handler may change the task's own count (``_ended_by_cancel``). The worker requested it; the time-out was
+because a handler may change the task's own count (``_ended_by_cancel``). The worker requested it; the timeout was
 over; another handler cancelled it, and then it must run again; or it cancelled itself, and then it has failed.
 
 Time in which the handlers' loop was blocked is not charged to the handlers that waited for it, up to ``CREDIT``. A
@@ -36,9 +36,9 @@ log = logging.getLogger(__name__)
 QUICK: Final = 0.05
 """Seconds within which most handlers end. What is done for longer ones is not begun before."""
 LONGEST_DELAY = 5.0
-"""Seconds beyond its time-out after which an ``async`` handler that does not end is not waited for any more."""
+"""Seconds beyond its timeout after which an ``async`` handler that does not end is not waited for any more."""
 CREDIT = 30.0
-"""Most seconds that are added to a handler's time-out for the time in which another one blocked the loop."""
+"""Most seconds that are added to a handler's timeout for the time in which another one blocked the loop."""
 LONGEST_SILENCE: Final = 1.0
 """Seconds without a heartbeat after which the handlers' loop counts as blocked."""
 POLL_INTERVAL: Final = 0.5
@@ -70,7 +70,7 @@ class RunningHandler(asyncio.Future[Outcome]):
         self.request_end: Callable[[], object] = lambda: None
         self.end_requested = False
         self.timed_out = False
-        """Whether the handler was cancelled because its time-out was over."""
+        """Whether the handler was cancelled because its timeout was over."""
         self.ending = False
         """Whether ``end`` was called."""
 
@@ -115,7 +115,7 @@ class RunningHandler(asyncio.Future[Outcome]):
         elif isinstance(result, BaseException):
             self.set_exception(result)
             if isinstance(result, ExecutionAborted):
-                self.exception()  # mark it as retrieved: after the time-out nobody waits for it
+                self.exception()  # mark it as retrieved: after the timeout nobody waits for it
         else:
             self.set_result(result)
 
@@ -142,7 +142,7 @@ class Handlers:
     def start(self, job_type: JobTypeSpec, order: Order, context: Context, *, isolated: bool = False) -> RunningHandler:
         """Start one execution of ``order``, including the conversion and check of its payload.
 
-        After the order's time-out an ``async`` handler is cancelled and an isolated one is killed; a thread cannot be
+        After the order's timeout an ``async`` handler is cancelled and an isolated one is killed; a thread cannot be
         ended. ``isolated``: run it in a process.
         """
         call = Call(job_type, order.payload, order.payload_version, context, self._max_result)
@@ -164,7 +164,7 @@ class Handlers:
         return handler
 
     async def wait_for_outcome(self, handler: RunningHandler, on_slow: Callable[[], object] = lambda: None) -> Outcome:
-        """Wait for the outcome of a handler that was just started, at most for its time-out and ``LONGEST_DELAY``.
+        """Wait for the outcome of a handler that was just started, at most for its timeout and ``LONGEST_DELAY``.
 
         Calls ``on_slow`` when it takes longer than ``QUICK``. Raises ExecutionAborted, also when the handler ended on
         request.
@@ -174,7 +174,7 @@ class Handlers:
             on_slow()
         if handler.done():
             return self._result(handler)
-        if handler.where != "loop":  # the pool applies a process's time-out, which begins when the process is ready
+        if handler.where != "loop":  # the pool applies a process's timeout, which begins when the process is ready
             end = began + handler.timeout
             await asyncio.wait({handler}, timeout=end - time.monotonic() if handler.where == "thread" else None)
             return self._result(handler)
@@ -232,7 +232,7 @@ class Handlers:
         raise ExecutionAborted(f"the handler of {handler.call.job_type.name} was requested to end")
 
     def _request_exit_of_loop(self, what: str, culprit: RunningHandler | None = None) -> None:
-        self.request_exit(f"{what} the loop of all async handlers beyond its time-out")
+        self.request_exit(f"{what} the loop of all async handlers beyond its timeout")
         for handler in self._on_loop - {culprit}:
             handler.abandon()
 

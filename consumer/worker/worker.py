@@ -59,7 +59,7 @@ BROKEN_PAUSE = 1.0
 """Seconds until a delivery that this worker could not handle is rejected, so that it does not loop at full speed."""
 SPARE_PREFETCH = 4
 """Deliveries beyond the concurrency, so that a free slot has work at once. No more than
-the concurrency: the acknowledgement time-out of a waiting delivery runs, and leaves time for one job before it."""
+the concurrency: the acknowledgement timeout of a waiting delivery runs, and leaves time for one job before it."""
 WATCH_INTERVAL = 1.0
 """Seconds between two checks of the backlog and of stuck handlers."""
 SUSPECT_FROM = 2
@@ -77,11 +77,11 @@ class Worker:
     """Runs the jobs of all queues of ``topology``.
 
     ``grace``: seconds that running jobs get to finish when the worker stops. ``ack_timeout``: the broker's
-    acknowledgement time-out in seconds. ``unknown_type_timeout``: seconds for which a job of an unknown type is
+    acknowledgement timeout in seconds. ``unknown_type_timeout``: seconds for which a job of an unknown type is
     deferred before it fails. ``modules``: the modules that isolated processes import to find the job types (default:
     the modules of their functions).
 
-    Raises JobTypeInvalid when a job type's time-out does not fit the broker's acknowledgement time-out.
+    Raises JobTypeInvalid when a job type's timeout does not fit the broker's acknowledgement timeout.
     """
 
     def __init__(
@@ -249,11 +249,11 @@ class Worker:
         """Requeue deliveries that wait too long and check for stuck handlers, until the channel ends."""
         while not await wait_for_stop(intake.ended, WATCH_INTERVAL):
             for delivery in self._backlog.overdue():
-                log.warning("a delivery has waited as long as the acknowledgement time-out allows and is requeued")
+                log.warning("a delivery has waited as long as the acknowledgement timeout allows and is requeued")
                 await delivery.requeue()
             if self._stuck.check():
                 self._handlers.request_exit(
-                    "every slot is taken by a handler that does not end, long after its time-out"
+                    "every slot is taken by a handler that does not end, long after its timeout"
                 )
 
     def _on_delivery(self, delivery: Delivery) -> None:
@@ -351,7 +351,7 @@ class Worker:
                 await asyncio.sleep(PAUSE)
 
     def _release_slot(self, job_type: str, execution: Execution | None) -> None:
-        """Release the slot as soon as the handler has ended: a thread that is past its time-out keeps its slot."""
+        """Release the slot as soon as the handler has ended: a thread that is past its timeout keeps its slot."""
 
         def release() -> None:
             if execution is not None:

@@ -69,7 +69,7 @@ Reasons = Annotated[
     typer.Option(
         "--reason",
         metavar="REASON",
-        help="Only jobs whose last attempt failed for this reason: error, timeout, lost, crash_loop, …",
+        help="Only jobs that failed, wait or were cancelled for this reason: error, timeout, paused, duplicate, …",
     ),
 ]
 Failures = Annotated[

@@ -56,7 +56,7 @@ class JobOut(BaseModel):
     run_at: datetime | None = Field(description="When the job, its new run, or its next attempt is or was due.")
     started_at: datetime | None = Field(description="When the last execution began.")
     finished_at: datetime | None = Field(description="When the run ended. Null while it is open.")
-    correlation_id: str | None = Field(description="Your name for the whole conversation.")
+    correlation_id: str | None = Field(description="An id of yours for everything that belongs together.")
     reply_to: str | None = Field(description="The final event is also published with the key `reply.<reply_to>`.")
     imported: bool = Field(description="Whether its last event came from another tape. Redrive the job to run it here.")
     cursor: int | None = Field(description="The position of its last event on the tape; null until it is known.")

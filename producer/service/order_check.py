@@ -81,7 +81,7 @@ def _timeout(submission: Submission, job_type: JobTypeSpec, limits: Limits) -> f
         raise _invalid(
             "timeout",
             f"a job may run {limits.longest_timeout:g} s at most, which is what fits the broker's acknowledgement "
-            "time-out (JOBTAPE_ACK_TIMEOUT)",
+            "timeout (JOBTAPE_ACK_TIMEOUT)",
         )
     return submission.timeout
 

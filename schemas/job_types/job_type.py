@@ -28,7 +28,7 @@ from jobtape.schemas.retry import RetryPolicy
 R = TypeVar("R")
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_TIMEOUT: Final = 600.0
-"""Seconds. With the grace time it is well within RabbitMQ's acknowledgement time-out of 1800 s."""
+"""Seconds. With the grace time it is well within RabbitMQ's acknowledgement timeout of 1800 s."""
 BUILTIN_PREFIX: Final = "jobtape."
 """Names of job types with this prefix, and the queue ``BUILTIN_QUEUE``, are reserved for Jobtape."""
 BUILTIN_QUEUE: Final = "jobtape"
@@ -77,7 +77,7 @@ class JobTypeSpec:
         if not re.fullmatch(QUEUE_PATTERN, queue):
             raise JobTypeInvalid(f"{where}: the queue name {queue!r} must match {QUEUE_PATTERN} (no dots)")
         if not 0 < timeout < math.inf:
-            raise JobTypeInvalid(f"{where}: the time-out must be a finite number of seconds above 0, not {timeout!r}")
+            raise JobTypeInvalid(f"{where}: the timeout must be a finite number of seconds above 0, not {timeout!r}")
         if memory is not None and not isolate:
             raise JobTypeInvalid(f"{where}: only a process can have a memory limit: add isolate=True")
         if memory is not None and memory < SMALLEST_MEMORY:

@@ -160,4 +160,4 @@ async def tidies_up() -> None:
 
 @job("long", timeout=900)
 def long() -> None:
-    """Its time-out does not fit an acknowledgement time-out of half an hour, which must allow for twice its length."""
+    """Its timeout does not fit an acknowledgement timeout of half an hour, which must allow for twice its length."""

@@ -163,7 +163,7 @@ async def waits_in_finally() -> None:
 
 @job("cancels-then-swallows")
 async def cancels_then_swallows() -> None:
-    """Swallow its own cancellation, then wait for that of the time-out."""
+    """Swallow its own cancellation, then wait for that of the timeout."""
     _own_task().cancel()
     with suppress(asyncio.CancelledError):
         await asyncio.sleep(1)

@@ -119,5 +119,5 @@ def test_invalid_queue_is_refused(queue: str) -> None:
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
 def test_invalid_timeout_is_refused(timeout: float) -> None:
-    with pytest.raises(JobTypeInvalid, match="time-out"):
+    with pytest.raises(JobTypeInvalid, match="timeout"):
         JobTypeSpec(fields, "add", timeout=timeout)

@@ -4,7 +4,7 @@ Theory of operation. A process is a fresh interpreter that imports the job modul
 So processes are kept, and a process that had to be killed is replaced at once. There are none before the first job
 needs one, then as many as jobs run at the same time; a process that is idle for a while ends. Only a few are started at
 the same time (``STARTING_AT_ONCE``), and a waiting job takes the first one that is ready, new or free again. So many
-short jobs need only a few processes. The time-out of a job begins when its process is ready.
+short jobs need only a few processes. The timeout of a job begins when its process is ready.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class IsolatedPool:
         self._closed = False
 
     async def run(self, job_type: JobTypeSpec, order: Order, context: Context) -> Outcome:
-        """Run one job in a process, which is killed after the order's time-out or when this is cancelled.
+        """Run one job in a process, which is killed after the order's timeout or when this is cancelled.
 
         When this returns or raises, nothing of the job runs any more, except processes that its handler started and
         that did not have to be killed.

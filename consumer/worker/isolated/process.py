@@ -74,7 +74,7 @@ class IsolatedProcess:
         return made
 
     async def run(self, job_type: JobTypeSpec, order: Order, context: Context) -> Outcome:
-        """Run one job. The process is killed when the order's time-out is over, or when this is cancelled."""
+        """Run one job. The process is killed when the order's timeout is over, or when this is cancelled."""
         self.jobs += 1
         job = {
             "type": job_type.name,

@@ -111,7 +111,7 @@ class ReadinessOut(BaseModel, json_schema_serialization_defaults_required=True):
     responses=openapi.problems(401, 503),
 )
 async def job_types(producer: RunningProducer) -> Response:
-    """Their queues, time-outs, limits, schedules and JSON Schemas."""
+    """Their queues, timeouts, limits, schedules and JSON Schemas."""
     return PydanticJSONResponse({"items": [_job_type(spec) for _, spec in sorted(producer.job_types.items())]})
 
 

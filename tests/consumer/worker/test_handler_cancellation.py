@@ -40,7 +40,7 @@ def start(handlers: Handlers, job_type: JobType, timeout: float = 3.0, **payload
 
 
 async def outcome_of(handlers: Handlers, job_type: JobType, timeout: float = 3.0, **payload: Any) -> Outcome:
-    """Return the outcome of one execution, which must come within a second after its time-out."""
+    """Return the outcome of one execution, which must come within a second after its timeout."""
     async with asyncio.timeout(timeout + 1):
         return await handlers.wait_for_outcome(start(handlers, job_type, timeout, **payload))
 
@@ -92,7 +92,7 @@ async def test_cancellations_handled_in_handler_do_not_matter(handlers: Handlers
 
 
 async def test_callback_that_blocks_loop_ends_worker(handlers: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No execution owns the callback, so no time-out ends it."""
+    """No execution owns the callback, so no timeout ends it."""
     monkeypatch.setattr(module, "CREDIT", 0.1)
     monkeypatch.setattr(module, "LONGEST_SILENCE", 0.1)
     with pytest.raises(ExecutionAborted):

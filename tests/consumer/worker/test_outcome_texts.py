@@ -135,7 +135,7 @@ def test_retry_delay_is_limited_to_valid_values(error: Retry, retry_after: Any) 
 
 
 def test_retry_policy_runs_no_code_of_classes() -> None:
-    """A time-out is compared on the loop that has the connection."""
+    """A timeout is compared on the loop that has the connection."""
     policy = RetryPolicy(max_attempts=3, on=(OfEvilClass, KeyError))
     assert [failure_of(each, policy).retry_after for each in (OfEvilClass(), ValueError(), KeyError())] == [
         *("policy", "never", "policy"),

@@ -22,7 +22,7 @@ async def test_handlers_do_not_exceed_slots(rig: Rig) -> None:
 
 
 async def test_prefetch_is_limited(rig: Rig) -> None:
-    """A delivery that waits in the worker uses up its acknowledgement time-out."""
+    """A delivery that waits in the worker uses up its acknowledgement timeout."""
     async with rig.worker(jobs.ahold, concurrency=1):
         ends = [await rig.submit("ahold") for _ in range(6)]
         await eventually(lambda: len(jobs.calls) == 1)
@@ -34,7 +34,7 @@ async def test_prefetch_is_limited(rig: Rig) -> None:
 
 
 async def keeps_the_only_slot(rig: Rig, job_type: str) -> str:
-    """Run a handler past its time-out, and check that the next job waits until the handler has ended."""
+    """Run a handler past its timeout, and check that the next job waits until the handler has ended."""
     late = await rig.submit(job_type, timeout=0.2)
     assert (await rig.outcome(late)).data.reason == "timeout"
     waiting = await rig.submit("note")

@@ -60,7 +60,7 @@ async def test_blocked_time_is_not_charged_to_other_handlers(rig: Rig) -> None:
 
 
 async def test_handler_that_waits_too_long_for_loop_runs_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocking handler is within its time-out, so neither it nor the waiting one fails."""
+    """The blocking handler is within its timeout, so neither it nor the waiting one fails."""
     monkeypatch.setattr(handlers, "CREDIT", 0.5)
     async with rig.worker(jobs.blocks_for, jobs.pause, jobs.quick):
         neighbour = await rig.submit("pause", {"seconds": 0.2}, timeout=0.3)
@@ -121,7 +121,7 @@ async def test_concurrency_of_job_type_is_limited(rig: Rig) -> None:
 async def test_overdue_delivery_is_given_back(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A job that is too long for the acknowledgement time-out may wait for a second."""
+    """A job that is too long for the acknowledgement timeout may wait for a second."""
     monkeypatch.setattr(worker, "WATCH_INTERVAL", 0.2)
     async with rig.worker(jobs.one_at_a_time, ack_timeout=50.0, grace=0.2) as busy:
         ends = [await rig.submit("one-at-a-time", timeout=30) for _ in range(2)]

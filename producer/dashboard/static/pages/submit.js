@@ -288,11 +288,11 @@ const OPTIONS = [
   ["queue", "Queue", "Empty: the job type's."],
   ["delay", "Delay", "Seconds from now until the job is due."],
   ["run_at", "Due at", "Instead of a delay; in your time zone."],
-  ["timeout", "Time-out", "Seconds that an attempt may run. Empty: the job type's."],
+  ["timeout", "Timeout", "Seconds that an attempt may run. Empty: the job type's."],
   ["max_attempts", "Attempts", "How many attempts a run has. Empty: the job type's."],
   ["labels", "Labels", 'JSON: {"tenant": "a"}'],
   ["ordering_key", "Ordering key", "Jobs with the same key run one after the other. Empty: the job type's."],
-  ["correlation_id", "Correlation id", "Your name for the whole conversation."],
+  ["correlation_id", "Correlation id", "An id of yours for everything that belongs together."],
   ["reply_to", "Reply to", "The final event is also published with the key reply.<this>."],
   ["idempotency_key", "Idempotency key", "Your name for this submission: the same key again makes no second job."],
 ];

@@ -70,7 +70,7 @@ function Executions({ worker }) {
   if (executions.length === 0) return html`<span class="quiet">${running > 0 ? "" : "nothing"}</span>`;
   const item = (/** @type {Execution} */ one) => html`<li key=${one.job_id}>
     <a href=${link(`jobs/${one.job_id}`)} title=${one.job_id}>${one.job_type}</a> <span class="quiet">for ${duration(Math.max(0, seconds(one.since) ?? 0))}</span>
-    ${one.settled && html` <span class="warning" title="Its job has ended, by a time-out or a cancellation, but the handler has not.">still busy</span>`}</li>`;
+    ${one.settled && html` <span class="warning" title="Its job has ended, by a timeout or a cancellation, but the handler has not.">still busy</span>`}</li>`;
   const hidden = running - executions.length;
   return html`<ul class="plain">${executions.slice(0, SHOWN).map(item)}</ul>
     ${
