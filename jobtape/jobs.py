@@ -13,6 +13,7 @@ from jobtape.schemas.job_types import job_type as jobtype
 from jobtape.schemas.job_types.gate_rules import Concurrency, Debounce, OnFailure, Rate, Unique
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster
 from jobtape.schemas.job_types.schedules import Times
+from jobtape.schemas.lanes import Lane
 from jobtape.schemas.retry import RetryPolicy
 from jobtape.schemas.submission import Options, Submission, read_submission, submission_body
 
@@ -113,6 +114,7 @@ def job(
     name: str,
     *,
     queue: str = jobtype.DEFAULT_QUEUE,
+    lane: Lane | None = None,
     timeout: float = jobtype.DEFAULT_TIMEOUT,
     retry: RetryPolicy | None = None,
     isolate: bool = False,
@@ -135,6 +137,8 @@ def job(
 
     :param name: The job type: the name that clients send.
     :param queue: The work queue of its jobs.
+    :param lane: ``"high"``, ``"normal"`` or ``"low"``: its jobs begin before or after others of the queue, by weights.
+        A queue of which one job type names a lane has three queues on the broker.
     :param timeout: Seconds that an attempt may run. Then it fails with the reason ``timeout``.
     :param retry: How often and when a failed attempt is retried. Default: never.
     :param isolate: Run the handler, ``async def`` or ``def``, in a process of its own, which can be killed.
@@ -161,6 +165,7 @@ def job(
             function,
             name,
             queue=queue,
+            lane=lane,
             timeout=timeout,
             retry=retry,
             isolate=isolate,

@@ -22,7 +22,7 @@ from jobtape.environment import fault_of_key, fault_of_url, is_service_address, 
 from jobtape.producer.service.limits import Limits
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.events import RelayMode
-from jobtape.schemas.job import QueueName
+from jobtape.schemas.job import WorkQueueName
 from jobtape.schemas.timeouts import longest_timeout
 from jobtape.schemas.topology import TapeRetention, Topology
 from jobtape.schemas.urls import ENCODE, is_unambiguous
@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     """The time without an event after which a stream sends a keep-alive."""
     send_timeout: float = Field(30.0, ge=0.1, le=3600)
     """How long a client may stop reading before the API closes its connection."""
-    queues: Annotated[tuple[QueueName, ...], NoDecode] = ()
+    queues: Annotated[tuple[WorkQueueName, ...], NoDecode] = ()
     """The queues that a worker serves, separated by commas. By default it serves all queues of its job types."""
     processes: int = Field(1, ge=1, le=256)
     """The number of worker processes. Each runs up to JOBTAPE_CONCURRENCY jobs."""

@@ -9,10 +9,12 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.gates import Gates
+from jobtape.schemas.lanes import Lane, lane_of
 
 JOB_TYPE_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,119}$"
-# No dots: the queue is the last word of its name on the broker.
+# No dots: a queue with one is a lane of the queue before it.
 QUEUE_PATTERN: Final = r"^[A-Za-z0-9_\-]{1,64}$"
+_WORK_QUEUE_PATTERN: Final = r"^[A-Za-z0-9_\-]{1,64}(\.(high|low))?$"
 MAX_LABELS: Final = 32
 LONGEST_DELAY: Final = 10 * 365 * 86_400.0
 """Seconds, ten years: a longer delay is a mistake in the unit."""
@@ -32,6 +34,8 @@ event unreadable.
 """
 JobTypeName = Annotated[str, Field(pattern=JOB_TYPE_PATTERN)]
 QueueName = Annotated[str, Field(pattern=QUEUE_PATTERN)]
+WorkQueueName = Annotated[str, Field(pattern=_WORK_QUEUE_PATTERN)]
+"""A queue, or one of its lanes."""
 
 
 class JobState(StrEnum):
@@ -62,7 +66,7 @@ class Order(BaseModel):
     type: JobTypeName
     payload: dict[str, Any]
     payload_version: int = Field(default=1, ge=1, lt=2**31)
-    queue: QueueName
+    queue: WorkQueueName
     labels: dict[str, str] = Field(default_factory=dict)
     correlation_id: str | None = None
     run_at: Utc | None = None
@@ -148,6 +152,11 @@ class Job:
     def final(self) -> bool:
         """Whether the current run has ended."""
         return self.state in FINAL
+
+    @property
+    def lane(self) -> Lane | None:
+        """The lane of the job's queue; None until ``submitted`` has been read."""
+        return None if self.queue is None else lane_of(self.queue)
 
     @property
     def attempt_due(self) -> int:

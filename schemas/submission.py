@@ -20,7 +20,8 @@ from pydantic import (
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import SubmissionInvalid, faults_of
 from jobtape.schemas.gates import KEY_LENGTH
-from jobtape.schemas.job import LONGEST_DELAY, MAX_LABELS, QueueName, Utc
+from jobtape.schemas.job import LONGEST_DELAY, MAX_LABELS, QueueName, Utc, WorkQueueName
+from jobtape.schemas.lanes import Lane
 
 LABEL_NAME_LENGTH: Final = 64
 LABEL_VALUE_LENGTH: Final = 200
@@ -62,6 +63,8 @@ class Options:
 
     queue: str | None = None
     """The work queue: that of a job type."""
+    lane: Lane | None = None
+    """``"high"``, ``"normal"`` or ``"low"``, if the queue has lanes."""
     timeout: float | None = None
     """Seconds that an attempt may run."""
     delay: float | None = None
@@ -92,8 +95,10 @@ class Submission(BaseModel):
     """A job type of `GET /job-types`."""
     payload: dict[str, Any]
     """What the job type's JSON Schema asks for."""
-    queue: QueueName | None = None
+    queue: WorkQueueName | None = None
     """The work queue: that of a job type. Default: the job type's."""
+    lane: Lane | None = None
+    """`high`, `normal` or `low`, if the queue has lanes. Default: the job type's, or `normal`."""
     timeout: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Seconds that an attempt may run. Default: the job type's."""
     delay: float | None = Field(None, ge=0, le=LONGEST_DELAY, allow_inf_nan=False)

@@ -230,8 +230,8 @@ def reply_key(name: str) -> str:
 
 
 def queue_of(name: str) -> str:
-    """Jobtape's name of a work queue, from its name on the broker."""
-    return name.rpartition(".")[2]
+    """Return Jobtape's name of a work queue, from its name on the broker."""
+    return name.partition(".run.")[2]
 
 
 def run_key(queue: str) -> str:

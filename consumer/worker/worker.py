@@ -48,6 +48,7 @@ from jobtape.schemas.events import (
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job_types.job_type import JobTypeSpec
+from jobtape.schemas.lanes import LANES, lane_of
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout, longest_wait
 from jobtape.schemas.topology import Topology, queue_of
 
@@ -190,7 +191,8 @@ class Worker:
     async def _take(self, connection: Connection, stop: asyncio.Event) -> None:
         """Take deliveries until the channel ends (the caller then opens a new one) or ``stop`` is set (then drain)."""
         await declare.declare(connection, self._topology)  # a queue may have been deleted meanwhile
-        names = [self._topology.work_queue(queue).name for queue in self._topology.queues]
+        queues = sorted(self._topology.queues, key=lambda queue: LANES.index(lane_of(queue)))
+        names = [self._topology.work_queue(queue).name for queue in queues]
         prefetch = self._concurrency + min(self._concurrency, SPARE_PREFETCH)
         cancellations = await first_of(self._cancellations.catch_up(connection), stop)
         if cancellations is None:

@@ -21,7 +21,7 @@ from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.events import EndReason
 from jobtape.schemas.failure_group import FailureId
 from jobtape.schemas.filters.job_search import LONGEST_TEXT, JobSearch, Part, value_search, value_searches
-from jobtape.schemas.job import JobState, JobTypeName, QueueName, Utc
+from jobtape.schemas.job import JobState, JobTypeName, Utc, WorkQueueName
 from jobtape.view.store import JobQuery
 
 LARGEST_PAGE: Final = 1000
@@ -101,7 +101,7 @@ class JobsQuery(BaseModel, extra="allow"):
 
     type: list[JobTypeName] = Field(default_factory=list, max_length=50)
     state: list[JobState] = Field(default_factory=list, max_length=10)
-    queue: list[QueueName] = Field(default_factory=list, max_length=50)
+    queue: list[WorkQueueName] = Field(default_factory=list, max_length=50)
     label: list[Label] = Field(
         default_factory=list, max_length=8, description="`name:value`", examples=[["customer:42"]]
     )

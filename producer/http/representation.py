@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from jobtape.producer.http.problems import ProblemDetails
 from jobtape.schemas import plainjson
 from jobtape.schemas.job import ErrorInfo, Job, JobState, Progress
+from jobtape.schemas.lanes import Lane
 from jobtape.schemas.upcast import newest
 from jobtape.view.store import HistoryRow
 
@@ -42,7 +43,8 @@ class JobOut(BaseModel):
         description="Of a job that was cancelled because of its unique or debounce key: the job that runs instead."
     )
     progress: Progress | None = Field(description="What the handler reported: `fraction` from 0 to 1, and `message`.")
-    queue: str | None = Field(description="The work queue.")
+    queue: str | None = Field(description="The work queue. A lane other than `normal` is a part of its name.")
+    lane: Lane | None = Field(description="The lane of the queue: `high`, `normal` or `low`.")
     labels: dict[str, str] | None = Field(description="The labels of the submission. Lists can be filtered by them.")
     ordering_key: str | None = Field(description="Jobs with the same key run one after the other.")
     waits_for: list[str] = Field(

@@ -10,6 +10,7 @@ from jobtape.schemas import plainjson
 from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid, UnknownJobType
 from jobtape.schemas.job import LONGEST_DELAY, Order
 from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, BUILTIN_QUEUE, JobTypeSpec
+from jobtape.schemas.lanes import base_of, lane_of, lane_queue, queues_with_lanes
 from jobtape.schemas.submission import Submission
 
 _NAMES_SHOWN: Final = 50
@@ -64,14 +65,29 @@ def _check_size(payload: dict[str, Any], limits: Limits) -> None:
 
 
 def _queue(submission: Submission, job_type: JobTypeSpec, job_types: Mapping[str, JobTypeSpec]) -> str:
-    if submission.queue is None:
-        return job_type.queue
-    # Workers on the queue of the built-in jobs have no other job types, and other workers do not have these.
-    ours = job_type.queue == BUILTIN_QUEUE
-    known = {each.queue for each in job_types.values() if (each.queue == BUILTIN_QUEUE) is ours}
-    if submission.queue not in known:
-        raise _invalid("queue", f"there is no queue {submission.queue!r} here; known: {names(known)}")
-    return submission.queue
+    queue = base_of(submission.queue or job_type.queue)
+    if submission.queue is not None:
+        # Workers on the queue of the built-in jobs have no other job types, and other workers do not have these.
+        ours = job_type.queue == BUILTIN_QUEUE
+        known = {each.queue for each in job_types.values() if (each.queue == BUILTIN_QUEUE) is ours}
+        if queue not in known:
+            raise _invalid("queue", f"there is no queue {submission.queue!r} here; known: {names(known)}")
+    lane = lane_of(submission.queue or queue)
+    if submission.lane is not None:
+        if lane not in ("normal", submission.lane):
+            raise _invalid("lane", f"the queue {submission.queue} is the lane {lane}: leave out lane, or name the same")
+        lane = submission.lane
+    elif lane == "normal" and job_type.lane is not None:
+        lane = job_type.lane
+    laned = queues_with_lanes(job_types.values())
+    if lane == "normal" or queue in laned:
+        return lane_queue(queue, lane)
+    if submission.lane is None and submission.queue == queue:
+        return queue  # the job type's lane, on another queue
+    raise _invalid(
+        "lane" if submission.lane else "queue",
+        f"the queue {queue} has no lanes: give one of its job types a lane, @job(..., lane='normal')",
+    )
 
 
 def _timeout(submission: Submission, job_type: JobTypeSpec, limits: Limits) -> float:

@@ -13,6 +13,7 @@ from jobtape.schemas.errors import SubmissionInvalid, UnknownJobType
 from jobtape.schemas.gates import Limit
 from jobtape.schemas.job import Job
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
+from jobtape.schemas.lanes import queues_of
 from jobtape.schemas.rules.rules import LIMIT, PAUSE, SCHEDULE, Pause
 from jobtape.schemas.rules.schedule import SCHEDULE_LABEL, Schedule
 from jobtape.schemas.submission import Submission
@@ -24,7 +25,7 @@ async def pause(service: JobService, wanted: Pause) -> Job:
 
     Raises SubmissionInvalid for an unknown queue, UnknownJobType, and what ``JobService.submit`` and ``find`` raise.
     """
-    queues = {job_type.queue for job_type in service.job_types.values()} - {BUILTIN_QUEUE}
+    queues = {*queues_of(service.job_types.values())} - {BUILTIN_QUEUE}
     if wanted.queue is not None and wanted.queue not in queues:
         message = f"there is no queue {wanted.queue!r} here; known: {names(queues)}"
         raise SubmissionInvalid(message, [{"loc": ("queue",), "msg": message}])

@@ -20,6 +20,7 @@ from jobtape.schemas.events import JobEvent, Submitted, submitted
 from jobtape.schemas.fold import evolve, is_for_later
 from jobtape.schemas.job import Job, Order
 from jobtape.schemas.job_types.job_type import JobTypeSpec
+from jobtape.schemas.lanes import queues_of
 from jobtape.schemas.rules.rules import PAUSE
 from jobtape.schemas.submission import Submission
 from jobtape.schemas.timeouts import check_timeouts
@@ -58,7 +59,7 @@ class Submitter:
         check_timeouts(job_types.values(), limits.longest_timeout)
         self.job_types = dict(job_types)
         self.limits = limits
-        self.topology = topology.with_queues(job_type.queue for job_type in job_types.values())
+        self.topology = topology.with_queues(queues_of(job_types.values()))
         self.watch = BrokerWatch(url, self.topology, name)
         self.publisher = Publisher(self.watch.link, self.topology, timeout=limits.publish_timeout)
 

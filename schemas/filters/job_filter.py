@@ -19,7 +19,7 @@ from jobtape.schemas import ids
 from jobtape.schemas.events import EndReason
 from jobtape.schemas.failure_group import FailureId
 from jobtape.schemas.filters.job_search import LONGEST_TEXT, JobSearch, Part, value_searches
-from jobtape.schemas.job import FINAL, JobState, JobTypeName, QueueName, Utc
+from jobtape.schemas.job import FINAL, JobState, JobTypeName, Utc, WorkQueueName
 
 REDRIVE: Final = "jobtape.redrive"
 CANCEL: Final = "jobtape.cancel"
@@ -58,7 +58,7 @@ class JobFilter(BaseModel, ABC):
 
     ids: list[JobIdText] = Field([], max_length=MOST_IDS)
     type: list[JobTypeName] = Field([], max_length=50)
-    queue: list[QueueName] = Field([], max_length=50)
+    queue: list[WorkQueueName] = Field([], max_length=50)
     labels: dict[str, str] = Field({}, max_length=8)
     reason: list[EndReason] = Field([], max_length=20)
     """Why the last attempt failed."""

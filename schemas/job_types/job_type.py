@@ -23,6 +23,7 @@ from jobtape.schemas.job_types.payload_versions import PayloadUpcaster, PayloadV
 from jobtape.schemas.job_types.schedules import Times, declared_schedules
 from jobtape.schemas.job_types.signature import Signature, handler_of, where_of
 from jobtape.schemas.job_types.values import NotCarried, PayloadValues, ResultValues
+from jobtape.schemas.lanes import LANES, Lane
 from jobtape.schemas.retry import RetryPolicy
 
 R = TypeVar("R")
@@ -38,6 +39,7 @@ SMALLEST_MEMORY: Final = 2**20
 class JobTypeSpec:
     """One kind of job. Calling it calls the handler, which is useful in tests.
 
+    ``lane``: that of its jobs; its queue then has lanes (see ``schemas.lanes``).
     ``isolate``: the handler runs in its own process, which may allocate ``memory`` bytes more than at the start of the
     job (None: no limit). ``concurrency``: how many jobs run at once in one worker. ``ordering_key``, ``on_failure``,
     ``limits``, ``unique``, ``debounce``, ``take_turns`` and ``rule``: see ``GateRules``. ``schedule``: see
@@ -53,6 +55,7 @@ class JobTypeSpec:
         name: str,
         *,
         queue: str = DEFAULT_QUEUE,
+        lane: Lane | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         retry: RetryPolicy | None = None,
         isolate: bool = False,
@@ -76,6 +79,8 @@ class JobTypeSpec:
             raise JobTypeInvalid(f"{where}: the job type name {name!r} must match {JOB_TYPE_PATTERN}")
         if not re.fullmatch(QUEUE_PATTERN, queue):
             raise JobTypeInvalid(f"{where}: the queue name {queue!r} must match {QUEUE_PATTERN} (no dots)")
+        if lane not in (None, *LANES):
+            raise JobTypeInvalid(f"{where}: the lane is one of {', '.join(LANES)}, not {lane!r}")
         if not 0 < timeout < math.inf:
             raise JobTypeInvalid(f"{where}: the timeout must be a finite number of seconds above 0, not {timeout!r}")
         if memory is not None and not isolate:
@@ -92,6 +97,7 @@ class JobTypeSpec:
         self.concurrency = concurrency
         self._versions = PayloadVersions(version, upcasters or {}, where)
         self.queue = queue
+        self.lane: Lane | None = lane
         self.timeout = float(timeout)
         self.retry = retry or RetryPolicy()
         self.description = inspect.cleandoc(function.__doc__ or "").split("\n\n")[0]

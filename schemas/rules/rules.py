@@ -13,7 +13,8 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from jobtape.schemas.gates import Limit, NewLimits
-from jobtape.schemas.job import JobTypeName, QueueName
+from jobtape.schemas.job import JobTypeName, WorkQueueName
+from jobtape.schemas.lanes import lanes_of
 from jobtape.schemas.rules.schedule import Schedule
 
 PAUSE: Final = "jobtape.pause"
@@ -22,11 +23,11 @@ SCHEDULE: Final = "jobtape.schedule"
 
 
 class Pause(BaseModel):
-    """While it is in force, no job of the queue, or of the job type, begins. Running jobs go on."""
+    """While it is in force, no job of the queue with all its lanes, or of the job type, begins. Running jobs go on."""
 
     model_config = ConfigDict(frozen=True)
 
-    queue: QueueName | None = None
+    queue: WorkQueueName | None = None
     type: JobTypeName | None = None
 
     @model_validator(mode="after")
@@ -51,6 +52,7 @@ class Rules:
     def __init__(self) -> None:
         self._rules: dict[str, Pause | Limit | Schedule] = {}
         self.paused_queues: frozenset[str] = frozenset()
+        """With their lanes, whether they exist or not."""
         self.paused_types: frozenset[str] = frozenset()
         self.limits: NewLimits = {}
         self.schedules: dict[str, Schedule] = {}
@@ -85,7 +87,8 @@ class Rules:
 
     def _count(self) -> None:
         pauses = [rule for rule in self._rules.values() if isinstance(rule, Pause)]
-        self.paused_queues = frozenset(pause.queue for pause in pauses if pause.queue is not None)
+        queues = [pause.queue for pause in pauses if pause.queue is not None]
+        self.paused_queues = frozenset(lane for queue in queues for lane in lanes_of(queue))
         self.paused_types = frozenset(pause.type for pause in pauses if pause.type is not None)
         by_name = {rule.name: (job_id, rule) for job_id, rule in self._rules.items() if isinstance(rule, Schedule)}
         self.schedules = dict(by_name.values())

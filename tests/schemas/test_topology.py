@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobtape import job
 from jobtape.schemas import topology
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.job import JOB_TYPE_PATTERN, QUEUE_PATTERN
-from jobtape.schemas.topology import Bounds, Topology, result_patterns
+from jobtape.schemas.lanes import base_of, lane_of, lanes_of, queues_of
+from jobtape.schemas.rules.rules import PAUSE, Rules
+from jobtape.schemas.topology import Bounds, Topology, queue_of, result_patterns
 
 topologies = st.builds(
     lambda namespace, queues: Topology(namespace).with_queues(queues),
@@ -125,3 +128,24 @@ def test_subscriber_queues_have_limits() -> None:
     for queue in (Topology("ns").subscription_queue("a", "{}", bounds), Topology("ns").ephemeral_queue("x", bounds)):
         limits = {"x-max-length": 7, "x-max-length-bytes": 1000, "x-overflow": "drop-head", "x-expires": 1500}
         assert queue.declared_arguments().items() >= limits.items()
+
+
+@pytest.mark.parametrize("queue", ["orders", "orders.high", "run", "run.low"])
+def test_name_of_a_work_queue_is_read_back_with_its_lane(queue: str) -> None:
+    assert queue_of(Topology("run").work_queue(queue).name) == queue
+
+
+def test_queue_has_lanes_if_a_job_type_names_one() -> None:
+    plain, low = job("plain", queue="a")(lambda: None), job("low", queue="b", lane="low")(lambda: None)
+    other = job("other", queue="b")(lambda: None)
+    assert queues_of([plain, low, other]) == ["a", "b", "b.high", "b.low"]
+    assert queues_of([plain, low, other], ["b", "c"]) == ["b", "b.high", "b.low", "c"]
+    assert queues_of([plain, low, other], ["b.low"]) == ["b.low"]
+    assert [lane_of(each) for each in lanes_of("b")] == ["high", "normal", "low"]
+    assert lanes_of("b.low") == ("b.low",)
+    assert [base_of(each) for each in lanes_of("b")] == ["b"] * 3
+
+
+def test_pause_of_a_queue_pauses_its_lanes() -> None:
+    rules = Rules.of([("1", PAUSE, {"queue": "a"}), ("2", PAUSE, {"queue": "b.low"})])
+    assert rules.paused_queues == {"a", "a.high", "a.low", "b.low"}

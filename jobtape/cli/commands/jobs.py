@@ -55,6 +55,9 @@ def submit(
     payload: Annotated[str, typer.Argument(metavar="JSON", help="The payload; @FILE reads a file, - reads stdin.")],
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the job's end and print its result.")] = False,
     queue: Annotated[str | None, typer.Option(metavar="NAME", help="The queue, instead of the job type's.")] = None,
+    lane: Annotated[
+        str | None, typer.Option(metavar="LANE", help="high, normal or low, if the queue has lanes.")
+    ] = None,
     label: Labels = None,
     timeout: Annotated[
         float | None,
@@ -73,6 +76,8 @@ def submit(
     """Submit a job and print its id."""
     options = Options(queue=queue, labels=labels_of(label), timeout=timeout, ordering_key=ordering_key)
     submission = submission_body(job_type, payload_of(payload), options)
+    if lane is not None:
+        submission["lane"] = lane  # the API says which there are
     return submit_and_print(url, submission, wait=wait, idempotency_key=idempotency_key, as_json=as_json)
 
 

@@ -20,6 +20,7 @@ from jobtape.environment import is_loopback, is_service_address
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
 from jobtape.schemas.errors import DatabaseUnfit, JobtapeError, ViewUnavailable
+from jobtape.schemas.lanes import queues_of
 from jobtape.schemas.timeouts import check_timeouts, longest_timeout
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings, read_settings, service_notes
@@ -110,8 +111,10 @@ def fitting_job_types_of(settings: Settings) -> dict[str, JobType]:
 
 
 def topology_of(settings: Settings, job_types: Mapping[str, JobType]) -> Topology:
-    """Return the topology with the work queues of JOBTAPE_QUEUES, or those of all job types when that is empty."""
-    return settings.topology.with_queues(settings.queues or (job_type.queue for job_type in job_types.values()))
+    """Return the topology with the work queues of JOBTAPE_QUEUES, or those of all job types when that is empty, with
+    their lanes.
+    """
+    return settings.topology.with_queues(queues_of(job_types.values(), settings.queues))
 
 
 def _without_us(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from jobtape.producer.monitoring.health import (
     Workers,
 )
 from jobtape.schemas.job_types.job_type import JobTypeSpec
+from jobtape.schemas.lanes import Lane
 from jobtape.schemas.rules.schedule import Ticks
 
 router = APIRouter(tags=["operations"])
@@ -72,6 +73,7 @@ class JobTypeOut(BaseModel):
     name: str
     version: int
     queue: str
+    lane: Lane | None
     timeout: float
     description: str
     ordering_key: str | None
@@ -146,7 +148,7 @@ async def get_metrics(producer: RunningProducer) -> Response:
 
 
 def _job_type(job_type: JobTypeSpec) -> dict[str, Any]:
-    fields = {name: getattr(job_type, name) for name in ("name", "version", "queue", "timeout", "description")}
+    fields = {name: getattr(job_type, name) for name in ("name", "version", "queue", "lane", "timeout", "description")}
     rules = job_type.gate_rules
     limits = [
         {

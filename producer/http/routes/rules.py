@@ -12,11 +12,11 @@ from jobtape.producer.http.representation import JobOut, PydanticJSONResponse, a
 from jobtape.producer.http.request_body import SmallJson
 from jobtape.producer.service import rules
 from jobtape.schemas.gates import GateKey, Limit, LimitName
-from jobtape.schemas.job import JobTypeName, QueueName
+from jobtape.schemas.job import JobTypeName, WorkQueueName
 from jobtape.schemas.rules.rules import Pause
 
 router = APIRouter(tags=["operations"])
-Queue = Annotated[QueueName, Path(alias="queue")]
+Queue = Annotated[WorkQueueName, Path(alias="queue")]
 TypeName = Annotated[JobTypeName, Path(alias="name")]
 Name = Annotated[LimitName, Path(alias="name")]
 

@@ -16,7 +16,7 @@ from jobtape.producer.http.dependencies import RunningProducer
 from jobtape.producer.http.query_parameters import Point, Time
 from jobtape.producer.http.representation import PydanticJSONResponse
 from jobtape.producer.monitoring.statistics import LONGEST_STEP, MOST_POINTS, Statistics, plan, time_of
-from jobtape.schemas.job import JobTypeName, QueueName
+from jobtape.schemas.job import JobTypeName, WorkQueueName
 from jobtape.view.statistics import FailureCount, JobCount, Sums
 from jobtape.view.tallies import percentile
 
@@ -111,7 +111,7 @@ class _RangeQuery(BaseModel, extra="forbid"):
     since: Time | None = Field(None, description="The beginning, RFC 3339.")
     until: Time | None = Field(None, description="The end, RFC 3339. Default: now.")
     type: list[JobTypeName] = Field(default_factory=list, max_length=50)
-    queue: list[QueueName] = Field(default_factory=list, max_length=50)
+    queue: list[WorkQueueName] = Field(default_factory=list, max_length=50)
 
     @model_validator(mode="after")
     def _in_order(self) -> "_RangeQuery":

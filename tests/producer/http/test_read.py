@@ -27,6 +27,7 @@ FIELDS = [
     "duplicate_of",
     "progress",
     "queue",
+    "lane",
     "labels",
     "ordering_key",
     "waits_for",

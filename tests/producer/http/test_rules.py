@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from jobtape import Concurrency, Unique, job
+from jobtape.schemas.lanes import queues_of
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.checker import Checker
@@ -44,13 +45,19 @@ async def once(seconds: float = 0.0) -> str:
     return "done"
 
 
-TYPES = (quick, other, filed, limited, once)
+@job("urgent", queue="parcels", lane="high")
+def urgent() -> str:
+    return "done"
+
+
+TYPES = (quick, other, filed, limited, once, urgent)
 
 
 @pytest.fixture
 async def at_work(settings: Settings, rig: Rig, view: Store) -> AsyncIterator[Api]:
     """An API with a projector and a worker."""
-    async with api(settings, *TYPES) as served, rig.projector(view), rig.worker(*TYPES):
+    queues = queues_of(TYPES)
+    async with api(settings, *TYPES) as served, rig.projector(view), rig.worker(*TYPES, queues=queues):
         yield served
 
 
@@ -194,3 +201,42 @@ async def test_job_types_show_their_unique_keys(at_work: Api) -> None:
     found = {each["name"]: each["unique"] for each in (await at_work.client.get("/job-types")).json()["items"]}
     assert found["once"] == {"name": "once", "by": ["label:tenant"], "conflict": "return"}
     assert found["quick"] is None
+
+
+async def test_lane_of_a_submission(at_work: Api) -> None:
+    """A lane is a part of the queue's name, and can be named in either way."""
+    for options, queue in [
+        ({}, "parcels.high"),
+        ({"lane": "low"}, "parcels.low"),
+        ({"lane": "normal"}, "parcels"),
+        ({"queue": "parcels.low"}, "parcels.low"),
+        ({"queue": "parcels.low", "lane": "low"}, "parcels.low"),
+        ({"queue": "orders"}, "orders"),
+    ]:
+        done = await becomes(at_work, await submit(at_work, "urgent", **options), "succeeded")
+        assert (done["queue"], done["lane"]) == (queue, queue.partition(".")[2] or "normal")
+    listed = (await at_work.client.get("/jobs?queue=parcels.low")).json()["items"]
+    assert {each["lane"] for each in listed} == {"low"} and len(listed) == 3
+    for wrong in (
+        {"lane": "low", "queue": "orders"},
+        {"queue": "parcels.low", "lane": "high"},
+        {"queue": "orders.low"},
+    ):
+        answer = await at_work.client.post("/jobs", json={"type": "urgent", "payload": {}} | wrong)
+        assert answer.status_code == 422, wrong
+    types = {each["name"]: each["lane"] for each in (await at_work.client.get("/job-types")).json()["items"]}
+    assert (types["urgent"], types["quick"]) == ("high", None)
+    assert {"parcels", "parcels.high", "parcels.low"} <= (await at_work.client.get("/health/ready")).json()[
+        "workers"
+    ].keys()
+
+
+async def test_pause_of_a_queue_holds_its_lanes(at_work: Api) -> None:
+    await at_work.client.post("/queues/parcels/pause")
+    paused = await submit(at_work, "urgent")
+    await becomes(at_work, await submit(at_work, "quick"), "succeeded")
+    assert (await at_work.client.get(f"/jobs/{paused}")).json()["state"] == "queued"
+    await at_work.client.post("/queues/parcels/resume")
+    await becomes(at_work, paused, "succeeded")
+    await at_work.client.post("/queues/parcels.low/pause")
+    await becomes(at_work, await submit(at_work, "urgent"), "succeeded")

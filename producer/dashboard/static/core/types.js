@@ -23,6 +23,7 @@
  * @property {string | null} reason
  * @property {{fraction: Num | null, message: string | null} | null} progress
  * @property {string | null} queue
+ * @property {"high" | "normal" | "low" | null} lane
  * @property {Record<string, string> | null} labels
  * @property {number} run
  * @property {number} attempt

@@ -239,6 +239,7 @@ function Facts({ job }) {
   /** @type {[string, any][]} */
   const facts = [
     ["Queue", job.queue && html`<a href=${link("jobs", { queue: job.queue })}>${job.queue}</a>`],
+    ["Lane", job.lane !== "normal" && job.lane],
     ["Run", job.run],
     ["Attempt", job.max_attempts === null ? job.attempt : `${job.attempt} of ${job.max_attempts}`],
     ["Submitted", job.submitted_at && html`<${Time} at=${job.submitted_at} />`],

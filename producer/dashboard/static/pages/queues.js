@@ -77,7 +77,7 @@ function queues(now, types) {
     .map(([name, found]) => ({
       name,
       ...found,
-      types: types.filter((type) => type.queue === name).map((type) => type.name),
+      types: types.filter((type) => type.queue === name.split(".")[0]).map((type) => type.name),
     }))
     .sort((one, other) => one.name.localeCompare(other.name));
 }
