@@ -5,7 +5,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobtape.cli.commands import bulk, jobs, repairs, replays, rules, schedules, servers
+from jobtape.cli.commands import bulk, jobs, repairs, replays, rules, schedules, servers, simulate
 from jobtape.cli.errors import FAILED, WRONG, BrokenModule, WrongUse
 from jobtape.cli.escaping import lines, one_line
 from jobtape.cli.options import AsOf
@@ -77,6 +77,7 @@ REPLAY = "Replay the history"
 app.command(rich_help_panel=REPLAY)(replays.rebuild)
 app.command(rich_help_panel=REPLAY)(replays.replay)
 app.command(rich_help_panel=REPLAY)(replays.shadow)
+app.command(rich_help_panel=REPLAY)(simulate.simulate)
 app.command(rich_help_panel=REPLAY)(replays.export)
 app.command("import", rich_help_panel=REPLAY)(replays.import_)
 

@@ -118,6 +118,17 @@ def print_failures(items: Sequence[dict[str, Any]]) -> None:
     _print_rows(("failure", "last", "type", "cause", "failed", "retried", "failed now"), rows)
 
 
+def print_waits(items: Sequence[dict[str, Any]]) -> None:
+    """Print how long jobs waited and would have waited, one line for each limit and key."""
+    rows = []
+    for each in items:
+        waits = (
+            f"{times['p50']:g} {times['p95']:g} {times['max']:g}" for times in (each["waited"], each["would_wait"])
+        )
+        rows.append((each["gate"], each["key"], each["jobs"], *waits))
+    _print_rows(("limit", "key", "jobs", "waited p50 p95 max, s", "would wait p50 p95 max, s"), rows)
+
+
 def print_subscriptions(items: Sequence[dict[str, Any]]) -> None:
     """Print durable subscriptions, one line each."""
     rows = []

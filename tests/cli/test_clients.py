@@ -12,6 +12,7 @@ import pytest
 
 from jobtape.broker.declare import remove_namespace
 from tests.cli.installation import Installation, installation_in
+from tests.cli.programs import until
 from tests.namespaces import environment_for, some_topology
 
 
@@ -83,6 +84,41 @@ def test_schedules_sync_puts_those_of_the_code_in_force(running: Installation) -
     assert running.run("schedules", "put", "sweep", "add", '{"x": 1, "y": 2}', "--every", "60").returncode == 0
     refused = running.run("schedules", "sync")
     assert (refused.returncode, refused.stdout.split()[:2]) == (1, ["sweep", "refused:"])
+
+
+def test_simulate_shows_waits_under_other_limits(running: Installation) -> None:
+    """Of a job that was redriven, its latest run counts."""
+    ids = [running.submit("add", {"x": 1, "y": n}, "--label", f"tenant={n % 2}") for n in range(4)]
+    for job_id in ids:
+        assert running.run("status", job_id, "--watch").returncode == 0
+    running.run("redrive", ids[0])
+
+    def is_done_again() -> bool:
+        job = json.loads(running.run("status", ids[0], "--json").stdout)
+        return (job["run"], job["state"]) == (2, "succeeded")
+
+    until(is_done_again, "the job has run again")
+    found = json.loads(
+        running.run("simulate", "--limits", "add=1@label:tenant", "--limits", "add=2/3600", "--json").stdout
+    )
+    whole, *gates = found["gates"]
+    assert (whole["gate"], whole["jobs"]) == ("all jobs", found["jobs"])
+    by_key = {(each["gate"], each["key"]): each for each in gates}
+    assert by_key["add: 1 at once", "label:tenant=0"]["jobs"] == 2
+    rate = by_key["add: 2 in 3600 s", ""]
+    assert rate["would_wait"]["max"] >= 3600
+    table = running.run("simulate", "--limits", "add=2/3600").stdout.splitlines()
+    assert [line.split("  ")[0] for line in table[:3]] == ["limit", "all jobs", "add: 2 in 3600 s"]
+    sweep = running.run("simulate", "--limits", "sweep=5@label:tenant", "--limits", "sweep=4", "--json")
+    assert sweep.returncode == 0, "a limit by key besides the one of the code"
+    for wrong, message in (
+        ("add", "write NAME=NUMBER"),
+        ("ad=5", "no limit and no job type"),
+        ("add=5@z", "no parameter"),
+    ):
+        refused = running.run("simulate", "--limits", wrong)
+        assert refused.returncode == 2
+        assert message in refused.stderr
 
 
 def test_limits_are_listed(running: Installation) -> None:

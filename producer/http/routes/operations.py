@@ -78,6 +78,7 @@ class JobTypeOut(BaseModel):
     description: str
     ordering_key: str | None
     limits: list[LimitOut]
+    take_turns: str | None
     unique: UniqueOut | None
     debounce: DebounceOut | None
     schedules: list[DeclaredScheduleOut]
@@ -171,6 +172,7 @@ def _job_type(job_type: JobTypeSpec) -> dict[str, Any]:
         **fields,
         "ordering_key": rules.ordering_key,
         "limits": limits,
+        "take_turns": rules.take_turns,
         "unique": unique,
         "debounce": debounce,
         "schedules": schedules,
