@@ -20,6 +20,7 @@ from types import FrameType
 
 from jobtape.environment import is_service_address
 from tools.brokers.find import Broker, BrokerError, find_broker
+from tools.brokers.node import NodeError
 from tools.clone import DATA, ROOT, clone_name, write_private
 from tools.processes.locks import FolderInUseError, FolderLock
 from tools.processes.ports import free_port, is_free
@@ -27,6 +28,7 @@ from tools.processes.tether import die_with_parent
 from tools.ready import NotReadyError, base_url, wait_until_ready
 
 READY_LIMIT = 60.0  # seconds
+BROKER_PAUSE = 2.0  # seconds between two looks at a broker that this program started
 EXAMPLES = "examples.jobs"
 EXAMPLE = '{"type":"add","payload":{"x":3,"y":4}}'
 
@@ -103,14 +105,14 @@ def run(command: list[str], environment: Mapping[str, str], data: Path = DATA) -
         host, port = address(environment)
         broker = find_broker(data, _say, environment)
         try:
-            return _run_with(command, settings_for(broker, host, port, environment, data), data)
+            return _run_with(command, settings_for(broker, host, port, environment, data), data, broker)
         finally:
             broker.stop()
     finally:
         lock.release()
 
 
-def _run_with(command: list[str], settings: Mapping[str, str], data: Path) -> int:
+def _run_with(command: list[str], settings: Mapping[str, str], data: Path, broker: Broker) -> int:
     write_env(data / "env", settings)
     child = subprocess.Popen(
         command,
@@ -131,7 +133,21 @@ def _run_with(command: list[str], settings: Mapping[str, str], data: Path) -> in
     env = data / "env"
     shown = env.relative_to(ROOT) if env.is_relative_to(ROOT) else env
     _say(welcome(base, str(shown), bool(key), with_example=settings["JOBTAPE_JOBS"] == EXAMPLES))
-    return _exit_code(child)
+    while True:
+        try:
+            child.wait(BROKER_PAUSE)
+        except subprocess.TimeoutExpired:
+            _revive(broker)
+        else:
+            return _exit_code(child)
+
+
+def _revive(broker: Broker) -> None:
+    try:
+        if broker.revive():
+            _say(f"The broker had ended; it was started again: {broker.description}")
+    except NodeError as error:
+        _say(f"The broker has ended and cannot be started again: {error}. Stop with Ctrl-C, then: make run")
 
 
 def _exit_code(child: subprocess.Popen[bytes]) -> int:

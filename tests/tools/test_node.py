@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import aio_pika
 import pytest
 
+from tests.cli.programs import until
 from tools.brokers.amqp import UnreachableError, probe
 from tools.brokers.node import NodeError, PrivateNode
 from tools.processes.locks import FolderLock
@@ -87,9 +89,11 @@ def test_node_keeps_data_name_and_port_after_a_crash(node: PrivateNode) -> None:
         probe(node.url)
     node.ctl("start_app")
     name, url = node.name, node.url
-    node.kill()
-    assert node.pid is None
-    node.start()
+    assert not node.revive(), "it runs"
+    assert node.pid is not None
+    os.kill(node.pid, signal.SIGKILL)
+    until(lambda: node.pid is None, "the server has ended")
+    assert node.revive()
     assert (node.name, node.url) == (name, url)
     assert asyncio.run(fetch(node.url)) == b"before"
 

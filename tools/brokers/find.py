@@ -51,6 +51,8 @@ class Broker:
     version: str  # like "3.10.8"
     identity: str  # short and fit for a folder's name; every broker has another one, and a view of its own
     stop: Callable[[], None]  # ends a broker that we started and keeps its data; does nothing for others
+    revive: Callable[[], bool] = lambda: False
+    """Starts a private node again that has ended. Returns whether it had ended. Raises NodeError."""
 
 
 def find_broker(data_dir: Path, log: Log, environment: Mapping[str, str] = os.environ) -> Broker:
@@ -112,7 +114,7 @@ def _node(data_dir: Path, log: Log) -> Broker:
     node.start()
     version = _usable(Server("RabbitMQ", node.version), node.stop)
     description = f"private node at {without_password(node.url)}"
-    return Broker(node.url, "node", description, version, "node", node.stop)
+    return Broker(node.url, "node", description, version, "node", node.stop, node.revive)
 
 
 def _apt(data_dir: Path, log: Log) -> Broker:

@@ -94,6 +94,14 @@ class PrivateNode:
                 raise NodeError(f"rabbitmq-server cannot be started: {error}") from error
             raise
 
+    def revive(self) -> bool:
+        """Start the server again if it has ended without ``stop``. Returns whether it had. Raises NodeError."""
+        if self._server is None or self._server.running:
+            return False
+        self.stop()
+        self.start()
+        return True
+
     def stop(self) -> None:
         """End the server gracefully and keep the data. May be called twice."""
         if self._server is not None:
