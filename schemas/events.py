@@ -43,6 +43,7 @@ Reason = Literal[
     "result_invalid",
     "result_too_large",
     "lost",
+    "node_failed",
 ]
 EndReason = Literal[Reason, CancelReason]
 """Why an attempt failed, or why a run was cancelled that nobody asked to cancel."""

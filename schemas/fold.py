@@ -16,6 +16,8 @@ either order. So the order on the tape is decisive, and ``evolve`` decides for e
 * ``submitted`` contains the order (what to run), and adds it to the job whenever it comes. It changes the state only if
   it is the job's first event. One that is due later places no work.
 * A **rule** (``schemas.rules.rules``) has one run, which only ``cancelled`` ends.
+* A **flow** is never placed: the projector that is active publishes its events. What has ended before the current run
+  of a flow has a cursor below its ``turn``.
 * A job with **gates** is ``held`` until it is ``placed``. ``released`` is accepted of a failed run that holds its
   ordering key.
 * Of the **executions** of an attempt, the newest on the tape is shown. ``started`` and ``progressed`` of an older one
@@ -44,7 +46,7 @@ from jobtape.schemas.events import (
     Succeeded,
 )
 from jobtape.schemas.failure_group import group_of
-from jobtape.schemas.gates import RULE_GROUP, Gates
+from jobtape.schemas.gates import FLOW_GROUP, RULE_GROUP, Gates
 from jobtape.schemas.job import FINAL, Job, JobState, Order, Progress, replace
 
 _S = JobState
@@ -148,6 +150,9 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
         submitted_at=event.time,
         placed=max(job.placed, 1) if first and not later else job.placed,
         run_at=job.run_at or order.run_at or event.time,
+        flow=None if order.flow is None else order.flow.id,
+        node=None if order.flow is None else order.flow.node,
+        item=None if order.flow is None else order.flow.item,
         cursor=cursor,
     )
 
@@ -158,13 +163,15 @@ def _gated(job: Job, gates: Gates, event: Submitted, cursor: int) -> Job:
     """
     if gates.rule:
         return replace(job, gates=gates, gate_group=RULE_GROUP, turn=cursor)
+    if gates.flow:
+        return replace(job, gates=gates, gate_group=FLOW_GROUP, turn=cursor)
     due = event.data.order.run_at or event.time
     turn = int(due.timestamp() * 1e6) if gates.ordering_key is None else cursor
     return replace(job, gates=gates, gate_group=gates.group(event.data.order.type), turn=turn)
 
 
 def _holds_slots(job: Job) -> bool:
-    if job.imported:  # it has no work here
+    if job.imported or job.gate_group == FLOW_GROUP:  # it has no work here
         return False
     if job.state is _S.FAILED:
         return job.gates is not None and job.gates.hold
@@ -260,6 +267,8 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
             if job.gates is None:
                 return replace(job, state=_S.QUEUED, run_at=event.time, cursor=cursor)
             turn = job.turn if job.gates.ordering_key is not None else int(event.time.timestamp() * 1e6)
+            if job.gates.flow:
+                turn = cursor
             return replace(job, state=_S.HELD, run_at=event.time, turn=turn, cursor=cursor)
         case Placed():
             return _place(job, event, cursor)

@@ -33,6 +33,8 @@ LONGEST_DEBOUNCE: Final = 30 * 86_400.0
 """Seconds."""
 RULE_GROUP: Final = "rule"
 """The ``Job.gate_group`` of rules."""
+FLOW_GROUP: Final = "flow"
+"""The ``Job.gate_group`` of flows."""
 
 LimitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,120}$")]
 GateKey = Annotated[str, Field(max_length=KEY_LENGTH)]
@@ -97,7 +99,8 @@ class Gates(BaseModel):
     """All gates of one job.
 
     ``hold``: a failed run keeps the ordering key until the job is redriven or released. ``turn``: jobs with different
-    values take turns where they wait for the same limit. ``rule``: the job is never placed (see ``schemas.rules``).
+    values take turns where they wait for the same limit. ``rule`` and ``flow``: the job is
+    never placed (see ``schemas.rules`` and ``schemas.flows``).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -109,6 +112,7 @@ class Gates(BaseModel):
     debounce: DebounceKey | None = None
     turn: GateKey = ""
     rule: bool = False
+    flow: bool = False
 
     def group(self, job_type: str) -> str:
         """Return the name of the jobs that are placed one after the other: those with the same ordering key, or else of

@@ -56,6 +56,16 @@ ENDINGS: Final = frozenset(state.value for state in FINAL)
 """The names of the events that end a run, which are those of the final states."""
 
 
+class FlowNode(BaseModel):
+    """Which job of a flow a job is. ``id``: the flow. ``item``: the number of the item in a mapped node, from 0."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    node: str
+    item: int | None = None
+
+
 class Order(BaseModel):
     """Everything a worker needs to run a job. It is part of every event that places work on a queue.
     ``payload_version`` is the version of the job type's payload. ``timeout`` is in seconds. ``run_at`` None means now.
@@ -74,6 +84,7 @@ class Order(BaseModel):
     max_attempts: int = Field(default=1, ge=1, lt=2**31)
     reply_to: str | None = None
     gates: Gates | None = None
+    flow: FlowNode | None = None
 
 
 class ErrorInfo(BaseModel):
@@ -106,7 +117,7 @@ class Job:
     ``deferred_since``: if the latest placement was deferred, when work of this attempt was deferred first for the same
     reason; otherwise None. ``gates``: what has to be free before the work of a run is placed first. ``gate_group``:
     the group of the gates. ``turn``: the jobs of a group are placed in the order of this number. ``holds_slots``:
-    whether the job has slots of its gates.
+    whether the job has slots of its gates. ``flow``, ``node`` and ``item``: which job of a flow it is.
     """
 
     id: str
@@ -144,6 +155,9 @@ class Job:
     gate_group: str | None = None
     turn: int | None = None
     holds_slots: bool = False
+    flow: str | None = None
+    node: str | None = None
+    item: int | None = None
     imported: bool = False
     """Whether its last event was imported from another tape: then it has no work on a queue, and needs none."""
     cursor: int = 0
@@ -194,6 +208,7 @@ class Job:
             max_attempts=self.max_attempts or 1,
             reply_to=self.reply_to,
             gates=self.gates,
+            flow=None if self.flow is None else FlowNode(id=self.flow, node=self.node or "", item=self.item),
         )
 
 

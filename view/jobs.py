@@ -71,6 +71,10 @@ def newest_first(
         statement = statement.where((job.type < BUILTIN_PREFIX) | (job.type >= f"{BUILTIN_PREFIX[:-1]}/"))
     if query.before is not None:
         statement = statement.where(job.id < query.before)
+    if query.flow is not None:
+        statement = statement.where(job.flow == query.flow)
+    if query.node is not None:
+        statement = statement.where(job.node == query.node)
     if query.whole:
         statement = statement.where(job.submitted_at.is_not(None))
     return statement

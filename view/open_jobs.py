@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, func, or_, select, text, tuple_
 from jobtape.schemas import plainjson
 from jobtape.schemas.claims import Claim
 from jobtape.schemas.events import Dropped
-from jobtape.schemas.gates import RULE_GROUP
+from jobtape.schemas.gates import FLOW_GROUP, RULE_GROUP
 from jobtape.schemas.job import FINAL, Job, JobRun, JobState
 from jobtape.schemas.rules.rules import Rules
 from jobtape.view import tables
@@ -66,13 +66,13 @@ class OpenJobs(StorePart):
     def overdue(self, queue: str, due: datetime, cursor: int, after: str, limit: int) -> list[Job]:
         """Return open jobs of ``queue`` that were due at ``due`` and have no event after ``cursor``.
 
-        Sorted by id, from the first id after ``after``. Left out are jobs whose work is to be placed, and imported
-        jobs, whose work was never on a queue of this broker.
+        Sorted by id, from the first id after ``after``. Left out are jobs whose work is to be placed, flows, and
+        imported jobs, whose work was never on a queue of this broker.
         """
         statement = (
             select(tables.jobs)
             .where(_OPEN, _job.queue == queue, _job.run_at <= due, _job.cursor <= cursor, _job.id > after)
-            .where(~_job.imported, _NOT_WAITING)
+            .where(~_job.imported, _NOT_WAITING, func.coalesce(_job.gate_group, "") != FLOW_GROUP)
             .order_by(_job.id)
             .limit(limit)
         )
@@ -116,9 +116,8 @@ class OpenJobs(StorePart):
     def held_groups(self) -> list[str]:
         """Return the groups of gates that jobs wait for. Reads the index of all held jobs."""
         with self.database.reading() as connection:
-            return list(
-                connection.scalars(select(_job.gate_group).where(_HELD, _job.gate_group != RULE_GROUP).distinct())
-            )
+            placed = _job.gate_group.not_in((RULE_GROUP, FLOW_GROUP))
+            return list(connection.scalars(select(_job.gate_group).where(_HELD, placed).distinct()))
 
     def held(self, after: Mapping[str, tuple[int, str]], limit: int) -> dict[str, list[HeldJob]]:
         """Return for each group the next jobs that wait for its gates, at most ``limit``, in their order.

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, delete, exists, func, select, text
+from sqlalchemy import Connection, delete, exists, func, or_, select, text
 
 from jobtape.schemas import ids
 from jobtape.view import checkpoint, projection, tables
@@ -37,14 +37,19 @@ class JobRetention(StorePart):
     def prune(self, owner: str, before: datetime, after: str = "") -> Pruned | None:
         """Remove up to ``CHUNK`` jobs that ended before that time, with ids greater than ``after``.
 
-        Jobs whose last event the relay has still to publish stay, and failed ones that hold their ordering key.
+        Jobs whose last event the relay has still to publish stay, failed ones that hold their ordering key, and those
+        of a flow that has not ended before that time.
         Returns None, and removes nothing, when ``owner`` is not the active projector.
         """
         unpublished = exists(select(tables.relay.c.id).where(tables.relay.c.cursor < _job.cursor))
+        flow = tables.jobs.alias()
+        kept = exists(
+            select(flow.c.id).where(flow.c.id == _job.flow, func.coalesce(flow.c.finished_at, before) >= before)
+        )
         old = (
             select(_job.id)
             .where(_CLOSED, _job.finished_at < before, _job.id > after, _job.id < ids.first_id_at(before))
-            .where(~unpublished, ~_job.holds_slots)
+            .where(~unpublished, ~_job.holds_slots, or_(_job.flow.is_(None), ~kept))
             .order_by(_job.id)
             .limit(CHUNK)
         )

@@ -16,6 +16,7 @@ from jobtape.schemas.job import Job
 from jobtape.view import checkpoint, jobs, tables
 from jobtape.view.committed import CommittedEvent, CommittedHistory, CommittedPage
 from jobtape.view.dead_messages import DeadMessages
+from jobtape.view.flows import Flows
 from jobtape.view.fold_session import FoldSession
 from jobtape.view.idempotency_keys import Claim, IdempotencyKeys, KeyedSubmission, KeyState
 from jobtape.view.job_search import FindJobs
@@ -116,6 +117,8 @@ class Store:
         """Jobs as they were at an earlier cursor."""
         self.open_jobs = OpenJobs(self._database)
         """Jobs that are not final."""
+        self.flows = Flows(self._database)
+        """The jobs of flows."""
         self.dead_messages = DeadMessages(self._database)
         """Messages of the dead queue that are no job."""
         self.keys = IdempotencyKeys(self._database)

@@ -94,6 +94,8 @@ HOLDS_SLOTS: Final = "holds_slots"
 
 _FAILED: Final = text("failure IS NOT NULL")
 
+_IN_FLOW: Final = text("flow IS NOT NULL")
+
 jobs = Table(
     "jobs",
     metadata,
@@ -131,6 +133,9 @@ jobs = Table(
     Column("gate_group", Key),
     Column("turn", BigInteger),
     Column("holds_slots", Boolean, nullable=False, server_default=text("false")),
+    Column("flow", Key),
+    Column("node", Key),
+    Column("item", BigInteger),
     Column("imported", Boolean, nullable=False, server_default=text("false")),
     Column("cursor", BigInteger, nullable=False),
     # Each is for lists that are filtered by its column, newest first, from any id on.
@@ -145,6 +150,8 @@ jobs = Table(
     # For the next jobs of a group, and for the jobs that have slots.
     Index("jobs_held", "gate_group", "turn", "id", sqlite_where=text(HELD), postgresql_where=text(HELD)),
     Index("jobs_with_slots", "id", sqlite_where=text(HOLDS_SLOTS), postgresql_where=text(HOLDS_SLOTS)),
+    # For the jobs of a flow.
+    Index("jobs_by_flow", "flow", "node", "item", sqlite_where=_IN_FLOW, postgresql_where=_IN_FLOW),
 )
 
 _SNAPSHOT: Final = text("snapshot IS NOT NULL")

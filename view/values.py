@@ -30,7 +30,8 @@ class JobQuery:
     ``labels``: (name, value) pairs; a job must have all of them. ``since`` (inclusive) and ``until`` (exclusive): the
     time in the job's id, in milliseconds. ``before``: only smaller ids; give the last id of the previous page.
     ``whole``: only jobs whose submission is known. ``ids``: only these. ``search``: what to look for in the jobs, which
-    is not in an index: see ``FoundJobs``. ``builtin``: also those of built-in job types.
+    is not in an index: see ``FoundJobs``. ``builtin``: also those of built-in job types. ``flow``, ``node``: only
+    the jobs of a flow, or of one of its nodes.
     """
 
     types: Sequence[str] = ()
@@ -47,6 +48,8 @@ class JobQuery:
     ids: Sequence[str] = ()
     search: JobSearch = field(default_factory=JobSearch)
     builtin: bool = True
+    flow: str | None = None
+    node: str | None = None
 
     @classmethod
     def of(cls, wanted: JobFilter, limit: int) -> "JobQuery":

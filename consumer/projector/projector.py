@@ -50,7 +50,8 @@ class Projector:
 
     ``lease``: seconds after the death of this projector until another one takes over. ``rescue_after``: seconds until
     a job whose work disappeared is placed again. ``job_retention``: seconds that jobs stay in the view after their end,
-    0 for ever. ``relay``: which events are published to subscribers.
+    0 for ever. ``relay``: which events are published to subscribers. ``max_payload``: the bytes of a payload that
+    is made for a job of a flow.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Projector:
         rescue_after: float = LOST_AFTER,
         relay: RelayMode = "final",
         job_retention: float = 0.0,
+        max_payload: int = 2**20,
     ) -> None:
         self.owner = owner
         self._topology = topology
@@ -84,6 +86,7 @@ class Projector:
             rescue_after=rescue_after,
             relay=relay,
             job_retention=job_retention,
+            max_payload=max_payload,
         )
         self._thread = DatabaseThreads("projector")
         self._harmless_step: tuple[int, int] | None = None

@@ -1,5 +1,5 @@
-"""Runs the services of the active projector beside the fold: relay, placement of due work, rescue, pruning, signs
-of life of the workers.
+"""Runs the services of the active projector beside the fold: relay, placement of due work, schedules, flows,
+rescue, pruning, signs of life of the workers.
 
 They start when the projector has attached to the tape, keep running while it attaches again, and stop when it loses the
 lease or finds a gap. A service that fails is logged and started again; it never delays the fold.
@@ -15,6 +15,7 @@ from jobtape.broker.publisher import Publisher
 from jobtape.broker.tasks import translate_cancellation
 from jobtape.consumer.projector.commit_notifier import CommitNotifier
 from jobtape.consumer.projector.maintenance.dead_letters import DeadLetters
+from jobtape.consumer.projector.maintenance.flows.runner import FlowRunner
 from jobtape.consumer.projector.maintenance.job_placer import JobPlacer
 from jobtape.consumer.projector.maintenance.job_rescuer import JobRescuer
 from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
@@ -42,7 +43,7 @@ class LeaderServices:
     """The services of the active projector. ``link`` is the projector's own connection.
 
     ``rescue_after`` and ``job_retention`` are in seconds, see ``JobRescuer`` and ``Pruner``; ``relay`` says which
-    events are published to subscribers.
+    events are published to subscribers. ``max_payload``: see ``FlowRunner``.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class LeaderServices:
         rescue_after: float,
         relay: RelayMode,
         job_retention: float,
+        max_payload: int,
     ) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         publishing = Link(link.url, name=f"{topology.namespace} projector {owner} (publishing)")
         self._leader = Leader(store, owner, link, Publisher(publishing, topology))
         self._placer = JobPlacer(self._leader)
         self._scheduler = Scheduler(self._leader)
+        self._flows = FlowRunner(self._leader, max_payload)
         self._relay = Relay(self._leader, relay)
         self._commits = CommitNotifier(publishing, topology)
         self._services = (
@@ -72,6 +75,7 @@ class LeaderServices:
             QueueDeclarer(self._leader, rescue_after),
             PauseRepeater(self._leader),
             self._scheduler,
+            self._flows,
             WorkerRegistry(self._leader),
         )
 
@@ -87,6 +91,7 @@ class LeaderServices:
         self._leader.notify(batch, cursor)
         self._placer.notify(batch)
         self._scheduler.notify(batch)
+        self._flows.notify(batch)
         self._relay.notify(batch, cursor)
 
     def start(self) -> None:

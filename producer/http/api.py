@@ -18,6 +18,7 @@ from jobtape.producer.http.routes import (
     bulk,
     dead_letters,
     events,
+    flows,
     jobs,
     operations,
     replays,
@@ -32,6 +33,7 @@ from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
 from jobtape.producer.http.websocket import route as websocket
 from jobtape.producer.live import outcome_wait
 from jobtape.producer.service import idempotency
+from jobtape.schemas.flows.submission import FlowSubmission
 from jobtape.schemas.messages.replay_request import ReplayRequest
 from jobtape.schemas.submission import BatchSubmission, Submission
 
@@ -40,6 +42,7 @@ UNDERIVED_MODELS: Final = (
     BatchSubmission,
     bulk.RedriveBody,
     bulk.CancelBody,
+    FlowSubmission,
     ReplayRequest,
     rules.LimitBody,
     schedules.BackfillBody,
@@ -106,6 +109,7 @@ def build_api(
         submit,
         jobs,
         events,
+        flows,
         bulk,
         replays,
         rules,

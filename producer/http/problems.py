@@ -50,6 +50,8 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "invalid-filter": (422, "The filter for jobs is not valid"),
     "invalid-limit": (422, "The limit is not valid"),
     "invalid-schedule": (422, "The schedule is not valid"),
+    "invalid-flow": (422, "The flow is not valid"),
+    "not-a-flow": (409, "The job is no flow"),
     "schedule-not-found": (404, "There is no such schedule"),
     "internal": (500, "Internal error"),
     "broker-unavailable": (503, "The broker is not available"),

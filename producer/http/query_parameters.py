@@ -73,6 +73,12 @@ def _last_id(text: str) -> str:
     return job_id
 
 
+def _job_id(text: str) -> str:
+    if (job_id := ids.parse_job_id(text)) is None:
+        raise ValueError("a job id is a UUID, as POST /flows returns it")
+    return job_id
+
+
 def _point(text: str) -> int | datetime:
     if (cursor := parse_cursor(text)) is not None:
         return cursor
@@ -111,6 +117,8 @@ class JobsQuery(BaseModel, extra="allow"):
     failure: list[FailureId] = Field(default_factory=list, max_length=50, description="A group of `GET /failures`.")
     since: Time | None = Field(None, description="Submitted at this time or later, RFC 3339.")
     until: Time | None = Field(None, description="Submitted before this time, RFC 3339.")
+    flow: Annotated[str, AfterValidator(_job_id)] | None = Field(None, description="Only the jobs of this flow.")
+    node: str | None = Field(None, max_length=64, description="Only the jobs of the node with this name.")
     error: str = Field("", max_length=LONGEST_TEXT, description="Part of the error's type or message, in any case.")
     limit: int = Field(100, ge=1, le=LARGEST_PAGE)
     cursor: Annotated[str, AfterValidator(_last_id)] | None = Field(None, description="`next` of the page before.")
@@ -145,6 +153,8 @@ class JobsQuery(BaseModel, extra="allow"):
             limit=limit,
             whole=True,
             search=self.search(),
+            flow=self.flow,
+            node=self.node,
         )
 
 

@@ -60,6 +60,9 @@ class JobOut(BaseModel):
     finished_at: datetime | None = Field(description="When the run ended. Null while it is open.")
     correlation_id: str | None = Field(description="An id of yours for everything that belongs together.")
     reply_to: str | None = Field(description="The final event is also published with the key `reply.<reply_to>`.")
+    flow: str | None = Field(description="The flow that the job belongs to.")
+    node: str | None = Field(description="The name of its node in the flow.")
+    item: int | None = Field(description="Of a mapped node: which item the job is for, from 0.")
     imported: bool = Field(description="Whether its last event came from another tape. Redrive the job to run it here.")
     cursor: int | None = Field(description="The position of its last event on the tape; null until it is known.")
 

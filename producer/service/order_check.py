@@ -8,8 +8,11 @@ from jobtape.producer.service.errors import PayloadTooLarge
 from jobtape.producer.service.limits import Limits
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid, UnknownJobType
+from jobtape.schemas.flows.flow import FLOW
+from jobtape.schemas.flows.recording import recorded_flow
+from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import LONGEST_DELAY, Order
-from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, BUILTIN_QUEUE, JobTypeSpec
+from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, BUILTIN_QUEUE, DEFAULT_TIMEOUT, JobTypeSpec
 from jobtape.schemas.lanes import base_of, lane_of, lane_queue, queues_with_lanes
 from jobtape.schemas.submission import Submission
 
@@ -22,13 +25,23 @@ def order_for(submission: Submission, job_types: Mapping[str, JobTypeSpec], limi
     Raises UnknownJobType, PayloadTooLarge, PayloadInvalid with every fault, and SubmissionInvalid for the queue, the
     timeout or the time when it is due.
     """
+    if submission.type == FLOW:
+        return _flow_order(submission, job_types, limits, now)
+    return _order(submission, job_types, limits, now, whole=True)
+
+
+def _order(
+    submission: Submission, job_types: Mapping[str, JobTypeSpec], limits: Limits, now: datetime, *, whole: bool
+) -> Order:
+    """``whole``: whether the payload is complete, and not one whose references are replaced later."""
     job_type = job_types.get(submission.type)
     if job_type is None:
         raise UnknownJobType(
             f"there is no job type {submission.type!r} here; known: {names(job_types)}. JOBTAPE_JOBS names the "
             "modules that have job types"
         )
-    payload = _accepted_payload(submission, job_type, limits)
+    payload = _accepted_payload(submission, job_type, limits) if whole else submission.payload
+    rules = job_type.gate_rules
     return Order(
         type=job_type.name,
         payload=payload,
@@ -40,19 +53,48 @@ def order_for(submission: Submission, job_types: Mapping[str, JobTypeSpec], limi
         timeout=_timeout(submission, job_type, limits),
         max_attempts=submission.max_attempts or job_type.retry.max_attempts,
         reply_to=submission.reply_to,
-        gates=job_type.gate_rules.gates(payload, submission.labels, submission.ordering_key),
+        gates=rules.gates(payload, submission.labels, submission.ordering_key) if whole else None,
+    )
+
+
+def _flow_order(submission: Submission, job_types: Mapping[str, JobTypeSpec], limits: Limits, now: datetime) -> Order:
+    for field in ("queue", "lane", "timeout", "max_attempts", "ordering_key"):
+        if getattr(submission, field) is not None:
+            raise _invalid(field, f"a flow has no {field}: its nodes have")
+    _check_carried(submission.payload)
+    _check_size(submission.payload, limits)
+    flow = recorded_flow(
+        submission.payload, job_types, lambda node, whole: _order(node, job_types, limits, now, whole=whole)
+    )
+    payload = flow.model_dump(mode="json", exclude_defaults=True)
+    _check_carried(payload)
+    _check_size(payload, limits)
+    return Order(
+        type=FLOW,
+        payload=payload,
+        queue=BUILTIN_QUEUE,
+        labels=submission.labels,
+        correlation_id=submission.correlation_id,
+        run_at=_run_at(submission, now),
+        timeout=DEFAULT_TIMEOUT,
+        reply_to=submission.reply_to,
+        gates=Gates(flow=True),
     )
 
 
 def _accepted_payload(submission: Submission, job_type: JobTypeSpec, limits: Limits) -> dict[str, Any]:
-    if (reason := plainjson.fault(submission.payload)) is not None:
-        message = f"the payload cannot be carried: {reason}"
-        raise PayloadInvalid(message, [{"loc": (), "msg": reason}])
+    _check_carried(submission.payload)
     _check_size(submission.payload, limits)
     accepted = job_type.accept(submission.payload)
     if accepted is not submission.payload:
         _check_size(accepted, limits)
     return accepted
+
+
+def _check_carried(payload: dict[str, Any]) -> None:
+    if (reason := plainjson.fault(payload)) is not None:
+        message = f"the payload cannot be carried: {reason}"
+        raise PayloadInvalid(message, [{"loc": (), "msg": reason}])
 
 
 def _check_size(payload: dict[str, Any], limits: Limits) -> None:

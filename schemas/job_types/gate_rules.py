@@ -5,7 +5,7 @@ for them.
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, get_args
 
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
@@ -158,6 +158,41 @@ class GateRules:
             raise JobTypeInvalid(
                 f"{where}: two limits of the same kind have the same name: give them different ones, name=..."
             )
+
+    def declared(self) -> dict[str, Any] | None:
+        """Return the rules as plain JSON, for ``read``; None if there are none."""
+        rules: dict[str, Any] = {
+            "ordering_key": self.ordering_key,
+            "on_failure": None if self.on_failure == "continue" else self.on_failure,
+            "limits": [asdict(limit) for limit in self.limits] or None,
+            "unique": None if self.unique is None else asdict(self.unique),
+            "debounce": None if self.debounce is None else asdict(self.debounce),
+            "take_turns": self.take_turns,
+        }
+        return {name: value for name, value in rules.items() if value is not None} or None
+
+    @classmethod
+    def read(cls, job_type: str, rules: Mapping[str, Any] | None) -> "GateRules":
+        """Return the rules of ``declared``, which were checked when the job type was made."""
+        made = cls(
+            job_type,
+            (),
+            job_type,
+            ordering_key=None,
+            on_failure="continue",
+            limits=(),
+            unique=None,
+            debounce=None,
+            take_turns=None,
+            rule=False,
+        )
+        given = rules or {}
+        made.ordering_key, made.take_turns = given.get("ordering_key"), given.get("take_turns")
+        made.on_failure = given.get("on_failure", "continue")
+        made.limits = tuple(Rate(**each) if "per" in each else Concurrency(**each) for each in given.get("limits", ()))
+        made.unique = Unique(**given["unique"]) if "unique" in given else None
+        made.debounce = Debounce(**given["debounce"]) if "debounce" in given else None
+        return made
 
     def gates(
         self, payload: Mapping[str, Any], labels: Mapping[str, str], ordering_key: str | None = None

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from jobtape.schemas import events, plainjson
 from jobtape.schemas.gates import Gates, Limit
-from jobtape.schemas.job import ErrorInfo, Order
+from jobtape.schemas.job import ErrorInfo, FlowNode, Order
 from tests.schemas.events_of_a_job import JOB, at
 
 text = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=8)
@@ -53,6 +53,7 @@ orders = st.builds(
     max_attempts=st.integers(1, 2**31 - 1),
     reply_to=st.none() | text,
     gates=st.none() | gates,
+    flow=st.none() | st.builds(FlowNode, id=st.just(JOB), node=text, item=st.none() | st.integers(0, 3)),
 )
 _small = st.integers(1, 3)
 _common: dict[str, st.SearchStrategy[Any]] = {

@@ -58,6 +58,9 @@ any_job = st.builds(
     gates=maybe(gates),
     turn=maybe(counters),
     holds_slots=st.booleans(),
+    flow=maybe(text),
+    node=maybe(text),
+    item=maybe(counters),
     cursor=counters,
 )
 

@@ -143,7 +143,7 @@ class HeldJobs:
 
         ``in_flight``: the jobs whose placement is published and not folded.
         """
-        gated = [job for job in jobs if job.gates is not None]
+        gated = [job for job in jobs if job.gates is not None and not job.gates.flow]
         if self._missed is not None:
             self._missed += gated
             return False

@@ -37,6 +37,7 @@ def run_projector(**options: str | None) -> None:
             rescue_after=settings.rescue_after,
             relay=settings.relay_events,
             job_retention=settings.job_retention,
+            max_payload=settings.max_payload,
         )
         # Jobs on the whole view run here, in processes of their own, because workers have no database.
         builtin_worker = Worker(

@@ -1,6 +1,7 @@
 """``POST /jobs`` and ``POST /jobs/batch``."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -17,6 +18,7 @@ from jobtape.producer.http.representation import (
     location,
 )
 from jobtape.producer.live.outcome_wait import wait_as_preferred
+from jobtape.producer.producer import Producer
 from jobtape.producer.service.batches.batch import submit_many
 from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, ItemRefused, ItemUnknown
 from jobtape.producer.service.errors import IdempotencyKeyInvalid
@@ -60,13 +62,18 @@ async def submit(request: Request, producer: RunningProducer) -> Response:
     Send an `Idempotency-Key`: then you can repeat the request and still get one job only. With `Prefer: wait=N` the
     response is 200 with the outcome if the job ends within N seconds.
     """
+    return await submitted(request, producer, _submission)
+
+
+async def submitted(request: Request, producer: Producer, read: Callable[[bytes], Submission]) -> Response:
+    """Submit what ``read`` makes of the body, and return the response."""
     request_body.media_type(request, request_body.JSON)
     key = key_in_header(request.headers.getlist(HEADER))
     body = await request_body.read_body(request, producer.limits.max_body)
     if key is None:
-        job = await producer.submit_order(await request_body.call(len(body), lambda: producer.order(_submission(body))))
+        job = await producer.submit_order(await request_body.call(len(body), lambda: producer.order(read(body))))
     else:
-        keyed = await request_body.call(len(body), lambda: producer.keyed(key, _submission(body)))
+        keyed = await request_body.call(len(body), lambda: producer.keyed(key, read(body)))
         job = await producer.place_once(idempotency_scope(request), keyed)
     headers = location(request, job)
     job, applied = await wait_as_preferred(producer, producer.listeners, job, request)

@@ -55,6 +55,8 @@ def test_document_lists_all_paths(document: dict[str, Any]) -> None:
         ("post", "/queues/{queue}/resume"),
         ("post", "/job-types/{name}/pause"),
         ("post", "/job-types/{name}/resume"),
+        ("post", "/flows"),
+        ("get", "/jobs/{job_id}/nodes"),
         ("put", "/schedules/{name}"),
         ("get", "/schedules"),
         ("get", "/schedules/{name}"),

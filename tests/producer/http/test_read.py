@@ -41,6 +41,9 @@ FIELDS = [
     "finished_at",
     "correlation_id",
     "reply_to",
+    "flow",
+    "node",
+    "item",
     "imported",
     "cursor",
 ]

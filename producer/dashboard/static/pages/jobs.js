@@ -33,6 +33,7 @@ const REASONS = [
   "result_invalid",
   "result_too_large",
   "lost",
+  "node_failed",
   "duplicate",
   "replaced",
   "debounced",

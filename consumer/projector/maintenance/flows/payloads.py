@@ -1,0 +1,111 @@
+"""Makes the payloads of nodes' jobs: puts the results of earlier nodes in the place of the references."""
+
+from typing import Any, Final
+
+from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.schemas import plainjson
+from jobtape.schemas.errors import PayloadInvalid
+from jobtape.schemas.flows.flow import MAX_ITEMS, RecordedNode
+from jobtape.schemas.flows.references import NotFound, Reference, references, resolved
+from jobtape.schemas.flows.state import FlowState
+from jobtape.schemas.gates import Gates
+from jobtape.schemas.job import JobState
+from jobtape.schemas.job_types.gate_rules import GateRules
+
+_NO_RESULT: Final = "the results of the node {} have {} bytes, a payload may have {} (JOBTAPE_MAX_PAYLOAD)"
+
+
+class PayloadFault(Exception):
+    """There is no payload for a node's job. The text says why."""
+
+
+class Payloads:
+    """``most``: bytes of JSON that a payload may have."""
+
+    def __init__(self, leader: Leader, most: int) -> None:
+        self._leader = leader
+        self._most = most
+
+    async def items(self, flow: FlowState, node: RecordedNode) -> list[Any]:
+        """Return the items of a mapped node. Raises PayloadFault and ViewUnavailable."""
+        reference = node.items
+        assert reference is not None
+        try:
+            items = reference.find(await self._result(flow, reference))
+        except NotFound as fault:
+            raise PayloadFault(str(fault)) from None
+        where = f"the result of the node {reference.node} at {reference.path!r}"
+        if not isinstance(items, list):
+            raise PayloadFault(f"{where} is not a list, so it has no items to map")
+        if len(items) > MAX_ITEMS:
+            raise PayloadFault(f"{where} has {len(items)} items; a node may be mapped over {MAX_ITEMS}")
+        return items
+
+    async def results(self, flow: FlowState, node: RecordedNode) -> dict[str, Any]:
+        """Return the results of all nodes that the payload refers to. Raises PayloadFault and ViewUnavailable."""
+        found: dict[str, Any] = {}
+        for _, reference in references(node.order.payload):
+            if reference.node is not None and reference.node not in found:
+                found[reference.node] = await self._result(flow, reference)
+        return found
+
+    def make(
+        self, flow: FlowState, node: RecordedNode, results: dict[str, Any], item: Any = None
+    ) -> tuple[dict[str, Any], Gates]:
+        """Return payload and gates of a node's job. Raises PayloadFault."""
+
+        def look_up(reference: Reference) -> Any:
+            if reference.node is None:
+                return reference.find(item)
+            value = results[reference.node]
+            # Nothing is to be found in a node that has not succeeded.
+            return None if value is None else reference.find(value)
+
+        payload = node.order.payload
+        try:
+            payload = item if node.map is not None and not payload else resolved(payload, look_up)
+        except NotFound as fault:
+            raise PayloadFault(str(fault)) from None
+        if not isinstance(payload, dict):
+            raise PayloadFault("an item that is no JSON object is no payload: give the node a payload with $item in it")
+        if (reason := plainjson.fault(payload)) is not None:
+            raise PayloadFault(f"the payload cannot be carried: {reason}")
+        if (size := len(plainjson.dumps(payload))) > self._most:
+            raise PayloadFault(f"the payload has {size} bytes, {self._most} are allowed (JOBTAPE_MAX_PAYLOAD)")
+        labels = {**(flow.job.labels or {}), **node.order.labels}
+        try:
+            rules = GateRules.read(node.order.type, node.gate_rules)
+            return payload, rules.gates(payload, labels, node.ordering_key) or Gates()
+        except PayloadInvalid as error:
+            raise PayloadFault(str(error)) from None
+
+    async def last_results(self, flow: FlowState) -> dict[str, Any]:
+        """Return the results of the last nodes that have one, without mapped nodes, as far as there is room for them.
+
+        Raises ViewUnavailable.
+        """
+        found: dict[str, Any] = {}
+        room = self._most
+        last = {name: flow.job_of(name, None) for name in flow.flow.graph.last}
+        known = [job.id for job in last.values() if job is not None and job.state is JobState.SUCCEEDED]
+        jobs = await self._leader.call(self._leader.store.jobs, known)
+        for name, job in last.items():
+            if job is not None and job.id in jobs:
+                room -= len(plainjson.dumps({name: jobs[job.id].result}))
+                if room > 0:
+                    found[name] = jobs[job.id].result
+        return found
+
+    async def _result(self, flow: FlowState, reference: Reference) -> Any:
+        """Return the result of a node, the list of its results if it is mapped; None if it has not succeeded."""
+        name = reference.node
+        assert name is not None
+        # A single result may be larger than a payload: mostly only a part of it is needed.
+        mapped = flow.flow.nodes[name].map is not None
+        most = self._most if mapped else 2**62
+        found = await self._leader.call(self._leader.store.flows.results, flow.job.id, name, most)
+        if isinstance(found, int):
+            raise PayloadFault(_NO_RESULT.format(name, found, self._most))
+        if mapped:
+            return [result for item, _, result in found if item is not None]
+        return next((result for _, state, result in found if state is JobState.SUCCEEDED), None)

@@ -1,0 +1,288 @@
+"""Runs flows: submits the jobs of their nodes when these can begin, and records how the flows end.
+
+Theory of operation. A flow and the jobs of its nodes are jobs of the view, and ``schemas.flows.graph`` says what
+follows from their states. So there is no other record: a projector that becomes active first waits until everything
+that was published is folded, and then decides again from the view. The id of a node's job follows from flow, node and
+item, and the ids of the other events from the run of their job. So what two projectors decide is one job and one event.
+The jobs have gates, as those of schedules: their work is placed once however often they are submitted.
+
+A mapped node is expanded a page at a time. Its jobs tell how far that has come.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from jobtape.broker.tasks import wait_for_stop
+from jobtape.consumer.projector.maintenance.flows.payloads import PayloadFault, Payloads
+from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.schemas import ids
+from jobtape.schemas.events import Started, submitted
+from jobtape.schemas.flows import outcomes
+from jobtape.schemas.flows.flow import RecordedNode, child_id, child_order
+from jobtape.schemas.flows.graph import Decision
+from jobtape.schemas.flows.state import Expansion, FlowJob, FlowState
+from jobtape.schemas.gates import Gates
+from jobtape.schemas.interventions import cancelled, redriven
+from jobtape.schemas.job import FINAL, Job, JobRun, JobState
+from jobtape.schemas.topology import CANCEL_KEY
+from jobtape.view.store import Batch
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = 500
+"""Jobs of one flow that are submitted before other flows get their turn."""
+AT_ONCE: Final = 32
+"""Flows that are looked at together."""
+REPORT_EVERY: Final = 1.0
+"""Seconds between two events with the progress of a flow."""
+LONGEST_WAIT: Final = 60.0
+"""Seconds until the clock is read again. It may be set."""
+
+
+class FlowRunner:
+    """The service that runs the open flows of the view. ``max_payload``: bytes of JSON that a payload may have."""
+
+    def __init__(self, leader: Leader, max_payload: int) -> None:
+        self._leader = leader
+        self._payloads = Payloads(leader, max_payload)
+        self._flows: dict[str, FlowState] = {}
+        self._loading: dict[str, list[Job]] = {}
+        """Of flows that are being read: what was committed meanwhile."""
+        self._changed_flows: set[str] = set()
+        self._later: dict[str, float] = {}
+        """Flows that are looked at again at that time, in seconds since 1970."""
+        self._reported: dict[str, float] = {}
+        self._changed = asyncio.Event()
+
+    def notify(self, batch: Batch) -> None:
+        """Take over what the fold has committed."""
+        for job in batch.jobs:
+            is_flow = job.gates is not None and job.gates.flow
+            flow_id = job.id if is_flow else job.flow
+            if flow_id is None:
+                continue
+            if (loading := self._loading.get(flow_id)) is not None:
+                loading.append(job)
+            elif (flow := self._flows.get(flow_id)) is not None:
+                _take_over(flow, job)
+            self._changed_flows.add(flow_id)
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Run until cancelled. Raises ViewUnavailable, BrokerUnavailable and TapeMissing."""
+        self._flows.clear()
+        self._later.clear()
+        self._reported.clear()
+        await self._leader.catch_up()
+        self._changed_flows |= await self._leader.call(self._leader.store.flows.unfinished)
+        while True:
+            self._changed.clear()
+            now = time.time()
+            for flow_id in [flow_id for flow_id, at in self._later.items() if at <= now]:
+                del self._later[flow_id]
+                self._changed_flows.add(flow_id)
+            flow_ids = [self._changed_flows.pop() for _ in range(min(AT_ONCE, len(self._changed_flows)))]
+            if flow_ids:
+                await asyncio.gather(*(self._advance_safely(flow_id) for flow_id in flow_ids))
+                continue
+            pause = max(0.0, min([LONGEST_WAIT, *(at - now for at in self._later.values())]))
+            if not self._changed.is_set():
+                await wait_for_stop(self._changed, pause)
+
+    async def _advance_safely(self, flow_id: str) -> None:
+        try:
+            await self._advance(flow_id)
+        except ValidationError:
+            log.exception("the flow %s cannot be read: it was submitted by a later version", flow_id)
+
+    async def _advance(self, flow_id: str) -> None:
+        """Do what follows from the states of a flow and its jobs."""
+        flow = self._flows.get(flow_id) or await self._load(flow_id)
+        if flow is None:
+            return
+        if flow.job.final or flow.job.imported:
+            await self._close(flow)
+            return
+        if flow.job.run_at is not None and (at := flow.job.run_at.timestamp()) > time.time() and not flow.started:
+            self._later[flow_id] = at
+            return
+        if not flow.started:
+            flow.started = True
+            await self._leader.publish(outcomes.started(flow.job, **self._stamp()))
+        decision = flow.decide()
+        if decision.stopped:
+            await self._cancel(flow, [job for _, job in flow.each_open()])
+        else:
+            names = dict.fromkeys([*decision.ready, *flow.to_expand()])
+            await asyncio.gather(*(self._begin(flow, name) for name in names))
+        decision = flow.decide()
+        if decision.ready:
+            self._changed_flows.add(flow_id)
+        await self._report(flow, decision)
+
+    async def _load(self, flow_id: str) -> FlowState | None:
+        """Read a flow from the view; None if there is none, or if nothing follows from it any more."""
+        self._loading[flow_id] = []
+        try:
+            jobs = await self._leader.call(self._leader.store.flows.jobs, flow_id)
+            job = await self._leader.call(self._leader.store.job, flow_id)
+        finally:
+            missed = self._loading.pop(flow_id)
+        if job is None or job.submitted_at is None or job.gates is None or not job.gates.flow:
+            return None
+        flow = FlowState(job, jobs)
+        for each in missed:
+            _take_over(flow, each)
+        self._flows[flow_id] = flow
+        return flow
+
+    async def _close(self, flow: FlowState) -> None:
+        """Cancel what a cancelled flow has left, and forget the flow when nothing is left."""
+        left: list[FlowJob] = []
+        if flow.job.state is JobState.CANCELLED and not flow.job.imported:
+            left = [job for _, job in flow.each_open() if _began_before_end(job, flow.job)]
+            await self._cancel(flow, left)
+        if not left:
+            self._flows.pop(flow.job.id, None)
+            self._reported.pop(flow.job.id, None)
+
+    async def _cancel(self, flow: FlowState, jobs: Iterable[FlowJob]) -> None:
+        new = [job for job in jobs if job.id not in flow.cancelling]
+        flow.cancelling.update(job.id for job in new)
+        cause = ids.run_fact(flow.job.id, flow.job.run, "cancelled")
+        await asyncio.gather(
+            *(
+                self._leader.publish(cancelled(_run_of(flow, job), causation_id=cause, **self._stamp()), (CANCEL_KEY,))
+                for job in new
+            )
+        )
+
+    async def _begin(self, flow: FlowState, name: str) -> None:
+        """Submit the job of a node, or run it again. Of a mapped node: up to ``PAGE`` jobs."""
+        node = flow.flow.nodes[name]
+        if node.map is None or flow.job_of(name, None) is not None:
+            await self._begin_job(flow, name, node, None)
+            return
+        try:
+            expansion = flow.expansions.get(name) or await self._expand(flow, name, node)
+        except PayloadFault as fault:
+            await self._fail(flow, name, node, None, str(fault))
+            return
+        room = PAGE if node.limit is None else min(PAGE, node.limit - flow.open_jobs(name))
+        page = [expansion.missing.popleft() for _ in range(min(room, len(expansion.missing)))]
+        await asyncio.gather(*(self._begin_job(flow, name, node, item, expansion) for item in page))
+        if not expansion.missing:
+            flow.expansions.pop(name, None)
+        elif node.limit is None:
+            self._changed_flows.add(flow.job.id)
+
+    async def _expand(self, flow: FlowState, name: str, node: RecordedNode) -> Expansion:
+        items = await self._payloads.items(flow, node)
+        results = await self._payloads.results(flow, node)
+        flow.items[name] = len(items)
+        expansion = flow.expansions[name] = Expansion(items, flow.missing(name, len(items)), results)
+        return expansion
+
+    async def _begin_job(
+        self, flow: FlowState, name: str, node: RecordedNode, item: int | None, of: Expansion | None = None
+    ) -> None:
+        """Submit a job, or run it again. One without a payload fails."""
+        known = flow.job_of(name, item)
+        try:
+            if of is None and node.map is not None:
+                raise PayloadFault("there were no items in the first run of the flow")
+            results = await self._payloads.results(flow, node) if of is None else of.results
+            payload, gates = self._payloads.make(flow, node, results, None if of is None else of.items[item or 0])
+        except PayloadFault as fault:
+            await self._fail(flow, name, node, item, str(fault))
+            return
+        if known is None:
+            await self._submit(flow, name, node, item, payload, gates)
+            return
+        event = redriven(_run_of(flow, known), causation_id=_run_began(flow), **self._stamp())
+        flow.put(_again(known, flow))
+        await self._leader.publish(event)
+
+    async def _fail(self, flow: FlowState, name: str, node: RecordedNode, item: int | None, why: str) -> None:
+        """Submit a job that has failed, because it has no payload, or fail its next run."""
+        job_id, known = child_id(flow.job.id, name, item), flow.job_of(name, item)
+        run = 1 if known is None else known.run + 1
+        # First, so that the job is never held.
+        await self._leader.publish(
+            outcomes.unresolved(flow.job, job_id, node.order.type, why, run=run, **self._stamp())
+        )
+        if known is None:
+            # No handler takes it, if somebody redrives the job.
+            await self._submit(flow, name, node, item, {"$unresolved": why}, Gates())
+        else:
+            flow.put(_again(known, flow))
+
+    async def _submit(
+        self, flow: FlowState, name: str, node: RecordedNode, item: int | None, payload: dict[str, Any], gates: Gates
+    ) -> None:
+        job_id = child_id(flow.job.id, name, item)
+        order = child_order(flow.job, name, node, item, payload).model_copy(update={"gates": gates})
+        flow.put(FlowJob(job_id, name, item, JobState.HELD, 1, None, -1))  # until the fold has it
+        event = submitted(job_id, order, causation_id=_run_began(flow), **self._stamp())
+        await self._leader.publish(event)
+
+    async def _report(self, flow: FlowState, decision: Decision) -> None:
+        """Publish the outcome of a flow that has ended, or its progress."""
+        job = flow.job
+        ended, total = flow.progress(decision)
+        if decision.ended:
+            if not flow.outcome_published:
+                flow.outcome_published = True
+                await self._leader.publish(await self._outcome(flow, decision))
+            return
+        if ended <= flow.reported:
+            return
+        now = time.time()
+        if (at := self._reported.get(job.id, 0.0) + REPORT_EVERY) > now:
+            self._later[job.id] = min(at, self._later.get(job.id, at))
+            return
+        flow.reported, self._reported[job.id] = ended, now
+        await self._leader.publish(outcomes.progressed(job, ended, total, **self._stamp()))
+
+    async def _outcome(self, flow: FlowState, decision: Decision) -> Any:
+        if decision.unhandled:
+            counts = {name: (flow.failures(name), flow.items.get(name)) for name in decision.unhandled}
+            return outcomes.failed(flow.job, counts, **self._stamp())
+        result = await self._payloads.last_results(flow)
+        return outcomes.succeeded(flow.job, result, **self._stamp())
+
+    def _stamp(self) -> dict[str, Any]:
+        return {"source": self._leader.topology.source, "time": datetime.now(UTC)}
+
+
+def _take_over(flow: FlowState, job: Job) -> None:
+    if job.flow is not None:
+        flow.put(FlowJob.of(job))
+    elif job.cursor >= flow.job.cursor:
+        flow.change(job)
+
+
+def _run_of(flow: FlowState, job: FlowJob) -> JobRun:
+    return JobRun(job.id, flow.flow.nodes[job.node].order.type, job.run, 1, flow.job.correlation_id)
+
+
+def _run_began(flow: FlowState) -> str:
+    """Return the id of the event with which the current run of the flow began."""
+    return ids.execution_fact(flow.job.id, flow.job.run, 1, Started.name, outcomes.EXECUTION)
+
+
+def _again(job: FlowJob, flow: FlowState) -> FlowJob:
+    """Return a job whose next run has begun, until the fold has it."""
+    return job._replace(state=JobState.HELD, run=job.run + 1, cursor=flow.job.turn or 0, imported=False)
+
+
+def _began_before_end(job: FlowJob, flow: Job) -> bool:
+    """Return whether a job of a cancelled flow began before that. One that was redriven later goes on."""
+    assert flow.state in FINAL
+    return job.run == 1 or job.run_at is None or flow.finished_at is None or job.run_at <= flow.finished_at

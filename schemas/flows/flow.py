@@ -1,0 +1,78 @@
+"""A flow as it is recorded: the payload of its job, and the orders of its nodes' jobs."""
+
+import hashlib
+from functools import cached_property
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobtape.schemas.flows.graph import Graph, Node, On, Stop
+from jobtape.schemas.flows.references import Reference, reference_of
+from jobtape.schemas.job import FlowNode, Job, Order
+
+FLOW: Final = "jobtape.flow"
+"""The job type of flows."""
+MAX_NODES: Final = 1000
+MAX_ITEMS: Final = 100_000
+"""Jobs of a mapped node."""
+
+NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")]
+
+
+class RecordedNode(BaseModel):
+    """A node. The payload of ``order`` may have references. ``after``: also the nodes that it refers to. ``map``: a
+    reference to a list, for each item of which the node has a job; at most ``limit`` of them are open at once.
+    ``ordering_key`` and ``gate_rules``: what the gates of its jobs follow from.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    order: Order
+    after: tuple[NodeName, ...] = ()
+    on: On = "success"
+    map: dict[str, str] | None = None
+    limit: int | None = Field(default=None, ge=1)
+    ordering_key: str | None = None
+    gate_rules: dict[str, Any] | None = None
+
+    @property
+    def items(self) -> Reference | None:
+        """Where the items of a mapped node are; None for another node."""
+        return reference_of(self.map)
+
+
+class RecordedFlow(BaseModel):
+    """The payload of a flow's job."""
+
+    # Not frozen: the graph is computed once.
+    model_config = ConfigDict(ignored_types=(cached_property,))
+
+    name: str | None = None
+    nodes: dict[NodeName, RecordedNode] = Field(min_length=1, max_length=MAX_NODES)
+    stop: Stop = "end"
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The nodes without their orders."""
+        return Graph({name: Node(node.after, node.on) for name, node in self.nodes.items()}, self.stop)
+
+
+def child_id(flow_id: str, node: str, item: int | None) -> str:
+    """Return the id of a node's job: a UUIDv7 of the flow's time, the same whoever submits it."""
+    text = f"{flow_id} {node}" if item is None else f"{flow_id} {node} {item}"
+    digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:10], "big")
+    time = UUID(flow_id).int >> 80
+    return str(UUID(int=time << 80 | 7 << 76 | (digest >> 68) << 64 | 2 << 62 | digest & (2**62 - 1)))
+
+
+def child_order(flow: Job, name: str, node: RecordedNode, item: int | None, payload: dict[str, Any]) -> Order:
+    """Return the order of a node's job, without gates. It has the flow's labels too."""
+    return node.order.model_copy(
+        update={
+            "payload": payload,
+            "labels": {**(flow.labels or {}), **node.order.labels},
+            "correlation_id": flow.correlation_id,
+            "flow": FlowNode(id=flow.id, node=name, item=item),
+        }
+    )

@@ -1,0 +1,109 @@
+"""The events of a flow, and those of its jobs that no worker runs. Each has the same id however often it is made."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from jobtape.schemas import ids
+from jobtape.schemas.events import (
+    Failed,
+    FailedData,
+    Progressed,
+    ProgressedData,
+    Started,
+    StartedData,
+    Succeeded,
+    SucceededData,
+)
+from jobtape.schemas.job import ErrorInfo, Job
+
+EXECUTION: Final = "flow"
+"""The execution of a flow in its events. Each run has one."""
+WORKER: Final = "projector"
+_SHOWN: Final = 10
+"""Failed nodes that an error names."""
+
+
+def started(flow: Job, *, source: str, time: datetime) -> Started:
+    """Return the event that shows a flow as running."""
+    data = StartedData(job_type=flow.type, run=flow.run, attempt=1, execution=EXECUTION, worker=WORKER)
+    return Started(**_envelope(flow, Started.name), source=source, time=time, data=data)
+
+
+def progressed(flow: Job, ended: int, total: int, *, source: str, time: datetime) -> Progressed:
+    """Return the event that ``ended`` of ``total`` jobs have ended."""
+    data = ProgressedData(
+        job_type=flow.type,
+        run=flow.run,
+        attempt=1,
+        execution=EXECUTION,
+        n=ended,
+        fraction=min(1.0, ended / total),
+        message=f"{ended} of {total} jobs have ended",
+    )
+    return Progressed(**_envelope(flow, Progressed.name, ended), source=source, time=time, data=data)
+
+
+def succeeded(flow: Job, result: Any, *, source: str, time: datetime) -> Succeeded:
+    """Return the event that ends a flow without a failure that is not handled."""
+    begin = flow.started_at or time
+    data = SucceededData(
+        job_type=flow.type,
+        run=flow.run,
+        attempt=1,
+        execution=EXECUTION,
+        worker=WORKER,
+        result=result,
+        started_at=begin,
+        duration=max(0.0, (time - begin).total_seconds()),
+    )
+    return Succeeded(**_envelope(flow, Succeeded.name), source=source, time=time, data=data)
+
+
+def failed(flow: Job, nodes: Mapping[str, tuple[int, int | None]], *, source: str, time: datetime) -> Failed:
+    """Return the event that ends a flow whose ``nodes`` have failed. Their values: how many jobs of the node failed,
+    and of how many if it is mapped.
+    """
+    begin = flow.started_at or time
+    shown = [
+        name if jobs is None else f"{name} ({failures} of {jobs} jobs)"
+        for name, (failures, jobs) in list(nodes.items())[:_SHOWN]
+    ]
+    more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
+    error = ErrorInfo(type="NodeFailed", message=f"no node handles these failures: {', '.join(shown)}{more}")
+    data = FailedData(
+        job_type=flow.type,
+        run=flow.run,
+        attempt=1,
+        error=error,
+        reason="node_failed",
+        execution=EXECUTION,
+        worker=WORKER,
+        started_at=begin,
+        duration=max(0.0, (time - begin).total_seconds()),
+    )
+    return Failed(**_envelope(flow, Failed.name), source=source, time=time, data=data)
+
+
+def unresolved(
+    flow: Job, job_id: str, job_type: str, message: str, *, run: int = 1, source: str, time: datetime
+) -> Failed:
+    """Return the event that fails a run of a node's job, for which there is no payload."""
+    error = ErrorInfo(type="PayloadInvalid", message=message)
+    return Failed(
+        id=ids.execution_fact(job_id, run, 1, Failed.name, EXECUTION),
+        source=source,
+        subject=job_id,
+        time=time,
+        correlationid=flow.correlation_id,
+        causationid=ids.execution_fact(flow.id, flow.run, 1, Started.name, EXECUTION),
+        data=FailedData(job_type=job_type, run=run, attempt=1, error=error, reason="payload_invalid"),
+    )
+
+
+def _envelope(flow: Job, name: str, n: int | None = None) -> dict[str, Any]:
+    return {
+        "id": ids.execution_fact(flow.id, flow.run, 1, name, EXECUTION, n),
+        "subject": flow.id,
+        "correlationid": flow.correlation_id,
+    }

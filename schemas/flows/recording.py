@@ -1,0 +1,148 @@
+"""Checks a flow that was submitted against the job types, and makes of it what is recorded."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid, UnknownJobType, faults_of, first_fault
+from jobtape.schemas.flows.flow import RecordedFlow, RecordedNode
+from jobtape.schemas.flows.graph import Graph, Node
+from jobtape.schemas.flows.references import Reference, references
+from jobtape.schemas.flows.submission import FlowBody, NodeBody
+from jobtape.schemas.job import Order
+from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, JobTypeSpec
+from jobtape.schemas.submission import Submission, read_submission
+
+OrderOf = Callable[[Submission, bool], Order]
+"""Returns the order of a node's job; the payload is checked if the second argument is true."""
+_Fault = tuple[tuple[str | int, ...], str]
+_MOST_FAULTS: Final = 20
+
+
+def recorded_flow(payload: Mapping[str, Any], job_types: Mapping[str, JobTypeSpec], order_of: OrderOf) -> RecordedFlow:
+    """Return what is recorded of a flow. ``payload``: the fields of ``FlowBody``.
+
+    Raises PayloadInvalid with every fault. Payloads without references are checked as those of jobs are.
+    """
+    try:
+        body = FlowBody.model_validate(payload)
+    except ValidationError as error:
+        raise _invalid([(tuple(fault["loc"]), fault["msg"]) for fault in faults_of(error)]) from None
+    faults: list[_Fault] = []
+    nodes: dict[str, RecordedNode] = {}
+    for name, node in body.nodes.items():
+        try:
+            nodes[name] = _Recorder(body, name, node, job_types, order_of).node()
+        except _NodeInvalid as invalid:
+            faults += invalid.faults
+    if not faults:
+        graph = Graph({name: Node(node.after, node.on) for name, node in nodes.items()})
+        faults += [(("nodes", name, "after"), message) for name, message in graph.faults()]
+    if faults:
+        raise _invalid(faults)
+    return RecordedFlow(name=body.name, nodes=nodes, stop=body.stop)
+
+
+class _NodeInvalid(Exception):
+    def __init__(self, faults: Sequence[_Fault]) -> None:
+        super().__init__()
+        self.faults = faults
+
+
+class _Recorder:
+    """One node."""
+
+    def __init__(
+        self, body: FlowBody, name: str, node: NodeBody, job_types: Mapping[str, JobTypeSpec], order_of: OrderOf
+    ) -> None:
+        self._nodes = body.nodes
+        self._labels = node.labels
+        self._name = name
+        self._node = node
+        self._job_type = job_types.get(node.type)
+        self._order_of = order_of
+
+    def node(self) -> RecordedNode:
+        """Return what is recorded. Raises _NodeInvalid."""
+        node, job_type = self._node, self._job_type
+        if node.type.startswith(BUILTIN_PREFIX):
+            raise self._fault(("type",), "jobs of Jobtape itself cannot be nodes of a flow")
+        if node.limit is not None and node.map is None:
+            raise self._fault(("limit",), "only a mapped node has a limit: give it `map`")
+        found = self._references()
+        order = self._order(whole=not found and (node.map is None or bool(node.payload)))
+        assert job_type is not None
+        if found:
+            faults = list(self._unfit_names(job_type))
+            if faults:
+                raise _NodeInvalid(faults)
+        sources = [reference.node for reference in found if reference.node is not None]
+        if node.map is not None:
+            sources.append(node.map.node)
+        return RecordedNode(
+            order=order.model_copy(update={"gates": None}),
+            after=tuple(dict.fromkeys([*node.after, *sources])),
+            on=node.on,
+            map=None if node.map is None else Reference(node.map.node, node.map.path).plain(),
+            limit=node.limit,
+            ordering_key=node.ordering_key,
+            gate_rules=job_type.gate_rules.declared(),
+        )
+
+    def _references(self) -> list[Reference]:
+        try:
+            found = list(references(self._node.payload))
+        except ValueError as error:
+            message, at = error.args
+            raise self._fault(("payload", *at), message) from None
+        faults: list[_Fault] = []
+        for at, reference in found:
+            here = ("nodes", self._name, "payload", *at)
+            if reference.node is None and self._node.map is None:
+                faults.append((here, "only a mapped node has items: give it `map`"))
+            elif reference.node is not None and reference.node not in self._nodes:
+                faults.append((here, f"there is no node {reference.node!r} in this flow"))
+        source = self._node.map
+        if source is not None and source.node not in self._nodes:
+            faults.append((("nodes", self._name, "map"), f"there is no node {source.node!r} in this flow"))
+        elif source is not None and source.path and not source.path.startswith("/"):
+            faults.append((("nodes", self._name, "map", "path"), "a path is a JSON Pointer: it begins with a slash"))
+        if faults:
+            raise _NodeInvalid(faults)
+        return [reference for _, reference in found]
+
+    def _order(self, *, whole: bool) -> Order:
+        node = self._node
+        given = {"type": node.type, "payload": node.payload} | node.options()
+        try:
+            return self._order_of(read_submission(given, Submission), whole)
+        except UnknownJobType as error:
+            raise self._fault(("type",), str(error)) from None
+        except PayloadInvalid as error:
+            faults = error.errors or [{"loc": (), "msg": str(error)}]
+            raise _NodeInvalid([(self._at("payload", *fault["loc"]), fault["msg"]) for fault in faults]) from None
+        except SubmissionInvalid as error:
+            raise _NodeInvalid([(self._at(*fault["loc"]), fault["msg"]) for fault in error.errors]) from None
+
+    def _unfit_names(self, job_type: JobTypeSpec) -> Iterator[_Fault]:
+        """Yield the faults that a payload with references has whatever the results are."""
+        schema = job_type.json_schema()["payload"]
+        known = schema.get("properties", {})
+        if schema.get("additionalProperties") is False:
+            for name in self._node.payload.keys() - known.keys():
+                yield self._at("payload", name), f"the job type {job_type.name} has no such field"
+        for name in schema.get("required", ()):
+            if name not in self._node.payload:
+                yield self._at("payload", name), f"the job type {job_type.name} requires this field"
+
+    def _at(self, *loc: str | int) -> tuple[str | int, ...]:
+        return ("nodes", self._name, *loc)
+
+    def _fault(self, loc: tuple[str | int, ...], message: str) -> _NodeInvalid:
+        return _NodeInvalid([(self._at(*loc), message)])
+
+
+def _invalid(faults: Sequence[_Fault]) -> PayloadInvalid:
+    shown = [{"loc": loc, "msg": message} for loc, message in faults[:_MOST_FAULTS]]
+    return PayloadInvalid(f"not a flow: {first_fault(shown, 'flow')}", shown)

@@ -1,0 +1,194 @@
+"""Flows over HTTP, with a worker and a projector."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from jobtape import job
+from jobtape.settings import Settings
+from jobtape.view.store import Store
+from tests.checker import Checker
+from tests.consumer.installation import Rig
+from tests.producer.running_api import Api, api, problem
+
+pytestmark = pytest.mark.anyio
+
+
+@job("numbers")
+def numbers(n: int) -> dict[str, list[int]]:
+    return {"items": list(range(n))}
+
+
+@job("double")
+def double(x: int) -> int:
+    if x == 13:
+        raise ValueError("unlucky")
+    return 2 * x
+
+
+@job("total")
+def total(parts: list[int | None]) -> int:
+    return sum(part or 0 for part in parts)
+
+
+@job("note")
+def note(text: str = "noted") -> str:
+    return text
+
+
+TYPES = (numbers, double, total, note)
+
+
+@pytest.fixture
+async def at_work(settings: Settings, rig: Rig, view: Store) -> AsyncIterator[Api]:
+    """An API with a projector and a worker."""
+    async with api(settings, *TYPES) as served, rig.projector(view), rig.worker(*TYPES):
+        yield served
+
+
+async def run(served: Api, nodes: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Submit a flow, wait for its end, and return it."""
+    answer = await served.client.post("/flows", json={"nodes": nodes} | more)
+    assert answer.status_code == 202, answer.text
+    ended = await served.client.get(answer.headers["location"], headers={"Prefer": "wait=30"})
+    found: dict[str, Any] = ended.json()
+    assert found["finished_at"] is not None, found
+    return found
+
+
+async def states(served: Api, flow: dict[str, Any]) -> dict[str, str]:
+    answer = await served.client.get(f"/jobs/{flow['id']}/nodes")
+    assert answer.status_code == 200, answer.text
+    return {node["name"]: node["state"] for node in answer.json()["items"]}
+
+
+async def check(rig: Rig, view: Store) -> None:
+    report = await Checker(rig.url, rig.topology).check(view)
+    assert not report.problems, str(report)
+
+
+FAN: dict[str, Any] = {
+    "list": {"type": "numbers", "payload": {"n": 5}},
+    "double": {"type": "double", "map": {"$from": "list", "path": "/items"}, "payload": {"x": {"$item": ""}}},
+    "sum": {"type": "total", "payload": {"parts": {"$from": "double"}}},
+}
+
+
+async def test_chain_hands_results_on(at_work: Api, rig: Rig, view: Store) -> None:
+    flow = await run(
+        at_work,
+        {
+            "a": {"type": "double", "payload": {"x": 1}},
+            "b": {"type": "double", "payload": {"x": {"$from": "a"}}},
+            "c": {"type": "double", "payload": {"x": {"$from": "b"}}},
+        },
+        labels={"tenant": "7"},
+        correlation_id="order-7",
+    )
+    assert (flow["state"], flow["result"], flow["type"]) == ("succeeded", {"c": 8}, "jobtape.flow")
+    jobs = (await at_work.client.get("/jobs", params={"flow": flow["id"]})).json()["items"]
+    assert {each["node"]: each["payload"]["x"] for each in jobs} == {"a": 1, "b": 2, "c": 4}
+    assert all(each["flow"] == flow["id"] and each["labels"] == {"tenant": "7"} for each in jobs)
+    assert all(each["correlation_id"] == "order-7" for each in jobs)
+    await check(rig, view)
+
+
+async def test_mapped_node_has_a_job_for_each_item_and_hands_on_the_list(at_work: Api, rig: Rig, view: Store) -> None:
+    flow = await run(at_work, FAN)
+    assert (flow["state"], flow["result"]) == ("succeeded", {"sum": 20})
+    nodes = (await at_work.client.get(f"/jobs/{flow['id']}/nodes")).json()["items"]
+    assert nodes[1] | {"job": None} == {
+        "name": "double",
+        "type": "double",
+        "state": "succeeded",
+        "on": "success",
+        "after": ["list"],
+        "job": None,
+        "mapped": True,
+        "items": 5,
+        "jobs": {"succeeded": 5},
+    }
+    await check(rig, view)
+
+
+async def test_failure_skips_what_follows_and_runs_its_handler(at_work: Api, rig: Rig, view: Store) -> None:
+    """A mapped node with a failed job neither hangs (dramatiq#868) nor keeps its handler from being called, however far
+    behind it is (celery#9107, celery#3317).
+    """
+    flow = await run(
+        at_work,
+        {
+            **FAN,
+            "list": {"type": "numbers", "payload": {"n": 15}},
+            "after": {"type": "note", "after": ["sum"]},
+            "alert": {"type": "note", "after": ["after"], "on": "failure", "payload": {"text": "alert"}},
+            "always": {"type": "note", "after": ["sum"], "on": "done"},
+            "never": {"type": "note", "after": ["alert"], "on": "failure"},
+        },
+    )
+    assert flow["state"] == "succeeded", flow
+    assert flow["result"] == {"always": "noted"}
+    assert await states(at_work, flow) == {
+        "list": "succeeded",
+        "double": "failed",
+        "sum": "skipped",
+        "after": "skipped",
+        "alert": "succeeded",
+        "always": "succeeded",
+        "never": "skipped",
+    }
+    await check(rig, view)
+
+
+async def test_failure_that_no_node_handles_fails_the_flow(at_work: Api, rig: Rig, view: Store) -> None:
+    flow = await run(
+        at_work, {"bad": {"type": "double", "payload": {"x": 13}}, "next": {"type": "note", "after": ["bad"]}}
+    )
+    assert (flow["state"], flow["reason"], flow["error"]["type"]) == ("failed", "node_failed", "NodeFailed")
+    assert "bad" in flow["error"]["message"]
+    failed = (await at_work.client.get(f"/jobs/{flow['id']}/nodes", params={"state": "skipped"})).json()["items"]
+    assert [node["name"] for node in failed] == ["next"]
+    await check(rig, view)
+
+
+async def test_empty_list_is_no_failure(at_work: Api) -> None:
+    flow = await run(at_work, {**FAN, "list": {"type": "numbers", "payload": {"n": 0}}})
+    assert (flow["state"], flow["result"]) == ("succeeded", {"sum": 0})
+
+
+async def test_reference_to_nothing_fails_the_node_and_says_where(at_work: Api, rig: Rig, view: Store) -> None:
+    nodes = {
+        "list": {"type": "numbers", "payload": {"n": 2}},
+        "next": {"type": "double", "payload": {"x": {"$from": "list", "path": "/items/7"}}},
+        "map": {"type": "double", "map": {"$from": "list", "path": "/nowhere"}, "payload": {"x": {"$item": ""}}},
+    }
+    flow = await run(at_work, nodes)
+    assert flow["state"] == "failed"
+    jobs = (await at_work.client.get("/jobs", params={"flow": flow["id"]})).json()["items"]
+    errors = {each["node"]: each["error"] for each in jobs if each["state"] == "failed"}
+    assert "'/items/7'" in errors["next"]["message"] and "'/nowhere'" in errors["map"]["message"]
+    await check(rig, view)
+
+
+async def test_same_key_is_one_flow(at_work: Api) -> None:
+    body = {"nodes": {"a": {"type": "note"}}}
+    answers = [
+        await at_work.client.post("/flows", json=body, headers={"Idempotency-Key": "k", "Prefer": "wait=20"})
+        for _ in range(2)
+    ]
+    assert answers[0].json()["id"] == answers[1].json()["id"]
+
+
+async def test_fault_of_a_flow_has_a_pointer(at_work: Api) -> None:
+    answer = await at_work.client.post("/flows", json={"nodes": {"a": {"type": "double", "payload": {"x": "one"}}}})
+    found = problem(answer, 422, "invalid-flow")
+    assert [each["pointer"] for each in found["errors"]] == ["/nodes/a/payload/x"]
+    answer = await at_work.client.post("/flows", json={"nodes": {"a": {"type": "note"}}, "queue": "default"})
+    found = problem(answer, 422, "invalid-flow")
+    assert [each["pointer"] for each in found["errors"]] == ["/queue"]
+
+
+async def test_job_that_is_no_flow_has_no_nodes(at_work: Api) -> None:
+    answer = await at_work.client.post("/jobs", json={"type": "note", "payload": {}})
+    problem(await at_work.client.get(f"/jobs/{answer.json()['id']}/nodes"), 409, "not-a-flow")

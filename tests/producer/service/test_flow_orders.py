@@ -1,0 +1,86 @@
+"""What is refused of a flow, and what is recorded."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from jobtape import Concurrency, job
+from jobtape.producer.service.order_check import order_for
+from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid
+from jobtape.schemas.flows.flow import RecordedFlow
+from jobtape.schemas.flows.submission import flow_submission
+from jobtape.schemas.job import Order
+from jobtape.schemas.job_types.gate_rules import GateRules
+from jobtape.schemas.submission import Submission, read_submission
+from jobtape.settings import Settings
+
+
+@job("double", ordering_key="x", limits=[Concurrency(2, by="x")])
+def double(x: int) -> int:
+    return 2 * x
+
+
+@job("note")
+def note(text: str = "noted") -> str:
+    return text
+
+
+TYPES = {each.name: each for each in (double, note)}
+
+
+def order(body: dict[str, Any]) -> Order:
+    submission = read_submission(flow_submission(body), Submission)
+    return order_for(submission, TYPES, Settings().limits, datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "loc"),
+    [
+        ({}, ("nodes",)),
+        ({"a b": {"type": "note"}}, ("nodes", "a b", "[key]")),
+        ({"a": {"type": "none"}}, ("nodes", "a", "type")),
+        ({"a": {"type": "note", "after": ["b"]}}, ("nodes", "a", "after")),
+        ({"a": {"type": "note", "after": ["a"]}}, ("nodes", "a", "after")),
+        (
+            {"a": {"type": "note", "after": ["b"]}, "b": {"type": "note", "after": ["a"]}},
+            ("nodes", "a", "after"),
+        ),
+        ({"a": {"type": "double", "payload": {"x": "one"}}}, ("nodes", "a", "payload", "x")),
+        ({"a": {"type": "double", "payload": {"x": {"$from": "b"}}}}, ("nodes", "a", "payload", "x")),
+        ({"a": {"type": "double", "payload": {"x": {"$from": 3}}}}, ("nodes", "a", "payload", "x")),
+        ({"a": {"type": "double", "payload": {"x": {"$item": ""}}}}, ("nodes", "a", "payload", "x")),
+        (
+            {"a": {"type": "note"}, "b": {"type": "double", "payload": {"y": {"$from": "a"}}}},
+            ("nodes", "b", "payload", "y"),
+        ),
+        ({"a": {"type": "note", "map": {"$from": "b"}}}, ("nodes", "a", "map")),
+        ({"a": {"type": "note", "on": "failure"}}, ("nodes", "a", "after")),
+        ({"a": {"type": "note", "on": "never"}}, ("nodes", "a", "on")),
+        ({"a": {"type": "note", "limit": 3}}, ("nodes", "a", "limit")),
+        ({"a": {"type": "jobtape.flow"}}, ("nodes", "a", "type")),
+        ({"a": {"type": "note", "queue": "none"}}, ("nodes", "a", "queue")),
+        ({f"n{i}": {"type": "note"} for i in range(1001)}, ("nodes",)),
+    ],
+)
+def test_flow_that_cannot_run_is_refused(nodes: dict[str, Any], loc: tuple[str | int, ...]) -> None:
+    with pytest.raises(PayloadInvalid) as caught:
+        order({"nodes": nodes})
+    assert loc in [tuple(fault["loc"]) for fault in caught.value.errors], caught.value.errors
+
+
+def test_flow_has_no_options_of_nodes() -> None:
+    submission = Submission(type="jobtape.flow", payload={"nodes": {"a": {"type": "note"}}}, timeout=3.0)
+    with pytest.raises(SubmissionInvalid):
+        order_for(submission, TYPES, Settings().limits, datetime.now(UTC))
+
+
+def test_recorded_node_has_what_its_jobs_need() -> None:
+    """The rules of its gates, which follow from results, and which nodes have these."""
+    nodes = {"a": {"type": "note", "payload": {}}, "b": {"type": "double", "payload": {"x": {"$from": "a"}}}}
+    made = order({"nodes": nodes, "labels": {"tenant": "7"}})
+    assert made.gates is not None and made.gates.flow
+    flow = RecordedFlow.model_validate(made.payload)
+    assert flow.nodes["b"].after == ("a",)
+    rules = GateRules.read("double", flow.nodes["b"].gate_rules)
+    assert rules.gates({"x": 4}, {}) == double.gate_rules.gates({"x": 4}, {})

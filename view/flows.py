@@ -1,0 +1,70 @@
+"""Reads of flows: which ones have something to decide, and the jobs of their nodes."""
+
+from typing import Any
+
+from sqlalchemy import func, select, text
+
+from jobtape.schemas import plainjson
+from jobtape.schemas.flows.references import NotFound
+from jobtape.schemas.flows.state import FlowJob, FlowState
+from jobtape.schemas.gates import FLOW_GROUP
+from jobtape.schemas.job import JobState
+from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
+from jobtape.view import tables
+from jobtape.view.sql.database import StorePart
+
+_OPEN = text(tables.OPEN)
+_job = tables.jobs.c
+
+
+class Flows(StorePart):
+    """Reads of flows and their jobs."""
+
+    def unfinished(self) -> set[str]:
+        """Return the ids of open flows, and of ended ones that have open jobs."""
+        flows = select(_job.id).where(_OPEN, _job.queue == BUILTIN_QUEUE, _job.gate_group == FLOW_GROUP)
+        with self.database.reading() as connection:
+            found = set(connection.scalars(flows.where(~_job.imported)))
+            found |= set(connection.scalars(select(_job.flow).where(_OPEN, _job.flow.is_not(None)).distinct()))
+        return found
+
+    def jobs(self, flow: str) -> list[FlowJob]:
+        """Return the jobs of a flow."""
+        columns = (_job.id, _job.node, _job.item, _job.state, _job.run, _job.run_at, _job.cursor, _job.imported)
+        with self.database.reading() as connection:
+            rows = connection.execute(select(*columns).where(_job.flow == flow)).all()
+        return [FlowJob(row[0], row[1], row[2], JobState(row[3]), *row[4:]) for row in rows]
+
+    def results(self, flow: str, node: str, most: int) -> list[tuple[int | None, JobState, Any]] | int:
+        """Return item, state and result of each job of a node, in the order of the items.
+
+        If the results have more than ``most`` bytes of JSON, return only their size.
+        """
+        own = (_job.flow == flow) & (_job.node == node)
+        with self.database.reading() as connection:
+            size = connection.execute(select(func.sum(func.length(_job.result))).where(own)).scalar() or 0
+            if size > most:
+                return int(size)
+            rows = connection.execute(select(_job.item, _job.state, _job.result).where(own).order_by(_job.item)).all()
+        return [
+            (item, JobState(state), None if result is None else plainjson.loads(result.encode()))
+            for item, state, result in rows
+        ]
+
+    def count_items(self, flow: FlowState) -> None:
+        """Set ``flow.items`` of the mapped nodes whose lists are known by now."""
+        for name, node in flow.flow.nodes.items():
+            if (reference := node.items) is None or reference.node is None:
+                continue
+            found = self.results(flow.job.id, reference.node, 2**62)
+            assert not isinstance(found, int)
+            mapped = flow.flow.nodes[reference.node].map is not None
+            if mapped:
+                flow.items[name] = len(found)
+            elif found and found[0][1] is JobState.SUCCEEDED:
+                try:
+                    items = reference.find(found[0][2])
+                except NotFound:
+                    continue
+                if isinstance(items, list):
+                    flow.items[name] = len(items)
