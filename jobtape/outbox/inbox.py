@@ -73,9 +73,7 @@ class Once:
         return First(False, None if recorded is None else plainjson.loads(recorded.encode()))
 
     def _insert(self, connection: Connection) -> bool:
-        make = _INSERTS.get(connection.dialect.name)
-        if make is None:
-            raise JobtapeError(f"the inbox works with SQLite and PostgreSQL, not with {connection.dialect.name}")
+        make = _INSERTS[connection.dialect.name]
         values = {"job_id": self.context.job_id, "run": self.context.run, "step": self.step}
         added: Any = make(INBOX).values(values).on_conflict_do_nothing().returning(_c.job_id)
         return connection.execute(added).first() is not None

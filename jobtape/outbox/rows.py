@@ -16,6 +16,7 @@ PAGE_BYTES: Final = 16 * 1024 * 1024
 """About how many characters of JSON a forwarder takes at once, so that it needs no more memory."""
 
 _c = OUTBOX.c
+_ADD: Final = insert(OUTBOX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,7 @@ class OutboxState:
 
 def add(connection: Connection, row: OutboxRow) -> None:
     """Insert a row."""
-    values = {name: getattr(row, name) for name in OutboxRow.__slots__}
-    connection.execute(insert(OUTBOX).values(values))
+    connection.execute(_ADD, {name: getattr(row, name) for name in OutboxRow.__slots__})
 
 
 def take(connection: Connection, owner: str, seconds: float, limit: int) -> list[OutboxRow]:

@@ -1,7 +1,7 @@
 """The sessions and connections of a user, synchronous and asynchronous, as one thing."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
@@ -12,6 +12,7 @@ from jobtape.view.threads import DatabaseThreads
 
 T = TypeVar("T")
 
+DIALECTS: Final = ("sqlite", "postgresql")
 SyncTransaction = Session | Connection
 AsyncTransaction = AsyncSession | AsyncConnection
 
@@ -34,11 +35,14 @@ def is_async(given: object) -> bool:
 def within(given: SyncTransaction, table: Table, use: Callable[[Connection], T]) -> T:
     """Return ``use(connection)``, with the connection of the transaction of ``given``, which begins if there is none.
 
-    ``table``: what is used on it, for sessions that have several databases.
+    ``table``: what is used on it, for sessions that have several databases. Raises JobtapeError for a database that is
+    not supported.
     """
     found: Any = given.registry() if isinstance(given, scoped_session) else given
     if isinstance(found, Session):
-        return use(found.connection(bind_arguments={"clause": table}))
+        found = found.connection(bind_arguments={"clause": table})
+    if found.dialect.name not in DIALECTS:
+        raise JobtapeError(f"{table.name} works in SQLite and PostgreSQL, not in {found.dialect.name}")
     return use(cast("Connection", found))
 
 

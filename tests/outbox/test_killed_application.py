@@ -35,7 +35,10 @@ KINDS: tuple[Kind, ...] = ("session", "async session") if SCALE > 1 else ("async
 async def test_exactly_the_committed_jobs_run(
     users: UserDatabase, database_url: str, rig: Rig, tmp_path: Path, kind: Kind
 ) -> None:
-    """Half of the transactions are rolled back, and the application is killed at random moments."""
+    """Half of the transactions are rolled back, and the application is killed at random moments.
+
+    JasperFx/wolverine#565: after a crash the rest of an outbox was not sent for an hour.
+    """
     view = Store(f"sqlite:///{tmp_path / 'jobs.db'}")
     view.migrate()
     command = [sys.executable, "-m", "tests.outbox.shop", json.dumps([database_url, kind, TRANSACTIONS])]
