@@ -24,7 +24,7 @@ class Times:
     payload empty.
     """
 
-    overlap: Literal["skip", "queue", "allow"] = "skip"
+    overlap: Literal["skip", "queue", "allow", "cancel"] = "skip"
     catch_up: Literal["last", "none", "all"] = "last"
     window: float = 3600.0
     spread: float = 0.0

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 LONGEST_WAIT: Final = 60.0
 """Seconds until the clock is read again. It may be set."""
 PAGE: Final = 50
+MOST_CANCELLED: Final = 100
+"""Open jobs of a schedule that one tick cancels. There are more only after a backfill or triggers."""
 PAGES: Final = 20
 """The newest jobs of a schedule that are looked at to find its latest tick."""
 _OPEN: Final = tuple(state for state in JobState if state not in FINAL)
@@ -86,7 +88,7 @@ class Scheduler:
         now = datetime.now(UTC)
         due = [(job_id, each, each.due(self._latest[each.name], now)) for job_id, each in schedules.items()]
         due = [(job_id, each, ticks) for job_id, each, ticks in due if ticks]
-        if any(each.overlap == "skip" for _, each, _ in due):
+        if any(each.overlap in ("skip", "cancel") for _, each, _ in due):
             await self._leader.catch_up()  # so that the job of the tick before is known
         await asyncio.gather(*(self._submit(*each) for each in due))
         now = datetime.now(UTC)
@@ -98,19 +100,25 @@ class Scheduler:
         cause, source = ids.run_fact(rule_id, 1, Submitted.name), self._leader.topology.source
         for n, tick in enumerate(ticks):
             job_id, time = schedule.job_id(tick), datetime.now(UTC)
-            skipped = schedule.overlap == "skip" and (n > 0 or await self._has_open_job(schedule, but=job_id))
+            skipped = schedule.overlap == "skip" and (n > 0 or bool(await self._open_jobs(schedule, job_id, 1)))
             event = submitted(job_id, schedule.order_for(skipped=skipped), source=source, time=time, causation_id=cause)
             if skipped:
                 log.info("the tick %s of the schedule %s is skipped: an earlier job is open", tick, schedule.name)
                 # First, so that the job is never held.
                 end = cancelled(evolve(None, event), source=source, time=time, causation_id=event.id)
                 await self._leader.publish(end, (CANCEL_KEY,))
+            elif schedule.overlap == "cancel":
+                for job in await self._open_jobs(schedule, job_id, MOST_CANCELLED):
+                    end = cancelled(job, source=source, time=time, causation_id=event.id)
+                    await self._leader.publish(end, (CANCEL_KEY,))
             await self._leader.publish(event)
             self._latest[schedule.name] = tick
 
-    async def _has_open_job(self, schedule: Schedule, but: str) -> bool:
-        query = JobQuery(labels=((SCHEDULE_LABEL, schedule.name),), states=_OPEN, limit=2)
-        return any(job.id != but for job in await self._leader.call(self._leader.store.list_jobs, query))
+    async def _open_jobs(self, schedule: Schedule, but: str, most: int) -> list[Job]:
+        """Return at most ``most`` open jobs of a schedule besides the one with the id ``but``."""
+        query = JobQuery(labels=((SCHEDULE_LABEL, schedule.name),), states=_OPEN, limit=most + 1)
+        found = await self._leader.call(self._leader.store.list_jobs, query)
+        return [job for job in found if job.id != but][:most]
 
     async def _find_latest(self, schedules: Mapping[str, Schedule]) -> None:
         """Find the latest tick of each rule that is new here: that of the newest job, but not before its submission."""

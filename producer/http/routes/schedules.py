@@ -18,6 +18,7 @@ from jobtape.producer.http.routes.rules import RulesEndedOut
 from jobtape.producer.producer import Producer
 from jobtape.producer.service import rules
 from jobtape.schemas.job import Job, JobState, Utc
+from jobtape.schemas.lanes import Lane
 from jobtape.schemas.rules.schedule import Schedule, ScheduleName, Ticks
 from jobtape.schemas.submission import Submission, read_submission
 
@@ -39,6 +40,7 @@ class ScheduleBody(Ticks):
     type: str = Field(min_length=1, max_length=120, description="A job type of `GET /job-types`.")
     payload: dict[str, Any] = Field(default_factory=dict)
     queue: str | None = None
+    lane: Lane | None = None
     timeout: float | None = None
     max_attempts: int | None = None
     ordering_key: str | None = None

@@ -55,6 +55,23 @@ async def test_tick_is_skipped_while_the_job_of_an_earlier_one_is_open(rig: Rig,
         assert len(open_jobs) == 1
 
 
+async def test_tick_cancels_the_job_of_an_earlier_one(rig: Rig, view: Store) -> None:
+    nap = Order(type="nobody", payload={}, queue="default", timeout=30)
+    async with rig.projector(view):
+        rule = await put(rig, "slow", nap, every=1.0, overlap="cancel")
+        ended = JobQuery(labels=(("schedule", "slow"),), states=(JobState.CANCELLED,))
+        await eventually(lambda: len(view.list_jobs(ended)) >= 2)
+        await end(rig, rule)
+        every = JobQuery(labels=(("schedule", "slow"),))
+
+        def only_the_newest_is_open() -> bool:
+            newest, *earlier = view.list_jobs(every)
+            return not newest.final and {each.state for each in earlier} == {JobState.CANCELLED}
+
+        await eventually(only_the_newest_is_open)
+        assert all("skipped" not in (each.labels or {}) for each in view.list_jobs(every))
+
+
 async def test_queued_ticks_run_one_after_the_other(rig: Rig, view: Store) -> None:
     nap = Order(type="nobody", payload={}, queue="default", timeout=30)
     async with rig.projector(view):

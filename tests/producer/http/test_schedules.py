@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from jobtape import Cron, job
+from jobtape.producer.http.routes.schedules import ScheduleBody
+from jobtape.schemas.rules.schedule import Ticks
+from jobtape.schemas.submission import Submission
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.consumer.installation import Rig
@@ -182,3 +186,20 @@ async def test_sync_replaces_the_schedules_of_its_origin_only(at_work: Api) -> N
     refused = problem(await client.put("/schedules", json=wrong), 422, "invalid-schedule")
     assert refused["errors"][0]["pointer"] == "/items/0/cron"
     assert list(await listed(at_work)) == ["a", "hand"], "nothing is changed before everything is checked"
+
+
+async def test_job_types_show_the_schedules_of_the_code(settings: Settings, rig: Rig) -> None:
+    @job("report", schedule=Cron("0 9 * * MON-FRI", tz="Europe/Berlin", labels={"team": "a"}))
+    def report() -> None:
+        """Report."""
+
+    async with api(settings, report) as served:
+        items = (await served.client.get("/job-types")).json()["items"]
+    (found,) = next(each for each in items if each["name"] == "report")["schedules"]
+    assert (found["name"], found["cron"], found["tz"]) == ("report", "0 9 * * MON-FRI", "Europe/Berlin")
+    assert (found["payload"], found["labels"]) == ({}, {"team": "a"})
+
+
+def test_schedule_has_all_fields_of_a_submission_but_its_time() -> None:
+    own = ScheduleBody.model_fields.keys() - Ticks.model_fields.keys()
+    assert own == Submission.model_fields.keys() - {"delay", "run_at"}

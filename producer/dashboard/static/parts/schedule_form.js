@@ -25,6 +25,7 @@ const FIELDS = [
       ["skip", "skip the tick"],
       ["queue", "run the job afterwards"],
       ["allow", "run both"],
+      ["cancel", "cancel the earlier job"],
     ],
   },
   {
