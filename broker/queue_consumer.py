@@ -113,7 +113,6 @@ class QueueConsumer:
             self._channel = channel = await open_channel(self._connection)
             channel.closing.add_done_callback(lambda _: self.ended.set())
             channel.on_consumer_cancel_callbacks.add(lambda _: self.ended.set())
-            await channel.basic_qos(prefetch_count=self._prefetch)
             self._writer = FrameWriter(channel)
             for queue in self._queues:
                 await self.consume(queue)
@@ -146,9 +145,11 @@ class QueueConsumer:
         """The queues that are consumed."""
         return frozenset(self._tags)
 
-    async def consume(self, queue: str) -> None:
-        """Take deliveries of one more queue. Raises one of ``BROKER_ERRORS``."""
+    async def consume(self, queue: str, *, prefetch: int | None = None) -> None:
+        """Take deliveries of one more queue, with its own ``prefetch``. Raises one of ``BROKER_ERRORS``."""
         assert self._channel is not None
+        # It holds for the consumers that are made after it.
+        await self._channel.basic_qos(prefetch_count=prefetch or self._prefetch)
         deliver = partial(self._on_messages, queue)
         self._tags[queue] = await consume(self._connection, self._channel, queue, deliver)
 

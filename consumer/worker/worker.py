@@ -227,7 +227,10 @@ class Worker:
                 log.info("the queue %s is paused", name)
                 await intake.cancel(name)
             elif name not in intake.consumed and queue_of(name) not in self._rules.paused_queues:
-                await intake.consume(name)
+                # While an outcome is confirmed and the next delivery comes, jobs of the high lane have to be here, or
+                # lower lanes take more than their part.
+                is_high = lane_of(queue_of(name)) == "high"
+                await intake.consume(name, prefetch=2 * self._concurrency if is_high else None)
         for waiting in self._backlog.remove(lambda each: queue_of(each.delivery.queue) in self._rules.paused_queues):
             await waiting.delivery.requeue()
 

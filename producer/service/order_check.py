@@ -114,18 +114,13 @@ def _queue(submission: Submission, job_type: JobTypeSpec, job_types: Mapping[str
         known = {each.queue for each in job_types.values() if (each.queue == BUILTIN_QUEUE) is ours}
         if queue not in known:
             raise _invalid("queue", f"there is no queue {submission.queue!r} here; known: {names(known)}")
-    lane = lane_of(submission.queue or queue)
+    lane = job_type.lane or "normal" if submission.queue is None else lane_of(submission.queue)
     if submission.lane is not None:
-        if lane not in ("normal", submission.lane):
+        if lane_of(submission.queue or queue) not in ("normal", submission.lane):
             raise _invalid("lane", f"the queue {submission.queue} is the lane {lane}: leave out lane, or name the same")
         lane = submission.lane
-    elif lane == "normal" and job_type.lane is not None:
-        lane = job_type.lane
-    laned = queues_with_lanes(job_types.values())
-    if lane == "normal" or queue in laned:
+    if lane == "normal" or queue in queues_with_lanes(job_types.values()):
         return lane_queue(queue, lane)
-    if submission.lane is None and submission.queue == queue:
-        return queue  # the job type's lane, on another queue
     raise _invalid(
         "lane" if submission.lane else "queue",
         f"the queue {queue} has no lanes: give one of its job types a lane, @job(..., lane='normal')",

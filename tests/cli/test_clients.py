@@ -50,6 +50,11 @@ def test_submit_under_same_key_is_one_job(running: Installation) -> None:
         assert "repeat that one as it was, or take a new key" in other.stderr
 
 
+def test_submit_to_a_lane_that_the_queue_does_not_have_is_refused(running: Installation) -> None:
+    refused = running.run("submit", "add", '{"x": 1, "y": 2}', "--lane", "low")
+    assert refused.returncode != 0 and "the queue default has no lanes" in refused.stderr
+
+
 def test_submit_wait_of_failed_job_prints_error(running: Installation) -> None:
     done = running.run("submit", "boom", json.dumps({"text": "no\x1b[31m\r\nway"}), "--wait")
     assert (done.returncode, done.stdout) == (1, "")

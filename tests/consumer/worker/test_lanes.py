@@ -59,6 +59,16 @@ async def test_waiting_lanes_are_begun_by_their_weights(laned: Rig) -> None:
     assert order.index("low") < 30, "the low lane is served while others wait"
 
 
+async def test_low_lane_takes_no_more_than_its_part_of_many_slots(laned: Rig) -> None:
+    """Although outcomes are confirmed, and deliveries come, more slowly than jobs run."""
+    for lane in ("low", "high"):
+        await submit(laned, f"default.{lane}", 500)
+    async with laned.worker(step, queues=lanes_of("default"), concurrency=40):
+        await eventually(lambda: len(ended_lanes(laned)) >= 400, 60)
+    first = Counter(ended_lanes(laned)[:400])
+    assert 20 <= first["low"] <= 115  # 57
+
+
 async def test_high_lane_overtakes_what_waits_in_the_low_one(laned: Rig) -> None:
     low, high = lane_queue("default", "low"), lane_queue("default", "high")
     await submit(laned, low, 300)

@@ -211,6 +211,8 @@ async def test_lane_of_a_submission(at_work: Api) -> None:
         ({"lane": "normal"}, "parcels"),
         ({"queue": "parcels.low"}, "parcels.low"),
         ({"queue": "parcels.low", "lane": "low"}, "parcels.low"),
+        ({"queue": "parcels"}, "parcels"),
+        ({"queue": "parcels", "lane": "high"}, "parcels.high"),
         ({"queue": "orders"}, "orders"),
     ]:
         done = await becomes(at_work, await submit(at_work, "urgent", **options), "succeeded")

@@ -14,7 +14,7 @@ import { useEffect, useMemo, useRef, useState } from "../vendor/hooks.js";
 /** @typedef {import("../core/schema.js").Field} Field */
 /** @typedef {import("../core/types.js").JobType} JobType */
 /** @typedef {import("../core/snippets.js").Submission} Submission */
-/** @typedef {{queue: string, delay: string, run_at: string, timeout: string, max_attempts: string, labels: string, ordering_key: string, correlation_id: string, reply_to: string, idempotency_key: string}} Options */
+/** @typedef {{queue: string, lane: string, delay: string, run_at: string, timeout: string, max_attempts: string, labels: string, ordering_key: string, correlation_id: string, reply_to: string, idempotency_key: string}} Options */
 
 export function Page() {
   const query = route.value.query;
@@ -286,6 +286,7 @@ function Control({ field, text, onText, more }) {
 /** @type {[keyof Options, string, string][]} */
 const OPTIONS = [
   ["queue", "Queue", "Empty: the job type's."],
+  ["lane", "Lane", "high, normal or low, if the queue has lanes. Empty: the job type's."],
   ["delay", "Delay", "Seconds from now until the job is due."],
   ["run_at", "Due at", "Instead of a delay; in your time zone."],
   ["timeout", "Timeout", "Seconds that an attempt may run. Empty: the job type's."],
@@ -302,6 +303,7 @@ const OPTION_POINTERS = Object.fromEntries(OPTIONS.map(([name]) => [`/${name}`, 
 function initialOptions(given, type) {
   return {
     queue: given?.queue && given.queue !== type.queue ? given.queue : "",
+    lane: "",
     delay: "",
     run_at: "",
     timeout: "",
@@ -318,7 +320,7 @@ function initialOptions(given, type) {
 function optionsOf(options) {
   /** @type {Record<string, any>} */
   const found = {};
-  for (const name of /** @type {const} */ (["queue", "ordering_key", "correlation_id", "reply_to"])) {
+  for (const name of /** @type {const} */ (["queue", "lane", "ordering_key", "correlation_id", "reply_to"])) {
     if (options[name].trim()) found[name] = options[name].trim();
   }
   for (const name of /** @type {const} */ (["delay", "timeout", "max_attempts"])) {
