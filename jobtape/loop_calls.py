@@ -118,7 +118,7 @@ class LoopCaller:
         """Raise CallNotStarted or CallLost when the call cannot end any more."""
         if not self.loop.is_running():
             if call.outcome.cancel():
-                raise CallNotStarted("its event loop does not run (any more)")
+                raise CallNotStarted("its event loop is not running")
             if not call.outcome.done():
                 raise CallLost
         limit = self._start_limit

@@ -27,7 +27,7 @@ class NotJson(ValueError):
 
 
 def loads(body: bytes) -> Any:
-    """Parse a JSON text. Raises NotJson. Values that cannot be carried are accepted here; check them with ``fault``."""
+    """Parse a JSON text. Raises NotJson. Values that cannot be stored are accepted here; check them with ``fault``."""
     try:
         return from_json(body, allow_inf_nan=True, cache_strings="keys")
     except ValueError as error:
@@ -58,7 +58,7 @@ def short(value: Any, most: int = SHORT) -> Any:
 
 
 def fault(value: Any, at: str = "", *, depth_limit: int = DEPTH_TIMEOUT) -> str | None:
-    """Return why a parsed JSON value cannot be carried, with the place of the fault; None if it can be."""
+    """Return why a parsed JSON value cannot be stored, with the place of the fault; None if it can be."""
     stack: list[tuple[Any, _Place | None, int]] = [(value, None, 0)]
     while stack:
         item, place, depth = stack.pop()
@@ -95,7 +95,7 @@ def is_clean(body: bytes, *, depth_limit: int = DEPTH_TIMEOUT) -> bool:
 
 
 def carried(text: str) -> str:
-    """Return ``text`` with U+FFFD in place of each character that cannot be carried."""
+    """Return ``text`` with U+FFFD in place of each character that cannot be stored."""
     return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

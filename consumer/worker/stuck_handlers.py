@@ -65,8 +65,8 @@ class StuckHandlers:
             if now - since >= LOG_AFTER and execution not in self._logged:
                 self._logged.add(execution)
                 log.warning(
-                    "the handler of job %s (%s) still runs %.0f s after its job was settled, and keeps its slot until "
-                    "it ends: this is so for %d of %d slots; a handler with isolate=True can be ended",
+                    "the handler of job %s (%s) still runs %.0f s after its job has ended, and keeps its slot: %d of "
+                    "%d worker slots are blocked like this; use isolate=True for handlers that may not end",
                     execution.event.subject,
                     execution.order.type,
                     now - since,

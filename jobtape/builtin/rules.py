@@ -8,7 +8,7 @@ from jobtape.schemas.rules.schedule import Schedule
 
 
 def _pause(rule: Pause) -> None:
-    """Let no job of a queue, or of a job type, begin until this job is cancelled."""
+    """Start no more jobs of a queue or a job type until this job is cancelled."""
 
 
 def _limit(rule: Limit) -> None:

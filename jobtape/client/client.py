@@ -206,7 +206,7 @@ class Client:
         return job_of((await self.request("POST", f"{job_path(job)}/redrive")).content)
 
     async def pause(self, *, queue: str | None = None, job_type: JobType[Any] | str | None = None) -> Job:
-        """Let no job of a queue, or of a job type, begin, and return the rule. Running jobs go on.
+        """Start no more jobs of a queue or a job type, and return the rule. Running jobs go on.
 
         Raises Invalid for a queue or job type that the API does not know.
         """

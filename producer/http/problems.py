@@ -29,7 +29,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "job-not-found": (404, "There is no such job"),
     "method-not-allowed": (405, "This path does not support this method"),
     "body-too-slow": (408, "The body did not arrive in time"),
-    "idempotency-in-flight": (409, "The first submission under this key has no outcome yet"),
+    "idempotency-in-flight": (409, "The first submission with this key is still in progress"),
     "job-final": (409, "The job has ended"),
     "job-not-final": (409, "The job has not ended"),
     "submission-not-kept": (409, "The submission of the job is not stored"),

@@ -61,13 +61,13 @@ def _flow_order(submission: Submission, job_types: Mapping[str, JobTypeSpec], li
     for field in ("queue", "lane", "timeout", "max_attempts", "ordering_key"):
         if getattr(submission, field) is not None:
             raise _invalid(field, f"a flow has no {field}: its nodes have")
-    _check_carried(submission.payload)
+    _check_storable(submission.payload)
     _check_size(submission.payload, limits)
     flow = recorded_flow(
         submission.payload, job_types, lambda node, whole: _order(node, job_types, limits, now, whole=whole)
     )
     payload = flow.model_dump(mode="json", exclude_defaults=True)
-    _check_carried(payload)
+    _check_storable(payload)
     _check_size(payload, limits)
     return Order(
         type=FLOW,
@@ -83,7 +83,7 @@ def _flow_order(submission: Submission, job_types: Mapping[str, JobTypeSpec], li
 
 
 def _accepted_payload(submission: Submission, job_type: JobTypeSpec, limits: Limits) -> dict[str, Any]:
-    _check_carried(submission.payload)
+    _check_storable(submission.payload)
     _check_size(submission.payload, limits)
     accepted = job_type.accept(submission.payload)
     if accepted is not submission.payload:
@@ -91,9 +91,9 @@ def _accepted_payload(submission: Submission, job_type: JobTypeSpec, limits: Lim
     return accepted
 
 
-def _check_carried(payload: dict[str, Any]) -> None:
+def _check_storable(payload: dict[str, Any]) -> None:
     if (reason := plainjson.fault(payload)) is not None:
-        message = f"the payload cannot be carried: {reason}"
+        message = f"the payload cannot be stored as JSON without change: {reason}"
         raise PayloadInvalid(message, [{"loc": (), "msg": reason}])
 
 

@@ -163,7 +163,9 @@ class JobService(Submitter):
                 f"what was ordered as the job {job.id} is not on the tape any more: submit it again"
             )
         if job.gates is not None and job.gates.rule:
-            raise JobFinal(f"the job {job.id} is a rule, which is in force once: submit it again", job.state)
+            raise JobFinal(
+                f"the job {job.id} is a pause, limit or schedule, which cannot be redriven: create it again", job.state
+            )
         event = redriven(job, source=self.topology.source, time=utc_now())
         await self.publish(event)
         return evolve(job, event)

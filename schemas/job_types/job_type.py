@@ -22,7 +22,7 @@ from jobtape.schemas.job_types.gate_rules import Concurrency, Debounce, GateRule
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster, PayloadVersions
 from jobtape.schemas.job_types.schedules import Times, declared_schedules
 from jobtape.schemas.job_types.signature import Signature, handler_of, where_of
-from jobtape.schemas.job_types.values import NotCarried, PayloadValues, ResultValues
+from jobtape.schemas.job_types.values import NotStorable, PayloadValues, ResultValues
 from jobtape.schemas.lanes import LANES, Lane
 from jobtape.schemas.retry import RetryPolicy
 
@@ -201,8 +201,8 @@ class JobTypeSpec:
             ) from None
         except PydanticSerializationError as error:
             raise PayloadInvalid(f"the payload of {self.name} is no JSON: {error}") from None
-        except NotCarried as error:
-            raise self._not_carried(error) from None
+        except NotStorable as error:
+            raise self._not_storable(error) from None
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -215,18 +215,18 @@ class JobTypeSpec:
             payload = self._payloads.write(model, checked=not whole)
         except ValidationError as error:
             raise PayloadInvalid(str(error), faults_of(error)) from None
-        except NotCarried as error:
-            raise self._not_carried(error) from None
+        except NotStorable as error:
+            raise self._not_storable(error) from None
         except (ValueError, TypeError, RecursionError) as error:
             raise PayloadInvalid(f"the payload of {self.name} cannot be made into JSON: {error}") from None
         unset = () if whole else self._payloads.made.keys() - model.model_fields_set
         return payload, {self._payloads.made[name] for name in unset}
 
-    def _not_carried(self, error: NotCarried) -> PayloadInvalid:
+    def _not_storable(self, error: NotStorable) -> PayloadInvalid:
         return PayloadInvalid(
-            f"the payload of {self.name} would not reach the handler unchanged: {error}. Annotate the parameter with "
+            f"the payload of {self.name} cannot be stored as JSON without change: {error}. Annotate the parameter with "
             "the class of the argument, or let that class read what it writes",
-            [{"loc": (), "msg": str(error), "type": "not_carried"}],
+            [{"loc": (), "msg": str(error), "type": "not_storable"}],
         )
 
     def _model_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[BaseModel, bool]:

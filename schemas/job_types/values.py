@@ -13,7 +13,7 @@ from jobtape.schemas.job_types.difference import difference
 from jobtape.schemas.job_types.wire_schemas import ResultNotes
 
 
-class NotCarried(ValueError):
+class NotStorable(ValueError):
     """JSON cannot carry the value, or it would change. The text gives the reason, but not the value."""
 
 
@@ -51,21 +51,21 @@ class PayloadValues:
         return model
 
     def write(self, model: BaseModel, *, checked: bool = False) -> dict[str, Any]:
-        """Return the payload of ``model``. ``checked``: ``check`` has just made the model. Raises NotCarried."""
+        """Return the payload of ``model``. ``checked``: ``check`` has just made the model. Raises NotStorable."""
         read = None if checked and self._exact else self.read
         payload: dict[str, Any] = _write(model, [_dump(writer, round_trip=True) for writer in self._writers], read)
         return payload
 
     def accept(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Return the payload to record for one that was sent: itself, or with the defaults computed now if they may
-        differ at the next reading. Raises as ``read`` does, and NotCarried.
+        differ at the next reading. Raises as ``read`` does, and NotStorable.
         """
         model = self.read(payload)
         if not self._may_vary:
             return payload
         try:
             return self.write(model)
-        except NotCarried:
+        except NotStorable:
             if self._makes_values or difference(model, self.read(payload)) is not None:
                 raise
             return payload
@@ -84,7 +84,7 @@ class ResultValues:
         self.json_schema = wire_schemas.WireJsonSchema().generate(wire, "serialization")
 
     def write(self, value: Any) -> Any:
-        """Return the JSON of a result. Raises ValidationError and NotCarried."""
+        """Return the JSON of a result. Raises ValidationError and NotStorable."""
         notes = ResultNotes()
         checked = self._checker.validate_python(value)
 
@@ -134,14 +134,14 @@ def _dump(writer: Any, *, context: ResultNotes | None = None, round_trip: bool =
 
 
 def _write(value: Any, writers: list[Callable[[Any], Any]], read: Callable[[Any], Any] | None) -> Any:
-    """Return the output of the first of ``writers`` that ``read`` turns back into ``value``. Raises NotCarried with
+    """Return the output of the first of ``writers`` that ``read`` turns back into ``value``. Raises NotStorable with
     the reason of the first writer.
     """
-    first: NotCarried | None = None
+    first: NotStorable | None = None
     for write in writers:
         try:
             return _checked(value, write, read)
-        except NotCarried as error:
+        except NotStorable as error:
             first = first or error
     assert first is not None
     raise first
@@ -151,17 +151,17 @@ def _checked(value: Any, write: Callable[[Any], Any], read: Callable[[Any], Any]
     try:
         plain = write(value)
     except (PydanticSerializationError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise NotCarried(f"it cannot be made into JSON: {error}") from None
+        raise NotStorable(f"it cannot be made into JSON: {error}") from None
     if (reason := plainjson.fault(plain)) is not None:
-        raise NotCarried(reason)
+        raise NotStorable(reason)
     if read is None:
         return plain
     try:
         arrived = read(plain)
     except ValidationError as error:
-        raise NotCarried(f"its JSON cannot be read back: {first_fault(faults_of(error))}") from None
+        raise NotStorable(f"its JSON cannot be read back: {first_fault(faults_of(error))}") from None
     except Exception as error:
-        raise NotCarried(f"its JSON cannot be read back: {type(error).__name__}") from error
+        raise NotStorable(f"its JSON cannot be read back: {type(error).__name__}") from error
     if (reason := difference(value, arrived)) is not None:
-        raise NotCarried(f"it would change: {reason}")
+        raise NotStorable(f"it would change: {reason}")
     return plain

@@ -101,7 +101,7 @@ def test_cancel_by_filter_and_search(running: Installation) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ((), "say which jobs"),
+        ((), "give ids of jobs, or a filter"),
         (("--payload", "red", "--yes"), "path=value"),
         (("01890a5d-ac96-774b-bcce-b302099a8057", "--type", "boom"), "not both"),
         (("01890a5d-ac96-774b-bcce-b302099a8057", "--dry-run"), "--dry-run works only with filters"),
@@ -160,7 +160,7 @@ def test_doctor_of_healthy_installation_exits_0(running: Installation) -> None:
         "gates, and no job",
     ):
         assert words in text, text
-    assert running.run("doctor").stdout.splitlines()[-1] == "nothing is wrong"
+    assert running.run("doctor").stdout.splitlines()[-1] == "no problem"
 
 
 def test_doctor_names_faults(running: Installation, broker_url: str, topology: Topology) -> None:
@@ -187,4 +187,4 @@ def test_doctor_without_broker_and_database(installation: Installation, tmp_path
     assert {item["part"] for item in report["findings"] if item["level"] == "wrong"} == {"broker", "view"}
     assert "secret" not in json.dumps(report)
     lines = installation.run("doctor").stdout.splitlines()
-    assert lines[-1] == "2 things are wrong"
+    assert lines[-1] == "2 problems"

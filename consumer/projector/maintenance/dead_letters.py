@@ -99,7 +99,11 @@ class DeadLetters:
             elif decision is not None:
                 events[decision.id] = decision
                 if dropped is None:
-                    log.warning("the broker gave up work of the job %s: adding %s", event.subject, decision.name)
+                    log.warning(
+                        "the broker dropped the message of job %s: publishing the event %s",
+                        event.subject,
+                        decision.name,
+                    )
                 else:
                     drops[event.data.order.queue, dropped] += 1
         for (queue, dropped), n in drops.items():

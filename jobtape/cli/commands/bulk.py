@@ -132,7 +132,7 @@ def _by_ids(job_ids: Several, filters: Mapping[str, Any], dry_run: bool) -> bool
     if job_ids and dry_run:
         raise WrongUse("--dry-run works only with filters: it shows which jobs match")
     if not job_ids and not filters:
-        raise WrongUse("say which jobs: by their ids, or by a filter, such as --type or --state")
+        raise WrongUse("give ids of jobs, or a filter, such as --type or --state")
     return bool(job_ids)
 
 

@@ -16,14 +16,15 @@ OneType = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="The
 
 
 def pause(queue: OneQueue = None, job_type: OneType = None, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
-    """Let no job of a queue, or of a job type, begin. Running jobs go on."""
+    """Start no more jobs of a queue or a job type. Running jobs go on."""
     rule = ask(url, "POST", f"{_path(queue, job_type)}/pause")
-    show.print_json(rule) if as_json else print(one_line(f"paused by the job {rule['id']}"))
+    show.print_json(rule) if as_json else print(one_line(f"{_what(queue, job_type)} is paused (rule {rule['id']})"))
 
 
 def resume(queue: OneQueue = None, job_type: OneType = None, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
-    """Let the jobs of a paused queue, or of a paused job type, begin again."""
-    _print_ended(ask(url, "POST", f"{_path(queue, job_type)}/resume"), as_json, "resumed", "it was not paused")
+    """Start the jobs of a paused queue or job type again."""
+    answer, what = ask(url, "POST", f"{_path(queue, job_type)}/resume"), _what(queue, job_type)
+    _print_ended(answer, as_json, f"{what} is resumed", f"{what} was not paused")
 
 
 def limit(
@@ -31,7 +32,7 @@ def limit(
     at_most: Annotated[
         int | None, typer.Argument(metavar="NUMBER", help="The new number; leave it out to restore the limit.")
     ] = None,
-    per: Annotated[float | None, typer.Option(metavar="SECONDS", help="Change the rate, not the jobs at once.")] = None,
+    per: Annotated[float | None, typer.Option(metavar="SECONDS", help="Change the rate: NUMBER per SECONDS.")] = None,
     key: Annotated[str, typer.Option(metavar="KEY", help="Only for this key of the limit.")] = "",
     as_json: Json = False,
     url: Url = DEFAULT_URL,
@@ -41,11 +42,12 @@ def limit(
     if at_most is None:
         if per is not None:
             raise WrongUse("--per needs the new NUMBER: jobtape limit NAME NUMBER --per SECONDS")
-        _print_ended(ask(url, "DELETE", path, params={"key": key}), as_json, "restored", "it was not changed")
+        answer = ask(url, "DELETE", path, params={"key": key})
+        _print_ended(answer, as_json, f"limit {name} is restored", f"limit {name} was not changed")
         return
     body = {"at_most": at_most, "key": key} | ({} if per is None else {"per": per})
     rule = ask(url, "PUT", path, json=body)
-    show.print_json(rule) if as_json else print(one_line(f"changed by the job {rule['id']}"))
+    show.print_json(rule) if as_json else print(one_line(f"limit {name} is changed (rule {rule['id']})"))
 
 
 def limits(as_json: Json = False, url: Url = DEFAULT_URL) -> None:
@@ -62,9 +64,13 @@ def limits(as_json: Json = False, url: Url = DEFAULT_URL) -> None:
 
 def _path(queue: str | None, job_type: str | None) -> str:
     if (queue is None) == (job_type is None):
-        raise WrongUse("say what: --queue NAME or --type TYPE")
+        raise WrongUse("give --queue NAME or --type TYPE")
     return f"/queues/{quote(queue, safe='')}" if queue is not None else f"/job-types/{quote(job_type or '', safe='')}"
 
 
+def _what(queue: str | None, job_type: str | None) -> str:
+    return f"queue {queue}" if queue is not None else f"job type {job_type}"
+
+
 def _print_ended(answer: dict[str, Any], as_json: bool, done: str, nothing: str) -> None:
-    show.print_json(answer) if as_json else print(done if answer["ended"] else nothing)
+    show.print_json(answer) if as_json else print(one_line(done if answer["ended"] else nothing))

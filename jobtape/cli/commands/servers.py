@@ -74,7 +74,7 @@ def worker(
 
 
 def projector(log_level: LogLevel = None) -> None:
-    """Run a projector, which folds the tape into the view, or waits while another one does."""
+    """Run a projector, which keeps the status of all jobs up to date, or stand by while another one does."""
     from jobtape.cli.parts.projector import run_projector  # noqa: PLC0415
 
     run_projector(log_level=log_level)

@@ -74,12 +74,12 @@ async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: 
 
 def _examine_settings(found: Findings, settings: Settings, job_types: Mapping[str, JobType]) -> None:
     for sentence in misfits(job_types.values(), longest_timeout(settings.ack_timeout, settings.grace_period)):
-        found.wrong("settings", f"{sentence}: no worker starts with it", WAY_OUT)
+        found.wrong("settings", f"{sentence}: workers refuse to start", WAY_OUT)
     if settings.rescue_after <= settings.ack_timeout:
         found.wrong(
             "settings",
             f"JOBTAPE_RESCUE_AFTER ({settings.rescue_after:g} s) is not more than JOBTAPE_ACK_TIMEOUT "
-            f"({settings.ack_timeout:g} s): jobs that only wait would count as lost, and run twice",
+            f"({settings.ack_timeout:g} s): jobs that wait would be taken for lost and run twice",
             f"set JOBTAPE_RESCUE_AFTER above {settings.ack_timeout:g}",
         )
     if not job_types:
@@ -133,4 +133,4 @@ def _print(found: Findings) -> None:
         if item.todo:
             console.print(f"      -> {one_line(item.todo)}")
     wrong = sum(item.level == "wrong" for item in found.items)
-    console.print("nothing is wrong" if wrong == 0 else f"{wrong} things are wrong")
+    console.print("no problem" if wrong == 0 else f"{wrong} problem{'s' if wrong > 1 else ''}")
