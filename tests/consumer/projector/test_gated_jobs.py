@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from jobtape.view.store import Store
 from tests.checker import Checker
 from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event
+from tests.consumer.rebuild_helpers import rebuilt
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -230,3 +231,26 @@ async def test_last_of_the_debounced_jobs_runs_when_no_other_comes(rig: Rig, sto
             assert done[2].started_at is not None and done[2].submitted_at is not None
             assert (done[2].started_at - done[2].submitted_at).total_seconds() >= 1.5
             await check(rig, store)
+
+
+async def test_rebuild_gives_the_same_duplicates_and_places_nothing_again(rig: Rig, store: Store) -> None:
+    """A projector that becomes active with the rebuilt view decides nothing anew."""
+    unique = Gates(unique=UniqueKey(name="orders"))
+    debounced = Gates(debounce=DebounceKey(name="pages", seconds=0.1, at_most=5))
+    replaced = Gates(unique=UniqueKey(name="pages", conflict="replace"))
+    async with rig.worker(jobs.add):
+        async with rig.projector(store):
+            ids = [
+                await publish(rig, "add", gates, {"x": 1, "y": 2})
+                for gates in (unique, debounced, replaced)
+                for _ in range(4)
+            ]
+            before = {each.id: each for each in await ended(store, ids)}
+            await asyncio.to_thread(rebuilt, store)
+        async with rig.projector(store, owner="p2"):
+            assert store.jobs(ids) == before
+            (last,) = await ended(store, [await publish(rig, "add", unique, {"x": 1, "y": 2})])
+            assert last.state is JobState.SUCCEEDED
+            await check(rig, store)
+    assert all(max(Counter(rig.names(job_id)).values()) == 1 for job_id in ids), "nothing was placed or cancelled again"
+    assert any(each.duplicate_of for each in before.values())
