@@ -38,10 +38,10 @@ class Call:
         """Run a ``def`` handler inside ``limits``. Never raises."""
         current.set(self.context)  # in the thread's own context
         try:
-            with _ExitForkedChild():
+            with ExitForkedChild():
                 with limits or nullcontext():
                     value = self.job_type.function(**self._arguments())
-                return success_of(self.job_type, value, self.max_result)
+                return success_of(self.job_type, self._own(value), self.max_result)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's failure
             return self.failed(error)
 
@@ -49,10 +49,10 @@ class Call:
         """Run an ``async`` handler inside ``limits``. Raises only CancelledError, also one of the handler's own."""
         current.set(self.context)  # in the task's own context
         try:
-            with _ExitForkedChild():
+            with ExitForkedChild():
                 with limits or nullcontext():
                     value = await self.job_type.function(**self._arguments())
-                return success_of(self.job_type, value, self.max_result)
+                return success_of(self.job_type, self._own(value), self.max_result)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - also a SystemExit, which must not end the loop
@@ -64,7 +64,11 @@ class Call:
             return failure("payload_invalid", "PayloadInvalid", str(error))
         return failure_of(error, self.job_type.retry)
 
-    def _arguments(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
+        """Return the handler's keyword arguments for this job.
+
+        Raises PayloadMisfit, and what users' validators raise.
+        """
         try:
             arguments = self.job_type.arguments(self.payload, self.payload_version)
         except PayloadInvalid as error:
@@ -72,8 +76,21 @@ class Call:
         name = self.job_type.context_parameter
         return arguments if name is None else {**arguments, name: self.context}
 
+    def _arguments(self) -> dict[str, Any]:
+        arguments = self.arguments()
+        return arguments if self.job_type.batch is None else {name: [value] for name, value in arguments.items()}
 
-class _ExitForkedChild:
+    def _own(self, value: Any) -> Any:
+        """Return the result of this job; of a batch handler, which was called for it alone, the only one."""
+        if self.job_type.batch is None or value is None:
+            return value
+        (result,) = value
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
+class ExitForkedChild:
     """Ends a child process that a handler forked, when the child leaves the block."""
 
     def __enter__(self) -> None:

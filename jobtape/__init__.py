@@ -29,6 +29,7 @@ from jobtape.schemas.errors import (
     ViewUnavailable,
 )
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.job_types.batches import Batch
 from jobtape.schemas.job_types.gate_rules import Concurrency, Debounce, Rate, Unique
 from jobtape.schemas.job_types.schedules import Cron, Every
 from jobtape.schemas.retry import Crashed, Fail, Retry, RetryPolicy
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from jobtape.tasks import JobTasks
 
 __all__ = [
+    "Batch",
     "BrokerUnavailable",
     "Client",
     "Concurrency",

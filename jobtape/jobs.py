@@ -10,6 +10,7 @@ from jobtape import running
 from jobtape.schemas import context
 from jobtape.schemas.job import Job
 from jobtape.schemas.job_types import job_type as jobtype
+from jobtape.schemas.job_types.batches import Batch
 from jobtape.schemas.job_types.gate_rules import Concurrency, Debounce, OnFailure, Rate, Unique
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster
 from jobtape.schemas.job_types.schedules import Times
@@ -120,6 +121,7 @@ def job(
     isolate: bool = False,
     memory: int | None = None,
     concurrency: int | None = None,
+    batch: Batch | None = None,
     ordering_key: str | None = None,
     on_failure: OnFailure = "continue",
     limits: Sequence[Concurrency | Rate] = (),
@@ -145,6 +147,8 @@ def job(
     :param memory: Bytes that the process of an isolated handler may allocate. Default: no limit.
     :param concurrency: How many jobs of this type one worker runs at the same time. Default: no limit but the worker's;
         with ``isolate``, as many as the machine has processors, at least 4.
+    :param batch: ``Batch(100, within=0.5)``: the handler gets up to 100 jobs in one call, those that come within half a
+        second. Each of its parameters is a list with a value for each job, and so is its result.
     :param ordering_key: A field of the payload (``"customer"``, ``"order.customer"``) or a label (``"label:tenant"``).
         Jobs with the same value run one after the other, in the order of their submissions on the tape.
     :param on_failure: What a failed job does with its ordering key: ``"continue"`` lets the next one run, ``"hold"``
@@ -171,6 +175,7 @@ def job(
             isolate=isolate,
             memory=memory,
             concurrency=concurrency,
+            batch=batch,
             ordering_key=ordering_key,
             on_failure=on_failure,
             limits=limits,

@@ -20,8 +20,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Literal
 
+from jobtape.consumer.batch_call import BatchCall
 from jobtape.consumer.handler_call import Call
 from jobtape.consumer.outcome import Outcome, timed_out
+from jobtape.consumer.worker.batches import OpenBatches
 from jobtape.consumer.worker.handler_loop import OWNER, HandlerLoop, HandlerTask
 from jobtape.consumer.worker.handler_threads import HandlerThreads
 from jobtape.consumer.worker.isolated.pool import IsolatedPool
@@ -29,6 +31,7 @@ from jobtape.consumer.worker.loop_inbox import LoopInbox
 from jobtape.consumer.worker.same_delay import SameDelay
 from jobtape.schemas.context import Context
 from jobtape.schemas.job import Order
+from jobtape.schemas.job_types.batches import Batch
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 
 log = logging.getLogger(__name__)
@@ -59,7 +62,7 @@ class RunningHandler(asyncio.Future[Outcome]):
     """
 
     def __init__(
-        self, where: Literal["loop", "thread", "process"], call: Call, timeout: float, inbox: LoopInbox
+        self, where: Literal["loop", "thread", "process"], call: Call | BatchCall, timeout: float, inbox: LoopInbox
     ) -> None:
         super().__init__()
         self._inbox = inbox
@@ -69,6 +72,8 @@ class RunningHandler(asyncio.Future[Outcome]):
         self.timeout = timeout
         self.request_end: Callable[[], object] = lambda: None
         self.end_requested = False
+        self.batch: RunningHandler | None = None
+        """The handler that runs for the whole batch, of a job in a batch that has begun."""
         self.timed_out = False
         """Whether the handler was cancelled because its timeout was over."""
         self.ending = False
@@ -131,19 +136,21 @@ class Handlers:
         self.exit_requested = asyncio.Event()
         """Set when this process should end, because handlers that cannot be ended keep it from working."""
         self.why_exit = ""
+        self._concurrency = concurrency
         self._max_result = max_result
         self._inbox = LoopInbox(asyncio.get_running_loop())
         self._quick = SameDelay(QUICK, lambda wait: wait.set_result(False))
         self._threads = HandlerThreads()
         self._loop = HandlerLoop(max(concurrency, LEAST_EXECUTOR_THREADS))
         self._on_loop: set[RunningHandler] = set()
+        self._batches: OpenBatches[RunningHandler] = OpenBatches(self._begin_batch)
         self._isolated = IsolatedPool(modules, max_result=max_result)
 
     def start(self, job_type: JobTypeSpec, order: Order, context: Context, *, isolated: bool = False) -> RunningHandler:
         """Start one execution of ``order``, including the conversion and check of its payload.
 
         After the order's timeout an ``async`` handler is cancelled and an isolated one is killed; a thread cannot be
-        ended. ``isolated``: run it in a process.
+        ended. ``isolated``: run it in a process, alone even if its type has a batch handler.
         """
         call = Call(job_type, order.payload, order.payload_version, context, self._max_result)
         if isolated:
@@ -151,17 +158,66 @@ class Handlers:
             process = asyncio.create_task(self._isolated.run(job_type, order, context))
             process.add_done_callback(lambda _: handler.end(_result_of(process)))
             handler.request_end = process.cancel
-        elif job_type.is_async:
-            handler = RunningHandler("loop", call, order.timeout, self._inbox)
+            return handler
+        if job_type.batch is not None:
+            return self._join_batch(call, job_type.batch, order.timeout)
+        return self._start_here(call, order.timeout)
+
+    def _start_here(self, call: Call | BatchCall, timeout: float) -> RunningHandler:
+        if call.job_type.is_async:
+            handler = RunningHandler("loop", call, timeout, self._inbox)
             self._on_loop.add(handler)
             handler.add_done_callback(self._on_loop.discard)
             handler.request_end = self._loop.start(
                 self._run_async(handler), handler, lambda task: self._end_if_not_run(handler, task)
             )
         else:
-            handler = RunningHandler("thread", call, order.timeout, self._inbox)
+            handler = RunningHandler("thread", call, timeout, self._inbox)
             self._threads.start(lambda: _run_sync(handler))
         return handler
+
+    def _join_batch(self, call: Call, batch: Batch, timeout: float) -> RunningHandler:
+        """Let a job wait for the other jobs of its batch. Its timeout begins with the call of the handler."""
+        name = call.job_type.name
+        where: Literal["loop", "thread"] = "loop" if call.job_type.is_async else "thread"
+        handler = RunningHandler(where, call, timeout + batch.within, self._inbox)
+
+        def leave() -> None:
+            if self._batches.remove(name, handler):
+                handler.end(None)
+
+        handler.request_end = leave
+        # More jobs than slots never come: they would wait for nothing.
+        most = min(batch.size, self._concurrency, call.job_type.concurrency or batch.size)
+        self._batches.add(name, Batch(most, batch.within), handler)
+        return handler
+
+    def _begin_batch(self, jobs: list[RunningHandler]) -> None:
+        """Call the handler for all jobs of a batch, whose ends follow from the end of that call."""
+        calls = [job.call for job in jobs if isinstance(job.call, Call)]
+        batch = calls[0].job_type.batch
+        assert batch is not None
+        call = BatchCall(calls)
+        running = self._start_here(call, max(job.timeout for job in jobs) - batch.within)
+
+        def leave() -> None:
+            # The others need the call. A job that was cancelled keeps its slot until the call has ended.
+            if all(job.end_requested for job in jobs):
+                running.cancel()
+
+        def end(_: object) -> None:
+            for n, job in enumerate(jobs):
+                if running.cancelled():
+                    job.end(None)
+                elif (error := running.exception()) is not None:
+                    job.end(error)
+                else:
+                    job.end(call.outcomes[n] if call.outcomes else running.result())
+
+        for job in jobs:
+            job.batch = running
+            job.request_end = leave
+        running.add_done_callback(end)
 
     async def wait_for_outcome(self, handler: RunningHandler, on_slow: Callable[[], object] = lambda: None) -> Outcome:
         """Wait for the outcome of a handler that was just started, at most for its timeout and ``LONGEST_DELAY``.
@@ -185,8 +241,8 @@ class Handlers:
                 left += min(CREDIT, self._loop.blocked - blocked)
                 if self._loop.silence > LONGEST_SILENCE:
                     culprit = self._loop.current_owner()
-                    if culprit is handler:
-                        self._request_exit_of_loop(f"the handler of {handler.call.job_type.name} blocks", handler)
+                    if culprit is (handler.batch or handler):
+                        self._request_exit_of_loop(f"the handler of {handler.call.job_type.name} blocks", culprit)
                         break
                     if left <= 0:
                         if culprit not in self._on_loop:

@@ -18,6 +18,7 @@ from pydantic_core import PydanticSerializationError
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, ResultInvalid, described, faults_of, first_fault
 from jobtape.schemas.job import JOB_TYPE_PATTERN, QUEUE_PATTERN
 from jobtape.schemas.job_types import declared
+from jobtape.schemas.job_types.batches import Batch, one_job_of
 from jobtape.schemas.job_types.gate_rules import Concurrency, Debounce, GateRules, OnFailure, Rate, Unique
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster, PayloadVersions
 from jobtape.schemas.job_types.schedules import Times, declared_schedules
@@ -41,7 +42,8 @@ class JobTypeSpec:
 
     ``lane``: that of its jobs; its queue then has lanes (see ``schemas.lanes``).
     ``isolate``: the handler runs in its own process, which may allocate ``memory`` bytes more than at the start of the
-    job (None: no limit). ``concurrency``: how many jobs run at once in one worker. ``ordering_key``, ``on_failure``,
+    job (None: no limit). ``concurrency``: how many jobs run at once in one worker. ``batch``: see ``Batch``.
+    ``ordering_key``, ``on_failure``,
     ``limits``, ``unique``, ``debounce``, ``take_turns`` and ``rule``: see ``GateRules``. ``schedule``: see
     ``declared_schedules``. ``version``: the payload version of the parameters. ``upcasters``, by version, turn an older
     payload into the next version.
@@ -61,6 +63,7 @@ class JobTypeSpec:
         isolate: bool = False,
         memory: int | None = None,
         concurrency: int | None = None,
+        batch: Batch | None = None,
         ordering_key: str | None = None,
         on_failure: OnFailure = "continue",
         limits: Sequence[Concurrency | Rate] = (),
@@ -94,14 +97,19 @@ class JobTypeSpec:
         self.name = name
         self.isolate = isolate
         self.memory = memory
+        if batch is not None and (fault := batch.fault()) is not None:
+            raise JobTypeInvalid(f"{where}: {fault}")
+        if batch is not None and isolate:
+            raise JobTypeInvalid(f"{where}: a process runs one job: remove batch= or isolate=True")
         self.concurrency = concurrency
+        self.batch = batch
         self._versions = PayloadVersions(version, upcasters or {}, where)
         self.queue = queue
         self.lane: Lane | None = lane
         self.timeout = float(timeout)
         self.retry = retry or RetryPolicy()
         self.description = inspect.cleandoc(function.__doc__ or "").split("\n\n")[0]
-        signature = Signature(function, name, where)
+        signature = Signature(function if batch is None else one_job_of(function, where), name, where)
         self.context_parameter = signature.context_parameter
         self.payload_model = signature.model
         self._model_parameter = signature.model_parameter

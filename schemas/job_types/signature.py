@@ -27,7 +27,7 @@ class Signature:
 
     def __init__(self, function: Callable[..., Any], name: str, where: str) -> None:
         self._where = where
-        self._hints = _hints(function, where)
+        self._hints = hints_of(function, where)
         self.context_parameter: str | None = None
         self.model_parameter: str | None = None
         self.model = self._payload_model(function, name)
@@ -117,7 +117,8 @@ def where_of(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
-def _hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
+def hints_of(function: Callable[..., Any], where: str) -> dict[str, Any]:
+    """Return the annotations of a function, evaluated. Raises JobTypeInvalid."""
     try:
         return get_type_hints(function, include_extras=True)
     except (NameError, TypeError, SyntaxError, AttributeError) as error:
