@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, func, literal, select, true
+from sqlalchemy import ColumnElement, and_, bindparam, func, literal, select, true
 
 from jobtape.schemas import plainjson
 from jobtape.schemas.filters.job_search import JobSearch
@@ -76,6 +76,15 @@ class FindJobs(StorePart):
             rows = [JobRun(*row) for row in connection.execute(statement).all()]
         page = rows[: query.limit]
         return FoundJobs(page, page[-1].id if len(rows) > len(page) else None, len(page))
+
+    def newest_by_label(self, name: str, values: Sequence[str]) -> dict[str, Job]:
+        """Return the newest job with each value of a label, by the value. Reads one entry of the index for each."""
+        label = tables.job_labels.c
+        newest = select(func.max(label.job_id)).where(label.name == name, label.value == bindparam("label_value"))
+        with self.database.reading() as connection:
+            ids = {value: connection.execute(newest, {"label_value": value}).scalar() for value in values}
+            found = jobs.some(connection, [job_id for job_id in ids.values() if job_id is not None])
+        return {value: found[job_id] for value, job_id in ids.items() if job_id in found}
 
     def count(self, query: JobQuery) -> int:
         """Return how many jobs fit the query, ``MOST_COUNTED`` at most. Ignores its search and its limit."""

@@ -7,17 +7,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from jobtape.producer.service.ids import utc_now
 from jobtape.producer.service.order_check import names
 from jobtape.producer.service.service import JobService
+from jobtape.producer.service.submitter import publish_each
 from jobtape.schemas.errors import SubmissionInvalid, UnknownJobType
 from jobtape.schemas.gates import Limit
+from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
 from jobtape.schemas.lanes import queues_of
 from jobtape.schemas.rules.rules import LIMIT, PAUSE, SCHEDULE, Pause
 from jobtape.schemas.rules.schedule import SCHEDULE_LABEL, Schedule
 from jobtape.schemas.submission import Submission
-from jobtape.view.store import JobQuery
+from jobtape.schemas.topology import CANCEL_KEY
 
 
 async def pause(service: JobService, wanted: Pause) -> Job:
@@ -38,7 +41,7 @@ async def pause(service: JobService, wanted: Pause) -> Job:
 
 
 async def resume(service: JobService, paused: Pause) -> list[str]:
-    """End all pauses of the queue or job type, and return their ids. Raises what ``JobService.cancel`` raises."""
+    """End all pauses of the queue or job type, and return their ids. Raises what ``JobService.publish`` raises."""
     rules = await _in_force(service, PAUSE)
     return await _end(service, [rule for rule in rules if Pause.model_validate(rule.payload) == paused])
 
@@ -71,12 +74,7 @@ async def schedules(service: JobService, name: str | None = None) -> list[tuple[
 
 async def latest_jobs(service: JobService, names: Iterable[str]) -> dict[str, Job]:
     """Return the newest job of each schedule that has one, by the schedule's name."""
-
-    def find() -> dict[str, Job]:
-        queries = {name: JobQuery(labels=((SCHEDULE_LABEL, name),), limit=1) for name in names}
-        return {name: job for name, query in queries.items() for job in service.store.list_jobs(query)}
-
-    return await service.read(find)
+    return await service.read(service.store.find.newest_by_label, SCHEDULE_LABEL, list(names))
 
 
 async def put_schedule(service: JobService, schedule: Schedule) -> Job:
@@ -87,10 +85,14 @@ async def put_schedule(service: JobService, schedule: Schedule) -> Job:
     earlier = await schedules(service, schedule.name)
     if len(earlier) == 1 and earlier[0][1] == schedule:
         return earlier[0][0]
-    payload = schedule.model_dump(mode="json", exclude_none=True)
-    rule = await service.submit(Submission(type=SCHEDULE, payload=payload))
+    rule = await _submit(service, schedule)
     await _end(service, [each for each, _ in earlier])
     return rule
+
+
+async def _submit(service: JobService, schedule: Schedule) -> Job:
+    payload = schedule.model_dump(mode="json", exclude_none=True)
+    return await service.submit(Submission(type=SCHEDULE, payload=payload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ async def sync_schedules(
     Raises what ``pause`` raises.
     """
     done = SyncedSchedules([], [], [], [], [])
+    changes: list[tuple[Schedule | None, Job | None]] = []
     in_force = {schedule.name: (rule, schedule) for rule, schedule in await schedules(service)}
     for each in wanted:
         rule, now = in_force.pop(each.name, (None, None))
@@ -123,14 +126,21 @@ async def sync_schedules(
             done.unchanged.append(each.name)
         else:
             (done.created if rule is None else done.changed).append(each.name)
-            if not dry_run:
-                await put_schedule(service, new)
-    for name, (_, schedule) in in_force.items():
+            changes.append((new, rule))
+    for name, (rule, schedule) in in_force.items():
         if schedule.origin == origin:
             done.removed.append(name)
-            if not dry_run:
-                await delete_schedule(service, name)
+            changes.append((None, rule))
+    if not dry_run:
+        await publish_each(changes, lambda change: _replace(service, *change))
     return done
+
+
+async def _replace(service: JobService, new: Schedule | None, rule: Job | None) -> None:
+    if new is not None:
+        await _submit(service, new)
+    if rule is not None:
+        await _end(service, [rule])
 
 
 async def backfill(service: JobService, schedule: Schedule, ticks: Iterable[datetime]) -> dict[datetime, Job | None]:
@@ -163,6 +173,7 @@ async def _in_force(service: JobService, job_type: str) -> list[Job]:
 
 
 async def _end(service: JobService, rules: list[Job]) -> list[str]:
+    """End rules that were in force a moment ago. The end of a rule that has ended meanwhile changes nothing."""
     for rule in rules:
-        await service.cancel(rule.id)
+        await service.publish(cancelled(rule, source=service.topology.source, time=utc_now()), CANCEL_KEY)
     return [rule.id for rule in rules]

@@ -23,7 +23,7 @@ import { useState } from "../vendor/hooks.js";
  * @property {{id: string, state: string, submitted_at: string | null} | null} latest
  */
 
-const PAUSE = 5000; // milliseconds
+const PAUSE = 10_000; // milliseconds; each load waits for the view, which puts a message on the tape
 const TICKS = 20;
 
 export function Page() {

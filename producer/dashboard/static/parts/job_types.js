@@ -14,7 +14,7 @@ import { Row } from "./row.js";
 /** @typedef {import("../core/types.js").Limit} Limit */
 /** @typedef {{id: string, name: string, key: string, at_most: number, per: import("../core/types.js").Num | null}} ChangedLimit */
 
-const PAUSE = 5000; // milliseconds
+const PAUSE = 10_000; // milliseconds; each load waits for the view, which puts a message on the tape
 
 /** @param {{types: JobType[], pauses: Job[] | null, onDone: () => void}} props */
 export function JobTypes({ types, pauses, onDone }) {
