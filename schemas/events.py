@@ -285,6 +285,7 @@ RELAYED_EVENTS: Final[dict[RelayMode, frozenset[str]]] = {
 WorkEvent = Submitted | Placed
 """The events that place work: the messages on a work queue."""
 ADAPTER: Final[TypeAdapter[JobEvent]] = TypeAdapter(Annotated[JobEvent, Field(discriminator="type")])
+_validate_json: Final = ADAPTER.validator.validate_json
 
 
 def encode(event: JobEvent) -> bytes:
@@ -358,7 +359,7 @@ def decode(body: bytes) -> JobEvent:
     """Return the event in a message body, upcast to the newest version. Raises UnreadableEvent with the reason."""
     if plainjson.is_clean(body, depth_limit=_DEPTH_LIMIT):
         try:
-            event = ADAPTER.validate_json(body)
+            event: JobEvent = _validate_json(body)
         except ValidationError:
             pass  # what follows says why
         else:

@@ -131,13 +131,14 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
         return job
     order = event.data.order
     later = is_for_later(order, event.time)
-    if job is None:
-        state = _S.QUEUED if not later else _S.SCHEDULED if order.gates is None else _S.HELD
-        job = replace(_NEW, id=event.subject, state=state)
+    state = job.state if job is not None else _first_state(order, later=later)
+    job = job or _NEW
     first = job.run == job.attempt_due == 1
     job = job if order.gates is None else _gated(job, order.gates, event, cursor)
     return replace(
         job,
+        id=event.subject,
+        state=state,
         type=order.type,
         payload=order.payload,
         payload_version=order.payload_version,
@@ -155,6 +156,12 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
         item=None if order.flow is None else order.flow.item,
         cursor=cursor,
     )
+
+
+def _first_state(order: Order, *, later: bool) -> JobState:
+    if not later:
+        return _S.QUEUED
+    return _S.SCHEDULED if order.gates is None else _S.HELD
 
 
 def _gated(job: Job, gates: Gates, event: Submitted, cursor: int) -> Job:
@@ -262,29 +269,20 @@ def _superseded(job: Job, event: Started | Progressed | Deferred) -> tuple[str, 
 def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
     attempt = max(job.attempt, event.data.attempt)
     placed = job.placed if attempt == job.attempt else 0
+    # The most frequent ones first: each comparison takes a third of a microsecond.
     match event:
-        case Redriven():
-            if job.gates is None:
-                return replace(job, state=_S.QUEUED, run_at=event.time, cursor=cursor)
-            turn = job.turn if job.gates.ordering_key is not None else int(event.time.timestamp() * 1e6)
-            if job.gates.flow:
-                turn = cursor
-            return replace(job, state=_S.HELD, run_at=event.time, turn=turn, cursor=cursor)
-        case Placed():
-            return _place(job, event, cursor)
-        case Deferred():
+        case Succeeded():
             return replace(
                 job,
-                state=_S.SCHEDULED,
+                state=_S.SUCCEEDED,
                 attempt=attempt,
-                placed=event.data.n,
-                run_at=event.data.until,
-                reason=event.data.reason,
-                deferred_since=event.data.since,
-                execution=None,
-                superseded=_superseded(job, event),
-                progress=None,
-                progress_n=0,
+                placed=placed,
+                result=event.data.result,
+                error=None,
+                failure=None,
+                reason=None,
+                started_at=event.data.started_at,
+                finished_at=event.time,
                 cursor=cursor,
             )
         case Started() | Progressed():
@@ -304,33 +302,8 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 progress_n=0 if report is None else report.n,
                 cursor=cursor,
             )
-        case Retrying():
-            return replace(
-                job,
-                state=_S.RETRYING,
-                attempt=attempt,
-                placed=0,
-                deferred_since=None,
-                error=event.data.error,
-                failure=group_of(event.data.job_type, event.data.reason, event.data.error).id,
-                reason=event.data.reason,
-                run_at=event.data.next_at,
-                cursor=cursor,
-            )
-        case Succeeded():
-            return replace(
-                job,
-                state=_S.SUCCEEDED,
-                attempt=attempt,
-                placed=placed,
-                result=event.data.result,
-                error=None,
-                failure=None,
-                reason=None,
-                started_at=event.data.started_at,
-                finished_at=event.time,
-                cursor=cursor,
-            )
+        case Placed():
+            return _place(job, event, cursor)
         case Failed():
             return replace(
                 job,
@@ -344,6 +317,34 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 finished_at=event.time,
                 cursor=cursor,
             )
+        case Retrying():
+            return replace(
+                job,
+                state=_S.RETRYING,
+                attempt=attempt,
+                placed=0,
+                deferred_since=None,
+                error=event.data.error,
+                failure=group_of(event.data.job_type, event.data.reason, event.data.error).id,
+                reason=event.data.reason,
+                run_at=event.data.next_at,
+                cursor=cursor,
+            )
+        case Deferred():
+            return replace(
+                job,
+                state=_S.SCHEDULED,
+                attempt=attempt,
+                placed=event.data.n,
+                run_at=event.data.until,
+                reason=event.data.reason,
+                deferred_since=event.data.since,
+                execution=None,
+                superseded=_superseded(job, event),
+                progress=None,
+                progress_n=0,
+                cursor=cursor,
+            )
         case Cancelled():
             return replace(
                 job,
@@ -353,6 +354,13 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
                 finished_at=event.time,
                 cursor=cursor,
             )
+        case Redriven():
+            if job.gates is None:
+                return replace(job, state=_S.QUEUED, run_at=event.time, cursor=cursor)
+            turn = job.turn if job.gates.ordering_key is not None else int(event.time.timestamp() * 1e6)
+            if job.gates.flow:
+                turn = cursor
+            return replace(job, state=_S.HELD, run_at=event.time, turn=turn, cursor=cursor)
         case Released():
             return replace(job, state=_S.FAILED, cursor=cursor)
         case Submitted():

@@ -17,7 +17,7 @@ PLACE_LENGTH = 120
 SHORT = 2_000
 MARK = b"\xef\xbb\xbf"
 """The UTF-8 byte order mark."""
-_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
 _LONG_NUMBER = b"0" * 19
 _EXPONENT = re.compile(rb"(?:^|[:,\[\s])-?[0-9.]+[eE]\+?[0-9]{3}")
 
@@ -79,7 +79,7 @@ def is_clean(body: bytes, *, depth_limit: int = DEPTH_TIMEOUT) -> bool:
         body.decode()
     except UnicodeDecodeError:
         return False
-    digits = body.translate(_DIGITS)
+    digits = body.translate(_DIGITS, b"+")
     return not (
         b"\\u" in body  # a NUL or a lone surrogate can only be an escape: JSON has no bare NUL, UTF-8 no surrogate
         or b"NaN" in body
@@ -87,10 +87,7 @@ def is_clean(body: bytes, *, depth_limit: int = DEPTH_TIMEOUT) -> bool:
         or _LONG_NUMBER in digits
         or body.count(b"{") + body.count(b"[") > depth_limit
         # 1e999 is parsed as infinity. Ids have such digits too, so a second look excludes them.
-        or (
-            (b"0e000" in digits or b"0e+000" in digits or b"0E000" in digits or b"0E+000" in digits)
-            and _EXPONENT.search(body)
-        )
+        or (b"0e000" in digits and _EXPONENT.search(body))
     )
 
 
