@@ -20,6 +20,7 @@ from benchmarks.rig.installation import Installation, until
 from benchmarks.rig.plan import Plan
 from benchmarks.rig.stage import Stage, log
 from benchmarks.rig.systems import jobtape
+from jobtape import garbage
 from jobtape.consumer.replays.long_task import TaskSlice
 from jobtape.consumer.replays.rebuild import Rebuilder
 from jobtape.consumer.replays.replay import Replay, replay_to_queue
@@ -64,6 +65,7 @@ class Memory:
 
 def measure(stage: Stage, plan: Plan) -> Section:
     """Measure with both databases in turn. Raises RuntimeError if a rebuilt view differs from the one that served."""
+    garbage.collect_rarely()  # as a rebuild and a replay do in processes of their own
     found: dict[str, Rates] = {name: defaultdict(list) for name in DATABASES.values()}
     grown = 0.0
     for number in range(plan.long_rounds):

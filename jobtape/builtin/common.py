@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from jobtape import garbage
 from jobtape.consumer.replays.long_task import Interrupted, TakenOver, TaskSlice
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
@@ -41,6 +42,7 @@ def slice_of(ctx: Context, what: str, share: float = 1.0) -> Iterator[TaskSlice]
     from jobtape.broker.link import BROKER_ERRORS, reason_of  # noqa: PLC0415
     from jobtape.broker.tasks import translate_cancellation  # noqa: PLC0415
 
+    garbage.collect_rarely()  # a built-in job has a process of its own
     try:
         with translate_cancellation():
             yield TaskSlice(ctx.progress, time.monotonic() + SLICE, what, share, SPARE)
