@@ -113,6 +113,34 @@ class OpenJobs(StorePart):
         with self.database.reading() as connection:
             return connection.execute(statement).scalar()
 
+    def placed_last(self, after: int, up_to: int) -> dict[str, str]:
+        """Return the queues of the jobs whose latest event is a placement with a cursor from ``after`` (not included)
+        up to ``up_to``, by job id.
+        """
+        event = tables.history.c
+        statement = (
+            select(_job.id, _job.queue)
+            .join(tables.history, (event.job_id == _job.id) & (event.cursor == _job.cursor))
+            .where(event.cursor > after, event.cursor <= up_to, event.name == "placed")
+            .where(_job.state == JobState.QUEUED.value, ~_job.imported, _job.submitted_at.is_not(None))
+        )
+        with self.database.reading() as connection:
+            return {row.id: row.queue for row in connection.execute(statement)}
+
+    def queued_with_slots(self, before: datetime) -> dict[str, tuple[str, int]]:
+        """Return by queue one job that has slots and whose latest event is a placement before ``before``, and how many
+        there are.
+        """
+        event = tables.history.c
+        statement = (
+            select(_job.queue, func.min(_job.id), func.count())
+            .join(tables.history, (event.job_id == _job.id) & (event.cursor == _job.cursor))
+            .where(_HOLDS_SLOTS, _job.state == JobState.QUEUED.value, event.name == "placed", event.time < before)
+            .group_by(_job.queue)
+        )
+        with self.database.reading() as connection:
+            return {queue: (job_id, n) for queue, job_id, n in connection.execute(statement)}
+
     def held_groups(self) -> list[str]:
         """Return the groups of gates that jobs wait for. Reads the index of all held jobs."""
         with self.database.reading() as connection:

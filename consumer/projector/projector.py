@@ -15,6 +15,7 @@ an operator accepts it or the right tape is back.
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -139,6 +140,7 @@ class Projector:
         standing_by = False
         try:
             while not stop.is_set() and not connection.is_closed:
+                began = time.monotonic()
                 checkpoint = await self._thread.call(self._store.take_lease, self.owner, self._lease)
                 if checkpoint is None:
                     if not standing_by:
@@ -150,6 +152,7 @@ class Projector:
                     await wait_for_stop(stop, min(RETRY_PAUSE, self._lease / 4))
                     continue
                 standing_by = False
+                self._services.renewed(began + self._lease)
                 try:
                     await self._lead(connection, checkpoint, stop)
                 except GapFound as found:
@@ -206,6 +209,7 @@ class Projector:
                 return
             contiguous = self._before_step(offset, messages)
             if contiguous:
+                began = time.monotonic()
                 try:
                     batch = await self._thread.call(self._commit, epoch, offset, contiguous)
                 except Exception as error:
@@ -217,6 +221,7 @@ class Projector:
                     log.info("folding continues")
                     self._failure = None
                 self._set_fault(None)
+                self._services.renewed(began + self._lease)
                 offset = contiguous[-1].offset
                 self._services.notify(batch, cursor_of(epoch, offset))
             if len(contiguous) < len(messages):
@@ -272,10 +277,12 @@ class Projector:
         away = False
         while True:
             await asyncio.sleep(self._lease / 4)
+            began = time.monotonic()
             try:
                 if not await self._thread.call(self._store.renew_lease, self.owner, self._lease):
                     lost.set()
                     return
+                self._services.renewed(began + self._lease)
                 if away:
                     self._set_fault(None)
                 away = False

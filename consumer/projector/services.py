@@ -23,6 +23,7 @@ from jobtape.consumer.projector.maintenance.pause_repeater import PauseRepeater
 from jobtape.consumer.projector.maintenance.pruner import Pruner
 from jobtape.consumer.projector.maintenance.queue_declarer import QueueDeclarer
 from jobtape.consumer.projector.maintenance.scheduler import Scheduler
+from jobtape.consumer.projector.maintenance.unconfirmed_placements import UnconfirmedPlacements
 from jobtape.consumer.projector.maintenance.worker_registry import WorkerRegistry
 from jobtape.consumer.projector.relay import Relay
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
@@ -61,13 +62,15 @@ class LeaderServices:
         self._tasks: set[asyncio.Task[None]] = set()
         publishing = Link(link.url, name=f"{topology.namespace} projector {owner} (publishing)")
         self._leader = Leader(store, owner, link, Publisher(publishing, topology))
-        self._placer = JobPlacer(self._leader)
+        self._unconfirmed = UnconfirmedPlacements(self._leader)
+        self._placer = JobPlacer(self._leader, self._unconfirmed)
         self._scheduler = Scheduler(self._leader)
         self._flows = FlowRunner(self._leader, max_payload)
         self._relay = Relay(self._leader, relay)
         self._commits = CommitNotifier(publishing, topology)
         self._services = (
             self._placer,
+            self._unconfirmed,
             self._relay,
             DeadLetters(self._leader),
             Pruner(self._leader, job_retention),
@@ -90,9 +93,14 @@ class LeaderServices:
         self._commits.notify(job.id for job in batch.jobs)
         self._leader.notify(batch, cursor)
         self._placer.notify(batch)
+        self._unconfirmed.notify(batch)
         self._scheduler.notify(batch)
         self._flows.notify(batch)
         self._relay.notify(batch, cursor)
+
+    def renewed(self, until: float) -> None:
+        """Note until when the lease holds at least, in seconds of ``time.monotonic``."""
+        self._leader.active_until = until
 
     def start(self) -> None:
         """Start the services, unless they run already. Only for the projector that has the lease."""

@@ -101,6 +101,10 @@ class Backlog:
                 removed += found
         return removed
 
+    def job_ids(self) -> list[str]:
+        """Return the ids of the jobs of all deliveries, by lane, the oldest first."""
+        return [each.event.subject for lane in LANES for each in self._waiting[lane]]
+
     def clear(self) -> list[Delivery]:
         """Remove and return all deliveries."""
         return [each.delivery for each in self.remove(lambda _: True)]

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import islice
 from typing import Final, Literal
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ from jobtape.schemas.messages.worker_sign import (
     IDLE_INTERVAL,
     MOST_EXECUTIONS,
     MOST_JOB_TYPES,
+    MOST_WAITING,
     RunningExecution,
     WorkerSign,
     encode_sign,
@@ -36,6 +38,8 @@ STOP_TIMEOUT: Final = 1.0
 """Seconds within which the broker must have the last sign."""
 
 
+WaitingJobs = Callable[[], Iterable[str]]
+"""Returns the ids of the jobs that wait in a worker for a slot."""
 WorkerState = Callable[[], tuple[Literal["alive", "draining"], str | None]]
 """Returns the state of a worker, and why it takes no jobs; None while it does."""
 
@@ -44,12 +48,21 @@ class SignsOfLife:
     """The signs of one worker, over ``link`` to an exchange that drops them when no projector collects them."""
 
     def __init__(
-        self, link: Link, topology: Topology, *, name: str, slots: int, job_types: Iterable[str], state: WorkerState
+        self,
+        link: Link,
+        topology: Topology,
+        *,
+        name: str,
+        slots: int,
+        job_types: Iterable[str],
+        state: WorkerState,
+        waiting: WaitingJobs,
     ) -> None:
         self.executions: dict[Execution, None] = {}
         """The executions that have a slot, the oldest first."""
         self._channel = ConfirmedChannel(link, topology.workers.name)
         self._state = state
+        self._waiting = waiting
         self._task: asyncio.Task[None] | None = None
         self._blank = WorkerSign(
             id=uuid4().hex,
@@ -65,6 +78,7 @@ class SignsOfLife:
             slots=slots,
             running=0,
             executions=(),
+            waiting=(),
         )
 
     def start(self) -> None:
@@ -113,6 +127,7 @@ class SignsOfLife:
             fault=fault,
             running=len(self.executions),
             executions=tuple(shown),
+            waiting=tuple(islice(self._waiting(), MOST_WAITING)),
         )
 
 

@@ -131,7 +131,13 @@ class Worker:
         self._backlog = Backlog(job_types, concurrency)
         self._stuck = StuckHandlers(concurrency)
         self._signs = SignsOfLife(
-            self._publisher.link, topology, name=name, slots=concurrency, job_types=job_types, state=self._state
+            self._publisher.link,
+            topology,
+            name=name,
+            slots=concurrency,
+            job_types=job_types,
+            state=self._state,
+            waiting=self._backlog.job_ids,
         )
         self._finished: OrderedDict[Key, int] = OrderedDict()
         """Attempts that have ended here, each with the number of its placement, which counts from 1."""

@@ -17,6 +17,8 @@ GONE_AFTER: Final = 60.0
 """Seconds without a sign after which a worker is no longer shown."""
 MOST_EXECUTIONS: Final = 20
 """Executions in one sign, the oldest ones."""
+MOST_WAITING: Final = 1000
+"""Waiting jobs in one sign."""
 MOST_JOB_TYPES: Final = 200
 """Names of job types in one sign."""
 
@@ -39,7 +41,8 @@ class WorkerSign:
 
     ``id``: of this start of the worker. ``name``: as in its events. ``state``: ``stopped`` is its last sign. ``fault``:
     why it takes no jobs. ``slots``: how many jobs it runs at the same time. ``running``: how many slots are in use,
-    also those of executions that are left out of ``executions``.
+    also those of executions that are left out of ``executions``. ``waiting``: the ids of the jobs that it has taken
+    from its queues and has no slot for yet.
     """
 
     id: str
@@ -55,6 +58,7 @@ class WorkerSign:
     slots: int
     running: int
     executions: tuple[RunningExecution, ...]
+    waiting: tuple[str, ...]
 
 
 _ADAPTER: Final = TypeAdapter(WorkerSign)

@@ -24,6 +24,7 @@ SIGN = WorkerSign(
     slots=2,
     running=1,
     executions=(RunningExecution("0198c2a0-7b1e-7c3d-9f42-5a1d3b6c8e90", "add", 1, 2, NOW, settled=False),),
+    waiting=("0198c2a0-7b1e-7c3d-9f42-5a1d3b6c8e91",),
 )
 
 

@@ -10,7 +10,8 @@ A job waits in the view until its ``placed`` has been folded. Meanwhile ``_unsee
 placed twice. A projector that becomes active may find jobs that another one has placed. So before it places anything
 it publishes a **barrier** and waits until the fold has passed it. A failed publish has an *unknown* result: the tape
 may have the event and the queue not. So the same event is repeated until both have it, and the queue gets nothing more
-meanwhile.
+meanwhile. If this process dies before, the next active projector finds what the broker has lost
+(``UnconfirmedPlacements``).
 
 Work for a missing queue would be lost, so it waits for the queue. Work that the broker dropped waits until the queue
 has a consumer; otherwise it would be dropped again. To a queue that has refused work one job is offered, then two, then
@@ -30,7 +31,8 @@ from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.broker.tasks import cancel_and_wait, wait_for_stop
 from jobtape.consumer.projector.maintenance.held_jobs import HeldJobs
-from jobtape.consumer.projector.maintenance.leader import DEPTH_TIMEOUT, Leader
+from jobtape.consumer.projector.maintenance.leader import DEPTH_TIMEOUT, Leader, NotActive
+from jobtape.consumer.projector.maintenance.unconfirmed_placements import UnconfirmedPlacements
 from jobtape.schemas.claims import Closing
 from jobtape.schemas.errors import QueueFull, TapeMissing
 from jobtape.schemas.events import Dropped, Placed
@@ -66,13 +68,15 @@ class JobPlacer:
     It has a connection of its own, so a queue that confirms nothing does not stop the fold.
     """
 
-    def __init__(self, leader: Leader) -> None:
+    def __init__(self, leader: Leader, unconfirmed: UnconfirmedPlacements) -> None:
         self._leader = leader
+        self._doubts = unconfirmed
         self._publisher = leader.publisher
         self._held = HeldJobs(leader)
         self._unseen: dict[str, str] = {}
         """The event id of the placement that was published last, by job id."""
         self._changed = asyncio.Event()
+        self._lease_ended = False
         self._limit = PAGE
         self._next = 0.0
         """When the placer reads again, in seconds since 1970, if nothing wakes it."""
@@ -107,7 +111,9 @@ class JobPlacer:
         """Run until cancelled. Raises ViewUnavailable, BrokerUnavailable and BROKER_ERRORS; call it again then."""
         self._unseen.clear()
         self._unconfirmed.clear()
+        self._lease_ended = False
         await self._leader.catch_up()
+        self._doubts.begin()
         await self._held.load()
         try:
             await self._place_all()
@@ -117,6 +123,8 @@ class JobPlacer:
 
     async def _place_all(self) -> None:
         while True:
+            if self._lease_ended:  # begin again, as another projector would
+                raise NotActive("a placement was not repeated, because the lease was not renewed in time")
             await self._publisher.link.connection()
             self._changed.clear()
             self._next = time.time() + POLL
@@ -199,6 +207,7 @@ class JobPlacer:
         if not events:
             await asyncio.sleep(PAUSE)
             return
+        self._leader.check_active()
         results = await asyncio.gather(
             *(self._publisher.place(event, timeout=CONFIRM_TIMEOUT) for event in events), return_exceptions=True
         )
@@ -218,6 +227,9 @@ class JobPlacer:
     async def _repeat(self, event: Placed, held: HeldJob | None) -> None:
         try:
             await self._leader.publish(event)
+        except NotActive:
+            self._lease_ended = True
+            self._changed.set()
         except TapeMissing:  # nothing was recorded: the view still says that the job waits
             self._unseen.pop(event.subject, None)
             if held is not None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Sequence
 from typing import Final
 from uuid import uuid4
@@ -41,6 +43,8 @@ class Leader:
         self._seq = 0
         self.cursor = 0
         """Up to which the tape is folded and committed; 0 before the first commit."""
+        self.active_until = math.inf
+        """Until when this projector has the lease at least, in seconds of ``time.monotonic``."""
         # A thread of its own: the fold does not wait for these calls.
         thread = DatabaseThreads("leader")
         self.call = thread.call
@@ -51,14 +55,23 @@ class Leader:
         """The exchanges and queues of this namespace."""
         return self.publisher.topology
 
+    def check_active(self) -> None:
+        """Raise NotActive when the lease may have ended: this process was frozen, or the database is away.
+
+        Whoever decides something that only one projector may decide calls it right before the publish.
+        """
+        if time.monotonic() > self.active_until:
+            raise NotActive("the lease was not renewed in time")
+
     async def publish(self, event: JobEvent, cc: Sequence[str] = ()) -> None:
         """Publish a decision about a job until it is confirmed, with the further keys ``cc``; one that places work also
         to its queue.
 
         After a failed publish the tape may have the event and the queue not. Whoever decides again would then see from
-        the view that all is done, so the same event is repeated. Raises TapeMissing.
+        the view that all is done, so the same event is repeated. Raises TapeMissing, and NotActive as ``check_active``.
         """
         while True:
+            self.check_active()
             try:
                 await (self.publisher.place(event) if isinstance(event, Placed) else self.publisher.publish(event, cc))
                 return

@@ -1,6 +1,6 @@
 """Checks the broker over AMQP: its version, missing exchanges and queues, and the backlog and consumers of queues."""
 
-from collections.abc import Collection
+from typing import Final
 
 import aiormq.exceptions
 from aio_pika.abc import AbstractConnection
@@ -8,19 +8,21 @@ from aio_pika.abc import AbstractConnection
 from jobtape.broker import declare
 from jobtape.broker.channels import channel
 from jobtape.cli.doctor.findings import Findings, first_of
+from jobtape.cli.doctor.view import OpenWork
 from jobtape.schemas.topology import Exchange, Topology
 
 OLDEST = (3, 10)
+NO_WORK: Final = OpenWork()
 
 
 async def examine_broker(
-    found: Findings, connection: AbstractConnection, topology: Topology, paused: Collection[str] = ()
+    found: Findings, connection: AbstractConnection, topology: Topology, work: OpenWork = NO_WORK
 ) -> None:
-    """Add findings about the broker. ``paused``: queues that need no consumer now. Raises BROKER_ERRORS."""
+    """Add findings about the broker. ``work``: what the view says about the work queues. Raises BROKER_ERRORS."""
     _examine_version(found, connection)
     missing = [exchange.name for exchange in topology.exchanges() if not await _exchange_exists(connection, exchange)]
-    work = {topology.work_queue(queue).name: queue for queue in topology.queues}
-    others = {queue.name for queue in (topology.log, *topology.declared_queues())} - work.keys()
+    names = {topology.work_queue(queue).name: queue for queue in topology.queues}
+    others = {queue.name for queue in (topology.log, *topology.declared_queues())} - names.keys()
     missing += [name for name in sorted(others) if await declare.depth(connection, name) is None]
     if missing:
         found.wrong(
@@ -28,8 +30,8 @@ async def examine_broker(
         )
     else:
         found.fine("broker", "the tape, all exchanges and all queues but the work queues exist")
-    for name, queue in work.items():
-        await _examine_work_queue(found, connection, name, queue, paused=queue in paused)
+    for name, queue in names.items():
+        await _examine_work_queue(found, connection, name, queue, work)
     await _examine_dead_letters(found, connection, topology)
 
 
@@ -45,7 +47,7 @@ def _examine_version(found: Findings, connection: AbstractConnection) -> None:
 
 
 async def _examine_work_queue(
-    found: Findings, connection: AbstractConnection, name: str, queue: str, *, paused: bool
+    found: Findings, connection: AbstractConnection, name: str, queue: str, work: OpenWork
 ) -> None:
     depth = await declare.depth(connection, name)
     if depth is None:
@@ -55,7 +57,7 @@ async def _examine_work_queue(
             f"start a worker that serves it (`jobtape worker --queues {queue}`), or run `jobtape init`. Jobs that "
             "became due meanwhile arrive within seconds; jobs that were on it return after JOBTAPE_RESCUE_AFTER",
         )
-    elif paused:
+    elif queue in work.paused:
         found.fine("workers", f"on the paused queue {queue} {depth.messages} jobs wait")
     elif depth.consumers == 0 and depth.messages:
         found.wrong(
@@ -65,6 +67,15 @@ async def _examine_work_queue(
         found.note("workers", f"no worker serves the queue {queue}, and no job waits", "start `jobtape worker`")
     else:
         found.fine("workers", f"the queue {queue} has {depth.consumers} consumers, {depth.messages} jobs wait")
+    if depth is not None and not depth.messages and queue in work.with_slots:
+        job_id, n = work.with_slots[queue]
+        found.note(
+            "broker",
+            f"the queue {queue} is empty, and {n} jobs that were placed on it hold an ordering key or a slot of a "
+            f"limit: they wait in a worker whose slots are all taken, or their work is lost. One of them is {job_id}",
+            "see what the workers run (`jobtape workers`); work that is lost is placed again after "
+            "JOBTAPE_RESCUE_AFTER, and `jobtape cancel` frees the key at once",
+        )
 
 
 async def _examine_dead_letters(found: Findings, connection: AbstractConnection, topology: Topology) -> None:

@@ -52,12 +52,12 @@ def run_doctor(*, as_json: bool, **options: str | None) -> int:
 async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: Store) -> Findings:
     found = Findings()
     _examine_settings(found, settings, job_types)
-    open_queues, paused = await asyncio.to_thread(examine_view, found, store)
+    work = await asyncio.to_thread(examine_view, found, store)
     topology = topology_of(settings, job_types)
-    topology = topology.with_queues({*topology.queues, *open_queues})
+    topology = topology.with_queues({*topology.queues, *work.queues})
     try:
         async with connected(settings.rabbitmq_url, LIMIT) as connection:
-            await examine_broker(found, connection, topology, paused)
+            await examine_broker(found, connection, topology, work)
     except BrokerUnavailable as error:
         found.wrong("broker", str(error))
         return found

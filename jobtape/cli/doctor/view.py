@@ -1,5 +1,7 @@
 """Checks the view: its database, its checkpoint, its projector and the subscriptions."""
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -10,20 +12,34 @@ from jobtape.schemas.rules.rules import Rules
 from jobtape.view.store import Checkpoint, HistoryRange, NamedPosition, Store
 
 ABANDONED: Final = timedelta(days=7)
+PLACED_LONG: Final = timedelta(seconds=60)
+"""After that, the work of a job that has slots is on its queue, or lost, or waits in a worker."""
 TIMERS_LATE: Final = timedelta(seconds=10)
 
 
-def examine_view(found: Findings, store: Store) -> tuple[list[str], frozenset[str]]:
-    """Add findings about the view. Return the queues of unfinished jobs, and those that are paused. Blocks."""
+@dataclass(frozen=True, slots=True)
+class OpenWork:
+    """What the view says about the work queues: those of unfinished jobs, those that are paused, and by queue one job,
+    of how many, that has slots and was placed longer than ``PLACED_LONG`` ago.
+    """
+
+    queues: Collection[str] = ()
+    paused: Collection[str] = ()
+    with_slots: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+
+
+def examine_view(found: Findings, store: Store) -> OpenWork:
+    """Add findings about the view. Blocks."""
     try:
         checkpoint, fault = store.checkpoint(), store.fold_fault()
         queues = store.open_jobs.queues()
         earliest, dead = store.open_jobs.earliest_waiting(), store.dead_messages.count()
         rules = Rules.of(store.open_jobs.rules())
+        with_slots = store.open_jobs.queued_with_slots(datetime.now(UTC) - PLACED_LONG)
         positions, reach = store.positions.all(), store.committed.reach()
     except ViewUnavailable as error:
         found.wrong("view", str(error), "DATABASE_URL says where the view is; see docs/reference/databases.md")
-        return [], frozenset()
+        return OpenWork()
     found.fine("view", f"{store.url_for_messages} answers, and its tables have this version")
     _examine_checkpoint(found, checkpoint)
     if checkpoint is not None and fault is not None:
@@ -52,7 +68,7 @@ def examine_view(found: Findings, store: Store) -> tuple[list[str], frozenset[st
         )
     for position in positions:
         _examine_position(found, position, reach)
-    return queues, rules.paused_queues
+    return OpenWork(queues, rules.paused_queues, with_slots)
 
 
 def _examine_position(found: Findings, position: NamedPosition, reach: HistoryRange) -> None:

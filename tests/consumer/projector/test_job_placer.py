@@ -128,7 +128,7 @@ async def test_job_cancelled_while_it_is_placed_is_forgotten(
 
 async def test_many_due_at_once_are_placed_once_each(rig: Rig, store: Store) -> None:
     """More than a page, and more than the placer has on its way at once."""
-    run_at = datetime.now(UTC) + timedelta(seconds=1.5)
+    run_at = datetime.now(UTC) + timedelta(seconds=3)  # the orders must be made by then
     n = job_placer.MAX_UNSEEN + job_placer.PAGE // 2
     events = [order_event(rig.topology, "add", {"x": i, "y": 1}, run_at=run_at) for i in range(n)]
     async with rig.projector(store):
