@@ -36,7 +36,7 @@ PACKAGE ?= jobtape
 test: venv ## all tests, each process on a broker and a PostgreSQL of its own; ARGS="-k name" are for pytest
 	@$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
 
-bench: venv ## Jobtape beside other libraries on this machine, twenty minutes; ARGS="--quick --only throughput" and the like
+bench: venv ## Jobtape beside other libraries on this machine, half an hour; ARGS="--quick --only throughput" and the like
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 lint: venv ## ruff, the import rules between the rooms, and Biome on the dashboard's modules

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from benchmarks.areas import backlog, delays, folding, http, reads, throughput, waits
+from benchmarks.areas import backlog, delays, folding, gates, http, reads, throughput, waits
 from benchmarks.report import page
 from benchmarks.report.section import Section
 from benchmarks.rig.plan import QUICK, Plan
@@ -25,6 +25,7 @@ AREAS: Final[dict[str, Callable[[Stage, Plan], Section]]] = {
     "folding": folding.measure,
     "reads": reads.measure,
     "backlog": backlog.measure,
+    "gates": gates.measure,
 }
 RESULTS: Final = ROOT / "build" / "bench"
 

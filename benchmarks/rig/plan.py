@@ -21,6 +21,13 @@ class Plan:
     few: int = 10_000
     many: int = 50_000
     backlog: int = 30_000
+    gated: int = 10_000
+    keys: int = 100
+    limited: int = 200
+    limited_seconds: float = 0.5
+    rated_seconds: float = 60.0
+    schedules: int = 200
+    schedule_seconds: float = 120.0
     databases: tuple[str, ...] = ("sqlite", "postgresql")
     """With which Jobtape is measured where its database is not the subject."""
 
@@ -38,5 +45,11 @@ QUICK = Plan(
     few=500,
     many=3_000,
     backlog=3_000,
+    gated=1_000,
+    keys=20,
+    limited=40,
+    rated_seconds=5.0,
+    schedules=20,
+    schedule_seconds=12.0,
     databases=("sqlite",),
 )
