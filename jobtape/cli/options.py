@@ -95,6 +95,10 @@ SubmittedUntil = Annotated[
     str | None,
     typer.Option(metavar="TIME", callback=_time, help="Only jobs submitted before this time (local, or with a zone)."),
 ]
+RunAt = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", callback=_time, help="Run it at this time (local, or with a zone), at the earliest."),
+]
 RangeSince = Annotated[
     str | None,
     typer.Option("--since", metavar="TIME", callback=_time, help="The beginning of the range (local, or with a zone)."),

@@ -3,7 +3,7 @@
 import json
 import signal
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import anyio
@@ -48,6 +48,16 @@ def test_submit_under_same_key_is_one_job(running: Installation) -> None:
         other = running.run("submit", "add", '{"x": 2, "y": 2}', "--idempotency-key", key)
         assert other.returncode == 1
         assert "repeat that one as it was, or take a new key" in other.stderr
+
+
+def test_submit_passes_its_options_on(running: Installation) -> None:
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    more = ("--run-at", tomorrow, "--max-attempts", "3", "--correlation-id", "c", "--label", "a=b")
+    job = json.loads(running.run("submit", "add", '{"x": 1, "y": 2}', *more, "--json").stdout)
+    assert (job["state"], job["run_at"][:19], job["max_attempts"]) == ("scheduled", tomorrow[:19], 3)
+    assert (job["correlation_id"], job["labels"]) == ("c", {"a": "b"})
+    both = running.run("submit", "add", '{"x": 1, "y": 2}', "--delay", "3600", "--run-at", tomorrow)
+    assert both.returncode != 0 and "give one of them" in both.stderr
 
 
 def test_submit_to_a_lane_that_the_queue_does_not_have_is_refused(running: Installation) -> None:

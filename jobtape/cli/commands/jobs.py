@@ -30,6 +30,7 @@ from jobtape.cli.options import (
     PayloadValues,
     Reasons,
     ResultValues,
+    RunAt,
     Several,
     SubmittedSince,
     SubmittedUntil,
@@ -63,8 +64,18 @@ def submit(
         float | None,
         typer.Option(metavar="SECONDS", help="How long the job may run, instead of the job type's timeout."),
     ] = None,
+    delay: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Run it that many seconds from now, at the earliest.")
+    ] = None,
+    run_at: RunAt = None,
+    max_attempts: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="How many attempts it has, instead of the job type's number.")
+    ] = None,
     ordering_key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Jobs with the same key run one after the other.")
+    ] = None,
+    correlation_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="An id of yours for everything that belongs together.")
     ] = None,
     idempotency_key: Annotated[
         str | None,
@@ -74,10 +85,10 @@ def submit(
     url: Url = DEFAULT_URL,
 ) -> int:
     """Submit a job and print its id."""
+    # The API checks these, and says which lanes there are.
+    more = given(lane=lane, delay=delay, run_at=run_at, max_attempts=max_attempts, correlation_id=correlation_id)
     options = Options(queue=queue, labels=labels_of(label), timeout=timeout, ordering_key=ordering_key)
-    submission = submission_body(job_type, payload_of(payload), options)
-    if lane is not None:
-        submission["lane"] = lane  # the API says which there are
+    submission = submission_body(job_type, payload_of(payload), options) | more
     return submit_and_print(url, submission, wait=wait, idempotency_key=idempotency_key, as_json=as_json)
 
 
