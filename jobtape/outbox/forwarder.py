@@ -81,7 +81,7 @@ class Forwarder:
                 except Exception as error:  # noqa: BLE001 - forwarding goes on after any fault
                     failures += 1
                     self._note(fault_of(error))
-                    await wait_for_stop(stop, min(POLL_INTERVAL * 2**failures, LONGEST_DELAY))
+                    await wait_for_stop(stop, delay_after(failures))
                     continue
                 failures = 0
                 if taken == 0:
@@ -132,7 +132,7 @@ class Forwarder:
         # While the broker is known to be away no row is taken, so that rows are forwarded as soon as it is back.
         watch = self._submitter.watch
         if (fault := watch.broker_fault or watch.tape_fault) is not None:
-            self._note(f"the jobs of the outbox wait: {fault}")
+            self._note(f"the jobs of the outbox wait: {fault}", logging.INFO)  # the link warns
             return 0
         began = time.monotonic()
         limit = self._submitter.limits.publish_timeout
@@ -219,18 +219,22 @@ class Forwarder:
         except (QueueFull, TapeMissing):  # nothing was published
             return _later(row, FIRST_DELAY)
         except BrokerUnavailable:
-            attempts = row.attempts + 1
-            return PutBack(row.job_id, min(FIRST_DELAY * 2**row.attempts, LONGEST_DELAY), attempts)
+            return PutBack(row.job_id, delay_after(row.attempts + 1), row.attempts + 1)
         except Exception as error:  # noqa: BLE001 - one row must not hold up the others
             return PutBack(row.job_id, REFUSED_DELAY, row.attempts + 1, described(error)[:2000])
         return None
 
-    def _note(self, fault: str | None) -> None:
+    def _note(self, fault: str | None, level: int = logging.WARNING) -> None:
         if fault is not None and fault != self._fault:
-            log.warning("%s", fault)
+            log.log(level, "%s", fault)
         elif fault is None and self._fault is not None:
             log.info("the outbox is forwarded again")
         self._fault = fault
+
+
+def delay_after(failures: int) -> float:
+    """Return the seconds until the next try, after so many failures in a row, at least one."""
+    return float(min(FIRST_DELAY * 2 ** min(failures - 1, 10), LONGEST_DELAY))
 
 
 def _later(row: OutboxRow, delay: float) -> PutBack:

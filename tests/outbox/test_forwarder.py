@@ -206,6 +206,10 @@ async def test_missing_table_is_a_fault_that_says_what_to_do(users: UserDatabase
         await eventually(lambda: forwarder.fault is None)
 
 
+def test_delay_grows_to_a_limit() -> None:
+    assert [forwarding.delay_after(n) for n in (1, 2, 3, 5000)] == [1.0, 2.0, 4.0, forwarding.LONGEST_DELAY]
+
+
 async def _forwarded(forwarder: Forwarder, users: UserDatabase) -> bool:
     make_due(users)
     await forwarder.forward_page()
