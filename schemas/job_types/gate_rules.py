@@ -43,9 +43,9 @@ class Concurrency:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most ``at_most`` attempts start in any ``per`` seconds, spaced evenly, on all workers together.
+    """At most ``at_most`` jobs are put on their queue in any ``per`` seconds, spaced evenly.
 
-    ``by`` and ``name`` are those of ``Concurrency``.
+    A retry counts, but is not delayed by the rate. ``by`` and ``name`` are those of ``Concurrency``.
     """
 
     at_most: int
