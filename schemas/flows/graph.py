@@ -84,8 +84,9 @@ class Graph:
 
     @property
     def last(self) -> list[str]:
-        """The nodes after which no other comes."""
-        return [name for name, dependants in self._dependants.items() if not dependants]
+        """The nodes after which none comes but those that wait for a failure."""
+        found = self._dependants.items()
+        return [name for name, others in found if all(self.nodes[other].on == "failure" for other in others)]
 
     def handles_failure_of(self, name: str) -> bool:
         """Return whether a node handles a failure of this one."""

@@ -13,7 +13,10 @@ from jobtape.schemas.topology import Topology
 from jobtape.view.store import Store
 from tests.faults import jobs, poison_jobs
 
-JOB_TYPES = (jobs.add, jobs.nap, poison_jobs.poison, poison_jobs.apoison, poison_jobs.good, poison_jobs.agood)
+JOB_TYPES = (
+    *(jobs.add, jobs.nap, jobs.upto, jobs.total, jobs.refuse),
+    *(poison_jobs.poison, poison_jobs.apoison, poison_jobs.good, poison_jobs.agood),
+)
 
 
 def make(spec: dict[str, Any]) -> Worker | Projector:
