@@ -38,6 +38,7 @@ from jobtape.schemas.submission import Options
 if TYPE_CHECKING:
     from jobtape.app import create_app, lifespan
     from jobtape.client import Client, SyncClient
+    from jobtape.flows import Flow, chain, item, previous, step
     from jobtape.outbox.tables import inbox_table, outbox_table
     from jobtape.producer.service.errors import PayloadTooLarge
     from jobtape.schemas.messages.delivered_event import DeliveredEvent
@@ -57,6 +58,7 @@ __all__ = [
     "EventsMissed",
     "Every",
     "Fail",
+    "Flow",
     "HistoryGone",
     "Job",
     "JobState",
@@ -79,11 +81,15 @@ __all__ = [
     "Unique",
     "UnknownJobType",
     "ViewUnavailable",
+    "chain",
     "create_app",
     "inbox_table",
+    "item",
     "job",
     "lifespan",
     "outbox_table",
+    "previous",
+    "step",
     "subscribe",
 ]
 
@@ -91,13 +97,18 @@ __all__ = [
 _ELSEWHERE = {
     "Client": "jobtape.client",
     "DeliveredEvent": "jobtape.schemas.messages.delivered_event",
+    "Flow": "jobtape.flows",
     "JobTasks": "jobtape.tasks",
     "PayloadTooLarge": "jobtape.producer.service.errors",
     "SyncClient": "jobtape.client",
+    "chain": "jobtape.flows",
     "create_app": "jobtape.app",
     "inbox_table": "jobtape.outbox.tables",
+    "item": "jobtape.flows",
     "lifespan": "jobtape.app",
     "outbox_table": "jobtape.outbox.tables",
+    "previous": "jobtape.flows",
+    "step": "jobtape.flows",
     "subscribe": "jobtape.subscribing",
 }
 

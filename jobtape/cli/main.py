@@ -5,7 +5,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobtape.cli.commands import bulk, jobs, repairs, replays, rules, schedules, servers, simulate
+from jobtape.cli.commands import bulk, flows, jobs, repairs, replays, rules, schedules, servers, simulate
 from jobtape.cli.errors import FAILED, WRONG, BrokenModule, WrongUse
 from jobtape.cli.escaping import lines, one_line
 from jobtape.cli.options import AsOf
@@ -54,6 +54,10 @@ scheduled.command()(schedules.ticks)
 scheduled.command()(schedules.backfill)
 scheduled.command()(schedules.sync)
 app.add_typer(scheduled, name="schedules", rich_help_panel=USE)
+flow = typer.Typer(help="Submit flows, and list their nodes.", no_args_is_help=True)
+flow.command()(flows.submit)
+flow.command()(flows.nodes)
+app.add_typer(flow, name="flows", rich_help_panel=USE)
 app.command("list", rich_help_panel=USE)(jobs.list_)
 app.command(rich_help_panel=USE)(jobs.events)
 app.command(rich_help_panel=USE)(jobs.watch)

@@ -8,7 +8,7 @@ async with Client("http://127.0.0.1:8000") as client:
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Unpack
@@ -19,9 +19,12 @@ from jobtape.client.bodies import body_of, json_of, submission_headers
 from jobtape.client.connection import ApiConnection, RequestPolicy
 from jobtape.client.errors import JobNotSucceeded, NoAnswer, NotConfirmed, NotInTime, Unavailable
 from jobtape.client.filters import EventFilters, JobFilters, query_of
+from jobtape.client.flows import NodeInfo, nodes_of
 from jobtape.client.rules import Limits, Schedules, target_path
 from jobtape.client.stream import OUTAGE, EventReader, Since
+from jobtape.flows import Flow
 from jobtape.jobs import JobType, R
+from jobtape.schemas.flows.graph import NodeState
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.messages.delivered_event import DeliveredEvent
 from jobtape.schemas.submission import Options
@@ -154,16 +157,17 @@ class Client:
     ) -> Handle[R]:
         """Submit a job as ``submit`` does, with a queue, timeout, labels or idempotency key for this one job."""
         body = body_of(options, job_type, args, kwargs)
-        key = options.idempotency_key or uuid4().hex
-        try:
-            answer = await self.request("POST", "/jobs", content=json_of(body), headers=submission_headers(key))
-        except (NoAnswer, Unavailable) as error:
-            raise NotConfirmed(
-                f"{error}; it is not known whether the job was accepted: submit it again with "
-                f"Options(idempotency_key={key!r}), which never makes a second job",
-                key,
-            ) from error
-        return Handle(job_of(answer.content), None if isinstance(job_type, str) else job_type, self)
+        read_as = None if isinstance(job_type, str) else job_type
+        return await self._submitted("/jobs", body, options.idempotency_key, read_as)
+
+    async def submit_flow(self, flow: Flow, *, idempotency_key: str | None = None) -> Handle[Any]:
+        """Submit a flow, which is a job. Raises what ``submit`` raises."""
+        return await self._submitted("/flows", flow.body(), idempotency_key, None)
+
+    async def nodes(self, flow: JobRef, *, state: NodeState | None = None) -> Sequence[NodeInfo]:
+        """Return the nodes of a flow, or those in one state. Raises NotFound, and Conflict for a job that is none."""
+        params = {} if state is None else {"state": state}
+        return nodes_of(await self.request("GET", f"{job_path(flow)}/nodes", params=params))
 
     async def get(self, job: JobRef) -> Job:
         """Return the current state of a job. Raises NotFound and ApiError."""
@@ -252,6 +256,20 @@ class Client:
         ``repeatable``: whether a retry is safe. ``options`` are those of httpx. Raises ApiError.
         """
         return await self._connection.request(method, path, repeatable=repeatable, **options)
+
+    async def _submitted(
+        self, path: str, body: Mapping[str, Any], key: str | None, job_type: JobType[R] | None
+    ) -> Handle[R]:
+        key = key or uuid4().hex
+        try:
+            answer = await self.request("POST", path, content=json_of(body), headers=submission_headers(key))
+        except (NoAnswer, Unavailable) as error:
+            raise NotConfirmed(
+                f"{error}; it is not known whether the job was accepted: submit it again with "
+                f"Options(idempotency_key={key!r}), which never makes a second job",
+                key,
+            ) from error
+        return Handle(job_of(answer.content), job_type, self)
 
     async def _get_when_final(self, job: JobRef, seconds: float) -> tuple[Job, bool]:
         """Return the job when it has ended or after ``seconds``, and whether the API waited before it answered."""

@@ -1,6 +1,6 @@
 """The client for code without ``await``: runs the asynchronous client in a thread."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Unpack
@@ -10,10 +10,13 @@ from jobtape.client.client import END_TIMEOUT, Client, Handle, JobRef, Submitted
 from jobtape.client.connection import RequestPolicy
 from jobtape.client.errors import ClientClosed
 from jobtape.client.filters import EventFilters, JobFilters
+from jobtape.client.flows import NodeInfo
 from jobtape.client.portal import Portal
 from jobtape.client.stream import OUTAGE, Since
 from jobtape.client.sync_rules import SyncLimits, SyncSchedules
+from jobtape.flows import Flow
 from jobtape.jobs import JobType, R
+from jobtape.schemas.flows.graph import NodeState
 from jobtape.schemas.job import Job
 from jobtape.schemas.messages.delivered_event import DeliveredEvent
 from jobtape.schemas.submission import Options
@@ -68,6 +71,15 @@ class SyncClient:
         """See ``Client.submit_with``."""
         handle: Handle[R] = self._portal.call(self._client.submit_with, options, job_type, *args, **kwargs)
         return SyncHandle(handle.job, handle.job_type, self)
+
+    def submit_flow(self, flow: Flow, *, idempotency_key: str | None = None) -> "SyncHandle[Any]":
+        """See ``Client.submit_flow``."""
+        handle = self._portal.call(self._client.submit_flow, flow, idempotency_key=idempotency_key)
+        return SyncHandle(handle.job, handle.job_type, self)
+
+    def nodes(self, flow: JobRef, *, state: NodeState | None = None) -> Sequence[NodeInfo]:
+        """See ``Client.nodes``."""
+        return self._portal.call(self._client.nodes, flow, state=state)
 
     def get(self, job: JobRef) -> Job:
         """See ``Client.get``."""

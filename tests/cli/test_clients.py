@@ -65,6 +65,25 @@ def test_submit_to_a_lane_that_the_queue_does_not_have_is_refused(running: Insta
     assert refused.returncode != 0 and "the queue default has no lanes" in refused.stderr
 
 
+def test_flow_is_submitted_and_its_nodes_are_listed(running: Installation) -> None:
+    nodes = {
+        "one": {"type": "add", "payload": {"x": 1, "y": 2}},
+        "two": {"type": "add", "payload": {"x": {"$from": "one"}, "y": 4}},
+        "never": {"type": "add", "after": ["two"], "on": "failure", "payload": {"x": 0, "y": 0}},
+    }
+    done = running.run("flows", "submit", json.dumps({"nodes": nodes}), "--wait", "--label", "team=a")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"two": 7}), done.stderr
+    flow_id = done.stderr.split()[1]
+    listed = running.run("flows", "nodes", flow_id).stdout.splitlines()
+    assert [line.split()[:3] for line in listed] == [
+        ["one", "add", "succeeded"],
+        ["two", "add", "succeeded"],
+        ["never", "add", "skipped"],
+    ]
+    skipped = json.loads(running.run("flows", "nodes", flow_id, "--state", "skipped", "--json").stdout)
+    assert [node["name"] for node in skipped["items"]] == ["never"]
+
+
 def test_submit_wait_of_failed_job_prints_error(running: Installation) -> None:
     done = running.run("submit", "boom", json.dumps({"text": "no\x1b[31m\r\nway"}), "--wait")
     assert (done.returncode, done.stdout) == (1, "")

@@ -1,0 +1,276 @@
+"""Flows in Python: graphs of jobs, which begin when others have ended, with their results.
+
+flow = Flow("import")
+listed = flow.add(list_pages, url="https://example.com")
+parsed = flow.map(parse, over=listed.result["items"], link=item["href"])
+flow.add(store, parts=parsed.result)
+job = await flow.submit()
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic_core import to_jsonable_python
+
+from jobtape import running
+from jobtape.jobs import JobType
+from jobtape.schemas import context
+from jobtape.schemas.flows.flow import FLOW
+from jobtape.schemas.flows.graph import On, Stop
+from jobtape.schemas.flows.references import Reference
+from jobtape.schemas.flows.submission import flow_submission
+from jobtape.schemas.job import Job
+from jobtape.schemas.submission import Options, Submission, read_submission
+
+PREVIOUS: Final = "$previous"
+_OF_A_NODE: Final = ("queue", "timeout", "max_attempts", "ordering_key")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Stands for the result of a node, or for the item of a mapped node. ``result["items"][0]`` stands for what is in
+    it.
+    """
+
+    node: str | None
+    path: str = ""
+
+    def __getitem__(self, key: str | int) -> "Result":
+        step = str(key).replace("~", "~0").replace("/", "~1")
+        return Result(self.node, f"{self.path}/{step}")
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError("a result is not known before the flow runs: use Flow.map to have a job for each of its items")
+
+    def plain(self) -> dict[str, str]:
+        """Return the reference as it is written in a payload."""
+        return Reference(self.node, self.path).plain()
+
+
+item: Final = Result(None)
+"""Stands for the item in the arguments of a mapped node."""
+previous: Final = Result(PREVIOUS)
+"""Stands for the result of the step before, in the arguments of a step of ``chain``."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHandle:
+    """A node of a flow that is being made. ``result``: for the arguments of other nodes; of a mapped node it is
+    the list of its results.
+    """
+
+    name: str
+
+    @property
+    def result(self) -> Result:
+        """What the job of the node returns, or the list of what the jobs of a mapped node return."""
+        return Result(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A call of a job type, for ``chain``. ``step`` makes it."""
+
+    job_type: JobType[Any] | str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    options: Options = field(default_factory=Options)
+
+
+def step(job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any) -> Step:
+    """Return a step of a chain: the job type with the handler's arguments."""
+    return Step(job_type, args, kwargs)
+
+
+class Flow:
+    """A graph of jobs. ``name``: for people.
+
+    ``labels`` and ``correlation_id``: of the flow and of all its jobs. ``delay`` (seconds) and ``run_at``: when it
+    begins. ``stop``: after a failure that no node handles, ``"end"`` lets other branches go on, ``"now"`` cancels them.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        delay: float | None = None,
+        run_at: datetime | None = None,
+        stop: Stop = "end",
+    ) -> None:
+        given = {
+            "name": name,
+            "labels": None if labels is None else dict(labels),
+            "correlation_id": correlation_id,
+            "reply_to": reply_to,
+            "delay": delay,
+            "run_at": None if run_at is None else run_at.isoformat(),
+        }
+        self._fields: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        self._fields["stop"] = stop
+        self._nodes: dict[str, dict[str, Any]] = {}
+
+    def add(
+        self,
+        job_type: JobType[Any] | str,
+        /,
+        *args: Any,
+        after: Iterable[NodeHandle] = (),
+        on: On = "success",
+        node: str | None = None,
+        options: Options | None = None,
+        **kwargs: Any,
+    ) -> NodeHandle:
+        """Add a node: a job with the handler's arguments, which may contain results of other nodes.
+
+        ``after``: nodes that have to end first, besides those whose results it gets. ``on``: ``"success"`` begins it if
+        they have succeeded, ``"failure"`` if there is a failure before it, ``"done"`` in any case. ``node``: its name;
+        default: that of the job type. ``options``: queue, timeout, max_attempts, ordering_key and labels of its jobs.
+
+        Raises PayloadInvalid for arguments that do not fit, and ValueError for a name that is taken.
+        """
+        return self._add(job_type, args, kwargs, after, on, node, options, {})
+
+    def map(
+        self,
+        job_type: JobType[Any] | str,
+        /,
+        *args: Any,
+        over: Result,
+        limit: int | None = None,
+        after: Iterable[NodeHandle] = (),
+        on: On = "success",
+        node: str | None = None,
+        options: Options | None = None,
+        **kwargs: Any,
+    ) -> NodeHandle:
+        """Add a node with one job for each item of the list ``over``, a result or a part of it.
+
+        In the arguments ``item`` stands for the item; without arguments the item is the payload. ``limit``: how many of
+        its jobs are open at once. The others are those of ``add``.
+        """
+        more = {"map": over.plain()} | ({} if limit is None else {"limit": limit})
+        return self._add(job_type, args, kwargs, after, on, node, options, more)
+
+    def body(self) -> dict[str, Any]:
+        """Return the flow as the body of ``POST /flows``."""
+        return {**self._fields, "nodes": self._nodes}
+
+    async def submit(self, *, idempotency_key: str | None = None) -> Job:
+        """Submit the flow, and return it, as a job, when the broker has confirmed it.
+
+        Works where ``submit`` of a job type works, and raises what that raises.
+        """
+        return await running.installation_for(FLOW).submit(*self._submission(idempotency_key))
+
+    def submit_sync(self, *, idempotency_key: str | None = None) -> Job:
+        """Submit the flow as ``submit`` does, and block the thread."""
+        return running.installation_for(FLOW).submit_sync(*self._submission(idempotency_key))
+
+    def _submission(self, key: str | None) -> tuple[Submission, str | None, str | None]:
+        body = flow_submission(self.body())
+        within = None if key is not None else context.current.get()
+        if within is not None:
+            body.setdefault("correlation_id", within.correlation_id)
+        return read_submission(body, Submission), key, None if within is None else within.event_id
+
+    def _add(
+        self,
+        job_type: JobType[Any] | str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        after: Iterable[NodeHandle],
+        on: On,
+        node: str | None,
+        options: Options | None,
+        more: Mapping[str, Any],
+    ) -> NodeHandle:
+        type_name = job_type if isinstance(job_type, str) else job_type.name
+        if node is not None and node in self._nodes:
+            raise ValueError(f"the flow has a node {node!r} already: give this one another name, node=...")
+        name = node or self._free_name(type_name)
+        body: dict[str, Any] = {"type": type_name, "payload": _payload(job_type, args, kwargs, bare="map" in more)}
+        if names := [each.name for each in after]:
+            body["after"] = names
+        if on != "success":
+            body["on"] = on
+        if options is not None:
+            given = {option: getattr(options, option) for option in _OF_A_NODE} | {"labels": dict(options.labels)}
+            body |= {option: value for option, value in given.items() if value}
+        self._nodes[name] = body | dict(more)
+        return NodeHandle(name)
+
+    def _free_name(self, type_name: str) -> str:
+        name, n = type_name[:60], 1
+        while name in self._nodes:
+            n += 1
+            name = f"{type_name[:58]}-{n}"
+        return name
+
+
+def chain(*steps: Step, flow: Flow | None = None) -> Flow:
+    """Return a flow whose steps run one after the other, each after the success of the one before.
+
+    In the arguments of a step, ``previous`` stands for the result of the step before. ``flow``: add the steps to this
+    one.
+    """
+    flow = flow or Flow()
+    last: NodeHandle | None = None
+    for each in steps:
+        args, kwargs = _with_previous((each.args, dict(each.kwargs)), last)
+        after = () if last is None else (last,)
+        last = flow.add(each.job_type, *args, after=after, options=each.options, **kwargs)
+    return flow
+
+
+def _with_previous(value: Any, last: NodeHandle | None) -> Any:
+    if isinstance(value, Result) and value.node == PREVIOUS:
+        if last is None:
+            raise ValueError("the first step of a chain has no previous one")
+        return Result(last.name, value.path)
+    if isinstance(value, Mapping):
+        return {key: _with_previous(child, last) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_with_previous(child, last) for child in value)
+    return value
+
+
+def _payload(
+    job_type: JobType[Any] | str, args: Sequence[Any], kwargs: Mapping[str, Any], *, bare: bool
+) -> dict[str, Any]:
+    """Return the payload with references. ``bare``: without arguments it is empty."""
+    if not isinstance(job_type, str) and not _has_result((*args, *kwargs.values())):
+        return {} if bare and not args and not kwargs else job_type.payload_to_send(*args, **kwargs)
+    if isinstance(job_type, str):
+        names: Sequence[str] = ()
+        if args:
+            if len(args) > 1 or kwargs or not isinstance(args[0], Mapping):
+                raise TypeError("with the name of a job type, give the payload as one mapping or as keywords")
+            return {str(key): _plain(value) for key, value in args[0].items()}
+    else:
+        names = list(job_type.payload_model.model_fields)
+    if len(args) > len(names):
+        raise TypeError(f"it takes {len(names)} positional arguments, not {len(args)}")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return {name: _plain(value) for name, value in given.items()}
+
+
+def _has_result(value: Any) -> bool:
+    if isinstance(value, Result):
+        return True
+    children = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return any(map(_has_result, children))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Result):
+        return value.plain()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(child) for child in value]
+    return to_jsonable_python(value)

@@ -1,0 +1,103 @@
+"""Flows by both clients, and what ``Flow`` makes."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from jobtape import Client, Flow, Options, PayloadInvalid, SyncClient, chain, item, previous, step
+from jobtape.client import Conflict, Invalid
+from jobtape.schemas.flows.graph import NodeState
+from tests.broker.proxy import Proxy
+from tests.client.jobs import add, boom, period, steps
+
+pytestmark = pytest.mark.anyio
+
+
+def test_flow_has_the_body_of_its_request() -> None:
+    flow = Flow("import", labels={"tenant": "7"}, correlation_id="c", stop="now")
+    one = flow.add(add, 1, y=2)
+    again = flow.add(add, one.result, after=[one], options=Options(timeout=3, max_attempts=2, labels={"a": "b"}))
+    mapped = flow.map(add, over=one.result["a/b"][0], limit=5, node="all", x=item["x"], y=7)
+    flow.map("add", over=mapped.result)
+    flow.add(boom, text="x", after=[mapped, again], on="failure")
+    assert flow.body() == {
+        "name": "import",
+        "labels": {"tenant": "7"},
+        "correlation_id": "c",
+        "stop": "now",
+        "nodes": {
+            "add": {"type": "add", "payload": {"x": 1, "y": 2}},
+            "add-2": {
+                "type": "add",
+                "payload": {"x": {"$from": "add", "path": ""}},
+                "after": ["add"],
+                "timeout": 3,
+                "max_attempts": 2,
+                "labels": {"a": "b"},
+            },
+            "all": {
+                "type": "add",
+                "payload": {"x": {"$item": "/x"}, "y": 7},
+                "map": {"$from": "add", "path": "/a~1b/0"},
+                "limit": 5,
+            },
+            "add-3": {"type": "add", "payload": {}, "map": {"$from": "all", "path": ""}},
+            "boom": {"type": "boom", "payload": {"text": "x"}, "after": ["all", "add-2"], "on": "failure"},
+        },
+    }
+
+
+def test_chain_hands_on_what_the_step_before_returned() -> None:
+    flow = chain(step(add, 1, 2), step(add, x=previous, y=1), step("period.of", {"first": previous["day"], "days": 2}))
+    assert [node.get("after") for node in flow.body()["nodes"].values()] == [None, ["add"], ["add-2"]]
+    assert flow.body()["nodes"]["add-2"]["payload"] == {"x": {"$from": "add", "path": ""}, "y": 1}
+    assert flow.body()["nodes"]["period.of"]["payload"]["first"] == {"$from": "add-2", "path": "/day"}
+
+
+def test_mistakes_in_a_flow_are_errors_where_they_are_made() -> None:
+    flow = Flow()
+    first = flow.add(add, 1)
+    with pytest.raises(PayloadInvalid):
+        flow.add(add, "one")
+    with pytest.raises(ValueError, match="add"):
+        flow.add(add, 1, node="add")
+    with pytest.raises(TypeError, match=r"Flow\.map"):
+        list(first.result)
+    with pytest.raises(ValueError, match="first step"):
+        chain(step(add, previous))
+
+
+async def test_flow_is_submitted_shown_and_cancelled(client: Client) -> None:
+    flow = Flow("sums")
+    one = flow.add(add, 1, 2)
+    flow.add(add, one.result, node="later")
+    handle = await client.submit_flow(flow, idempotency_key="flow-1")
+    assert (handle.job.type, (await client.submit_flow(flow, idempotency_key="flow-1")).id) == (
+        "jobtape.flow",
+        handle.id,
+    )
+    assert {node.name: node.state for node in await client.nodes(handle)}["later"] is NodeState.WAITING
+    assert [node.name for node in await client.nodes(handle, state=NodeState.WAITING)][-1] == "later"
+    await handle.cancel()
+    assert (await handle.wait()).state == "cancelled"
+    (later,) = await client.nodes(handle, state=NodeState.SKIPPED)
+    assert (later.name, later.job, later.after) == ("later", None, ["add"])
+    with pytest.raises(Conflict, match="no flow"):
+        await client.nodes(await client.submit(add, 1))
+
+
+async def test_flow_that_cannot_run_is_refused_with_the_place(client: Client) -> None:
+    flow = Flow()
+    flow.add("none", {"x": 1})
+    with pytest.raises(Invalid, match="none"):
+        await client.submit_flow(flow)
+
+
+async def test_blocking_client_submits_flows(network: Proxy) -> None:
+    def use() -> Any:
+        with SyncClient(network.url) as sync:
+            handle = sync.submit_flow(chain(step(add, 1, 2), step(steps, n=previous), step(period, previous, days=1)))
+            return [node.name for node in sync.nodes(handle)]
+
+    assert await asyncio.to_thread(use) == ["add", "steps", "period.of"]
