@@ -381,7 +381,17 @@ def parse(raw: Mapping[str, Any]) -> JobEvent:
     try:
         return ADAPTER.validate_python(upcast.upcast(raw))
     except ValidationError as error:
-        raise UnreadableEvent(first_fault(faults_of(error), "event")[:_REASON_LENGTH]) from None
+        raise UnreadableEvent(_reason(error, raw)) from None
+
+
+def _reason(error: ValidationError, raw: Mapping[str, Any]) -> str:
+    faults = faults_of(error)
+    match faults[0]["type"]:
+        case "union_tag_not_found":
+            return "no field `type`: not a job"
+        case "union_tag_invalid":
+            return f"not a job: no event has the `type` {raw.get('type')!r}"[:_REASON_LENGTH]
+    return first_fault(faults, "event")[:_REASON_LENGTH]
 
 
 def decode_work(body: bytes) -> WorkEvent:

@@ -16,7 +16,7 @@ from jobtape.schemas.job import ErrorInfo
 FailureId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 _LONGEST: Final = 200
 """Characters of an exception's name, a path or a function: all of them may be made by user code."""
-_FRAME: Final = re.compile(r'^(?:  | *\| +)File "([^"\n]+)", line \d+, in (.+)$', re.MULTILINE)
+_FRAME: Final = re.compile(r'^(?:  | *\| +)File "([^"\n]+)", line (\d+), in (.+)$', re.MULTILINE)
 _CHAINED: Final = (
     "\nThe above exception was the direct cause of the following exception:\n",
     "\nDuring handling of the above exception, another exception occurred:\n",
@@ -46,28 +46,35 @@ def group_of(job_type: str, reason: str, error: ErrorInfo) -> FailureGroup:
 
 @lru_cache(maxsize=256)  # attempts often fail in the same way
 def _group(job_type: str, reason: str, error: str, traceback: str | None) -> FailureGroup:
-    where = None if traceback is None else _where(traceback)
+    frame = None if traceback is None else _own_frame(traceback)
+    # Without line number and folder: a release of new code is no new failure, nor is another machine.
+    where = None if frame is None else f"{_short(frame[0])} in {frame[2][:_LONGEST]}"
     error = error[:_LONGEST]
     text = "\0".join((job_type, reason, error, where or ""))
     return FailureGroup(blake2b(text.encode(), digest_size=6).hexdigest(), job_type, reason, error, where)
 
 
-def _where(traceback: str) -> str | None:
-    """Return the innermost frame of the user's own code: of the last exception, or else of its causes, or else of any
-    code.
+def line_of(error: ErrorInfo) -> int | None:
+    """Return the line number in the file of the group's ``where``; None without a traceback."""
+    frame = None if error.traceback is None else _own_frame(error.traceback)
+    return None if frame is None else int(frame[1])
+
+
+def _short(path: str) -> str:
+    return "/".join(path.rsplit("/", 2)[-2:])[-_LONGEST:]
+
+
+def _own_frame(traceback: str) -> tuple[str, str, str] | None:
+    """Return path, line and function of the innermost frame of the user's own code: of the last exception, or else of
+    its causes, or else of any code.
     """
     last = max(traceback.rfind(mark) for mark in _CHAINED)
     frames = [*_frames(traceback, max(0, last)), *_frames(traceback, 0)]
     own = (frame for frame in frames if not _NOT_OWN.search(frame[0]))
-    found = next(own, frames[0] if frames else None)
-    if found is None:
-        return None
-    # Without line number and folder: a release of new code is no new failure, nor is another machine.
-    path = "/".join(found[0].rsplit("/", 2)[-2:])
-    return f"{path[-_LONGEST:]} in {found[1][:_LONGEST]}"
+    return next(own, frames[0] if frames else None)
 
 
-def _frames(traceback: str, start: int) -> Iterator[tuple[str, str]]:
-    """Return path and function of the frames after ``start``, the innermost first."""
-    for path, function in reversed(_FRAME.findall(traceback, start)):
-        yield path.replace("\\", "/"), function
+def _frames(traceback: str, start: int) -> Iterator[tuple[str, str, str]]:
+    """Return path, line and function of the frames after ``start``, the innermost first."""
+    for path, line, function in reversed(_FRAME.findall(traceback, start)):
+        yield path.replace("\\", "/"), line, function

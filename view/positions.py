@@ -7,13 +7,18 @@ released.
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import BigInteger, ColumnElement, Double, bindparam, case, delete, select, true
+from sqlalchemy import BigInteger, ColumnElement, Double, bindparam, case, delete, func, select, true
 
 from jobtape.view import tables
 from jobtape.view.sql import bulk, leases
 from jobtape.view.sql.clock import NOW
 from jobtape.view.sql.database import StorePart
-from jobtape.view.values import NamedPosition
+from jobtape.view.values import NamedPosition, Subscription
+
+SUBSCRIPTION: Final = "subscription."
+"""What the names of subscriptions' positions begin with."""
+MOST_BEHIND: Final = 10_000
+"""Events up to which a subscription's are counted."""
 
 _row = tables.positions
 _c = tables.positions.c
@@ -36,6 +41,11 @@ class Positions(StorePart):
     def all(self) -> list[NamedPosition]:
         """Return all positions, sorted by name."""
         return self._read(true())
+
+    def subscriptions(self) -> list[Subscription]:
+        """Return the durable catch-up subscriptions, sorted by name."""
+        found = [each for each in self._read(true()) if each.name.startswith(SUBSCRIPTION)]
+        return [Subscription(each.name.removeprefix(SUBSCRIPTION), each, self._behind(each.cursor)) for each in found]
 
     def begin(self, name: str, cursor: int) -> bool:
         """Create the position of that name after ``cursor``; return False, and change nothing, when there is one."""
@@ -66,6 +76,12 @@ class Positions(StorePart):
         """Remove the position; return False when there was none."""
         with self.database.writing() as connection:
             return connection.execute(delete(_row).where(_c.name == name)).rowcount == 1
+
+    def _behind(self, cursor: int) -> int:
+        event = tables.history.c
+        later = select(event.cursor).where(event.cursor > cursor, event.accepted).limit(MOST_BEHIND)
+        with self.database.reading() as connection:
+            return connection.execute(select(func.count()).select_from(later.subquery())).scalar_one()
 
     def _read(self, condition: ColumnElement[bool]) -> list[NamedPosition]:
         idle, left = (NOW - _c.moved_at).label("idle"), (_c.lease_until - NOW).label("left")

@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Table, case, delete, func, literal, select
 
 from jobtape.schemas.events import EVENT_NAMES, Failed, Retrying
-from jobtape.schemas.job import JobState
+from jobtape.schemas.failure_group import line_of
+from jobtape.schemas.job import ErrorInfo, JobState
 from jobtape.view import checkpoint, tables
 from jobtape.view.sql import bulk
 from jobtape.view.sql.database import StorePart
@@ -17,6 +18,8 @@ from jobtape.view.tallies import ALWAYS, HOURS_KEPT, RUN, STATE, WAIT, Ages, fai
 
 MOST_FAILURES: Final = 10_000
 """Groups of failures that are kept, those with the newest failures."""
+_MESSAGE: Final = 500
+"""Characters of the message of a failure."""
 _STATES: Final = tuple(STATE + state for state in JobState)
 _BY_MINUTE: Final = (*EVENT_NAMES, WAIT, RUN)
 _FAILURES: Final = (Failed.name, Retrying.name)
@@ -76,7 +79,8 @@ class Sums:
 @dataclass(frozen=True, slots=True)
 class FailureCount:
     """A group of failures. ``failed`` and ``retrying``: its events in a range. ``jobs``: those that are failed now.
-    ``example``: the newest job with such an error.
+    ``example``: the newest job with such an error. ``message`` and ``line``: of its error; ``line`` is in the file of
+    ``where``.
     """
 
     id: str
@@ -90,6 +94,8 @@ class FailureCount:
     retrying: int
     jobs: int
     example: str | None
+    message: str | None = None
+    line: int | None = None
 
 
 class OldHour(NamedTuple):
@@ -177,6 +183,10 @@ class Statistics(StorePart):
             page = [key for last, key in sorted_ids if before is None or (last, key) < before][:limit]
             still = {failure_id(bucket): int(n) for bucket, n in connection.execute(failed.group_by(_sum.bucket))}
             rows = connection.execute(select(tables.failures, example).where(_group.id.in_(page))).mappings().all()
+            newest = select(tables.jobs.c.id, tables.jobs.c.error).where(
+                tables.jobs.c.id.in_([row["example"] for row in rows if row["example"] is not None])
+            )
+            errors = {job: ErrorInfo.model_validate_json(error) for job, error in connection.execute(newest) if error}
         groups = {row["id"]: row for row in rows}
         return [
             FailureCount(
@@ -184,6 +194,7 @@ class Statistics(StorePart):
                 failed=events[key].get(Failed.name, 0),
                 retrying=events[key].get(Retrying.name, 0),
                 jobs=still.get(key, 0),
+                **_details(errors.get(groups[key]["example"])),
             )
             for key in page
             if key in groups
@@ -238,3 +249,7 @@ def _trim(connection: Connection, table: Table, old: OldHour, *, keep: bool) -> 
         rows = [(old.measure, old.hour, job_type, queue, bucket, int(n)) for job_type, queue, bucket, n in found]
         bulk.insert(connection, table, rows, on_conflict="add")
     connection.execute(delete(table).where(within))
+
+
+def _details(error: ErrorInfo | None) -> dict[str, Any]:
+    return {} if error is None else {"message": error.message[:_MESSAGE], "line": line_of(error)}

@@ -174,6 +174,15 @@ class NamedPosition:
 
 
 @dataclass(frozen=True, slots=True)
+class Subscription:
+    """A durable catch-up subscription. ``behind``: the number of events after its position, ``MOST_BEHIND`` at most."""
+
+    name: str
+    position: NamedPosition
+    behind: int
+
+
+@dataclass(frozen=True, slots=True)
 class RelayState:
     """The state of the relay.
 

@@ -7,15 +7,11 @@ acknowledged. When events were only skipped by the filter, it is written with th
 
 import logging
 import threading
-from typing import Final
 
 from jobtape.schemas.errors import ViewUnavailable
-from jobtape.view.positions import Positions
+from jobtape.view.positions import SUBSCRIPTION, Positions
 
 log = logging.getLogger(__name__)
-
-PREFIX: Final = "subscription."
-"""Prefix of the names of subscriptions among all positions."""
 
 
 class PositionLease:
@@ -25,7 +21,7 @@ class PositionLease:
         self.held = False
         """Whether this process has the lease, as far as it knows."""
         self._positions = positions
-        self._name = PREFIX + name
+        self._name = SUBSCRIPTION + name
         self._owner = owner
         self._seconds = seconds
         self._cursor = 0

@@ -15,11 +15,11 @@ from jobtape.cli.doctor.management import Unseen, bound_queues
 from jobtape.cli.errors import FAILED, OK, WrongUse
 from jobtape.cli.escaping import one_line
 from jobtape.cli.parts.start import opened_view, settings_with
-from jobtape.consumer.subscriptions.position_lease import PREFIX
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from jobtape.subscribing import NAME
+from jobtape.view.positions import SUBSCRIPTION
 from jobtape.view.store import NamedPosition
 
 ANSWER_TIMEOUT: Final = 10.0
@@ -37,7 +37,7 @@ def list_all(names: Sequence[str], *, as_json: bool) -> int:
     positions: Sequence[NamedPosition] = ()
     with opened_view(settings) as store, _noting(errors):
         positions = store.positions.all()
-    by_name = {each.name.removeprefix(PREFIX): each for each in positions if each.name.startswith(PREFIX)}
+    by_name = {each.name.removeprefix(SUBSCRIPTION): each for each in positions if each.name.startswith(SUBSCRIPTION)}
     visible, unseen = visible_queues(settings)
     wanted = sorted({*by_name, *visible, *(_checked(name) for name in names)})
 
@@ -79,7 +79,7 @@ def remove(name: str) -> int:
     if waiting is not None:
         print(f"queue {_queue(settings, name)}: removed, with {waiting} events that waited")
     with opened_view(settings) as store, _noting(errors):
-        removed = store.positions.forget(PREFIX + name)
+        removed = store.positions.forget(SUBSCRIPTION + name)
     if removed:
         print(f"position {name}: removed")
     if waiting is None and not removed and not errors:

@@ -26,6 +26,7 @@ from jobtape.producer.http.routes import (
     schedules,
     statistics,
     submit,
+    subscriptions,
     workers,
 )
 from jobtape.producer.http.routes import dashboard as dashboard_routes
@@ -75,7 +76,7 @@ EXPOSED_HEADERS: Final = (
 
 MODULES: Final = (
     *(submit, jobs, events, bulk, replays),
-    *(rules, schedules, dead_letters, workers, statistics, operations),
+    *(rules, schedules, dead_letters, workers, subscriptions, statistics, operations),
 )
 """The routes that need the key, if there is one."""
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -116,6 +117,7 @@ def build_api(
         schedules,
         dead_letters,
         workers,
+        subscriptions,
         statistics,
         operations,
     ):

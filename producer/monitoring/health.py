@@ -20,6 +20,7 @@ from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.view_calls import ViewCalls
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, ViewUnavailable
 from jobtape.schemas.events import RelayMode
+from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
 from jobtape.schemas.rules.rules import Rules
 from jobtape.view.store import Checkpoint, RelayState, Store
 
@@ -317,10 +318,15 @@ def _projector_fault(checkpoint: Checkpoint | None) -> str | None:
         return f"{checkpoint.gap.kind}: {checkpoint.gap.detail}"
     if checkpoint.lease_left <= 0:
         return (
-            "no projector is running: start `jobtape projector`, or see in its log why it ended, or cannot write to "
-            "the database"
+            "no projector is running: start `jobtape projector`. If one is running, its log says why it cannot write "
+            "to the database"
         )
     return None
+
+
+def _servant(queue: str) -> str:
+    """Return what serves a queue: the built-in jobs run beside the projectors."""
+    return "`jobtape projector`, which serves it" if queue == BUILTIN_QUEUE else f"`jobtape worker --queues {queue}`"
 
 
 def _workers_of(queue: str, depth: Depth | None, paused: frozenset[str]) -> Workers:
@@ -330,9 +336,9 @@ def _workers_of(queue: str, depth: Depth | None, paused: frozenset[str]) -> Work
             warning="the queue is missing on the broker: start a worker that serves it, or run `jobtape init`",
         )
     if depth.consumers == 0 and queue in paused:
-        warning = f"it is paused, {depth.messages} are waiting: `jobtape resume --queue {queue}` lets its jobs begin"
+        warning = f"it is paused ({depth.messages} waiting): `jobtape resume --queue {queue}` lets its jobs begin"
         return Workers(0, depth.messages, warning)
     if depth.consumers == 0:
-        warning = f"no worker takes jobs from it, {depth.messages} are waiting: start `jobtape worker`"
+        warning = f"no worker takes jobs from it ({depth.messages} waiting): start {_servant(queue)}"
         return Workers(0, depth.messages, warning)
     return Workers(depth.consumers, depth.messages)

@@ -134,7 +134,7 @@ def test_bulk_actions_count_before_they_run(site: Installation, tab: Tab) -> Non
     expect(page.get_by_text("3 jobs match now")).to_be_visible()
     assert {job(site, job_id)["run"] for job_id in ids} == {1}
     page.get_by_role("button", name="Run again: 3 jobs").click()
-    expect(page.get_by_role("heading", name="succeeded Redrive")).to_be_visible()
+    expect(page.get_by_role("heading", name="succeeded Run again (redrive)")).to_be_visible()
     assert {job(site, job_id)["run"] for job_id in ids} == {2}
     late = [submit(site, "add", {"x": n, "y": 0}, labels={"test": "bulk"}, delay=3600) for n in range(2)]
     page = tab.go("jobs?label=test%3Abulk")
@@ -239,10 +239,15 @@ def test_job_and_list_in_the_past(site: Installation, tab: Tab) -> None:
     expect(page.get_by_label("Events of the job").get_by_role("listitem")).to_have_count(2)
     page.keyboard.press("ArrowLeft")
     expect(page.get_by_label("What this event changed")).to_contain_text("queued → failed")
-    expect(page.get_by_role("button", name="Run again")).to_be_disabled()
+    expect(page.get_by_role("button", name="Run again")).to_have_count(0)
     page.keyboard.press("ArrowLeft")
     expect(page.get_by_role("heading", name="queued boom")).to_be_visible()
     expect(page.get_by_text("As of")).to_be_visible()
+    page.get_by_role("link", name="Queues", exact=True).click()
+    expect(page.get_by_text("Queues and workers: this page shows now")).to_be_visible()
+    expect(page.locator(".queues").get_by_role("button", name="Pause").first).to_be_disabled()
+    page.get_by_role("link", name="Overview", exact=True).click()
+    expect(page.get_by_text("the numbers are up to")).to_be_visible()
     page.get_by_role("link", name="Jobs", exact=True).click()
     expect(page.locator("tbody tr").first).to_contain_text("queued")
     assert "as_of=" in page.url

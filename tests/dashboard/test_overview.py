@@ -1,5 +1,7 @@
 """The overview and the failures in the dashboard: numbers equal the events, and a range or a group can be opened."""
 
+import re
+
 import httpx
 from playwright.sync_api import expect
 
@@ -11,7 +13,7 @@ from tests.dashboard.test_jobs import ended, submit
 def test_overview_counts_equal_events_of_jobs(site: Installation, tab: Tab) -> None:
     ended(site, submit(site, "boom", {"text": "counted"}))
     page = tab.go("?range=hour")
-    expect(page.get_by_text("All is well")).to_be_visible()
+    expect(page.get_by_text("Every part is ready")).to_be_visible()
     row = page.locator("tbody tr", has=page.get_by_role("link", name="boom", exact=True))
     with httpx.Client(base_url=f"http://127.0.0.1:{site.port}", trust_env=False) as client:
         jobs = client.get("/jobs?type=boom&limit=1000").json()["items"]
@@ -22,7 +24,7 @@ def test_overview_counts_equal_events_of_jobs(site: Installation, tab: Tab) -> N
     expect(page.get_by_role("img", name="Jobs per minute")).to_be_visible()
     submit(site, "boom", {"text": "one more"})
     expect(row.locator("[data-name=failed]")).to_have_text(str(count + 1))
-    expect(page.get_by_label("Newest failed jobs").get_by_text("ValueError: one more")).to_be_visible()
+    expect(page.get_by_label("Newest failures").get_by_text("ValueError: one more")).to_be_visible()
 
 
 def test_dragging_over_a_plot_chooses_a_range(site: Installation, tab: Tab) -> None:
@@ -53,8 +55,14 @@ def test_failures_are_grouped_and_redriven(site: Installation, tab: Tab) -> None
     jobs = httpx.get(f"http://127.0.0.1:{site.port}/jobs?type=boom&state=failed&limit=1000", trust_env=False).json()
     same = [each for each in jobs["items"] if each["failure"] == jobs["items"][0]["failure"]]
     expect(group).to_contain_text(f"{len(same)} failed jobs")
+    expect(group.get_by_role("heading")).to_contain_text("number 1")
+    expect(group).to_contain_text(re.compile(r"/jobs_here\.py:\d+ in boom"))
+    group.get_by_role("button", name="Shadow run").click()
+    expect(page.get_by_text(f"{len(same)} jobs match now")).to_be_visible()
+    page.get_by_role("button", name="Close").click()
     group.get_by_role("link", name="failed jobs").click()
     expect(page.locator("tbody tr").first).to_contain_text("ValueError: number 1")
+    expect(page.get_by_label("Filters")).to_contain_text("failure ValueError in boom")
     page.get_by_role("link", name="boom").first.click()
     page.get_by_role("link", name="Jobs with this failure").click()
     expect(page.locator("tbody tr").first).to_contain_text("ValueError: number 1")

@@ -53,9 +53,9 @@ def test_shadow_run_groups_differences_and_redrives_them(site: Installation, tab
     expect(kind).to_contain_text("2 jobs")
     expect(kind.locator("tbody tr")).to_have_count(2)
     assert not serious_faults(page)
-    kind.get_by_role("button", name="Redrive these").click()
+    kind.get_by_role("button", name="Run these again").click()
     page.get_by_role("button", name="Run again: 2 jobs").click()
-    expect(page.get_by_role("heading", name="succeeded Redrive")).to_be_visible()
+    expect(page.get_by_role("heading", name="succeeded Run again (redrive)")).to_be_visible()
     until(lambda: {job(site, job_id)["run"] for job_id in ids} == {2}, "both jobs run again")
 
 

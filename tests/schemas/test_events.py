@@ -92,7 +92,7 @@ def test_unknown_fields_are_ignored(event: events.JobEvent, more: dict[str, Any]
         (b"\xff", "not JSON"),
         (b"[" * 1_000_000, "not JSON"),
         (b"[]", "a JSON list, not an object"),
-        (b"{}", "type"),
+        (b"{}", "no field `type`: not a job"),
         (changed(type="jobtape.job.paused"), "jobtape.job.paused"),
         (changed(type="jobtape.job." + "x" * 100_000), "jobtape.job.xxx"),
         (changed(schemaversion=3), "schemaversion 3 is newer than 2: update Jobtape"),

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from jobtape.cli.doctor.findings import Findings
-from jobtape.consumer.subscriptions.position_lease import PREFIX
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.rules.rules import Rules
+from jobtape.view.positions import SUBSCRIPTION
 from jobtape.view.store import Checkpoint, HistoryRange, NamedPosition, Store
 
 ABANDONED: Final = timedelta(days=7)
@@ -72,7 +72,7 @@ def examine_view(found: Findings, store: Store) -> OpenWork:
 
 
 def _examine_position(found: Findings, position: NamedPosition, reach: HistoryRange) -> None:
-    name = position.name.removeprefix(PREFIX)
+    name = position.name.removeprefix(SUBSCRIPTION)
     if position.cursor < reach.horizon:
         found.wrong(
             "view",

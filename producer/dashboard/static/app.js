@@ -4,6 +4,8 @@ import { faultsOf, health, readiness } from "./core/health.js";
 import { html } from "./core/html.js";
 import { useEvery, useLoad } from "./core/load.js";
 import { asOf, change, link, route } from "./core/route.js";
+import { shownTime } from "./core/time_travel.js";
+import { local } from "./core/times.js";
 import { Dialog, Empty, Message, ProblemBox } from "./parts/basics.js";
 import { TimeStrip } from "./parts/time_strip.js";
 import { useEffect, useRef, useState } from "./vendor/hooks.js";
@@ -61,12 +63,18 @@ function App() {
           ? html`<${KeyForm} reason=${keyWanted.value} />`
           : page === undefined
             ? html`<${Empty} title="There is no such page"><p><a href=${link(HOME)}>To the jobs</a></p><//>`
-            : html`<${Shown} key=${name} name=${name} id=${path[1] ?? null} />`
+            : html`${!page.past && asOf.value !== null && html`<${NotPast} title=${page.title} />`}<${Shown} key=${name} name=${name} id=${path[1] ?? null} />`
       }
     </main>
     ${keyWanted.value === null && html`<${TimeStrip} past=${page?.past ?? false} />`}
     ${help && html`<${Help} onClose=${() => setHelp(false)} />`}
   `;
+}
+
+/** Says that a page shows now although the others show another time. @param {{title: string}} props */
+function NotPast({ title }) {
+  const time = shownTime.value === null ? "the time that you chose" : local(shownTime.value);
+  return html`<p class="verdict warn" role="status"><strong>${title}: this page shows now</strong>, not ${time}. Nothing can be changed until you <button type="button" class="small" onClick=${() => change({ as_of: null })}>Go live</button></p>`;
 }
 
 /** A page, when its module is there. @param {{name: string, id: string | null}} props */

@@ -156,6 +156,8 @@ class FailureOut(BaseModel):
     last: datetime
     jobs: int = Field(description="Jobs that are failed now, with this as their last error.")
     example: str | None = Field(description="The newest job with this error; null if retention has removed it.")
+    message: str | None = Field(description="The message of that job's error, up to 500 characters.")
+    line: int | None = Field(description="The line of that job's error, in the file of `where`.")
 
 
 class FailurePage(BaseModel):
@@ -194,7 +196,8 @@ async def stats(query: Annotated[StatsQuery, Query()], producer: RunningProducer
     """How many jobs there are now, and how many events there were, how long jobs waited and how long they ran in the
     last hour or the given range. The numbers are exact: they are folded with the events, and a rebuild finds the same.
     Minutes are kept for a day and hours for 35 days. The answer has the range and step that were used. With ``as_of``
-    the range ends there, at the end of its step.
+    the range ends with the step in which that time is: events are counted by the minute or hour, so those of the rest
+    of that step are counted too.
     """
     now = datetime.now(UTC)
     until = query.until or now

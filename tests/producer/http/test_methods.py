@@ -152,6 +152,7 @@ ALLOWED = [
     ("/redrives", "OPTIONS, POST"),
     ("/cancels", "OPTIONS, POST"),
     ("/workers", "GET, HEAD, OPTIONS"),
+    ("/subscriptions", "GET, HEAD, OPTIONS"),
     ("/replays", "OPTIONS, POST"),
 ]
 

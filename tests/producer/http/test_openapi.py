@@ -79,6 +79,7 @@ def test_document_lists_all_paths(document: dict[str, Any]) -> None:
         ("get", "/dead/{number}"),
         ("get", "/job-types"),
         ("get", "/workers"),
+        ("get", "/subscriptions"),
         ("get", "/health/live"),
         ("get", "/health/ready"),
         ("get", "/metrics"),

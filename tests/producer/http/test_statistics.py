@@ -148,6 +148,7 @@ async def test_failures_are_grouped_by_cause(filled: Api) -> None:
     values, keys, _ = everything
     assert values["where"] == "app/images.py in shrink"
     assert values["example"] == AGAIN.subject
+    assert [(each["message"], each["line"]) for each in (values, keys)] == [("x", 14), ("m", 12)]
     assert datetime.fromisoformat(values["first"]) == BAD.time + 3 * MINUTE
     assert datetime.fromisoformat(values["last"]) == AGAIN.time + MINUTE
     recent = await get(filled, "/failures", since=(NOW - timedelta(hours=1)).isoformat(), type="resize")

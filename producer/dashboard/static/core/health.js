@@ -1,5 +1,5 @@
 /** Whether all parts of the installation work. */
-import { signal } from "../vendor/signals.js";
+import { effect, signal } from "../vendor/signals.js";
 import { Problem, request } from "./api.js";
 import { toNumber } from "./json.js";
 import { duration } from "./times.js";
@@ -11,6 +11,21 @@ const LONGEST_LAG = 5;
 
 /** What the frame of the pages has asked for last; null before. */
 export const health = signal(/** @type {Readiness | null} */ (null));
+
+/**
+ * Since when these pages may show old data, in milliseconds since 1970: the view is behind, or a part is away that
+ * brings news to it. Null while they are up to date, or that is not known.
+ */
+export const staleSince = signal(/** @type {number | null} */ (null));
+
+effect(() => {
+  const now = health.value;
+  const lag = toNumber(now?.lag ?? null) ?? 0;
+  const away = now !== null && !now.ready;
+  if (lag > LONGEST_LAG) staleSince.value = Date.now() - lag * 1000;
+  else if (!away) staleSince.value = null;
+  else staleSince.value = staleSince.peek() ?? Date.now();
+});
 
 /** Return what `GET /health/ready` says, also when a part is not ready. @param {AbortSignal} signal @returns {Promise<Readiness>} */
 export async function readiness(signal) {
@@ -24,11 +39,15 @@ export async function readiness(signal) {
 
 /**
  * Return what is wrong, each with what to do, as the API says it, and how far the view is behind. What is not known
- * because a part is not ready is left out: the part is the reason.
+ * because a part is not ready is left out: the part is the reason. So is the projector while the broker is away.
  * @param {Readiness} health
  */
 export function faultsOf(health) {
-  const parts = Object.entries(health.parts).flatMap(([part, one]) => (one.ready ? [] : [`${part}: ${one.reason}`]));
+  const brokerAway = health.parts.broker?.ready === false;
+  const parts = Object.entries(health.parts).flatMap(([part, one]) =>
+    // Without the broker a projector cannot work, and starting one does not help.
+    one.ready || (brokerAway && part !== "broker" && part !== "view") ? [] : [`${part}: ${one.reason}`],
+  );
   const warnings = [
     ...Object.entries(health.workers).map(([queue, { warning }]) => ({ name: `queue ${queue}`, warning })),
     { name: "timers", warning: health.timers.warning },

@@ -5,8 +5,9 @@ import { useEvery, useLoad } from "../core/load.js";
 import { asOf, change, link, route } from "../core/route.js";
 import { Empty, Foreign, ProblemBox, Time } from "../parts/basics.js";
 import { BulkButton } from "../parts/bulk.js";
+import { counted } from "../parts/tasks.js";
 
-/** @typedef {{id: string, type: string, error: string, reason: string, where: string | null, failed: number, retrying: number, first: string, last: string, jobs: number, example: string | null}} Failure */
+/** @typedef {{id: string, type: string, error: string, reason: string, where: string | null, failed: number, retrying: number, first: string, last: string, jobs: number, example: string | null, message: string | null, line: number | null}} Failure */
 
 const PAGE = 50;
 const PAUSE = 5000; // milliseconds
@@ -60,15 +61,20 @@ function Group({ group }) {
   const failed = { failure: group.id, state: "failed" };
   return html`<section class="group" aria-label=${`${group.type}: ${group.error}`}>
     <header>
-      <h2><a data-row href=${link("jobs", { failure: group.id })}>${group.error}</a> <span class="quiet">in</span> ${group.type}</h2>
+      <h2><a data-row href=${link("jobs", { failure: group.id })}>${group.error}</a> <span class="quiet">in</span> ${group.type}${group.message && html`<span class="fault">: <${Foreign} text=${group.message} limit=${160} /></span>`}</h2>
       <div class="tools">
         ${group.example !== null && html`<a href=${link(`jobs/${group.example}`)}>Newest job</a>`}
         <a href=${link("jobs", failed)}>${group.jobs} failed ${group.jobs === 1 ? "job" : "jobs"}</a>
-        ${asOf.value === null && html`<${BulkButton} action="redrive" filters=${new URLSearchParams(failed)} title="Redrive these …" small disabled=${group.jobs === 0} />`}
+        ${asOf.value === null && html`<${BulkButton} action="redrive" filters=${new URLSearchParams(failed)} title="Run these again …" small disabled=${group.jobs === 0} /><${BulkButton} action="shadow" filters=${new URLSearchParams(failed)} small disabled=${group.jobs === 0} />`}
       </div>
     </header>
-    ${group.where !== null && html`<p><code><${Foreign} text=${group.where} /></code></p>`}
-    <p class="quiet"><strong data-name="failed">${group.failed}</strong> failed, <strong>${group.retrying}</strong> tried again ·
+    ${group.where !== null && html`<p><code><${Foreign} text=${placeOf(group)} /></code></p>`}
+    <p class="quiet"><strong data-name="failed">${counted(group.failed + group.retrying, "failed attempt")}</strong>${group.retrying > 0 && `, ${group.retrying} tried again`} · <strong>${counted(group.jobs, "job")}</strong> still failed ·
       ${group.reason !== "error" && ` reason ${group.reason} ·`} first <${Time} at=${group.first} /> · last <${Time} at=${group.last} /></p>
   </section>`;
+}
+
+/** Return file, line and function: `app/images.py:41 in shrink`. @param {Failure} group */
+function placeOf({ where, line }) {
+  return line === null ? (where ?? "") : (where ?? "").replace(" in ", `:${line} in `);
 }

@@ -1,6 +1,7 @@
 /** One job: what happened to it, what it got and gave, and how it was at each of its events. */
 import { apiKey, get, Problem, request } from "../core/api.js";
 import { follow } from "../core/events.js";
+import { health } from "../core/health.js";
 import { html } from "../core/html.js";
 import { same, stringify, toNumber } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
@@ -10,8 +11,11 @@ import { useStepper } from "../core/time_travel.js";
 import { duration, seconds, waitOf } from "../core/times.js";
 import { ENDED } from "../core/types.js";
 import { CopyButton, Empty, Foreign, Json, Labels, ProblemBox, Section, State, Time } from "../parts/basics.js";
+import { isLater } from "../parts/outcome.js";
+import { pauseOf, QueuePause, usePauses } from "../parts/pauses.js";
 import { nameOf, Timeline } from "../parts/timeline.js";
 import { Traceback } from "../parts/traceback.js";
+import { lostItsWorker, useWorkers } from "../parts/workers.js";
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
@@ -49,7 +53,8 @@ export function JobPage({ id }) {
     return html`<${Empty} title="There is no such job"><p class="id">${id}</p><p><a href=${link("jobs")}>To the jobs</a></p><//>`;
   }
   return html`
-    ${one !== null && html`<${Head} job=${one} onChanged=${now.set} />`}
+    ${one !== null && html`<${Head} job=${one} events=${events} onChanged=${now.set} />`}
+    ${one !== null && at === null && html`<${WhyNot} job=${one} />`}
     <${ProblemBox} problem=${problem} onRetry=${at === null ? now.reload : past.reload} />
     ${one === null && problem === null && html`<p class="loading">Loading …</p>`}
     <div class="columns">
@@ -179,11 +184,38 @@ function EventSlider({ events, at }) {
       onInput=${(/** @type {any} */ input) => step(events, at, Number(input.currentTarget.value) - (at === null ? events.length : index))} /></label>`;
 }
 
-/** @param {{job: Job, onChanged: (job: Job) => void}} props */
-function Head({ job, onChanged }) {
+/** Why a job does not go on. @param {{job: Job}} props */
+function WhyNot({ job }) {
+  if (job.state === "queued") return html`<${WhyQueued} job=${job} />`;
+  return job.state === "running" ? html`<${WhyRunning} job=${job} />` : null;
+}
+
+/** @param {{job: Job}} props */
+function WhyQueued({ job }) {
+  const pauses = usePauses();
+  useEvery(pauses.reload, POLL);
+  const queue = job.queue ?? "";
+  if (pauseOf(pauses.data, { queue }) !== undefined)
+    return html`<p class="warning">It waits: the queue ${queue} is <${QueuePause} queue=${queue} pauses=${pauses.data} onDone=${pauses.reload} /></p>`;
+  if (health.value?.workers[queue]?.consumers === 0)
+    return html`<p class="warning">It waits: no worker takes jobs from the queue ${queue}.</p>`;
+  return null;
+}
+
+/** @param {{job: Job}} props */
+function WhyRunning({ job }) {
+  const workers = useWorkers();
+  useEvery(workers.reload, POLL);
+  if (!lostItsWorker(job, workers.data)) return null;
+  return html`<p class="warning">Its worker is gone. RabbitMQ gives the job to another worker when it notices that.</p>`;
+}
+
+/** @param {{job: Job, events: JobEvent[], onChanged: (job: Job) => void}} props */
+function Head({ job, events, onChanged }) {
   const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
   const [busy, setBusy] = useState("");
   const past = asOf.value !== null;
+  const redrives = ENDED.has(job.state);
   const withKey = apiKey.value !== null;
 
   /** @param {string} action */
@@ -204,12 +236,11 @@ function Head({ job, onChanged }) {
     <h1><${State} state=${job.state} /> ${job.type}</h1>
     <div class="tools">
       ${
-        ENDED.has(job.state)
-          ? html`<button type="button" disabled=${past || busy !== ""} onClick=${() => act("redrive")}>Run again</button>`
-          : html`<button type="button" disabled=${past || busy !== ""} onClick=${() => act("cancel")}>Cancel</button>`
+        !past &&
+        html`<button type="button" disabled=${busy !== ""} title=${redrives ? "Redrive: start the next run of this job" : "Interrupts it if it runs"} onClick=${() => act(redrives ? "redrive" : "cancel")}>${redrives ? "Run again" : "Cancel"}</button>`
       }
-      ${job.holds_key && html`<button type="button" disabled=${past || busy !== ""} title="Let the next job with the same ordering key run" onClick=${() => act("release")}>Release its key</button>`}
-      <button type="button" disabled=${past} onClick=${() => go(link("submit", { from: job.id }))}>Submit a copy …</button>
+      ${!past && job.holds_key && html`<button type="button" disabled=${busy !== ""} title="Let the next job with the same ordering key run" onClick=${() => act("release")}>Release its key</button>`}
+      ${!past && html`<button type="button" onClick=${() => go(link("submit", { from: job.id }))}>Submit a copy …</button>`}
       <${CopyButton} big text=${() => curl(submissionOf(job), withKey)} title="Copy a command that submits such a job">Copy as curl<//>
       <${CopyButton} big text=${() => python(submissionOf(job), withKey)} title="Copy a program that submits such a job">Copy as Python<//>
     </div>
@@ -217,7 +248,7 @@ function Head({ job, onChanged }) {
   <p class="subtitle"><span class="id">${job.id}</span> <${CopyButton} text=${() => job.id}>Copy<//> <${Labels} labels=${job.labels} /></p>
   <${ProblemBox} problem=${problem} />
   <${Progress} job=${job} />
-  <${Facts} job=${job} />`;
+  <${Facts} job=${job} events=${events} />`;
 }
 
 /** @param {{job: Job}} props */
@@ -227,13 +258,13 @@ function Progress({ job }) {
   return html`<p class="progress"><progress value=${fraction} aria-label="Progress"></progress> ${Math.round(fraction * 100)} % <${Foreign} text=${job.progress?.message ?? ""} /></p>`;
 }
 
-/** @param {{job: Job}} props */
-function Facts({ job }) {
+/** @param {{job: Job, events: JobEvent[]}} props */
+function Facts({ job, events }) {
   const ticking = asOf.value === null && job.state === "running";
   const [, tick] = useState(0);
   useEvery(() => tick((n) => n + 1), ticking ? 1000 : null);
   const due = job.run_at !== null && job.run_at !== job.submitted_at ? job.run_at : null;
-  const waited = waitOf(job);
+  const waited = waitOf({ ...job, started_at: firstStart(job, events) });
   const ran =
     job.started_at !== null && (ticking || job.finished_at !== null) ? seconds(job.started_at, job.finished_at) : null;
   /** @type {[string, any][]} */
@@ -254,7 +285,10 @@ function Facts({ job }) {
       job.duplicate_of && html`<a href=${link(`jobs/${job.duplicate_of}`)} class="id">${job.duplicate_of}</a>`,
     ],
     ["Ordering key", job.ordering_key && html`<${Foreign} text=${job.ordering_key} />`],
-    ["Waits for", job.waits_for.length > 0 && html`<${Foreign} text=${job.waits_for.join(", ")} />`],
+    [
+      "Waits for",
+      job.waits_for.length > 0 && !isLater(job.run_at) && html`<${Foreign} text=${job.waits_for.join(", ")} />`,
+    ],
     ["Holds", job.holds_key && "its ordering key, until it is redriven or released"],
     ["Correlation id", job.correlation_id && html`<${Foreign} text=${job.correlation_id} />`],
     ["Reply to", job.reply_to && html`<${Foreign} text=${job.reply_to} />`],
@@ -262,6 +296,20 @@ function Facts({ job }) {
     ["Cursor", job.cursor !== null && html`<span class="id">${String(job.cursor)}</span>`],
   ];
   return html`<dl class="facts">${facts.filter(([, value]) => value).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+}
+
+/**
+ * Return when the first execution of the job's attempt began: it is executed again if its worker dies.
+ * @param {Job} job
+ * @param {JobEvent[]} events
+ */
+function firstStart(job, events) {
+  const first = events.find(
+    ({ type, data }) =>
+      type === "jobtape.job.started" && Number(data.run) === job.run && Number(data.attempt) === job.attempt,
+  );
+  if (job.started_at === null || first === undefined) return job.started_at;
+  return Date.parse(first.time) < Date.parse(job.started_at) ? first.time : job.started_at;
 }
 
 /** @param {{job: Job}} props */

@@ -3,14 +3,16 @@ import { get } from "../core/api.js";
 import { useChanges } from "../core/events.js";
 import { html } from "../core/html.js";
 import { Numeral, stringify } from "../core/json.js";
-import { useLoad } from "../core/load.js";
+import { useEvery, useLoad } from "../core/load.js";
 import { asOf, change, go, link, route } from "../core/route.js";
 import { asCursor, nextCursor, useStepper } from "../core/time_travel.js";
 import { duration, fromInput, seconds, toInput, waitOf } from "../core/times.js";
 import { STATES } from "../core/types.js";
 import { Empty, Foreign, Labels, ProblemBox, State, Time } from "../parts/basics.js";
 import { BulkButton } from "../parts/bulk.js";
+import { Live } from "../parts/live.js";
 import { Outcome } from "../parts/outcome.js";
+import { lostItsWorker, useWorkers } from "../parts/workers.js";
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
 import { JobPage } from "./job.js";
 
@@ -18,6 +20,7 @@ import { JobPage } from "./job.js";
 /** @typedef {{items: Job[], next: string | null, scanned: number | null}} Listed */
 
 const PAGE = 50;
+const WORKERS_PAUSE = 10_000; // milliseconds
 const REFRESHED = 20; // jobs that left the page's filter and are read one by one
 const FILTERS = ["type", "state", "queue", "label", "reason", "failure", "error", "since", "until"];
 /** A value in the payload or the result of a job: `payload.customer.id`. */
@@ -113,7 +116,7 @@ function Jobs() {
   return html`
     <header class="title"><h1>Jobs</h1>
       <div class="tools">
-        ${asOf.value === null && html`<span class=${`live ${live ? "on" : ""}`}>${live ? "live" : "not live"}</span>`}
+        ${asOf.value === null && html`<${Live} on=${live} />`}
         ${asOf.value === null && html`<${BulkButton} action="redrive" filters=${filters} /><${BulkButton} action="cancel" filters=${filters} /><${BulkButton} action="shadow" filters=${filters} />`}
       </div>
     </header>
@@ -193,14 +196,16 @@ function Nothing({ filtered, past, scanned, older }) {
 
 /** @param {{jobs: Job[]}} props */
 function Table({ jobs }) {
+  const workers = useWorkers();
+  useEvery(workers.reload, jobs.some((job) => job.state === "running") ? WORKERS_PAUSE : null);
   return html`<table class="rows jobs">
     <thead><tr><th>State</th><th>Type</th><th>Outcome</th><th>Labels</th><th>Queue</th><th class="num">Attempt</th><th class="num">Submitted</th><th class="num">Waited</th><th class="num">Ran</th></tr></thead>
-    <tbody>${jobs.map((job) => html`<${Row} key=${job.id} job=${job} />`)}</tbody>
+    <tbody>${jobs.map((job) => html`<${Row} key=${job.id} job=${job} lost=${asOf.value === null && lostItsWorker(job, workers.data)} />`)}</tbody>
   </table>`;
 }
 
-/** @param {{job: Job}} props */
-function Row({ job }) {
+/** @param {{job: Job, lost: boolean}} props `lost`: whether the worker is gone that ran it */
+function Row({ job, lost }) {
   const open = (/** @type {MouseEvent} */ event) => {
     if (event.target instanceof Element && !event.target.closest("a") && !getSelection()?.toString())
       go(link(`jobs/${job.id}`));
@@ -216,7 +221,7 @@ function Row({ job }) {
   return html`<tr onClick=${open}>
     <td><${State} state=${job.state} /></td>
     <td class="name"><a data-row href=${link(`jobs/${job.id}`)} title=${job.id}>${job.type}</a></td>
-    <td class="outcome"><${Outcome} job=${job} /></td>
+    <td class="outcome">${lost ? html`<span class="warning">its worker is gone</span>` : html`<${Outcome} job=${job} />`}</td>
     <td><${Labels} labels=${job.labels} /></td>
     <td class="queue">${job.queue}</td>
     <td class="num">${attempt(job)}</td>
@@ -289,7 +294,7 @@ function Filters({ filters, jobs }) {
         .filter(([name]) => name !== "state")
         .map(
           ([name, value]) =>
-            html`<li><span>${name} <${Foreign} text=${value} limit=${60} /></span><button type="button" aria-label=${`Remove the filter ${name} ${value}`} onClick=${() =>
+            html`<li><span>${name} <${Foreign} text=${name === "failure" ? failureName(value, jobs) : value} limit=${60} /></span><button type="button" aria-label=${`Remove the filter ${name} ${value}`} onClick=${() =>
               set(
                 name,
                 filters.getAll(name).filter((one) => one !== value),
@@ -297,6 +302,12 @@ function Filters({ filters, jobs }) {
         )}</ul>`
     }
   </form>`;
+}
+
+/** Return what a group of failures is called, as far as one of the jobs shows it. @param {string} id @param {Job[]} jobs */
+function failureName(id, jobs) {
+  const job = jobs.find((one) => one.failure === id && one.error !== null);
+  return job ? `${job.error?.type} in ${job.type}` : id;
 }
 
 /**

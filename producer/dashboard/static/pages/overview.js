@@ -9,15 +9,20 @@ import { asOf, change, link } from "../core/route.js";
 import { RANGES, rangeShown, readStats, total } from "../core/stats.js";
 import { shownTime } from "../core/time_travel.js";
 import { duration, local, seconds } from "../core/times.js";
-import { Empty, Message, ProblemBox, Section, State, Time } from "../parts/basics.js";
+import { Empty, Foreign, Message, ProblemBox, Section, State, Time } from "../parts/basics.js";
 import { Outcome } from "../parts/outcome.js";
 import { Plot } from "../parts/plot.js";
+import { counted } from "../parts/tasks.js";
 import { useMemo } from "../vendor/hooks.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
 /** @typedef {import("../core/stats.js").Stats} Stats */
+/** @typedef {import("./failures.js").Failure} Failure */
 /** @typedef {import("../core/stats.js").Spread} Spread */
 
+const MANY_FAILED = 5;
+const DEAD_READ = 100;
+const DEAD_PAUSE = 15_000; // milliseconds
 const LISTED = 8;
 const PAGES = 20;
 
@@ -32,26 +37,36 @@ export function Page(_) {
   const stats = useLoad(ready ? name : null, (signal) => readStats(range, at === null ? null : shown, signal));
   useEvery(stats.reload, at === null ? range.pause : null);
   const running = useLoad(`overview running ${at}`, (signal) => newest("running", signal));
-  const failed = useLoad(`overview failed ${at}`, (signal) => newest("failed", signal));
+  const failed = useLoad(at === null ? null : `overview failed ${at}`, (signal) => newest("failed", signal));
+  const groups = useLoad(
+    at === null ? "overview failures" : null,
+    (signal) => /** @type {Promise<{items: Failure[]}>} */ (get("failures", { limit: String(LISTED) }, signal)),
+  );
   const changed = { event: ["started", "progressed", "retrying", "succeeded", "failed", "cancelled"] };
   useChanges(at === null ? changed : null, () => {
     running.reload();
-    failed.reload();
+    groups.reload();
   });
   const { data } = stats;
   const empty = data !== null && data.types.length === 0 && Object.keys(data.jobs ?? {}).length === 0 && at === null;
   return html`
     <header class="title"><h1>Overview</h1><${Ranges} range=${range} /></header>
     ${at === null && health.value !== null && html`<${Verdict} now=${health.value} />`}
+    ${at === null && data !== null && html`<${Warnings} stats=${data} words=${range.words} />`}
     <${ProblemBox} problem=${stats.problem} onRetry=${stats.reload} />
     ${data === null && !stats.problem && html`<p class="loading">Loading …</p>`}
+    ${at !== null && data !== null && html`<p class="quiet">Events are counted by the ${data.series.step % 3600 === 0 ? "hour" : "minute"}: the numbers are up to ${local(data.series.until)}.</p>`}
     ${data !== null && !empty && html`<${Tiles} stats=${data} words=${range.words} /><${Plots} stats=${data} />`}
     ${
       empty
         ? html`<${Empty} title="There is no job yet"><p><a href=${link("submit")}>Submit one here</a>, or over the API: <code>POST /jobs</code>.</p><//>`
         : html`<div class="columns">
       <${Jobs} title=${at === null ? "Running now" : "Running then"} jobs=${running.data} empty="No job runs" all=${link("jobs", { state: "running" })} />
-      <${Jobs} title="Newest failed jobs" jobs=${failed.data} empty="No job has failed" all=${link("failures")} />
+      ${
+        at === null
+          ? html`<${Failures} groups=${groups.data?.items ?? null} />`
+          : html`<${Jobs} title="Failed jobs, newest submission first" jobs=${failed.data} empty="No job had failed" all=${link("jobs", { state: "failed" })} />`
+      }
     </div>`
     }
     ${data !== null && !empty && html`<${Queues} stats=${data} /><${Types} stats=${data} words=${range.words} />`}
@@ -86,12 +101,28 @@ function Ranges({ range }) {
 /** @param {{now: import("../core/types.js").Readiness}} props */
 function Verdict({ now }) {
   const faults = faultsOf(now);
-  if (!faults.length)
-    return html`<p class="verdict good">All is well: every part is ready, every queue has a worker.</p>`;
+  if (!faults.length) return html`<p class="verdict good">Every part is ready, and every queue has a worker.</p>`;
   return html`<div class=${`verdict ${now.ready ? "warn" : "bad"}`}>
     <strong>${now.ready ? "Jobs are accepted, but look at this:" : "Not ready:"}</strong>
     <ul>${faults.map((fault) => html`<li><${Message} text=${fault} /></li>`)}</ul>
   </div>`;
+}
+
+/** Types of which nothing succeeds, and new dead letters. @param {{stats: Stats, words: string}} props */
+function Warnings({ stats, words }) {
+  const dead = useLoad(
+    "new dead letters",
+    (signal) => /** @type {Promise<{items: {at: string}[]}>} */ (get("dead", { limit: String(DEAD_READ) }, signal)),
+  );
+  useEvery(dead.reload, DEAD_PAUSE);
+  const since = Date.parse(stats.series.since);
+  const fresh = dead.data?.items.filter((one) => Date.parse(one.at) >= since).length ?? 0;
+  const failing = stats.types.filter(({ events }) => (events.failed ?? 0) >= MANY_FAILED && !events.succeeded);
+  if (fresh === 0 && failing.length === 0) return null;
+  return html`<div class="verdict warn"><strong>Look at this:</strong><ul>
+    ${failing.map(({ type, events }) => html`<li>No job of the type <a href=${link("failures", { type })}>${type}</a> has succeeded ${words}, and ${events.failed?.toLocaleString("en")} have failed.</li>`)}
+    ${fresh > 0 && html`<li><a href=${link("dead")}>${counted(fresh, "new dead letter")}${fresh === DEAD_READ ? " or more" : ""}</a> ${words}: messages on a work queue that are no jobs.</li>`}
+  </ul></div>`;
 }
 
 /** @param {{stats: Stats, words: string}} props */
@@ -205,13 +236,30 @@ function Jobs({ title, jobs, empty, all }) {
   <//>`;
 }
 
+/** Groups of failures, that with the newest failure first. @param {{groups: Failure[] | null}} props */
+function Failures({ groups }) {
+  return html`<${Section} title="Newest failures" tools=${html`<a href=${link("failures")}>All</a>`}>
+    ${
+      groups === null
+        ? html`<p class="quiet">Loading …</p>`
+        : groups.length === 0
+          ? html`<p class="quiet">Nothing has failed.</p>`
+          : html`<ul class="brief">${groups.map(
+              (one) => html`<li key=${one.id}><a data-row href=${link("jobs", { failure: one.id })}>${one.type}</a>
+                <span class="outcome fault"><${Foreign} text=${one.message ? `${one.error}: ${one.message}` : one.error} limit=${160} /></span>
+                <span class="quiet">${counted(one.jobs, "job")} failed</span> <${Time} at=${one.last} /></li>`,
+            )}</ul>`
+    }
+  <//>`;
+}
+
 /** The queues on which jobs wait. @param {{stats: Stats}} props */
 function Queues({ stats }) {
   const waiting = stats.queues.filter((queue) => queue.oldest !== null);
   if (!waiting.length) return null;
   return html`<h2 class="between">Oldest waiting jobs</h2>
     <table class="rows">
-      <thead><tr><th>Queue</th><th>Waits for</th><th class="num">Waiting</th><th class="num">Running</th></tr></thead>
+      <thead><tr><th>Queue</th><th>Longest wait</th><th class="num">Waiting</th><th class="num">Running</th></tr></thead>
       <tbody>${waiting.map(
         ({ queue, oldest, jobs }) => html`<tr>
           <td class="name"><a data-row href=${link("jobs", { queue, state: "queued" })}>${queue}</a></td>
@@ -221,6 +269,9 @@ function Queues({ stats }) {
     </table>`;
 }
 
+/** @type {Record<string, string>} */
+const COLUMNS = { retrying: "retries" };
+
 /** @param {{stats: Stats, words: string}} props */
 function Types({ stats, words }) {
   if (stats.types.length === 0) {
@@ -229,7 +280,7 @@ function Types({ stats, words }) {
   const columns = /** @type {const} */ (["submitted", "succeeded", "failed", "retrying"]);
   return html`<h2 class="between">Job types ${words}</h2>
     <table class="rows">
-      <thead><tr><th>Job type</th>${columns.map((name) => html`<th class="num">${name}</th>`)}<th class="num">Wait p50, p99</th><th class="num">Run p50, p99</th></tr></thead>
+      <thead><tr><th>Job type</th>${columns.map((name) => html`<th class="num">${COLUMNS[name] ?? name}</th>`)}<th class="num">Wait p50, p99</th><th class="num">Run p50, p99</th></tr></thead>
       <tbody>${stats.types.map(
         ({
           type,
@@ -237,7 +288,7 @@ function Types({ stats, words }) {
           wait,
           run,
         }) => html`<tr><td class="name"><a data-row href=${link("jobs", { type })}>${type}</a></td>
-          ${columns.map((name) => html`<td class="num" data-name=${name} data-column=${name}>${(events[name] ?? 0).toLocaleString("en")}</td>`)}
+          ${columns.map((name) => html`<td class="num" data-name=${name} data-column=${COLUMNS[name] ?? name}>${(events[name] ?? 0).toLocaleString("en")}</td>`)}
           <td class="num" data-column="wait">${spread(wait)}</td><td class="num" data-column="run">${spread(run)}</td></tr>`,
       )}</tbody>
     </table>`;

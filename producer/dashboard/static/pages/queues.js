@@ -1,6 +1,6 @@
 /** Work queues: how many jobs wait; and the workers that take them. */
 import { get } from "../core/api.js";
-import { readiness } from "../core/health.js";
+import { health, readiness } from "../core/health.js";
 import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { link } from "../core/route.js";
@@ -34,9 +34,11 @@ export function Page() {
     stats.reload();
     pauses.reload();
   }, PAUSE);
+  const brokerReady = (loaded.data ?? health.value)?.parts.broker?.ready ?? true;
   return html`
     <header class="title"><h1>Queues and workers</h1></header>
     <${ProblemBox} problem=${types.problem ?? loaded.problem} onRetry=${reload} />
+    ${!brokerReady && html`<p class="warning">What waits on the queues is not known while the broker does not answer.</p>`}
     ${
       list === null
         ? !(types.problem ?? loaded.problem) && html`<p class="loading">Loading …</p>`
@@ -49,7 +51,7 @@ export function Page() {
                 <td class="name"><a data-row href=${link("jobs", { queue: queue.name })}>${queue.name}</a></td>
                 <td class="num" data-name="waiting" data-column="waiting">${queue.waiting ?? "not known"}</td>
                 <td class="num" data-name="consumers" data-column="consumers">${queue.consumers ?? "not known"}</td>
-                <td>${queue.types.map((type) => html`<a href=${link("jobs", { type })}>${type}</a> `)}${queue.warning && html`<p class="warning"><${Message} text=${queue.warning} /></p>`}</td>
+                <td>${queue.types.map((type) => html`<a href=${link("jobs", { type })}>${type}</a> `)}${queue.warning && brokerReady && html`<p class="warning"><${Message} text=${queue.warning} /></p>`}</td>
                 <td>${STATES.filter((state) => counts?.get(queue.name)?.[state]).map((state) => html`<a class=${`state ${state}`} href=${link("jobs", { queue: queue.name, state })}>${Number(counts?.get(queue.name)?.[state]).toLocaleString("en")} ${state}</a> `)}</td>
                 <td class="num">${queue.types.some((type) => !type.startsWith("jobtape.")) && html`<${QueuePause} queue=${queue.name} pauses=${pauses.data} onDone=${pauses.reload} />`}</td>
               </tr>`,

@@ -2,7 +2,7 @@
 import { get } from "../core/api.js";
 import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
-import { link } from "../core/route.js";
+import { asOf, link } from "../core/route.js";
 import { Dialog, Empty, ProblemBox, State, Time } from "../parts/basics.js";
 import { Change } from "../parts/change.js";
 import { ScheduleForm } from "../parts/schedule_form.js";
@@ -34,7 +34,7 @@ export function Page() {
   const items = /** @type {Schedule[] | null} */ (loaded.data?.items ?? null);
   const open = items?.find((one) => one.name === shown);
   return html`
-    <header class="title"><h1>Schedules</h1><button type="button" class="primary" onClick=${() => setCreating(true)}>New schedule</button></header>
+    <header class="title"><h1>Schedules</h1><button type="button" class="primary" disabled=${asOf.value !== null} onClick=${() => setCreating(true)}>New schedule</button></header>
     <${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />
     ${
       items === null

@@ -38,7 +38,8 @@ export function Page() {
       <label class="field"><span class="name">Job type</span>
         <select value=${name} onChange=${(/** @type {any} */ event) => change({ type: event.currentTarget.value, from: null })}>
           <option value="">Choose …</option>
-          ${items.map((one) => html`<option value=${one.name}>${one.name}</option>`)}
+          ${items.filter((one) => !isBuiltIn(one)).map((one) => html`<option value=${one.name}>${one.name}</option>`)}
+          <optgroup label="Built into Jobtape">${items.filter(isBuiltIn).map((one) => html`<option value=${one.name}>${one.name}</option>`)}</optgroup>
         </select>
         ${type?.description && html`<span class="hint">${type.description}</span>`}
       </label>
@@ -47,6 +48,11 @@ export function Page() {
       ${type !== undefined && ready && html`<${Form} key=${`${type.name} ${from}`} type=${type} given=${past.data?.type === type.name ? submissionOf(past.data) : null} />`}
     </div>
   `;
+}
+
+/** @param {JobType} type */
+function isBuiltIn(type) {
+  return type.name.startsWith("jobtape.");
 }
 
 /** @param {{type: JobType, given: Submission | null}} props */

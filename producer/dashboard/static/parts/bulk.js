@@ -2,7 +2,7 @@
 import { Problem, request } from "../core/api.js";
 import { html } from "../core/html.js";
 import { useLoad } from "../core/load.js";
-import { go, link } from "../core/route.js";
+import { asOf, go, link } from "../core/route.js";
 import { ENDED, OPEN } from "../core/types.js";
 import { useState } from "../vendor/hooks.js";
 import { Dialog, ProblemBox } from "./basics.js";
@@ -16,7 +16,7 @@ const ACTIONS = /** @type {const} */ ({
   redrive: {
     path: "redrives",
     title: "Run jobs again",
-    does: "These jobs start again, each in its next run.",
+    does: "These jobs start again, each in its next run (redrive).",
     button: "Run again",
     states: [...ENDED],
     unasked: ["failed"],
@@ -46,7 +46,7 @@ const ACTIONS = /** @type {const} */ ({
 export function BulkButton({ action, filters = new URLSearchParams(), ids, title, small = false, disabled = false }) {
   const [open, setOpen] = useState(false);
   const one = ACTIONS[action];
-  return html`<button type="button" class=${small ? "small" : ""} disabled=${disabled} onClick=${() => setOpen(true)}>${title ?? `${one.button} …`}</button>
+  return html`<button type="button" class=${small ? "small" : ""} disabled=${disabled || asOf.value !== null} onClick=${() => setOpen(true)}>${title ?? `${one.button} …`}</button>
     ${open && html`<${Question} action=${one} body=${bodyOf(one, filters, ids)} onClose=${() => setOpen(false)} />`}`;
 }
 
@@ -110,7 +110,9 @@ function textOf(value) {
  */
 function bodyOf(action, filters, ids) {
   const wanted = filters.getAll("state").filter((state) => action.states.includes(state));
-  const unasked = ids === undefined ? action.unasked : action.states;
+  // Jobs that are chosen by their failure have failed.
+  const failures = action.path === "jobs" && ["failure", "reason", "error"].some((name) => filters.has(name));
+  const unasked = ids !== undefined ? action.states : failures ? ["failed"] : action.unasked;
   /** @type {Record<string, any>} */
   const body = { state: wanted.length ? wanted : [...unasked], ...(ids !== undefined && { ids }) };
   for (const name of new Set(filters.keys())) {

@@ -1,6 +1,7 @@
-/** A button that sends one request, after a question if there is one. */
+/** A button that sends one request, after a question if there is one. While the pages show the past, it is off. */
 import { Problem, request } from "../core/api.js";
 import { html } from "../core/html.js";
+import { asOf } from "../core/route.js";
 import { useState } from "../vendor/hooks.js";
 import { Dialog, ProblemBox } from "./basics.js";
 
@@ -23,7 +24,7 @@ export function Change({ method, path, query = {}, ask, disabled = false, onDone
       setBusy(false);
     }
   }
-  return html`<button type="button" class="small" disabled=${disabled || busy} onClick=${ask === undefined ? send : () => setAsking(true)}>${children}</button>
+  return html`<button type="button" class="small" disabled=${disabled || busy || asOf.value !== null} onClick=${ask === undefined ? send : () => setAsking(true)}>${children}</button>
     ${
       asking
         ? html`<${Dialog} title=${children} onClose=${() => setAsking(false)}>

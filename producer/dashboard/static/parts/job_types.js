@@ -2,7 +2,7 @@
 import { get, Problem, request } from "../core/api.js";
 import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
-import { link } from "../core/route.js";
+import { asOf, link } from "../core/route.js";
 import { useState } from "../vendor/hooks.js";
 import { Dialog, ProblemBox } from "./basics.js";
 import { Change } from "./change.js";
@@ -50,7 +50,7 @@ export function JobTypes({ types, pauses, onDone }) {
 
 /** @param {{limit: Limit, changed: ChangedLimit[], onChange: () => void, onDone: () => void}} props */
 function LimitText({ limit, changed, onChange, onDone }) {
-  return html`<p>${textOf(limit)} <button type="button" class="small" aria-label=${`Change the limit ${limit.name}`} onClick=${onChange}>Change …</button></p>
+  return html`<p>${textOf(limit)} <button type="button" class="small" disabled=${asOf.value !== null} aria-label=${`Change the limit ${limit.name}`} onClick=${onChange}>Change …</button></p>
     ${changed.map(
       (
         one,

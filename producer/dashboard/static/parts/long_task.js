@@ -4,14 +4,14 @@ import { useChanges } from "../core/events.js";
 import { html } from "../core/html.js";
 import { toNumber } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
-import { link } from "../core/route.js";
+import { asOf, link } from "../core/route.js";
 import { duration, seconds } from "../core/times.js";
 import { ENDED } from "../core/types.js";
 import { useState } from "../vendor/hooks.js";
 import { Empty, Foreign, Json, ProblemBox, Section, State, Time } from "./basics.js";
 import { RebuildFound } from "./rebuild_found.js";
 import { ShadowFound } from "./shadow_found.js";
-import { summaryOf, titleOf } from "./tasks.js";
+import { affected, summaryOf, TASKS, titleOf } from "./tasks.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
 
@@ -48,7 +48,7 @@ export function LongTask({ id }) {
     <header class="title">
       <h1><${State} state=${job.state} /> ${titleOf(job)}</h1>
       <div class="tools">
-        ${open && html`<button type="button" onClick=${cancel}>Cancel</button>`}
+        ${open && asOf.value === null && html`<button type="button" onClick=${cancel}>Cancel</button>`}
         <a href=${link(`jobs/${id}`)}>All events</a> <a href=${link("tape")}>All long work</a>
       </div>
     </header>
@@ -60,8 +60,8 @@ export function LongTask({ id }) {
     }
     ${
       job.state === "succeeded" &&
-      html`<p role="status"><strong>${summaryOf(job)}</strong>.</p>
-        ${Found ? html`<${Found} job=${job} />` : html`<${Section} title="Result"><${Json} value=${job.result} name="Result" /><//>`}`
+      html`<p role="status"><strong>${summaryOf(job)}</strong>. ${affected(job) && html`<a href=${link("jobs", affected(job) ?? {})}>See these jobs</a>`}</p>
+        ${Found ? html`<${Found} job=${job} />` : TASKS[job.type] === undefined && html`<${Section} title="Result"><${Json} value=${job.result} name="Result" /><//>`}`
     }
   `;
 }

@@ -1,6 +1,7 @@
 /** The outcome or the progress of a job in one line. */
 import { html } from "../core/html.js";
 import { stringify, toNumber } from "../core/json.js";
+import { shownTime } from "../core/time_travel.js";
 import { Foreign, Time } from "./basics.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
@@ -28,11 +29,18 @@ export function Outcome({ job }) {
     const fraction = toNumber(job.progress.fraction);
     return html`${fraction !== null && html`<progress value=${fraction} aria-label="Progress"></progress> `}<${Foreign} text=${job.progress.message ?? ""} limit=${80} />`;
   }
+  // A job that is not due yet waits for nothing else.
+  if (job.state === "held" && isLater(job.run_at)) return html`due <${Time} at=${job.run_at} />`;
   if (job.state === "held" && job.waits_for.length > 0)
     return html`<span class="quiet">waits for <${Foreign} text=${job.waits_for.join(", ")} limit=${120} /></span>`;
   if (job.state === "scheduled" && job.run_at)
     return html`due <${Time} at=${job.run_at} />${job.reason && ` (${job.reason})`}`;
   return null;
+}
+
+/** Whether a time is later than the one that is shown. @param {string | null} time */
+export function isLater(time) {
+  return time !== null && Date.parse(time) > (shownTime.value ?? Date.now());
 }
 
 /** @param {unknown} value */

@@ -53,7 +53,9 @@ export function Plot({ title, times, lines, format, steps = false, summary, onRa
             incrs: steps
               ? [1, 2, 5].flatMap((n) => [...Array(9).keys()].map((power) => n * 10 ** power)).sort((a, b) => a - b)
               : undefined,
-            values: (_, splits) => splits.map((value) => (steps ? latest.current.format(value) : power(value))),
+            values: (_, splits) =>
+              // On a logarithmic axis, uPlot leaves out ticks that would overlap: those are null.
+              splits.map((value) => (value === null ? "" : steps ? latest.current.format(value) : power(value))),
             splits: steps ? undefined : (_, __, least, most) => powers(least, most),
           },
         ],

@@ -2,7 +2,7 @@
 import { Problem, request } from "../core/api.js";
 import { html } from "../core/html.js";
 import { stringify } from "../core/json.js";
-import { go, link } from "../core/route.js";
+import { asOf, go, link } from "../core/route.js";
 import { STATES } from "../core/types.js";
 import { useState } from "../vendor/hooks.js";
 import { Foreign, ProblemBox, Section, State } from "./basics.js";
@@ -131,7 +131,7 @@ function Switch({ job }) {
     <${ProblemBox} problem=${problem} />
     <form class="confirm" onSubmit=${onSubmit}>
       <label>Type <code>${WORD}</code> to confirm <input type="text" autocomplete="off" spellcheck=${false} value=${text} onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} /></label>
-      <button type="submit" class="primary" disabled=${busy || text.trim() !== WORD}>${busy ? "Starting …" : "Rebuild and switch"}</button>
+      <button type="submit" class="primary" disabled=${busy || asOf.value !== null || text.trim() !== WORD}>${busy ? "Starting …" : "Rebuild and switch"}</button>
     </form>
   <//>`;
 }

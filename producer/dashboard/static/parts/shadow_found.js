@@ -27,7 +27,7 @@ export function ShadowFound({ job }) {
     ${order.map((n) => html`<${KindFound} key=${n} kind=${kind(n)} ids=${ids.filter((id) => result.different[id]?.some((one) => Number(one) === n))} />`)}
     ${
       unnamed.length > 0 &&
-      html`<${Section} title=${`${counted(unnamed.length, "job")} with other differences`} tools=${html`<${BulkButton} action="redrive" ids=${unnamed} title="Redrive these …" small />`}><p class="quiet">Only the first kinds are kept.</p><//>`
+      html`<${Section} title=${`${counted(unnamed.length, "job")} with other differences`} tools=${html`<${BulkButton} action="redrive" ids=${unnamed} title="Run these again …" small />`}><p class="quiet">Only the first kinds are kept.</p><//>`
     }
   `;
 }
@@ -38,7 +38,7 @@ function KindFound({ kind, ids }) {
   return html`<section aria-label=${title}>
     <header>
       <h2><a href=${link("jobs", { type: kind.type })}>${kind.type}</a> <code>${kind.path || "outcome"}</code> ${kind.then} → ${kind.now}</h2>
-      <div class="tools"><span class="quiet">${counted(kind.jobs, "job")}</span><${BulkButton} action="redrive" ids=${ids} title="Redrive these …" small disabled=${ids.length === 0} /></div>
+      <div class="tools"><span class="quiet">${counted(kind.jobs, "job")}</span><${BulkButton} action="redrive" ids=${ids} title="Run these again …" small disabled=${ids.length === 0} /></div>
     </header>
     <div class="scroll"><table class="fields">
       <thead><tr><th>Job</th><th>Then</th><th>Now</th></tr></thead>

@@ -2,7 +2,7 @@
 import { get, Problem, request } from "../core/api.js";
 import { html } from "../core/html.js";
 import { useLoad } from "../core/load.js";
-import { change, go, link, route } from "../core/route.js";
+import { asOf, change, go, link, route } from "../core/route.js";
 import { fromInput, toInput } from "../core/times.js";
 import { useState } from "../vendor/hooks.js";
 import { ProblemBox, Section } from "./basics.js";
@@ -138,7 +138,7 @@ function Form({ name, form }) {
     })}
     <datalist id="types">${types.map((/** @type {{name: string}} */ one) => html`<option value=${one.name}></option>`)}</datalist>
     <${ProblemBox} problem=${problem} />
-    <button type="submit" class="primary" disabled=${busy}>${busy ? "Starting …" : form.button}</button>
+    <button type="submit" class="primary" disabled=${busy || asOf.value !== null}>${busy ? "Starting …" : form.button}</button>
   </form>`;
 }
 

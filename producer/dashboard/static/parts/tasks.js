@@ -7,7 +7,7 @@ export const TASKS = {
   "jobtape.rebuild": "Rebuild",
   "jobtape.replay": "Replay",
   "jobtape.shadow": "Shadow run",
-  "jobtape.redrive": "Redrive",
+  "jobtape.redrive": "Run again (redrive)",
   "jobtape.cancel": "Cancellation",
 };
 
@@ -19,6 +19,24 @@ export function titleOf(job) {
   if (job.type === "jobtape.replay") return `${title} to ${payload.queue}`;
   const types = [payload.type ?? []].flat();
   return types.length ? `${title} of ${types.join(", ")}` : title;
+}
+
+/**
+ * Return the filters of the list that show the jobs which a bulk action took, whatever has become of them; null when no
+ * filter does: their ids were given, or their error is gone.
+ * @param {Job} job
+ * @returns {import("../core/route.js").Query | null}
+ */
+export function affected(job) {
+  if (job.type !== "jobtape.redrive" && job.type !== "jobtape.cancel") return null;
+  const payload = /** @type {Record<string, any>} */ (job.payload ?? {});
+  const of = (/** @type {string} */ name) => [payload[name] ?? []].flat().map(String);
+  if (["ids", "payload", "result", "error"].some((name) => Object.keys(payload[name] ?? {}).length > 0)) return null;
+  // A job that runs again keeps its last error until it succeeds.
+  if (of("failure").length > 0 || of("reason").length > 0) return null;
+  const labels = Object.entries(payload.labels ?? {}).map(([name, value]) => `${name}:${value}`);
+  const times = { since: payload.since ?? null, until: payload.until ?? null };
+  return { type: of("type"), queue: of("queue"), label: labels, ...times };
 }
 
 /** Return the result in half a line. @param {Job} job */
@@ -34,6 +52,11 @@ export function summaryOf(job) {
   if (job.type === "jobtape.shadow") {
     const differing = Object.keys(result.different).length + Number(result.more);
     return `${counted(result.jobs, "job")} run, ${differing === 0 ? "no difference" : `${differing} differ`}`;
+  }
+  if (job.type === "jobtape.redrive" || job.type === "jobtape.cancel") {
+    const done = `${counted(result.accepted, "job")} ${job.type === "jobtape.redrive" ? "run again" : "cancelled"}`;
+    if (Number(result.already) === 0) return done;
+    return `${done}, ${result.already} of ${counted(result.matched, "job")} had ended or were removed before`;
   }
   return Object.entries(result)
     .map(([name, value]) => `${name} ${value}`)

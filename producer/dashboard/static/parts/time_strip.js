@@ -85,10 +85,10 @@ export function TimeStrip({ past }) {
     }
   }
 
-  if (!past) {
-    if (at === null) return null;
-    return html`<footer class="strip"><p class="asof">This page always shows now.</p><button type="button" onClick=${() => change({ as_of: null })}>Go live</button></footer>`;
-  }
+  if (!past) return null;
+  const stepless =
+    stepper.value === null ? "Only the list of jobs and the page of a job move event by event. Use the slider." : "";
+  const newest = at === null ? "This is now: there is no later event. Go back first." : "";
   const shown = shownTime.value;
   const place =
     dragged ??
@@ -97,9 +97,9 @@ export function TimeStrip({ past }) {
       : Math.round(((shown - begin) / Math.max(end - begin, 1)) * STEPS));
   const draggedTime = dragged === null || begin === null ? null : begin + ((end - begin) * dragged) / STEPS;
   return html`<footer class=${`strip ${at === null ? "" : "on"}`} aria-label="Time">
-    <button type="button" class="small" aria-label="One event back" disabled=${stepper.value === null} onClick=${() => step(-1)}>←</button>
-    <button type="button" class="small" aria-label="One event forth" disabled=${at === null || stepper.value === null} onClick=${() => step(1)}>→</button>
-    <button type="button" class="small" aria-pressed=${playing} disabled=${at === null || stepper.value === null} onClick=${() => setPlaying(!playing)}>${playing ? "Stop" : "Play"}</button>
+    <button type="button" class="small" aria-label="One event back" title=${stepless || "One event back (←)"} disabled=${stepless !== ""} onClick=${() => step(-1)}>←</button>
+    <button type="button" class="small" aria-label="One event forth" title=${stepless || newest || "One event forth (→)"} disabled=${stepless !== "" || newest !== ""} onClick=${() => step(1)}>→</button>
+    <button type="button" class="small" aria-pressed=${playing} title=${stepless || newest || "Move on by itself, event by event (space)"} disabled=${stepless !== "" || newest !== ""} onClick=${() => setPlaying(!playing)}>${playing ? "Stop" : "Play"}</button>
     <span class="bound">${begin === null ? "" : local(begin)}</span>
     <span class="track"><${Histogram} begin=${begin} end=${end} />
     <input type="range" min="0" max=${STEPS} value=${place} disabled=${begin === null} aria-label="Show everything as of" aria-valuetext=${at === null ? "now" : shown === null ? `cursor ${at}` : local(shown)}
@@ -131,7 +131,7 @@ function Histogram({ begin, end }) {
         // The root makes quiet times visible beside busy ones.
         const height = Math.max(Math.sqrt(value / highest) * 20, 1);
         const x = ((since + n * step - begin) / (end - begin)) * WIDTH;
-        return `M${x.toFixed(1)} 20v${(-height).toFixed(1)}h${Math.max(width * 0.8, 1).toFixed(1)}V20z`;
+        return `M${x.toFixed(1)} 20v${(-height).toFixed(1)}h${Math.max(width, 1).toFixed(1)}V20z`;
       })
       .join("");
   return html`<svg viewBox=${`0 0 ${WIDTH} 20`} preserveAspectRatio="none" aria-hidden="true"><path d=${bars(counts)} /><path class="bad" d=${bars(failed)} /></svg>`;

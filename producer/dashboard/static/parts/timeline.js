@@ -2,6 +2,7 @@
 import { html } from "../core/html.js";
 import { toNumber } from "../core/json.js";
 import { duration, precise, seconds } from "../core/times.js";
+import { useState } from "../vendor/hooks.js";
 import { Foreign } from "./basics.js";
 
 /** @typedef {import("../core/types.js").JobEvent} JobEvent */
@@ -10,6 +11,8 @@ import { Foreign } from "./basics.js";
 export function nameOf(event) {
   return event.type.replace("jobtape.job.", "");
 }
+
+const MOST_REPORTS = 6;
 
 /** What a job does after an event, until the next one. @type {Record<string, string>} */
 const AFTER = {
@@ -71,6 +74,7 @@ export function segments(events, end) {
 
 /** @param {{events: JobEvent[], open: boolean, selected: string | null, onSelect: (event: JobEvent) => void}} props */
 export function Timeline({ events, open, selected, onSelect }) {
+  const [unfolded, setUnfolded] = useState(false);
   const first = events[0];
   const last = events.at(-1);
   if (first === undefined || last === undefined) return null;
@@ -89,7 +93,9 @@ export function Timeline({ events, open, selected, onSelect }) {
       ${events.map((event) => html`<circle class=${`dot ${nameOf(event)} ${String(event.cursor) === selected ? "selected" : ""}`} cx=${x(Date.parse(event.time))} cy="13" r="4" onClick=${() => onSelect(event)}><title>${nameOf(event)}</title></circle>`)}
     </svg>
     <p class="scale"><span>${precise(first.time)}</span><span>${duration(span / 1000)}</span></p>
-    <ol class="events" aria-label="Events of the job">${events.map((event) => {
+    <ol class="events" aria-label="Events of the job">${listed(events, unfolded).map((event) => {
+      if (typeof event === "number")
+        return html`<li key="folded"><button type="button" class="folded" onClick=${() => setUnfolded(true)}>${event.toLocaleString("en")} more reports of progress: show all</button></li>`;
       const at = Date.parse(event.time);
       const gap = at - previous;
       previous = Math.max(previous, at);
@@ -106,6 +112,36 @@ export function Timeline({ events, open, selected, onSelect }) {
       </li>`;
     })}</ol>
   </div>`;
+}
+
+/**
+ * Return the events with a number in place of the middle of each long row of reports of progress.
+ * @param {JobEvent[]} events
+ * @param {boolean} all whether to leave out nothing
+ * @returns {(JobEvent | number)[]}
+ */
+export function listed(events, all) {
+  if (all) return events;
+  /** @type {(JobEvent | number)[]} */
+  const found = [];
+  /** @type {JobEvent[]} */
+  let reports = [];
+  const end = () => {
+    const [first, last] = [reports[0], reports.at(-1)];
+    if (reports.length > MOST_REPORTS && first !== undefined && last !== undefined)
+      found.push(first, reports.length - 2, last);
+    else found.push(...reports);
+    reports = [];
+  };
+  for (const event of events) {
+    if (nameOf(event) === "progressed") reports.push(event);
+    else {
+      end();
+      found.push(event);
+    }
+  }
+  end();
+  return found;
 }
 
 /** What an event says, in half a line. @param {{event: JobEvent, name: string}} props */

@@ -5,13 +5,15 @@ import { html } from "../core/html.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { link } from "../core/route.js";
 import { duration, local, seconds } from "../core/times.js";
-import { Empty, Foreign, ProblemBox } from "./basics.js";
+import { Empty, Foreign, ProblemBox, Time } from "./basics.js";
 
 /** @typedef {{job_id: string, job_type: string, since: string, settled: boolean}} Execution */
+/** @typedef {{items: Worker[], collected: boolean}} Found */
 /** @typedef {{id: string, name: string, host: string, pid: number, version: string, state: "alive" | "draining" | "silent", fault: string | null, started_at: string, last_seen: string, queues: string[], job_types: string[], slots: number, running: number, executions: Execution[]}} Worker */
 
 const PAUSE = 4000; // milliseconds; signs of life come every two seconds at most
 const SHOWN = 4;
+const LATEST_SIGN = 20; // seconds after which a sign of life has named what runs
 /** @type {Record<Worker["state"], string>} */
 const MEANING = {
   alive: "",
@@ -19,20 +21,43 @@ const MEANING = {
   silent: "No sign of life: it was killed, or cannot reach the broker.",
 };
 
+/** Load the workers. */
+export function useWorkers() {
+  return useLoad("workers", (signal) => /** @type {Promise<Found>} */ (get("workers", {}, signal)));
+}
+
+/**
+ * Return why the list of workers says nothing about them, or "".
+ * @param {Found | null} found
+ */
+function blindness(found) {
+  if (!(health.value?.parts.broker?.ready ?? true))
+    return "Which workers are alive is not known while the broker does not answer.";
+  return found?.collected === false
+    ? "Which workers are alive is not known while no projector is active: it collects their signs of life."
+    : "";
+}
+
+/**
+ * Whether a job's state is running, but no worker that is alive runs it. False also when that is not known: signs of
+ * life come every ten seconds, and each names the oldest executions only.
+ * @param {import("../core/types.js").Job} job
+ * @param {Found | null} found
+ */
+export function lostItsWorker(job, found) {
+  if (found === null || job.state !== "running" || blindness(found) !== "") return false;
+  if ((seconds(job.started_at) ?? 0) < LATEST_SIGN) return false;
+  const living = found.items.filter((worker) => worker.state !== "silent");
+  if (living.some((worker) => worker.running > worker.executions.length)) return false;
+  return !living.some((worker) => worker.executions.some((one) => one.job_id === job.id));
+}
+
 export function Workers() {
-  const loaded = useLoad(
-    "workers",
-    (signal) => /** @type {Promise<{items: Worker[], collected: boolean}>} */ (get("workers", {}, signal)),
-  );
+  const loaded = useWorkers();
   useEvery(loaded.reload, PAUSE);
   const { data } = loaded;
-  const broker = health.value?.parts.broker?.ready ?? true;
   // Then an old or empty list says nothing about the workers.
-  const blind = !broker
-    ? "Which workers are alive is not known while the broker does not answer."
-    : data?.collected === false
-      ? "Which workers are alive is not known while no projector is active: it collects their signs of life."
-      : "";
+  const blind = blindness(data);
   return html`
     <${ProblemBox} problem=${loaded.problem?.passing ? null : loaded.problem} onRetry=${loaded.reload} />
     ${data !== null && blind !== "" && html`<p class="warning">${blind}</p>`}
@@ -43,25 +68,34 @@ export function Workers() {
           ? blind === "" &&
             html`<${Empty} title="No worker is alive"><p>Start one: <code>jobtape worker</code>.</p><//>`
           : html`<table class="rows workers">
-            <thead><tr><th>State</th><th>Worker</th><th>Queues</th><th>Slots in use</th><th>Runs</th></tr></thead>
-            <tbody>${data.items.map((worker) => html`<${Row} key=${worker.id} worker=${worker} />`)}</tbody>
+            <thead><tr><th>State</th><th>Worker</th><th>Queues</th><th>Slots in use</th><th>Runs</th><th class="num">Last sign</th></tr></thead>
+            <tbody>${data.items.map((worker) => html`<${Row} key=${worker.id} worker=${worker} blind=${blind !== ""} />`)}</tbody>
           </table>`
     }
   `;
 }
 
-/** @param {{worker: Worker}} props */
-function Row({ worker }) {
+/** @param {{worker: Worker, blind: boolean}} props `blind`: whether signs of life do not arrive at all */
+function Row({ worker, blind }) {
+  const meaning = blind ? "" : MEANING[worker.state];
+  const state = blind ? "not known" : worker.state;
   const about = `${worker.host}, process ${worker.pid}, Jobtape ${worker.version}, since ${local(worker.started_at)}`;
   return html`<tr>
-    <td><span class=${`state ${worker.state}`} title=${MEANING[worker.state]}>${worker.state}</span></td>
+    <td><span class=${`state ${blind ? "" : worker.state}`} title=${meaning}>${state}</span></td>
     <td class="name" title=${about}><${Foreign} text=${worker.name} />
-      ${worker.state !== "alive" && html`<p class="warning">${MEANING[worker.state]}</p>`}
-      ${worker.fault !== null && html`<p class="warning"><${Foreign} text=${worker.fault} limit=${300} /></p>`}</td>
+      ${meaning && html`<p class="warning">${meaning}</p>`}
+      ${!blind && worker.fault !== null && html`<p class="warning"><${Foreign} text=${worker.fault} limit=${300} /></p>`}</td>
     <td>${worker.queues.map((queue) => html`<a href=${link("jobs", { queue })}>${queue}</a> `)}</td>
     <td class="slots"><meter min="0" max=${worker.slots} value=${worker.running} aria-label="Slots in use"></meter> <span data-name="slots">${worker.running} of ${worker.slots}</span></td>
     <td><${Executions} worker=${worker} /></td>
+    <td class="num" data-column="last sign"><${Time} at=${worker.last_seen} text=${ago(worker.last_seen)} /></td>
   </tr>`;
+}
+
+/** Return how long ago a time was, in whole seconds where it is less than a minute. @param {string} time */
+function ago(time) {
+  const passed = Math.max(0, Math.round(seconds(time) ?? 0));
+  return `${passed < 60 ? `${passed} s` : duration(passed)} ago`;
 }
 
 /** @param {{worker: Worker}} props */
