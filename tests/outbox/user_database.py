@@ -65,7 +65,8 @@ async def submit(given: Any, kind: Kind, job_type: JobType, /, **payload: Any) -
 @contextmanager
 def user_database(url: str) -> Iterator[UserDatabase]:
     """Create the tables in a database, and give its engines for the block."""
-    engine = create_engine(parse_url(url))
+    parsed = parse_url(url)
+    engine = create_engine(parsed, connect_args={"timeout": 20.0} if parsed.drivername == "sqlite" else {})
     metadata.create_all(engine)
     yield UserDatabase(engine, async_engine_for(url))
     engine.dispose()

@@ -41,7 +41,7 @@ async def outcomes(rig: Rig, ids: Sequence[str]) -> list[Any]:
 
 
 async def cancel(rig: Rig, job_id: str) -> None:
-    event = rig.of(job_id)[0]
+    (event, *_) = await eventually(lambda: rig.of(job_id))
     request = cancelled(evolve(None, event), source=rig.topology.source, time=event.time)
     await rig.publisher.publish(request, [CANCEL_KEY])
 
