@@ -52,6 +52,23 @@ def test_submit_by_form_shows_faults_at_fields_then_result(site: Installation, t
     expect(page.get_by_label("Result").locator("pre")).to_have_text(str(LARGEST - 7))
 
 
+def test_flow_shows_its_nodes_and_leads_to_their_jobs(site: Installation, tab: Tab) -> None:
+    nodes = {
+        "one": {"type": "add", "payload": {"x": 1, "y": 2}},
+        "two": {"type": "add", "payload": {"x": {"$from": "one"}, "y": 4}},
+        "never": {"type": "add", "after": ["two"], "on": "failure", "payload": {"x": 0, "y": 0}},
+    }
+    flow_id = submit(site, "jobtape.flow", {"nodes": nodes})
+    assert ended(site, flow_id)["result"] == {"two": 7}
+    page = tab.go(f"jobs/{flow_id}")
+    rows = page.get_by_label("Nodes").get_by_role("row")
+    expect(rows).to_contain_text(["Node", "succeeded", "one", "skipped"])
+    page.get_by_role("link", name="two", exact=True).click()
+    expect(page.get_by_text("node two")).to_be_visible()
+    tab.go(f"jobs?flow={flow_id}&node=one")
+    expect(page.get_by_text("add")).not_to_have_count(0)
+
+
 def test_progress_and_outcome_appear_without_reload(site: Installation, tab: Tab) -> None:
     gate = site.gate()
     page = tab.go(f"jobs/{submit(site, 'gate', {'path': str(gate)})}")

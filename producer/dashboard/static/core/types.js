@@ -44,6 +44,17 @@
  * @property {boolean} imported
  * @property {Num | null} cursor
  *
+ * @typedef {object} FlowNode
+ * @property {string} name
+ * @property {string} type
+ * @property {"waiting" | "running" | "succeeded" | "failed" | "skipped"} state
+ * @property {"success" | "failure" | "done"} on
+ * @property {string[]} after
+ * @property {string | null} job the id of its job
+ * @property {boolean} mapped whether it has a job for each item of a list
+ * @property {Num | null} items
+ * @property {Partial<Record<State, Num>>} jobs the number of its jobs by state
+ *
  * @typedef {object} JobEvent
  * @property {string} id
  * @property {string} type

@@ -11,6 +11,7 @@ import { useStepper } from "../core/time_travel.js";
 import { duration, seconds, waitOf } from "../core/times.js";
 import { ENDED } from "../core/types.js";
 import { CopyButton, Empty, Foreign, Json, Labels, ProblemBox, Section, State, Time } from "../parts/basics.js";
+import { Nodes } from "../parts/nodes.js";
 import { isLater } from "../parts/outcome.js";
 import { pauseOf, QueuePause, usePauses } from "../parts/pauses.js";
 import { nameOf, Timeline } from "../parts/timeline.js";
@@ -69,6 +70,7 @@ export function JobPage({ id }) {
       </div>
       <div>
         ${one !== null && at !== null && html`<${Changes} job=${one} before=${prior.data} first=${before === null} />`}
+        ${one !== null && at === null && one.type === "jobtape.flow" && html`<${Nodes} flow=${one} />`}
         ${one !== null && html`<${Content} job=${one} />`}
       </div>
     </div>
@@ -283,6 +285,11 @@ function Facts({ job, events }) {
     [
       "Runs instead",
       job.duplicate_of && html`<a href=${link(`jobs/${job.duplicate_of}`)} class="id">${job.duplicate_of}</a>`,
+    ],
+    [
+      "Flow",
+      job.flow &&
+        html`<a href=${link(`jobs/${job.flow}`)} class="id">${job.flow}</a>, node ${job.node}${job.item !== null && `, item ${job.item}`}`,
     ],
     ["Ordering key", job.ordering_key && html`<${Foreign} text=${job.ordering_key} />`],
     [

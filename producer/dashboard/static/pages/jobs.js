@@ -22,7 +22,7 @@ import { JobPage } from "./job.js";
 const PAGE = 50;
 const WORKERS_PAUSE = 10_000; // milliseconds
 const REFRESHED = 20; // jobs that left the page's filter and are read one by one
-const FILTERS = ["type", "state", "queue", "label", "reason", "failure", "error", "since", "until"];
+const FILTERS = ["type", "state", "queue", "label", "reason", "failure", "flow", "node", "error", "since", "until"];
 /** A value in the payload or the result of a job: `payload.customer.id`. */
 const VALUE = /^(payload|result)(\..+)?$/;
 const SUGGESTED = 60;
@@ -41,7 +41,8 @@ const REASONS = [
   "replaced",
   "debounced",
 ];
-const NAMES = ["type", "state", "queue", "label", "reason", "failure", "error"];
+const NAMES = ["type", "state", "queue", "label", "reason", "failure", "flow", "node", "error"];
+const SINGLE = ["flow", "node", "error"];
 const UUID = /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i;
 
 /** @param {{id: string | null}} props */
@@ -117,7 +118,7 @@ function Jobs() {
     <header class="title"><h1>Jobs</h1>
       <div class="tools">
         ${asOf.value === null && html`<${Live} on=${live} />`}
-        ${asOf.value === null && html`<${BulkButton} action="redrive" filters=${filters} /><${BulkButton} action="cancel" filters=${filters} /><${BulkButton} action="shadow" filters=${filters} />`}
+        ${asOf.value === null && !filters.has("flow") && html`<${BulkButton} action="redrive" filters=${filters} /><${BulkButton} action="cancel" filters=${filters} /><${BulkButton} action="shadow" filters=${filters} />`}
       </div>
     </header>
     <${Filters} filters=${filters} jobs=${list ?? []} />
@@ -263,7 +264,7 @@ function Filters({ filters, jobs }) {
     if (name === "label" && !/^[^:]+:/.test(value)) return setFault("Write a label as label:name:value.");
     setText("");
     setFault("");
-    const single = name === "error" || VALUE.test(name);
+    const single = SINGLE.includes(name) || VALUE.test(name);
     if (!filters.getAll(name).includes(value)) set(name, single ? [value] : [...filters.getAll(name), value]);
   }
 
