@@ -13,18 +13,20 @@ const LONGEST_LAG = 5;
 export const health = signal(/** @type {Readiness | null} */ (null));
 
 /**
- * Since when these pages may show old data, in milliseconds since 1970: the view is behind, or a part is away that
- * brings news to it. Null while they are up to date, or that is not known.
+ * Whether these pages may show old data: the view is behind, or a part is away that brings news to it. `since`: in
+ * milliseconds since 1970; null when it was so before the page was opened. Null while they are up to date.
  */
-export const staleSince = signal(/** @type {number | null} */ (null));
+export const stale = signal(/** @type {{since: number | null} | null} */ (null));
+let wasFresh = false;
 
 effect(() => {
   const now = health.value;
   const lag = toNumber(now?.lag ?? null) ?? 0;
-  const away = now !== null && !now.ready;
-  if (lag > LONGEST_LAG) staleSince.value = Date.now() - lag * 1000;
-  else if (!away) staleSince.value = null;
-  else staleSince.value = staleSince.peek() ?? Date.now();
+  if (now === null) return;
+  const fresh = now.ready && lag <= LONGEST_LAG;
+  if (fresh) stale.value = null;
+  else stale.value = stale.peek() ?? { since: wasFresh ? Date.now() - lag * 1000 : null };
+  wasFresh = wasFresh || fresh;
 });
 
 /** Return what `GET /health/ready` says, also when a part is not ready. @param {AbortSignal} signal @returns {Promise<Readiness>} */

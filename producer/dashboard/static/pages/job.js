@@ -209,7 +209,11 @@ function WhyRunning({ job }) {
   const workers = useWorkers();
   useEvery(workers.reload, POLL);
   if (!lostItsWorker(job, workers.data)) return null;
-  return html`<p class="warning">Its worker is gone. RabbitMQ gives the job to another worker when it notices that.</p>`;
+  const next =
+    health.value?.workers[job.queue ?? ""]?.consumers === 0
+      ? `No other worker takes jobs from the queue ${job.queue}.`
+      : "RabbitMQ gives the job to another worker when it notices that.";
+  return html`<p class="warning">Its worker is gone. ${next}</p>`;
 }
 
 /** @param {{job: Job, events: JobEvent[], onChanged: (job: Job) => void}} props */

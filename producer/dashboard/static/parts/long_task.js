@@ -44,6 +44,7 @@ export function LongTask({ id }) {
   if (job === null)
     return html`<${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />${!loaded.problem && html`<p class="loading">Loading …</p>`}`;
   const Found = FOUND[job.type];
+  const taken = affected(job);
   return html`
     <header class="title">
       <h1><${State} state=${job.state} /> ${titleOf(job)}</h1>
@@ -60,7 +61,7 @@ export function LongTask({ id }) {
     }
     ${
       job.state === "succeeded" &&
-      html`<p role="status"><strong>${summaryOf(job)}</strong>. ${affected(job) && html`<a href=${link("jobs", affected(job) ?? {})}>See these jobs</a>`}</p>
+      html`<p role="status"><strong>${summaryOf(job)}</strong>. ${taken && html`<a href=${link("jobs", taken.query)}>${taken.title}</a>`}</p>
         ${Found ? html`<${Found} job=${job} />` : TASKS[job.type] === undefined && html`<${Section} title="Result"><${Json} value=${job.result} name="Result" /><//>`}`
     }
   `;

@@ -22,21 +22,21 @@ export function titleOf(job) {
 }
 
 /**
- * Return the filters of the list that show the jobs which a bulk action took, whatever has become of them; null when no
- * filter does: their ids were given, or their error is gone.
+ * Return the filters of the list that show the jobs which a bulk action took, and what the list is called; null when no
+ * filter shows them. With a failure it shows those that have it now: a job that succeeds has none.
  * @param {Job} job
- * @returns {import("../core/route.js").Query | null}
+ * @returns {{title: string, query: import("../core/route.js").Query} | null}
  */
 export function affected(job) {
   if (job.type !== "jobtape.redrive" && job.type !== "jobtape.cancel") return null;
   const payload = /** @type {Record<string, any>} */ (job.payload ?? {});
   const of = (/** @type {string} */ name) => [payload[name] ?? []].flat().map(String);
   if (["ids", "payload", "result", "error"].some((name) => Object.keys(payload[name] ?? {}).length > 0)) return null;
-  // A job that runs again keeps its last error until it succeeds.
-  if (of("failure").length > 0 || of("reason").length > 0) return null;
   const labels = Object.entries(payload.labels ?? {}).map(([name, value]) => `${name}:${value}`);
   const times = { since: payload.since ?? null, until: payload.until ?? null };
-  return { type: of("type"), queue: of("queue"), label: labels, ...times };
+  const causes = { failure: of("failure"), reason: of("reason") };
+  const title = of("failure").length + of("reason").length > 0 ? "Those with this failure now" : "See these jobs";
+  return { title, query: { type: of("type"), queue: of("queue"), label: labels, ...causes, ...times } };
 }
 
 /** Return the result in half a line. @param {Job} job */
