@@ -52,7 +52,7 @@ from sqlalchemy import (
 
 from jobtape.schemas.job import Job
 from jobtape.view import checkpoint, jobs, projection, tables
-from jobtape.view.removal import add_removed, remove_jobs
+from jobtape.view.retention import add_removed, remove_jobs
 from jobtape.view.sql.database import StorePart
 from jobtape.view.sql.paging import PAGE_BYTES, STEP, read_page
 from jobtape.view.tables import FoldedTables
