@@ -9,6 +9,7 @@ import pytest
 
 from jobtape import job
 from jobtape.consumer.projector.maintenance.flows import runner
+from jobtape.schemas.events import encode
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.interventions import cancelled, redriven
 from jobtape.schemas.job import JobState
@@ -16,6 +17,7 @@ from jobtape.schemas.topology import CANCEL_KEY
 from jobtape.view.store import Store
 from tests.checker import Checker
 from tests.consumer.installation import Rig
+from tests.consumer.rebuild_helpers import rebuilt
 from tests.flows import flow_ended, flow_problems, jobs_of, put_flow
 from tests.waiting import eventually
 
@@ -205,6 +207,43 @@ async def test_job_that_is_redriven_while_its_flow_is_open_counts_again(rig: Rig
         await eventually(lambda: jobs_of(view, flow_id, "next"))
         _open["gate"].set()
         assert (await flow_ended(view, flow_id)).result == {"next": 4, "wait": ""}
+        await check(rig, view, flow_id)
+
+
+async def test_rebuild_of_a_running_flow_gives_the_same_and_submits_nothing_again(rig: Rig, store: Store) -> None:
+    nodes = {
+        **FAN,
+        "wait": {"type": "wait", "after": ["twice"]},
+        "last": {"type": "total", "payload": {"parts": []}, "after": ["wait", "total"]},
+    }
+    async with rig.worker(*TYPES):
+        async with rig.projector(store, owner="p1", lease=1.0):
+            flow_id = await put_flow(rig, TYPES, nodes)
+            await eventually(lambda: jobs_of(store, flow_id, "wait"))
+            await eventually(lambda: [each.state for each in jobs_of(store, flow_id, "total")] == ["succeeded"])
+        before = jobs_of(store, flow_id)
+        await asyncio.to_thread(rebuilt, store)
+        assert jobs_of(store, flow_id) == before
+        async with rig.projector(store, owner="p2", lease=1.0):
+            _open["gate"].set()
+            assert (await flow_ended(store, flow_id)).state is JobState.SUCCEEDED
+            await check(rig, store, flow_id)
+
+
+async def test_six_fans_in_a_row_are_as_many_jobs_as_are_named(rig: Rig, view: Store) -> None:
+    """In celery#3571 and celery PR#10171 the messages of nested chords grow exponentially."""
+    nodes: dict[str, Any] = {}
+    for n in range(6):
+        after = [f"total{n - 1}"] if n else []
+        nodes[f"upto{n}"] = {"type": "upto", "payload": {"n": 5}, "after": after}
+        nodes[f"twice{n}"] = {"type": "twice", "map": {"$from": f"upto{n}"}, "payload": {"x": {"$item": ""}}}
+        nodes[f"total{n}"] = {"type": "total", "payload": {"parts": {"$from": f"twice{n}"}}}
+    async with rig.projector(view), rig.worker(*TYPES):
+        flow_id = await put_flow(rig, TYPES, nodes)
+        flow = await flow_ended(view, flow_id)
+        assert (flow.state, flow.result) == (JobState.SUCCEEDED, {"total5": 20})
+        assert len(jobs_of(view, flow_id)) == 6 * 7
+        assert max(len(encode(event)) for event in rig.events) < 10_000
         await check(rig, view, flow_id)
 
 

@@ -128,7 +128,7 @@ async def test_failure_skips_what_follows_and_runs_its_handler(at_work: Api, rig
         },
     )
     assert flow["state"] == "succeeded", flow
-    assert flow["result"] == {"always": "noted"}
+    assert flow["result"] == {"alert": "alert", "always": "noted"}
     assert await states(at_work, flow) == {
         "list": "succeeded",
         "double": "failed",
