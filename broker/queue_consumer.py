@@ -56,7 +56,7 @@ class Delivery:
 
     @property
     def count(self) -> int:
-        """How often a quorum queue delivered it before."""
+        """How many of its earlier deliveries count as failed: their worker died or rejected them."""
         return self._message.integer(COUNT_HEADER) or 0
 
     async def ack(self) -> None:

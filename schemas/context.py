@@ -32,7 +32,7 @@ class Context:
     correlation_id: str | None = None
     """The job's correlation id. Jobs that the handler submits get it too."""
     event_id: str | None = None
-    """The id of the event that this execution answers."""
+    """The id of the event that put the work on its queue: ``submitted`` or ``placed``."""
 
     fence: int | None = None
     """Of a job with an ordering key or limits: a number that grows with each placement for the same key or slot. A

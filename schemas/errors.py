@@ -65,7 +65,10 @@ class UnreadableEvent(JobtapeError):
 
 
 class BrokerUnavailable(JobtapeError):
-    """No confirm came in time. The broker may have the message: publish the same event id again, or give up."""
+    """No confirm came in time. The broker may have the message: publish the same event id again, or give up.
+
+    Except for QueueFull: then it has nothing.
+    """
 
 
 class QueueFull(BrokerUnavailable):

@@ -18,7 +18,7 @@ from jobtape.schemas.job import ENDINGS, CarriedText, ErrorInfo, JobTypeName, Or
 CONTENT_TYPE: Final = "application/cloudevents+json"
 TYPE_PREFIX: Final = "jobtape.job."
 # A payload is three levels deep in its event (data, order, payload).
-_DEPTH_LIMIT: Final = plainjson.DEPTH_TIMEOUT + 3
+_MAX_DEPTH: Final = plainjson.MAX_DEPTH + 3
 _REASON_LENGTH: Final = 500
 
 # It is part of event ids, which have at most 255 characters.
@@ -357,7 +357,7 @@ def encoded_success(
 
 def decode(body: bytes) -> JobEvent:
     """Return the event in a message body, upcast to the newest version. Raises UnreadableEvent with the reason."""
-    if plainjson.is_clean(body, depth_limit=_DEPTH_LIMIT):
+    if plainjson.is_clean(body, max_depth=_MAX_DEPTH):
         try:
             event: JobEvent = _validate_json(body)
         except ValidationError:
@@ -376,7 +376,7 @@ def decode(body: bytes) -> JobEvent:
 
 def parse(raw: Mapping[str, Any]) -> JobEvent:
     """Return the event in a parsed CloudEvent, upcast to the newest version. Raises UnreadableEvent with the reason."""
-    if (fault := plainjson.fault(raw, depth_limit=_DEPTH_LIMIT)) is not None:
+    if (fault := plainjson.fault(raw, max_depth=_MAX_DEPTH)) is not None:
         raise UnreadableEvent(fault)
     try:
         return ADAPTER.validate_python(upcast.upcast(raw))

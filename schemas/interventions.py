@@ -1,4 +1,4 @@
-"""The events that end a run or begin the next one without a worker: ``cancelled``, ``redriven`` and ``released``.
+"""Events by which somebody intervenes without a worker: ``cancelled``, ``redriven`` and ``released``.
 
 The id of each depends on the run only, so any number of requests end a run or begin the next one once.
 """

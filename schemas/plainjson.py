@@ -12,7 +12,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 INT_LIMIT = 2**63
-DEPTH_TIMEOUT = 64
+MAX_DEPTH = 64
 PLACE_LENGTH = 120
 SHORT = 2_000
 MARK = b"\xef\xbb\xbf"
@@ -57,12 +57,12 @@ def short(value: Any, most: int = SHORT) -> Any:
     return value if len(text) <= most else f"{text[:most].decode(errors='ignore')}…"
 
 
-def fault(value: Any, at: str = "", *, depth_limit: int = DEPTH_TIMEOUT) -> str | None:
+def fault(value: Any, at: str = "", *, max_depth: int = MAX_DEPTH) -> str | None:
     """Return why a parsed JSON value cannot be stored, with the place of the fault; None if it can be."""
     stack: list[tuple[Any, _Place | None, int]] = [(value, None, 0)]
     while stack:
         item, place, depth = stack.pop()
-        if (reason := _own_fault(item, depth, depth_limit)) is not None:
+        if (reason := _own_fault(item, depth, max_depth)) is not None:
             return f"{_place_text(place, at) or 'value'}: {reason}"
         if isinstance(item, dict):
             stack.extend((child, (place, key), depth + 1) for key, child in item.items())
@@ -71,7 +71,7 @@ def fault(value: Any, at: str = "", *, depth_limit: int = DEPTH_TIMEOUT) -> str 
     return None
 
 
-def is_clean(body: bytes, *, depth_limit: int = DEPTH_TIMEOUT) -> bool:
+def is_clean(body: bytes, *, max_depth: int = MAX_DEPTH) -> bool:
     """Return whether the bytes of a JSON text show that its value can be carried. If not, ``fault`` knows: most
     texts that are not clean have no fault. This takes a tenth of the time, because it does not visit the values.
     """
@@ -85,7 +85,7 @@ def is_clean(body: bytes, *, depth_limit: int = DEPTH_TIMEOUT) -> bool:
         or b"NaN" in body
         or b"Infinity" in body
         or _LONG_NUMBER in digits
-        or body.count(b"{") + body.count(b"[") > depth_limit
+        or body.count(b"{") + body.count(b"[") > max_depth
         # 1e999 is parsed as infinity. Ids have such digits too, so a second look excludes them.
         or (b"0e000" in digits and _EXPONENT.search(body))
     )
@@ -114,9 +114,9 @@ def _place_text(place: _Place | None, at: str) -> str:
     return text
 
 
-def _own_fault(item: Any, depth: int, depth_limit: int) -> str | None:
-    if depth > depth_limit:
-        return f"nested deeper than {depth_limit} levels"
+def _own_fault(item: Any, depth: int, max_depth: int) -> str | None:
+    if depth > max_depth:
+        return f"nested deeper than {max_depth} levels"
     if isinstance(item, str):
         return _text_fault(item)
     if item is None or isinstance(item, bool | list):

@@ -56,7 +56,7 @@ def entry_line(cursor: int, body: bytes) -> bytes:
         event = plainjson.loads(body)
     except plainjson.NotJson:
         event = None
-    if isinstance(event, dict) and plainjson.fault(event, depth_limit=plainjson.DEPTH_TIMEOUT + 3) is None:
+    if isinstance(event, dict) and plainjson.fault(event, max_depth=plainjson.MAX_DEPTH + 3) is None:
         return _line({"cursor": cursor, "event": event})
     return _line({"cursor": cursor, "raw": base64.b64encode(body).decode()})
 

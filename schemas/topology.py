@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 BARRIER_KEY: Final = "barrier"
 CANCEL_KEY: Final = "cancel"
-"""The second key of a ``cancelled``, which routes it to the workers too."""
+"""The second key of what every worker has to know: a ``cancelled``, and the beginning of a pause."""
 # Longer than work may wait on its queue: only work that was placed before the cancellation needs it. Segments are
 # small, because only whole ones are dropped for their age, and never the last.
 CANCELS_KEPT: Final = "45D"
@@ -121,7 +121,7 @@ class Topology:
 
     @property
     def cancels(self) -> Queue:
-        """The stream of cancelled runs (about a million), which every worker reads before it takes jobs."""
+        """The stream of cancelled runs and of pauses, which every worker reads before it takes jobs."""
         return _stream(f"{self.namespace}.cancels", CANCELS_MAX_BYTES, CANCELS_KEPT, CANCELS_SEGMENT)
 
     @property

@@ -83,7 +83,7 @@ def accept_gap(connection: Connection) -> Checkpoint:
 
     Raises JobtapeError when there is no gap.
     """
-    new_epoch = _c.gap_kind.in_(("tape-missing", "log-replaced"))
+    new_epoch = _c.gap_kind.in_(("tape-missing", "tape-replaced"))
     # The update comes before the read: it locks the row.
     moved = (
         update(_row)

@@ -1,4 +1,4 @@
-"""What the projector reads and writes for each batch, over one connection."""
+"""What the projector reads and writes for each batch of messages, over one connection."""
 
 from collections.abc import Collection
 
@@ -10,7 +10,7 @@ from jobtape.view.values import Batch
 
 
 class FoldSession:
-    """One batch. Raises the driver's errors, which ``Database.folding`` translates."""
+    """One batch. Raises the driver's errors, which ``Database.by_driver`` translates."""
 
     def __init__(self, connection: DriverConnection) -> None:
         self._connection = connection

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 SNAPSHOT_EVERY: Final = 64
 
-GapKind = Literal["tape-missing", "log-replaced", "log-truncated"]
+GapKind = Literal["tape-missing", "tape-replaced", "tape-truncated"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,13 +66,13 @@ async def _read_checkpoint(reader: StreamReader, offset: int, digest: str | None
     (message,) = messages
     if message.offset > offset:
         raise GapFound(
-            "log-truncated",
+            "tape-truncated",
             f"the tape begins at offset {message.offset}, the view ends at {offset}: retention has dropped the "
             "messages between them before they were folded",
         )
     if message.offset < offset or message_digest(message) != digest:
         raise GapFound(
-            "log-replaced", f"the tape is a new one: the message at offset {offset} is not the one that was folded"
+            "tape-replaced", f"the tape is a new one: the message at offset {offset} is not the one that was folded"
         )
     return True
 
@@ -89,4 +89,4 @@ async def _check_end(connection: Connection, publisher: Publisher, offset: int) 
                 return
     if end < 0:
         raise BrokerUnavailable("the tape delivers nothing, not even the barrier just published; attach again")
-    raise GapFound("log-replaced", f"the tape is a new one: it ends at offset {end}, the view at {offset}")
+    raise GapFound("tape-replaced", f"the tape is a new one: it ends at offset {end}, the view at {offset}")

@@ -1,4 +1,4 @@
-"""The set of cancelled runs. A worker checks it before it runs a job.
+"""The set of cancelled runs, and the pauses. A worker checks them before it runs a job.
 
 Theory of operation. A job may be cancelled while its work waits on a queue, where nobody can remove it. So every
 ``cancelled`` event also goes to a separate stream, which keeps it longer than work is likely to wait there. A worker

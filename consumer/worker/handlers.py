@@ -52,7 +52,9 @@ CLOSE_TIMEOUT: Final = 1.0
 
 
 class ExecutionAborted(Exception):
-    """The execution ended without an outcome through no fault of its own: it does not count and must run again."""
+    """The execution ended without an outcome through no fault of its own. It uses no attempt. Its delivery is rejected,
+    which counts towards the delivery limit, and another execution follows.
+    """
 
 
 class RunningHandler(asyncio.Future[Outcome]):

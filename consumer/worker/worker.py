@@ -60,12 +60,12 @@ BROKEN_PAUSE = 1.0
 """Seconds until a delivery that this worker could not handle is rejected, so that it does not loop at full speed."""
 SPARE_PREFETCH = 4
 """Deliveries beyond the concurrency, so that a free slot has work at once. No more than
-the concurrency: the acknowledgement timeout of a waiting delivery runs, and leaves time for one job before it."""
+the concurrency: the acknowledgement timeout of a waiting delivery runs, so at most one job may run before it."""
 WATCH_INTERVAL = 1.0
 """Seconds between two checks of the backlog and of stuck handlers."""
 SUSPECT_FROM = 2
-"""A job is a suspect when so many of its deliveries were lost because a worker died: the job may be the cause. A
-delivery that had not started counts too, because running a suspect in a process of its own costs little."""
+"""A job is a suspect when so many of its deliveries came back, because a worker died or rejected them: the job may be
+the cause. A delivery that had not started counts too, because running a suspect in a process of its own costs little."""
 
 REMEMBERED = 10_000
 """How many finished attempts a worker remembers."""

@@ -22,11 +22,11 @@ def test_gap_is_accepted_once(broker_installation: Installation) -> None:
     broker_installation.run("init")
     view = Store(broker_installation.env["DATABASE_URL"])
     view.take_lease("a projector", 60)
-    view.report_gap("a projector", Gap("log-replaced", "offset 17 has another digest"))
+    view.report_gap("a projector", Gap("tape-replaced", "offset 17 has another digest"))
 
     accepted = broker_installation.run("init", "--accept-gap")
     assert accepted.returncode == 0, accepted.stderr
-    assert "gap: accepted (log-replaced: offset 17 has another digest)" in accepted.stdout
+    assert "gap: accepted (tape-replaced: offset 17 has another digest)" in accepted.stdout
     assert "in epoch 2" in accepted.stdout
     after = view.checkpoint()
     view.close()

@@ -81,7 +81,7 @@ def test_doctor_names_subscription_that_missed_events(view: Store) -> None:
     examine_view(found, view)
     assert not any("audit" in item.what for item in found.items)
     assert view.take_lease("me", 60) is not None
-    assert view.report_gap("me", Gap("log-replaced", "test"))
+    assert view.report_gap("me", Gap("tape-replaced", "test"))
     view.accept_gap()
     found = Findings()
     examine_view(found, view)

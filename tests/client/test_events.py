@@ -102,7 +102,7 @@ async def test_events_arrive_once_across_lost_connections(client: Client, networ
 
 async def test_removed_history_raises_history_gone(client: Client, live_sqlite: LiveApi) -> None:
     record(live_sqlite.store, submitted(1), submitted(2))
-    assert live_sqlite.store.report_gap("me", Gap("log-replaced", "test"))
+    assert live_sqlite.store.report_gap("me", Gap("tape-replaced", "test"))
     live_sqlite.store.accept_gap()
     commit(live_sqlite.store, folded([submitted(3)], first=0, epoch=2))
     horizon = live_sqlite.store.committed.reach().horizon

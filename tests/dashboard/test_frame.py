@@ -123,6 +123,7 @@ def test_list_is_polled_while_no_stream_is_free(site: Installation, chromium: Br
     assert opened.faults == []
 
 
+@pytest.mark.timeout(400)  # starts a broker twice, and five programs
 def test_dashboard_says_that_broker_or_projector_is_away_and_goes_on(
     node: PrivateNode, tmp_path: Path, chromium: Browser
 ) -> None:

@@ -68,7 +68,7 @@ async def test_browser_module_filters_and_reports_reset(api: LiveApi) -> None:
     async with page(api.url, after="first", **filters) as running:
         await eventually(lambda: running.lines)
         assert running.lines == [f"{cursor_of(1, 2)} {succeeded(mail).id}"]
-    assert api.store.report_gap("me", Gap("log-replaced", "test"))
+    assert api.store.report_gap("me", Gap("tape-replaced", "test"))
     api.store.accept_gap()
     commit(api.store, folded([submitted(3)], first=0, epoch=2))
     horizon = api.store.committed.reach().horizon

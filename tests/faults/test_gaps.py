@@ -76,7 +76,7 @@ async def test_deleted_tape_is_a_gap(rig: Rig, store: Store, accept_first: bool)
             await rig.create_tape()
         else:
             await rig.create_tape()
-            assert "a new one" in await gap_of(projector, store, "log-replaced")
+            assert "a new one" in await gap_of(projector, store, "tape-replaced")
             store.accept_gap()
         await check_folding(rig, checker, store, ledger, projector)
     checkpoint = store.checkpoint()
@@ -99,7 +99,7 @@ async def test_tape_replaced_while_no_projector_runs_is_a_gap(rig: Rig, store: S
         await submit(rig, ledger, refill)
         await all_done(rig, ledger)
         async with rig.projector(store, ready=False) as projector:
-            assert reason in await gap_of(projector, store, "log-replaced")
+            assert reason in await gap_of(projector, store, "tape-replaced")
             assert len(store.history()) == folded >= 40, "nothing after the gap is folded"
             store.accept_gap()
             await check_folding(rig, checker, store, ledger, projector)
@@ -165,7 +165,7 @@ async def test_tape_truncated_while_no_projector_runs_is_a_gap(
         assert checkpoint.offset is not None
         await overrun(rig, checkpoint.offset)
         async with rig.projector(store, owner="p2", ready=False) as projector:
-            detail = await gap_of(projector, store, "log-truncated")
+            detail = await gap_of(projector, store, "tape-truncated")
             assert f"the view ends at {checkpoint.offset}" in detail
             assert len(store.history()) == 5
             marker = await checker.read()
@@ -233,7 +233,7 @@ async def test_tape_truncated_before_a_slow_projector_is_a_gap(
             await eventually(waiting.is_set)
             await overrun(rig, 1500)
             proceed.set()
-            detail = await gap_of(projector, store, "log-truncated")
+            detail = await gap_of(projector, store, "tape-truncated")
             assert "retention has dropped" in detail
             cursors = [row.cursor for row in store.history(limit=10_000)]
             assert cursors == list(range(cursors[0], cursors[0] + len(cursors))), (

@@ -122,7 +122,7 @@ def test_invalid_event_is_refused_with_reason(body: bytes, says: str) -> None:
 @pytest.mark.parametrize("where", ["payload", "result"])
 def test_deepest_accepted_payload_is_readable(where: str) -> None:
     deep: Any = 1
-    for _ in range(plainjson.DEPTH_TIMEOUT):
+    for _ in range(plainjson.MAX_DEPTH):
         deep = {"a": deep}
     assert plainjson.fault(deep) is None and plainjson.fault({"a": deep}) is not None
     event: events.JobEvent = facts.submitted(order=facts.ORDER.model_copy(update={"payload": deep}))

@@ -139,7 +139,7 @@ def test_failed_commit_writes_neither_rows_nor_checkpoint(store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("gap", "epoch"),
-    [(Gap("tape-missing", "no stream"), 2), (Gap("log-replaced", "x\x00"), 2), (Gap("log-truncated", ""), 1)],
+    [(Gap("tape-missing", "no stream"), 2), (Gap("tape-replaced", "x\x00"), 2), (Gap("tape-truncated", ""), 1)],
     ids=lambda value: value.kind if isinstance(value, Gap) else "",
 )
 def test_gap_is_reported_and_accepted(store: Store, gap: Gap, epoch: int) -> None:

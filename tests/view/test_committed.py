@@ -71,7 +71,7 @@ def test_page_of_large_events_is_bounded_in_bytes(store: Store) -> None:
 def test_reach_at_first_start_and_behind_gap(store: Store) -> None:
     assert store.committed.reach() == HistoryRange(0, cursor_of(1, -1))
     record(store, submitted(1), submitted(2))
-    assert store.report_gap("me", Gap("log-truncated", "retention"))
+    assert store.report_gap("me", Gap("tape-truncated", "retention"))
     store.accept_gap()
     reach = store.committed.reach()
     assert reach.horizon == cursor_of(1, 1) + 1

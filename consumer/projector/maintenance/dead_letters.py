@@ -100,7 +100,7 @@ class DeadLetters:
                 events[decision.id] = decision
                 if dropped is None:
                     log.warning(
-                        "the broker dropped the message of job %s: publishing the event %s",
+                        "the broker gave up delivering the work of job %s: publishing the event %s",
                         event.subject,
                         decision.name,
                     )
@@ -109,7 +109,7 @@ class DeadLetters:
         for (queue, dropped), n in drops.items():
             log.warning(
                 "the broker has dropped the work of %d jobs from the queue %s (%s), as a policy says; it is placed "
-                "again, see `jobtape doctor` and docs/reference/broker-policies.md",
+                "again, see `jobtape doctor`",
                 n,
                 topology.work_queue(queue).name,
                 dropped,

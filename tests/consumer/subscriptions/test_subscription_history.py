@@ -195,7 +195,7 @@ async def test_lost_history_raises(view: Store, subscribed: Subscribe) -> None:
     commit_jobs(view, 0, 1)
     async with subscribed(events="succeeded", since="first") as running:
         assert [(await anext(running)).result for _ in range(2)] == [0, 1]
-        assert view.report_gap("me", Gap("log-replaced", "made again"))
+        assert view.report_gap("me", Gap("tape-replaced", "made again"))
         view.accept_gap()
         with pytest.raises(HistoryGone) as gone:
             await anext(running)
@@ -216,7 +216,7 @@ async def test_lost_history_raises(view: Store, subscribed: Subscribe) -> None:
 
 async def test_since_first_reports_no_gap_before_the_first_event(view: Store, subscribed: Subscribe) -> None:
     commit_jobs(view, 0)
-    assert view.report_gap("me", Gap("log-replaced", "made again"))
+    assert view.report_gap("me", Gap("tape-replaced", "made again"))
     view.accept_gap()
     commit_jobs(view, 1)
     assert results(await take(subscribed(events="succeeded", since="first"), 2)) == [0, 1]
@@ -296,7 +296,7 @@ def test_invalid_arguments_are_refused_at_once(arguments: dict[str, Any], messag
 
 async def test_time_that_may_be_in_lost_history_raises(view: Store, subscribed: Subscribe) -> None:
     commit_jobs(view, 0, at=NOON)
-    assert view.report_gap("me", Gap("log-replaced", "made again"))
+    assert view.report_gap("me", Gap("tape-replaced", "made again"))
     view.accept_gap()
     commit_jobs(view, 1, at=NOON + timedelta(hours=10))
     with pytest.raises(HistoryGone):

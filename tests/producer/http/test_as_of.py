@@ -81,7 +81,7 @@ async def torn(settings: Settings, rig: Rig, view: Store) -> Any:
     assert view.take_lease("test", 60)
     order = submitted(1)
     assert view.commit("test", (1, None), folded([order, submitted(2), submitted(3), succeeded(order, 7)]), 60)
-    assert view.report_gap("test", Gap("log-replaced", "made again"))
+    assert view.report_gap("test", Gap("tape-replaced", "made again"))
     view.accept_gap()
     assert view.commit("test", (2, None), Batch(0, ""), 60)
     batch = folded([submitted(4, NOON + timedelta(minutes=1))], first=1, epoch=2)

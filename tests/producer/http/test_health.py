@@ -65,8 +65,8 @@ async def test_readiness_without_projector(settings: Settings, rig: Rig, view: S
         assert "no projector is running" in await reason(served, "projector")
         assert view.take_lease("test", 60)
         await readiness(served, 200)
-        view.report_gap("test", Gap("log-truncated", "something is missing"))
-        assert "log-truncated: something is missing" in await reason(served, "projector")
+        view.report_gap("test", Gap("tape-truncated", "something is missing"))
+        assert "tape-truncated: something is missing" in await reason(served, "projector")
 
 
 async def test_readiness_warns_of_relay(settings: Settings, rig: Rig, view: Store) -> None:

@@ -106,7 +106,7 @@ async def test_keep_alives_move_position_when_no_event_matches(live: LiveApi) ->
 async def test_position_before_horizon_is_reset_to_horizon(live: LiveApi) -> None:
     record(live.store, submitted(1), submitted(2))
     old = cursor_of(1, 0)
-    assert live.store.report_gap("me", Gap("log-replaced", "test"))
+    assert live.store.report_gap("me", Gap("tape-replaced", "test"))
     live.store.accept_gap()
     reach = live.store.committed.reach()
     commit(live.store, folded([submitted(3)], first=0, epoch=2))
@@ -126,7 +126,7 @@ async def test_position_before_horizon_is_reset_to_horizon(live: LiveApi) -> Non
 async def test_job_stream_has_events_before_horizon(live: LiveApi) -> None:
     order = submitted(1)
     record(live.store, order, succeeded(order))
-    assert live.store.report_gap("me", Gap("log-replaced", "test"))
+    assert live.store.report_gap("me", Gap("tape-replaced", "test"))
     live.store.accept_gap()
     commit(live.store, folded([submitted(2)], first=0, epoch=2))
     assert live.store.committed.reach().horizon > cursor_of(1, 1)
@@ -154,7 +154,7 @@ async def test_gap_resets_open_streams(live: LiveApi) -> None:
         for stream in (all_of_it, of_one):
             await stream.next(control=True)
         assert (await of_one.next()).event_id == submitted(1).id
-        assert live.store.report_gap("me", Gap("log-truncated", "test"))
+        assert live.store.report_gap("me", Gap("tape-truncated", "test"))
         live.store.accept_gap()
         horizon = live.store.committed.reach().horizon
         commit(live.store, folded([submitted(2)], first=90))

@@ -75,7 +75,7 @@ async def test_keep_alive_moves_position_when_no_event_matches(live: LiveApi) ->
 
 async def test_position_outside_history_is_reset(live: LiveApi) -> None:
     record(live.store, submitted(1))
-    assert live.store.report_gap("me", Gap("log-replaced", "test"))
+    assert live.store.report_gap("me", Gap("tape-replaced", "test"))
     live.store.accept_gap()
     horizon = live.store.committed.reach().horizon
     commit(live.store, folded([submitted(2)], first=0, epoch=2))
