@@ -79,7 +79,7 @@ class Publisher:
         limit = self.timeout if timeout is None else timeout
         end = time.monotonic() + limit
         try:
-            await self._send(body, key, (run_key(queue),), timeout=limit, refusable=True)
+            await self.send(body, key, (run_key(queue),), timeout=limit, refusable=True)
         except WorkRefused:
             self._note_full(queue)
             deferred = deferral(event, "queue_full", source=self.topology.source, time=datetime.now(UTC))
@@ -87,7 +87,7 @@ class Publisher:
             await self.publish(deferred, timeout=max(SHORTEST_TIMEOUT, end - time.monotonic()))
             if isinstance(event, Submitted):
                 limit = max(SHORTEST_TIMEOUT, end - time.monotonic())
-                await self._send(body, key, (), timeout=limit)
+                await self.send(body, key, (), timeout=limit)
             return deferred
         return None
 
@@ -117,7 +117,7 @@ class Publisher:
     ) -> None:
         """Same as ``publish``, for an encoded event."""
         key = event_key(event.name, event.job_type)
-        await self._send(event.body, key, cc, timeout=timeout)
+        await self.send(event.body, key, cc, timeout=timeout)
 
     def begin(self, event: JobEvent, cc: Sequence[str] = ()) -> "asyncio.Future[None]":
         """Same as ``begin_encoded``, for an event."""
@@ -134,9 +134,9 @@ class Publisher:
 
     async def publish_barrier(self, process: str, seq: int, timeout: float | None = None) -> None:
         """Write a barrier to the tape. A view that has passed it contains everything published before."""
-        await self._send(barrier_body(process, seq), BARRIER_KEY, (), content_type="application/json", timeout=timeout)
+        await self.send(barrier_body(process, seq), BARRIER_KEY, (), content_type="application/json", timeout=timeout)
 
-    async def _send(
+    async def send(
         self,
         body: bytes,
         key: str,
@@ -146,8 +146,8 @@ class Publisher:
         timeout: float | None = None,
         refusable: bool = False,
     ) -> None:
-        """Same as ``publish``, for an encoded event or barrier. ``refusable``: raise WorkRefused when a queue refused the
-        message, instead of trying again.
+        """Same as ``publish``, for an encoded event or barrier. ``refusable``: raise WorkRefused when a queue
+        refused the message, instead of trying again.
         """
         limit = self.timeout if timeout is None else timeout
         pause = FIRST_PAUSE

@@ -65,7 +65,7 @@ WATCH_INTERVAL = 1.0
 """Seconds between two checks of the backlog and of stuck handlers."""
 SUSPECT_FROM = 2
 """A job is a suspect when so many of its deliveries came back, because a worker died or rejected them: the job may be
-the cause. A delivery that had not started counts too, because running a suspect in a process of its own costs little."""
+the cause. A delivery that had not started counts too: running a suspect in a process of its own costs little."""
 
 REMEMBERED = 10_000
 """How many finished attempts a worker remembers."""
