@@ -181,7 +181,8 @@ def _holds_slots(job: Job) -> bool:
     if job.imported or job.gate_group == FLOW_GROUP:  # it has no work here
         return False
     if job.state is _S.FAILED:
-        return job.gates is not None and job.gates.hold
+        # Without an end, all that is known of the run is that it was released.
+        return job.gates is not None and job.gates.hold and job.finished_at is not None
     return job.state is not _S.HELD and not job.final
 
 

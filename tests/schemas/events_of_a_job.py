@@ -88,6 +88,16 @@ def cancelled(run: int = 1, second: int = 0, job: str = JOB) -> events.Cancelled
     )
 
 
+def released(run: int = 1, second: int = 0, job: str = JOB) -> events.Released:
+    return events.Released(
+        id=ids.run_fact(job, run, "released"),
+        source=SOURCE,
+        subject=job,
+        time=at(second),
+        data=events.ReleasedData(job_type="add", run=run, attempt=1),
+    )
+
+
 class Execution:
     """One execution of an attempt, and the events that its worker publishes."""
 

@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 
 from jobtape.schemas.events import JobEvent
-from jobtape.schemas.fold import fold
+from jobtape.schemas.fold import evolve, fold
+from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import Job
-from tests.schemas.events_of_a_job import JOB, ORDER, Execution, at, cancelled, placed, redriven, submitted
+from tests.schemas.events_of_a_job import JOB, ORDER, Execution, at, cancelled, placed, redriven, released, submitted
 
 A, B = Execution("b-first"), Execution("a-second")  # the later execution has the smaller id: ids have no order
 NEXT = Execution("next", attempt=2)
@@ -188,3 +189,12 @@ def test_only_later_run_at_is_scheduled() -> None:
     past = ORDER.model_copy(update={"run_at": at(0) - timedelta(days=1)})
     assert play([submitted(order=later)]).state == "scheduled"
     assert play([submitted(order=past)]).state == "queued"
+
+
+def test_job_released_before_its_submission_keeps_no_key() -> None:
+    held = submitted(order=ORDER.model_copy(update={"gates": Gates(ordering_key="customer=a", hold=True)}))
+    job = play([released(1, 5), held])
+    assert not job.holds_slots
+    assert evolve(job, released(1, 5)) is job
+    assert play([held, A.failed(3)]).holds_slots
+    assert not play([held, A.failed(3), released(1, 5)]).holds_slots
