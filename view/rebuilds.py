@@ -54,7 +54,7 @@ from jobtape.schemas.job import Job
 from jobtape.view import checkpoint, jobs, projection, tables
 from jobtape.view.retention import add_removed, remove_jobs
 from jobtape.view.sql.database import StorePart
-from jobtape.view.sql.paging import PAGE_BYTES, STEP, read_page
+from jobtape.view.sql.paging import PAGE_BYTES, next_step, read_page
 from jobtape.view.tables import FoldedTables
 from jobtape.view.values import Archived, Batch, ByJob, RebuildState
 
@@ -65,8 +65,6 @@ PAGE: Final = 1000
 """Events that are folded in their order in one transaction."""
 JOB_PAGE: Final = 4000
 """Events that are folded job by job in one transaction."""
-JOB_STEP: Final = 500
-"""Of these, the most that are fetched at a time."""
 CLEAN_UP_PAUSE: Final = 0.01
 """Seconds between two transactions of ``clean_up``, for other writers: SQLite does not queue them."""
 CHUNK: Final = 2_000
@@ -150,19 +148,18 @@ class RebuildStore(StorePart):
         unless it is the only one.
         """
         found: list[Archived] = []
-        size, step = 0, STEP
+        size = 0
         with self.database.reading() as connection:
             while len(found) < limit and size < PAGE_BYTES:
                 job_id, event = (found[-1].job_id, found[-1].cursor) if found else (after.job_id, after.event)
                 position = {"job_id": job_id, "event": event, "end": after.end}
-                rows = connection.execute(_BY_JOB, {**position, "limit": min(step, limit - len(found))}).all()
+                step = next_step(len(found), size, limit, PAGE_BYTES)
+                rows = connection.execute(_BY_JOB, {**position, "limit": step}).all()
                 if not rows:
                     return found
                 page = [Archived(cursor, text.encode(), job_id) for cursor, job_id, text in rows]
                 found += page
                 size += sum(len(entry.body) for entry in page)
-                # As many as fit if they are of the size of the others. The first ones may be large.
-                step = max(1, min(JOB_STEP, (PAGE_BYTES - size) * len(found) // size))
         last = found[-1].job_id
         return [entry for entry in found if entry.job_id != last] or found
 

@@ -343,7 +343,7 @@ def test_archive_page_is_bounded_in_bytes(store: Store, monkeypatch: pytest.Monk
 
 
 def test_page_of_jobs_is_bounded_and_ends_behind_a_job(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rebuilds, "STEP", 2)
+    monkeypatch.setattr(paging, "STEP", 2)
     monkeypatch.setattr(rebuilds, "PAGE_BYTES", 30_000)
     tape = [submitted(n, payload={"text": "x" * 10_000}) for n in range(4)]
     record(store, *tape, *(succeeded(event) for event in tape))

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 PAGE_BYTES: Final = 8 * 1024 * 1024
 STEP: Final = 50
-"""Rows that are fetched at a time."""
+MOST_AT_ONCE: Final = 500
+"""Rows that are fetched first, and at most at a time."""
 
 
 def read_page(
@@ -19,7 +20,7 @@ def read_page(
     rows: list[Any] = []
     size = 0
     while len(rows) < limit:
-        step = min(STEP, limit - len(rows))
+        step = next_step(len(rows), size, limit, max_bytes)
         found = fetch(rows[-1].cursor if rows else after, step)
         for row in found:
             if size >= max_bytes:
@@ -31,3 +32,11 @@ def read_page(
         if size >= max_bytes:
             break
     return rows, True
+
+
+def next_step(rows: int, size: int, limit: int, max_bytes: int) -> int:
+    """Return how many rows to fetch after ``rows`` with ``size`` bytes, of a page of ``limit`` rows and ``max_bytes``:
+    as many as fit if they are of the size of the others. The first ones may be large.
+    """
+    fitting = (max_bytes - size) * rows // size if size else STEP
+    return max(1, min(MOST_AT_ONCE, limit - rows, fitting))
