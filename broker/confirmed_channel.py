@@ -157,23 +157,29 @@ async def publish_all(publishes: Sequence[Awaitable[None]], timeout: float) -> l
     When none of them ends for ``timeout`` seconds, the rest is cancelled, and its outcome is a CancelledError.
     """
     clock = asyncio.get_running_loop().time
-    last = clock()
-
-    def note_end(_: "asyncio.Future[None]") -> None:
-        nonlocal last
-        last = clock()
-
     tasks = [asyncio.ensure_future(publish) for publish in publishes]
+    last, left, all_ended = clock(), len(tasks), asyncio.Event()
+
+    # One callback for a message: ``asyncio.wait`` and ``asyncio.gather`` would each add another one.
+    def note_end(_: "asyncio.Future[None]") -> None:
+        nonlocal last, left
+        last, left = clock(), left - 1
+        if not left:
+            all_ended.set()
+
     for task in tasks:
         task.add_done_callback(note_end)
-    pending = set(tasks)
     try:
-        while pending and (left := last + timeout - clock()) > 0:
-            _, pending = await asyncio.wait(pending, timeout=left)
+        while left and (rest := last + timeout - clock()) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest):
+                    await all_ended.wait()
     finally:
-        for task in pending:
+        for task in tasks:
             task.cancel()
-    return list(await asyncio.gather(*tasks, return_exceptions=True))
+    if left:
+        await all_ended.wait()  # a task that is cancelled needs some turns of the event loop to end
+    return [asyncio.CancelledError() if task.cancelled() else task.exception() for task in tasks]
 
 
 class _OpenChannel:
