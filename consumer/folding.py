@@ -12,7 +12,7 @@ from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job
 from jobtape.schemas.messages.barrier import read_barrier
 from jobtape.schemas.topology import BARRIER_KEY
-from jobtape.view.store import Archived, Batch, HistoryRow, UnreadableRow, history_row
+from jobtape.view.store import FoldedBatch, HistoryRow, RawMessage, UnreadableRow, history_row
 from jobtape.view.tallies import Tally
 
 LoadJobs = Callable[[Collection[str]], dict[str, Job]]
@@ -26,16 +26,16 @@ def message_digest(message: TapeMessage) -> str:
 
 def fold_batch(
     messages: Sequence[TapeMessage], epoch: int, load_jobs: LoadJobs, find_pruned: FindPruned | None = None
-) -> Batch:
+) -> FoldedBatch:
     """Fold ``messages`` (at least one), barriers included, into a batch that ends at the offset of the last one.
 
-    ``load_jobs`` and ``find_pruned`` are those of ``fold_archived``.
+    ``load_jobs`` and ``find_pruned`` are those of ``fold_messages``.
     """
     barriers: dict[str, int] = {}
     unreadable: list[UnreadableRow] = []
-    entries: list[Archived] = []
+    entries: list[RawMessage] = []
     for message in messages:
-        entry = Archived(cursor_of(epoch, message.offset), message.body)
+        entry = RawMessage(cursor_of(epoch, message.offset), message.body)
         if message.key != BARRIER_KEY:
             entries.append(entry)
             continue
@@ -45,7 +45,7 @@ def fold_batch(
         except UnreadableEvent as error:
             unreadable.append(UnreadableRow(entry.cursor, str(error), entry.body))
     last = messages[-1]
-    batch = fold_archived(entries, load_jobs, find_pruned)
+    batch = fold_messages(entries, load_jobs, find_pruned)
     return replace(
         batch,
         offset=last.offset,
@@ -55,7 +55,9 @@ def fold_batch(
     )
 
 
-def fold_archived(entries: Sequence[Archived], load_jobs: LoadJobs, find_pruned: FindPruned | None = None) -> Batch:
+def fold_messages(
+    entries: Sequence[RawMessage], load_jobs: LoadJobs, find_pruned: FindPruned | None = None
+) -> FoldedBatch:
     """Fold ``entries``, which contain no barriers, into a batch without an offset.
 
     ``load_jobs`` takes job ids and returns the jobs that the view contains now, by id. ``find_pruned`` takes ids of
@@ -90,7 +92,7 @@ def fold_archived(entries: Sequence[Archived], load_jobs: LoadJobs, find_pruned:
     changed = [job for job_id, job in jobs.items() if job is not before.get(job_id)]
     for job in changed:
         tally.move(before.get(job.id), job)
-    return Batch(
+    return FoldedBatch(
         offset=None,
         digest=None,
         jobs=changed,

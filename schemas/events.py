@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from jobtape.schemas import ids, plainjson, upcast
 from jobtape.schemas.errors import UnreadableEvent, faults_of, first_fault
-from jobtape.schemas.job import ENDINGS, CarriedText, ErrorInfo, JobTypeName, Order, Utc
+from jobtape.schemas.job import ENDINGS, ErrorInfo, JobTypeName, Order, StorableText, Utc
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 TYPE_PREFIX: Final = "jobtape.job."
@@ -78,7 +78,7 @@ class ProgressedData(_Data):
     execution: ExecutionId
     n: int = Field(ge=1, lt=2**31)
     fraction: float = Field(ge=0, le=1)
-    message: CarriedText | None = None
+    message: StorableText | None = None
 
 
 class RetryingData(_Data):
@@ -326,7 +326,7 @@ def encoded_success(
     job_type, run, attempt = data.job_type, data.run, data.attempt
     event: dict[str, Any] = {
         "specversion": "1.0",
-        "id": ids.execution_fact(work.subject, run, attempt, Succeeded.name, execution),
+        "id": ids.attempt_event_id(work.subject, run, attempt, Succeeded.name, execution),
         "source": source,
         "subject": work.subject,
         "time": time,
@@ -357,7 +357,7 @@ def encoded_success(
 
 def decode(body: bytes) -> JobEvent:
     """Return the event in a message body, upcast to the newest version. Raises UnreadableEvent with the reason."""
-    if plainjson.is_clean(body, max_depth=_MAX_DEPTH):
+    if plainjson.is_surely_storable(body, max_depth=_MAX_DEPTH):
         try:
             event: JobEvent = _validate_json(body)
         except ValidationError:
@@ -442,7 +442,7 @@ def submitted(
     id. ``causation_id``: the id of the event that it answers.
     """
     return Submitted(
-        id=ids.run_fact(job_id, 1, Submitted.name),
+        id=ids.run_event_id(job_id, 1, Submitted.name),
         source=source,
         subject=job_id,
         time=time,

@@ -121,7 +121,7 @@ def fold(events: Iterable[tuple[JobEvent, int]], start: dict[str, Job] | None = 
     return jobs
 
 
-def is_for_later(order: Order, submitted_at: datetime) -> bool:
+def places_no_work(order: Order, submitted_at: datetime) -> bool:
     """Return whether the submission places no work, because the job is due later or has gates."""
     return order.gates is not None or (order.run_at is not None and order.run_at > submitted_at)
 
@@ -130,7 +130,7 @@ def _submit(job: Job | None, event: Submitted, cursor: int) -> Job:
     if job is not None and job.submitted_at is not None:
         return job
     order = event.data.order
-    later = is_for_later(order, event.time)
+    later = places_no_work(order, event.time)
     state = job.state if job is not None else _first_state(order, later=later)
     job = job or _NEW
     first = job.run == job.attempt_due == 1

@@ -35,12 +35,12 @@ def first_id_at(time: datetime) -> str:
     return str(UUID(int=((milliseconds & (2**48 - 1)) << 80) | (7 << 76) | (2 << 62)))
 
 
-def run_fact(job_id: str, run: int, event: str) -> str:
+def run_event_id(job_id: str, run: int, event: str) -> str:
     """Return the event id of a fact of a run. The same fact published again has the same id."""
     return f"{job_id}/{run}/{event}"
 
 
-def execution_fact(job_id: str, run: int, attempt: int, event: str, execution: str, n: int | None = None) -> str:
+def attempt_event_id(job_id: str, run: int, attempt: int, event: str, execution: str, n: int | None = None) -> str:
     """Return the event id of a fact of one execution. ``n`` counts facts that occur many times (progress)."""
     base = f"{job_id}/{run}/{attempt}/{event}/{execution}"
     return base if n is None else f"{base}/{n}"

@@ -31,7 +31,7 @@ def cancelled(
     ``CancelledData``.
     """
     return Cancelled(
-        id=ids.run_fact(job.id, job.run, Cancelled.name),
+        id=ids.run_event_id(job.id, job.run, Cancelled.name),
         source=source,
         subject=job.id,
         time=time,
@@ -47,7 +47,7 @@ def redriven(job: Job | JobRun, *, source: str, time: datetime, causation_id: st
     """Return the event that begins the next run of ``job``. The projector then places its work."""
     run = job.run + 1
     return Redriven(
-        id=ids.run_fact(job.id, run, Redriven.name),
+        id=ids.run_event_id(job.id, run, Redriven.name),
         source=source,
         subject=job.id,
         time=time,
@@ -60,7 +60,7 @@ def redriven(job: Job | JobRun, *, source: str, time: datetime, causation_id: st
 def released(job: Job, *, source: str, time: datetime) -> Released:
     """Return the event by which ``job``, which has failed, gives up its ordering key."""
     return Released(
-        id=ids.run_fact(job.id, job.run, Released.name),
+        id=ids.run_event_id(job.id, job.run, Released.name),
         source=source,
         subject=job.id,
         time=time,

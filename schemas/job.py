@@ -28,7 +28,7 @@ def _to_utc(time: datetime) -> datetime:
 
 
 Utc = Annotated[AwareDatetime, AfterValidator(_to_utc)]
-CarriedText = Annotated[str, BeforeValidator(lambda text: plainjson.carried(text) if isinstance(text, str) else text)]
+StorableText = Annotated[str, BeforeValidator(lambda text: plainjson.storable(text) if isinstance(text, str) else text)]
 """Text from a handler. Characters that JSON readers or databases refuse are replaced, so that they cannot make its
 event unreadable.
 """
@@ -92,9 +92,9 @@ class ErrorInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    type: CarriedText
-    message: CarriedText
-    traceback: CarriedText | None = None
+    type: StorableText
+    message: StorableText
+    traceback: StorableText | None = None
 
 
 class Progress(BaseModel):
@@ -103,7 +103,7 @@ class Progress(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     fraction: float = Field(ge=0, le=1)
-    message: CarriedText | None = None
+    message: StorableText | None = None
 
 
 @dataclass(frozen=True)  # without slots, because of ``replace``

@@ -40,7 +40,7 @@ _FAILURES: Final[dict[Literal["lost", "given_up"], Literal["lost", "crash_loop"]
 
 def placement_id(job: Job) -> str:
     """Return the event id of the next placement of an open job."""
-    return ids.execution_fact(job.id, job.run, job.attempt_due, Placed.name, str(job.placed + 1))
+    return ids.attempt_event_id(job.id, job.run, job.attempt_due, Placed.name, str(job.placed + 1))
 
 
 def placement(job: Job, *, source: str, time: datetime, fence: int) -> Placed | None:
@@ -68,7 +68,7 @@ def rescue(
 def failure(job: Job, reason: Literal["lost", "crash_loop"], message: str, *, source: str, time: datetime) -> Failed:
     """Return the event that fails the current run of an open job, which no worker will finish."""
     return Failed(
-        id=ids.execution_fact(job.id, job.run, job.attempt_due, Failed.name, reason),
+        id=ids.attempt_event_id(job.id, job.run, job.attempt_due, Failed.name, reason),
         source=source,
         subject=job.id,
         time=time,
@@ -89,7 +89,7 @@ def deferral(work: WorkEvent | NewerWork, reason: DeferReason, *, source: str, t
     wait = min(max((time - since).total_seconds(), SHORTEST_WAIT), LONGEST_WAIT)
     n = placement_of(work)
     return Deferred(
-        id=ids.execution_fact(work.subject, work.data.run, work.data.attempt, Deferred.name, str(n)),
+        id=ids.attempt_event_id(work.subject, work.data.run, work.data.attempt, Deferred.name, str(n)),
         source=source,
         subject=work.subject,
         time=time,

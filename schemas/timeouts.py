@@ -12,7 +12,7 @@ BEYOND_TIMEOUT: Final = 40.0
 """Seconds that an execution may last beyond its timeout: to start a process (30), to give up or kill a handler that
 does not stop (5), and to confirm the outcome.
 """
-WAY_OUT: Final = "shorten its timeout, or raise consumer_timeout on the broker and JOBTAPE_ACK_TIMEOUT with it"
+HOW_TO_FIX: Final = "shorten its timeout, or raise consumer_timeout on the broker and JOBTAPE_ACK_TIMEOUT with it"
 
 
 def longest_timeout(ack_timeout: float, grace: float) -> float:
@@ -31,7 +31,7 @@ def longest_wait(ack_timeout: float, grace: float, timeout: float) -> float:
     return max(1.0, ack_timeout - grace - BEYOND_TIMEOUT - timeout)
 
 
-def misfits(job_types: Iterable[JobTypeSpec], limit: float) -> list[str]:
+def too_long(job_types: Iterable[JobTypeSpec], limit: float) -> list[str]:
     """Return a sentence for each job type that may run longer than ``limit`` (see ``longest_timeout``)."""
     return [
         f"the job type {job_type.name} may run {job_type.timeout:g} s, but only {limit:g} s fit into the broker's "
@@ -43,5 +43,5 @@ def misfits(job_types: Iterable[JobTypeSpec], limit: float) -> list[str]:
 
 def check_timeouts(job_types: Iterable[JobTypeSpec], limit: float) -> None:
     """Raise JobTypeInvalid for a job type that may run longer than ``limit``."""
-    for sentence in misfits(job_types, limit):
-        raise JobTypeInvalid(f"{sentence}: {WAY_OUT}")
+    for sentence in too_long(job_types, limit):
+        raise JobTypeInvalid(f"{sentence}: {HOW_TO_FIX}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from jobtape.broker.publisher import Publisher
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 from jobtape.schemas.events import Submitted
-from jobtape.schemas.fold import is_for_later
+from jobtape.schemas.fold import places_no_work
 from jobtape.schemas.topology import run_key
 
 
@@ -26,7 +26,7 @@ class Ledger:
         """Publish ``event`` to the tape, and to the work queue unless it is due later, and note the outcome. Return
         whether it was accepted.
         """
-        later = is_for_later(event.data.order, event.time)
+        later = places_no_work(event.data.order, event.time)
         try:
             await publisher.publish(event, () if later else [run_key(event.data.order.queue)], timeout=timeout)
         except BrokerUnavailable:

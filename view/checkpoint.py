@@ -14,7 +14,7 @@ from jobtape.view import tables
 from jobtape.view.sql import bulk, leases
 from jobtape.view.sql.clock import NOW
 from jobtape.view.sql.driver import DriverConnection
-from jobtape.view.values import Batch, Checkpoint, Gap
+from jobtape.view.values import Checkpoint, FoldedBatch, Gap
 
 FAULT_KEY: Final = "fold"
 """The row of the fold's fault in the table of tasks."""
@@ -54,7 +54,7 @@ def is_active(connection: Connection, owner: str) -> bool:
 
 
 def advance(
-    connection: DriverConnection, owner: str, expected: tuple[int, int | None], batch: Batch, lease_seconds: float
+    connection: DriverConnection, owner: str, expected: tuple[int, int | None], batch: FoldedBatch, lease_seconds: float
 ) -> bool:
     """Move from ``expected`` (epoch, offset) to the end of ``batch`` and renew the lease.
 

@@ -6,7 +6,7 @@ from jobtape.schemas.job import Job
 from jobtape.view import checkpoint, projection, tables
 from jobtape.view.rows import job_from_driver
 from jobtape.view.sql.driver import DriverConnection
-from jobtape.view.values import Batch
+from jobtape.view.values import FoldedBatch
 
 
 class FoldSession:
@@ -29,7 +29,7 @@ class FoldSession:
         """Return those of the jobs that were removed. They must be among those of the last call of ``jobs``."""
         return self._gone.intersection(job_ids)
 
-    def commit(self, owner: str, expected: tuple[int, int | None], batch: Batch, lease_seconds: float) -> bool:
+    def commit(self, owner: str, expected: tuple[int, int | None], batch: FoldedBatch, lease_seconds: float) -> bool:
         """See ``Store.commit``."""
         with self._connection.transaction():
             active = checkpoint.advance(self._connection, owner, expected, batch, lease_seconds)

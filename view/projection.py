@@ -16,7 +16,7 @@ from jobtape.view.sql.clock import NOW
 from jobtape.view.sql.driver import DriverConnection
 from jobtape.view.tables import FoldedTables
 from jobtape.view.tallies import Ages, FailureSpan, TallyKey
-from jobtape.view.values import Batch
+from jobtape.view.values import FoldedBatch
 
 LABEL_LIMIT: Final = 200
 """Characters of a label's name or value. PostgreSQL cannot index longer ones, so no list finds a job by them; the job
@@ -26,14 +26,14 @@ BARRIERS_KEPT: Final = 3600.0
 _OLD_BARRIERS: Final = delete(tables.barriers).where(tables.barriers.c.at < NOW - BARRIERS_KEPT)
 
 
-def write(connection: DriverConnection, batch: Batch) -> None:
+def write(connection: DriverConnection, batch: FoldedBatch) -> None:
     """Write all of ``batch`` except the checkpoint."""
     write_folded(connection, batch, tables.SERVING)
     if batch.barriers:
         _write_barriers(connection, batch)
 
 
-def write_folded(connection: Connection | DriverConnection, batch: Batch, into: FoldedTables) -> None:
+def write_folded(connection: Connection | DriverConnection, batch: FoldedBatch, into: FoldedTables) -> None:
     """Write the jobs and events of ``batch``, without its barriers."""
     bulk.insert(connection, into.jobs, [job_to_row(job) for job in batch.jobs], on_conflict="replace")
     bulk.insert(connection, into.job_labels, _labels(batch.jobs), on_conflict="keep")
@@ -67,7 +67,7 @@ def _write_failures(connection: Connection | DriverConnection, failures: Iterabl
     connection.execute(span_failures(connection.dialect.name, table), rows)
 
 
-def _write_barriers(connection: DriverConnection, batch: Batch) -> None:
+def _write_barriers(connection: DriverConnection, batch: FoldedBatch) -> None:
     rows = [{"process": process, "seq": seq} for process, seq in batch.barriers.items()]
     connection.execute(_raise_barrier(connection.dialect.name), rows)
     # Each start of a process uses a new name, so old rows would only accumulate.

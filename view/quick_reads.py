@@ -27,7 +27,7 @@ _COLUMNS: Final = tuple(column.name for column in tables.jobs.columns)
 _JOB: Final = f"SELECT {', '.join(_COLUMNS)} FROM jobs WHERE id = ?"  # noqa: S608 - our own names
 
 
-class NotAtOnce(Exception):
+class NeedsThread(Exception):
     """The caller reads in a thread."""
 
 
@@ -48,10 +48,10 @@ class QuickReads:
             self._connection = None
 
     def job(self, job_id: str) -> Job | None:
-        """Return the job, or None when the folded part of the tape has no event of it. Raises NotAtOnce."""
+        """Return the job, or None when the folded part of the tape has no event of it. Raises NeedsThread."""
         began = time.monotonic()
         if self._path is None or began < self._not_before:
-            raise NotAtOnce
+            raise NeedsThread
         try:
             file = sqlite.identity(self._path)
             if self._connection is None or file is None or file != self._file:
@@ -62,7 +62,7 @@ class QuickReads:
         except sqlite3.Error:
             self.close()
             self._not_before = began + PAUSE
-            raise NotAtOnce from None
+            raise NeedsThread from None
         self._slow = self._slow + 1 if time.monotonic() - began > SLOW else 0
         if self._slow >= MAX_SLOW:
             self._not_before = time.monotonic() + PAUSE

@@ -56,10 +56,10 @@ from jobtape.view.retention import add_removed, remove_jobs
 from jobtape.view.sql.database import StorePart
 from jobtape.view.sql.paging import PAGE_BYTES, next_step, read_page
 from jobtape.view.tables import FoldedTables
-from jobtape.view.values import Archived, Batch, ByJob, RebuildState
+from jobtape.view.values import ByJob, FoldedBatch, RawMessage, RebuildState
 
 Known = Callable[[Collection[str]], dict[str, Job]]
-Fold = Callable[[Sequence[Archived], Known], Batch]
+Fold = Callable[[Sequence[RawMessage], Known], FoldedBatch]
 
 PAGE: Final = 1000
 """Events that are folded in their order in one transaction."""
@@ -133,7 +133,7 @@ class RebuildStore(StorePart):
             connection.execute(tables.rebuild.insert().values(id=1, **_values(begun)))
             return begun
 
-    def archive(self, after: int, limit: int = PAGE) -> list[Archived]:
+    def archive(self, after: int, limit: int = PAGE) -> list[RawMessage]:
         """Return what was folded after the cursor ``after``, raw, in the order of the tape.
 
         Returns fewer entries than ``limit`` when they reach ``PAGE_BYTES``, and none at the end.
@@ -141,13 +141,13 @@ class RebuildStore(StorePart):
         with self.database.reading() as connection:
             return _archive(connection, after, limit)
 
-    def archive_by_job(self, after: ByJob, limit: int = JOB_PAGE) -> list[Archived]:
+    def archive_by_job(self, after: ByJob, limit: int = JOB_PAGE) -> list[RawMessage]:
         """Return the next events up to the cursor ``after.end``, sorted by job, and those of a job by cursor.
 
         Returns fewer than ``limit`` when they reach ``PAGE_BYTES``, and none at the end. The last job is complete
         unless it is the only one.
         """
-        found: list[Archived] = []
+        found: list[RawMessage] = []
         size = 0
         with self.database.reading() as connection:
             while len(found) < limit and size < PAGE_BYTES:
@@ -157,21 +157,21 @@ class RebuildStore(StorePart):
                 rows = connection.execute(_BY_JOB, {**position, "limit": step}).all()
                 if not rows:
                     return found
-                page = [Archived(cursor, text.encode(), job_id) for cursor, job_id, text in rows]
+                page = [RawMessage(cursor, text.encode(), job_id) for cursor, job_id, text in rows]
                 found += page
                 size += sum(len(entry.body) for entry in page)
         last = found[-1].job_id
         return [entry for entry in found if entry.job_id != last] or found
 
-    def unreadable_archive(self, after: ByJob) -> list[Archived]:
+    def unreadable_archive(self, after: ByJob) -> list[RawMessage]:
         """Return the unreadable messages after the cursor ``after.event`` and up to ``after.end``, some at a time."""
         row = tables.unreadable.c
         some = select(row.cursor, row.body).where(row.cursor <= after.end).order_by(row.cursor)
         with self.database.reading() as connection:
 
-            def fetch(last: int, count: int) -> list[Archived]:
+            def fetch(last: int, count: int) -> list[RawMessage]:
                 rows = connection.execute(some.where(row.cursor > last).limit(count)).all()
-                return [Archived(cursor, bytes(body)) for cursor, body in rows]
+                return [RawMessage(cursor, bytes(body)) for cursor, body in rows]
 
             return read_page(fetch, after.event, PAGE, lambda entry: len(entry.body), PAGE_BYTES)[0]
 
@@ -188,7 +188,7 @@ class RebuildStore(StorePart):
         with self.database.reading() as connection:
             return jobs.some(connection, job_ids, tables.generation(rebuild.generation).jobs)
 
-    def commit(self, rebuild: RebuildState, batch: Batch, cursor: int) -> RebuildState | None:
+    def commit(self, rebuild: RebuildState, batch: FoldedBatch, cursor: int) -> RebuildState | None:
         """Write a batch into the new generation, which is then folded up to ``cursor``.
 
         Returns None, and writes nothing, when another process moved or ended the rebuild.
@@ -196,7 +196,7 @@ class RebuildStore(StorePart):
         with self.database.writing() as connection:
             return _advance(connection, rebuild, batch, replace(rebuild, cursor=cursor))
 
-    def commit_by_job(self, rebuild: RebuildState, batch: Batch, position: ByJob | None) -> RebuildState | None:
+    def commit_by_job(self, rebuild: RebuildState, batch: FoldedBatch, position: ByJob | None) -> RebuildState | None:
         """Same as ``commit``, for a rebuild that folds job by job. ``position`` is None after the last job."""
         assert rebuild.by_job is not None
         moved = replace(rebuild, by_job=position, cursor=rebuild.cursor if position else rebuild.by_job.end)
@@ -296,15 +296,17 @@ def _end_of_archive(connection: Connection) -> int:
     return max(found or 0 for found in newest)
 
 
-def _archive(connection: Connection, after: int, limit: int) -> list[Archived]:
-    def fetch(last: int, count: int) -> list[Archived]:
+def _archive(connection: Connection, after: int, limit: int) -> list[RawMessage]:
+    def fetch(last: int, count: int) -> list[RawMessage]:
         rows = connection.execute(_ARCHIVE, {"after": last, "limit": count}).all()
-        return [Archived(cursor, bytes(body) if event is None else event.encode()) for cursor, event, body in rows]
+        return [RawMessage(cursor, bytes(body) if event is None else event.encode()) for cursor, event, body in rows]
 
     return read_page(fetch, after, limit, lambda entry: len(entry.body), PAGE_BYTES)[0]
 
 
-def _advance(connection: Connection, rebuild: RebuildState, batch: Batch, moved: RebuildState) -> RebuildState | None:
+def _advance(
+    connection: Connection, rebuild: RebuildState, batch: FoldedBatch, moved: RebuildState
+) -> RebuildState | None:
     ours = and_(*(_row[name].is_not_distinct_from(value) for name, value in _values(rebuild).items()))
     if connection.execute(update(tables.rebuild).where(ours).values(_values(moved))).rowcount != 1:
         return None

@@ -23,7 +23,7 @@ from jobtape.view.job_search import FindJobs
 from jobtape.view.open_jobs import OpenJobs
 from jobtape.view.past import PastView
 from jobtape.view.positions import Positions
-from jobtape.view.quick_reads import NotAtOnce, QuickReads
+from jobtape.view.quick_reads import NeedsThread, QuickReads
 from jobtape.view.rates import Rates
 from jobtape.view.rebuilds import RebuildStore
 from jobtape.view.relay_row import RelayRow
@@ -36,12 +36,11 @@ from jobtape.view.statistics import Statistics
 from jobtape.view.tallies import ALWAYS
 from jobtape.view.tasks import Tasks
 from jobtape.view.values import (
-    Archived,
-    Batch,
     ByJob,
     Checkpoint,
     DeadMessage,
     Differences,
+    FoldedBatch,
     FoundJobs,
     Gap,
     HeldJob,
@@ -51,6 +50,7 @@ from jobtape.view.values import (
     NamedPosition,
     PastPage,
     Position,
+    RawMessage,
     RebuildState,
     RelayState,
     Subscription,
@@ -61,8 +61,6 @@ from jobtape.view.values import (
 from jobtape.view.worker_signs import SeenWorker, WorkerSigns
 
 __all__ = [
-    "Archived",
-    "Batch",
     "ByJob",
     "Checkpoint",
     "Claim",
@@ -70,6 +68,7 @@ __all__ = [
     "CommittedPage",
     "DeadMessage",
     "Differences",
+    "FoldedBatch",
     "FoundJobs",
     "Gap",
     "HeldJob",
@@ -79,9 +78,10 @@ __all__ = [
     "KeyState",
     "KeyedSubmission",
     "NamedPosition",
-    "NotAtOnce",
+    "NeedsThread",
     "PastPage",
     "Position",
+    "RawMessage",
     "RebuildState",
     "RelayState",
     "SeenWorker",
@@ -269,7 +269,7 @@ class Store:
         with self._database.writing() as connection:
             connection.execute(leases.release(tables.checkpoint, owner))
 
-    def commit(self, owner: str, expected: tuple[int, int | None], batch: Batch, lease_seconds: float) -> bool:
+    def commit(self, owner: str, expected: tuple[int, int | None], batch: FoldedBatch, lease_seconds: float) -> bool:
         """Write a batch, move the checkpoint from ``expected`` (epoch, offset) and renew the lease, in one transaction.
 
         Returns False, and writes nothing, when another projector is active or the checkpoint is not at ``expected``.
@@ -280,7 +280,7 @@ class Store:
     @contextmanager
     def folding(self) -> Iterator[FoldSession]:
         """Open what a batch is folded with."""
-        with self._database.by_driver("driver") as connection:
+        with self._database.by_driver("fold") as connection:
             yield FoldSession(connection)
 
     def report_gap(self, owner: str, gap: Gap | None) -> bool:

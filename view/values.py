@@ -284,7 +284,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class FoldedBatch:
     """What a part of the tape changed, up to and including the message at ``offset``, whose SHA-256 is ``digest``.
 
     ``jobs``: each changed job once, as it is afterwards. ``tally``: what to add to the sums. ``failures``: the groups
@@ -339,7 +339,7 @@ class RebuildState:
 
 
 @dataclass(frozen=True, slots=True)
-class Archived:
+class RawMessage:
     """A message that was folded before, raw. ``job_id``: its job, where it is known without decoding the message."""
 
     cursor: int

@@ -33,7 +33,7 @@ from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, TapeMissing, ViewUnavailable
 from jobtape.schemas.events import RelayMode
 from jobtape.schemas.topology import Topology
-from jobtape.view.store import Batch, Checkpoint, Gap, Store
+from jobtape.view.store import Checkpoint, FoldedBatch, Gap, Store
 from jobtape.view.threads import DatabaseThreads
 
 log = logging.getLogger(__name__)
@@ -250,7 +250,7 @@ class Projector:
             offset = message.offset
         return messages
 
-    def _commit(self, epoch: int, offset: int | None, messages: Sequence[TapeMessage]) -> Batch | None:
+    def _commit(self, epoch: int, offset: int | None, messages: Sequence[TapeMessage]) -> FoldedBatch | None:
         """Fold and commit ``messages``, and return the batch; None when the lease or the checkpoint was lost."""
         with self._store.folding() as session:
             batch = fold_batch(messages, epoch, session.jobs, session.gone)

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
-from jobtape.view.store import Batch, CommittedEvent, CommittedPage
+from jobtape.view.store import CommittedEvent, CommittedPage, FoldedBatch
 
 MOST: Final = 5000
 """Events, and below the characters of their texts, above which they are dropped: the relay is far behind then, and
@@ -32,7 +32,7 @@ class RecentEvents:
         self._events.clear()
         self._text = 0
 
-    def add(self, batch: Batch, head: int) -> None:
+    def add(self, batch: FoldedBatch, head: int) -> None:
         """Add the events of a batch that was committed, which ends at the cursor ``head``.
 
         Between two calls of ``clear`` every batch must be added. Of the first one only ``head`` counts.

@@ -35,7 +35,7 @@ from jobtape.consumer.subscriber_message import subscriber_message
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.events import RELAYED_EVENTS, RelayMode
 from jobtape.schemas.filters.selection import Selection
-from jobtape.view.store import Batch, CommittedEvent, CommittedPage
+from jobtape.view.store import CommittedEvent, CommittedPage, FoldedBatch
 from jobtape.view.threads import DatabaseThreads
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Relay:
         self._pause = 0.0
         self._progress = PublishProgress(0)
 
-    def notify(self, batch: Batch, cursor: int) -> None:
+    def notify(self, batch: FoldedBatch, cursor: int) -> None:
         """Notify the relay that the fold has committed ``batch``, which ends at ``cursor``."""
         self._recent.add(batch, cursor)
         self._committed.set()

@@ -29,7 +29,7 @@ from jobtape.consumer.projector.relay import Relay
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
 from jobtape.schemas.events import RelayMode
 from jobtape.schemas.topology import Topology
-from jobtape.view.store import Batch, Store
+from jobtape.view.store import FoldedBatch, Store
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class LeaderServices:
         await self._leader.publisher.close()
         self._leader.close()
 
-    def notify(self, batch: Batch, cursor: int) -> None:
+    def notify(self, batch: FoldedBatch, cursor: int) -> None:
         """Notify the services and the API processes that the fold has committed ``batch``, which ends at ``cursor``."""
         self._commits.notify(job.id for job in batch.jobs)
         self._leader.notify(batch, cursor)

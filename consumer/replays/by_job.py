@@ -23,11 +23,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
 from jobtape import garbage
-from jobtape.consumer.folding import fold_archived
+from jobtape.consumer.folding import fold_messages
 from jobtape.consumer.replays.long_task import TaskSlice
 from jobtape.schemas.errors import JobtapeError, ViewUnavailable
 from jobtape.schemas.job import Job
-from jobtape.view.store import Batch, ByJob, RebuildState, Store
+from jobtape.view.store import ByJob, FoldedBatch, RebuildState, Store
 
 MOST_PROCESSES: Final = 4
 WORTH_PROCESSES: Final = 50_000
@@ -49,7 +49,7 @@ def fold_by_job(store: Store, rebuild: RebuildState, task_slice: TaskSlice) -> R
             moved = _fold_pages(processes, rebuild, task_slice, total)
     except (EOFError, ConnectionError):
         raise ViewUnavailable("a process that folds a part of the archive ended; the rebuild continues") from None
-    return moved and store.rebuilds.commit_by_job(moved, Batch(offset=None, digest=None), None)
+    return moved and store.rebuilds.commit_by_job(moved, FoldedBatch(offset=None, digest=None), None)
 
 
 def pause_after(store: Store, seconds: float) -> float:
@@ -184,10 +184,10 @@ def _fold_page(connection: "Connection[Any, Any]", store: Store) -> None:
     connection.send(end)
     # The events of one job may fill several pages.
     continued = entries[0].job_id == position.job_id
-    batch = None if continued else fold_archived(entries, _no_jobs)
+    batch = None if continued else fold_messages(entries, _no_jobs)
     rebuild, pause_until = connection.recv()
     if batch is None:
-        batch = fold_archived(entries, lambda ids: store.rebuilds.known(rebuild, [position.job_id]))
+        batch = fold_messages(entries, lambda ids: store.rebuilds.known(rebuild, [position.job_id]))
     time.sleep(max(0.0, pause_until - time.monotonic()))
     started = time.monotonic()
     moved = store.rebuilds.commit_by_job(rebuild, batch, end)

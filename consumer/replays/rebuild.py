@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from jobtape.consumer.folding import fold_archived
+from jobtape.consumer.folding import fold_messages
 from jobtape.consumer.replays.by_job import fold_by_job, pause_after
 from jobtape.consumer.replays.long_task import Interrupted, TakenOver, TaskSlice
 from jobtape.schemas.errors import JobtapeError, ViewUnavailable
 from jobtape.view.comparison import ViewComparison
 from jobtape.view.rebuilds import PAGE
 from jobtape.view.sql.paging import PAGE_BYTES
-from jobtape.view.store import Archived, Differences, RebuildState, Store
+from jobtape.view.store import Differences, RawMessage, RebuildState, Store
 from jobtape.view.threads import DatabaseThreads
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Rebuilder:
     task_slice: TaskSlice
 
     async def from_stream(
-        self, rebuild: RebuildState, messages: AsyncGenerator[Sequence[Archived], None]
+        self, rebuild: RebuildState, messages: AsyncGenerator[Sequence[RawMessage], None]
     ) -> RebuildState:
         """Fold ``messages``, which lead up to the checkpoint of the serving view.
 
@@ -117,7 +117,7 @@ class Rebuilder:
 
     def _try_to_switch(self, rebuild: RebuildState) -> RebuildState | None:
         try:
-            return self.store.rebuilds.switch(rebuild, fold_archived)
+            return self.store.rebuilds.switch(rebuild, fold_messages)
         except ViewUnavailable as error:
             # Another connection held a lock for too long; or the switch was committed, and only the answer was lost.
             log.info("it is not known whether the switch happened: %s", error)
@@ -135,7 +135,7 @@ class Rebuilder:
             entries = self.store.rebuilds.unreadable_archive(rebuild.by_job)
             if not entries:
                 break
-            batch = fold_archived(entries, lambda ids: {})
+            batch = fold_messages(entries, lambda ids: {})
             if batch.history:
                 # This version can read what an earlier one could not. It is known now of which jobs these events are,
                 # so fold everything in the order of the tape.
@@ -154,8 +154,8 @@ class Rebuilder:
             raise self._lost(before)
         return after
 
-    def _fold(self, rebuild: RebuildState, entries: Sequence[Archived]) -> RebuildState:
-        batch = fold_archived(entries, partial(self.store.rebuilds.known, rebuild), self.store.retention.gone)
+    def _fold(self, rebuild: RebuildState, entries: Sequence[RawMessage]) -> RebuildState:
+        batch = fold_messages(entries, partial(self.store.rebuilds.known, rebuild), self.store.retention.gone)
         started = time.monotonic()
         moved = self._moved(rebuild, self.store.rebuilds.commit(rebuild, batch, entries[-1].cursor))
         time.sleep(pause_after(self.store, time.monotonic() - started))

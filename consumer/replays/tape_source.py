@@ -10,7 +10,7 @@ from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.topology import BARRIER_KEY, Topology
 from jobtape.view.rebuilds import PAGE
 from jobtape.view.sql.paging import PAGE_BYTES, STEP
-from jobtape.view.store import Archived, Checkpoint
+from jobtape.view.store import Checkpoint, RawMessage
 
 CONNECT_TIMEOUT = 15.0
 SILENCE = 10.0
@@ -25,7 +25,7 @@ class TapeOvertaken(JobtapeError):
 
 async def read_tape(
     url: str, topology: Topology, after: int, checkpoint: Checkpoint
-) -> AsyncGenerator[Sequence[Archived], None]:
+) -> AsyncGenerator[Sequence[RawMessage], None]:
     """Yield pages of the tape after the cursor ``after`` and up to ``checkpoint``, without barriers.
 
     Starts with the first message that retention has left. Raises TapeOvertaken when ``after`` is a message of this tape
@@ -56,7 +56,7 @@ async def read_tape(
                     )
                 known = [each for each in messages if (-1 if last is None else last) < each.offset <= checkpoint.offset]
                 entries = [
-                    Archived(cursor_of(checkpoint.epoch, each.offset), each.body)
+                    RawMessage(cursor_of(checkpoint.epoch, each.offset), each.body)
                     for each in known
                     if each.key != BARRIER_KEY
                 ]

@@ -188,8 +188,7 @@ class Execution:
         return self._event(Started, StartedData(**self._data(), worker=self._worker), time=self.started_at)
 
     def _event_of(self, outcome: Outcome, policy: RetryPolicy) -> EncodedEvent:
-        # To the microsecond: a longer fraction may have so many digits that ``plainjson.is_clean`` refuses a quick
-        # look.
+        # To the microsecond: a longer fraction may have so many digits that ``plainjson.is_surely_storable`` says no.
         duration = round(max(0.0, time.monotonic() - self._began), 6)
         if isinstance(outcome, Success):
             return encoded_success(
@@ -236,7 +235,7 @@ class Execution:
     def _event(self, kind: type[Event], data: Any, *, time: datetime | None = None, n: int | None = None) -> Event:
         job_id, run = self.event.subject, self.event.data.run
         return kind(
-            id=ids.execution_fact(job_id, run, self.attempt, kind.name, self.id, n),
+            id=ids.attempt_event_id(job_id, run, self.attempt, kind.name, self.id, n),
             source=self._source,
             subject=job_id,
             time=time or self._now(),

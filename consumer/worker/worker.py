@@ -8,7 +8,7 @@ execution. A delivery of a cancelled run is acked and not run, because its end i
 publishing use one connection each, because a broker alarm blocks a publishing connection completely. No user code runs
 on this loop (see ``handlers``).
 
-Every delivery ends acked, requeued, or lost with its channel, even when this code fails (``_settled``).
+Every delivery ends acked, requeued, or lost with its channel, even when this code fails (``_run_or_reject``).
 
 A handler keeps its slot as long as it runs, even when its delivery is settled already because the job was cancelled or
 timed out (see ``stuck_handlers``).
@@ -254,7 +254,7 @@ class Worker:
     def _on_rules(self) -> None:
         self._rules_changed.set()
         for waiting in self._backlog.remove(lambda each: each.event.data.order.type in self._rules.paused_types):
-            self._settle(waiting.delivery, self._unrunnable.defer(waiting.event, waiting.delivery, "paused"))
+            self._start_task(waiting.delivery, self._unrunnable.defer(waiting.event, waiting.delivery, "paused"))
 
     async def _watch(self, intake: QueueConsumer) -> None:
         """Requeue deliveries that wait too long and check for stuck handlers, until the channel ends."""
@@ -271,7 +271,7 @@ class Worker:
         try:
             event = decode_work(delivery.body)
         except UnreadableEvent as error:
-            self._settle(
+            self._start_task(
                 delivery,
                 self._unrunnable.defer_newer(delivery, error)
                 if error.newer
@@ -289,21 +289,21 @@ class Worker:
     def _start(self, delivery: Delivery, event: WorkEvent) -> None:
         key, order = (event.subject, event.data.run, event.data.attempt), event.data.order
         if self._finished.get(key, 0) >= placement_of(event):
-            self._settle(delivery, delivery.ack())
+            self._start_task(delivery, delivery.ack())
         elif (same := self._running.get(key)) is not None:
             # The channel of the first delivery was lost. Its handler still runs here, and its end settles this one.
-            self._settle(delivery, self._settle_after(same, key, delivery))
+            self._start_task(delivery, self._settle_after(same, key, delivery))
         elif self._cancellations.runs.has(event.subject, event.data.run):
-            self._settle(delivery, self._ack_cancelled(event, delivery))
+            self._start_task(delivery, self._ack_cancelled(event, delivery))
         elif order.type in self._rules.paused_types:
-            self._settle(delivery, self._unrunnable.defer(event, delivery, "paused"))
+            self._start_task(delivery, self._unrunnable.defer(event, delivery, "paused"))
         elif queue_of(delivery.queue) in self._rules.paused_queues:
-            self._settle(delivery, delivery.requeue())
+            self._start_task(delivery, delivery.requeue())
         elif not knows(self._job_types.get(order.type), order) and not self._unrunnable.is_too_old(event):
-            self._settle(delivery, self._unrunnable.defer(event, delivery))
+            self._start_task(delivery, self._unrunnable.defer(event, delivery))
         else:
             self._backlog.take_slot(order.type)
-            self._running[key] = self._settle(delivery, self._execute(event, key, delivery), key)
+            self._running[key] = self._start_task(delivery, self._execute(event, key, delivery), key)
 
     async def _execute(self, event: WorkEvent, key: Key, delivery: Delivery) -> None:
         """Run the job, publish its outcome and ack the delivery."""
@@ -391,11 +391,11 @@ class Worker:
             await self._publish_until_confirmed(encoded(again))
         await delivery.ack()
 
-    def _settle(
+    def _start_task(
         self, delivery: Delivery, work: Coroutine[Any, Any, None], key: Key | None = None
     ) -> "asyncio.Task[None]":
         """Start ``work``, which settles the delivery. ``key``: where it is in ``_running`` until it ends."""
-        task = asyncio.create_task(self._settled(delivery, work))
+        task = asyncio.create_task(self._run_or_reject(delivery, work))
         self._tasks.add(task)
 
         def ended(_: "asyncio.Task[None]") -> None:
@@ -406,7 +406,7 @@ class Worker:
         task.add_done_callback(ended)
         return task
 
-    async def _settled(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> None:
+    async def _run_or_reject(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> None:
         """Await ``work``. If it fails, or is cancelled by something other than this worker, reject the delivery,
         which counts towards the delivery limit of the queue.
         """

@@ -22,7 +22,7 @@ from jobtape.outbox.wakeups import Wakeup
 from jobtape.producer.service.order_check import names
 from jobtape.producer.service.submitter import Submitter, publish_each
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, QueueFull, TapeMissing, described
-from jobtape.schemas.fold import is_for_later
+from jobtape.schemas.fold import places_no_work
 from jobtape.schemas.job import Order
 
 log = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ class Forwarder:
     async def _publish(self, item: _Item) -> PutBack | None:
         """Publish a job. Returns None when it is on the tape."""
         row, order = item.row, item.order
-        if row.attempts > 0 and not is_for_later(order, row.submitted_at):
+        if row.attempts > 0 and not places_no_work(order, row.submitted_at):
             # It may have been published. A job that is due later places no work by itself.
             order = order.model_copy(update={"run_at": row.submitted_at + JUST_AFTER})
         try:

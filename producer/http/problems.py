@@ -169,5 +169,5 @@ def problem_of(error: errors.JobtapeError) -> Problem:
 
 
 def _shown(text: str) -> str:
-    carried = plainjson.carried(text)
-    return carried if len(carried) <= _TEXT_LENGTH else carried[:_TEXT_LENGTH] + "…"
+    storable = plainjson.storable(text)
+    return storable if len(storable) <= _TEXT_LENGTH else storable[:_TEXT_LENGTH] + "…"

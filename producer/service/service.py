@@ -79,14 +79,14 @@ class JobService(Submitter):
         """
         if idempotency_key is None:
             return await super().submit(submission, causation_id=causation_id)
-        return await self.place_once(APPLICATION, self.keyed(checked_key(idempotency_key), submission))
+        return await self.submit_once(APPLICATION, self.keyed(checked_key(idempotency_key), submission))
 
     def keyed(self, key: str, submission: Submission) -> KeyedOrder:
         """Return the order of a submission under an idempotency key. See ``order``."""
         now = utc_now()
         return KeyedOrder.of(key, submission, order_for(submission, self.job_types, self.limits, now), now)
 
-    async def place_once(self, scope: str, keyed: KeyedOrder) -> Job:
+    async def submit_once(self, scope: str, keyed: KeyedOrder) -> Job:
         """Publish an order as a new job unless its key has one, and return the job as it is now."""
         self.watch.require_tape()
         return await self.idempotency.submit(scope, keyed)
@@ -159,9 +159,7 @@ class JobService(Submitter):
                 return job
             raise JobNotFinal(f"the job {job.id} is {job.state}: only one that has ended can be redriven", job.state)
         if job.submitted_at is None:
-            raise SubmissionNotKept(
-                f"what was ordered as the job {job.id} is not on the tape any more: submit it again"
-            )
+            raise SubmissionNotKept(f"the submission of job {job.id} is not on the tape any more: submit it again")
         if job.gates is not None and job.gates.rule:
             raise JobFinal(
                 f"the job {job.id} is a pause, limit or schedule, which cannot be redriven: create it again", job.state

@@ -17,7 +17,7 @@ from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.order_check import order_for
 from jobtape.schemas.errors import SubmissionInvalid, TapeMissing
 from jobtape.schemas.events import JobEvent, Submitted, submitted
-from jobtape.schemas.fold import evolve, is_for_later
+from jobtape.schemas.fold import evolve, places_no_work
 from jobtape.schemas.job import Job, Order
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.lanes import queues_of
@@ -125,7 +125,7 @@ class Submitter:
         self.watch.require_tape()
         event = self._submitted(order, job_id or new_job_id(), time or utc_now(), causation_id)
         job = evolve(None, event)
-        if is_for_later(order, event.time):
+        if places_no_work(order, event.time):
             await self.publish(event, _key(order))
             return job
         if not again:
@@ -140,7 +140,7 @@ class Submitter:
         When the future raises, call ``submit_order`` with ``again``. Raises QueueFull when nothing was published.
         """
         event = self._submitted(order, job_id, time)
-        if is_for_later(order, time):
+        if places_no_work(order, time):
             key = _key(order)
             return self.publisher.begin(event, () if key is None else (key,))
         self.publisher.check_room(order.queue)

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from jobtape.producer.service.errors import TooBusy
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.job import Job
-from jobtape.view.store import NotAtOnce, Store
+from jobtape.view.store import NeedsThread, Store
 from jobtape.view.threads import DatabaseThreads
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class JobReader:
         """
         try:
             return self._store.quick.job(job_id)
-        except NotAtOnce:
+        except NeedsThread:
             pass
         if len(self._wanted) >= MAX_WAITING:
             raise TooBusy(f"{MAX_WAITING} reads of the view are waiting already: try again in a moment")

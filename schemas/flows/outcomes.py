@@ -91,19 +91,19 @@ def unresolved(
     """Return the event that fails a run of a node's job, for which there is no payload."""
     error = ErrorInfo(type="PayloadInvalid", message=message)
     return Failed(
-        id=ids.execution_fact(job_id, run, 1, Failed.name, EXECUTION),
+        id=ids.attempt_event_id(job_id, run, 1, Failed.name, EXECUTION),
         source=source,
         subject=job_id,
         time=time,
         correlationid=flow.correlation_id,
-        causationid=ids.execution_fact(flow.id, flow.run, 1, Started.name, EXECUTION),
+        causationid=ids.attempt_event_id(flow.id, flow.run, 1, Started.name, EXECUTION),
         data=FailedData(job_type=job_type, run=run, attempt=1, error=error, reason="payload_invalid"),
     )
 
 
 def _envelope(flow: Job, name: str, n: int | None = None) -> dict[str, Any]:
     return {
-        "id": ids.execution_fact(flow.id, flow.run, 1, name, EXECUTION, n),
+        "id": ids.attempt_event_id(flow.id, flow.run, 1, name, EXECUTION, n),
         "subject": flow.id,
         "correlationid": flow.correlation_id,
     }

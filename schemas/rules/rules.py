@@ -75,17 +75,17 @@ class Rules:
             self._rules[job_id] = model.model_validate(payload)
         except ValidationError:
             return False
-        self._count()
+        self._recompute()
         return True
 
     def remove(self, job_id: str) -> bool:
         """End a rule, if it is one. Return whether it was in force."""
         if self._rules.pop(job_id, None) is None:
             return False
-        self._count()
+        self._recompute()
         return True
 
-    def _count(self) -> None:
+    def _recompute(self) -> None:
         pauses = [rule for rule in self._rules.values() if isinstance(rule, Pause)]
         queues = [pause.queue for pause in pauses if pause.queue is not None]
         self.paused_queues = frozenset(lane for queue in queues for lane in lanes_of(queue))

@@ -13,7 +13,7 @@ import pytest
 
 from jobtape.cli.tape.export import export
 from jobtape.schemas.tape_file import TapeHeader, read_header, read_lines
-from jobtape.view.store import Archived, JobQuery, Store
+from jobtape.view.store import JobQuery, RawMessage, Store
 from tests.cli.installation import Installation, installation_in
 from tests.cli.programs import until
 from tests.conftest import MakeTopology
@@ -104,7 +104,7 @@ def test_export_leaves_out_removed_jobs_completely(
     record(store, old, new, succeeded(old))
     archive = store.rebuilds.archive
 
-    def archive_and_prune(after: int) -> list[Archived]:
+    def archive_and_prune(after: int) -> list[RawMessage]:
         page = archive(after, 1)
         store.retention.prune("me", old.time + timedelta(days=1))
         return page

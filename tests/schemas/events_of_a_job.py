@@ -21,7 +21,7 @@ def submitted(second: int = 0, job: str = JOB, order: Order = ORDER) -> events.S
 
 def redriven(run: int, second: int = 0, job: str = JOB) -> events.Redriven:
     return events.Redriven(
-        id=ids.run_fact(job, run, "redriven"),
+        id=ids.run_event_id(job, run, "redriven"),
         source=SOURCE,
         subject=job,
         time=at(second),
@@ -41,7 +41,7 @@ def placed(
 ) -> events.Placed:
     """The ``n``-th placement of the attempt's work. ``lost``: the lost execution, if one was running."""
     return events.Placed(
-        id=ids.execution_fact(job, run, attempt, "placed", str(n)),
+        id=ids.attempt_event_id(job, run, attempt, "placed", str(n)),
         source=SOURCE,
         subject=job,
         time=at(second),
@@ -68,7 +68,7 @@ def deferred(
 ) -> events.Deferred:
     """The deferral of the ``n``-th placement of the attempt's work, for five seconds."""
     return events.Deferred(
-        id=ids.execution_fact(job, run, attempt, "deferred", str(n)),
+        id=ids.attempt_event_id(job, run, attempt, "deferred", str(n)),
         source=SOURCE,
         subject=job,
         time=at(second),
@@ -80,7 +80,7 @@ def deferred(
 
 def cancelled(run: int = 1, second: int = 0, job: str = JOB) -> events.Cancelled:
     return events.Cancelled(
-        id=ids.run_fact(job, run, "cancelled"),
+        id=ids.run_event_id(job, run, "cancelled"),
         source=SOURCE,
         subject=job,
         time=at(second),
@@ -90,7 +90,7 @@ def cancelled(run: int = 1, second: int = 0, job: str = JOB) -> events.Cancelled
 
 def released(run: int = 1, second: int = 0, job: str = JOB) -> events.Released:
     return events.Released(
-        id=ids.run_fact(job, run, "released"),
+        id=ids.run_event_id(job, run, "released"),
         source=SOURCE,
         subject=job,
         time=at(second),
@@ -105,7 +105,7 @@ class Execution:
         self.name, self.attempt, self.run, self.job = name, attempt, run, job
 
     def _id(self, event: str, n: int | None = None) -> str:
-        return ids.execution_fact(self.job, self.run, self.attempt, event, self.name, n)
+        return ids.attempt_event_id(self.job, self.run, self.attempt, event, self.name, n)
 
     def started(self, second: int = 0) -> events.Started:
         data = events.StartedData(

@@ -76,9 +76,9 @@ def test_upper_case_id_is_lowered() -> None:
 
 def test_event_ids_differ_for_each_fact() -> None:
     facts = [
-        ids.run_fact(JOB, run, event) for run in (1, 11) for event in ("submitted", "cancelled")
+        ids.run_event_id(JOB, run, event) for run in (1, 11) for event in ("submitted", "cancelled")
     ] + [
-        ids.execution_fact(JOB, run, attempt, "progressed", execution, n)
+        ids.attempt_event_id(JOB, run, attempt, "progressed", execution, n)
         for run in (1, 11) for attempt in (1, 11) for execution in ("a", "b") for n in (None, 1, 11)
     ]  # fmt: skip
     assert len(set(facts)) == len(facts)

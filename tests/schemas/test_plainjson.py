@@ -114,13 +114,13 @@ def test_invalid_json_is_refused(body: bytes) -> None:
 @pytest.mark.parametrize("body", [b'"\\ud800"', b'{"\\ud800": 1}', b"NaN", b"-Infinity", b"1e999", b"9" * 30])
 def test_nearly_json_is_read_and_has_fault(body: bytes) -> None:
     assert plainjson.fault(plainjson.loads(body)) is not None
-    assert not plainjson.is_clean(b'{"x": [1, %s]}' % body)
+    assert not plainjson.is_surely_storable(b'{"x": [1, %s]}' % body)
 
 
 @given(plain_json)
 def test_text_without_escapes_exponents_and_long_numbers_is_clean(value: Any) -> None:
     text = plainjson.dumps(value)
-    assert plainjson.is_clean(text) or b"\\u" in text or re.search(rb"\d[eE]|\d{19}|NaN|Infinity", text)
+    assert plainjson.is_surely_storable(text) or b"\\u" in text or re.search(rb"\d[eE]|\d{19}|NaN|Infinity", text)
 
 
 PIECES = r"""
@@ -143,17 +143,17 @@ def test_clean_text_has_no_fault(pieces: str, value: Any) -> None:
             fault = plainjson.fault(plainjson.loads(body))
         except plainjson.NotJson:
             continue
-        assert fault is None or not plainjson.is_clean(body)
+        assert fault is None or not plainjson.is_surely_storable(body)
 
 
 @pytest.mark.parametrize("levels", [64, 65])
 def test_deep_text_is_not_clean(levels: int) -> None:
-    assert plainjson.is_clean(json.dumps(nested(levels)).encode()) == (levels == 64)
+    assert plainjson.is_surely_storable(json.dumps(nested(levels)).encode()) == (levels == 64)
 
 
 @given(any_text)
 def test_carried_text_has_no_fault(text: str) -> None:
-    carried = plainjson.carried(text)
-    assert plainjson.fault(carried) is None
+    storable = plainjson.storable(text)
+    assert plainjson.fault(storable) is None
     if plainjson.fault(text) is None:
-        assert carried == text
+        assert storable == text

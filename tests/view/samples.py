@@ -13,7 +13,7 @@ from jobtape.schemas import events, ids
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import Job, Order
-from jobtape.view.store import Batch, HistoryRow, Store, history_row
+from jobtape.view.store import FoldedBatch, HistoryRow, Store, history_row
 from jobtape.view.tallies import Tally
 
 postgresql_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -37,7 +37,7 @@ def submitted(n: int = 0, at: datetime = NOON, **order: Any) -> events.Submitted
 def progressed(of: events.Submitted, n: int) -> events.Progressed:
     """Return the n-th report of the only execution."""
     return events.Progressed(
-        id=ids.execution_fact(of.subject, 1, 1, "progressed", "e1", n),
+        id=ids.attempt_event_id(of.subject, 1, 1, "progressed", "e1", n),
         source=SOURCE,
         subject=of.subject,
         time=of.time + timedelta(seconds=1),
@@ -49,7 +49,7 @@ def progressed(of: events.Submitted, n: int) -> events.Progressed:
 
 def succeeded(of: events.Submitted, result: Any = None) -> events.Succeeded:
     return events.Succeeded(
-        id=ids.execution_fact(of.subject, 1, 1, "succeeded", "e1"),
+        id=ids.attempt_event_id(of.subject, 1, 1, "succeeded", "e1"),
         source=SOURCE,
         subject=of.subject,
         time=of.time + timedelta(seconds=2),
@@ -68,7 +68,7 @@ def succeeded(of: events.Submitted, result: Any = None) -> events.Succeeded:
 
 def folded(
     tape: Sequence[events.JobEvent], first: int = 0, epoch: int = 1, known: Mapping[str, Job] | None = None
-) -> Batch:
+) -> FoldedBatch:
     """Return the batch of ``tape``, whose first event has the offset ``first``. ``known``: the jobs before it."""
     jobs: dict[str, Job] = dict(known or {})
     history: list[HistoryRow] = []
@@ -81,7 +81,7 @@ def folded(
             tally.add(before, event, after)
     for job in jobs.values():
         tally.move((known or {}).get(job.id), job)
-    return Batch(
+    return FoldedBatch(
         offset=first + len(tape) - 1,
         digest="d" * 64,
         jobs=list(jobs.values()),
@@ -97,14 +97,14 @@ def begin(store: Store, owner: str = "me") -> None:
     assert store.take_lease(owner, 600) is not None
 
 
-def commit(store: Store, batch: Batch, owner: str = "me") -> bool:
+def commit(store: Store, batch: FoldedBatch, owner: str = "me") -> bool:
     """Commit at the checkpoint."""
     now = store.checkpoint()
     assert now is not None
     return store.commit(owner, (now.epoch, now.offset), batch, 60)
 
 
-def record(store: Store, *tape: events.JobEvent) -> Batch:
+def record(store: Store, *tape: events.JobEvent) -> FoldedBatch:
     """Commit ``tape`` as the next events."""
     now = store.checkpoint()
     assert now is not None

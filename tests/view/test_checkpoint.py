@@ -11,7 +11,7 @@ import pytest
 
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import JobtapeError
-from jobtape.view.store import Batch, Checkpoint, Gap, JobQuery, Store
+from jobtape.view.store import Checkpoint, FoldedBatch, Gap, JobQuery, Store
 from tests.view.samples import at_once, commit, folded, record, submitted
 
 
@@ -131,7 +131,7 @@ def test_failed_commit_writes_neither_rows_nor_checkpoint(store: Store) -> None:
     record(store, submitted(1))
     again = folded([submitted(2)], first=0)  # a history row of this cursor is there already
     with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):
-        store.commit("me", (1, 0), Batch(offset=1, digest="x", jobs=again.jobs, history=again.history), 60)
+        store.commit("me", (1, 0), FoldedBatch(offset=1, digest="x", jobs=again.jobs, history=again.history), 60)
     assert now(store).offset == 0
     assert store.job(again.jobs[0].id) is None
     assert len(store.history()) == 1
@@ -154,7 +154,7 @@ def test_gap_is_reported_and_accepted(store: Store, gap: Gap, epoch: int) -> Non
     after = store.accept_gap()
     assert (after.epoch, after.offset, after.digest, after.gap) == (epoch, None, None, None)
     assert after.owner == "me"
-    assert not store.commit("me", (1, 0), Batch(offset=5, digest="", barriers={"p": 1}), 60)
+    assert not store.commit("me", (1, 0), FoldedBatch(offset=5, digest="", barriers={"p": 1}), 60)
     assert store.passed_barrier("p") == 0
 
 

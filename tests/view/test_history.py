@@ -8,7 +8,7 @@ from sqlalchemy import text
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.job import JobState
 from jobtape.view.projection import BARRIERS_KEPT
-from jobtape.view.store import Batch, HistoryRow, Store, UnreadableRow
+from jobtape.view.store import FoldedBatch, HistoryRow, Store, UnreadableRow
 from tests.view.samples import commit, folded, record, submitted, succeeded
 
 QUEUED, SUCCEEDED = JobState.QUEUED, JobState.SUCCEEDED
@@ -37,7 +37,7 @@ def test_unreadable_messages_are_kept_raw(store: Store) -> None:
         UnreadableRow(cursor_of(1, 0), "a NUL \x00 and half a \ud800 pair", b"\x00\xff{"),
         UnreadableRow(cursor_of(1, 1), "empty", b""),
     ]
-    assert commit(store, Batch(offset=1, digest="", unreadable=rows))
+    assert commit(store, FoldedBatch(offset=1, digest="", unreadable=rows))
     escaped = replace(rows[0], reason="a NUL \\x00 and half a \\ud800 pair")
     assert store.unreadable() == [escaped, rows[1]]
     assert store.unreadable(after=cursor_of(1, 0)) == [rows[1]]
@@ -52,7 +52,7 @@ def test_counts_are_added(store: Store) -> None:
 
 
 def barriers(store: Store, offset: int, **passed: int) -> None:
-    assert commit(store, Batch(offset=offset, digest="", barriers=passed))
+    assert commit(store, FoldedBatch(offset=offset, digest="", barriers=passed))
 
 
 def test_highest_barrier_remains(store: Store) -> None:
@@ -73,7 +73,7 @@ def test_old_barriers_are_removed(store: Store) -> None:
 
 def test_empty_batch_is_committed(store: Store) -> None:
     before = record(store, submitted(1))
-    assert commit(store, Batch(offset=before.offset, digest=before.digest))
+    assert commit(store, FoldedBatch(offset=before.offset, digest=before.digest))
     assert store.counts() == {("add", "submitted"): 1}
     assert len(store.history()) == 1
 

@@ -22,7 +22,7 @@ PAYLOADS: list[dict[str, Any]] = [
 
 def failed(of: events.Submitted, error: ErrorInfo) -> events.Failed:
     return events.Failed(
-        id=ids.execution_fact(of.subject, 1, 1, "failed", "e1"),
+        id=ids.attempt_event_id(of.subject, 1, 1, "failed", "e1"),
         source=SOURCE,
         subject=of.subject,
         time=of.time,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jobtape.schemas.job import ErrorInfo, Job, JobState, Progress
 from jobtape.view import tables
-from jobtape.view.store import Batch, Store
+from jobtape.view.store import FoldedBatch, Store
 from tests.schemas.strategies import gates
 from tests.view.samples import NOON, commit, job_id, record, submitted, succeeded
 
@@ -71,7 +71,7 @@ def test_job_is_read_as_it_was_written(store: Store, job: Job) -> None:
     now = store.checkpoint()
     assert now is not None
     offset = 0 if now.offset is None else now.offset + 1
-    assert commit(store, Batch(offset=offset, digest="", jobs=[job]))
+    assert commit(store, FoldedBatch(offset=offset, digest="", jobs=[job]))
     found = store.job(job.id)
     assert found is not None
     assert found == job
@@ -90,7 +90,7 @@ def test_columns_are_fields_of_job_in_order() -> None:
 def test_none_and_empty_remain_different(store: Store) -> None:
     bare = Job(id=job_id(1), type="add", state=JobState.QUEUED, run=1, attempt=1)
     empty = replace(bare, id=job_id(2), payload={}, labels={}, result="", reason="")
-    assert commit(store, Batch(offset=0, digest="", jobs=[bare, empty]))
+    assert commit(store, FoldedBatch(offset=0, digest="", jobs=[bare, empty]))
     assert store.jobs([bare.id, empty.id]) == {bare.id: bare, empty.id: empty}
 
 

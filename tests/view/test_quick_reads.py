@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import make_url
 
 from jobtape.view import quick_reads
-from jobtape.view.quick_reads import NotAtOnce, QuickReads
+from jobtape.view.quick_reads import NeedsThread, QuickReads
 from jobtape.view.store import Store
 from tests.view.samples import begin, job_id, postgresql_only, record, submitted, succeeded
 
@@ -30,7 +30,7 @@ def test_committed_events_are_read_at_once(store: Store) -> None:
 
 @postgresql_only
 def test_postgresql_is_not_read_at_once(store: Store) -> None:
-    with pytest.raises(NotAtOnce):
+    with pytest.raises(NeedsThread):
         store.quick.job(job_id(1))
 
 
@@ -41,23 +41,23 @@ def test_locked_file_is_not_waited_for(store: Store, database_url: str, monkeypa
     other = sqlite3.connect(Path(make_url(database_url).database or ""), isolation_level=None)
     other.execute("PRAGMA journal_mode=DELETE")
     other.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(NotAtOnce):
+    with pytest.raises(NeedsThread):
         store.quick.job(job_id(1))
     other.close()
-    with pytest.raises(NotAtOnce):
+    with pytest.raises(NeedsThread):
         store.quick.job(job_id(1))
 
 
 @sqlite_only
 def test_tables_that_are_missing_or_of_another_version_are_not_read(empty: Store, database_url: str) -> None:
-    with pytest.raises(NotAtOnce):
+    with pytest.raises(NeedsThread):
         empty.quick.job(job_id(1))
     empty.migrate()
     assert empty.quick.job(job_id(1)) is None
     empty.quick.close()
     with sqlite3.connect(Path(make_url(database_url).database or "")) as other:
         other.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(NotAtOnce):
+    with pytest.raises(NeedsThread):
         empty.quick.job(job_id(1))
 
 
@@ -85,5 +85,5 @@ def test_slow_disk_is_left_to_threads(store: Store, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(quick_reads, "PAUSE", 600.0)
     for _ in range(quick_reads.MAX_SLOW):
         assert store.quick.job(job_id(1)) is None
-    with pytest.raises(NotAtOnce):
+    with pytest.raises(NeedsThread):
         store.quick.job(job_id(1))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, inspect, text
 
-from jobtape.consumer.folding import fold_archived
+from jobtape.consumer.folding import fold_messages
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import UnreadableEvent, ViewUnavailable
 from jobtape.schemas.events import decode
@@ -18,7 +18,7 @@ from jobtape.view import comparison as comparing
 from jobtape.view import rebuilds
 from jobtape.view.comparison import ViewComparison
 from jobtape.view.sql import paging
-from jobtape.view.store import Archived, Batch, ByJob, Differences, JobQuery, RebuildState, Store
+from jobtape.view.store import ByJob, Differences, FoldedBatch, JobQuery, RawMessage, RebuildState, Store
 from jobtape.view.values import UnreadableRow
 from tests.view.samples import NOON, commit, folded, postgresql_only, record, submitted, succeeded
 
@@ -27,7 +27,7 @@ LATER = NOON + timedelta(days=10)
 
 def fold_all(store: Store, rebuild: RebuildState, limit: int = 1000) -> RebuildState:
     while entries := store.rebuilds.archive(rebuild.cursor, limit):
-        batch = fold_archived(entries, partial(store.rebuilds.known, rebuild))
+        batch = fold_messages(entries, partial(store.rebuilds.known, rebuild))
         moved = store.rebuilds.commit(rebuild, batch, entries[-1].cursor)
         assert moved is not None
         rebuild = moved
@@ -40,7 +40,7 @@ def fold_by_job(store: Store, rebuild: RebuildState, limit: int = 1000) -> Rebui
     assert position is not None
     for read in (store.rebuilds.unreadable_archive, partial(store.rebuilds.archive_by_job, limit=limit)):
         while entries := read(position):
-            batch = fold_archived(entries, partial(store.rebuilds.known, rebuild))
+            batch = fold_messages(entries, partial(store.rebuilds.known, rebuild))
             events = position.events + len(entries)
             position = ByJob(position.end, entries[-1].job_id, entries[-1].cursor, events)
             moved = store.rebuilds.commit_by_job(rebuild, batch, position)
@@ -49,7 +49,7 @@ def fold_by_job(store: Store, rebuild: RebuildState, limit: int = 1000) -> Rebui
             assert store.rebuilds.commit_by_job(rebuild, batch, position) is None, "it was moved"
             rebuild = moved
         position = replace(position, event=0) if position.job_id == "" else position
-    done = store.rebuilds.commit_by_job(rebuild, Batch(offset=None, digest=None), None)
+    done = store.rebuilds.commit_by_job(rebuild, FoldedBatch(offset=None, digest=None), None)
     assert done is not None
     return done
 
@@ -74,7 +74,8 @@ def filled(store: Store) -> None:
     assert now is not None
     offset = 1 + (now.offset or 0)
     commit(
-        store, Batch(offset=offset, digest="", unreadable=[UnreadableRow(cursor_of(1, offset), why_not(b"?"), b"?")])
+        store,
+        FoldedBatch(offset=offset, digest="", unreadable=[UnreadableRow(cursor_of(1, offset), why_not(b"?"), b"?")]),
     )
 
 
@@ -108,7 +109,7 @@ def test_rebuild_with_same_rules_makes_same_view(store: Store, page: int, by_job
     found = compared(store, rebuild)
     assert (found.compared, found.changed, found.missing, found.added) == (2, 0, 0, 0)
     assert found.states == [change("queued", "queued", 1, 0), change("succeeded", "succeeded", 1, 0)]
-    assert store.rebuilds.switch(rebuild, fold_archived) == rebuild
+    assert store.rebuilds.switch(rebuild, fold_messages) == rebuild
     assert (dump(store), store.rebuilds.state()) == (before, None)
     assert store.list_jobs(JobQuery(labels=[("customer", "42")])) != []
 
@@ -122,7 +123,7 @@ def test_switch_folds_later_events(store: Store, by_job: bool) -> None:
     record(store, three, succeeded(three))
     before = dump(store)
     assert compared(store, rebuild).compared == 2, "jobs with later events are not compared"
-    done = store.rebuilds.switch(rebuild, fold_archived)
+    done = store.rebuilds.switch(rebuild, fold_messages)
     assert done is not None
     assert done.cursor > rebuild.cursor
     assert dump(store) == before
@@ -130,7 +131,7 @@ def test_switch_folds_later_events(store: Store, by_job: bool) -> None:
 
 def test_switch_rejects_batch_folded_from_old_tables(store: Store) -> None:
     filled(store)
-    store.rebuilds.switch(fold_all(store, store.rebuilds.begin("a")), fold_archived)
+    store.rebuilds.switch(fold_all(store, store.rebuilds.begin("a")), fold_messages)
     assert not commit(store, folded([submitted(9)], first=5))
     assert store.take_lease("me", 60) is not None
     assert commit(store, folded([submitted(9)], first=5))
@@ -140,7 +141,7 @@ def test_repeated_rebuilds_leave_no_tables(store: Store) -> None:
     filled(store)
     for n in range(3):
         before = dump(store)
-        assert store.rebuilds.switch(fold_all(store, store.rebuilds.begin(str(n))), fold_archived) is not None
+        assert store.rebuilds.switch(fold_all(store, store.rebuilds.begin(str(n))), fold_messages) is not None
         assert dump(store) == before
         assert store.take_lease("me", 60) is not None
         record(store, submitted(20 + n))
@@ -155,7 +156,7 @@ def test_abandoned_rebuilds_leave_no_tables(store: Store, monkeypatch: pytest.Mo
     monkeypatch.setattr(rebuilds, "CHUNK", 2)
     for n in range(3):
         fold_all(store, store.rebuilds.begin(f"given up {n}"))
-    assert store.rebuilds.switch(fold_all(store, store.rebuilds.begin("last")), fold_archived) is not None
+    assert store.rebuilds.switch(fold_all(store, store.rebuilds.begin("last")), fold_messages) is not None
     assert dump(store) == before
     store.rebuilds.clean_up()
     assert sorted(table for table in names(store) if "_g" in table or "retired" in table) == []
@@ -165,9 +166,9 @@ def test_rebuild_continues_under_its_own_key_only(store: Store) -> None:
     filled(store)
     begun = store.rebuilds.begin("a")
     entries = store.rebuilds.archive(0, 2)
-    moved = store.rebuilds.commit(begun, fold_archived(entries, lambda ids: {}), entries[-1].cursor)
+    moved = store.rebuilds.commit(begun, fold_messages(entries, lambda ids: {}), entries[-1].cursor)
     assert store.rebuilds.begin("a") == moved != begun
-    assert store.rebuilds.commit(begun, Batch(offset=None, digest=None), 99) is None, "another process moved it"
+    assert store.rebuilds.commit(begun, FoldedBatch(offset=None, digest=None), 99) is None, "another process moved it"
     other = store.rebuilds.begin("b")
     assert (other.cursor, store.rebuilds.state()) == (0, other)
     assert store.rebuilds.known(other, [job.id for job in store.list_jobs(JobQuery())]) == {}
@@ -182,7 +183,7 @@ def test_switch_with_many_events_left_changes_nothing(store: Store, monkeypatch:
     monkeypatch.setattr(rebuilds, "LAST_EVENTS", 3)
     filled(store)
     begun = store.rebuilds.begin("a")
-    assert store.rebuilds.switch(begun, fold_archived) is None
+    assert store.rebuilds.switch(begun, fold_messages) is None
     assert store.rebuilds.state() == begun
     record(store, submitted(7))  # the lease was not taken
 
@@ -192,13 +193,15 @@ def test_abandoned_rebuild_neither_switches_nor_writes(store: Store) -> None:
     first = fold_all(store, store.rebuilds.begin("a"))
     second = store.rebuilds.begin("b")
     before = dump(store)
-    assert store.rebuilds.switch(first, fold_archived) is None
+    assert store.rebuilds.switch(first, fold_messages) is None
     assert not store.rebuilds.has_switched(first)
     assert (dump(store), store.rebuilds.state()) == (before, second)
     fresh = store.rebuilds.begin("a")
     store.rebuilds.begin("b")
-    assert store.rebuilds.commit(fresh, Batch(offset=None, digest=None), 1) is None, "it has the same number and cursor"
-    done = store.rebuilds.switch(fold_all(store, second), fold_archived)
+    assert store.rebuilds.commit(fresh, FoldedBatch(offset=None, digest=None), 1) is None, (
+        "it has the same number and cursor"
+    )
+    done = store.rebuilds.switch(fold_all(store, second), fold_messages)
     assert done is not None
     assert store.rebuilds.has_switched(done)
     assert dump(store) == before
@@ -209,14 +212,14 @@ def test_switch_does_not_restore_pruned_jobs(store: Store) -> None:
     record(store, half, whole, succeeded(whole), succeeded(half), kept, succeeded(kept))
     begun = store.rebuilds.begin("a")
     entries = store.rebuilds.archive(0, 3)
-    moved = store.rebuilds.commit(begun, fold_archived(entries, lambda ids: {}), entries[-1].cursor)
+    moved = store.rebuilds.commit(begun, fold_messages(entries, lambda ids: {}), entries[-1].cursor)
     assert moved is not None
     pruned = store.retention.prune("me", LATER)
     assert pruned is not None
     assert pruned.jobs == 2
     found = compared(store, moved)
     assert (found.missing, found.added) == (0, 0)
-    assert store.rebuilds.switch(fold_all(store, moved), fold_archived) is not None
+    assert store.rebuilds.switch(fold_all(store, moved), fold_messages) is not None
     assert [job.id for job in store.list_jobs(JobQuery())] == [kept.subject]
     assert {row.job_id for row in store.history()} == {kept.subject}
     with store._database.reading() as connection:
@@ -243,7 +246,7 @@ def test_switch_that_waits_for_reader_does_not_block_reads(store: Store) -> None
     with store._database._readers.connect().execution_options(isolation_level="READ COMMITTED") as other:
         other.execute(text("SELECT * FROM jobs"))
         with ThreadPoolExecutor(1) as thread:
-            tried = thread.submit(store.rebuilds.switch, rebuild, fold_archived)
+            tried = thread.submit(store.rebuilds.switch, rebuild, fold_messages)
             while not tried.done():
                 assert len(reader.list_jobs(JobQuery())) == 2
             with pytest.raises(ViewUnavailable, match="locked"):
@@ -252,14 +255,14 @@ def test_switch_that_waits_for_reader_does_not_block_reads(store: Store) -> None
         other.rollback()
     reader.close()
     record(store, submitted(9))  # the lease was not taken
-    assert store.rebuilds.switch(rebuild, fold_archived) is not None
+    assert store.rebuilds.switch(rebuild, fold_messages) is not None
 
 
 def test_failed_fold_changes_nothing(store: Store) -> None:
     filled(store)
     begun, before = store.rebuilds.begin("a"), dump(store)
 
-    def broken(entries: Sequence[Archived], known: object) -> Batch:
+    def broken(entries: Sequence[RawMessage], known: object) -> FoldedBatch:
         raise RuntimeError("an error of the new rules")
 
     with pytest.raises(RuntimeError):
@@ -279,7 +282,7 @@ def test_comparison_counts_and_shows_differences(store: Store) -> None:
     changed, added = found.examples
     assert changed["fields"] == {"state": ["failed", "succeeded"], "reason": ["error", None]}
     assert (added["rebuilt"], added["fields"]["state"]) == ("queued", [None, "queued"])
-    assert store.rebuilds.switch(rebuild, fold_archived) is not None
+    assert store.rebuilds.switch(rebuild, fold_messages) is not None
     assert sorted(job.state for job in store.list_jobs(JobQuery())) == ["queued", "succeeded"]
 
 
@@ -338,7 +341,7 @@ def test_archive_page_is_bounded_in_bytes(store: Store, monkeypatch: pytest.Monk
         after = page[-1].cursor
     assert pages == [3, 3, 3]
     rebuilt = fold_all(store, store.rebuilds.begin("a"))
-    assert store.rebuilds.switch(rebuilt, fold_archived) is not None
+    assert store.rebuilds.switch(rebuilt, fold_messages) is not None
     assert len(store.list_jobs(JobQuery())) == 9
 
 
@@ -368,5 +371,5 @@ def test_switch_to_later_history_raises_horizon(store: Store) -> None:
     filled(store)
     whole = store.rebuilds.archive(0)
     late = store.rebuilds.begin("stream", whole[1].cursor)
-    assert store.rebuilds.switch(fold_all(store, late), fold_archived) is not None
+    assert store.rebuilds.switch(fold_all(store, late), fold_messages) is not None
     assert store.committed.reach().horizon == whole[2].cursor - 1

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from jobtape.consumer.folding import fold_archived
+from jobtape.consumer.folding import fold_messages
 from jobtape.schemas.events import JobEvent, encode
 from jobtape.view import retention
-from jobtape.view.store import Archived, JobQuery, Store
+from jobtape.view.store import JobQuery, RawMessage, Store
 from tests.view.samples import NOON, record, submitted, succeeded
 
 LATER = NOON + timedelta(days=10)
@@ -54,8 +54,8 @@ def test_late_event_does_not_restore_pruned_job(store: Store) -> None:
     record(store, old, succeeded(old))
     store.retention.prune("me", LATER)
     events: list[JobEvent] = [succeeded(old), old, new]
-    late = [Archived(2**48 + 10 + n, encode(event)) for n, event in enumerate(events)]
-    batch = fold_archived(late, store.jobs, store.retention.gone)
+    late = [RawMessage(2**48 + 10 + n, encode(event)) for n, event in enumerate(events)]
+    batch = fold_messages(late, store.jobs, store.retention.gone)
     assert [job.id for job in batch.jobs] == [new.subject]
     assert [row.event_id for row in batch.history] == [new.id]
 

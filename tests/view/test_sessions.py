@@ -317,7 +317,7 @@ def test_replaced_file_is_read_at_once(on_file: Store, file: Path, sqlite_url: s
 
 def test_writes_continue_when_full_disk_has_space_again(on_file: Store) -> None:
     def limit(pages: str) -> None:
-        with on_file._database.by_driver("driver") as connection:
+        with on_file._database.by_driver("fold") as connection:
             connection.execute(text(f"PRAGMA max_page_count = {pages}"))
 
     for n in range(TIMES):

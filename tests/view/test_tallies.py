@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
-from jobtape.consumer.folding import fold_archived
+from jobtape.consumer.folding import fold_messages
 from jobtape.consumer.replays.rebuild import Rebuilder
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import Failed, JobEvent, Placed, Retrying, Submitted, Succeeded, encode
 from jobtape.schemas.job import ErrorInfo
 from jobtape.view import projection, tables
 from jobtape.view.statistics import Range
-from jobtape.view.store import Archived, Batch, Store
+from jobtape.view.store import FoldedBatch, RawMessage, Store
 from jobtape.view.tallies import SHORTEST, Ages, duration_bucket, duration_of, percentile
 from tests.consumer.rebuild_helpers import task_slice
 from tests.counted import ALL_TIME, ERROR, Counted
@@ -77,9 +77,9 @@ def test_sums_equal_a_count_of_the_events(store: Store, drawn: tuple[Tape, Rando
     at, rebuilds = 0, 0
     while at < len(tape):
         events = tape[at : at + random.randint(1, 12)]
-        entries = [Archived(cursor_of(1, first + at + n), encode(event)) for n, event in enumerate(events)]
+        entries = [RawMessage(cursor_of(1, first + at + n), encode(event)) for n, event in enumerate(events)]
         at += len(entries)
-        folded = fold_archived(entries, store.jobs, store.retention.gone)
+        folded = fold_messages(entries, store.jobs, store.retention.gone)
         batch = replace(folded, offset=first + at - 1, digest="d")
         if random.random() < 0.3:
             _killed(store, batch)
@@ -117,7 +117,7 @@ def _emptied(store: Store) -> int:
     return 0 if now.offset is None else now.offset + 1
 
 
-def _killed(store: Store, batch: Batch) -> None:
+def _killed(store: Store, batch: FoldedBatch) -> None:
     """The process ends after all was written and before the transaction is committed."""
 
     def write(*arguments: Any) -> None:
@@ -149,8 +149,8 @@ def _trimmed(store: Store) -> None:
 def test_old_sums_are_dropped_and_states_stay(store: Store) -> None:
     random = Random(1)
     life = varied([facts.submitted(0), facts.Execution("a").failed(5)], 1, random)
-    entries = [Archived(cursor_of(1, n), encode(event)) for n, event in enumerate(life)]
-    folded = fold_archived(entries, store.jobs)
+    entries = [RawMessage(cursor_of(1, n), encode(event)) for n, event in enumerate(life)]
+    folded = fold_messages(entries, store.jobs)
     commit(store, replace(folded, offset=1, digest="d"))
     assert len(store.statistics.failures(ALL_TIME, 10)) == 1
     later = NOW + 40 * DAY

@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from jobtape.schemas.errors import JobtapeError, ViewUnavailable
 from jobtape.view import checkpoint, projection
-from jobtape.view.store import Batch, Gap, JobQuery, Store
+from jobtape.view.store import FoldedBatch, Gap, JobQuery, Store
 from tests.view.samples import begin, commit, folded, postgresql_only, record, submitted
 
 CALLS: dict[str, Callable[[Store], Any]] = {
@@ -29,7 +29,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "take_lease": lambda store: store.take_lease("me", 1),
     "renew_lease": lambda store: store.renew_lease("me", 1),
     "release_lease": lambda store: store.release_lease("me"),
-    "commit": lambda store: store.commit("me", (1, None), Batch(offset=0, digest=""), 1),
+    "commit": lambda store: store.commit("me", (1, None), FoldedBatch(offset=0, digest=""), 1),
     "report_gap": lambda store: store.report_gap("me", Gap("tape-missing", "")),
     "accept_gap": lambda store: store.accept_gap(),
 }
@@ -102,7 +102,7 @@ def test_connection_lost_in_transaction_writes_nothing(cut_off: tuple[Store, Cal
     batch = folded([submitted(1)])
     with (
         pytest.raises(ViewUnavailable, match="does not answer"),
-        store._database.by_driver("driver") as connection,
+        store._database.by_driver("fold") as connection,
         connection.transaction(),
     ):
         assert checkpoint.advance(connection, "me", (1, None), batch, 60)

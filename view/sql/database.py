@@ -39,7 +39,7 @@ class Database:
         self.dialect = "sqlite" if self.url.drivername == "sqlite" else "postgresql"
         self._readers = engine.open_engine(self.url, "read", timeout)
         self._writers = engine.open_engine(self.url, "write", timeout)
-        self._driver = engine.open_engine(self.url, "driver", timeout)
+        self._driver = engine.open_engine(self.url, "fold", timeout)
         self._version_seen = False
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ class Database:
             yield connection
 
     @contextmanager
-    def by_driver(self, role: Literal["read", "driver"]) -> Iterator[DriverConnection]:
+    def by_driver(self, role: Literal["read", "fold"]) -> Iterator[DriverConnection]:
         """Open a connection in autocommit whose statements the driver executes; it may write as ``driver``."""
         engine_of_role = self._readers if role == "read" else self._driver
         with self.translating_errors(), engine_of_role.connect() as connection:

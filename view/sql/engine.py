@@ -21,11 +21,11 @@ def open_engine(url: URL, role: Role, timeout: float = MIGRATE_TIMEOUT) -> Engin
     Only the role ``migrate`` creates a missing SQLite file.
     """
     options: dict[str, Any] = {"hide_parameters": True}
-    if role in ("read", "driver"):
+    if role in ("read", "fold"):
         options["isolation_level"] = "AUTOCOMMIT"
     if role == "migrate":
         options["poolclass"] = NullPool
-    elif role == "driver":  # for the one thread that folds
+    elif role == "fold":  # for the one thread that folds
         options |= {"pool_size": 1, "max_overflow": 0, "pool_timeout": timeout}
     else:
         options |= {"pool_size": POOL_SIZE, "max_overflow": POOL_OVERFLOW, "pool_timeout": timeout}

@@ -60,7 +60,7 @@ def open_engine(url: URL, role: Role, timeout: float, options: dict[str, Any]) -
     event.listen(engine, "connect", _on_connect(url, role, timeout), insert=True)
 
     def begun(connection: Connection) -> None:
-        if role != "driver" and (settings := settings_of_transaction(connection)) is not None:
+        if role != "fold" and (settings := settings_of_transaction(connection)) is not None:
             connection.exec_driver_sql(settings)
 
     def failed(context: ExceptionContext) -> None:
@@ -159,7 +159,7 @@ def _on_connect(url: URL, role: Role, timeout: float) -> Callable[[Any, Any], No
 
 
 def _settings(role: Role, timeout: float, verb: str) -> str:
-    statement = {"read": timeout, "write": WRITE_TIMEOUT, "driver": WRITE_TIMEOUT, "migrate": 0.0}[role]
+    statement = {"read": timeout, "write": WRITE_TIMEOUT, "fold": WRITE_TIMEOUT, "migrate": 0.0}[role]
     values = {
         "timezone": "'UTC'",
         "datestyle": "'ISO, MDY'",

@@ -2,7 +2,7 @@
 
 from typing import Final, Literal
 
-Role = Literal["read", "write", "driver", "migrate"]
+Role = Literal["read", "write", "fold", "migrate"]
 
 TIMEOUT: Final = 5.0
 """For a connection, for a lock, and for the answer to a read."""

@@ -40,7 +40,7 @@ from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.placement import placement, placement_id
 from jobtape.schemas.topology import CANCEL_KEY
-from jobtape.view.store import Batch, HeldJob, WaitingJob
+from jobtape.view.store import FoldedBatch, HeldJob, WaitingJob
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class JobPlacer:
         self._window: dict[str, int] = {}
         """How many jobs are offered at once to a queue that has refused work."""
 
-    def notify(self, batch: Batch) -> None:
+    def notify(self, batch: FoldedBatch) -> None:
         """Forget the placements that the fold has seen, and wake when it has committed a job that is due earlier."""
         full = len(self._unseen) >= MAX_UNSEEN
         for job in batch.jobs:

@@ -15,7 +15,7 @@ from jobtape.broker.publisher import Publisher
 from jobtape.schemas.errors import BrokerUnavailable
 from jobtape.schemas.events import JobEvent, Placed
 from jobtape.schemas.topology import Topology
-from jobtape.view.store import Batch, DeadMessage, Store
+from jobtape.view.store import DeadMessage, FoldedBatch, Store
 from jobtape.view.threads import DatabaseThreads
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Leader:
         finally:
             del self._passing[seq]
 
-    def notify(self, batch: Batch, cursor: int) -> None:
+    def notify(self, batch: FoldedBatch, cursor: int) -> None:
         """Complete the ``catch_up`` calls whose barriers are in ``batch``, which the fold has committed up to
         ``cursor``.
         """

@@ -23,7 +23,7 @@ from jobtape.schemas.job import FINAL, Job, JobState
 from jobtape.schemas.rules.rules import Rules
 from jobtape.schemas.rules.schedule import SCHEDULE_LABEL, Schedule
 from jobtape.schemas.topology import CANCEL_KEY
-from jobtape.view.store import Batch, JobQuery
+from jobtape.view.store import FoldedBatch, JobQuery
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Scheduler:
         self._missed: list[Job] | None = None
         """While the view is being read: the rules that were committed meanwhile."""
 
-    def notify(self, batch: Batch) -> None:
+    def notify(self, batch: FoldedBatch) -> None:
         """Take over the schedules that the fold has committed."""
         rules = [job for job in batch.jobs if job.gates is not None and job.gates.rule]
         if self._missed is not None:
@@ -97,7 +97,7 @@ class Scheduler:
         return max(0.0, min([*waits, LONGEST_WAIT]))
 
     async def _submit(self, rule_id: str, schedule: Schedule, ticks: Sequence[datetime]) -> None:
-        cause, source = ids.run_fact(rule_id, 1, Submitted.name), self._leader.topology.source
+        cause, source = ids.run_event_id(rule_id, 1, Submitted.name), self._leader.topology.source
         for n, tick in enumerate(ticks):
             job_id, time = schedule.job_id(tick), datetime.now(UTC)
             skipped = schedule.overlap == "skip" and (n > 0 or bool(await self._open_jobs(schedule, job_id, 1)))

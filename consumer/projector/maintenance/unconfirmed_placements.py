@@ -28,7 +28,7 @@ from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.placement import rescue
-from jobtape.view.store import Batch
+from jobtape.view.store import FoldedBatch
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class UnconfirmedPlacements:
         self._watching = True
         self._begun.set()
 
-    def notify(self, batch: Batch) -> None:
+    def notify(self, batch: FoldedBatch) -> None:
         """Take over what the fold has committed."""
         if not self._watching:
             return

@@ -23,7 +23,7 @@ from jobtape.cli.parts.start import job_types_of, opened_view, settings_with, to
 from jobtape.jobs import JobType
 from jobtape.producer.service.barrier import Barrier
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
-from jobtape.schemas.timeouts import WAY_OUT, longest_timeout, misfits
+from jobtape.schemas.timeouts import HOW_TO_FIX, longest_timeout, too_long
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 
@@ -73,8 +73,8 @@ async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: 
 
 
 def _examine_settings(found: Findings, settings: Settings, job_types: Mapping[str, JobType]) -> None:
-    for sentence in misfits(job_types.values(), longest_timeout(settings.ack_timeout, settings.grace_period)):
-        found.wrong("settings", f"{sentence}: workers refuse to start", WAY_OUT)
+    for sentence in too_long(job_types.values(), longest_timeout(settings.ack_timeout, settings.grace_period)):
+        found.wrong("settings", f"{sentence}: workers refuse to start", HOW_TO_FIX)
     if settings.rescue_after <= settings.ack_timeout:
         found.wrong(
             "settings",

@@ -32,7 +32,7 @@ from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, ViewUnavaila
 from jobtape.schemas.events import CONTENT_TYPE
 from jobtape.schemas.tape_file import TapeFileInvalid, TapeHeader, TapeLine, marked, read_header, read_lines
 from jobtape.schemas.topology import Topology, event_key
-from jobtape.view.store import Archived, Store
+from jobtape.view.store import RawMessage, Store
 
 START_OVER = "start again in an empty installation, with a new JOBTAPE_NAMESPACE and DATABASE_URL"
 CONFIRM_TIMEOUT: Final = 15.0
@@ -72,7 +72,7 @@ def lines_in_view(store: Store, export: str, lines: Iterable[TapeLine]) -> int:
     return done
 
 
-def _archive(store: Store) -> Iterator[Archived]:
+def _archive(store: Store) -> Iterator[RawMessage]:
     cursor = 0
     while entries := store.rebuilds.archive(cursor):
         yield from entries

@@ -74,7 +74,7 @@ async def submitted(request: Request, producer: Producer, read: Callable[[bytes]
         job = await producer.submit_order(await request_body.call(len(body), lambda: producer.order(read(body))))
     else:
         keyed = await request_body.call(len(body), lambda: producer.keyed(key, read(body)))
-        job = await producer.place_once(idempotency_scope(request), keyed)
+        job = await producer.submit_once(idempotency_scope(request), keyed)
     headers = location(request, job)
     job, applied = await wait_as_preferred(producer, producer.listeners, job, request)
     headers |= applied

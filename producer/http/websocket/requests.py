@@ -87,5 +87,5 @@ def request_of(message: Mapping[str, Any]) -> Subscribe | Unsubscribe:
         name = value.get("id")
         raise MessageRefused(
             name if isinstance(name, str) and len(name) <= ID_LENGTH else None,
-            plainjson.carried(f"{field[:100]}: {first['msg'][:300]}"),
+            plainjson.storable(f"{field[:100]}: {first['msg'][:300]}"),
         ) from None

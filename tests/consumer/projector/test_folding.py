@@ -15,7 +15,7 @@ from jobtape.schemas.events import Cancelled, CancelledData, Succeeded, Succeede
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.messages.barrier import barrier_body
 from jobtape.schemas.topology import Topology
-from jobtape.view.store import Batch
+from jobtape.view.store import FoldedBatch
 from jobtape.view.tallies import ALWAYS
 from tests.consumer.installation import order_event
 
@@ -40,7 +40,7 @@ def at(offset: int, body: bytes, key: str = "event.x.add") -> TapeMessage:
     return TapeMessage(offset, body, key)
 
 
-def events_of(batch: Batch) -> dict[tuple[str, str], int]:
+def events_of(batch: FoldedBatch) -> dict[tuple[str, str], int]:
     """Return the numbers of accepted events by job type and event."""
     return {
         (kind, name): n for (name, minute, kind, queue, _), n in batch.tally.items() if (minute, queue) == (ALWAYS, "")

@@ -22,7 +22,7 @@ from jobtape.schemas.interventions import cancelled, redriven, released
 from jobtape.schemas.job import FINAL, Job, JobState, Order
 from jobtape.schemas.placement import placement
 from jobtape.view import tables
-from jobtape.view.store import Batch, Store
+from jobtape.view.store import FoldedBatch, Store
 from tests.schemas.events_of_a_job import SOURCE, Execution, at
 from tests.view.samples import begin, commit, job_id
 
@@ -66,7 +66,7 @@ class World:
         checkpoint = self.store.checkpoint()
         assert checkpoint is not None
         offset = 0 if checkpoint.offset is None else checkpoint.offset + 1
-        assert commit(self.store, Batch(offset=offset, digest="", jobs=list(changed.values())))
+        assert commit(self.store, FoldedBatch(offset=offset, digest="", jobs=list(changed.values())))
         self._committed += changed.values()
 
     def notify(self) -> None:

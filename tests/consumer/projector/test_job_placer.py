@@ -21,7 +21,7 @@ from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.placement import deferral, placement
 from jobtape.schemas.topology import CANCEL_KEY
-from jobtape.view.store import Batch, Store, WaitingJob
+from jobtape.view.store import FoldedBatch, Store, WaitingJob
 from tests.checker import Checker
 from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 
 def redriven(job_id: str, run: int, source: str, job_type: str = "boom") -> Redriven:
     return Redriven(
-        id=ids.run_fact(job_id, run, "redriven"),
+        id=ids.run_event_id(job_id, run, "redriven"),
         source=source,
         subject=job_id,
         time=datetime.now(UTC),
@@ -196,7 +196,7 @@ async def test_placer_does_not_place_work_that_is_folded_during_the_query(
     query, commit, notify = store.open_jobs.waiting, store.commit, LeaderServices.notify
     queries = itertools.count()
 
-    def has_placed(batch: Batch) -> bool:
+    def has_placed(batch: FoldedBatch) -> bool:
         return any(entry.name == "placed" for entry in batch.history)
 
     def waiting(limit: int, *without: Collection[str]) -> list[WaitingJob]:
@@ -206,11 +206,11 @@ async def test_placer_does_not_place_work_that_is_folded_during_the_query(
             assert folded.wait(10)
         return rows
 
-    def commit_after_the_query(owner: str, at: tuple[int, int | None], batch: Batch, lease: float) -> bool:
+    def commit_after_the_query(owner: str, at: tuple[int, int | None], batch: FoldedBatch, lease: float) -> bool:
         assert not has_placed(batch) or queried.wait(10)
         return commit(owner, at, batch, lease)
 
-    def notify_and_set(self: LeaderServices, batch: Batch, cursor: int) -> None:
+    def notify_and_set(self: LeaderServices, batch: FoldedBatch, cursor: int) -> None:
         notify(self, batch, cursor)
         if has_placed(batch):
             folded.set()

@@ -12,7 +12,7 @@ from jobtape.consumer.projector.services import LeaderServices
 from jobtape.schemas.events import encode
 from jobtape.view import projection
 from jobtape.view.fold_session import FoldSession
-from jobtape.view.store import Batch, JobQuery, Store
+from jobtape.view.store import FoldedBatch, JobQuery, Store
 from tests.checker import Checker
 from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event
@@ -154,7 +154,7 @@ async def test_batch_is_written_completely_or_not_at_all(
     real = projection.write
     failures = iter(["before", "after"])
 
-    def write(connection: Any, batch: Batch) -> None:
+    def write(connection: Any, batch: FoldedBatch) -> None:
         when = next(failures, None)
         if when == "before":
             raise OSError("before the rows")

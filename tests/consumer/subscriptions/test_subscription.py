@@ -13,7 +13,7 @@ from jobtape.consumer.subscriptions.result_queue import RecentIds
 from jobtape.consumer.subscriptions.subscription import Subscription
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import Failed, FailedData, JobEvent, Submitted
-from jobtape.schemas.ids import execution_fact
+from jobtape.schemas.ids import attempt_event_id
 from jobtape.schemas.job import ErrorInfo
 from jobtape.settings import Settings
 from jobtape.view.store import Store
@@ -47,7 +47,7 @@ def queue_of(rig: Rig) -> str:
 
 def failed(of: Submitted, execution: str = "e1") -> Failed:
     return Failed(
-        id=execution_fact(of.subject, 1, 1, "failed", execution),
+        id=attempt_event_id(of.subject, 1, 1, "failed", execution),
         source=of.source,
         subject=of.subject,
         time=of.time,

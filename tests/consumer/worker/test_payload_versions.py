@@ -109,7 +109,7 @@ async def test_shadow_run_upcasts_old_payload(rig: Rig) -> None:
 
 def _redriven(rig: Rig, job_id: str) -> Redriven:
     return Redriven(
-        id=ids.run_fact(job_id, 2, Redriven.name),
+        id=ids.run_event_id(job_id, 2, Redriven.name),
         source=rig.topology.source,
         subject=job_id,
         time=datetime.now(UTC),

@@ -8,7 +8,7 @@ import pytest
 
 from jobtape.schemas.cursor import cursor_of
 from jobtape.settings import Settings
-from jobtape.view.store import Batch, Gap, Store
+from jobtape.view.store import FoldedBatch, Gap, Store
 from tests.consumer.installation import Rig
 from tests.producer.running_api import Api, api, problem
 from tests.view.samples import NOON, folded, job_id, submitted, succeeded
@@ -83,7 +83,7 @@ async def torn(settings: Settings, rig: Rig, view: Store) -> Any:
     assert view.commit("test", (1, None), folded([order, submitted(2), submitted(3), succeeded(order, 7)]), 60)
     assert view.report_gap("test", Gap("tape-replaced", "made again"))
     view.accept_gap()
-    assert view.commit("test", (2, None), Batch(0, ""), 60)
+    assert view.commit("test", (2, None), FoldedBatch(0, ""), 60)
     batch = folded([submitted(4, NOON + timedelta(minutes=1))], first=1, epoch=2)
     assert view.commit("test", (2, 0), batch, 60)
     async with api(settings) as served:

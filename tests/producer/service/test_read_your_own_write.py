@@ -72,7 +72,7 @@ async def test_old_and_foreign_ids_are_404_without_new_barrier(projected: Api, r
 async def test_job_without_submitted_is_found(projected: Api, rig: Rig) -> None:
     order = order_event(rig.topology, "add", {"x": 1})
     started = events.Started(
-        id=ids.execution_fact(order.subject, 1, 1, "started", "e1"),
+        id=ids.attempt_event_id(order.subject, 1, 1, "started", "e1"),
         source=rig.topology.source,
         subject=order.subject,
         time=datetime.now(UTC),

@@ -69,7 +69,7 @@ class Payloads:
         if not isinstance(payload, dict):
             raise PayloadFault("an item that is no JSON object is no payload: give the node a payload with $item in it")
         if (reason := plainjson.fault(payload)) is not None:
-            raise PayloadFault(f"the payload cannot be carried: {reason}")
+            raise PayloadFault(f"the payload cannot be stored as JSON without change: {reason}")
         if (size := len(plainjson.dumps(payload))) > self._most:
             raise PayloadFault(f"the payload has {size} bytes, {self._most} are allowed (JOBTAPE_MAX_PAYLOAD)")
         labels = {**(flow.job.labels or {}), **node.order.labels}

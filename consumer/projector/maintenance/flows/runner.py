@@ -31,7 +31,7 @@ from jobtape.schemas.gates import Gates
 from jobtape.schemas.interventions import cancelled, redriven
 from jobtape.schemas.job import FINAL, Job, JobRun, JobState
 from jobtape.schemas.topology import CANCEL_KEY
-from jobtape.view.store import Batch
+from jobtape.view.store import FoldedBatch
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class FlowRunner:
         self._reported: dict[str, float] = {}
         self._changed = asyncio.Event()
 
-    def notify(self, batch: Batch) -> None:
+    def notify(self, batch: FoldedBatch) -> None:
         """Take over what the fold has committed."""
         for job in batch.jobs:
             is_flow = job.gates is not None and job.gates.flow
@@ -155,7 +155,7 @@ class FlowRunner:
     async def _cancel(self, flow: FlowState, jobs: Iterable[FlowJob]) -> None:
         new = [job for job in jobs if job.id not in flow.cancelling]
         flow.cancelling.update(job.id for job in new)
-        cause = ids.run_fact(flow.job.id, flow.job.run, "cancelled")
+        cause = ids.run_event_id(flow.job.id, flow.job.run, "cancelled")
         await asyncio.gather(
             *(
                 self._leader.publish(cancelled(_run_of(flow, job), causation_id=cause, **self._stamp()), (CANCEL_KEY,))
@@ -274,7 +274,7 @@ def _run_of(flow: FlowState, job: FlowJob) -> JobRun:
 
 def _run_began(flow: FlowState) -> str:
     """Return the id of the event with which the current run of the flow began."""
-    return ids.execution_fact(flow.job.id, flow.job.run, 1, Started.name, outcomes.EXECUTION)
+    return ids.attempt_event_id(flow.job.id, flow.job.run, 1, Started.name, outcomes.EXECUTION)
 
 
 def _again(job: FlowJob, flow: FlowState) -> FlowJob:
