@@ -1,7 +1,7 @@
 """Waits for asyncio tasks and events, and cancels tasks reliably."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
@@ -60,6 +60,35 @@ async def cancel_and_wait(task: "asyncio.Task[Any]") -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=CANCEL_AGAIN)
+
+
+async def run_all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run ``work`` at the same time, and return when all have ended. After the first error the others are cancelled,
+    and the error is raised when none runs any more.
+
+    ``asyncio.gather`` would let the others go on. ``TaskGroup`` would raise a group, and take a task that aiormq has
+    cancelled for one that has done its work.
+    """
+    tasks = [asyncio.create_task(_translated(each)) for each in work]
+    if not tasks:
+        return
+    for task in tasks:
+        task.add_done_callback(ignore_error)
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        failed = [task for task in tasks if task.done() and not task.cancelled() and task.exception() is not None]
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            await cancel_and_wait(task)
+    for task in failed[:1]:
+        task.result()
+
+
+async def _translated(work: Coroutine[Any, Any, None]) -> None:
+    with translate_cancellation():
+        await work
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from jobtape.broker.tasks import wait_for_stop
+from jobtape.broker.tasks import run_all, wait_for_stop
 from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas import ids
 from jobtape.schemas.events import Submitted, submitted
@@ -90,7 +90,7 @@ class Scheduler:
         due = [(job_id, each, ticks) for job_id, each, ticks in due if ticks]
         if any(each.overlap in ("skip", "cancel") for _, each, _ in due):
             await self._leader.catch_up()  # so that the job of the tick before is known
-        await asyncio.gather(*(self._submit(*each) for each in due))
+        await run_all(self._submit(*each) for each in due)
         now = datetime.now(UTC)
         following = (next(each.after(max(self._latest[each.name], now)), None) for each in schedules.values())
         waits = [(tick - now).total_seconds() for tick in following if tick is not None]

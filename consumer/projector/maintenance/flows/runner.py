@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from jobtape.broker.tasks import wait_for_stop
+from jobtape.broker.tasks import run_all, wait_for_stop
 from jobtape.consumer.projector.maintenance.flows.payloads import PayloadFault, Payloads
 from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas import ids
@@ -89,7 +89,7 @@ class FlowRunner:
                 self._changed_flows.add(flow_id)
             flow_ids = [self._changed_flows.pop() for _ in range(min(AT_ONCE, len(self._changed_flows)))]
             if flow_ids:
-                await asyncio.gather(*(self._advance_safely(flow_id) for flow_id in flow_ids))
+                await run_all(self._advance_safely(flow_id) for flow_id in flow_ids)
                 continue
             pause = max(0.0, min([LONGEST_WAIT, *(at - now for at in self._later.values())]))
             if not self._changed.is_set():
@@ -120,7 +120,7 @@ class FlowRunner:
             await self._cancel(flow, [job for _, job in flow.each_open()])
         else:
             names = dict.fromkeys([*decision.ready, *flow.to_expand()])
-            await asyncio.gather(*(self._begin(flow, name) for name in names))
+            await run_all(self._begin(flow, name) for name in names)
         decision = flow.decide()
         if decision.ready:
             self._changed_flows.add(flow_id)
@@ -156,11 +156,9 @@ class FlowRunner:
         new = [job for job in jobs if job.id not in flow.cancelling]
         flow.cancelling.update(job.id for job in new)
         cause = ids.run_event_id(flow.job.id, flow.job.run, "cancelled")
-        await asyncio.gather(
-            *(
-                self._leader.publish(cancelled(_run_of(flow, job), causation_id=cause, **self._stamp()), (CANCEL_KEY,))
-                for job in new
-            )
+        await run_all(
+            self._leader.publish(cancelled(_run_of(flow, job), causation_id=cause, **self._stamp()), (CANCEL_KEY,))
+            for job in new
         )
 
     async def _begin(self, flow: FlowState, name: str) -> None:
@@ -176,7 +174,7 @@ class FlowRunner:
             return
         room = PAGE if node.limit is None else min(PAGE, node.limit - flow.open_jobs(name))
         page = [expansion.missing.popleft() for _ in range(min(room, len(expansion.missing)))]
-        await asyncio.gather(*(self._begin_job(flow, name, node, item, expansion) for item in page))
+        await run_all(self._begin_job(flow, name, node, item, expansion) for item in page)
         if not expansion.missing:
             flow.expansions.pop(name, None)
         elif node.limit is None:
