@@ -75,6 +75,30 @@ class Ticks(BaseModel):
             raise ValueError("a schedule has either cron or every")
         return self
 
+    def local(self, tick: datetime) -> datetime:
+        """Return a tick in the schedule's zone."""
+        return tick.astimezone(ZoneInfo(self.tz))
+
+    def changes_clock(self, day: date) -> bool:
+        """Return whether clocks are set forward or back on a local day in the schedule's zone."""
+        zone = ZoneInfo(self.tz)
+        begin, end = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
+        # A change at midnight belongs to the day that it cuts short or prolongs: the offset before decides.
+        before = (begin.astimezone(UTC) - timedelta(seconds=1)).astimezone(zone)
+        last = (end.astimezone(UTC) - timedelta(seconds=1)).astimezone(zone)
+        return before.utcoffset() != last.utcoffset()
+
+
+class Schedule(Ticks):
+    """The ticks of the schedule ``name``, and the order of each tick's job.
+
+    ``origin``: the code that it came from, by ``jobtape schedules sync``; None for one that was made by hand.
+    """
+
+    name: ScheduleName
+    order: Order
+    origin: ScheduleName | None = None
+
     def after(self, moment: datetime) -> Iterator[datetime]:
         """Yield the ticks after ``moment``, in UTC, without end unless the schedule has one."""
         if self.start is not None:
@@ -99,54 +123,6 @@ class Ticks(BaseModel):
             return list(found)[-max(MOST_CAUGHT_UP, len(on_time)) :]
         return on_time if on_time or self.catch_up == "none" else list(found)[-1:]
 
-    def local(self, tick: datetime) -> datetime:
-        """Return a tick in the schedule's zone."""
-        return tick.astimezone(ZoneInfo(self.tz))
-
-    def changes_clock(self, day: date) -> bool:
-        """Return whether clocks are set forward or back on a local day in the schedule's zone."""
-        zone = ZoneInfo(self.tz)
-        begin, end = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
-        # A change at midnight belongs to the day that it cuts short or prolongs: the offset before decides.
-        before = (begin.astimezone(UTC) - timedelta(seconds=1)).astimezone(zone)
-        last = (end.astimezone(UTC) - timedelta(seconds=1)).astimezone(zone)
-        return before.utcoffset() != last.utcoffset()
-
-    @property
-    def _later(self) -> timedelta:
-        """How much later the ticks are than ``cron`` or ``every`` says."""
-        return timedelta(0)
-
-    def _after(self, moment: datetime) -> Iterator[datetime]:
-        if self.every is not None:
-            n = math.floor(moment.timestamp() / self.every)
-            while True:
-                n += 1
-                tick = datetime.fromtimestamp(round(n * self.every, 3), UTC)  # job ids have milliseconds
-                if tick > moment:
-                    yield tick
-        assert self.cron is not None
-        for tick in CronSim(self.cron, moment.astimezone(ZoneInfo(self.tz))):
-            yield tick.astimezone(UTC)
-
-
-class Schedule(Ticks):
-    """The ticks of the schedule ``name``, and the order of each tick's job.
-
-    ``origin``: the code that it came from, by ``jobtape schedules sync``; None for one that was made by hand.
-    """
-
-    name: ScheduleName
-    order: Order
-    origin: ScheduleName | None = None
-
-    @property
-    def _later(self) -> timedelta:
-        if not self.spread:
-            return timedelta(0)
-        digest = int.from_bytes(hashlib.sha256(f"spread {self.name}".encode()).digest()[:8], "big")
-        return timedelta(milliseconds=digest % round(self.spread * 1000 + 1))  # job ids have milliseconds
-
     def job_id(self, tick: datetime) -> str:
         """Return the id of the tick's job: a UUIDv7 of its time, the same whoever submits it."""
         digest = int.from_bytes(hashlib.sha256(f"{self.name} {tick.isoformat()}".encode()).digest()[:10], "big")
@@ -164,3 +140,23 @@ class Schedule(Ticks):
         if self.overlap != "allow" and gates.ordering_key is None:
             gates = gates.model_copy(update={"ordering_key": f"schedule {self.name}"})
         return self.order.model_copy(update={"labels": labels, "gates": gates})
+
+    @property
+    def _later(self) -> timedelta:
+        """How much later the ticks are than ``cron`` or ``every`` says."""
+        if not self.spread:
+            return timedelta(0)
+        digest = int.from_bytes(hashlib.sha256(f"spread {self.name}".encode()).digest()[:8], "big")
+        return timedelta(milliseconds=digest % round(self.spread * 1000 + 1))  # job ids have milliseconds
+
+    def _after(self, moment: datetime) -> Iterator[datetime]:
+        if self.every is not None:
+            n = math.floor(moment.timestamp() / self.every)
+            while True:
+                n += 1
+                tick = datetime.fromtimestamp(round(n * self.every, 3), UTC)  # job ids have milliseconds
+                if tick > moment:
+                    yield tick
+        assert self.cron is not None
+        for tick in CronSim(self.cron, moment.astimezone(ZoneInfo(self.tz))):
+            yield tick.astimezone(UTC)

@@ -18,7 +18,11 @@ ORDER = Order(type="report", payload={}, queue="default", timeout=60)
 DAY = datetime(2026, 6, 1, tzinfo=UTC)
 
 
-def local(ticks: Ticks, since: str, n: int) -> list[str]:
+def plain(**values: Any) -> Schedule:
+    return Schedule(name="report", order=ORDER, **values)
+
+
+def local(ticks: Schedule, since: str, n: int) -> list[str]:
     """Return the first n ticks after a local time, in local time with the offset."""
     zone = ZoneInfo(ticks.tz)
     after = datetime.fromisoformat(since).replace(tzinfo=zone).astimezone(UTC)
@@ -79,7 +83,7 @@ CHANGES = {
 @pytest.mark.parametrize("case", CHANGES, ids=str)
 def test_cron_follows_the_local_clock(case: str) -> None:
     (cron, zone, since), expected = CHANGES[case]
-    assert local(Ticks(cron=cron, tz=zone), since, len(expected)) == expected
+    assert local(plain(cron=cron, tz=zone), since, len(expected)) == expected
 
 
 ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Santiago"]
@@ -102,19 +106,19 @@ def test_daily_job_has_the_ticks_of_an_independent_table_on_each_day_of_2026(zon
     days = [date(2026, 1, 1) + timedelta(days=n) for n in range(365)]
     begin = datetime(2025, 12, 31, 23, 59, tzinfo=ZoneInfo(zone)).astimezone(UTC)
     for hour, minute in [(0, 0), (0, 30), (1, 30), (1, 45), (2, 0), (2, 15), (2, 30), (3, 0), (12, 0), (23, 30)]:
-        ticks = islice(Ticks(cron=f"{minute} {hour} * * *", tz=zone).after(begin), len(days))
+        ticks = islice(plain(cron=f"{minute} {hour} * * *", tz=zone).after(begin), len(days))
         assert list(ticks) == [wall_clock_instant(day, hour, minute, ZoneInfo(zone)) for day in days], (hour, minute)
 
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_frequent_job_runs_as_time_passes_also_when_clocks_change(zone: str) -> None:
-    ticks = list(islice(Ticks(cron="*/30 * * * *", tz=zone).after(datetime(2026, 3, 1, tzinfo=UTC)), 250 * 48))
+    ticks = list(islice(plain(cron="*/30 * * * *", tz=zone).after(datetime(2026, 3, 1, tzinfo=UTC)), 250 * 48))
     assert {b - a for a, b in pairwise(ticks)} == {timedelta(minutes=30)}
 
 
 @given(st.floats(1, 1e6), st.integers(0, 10**9))
 def test_intervals_are_even_and_the_same_for_everybody(every: float, seconds: int) -> None:
-    ticks = Ticks(every=every)
+    ticks = plain(every=every)
     start = datetime.fromtimestamp(seconds, UTC)
     found = list(islice(ticks.after(start), 5))
     assert found[0] > start
@@ -131,7 +135,7 @@ def test_intervals_are_even_and_the_same_for_everybody(every: float, seconds: in
 def test_each_tick_is_due_once_and_missed_ones_by_the_policy(
     every: float, catch_up: Any, window: float, pauses: list[float]
 ) -> None:
-    ticks = Ticks(every=every, catch_up=catch_up, window=window)
+    ticks = plain(every=every, catch_up=catch_up, window=window)
     latest, now = DAY, DAY
     found: list[datetime] = []
     for pause in pauses:
@@ -151,13 +155,13 @@ def test_each_tick_is_due_once_and_missed_ones_by_the_policy(
 
 
 def test_clock_that_is_set_back_repeats_no_tick() -> None:
-    ticks = Ticks(every=60)
+    ticks = plain(every=60)
     assert ticks.due(DAY, DAY - timedelta(hours=1)) == []
     assert ticks.due(DAY, DAY + timedelta(seconds=60)) == [DAY + timedelta(seconds=60)]
 
 
 def test_start_and_end_bound_the_ticks() -> None:
-    ticks = Ticks(every=60, start=DAY, end=DAY + timedelta(seconds=120))
+    ticks = plain(every=60, start=DAY, end=DAY + timedelta(seconds=120))
     assert list(ticks.after(DAY - timedelta(days=1))) == [DAY, DAY + timedelta(seconds=60)]
 
 
