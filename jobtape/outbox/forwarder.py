@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtape.broker.tasks import wait_for_stop
@@ -40,6 +40,7 @@ SETTLE_PAUSES: Final = (0.1, 0.3, 1.0)
 """Seconds between tries to settle the rows of a page."""
 MARGIN: Final = 3.0
 """Seconds, beyond the times of the publishes, for which the rows of a page are taken."""
+_DRIVERS: Final = frozenset({"aiosqlite", "asyncpg", "psycopg", "psycopg2", "sqlite3"})
 JUST_AFTER: Final = timedelta(milliseconds=1)
 
 
@@ -75,12 +76,11 @@ class Forwarder:
         failures = 0
         with Wakeup() as wakeup:
             while not stop.is_set():
-                wakeup.set.clear()
                 try:
                     taken = await self.forward_page()
                 except Exception as error:  # noqa: BLE001 - forwarding goes on after any fault
                     failures += 1
-                    self._note(fault_of(error))
+                    self._note_error(error)
                     await wait_for_stop(stop, delay_after(failures))
                     continue
                 failures = 0
@@ -109,6 +109,7 @@ class Forwarder:
             notified.cancel()
         if not wakeup.set.is_set():
             return
+        # Only here, before a read: a notice that comes while rows are forwarded is for others.
         wakeup.set.clear()
         pause = FIRST_RECHECK
         while pause < RECHECK_LIMIT and not stop.is_set():
@@ -121,7 +122,7 @@ class Forwarder:
         try:
             return await self.forward_page() > 0
         except Exception as error:  # noqa: BLE001 - see ``run``
-            self._note(fault_of(error))
+            self._note_error(error)
             return True
 
     async def forward_page(self) -> int:
@@ -224,6 +225,12 @@ class Forwarder:
             return PutBack(row.job_id, REFUSED_DELAY, row.attempts + 1, described(error)[:2000])
         return None
 
+    def _note_error(self, error: Exception) -> None:
+        fault = fault_of(error)
+        if not _of_database(error) and fault != self._fault:
+            log.error("the outbox is not forwarded", exc_info=error)
+        self._note(fault)
+
     def _note(self, fault: str | None, level: int = logging.WARNING) -> None:
         if fault is not None and fault != self._fault:
             log.log(level, "%s", fault)
@@ -243,9 +250,16 @@ def _later(row: OutboxRow, delay: float) -> PutBack:
 
 
 def fault_of(error: Exception) -> str:
-    """Return what an error of the outbox's database means, and what to do."""
+    """Return what an error of the outbox's database means, and what to do; of another error that it is one."""
     cause = getattr(error, "orig", None) or error
     text = " ".join(described(cause).split())[:300]
     if isinstance(error, ProgrammingError | OperationalError) and "jobtape_outbox" in text:
         return f"the outbox cannot be read: add outbox_table(metadata) to your tables and run your migrations ({text})"
+    if not _of_database(error):
+        return f"forwarding the outbox failed ({type(error).__name__}): {text}"
     return f"the database of the outbox does not answer: {text}"
+
+
+def _of_database(error: Exception) -> bool:
+    """Return whether the database is to blame. Drivers raise errors of their own while they connect."""
+    return isinstance(error, SQLAlchemyError | OSError) or type(error).__module__.partition(".")[0] in _DRIVERS

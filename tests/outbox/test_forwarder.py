@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobtape.broker import publisher
 from jobtape.outbox import forwarder as forwarding
+from jobtape.outbox import rows, wakeups
 from jobtape.outbox.forwarder import Forwarder
 from jobtape.producer.service.submitter import Submitter
 from jobtape.schemas.job import JobState
@@ -207,6 +208,49 @@ async def test_missing_table_is_a_fault_that_says_what_to_do(users: UserDatabase
         assert "add outbox_table(metadata) to your tables and run your migrations" in fault
         outbox.create(users.engine)
         await eventually(lambda: forwarder.fault is None)
+
+
+async def test_notice_during_a_page_with_rows_is_kept(
+    users: UserDatabase, submitter: Submitter, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The notice comes before the commit: the read right after the page may find nothing yet."""
+    monkeypatch.setattr(forwarding, "POLL_INTERVAL", 3600.0)
+    (late,) = await submitted_in(users, 1)
+    with users.engine.begin() as connection:
+        row = connection.execute(outbox.select()).mappings().one()
+        connection.execute(outbox.delete())
+    (first,) = await submitted_in(users, 1)
+    forwarder = Forwarder(users.engine, submitter)
+    forward_page = forwarder.forward_page
+    pages: list[int] = []
+
+    async def page() -> int:
+        taken = await forward_page()
+        pages.append(taken)
+        if taken and len(pages) == 1:
+            for each in wakeups._waiting:
+                each.set.set()
+        elif len(pages) == 2:
+            with users.engine.begin() as connection:
+                connection.execute(outbox.insert().values(**row))  # without a notice of its own
+        return taken
+
+    monkeypatch.setattr(forwarder, "forward_page", page)
+    async with running(forwarder):
+        await eventually(lambda: rig.of(first) and rig.of(late))
+
+
+async def test_error_that_is_not_the_databases_is_named(
+    users: UserDatabase, submitter: Submitter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise TypeError("no such argument")
+
+    monkeypatch.setattr(rows, "take", broken)
+    async with running(Forwarder(users.engine, submitter)) as forwarder:
+        fault = await eventually(lambda: forwarder.fault)
+    assert fault.startswith("forwarding the outbox failed (TypeError): ") and "no such argument" in fault
+    assert any(record.exc_info for record in caplog.records)
 
 
 def test_delay_grows_to_a_limit() -> None:
