@@ -13,6 +13,7 @@ poller.
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -23,7 +24,9 @@ from uuid import uuid4
 
 from jobtape.producer.service.errors import TooBusy, ViewBehind
 from jobtape.schemas import ids
-from jobtape.schemas.errors import JobtapeError
+from jobtape.schemas.errors import JobtapeError, described
+
+log = logging.getLogger(__name__)
 
 MIN_INTERVAL: Final = 0.05
 """Seconds from the beginning of one shared barrier to the beginning of the next."""
@@ -31,7 +34,7 @@ MAX_WAITING: Final = 1000
 FIRST_POLL, LONGEST_POLL = 0.002, 0.05
 CLOCK_MARGIN: Final = timedelta(minutes=5)
 """How far the clocks of the processes that make job ids may differ."""
-
+_UNKNOWN: Final = "it is not known now whether there is such a job, since {}"
 
 PublishBarrier = Callable[[str, int, float], Awaitable[None]]
 
@@ -141,20 +144,28 @@ class SharedBarrier:
 
     async def _run(self) -> None:
         """Run one barrier after the other, as long as a request waits for the next one."""
-        while self._next is not None:
-            if self._began is not None:
-                await asyncio.sleep(self._began + MIN_INTERVAL - time.monotonic())
-            # From here on new requests join the barrier after this one.
-            current, self._next = self._next, None
-            # The default is an error, so that a cancellation cannot lead to a false 404.
-            result: JobtapeError | None = self._behind()
-            try:
-                await self._run_one()
-                result = None
-            except JobtapeError as error:
-                result = error
-            finally:
-                current.set_result(result)
+        try:
+            while self._next is not None:
+                if self._began is not None:
+                    await asyncio.sleep(self._began + MIN_INTERVAL - time.monotonic())
+                # From here on new requests join the barrier after this one.
+                current, self._next = self._next, None
+                # The default is an error, so that a cancellation cannot lead to a false 404.
+                result: JobtapeError | None = ViewBehind(_UNKNOWN.format("this process stops"))
+                try:
+                    await self._run_one()
+                    result = None
+                except JobtapeError as error:
+                    result = error
+                except Exception as error:
+                    log.exception("a barrier failed")
+                    result = ViewBehind(_UNKNOWN.format(f"waiting for the view failed: {described(error)}"))
+                finally:
+                    current.set_result(result)
+        finally:
+            if self._next is not None:
+                self._next.set_result(ViewBehind(_UNKNOWN.format("this process stops")))
+                self._next = None
 
     async def _run_one(self) -> None:
         began = _Moment(datetime.now(UTC), time.monotonic())
@@ -162,9 +173,7 @@ class SharedBarrier:
         try:
             await self._barrier.publish(self._timeout)
         except JobtapeError as error:
-            raise ViewBehind(
-                f"it is not known now whether there is such a job, since the tape does not take a barrier: {error}"
-            ) from None
+            raise ViewBehind(_UNKNOWN.format(f"the tape does not take a barrier: {error}")) from None
         # Every request that waits for this barrier came before it began, so its own deadline is earlier than this one.
         if not await self._barrier.wait(began.monotonic + self._timeout - time.monotonic()):
             raise self._behind()

@@ -138,6 +138,36 @@ async def test_close_ends_waiters_with_view_behind() -> None:
         await waiting[0]
 
 
+async def test_close_ends_waiters_of_the_barrier_that_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(barrier, "MIN_INTERVAL", 3600.0)
+    tape = Tape()
+    tape.passed = 1
+    shared = shared_barrier(tape, timeout=3600)
+    await shared.wait()
+    waiting = asyncio.create_task(shared.wait())
+    await eventually(lambda: shared._waiting == 1)
+    await shared.close()
+    with pytest.raises(ViewBehind, match="this process stops"):
+        await asyncio.wait_for(waiting, 10)
+
+
+async def test_unexpected_error_is_in_the_answer_and_the_next_barrier_works() -> None:
+    tape = Tape()
+    tape.passed = 2
+    broken = [True]
+
+    async def fold(process: str) -> int:
+        if broken:
+            raise TypeError(f"broken {broken.pop()}")
+        return await tape.fold(process)
+
+    shared = SharedBarrier(Barrier("test", tape.publish, fold), timeout=3600)
+    with pytest.raises(ViewBehind, match="broken True"):
+        await shared.wait()
+    await shared.wait()
+    await shared.close()
+
+
 def id_of(age: timedelta) -> str:
     return ids.first_id_at(datetime.now(UTC) - age)
 
