@@ -38,7 +38,7 @@ from jobtape.schemas.submission import Options
 if TYPE_CHECKING:
     from jobtape.app import create_app, lifespan
     from jobtape.client import Client, SyncClient
-    from jobtape.flows import Flow, chain, item, previous, step
+    from jobtape.flows import Flow, chain, item, previous, step, step_with
     from jobtape.outbox.tables import inbox_table, outbox_table
     from jobtape.producer.service.errors import PayloadTooLarge
     from jobtape.schemas.messages.delivered_event import DeliveredEvent
@@ -90,6 +90,7 @@ __all__ = [
     "outbox_table",
     "previous",
     "step",
+    "step_with",
     "subscribe",
 ]
 
@@ -109,6 +110,7 @@ _ELSEWHERE = {
     "outbox_table": "jobtape.outbox.tables",
     "previous": "jobtape.flows",
     "step": "jobtape.flows",
+    "step_with": "jobtape.flows",
     "subscribe": "jobtape.subscribing",
 }
 

@@ -8,7 +8,7 @@ job = await flow.submit()
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -20,12 +20,11 @@ from jobtape.schemas import context
 from jobtape.schemas.flows.flow import FLOW
 from jobtape.schemas.flows.graph import On, Stop
 from jobtape.schemas.flows.references import Reference
-from jobtape.schemas.flows.submission import flow_submission
+from jobtape.schemas.flows.submission import NODE_OPTIONS, flow_submission
 from jobtape.schemas.job import Job
 from jobtape.schemas.submission import Options, Submission, read_submission
 
 PREVIOUS: Final = "$previous"
-_OF_A_NODE: Final = ("queue", "timeout", "max_attempts", "ordering_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +70,22 @@ class NodeHandle:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A call of a job type, for ``chain``. ``step`` makes it."""
+    """A call of a job type, for ``chain``. ``step`` and ``step_with`` make it."""
 
     job_type: JobType[Any] | str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    options: Options = field(default_factory=Options)
+    options: Options
 
 
 def step(job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any) -> Step:
     """Return a step of a chain: the job type with the handler's arguments."""
-    return Step(job_type, args, kwargs)
+    return Step(job_type, args, kwargs, Options())
+
+
+def step_with(options: Options, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any) -> Step:
+    """Return a step as ``step`` does, with the options that ``Flow.add`` takes."""
+    return Step(job_type, args, kwargs, options)
 
 
 class Flow:
@@ -129,9 +133,11 @@ class Flow:
 
         ``after``: nodes that have to end first, besides those whose results it gets. ``on``: ``"success"`` begins it if
         they have succeeded, ``"failure"`` if there is a failure before it, ``"done"`` in any case. ``node``: its name;
-        default: that of the job type. ``options``: queue, timeout, max_attempts, ordering_key and labels of its jobs.
+        default: that of the job type. ``options``: queue, lane, timeout, max_attempts, ordering_key and
+        labels of its jobs.
 
-        Raises PayloadInvalid for arguments that do not fit, and ValueError for a name that is taken.
+        Raises PayloadInvalid for arguments that do not fit, and ValueError for a name that is taken and for other
+        options.
         """
         return self._add(job_type, args, kwargs, after, on, node, options, {})
 
@@ -199,8 +205,7 @@ class Flow:
         if on != "success":
             body["on"] = on
         if options is not None:
-            given = {option: getattr(options, option) for option in _OF_A_NODE} | {"labels": dict(options.labels)}
-            body |= {option: value for option, value in given.items() if value}
+            body |= _given(options)
         self._nodes[name] = body | dict(more)
         return NodeHandle(name)
 
@@ -225,6 +230,19 @@ def chain(*steps: Step, flow: Flow | None = None) -> Flow:
         after = () if last is None else (last,)
         last = flow.add(each.job_type, *args, after=after, options=each.options, **kwargs)
     return flow
+
+
+def _given(options: Options) -> dict[str, Any]:
+    """Return the options that are given. Raises ValueError for those that a node cannot have."""
+    given = {each.name: getattr(options, each.name) for each in fields(options)}
+    given["labels"] = dict(options.labels) or None
+    given = {name: value for name, value in given.items() if value is not None}
+    if wrong := [name for name in given if name not in NODE_OPTIONS]:
+        raise ValueError(
+            f"a node of a flow has no option {', '.join(wrong)}, only {', '.join(NODE_OPTIONS)}: give the others to "
+            "Flow(…), and the idempotency key to Flow.submit"
+        )
+    return given
 
 
 def _with_previous(value: Any, last: NodeHandle | None) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,7 +13,8 @@ from jobtape.schemas.job import LONGEST_DELAY, MAX_LABELS, QueueName
 from jobtape.schemas.lanes import Lane
 from jobtape.schemas.submission import CORRELATION_ID_LENGTH, LabelName, LabelValue
 
-_OPTIONS = ("queue", "lane", "timeout", "max_attempts", "ordering_key", "labels")
+NODE_OPTIONS: Final = ("queue", "lane", "timeout", "max_attempts", "ordering_key", "labels")
+"""The options of a submission that a node has too. The others are those of the flow."""
 
 
 class ResultReference(BaseModel):
@@ -52,7 +53,7 @@ class NodeBody(BaseModel):
 
     def options(self) -> dict[str, Any]:
         """Return the options that are given, as fields of a submission."""
-        given = {name: getattr(self, name) for name in _OPTIONS}
+        given = {name: getattr(self, name) for name in NODE_OPTIONS}
         return {name: value for name, value in given.items() if value is not None}
 
 

@@ -71,9 +71,12 @@ def test_flow_is_submitted_and_its_nodes_are_listed(running: Installation) -> No
         "two": {"type": "add", "payload": {"x": {"$from": "one"}, "y": 4}},
         "never": {"type": "add", "after": ["two"], "on": "failure", "payload": {"x": 0, "y": 0}},
     }
-    done = running.run("flows", "submit", json.dumps({"nodes": nodes}), "--wait", "--label", "team=a")
+    done = running.run(
+        "flows", "submit", json.dumps({"nodes": nodes, "labels": {"a": "b"}}), "--wait", "--label", "team=a"
+    )
     assert (done.returncode, json.loads(done.stdout)) == (0, {"two": 7}), done.stderr
     flow_id = done.stderr.split()[1]
+    assert json.loads(running.run("show", flow_id, "--json").stdout)["labels"] == {"a": "b", "team": "a"}
     listed = running.run("flows", "nodes", flow_id).stdout.splitlines()
     assert [line.split()[:3] for line in listed] == [
         ["one", "add", "succeeded"],

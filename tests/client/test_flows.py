@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobtape import Client, Flow, Options, PayloadInvalid, SyncClient, chain, item, previous, step
+from jobtape import Client, Flow, Options, PayloadInvalid, SyncClient, chain, item, previous, step, step_with
 from jobtape.client import Conflict, Invalid
 from jobtape.schemas.flows.graph import NodeState
 from tests.broker.proxy import Proxy
@@ -17,7 +17,9 @@ pytestmark = pytest.mark.anyio
 def test_flow_has_the_body_of_its_request() -> None:
     flow = Flow("import", labels={"tenant": "7"}, correlation_id="c", stop="now")
     one = flow.add(add, 1, y=2)
-    again = flow.add(add, one.result, after=[one], options=Options(timeout=3, max_attempts=2, labels={"a": "b"}))
+    again = flow.add(
+        add, one.result, after=[one], options=Options(lane="high", timeout=3, max_attempts=2, labels={"a": "b"})
+    )
     mapped = flow.map(add, over=one.result["a/b"][0], limit=5, node="all", x=item["x"], y=7)
     flow.map("add", over=mapped.result)
     flow.add(boom, text="x", after=[mapped, again], on="failure")
@@ -32,6 +34,7 @@ def test_flow_has_the_body_of_its_request() -> None:
                 "type": "add",
                 "payload": {"x": {"$from": "add", "path": ""}},
                 "after": ["add"],
+                "lane": "high",
                 "timeout": 3,
                 "max_attempts": 2,
                 "labels": {"a": "b"},
@@ -53,6 +56,8 @@ def test_chain_hands_on_what_the_step_before_returned() -> None:
     assert [node.get("after") for node in flow.body()["nodes"].values()] == [None, ["add"], ["add-2"]]
     assert flow.body()["nodes"]["add-2"]["payload"] == {"x": {"$from": "add", "path": ""}, "y": 1}
     assert flow.body()["nodes"]["period.of"]["payload"]["first"] == {"$from": "add-2", "path": "/day"}
+    flow = chain(step_with(Options(lane="low"), add, 1, 2))
+    assert flow.body()["nodes"]["add"] == {"type": "add", "payload": {"x": 1, "y": 2}, "lane": "low"}
 
 
 def test_mistakes_in_a_flow_are_errors_where_they_are_made() -> None:
@@ -66,6 +71,9 @@ def test_mistakes_in_a_flow_are_errors_where_they_are_made() -> None:
         list(first.result)
     with pytest.raises(ValueError, match="first step"):
         chain(step(add, previous))
+    for options in (Options(delay=1), Options(correlation_id="a", reply_to="b"), Options(idempotency_key="a")):
+        with pytest.raises(ValueError, match="a node of a flow has no option"):
+            flow.add(add, 1, options=options)
 
 
 async def test_flow_is_submitted_shown_and_cancelled(client: Client) -> None:

@@ -27,8 +27,8 @@ def submit(
 ) -> int:
     """Submit a flow and print its id."""
     body = payload_of(flow)
-    if labels := labels_of(label):
-        body = {**body, "labels": labels}
+    if (labels := labels_of(label)) and isinstance(own := body.get("labels") or {}, dict):
+        body = {**body, "labels": {**own, **labels}}
     return submit_and_print(url, flow_submission(body), wait=wait, idempotency_key=idempotency_key, as_json=as_json)
 
 
