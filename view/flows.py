@@ -1,11 +1,13 @@
 """Reads of flows: which ones have something to decide, and the jobs of their nodes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select, text
 
 from jobtape.schemas import plainjson
-from jobtape.schemas.flows.references import NotFound
+from jobtape.schemas.flows.graph import NodeState
+from jobtape.schemas.flows.references import NotFound, Reference
 from jobtape.schemas.flows.state import FlowJob, FlowState
 from jobtape.schemas.gates import FLOW_GROUP
 from jobtape.schemas.job import JobState
@@ -53,18 +55,41 @@ class Flows(StorePart):
 
     def count_items(self, flow: FlowState) -> None:
         """Set ``flow.items`` of the mapped nodes whose lists are known by now."""
-        for name, node in flow.flow.nodes.items():
-            if (reference := node.items) is None or reference.node is None:
-                continue
-            found = self.results(flow.job.id, reference.node, 2**62)
-            assert not isinstance(found, int)
-            mapped = flow.flow.nodes[reference.node].map is not None
-            if mapped:
-                flow.items[name] = len(found)
-            elif found and found[0][1] is JobState.SUCCEEDED:
-                try:
-                    items = reference.find(found[0][2])
-                except NotFound:
-                    continue
-                if isinstance(items, list):
-                    flow.items[name] = len(items)
+        # In the order of the graph: whether a mapped node has ended follows from the number of its items.
+        for name in flow.flow.graph.order:
+            reference = flow.flow.nodes[name].items
+            number = None if reference is None else self._number_of_items(flow, reference)
+            # Without items it succeeds at once, but not before it can begin.
+            if number or (number == 0 and name in flow.decide().ready):
+                flow.items[name] = number
+
+    def _number_of_items(self, flow: FlowState, reference: Reference) -> int | None:
+        """Return the length of the list at ``reference``; None if there is none yet, or never one."""
+        assert reference.node is not None
+        mapped = flow.flow.nodes[reference.node].map is not None
+        own = flow.job_of(reference.node, None)
+        if mapped:
+            if own is not None or reference.node not in flow.items:
+                return None
+            if flow.states(ended=flow.job.final)[reference.node] not in (NodeState.SUCCEEDED, NodeState.FAILED):
+                return None
+            if not reference.path:
+                return flow.items[reference.node]
+        elif own is None or own.state is not JobState.SUCCEEDED:
+            return None
+        found = self.results(flow.job.id, reference.node, 2**62)
+        assert not isinstance(found, int)
+        try:
+            items = reference.find(result_of(found, mapped=mapped))
+        except NotFound:
+            return None
+        return len(items) if isinstance(items, list) else None
+
+
+def result_of(found: Sequence[tuple[int | None, JobState, Any]], *, mapped: bool) -> Any:
+    """Return the result of a node of which there is one, from what ``Flows.results`` has returned: that of its job, or
+    the list of those of its items.
+    """
+    if mapped:
+        return [result for item, _, result in found if item is not None]
+    return next((result for _, state, result in found if state is JobState.SUCCEEDED), None)

@@ -24,7 +24,8 @@ _SHOWN: Final = 10
 
 
 class NodeState(StrEnum):
-    """The states of a node. One that is ``waiting`` has no job yet; one that is ``skipped`` never has one."""
+    """The states of a node. One that is ``waiting`` has no job yet in this run of the flow; one that is ``skipped``
+    gets none."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -76,9 +77,10 @@ class Graph:
         for name, node in nodes.items():
             for other in node.after:
                 self._dependants.get(other, []).append(name)
-        self._order = self._sorted()
+        self.order = self._sorted()
+        """The names of the nodes, each behind those that it comes after."""
         self._handled: set[str] = set()
-        for name in reversed(self._order):
+        for name in reversed(self.order):
             if any(nodes[each].on != "success" or each in self._handled for each in self._dependants[name]):
                 self._handled.add(name)
 
@@ -118,7 +120,7 @@ class Graph:
         failed = [name for name, outcome in outcomes.items() if outcome is NodeState.FAILED]
         unhandled = [name for name in failed if name not in self._handled]
         stopped = ended or (self.stop == "now" and (bool(unhandled) or not self._handled.issuperset(failing_early)))
-        for name in self._order:
+        for name in self.order:
             node = self.nodes[name]
             state = outcomes.get(name)
             if state is None:
@@ -158,7 +160,7 @@ class Graph:
 
     def _circle(self) -> list[str]:
         """Return nodes that wait for each other, each behind the one that waits for it; empty if there are none."""
-        stuck = self.nodes.keys() - set(self._order)
+        stuck = self.nodes.keys() - set(self.order)
         if not stuck:
             return []
         path: dict[str, None] = {}

@@ -1,8 +1,9 @@
 """References to results in the payloads of a flow's nodes.
 
 ``{"$from": "fetch", "path": "/items"}`` stands for what is at the JSON Pointer (RFC 6901) ``path`` in the result of the
-node ``fetch``; without ``path`` for the whole result. For a mapped node it is the list of its results. It is null if
-the node has not succeeded. In a mapped node, ``{"$item": "/url"}`` stands for what is there in the item.
+node ``fetch``; without ``path`` for the whole result. It is null if the node has not succeeded. For a mapped node it
+is the list of its results, with null for each job that has not succeeded; null if there was no list to map, because the
+node was skipped or could not be mapped. In a mapped node, ``{"$item": "/url"}`` stands for what is there in the item.
 """
 
 from collections.abc import Callable, Iterator

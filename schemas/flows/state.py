@@ -97,6 +97,17 @@ class FlowState:
         known = {name: state for name, state in outcomes.items() if state is not None}
         return self.flow.graph.decide(known, early, ended=ended)
 
+    def states(self, *, ended: bool) -> dict[str, NodeState]:
+        """Return the states of the nodes as they are shown. ``ended``: the flow has ended, so nothing more begins.
+
+        A mapped node of which no job is open, but not all have begun, is running here. ``decide`` begins it again.
+        """
+        found = dict(self.decide(ended=ended).states)
+        for name, state in found.items():
+            if state is NodeState.WAITING and self._jobs[name] and not self._parts[name]["again"]:
+                found[name] = NodeState.RUNNING
+        return found
+
     def progress(self, decision: Decision) -> tuple[int, int]:
         """Return how many jobs have ended, and how many there are. A node without jobs counts as one."""
         ended = total = 0
@@ -124,10 +135,6 @@ class FlowState:
         for name, parts in self._parts.items():
             if parts["open"]:
                 yield from ((name, job) for job in self._jobs[name].values() if self._part(job) == "open")
-
-    def runs_again(self, job: FlowJob) -> bool:
-        """Return whether the job has ended before the current run of the flow and has to run again."""
-        return self._part(job) == "again"
 
     def to_expand(self) -> list[str]:
         """Return the mapped nodes of which it is not known that all their jobs have begun."""

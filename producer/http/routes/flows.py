@@ -110,7 +110,7 @@ def _nodes(store: Store, job: Job) -> list[dict[str, Any]]:
     except ValidationError:
         raise Problem("not-a-flow", f"the flow {job.id} was submitted by a later version") from None
     store.flows.count_items(flow)
-    states = flow.decide(ended=job.final).states
+    states = flow.states(ended=job.final)
     return [
         {
             "name": name,

@@ -10,6 +10,8 @@ import pytest
 from jobtape import job
 from jobtape.consumer.projector.maintenance.flows import runner
 from jobtape.schemas.events import encode
+from jobtape.schemas.flows.graph import NodeState
+from jobtape.schemas.flows.state import FlowState
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.interventions import cancelled, redriven
 from jobtape.schemas.job import JobState
@@ -126,6 +128,28 @@ async def test_limit_of_a_mapped_node_is_kept(rig: Rig, view: Store) -> None:
                 most = max(most, here)
         assert most == 3
         await check(rig, view, flow_id)
+
+
+async def test_mapped_node_at_its_limit_without_open_jobs_is_shown_as_running(rig: Rig, view: Store) -> None:
+    """The runner ends between two jobs, as if it were killed."""
+    nodes = {**FAN, "twice": FAN["twice"] | {"type": "wait", "payload": {"text": "a"}, "limit": 3}}
+    nodes.pop("total")
+    async with rig.projector(view, owner="p1", lease=1.0), rig.worker(*TYPES):
+        flow_id = await put_flow(rig, TYPES, nodes)
+        await eventually(lambda: len(jobs_of(view, flow_id, "twice")) == 3)
+    job = view.job(flow_id)
+    assert job is not None
+    ended = [each._replace(state=JobState.SUCCEEDED) for each in view.flows.jobs(flow_id)]
+    flow = FlowState(job, ended)
+    view.flows.count_items(flow)
+    assert flow.items == {"twice": 40} and flow.states(ended=False)["twice"] is NodeState.RUNNING
+
+
+async def test_result_that_has_no_room_leaves_those_that_have(rig: Rig, view: Store) -> None:
+    nodes = {name: {"type": "upto", "payload": {"n": n}} for name, n in (("a", 2), ("b", 300), ("c", 3))}
+    async with rig.projector(view, max_payload=200), rig.worker(*TYPES):
+        flow_id = await put_flow(rig, TYPES, nodes)
+        assert (await flow_ended(view, flow_id)).result == {"a": [0, 1], "c": [0, 1, 2]}
 
 
 async def test_cancelled_flow_cancels_its_jobs_and_skips_the_rest(rig: Rig, store: Store) -> None:

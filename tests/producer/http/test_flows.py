@@ -157,6 +157,62 @@ async def test_empty_list_is_no_failure(at_work: Api) -> None:
     assert (flow["state"], flow["result"]) == ("succeeded", {"sum": 0})
 
 
+async def test_map_over_a_mapped_node_has_the_list_with_null_for_each_failure(
+    at_work: Api, rig: Rig, view: Store
+) -> None:
+    nodes = {
+        "list": {"type": "numbers", "payload": {"n": 15}},
+        "double": {"type": "double", "map": {"$from": "list", "path": "/items"}, "payload": {"x": {"$item": ""}}},
+        "again": {"type": "total", "map": {"$from": "double"}, "payload": {"parts": [{"$item": ""}]}, "on": "done"},
+        "sum": {"type": "total", "payload": {"parts": {"$from": "again"}}},
+        "part": {"type": "numbers", "map": {"$from": "list", "path": "/items"}, "payload": {"n": {"$item": ""}}},
+        "inner": {"type": "double", "map": {"$from": "part", "path": "/3/items"}, "payload": {"x": {"$item": ""}}},
+    }
+    flow = await run(at_work, nodes)
+    assert (flow["state"], flow["result"]) == ("succeeded", {"sum": 2 * (sum(range(15)) - 13)})
+    found = {each["name"]: each for each in (await at_work.client.get(f"/jobs/{flow['id']}/nodes")).json()["items"]}
+    assert {name: each["items"] for name, each in found.items() if each["mapped"]} == {
+        "double": 15,
+        "again": 15,
+        "part": 15,
+        "inner": 3,
+    }
+    assert found["inner"]["state"] == found["again"]["state"] == "succeeded"
+    await check(rig, view)
+
+
+async def test_mapped_node_without_a_list_has_the_result_null(at_work: Api, rig: Rig, view: Store) -> None:
+    nodes = {
+        "bad": {"type": "double", "payload": {"x": 13}},
+        "list": {"type": "numbers", "payload": {"n": 0}},
+        "skipped": {
+            "type": "double",
+            "map": {"$from": "list", "path": "/items"},
+            "payload": {"x": {"$item": ""}},
+            "after": ["bad"],
+        },
+        "unlisted": {"type": "double", "map": {"$from": "bad"}, "payload": {"x": {"$item": ""}}, "on": "done"},
+        "over": {"type": "double", "map": {"$from": "skipped"}, "payload": {"x": {"$item": ""}}, "on": "done"},
+        "note": {
+            "type": "total",
+            "payload": {"parts": [{"$from": "skipped"}, {"$from": "unlisted"}]},
+            "after": ["over"],
+            "on": "done",
+        },
+    }
+    flow = await run(at_work, nodes)
+    assert (flow["state"], flow["result"]) == ("succeeded", {"note": 0})
+    assert await states(at_work, flow) == {
+        "bad": "failed",
+        "list": "succeeded",
+        "skipped": "skipped",
+        "unlisted": "failed",
+        "over": "failed",
+        "note": "succeeded",
+    }
+    await check(rig, view)
+
+
 async def test_reference_to_nothing_fails_the_node_and_says_where(at_work: Api, rig: Rig, view: Store) -> None:
     nodes = {
         "list": {"type": "numbers", "payload": {"n": 2}},

@@ -11,6 +11,7 @@ from jobtape.schemas.flows.state import FlowState
 from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import JobState
 from jobtape.schemas.job_types.gate_rules import GateRules
+from jobtape.view.flows import result_of
 
 _NO_RESULT: Final = "the results of the node {} have {} bytes, a payload may have {} (JOBTAPE_MAX_PAYLOAD)"
 
@@ -58,7 +59,7 @@ class Payloads:
             if reference.node is None:
                 return reference.find(item)
             value = results[reference.node]
-            # Nothing is to be found in a node that has not succeeded.
+            # Nothing is to be found in a node that has no result.
             return None if value is None else reference.find(value)
 
         payload = node.order.payload
@@ -91,13 +92,16 @@ class Payloads:
         jobs = await self._leader.call(self._leader.store.jobs, known)
         for name, job in last.items():
             if job is not None and job.id in jobs:
-                room -= len(plainjson.dumps({name: jobs[job.id].result}))
-                if room > 0:
+                size = len(plainjson.dumps({name: jobs[job.id].result}))
+                if size < room:
+                    room -= size
                     found[name] = jobs[job.id].result
         return found
 
     async def _result(self, flow: FlowState, reference: Reference) -> Any:
-        """Return the result of a node, the list of its results if it is mapped; None if it has not succeeded."""
+        """Return the result of a node, None if it has not succeeded; of a mapped one the list of its results, None if
+        it had no items to map.
+        """
         name = reference.node
         assert name is not None
         # A single result may be larger than a payload: mostly only a part of it is needed.
@@ -106,6 +110,6 @@ class Payloads:
         found = await self._leader.call(self._leader.store.flows.results, flow.job.id, name, most)
         if isinstance(found, int):
             raise PayloadFault(_NO_RESULT.format(name, found, self._most))
-        if mapped:
-            return [result for item, _, result in found if item is not None]
-        return next((result for _, state, result in found if state is JobState.SUCCEEDED), None)
+        if mapped and name not in flow.items:
+            return None
+        return result_of(found, mapped=mapped)
