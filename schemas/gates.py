@@ -7,14 +7,16 @@ come for a time; ``schemas.claims`` says which jobs are cancelled. A job keeps i
 run until the run has ended, also while it waits for a retry. So nothing has to expire: the slots that are taken follow
 from the jobs in the view (``Job.holds_slots``).
 
-The rates follow the generic cell rate algorithm (GCRA; ITU-T I.371, annex A): placements are spaced evenly, and one may
-come up to ``TOLERANCE`` early, so that a late one does not lower the rate. The spacing is longer by as much, so that no
-window of ``per`` seconds has more than ``at_most`` placements.
+The rates follow the generic cell rate algorithm (GCRA; ITU-T I.371, annex A): placements are due at even spaces, and
+one that comes late does not delay the next ones, up to ``CATCH_UP``. So they may come closer together for a while.
+Therefore the last ``at_most`` placements of each rate are remembered, and the next one waits until the first of them is
+``per`` seconds old. The spacing is a little longer than ``per / at_most``. Otherwise no lateness could be made up: a
+rate that is used fully has no window with one placement less.
 """
 
 import hashlib
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
@@ -23,8 +25,14 @@ from pydantic import BaseModel, ConfigDict, Field
 KEY_LENGTH: Final = 200
 """Characters of an ordering key, and of the key of a limit."""
 MAX_LIMITS: Final = 8
-TOLERANCE: Final = 0.01
-"""Seconds, far longer than a timer is late and far shorter than anybody notices."""
+CATCH_UP: Final = 0.5
+"""Seconds of lateness that a rate makes up."""
+SLACK: Final = 0.01
+"""Seconds by which ``at_most`` placements take longer than ``per``: so much lateness is made up in each ``per``."""
+CLOCK_DRIFT: Final = 0.001
+"""Seconds by which the tape's times of two placements may be closer than those of the monotonic clock."""
+_TIMES: Final = 250
+"""Times in ``per`` seconds that are told apart, so that a large ``at_most`` needs no more memory."""
 REMEMBERED_FROM: Final = 1.0
 """Seconds: rates whose placements are spaced further apart are noted in the view, for a projector that takes over."""
 _MOST_RATES: Final = 10_000
@@ -149,10 +157,45 @@ class Gates(BaseModel):
         return order + [f"limit {name}{key and f' for {key}'}, at most {n}" for name, key, n in limits]
 
 
+class _Placements:
+    """The latest placements of one rate. ``due``: when the last of them was due, at most ``CATCH_UP`` before it."""
+
+    __slots__ = ("_n", "_times", "due")
+
+    def __init__(self, due: float) -> None:
+        self.due = due
+        self._times: deque[tuple[float, float, int]] = deque()
+        """The first and the last time of placements close together, and how many. All of them count as the last."""
+        self._n = 0
+
+    def add(self, now: float, per: float) -> None:
+        self._n += 1
+        if self._times and now - self._times[-1][0] < per / _TIMES:
+            first, last, n = self._times[-1]
+            self._times[-1] = first, max(now, last), n + 1
+        else:
+            self._times.append((now, now, 1))
+
+    def delay(self, now: float) -> None:
+        """Note that the last placements come only now."""
+        self.due = max(self.due, now - CATCH_UP)
+        if self._times:
+            first, last, n = self._times[-1]
+            self._times[-1] = first, max(now, last), n
+
+    def opens_at(self, limit: Limit) -> float:
+        """Return when a window of the limit has room again."""
+        assert limit.per is not None
+        while self._times and self._n - self._times[0][2] >= limit.at_most:
+            self._n -= self._times.popleft()[2]
+        return self._times[0][1] + limit.per + CLOCK_DRIFT if self._n >= limit.at_most else -math.inf
+
+
 class GateState:
     """Which slots are taken, and when each rate allows the next placement. Times are in seconds of one clock.
 
-    ``start``: now. Placements before that are not known, so each fast rate waits for one spacing from then on.
+    ``start``: now. Placements before that are not known, so each fast rate waits from then on as if one had just come
+    as late as can be.
     """
 
     def __init__(self, start: float) -> None:
@@ -160,8 +203,7 @@ class GateState:
         self.new_limits: NewLimits = {}
         self._taken: Counter[Gate] = Counter()
         self._holders: dict[str, tuple[Gate, ...]] = {}
-        self._latest: dict[Gate, float] = {}
-        """When the latest placement of each rate was, or should have been."""
+        self._rates: dict[Gate, _Placements] = {}
 
     def has_slots(self, job_id: str) -> bool:
         """Return whether the job has slots, or has been placed without needing one."""
@@ -177,14 +219,17 @@ class GateState:
             if limit.per is None:
                 if self._taken[limit.gate] >= self._now(limit).at_most:
                     return limit.gate, None
-            elif now < (opens := self._allowed_at(limit) - TOLERANCE):
+            elif now < (opens := self._opens_at(limit)):
                 return limit.gate, opens
         return None
 
-    def place(self, job_id: str, gates: Gates, now: float) -> None:
-        """Take the slots of a job that is placed now, and count it for its rates."""
+    def place(self, job_id: str, gates: Gates, now: float, *, since: float | None = None) -> None:
+        """Take the slots of a job that is placed now, and count it for its rates.
+
+        ``since``: from when on it has waited, by default now. What it is late is made up later.
+        """
         self.hold(job_id, gates.slots())
-        self.charge(gates, now)
+        self.charge(gates, now, since=since)
 
     def hold(self, job_id: str, slots: tuple[Gate, ...]) -> list[Gate]:
         """Note that the job has exactly these slots, and return those that it had and has no more."""
@@ -203,29 +248,44 @@ class GateState:
         return slots
 
     def latest_of_slow_rates(self, gates: Gates) -> dict[Gate, float]:
-        """Return the times of the latest placements of those rates whose placements are far apart."""
+        """Return when the latest placements of those rates were due whose placements are far apart."""
         slow = (each for each in gates.limits if each.per and _spacing(self._now(each)) > REMEMBERED_FROM)
-        return {limit.gate: self._latest[limit.gate] for limit in slow if limit.gate in self._latest}
+        return {limit.gate: self._rates[limit.gate].due for limit in slow if limit.gate in self._rates}
 
-    def note_latest(self, gate: Gate, time: float) -> None:
-        """Note the time of a placement of a rate by another projector."""
-        self._latest[gate] = max(time, self._latest.get(gate, time))
+    def note_latest(self, gate: Gate, due: float) -> None:
+        """Note when a placement of a rate by another projector was due. It may have come as late as can be."""
+        rate = self._rates.setdefault(gate, _Placements(due + CATCH_UP))
+        rate.due = max(rate.due, due + CATCH_UP)
 
-    def charge(self, gates: Gates, now: float) -> None:
-        """Count a placement for its rates that did not ask for them: that of a further attempt."""
+    def charge(self, gates: Gates, now: float, *, since: float | None = None) -> None:
+        """Count a placement for its rates; by itself for one that did not ask for them: that of a further attempt."""
         for limit in gates.limits:
             if limit.per is not None:
-                self._latest[limit.gate] = max(self._allowed_at(limit), now)
-        if len(self._latest) > _MOST_RATES:
-            self._latest = {gate: at for gate, at in self._latest.items() if at > now - _FORGOTTEN}
+                due = max(self._due_at(limit), now if since is None else min(since, now), now - CATCH_UP)
+                rate = self._rates.setdefault(limit.gate, _Placements(due))
+                rate.due = due
+                rate.add(now, self._now(limit).per or limit.per)
+        if len(self._rates) > _MOST_RATES:
+            self._rates = {gate: rate for gate, rate in self._rates.items() if rate.due > now - _FORGOTTEN}
 
-    def _allowed_at(self, limit: Limit) -> float:
+    def delay(self, gates: Gates, now: float) -> None:
+        """Note that the placements that were counted last for the rates of a job are only published now."""
+        for limit in gates.limits:
+            if (rate := self._rates.get(limit.gate)) is not None:
+                rate.delay(now)
+
+    def _opens_at(self, limit: Limit) -> float:
+        rate = self._rates.get(limit.gate)
+        due = self._due_at(limit)
+        return due if rate is None else max(due, rate.opens_at(self._now(limit)))
+
+    def _due_at(self, limit: Limit) -> float:
+        """Return when the next placement of a rate is due."""
         spacing = _spacing(self._now(limit))
-        latest = self._latest.get(limit.gate)
-        if latest is None:
-            # Slow rates are noted for other projectors. A fast one may have been used just now.
-            latest = self._start + TOLERANCE if spacing <= REMEMBERED_FROM else -math.inf
-        return latest + spacing
+        if (rate := self._rates.get(limit.gate)) is not None:
+            return rate.due + spacing
+        # Slow rates are noted for other projectors. A fast one may have been used just now.
+        return self._start + CATCH_UP + spacing if spacing <= REMEMBERED_FROM else -math.inf
 
     def _now(self, limit: Limit) -> Limit:
         rate = limit.per is not None
@@ -235,4 +295,4 @@ class GateState:
 
 def _spacing(limit: Limit) -> float:
     assert limit.per is not None
-    return (limit.per + TOLERANCE) / limit.at_most
+    return (limit.per + SLACK) / limit.at_most

@@ -54,7 +54,7 @@ def gate_problems(events: Iterable[tuple[JobEvent, int]]) -> list[str]:
                 keys.pop(job.id, None)
     for limit, placed in times.items():
         for first, last in zip(placed, placed[limit.at_most :], strict=False):
-            if limit.per is not None and (last - first).total_seconds() < limit.per - 0.02:
+            if limit.per is not None and (last - first).total_seconds() < limit.per:
                 problems.append(f"{limit.at_most + 1} placements within {last - first}: {limit}")
     return problems
 

@@ -202,6 +202,12 @@ class HeldJobs:
         await self._note_rates([job.gates for job in taken])
         return taken
 
+    def delay(self, jobs: Iterable[HeldJob]) -> None:
+        """Note that ``jobs``, which ``take`` has returned last, are published only now. Rates count from then on."""
+        now = time.monotonic()
+        for job in jobs:
+            self._state.delay(job.gates, now)
+
     async def charge(self, jobs: Iterable[Job]) -> None:
         """Count the next attempts of ``jobs`` for their rates. Raises ViewUnavailable."""
         gates = [job.gates for job in jobs if job.gates is not None]
@@ -210,7 +216,7 @@ class HeldJobs:
         await self._note_rates(gates)
 
     async def _note_rates(self, placed: Iterable[Gates]) -> None:
-        """Note the latest placements of slow rates in the view, before they are published."""
+        """Note in the view when the latest placements of slow rates were due, before they are published."""
         shift = time.time() - time.monotonic()
         latest: dict[Gate, float] = {}
         for gates in placed:
@@ -276,7 +282,8 @@ class HeldJobs:
             self._make_ready(group)
             return None
         due = max(job.run_at, self._claims.opens_at(job.id, job.gates) or job.run_at)
-        until = max(now + (due - datetime.now(UTC)).total_seconds(), closed.get(job.queue, 0.0))
+        since = now + (due - datetime.now(UTC)).total_seconds()
+        until = max(since, closed.get(job.queue, 0.0))
         if until > now:
             self._wake_at(until, group.name)
             self._pass_on(group)
@@ -287,7 +294,7 @@ class HeldJobs:
         if (found := self._state.closed_gate(job.gates, now)) is not None:
             self._wait(group, *found)
             return None
-        self._state.place(job.id, job.gates, now)
+        self._state.place(job.id, job.gates, now, since=since)
         self._claims.leave(job.gates, job.id)
         del group.jobs[0]
         group.since = next(self._numbers)

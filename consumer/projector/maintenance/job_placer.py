@@ -6,6 +6,9 @@ timers. The placer reads the earliest of them, publishes the events that place t
 sleeps until the next one is due or the fold has committed an earlier one. A cancelled job does not wait any more, so
 nothing has to be removed. ``HeldJobs`` says which jobs with gates are placed next.
 
+When a gate opens, a slot is unused until the next job has it. So then the placer neither reads what it knows
+(``_recent``, ``_read_at``) nor waits for the confirms of a few placements before it makes the next ones.
+
 A job waits in the view until its ``placed`` has been folded. Meanwhile ``_unseen`` contains it, so that it is not
 placed twice. A projector that becomes active may find jobs that another one has placed. So before it places anything
 it publishes a **barrier** and waits until the fold has passed it. A failed publish has an *unknown* result: the tape
@@ -23,7 +26,9 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, get_args
 
 from jobtape.broker import declare
@@ -35,7 +40,7 @@ from jobtape.consumer.projector.maintenance.leader import DEPTH_TIMEOUT, Leader,
 from jobtape.consumer.projector.maintenance.unconfirmed_placements import UnconfirmedPlacements
 from jobtape.schemas.claims import Closing
 from jobtape.schemas.errors import QueueFull, TapeMissing
-from jobtape.schemas.events import Dropped, Placed
+from jobtape.schemas.events import Deferred, Dropped, Placed
 from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.placement import placement, placement_id
@@ -47,7 +52,11 @@ log = logging.getLogger(__name__)
 PAGE: Final = 500
 """Jobs placed at once."""
 FEW: Final = 32
-"""Jobs read when not all of the last ones were due: mostly it is a matter of single ones."""
+"""Jobs read when not all of the last ones were due: mostly it is a matter of single ones. Also the placements that may
+be unconfirmed while further ones are published."""
+RECENT: Final = 1000
+"""Held jobs that are kept as they were committed, if their payloads have at most ``RECENT_SIZE`` characters."""
+RECENT_SIZE: Final = 4096
 MAX_UNSEEN: Final = 4 * PAGE
 """Placements that the fold has not seen. With more the placer waits for the fold."""
 POLL: Final = 1.0
@@ -58,6 +67,9 @@ PAUSE: Final = 0.02
 """Seconds until the next query when nothing of what is due could be placed."""
 CHECK_QUEUE: Final = 1.0
 """Seconds for which a queue that was found on the broker counts as present."""
+KEEP_CHECKED: Final = 30.0
+"""Seconds after a placement of a job with gates in which its queue is checked again in time, so that the next job does
+not wait for that."""
 CLOSED_PAUSE: Final = 2.0
 """Seconds until a queue that is missing, or has no consumer, is checked again."""
 
@@ -78,27 +90,38 @@ class JobPlacer:
         self._changed = asyncio.Event()
         self._lease_ended = False
         self._limit = PAGE
-        self._next = 0.0
-        """When the placer reads again, in seconds since 1970, if nothing wakes it."""
+        self._read_at = 0.0
+        """When the placer reads again which jobs wait, in seconds since 1970."""
+        self._recent: dict[str, Job] = {}
+        """Held jobs by id, as the fold has committed them last."""
         self._closed: dict[str, float] = {}
         """Queues that take no work, with the monotonic time until which they are skipped."""
         self._unserved: dict[str, float] = {}
         """Queues without a consumer, which take no work that the broker dropped, in the same way."""
         self._present: dict[str, tuple[Depth, float]] = {}
+        self._used: dict[str, float] = {}
+        """Queues that are checked again and again, with the monotonic time until which."""
         self._unconfirmed: Counter[str] = Counter()
         """How many placements are repeated for each queue."""
         self._repeats: set[asyncio.Task[None]] = set()
+        self._confirms: set[asyncio.Task[Deferred | None]] = set()
+        """The placements that are published and not confirmed."""
         self._window: dict[str, int] = {}
         """How many jobs are offered at once to a queue that has refused work."""
 
     def notify(self, batch: FoldedBatch) -> None:
         """Forget the placements that the fold has seen, and wake when it has committed a job that is due earlier."""
         full = len(self._unseen) >= MAX_UNSEEN
+        if full:
+            self._read_at = 0.0
         for job in batch.jobs:
             if job.id in self._unseen and not (job.waiting and self._unseen[job.id] == placement_id(job)):
                 del self._unseen[job.id]
+            if job.gates is not None:
+                self._remember(job)
             timed = job.waiting and job.state is not JobState.HELD
-            if timed and job.run_at is not None and job.run_at.timestamp() < self._next:
+            if timed and job.run_at is not None and job.run_at.timestamp() < self._read_at:
+                self._read_at = job.run_at.timestamp()
                 self._changed.set()
         for entry in batch.history:
             # One that was rejected changes no job: the job was cancelled while it was placed.
@@ -107,19 +130,32 @@ class JobPlacer:
         if self._held.notify(batch.jobs, self._unseen) or full:
             self._changed.set()
 
+    def _remember(self, job: Job) -> None:
+        self._recent.pop(job.id, None)
+        assert job.gates is not None
+        if job.gates.rule:  # a pause may have ended
+            self._read_at = 0.0
+        elif job.state is JobState.HELD and len(self._recent) < RECENT and _is_small(job.payload):
+            self._recent[job.id] = job
+
     async def run(self) -> None:
         """Run until cancelled. Raises ViewUnavailable, BrokerUnavailable and BROKER_ERRORS; call it again then."""
         self._unseen.clear()
         self._unconfirmed.clear()
+        self._recent.clear()  # of a time in which another projector may have been active
+        self._read_at = 0.0
         self._lease_ended = False
         await self._leader.catch_up()
         self._doubts.begin()
         await self._held.load()
+        checking = asyncio.create_task(self._keep_checked(), name="check queues")
         try:
             await self._place_all()
         finally:
-            for task in list(self._repeats):
-                await cancel_and_wait(task)
+            await cancel_and_wait(checking)
+            for tasks in (self._confirms, self._repeats):
+                for task in list(tasks):
+                    await cancel_and_wait(task)
 
     async def _place_all(self) -> None:
         while True:
@@ -127,10 +163,14 @@ class JobPlacer:
                 raise NotActive("a placement was not repeated, because the lease was not renewed in time")
             await self._publisher.link.connection()
             self._changed.clear()
-            self._next = time.time() + POLL
-            rows = await self._read()
+            rows: list[WaitingJob] = []
+            if self._read_at <= time.time():
+                self._read_at = time.time() + POLL
+                rows = await self._read()
             now = datetime.now(UTC)
             due = [row for row in rows if row.run_at <= now]
+            if rows:
+                self._read_at = 0.0 if due else min(self._read_at, rows[0].run_at.timestamp())
             self._limit = PAGE if due and len(due) == len(rows) else FEW
             if self._held.closings:
                 await self._cancel_duplicates()
@@ -139,12 +179,11 @@ class JobPlacer:
                 await self._place([*due, *held])
             if due or held or self._held.closings:
                 continue
-            if rows:
-                self._next = min(self._next, rows[0].run_at.timestamp())
+            until = self._read_at
             if len(self._unseen) < MAX_UNSEEN:  # otherwise the fold wakes it
-                self._next = min(self._next, time.time() + self._held.next_at() - time.monotonic())
+                until = min(until, time.time() + self._held.next_at() - time.monotonic())
             if not self._changed.is_set():
-                await wait_for_stop(self._changed, max(0.0, self._next - time.time()))
+                await wait_for_stop(self._changed, max(0.0, until - time.time()))
 
     async def _read(self) -> list[WaitingJob]:
         """Return waiting jobs, the earliest first, without those whose placement is on its way."""
@@ -185,44 +224,56 @@ class JobPlacer:
     async def _place(self, rows: Sequence[WaitingJob | HeldJob]) -> None:
         """Place what can be placed of ``rows``. What is not confirmed is repeated in a task of its own."""
         held = {row.id: row for row in rows if isinstance(row, HeldJob)}
-        jobs = await self._leader.call(self._leader.store.jobs, [row.id for row in rows])
+        jobs = {row.id: self._recent[row.id] for row in rows if row.id in self._recent}
+        if unknown := [row.id for row in rows if row.id not in jobs]:
+            jobs |= await self._leader.call(self._leader.store.jobs, unknown)
         by_queue: dict[str, list[Job]] = defaultdict(list)
         now = datetime.now(UTC)
         for row in rows:  # in the order in which they are due
             job = jobs.get(row.id)
             if job is not None and job.waiting and job.queue is not None and (job.run_at or now) <= now:
                 by_queue[job.queue].append(job)
-        events: list[Placed] = []
         open_for = await asyncio.gather(*(self._open_for(queue, waiting) for queue, waiting in by_queue.items()))
-        for placeable in open_for:
-            for job in placeable:
-                event = placement(job, source=self._leader.topology.source, time=now, fence=self._leader.cursor)
-                if event is not None:
-                    events.append(event)
-                    self._unseen[job.id] = event.id
-        placed = {event.subject for event in events}
-        await self._held.charge(jobs[job_id] for job_id in placed - held.keys())
+        placeable = [job for each in open_for for job in each if job.order is not None]
+        placed = {job.id for job in placeable}
+        await self._held.charge(job for job in placeable if job.id not in held)
         for row in held.values():
             self._held.give_back(row, placed=row.id in placed, held=row.id in jobs and jobs[row.id].waiting)
-        if not events:
+        if not placeable:
             await asyncio.sleep(PAUSE)
             return
         self._leader.check_active()
-        results = await asyncio.gather(
-            *(self._publisher.place(event, timeout=CONFIRM_TIMEOUT) for event in events), return_exceptions=True
-        )
-        for event, result in zip(events, results, strict=True):
-            queue = event.data.order.queue
-            if isinstance(result, BaseException):
-                log.warning("the placement %s was not confirmed: %s", event.id, result)
-                self._unconfirmed[queue] += 1
-                task = asyncio.create_task(self._repeat(event, held.get(event.subject)), name=f"place {event.subject}")
-                self._repeats.add(task)
-                task.add_done_callback(self._repeats.discard)
-            elif result is not None:
-                self._window[queue] = 1
-        for queue in by_queue.keys() & self._window.keys():
+        # The time of the events is that by which rates count, and nothing delays the publish after it.
+        now = datetime.now(UTC)
+        self._held.delay(row for row in held.values() if row.id in placed)
+        self._used |= {row.queue: time.monotonic() + KEEP_CHECKED for row in held.values() if row.id in placed}
+        for job in placeable:
+            event = placement(job, source=self._leader.topology.source, time=now, fence=self._leader.cursor)
+            assert event is not None
+            self._unseen[job.id] = event.id
+            task = asyncio.create_task(self._publisher.place(event, timeout=CONFIRM_TIMEOUT), name=f"place {job.id}")
+            self._confirms.add(task)
+            task.add_done_callback(partial(self._on_confirmed, event, held.get(job.id)))
+        refusing = by_queue.keys() & self._window.keys()
+        if refusing or len(self._confirms) > FEW:
+            await asyncio.wait(self._confirms)
+        for queue in refusing:
             self._grow_window(queue)
+
+    def _on_confirmed(self, event: Placed, held: HeldJob | None, published: asyncio.Task[Deferred | None]) -> None:
+        self._confirms.discard(published)
+        if published.cancelled():
+            return
+        queue = event.data.order.queue
+        if (error := published.exception()) is not None:
+            log.warning("the placement %s was not confirmed: %s", event.id, error)
+            self._unconfirmed[queue] += 1
+            task = asyncio.create_task(self._repeat(event, held), name=f"repeat {event.subject}")
+            self._repeats.add(task)
+            task.add_done_callback(self._repeats.discard)
+        elif published.result() is not None:  # it was refused
+            self._window[queue] = 1
+            self._close(queue, CHECK_QUEUE)
 
     async def _repeat(self, event: Placed, held: HeldJob | None) -> None:
         try:
@@ -272,7 +323,19 @@ class JobPlacer:
         known = self._present.get(queue)
         if known is not None and known[1] > time.monotonic():
             return known[0]
-        self._present.pop(queue, None)
+        return await self._check(queue)
+
+    async def _keep_checked(self) -> None:
+        """Check the queues of jobs with gates before ``_depth`` has to."""
+        while True:
+            await asyncio.sleep(CHECK_QUEUE / 3)
+            now = time.monotonic()
+            self._used = {queue: until for queue, until in self._used.items() if until > now}
+            for queue in list(self._used):
+                with suppress(*BROKER_ERRORS):  # then ``_depth`` checks it
+                    await self._check(queue)
+
+    async def _check(self, queue: str) -> Depth | None:
         depth = await self._leader.depth(self._leader.topology.work_queue(queue).name)
         if depth is not None:
             # Whoever declares it binds it a moment later. Work that is placed in between would only reach the tape.
@@ -280,11 +343,24 @@ class JobPlacer:
                 await declare.bind_work_queue(await self._leader.link.connection(), self._leader.topology, queue)
         if depth is not None and depth.consumers:
             self._present[queue] = depth, time.monotonic() + CHECK_QUEUE
+        else:
+            self._present.pop(queue, None)
         return depth
 
     def _close(self, queue: str, seconds: float) -> None:
         self._closed[queue] = time.monotonic() + seconds
         self._present.pop(queue, None)
+
+
+def _is_small(value: object) -> bool:
+    """Return whether a JSON value is not larger than ``RECENT_SIZE``. Large values are not read to their end."""
+    size, parts = 0, [value]
+    while parts and size <= RECENT_SIZE:
+        part = parts.pop()
+        size += len(part) if isinstance(part, str | list | dict) else 1
+        if size <= RECENT_SIZE and isinstance(part, list | dict):
+            parts.extend(part if isinstance(part, list) else [*part, *part.values()])
+    return size <= RECENT_SIZE
 
 
 def _was_dropped(job: Job) -> bool:

@@ -82,6 +82,18 @@ async def test_limit_is_kept_and_used(rig: Rig, store: Store) -> None:
         await check(rig, store)
 
 
+async def test_rate_is_kept_in_every_window_of_the_tape(rig: Rig, store: Store) -> None:
+    """``check`` counts the placements of every window; the projector that takes over does not know the earlier ones."""
+    rated = Gates(limits=(Limit(name="api", at_most=20, per=0.5),))
+    async with rig.worker(fenced):
+        async with rig.projector(store):
+            ids = [await publish(rig, "fenced", rated) for _ in range(50)]
+            await ended(store, ids[:15])
+        async with rig.projector(store):
+            await ended(store, ids)
+            await check(rig, store)
+
+
 async def test_job_that_holds_its_key_lets_the_next_one_run_when_it_is_released(rig: Rig, store: Store) -> None:
     hold = Gates(ordering_key="a", hold=True)
     async with rig.projector(store), rig.worker(jobs.boom, jobs.add):

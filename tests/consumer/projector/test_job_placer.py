@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from jobtape.broker import declare
+from jobtape.broker.publisher import Publisher
 from jobtape.consumer.projector import projector as projector_module
 from jobtape.consumer.projector.maintenance import job_placer
 from jobtape.consumer.projector.maintenance.job_placer import JobPlacer
 from jobtape.consumer.projector.services import LeaderServices
 from jobtape.schemas import ids
-from jobtape.schemas.events import Failed, Placed, Redriven, RedrivenData, Submitted
+from jobtape.schemas.events import Deferred, Failed, Placed, Redriven, RedrivenData, Submitted, WorkEvent
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job, JobState
@@ -124,6 +125,45 @@ async def test_job_cancelled_while_it_is_placed_is_forgotten(
         await eventually(lambda: not placers[0]._unseen, what="the placer has forgotten the job")
         job = store.job(event.subject)
         assert job is not None and job.state is JobState.CANCELLED
+
+
+async def test_placement_that_is_not_confirmed_yet_delays_no_other(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = due_in(rig, 0.1)
+    begun, confirmed = asyncio.Event(), asyncio.Event()
+    place = Publisher.place
+
+    async def place_later(self: Publisher, event: WorkEvent, *, timeout: float | None = None) -> Deferred | None:
+        if event.subject == first.subject:
+            begun.set()
+            await confirmed.wait()
+        return await place(self, event, timeout=timeout)
+
+    monkeypatch.setattr(Publisher, "place", place_later)
+    async with rig.projector(store), rig.worker(jobs.add):
+        await rig.publisher.publish(first)
+        async with asyncio.timeout(30):
+            await begun.wait()
+        second = due_in(rig, 0.2)
+        await rig.publisher.publish(second)
+        await eventually(state_is(store, second.subject, JobState.SUCCEEDED))
+        assert placements(rig, first.subject) == []
+        confirmed.set()
+        await eventually(state_is(store, first.subject, JobState.SUCCEEDED))
+
+
+@pytest.mark.parametrize(
+    ("value", "small"),
+    [
+        ({"x": 1, "y": [1, {"z": "text"}]}, True),
+        ({"x": "x" * job_placer.RECENT_SIZE}, False),
+        ({"x": [[0] * 100] * 100}, False),
+        ({"x" * job_placer.RECENT_SIZE: 1}, False),
+    ],
+)
+def test_small_payloads_are_kept(value: object, small: bool) -> None:
+    assert job_placer._is_small(value) is small
 
 
 async def test_many_due_at_once_are_placed_once_each(rig: Rig, store: Store) -> None:
