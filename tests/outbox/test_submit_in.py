@@ -90,7 +90,9 @@ async def test_alembic_migration_of_the_tables_is_complete(
     config.set_main_option("sqlalchemy.url", url.render_as_string(hide_password=False).replace("%", "%%"))
     env = tmp_path / "migrations" / "env.py"
     ours = "from tests.outbox.user_database import metadata as target_metadata"
-    env.write_text(env.read_text().replace("target_metadata = None", ours))
+    # Its ``fileConfig`` would disable the loggers of the tests after this one.
+    text = env.read_text().replace("fileConfig(config.config_file_name)", "pass")
+    env.write_text(text.replace("target_metadata = None", ours))
     command.revision(config, "outbox and inbox", autogenerate=True)
     command.upgrade(config, "head")
     command.check(config)

@@ -96,10 +96,10 @@ def test_second_run_in_a_clone_is_refused(tmp_path: Path) -> None:
 def test_application_that_is_not_ready_is_reported_and_ended(broker_url: str, tmp_path: Path) -> None:
     parts = {"view": {"ready": True, "reason": None}, "broker": {"ready": False, "reason": "no connection"}}
     health = json.dumps({"ready": False, "parts": parts, "workers": {}})
-    with running(broker_url, tmp_path, limit=0.5, TEST_HEALTH=health) as process:
+    with running(broker_url, tmp_path, limit=3, TEST_HEALTH=health) as process:
         printed, _ = process.communicate(timeout=30)
         assert process.returncode == 7
-    assert "The application is not ready after 0.5 s: broker: no connection" in printed
+    assert "The application is not ready after 3 s: broker: no connection" in printed
 
 
 def test_taken_port_is_refused_with_another_one() -> None:

@@ -37,6 +37,8 @@ opened = asyncio.Event()
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unconfirmed_placements, "CHECK", 0.1)
+    # An event belongs to the loop on which it was first waited for.
+    monkeypatch.setitem(globals(), "opened", asyncio.Event())
 
 
 @pytest.fixture
@@ -105,7 +107,6 @@ async def test_work_that_waits_is_not_placed_again(
 ) -> None:
     """First on its queue, then in a worker without a free slot."""
     monkeypatch.setattr(unconfirmed_placements, "MARGIN", 0.0)
-    opened.clear()
     blocking = await rig.submit("until-opened")
     waits = gated(rig)
     await rig.publisher.publish(waits)

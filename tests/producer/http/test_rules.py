@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -98,8 +99,8 @@ async def test_jobs_of_paused_queue_wait_until_it_is_resumed(at_work: Api, rig: 
     assert not report.problems, str(report)
 
 
-async def _no_consumer(rig: Rig) -> bool:
-    return await rig.consumers("orders") == 0
+async def _no_consumer(rig: Rig, queue: str = "orders") -> bool:
+    return await rig.consumers(queue) == 0
 
 
 async def test_jobs_of_paused_type_are_deferred_until_it_is_resumed(at_work: Api) -> None:
@@ -233,8 +234,10 @@ async def test_lane_of_a_submission(at_work: Api) -> None:
     ].keys()
 
 
-async def test_pause_of_a_queue_holds_its_lanes(at_work: Api) -> None:
+async def test_pause_of_a_queue_holds_its_lanes(at_work: Api, rig: Rig) -> None:
     await at_work.client.post("/queues/parcels/pause")
+    for lane in ("parcels", "parcels.high", "parcels.low"):
+        await eventually(partial(_no_consumer, rig, lane))
     paused = await submit(at_work, "urgent")
     await becomes(at_work, await submit(at_work, "quick"), "succeeded")
     assert (await at_work.client.get(f"/jobs/{paused}")).json()["state"] == "queued"

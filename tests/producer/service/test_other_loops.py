@@ -223,7 +223,7 @@ async def test_submit_to_stopped_or_closed_loop_is_refused(settings: Settings, r
         loop.run_until_complete(lifespan.__aenter__())
         installation = running.serving()
         try:
-            with pytest.raises(JobtapeError, match="does not run"):
+            with pytest.raises(JobtapeError, match="is not running"):
                 asyncio.run(add.submit(x=1))
             job = loop.run_until_complete(add.submit(x=2))
             assert job.id
