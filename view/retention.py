@@ -48,7 +48,9 @@ class JobRetention(StorePart):
         unpublished = exists(select(tables.relay.c.id).where(tables.relay.c.cursor < _job.cursor))
         flow = tables.jobs.alias()
         kept = exists(
-            select(flow.c.id).where(flow.c.id == _job.flow, func.coalesce(flow.c.finished_at, before) >= before)
+            select(flow.c.id).where(
+                flow.c.id == _job.flow, or_(flow.c.finished_at.is_(None), flow.c.finished_at >= before)
+            )
         )
         old = (
             select(_job.id)

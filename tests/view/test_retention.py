@@ -6,6 +6,7 @@ import pytest
 
 from jobtape.consumer.folding import fold_messages
 from jobtape.schemas.events import JobEvent, encode
+from jobtape.schemas.job import FlowNode
 from jobtape.view import retention
 from jobtape.view.store import JobQuery, RawMessage, Store
 from tests.view.samples import NOON, record, submitted, succeeded
@@ -36,6 +37,17 @@ def test_prune_keeps_jobs_until_relay_has_published(store: Store) -> None:
     assert store.relay.move("me", store.committed.reach().head, 2, 0, None)
     pruned = store.retention.prune("me", LATER)
     assert pruned is not None and pruned.jobs == 1
+
+
+def test_prune_keeps_jobs_of_a_flow_until_the_flow_has_ended(store: Store) -> None:
+    flow = submitted(1)
+    node = submitted(2, flow=FlowNode(id=flow.subject, node="first"))
+    record(store, flow, node, succeeded(node))
+    pruned = store.retention.prune("me", LATER)
+    assert pruned is not None and pruned.jobs == 0
+    record(store, succeeded(flow))
+    pruned = store.retention.prune("me", LATER)
+    assert pruned is not None and pruned.jobs == 2
 
 
 def test_prune_raises_horizon(store: Store) -> None:
