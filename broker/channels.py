@@ -63,7 +63,7 @@ async def open_channel(connection: Connection, *, confirms: bool = False) -> Cha
     transport = connection.transport
     if transport is None:
         raise ConnectionError("the connection was lost")
-    # ``transport.ready()`` would wait for the end of an alarm, and for ever if the connection is lost before.
+    # ``transport.ready()`` would wait for the end of an alarm, and forever if the connection is lost before.
     return await transport.connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
 
 

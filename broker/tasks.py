@@ -55,7 +55,7 @@ async def cancel_and_wait(task: "asyncio.Task[Any]") -> None:
     """Cancel ``task`` and return when it has ended.
 
     It is cancelled repeatedly: a task that fails in the very step in which it is cancelled loses the cancellation
-    (``wait_for`` before Python 3.12, in aiormq) and would go on for ever.
+    (``wait_for`` before Python 3.12, in aiormq) and would go on forever.
     """
     while not task.done():
         task.cancel()

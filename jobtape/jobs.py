@@ -157,7 +157,7 @@ def job(
     :param unique: Fields and labels by which one job is open at a time, and which of two jobs goes.
     :param debounce: How many seconds after the last of several jobs with the same key that one runs, instead of all.
     :param take_turns: A field of the payload or a label. Where jobs wait for the same limit, its values take turns.
-    :param schedule: When jobs are submitted by themselves: ``Cron("0 9 * * MON-FRI", tz="Europe/Berlin")``,
+    :param schedule: When jobs are submitted automatically: ``Cron("0 9 * * MON-FRI", tz="Europe/Berlin")``,
         ``Every(minutes=5)`` or a list of them. ``jobtape schedules sync`` puts them in force.
     :param version: The version of the payload. Increase it when the payload changes.
     :param upcasters: For each older version, a function that returns a payload of that version as one of the next. It

@@ -33,7 +33,7 @@ class CallLost(Exception):
 class LoopCaller:
     """Calls functions on ``loop`` (default: the running one) from any thread or event loop of this process.
 
-    ``start_limit``: seconds after which a call that the loop has not taken is withdrawn; None waits for ever.
+    ``start_limit``: seconds after which a call that the loop has not taken is withdrawn; None waits forever.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None, *, start_limit: float | None = None) -> None:

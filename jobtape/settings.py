@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     """Which events the projector publishes to <namespace>.results for subscribers: `final` events, `all` except
     `submitted`, or none (`off`)."""
     job_retention: float = Field(0.0, ge=0)
-    """How long the view keeps jobs and their history after they ended; 0 keeps them for ever."""
+    """How long the view keeps jobs and their history after they ended; 0 keeps them forever."""
     projector_lease: float = Field(4.0, ge=0.5, le=300)
     """How long it takes until another projector replaces one that died."""
     tape_max_bytes: int = Field(10_000_000_000, ge=1000)

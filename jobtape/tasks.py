@@ -86,7 +86,7 @@ async def collected_jobs(request: Request) -> AsyncIterator[CollectedJobs]:
         first, *rest = jobs.ids
         log.error(
             "%s %s is answered with 503: not all of its jobs were submitted: %s. The job %s may have been recorded "
-            "(`jobtape status` tells); %d after it were not submitted",
+            "(check with `jobtape status`); the %d jobs after it were not submitted",
             request.method,
             request.url.path,
             error,

@@ -50,8 +50,8 @@ class Context:
 
         It inserts a row into the table of ``jobtape.inbox_table`` in your transaction, so the row and your effect are
         committed together or not at all. What you set as ``first.result`` is recorded, and later executions find it
-        there. ``step`` tells several blocks of one handler apart. In a shadow run the value is never true. Raises
-        JobtapeError for another kind of session, and errors of the database.
+        there. Give each of several blocks in one handler another ``step``. In a shadow run the value is never true.
+        Raises JobtapeError for another kind of session, and errors of the database.
         """
         # By name: this module is pure, and most handlers need no database.
         return import_module("jobtape.outbox.inbox").Once(self, session, step)

@@ -32,7 +32,7 @@ SLACK: Final = 0.01
 CLOCK_DRIFT: Final = 0.001
 """Seconds by which the tape's times of two placements may be closer than those of the monotonic clock."""
 _TIMES: Final = 250
-"""Times in ``per`` seconds that are told apart, so that a large ``at_most`` needs no more memory."""
+"""Different times in ``per`` seconds that are remembered, so that a large ``at_most`` needs no more memory."""
 REMEMBERED_FROM: Final = 1.0
 """Seconds: rates whose placements are spaced further apart are noted in the view, for a projector that takes over."""
 _MOST_RATES: Final = 10_000
@@ -258,7 +258,7 @@ class GateState:
         rate.due = max(rate.due, due + CATCH_UP)
 
     def charge(self, gates: Gates, now: float, *, since: float | None = None) -> None:
-        """Count a placement for its rates; by itself for one that did not ask for them: that of a further attempt."""
+        """Count a placement for its rates. Call it also for a further attempt, which does not wait for the rates."""
         for limit in gates.limits:
             if limit.per is not None:
                 due = max(self._due_at(limit), now if since is None else min(since, now), now - CATCH_UP)

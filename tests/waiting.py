@@ -8,7 +8,7 @@ from typing import TypeVar, cast, overload
 
 T = TypeVar("T")
 
-LIMIT = 60.0
+LIMIT = 20.0
 """Seconds. Much more than needed, for machines under load."""
 EVERY = 0.02
 

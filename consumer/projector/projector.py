@@ -51,7 +51,7 @@ class Projector:
 
     ``lease``: seconds after the death of this projector until another one takes over. ``rescue_after``: seconds until
     a job whose work disappeared is placed again. ``job_retention``: seconds that jobs stay in the view after their end,
-    0 for ever. ``relay``: which events are published to subscribers. ``max_payload``: the bytes of a payload that
+    0 forever. ``relay``: which events are published to subscribers. ``max_payload``: the bytes of a payload that
     is made for a job of a flow.
     """
 

@@ -50,7 +50,7 @@ def slice_of(ctx: Context, what: str, share: float = 1.0) -> Iterator[TaskSlice]
         raise Retry(0.0, str(error)) from None
     except BROKER_ERRORS as error:
         raise BrokerUnavailable(
-            f"the broker does not answer ({reason_of(error)}): the job continues by itself when the broker answers; "
+            f"the broker does not answer ({reason_of(error)}): the job continues automatically when it does; "
             "`jobtape doctor` says what is wrong"
         ) from error
 

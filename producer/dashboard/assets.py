@@ -43,7 +43,7 @@ class Asset:
 class Assets:
     """All files by their path below ``static``, without the page.
 
-    ``version`` changes when any file changes. It is part of each file's URL, so that browsers can keep files for ever,
+    ``version`` changes when any file changes. It is part of each file's URL, so that browsers can keep files forever,
     and never mix modules of two versions.
     """
 

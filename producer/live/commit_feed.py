@@ -75,7 +75,7 @@ class CommitFeed:
             task.cancel()
 
     async def _run(self) -> None:
-        # Not for ever: a cancellation may get lost in aiormq (see ``cancel_and_wait``).
+        # Not forever: a cancellation may get lost in aiormq (see ``cancel_and_wait``).
         while self._task is asyncio.current_task():
             try:
                 with translate_cancellation():

@@ -37,7 +37,7 @@ class ViewCalls:
         if self._waiting >= MAX_WAITING:
             raise TooBusy(f"{MAX_WAITING} reads of the view are waiting already: try again in a moment")
         future = self._threads.call(function, *args)
-        # Whatever becomes of it when the caller is gone.
+        # If the caller is gone, nobody else reads its error, and asyncio would log it.
         future.add_done_callback(_forget)
         self._waiting += 1
         try:

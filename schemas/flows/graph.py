@@ -1,7 +1,7 @@
 """The graph of a flow: which nodes can begin, which are skipped, and how the flow ends.
 
-Everything is decided from the outcomes of the nodes that have begun, so whoever knows these decides the same. A node is
-decided when all nodes that it comes after have ended:
+Everything is decided from the outcomes of the nodes that have begun, so every projector that knows these decides the
+same. A node is decided when all nodes that it comes after have ended:
 
 * ``on="success"`` begins it if they have all succeeded, ``on="failure"`` if there is a failure before it, ``on="done"``
   in any case. Otherwise it is skipped.

@@ -3,6 +3,7 @@
 A declaration submits nothing. ``jobtape schedules sync`` puts the declared schedules in force.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +18,7 @@ _NAME: Final = TypeAdapter(ScheduleName)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Times:
+class Times(ABC):
     """What ``Cron`` and ``Every`` have in common. See ``Ticks`` for the meanings.
 
     ``name``, ``payload`` and ``labels``: those of a schedule in ``@job``. The name is the job type's by default, the
@@ -38,14 +39,15 @@ class Times:
         """Return when the schedule submits a job. Raises ValueError that says what is wrong."""
         shared = ("overlap", "catch_up", "window", "spread", "start", "end")
         try:
-            return Ticks.model_validate(self._rhythm() | {name: getattr(self, name) for name in shared})
+            return Ticks.model_validate(self._when() | {name: getattr(self, name) for name in shared})
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in fault["loc"])
             raise ValueError(f"{where}: {fault['msg'].removeprefix('Value error, ')}".removeprefix(": ")) from None
 
-    def _rhythm(self) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _when(self) -> dict[str, Any]:
+        """Return the fields of ``Ticks`` that say when."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Cron(Times):
     expression: str
     tz: str = field(default="UTC", kw_only=True)
 
-    def _rhythm(self) -> dict[str, Any]:
+    def _when(self) -> dict[str, Any]:
         return {"cron": self.expression, "tz": self.tz}
 
 
@@ -70,7 +72,7 @@ class Every(Times):
     hours: float = 0.0
     days: float = 0.0
 
-    def _rhythm(self) -> dict[str, Any]:
+    def _when(self) -> dict[str, Any]:
         return {"every": self.seconds + 60 * self.minutes + 3600 * self.hours + 86_400 * self.days}
 
 

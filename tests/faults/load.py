@@ -9,9 +9,18 @@ from jobtape.schemas.job import FINAL
 from tests.consumer.installation import Rig, order_event
 from tests.ledger import Ledger
 from tests.waiting import eventually
+from tools.brokers.node import PrivateNode
 
 AT_ONCE = 500
+_SYNC = "mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()]."
 _OUTCOMES = frozenset(state.value for state in FINAL)
+
+
+async def sync_declarations(node: PrivateNode) -> None:
+    """Let the node write declarations to disk, which RabbitMQ 3.10 does with a delay. Call it before ``node.kill``;
+    confirmed messages do not need it.
+    """
+    await asyncio.to_thread(node.ctl, "eval", _SYNC)
 
 
 async def submit(

@@ -9,7 +9,7 @@ from jobtape.view.store import Store
 from tests.checker import Checker
 from tests.consumer.installation import Rig
 from tests.faults import jobs
-from tests.faults.load import all_done, done, load
+from tests.faults.load import all_done, done, load, sync_declarations
 from tests.faults.scale import SCALE, scaled
 from tests.ledger import Ledger
 from tests.waiting import eventually
@@ -19,8 +19,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180 * max(1.0, SCALE))]
 
 BACK_WITHIN = 10.0  # seconds
 AWAY = 3.0 * SCALE
-SYNC_DECLARATIONS = "mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()]."
-"""Makes RabbitMQ 3.10 write declarations to disk, which it does with a delay. Confirmed messages do not need it."""
 
 
 async def progress(rig: Rig, timeout: float = 30) -> None:
@@ -33,7 +31,7 @@ async def progress(rig: Rig, timeout: float = 30) -> None:
 async def test_no_job_is_lost_when_the_broker_is_killed(node: PrivateNode, node_rig: Rig, store: Store) -> None:
     rig, ledger = node_rig, Ledger()
     async with rig.projector(store) as projector, rig.worker(jobs.add, concurrency=10) as worker:
-        await asyncio.to_thread(node.ctl, "eval", SYNC_DECLARATIONS)
+        await sync_declarations(node)
         async with load(rig, ledger):
             for _ in range(scaled(2)):
                 await progress(rig)

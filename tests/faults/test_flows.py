@@ -17,7 +17,7 @@ from jobtape.view.store import Store
 from tests.checker import Checker
 from tests.consumer.installation import Rig
 from tests.faults import jobs
-from tests.faults.load import done
+from tests.faults.load import done, sync_declarations
 from tests.faults.parts import Parts
 from tests.faults.scale import SCALE, scaled
 from tests.flows import flow_ended, flow_event, flow_problems
@@ -85,7 +85,7 @@ async def test_flows_go_on_when_workers_and_projectors_are_killed(
     rig: Rig, store: Store, database_url: str, tmp_path: Path
 ) -> None:
     """In the middle of expansion, fan-in and cancellation. Failures reach their handler, as in celery#9107 and
-    celery#3317 they did not, and no fan-in waits for ever, as in bullmq#3362.
+    celery#3317 they did not, and no fan-in waits forever, as in bullmq#3362.
     """
     log = tmp_path / "parts.log"
     with Parts(log, rig.topology, url=rig.url, database=database_url) as parts:
@@ -114,6 +114,7 @@ def _reached(rig: Rig, share: int) -> bool:
 async def test_flows_go_on_when_the_broker_is_killed(node: PrivateNode, node_rig: Rig, store: Store) -> None:
     rig = node_rig
     async with rig.projector(store) as projector, rig.worker(*TYPES, concurrency=4) as worker:
+        await sync_declarations(node)
         flows = await submit_flows(rig, FLOWS)
         for n in range(1, scaled(2) + 1):
             await eventually(partial(_reached, rig, FLOWS * ITEMS * n // 4), 60)

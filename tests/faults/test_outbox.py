@@ -18,6 +18,7 @@ from tests.checker import Checker
 from tests.consumer.installation import Rig
 from tests.databases import SessionPostgres, own_database
 from tests.faults.jobs import add
+from tests.faults.load import sync_declarations
 from tests.faults.scale import SCALE, scaled
 from tests.ledger import Ledger
 from tests.outbox.user_database import UserDatabase, outbox, user_database
@@ -74,6 +75,7 @@ async def test_committed_jobs_run_when_the_broker_is_killed(
     shop = f"sqlite:///{tmp_path_factory.mktemp('shop') / 'shop.db'}"
     with user_database(shop) as users:
         async with rig.projector(view), rig.worker(add, concurrency=10), forwarding(rig, users) as forwarder:
+            await sync_declarations(node)
             async with orders(users, ids):
                 for _ in range(scaled(1)):
                     await progress(rig)

@@ -9,7 +9,7 @@ from jobtape.settings import Settings
 from tests.consumer.background_subscriber import listening, results
 from tests.consumer.installation import Rig
 from tests.consumer.relay_messages import publish_event
-from tests.faults.test_broker_dies import SYNC_DECLARATIONS
+from tests.faults.load import sync_declarations
 from tests.view.samples import submitted, succeeded
 from tests.waiting import eventually
 from tools.brokers.node import PrivateNode
@@ -31,7 +31,7 @@ async def test_subscriptions_continue_when_the_broker_was_killed(
         subscribe(name="billing", settings=settings) as named,
         listening(subscribe(settings=settings)) as ephemeral,
     ):
-        await asyncio.to_thread(node.ctl, "eval", SYNC_DECLARATIONS)
+        await sync_declarations(node)
         await publish(rig, 1, 2, 3)
         await eventually(lambda: results(ephemeral) == [1, 2, 3])
         assert [(await anext(named)).result for _ in range(2)] == [1, 2]

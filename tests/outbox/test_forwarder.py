@@ -1,4 +1,4 @@
-"""The forwarder publishes each committed job, and one job for one row, whatever becomes of it."""
+"""The forwarder publishes each committed job, and one job for one row, whatever happens to it."""
 
 import asyncio
 from collections.abc import AsyncIterator

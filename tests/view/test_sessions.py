@@ -86,7 +86,7 @@ def test_repaired_database_is_used_again(view: Store, database: OwnDatabase, bre
 
 
 def test_outdated_plan_is_replaced(view: Store, database: OwnDatabase) -> None:
-    """A session refuses its prepared statement for ever once the table has changed."""
+    """A session refuses its prepared statement forever once the table has changed."""
     record(view, submitted(1))
     for n in range(TIMES):
         for _ in range(8):  # it is prepared from the sixth time on

@@ -1,7 +1,7 @@
 """A private RabbitMQ node in a folder of its own, which listens on loopback only.
 
 It needs an installed RabbitMQ and no special rights: it runs as the user who starts it. It gets an Erlang port mapper
-of its own, since one that RabbitMQ starts would run for ever.
+of its own, since one that RabbitMQ starts would run forever.
 """
 
 import contextlib

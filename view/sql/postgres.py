@@ -26,7 +26,7 @@ from jobtape.view.sql.urls import url_for_messages
 OLDEST: Final = 120000
 """PostgreSQL 12, as ``server_version`` has it."""
 IDLE_TIMEOUT: Final = 30.0
-"""Seconds that a transaction may be open without a statement: a frozen writer must not hold its locks for ever."""
+"""Seconds that a transaction may be open without a statement: a frozen writer must not hold its locks forever."""
 
 # With these, a server that has disappeared is noticed within seconds, not hours.
 _LIBPQ_DEFAULTS: Final[dict[str, Any]] = {

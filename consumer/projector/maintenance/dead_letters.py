@@ -22,7 +22,7 @@ from typing import Any, Final, cast, get_args
 
 from jobtape.broker.publisher import REASON_HEADER
 from jobtape.broker.queue_consumer import Delivery, QueueConsumer
-from jobtape.broker.tasks import first_of
+from jobtape.broker.tasks import first_of, run_all
 from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import Deferred, Dropped, Failed, Placed, WorkEvent, decode_work, placement_of
@@ -76,7 +76,7 @@ class DeadLetters:
         for message in dead:
             log.error("a message is not work of a job, see `jobtape dead list`: %s", message.reason)
         await self._leader.keep_dead(dead)
-        await asyncio.gather(*(self._leader.publish(event) for event in events))
+        await run_all(self._leader.publish(event) for event in events)
         for delivery in deliveries:
             await delivery.ack()
 

@@ -34,7 +34,7 @@ from typing import Final, get_args
 from jobtape.broker import declare
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, reason_of
-from jobtape.broker.tasks import cancel_and_wait, wait_for_stop
+from jobtape.broker.tasks import cancel_and_wait, run_all, wait_for_stop
 from jobtape.consumer.projector.maintenance.held_jobs import HeldJobs
 from jobtape.consumer.projector.maintenance.leader import DEPTH_TIMEOUT, Leader, NotActive
 from jobtape.consumer.projector.maintenance.unconfirmed_placements import UnconfirmedPlacements
@@ -206,7 +206,7 @@ class JobPlacer:
 
     async def _cancel_duplicates(self) -> None:
         """Cancel some of the runs that another job with the same unique or debounce key has closed."""
-        await asyncio.gather(*(self._cancel(closing) for closing in await self._held.take_closings(PAGE)))
+        await run_all(self._cancel(closing) for closing in await self._held.take_closings(PAGE))
 
     async def _cancel(self, closing: Closing) -> None:
         claim, source = closing.claim, self._leader.topology.source

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from jobtape.broker.link import BROKER_ERRORS, reason_of
+from jobtape.broker.tasks import run_all
 from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas.job import Job
 from jobtape.schemas.placement import rescue
@@ -105,5 +106,5 @@ class JobRescuer:
         now, source = datetime.now(UTC), self._leader.topology.source
         fence = self._leader.cursor
         events = [rescue(job, "lost", source=source, time=now, fence=fence) for job in jobs]
-        await asyncio.gather(*(self._leader.publish(event) for event in events if event is not None))
+        await run_all(self._leader.publish(event) for event in events if event is not None)
         await self._leader.catch_up()  # otherwise the next check would find the same jobs

@@ -58,7 +58,7 @@ class Leader:
     def check_active(self) -> None:
         """Raise NotActive when the lease may have ended: this process was frozen, or the database is away.
 
-        Whoever decides something that only one projector may decide calls it right before the publish.
+        Call it right before publishing what only one projector may decide.
         """
         if time.monotonic() > self.active_until:
             raise NotActive("the lease was not renewed in time")
@@ -67,8 +67,9 @@ class Leader:
         """Publish a decision about a job until it is confirmed, with the further keys ``cc``; one that places work also
         to its queue.
 
-        After a failed publish the tape may have the event and the queue not. Whoever decides again would then see from
-        the view that all is done, so the same event is repeated. Raises TapeMissing, and NotActive as ``check_active``.
+        After a failed publish the tape may have the event and the queue not. The view then shows the work as placed,
+        so deciding again would not help, and the same event is repeated. Raises TapeMissing, and
+        NotActive as ``check_active``.
         """
         while True:
             self.check_active()

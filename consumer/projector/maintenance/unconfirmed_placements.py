@@ -4,9 +4,9 @@ Theory of operation. A placement goes to the tape and to its queue in one messag
 confirm, the broker may keep it on the tape and drop it from the queue: a quorum queue gives up what is still on its way
 from a channel that has ended. The job is ``queued`` then, its work is nowhere, and it may keep an ordering key.
 
-Whoever becomes active takes the latest placements on the tape whose job has had no event since. Such a job is **in
-doubt**: its work waits on the queue, or with a worker, or is lost. An event of the job ends the doubt. Otherwise its
-work is lost when all of this holds:
+A projector that becomes active takes the latest placements on the tape whose job has had no event since. Such a job is
+**in doubt**: its work waits on the queue, or with a worker, or is lost. An event of the job ends the doubt.
+Otherwise its work is lost when all of this holds:
 
 1. The queue has passed it: it is empty, or work that was put on it after the take-over has come off it, since a queue
    delivers in order.
@@ -25,6 +25,7 @@ from typing import Final
 
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, reason_of
+from jobtape.broker.tasks import run_all
 from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.placement import rescue
@@ -147,7 +148,7 @@ class UnconfirmedPlacements:
     async def _place_again(self, lost: list[str]) -> None:
         await self._leader.catch_up()  # what has been published about them meanwhile
         jobs = await self._leader.call(self._leader.store.jobs, [each for each in lost if each in self._doubts])
-        await asyncio.gather(*(self._place(job) for job in jobs.values() if job.id in self._doubts))
+        await run_all(self._place(job) for job in jobs.values() if job.id in self._doubts)
 
     async def _place(self, job: Job) -> None:
         source, fence = self._leader.topology.source, self._leader.cursor

@@ -44,7 +44,7 @@ def examine_view(found: Findings, store: Store) -> OpenWork:
     _examine_checkpoint(found, checkpoint)
     if checkpoint is not None and fault is not None:
         what = f"the projector cannot fold the events after cursor {checkpoint.cursor}: {fault}"
-        found.wrong("view", what, "correct the cause; the projector retries and then continues by itself")
+        found.wrong("view", what, "correct the cause; the projector retries and then continues automatically")
     late = timedelta() if earliest is None else datetime.now(UTC) - earliest
     if late > TIMERS_LATE:
         found.wrong(

@@ -206,7 +206,7 @@ async def test_replacing_job_cancels_work_on_a_queue(rig: Rig, store: Store) -> 
 
 
 async def test_projector_that_takes_over_decides_what_the_last_one_has_not(rig: Rig, store: Store) -> None:
-    """A redriven job claims its key anew, behind the one that has it."""
+    """A redriven job has to wait for the job that has its key."""
     key = Gates(unique=UniqueKey(name="orders"))
     async with rig.projector(store):
         first = await publish(rig, "add", key, {"x": 1, "y": 2})
@@ -246,7 +246,7 @@ async def test_last_of_the_debounced_jobs_runs_when_no_other_comes(rig: Rig, sto
 
 
 async def test_rebuild_gives_the_same_duplicates_and_places_nothing_again(rig: Rig, store: Store) -> None:
-    """A projector that becomes active with the rebuilt view decides nothing anew."""
+    """A projector that becomes active with the rebuilt view decides nothing again."""
     unique = Gates(unique=UniqueKey(name="orders"))
     debounced = Gates(debounce=DebounceKey(name="pages", seconds=0.1, at_most=5))
     replaced = Gates(unique=UniqueKey(name="pages", conflict="replace"))

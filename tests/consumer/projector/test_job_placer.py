@@ -104,7 +104,7 @@ async def test_cancel_before_due_removes_timer(rig: Rig, store: Store) -> None:
 async def test_job_cancelled_while_it_is_placed_is_forgotten(
     rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its placement is rejected. A placer that waited for it would have room for one job less for ever."""
+    """Its placement is rejected. A placer that waited for it would have room for one job less forever."""
     placers: list[JobPlacer] = []
     open_for = JobPlacer._open_for
 

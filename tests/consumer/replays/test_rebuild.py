@@ -259,7 +259,7 @@ async def test_comparison_with_tables_of_another_rebuild_raises(rig: Rig, store:
     with pytest.raises(RebuildAbandoned) as raised:
         working.switch(first)
     assert rebuild.retry.retry_after(raised.value) != POLICY, (
-        "otherwise the two rebuilds would replace each other for ever"
+        "otherwise the two rebuilds would replace each other forever"
     )
     assert store.rebuilds.state() == second
     assert len(store.list_jobs(JobQuery())) == 3

@@ -79,7 +79,7 @@ async def test_def_handler_has_no_task_to_cancel(handlers: Handlers) -> None:
 
 
 async def test_closed_coroutine_fails_job(handlers: Handlers) -> None:
-    """Its task would wait for ever."""
+    """Its task would wait forever."""
     assert failed(await outcome_of(handlers, jobs.closes_its_coroutine)) == ("error", "GeneratorExit")
 
 

@@ -36,7 +36,7 @@ class Client:
         self.connections = 0
 
     async def sse(self) -> None:
-        """Receive server-sent events, for ever."""
+        """Receive server-sent events, forever."""
         last_id = 0
         while True:
             with suppress(httpx.TransportError):
@@ -48,7 +48,7 @@ class Client:
                             self.received.append(block.event_id)
 
     async def websocket(self) -> None:
-        """Receive from a WebSocket, for ever: on the subscription ``all``, beside one without events."""
+        """Receive from a WebSocket, forever: on the subscription ``all``, beside one without events."""
         after = 0
         while True:
             with suppress(WebSocketException, InvalidHandshake, OSError, EOFError):

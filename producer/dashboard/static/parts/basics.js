@@ -60,7 +60,7 @@ export function ProblemBox({ problem, onRetry }) {
   return html`<div class="problem" role="alert">
     <strong>${problem.title}</strong>
     <p><${Message} text=${problem.message.slice(0, 600)} /></p>
-    ${problem.passing && onRetry && html`<p class="quiet">It is tried again by itself.</p>`}
+    ${problem.passing && onRetry && html`<p class="quiet">It is tried again automatically.</p>`}
     ${!problem.passing && onRetry && html`<button type="button" onClick=${onRetry}>Try again</button>`}
   </div>`;
 }
