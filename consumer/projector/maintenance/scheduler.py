@@ -104,7 +104,7 @@ class Scheduler:
             event = submitted(job_id, schedule.order_for(skipped=skipped), source=source, time=time, causation_id=cause)
             if skipped:
                 log.info("the tick %s of the schedule %s is skipped: an earlier job is open", tick, schedule.name)
-                # First, so that the job is never held.
+                # Before its submission: a job whose run has ended is not held when its order arrives.
                 end = cancelled(evolve(None, event), source=source, time=time, causation_id=event.id)
                 await self._leader.publish(end, (CANCEL_KEY,))
             elif schedule.overlap == "cancel":

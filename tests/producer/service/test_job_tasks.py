@@ -116,4 +116,4 @@ async def test_client_gets_503_when_the_broker_does_not_confirm(
     assert "try again" in answer.json()["detail"]
     (record,) = [each for each in caplog.records if each.name == "jobtape.tasks"]
     assert "POST /orders is answered with 503" in record.getMessage()
-    assert "2 after it were not submitted" in record.getMessage()
+    assert "the 2 jobs after it were not submitted" in record.getMessage()

@@ -211,7 +211,7 @@ class FlowRunner:
         """Submit a job that has failed, because it has no payload, or fail its next run."""
         job_id, known = child_id(flow.job.id, name, item), flow.job_of(name, item)
         run = 1 if known is None else known.run + 1
-        # First, so that the job is never held.
+        # Before its submission: a job whose run has ended is not held when its order arrives.
         await self._leader.publish(
             outcomes.unresolved(flow.job, job_id, node.order.type, why, run=run, **self._stamp())
         )
