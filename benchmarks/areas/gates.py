@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -321,7 +322,7 @@ def _schedules(found: Found, gated: Gated, plan: Plan) -> None:
             if (pid := until_active(store)) in {part.process.pid for part in made.parts}:
                 gated.kill("projector", pid)
         for n in range(plan.schedules):
-            client.delete(f"/schedules/s{n}").raise_for_status()
+            until(partial(_deleted, client, n), "the API deletes the schedule", LONGEST)
     until(lambda: not store.open_jobs.queues(), "all jobs of ticks have run", LONGEST)
     ticks: defaultdict[str, list[float]] = defaultdict(list)
     executions: defaultdict[str, int] = defaultdict(int)
@@ -350,6 +351,15 @@ def _schedules(found: Found, gated: Gated, plan: Plan) -> None:
         f"executed again; submitted late by p50 {statistics.median(late):.1f} s, at most {max(late):.1f} s",
         holds=len(ticks) == plan.schedules and not wrong,
     )
+
+
+def _deleted(client: httpx.Client, n: int) -> bool:
+    """Delete a schedule, and return whether it is deleted: not while the view is behind."""
+    response = client.delete(f"/schedules/s{n}")
+    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        return False
+    response.raise_for_status()
+    return True
 
 
 def until_active(store: Store) -> int:
