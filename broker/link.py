@@ -17,10 +17,10 @@ from aio_pika.connection import make_url
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from yarl import URL
 
-from jobtape import forks
 from jobtape.broker.connection_errors import describe_connection_error, reason_of
 from jobtape.broker.frames import READ_SIZE, FrameReader
 from jobtape.broker.tasks import cancel_and_wait
+from jobtape.process import forks
 from jobtape.schemas.errors import BrokerUnavailable
 from jobtape.schemas.urls import without_password
 

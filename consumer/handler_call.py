@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from jobtape import forks
 from jobtape.consumer.outcome import Failure, Outcome, failure, failure_of, success_of
+from jobtape.process import forks
 from jobtape.schemas.context import Context, current
 from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.job_types.job_type import JobTypeSpec

@@ -36,12 +36,13 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from jobtape import builtin, running
+from jobtape import builtin
 from jobtape.environment import fault_of_key
 from jobtape.jobs import JobType
 from jobtape.loading import load_job_types
 from jobtape.outbox.engine import opened_engine
 from jobtape.outbox.forwarder import Forwarder
+from jobtape.process import running
 from jobtape.producer.http.api import build_api
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.producer import Producer

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from pydantic_core import to_jsonable_python
 
-from jobtape import running
 from jobtape.jobs import JobType
+from jobtape.process import running
 from jobtape.schemas import context
 from jobtape.schemas.flows.flow import FLOW
 from jobtape.schemas.flows.graph import On, Stop

@@ -6,7 +6,7 @@ from typing import Any, Generic, Protocol, overload
 
 from typing_extensions import TypeVar
 
-from jobtape import running
+from jobtape.process import running
 from jobtape.schemas import context
 from jobtape.schemas.job import Job
 from jobtape.schemas.job_types import job_type as jobtype

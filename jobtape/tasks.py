@@ -14,8 +14,8 @@ from typing import Annotated, Any, Final
 
 from fastapi import Depends, HTTPException, Request
 
-from jobtape import running
 from jobtape.jobs import JobType
+from jobtape.process import running
 from jobtape.producer.producer import Producer
 from jobtape.producer.service.ids import new_job_id
 from jobtape.schemas.errors import JobtapeError, SubmissionInvalid

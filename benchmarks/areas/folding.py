@@ -20,11 +20,11 @@ from benchmarks.rig.installation import Installation, until
 from benchmarks.rig.plan import Plan
 from benchmarks.rig.stage import Stage, log
 from benchmarks.rig.systems import jobtape
-from jobtape import garbage
 from jobtape.consumer.replays.long_task import TaskSlice
 from jobtape.consumer.replays.rebuild import Rebuilder
 from jobtape.consumer.replays.replay import Replay, replay_to_queue
 from jobtape.consumer.replays.tape_source import read_tape
+from jobtape.process import garbage
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.events import decode
 from jobtape.schemas.filters.selection import Selection

@@ -22,9 +22,9 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
-from jobtape import garbage
 from jobtape.consumer.folding import fold_messages
 from jobtape.consumer.replays.long_task import TaskSlice
+from jobtape.process import garbage
 from jobtape.schemas.errors import JobtapeError, ViewUnavailable
 from jobtape.schemas.job import Job
 from jobtape.view.store import ByJob, FoldedBatch, RebuildState, Store

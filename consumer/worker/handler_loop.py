@@ -17,8 +17,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, TypeVar
 
-from jobtape import forks
 from jobtape.consumer.worker.loop_inbox import LoopInbox
+from jobtape.process import forks
 
 log = logging.getLogger(__name__)
 

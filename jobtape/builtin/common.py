@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from jobtape import garbage
 from jobtape.consumer.replays.long_task import Interrupted, TakenOver, TaskSlice
+from jobtape.process import garbage
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE

@@ -22,7 +22,7 @@ def connect(url: str, *, at_once: bool = True) -> "SyncClient":
     only, for long reads.
     """
     from jobtape import SyncClient  # noqa: PLC0415
-    from jobtape.client.connection import RequestPolicy  # noqa: PLC0415
+    from jobtape.client.http.connection import RequestPolicy  # noqa: PLC0415
 
     policy = RequestPolicy(
         timeout=TIMEOUT,
@@ -41,7 +41,7 @@ def ask(url: str, method: str, path: str, **options: Any) -> dict[str, Any]:
 
 def post_json(api: "SyncClient", path: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """Post a JSON object and return the one of the answer. Raises ApiError."""
-    from jobtape.client.bodies import json_of  # noqa: PLC0415
+    from jobtape.client.http.bodies import json_of  # noqa: PLC0415
 
     headers = {"Content-Type": "application/json"}
     return api.request("POST", path, content=json_of(body), headers=headers).content
@@ -49,8 +49,8 @@ def post_json(api: "SyncClient", path: str, body: Mapping[str, Any]) -> dict[str
 
 def submit_to(api: "SyncClient", submission: Mapping[str, Any], idempotency_key: str | None = None) -> dict[str, Any]:
     """Submit a job and return it, or the job that was accepted before under the same key. Raises JobtapeError."""
-    from jobtape.client.bodies import json_of, submission_headers  # noqa: PLC0415
     from jobtape.client.errors import ApiError, NoAnswer  # noqa: PLC0415
+    from jobtape.client.http.bodies import json_of, submission_headers  # noqa: PLC0415
 
     headers, keyed = {"Content-Type": "application/json"}, idempotency_key is not None
     if idempotency_key is not None:

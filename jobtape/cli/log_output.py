@@ -6,8 +6,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Final
 
-from jobtape import loggers as own_loggers
 from jobtape.cli.escaping import one_line
+from jobtape.process import loggers as own_loggers
 
 SUPERVISED: Final = "JOBTAPE_SUPERVISED"
 """The variable that a supervisor sets for the parts it starts."""

@@ -26,7 +26,7 @@ from jobtape.client.errors import (
 
 if TYPE_CHECKING:
     from jobtape.client.client import Client, Handle
-    from jobtape.client.sync import SyncClient, SyncHandle
+    from jobtape.client.sync.client import SyncClient, SyncHandle
 
 __all__ = [
     "ApiError",
@@ -55,7 +55,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Imported on first use, because the command line uses parts of this package and must start quickly.
     if name in ("Client", "Handle", "SyncClient", "SyncHandle"):
-        from jobtape.client import sync  # noqa: PLC0415
+        from jobtape.client.sync import client as sync  # noqa: PLC0415
 
         return getattr(sync, name)
     raise AttributeError(f"module 'jobtape.client' has no attribute {name!r}")

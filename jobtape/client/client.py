@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Unpack
 from uuid import uuid4
 
-from jobtape.client.answers import Answer, job_of
-from jobtape.client.bodies import body_of, json_of, submission_headers
-from jobtape.client.connection import ApiConnection, RequestPolicy
 from jobtape.client.errors import JobNotSucceeded, NoAnswer, NotConfirmed, NotInTime, Unavailable
 from jobtape.client.filters import EventFilters, JobFilters, query_of
 from jobtape.client.flows import NodeInfo, nodes_of
+from jobtape.client.http.answers import Answer, job_of
+from jobtape.client.http.bodies import body_of, json_of, submission_headers
+from jobtape.client.http.connection import ApiConnection, RequestPolicy
+from jobtape.client.http.stream import OUTAGE, EventReader, Since
 from jobtape.client.rules import Limits, Schedules, target_path
-from jobtape.client.stream import OUTAGE, EventReader, Since
 from jobtape.flows import Flow
 from jobtape.jobs import JobType, R
 from jobtape.schemas.flows.graph import NodeState

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ValidationError
 
-from jobtape.client.answers import Answer
 from jobtape.client.errors import WrongAddress
+from jobtape.client.http.answers import Answer
 from jobtape.schemas.errors import faults_of, first_fault
 from jobtape.schemas.flows.graph import NodeState, On
 from jobtape.schemas.job import JobState

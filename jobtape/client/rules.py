@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from jobtape.client.answers import Answer, job_of
-from jobtape.client.bodies import body_of, json_of
 from jobtape.client.errors import WrongAddress
+from jobtape.client.http.answers import Answer, job_of
+from jobtape.client.http.bodies import body_of, json_of
 from jobtape.jobs import JobType
 from jobtape.schemas.errors import faults_of, first_fault
 from jobtape.schemas.gates import Limit

@@ -6,12 +6,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from jobtape import running
 from jobtape.outbox import rows
 from jobtape.outbox.rows import OutboxRow
 from jobtape.outbox.sessions import AsyncTransaction, SyncTransaction, is_async, within, within_async
 from jobtape.outbox.tables import OUTBOX
 from jobtape.outbox.wakeups import wake_at_commit
+from jobtape.process import running
 from jobtape.producer.service.ids import new_job_id, utc_now
 from jobtape.producer.service.limits import Limits
 from jobtape.producer.service.order_check import order_for

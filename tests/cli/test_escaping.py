@@ -13,7 +13,7 @@ from jobtape.cli import printing as show
 from jobtape.cli.commands import repairs
 from jobtape.cli.escaping import json_text, lines, one_line
 from jobtape.cli.supervisor.child import Output
-from jobtape.client.answers import Answer
+from jobtape.client.http.answers import Answer
 
 HOSTILE = [
     *map(chr, (*range(0x20), *range(0x7F, 0xA0))),

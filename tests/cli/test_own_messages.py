@@ -21,7 +21,7 @@ logging.getLogger("users").warning("from the user")
 for name in ("jobtape", "jobtape.consumer.early", "jobtape.consumer.late", "uvicorn.error"):
     own = logging.getLogger(name)
     if name.endswith("late"):
-        from jobtape import loggers
+        from jobtape.process import loggers
         loggers.protect_new()
     own.info("Uvicorn running on %s", name)
     own.debug("below the level")

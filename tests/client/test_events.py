@@ -9,8 +9,8 @@ import pytest
 
 from jobtape import Client, HistoryGone, SyncClient
 from jobtape.client import Invalid, NoAnswer, NotFound
-from jobtape.client.connection import ApiConnection
-from jobtape.client.stream import EventReader
+from jobtape.client.http.connection import ApiConnection
+from jobtape.client.http.stream import EventReader
 from jobtape.schemas.cursor import cursor_of
 from jobtape.view.store import Gap
 from tests.broker.proxy import Proxy

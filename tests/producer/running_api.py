@@ -10,9 +10,10 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from jobtape import JobType, running
+from jobtape import JobType
 from jobtape.app import create_app
 from jobtape.cli.parts.serving import EmbeddedServer
+from jobtape.process import running
 from jobtape.producer.producer import Producer
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings, read_settings

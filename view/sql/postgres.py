@@ -18,7 +18,7 @@ import psycopg
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.exc import InvalidatePoolError
 
-from jobtape import forks
+from jobtape.process import forks
 from jobtape.schemas.errors import DatabaseUnfit
 from jobtape.view.sql.roles import WRITE_TIMEOUT, Role
 from jobtape.view.sql.urls import url_for_messages

@@ -24,13 +24,13 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
-from jobtape import loggers as own_loggers
-from jobtape import running
 from jobtape.consumer.handler_call import Call
 from jobtape.consumer.outcome import Failure, Outcome, Success, failure
 from jobtape.consumer.worker.isolated.loop import IsolatedLoop
 from jobtape.consumer.worker.isolated.submitting import WorkerInstallation
 from jobtape.consumer.worker.isolated.wire import ChildWire, Message
+from jobtape.process import loggers as own_loggers
+from jobtape.process import running
 from jobtape.schemas.context import Context
 from jobtape.schemas.job import Progress
 from jobtape.schemas.job_types.declared import job_types_in

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
 from typing import Any, Final, TypeVar
 
-from jobtape import forks
+from jobtape.process import forks
 
 log = logging.getLogger(__name__)
 

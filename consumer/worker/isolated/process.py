@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from jobtape import running
 from jobtape.consumer.outcome import Failure, Outcome, Success, crashed, timed_out
 from jobtape.consumer.worker.isolated.submitting import submit_for_child
 from jobtape.consumer.worker.isolated.wire import Message, pack, receive
+from jobtape.process import running
 from jobtape.schemas.context import Context
 from jobtape.schemas.job import ErrorInfo, Order, Progress
 from jobtape.schemas.job_types.job_type import JobTypeSpec

@@ -14,8 +14,8 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from jobtape import running
 from jobtape.consumer.worker.isolated.wire import ChildWire, Message
+from jobtape.process import running
 from jobtape.schemas import errors
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.job import Job

@@ -12,7 +12,7 @@ import struct
 import threading
 from typing import Any, Final
 
-from jobtape import forks
+from jobtape.process import forks
 
 LENGTH: Final = struct.Struct(">I")
 LARGEST: Final = 64 * 1024 * 1024

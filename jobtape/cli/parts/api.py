@@ -11,12 +11,12 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from jobtape import forks, garbage
 from jobtape.cli import log_output as logs
 from jobtape.cli.parts.lifeline import Lifeline, end_with_parent
 from jobtape.cli.parts.serving import EmbeddedServer, listener_on
 from jobtape.cli.parts.signals import STOPPING, SignalHandler, end_at_once, log_stopping
 from jobtape.cli.parts.start import fitting_job_types_of, refuse_exposure, settings_with
+from jobtape.process import forks, garbage
 from jobtape.producer.http.websocket.requests import MAX_MESSAGE
 from jobtape.settings import Settings
 

@@ -12,7 +12,7 @@ import socket
 import threading
 from typing import Final
 
-from jobtape import forks
+from jobtape.process import forks
 
 VARIABLE: Final = "JOBTAPE_LIFELINE"
 ORPHAN_TIMEOUT: Final = 5.0

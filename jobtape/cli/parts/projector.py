@@ -4,13 +4,14 @@ import asyncio
 from typing import Final
 from uuid import uuid4
 
-from jobtape import builtin, garbage
+from jobtape import builtin
 from jobtape.cli import log_output as logs
 from jobtape.cli.parts.lifeline import Lifeline
 from jobtape.cli.parts.run import RunnablePart, process_name, run_part
 from jobtape.cli.parts.start import configuring, refuse_unfit, settings_with
 from jobtape.consumer.projector.projector import Projector
 from jobtape.consumer.worker.worker import Worker
+from jobtape.process import garbage
 from jobtape.view.store import Store
 
 BUILTIN_JOBS: Final = 2

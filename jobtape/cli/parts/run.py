@@ -8,11 +8,11 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Protocol
 
-from jobtape import forks
-from jobtape import loggers as own_loggers
 from jobtape.cli.parts.lifeline import Lifeline
 from jobtape.cli.parts.signals import stop_on_signals
 from jobtape.cli.parts.start import configuring, refuse_exposure
+from jobtape.process import forks
+from jobtape.process import loggers as own_loggers
 from jobtape.settings import Settings
 
 

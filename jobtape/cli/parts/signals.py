@@ -10,8 +10,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final, NoReturn
 
-from jobtape import forks
 from jobtape.cli import log_output as logs
+from jobtape.process import forks
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,6 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from jobtape import running
 from jobtape.cli import log_output as logs
 from jobtape.cli.parts.lifeline import Lifeline
 from jobtape.cli.parts.run import process_name, run_part
@@ -13,6 +12,7 @@ from jobtape.cli.parts.signals import end_now
 from jobtape.cli.parts.start import job_types_of, settings_with, topology_of, unbuffered
 from jobtape.consumer.worker.worker import Worker
 from jobtape.jobs import JobType
+from jobtape.process import running
 from jobtape.producer.service.submitter import Submitter
 from jobtape.schemas.job import Job
 from jobtape.schemas.submission import Submission

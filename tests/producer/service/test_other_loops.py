@@ -15,7 +15,8 @@ import pytest
 from fastapi import FastAPI
 
 import jobtape
-from jobtape import BrokerUnavailable, Job, JobtapeError, Options, PayloadInvalid, running
+from jobtape import BrokerUnavailable, Job, JobtapeError, Options, PayloadInvalid
+from jobtape.process import running
 from jobtape.settings import Settings
 from tests.conftest import MakeTopology
 from tests.consumer.installation import Rig

@@ -11,9 +11,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from jobtape import forks
 from jobtape.client.errors import ClientClosed, ClientForked
-from jobtape.loop_calls import CallLost, CallNotStarted, LoopCaller
+from jobtape.process import forks
+from jobtape.process.loop_calls import CallLost, CallNotStarted, LoopCaller
 
 T = TypeVar("T")
 

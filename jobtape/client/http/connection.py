@@ -17,10 +17,10 @@ from typing import Any, Final
 
 import httpx
 
-from jobtape.client.answers import Answer, error_of, read_answer
 from jobtape.client.errors import ApiError, ClientClosed, NoAnswer, Unavailable, Unreachable, WrongAddress, WrongKey
-from jobtape.client.pools import Pools
-from jobtape.client.proxies import transport_to
+from jobtape.client.http.answers import Answer, error_of, read_answer
+from jobtape.client.http.pools import Pools
+from jobtape.client.http.proxies import transport_to
 from jobtape.environment import fault_of_key, fault_of_url, trimmed
 from jobtape.schemas.urls import without_password
 

@@ -16,9 +16,9 @@ from typing import Any, Final, Literal
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
-from jobtape.client.connection import ApiConnection, pauses
 from jobtape.client.errors import ApiError, NoAnswer, Unavailable, Unreachable, WrongAddress
 from jobtape.client.filters import Query
+from jobtape.client.http.connection import ApiConnection, pauses
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import HistoryGone, UnreadableEvent
 from jobtape.schemas.messages.delivered_event import DeliveredEvent, decode_delivered

@@ -4,8 +4,8 @@ import builtins
 from datetime import datetime
 from typing import Any
 
-from jobtape.client.portal import Portal
 from jobtape.client.rules import Backfilled, ChangedLimit, Limits, ScheduleInfo, Schedules, Tick
+from jobtape.client.sync.portal import Portal
 from jobtape.jobs import JobType
 from jobtape.schemas.job import Job
 from jobtape.schemas.job_types.schedules import Times

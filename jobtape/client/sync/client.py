@@ -5,15 +5,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from jobtape.client.answers import Answer
 from jobtape.client.client import END_TIMEOUT, Client, Handle, JobRef, SubmittedJob
-from jobtape.client.connection import RequestPolicy
 from jobtape.client.errors import ClientClosed
 from jobtape.client.filters import EventFilters, JobFilters
 from jobtape.client.flows import NodeInfo
-from jobtape.client.portal import Portal
-from jobtape.client.stream import OUTAGE, Since
-from jobtape.client.sync_rules import SyncLimits, SyncSchedules
+from jobtape.client.http.answers import Answer
+from jobtape.client.http.connection import RequestPolicy
+from jobtape.client.http.stream import OUTAGE, Since
+from jobtape.client.sync.portal import Portal
+from jobtape.client.sync.rules import SyncLimits, SyncSchedules
 from jobtape.flows import Flow
 from jobtape.jobs import JobType, R
 from jobtape.schemas.flows.graph import NodeState

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
-from jobtape.loop_calls import CallLost, CallNotStarted, LoopCaller
+from jobtape.process.loop_calls import CallLost, CallNotStarted, LoopCaller
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.job import Job
 from jobtape.schemas.submission import Submission

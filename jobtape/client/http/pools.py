@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import httpx
 
-from jobtape import forks
-from jobtape.loop_calls import CallLost, CallNotStarted, LoopCaller
+from jobtape.process import forks
+from jobtape.process.loop_calls import CallLost, CallNotStarted, LoopCaller
 
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that ``close`` waits for an event loop that is blocked."""

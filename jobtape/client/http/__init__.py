@@ -1,0 +1,1 @@
+"""HTTP with the API: requests with retries, streams of events, answers."""
