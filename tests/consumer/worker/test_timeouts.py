@@ -1,6 +1,6 @@
 """Handlers that do not end in time, in threads and on the loop, and the other jobs of their worker.
 
-The table of docs/how-to/write-jobs.md. Isolated handlers are in test_isolated, those that kill their worker in
+X. Isolated handlers are in test_isolated, those that kill their worker in
 tests/faults/test_poison.
 """
 
