@@ -10,7 +10,7 @@ JobtapeError
 │   └── RequestRefused      the API answered with a problem (RFC 9457)
 │       ├── Unauthorized    401: the API key is missing or wrong
 │       ├── NotFound        404: no such job, or nothing at this path
-│       ├── Conflict        409: not possible in the job's current state
+│       ├── Conflict        409, 412: not possible in the current state of the job or schedule
 │       ├── Invalid         400, 413, 415, 422: the request is wrong
 │       └── Unavailable     503, or 409 with Retry-After: not possible at the moment, and not within ``patience``
 ├── ClientClosed            caller's fault: the client was closed before or during the call
@@ -85,7 +85,7 @@ class NotFound(RequestRefused):
 
 
 class Conflict(RequestRefused):
-    """The request is not possible in the job's current state."""
+    """The request is not possible in the current state of the job or schedule."""
 
 
 class Invalid(RequestRefused):

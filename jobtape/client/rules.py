@@ -138,10 +138,22 @@ class Schedules:
         """Put a schedule in force as ``put`` does, with ``options`` for its jobs: all but ``delay``, ``run_at`` and
         ``idempotency_key``.
         """
-        if when.name is not None or when.payload or when.labels:
-            raise ValueError("name, payload and labels of Cron and Every are for @job: give them as arguments here")
-        body = body_of(options, job_type, args, kwargs) | _fields(when)
-        return job_of((await self._request("PUT", _path("schedules", name), **_json(body))).content)
+        return await self._put(name, None, _schedule_body(options, when, job_type, args, kwargs))
+
+    async def replace(
+        self, known: ScheduleInfo, when: Times, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Job:
+        """Put a schedule in force instead of ``known``, which ``get`` or ``list`` returned, and return the rule.
+
+        Raises Conflict if it has been changed or deleted since then, and what ``put`` raises.
+        """
+        return await self._put(known.name, known.id, _schedule_body(Options(), when, job_type, args, kwargs))
+
+    async def _put(self, name: str, replaces: str | None, body: Mapping[str, Any]) -> Job:
+        options = _json(body)
+        if replaces is not None:
+            options["headers"]["If-Match"] = f'"{replaces}"'
+        return job_of((await self._request("PUT", _path("schedules", name), **options)).content)
 
     async def delete(self, name: str) -> None:
         """End a schedule. Jobs that it has submitted go on."""
@@ -187,6 +199,14 @@ def target_path(queue: str | None, job_type: JobType[Any] | str | None) -> str:
     if queue is not None:
         return _path("queues", queue)
     return _path("job-types", job_type.name if isinstance(job_type, JobType) else str(job_type))
+
+
+def _schedule_body(
+    options: Options, when: Times, job_type: JobType[Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    if when.name is not None or when.payload or when.labels:
+        raise ValueError("name, payload and labels of Cron and Every are for @job: give them as arguments here")
+    return body_of(options, job_type, args, kwargs) | _fields(when)
 
 
 def _fields(times: Times) -> dict[str, Any]:

@@ -5,6 +5,7 @@ JobtapeError
 ├── JobFinal             the caller's fault, or just too late: the job has ended
 ├── JobNotFinal          the caller's fault, or too early: the job has not ended
 ├── JobGone              nobody's: the job ended long ago and is no longer kept
+├── ScheduleChanged      the caller's fault, or just too late: the schedule is not the one that the caller knows
 ├── SubmissionNotKept    nobody's: the job's submission is no longer on the tape
 ├── PointGone            nobody's: the point is before the history that is kept
 ├── PointNotReached      the caller's fault: the point is in the future
@@ -55,6 +56,10 @@ class JobFinal(_StateUnfit):
 
 class JobNotFinal(_StateUnfit):
     """The job has not ended; it is in ``state``."""
+
+
+class ScheduleChanged(JobtapeError):
+    """The schedule is not in the version that the caller wanted to replace; nothing was changed."""
 
 
 class SubmissionNotKept(JobtapeError):

@@ -3,10 +3,12 @@
 A rule is a job that is never run (``schemas.rules.rules``): it is in force from its submission until it is cancelled.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
+from jobtape.producer.service.errors import IdempotencyKeyReused, ScheduleChanged
 from jobtape.producer.service.ids import utc_now
 from jobtape.producer.service.order_check import names
 from jobtape.producer.service.service import JobService
@@ -21,6 +23,9 @@ from jobtape.schemas.rules.rules import LIMIT, PAUSE, SCHEDULE, Pause
 from jobtape.schemas.rules.schedule import SCHEDULE_LABEL, Schedule
 from jobtape.schemas.submission import Submission
 from jobtape.schemas.topology import CANCEL_KEY
+
+TRIES: Final = 3
+"""How often a pause of a schedule is tried while others change the schedule."""
 
 
 async def pause(service: JobService, wanted: Pause) -> Job:
@@ -77,22 +82,59 @@ async def latest_jobs(service: JobService, names: Iterable[str]) -> dict[str, Jo
     return await service.read(service.store.find.newest_by_label, SCHEDULE_LABEL, list(names))
 
 
-async def put_schedule(service: JobService, schedule: Schedule) -> Job:
+async def put_schedule(service: JobService, schedule: Schedule, replaces: Collection[str] | None = None) -> Job:
     """Put a schedule in force instead of the one with its name. Returns the rule; the one in force if it is the same.
 
-    Raises what ``pause`` raises.
+    ``replaces``: the ids of rules, one of which must be in force for that name, or ``"*"`` for any. Of several calls
+    that replace the same rule, one has success. Raises ScheduleChanged otherwise, and what ``pause`` raises.
     """
     earlier = await schedules(service, schedule.name)
     if len(earlier) == 1 and earlier[0][1] == schedule:
         return earlier[0][0]
-    rule = await _submit(service, schedule)
+    if replaces is None:
+        rule = await _submit(service, schedule)
+    else:
+        rule = await _submit_instead(service, schedule, earlier[-1][0].id if earlier else None, replaces)
     await _end(service, [each for each, _ in earlier])
     return rule
 
 
-async def _submit(service: JobService, schedule: Schedule) -> Job:
+async def set_paused(service: JobService, name: str, *, paused: bool) -> Job | None:
+    """Pause the schedule ``name`` or let it go on. Returns the rule; None if there is no such schedule.
+
+    A change of the schedule at the same time is kept. Raises ScheduleChanged if it is changed again and again, and
+    what ``pause`` raises.
+    """
+    for left in reversed(range(TRIES)):
+        found = await schedules(service, name)
+        if not found:
+            return None
+        rule, schedule = found[-1]
+        try:
+            return await put_schedule(service, schedule.model_copy(update={"paused": paused}), {rule.id})
+        except ScheduleChanged:
+            if not left:
+                raise
+    raise AssertionError
+
+
+async def _submit_instead(service: JobService, schedule: Schedule, now: str | None, replaces: Collection[str]) -> Job:
+    """Submit a schedule instead of the rule with the id ``now``. See ``put_schedule``."""
+    if now is None:
+        raise ScheduleChanged(f"there is no schedule {schedule.name!r}: create it without If-Match")
+    if now not in replaces and "*" not in replaces:
+        raise ScheduleChanged(f"the schedule {schedule.name!r} has changed, it is the rule {now} now: read it again")
+    try:  # the key is used once, whichever API process gets the request
+        return await _submit(service, schedule, None if "*" in replaces else f"{SCHEDULE}/{schedule.name}/{now}")
+    except IdempotencyKeyReused:
+        raise ScheduleChanged(
+            f"the schedule {schedule.name!r} was changed by another request at the same time: read it again"
+        ) from None
+
+
+async def _submit(service: JobService, schedule: Schedule, idempotency_key: str | None = None) -> Job:
     payload = schedule.model_dump(mode="json", exclude_none=True)
-    return await service.submit(Submission(type=SCHEDULE, payload=payload))
+    return await service.submit(Submission(type=SCHEDULE, payload=payload), idempotency_key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobtape import Client, Cron, Every, JobState, Options, PayloadInvalid, SyncClient
-from jobtape.client import Invalid, NotFound
+from jobtape.client import Conflict, Invalid, NotFound
 from tests.broker.proxy import Proxy
 from tests.client.jobs import add
 
@@ -61,6 +61,10 @@ async def test_schedule_lives(client: Client, network: Proxy) -> None:
     await client.schedules.pause("nightly")
     assert (await client.schedules.get("nightly")).next is None
     await client.schedules.resume("nightly")
+    replaced = await client.schedules.replace(await client.schedules.get("nightly"), Every(hours=1), add, x=1)
+    assert (await client.schedules.get("nightly")).id == replaced.id
+    with pytest.raises(Conflict, match="has changed"):
+        await client.schedules.replace(found, Every(hours=2), add, x=1)
     sent = network.seen
     with pytest.raises(ValueError, match="no cron expression"):
         await client.schedules.put("nightly", Cron("0 25 * * *"), add, x=1)
@@ -89,6 +93,7 @@ async def test_sync_client_has_the_same_methods(network: Proxy) -> None:
             assert [each.at for each in done.submitted] == [hour - timedelta(hours=n) for n in (3, 2)]
             assert done.next == hour - timedelta(hours=1)
             assert client.get(done.submitted[0].job).payload == {"x": 1, "y": 0}
+            client.schedules.replace(client.schedules.get("hourly"), Every(hours=1), add, x=2)
             client.schedules.pause("hourly")
             client.schedules.resume("hourly")
             assert len(client.schedules.ticks("hourly", 2)) == 2

@@ -48,6 +48,10 @@ def put(
         float | None, typer.Option(metavar="SECONDS", help="Submit later by up to this, as the name decides.")
     ] = None,
     label: Labels = None,
+    replaces: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Only if the schedule is still this version: its id in `list --json`."),
+    ] = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -55,7 +59,8 @@ def put(
     given = {"cron": cron, "tz": tz, "every": every, "overlap": overlap, "catch_up": catch_up, "spread": spread}
     body: dict[str, Any] = {"type": job_type, "payload": payload_of(payload), "labels": labels_of(label)}
     body |= {key: value for key, value in given.items() if value is not None}
-    rule = ask(url, "PUT", _path(name), json=body)
+    headers = {} if replaces is None else {"If-Match": f'"{replaces}"'}
+    rule = ask(url, "PUT", _path(name), json=body, headers=headers)
     show.print_json(rule) if as_json else print(one_line(f"{name} is in force by the job {rule['id']}"))
 
 

@@ -30,6 +30,7 @@ _KINDS: Final[dict[int, type[RequestRefused]]] = {
     401: Unauthorized,
     404: NotFound,
     409: Conflict,
+    412: Conflict,
     413: Invalid,
     415: Invalid,
     422: Invalid,

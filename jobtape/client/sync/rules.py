@@ -57,6 +57,12 @@ class SyncSchedules:
         """See ``Schedules.put_with``."""
         return self._portal.call(self._schedules.put_with, options, name, when, job_type, *args, **kwargs)
 
+    def replace(
+        self, known: ScheduleInfo, when: Times, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Job:
+        """See ``Schedules.replace``."""
+        return self._portal.call(self._schedules.replace, known, when, job_type, *args, **kwargs)
+
     def delete(self, name: str) -> None:
         """See ``Schedules.delete``."""
         self._portal.call(self._schedules.delete, name)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobtape.producer.http import openapi
@@ -30,6 +30,10 @@ _TICKS: Final = frozenset(Ticks.model_fields)
 M = TypeVar("M", bound=BaseModel)
 router = APIRouter(tags=["schedules"])
 Name = Annotated[ScheduleName, Path(alias="name")]
+IfMatch = Annotated[
+    str | None,
+    Header(description="The `ETag` of `GET /schedules/{name}`: 412 if the schedule has changed since then."),
+]
 
 
 class ScheduleBody(Ticks):
@@ -157,18 +161,21 @@ class TicksOut(BaseModel):
     response_model=JobOut,
     summary="Create or replace a schedule",
     response_description="The schedule, a job that is in force until it is cancelled.",
-    responses=openapi.problems(400, 401, 408, 413, 415, 422, 503),
+    responses=openapi.problems(400, 401, 408, 409, 412, 413, 415, 422, 503),
     openapi_extra=openapi.body(
         ScheduleBody,
         example={"type": "report", "payload": {}, "cron": "0 9 * * MON-FRI", "tz": "Europe/Berlin"},
     ),
     dependencies=[Depends(no_query)],
 )
-async def put_schedule(name: Name, producer: RunningProducer, body: SmallJson) -> Response:
+async def put_schedule(name: Name, producer: RunningProducer, body: SmallJson, if_match: IfMatch = None) -> Response:
     """The projector submits the job at each tick, once, whichever projector is active. The jobs have the label
-    `schedule`. The same schedule again changes nothing.
+    `schedule`. The same schedule again changes nothing. With `If-Match`, of several requests that change the same
+    version of a schedule one has success, and the others get 412; `*` only requires that there is one.
     """
-    return accepted(await rules.put_schedule(producer, _schedule(producer, name, _read(ScheduleBody, body))))
+    wanted = _schedule(producer, name, _read(ScheduleBody, body))
+    rule = await rules.put_schedule(producer, wanted, None if if_match is None else _tags(if_match))
+    return accepted(rule, _version(rule))
 
 
 @router.put(
@@ -216,8 +223,9 @@ async def list_schedules(producer: RunningProducer) -> Response:
     dependencies=[Depends(no_query)],
 )
 async def read_schedule(name: Name, producer: RunningProducer) -> Response:
-    """With its next tick."""
-    return PydanticJSONResponse((await _shown(producer, [await _existing(producer, name)]))[0])
+    """With its next tick. The `ETag` names its version, for `If-Match`; ticks do not change it."""
+    found = await _existing(producer, name)
+    return PydanticJSONResponse((await _shown(producer, [found]))[0], headers=_version(found[0]))
 
 
 @router.get(
@@ -259,7 +267,7 @@ async def delete_schedule(name: Name, producer: RunningProducer) -> Response:
 )
 async def pause_schedule(name: Name, producer: RunningProducer) -> Response:
     """Nothing is submitted until it is resumed. Ticks of that time are missed."""
-    return accepted(await _set_paused(producer, name, paused=True))
+    return await _set_paused(producer, name, paused=True)
 
 
 @router.post(
@@ -272,7 +280,7 @@ async def pause_schedule(name: Name, producer: RunningProducer) -> Response:
 )
 async def resume_schedule(name: Name, producer: RunningProducer) -> Response:
     """The next tick is the first one after now."""
-    return accepted(await _set_paused(producer, name, paused=False))
+    return await _set_paused(producer, name, paused=False)
 
 
 @router.post(
@@ -323,13 +331,28 @@ async def backfill_schedule(name: Name, producer: RunningProducer, body: SmallJs
 async def _existing(producer: Producer, name: str) -> tuple[Job, Schedule]:
     found = await rules.schedules(producer, name)
     if not found:
-        raise Problem("schedule-not-found", f"there is no schedule {name!r}: `GET /schedules` lists them")
+        raise _not_found(name)
     return found[-1]
 
 
-async def _set_paused(producer: Producer, name: str, *, paused: bool) -> Job:
-    _, schedule = await _existing(producer, name)
-    return await rules.put_schedule(producer, schedule.model_copy(update={"paused": paused}))
+async def _set_paused(producer: Producer, name: str, *, paused: bool) -> Response:
+    rule = await rules.set_paused(producer, name, paused=paused)
+    if rule is None:
+        raise _not_found(name)
+    return accepted(rule, _version(rule))
+
+
+def _not_found(name: str) -> Problem:
+    return Problem("schedule-not-found", f"there is no schedule {name!r}: `GET /schedules` lists them")
+
+
+def _version(rule: Job) -> dict[str, str]:
+    return {"ETag": f'"{rule.id}"'}
+
+
+def _tags(if_match: str) -> set[str]:
+    """Return the tags of the header without their quotes. A weak tag matches nothing (RFC 9110, section 13.1.1)."""
+    return {tag.strip().removeprefix('"').removesuffix('"') for tag in if_match.split(",")}
 
 
 def _read(model: type[M], body: Any) -> M:

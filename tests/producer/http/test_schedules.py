@@ -1,10 +1,12 @@
 """Schedules over HTTP: created, replaced, listed, paused, triggered and deleted."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import httpx
 import pytest
 
 from jobtape import Cron, job
@@ -78,6 +80,36 @@ async def test_schedule_is_created_replaced_paused_and_deleted(at_work: Api) -> 
     problem(await client.delete("/schedules/nightly"), 404, "schedule-not-found")
     past = (await client.get("/jobs", params={"type": "jobtape.schedule", "state": "cancelled"})).json()["items"]
     assert len(past) == 4, "the history of the schedule is kept"
+
+
+async def test_schedule_is_replaced_only_in_the_version_that_if_match_names(at_work: Api) -> None:
+    """Of many changes of one version at once, one is accepted. A pause at the same time loses no change."""
+    client, url = at_work.client, "/schedules/nightly"
+    created = await client.put(url, json=NIGHTLY)
+    tag = created.headers["etag"]
+    assert tag == f'"{created.json()["id"]}"' == (await client.get(url)).headers["etag"]
+
+    async def put(minute: int, if_match: str) -> httpx.Response:
+        body = {**NIGHTLY, "cron": f"{minute} 3 * * *"}
+        return await client.put(url, json=body, headers={"If-Match": if_match})
+
+    for wrong in (f"W/{tag}", '"other"', ""):
+        assert "read it again" in problem(await put(1, wrong), 412, "schedule-changed")["detail"]
+    answers = await asyncio.gather(*(put(n, f'"other", {tag}') for n in range(8)))
+    (accepted,) = [each for each in answers if each.status_code == 202]
+    assert {each.status_code for each in answers} == {202, 412}
+    now = (await client.get(url)).json()
+    assert (now["id"], now["cron"]) == (accepted.json()["id"], accepted.json()["payload"]["cron"])
+    again = await client.put(url, json={**NIGHTLY, "cron": now["cron"]}, headers={"If-Match": tag})
+    assert again.json()["id"] == now["id"], "the same schedule again changes nothing"
+    changed, _ = await asyncio.gather(put(9, f'"{now["id"]}"'), client.post(f"{url}/pause"))
+    paused = (await client.get(url)).json()
+    assert (paused["cron"], paused["paused"]) == ("9 3 * * *" if changed.status_code == 202 else now["cron"], True)
+    problem(await put(10, tag), 412, "schedule-changed")
+    assert (await put(11, "*")).status_code == 202
+    await client.delete(url)
+    for each in (tag, "*"):
+        assert "there is no schedule" in problem(await put(1, each), 412, "schedule-changed")["detail"]
 
 
 async def test_ticks_and_triggers_run_the_job(at_work: Api) -> None:
