@@ -28,7 +28,7 @@ from jobtape.broker.tasks import first_of, wait_for_stop
 from jobtape.consumer.folding import fold_batch
 from jobtape.consumer.projector.attachment import GapFound, attach
 from jobtape.consumer.projector.maintenance.job_rescuer import LOST_AFTER
-from jobtape.consumer.projector.services import LeaderServices
+from jobtape.consumer.projector.services import ProjectorServices
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, TapeMissing, ViewUnavailable
 from jobtape.schemas.events import RelayMode
@@ -47,7 +47,8 @@ class _LeaseLost(Exception):
 
 
 class Projector:
-    """Folds the tape of ``topology`` into ``store`` while it has the lease, and runs the ``LeaderServices`` meanwhile.
+    """Folds the tape of ``topology`` into ``store`` while it has the lease, and runs the ``ProjectorServices``
+    meanwhile.
 
     ``lease``: seconds after the death of this projector until another one takes over. ``rescue_after``: seconds until
     a job whose work disappeared is placed again. ``job_retention``: seconds that jobs stay in the view after their end,
@@ -79,7 +80,7 @@ class Projector:
         self._publisher = Publisher(
             Link(url, name=f"{topology.namespace} projector {owner} (barriers)", setup=self._declare), topology
         )
-        self._services = LeaderServices(
+        self._services = ProjectorServices(
             topology,
             store,
             owner=owner,

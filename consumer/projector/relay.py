@@ -29,7 +29,7 @@ from jobtape.broker import declare
 from jobtape.broker.confirmed_channel import ConfirmedChannel, publish_all
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link
 from jobtape.broker.tasks import finish_before_cancel, wait_for_stop
-from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
+from jobtape.consumer.projector.active_projector import ActiveProjector, NotActive
 from jobtape.consumer.projector.recent_events import RecentEvents
 from jobtape.consumer.subscriber_message import subscriber_message
 from jobtape.schemas.errors import ViewUnavailable
@@ -74,14 +74,14 @@ class PublishProgress:
 class Relay:
     """The service that publishes committed events to subscribers. ``mode``: which ones."""
 
-    def __init__(self, leader: Leader, mode: RelayMode) -> None:
-        self._leader = leader
-        self._store = leader.store
-        self._owner = leader.owner
+    def __init__(self, active: ActiveProjector, mode: RelayMode) -> None:
+        self._active = active
+        self._store = active.store
+        self._owner = active.owner
         self._mode = mode
-        name = f"{leader.topology.namespace} projector {leader.owner} (relay)"
-        self._link = Link(leader.link.url, name=name, setup=self._declare)
-        self._channel = ConfirmedChannel(self._link, leader.topology.results.name)
+        name = f"{active.topology.namespace} projector {active.owner} (relay)"
+        self._link = Link(active.link.url, name=name, setup=self._declare)
+        self._channel = ConfirmedChannel(self._link, active.topology.results.name)
         # A thread of its own: neither the fold nor the other services wait for these calls.
         self._thread = DatabaseThreads("relay")
         self._committed = asyncio.Event()
@@ -120,7 +120,7 @@ class Relay:
                     await self._save()
 
     async def _declare(self, connection: Connection) -> None:
-        await declare.declare_results(connection, self._leader.topology)
+        await declare.declare_results(connection, self._active.topology)
 
     async def _start_position(self) -> int:
         """Return the cursor after which to publish."""
@@ -132,7 +132,7 @@ class Relay:
                     "events between cursors %d and %d are not kept any more, nor published", cursor, reach.horizon
                 )
             return cursor
-        await self._leader.catch_up()
+        await self._active.catch_up()
         reach = await self._thread.call(self._store.committed.reach)
         await self._write(self._store.relay.begin, self._owner, reach.head)
         cursor = await self._thread.call(self._store.relay.take_up, self._owner, self._mode)
@@ -211,7 +211,7 @@ class Relay:
 
     async def _report_stall(self) -> None:
         """Write the stall to the view, and pause."""
-        exchange = self._leader.topology.results.name
+        exchange = self._active.topology.results.name
         why = (
             f"relay-stalled: no confirm within {CONFIRM_TIMEOUT:g} s. A queue that somebody bound to {exchange} "
             "confirms nothing (has it a majority?), or an alarm of the broker blocks "

@@ -13,16 +13,16 @@ from typing import Final
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
 from jobtape.broker.publisher import Publisher
 from jobtape.broker.tasks import translate_cancellation
+from jobtape.consumer.projector.active_projector import ActiveProjector, NotActive
 from jobtape.consumer.projector.commit_notifier import CommitNotifier
+from jobtape.consumer.projector.dispatch.flows.runner import FlowRunner
+from jobtape.consumer.projector.dispatch.job_placer import JobPlacer
+from jobtape.consumer.projector.dispatch.scheduler import Scheduler
 from jobtape.consumer.projector.maintenance.dead_letters import DeadLetters
-from jobtape.consumer.projector.maintenance.flows.runner import FlowRunner
-from jobtape.consumer.projector.maintenance.job_placer import JobPlacer
 from jobtape.consumer.projector.maintenance.job_rescuer import JobRescuer
-from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
 from jobtape.consumer.projector.maintenance.pause_repeater import PauseRepeater
 from jobtape.consumer.projector.maintenance.pruner import Pruner
 from jobtape.consumer.projector.maintenance.queue_declarer import QueueDeclarer
-from jobtape.consumer.projector.maintenance.scheduler import Scheduler
 from jobtape.consumer.projector.maintenance.unconfirmed_placements import UnconfirmedPlacements
 from jobtape.consumer.projector.maintenance.worker_registry import WorkerRegistry
 from jobtape.consumer.projector.relay import Relay
@@ -40,7 +40,7 @@ CANCEL_AGAIN: Final = 5.0
 EXPECTED: Final = (ViewUnavailable, BrokerUnavailable, TapeMissing, NotActive, *BROKER_ERRORS)
 
 
-class LeaderServices:
+class ProjectorServices:
     """The services of the active projector. ``link`` is the projector's own connection.
 
     ``rescue_after`` and ``job_retention`` are in seconds, see ``JobRescuer`` and ``Pruner``; ``relay`` says which
@@ -61,37 +61,37 @@ class LeaderServices:
     ) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         publishing = Link(link.url, name=f"{topology.namespace} projector {owner} (publishing)")
-        self._leader = Leader(store, owner, link, Publisher(publishing, topology))
-        self._unconfirmed = UnconfirmedPlacements(self._leader)
-        self._placer = JobPlacer(self._leader, self._unconfirmed)
-        self._scheduler = Scheduler(self._leader)
-        self._flows = FlowRunner(self._leader, max_payload)
-        self._relay = Relay(self._leader, relay)
+        self._active = ActiveProjector(store, owner, link, Publisher(publishing, topology))
+        self._unconfirmed = UnconfirmedPlacements(self._active)
+        self._placer = JobPlacer(self._active, self._unconfirmed.begin)
+        self._scheduler = Scheduler(self._active)
+        self._flows = FlowRunner(self._active, max_payload)
+        self._relay = Relay(self._active, relay)
         self._commits = CommitNotifier(publishing, topology)
         self._services = (
             self._placer,
             self._unconfirmed,
             self._relay,
-            DeadLetters(self._leader),
-            Pruner(self._leader, job_retention),
-            JobRescuer(self._leader, rescue_after),
-            QueueDeclarer(self._leader, rescue_after),
-            PauseRepeater(self._leader),
+            DeadLetters(self._active),
+            Pruner(self._active, job_retention),
+            JobRescuer(self._active, rescue_after),
+            QueueDeclarer(self._active, rescue_after),
+            PauseRepeater(self._active),
             self._scheduler,
             self._flows,
-            WorkerRegistry(self._leader),
+            WorkerRegistry(self._active),
         )
 
     async def close(self) -> None:
         """Close the connections and end the threads. Call it after ``stop``."""
         await self._relay.close()
-        await self._leader.publisher.close()
-        self._leader.close()
+        await self._active.publisher.close()
+        self._active.close()
 
     def notify(self, batch: FoldedBatch, cursor: int) -> None:
         """Notify the services and the API processes that the fold has committed ``batch``, which ends at ``cursor``."""
         self._commits.notify(job.id for job in batch.jobs)
-        self._leader.notify(batch, cursor)
+        self._active.notify(batch, cursor)
         self._placer.notify(batch)
         self._unconfirmed.notify(batch)
         self._scheduler.notify(batch)
@@ -100,11 +100,11 @@ class LeaderServices:
 
     def renewed(self, until: float) -> None:
         """Note until when the lease holds at least, in seconds of ``time.monotonic``."""
-        self._leader.active_until = until
+        self._active.active_until = until
 
     def start(self) -> None:
         """Start the services, unless they run already. Only for the projector that has the lease."""
-        self._leader.publisher.link.start()
+        self._active.publisher.link.start()
         if not self._tasks:
             self._tasks = {asyncio.create_task(_repeat(each.run), name=type(each).__name__) for each in self._services}
 

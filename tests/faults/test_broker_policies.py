@@ -19,7 +19,7 @@ from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event
-from tests.consumer.projector.test_job_placer import redriven
+from tests.consumer.projector.dispatch.test_job_placer import redriven
 from tests.faults.policies import Policy, policies
 from tests.namespaces import some_topology
 from tests.producer.running_api import Api, api, problem, settings_for

@@ -1,1 +1,1 @@
-"""Services of the active projector: place work that is due, rescue lost work, prune old jobs."""
+"""What the active projector repairs and removes: lost work, dead letters, missing queues, old jobs."""

@@ -23,7 +23,7 @@ from typing import Any, Final, cast, get_args
 from jobtape.broker.publisher import REASON_HEADER
 from jobtape.broker.queue_consumer import Delivery, QueueConsumer
 from jobtape.broker.tasks import first_of, run_all
-from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.schemas.errors import UnreadableEvent
 from jobtape.schemas.events import Deferred, Dropped, Failed, Placed, WorkEvent, decode_work, placement_of
 from jobtape.schemas.job import Job, JobState
@@ -40,8 +40,8 @@ PREFETCH: Final = 1000
 class DeadLetters:
     """Consumes the dead queue."""
 
-    def __init__(self, leader: Leader) -> None:
-        self._leader = leader
+    def __init__(self, active: ActiveProjector) -> None:
+        self._active = active
 
     async def run(self) -> None:
         """Run until cancelled or until the channel ends. Raises NotActive, ViewUnavailable and BROKER_ERRORS."""
@@ -52,9 +52,9 @@ class DeadLetters:
             taken.append(delivery)
             arrived.set()
 
-        queue = self._leader.topology.dead_queue.name
+        queue = self._active.topology.dead_queue.name
         async with QueueConsumer(
-            await self._leader.link.connection(), [queue], prefetch=PREFETCH, deliver=take
+            await self._active.link.connection(), [queue], prefetch=PREFETCH, deliver=take
         ) as consumer:
             while not consumer.ended.is_set():
                 await first_of(arrived.wait(), consumer.ended)
@@ -75,8 +75,8 @@ class DeadLetters:
         events = await self._decide_all(work, dead) if work else []
         for message in dead:
             log.error("a message is not work of a job, see `jobtape dead list`: %s", message.reason)
-        await self._leader.keep_dead(dead)
-        await run_all(self._leader.publish(event) for event in events)
+        await self._active.keep_dead(dead)
+        await run_all(self._active.publish(event) for event in events)
         for delivery in deliveries:
             await delivery.ack()
 
@@ -84,9 +84,9 @@ class DeadLetters:
         self, work: Sequence[tuple[Delivery, WorkEvent]], dead: list[DeadMessage]
     ) -> list[Placed | Deferred | Failed]:
         """Return the events that follow from ``work``, and add what cannot be placed to ``dead``."""
-        await self._leader.catch_up()
-        jobs = await self._leader.call(self._leader.store.jobs, {event.subject for _, event in work})
-        topology, fence = self._leader.topology, self._leader.cursor
+        await self._active.catch_up()
+        jobs = await self._active.call(self._active.store.jobs, {event.subject for _, event in work})
+        topology, fence = self._active.topology, self._active.cursor
         events: dict[str, Placed | Deferred | Failed] = {}
         drops: Counter[tuple[str, Dropped]] = Counter()
         for delivery, event in work:

@@ -23,7 +23,7 @@ from typing import Final
 
 from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.broker.tasks import run_all
-from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.schemas.job import Job
 from jobtape.schemas.placement import rescue
 from jobtape.view.store import Checkpoint
@@ -63,8 +63,8 @@ class QueueChecks:
 class JobRescuer:
     """``rescue_after``: seconds that work may be away from its queue without an event."""
 
-    def __init__(self, leader: Leader, rescue_after: float) -> None:
-        self._leader = leader
+    def __init__(self, active: ActiveProjector, rescue_after: float) -> None:
+        self._active = active
         self._rescue_after = rescue_after
         self._checks: dict[str, QueueChecks] = {}
 
@@ -75,14 +75,14 @@ class JobRescuer:
             await self._check_queues()
 
     async def _check_queues(self) -> None:
-        store = self._leader.store
-        queues = await self._leader.call(store.open_jobs.queues)
+        store = self._active.store
+        queues = await self._active.call(store.open_jobs.queues)
         self._checks = {queue: self._checks.get(queue) or QueueChecks(self._rescue_after) for queue in queues}
         for queue, checks in self._checks.items():
             # The moment before the depth: work of events folded by this moment is on the queue when its depth is read.
-            moment = await self._leader.call(store.checkpoint)
+            moment = await self._active.call(store.checkpoint)
             try:
-                depth = await self._leader.depth(self._leader.topology.work_queue(queue).name)
+                depth = await self._active.depth(self._active.topology.work_queue(queue).name)
             except BROKER_ERRORS as error:  # A queue without a leader must not delay the others.
                 log.info("the queue %s cannot be checked: %s", queue, reason_of(error))
                 depth = None
@@ -95,16 +95,16 @@ class JobRescuer:
     async def _rescue(self, queue: str, since: Checkpoint) -> None:
         due = datetime.fromtimestamp(since.read_at, UTC)
         after = ""
-        while jobs := await self._leader.call(
-            self._leader.store.open_jobs.overdue, queue, due, since.cursor, after, PAGE
+        while jobs := await self._active.call(
+            self._active.store.open_jobs.overdue, queue, due, since.cursor, after, PAGE
         ):
             log.warning("%d jobs of the queue %s are lost: it is empty, and they have had no event", len(jobs), queue)
             await self._place_again(jobs)
             after = jobs[-1].id
 
     async def _place_again(self, jobs: list[Job]) -> None:
-        now, source = datetime.now(UTC), self._leader.topology.source
-        fence = self._leader.cursor
+        now, source = datetime.now(UTC), self._active.topology.source
+        fence = self._active.cursor
         events = [rescue(job, "lost", source=source, time=now, fence=fence) for job in jobs]
-        await run_all(self._leader.publish(event) for event in events if event is not None)
-        await self._leader.catch_up()  # otherwise the next check would find the same jobs
+        await run_all(self._active.publish(event) for event in events if event is not None)
+        await self._active.catch_up()  # otherwise the next check would find the same jobs

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from jobtape.broker.publisher import ExchangePublisher
-from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.schemas.events import encode, submitted
 from jobtape.schemas.rules.rules import PAUSE
 
@@ -19,22 +19,22 @@ EVERY: Final = 600.0
 class PauseRepeater:
     """A worker takes a repeated pause for the one that it knows, and ignores one that was cancelled."""
 
-    def __init__(self, leader: Leader) -> None:
-        self._leader = leader
-        self._publisher = ExchangePublisher(leader.publisher.link, "")
+    def __init__(self, active: ActiveProjector) -> None:
+        self._active = active
+        self._publisher = ExchangePublisher(active.publisher.link, "")
 
     async def run(self) -> None:
         """Run until cancelled. Raises ViewUnavailable and BrokerUnavailable."""
         while True:
-            await self._leader.publisher.link.connection()
+            await self._active.publisher.link.connection()
             await self._repeat()
             await asyncio.sleep(EVERY)
 
     async def _repeat(self) -> None:
-        store, topology = self._leader.store, self._leader.topology
-        rules = await self._leader.call(store.open_jobs.rules)
+        store, topology = self._active.store, self._active.topology
+        rules = await self._active.call(store.open_jobs.rules)
         pauses = [job_id for job_id, job_type, _ in rules if job_type == PAUSE]
-        jobs = await self._leader.call(store.jobs, pauses)
+        jobs = await self._active.call(store.jobs, pauses)
         for job_id in pauses:
             job = jobs.get(job_id)
             if job is not None and not job.final and job.order is not None:

@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
+from jobtape.consumer.projector.active_projector import ActiveProjector, NotActive
 from jobtape.view.tallies import Ages
 
 log = logging.getLogger(__name__)
@@ -29,14 +29,14 @@ class Pruner:
     ever.
     """
 
-    def __init__(self, leader: Leader, retention: float) -> None:
-        self._leader = leader
+    def __init__(self, active: ActiveProjector, retention: float) -> None:
+        self._active = active
         self._seconds = retention
         self._trimmed = 0
         """The minute up to which the statistics are in hours."""
 
     async def run(self) -> None:
-        """Run until cancelled. Raises NotActive, ViewUnavailable and the errors of ``Leader.catch_up``."""
+        """Run until cancelled. Raises NotActive, ViewUnavailable and the errors of ``ActiveProjector.catch_up``."""
         while True:
             if self._seconds:
                 await self._prune()
@@ -47,14 +47,14 @@ class Pruner:
             await asyncio.sleep(min(EVERY, self._seconds / 4 or EVERY))
 
     async def _prune(self) -> None:
-        retention, owner = self._leader.store.retention, self._leader.owner
+        retention, owner = self._active.store.retention, self._active.owner
         before = datetime.now(UTC) - timedelta(seconds=self._seconds)
-        await self._leader.catch_up()
-        if await self._leader.call(retention.importing):
+        await self._active.catch_up()
+        if await self._active.call(retention.importing):
             return
         count, after = 0, ""
         while True:
-            pruned = await self._leader.call(retention.prune, owner, before, after)
+            pruned = await self._active.call(retention.prune, owner, before, after)
             if pruned is None:
                 raise NotActive
             count += pruned.jobs
@@ -62,16 +62,16 @@ class Pruner:
                 break
             after = pruned.last
             await asyncio.sleep(PAUSE)
-        if not await self._leader.call(retention.prune_rest, owner, before, TOMBSTONES_KEPT):
+        if not await self._active.call(retention.prune_rest, owner, before, TOMBSTONES_KEPT):
             raise NotActive
         if count:
             log.info("removed %d jobs that ended before %s", count, before.isoformat(timespec="seconds"))
 
     async def _trim(self, ages: Ages) -> None:
-        statistics, owner = self._leader.store.statistics, self._leader.owner
-        for old in await self._leader.call(statistics.old_hours, ages):
-            if not await self._leader.call(statistics.trim, owner, old, ages):
+        statistics, owner = self._active.store.statistics, self._active.owner
+        for old in await self._active.call(statistics.old_hours, ages):
+            if not await self._active.call(statistics.trim, owner, old, ages):
                 raise NotActive
             await asyncio.sleep(PAUSE)
-        if not await self._leader.call(statistics.trim_rest, owner, datetime.now(UTC)):
+        if not await self._active.call(statistics.trim_rest, owner, datetime.now(UTC)):
             raise NotActive

@@ -10,7 +10,7 @@ import logging
 from typing import Final
 
 from jobtape.broker import declare
-from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.schemas.errors import JobtapeError
 
 log = logging.getLogger(__name__)
@@ -22,17 +22,17 @@ LONGEST_PAUSE: Final = 15.0
 class QueueDeclarer:
     """Declares the queues at least eight times in ``rescue_after`` (seconds), after which jobs seem lost."""
 
-    def __init__(self, leader: Leader, rescue_after: float) -> None:
-        self._leader = leader
+    def __init__(self, active: ActiveProjector, rescue_after: float) -> None:
+        self._active = active
         self._pause = min(LONGEST_PAUSE, rescue_after / 8)
 
     async def run(self) -> None:
         """Run until cancelled. Raises BROKER_ERRORS."""
-        topology = self._leader.topology.with_queues(())
+        topology = self._active.topology.with_queues(())
         while True:
             await asyncio.sleep(self._pause)
             try:
-                await declare.declare(await self._leader.link.connection(), topology)
+                await declare.declare(await self._active.link.connection(), topology)
             except JobtapeError as error:
                 log.warning("the queues of Jobtape cannot be declared again: %s", error)
                 await asyncio.sleep(LONGEST_PAUSE)

@@ -26,7 +26,7 @@ from typing import Final
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.broker.tasks import run_all
-from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.placement import rescue
 from jobtape.view.store import FoldedBatch
@@ -46,8 +46,8 @@ _AFTER_THE_QUEUE: Final = (JobState.RUNNING, JobState.RETRYING, JobState.SUCCEED
 class UnconfirmedPlacements:
     """The service that settles the doubt about the last placements of other projectors."""
 
-    def __init__(self, leader: Leader) -> None:
-        self._leader = leader
+    def __init__(self, active: ActiveProjector) -> None:
+        self._active = active
         self._begun = asyncio.Event()
         self._watching = False
         self._up_to = 0
@@ -62,7 +62,7 @@ class UnconfirmedPlacements:
 
     def begin(self) -> None:
         """Doubt the placements up to now. Call it when all that others have published is folded, and before placing."""
-        self._up_to = self._leader.cursor
+        self._up_to = self._active.cursor
         self._watching = True
         self._begun.set()
 
@@ -102,7 +102,7 @@ class UnconfirmedPlacements:
             collection.clear()
         self._begun.clear()
         up_to = self._up_to
-        found = await self._leader.call(self._leader.store.open_jobs.placed_last, max(0, up_to - LATEST_EVENTS), up_to)
+        found = await self._active.call(self._active.store.open_jobs.placed_last, max(0, up_to - LATEST_EVENTS), up_to)
         self._doubts = {job_id: queue for job_id, queue in found.items() if job_id not in self._seen}
         self._seen.clear()
         if self._doubts:
@@ -116,7 +116,7 @@ class UnconfirmedPlacements:
         """
         self._seen.clear()
         # The moment before the depths: see ``JobRescuer``.
-        moment = await self._leader.call(self._leader.store.checkpoint)
+        moment = await self._active.call(self._active.store.checkpoint)
         if moment is None:
             return
         depths = {queue: await self._depth(queue) for queue in set(self._doubts.values())}
@@ -125,7 +125,7 @@ class UnconfirmedPlacements:
                 passed_at.setdefault(queue, moment.read_at)
             else:
                 passed_at.pop(queue, None)
-        workers = await self._leader.call(self._leader.store.worker_signs.all)
+        workers = await self._active.call(self._active.store.worker_signs.all)
         waiting = {job_id for worker in workers for job_id in worker.sign.waiting}
         lost = []
         for job_id, queue in self._doubts.items():
@@ -140,20 +140,20 @@ class UnconfirmedPlacements:
 
     async def _depth(self, queue: str) -> Depth | None:
         try:
-            return await self._leader.depth(self._leader.topology.work_queue(queue).name)
+            return await self._active.depth(self._active.topology.work_queue(queue).name)
         except BROKER_ERRORS as error:
             log.info("the queue %s cannot be checked: %s", queue, reason_of(error))
             return None
 
     async def _place_again(self, lost: list[str]) -> None:
-        await self._leader.catch_up()  # what has been published about them meanwhile
-        jobs = await self._leader.call(self._leader.store.jobs, [each for each in lost if each in self._doubts])
+        await self._active.catch_up()  # what has been published about them meanwhile
+        jobs = await self._active.call(self._active.store.jobs, [each for each in lost if each in self._doubts])
         await run_all(self._place(job) for job in jobs.values() if job.id in self._doubts)
 
     async def _place(self, job: Job) -> None:
-        source, fence = self._leader.topology.source, self._leader.cursor
+        source, fence = self._active.topology.source, self._active.cursor
         event = rescue(job, "lost", source=source, time=datetime.now(UTC), fence=fence)
         del self._doubts[job.id]
         if event is not None:
             log.warning("the work of job %s was lost with the projector that placed it: placing it again", job.id)
-            await self._leader.publish(event)
+            await self._active.publish(event)

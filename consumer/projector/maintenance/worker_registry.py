@@ -9,7 +9,7 @@ from typing import Final
 from jobtape.broker.channels import channel, consume_exchange
 from jobtape.broker.frames import Delivered
 from jobtape.broker.tasks import first_of, wait_for_stop
-from jobtape.consumer.projector.maintenance.leader import Leader, NotActive
+from jobtape.consumer.projector.active_projector import ActiveProjector, NotActive
 from jobtape.schemas.messages.worker_sign import WorkerSign, decode_sign
 
 PAUSE: Final = 1.0
@@ -21,26 +21,26 @@ MOST_SIGNS: Final = 1000
 class WorkerRegistry:
     """Writes the signs to the view."""
 
-    def __init__(self, leader: Leader) -> None:
-        self._leader = leader
+    def __init__(self, active: ActiveProjector) -> None:
+        self._active = active
         self._signs: dict[str, WorkerSign] = {}
         self._arrived = asyncio.Event()
 
     async def run(self) -> None:
         """Run until cancelled or until the channel ends. Raises NotActive, ViewUnavailable and BROKER_ERRORS."""
-        connection = await self._leader.link.connection()
+        connection = await self._active.link.connection()
         async with channel(connection) as opened:
             ended = asyncio.Event()
             opened.closing.add_done_callback(lambda _: ended.set())
             opened.on_consumer_cancel_callbacks.add(lambda _: ended.set())
-            exchange = self._leader.topology.workers.name
+            exchange = self._active.topology.workers.name
             await consume_exchange(connection, opened, exchange, self._on_signs, most=MOST_SIGNS)
             while not ended.is_set():
                 await first_of(self._arrived.wait(), ended)
                 self._arrived.clear()
                 signs, self._signs = self._signs, {}
-                if signs and not await self._leader.call(
-                    self._leader.store.worker_signs.note, self._leader.owner, list(signs.values())
+                if signs and not await self._active.call(
+                    self._active.store.worker_signs.note, self._active.owner, list(signs.values())
                 ):
                     raise NotActive
                 await wait_for_stop(ended, PAUSE)

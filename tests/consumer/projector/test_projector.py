@@ -8,7 +8,7 @@ from typing import Any
 import aio_pika
 import pytest
 
-from jobtape.consumer.projector.services import LeaderServices
+from jobtape.consumer.projector.services import ProjectorServices
 from jobtape.schemas.events import encode
 from jobtape.view import projection
 from jobtape.view.fold_session import FoldSession
@@ -126,7 +126,7 @@ async def test_projector_frozen_beyond_its_lease_writes_nothing(
     armed = threading.Event()
     monkeypatch.setattr(FoldSession, "commit", commit)
     # Their barriers would move the checkpoint of the other projector at any time.
-    monkeypatch.setattr(LeaderServices, "start", lambda self: None)
+    monkeypatch.setattr(ProjectorServices, "start", lambda self: None)
     async with rig.projector(store, owner="frozen", lease=0.6), rig.projector(store, owner="other", lease=0.6):
         assert owner_is(store, "frozen"), "the first one started is the active one"
         armed.set()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from jobtape.consumer.projector.maintenance import scheduler
-from jobtape.consumer.projector.maintenance.scheduler import Scheduler
+from jobtape.consumer.projector.dispatch import scheduler
+from jobtape.consumer.projector.dispatch.scheduler import Scheduler
 from jobtape.schemas.events import Submitted, submitted
 from jobtape.schemas.job import JobState, Order
 from jobtape.schemas.rules.schedule import Schedule

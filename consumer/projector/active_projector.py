@@ -28,7 +28,7 @@ class NotActive(Exception):
     """Another projector is active: nothing was written."""
 
 
-class Leader:
+class ActiveProjector:
     """What the services of the active projector share. ``link`` reads queues, ``publisher`` publishes over a connection
     of its own; ``owner`` holds the lease.
     """
@@ -39,14 +39,14 @@ class Leader:
         self.link = link
         self.publisher = publisher
         self._passing: dict[int, asyncio.Future[None]] = {}
-        self._process = f"leader-{uuid4().hex}"
+        self._process = f"active-projector-{uuid4().hex}"
         self._seq = 0
         self.cursor = 0
         """Up to which the tape is folded and committed; 0 before the first commit."""
         self.active_until = math.inf
         """Until when this projector has the lease at least, in seconds of ``time.monotonic``."""
         # A thread of its own: the fold does not wait for these calls.
-        thread = DatabaseThreads("leader")
+        thread = DatabaseThreads("active projector")
         self.call = thread.call
         self.close = thread.close
 

@@ -12,9 +12,9 @@ import pytest
 from jobtape.broker import declare
 from jobtape.broker.publisher import Publisher
 from jobtape.consumer.projector import projector as projector_module
-from jobtape.consumer.projector.maintenance import job_placer
-from jobtape.consumer.projector.maintenance.job_placer import JobPlacer
-from jobtape.consumer.projector.services import LeaderServices
+from jobtape.consumer.projector.dispatch import job_placer
+from jobtape.consumer.projector.dispatch.job_placer import JobPlacer
+from jobtape.consumer.projector.services import ProjectorServices
 from jobtape.schemas import ids
 from jobtape.schemas.events import Deferred, Failed, Placed, Redriven, RedrivenData, Submitted, WorkEvent
 from jobtape.schemas.fold import evolve
@@ -57,7 +57,7 @@ def waits(store: Store, n: int = 1) -> Callable[[], bool]:
     return lambda: len(store.open_jobs.waiting(100)) == n
 
 
-def start_nothing(self: LeaderServices) -> None:
+def start_nothing(self: ProjectorServices) -> None:
     """Start no services: the projector dies after its commit and before it places anything."""
 
 
@@ -197,7 +197,7 @@ async def test_two_redrives_at_once_make_one_run_and_one_execution(rig: Rig, sto
 async def leave_a_waiting_job(rig: Rig, store: Store, failed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fold a redrive in a projector that ends before it places the work."""
     with monkeypatch.context() as patched:
-        patched.setattr(LeaderServices, "start", start_nothing)
+        patched.setattr(ProjectorServices, "start", start_nothing)
         async with rig.projector(store, owner="dies"):
             await rig.publisher.publish(redriven(failed, 2, rig.topology.source))
             await eventually(waits(store))
@@ -233,7 +233,7 @@ async def test_placer_does_not_place_work_that_is_folded_during_the_query(
     rig: Rig, store: Store, failed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queried, folded = threading.Event(), threading.Event()
-    query, commit, notify = store.open_jobs.waiting, store.commit, LeaderServices.notify
+    query, commit, notify = store.open_jobs.waiting, store.commit, ProjectorServices.notify
     queries = itertools.count()
 
     def has_placed(batch: FoldedBatch) -> bool:
@@ -250,14 +250,14 @@ async def test_placer_does_not_place_work_that_is_folded_during_the_query(
         assert not has_placed(batch) or queried.wait(10)
         return commit(owner, at, batch, lease)
 
-    def notify_and_set(self: LeaderServices, batch: FoldedBatch, cursor: int) -> None:
+    def notify_and_set(self: ProjectorServices, batch: FoldedBatch, cursor: int) -> None:
         notify(self, batch, cursor)
         if has_placed(batch):
             folded.set()
 
     monkeypatch.setattr(store.open_jobs, "waiting", waiting)
     monkeypatch.setattr(store, "commit", commit_after_the_query)
-    monkeypatch.setattr(LeaderServices, "notify", notify_and_set)
+    monkeypatch.setattr(ProjectorServices, "notify", notify_and_set)
     async with rig.projector(store), rig.worker(jobs.boom):
         await rig.publisher.publish(redriven(failed, 2, rig.topology.source))
         await eventually(state_is(store, failed, JobState.FAILED, 2))

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from jobtape.consumer.projector.maintenance import held_jobs
-from jobtape.consumer.projector.maintenance.held_jobs import HeldJobs
+from jobtape.consumer.projector.dispatch import held_jobs
+from jobtape.consumer.projector.dispatch.held_jobs import HeldJobs
 from jobtape.schemas.events import JobEvent, submitted
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.gates import DebounceKey, Gates, Limit, UniqueKey
@@ -32,7 +32,7 @@ PAST = at(0)
 
 
 class _Leader:
-    """The part of a leader that reads the view."""
+    """The part of an active projector that reads the view."""
 
     def __init__(self, store: Store) -> None:
         self.store = store

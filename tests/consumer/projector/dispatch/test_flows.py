@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from jobtape import job
-from jobtape.consumer.projector.maintenance.flows import runner
+from jobtape.consumer.projector.dispatch.flows import runner
 from jobtape.schemas.events import encode
 from jobtape.schemas.flows.graph import NodeState
 from jobtape.schemas.flows.state import FlowState

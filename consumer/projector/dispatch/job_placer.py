@@ -25,7 +25,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -35,9 +35,8 @@ from jobtape.broker import declare
 from jobtape.broker.declare import Depth
 from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.broker.tasks import cancel_and_wait, run_all, wait_for_stop
-from jobtape.consumer.projector.maintenance.held_jobs import HeldJobs
-from jobtape.consumer.projector.maintenance.leader import DEPTH_TIMEOUT, Leader, NotActive
-from jobtape.consumer.projector.maintenance.unconfirmed_placements import UnconfirmedPlacements
+from jobtape.consumer.projector.active_projector import DEPTH_TIMEOUT, ActiveProjector, NotActive
+from jobtape.consumer.projector.dispatch.held_jobs import HeldJobs
 from jobtape.schemas.claims import Closing
 from jobtape.schemas.errors import QueueFull, TapeMissing
 from jobtape.schemas.events import Deferred, Dropped, Placed
@@ -78,13 +77,14 @@ class JobPlacer:
     """The service that places the work of waiting jobs when it is due.
 
     It has a connection of its own, so a queue that confirms nothing does not stop the fold.
+    ``on_start`` is called before the first placement, when all that other projectors have published is folded.
     """
 
-    def __init__(self, leader: Leader, unconfirmed: UnconfirmedPlacements) -> None:
-        self._leader = leader
-        self._doubts = unconfirmed
-        self._publisher = leader.publisher
-        self._held = HeldJobs(leader)
+    def __init__(self, active: ActiveProjector, on_start: Callable[[], None]) -> None:
+        self._active = active
+        self._on_start = on_start
+        self._publisher = active.publisher
+        self._held = HeldJobs(active)
         self._unseen: dict[str, str] = {}
         """The event id of the placement that was published last, by job id."""
         self._changed = asyncio.Event()
@@ -145,8 +145,8 @@ class JobPlacer:
         self._recent.clear()  # of a time in which another projector may have been active
         self._read_at = 0.0
         self._lease_ended = False
-        await self._leader.catch_up()
-        self._doubts.begin()
+        await self._active.catch_up()
+        self._on_start()
         await self._held.load()
         checking = asyncio.create_task(self._keep_checked(), name="check queues")
         try:
@@ -195,8 +195,8 @@ class JobPlacer:
         limit = min(self._limit, MAX_UNSEEN - len(unseen))
         if limit <= 0:
             return []
-        rows = await self._leader.call(
-            self._leader.store.open_jobs.waiting,
+        rows = await self._active.call(
+            self._active.store.open_jobs.waiting,
             len(unseen) + limit,
             {*self._closed, *self._held.rules.paused_queues},
             tuple(self._unserved),
@@ -209,7 +209,7 @@ class JobPlacer:
         await run_all(self._cancel(closing) for closing in await self._held.take_closings(PAGE))
 
     async def _cancel(self, closing: Closing) -> None:
-        claim, source = closing.claim, self._leader.topology.source
+        claim, source = closing.claim, self._active.topology.source
         event = cancelled(
             claim.run,
             source=source,
@@ -219,14 +219,14 @@ class JobPlacer:
         )
         # Workers only have to know if they may get its work.
         is_placed = claim.state is not JobState.HELD or claim.run.id in self._unseen
-        await self._leader.publish(event, (CANCEL_KEY,) if is_placed else ())
+        await self._active.publish(event, (CANCEL_KEY,) if is_placed else ())
 
     async def _place(self, rows: Sequence[WaitingJob | HeldJob]) -> None:
         """Place what can be placed of ``rows``. What is not confirmed is repeated in a task of its own."""
         held = {row.id: row for row in rows if isinstance(row, HeldJob)}
         jobs = {row.id: self._recent[row.id] for row in rows if row.id in self._recent}
         if unknown := [row.id for row in rows if row.id not in jobs]:
-            jobs |= await self._leader.call(self._leader.store.jobs, unknown)
+            jobs |= await self._active.call(self._active.store.jobs, unknown)
         by_queue: dict[str, list[Job]] = defaultdict(list)
         now = datetime.now(UTC)
         for row in rows:  # in the order in which they are due
@@ -242,13 +242,13 @@ class JobPlacer:
         if not placeable:
             await asyncio.sleep(PAUSE)
             return
-        self._leader.check_active()
+        self._active.check_active()
         # The time of the events is that by which rates count, and nothing delays the publish after it.
         now = datetime.now(UTC)
         self._held.delay(row for row in held.values() if row.id in placed)
         self._used |= {row.queue: time.monotonic() + KEEP_CHECKED for row in held.values() if row.id in placed}
         for job in placeable:
-            event = placement(job, source=self._leader.topology.source, time=now, fence=self._leader.cursor)
+            event = placement(job, source=self._active.topology.source, time=now, fence=self._active.cursor)
             assert event is not None
             self._unseen[job.id] = event.id
             task = asyncio.create_task(self._publisher.place(event, timeout=CONFIRM_TIMEOUT), name=f"place {job.id}")
@@ -277,7 +277,7 @@ class JobPlacer:
 
     async def _repeat(self, event: Placed, held: HeldJob | None) -> None:
         try:
-            await self._leader.publish(event)
+            await self._active.publish(event)
         except NotActive:
             self._lease_ended = True
             self._changed.set()
@@ -336,11 +336,11 @@ class JobPlacer:
                     await self._check(queue)
 
     async def _check(self, queue: str) -> Depth | None:
-        depth = await self._leader.depth(self._leader.topology.work_queue(queue).name)
+        depth = await self._active.depth(self._active.topology.work_queue(queue).name)
         if depth is not None:
             # Whoever declares it binds it a moment later. Work that is placed in between would only reach the tape.
             async with asyncio.timeout(DEPTH_TIMEOUT):
-                await declare.bind_work_queue(await self._leader.link.connection(), self._leader.topology, queue)
+                await declare.bind_work_queue(await self._active.link.connection(), self._active.topology, queue)
         if depth is not None and depth.consumers:
             self._present[queue] = depth, time.monotonic() + CHECK_QUEUE
         else:

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from jobtape.schemas.events import JobEvent
 from jobtape.view.store import Store
 from tests.consumer.installation import Rig
-from tests.consumer.projector.test_job_placer import redriven
+from tests.consumer.projector.dispatch.test_job_placer import redriven
 from tests.view.samples import NOON, submitted, succeeded
 from tests.waiting import eventually
 
@@ -53,4 +53,7 @@ async def test_pruner_removes_nothing_during_an_import(rig: Rig, store: Store) -
 def rounds(store: Store) -> int:
     """Return how many rounds have begun, counted by the barriers that they wait for."""
     with store._database.reading() as connection:
-        return connection.execute(text("SELECT max(seq) FROM barriers WHERE process LIKE 'leader-%'")).scalar() or 0
+        return (
+            connection.execute(text("SELECT max(seq) FROM barriers WHERE process LIKE 'active-projector-%'")).scalar()
+            or 0
+        )

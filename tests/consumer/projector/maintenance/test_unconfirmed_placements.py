@@ -7,10 +7,10 @@ import pytest
 
 from jobtape import job
 from jobtape.broker.declare import Depth
+from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.consumer.projector.maintenance import unconfirmed_placements
-from jobtape.consumer.projector.maintenance.leader import Leader
 from jobtape.consumer.projector.maintenance.unconfirmed_placements import UnconfirmedPlacements
-from jobtape.consumer.projector.services import LeaderServices
+from jobtape.consumer.projector.services import ProjectorServices
 from jobtape.schemas.events import Placed, Submitted
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.gates import Gates
@@ -20,7 +20,7 @@ from jobtape.view.store import Store
 from tests.checker import Checker
 from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event
-from tests.consumer.projector.test_dead_letters import state_is
+from tests.consumer.projector.maintenance.test_dead_letters import state_is
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -131,22 +131,22 @@ async def test_projector_whose_lease_was_not_renewed_places_nothing(
     rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after SIGCONT, before it has noticed that another one is active."""
-    leaders: list[Leader] = []
-    check = Leader.check_active
+    projectors: list[ActiveProjector] = []
+    check = ActiveProjector.check_active
     over = asyncio.Event()
 
-    def ended(self: Leader) -> None:
-        leaders.append(self)
+    def ended(self: ActiveProjector) -> None:
+        projectors.append(self)
         if not over.is_set():
             self.active_until = 0.0
         check(self)
 
-    monkeypatch.setattr(Leader, "check_active", ended)
-    monkeypatch.setattr(LeaderServices, "renewed", lambda self, until: setattr(self._leader, "active_until", until))
+    monkeypatch.setattr(ActiveProjector, "check_active", ended)
+    monkeypatch.setattr(ProjectorServices, "renewed", lambda self, until: setattr(self._active, "active_until", until))
     event = gated(rig)
     async with rig.projector(store), rig.worker(jobs.add):
         await rig.publisher.publish(event)
-        await eventually(lambda: len(leaders) >= 2, what="the placer has tried again")
+        await eventually(lambda: len(projectors) >= 2, what="the placer has tried again")
         assert rig.names(event.subject) == ["submitted"]
         over.set()
         await succeeded(store, event.subject)

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.flows.flow import MAX_ITEMS, RecordedNode
@@ -23,8 +23,8 @@ class PayloadFault(Exception):
 class Payloads:
     """``most``: bytes of JSON that a payload may have."""
 
-    def __init__(self, leader: Leader, most: int) -> None:
-        self._leader = leader
+    def __init__(self, active: ActiveProjector, most: int) -> None:
+        self._active = active
         self._most = most
 
     async def items(self, flow: FlowState, node: RecordedNode) -> list[Any]:
@@ -89,7 +89,7 @@ class Payloads:
         room = self._most
         last = {name: flow.job_of(name, None) for name in flow.flow.graph.last}
         known = [job.id for job in last.values() if job is not None and job.state is JobState.SUCCEEDED]
-        jobs = await self._leader.call(self._leader.store.jobs, known)
+        jobs = await self._active.call(self._active.store.jobs, known)
         for name, job in last.items():
             if job is not None and job.id in jobs:
                 size = len(plainjson.dumps({name: jobs[job.id].result}))
@@ -107,7 +107,7 @@ class Payloads:
         # A single result may be larger than a payload: mostly only a part of it is needed.
         mapped = flow.flow.nodes[name].map is not None
         most = self._most if mapped else 2**62
-        found = await self._leader.call(self._leader.store.flows.results, flow.job.id, name, most)
+        found = await self._active.call(self._active.store.flows.results, flow.job.id, name, most)
         if isinstance(found, int):
             raise PayloadFault(_NO_RESULT.format(name, found, self._most))
         if mapped and name not in flow.items:

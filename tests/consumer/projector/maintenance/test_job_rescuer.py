@@ -12,7 +12,7 @@ from jobtape.view.store import Checkpoint, Store
 from tests.checker import Checker
 from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event
-from tests.consumer.projector.test_dead_letters import state_is
+from tests.consumer.projector.maintenance.test_dead_letters import state_is
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio

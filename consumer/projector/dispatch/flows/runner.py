@@ -19,8 +19,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from jobtape.broker.tasks import run_all, wait_for_stop
-from jobtape.consumer.projector.maintenance.flows.payloads import PayloadFault, Payloads
-from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.consumer.projector.active_projector import ActiveProjector
+from jobtape.consumer.projector.dispatch.flows.payloads import PayloadFault, Payloads
 from jobtape.schemas import ids
 from jobtape.schemas.events import Started, submitted
 from jobtape.schemas.flows import outcomes
@@ -48,9 +48,9 @@ LONGEST_WAIT: Final = 60.0
 class FlowRunner:
     """The service that runs the open flows of the view. ``max_payload``: bytes of JSON that a payload may have."""
 
-    def __init__(self, leader: Leader, max_payload: int) -> None:
-        self._leader = leader
-        self._payloads = Payloads(leader, max_payload)
+    def __init__(self, active: ActiveProjector, max_payload: int) -> None:
+        self._active = active
+        self._payloads = Payloads(active, max_payload)
         self._flows: dict[str, FlowState] = {}
         self._loading: dict[str, list[Job]] = {}
         """Of flows that are being read: what was committed meanwhile."""
@@ -79,8 +79,8 @@ class FlowRunner:
         self._flows.clear()
         self._later.clear()
         self._reported.clear()
-        await self._leader.catch_up()
-        self._changed_flows |= await self._leader.call(self._leader.store.flows.unfinished)
+        await self._active.catch_up()
+        self._changed_flows |= await self._active.call(self._active.store.flows.unfinished)
         while True:
             self._changed.clear()
             now = time.time()
@@ -114,7 +114,7 @@ class FlowRunner:
             return
         if not flow.started:
             flow.started = True
-            await self._leader.publish(outcomes.started(flow.job, **self._stamp()))
+            await self._active.publish(outcomes.started(flow.job, **self._stamp()))
         decision = flow.decide()
         if decision.stopped:
             await self._cancel(flow, [job for _, job in flow.each_open()])
@@ -130,8 +130,8 @@ class FlowRunner:
         """Read a flow from the view; None if there is none, or if nothing follows from it any more."""
         self._loading[flow_id] = []
         try:
-            jobs = await self._leader.call(self._leader.store.flows.jobs, flow_id)
-            job = await self._leader.call(self._leader.store.job, flow_id)
+            jobs = await self._active.call(self._active.store.flows.jobs, flow_id)
+            job = await self._active.call(self._active.store.job, flow_id)
         finally:
             missed = self._loading.pop(flow_id)
         if job is None or job.submitted_at is None or job.gates is None or not job.gates.flow:
@@ -157,7 +157,7 @@ class FlowRunner:
         flow.cancelling.update(job.id for job in new)
         cause = ids.run_event_id(flow.job.id, flow.job.run, "cancelled")
         await run_all(
-            self._leader.publish(cancelled(_run_of(flow, job), causation_id=cause, **self._stamp()), (CANCEL_KEY,))
+            self._active.publish(cancelled(_run_of(flow, job), causation_id=cause, **self._stamp()), (CANCEL_KEY,))
             for job in new
         )
 
@@ -205,14 +205,14 @@ class FlowRunner:
             return
         event = redriven(_run_of(flow, known), causation_id=_run_began(flow), **self._stamp())
         flow.put(_again(known, flow))
-        await self._leader.publish(event)
+        await self._active.publish(event)
 
     async def _fail(self, flow: FlowState, name: str, node: RecordedNode, item: int | None, why: str) -> None:
         """Submit a job that has failed, because it has no payload, or fail its next run."""
         job_id, known = child_id(flow.job.id, name, item), flow.job_of(name, item)
         run = 1 if known is None else known.run + 1
         # Before its submission: a job whose run has ended is not held when its order arrives.
-        await self._leader.publish(
+        await self._active.publish(
             outcomes.unresolved(flow.job, job_id, node.order.type, why, run=run, **self._stamp())
         )
         if known is None:
@@ -228,7 +228,7 @@ class FlowRunner:
         order = child_order(flow.job, name, node, item, payload).model_copy(update={"gates": gates})
         flow.put(FlowJob(job_id, name, item, JobState.HELD, 1, None, -1))  # until the fold has it
         event = submitted(job_id, order, causation_id=_run_began(flow), **self._stamp())
-        await self._leader.publish(event)
+        await self._active.publish(event)
 
     async def _report(self, flow: FlowState, decision: Decision) -> None:
         """Publish the outcome of a flow that has ended, or its progress."""
@@ -237,7 +237,7 @@ class FlowRunner:
         if decision.ended:
             if not flow.outcome_published:
                 flow.outcome_published = True
-                await self._leader.publish(await self._outcome(flow, decision))
+                await self._active.publish(await self._outcome(flow, decision))
             return
         if ended <= flow.reported:
             return
@@ -246,7 +246,7 @@ class FlowRunner:
             self._later[job.id] = min(at, self._later.get(job.id, at))
             return
         flow.reported, self._reported[job.id] = ended, now
-        await self._leader.publish(outcomes.progressed(job, ended, total, **self._stamp()))
+        await self._active.publish(outcomes.progressed(job, ended, total, **self._stamp()))
 
     async def _outcome(self, flow: FlowState, decision: Decision) -> Any:
         if decision.unhandled:
@@ -256,7 +256,7 @@ class FlowRunner:
         return outcomes.succeeded(flow.job, result, **self._stamp())
 
     def _stamp(self) -> dict[str, Any]:
-        return {"source": self._leader.topology.source, "time": datetime.now(UTC)}
+        return {"source": self._active.topology.source, "time": datetime.now(UTC)}
 
 
 def _take_over(flow: FlowState, job: Job) -> None:

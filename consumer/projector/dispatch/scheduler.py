@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from jobtape.broker.tasks import run_all, wait_for_stop
-from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.schemas import ids
 from jobtape.schemas.events import Submitted, submitted
 from jobtape.schemas.fold import evolve
@@ -40,8 +40,8 @@ _OPEN: Final = tuple(state for state in JobState if state not in FINAL)
 class Scheduler:
     """The schedules of the view, each with its latest tick."""
 
-    def __init__(self, leader: Leader) -> None:
-        self._leader = leader
+    def __init__(self, active: ActiveProjector) -> None:
+        self._active = active
         self._rules = Rules()
         self._latest: dict[str, datetime] = {}
         """By the name of the schedule."""
@@ -66,8 +66,8 @@ class Scheduler:
         self._latest.clear()
         self._found.clear()
         self._missed = []
-        await self._leader.catch_up()
-        self._rules = Rules.of(await self._leader.call(self._leader.store.open_jobs.rules))
+        await self._active.catch_up()
+        self._rules = Rules.of(await self._active.call(self._active.store.open_jobs.rules))
         missed, self._missed = self._missed, None
         for rule in missed:
             self._apply(rule)
@@ -89,7 +89,7 @@ class Scheduler:
         due = [(job_id, each, each.due(self._latest[each.name], now)) for job_id, each in schedules.items()]
         due = [(job_id, each, ticks) for job_id, each, ticks in due if ticks]
         if any(each.overlap in ("skip", "cancel") for _, each, _ in due):
-            await self._leader.catch_up()  # so that the job of the tick before is known
+            await self._active.catch_up()  # so that the job of the tick before is known
         await run_all(self._submit(*each) for each in due)
         now = datetime.now(UTC)
         following = (next(each.after(max(self._latest[each.name], now)), None) for each in schedules.values())
@@ -97,7 +97,7 @@ class Scheduler:
         return max(0.0, min([*waits, LONGEST_WAIT]))
 
     async def _submit(self, rule_id: str, schedule: Schedule, ticks: Sequence[datetime]) -> None:
-        cause, source = ids.run_event_id(rule_id, 1, Submitted.name), self._leader.topology.source
+        cause, source = ids.run_event_id(rule_id, 1, Submitted.name), self._active.topology.source
         for n, tick in enumerate(ticks):
             job_id, time = schedule.job_id(tick), datetime.now(UTC)
             skipped = schedule.overlap == "skip" and (n > 0 or bool(await self._open_jobs(schedule, job_id, 1)))
@@ -106,18 +106,18 @@ class Scheduler:
                 log.info("the tick %s of the schedule %s is skipped: an earlier job is open", tick, schedule.name)
                 # Before its submission: a job whose run has ended is not held when its order arrives.
                 end = cancelled(evolve(None, event), source=source, time=time, causation_id=event.id)
-                await self._leader.publish(end, (CANCEL_KEY,))
+                await self._active.publish(end, (CANCEL_KEY,))
             elif schedule.overlap == "cancel":
                 for job in await self._open_jobs(schedule, job_id, MOST_CANCELLED):
                     end = cancelled(job, source=source, time=time, causation_id=event.id)
-                    await self._leader.publish(end, (CANCEL_KEY,))
-            await self._leader.publish(event)
+                    await self._active.publish(end, (CANCEL_KEY,))
+            await self._active.publish(event)
             self._latest[schedule.name] = tick
 
     async def _open_jobs(self, schedule: Schedule, but: str, most: int) -> list[Job]:
         """Return at most ``most`` open jobs of a schedule besides the one with the id ``but``."""
         query = JobQuery(labels=((SCHEDULE_LABEL, schedule.name),), states=_OPEN, limit=most + 1)
-        found = await self._leader.call(self._leader.store.list_jobs, query)
+        found = await self._active.call(self._active.store.list_jobs, query)
         return [job for job in found if job.id != but][:most]
 
     async def _find_latest(self, schedules: Mapping[str, Schedule]) -> None:
@@ -133,7 +133,7 @@ class Scheduler:
         before: str | None = None
         for _ in range(PAGES):
             query = JobQuery(labels=((SCHEDULE_LABEL, schedule.name),), before=before, limit=PAGE)
-            page = await self._leader.call(self._leader.store.list_jobs, query)
+            page = await self._active.call(self._active.store.list_jobs, query)
             for job in page:
                 tick = ids.time_of(job.id)
                 if tick is not None and schedule.job_id(tick) == job.id:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from jobtape.consumer.projector.maintenance.leader import Leader
+from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.schemas.claims import Claim, Claims, Closing
 from jobtape.schemas.gates import Gate, Gates, GateState
 from jobtape.schemas.job import Job, JobState
@@ -90,8 +90,8 @@ class _Group:
 class HeldJobs:
     """The held jobs of the view, and the slots that other jobs have. Times are those of ``time.monotonic``."""
 
-    def __init__(self, leader: Leader) -> None:
-        self._leader = leader
+    def __init__(self, active: ActiveProjector) -> None:
+        self._active = active
         self._state = GateState(time.monotonic())
         self._groups: dict[str, _Group] = {}
         self._numbers = itertools.count()
@@ -120,17 +120,17 @@ class HeldJobs:
         for collection in (self._groups, self._ready, self._waiting, self._timers, self._taken, self.closings):
             collection.clear()
         self._state = GateState(time.monotonic())
-        self.rules = Rules.of(await self._leader.call(self._leader.store.open_jobs.rules))
+        self.rules = Rules.of(await self._active.call(self._active.store.open_jobs.rules))
         self._state.new_limits = self.rules.limits
-        placed = await self._leader.call(self._leader.store.open_jobs.with_slots)
+        placed = await self._active.call(self._active.store.open_jobs.with_slots)
         for claim in placed:
             self._state.hold(claim.run.id, claim.gates.slots(ended=claim.state is JobState.FAILED))
-        held = await self._leader.call(self._leader.store.open_jobs.held_claims)
-        for name in await self._leader.call(self._leader.store.open_jobs.held_groups):
+        held = await self._active.call(self._active.store.open_jobs.held_claims)
+        for name in await self._active.call(self._active.store.open_jobs.held_groups):
             self._make_ready(self._groups.setdefault(name, _Group(name, next(self._numbers))))
         # Wall clock to monotonic time: another host may have noted it.
         shift = time.monotonic() - time.time()
-        noted = await self._leader.call(self._leader.store.rates.latest)
+        noted = await self._active.call(self._active.store.rates.latest)
         for gate, at in noted.items():
             self._state.note_latest(gate, at + shift)
         self._claims = Claims({gate: datetime.fromtimestamp(at, UTC) for gate, at in noted.items()})
@@ -222,7 +222,7 @@ class HeldJobs:
         for gates in placed:
             latest |= self._state.latest_of_slow_rates(gates)
         if latest:
-            await self._leader.call(self._leader.store.rates.note, {gate: at + shift for gate, at in latest.items()})
+            await self._active.call(self._active.store.rates.note, {gate: at + shift for gate, at in latest.items()})
 
     def give_back(self, job: HeldJob, *, placed: bool, held: bool = True) -> None:
         """Say what became of a job that ``take`` has returned. ``held``: whether it is still held if not ``placed``."""
@@ -243,7 +243,7 @@ class HeldJobs:
         taken = [self.closings.popleft() for _ in range(min(limit, len(self.closings)))]
         if begins := self._claims.begins(taken):  # noted before the first jobs are gone
             at = {gate: time.timestamp() for gate, time in begins.items()}
-            await self._leader.call(self._leader.store.rates.note, at)
+            await self._active.call(self._active.store.rates.note, at)
         return taken
 
     def next_at(self) -> float:
@@ -360,7 +360,7 @@ class HeldJobs:
             group.missed = []
         after = {group.name: group.known_to for group in groups}
         try:
-            found = await self._leader.call(self._leader.store.open_jobs.held, after, KNOWN)
+            found = await self._active.call(self._active.store.open_jobs.held, after, KNOWN)
         except BaseException:
             for group in groups:
                 self._make_ready(group)
