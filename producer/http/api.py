@@ -14,22 +14,11 @@ from jobtape.producer.http.dependencies import FindProducer, no_repeated_paramet
 from jobtape.producer.http.direct_routes import DirectRoutes
 from jobtape.producer.http.middleware import HeadAsGet, HideTracebacks
 from jobtape.producer.http.problems import ProblemDetails
-from jobtape.producer.http.routes import (
-    bulk,
-    dead_letters,
-    events,
-    flows,
-    jobs,
-    operations,
-    replays,
-    rules,
-    schedules,
-    statistics,
-    submit,
-    subscriptions,
-    workers,
-)
-from jobtape.producer.http.routes import dashboard as dashboard_routes
+from jobtape.producer.http.routes.events import events, replays, subscriptions
+from jobtape.producer.http.routes.jobs import bulk, flows, jobs, submit
+from jobtape.producer.http.routes.operations import dashboard as dashboard_routes
+from jobtape.producer.http.routes.operations import dead_letters, health, statistics, workers
+from jobtape.producer.http.routes.rules import rules, schedules
 from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
 from jobtape.producer.http.websocket import route as websocket
 from jobtape.producer.live import outcome_wait
@@ -75,8 +64,8 @@ EXPOSED_HEADERS: Final = (
 """Response headers that such pages may read, also those that a proxy may add."""
 
 MODULES: Final = (
-    *(submit, jobs, events, bulk, replays),
-    *(rules, schedules, dead_letters, workers, subscriptions, statistics, operations),
+    *(submit, jobs, events, flows, bulk, replays),
+    *(rules, schedules, dead_letters, workers, subscriptions, statistics, health),
 )
 """The routes that need the key, if there is one."""
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -106,23 +95,9 @@ def build_api(
     checks = [Depends(no_repeated_parameters)]
     if api_key is not None:
         checks.insert(0, Depends(require_key))
-    for module in (
-        submit,
-        jobs,
-        events,
-        flows,
-        bulk,
-        replays,
-        rules,
-        schedules,
-        dead_letters,
-        workers,
-        subscriptions,
-        statistics,
-        operations,
-    ):
+    for module in MODULES:
         app.include_router(module.router, dependencies=checks)
-    for open_router in (operations.open_router, asyncapi.router, websocket.router):
+    for open_router in (health.open_router, asyncapi.router, websocket.router):
         app.include_router(open_router)
     if dashboard:
         app.include_router(dashboard_routes.build_router())

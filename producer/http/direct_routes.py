@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from jobtape.producer.http import error_handlers
 from jobtape.producer.http.dependencies import check_key, running_producer
 from jobtape.producer.http.query_parameters import JobParameters
-from jobtape.producer.http.routes import jobs, submit
+from jobtape.producer.http.routes.jobs import jobs, submit
 from jobtape.producer.producer import Producer
 from jobtape.schemas import ids
 

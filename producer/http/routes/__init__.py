@@ -1,1 +1,1 @@
-"""The routes of the REST API, one module for each resource."""
+"""The routes of the REST API, one module for each resource, in the groups jobs, events, rules and operations."""

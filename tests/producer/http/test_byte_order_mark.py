@@ -11,7 +11,7 @@ from jobtape.cli.errors import WrongUse
 from jobtape.cli.values import payload_of
 from jobtape.producer.http.problems import Problem
 from jobtape.producer.http.request_body import JSON, NDJSON
-from jobtape.producer.http.routes.submit import batch_items
+from jobtape.producer.http.routes.jobs.submit import batch_items
 from jobtape.producer.http.websocket.requests import InvalidRequest, request_of
 from jobtape.schemas import plainjson
 from jobtape.schemas.submission import BatchSubmission

@@ -7,7 +7,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from jobtape.producer.http import direct_routes
-from jobtape.producer.http.routes import jobs, submit
+from jobtape.producer.http.routes.jobs import jobs, submit
 from jobtape.settings import Settings
 from tests.producer.running_api import Api, api
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from jobtape import Cron, job
-from jobtape.producer.http.routes.schedules import ScheduleBody
+from jobtape.producer.http.routes.rules.schedules import ScheduleBody
 from jobtape.schemas.rules.schedule import Ticks
 from jobtape.schemas.submission import Submission
 from jobtape.settings import Settings

@@ -10,8 +10,8 @@ from jobtape.producer.http import openapi, request_body
 from jobtape.producer.http.dependencies import JobId, RunningProducer, no_query
 from jobtape.producer.http.problems import Problem, pointer
 from jobtape.producer.http.representation import JobOut, PydanticJSONResponse
-from jobtape.producer.http.routes.jobs import find_job
-from jobtape.producer.http.routes.submit import submitted
+from jobtape.producer.http.routes.jobs.jobs import find_job
+from jobtape.producer.http.routes.jobs.submit import submitted
 from jobtape.schemas.errors import PayloadInvalid
 from jobtape.schemas.flows.graph import NodeState, On
 from jobtape.schemas.flows.state import FlowState

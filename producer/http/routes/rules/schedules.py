@@ -14,7 +14,7 @@ from jobtape.producer.http.dependencies import RunningProducer, no_query
 from jobtape.producer.http.problems import Problem, pointer
 from jobtape.producer.http.representation import JobOut, PydanticJSONResponse, accepted
 from jobtape.producer.http.request_body import SmallJson
-from jobtape.producer.http.routes.rules import RulesEndedOut
+from jobtape.producer.http.routes.rules.rules import RulesEndedOut
 from jobtape.producer.producer import Producer
 from jobtape.producer.service import rules
 from jobtape.schemas.job import Job, JobState, Utc

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from jobtape.producer.http import openapi
 from jobtape.producer.http.dependencies import JobId, RunningProducer
 from jobtape.producer.http.representation import EventPage, PydanticJSONResponse, event_out
-from jobtape.producer.http.routes.jobs import find_job
+from jobtape.producer.http.routes.jobs.jobs import find_job
 from jobtape.producer.http.stream_parameters import JobEventsQuery, StreamQuery, start_of
 from jobtape.producer.live import event_stream
 from jobtape.producer.live.event_stream import Enough, EventStream

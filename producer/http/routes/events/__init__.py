@@ -1,0 +1,1 @@
+"""Events as streams and pages, replays of them, and who reads them."""

@@ -1,0 +1,1 @@
+"""Submit, read, cancel and redrive jobs and flows."""

@@ -1,0 +1,1 @@
+"""Rules: pauses, changed limits and schedules."""
