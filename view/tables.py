@@ -282,7 +282,7 @@ tombstones = Table(
     Column("at", Double, nullable=False),
 )
 
-# When the latest placement of each slow rate was, by the clock of the projector's host. No part of the fold.
+# Moments that a projector notes for the next one, by the clock of its host; see ``view.rates``. No part of the fold.
 rates = Table(
     "rates",
     metadata,

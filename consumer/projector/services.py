@@ -20,9 +20,9 @@ from jobtape.consumer.projector.dispatch.job_placer import JobPlacer
 from jobtape.consumer.projector.dispatch.scheduler import Scheduler
 from jobtape.consumer.projector.maintenance.dead_letters import DeadLetters
 from jobtape.consumer.projector.maintenance.job_rescuer import JobRescuer
-from jobtape.consumer.projector.maintenance.pause_repeater import PauseRepeater
 from jobtape.consumer.projector.maintenance.pruner import Pruner
 from jobtape.consumer.projector.maintenance.queue_declarer import QueueDeclarer
+from jobtape.consumer.projector.maintenance.rule_repeater import RuleRepeater
 from jobtape.consumer.projector.maintenance.unconfirmed_placements import UnconfirmedPlacements
 from jobtape.consumer.projector.maintenance.worker_registry import WorkerRegistry
 from jobtape.consumer.projector.relay import Relay
@@ -76,7 +76,7 @@ class ProjectorServices:
             Pruner(self._active, job_retention),
             JobRescuer(self._active, rescue_after),
             QueueDeclarer(self._active, rescue_after),
-            PauseRepeater(self._active),
+            RuleRepeater(self._active),
             self._scheduler,
             self._flows,
             WorkerRegistry(self._active),
