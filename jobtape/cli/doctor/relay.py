@@ -73,5 +73,5 @@ def _examine_events(found: Findings, exchange: str, foreign: list[str]) -> None:
             "broker",
             f"others have bound queues to {exchange}, which is internal: {first_of(foreign, SHOWN)}. "
             "One that refuses a message makes the API answer 503",
-            "bind them to the results instead: see docs/how-to/subscribe.md",
+            "bind them to the results instead: see docs/how-to/result-queues.md",
         )
