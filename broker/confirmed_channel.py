@@ -1,6 +1,6 @@
 """Publishes to one exchange over one channel with confirms, in bulk.
 
-Theory of operation. What one turn of the event loop publishes is gathered, written to the connection in one piece, and
+Theory of operation. What one pass of the event loop publishes is gathered, written to the connection in one piece, and
 confirmed in bulk. That costs a message a fraction of what it costs by itself, here and on the broker.
 
 One exchange for one channel, since before RabbitMQ 4.0 a stream's leader change confuses the confirms of a channel that
@@ -75,7 +75,7 @@ class ConfirmedChannel:
     def publish(
         self, body: bytes, key: str, properties: spec.Basic.Properties, *, mandatory: bool
     ) -> "asyncio.Future[None]":
-        """Send a message together with what else this turn of the event loop publishes, in the order of the calls.
+        """Send a message together with what else this pass of the event loop publishes, in the order of the calls.
 
         The future ends when every queue to which the message was routed has it. It waits for connection and confirm as
         long as it takes; cancelling it takes the message back if it was not sent yet. A ``mandatory`` message needs a
@@ -178,7 +178,7 @@ async def publish_all(publishes: Sequence[Awaitable[None]], timeout: float) -> l
         for task in tasks:
             task.cancel()
     if left:
-        await all_ended.wait()  # a task that is cancelled needs some turns of the event loop to end
+        await all_ended.wait()  # a task that is cancelled needs some passes of the event loop to end
     return [asyncio.CancelledError() if task.cancelled() else task.exception() for task in tasks]
 
 

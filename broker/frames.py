@@ -3,7 +3,7 @@
 Theory of operation. aiormq reads each frame with three awaits, and starts a task for each delivery. ``FrameReader``
 stands between the socket and aiormq: it takes from the socket what is there, hands the deliveries of channels that have
 a ``DeliverySink`` to them in lists, and passes every other frame on to aiormq. ``FrameWriter`` writes in one piece what
-one turn of the event loop writes on a channel.
+one pass of the event loop writes on a channel.
 
 What it leans on: aiormq reads with ``readexactly`` and ``at_eof`` only, and takes what is to be written from the queue
 ``write_queue`` (aiormq 7.2; tests notice a change). A channel without a sink gets its deliveries from aiormq.
@@ -67,7 +67,7 @@ def _publish_frame(number: int, exchange: str, key: str, mandatory: bool) -> byt
 def is_open(channel: AbstractChannel) -> bool:
     """Return whether frames may be written on ``channel``.
 
-    aiormq's ``is_closed`` becomes true only some turns of the event loop after it has answered the broker's
+    aiormq's ``is_closed`` becomes true only some passes of the event loop after it has answered the broker's
     ``Channel.Close``; a frame behind that answer makes the broker end the whole connection.
     """
     channels = getattr(getattr(channel, "connection", None), "channels", {})
@@ -245,7 +245,7 @@ class FrameReader:
 
 
 class FrameWriter:
-    """Writes frames on the connection of ``channel``, in order: what one turn of the event loop writes in one piece."""
+    """Writes frames on the connection of ``channel``, in order: what one pass of the event loop writes in one piece."""
 
     def __init__(self, channel: AbstractChannel) -> None:
         assert isinstance(channel, aiormq.Channel)
@@ -259,7 +259,7 @@ class FrameWriter:
         channel.closing.add_done_callback(lambda _: self._drop_all())
 
     def write(self, frames: bytes) -> None:
-        """Write ``frames`` at the end of this turn of the event loop, or when the connection takes more."""
+        """Write ``frames`` at the end of this pass of the event loop, or when the connection takes more."""
         if self.ended:
             return
         self._gathered.append(frames)

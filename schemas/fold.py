@@ -17,7 +17,7 @@ either order. So the order on the tape is decisive, and ``evolve`` decides for e
   it is the job's first event. One that is due later places no work.
 * A **rule** (``schemas.rules.rules``) has one run, which only ``cancelled`` ends.
 * A **flow** is never placed: the projector that is active publishes its events. What has ended before the current run
-  of a flow has a cursor below its ``turn``.
+  of a flow has a cursor below its ``rank``.
 * A job with **gates** is ``held`` until it is ``placed``. ``released`` is accepted of a failed run that holds its
   ordering key.
 * Of the **executions** of an attempt, the newest on the tape is shown. ``started`` and ``progressed`` of an older one
@@ -96,7 +96,7 @@ def evolve(job: Job | None, event: JobEvent, cursor: int = 0) -> Job:
         after = replace(after, imported=imported)
     if after.gates is None:
         return after
-    return replace(after, holds_slots=_holds_slots(after) and not isinstance(event, Released))
+    return replace(after, has_slots=_has_slots(after) and not isinstance(event, Released))
 
 
 def _evolve(job: Job | None, event: JobEvent, cursor: int) -> Job:
@@ -169,15 +169,15 @@ def _gated(job: Job, gates: Gates, event: Submitted, cursor: int) -> Job:
     tape, others in the order in which they are due.
     """
     if gates.rule:
-        return replace(job, gates=gates, gate_group=RULE_GROUP, turn=cursor)
+        return replace(job, gates=gates, gate_group=RULE_GROUP, rank=cursor)
     if gates.flow:
-        return replace(job, gates=gates, gate_group=FLOW_GROUP, turn=cursor)
+        return replace(job, gates=gates, gate_group=FLOW_GROUP, rank=cursor)
     due = event.data.order.run_at or event.time
-    turn = int(due.timestamp() * 1e6) if gates.ordering_key is None else cursor
-    return replace(job, gates=gates, gate_group=gates.group(event.data.order.type), turn=turn)
+    rank = int(due.timestamp() * 1e6) if gates.ordering_key is None else cursor
+    return replace(job, gates=gates, gate_group=gates.group(event.data.order.type), rank=rank)
 
 
-def _holds_slots(job: Job) -> bool:
+def _has_slots(job: Job) -> bool:
     if job.imported or job.gate_group == FLOW_GROUP:  # it has no work here
         return False
     if job.state is _S.FAILED:
@@ -220,7 +220,7 @@ def _is_accepted(job: Job, event: JobEvent) -> bool:
     if isinstance(event, Cancelled | Succeeded):
         return True  # also for a closed attempt
     if isinstance(event, Released):
-        return job.holds_slots
+        return job.has_slots
     if isinstance(event, Placed | Deferred):
         if event.data.attempt != job.attempt_due:
             return event.data.attempt > job.attempt_due
@@ -358,10 +358,10 @@ def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
         case Redriven():
             if job.gates is None:
                 return replace(job, state=_S.QUEUED, run_at=event.time, cursor=cursor)
-            turn = job.turn if job.gates.ordering_key is not None else int(event.time.timestamp() * 1e6)
+            rank = job.rank if job.gates.ordering_key is not None else int(event.time.timestamp() * 1e6)
             if job.gates.flow:
-                turn = cursor
-            return replace(job, state=_S.HELD, run_at=event.time, turn=turn, cursor=cursor)
+                rank = cursor
+            return replace(job, state=_S.HELD, run_at=event.time, rank=rank, cursor=cursor)
         case Released():
             return replace(job, state=_S.FAILED, cursor=cursor)
         case Submitted():

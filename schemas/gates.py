@@ -5,7 +5,7 @@ gives slots to ``at_most`` jobs at once or, with ``per``, allows ``at_most`` pla
 **unique key** is free when no other job with the key has a slot, a **debounce key** when no other job with the key has
 come for a time; ``schemas.claims`` says which jobs are cancelled. A job keeps its slots from its first placement in a
 run until the run has ended, also while it waits for a retry. So nothing has to expire: the slots that are taken follow
-from the jobs in the view (``Job.holds_slots``).
+from the jobs in the view (``Job.has_slots``).
 
 The rates follow the generic cell rate algorithm (GCRA; ITU-T I.371, annex A): placements are due at even spaces, and
 one that comes late does not delay the next ones, up to ``CATCH_UP``. So they may come closer together for a while.

@@ -116,7 +116,7 @@ class Job:
     the work of the attempt that is due, and ``rescues`` those of this run that followed from lost work.
     ``deferred_since``: if the latest placement was deferred, when work of this attempt was deferred first for the same
     reason; otherwise None. ``gates``: what has to be free before the work of a run is placed first. ``gate_group``:
-    the group of the gates. ``turn``: the jobs of a group are placed in the order of this number. ``holds_slots``:
+    the group of the gates. ``rank``: the jobs of a group are placed in the order of this number. ``has_slots``:
     whether the job has slots of its gates. ``flow``, ``node`` and ``item``: which job of a flow it is.
     """
 
@@ -153,8 +153,8 @@ class Job:
     """Of a cancelled job: the job that is to run instead of it, which has the same unique key or debounce key."""
     gates: Gates | None = None
     gate_group: str | None = None
-    turn: int | None = None
-    holds_slots: bool = False
+    rank: int | None = None
+    has_slots: bool = False
     flow: str | None = None
     node: str | None = None
     item: int | None = None
@@ -178,7 +178,7 @@ class Job:
         return self.attempt + 1 if self.state is JobState.RETRYING else self.attempt
 
     @property
-    def waiting(self) -> bool:
+    def awaits_placement(self) -> bool:
         """Whether the projector has to place the job's work when ``run_at`` has come."""
         state = self.state
         return (

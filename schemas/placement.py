@@ -1,7 +1,7 @@
 """The events that place work, fail lost jobs (both by the projector) and defer work (by workers and publishers).
 
-A job whose work is not on a queue is *waiting* (``Job.waiting``): it was submitted for later, its attempt failed and
-another follows, it was redriven, or its work was deferred. The projector places the work of waiting jobs when their
+A job whose work is not on a queue *awaits placement* (``Job.awaits_placement``): it was submitted for later, its
+attempt failed and another follows, it was redriven, or its work was deferred. The projector places its work when the
 time has come. It derives the placements from the view alone, so the same tape gives the same placements.
 
 All functions are pure and total. The same fact has the same event id however often it is computed.
@@ -44,7 +44,7 @@ def placement_id(job: Job) -> str:
 
 
 def placement(job: Job, *, source: str, time: datetime, fence: int) -> Placed | None:
-    """Return the event that places the work of a waiting job; None when the order is not known.
+    """Return the event that places the work of a job that awaits placement; None when the order is not known.
 
     ``fence``: the cursor up to which the tape was folded when the placement was decided.
     """

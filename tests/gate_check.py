@@ -48,7 +48,7 @@ def gate_problems(events: Iterable[tuple[JobEvent, int]]) -> list[str]:
                 ordered[key].setdefault(job.id, cursor)
             if job.state is not JobState.HELD:
                 ordered[key].pop(job.id, None)
-            if open_run or (job.state is JobState.FAILED and job.holds_slots):
+            if open_run or (job.state is JobState.FAILED and job.has_slots):
                 keys[job.id] = key
             else:
                 keys.pop(job.id, None)

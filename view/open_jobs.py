@@ -1,6 +1,6 @@
 """Jobs that are not final: their queues, and those whose work waits or was lost.
 
-The reads use the partial indexes ``jobs_open`` and ``jobs_waiting``. So a million closed jobs cost nothing.
+The reads use the partial indexes ``jobs_open`` and ``jobs_timed``. So a million closed jobs cost nothing.
 """
 
 from collections.abc import Collection, Mapping
@@ -18,23 +18,23 @@ from jobtape.schemas.rules.rules import Rules
 from jobtape.view import tables
 from jobtape.view.rows import gates_from_text, job_from_row
 from jobtape.view.sql.database import StorePart
-from jobtape.view.values import HeldJob, WaitingJob
+from jobtape.view.values import DueJob, HeldJob
 
 _OPEN = text(tables.OPEN)
-_WAITING = text(tables.WAITING)
-_NOT_WAITING = text(f"NOT ({tables.WAITING}) AND state <> 'held'")
+_TIMED = text(tables.TIMED)
+_NOT_TIMED = text(f"NOT ({tables.TIMED}) AND state <> 'held'")
 _HELD = text(tables.HELD)
-_HOLDS_SLOTS = text(tables.HOLDS_SLOTS)
+_HAS_SLOTS = text(tables.HAS_SLOTS)
 _job = tables.jobs.c
 
 _CLAIMS = select(
     _job.id, _job.type, _job.run, _job.attempt, _job.correlation_id, _job.state, _job.gates, _job.run_at, _job.cursor
 )
 _NEXT_HELD = (
-    select(_job.id, _job.type, _job.queue, _job.run_at, _job.gates, _job.gate_group, _job.turn)
+    select(_job.id, _job.type, _job.queue, _job.run_at, _job.gates, _job.gate_group, _job.rank)
     .where(_HELD, _job.gate_group == bindparam("gate_group"))
-    .where(tuple_(_job.turn, _job.id) > tuple_(bindparam("turn"), bindparam("job_id")))
-    .order_by(_job.turn, _job.id)
+    .where(tuple_(_job.rank, _job.id) > tuple_(bindparam("rank"), bindparam("job_id")))
+    .order_by(_job.rank, _job.id)
     .limit(bindparam("most"))
 )
 
@@ -53,7 +53,7 @@ class OpenJobs(StorePart):
                 last = connection.execute(following.where(_job.queue > last)).scalar()
         return found
 
-    def oldest(self, queues: Collection[str], now: datetime) -> dict[str, WaitingJob]:
+    def oldest(self, queues: Collection[str], now: datetime) -> dict[str, DueJob]:
         """Return the job of each queue that is due longest and is neither held nor running, if there is one."""
         # At the beginning of the index are, besides it, only such jobs.
         other = (JobState.RUNNING.value, JobState.HELD.value)
@@ -61,7 +61,7 @@ class OpenJobs(StorePart):
         statement = select(_job.id, _job.queue, _job.run_at).where(_OPEN, waits).order_by(_job.run_at).limit(1)
         with self.database.reading() as connection:
             rows = (connection.execute(statement.where(_job.queue == queue)).first() for queue in queues)
-            return {row.queue: WaitingJob(*row) for row in rows if row is not None}
+            return {row.queue: DueJob(*row) for row in rows if row is not None}
 
     def overdue(self, queue: str, due: datetime, cursor: int, after: str, limit: int) -> list[Job]:
         """Return open jobs of ``queue`` that were due at ``due`` and have no event after ``cursor``.
@@ -72,26 +72,26 @@ class OpenJobs(StorePart):
         statement = (
             select(tables.jobs)
             .where(_OPEN, _job.queue == queue, _job.run_at <= due, _job.cursor <= cursor, _job.id > after)
-            .where(~_job.imported, _NOT_WAITING, func.coalesce(_job.gate_group, "") != FLOW_GROUP)
+            .where(~_job.imported, _NOT_TIMED, func.coalesce(_job.gate_group, "") != FLOW_GROUP)
             .order_by(_job.id)
             .limit(limit)
         )
         with self.database.reading() as connection:
             return [job_from_row(row) for row in connection.execute(statement).all()]
 
-    def waiting(
+    def timed(
         self,
         limit: int,
         without: Collection[str] = (),
         without_dropped: Collection[str] = (),
         without_types: Collection[str] = (),
-    ) -> list[WaitingJob]:
+    ) -> list[DueJob]:
         """Return jobs whose work is to be placed, also those that are not due yet, the earliest first.
 
         ``without``: queues to leave out. ``without_dropped``: queues whose jobs are left out if the broker dropped
         their work. ``without_types``: job types to leave out.
         """
-        statement = select(_job.id, _job.queue, _job.run_at).where(_WAITING).order_by(_job.run_at, _job.id)
+        statement = select(_job.id, _job.queue, _job.run_at).where(_TIMED).order_by(_job.run_at, _job.id)
         if without:
             statement = statement.where(_job.queue.not_in(without))
         if without_types:
@@ -100,12 +100,12 @@ class OpenJobs(StorePart):
             dropped = (_job.state == JobState.SCHEDULED.value) & func.coalesce(_job.reason, "").in_(get_args(Dropped))
             statement = statement.where(~(_job.queue.in_(without_dropped) & dropped))
         with self.database.reading() as connection:
-            return [WaitingJob(*row) for row in connection.execute(statement.limit(limit)).all()]
+            return [DueJob(*row) for row in connection.execute(statement.limit(limit)).all()]
 
-    def earliest_waiting(self) -> datetime | None:
+    def earliest_timed(self) -> datetime | None:
         """Return when the first job is due whose work is not placed yet and not paused; None when there is none."""
         rules = Rules.of(self.rules())
-        statement = select(_job.run_at).where(_WAITING).order_by(_job.run_at).limit(1)
+        statement = select(_job.run_at).where(_TIMED).order_by(_job.run_at).limit(1)
         if rules.paused_queues:
             statement = statement.where(_job.queue.not_in(rules.paused_queues))
         if rules.paused_types:
@@ -135,7 +135,7 @@ class OpenJobs(StorePart):
         statement = (
             select(_job.queue, func.min(_job.id), func.count())
             .join(tables.history, (event.job_id == _job.id) & (event.cursor == _job.cursor))
-            .where(_HOLDS_SLOTS, _job.state == JobState.QUEUED.value, event.name == "placed", event.time < before)
+            .where(_HAS_SLOTS, _job.state == JobState.QUEUED.value, event.name == "placed", event.time < before)
             .group_by(_job.queue)
         )
         with self.database.reading() as connection:
@@ -150,15 +150,15 @@ class OpenJobs(StorePart):
     def held(self, after: Mapping[str, tuple[int, str]], limit: int) -> dict[str, list[HeldJob]]:
         """Return for each group the next jobs that wait for its gates, at most ``limit``, in their order.
 
-        ``after``: by group, the turn and the id of a job; those behind it are returned.
+        ``after``: by group, the rank and the id of a job; those behind it are returned.
         """
         found = {}
         with self.database.reading() as connection:
-            for group, (turn, job_id) in after.items():
-                values = {"gate_group": group, "turn": turn, "job_id": job_id, "most": limit}
+            for group, (rank, job_id) in after.items():
+                values = {"gate_group": group, "rank": rank, "job_id": job_id, "most": limit}
                 found[group] = [
                     HeldJob(
-                        row.id, row.type, row.queue, row.run_at, gates_from_text(row.gates), row.gate_group, row.turn
+                        row.id, row.type, row.queue, row.run_at, gates_from_text(row.gates), row.gate_group, row.rank
                     )
                     for row in connection.execute(_NEXT_HELD, values)
                 ]
@@ -167,7 +167,7 @@ class OpenJobs(StorePart):
     def rules(self) -> list[tuple[str, str, dict[str, Any]]]:
         """Return the id, the type and the payload of each rule that is in force, in their order."""
         columns = select(_job.id, _job.type, _job.payload)
-        statement = columns.where(_HELD, _job.gate_group == RULE_GROUP).order_by(_job.turn, _job.id)
+        statement = columns.where(_HELD, _job.gate_group == RULE_GROUP).order_by(_job.rank, _job.id)
         with self.database.reading() as connection:
             rows = connection.execute(statement).all()
         return [(job_id, job_type, plainjson.loads(payload.encode())) for job_id, job_type, payload in rows]
@@ -175,7 +175,7 @@ class OpenJobs(StorePart):
     def with_slots(self) -> list[Claim]:
         """Return the runs of the jobs that have slots. Those that have ended keep their ordering key."""
         with self.database.reading() as connection:
-            return [_claim(row) for row in connection.execute(_CLAIMS.where(_HOLDS_SLOTS))]
+            return [_claim(row) for row in connection.execute(_CLAIMS.where(_HAS_SLOTS))]
 
     def held_claims(self) -> list[Claim]:
         """Return the runs of held jobs that have a unique key or a debounce key."""

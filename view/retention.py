@@ -55,7 +55,7 @@ class JobRetention(StorePart):
         old = (
             select(_job.id)
             .where(_CLOSED, _job.finished_at < before, _job.id > after, _job.id < ids.first_id_at(before))
-            .where(~unpublished, ~_job.holds_slots, or_(_job.flow.is_(None), ~kept))
+            .where(~unpublished, ~_job.has_slots, or_(_job.flow.is_(None), ~kept))
             .order_by(_job.id)
             .limit(CHUNK)
         )

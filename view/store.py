@@ -40,6 +40,7 @@ from jobtape.view.values import (
     Checkpoint,
     DeadMessage,
     Differences,
+    DueJob,
     FoldedBatch,
     FoundJobs,
     Gap,
@@ -55,7 +56,6 @@ from jobtape.view.values import (
     RelayState,
     Subscription,
     UnreadableRow,
-    WaitingJob,
     history_row,
 )
 from jobtape.view.worker_signs import SeenWorker, WorkerSigns
@@ -68,6 +68,7 @@ __all__ = [
     "CommittedPage",
     "DeadMessage",
     "Differences",
+    "DueJob",
     "FoldedBatch",
     "FoundJobs",
     "Gap",
@@ -88,7 +89,6 @@ __all__ = [
     "Store",
     "Subscription",
     "UnreadableRow",
-    "WaitingJob",
     "history_row",
 ]
 

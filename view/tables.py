@@ -80,17 +80,17 @@ metadata = MetaData()
 OPEN: Final = "state IN ('scheduled', 'held', 'queued', 'running', 'retrying')"
 """The SQL condition that a job is not final, as a text, so that both databases recognize that of the index."""
 
-WAITING: Final = (
+TIMED: Final = (
     "(state IN ('scheduled', 'retrying') OR (state = 'queued' AND placed = 0)) "
     "AND NOT imported AND submitted_at IS NOT NULL"
 )
-"""The SQL condition of ``Job.waiting`` without the held jobs, for the same reason as a text."""
+"""The SQL condition of ``Job.awaits_placement`` without the held jobs, for the same reason as a text."""
 
 HELD: Final = "(state = 'held' AND NOT imported)"
 """The SQL condition that the job waits for its gates."""
 
-HOLDS_SLOTS: Final = "holds_slots"
-"""The SQL condition of ``Job.holds_slots``."""
+HAS_SLOTS: Final = "has_slots"
+"""The SQL condition of ``Job.has_slots``."""
 
 _FAILED: Final = text("failure IS NOT NULL")
 
@@ -131,8 +131,8 @@ jobs = Table(
     Column("duplicate_of", Text),
     Column("gates", Text),
     Column("gate_group", Key),
-    Column("turn", BigInteger),
-    Column("holds_slots", Boolean, nullable=False, server_default=text("false")),
+    Column("rank", BigInteger),
+    Column("has_slots", Boolean, nullable=False, server_default=text("false")),
     Column("flow", Key),
     Column("node", Key),
     Column("item", BigInteger),
@@ -146,10 +146,10 @@ jobs = Table(
     # For overdue jobs. It contains open jobs only, so it stays small.
     Index("jobs_open", "queue", "run_at", sqlite_where=text(OPEN), postgresql_where=text(OPEN)),
     # For the work that is to be placed, the earliest first. With the queue, so that others can be skipped.
-    Index("jobs_waiting", "run_at", "id", "queue", sqlite_where=text(WAITING), postgresql_where=text(WAITING)),
+    Index("jobs_timed", "run_at", "id", "queue", sqlite_where=text(TIMED), postgresql_where=text(TIMED)),
     # For the next jobs of a group, and for the jobs that have slots.
-    Index("jobs_held", "gate_group", "turn", "id", sqlite_where=text(HELD), postgresql_where=text(HELD)),
-    Index("jobs_with_slots", "id", sqlite_where=text(HOLDS_SLOTS), postgresql_where=text(HOLDS_SLOTS)),
+    Index("jobs_held", "gate_group", "rank", "id", sqlite_where=text(HELD), postgresql_where=text(HELD)),
+    Index("jobs_with_slots", "id", sqlite_where=text(HAS_SLOTS), postgresql_where=text(HAS_SLOTS)),
     # For the jobs of a flow.
     Index("jobs_by_flow", "flow", "node", "item", sqlite_where=_IN_FLOW, postgresql_where=_IN_FLOW),
 )

@@ -210,7 +210,7 @@ class UnreadableRow:
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingJob:
+class DueJob:
     """A job whose work is to be placed on ``queue`` at ``run_at``."""
 
     id: str
@@ -221,7 +221,7 @@ class WaitingJob:
 @dataclass(frozen=True, slots=True)
 class HeldJob:
     """A job that waits for its ``gates`` and until ``run_at``. The jobs of ``group`` are placed in the order of
-    ``turn`` and ``id``.
+    ``rank`` and ``id``.
     """
 
     id: str
@@ -230,12 +230,12 @@ class HeldJob:
     run_at: datetime
     gates: Gates
     group: str
-    turn: int
+    rank: int
 
     @property
     def key(self) -> tuple[int, str]:
         """Sorts the jobs of a group."""
-        return self.turn, self.id
+        return self.rank, self.id
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Theory of operation. A thread that runs a handler leaves nothing to the next one
 and a thread in which a handler has left thread-local values, an event loop, a trace function or a name is not used
 again (``_Traces``). Any other thread is, because the start of a thread costs more than a short job.
 
-Handlers are started in bulk. One thread is woken for all that are started in one turn of the worker's event loop, and
+Handlers are started in bulk. One thread is woken for all that are started in one pass of the worker's event loop, and
 runs one after the other, so short ones cost no switch between threads. What still waits after ``SPREAD`` seconds, since
 the handler before it takes longer, gets a thread each. One thread always waits for work: the last one that is
 woken first starts another. So no handler waits for the start of a thread, which takes long while others compute.

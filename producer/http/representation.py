@@ -131,7 +131,7 @@ def job_out(job: Job) -> dict[str, Any]:
     values["cursor"] = job.cursor or None
     values["ordering_key"] = None if job.gates is None else job.gates.ordering_key
     values["waits_for"] = job.gates.texts() if job.gates is not None and job.state is JobState.HELD else []
-    values["holds_key"] = job.holds_slots and job.final
+    values["holds_key"] = job.has_slots and job.final
     return values
 
 

@@ -239,7 +239,7 @@ class Health:
 
         Raises ViewUnavailable.
         """
-        earliest = await self.read(self.store.open_jobs.earliest_waiting)
+        earliest = await self.read(self.store.open_jobs.earliest_timed)
         return 0.0 if earliest is None else max(0.0, (datetime.now(UTC) - earliest).total_seconds())
 
     async def _timers(self) -> TimerStatus:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from jobtape.producer.service.shared import Shared
 from jobtape.producer.service.view_calls import ViewCalls
 from jobtape.view.statistics import FailureCount, JobCount, Range, Sums
-from jobtape.view.store import Store, WaitingJob
+from jobtape.view.store import DueJob, Store
 from jobtape.view.tallies import MINUTES_KEPT, Ages
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class Now:
     at: datetime
     cursor: int
     jobs: Sequence[JobCount]
-    oldest: Mapping[str, WaitingJob]
+    oldest: Mapping[str, DueJob]
 
 
 @dataclass(frozen=True, slots=True)

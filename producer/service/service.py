@@ -176,7 +176,7 @@ class JobService(Submitter):
         if await self.find(job_id) is None:
             return None
         job = await self.find_after_barrier(job_id)
-        if job is None or (job.final and not job.holds_slots):
+        if job is None or (job.final and not job.has_slots):
             return job
         if not job.final:
             raise JobNotFinal(f"the job {job.id} is {job.state}: only one that has failed can be released", job.state)

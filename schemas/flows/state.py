@@ -80,7 +80,7 @@ class FlowState:
 
     def change(self, job: Job) -> None:
         """Note the state of the flow itself."""
-        again = job.turn != self.job.turn
+        again = job.rank != self.job.rank
         self.job = replace(job, payload=None)
         if again:
             self.started = self.outcome_published = False
@@ -172,7 +172,7 @@ class FlowState:
         return NodeState.FAILED if parts["failed"] else NodeState.SUCCEEDED if parts["succeeded"] else None
 
     def _part(self, job: FlowJob) -> _Part:
-        before = job.cursor < (self.job.turn or 0)
+        before = job.cursor < (self.job.rank or 0)
         if job.state is JobState.SUCCEEDED:
             return "succeeded"
         if before and (job.state in FINAL or job.imported):

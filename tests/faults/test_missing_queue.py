@@ -77,7 +77,7 @@ async def test_jobs_of_a_deleted_queue_run_when_it_is_back(rig: Rig, store: Stor
             await submit(rig, ledger, half, delay=1.0)
             await eventually(lambda: done(store, "default") == 2 * half, 30, what="the other queue's jobs are done")
             print(f"the jobs of the other queue were done {time.monotonic() - began:.1f} s after the deletion")
-            await eventually(lambda: store.open_jobs.earliest_waiting() is not None)
+            await eventually(lambda: store.open_jobs.earliest_timed() is not None)
             assert "the work queue side is missing" in await doctor_findings(rig)
             assert done(store, "side") == 0
         assert "side is missing" not in await doctor_findings(rig)

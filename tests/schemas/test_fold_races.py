@@ -194,7 +194,7 @@ def test_only_later_run_at_is_scheduled() -> None:
 def test_job_released_before_its_submission_keeps_no_key() -> None:
     held = submitted(order=ORDER.model_copy(update={"gates": Gates(ordering_key="customer=a", hold=True)}))
     job = play([released(1, 5), held])
-    assert not job.holds_slots
+    assert not job.has_slots
     assert evolve(job, released(1, 5)) is job
-    assert play([held, A.failed(3)]).holds_slots
-    assert not play([held, A.failed(3), released(1, 5)]).holds_slots
+    assert play([held, A.failed(3)]).has_slots
+    assert not play([held, A.failed(3), released(1, 5)]).has_slots

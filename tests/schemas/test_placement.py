@@ -60,14 +60,14 @@ WAITING: dict[str, tuple[list[JobEvent], str, int]] = {
 @pytest.mark.parametrize(("tape", "event_id", "due"), WAITING.values(), ids=WAITING)
 def test_waiting_job_is_placed_once(tape: list[JobEvent], event_id: str, due: int) -> None:
     job = fold(*tape)
-    assert job.waiting
+    assert job.awaits_placement
     assert job.run_at == at(due)
     event = placement(job, source=SOURCE, time=at(due), fence=7)
     assert event is not None
     assert (event.id, event.data.why, event.data.order) == (event_id, "due", ORDER)
     assert placement_id(job) == event_id
     after = evolve(job, event)
-    assert (after.state, after.waiting, after.run_at) == ("queued", False, at(due))
+    assert (after.state, after.awaits_placement, after.run_at) == ("queued", False, at(due))
     assert evolve(after, event) is after
 
 
@@ -86,11 +86,11 @@ NOT_WAITING: dict[str, list[JobEvent]] = {
 
 @pytest.mark.parametrize("tape", NOT_WAITING.values(), ids=NOT_WAITING)
 def test_other_job_does_not_wait(tape: list[JobEvent]) -> None:
-    assert not fold(*tape).waiting
+    assert not fold(*tape).awaits_placement
 
 
 def test_imported_job_does_not_wait() -> None:
-    assert not fold(submitted(order=LATER).model_copy(update={"imported": "export"})).waiting
+    assert not fold(submitted(order=LATER).model_copy(update={"imported": "export"})).awaits_placement
 
 
 @given(st.lists(any_event(), max_size=12))
@@ -98,12 +98,12 @@ def test_placement_of_waiting_job_is_accepted(tape: list[JobEvent]) -> None:
     job: Job | None = None
     for event in tape:
         job = evolve(job, event)
-        if job.waiting:
+        if job.awaits_placement:
             following = placement(job, source=SOURCE, time=at(100), fence=7)
             assert following is not None
             after = evolve(job, following)
             assert after.state == "queued"
-            assert not after.waiting
+            assert not after.awaits_placement
 
 
 def test_late_deferral_of_earlier_placement_is_rejected() -> None:
@@ -117,7 +117,7 @@ def test_execution_before_a_deferral_does_not_stop_the_timer() -> None:
     job = fold(submitted(), A.started(1), deferred(1, 3))
     assert evolve(job, A.progressed(1, 4)) is job
     assert evolve(job, A.started(1)) is job
-    assert job.waiting
+    assert job.awaits_placement
     assert evolve(job, A.succeeded(5)).state == "succeeded"
     assert evolve(job, Execution("b").started(6)).state == "running"
 

@@ -156,7 +156,7 @@ class HeldJobs:
                 changed = self._apply(job) or changed
                 continue
             held = job.state is JobState.HELD and not job.imported
-            if job.holds_slots:
+            if job.has_slots:
                 freed = self._state.hold(job.id, job.gates.slots(ended=job.final))
             elif held and (job.id in in_flight or job.id in self._taken):
                 continue
@@ -263,9 +263,9 @@ class HeldJobs:
         return True
 
     def _hold(self, job: Job) -> None:
-        assert job.gates is not None and job.gate_group is not None and job.queue is not None and job.turn is not None
+        assert job.gates is not None and job.gate_group is not None and job.queue is not None and job.rank is not None
         held = HeldJob(
-            job.id, job.type, job.queue, job.run_at or datetime.now(UTC), job.gates, job.gate_group, job.turn
+            job.id, job.type, job.queue, job.run_at or datetime.now(UTC), job.gates, job.gate_group, job.rank
         )
         group = self._groups.get(held.group)
         if group is None:  # no other job of the group is held

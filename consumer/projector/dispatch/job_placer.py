@@ -1,10 +1,10 @@
-"""Places the work of waiting jobs when it is due: delayed jobs, retries, redriven and deferred jobs, and held jobs.
-Cancels jobs because of their unique or debounce keys.
+"""Places the work of jobs when it is due: of delayed, retried, redriven, deferred and held jobs. Cancels jobs
+because of their unique or debounce keys.
 
-Theory of operation. The view says which jobs wait and when each is due (``Job.waiting``); there is no other list of
-timers. The placer reads the earliest of them, publishes the events that place the work of those that are due, and
-sleeps until the next one is due or the fold has committed an earlier one. A cancelled job does not wait any more, so
-nothing has to be removed. ``HeldJobs`` says which jobs with gates are placed next.
+Theory of operation. The view says which jobs await placement and when each is due (``Job.awaits_placement``); there is
+no other list of timers. The placer reads the earliest of them, publishes the events that place the work of those that
+are due, and sleeps until the next one is due or the fold has committed an earlier one. A cancelled job does not wait
+any more, so nothing has to be removed. ``HeldJobs`` says which jobs with gates are placed next.
 
 When a gate opens, a slot is unused until the next job has it. So then the placer neither reads what it knows
 (``_recent``, ``_read_at``) nor waits for the confirms of a few placements before it makes the next ones.
@@ -44,7 +44,7 @@ from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.placement import placement, placement_id
 from jobtape.schemas.topology import CANCEL_KEY
-from jobtape.view.store import FoldedBatch, HeldJob, WaitingJob
+from jobtape.view.store import DueJob, FoldedBatch, HeldJob
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ CLOSED_PAUSE: Final = 2.0
 
 
 class JobPlacer:
-    """The service that places the work of waiting jobs when it is due.
+    """The service that places the work of jobs that await it when it is due.
 
     It has a connection of its own, so a queue that confirms nothing does not stop the fold.
     ``on_start`` is called before the first placement, when all that other projectors have published is folded.
@@ -115,11 +115,11 @@ class JobPlacer:
         if full:
             self._read_at = 0.0
         for job in batch.jobs:
-            if job.id in self._unseen and not (job.waiting and self._unseen[job.id] == placement_id(job)):
+            if job.id in self._unseen and not (job.awaits_placement and self._unseen[job.id] == placement_id(job)):
                 del self._unseen[job.id]
             if job.gates is not None:
                 self._remember(job)
-            timed = job.waiting and job.state is not JobState.HELD
+            timed = job.awaits_placement and job.state is not JobState.HELD
             if timed and job.run_at is not None and job.run_at.timestamp() < self._read_at:
                 self._read_at = job.run_at.timestamp()
                 self._changed.set()
@@ -163,7 +163,7 @@ class JobPlacer:
                 raise NotActive("a placement was not repeated, because the lease was not renewed in time")
             await self._publisher.link.connection()
             self._changed.clear()
-            rows: list[WaitingJob] = []
+            rows: list[DueJob] = []
             if self._read_at <= time.time():
                 self._read_at = time.time() + POLL
                 rows = await self._read()
@@ -185,8 +185,8 @@ class JobPlacer:
             if not self._changed.is_set():
                 await wait_for_stop(self._changed, max(0.0, until - time.time()))
 
-    async def _read(self) -> list[WaitingJob]:
-        """Return waiting jobs, the earliest first, without those whose placement is on its way."""
+    async def _read(self) -> list[DueJob]:
+        """Return jobs that await placement, the earliest first, without those whose placement is on its way."""
         now = time.monotonic()
         self._closed = {queue: until for queue, until in self._closed.items() if until > now}
         self._unserved = {queue: until for queue, until in self._unserved.items() if until > now}
@@ -196,7 +196,7 @@ class JobPlacer:
         if limit <= 0:
             return []
         rows = await self._active.call(
-            self._active.store.open_jobs.waiting,
+            self._active.store.open_jobs.timed,
             len(unseen) + limit,
             {*self._closed, *self._held.rules.paused_queues},
             tuple(self._unserved),
@@ -221,7 +221,7 @@ class JobPlacer:
         is_placed = claim.state is not JobState.HELD or claim.run.id in self._unseen
         await self._active.publish(event, (CANCEL_KEY,) if is_placed else ())
 
-    async def _place(self, rows: Sequence[WaitingJob | HeldJob]) -> None:
+    async def _place(self, rows: Sequence[DueJob | HeldJob]) -> None:
         """Place what can be placed of ``rows``. What is not confirmed is repeated in a task of its own."""
         held = {row.id: row for row in rows if isinstance(row, HeldJob)}
         jobs = {row.id: self._recent[row.id] for row in rows if row.id in self._recent}
@@ -231,14 +231,14 @@ class JobPlacer:
         now = datetime.now(UTC)
         for row in rows:  # in the order in which they are due
             job = jobs.get(row.id)
-            if job is not None and job.waiting and job.queue is not None and (job.run_at or now) <= now:
+            if job is not None and job.awaits_placement and job.queue is not None and (job.run_at or now) <= now:
                 by_queue[job.queue].append(job)
         open_for = await asyncio.gather(*(self._open_for(queue, waiting) for queue, waiting in by_queue.items()))
         placeable = [job for each in open_for for job in each if job.order is not None]
         placed = {job.id for job in placeable}
         await self._held.charge(job for job in placeable if job.id not in held)
         for row in held.values():
-            self._held.give_back(row, placed=row.id in placed, held=row.id in jobs and jobs[row.id].waiting)
+            self._held.give_back(row, placed=row.id in placed, held=row.id in jobs and jobs[row.id].awaits_placement)
         if not placeable:
             await asyncio.sleep(PAUSE)
             return

@@ -142,7 +142,7 @@ def decide(
         )
     if job.final or job.run > event.data.run or event.data.attempt < job.attempt_due:
         return None
-    if event.data.attempt == job.attempt_due and (placement_of(event) < job.placed or job.waiting):
+    if event.data.attempt == job.attempt_due and (placement_of(event) < job.placed or job.awaits_placement):
         return None  # It was placed again since, or will be.
     if dropped is not None:
         return deferral(event, dropped, source=source, time=now)

@@ -77,7 +77,7 @@ class UnconfirmedPlacements:
             if job.queue is None:
                 continue
             known = self._later.get(job.queue) == job.id
-            if job.state is JobState.QUEUED and not job.waiting:
+            if job.state is JobState.QUEUED and not job.awaits_placement:
                 if job.id in placed:
                     self._later.setdefault(job.queue, job.id)
                 continue

@@ -33,7 +33,7 @@ def examine_view(found: Findings, store: Store) -> OpenWork:
     try:
         checkpoint, fault = store.checkpoint(), store.fold_fault()
         queues = store.open_jobs.queues()
-        earliest, dead = store.open_jobs.earliest_waiting(), store.dead_messages.count()
+        earliest, dead = store.open_jobs.earliest_timed(), store.dead_messages.count()
         rules = Rules.of(store.open_jobs.rules())
         with_slots = store.open_jobs.queued_with_slots(datetime.now(UTC) - PLACED_LONG)
         positions, reach = store.positions.all(), store.committed.reach()

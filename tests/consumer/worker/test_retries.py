@@ -131,7 +131,7 @@ async def test_waiting_retry_is_held_by_no_worker(rig: Rig, view: Store) -> None
         job_id = await rig.submit("flaky", {"fails": 2}, max_attempts=3)
         await eventually(lambda: attempts(rig.of(job_id)) == [("retrying", 1), ("retrying", 2)])
     assert await _total_depth_is(rig, 0)
-    assert len(await eventually(lambda: view.open_jobs.waiting(9))) == 1
+    assert len(await eventually(lambda: view.open_jobs.timed(9))) == 1
     async with rig.worker(jobs.flaky, name="later"):
         outcome = await rig.outcome(job_id)
     assert (outcome.name, outcome.data.worker) == ("succeeded", "later")

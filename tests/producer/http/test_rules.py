@@ -89,7 +89,7 @@ async def test_jobs_of_paused_queue_wait_until_it_is_resumed(at_work: Api, rig: 
         await becomes(at_work, await submit(at_work, "quick", delay=0.1), "succeeded")
         found = [(await at_work.client.get(f"/jobs/{each}")).json()["state"] for each in waiting]
         assert found == ["queued", "scheduled"]
-        assert view.open_jobs.earliest_waiting() is None, "a paused job is not late"
+        assert view.open_jobs.earliest_timed() is None, "a paused job is not late"
         resumed = await at_work.client.post("/queues/orders/resume")
         assert resumed.json() == {"ended": [rule.json()["id"]]}
         for each in waiting:

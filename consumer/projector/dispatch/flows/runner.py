@@ -277,7 +277,7 @@ def _run_began(flow: FlowState) -> str:
 
 def _again(job: FlowJob, flow: FlowState) -> FlowJob:
     """Return a job whose next run has begun, until the fold has it."""
-    return job._replace(state=JobState.HELD, run=job.run + 1, cursor=flow.job.turn or 0, imported=False)
+    return job._replace(state=JobState.HELD, run=job.run + 1, cursor=flow.job.rank or 0, imported=False)
 
 
 def _began_before_end(job: FlowJob, flow: Job) -> bool:

@@ -58,7 +58,7 @@ async def test_jobs_with_the_same_ordering_key_run_one_after_the_other(rig: Rig,
             assert done.gates is not None and done.gates.ordering_key is not None
             by_key[done.gates.ordering_key].append(done)
         for of_key in by_key.values():
-            of_key.sort(key=lambda each: each.turn or 0)
+            of_key.sort(key=lambda each: each.rank or 0)
             for earlier, later in itertools.pairwise(of_key):
                 assert earlier.finished_at is not None and later.started_at is not None
                 assert earlier.finished_at <= later.started_at
@@ -104,10 +104,10 @@ async def test_job_that_holds_its_key_lets_the_next_one_run_when_it_is_released(
         held = store.job(second)
         assert held is not None and held.state is JobState.HELD
         failed = store.job(first)
-        assert failed is not None and failed.holds_slots
+        assert failed is not None and failed.has_slots
         await rig.publisher.publish(released(failed, source=rig.topology.source, time=datetime.now(UTC)))
         await ended(store, [second])
-        assert not store.jobs([first])[first].holds_slots
+        assert not store.jobs([first])[first].has_slots
         await check(rig, store)
 
 

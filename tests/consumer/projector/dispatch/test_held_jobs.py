@@ -72,7 +72,7 @@ class World:
     def notify(self) -> None:
         committed, self._committed = self._committed, []
         for job in committed:
-            if not job.waiting:
+            if not job.awaits_placement:
                 self.in_flight.pop(job.id, None)
         self.held.notify(committed, self.in_flight)
 
@@ -84,7 +84,7 @@ class World:
         for row in taken:
             assert row.id not in self.in_flight
             job = self.jobs[row.id]
-            event = placement(job, source=SOURCE, time=at(0), fence=self.cursor) if job.waiting else None
+            event = placement(job, source=SOURCE, time=at(0), fence=self.cursor) if job.awaits_placement else None
             if event is not None:
                 self.check_may_be_placed(job)
                 self.in_flight[job.id] = event
@@ -117,7 +117,7 @@ class World:
                 if job.gates.unique is not None:
                     taken[job.gates.unique.gate] += 1
             if job.gates.ordering_key is not None and (
-                job.id in self.in_flight or open_run or (job.state is JobState.FAILED and job.holds_slots)
+                job.id in self.in_flight or open_run or (job.state is JobState.FAILED and job.has_slots)
             ):
                 taken["", job.gates.ordering_key] += 1
         return taken
@@ -126,7 +126,7 @@ class World:
         assert job.gates is not None
         taken, key = self.slots(), job.gates.ordering_key
         earlier = key is not None and any(
-            other.gates is not None and other.gates.ordering_key == key and (other.turn or 0) < (job.turn or 0)
+            other.gates is not None and other.gates.ordering_key == key and (other.rank or 0) < (job.rank or 0)
             for other in self.waiting()
         )
         return (
@@ -225,7 +225,7 @@ def _step(world: World, dice: random.Random, n: int) -> None:
             events.append(Execution("e", attempt=job.attempt_due, run=job.run, job=job.id).started())
         elif job.state in (JobState.QUEUED, JobState.RUNNING):
             events.append(_end(world, job, dice))
-        elif job.final and job.holds_slots and what < 0.8:
+        elif job.final and job.has_slots and what < 0.8:
             events.append(released(job, source=SOURCE, time=at(0)))
         elif job.final and what < 0.9:
             events.append(redriven(job, source=SOURCE, time=at(job.run)))
@@ -269,7 +269,7 @@ async def _work_off(world: World) -> None:
         world.fold(*world.in_flight.values())
         world.in_flight.clear()
         open_jobs = [job for job in world.jobs.values() if not job.final and job.state is not JobState.HELD]
-        holding = [job for job in world.jobs.values() if job.final and job.holds_slots]
+        holding = [job for job in world.jobs.values() if job.final and job.has_slots]
         if not open_jobs and not holding and not world.waiting():
             break
         world.fold(*(released(job, source=SOURCE, time=at(0)) for job in holding))

@@ -22,7 +22,7 @@ from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.placement import deferral, placement
 from jobtape.schemas.topology import CANCEL_KEY
-from jobtape.view.store import FoldedBatch, Store, WaitingJob
+from jobtape.view.store import DueJob, FoldedBatch, Store
 from tests.checker import Checker
 from tests.consumer import jobs
 from tests.consumer.installation import Rig, order_event
@@ -54,7 +54,7 @@ def state_is(store: Store, job_id: str, state: JobState, run: int = 1) -> Callab
 
 
 def waits(store: Store, n: int = 1) -> Callable[[], bool]:
-    return lambda: len(store.open_jobs.waiting(100)) == n
+    return lambda: len(store.open_jobs.timed(100)) == n
 
 
 def start_nothing(self: ProjectorServices) -> None:
@@ -233,13 +233,13 @@ async def test_placer_does_not_place_work_that_is_folded_during_the_query(
     rig: Rig, store: Store, failed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queried, folded = threading.Event(), threading.Event()
-    query, commit, notify = store.open_jobs.waiting, store.commit, ProjectorServices.notify
+    query, commit, notify = store.open_jobs.timed, store.commit, ProjectorServices.notify
     queries = itertools.count()
 
     def has_placed(batch: FoldedBatch) -> bool:
         return any(entry.name == "placed" for entry in batch.history)
 
-    def waiting(limit: int, *without: Collection[str]) -> list[WaitingJob]:
+    def waiting(limit: int, *without: Collection[str]) -> list[DueJob]:
         rows = query(limit, *without)
         if rows and next(queries) == 1:
             queried.set()
@@ -255,7 +255,7 @@ async def test_placer_does_not_place_work_that_is_folded_during_the_query(
         if has_placed(batch):
             folded.set()
 
-    monkeypatch.setattr(store.open_jobs, "waiting", waiting)
+    monkeypatch.setattr(store.open_jobs, "timed", waiting)
     monkeypatch.setattr(store, "commit", commit_after_the_query)
     monkeypatch.setattr(ProjectorServices, "notify", notify_and_set)
     async with rig.projector(store), rig.worker(jobs.boom):
@@ -351,5 +351,5 @@ async def test_redrive_of_an_unknown_job_places_no_work(rig: Rig, store: Store) 
     async with rig.projector(store):
         await rig.publisher.publish(redriven(unknown, 2, rig.topology.source))
         job = await eventually(state_is(store, unknown, JobState.QUEUED, 2))
-    assert (job.placed, job.waiting, placements(rig, unknown)) == (0, False, [])
+    assert (job.placed, job.awaits_placement, placements(rig, unknown)) == (0, False, [])
     assert not any(isinstance(event, Failed) for event in rig.of(unknown))
