@@ -29,23 +29,24 @@ PREVIOUS: Final = "$previous"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Stands for the result of a node, or for the item of a mapped node. ``result["items"][0]`` stands for what is in
-    it.
+    """Stands for the result of a node, for the item of a mapped node or, with ``of_input``, for the input of the flow.
+    ``result["items"][0]`` stands for what is in it.
     """
 
     node: str | None
     path: str = ""
+    of_input: bool = False
 
     def __getitem__(self, key: str | int) -> "Result":
         step = str(key).replace("~", "~0").replace("/", "~1")
-        return Result(self.node, f"{self.path}/{step}")
+        return Result(self.node, f"{self.path}/{step}", self.of_input)
 
     def __iter__(self) -> Iterator[Any]:
         raise TypeError("a result is not known before the flow runs: use Flow.map to have a job for each of its items")
 
     def plain(self) -> dict[str, str]:
         """Return the reference as it is written in a payload."""
-        return Reference(self.node, self.path).plain()
+        return Reference(self.node, self.path, self.of_input).plain()
 
 
 item: Final = Result(None)
@@ -89,7 +90,7 @@ def step_with(options: Options, job_type: JobType[Any] | str, /, *args: Any, **k
 
 
 class Flow:
-    """A graph of jobs. ``name``: for people.
+    """A graph of jobs. ``name``: for people. ``given``: its input (see ``input``).
 
     ``labels`` and ``correlation_id``: of the flow and of all its jobs. ``delay`` (seconds) and ``run_at``: when it
     begins. ``stop``: after a failure that no node handles, ``"end"`` lets other branches go on, ``"now"`` cancels them.
@@ -105,22 +106,24 @@ class Flow:
         delay: float | None = None,
         run_at: datetime | None = None,
         stop: Stop = "end",
+        given: Mapping[str, Any] | None = None,
     ) -> None:
-        given = {
+        values = {
             "name": name,
+            "input": None if given is None else to_jsonable_python(given),
             "labels": None if labels is None else dict(labels),
             "correlation_id": correlation_id,
             "reply_to": reply_to,
             "delay": delay,
             "run_at": None if run_at is None else run_at.isoformat(),
         }
-        self._fields: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        self._fields: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
         self._fields["stop"] = stop
         self._nodes: dict[str, dict[str, Any]] = {}
 
     def add(
         self,
-        job_type: JobType[Any] | str,
+        job_type: "JobType[Any] | str | Flow",
         /,
         *args: Any,
         after: Iterable[NodeHandle] = (),
@@ -130,6 +133,9 @@ class Flow:
         **kwargs: Any,
     ) -> NodeHandle:
         """Add a node: a job with the handler's arguments, which may contain results of other nodes.
+
+        A flow is added like a job type. Its keyword arguments are its input, and its result has the results of its last
+        nodes by their names.
 
         ``after``: nodes that have to end first, besides those whose results it gets. ``on``: ``"success"`` begins it if
         they have succeeded, ``"failure"`` if there is a failure before it, ``"done"`` in any case. ``node``: its name;
@@ -143,7 +149,7 @@ class Flow:
 
     def map(
         self,
-        job_type: JobType[Any] | str,
+        job_type: "JobType[Any] | str | Flow",
         /,
         *args: Any,
         over: Result,
@@ -161,6 +167,11 @@ class Flow:
         """
         more = {"map": over.plain()} | ({} if limit is None else {"limit": limit})
         return self._add(job_type, args, kwargs, after, on, node, options, more)
+
+    @property
+    def input(self) -> Result:
+        """What the flow is given, for the arguments of its nodes: ``Flow(given={"url": …}).input["url"]``."""
+        return Result(None, of_input=True)
 
     def body(self) -> dict[str, Any]:
         """Return the flow as the body of ``POST /flows``."""
@@ -186,7 +197,7 @@ class Flow:
 
     def _add(
         self,
-        job_type: JobType[Any] | str,
+        job_type: "JobType[Any] | str | Flow",
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         after: Iterable[NodeHandle],
@@ -195,11 +206,15 @@ class Flow:
         options: Options | None,
         more: Mapping[str, Any],
     ) -> NodeHandle:
-        type_name = job_type if isinstance(job_type, str) else job_type.name
+        if isinstance(job_type, Flow):
+            type_name, default_name, body = FLOW, "flow", job_type._as_node(args, kwargs)
+        else:
+            type_name = default_name = job_type if isinstance(job_type, str) else job_type.name
+            body = {"payload": _payload(job_type, args, kwargs, bare="map" in more)}
         if node is not None and node in self._nodes:
             raise ValueError(f"the flow has a node {node!r} already: give this one another name, node=...")
-        name = node or self._free_name(type_name)
-        body: dict[str, Any] = {"type": type_name, "payload": _payload(job_type, args, kwargs, bare="map" in more)}
+        name = node or self._free_name(default_name)
+        body = {"type": type_name, **body}
         if names := [each.name for each in after]:
             body["after"] = names
         if on != "success":
@@ -209,11 +224,22 @@ class Flow:
         self._nodes[name] = body | dict(more)
         return NodeHandle(name)
 
-    def _free_name(self, type_name: str) -> str:
-        name, n = type_name[:60], 1
+    def _as_node(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the node of an outer flow has of this one, with the input ``kwargs``."""
+        if args:
+            raise TypeError("give a flow its input as keywords")
+        if alone := [name for name in self._fields if name not in ("name", "input", "stop", "labels")]:
+            raise ValueError(f"a flow within another one has no {', '.join(alone)}: give them to the outer one")
+        payload: dict[str, Any] = {name: self._fields[name] for name in ("name", "stop") if name in self._fields}
+        given = {**self._fields.get("input", {}), **{name: _plain(value) for name, value in kwargs.items()}}
+        payload |= {"input": given, "nodes": dict(self._nodes)}
+        return {"payload": payload} | {name: self._fields[name] for name in ("labels",) if name in self._fields}
+
+    def _free_name(self, wanted: str) -> str:
+        name, n = wanted[:60], 1
         while name in self._nodes:
             n += 1
-            name = f"{type_name[:58]}-{n}"
+            name = f"{wanted[:58]}-{n}"
         return name
 
 

@@ -65,7 +65,8 @@ class Flows(StorePart):
 
     def _number_of_items(self, flow: FlowState, reference: Reference) -> int | None:
         """Return the length of the list at ``reference``; None if there is none yet, or never one."""
-        assert reference.node is not None
+        if reference.node is None:
+            return _length_at(reference, flow.flow.input)
         mapped = flow.flow.nodes[reference.node].map is not None
         own = flow.job_of(reference.node, None)
         if mapped:
@@ -79,11 +80,16 @@ class Flows(StorePart):
             return None
         found = self.results(flow.job.id, reference.node, 2**62)
         assert not isinstance(found, int)
-        try:
-            items = reference.find(result_of(found, mapped=mapped))
-        except NotFound:
-            return None
-        return len(items) if isinstance(items, list) else None
+        return _length_at(reference, result_of(found, mapped=mapped))
+
+
+def _length_at(reference: Reference, value: Any) -> int | None:
+    """Return the length of the list at ``reference`` in ``value``; None if there is none."""
+    try:
+        items = reference.find(value)
+    except NotFound:
+        return None
+    return len(items) if isinstance(items, list) else None
 
 
 def result_of(found: Sequence[tuple[int | None, JobState, Any]], *, mapped: bool) -> Any:

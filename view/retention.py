@@ -49,7 +49,9 @@ class JobRetention(StorePart):
         flow = tables.jobs.alias()
         kept = exists(
             select(flow.c.id).where(
-                flow.c.id == _job.flow, or_(flow.c.finished_at.is_(None), flow.c.finished_at >= before)
+                flow.c.id == _job.flow,
+                # The jobs of a flow within a flow go after it, so that those of the outer one are kept as long.
+                or_(flow.c.finished_at.is_(None), flow.c.finished_at >= before, flow.c.flow.is_not(None)),
             )
         )
         old = (

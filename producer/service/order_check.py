@@ -26,7 +26,7 @@ def order_for(submission: Submission, job_types: Mapping[str, JobTypeSpec], limi
     timeout or the time when it is due.
     """
     if submission.type == FLOW:
-        return _flow_order(submission, job_types, limits, now)
+        return _flow_order(submission, job_types, limits, now, depth=1)
     return _order(submission, job_types, limits, now, whole=True)
 
 
@@ -57,15 +57,20 @@ def _order(
     )
 
 
-def _flow_order(submission: Submission, job_types: Mapping[str, JobTypeSpec], limits: Limits, now: datetime) -> Order:
+def _flow_order(
+    submission: Submission, job_types: Mapping[str, JobTypeSpec], limits: Limits, now: datetime, *, depth: int
+) -> Order:
+    def order_of(node: Submission, whole: bool) -> Order:
+        if node.type == FLOW:
+            return _flow_order(node, job_types, limits, now, depth=depth + 1)
+        return _order(node, job_types, limits, now, whole=whole)
+
     for field in ("queue", "lane", "timeout", "max_attempts", "ordering_key"):
         if getattr(submission, field) is not None:
             raise _invalid(field, f"a flow has no {field}: its nodes have")
     _check_storable(submission.payload)
     _check_size(submission.payload, limits)
-    flow = recorded_flow(
-        submission.payload, job_types, lambda node, whole: _order(node, job_types, limits, now, whole=whole)
-    )
+    flow = recorded_flow(submission.payload, job_types, order_of, depth)
     payload = flow.model_dump(mode="json", exclude_defaults=True)
     _check_storable(payload)
     _check_size(payload, limits)

@@ -1,6 +1,7 @@
 """A flow as it is recorded: the payload of its job, and the orders of its nodes' jobs."""
 
 import hashlib
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -8,16 +9,23 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobtape.schemas.flows.graph import Graph, Node, On, Stop
-from jobtape.schemas.flows.references import Reference, reference_of
+from jobtape.schemas.flows.references import Location, Reference, reference_of, references, resolved
 from jobtape.schemas.job import FlowNode, Job, Order
 
 FLOW: Final = "jobtape.flow"
 """The job type of flows."""
 MAX_NODES: Final = 1000
+"""Of a flow with those of the flows in it."""
+MAX_DEPTH: Final = 8
+"""Flows in each other, with the outermost one."""
 MAX_ITEMS: Final = 100_000
 """Jobs of a mapped node."""
 
 NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")]
+
+
+INPUT_FIELD: Final = "input"
+"""The only part of a flow within a flow in which references are those of the outer one."""
 
 
 class RecordedNode(BaseModel):
@@ -41,6 +49,17 @@ class RecordedNode(BaseModel):
         """Where the items of a mapped node are; None for another node."""
         return reference_of(self.map)
 
+    def references(self) -> Iterator[tuple[Location, Reference]]:
+        """Yield the references in the payload as ``references.references`` does."""
+        return payload_references(self.order.type, self.order.payload)
+
+    def payload(self, look_up: Callable[[Reference], Any]) -> Any:
+        """Return the payload with what ``look_up`` returns in the place of each reference."""
+        payload = self.order.payload
+        if self.order.type != FLOW:
+            return resolved(payload, look_up)
+        return {**payload, INPUT_FIELD: resolved(payload[INPUT_FIELD], look_up)} if INPUT_FIELD in payload else payload
+
 
 class RecordedFlow(BaseModel):
     """The payload of a flow's job."""
@@ -49,6 +68,7 @@ class RecordedFlow(BaseModel):
     model_config = ConfigDict(ignored_types=(cached_property,))
 
     name: str | None = None
+    input: dict[str, Any] = Field(default_factory=dict)
     nodes: dict[NodeName, RecordedNode] = Field(min_length=1, max_length=MAX_NODES)
     stop: Stop = "end"
 
@@ -56,6 +76,13 @@ class RecordedFlow(BaseModel):
     def graph(self) -> Graph:
         """The nodes without their orders."""
         return Graph({name: Node(node.after, node.on) for name, node in self.nodes.items()}, self.stop)
+
+
+def payload_references(job_type: str, payload: dict[str, Any]) -> Iterator[tuple[Location, Reference]]:
+    """Yield the references to what is in the flow of a node with this payload. Raises what ``references`` raises."""
+    if job_type != FLOW:
+        return references(payload)
+    return references(payload.get(INPUT_FIELD), (INPUT_FIELD,))
 
 
 def child_id(flow_id: str, node: str, item: int | None) -> str:

@@ -6,9 +6,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid, UnknownJobType, faults_of, first_fault
-from jobtape.schemas.flows.flow import RecordedFlow, RecordedNode
+from jobtape.schemas.flows.flow import FLOW, MAX_DEPTH, MAX_NODES, RecordedFlow, RecordedNode, payload_references
 from jobtape.schemas.flows.graph import Graph, Node
-from jobtape.schemas.flows.references import Reference, references
+from jobtape.schemas.flows.references import FROM, INPUT, ITEM, Reference, step_into, steps_of
 from jobtape.schemas.flows.submission import FlowBody, NodeBody
 from jobtape.schemas.job import Order
 from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, JobTypeSpec
@@ -20,8 +20,10 @@ _Fault = tuple[tuple[str | int, ...], str]
 _MOST_FAULTS: Final = 20
 
 
-def recorded_flow(payload: Mapping[str, Any], job_types: Mapping[str, JobTypeSpec], order_of: OrderOf) -> RecordedFlow:
-    """Return what is recorded of a flow. ``payload``: the fields of ``FlowBody``.
+def recorded_flow(
+    payload: Mapping[str, Any], job_types: Mapping[str, JobTypeSpec], order_of: OrderOf, depth: int = 1
+) -> RecordedFlow:
+    """Return what is recorded of a flow. ``payload``: the fields of ``FlowBody``. ``depth``: 1 for the outermost flow.
 
     Raises PayloadInvalid with every fault. Payloads without references are checked as those of jobs are.
     """
@@ -33,15 +35,22 @@ def recorded_flow(payload: Mapping[str, Any], job_types: Mapping[str, JobTypeSpe
     nodes: dict[str, RecordedNode] = {}
     for name, node in body.nodes.items():
         try:
-            nodes[name] = _Recorder(body, name, node, job_types, order_of).node()
+            nodes[name] = _Recorder(body, name, node, job_types, order_of, depth).node()
         except _NodeInvalid as invalid:
             faults += invalid.faults
     if not faults:
         graph = Graph({name: Node(node.after, node.on) for name, node in nodes.items()})
         faults += [(("nodes", name, "after"), message) for name, message in graph.faults()]
+        if not faults and (number := _count(nodes)) > MAX_NODES:
+            faults.append((("nodes",), f"the flow has {number} nodes with those of the flows in it, not {MAX_NODES}"))
     if faults:
         raise _invalid(faults)
-    return RecordedFlow(name=body.name, nodes=nodes, stop=body.stop)
+    return RecordedFlow(name=body.name, input=body.input, nodes=nodes, stop=body.stop)
+
+
+def _count(nodes: Mapping[str, RecordedNode]) -> int:
+    inner = (node.order.payload for node in nodes.values() if node.order.type == FLOW)
+    return len(nodes) + sum(_count(RecordedFlow.model_validate(each).nodes) for each in inner)
 
 
 class _NodeInvalid(Exception):
@@ -54,9 +63,17 @@ class _Recorder:
     """One node."""
 
     def __init__(
-        self, body: FlowBody, name: str, node: NodeBody, job_types: Mapping[str, JobTypeSpec], order_of: OrderOf
+        self,
+        body: FlowBody,
+        name: str,
+        node: NodeBody,
+        job_types: Mapping[str, JobTypeSpec],
+        order_of: OrderOf,
+        depth: int,
     ) -> None:
         self._nodes = body.nodes
+        self._input = body.input
+        self._depth = depth
         self._labels = node.labels
         self._name = name
         self._node = node
@@ -66,48 +83,55 @@ class _Recorder:
     def node(self) -> RecordedNode:
         """Return what is recorded. Raises _NodeInvalid."""
         node, job_type = self._node, self._job_type
-        if node.type.startswith(BUILTIN_PREFIX):
-            raise self._fault(("type",), "jobs of Jobtape itself cannot be nodes of a flow")
+        if node.type == FLOW and self._depth >= MAX_DEPTH:
+            raise self._fault(("type",), f"flows may be {MAX_DEPTH} deep in each other")
+        if node.type.startswith(BUILTIN_PREFIX) and node.type != FLOW:
+            raise self._fault(("type",), "jobs of Jobtape itself cannot be nodes of a flow, except other flows")
         if node.limit is not None and node.map is None:
             raise self._fault(("limit",), "only a mapped node has a limit: give it `map`")
         found = self._references()
         order = self._order(whole=not found and (node.map is None or bool(node.payload)))
-        assert job_type is not None
-        if found:
+        if found and job_type is not None:
             faults = list(self._unfit_names(job_type))
             if faults:
                 raise _NodeInvalid(faults)
         sources = [reference.node for reference in found if reference.node is not None]
-        if node.map is not None:
+        if node.map is not None and node.map.node is not None:
             sources.append(node.map.node)
         return RecordedNode(
             order=order.model_copy(update={"gates": None}),
             after=tuple(dict.fromkeys([*node.after, *sources])),
             on=node.on,
-            map=None if node.map is None else Reference(node.map.node, node.map.path).plain(),
+            map=None if node.map is None else node.map.reference.plain(),
             limit=node.limit,
             ordering_key=node.ordering_key,
-            gate_rules=job_type.gate_rules.declared(),
+            gate_rules=None if job_type is None else job_type.gate_rules.declared(),
         )
 
     def _references(self) -> list[Reference]:
         try:
-            found = list(references(self._node.payload))
+            found = list(payload_references(self._node.type, self._node.payload))
         except ValueError as error:
             message, at = error.args
             raise self._fault(("payload", *at), message) from None
         faults: list[_Fault] = []
         for at, reference in found:
             here = ("nodes", self._name, "payload", *at)
-            if reference.node is None and self._node.map is None:
+            if reference.of_input:
+                if (fault := _missing_input(reference, self._input)) is not None:
+                    faults.append((here, fault))
+            elif reference.node is None and self._node.map is None:
                 faults.append((here, "only a mapped node has items: give it `map`"))
             elif reference.node is not None and reference.node not in self._nodes:
                 faults.append((here, f"there is no node {reference.node!r} in this flow"))
-        source = self._node.map
-        if source is not None and source.node not in self._nodes:
+        source = None if self._node.map is None else self._node.map.reference
+        if source is not None and source.node is not None and source.node not in self._nodes:
             faults.append((("nodes", self._name, "map"), f"there is no node {source.node!r} in this flow"))
         elif source is not None and source.path and not source.path.startswith("/"):
-            faults.append((("nodes", self._name, "map", "path"), "a path is a JSON Pointer: it begins with a slash"))
+            where = "$input" if source.of_input else "path"
+            faults.append((("nodes", self._name, "map", where), "a path is a JSON Pointer: it begins with a slash"))
+        elif source is not None and source.of_input and (fault := _missing_input(source, self._input)) is not None:
+            faults.append((("nodes", self._name, "map", "$input"), fault))
         if faults:
             raise _NodeInvalid(faults)
         return [reference for _, reference in found]
@@ -141,6 +165,18 @@ class _Recorder:
 
     def _fault(self, loc: tuple[str | int, ...], message: str) -> _NodeInvalid:
         return _NodeInvalid([(self._at(*loc), message)])
+
+
+def _missing_input(reference: Reference, value: Any) -> str | None:
+    """Return why there is nothing for a reference to the input ``value``; None if there is, or if it is not known."""
+    for step in steps_of(reference.path):
+        if isinstance(value, dict) and value.keys() & {FROM, ITEM, INPUT}:
+            return None  # a reference of the outer flow
+        try:
+            value = step_into(value, step)
+        except LookupError:
+            return f"the input of the flow has nothing at {reference.path!r}"
+    return None
 
 
 def _invalid(faults: Sequence[_Fault]) -> PayloadInvalid:

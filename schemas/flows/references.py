@@ -4,6 +4,7 @@
 node ``fetch``; without ``path`` for the whole result. It is null if the node has not succeeded. For a mapped node it
 is the list of its results, with null for each job that has not succeeded; null if there was no list to map, because the
 node was skipped or could not be mapped. In a mapped node, ``{"$item": "/url"}`` stands for what is there in the item.
+``{"$input": "/url"}`` stands for what is there in the input of the flow.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 FROM: Final = "$from"
 ITEM: Final = "$item"
+INPUT: Final = "$input"
 PATH: Final = "path"
 
 Location = tuple[str | int, ...]
@@ -21,40 +23,51 @@ class NotFound(Exception):
 
 
 class Reference(NamedTuple):
-    """``node`` None means the item."""
+    """``node`` None means the item or, with ``of_input``, the input of the flow."""
 
     node: str | None
     path: str
+    of_input: bool = False
 
     def plain(self) -> dict[str, str]:
         """Return the reference as it is written in a payload."""
-        return {ITEM: self.path} if self.node is None else {FROM: self.node, PATH: self.path}
+        if self.node is not None:
+            return {FROM: self.node, PATH: self.path}
+        return {INPUT if self.of_input else ITEM: self.path}
 
     def find(self, value: Any) -> Any:
         """Return what is at the path in ``value``. Raises NotFound."""
         for step in steps_of(self.path):
-            if isinstance(value, dict) and step in value:
-                value = value[step]
-            elif isinstance(value, list) and step.isascii() and step.isdigit() and int(step) < len(value):
-                value = value[int(step)]
-            else:
-                what = "the item" if self.node is None else f"the result of the node {self.node}"
-                raise NotFound(f"{what} has nothing at {self.path!r}")
+            try:
+                value = step_into(value, step)
+            except LookupError:
+                raise NotFound(f"{self.source} has nothing at {self.path!r}") from None
         return value
+
+    @property
+    def source(self) -> str:
+        """What it refers to, for messages."""
+        if self.node is not None:
+            return f"the result of the node {self.node}"
+        return "the input of the flow" if self.of_input else "the item"
 
 
 def reference_of(value: Any) -> Reference | None:
     """Return the reference that a value of a payload is; None if it is none. Raises ValueError for a broken one."""
-    if not isinstance(value, dict) or not (value.keys() & {FROM, ITEM}):
+    if not isinstance(value, dict) or not (value.keys() & {FROM, ITEM, INPUT}):
         return None
     named = FROM in value
-    extra = value.keys() - ({FROM, PATH} if named else {ITEM})
-    node, path = (value[FROM], value.get(PATH, "")) if named else (None, value[ITEM])
+    key = INPUT if INPUT in value else ITEM
+    extra = value.keys() - ({FROM, PATH} if named else {key})
+    node, path = (value[FROM], value.get(PATH, "")) if named else (None, value[key])
     if extra or not isinstance(path, str) or not isinstance(node, str | None) or (named and node is None):
-        raise ValueError(f'a reference is {{"{FROM}": node, "{PATH}": JSON Pointer}} or {{"{ITEM}": JSON Pointer}}')
+        raise ValueError(
+            f'a reference is {{"{FROM}": node, "{PATH}": JSON Pointer}}, {{"{ITEM}": JSON Pointer}} or '
+            f'{{"{INPUT}": JSON Pointer}}'
+        )
     if path and not path.startswith("/"):
         raise ValueError(f"a path is a JSON Pointer: empty, or it begins with a slash: not {path!r}")
-    return Reference(node, path)
+    return Reference(node, path, not named and key == INPUT)
 
 
 def references(value: Any, at: Location = ()) -> Iterator[tuple[Location, Reference]]:
@@ -84,6 +97,15 @@ def resolved(value: Any, look_up: Callable[[Reference], Any]) -> Any:
     if isinstance(value, list):
         return [resolved(child, look_up) for child in value]
     return value
+
+
+def step_into(value: Any, step: str) -> Any:
+    """Return what is in an object or a list at one step of a JSON Pointer. Raises LookupError if there is nothing."""
+    if isinstance(value, dict) and step in value:
+        return value[step]
+    if isinstance(value, list) and step.isascii() and step.isdigit() and int(step) < len(value):
+        return value[int(step)]
+    raise LookupError(step)
 
 
 def steps_of(path: str) -> list[str]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobtape.schemas.flows.flow import FLOW, MAX_NODES, NodeName
 from jobtape.schemas.flows.graph import On, Stop
+from jobtape.schemas.flows.references import Reference
 from jobtape.schemas.gates import KEY_LENGTH
 from jobtape.schemas.job import LONGEST_DELAY, MAX_LABELS, QueueName
 from jobtape.schemas.lanes import Lane
@@ -17,13 +18,28 @@ NODE_OPTIONS: Final = ("queue", "lane", "timeout", "max_attempts", "ordering_key
 """The options of a submission that a node has too. The others are those of the flow."""
 
 
-class ResultReference(BaseModel):
-    """The result of a node, or what is in it at a JSON Pointer."""
+class ListReference(BaseModel):
+    """A list in the result of a node, `{"$from": node, "path": JSON Pointer}`, or in the input of the flow,
+    `{"$input": JSON Pointer}`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    node: NodeName = Field(alias="$from")
+    node: NodeName | None = Field(None, alias="$from")
     path: str = ""
+    of_input: str | None = Field(None, alias="$input")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.node is None) is (self.of_input is None) or (self.of_input is not None and self.path):
+            raise ValueError('give either "$from" with "path", or "$input"')
+        return self
+
+    @property
+    def reference(self) -> Reference:
+        """The reference as those in payloads."""
+        if self.of_input is not None:
+            return Reference(None, self.of_input, of_input=True)
+        return Reference(self.node, self.path)
 
 
 class NodeBody(BaseModel):
@@ -32,16 +48,18 @@ class NodeBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     type: str = Field(min_length=1, max_length=120)
-    """A job type of `GET /job-types`."""
+    """A job type of `GET /job-types`, or `jobtape.flow` for a flow within this one."""
     payload: dict[str, Any] = Field(default_factory=dict)
     """What the job type's JSON Schema asks for. `{"$from": node, "path": JSON Pointer}` stands for the result of
-    another node, `{"$item": JSON Pointer}` for the item of a mapped node."""
+    another node, `{"$item": JSON Pointer}` for the item of a mapped node, `{"$input": JSON Pointer}` for what is in the
+    input of the flow. The payload of a flow has the fields of this one up to `stop`; references to nodes of the outer
+    flow are in its `input`."""
     after: Annotated[list[NodeName], Field(max_length=MAX_NODES)] = Field(default_factory=list)
     """The nodes that have to end first. Those to which the payload refers are added."""
     on: On = "success"
     """`success`: begins if they have succeeded; `failure`: if one has failed; `done`: in any case."""
-    map: ResultReference | None = None
-    """A list in the result of another node: the node has one job for each item."""
+    map: ListReference | None = None
+    """A list in the result of another node, or in the input of the flow: the node has one job for each item."""
     limit: int | None = Field(None, ge=1, lt=2**31)
     """How many jobs of a mapped node are open at once."""
     queue: QueueName | None = None
@@ -64,6 +82,8 @@ class FlowBody(BaseModel):
 
     name: str | None = Field(None, min_length=1, max_length=120)
     """For people."""
+    input: dict[str, Any] = Field(default_factory=dict)
+    """What `{"$input": JSON Pointer}` in the payloads of the nodes refers to."""
     nodes: dict[NodeName, NodeBody] = Field(min_length=1, max_length=MAX_NODES)
     """By name."""
     stop: Stop = "end"

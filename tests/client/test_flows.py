@@ -51,6 +51,36 @@ def test_flow_has_the_body_of_its_request() -> None:
     }
 
 
+def test_flow_in_a_flow_gets_its_arguments_as_input() -> None:
+    inner = Flow("inner", labels={"a": "b"}, given={"y": 3})
+    inner.map(add, over=inner.input["xs"], x=item, y=inner.input["y"])
+    outer = Flow(given={"n": 1})
+    first = outer.add(steps, n=outer.input["n"])
+    outer.add(inner, xs=first.result, after=[first])
+    assert outer.body()["input"] == {"n": 1}
+    assert outer.body()["nodes"]["flow"] == {
+        "type": "jobtape.flow",
+        "payload": {
+            "name": "inner",
+            "stop": "end",
+            "input": {"y": 3, "xs": {"$from": "steps", "path": ""}},
+            "nodes": {
+                "add": {
+                    "type": "add",
+                    "payload": {"x": {"$item": ""}, "y": {"$input": "/y"}},
+                    "map": {"$input": "/xs"},
+                }
+            },
+        },
+        "after": ["steps"],
+        "labels": {"a": "b"},
+    }
+    with pytest.raises(TypeError, match="keywords"):
+        outer.add(inner, 3)
+    with pytest.raises(ValueError, match="delay"):
+        outer.add(Flow(delay=3))
+
+
 def test_chain_hands_on_what_the_step_before_returned() -> None:
     flow = chain(step(add, 1, 2), step(add, x=previous, y=1), step("period.of", {"first": previous["day"], "days": 2}))
     assert [node.get("after") for node in flow.body()["nodes"].values()] == [None, ["add"], ["add-2"]]

@@ -1,7 +1,7 @@
 """What is refused of a flow, and what is recorded."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -34,6 +34,18 @@ def order(body: dict[str, Any]) -> Order:
     return order_for(submission, TYPES, Settings().limits, datetime.now(UTC))
 
 
+_INNER: Final = ("nodes", "a", "payload", "nodes")
+
+
+def within(nodes: dict[str, Any], **given: Any) -> dict[str, Any]:
+    """Return a node that is a flow with these nodes and this input."""
+    return {"type": "jobtape.flow", "payload": {"input": given, "nodes": nodes}}
+
+
+def flow_in_flows(depth: int) -> dict[str, Any]:
+    return within({"a": flow_in_flows(depth - 1)}) if depth else {"type": "note"}
+
+
 @pytest.mark.parametrize(
     ("nodes", "loc"),
     [
@@ -58,7 +70,22 @@ def order(body: dict[str, Any]) -> Order:
         ({"a": {"type": "note", "on": "failure"}}, ("nodes", "a", "after")),
         ({"a": {"type": "note", "on": "never"}}, ("nodes", "a", "on")),
         ({"a": {"type": "note", "limit": 3}}, ("nodes", "a", "limit")),
-        ({"a": {"type": "jobtape.flow"}}, ("nodes", "a", "type")),
+        ({"a": {"type": "jobtape.rebuild"}}, ("nodes", "a", "type")),
+        ({"a": flow_in_flows(8)}, ("nodes", "a", *("payload", "nodes", "a") * 7, "type")),
+        ({"a": within({"b": {"type": "double", "payload": {"x": "one"}}})}, (*_INNER, "b", "payload", "x")),
+        (
+            {"a": within({"b": {"type": "note", "payload": {"text": {"$from": "c"}}}}), "c": {"type": "note"}},
+            (*_INNER, "b", "payload", "text"),
+        ),
+        (
+            {"a": within({"b": {"type": "note", "payload": {"text": {"$input": "/t/1"}}}}, t=["a"])},
+            (*_INNER, "b", "payload", "text"),
+        ),
+        ({"a": within({"b": {"type": "double", "map": {"$input": "/no"}}}, t=["a"])}, (*_INNER, "b", "map", "$input")),
+        ({"a": within({"b": {"type": "note"}}, t={"$from": "c"})}, ("nodes", "a", "payload", "input", "t")),
+        ({"a": {**within({"b": {"type": "note"}}), "queue": "default"}}, ("nodes", "a", "queue")),
+        ({"a": {**within({"b": {"type": "note"}}), "map": {"path": "/a"}}}, ("nodes", "a", "map")),
+        ({f"n{i}": within({f"n{j}": {"type": "note"} for j in range(40)}) for i in range(25)}, ("nodes",)),
         ({"a": {"type": "note", "queue": "none"}}, ("nodes", "a", "queue")),
         ({f"n{i}": {"type": "note"} for i in range(1001)}, ("nodes",)),
     ],
@@ -84,3 +111,12 @@ def test_recorded_node_has_what_its_jobs_need() -> None:
     assert flow.nodes["b"].after == ("a",)
     rules = GateRules.read("double", flow.nodes["b"].gate_rules)
     assert rules.gates({"x": 4}, {}) == double.gate_rules.gates({"x": 4}, {})
+
+
+def test_flows_may_be_eight_deep_and_refer_to_what_is_outside_by_their_input() -> None:
+    order({"nodes": {"a": flow_in_flows(7)}})
+    inner = within({"b": {"type": "note", "payload": {"text": {"$input": "/t/1/x"}}}}, t=[1, {"$from": "c"}])
+    made = order({"nodes": {"a": inner, "c": {"type": "note"}}, "input": {"t": {"$from": "none"}}})
+    flow = RecordedFlow.model_validate(made.payload)
+    assert flow.nodes["a"].after == ("c",)
+    assert RecordedFlow.model_validate(flow.nodes["a"].order.payload).nodes["b"].after == ()

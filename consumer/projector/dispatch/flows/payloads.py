@@ -5,8 +5,8 @@ from typing import Any, Final
 from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import PayloadInvalid
-from jobtape.schemas.flows.flow import MAX_ITEMS, RecordedNode
-from jobtape.schemas.flows.references import NotFound, Reference, references, resolved
+from jobtape.schemas.flows.flow import FLOW, MAX_ITEMS, RecordedNode
+from jobtape.schemas.flows.references import NotFound, Reference
 from jobtape.schemas.flows.state import FlowState
 from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import JobState
@@ -32,10 +32,12 @@ class Payloads:
         reference = node.items
         assert reference is not None
         try:
-            items = reference.find(await self._result(flow, reference))
+            items = reference.find(
+                flow.flow.input if reference.of_input else await self._result(flow, reference.node or "")
+            )
         except NotFound as fault:
             raise PayloadFault(str(fault)) from None
-        where = f"the result of the node {reference.node} at {reference.path!r}"
+        where = f"{reference.source} at {reference.path!r}"
         if not isinstance(items, list):
             raise PayloadFault(f"{where} is not a list, so it has no items to map")
         if len(items) > MAX_ITEMS:
@@ -45,9 +47,9 @@ class Payloads:
     async def results(self, flow: FlowState, node: RecordedNode) -> dict[str, Any]:
         """Return the results of all nodes that the payload refers to. Raises PayloadFault and ViewUnavailable."""
         found: dict[str, Any] = {}
-        for _, reference in references(node.order.payload):
+        for _, reference in node.references():
             if reference.node is not None and reference.node not in found:
-                found[reference.node] = await self._result(flow, reference)
+                found[reference.node] = await self._result(flow, reference.node)
         return found
 
     def make(
@@ -57,14 +59,14 @@ class Payloads:
 
         def look_up(reference: Reference) -> Any:
             if reference.node is None:
-                return reference.find(item)
+                return reference.find(flow.flow.input if reference.of_input else item)
             value = results[reference.node]
             # Nothing is to be found in a node that has no result.
             return None if value is None else reference.find(value)
 
         payload = node.order.payload
         try:
-            payload = item if node.map is not None and not payload else resolved(payload, look_up)
+            payload = item if node.map is not None and not payload else node.payload(look_up)
         except NotFound as fault:
             raise PayloadFault(str(fault)) from None
         if not isinstance(payload, dict):
@@ -73,6 +75,8 @@ class Payloads:
             raise PayloadFault(f"the payload cannot be stored as JSON without change: {reason}")
         if (size := len(plainjson.dumps(payload))) > self._most:
             raise PayloadFault(f"the payload has {size} bytes, {self._most} are allowed (JOBTAPE_MAX_PAYLOAD)")
+        if node.order.type == FLOW:
+            return payload, Gates(flow=True)
         labels = {**(flow.job.labels or {}), **node.order.labels}
         try:
             rules = GateRules.read(node.order.type, node.gate_rules)
@@ -98,12 +102,10 @@ class Payloads:
                     found[name] = jobs[job.id].result
         return found
 
-    async def _result(self, flow: FlowState, reference: Reference) -> Any:
+    async def _result(self, flow: FlowState, name: str) -> Any:
         """Return the result of a node, None if it has not succeeded; of a mapped one the list of its results, None if
         it had no items to map.
         """
-        name = reference.node
-        assert name is not None
         # A single result may be larger than a payload: mostly only a part of it is needed.
         mapped = flow.flow.nodes[name].map is not None
         most = self._most if mapped else 2**62

@@ -64,15 +64,16 @@ class FlowRunner:
         """Take over what the fold has committed."""
         for job in batch.jobs:
             is_flow = job.gates is not None and job.gates.flow
-            flow_id = job.id if is_flow else job.flow
-            if flow_id is None:
-                continue
-            if (loading := self._loading.get(flow_id)) is not None:
-                loading.append(job)
-            elif (flow := self._flows.get(flow_id)) is not None:
-                _take_over(flow, job)
-            self._changed_flows.add(flow_id)
-            self._changed.set()
+            # A flow within a flow is of interest to both.
+            for flow_id in (job.id if is_flow else None, job.flow):
+                if flow_id is None:
+                    continue
+                if (loading := self._loading.get(flow_id)) is not None:
+                    loading.append(job)
+                elif (flow := self._flows.get(flow_id)) is not None:
+                    _take_over(flow, job)
+                self._changed_flows.add(flow_id)
+                self._changed.set()
 
     async def run(self) -> None:
         """Run until cancelled. Raises ViewUnavailable, BrokerUnavailable and TapeMissing."""
@@ -260,7 +261,7 @@ class FlowRunner:
 
 
 def _take_over(flow: FlowState, job: Job) -> None:
-    if job.flow is not None:
+    if job.id != flow.job.id:
         flow.put(FlowJob.of(job))
     elif job.cursor >= flow.job.cursor:
         flow.change(job)
