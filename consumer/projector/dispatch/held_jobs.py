@@ -101,8 +101,8 @@ class HeldJobs:
         """The groups that wait for each gate, longest first."""
         self._timers: list[tuple[float, int, str | Gate]] = []
         """A heap of times, each with a unique number and the group whose first job is due, or the gate that opens."""
-        self._taken: set[str] = set()
-        """The jobs that ``take`` has returned, until ``give_back``."""
+        self._taken: dict[str, Job | None] = {}
+        """The jobs that ``take`` has returned, until ``give_back``, as they were committed last meanwhile."""
         self.rules = Rules()
         """The rules that are in force."""
         self._claims = Claims()
@@ -156,6 +156,8 @@ class HeldJobs:
                 changed = self._apply(job) or changed
                 continue
             held = job.state is JobState.HELD and not job.imported
+            if job.id in self._taken:
+                self._taken[job.id] = job
             if job.has_slots:
                 freed = self._state.hold(job.id, job.gates.slots(ended=job.final))
             elif held and (job.id in in_flight or job.id in self._taken):
@@ -198,7 +200,7 @@ class HeldJobs:
                 self._pass_on(group)
             elif (job := self._next(group, now, closed)) is not None:
                 taken.append(job)
-                self._taken.add(job.id)
+                self._taken[job.id] = None
         await self._note_rates([job.gates for job in taken])
         return taken
 
@@ -224,14 +226,23 @@ class HeldJobs:
         if latest:
             await self._active.call(self._active.store.rates.note, {gate: at + shift for gate, at in latest.items()})
 
+    def is_unchanged(self, job_id: str) -> bool:
+        """Return whether nothing was committed about a job since ``take`` has returned it. It was cancelled otherwise,
+        and possibly redriven, and must not be placed.
+        """
+        return self._taken.get(job_id) is None
+
     def give_back(self, job: HeldJob, *, placed: bool, held: bool = True) -> None:
         """Say what became of a job that ``take`` has returned. ``held``: whether it is still held if not ``placed``."""
-        self._taken.discard(job.id)
+        changed = self._taken.pop(job.id, None)
         if placed:
             return
         for gate in self._state.free(job.id):
             self._open(gate)
-        if held:
+        if changed is not None:
+            if changed.state is JobState.HELD and not changed.imported:
+                self._hold(changed)
+        elif held:
             group = self._groups.get(job.group)
             if group is None:
                 group = self._groups[job.group] = _Group(job.group, next(self._numbers), known_to=job.key)

@@ -234,9 +234,10 @@ class JobPlacer:
             if job is not None and job.awaits_placement and job.queue is not None and (job.run_at or now) <= now:
                 by_queue[job.queue].append(job)
         open_for = await asyncio.gather(*(self._open_for(queue, waiting) for queue, waiting in by_queue.items()))
-        placeable = [job for each in open_for for job in each if job.order is not None]
+        open_jobs = [job for each in open_for for job in each if job.order is not None]
+        await self._held.charge(job for job in open_jobs if job.id not in held)
+        placeable = [job for job in open_jobs if job.id not in held or self._held.is_unchanged(job.id)]
         placed = {job.id for job in placeable}
-        await self._held.charge(job for job in placeable if job.id not in held)
         for row in held.values():
             self._held.give_back(row, placed=row.id in placed, held=row.id in jobs and jobs[row.id].awaits_placement)
         if not placeable:
@@ -282,9 +283,10 @@ class JobPlacer:
             self._lease_ended = True
             self._changed.set()
         except TapeMissing:  # nothing was recorded: the view still says that the job waits
-            self._unseen.pop(event.subject, None)
-            if held is not None:
-                self._held.give_back(held, placed=False)
+            if self._unseen.get(event.subject) == event.id:  # otherwise its run has ended meanwhile
+                del self._unseen[event.subject]
+                if held is not None:
+                    self._held.give_back(held, placed=False)
         finally:
             self._unconfirmed[event.data.order.queue] -= 1
 

@@ -5,9 +5,10 @@ import itertools
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -76,19 +77,32 @@ class World:
                 self.in_flight.pop(job.id, None)
         self.held.notify(committed, self.in_flight)
 
-    async def place(self, limit: int) -> list[Job]:
-        """Take jobs as the placer does, check that each may be placed, and return those that are placed."""
-        placed: list[Job] = []
+    async def place(self, limit: int, meanwhile: Callable[[list[Job]], None] | None = None) -> list[Job]:
+        """Take jobs as the placer does, check that each may be placed, and return those that are placed.
+
+        ``meanwhile``: called with the jobs that were taken, before they are published.
+        """
         taken = await self.held.take(limit, {})
         assert len(taken) <= limit
+        jobs = {row.id: self.jobs[row.id] for row in taken}
+        events: dict[str, JobEvent] = {}
         for row in taken:
             assert row.id not in self.in_flight
-            job = self.jobs[row.id]
+            job = jobs[row.id]
             event = placement(job, source=SOURCE, time=at(0), fence=self.cursor) if job.awaits_placement else None
             if event is not None:
                 self.check_may_be_placed(job)
-                self.in_flight[job.id] = event
-                placed.append(job)
+                events[job.id] = self.in_flight[job.id] = event
+        if meanwhile is not None:
+            for job_id in events:
+                del self.in_flight[job_id]
+            meanwhile([jobs[job_id] for job_id in events])
+        placed: list[Job] = []
+        for row in taken:
+            event = events.get(row.id) if self.held.is_unchanged(row.id) else None
+            if event is not None:
+                self.in_flight[row.id] = event
+                placed.append(jobs[row.id])
             self.held.give_back(row, placed=event is not None, held=False)
         return placed
 
@@ -234,6 +248,19 @@ def _step(world: World, dice: random.Random, n: int) -> None:
     world.fold(*events)
 
 
+def _interfere(world: World, dice: random.Random, taken: list[Job]) -> None:
+    """Cancel some jobs that are about to be placed, and let some of them run again."""
+    for job in taken:
+        if dice.random() < 0.5:
+            world.fold(cancelled(job, source=SOURCE, time=at(0)))
+            if dice.random() < 0.5:
+                world.notify()
+            if dice.random() < 0.7:
+                world.fold(redriven(world.jobs[job.id], source=SOURCE, time=at(job.run)))
+    if dice.random() < 0.7:
+        world.notify()
+
+
 @pytest.mark.parametrize("seed", range(25))
 async def test_jobs_are_taken_as_soon_as_their_gates_are_open_and_not_before(world: World, seed: int) -> None:
     dice = random.Random(seed)
@@ -249,7 +276,7 @@ async def test_jobs_are_taken_as_soon_as_their_gates_are_open_and_not_before(wor
             world.notify()
             await world.held.load()
         if dice.random() < 0.7:
-            await world.place(dice.choice([1, 100]))
+            await world.place(dice.choice([1, 100]), partial(_interfere, world, dice) if dice.random() < 0.5 else None)
         if dice.random() < 0.5:
             await world.cancel_duplicates()
             world.notify()
