@@ -75,6 +75,8 @@ def newest_first(
         statement = statement.where(job.flow == query.flow)
     if query.node is not None:
         statement = statement.where(job.node == query.node)
+    if not query.imported:
+        statement = statement.where(~job.imported)
     if query.whole:
         statement = statement.where(job.submitted_at.is_not(None))
     return statement

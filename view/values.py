@@ -31,7 +31,8 @@ class JobQuery:
     time in the job's id, in milliseconds. ``before``: only smaller ids; give the last id of the previous page.
     ``whole``: only jobs whose submission is known. ``ids``: only these. ``search``: what to look for in the jobs, which
     is not in an index: see ``FoundJobs``. ``builtin``: also those of built-in job types. ``flow``, ``node``: only
-    the jobs of a flow, or of one of its nodes.
+    the jobs of a flow, or of one of its nodes. ``imported``: also those that came from another tape and have no work
+    here.
     """
 
     types: Sequence[str] = ()
@@ -50,6 +51,7 @@ class JobQuery:
     builtin: bool = True
     flow: str | None = None
     node: str | None = None
+    imported: bool = True
 
     @classmethod
     def of(cls, wanted: JobFilter, limit: int) -> "JobQuery":

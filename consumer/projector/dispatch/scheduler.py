@@ -116,7 +116,7 @@ class Scheduler:
 
     async def _open_jobs(self, schedule: Schedule, but: str, most: int) -> list[Job]:
         """Return at most ``most`` open jobs of a schedule besides the one with the id ``but``."""
-        query = JobQuery(labels=((SCHEDULE_LABEL, schedule.name),), states=_OPEN, limit=most + 1)
+        query = JobQuery(labels=((SCHEDULE_LABEL, schedule.name),), states=_OPEN, limit=most + 1, imported=False)
         found = await self._active.call(self._active.store.list_jobs, query)
         return [job for job in found if job.id != but][:most]
 
