@@ -39,6 +39,8 @@ GROUPS_READ: Final = 50
 """Groups whose jobs are read at once."""
 AT_ONCE: Final = 200
 """Groups that are looked at before other tasks get their turn."""
+CLOCK_STEP: Final = 0.5
+"""Seconds by which the system clock is set before the times of jobs are computed again."""
 _PAUSE: Final = ("a pause", "")
 """The gate for which jobs wait that are paused. No limit has this name."""
 _FIRST: Final = (-1, "")
@@ -101,6 +103,8 @@ class HeldJobs:
         """The groups that wait for each gate, longest first."""
         self._timers: list[tuple[float, int, str | Gate]] = []
         """A heap of times, each with a unique number and the group whose first job is due, or the gate that opens."""
+        self._shift = _shift()
+        """The system clock minus the monotonic clock, as it was when the times of ``_timers`` were computed."""
         self._taken: dict[str, Job | None] = {}
         """The jobs that ``take`` has returned, until ``give_back``, as they were committed last meanwhile."""
         self.rules = Rules()
@@ -128,11 +132,10 @@ class HeldJobs:
         held = await self._active.call(self._active.store.open_jobs.held_claims)
         for name in await self._active.call(self._active.store.open_jobs.held_groups):
             self._make_ready(self._groups.setdefault(name, _Group(name, next(self._numbers))))
-        # Wall clock to monotonic time: another host may have noted it.
-        shift = time.monotonic() - time.time()
+        self._shift = _shift()
         noted = await self._active.call(self._active.store.rates.latest)
         for gate, at in noted.items():
-            self._state.note_latest(gate, at + shift)
+            self._state.note_latest(gate, at - self._shift)  # the monotonic clock is that of this host
         self._claims = Claims({gate: datetime.fromtimestamp(at, UTC) for gate, at in noted.items()})
         self.closings.extend(self._claims.note([*placed, *held]))
         missed, self._missed = self._missed, None
@@ -179,6 +182,10 @@ class HeldJobs:
         ViewUnavailable.
         """
         now = time.monotonic()
+        if abs(_shift() - self._shift) > CLOCK_STEP:  # it was set, or this host was suspended
+            self._shift = _shift()
+            for name in [what for _, _, what in self._timers if isinstance(what, str)]:
+                self._wake_at(now, name)
         while self._timers and self._timers[0][0] <= now:
             _, _, what = heapq.heappop(self._timers)
             if isinstance(what, tuple):
@@ -219,7 +226,7 @@ class HeldJobs:
 
     async def _note_rates(self, placed: Iterable[Gates]) -> None:
         """Note in the view when the latest placements of slow rates were due, before they are published."""
-        shift = time.time() - time.monotonic()
+        shift = _shift()
         latest: dict[Gate, float] = {}
         for gates in placed:
             latest |= self._state.latest_of_slow_rates(gates)
@@ -384,6 +391,10 @@ class HeldJobs:
                 if not self._state.has_slots(job.id):
                     group.add(job)
             self._make_ready(group)
+
+
+def _shift() -> float:
+    return time.time() - time.monotonic()
 
 
 def _has_claim(gates: Gates) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -349,6 +350,27 @@ async def test_job_that_is_not_due_keeps_later_ones_of_its_ordering_key_waiting(
     world.fold(cancelled(world.jobs[job_id(1)], source=SOURCE, time=at(0)))
     world.notify()
     assert [job.id for job in await world.place(100)] == [job_id(2)]
+
+
+async def test_jobs_are_due_by_the_clock_that_was_set(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after the suspension of a virtual machine, whose monotonic clock stands still meanwhile."""
+    await world.held.load()
+    gates = Gates(debounce=DebounceKey(name="d", seconds=1800))
+    later = datetime.now(UTC) + timedelta(minutes=30)
+    world.fold(new(1, GATES[0], run_at=later), new(2, gates, run_at=datetime.now(UTC)), new(3, GATES[0]))
+    world.notify()
+    assert await world.place(100) == []
+    assert world.held.next_at() > time.monotonic() + 1700
+
+    class Later:
+        @staticmethod
+        def now(zone: Any) -> datetime:
+            return datetime.now(zone) + timedelta(hours=1)
+
+    clocks = SimpleNamespace(time=lambda: time.time() + 3600, monotonic=time.monotonic)
+    monkeypatch.setattr(held_jobs, "datetime", Later)
+    monkeypatch.setattr(held_jobs, "time", clocks)
+    assert [job.id for job in await world.place(100)] == [job_id(1), job_id(2)]
 
 
 async def test_debounced_job_waits_and_cancels_the_ones_before(world: World) -> None:
