@@ -35,8 +35,10 @@ _TIMES: Final = 250
 """Different times in ``per`` seconds that are remembered, so that a large ``at_most`` needs no more memory."""
 REMEMBERED_FROM: Final = 1.0
 """Seconds: rates whose placements are spaced further apart are noted in the view, for a projector that takes over."""
-_MOST_RATES: Final = 10_000
-_FORGOTTEN: Final = 86_400.0
+_RATES_KEPT: Final = 10_000
+"""Rates that are remembered before the first look at which of them are not needed any more."""
+LONGEST_RATE: Final = 30 * 86_400.0
+"""Seconds: the largest ``per``. The view keeps notes a little longer."""
 LONGEST_DEBOUNCE: Final = 30 * 86_400.0
 """Seconds."""
 RULE_GROUP: Final = "rule"
@@ -160,10 +162,12 @@ class Gates(BaseModel):
 class _Placements:
     """The latest placements of one rate. ``due``: when the last of them was due, at most ``CATCH_UP`` before it."""
 
-    __slots__ = ("_n", "_times", "due")
+    __slots__ = ("_n", "_times", "due", "needed_until")
 
     def __init__(self, due: float) -> None:
         self.due = due
+        self.needed_until = due + LONGEST_RATE
+        """After that a further placement is due at once, as if there had been none."""
         self._times: deque[tuple[float, float, int]] = deque()
         """The first and the last time of placements close together, and how many. All of them count as the last."""
         self._n = 0
@@ -204,6 +208,7 @@ class GateState:
         self._taken: Counter[Gate] = Counter()
         self._holders: dict[str, tuple[Gate, ...]] = {}
         self._rates: dict[Gate, _Placements] = {}
+        self._most_rates = _RATES_KEPT
 
     def has_slots(self, job_id: str) -> bool:
         """Return whether the job has slots, or has been placed without needing one."""
@@ -264,9 +269,12 @@ class GateState:
                 due = max(self._due_at(limit), now if since is None else min(since, now), now - CATCH_UP)
                 rate = self._rates.setdefault(limit.gate, _Placements(due))
                 rate.due = due
-                rate.add(now, self._now(limit).per or limit.per)
-        if len(self._rates) > _MOST_RATES:
-            self._rates = {gate: rate for gate, rate in self._rates.items() if rate.due > now - _FORGOTTEN}
+                per = self._now(limit).per or limit.per
+                rate.add(now, per)
+                rate.needed_until = max(due, now) + per + SLACK + CATCH_UP
+        if len(self._rates) > self._most_rates:
+            self._rates = {gate: rate for gate, rate in self._rates.items() if rate.needed_until > now}
+            self._most_rates = max(_RATES_KEPT, 2 * len(self._rates))
 
     def delay(self, gates: Gates, now: float) -> None:
         """Note that the placements that were counted last for the rates of a job are only published now."""

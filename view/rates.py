@@ -7,13 +7,13 @@ from typing import Final
 
 from sqlalchemy import delete, select
 
-from jobtape.schemas.gates import Gate
+from jobtape.schemas.gates import LONGEST_RATE, Gate
 from jobtape.view import tables
 from jobtape.view.sql import bulk
 from jobtape.view.sql.clock import NOW
 from jobtape.view.sql.database import StorePart
 
-KEPT: Final = 31 * 86_400.0
+KEPT: Final = LONGEST_RATE + 86_400.0
 """Seconds."""
 
 _row = tables.rates.c

@@ -288,7 +288,7 @@ rates = Table(
     metadata,
     Column("name", Key, primary_key=True),
     Column("key", Key, primary_key=True),
-    Column("at", Double, nullable=False),
+    Column("at", Double, nullable=False, index=True),
 )
 
 # The states of long tasks, as JSON. ``at``: when the state changed last, by the database's clock.

@@ -2,7 +2,6 @@
 for them.
 """
 
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
 from jobtape.schemas.gates import (
     KEY_LENGTH,
     LONGEST_DEBOUNCE,
+    LONGEST_RATE,
     MAX_LIMITS,
     Conflict,
     DebounceKey,
@@ -130,7 +130,7 @@ class GateRules:
             0 < debounce.seconds <= (debounce.at_most or LONGEST_DEBOUNCE) <= LONGEST_DEBOUNCE
         ):
             raise JobTypeInvalid(
-                f"{where}: Debounce(seconds=..., at_most=...) are above 0 and at most {LONGEST_DEBOUNCE:g} s, and "
+                f"{where}: Debounce(seconds=..., at_most=...) are above 0 and at most {LONGEST_DEBOUNCE:.0f} s, and "
                 "at_most is not below seconds"
             )
         for name, path in (
@@ -148,8 +148,11 @@ class GateRules:
         if len(self.limits) > MAX_LIMITS:
             raise JobTypeInvalid(f"{where}: a job type has at most {MAX_LIMITS} limits")
         for limit in self.limits:
-            if limit.at_most < 1 or (isinstance(limit, Rate) and not 0 < limit.per < math.inf):
-                raise JobTypeInvalid(f"{where}: {limit} allows nothing: at_most is at least 1, per is above 0 s")
+            if limit.at_most < 1 or (isinstance(limit, Rate) and not 0 < limit.per <= LONGEST_RATE):
+                raise JobTypeInvalid(
+                    f"{where}: {limit} cannot be kept: at_most is at least 1, per is above 0 and at most "
+                    f"{LONGEST_RATE:.0f} s"
+                )
         for named in (*self.limits, *keyed):
             if named.name is not None and not _NAME.fullmatch(named.name):
                 what = "a limit" if isinstance(named, Concurrency | Rate) else "the keys"
@@ -234,6 +237,8 @@ class GateRules:
         keys = [key for path in by if (key := self._key(path, payload, labels)) is not None]
         if len(keys) < len(by):
             return None
+        if len(keys) > 1:  # so that a comma in a value does not look like the end of it
+            keys = [key.replace("\\", "\\\\").replace(",", "\\,") for key in keys]
         joined = ", ".join(keys)
         if len(joined) > KEY_LENGTH:
             raise self._invalid((), f"the key {joined[:60]}... has more than {KEY_LENGTH} characters")
@@ -251,6 +256,8 @@ class GateRules:
                 value = value.get(part) if isinstance(value, Mapping) else None
         if value is None:
             return None
+        if isinstance(value, float) and value.is_integer():  # a handler that takes an integer gets 7 for 7.0
+            value = int(value)
         key = f"{path}={str(value).lower() if isinstance(value, bool) else value}"
         if not isinstance(value, str | int | float) or len(key) > KEY_LENGTH:
             message = f"{path} is a key of the job, so it must be a text or number of at most {KEY_LENGTH} characters"

@@ -178,6 +178,16 @@ def test_unique_key_is_made_of_all_its_fields() -> None:
     assert found == Gates(unique=UniqueKey(name="orders", key="order.id=7, label:tenant=x", conflict="replace"))
     assert found.texts() == ["unique key orders for order.id=7, label:tenant=x"]
     assert charge.gate_rules.gates({"order": {"id": 7}}, {}) is None
+    forged = {
+        charge.gate_rules.gates({"order": {"id": order}}, {"tenant": tenant})
+        for order, tenant in [
+            ("x", "b, label:tenant=c"),
+            ("x, label:tenant=b", "c"),
+            ("x\\, label:tenant=b", "c"),
+            ("x\\", "b, label:tenant=c"),
+        ]
+    }
+    assert len(forged) == 4, "no value looks like the end of another one"
     assert report.gate_rules.gates({}, {}) == Gates(unique=UniqueKey(name="report"))
 
 

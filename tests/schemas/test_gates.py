@@ -129,6 +129,37 @@ def test_rate_holds_across_a_take_over(at_most: int, per: float, late: list[floa
     assert_holds(placed, at_most, per)
 
 
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.floats(0, 300)), max_size=80),
+    slow=st.sampled_from([60.0, 3600.0, 7 * 86_400.0]),
+)
+def test_rates_are_forgotten_only_when_they_would_be_open(steps: list[tuple[int, bool, float]], slow: float) -> None:
+    """A state that forgets as soon as it may decides as one that never forgets."""
+    forgetful, other, now = GateState(0.0), GateState(0.0), 100.0
+    for n, (key, is_slow, pause) in enumerate(steps):
+        now += pause
+        forgetful._most_rates = 0
+        gates = Gates(limits=(Limit(name="mail", key=str(key), at_most=3, per=slow if is_slow else 2.0),))
+        closed = forgetful.closed_gate(gates, now)
+        assert closed == other.closed_gate(gates, now)
+        if closed is None:
+            forgetful.place(str(n), gates, now)
+            other.place(str(n), gates, now)
+
+
+def test_rates_of_many_keys_need_no_more_memory_than_those_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = GateState(0.0)
+    state._most_rates = 100
+    monkeypatch.setattr("jobtape.schemas.gates._RATES_KEPT", 100)
+    weekly = Gates(limits=(Limit(name="weekly", key="a", at_most=1, per=7 * 86_400),))
+    state.place("first", weekly, 0.0)
+    for n in range(5000):
+        state.place(str(n), Gates(limits=(Limit(name="mail", key=str(n), at_most=1, per=5.0),)), float(n))
+    assert len(state._rates) <= 200
+    closed = state.closed_gate(weekly, 86_400.0)
+    assert closed is not None and closed[1] == pytest.approx(7 * 86_400, abs=1)
+
+
 def rate(at_most: int, per: float) -> Gates:
     return Gates(limits=(Limit(name="mail", at_most=at_most, per=per),))
 
@@ -211,6 +242,8 @@ def test_rules_find_keys_in_payload_and_labels() -> None:
         turn="label:tenant=x",
     )
     assert charge.gate_rules.gates({"order": {}, "fast": None}, {}) is None
+    whole = charge.gate_rules.gates({"order": {"customer": 7.0}}, {})
+    assert whole is not None and whole.ordering_key == "order.customer=7", "the handler gets the same number"
     named = charge.gate_rules.gates({"order": {}}, {}, "mine")
     assert named is not None and named.ordering_key == "mine"
 
@@ -239,7 +272,9 @@ def _of(**rules: Any) -> Callable[[], Any]:
         (_of(ordering_key="costumer"), "'costumer' is no parameter of the handler"),
         (_of(limits=[Concurrency(1, by="x.y")]), "by='x.y' is no parameter"),
         (_of(limits=[Concurrency(0)]), "at_most is at least 1"),
-        (_of(limits=[Rate(1, per=0)]), "per is above 0 s"),
+        (_of(limits=[Rate(1, per=0)]), "per is above 0 and at most 2592000 s"),
+        (_of(limits=[Rate(1, per=31 * 86_400)]), "per is above 0 and at most"),
+        (_of(limits=[Rate(1, per=float("nan"))]), "per is above 0 and at most"),
         (_of(limits=[Rate(1), Rate(5, per=60)]), "two limits of the same kind have the same name"),
         (_of(limits=[Concurrency(1, name="a b")]), "the name of a limit must match"),
         (_of(limits=[Rate(1, name=str(n)) for n in range(9)]), "at most 8 limits"),

@@ -11,7 +11,7 @@ from jobtape.producer.http.problems import Problem, pointer
 from jobtape.producer.http.representation import JobOut, PydanticJSONResponse, accepted
 from jobtape.producer.http.request_body import SmallJson
 from jobtape.producer.service import rules
-from jobtape.schemas.gates import GateKey, Limit, LimitName
+from jobtape.schemas.gates import LONGEST_RATE, GateKey, Limit, LimitName
 from jobtape.schemas.job import JobTypeName, WorkQueueName
 from jobtape.schemas.rules.rules import Pause
 
@@ -27,7 +27,7 @@ class LimitBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     at_most: int = Field(ge=1, lt=2**31)
-    per: float | None = Field(None, gt=0, allow_inf_nan=False, description="Seconds.")
+    per: float | None = Field(None, gt=0, le=LONGEST_RATE, allow_inf_nan=False, description="Seconds.")
     key: GateKey = Field("", description="Only for this key, as `waits_for` shows it; by default for all.")
 
 
