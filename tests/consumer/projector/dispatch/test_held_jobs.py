@@ -17,7 +17,7 @@ from sqlalchemy import delete
 
 from jobtape.consumer.projector.dispatch import held_jobs
 from jobtape.consumer.projector.dispatch.held_jobs import HeldJobs
-from jobtape.schemas.events import JobEvent, submitted
+from jobtape.schemas.events import JobEvent, Placed, submitted
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.gates import DebounceKey, Gates, Limit, UniqueKey
 from jobtape.schemas.interventions import cancelled, redriven, released
@@ -86,7 +86,7 @@ class World:
         taken = await self.held.take(limit, {})
         assert len(taken) <= limit
         jobs = {row.id: self.jobs[row.id] for row in taken}
-        events: dict[str, JobEvent] = {}
+        events: dict[str, Placed] = {}
         for row in taken:
             assert row.id not in self.in_flight
             job = jobs[row.id]
