@@ -1,7 +1,12 @@
-"""Consumes queues over one channel, until the channel ends."""
+"""Consumes queues over one channel, until the channel ends.
+
+What one turn of the event loop acknowledges is written together, and all deliveries before the first one that is still
+open by one frame. For a quorum queue each frame is a command, which it replicates and writes to disk.
+"""
 
 import asyncio
 import logging
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -31,13 +36,12 @@ class Delivery:
     does nothing.
     """
 
-    def __init__(self, channel: Channel, writer: FrameWriter, message: Delivered, queue: str) -> None:
+    def __init__(self, message: Delivered, queue: str, settlements: "_Settlements") -> None:
         self.body = message.body
         self.queue = queue
         """The queue's name on the broker."""
         self._message = message
-        self._channel = channel
-        self._writer = writer
+        self._settlements = settlements
 
     @property
     def headers(self) -> Mapping[str, Any]:
@@ -52,7 +56,7 @@ class Delivery:
     @property
     def can_be_settled(self) -> bool:
         """Whether its channel is open; otherwise the broker delivers it to another consumer."""
-        return is_open(self._channel) and not self._writer.ended
+        return self._settlements.possible
 
     @property
     def count(self) -> int:
@@ -61,25 +65,77 @@ class Delivery:
 
     async def ack(self) -> None:
         """Acknowledge it."""
-        self._settle(_ACK)
+        self._settlements.ack(self._message.tag)
 
     async def ack_all(self) -> None:
         """Acknowledge it and all deliveries of its channel before it."""
-        self._settle(_ACK, _MULTIPLE)
+        self._settlements.ack_all(self._message.tag)
 
     async def requeue(self) -> None:
         """Give back a delivery that was not started: another worker may have it at once."""
-        self._settle(_NACK, _NACK_REQUEUE)
+        self._settlements.give_back(self._message.tag, _NACK, _NACK_REQUEUE)
 
     async def reject(self) -> None:
         """Give back a delivery that could not be handled. It counts towards the queue's delivery limit on every version
         of RabbitMQ (4.3 does not count a nack).
         """
-        self._settle(_REJECT, _REJECT_REQUEUE)
+        self._settlements.give_back(self._message.tag, _REJECT, _REJECT_REQUEUE)
 
-    def _settle(self, method: int, flags: int = 0) -> None:
-        if self.can_be_settled:
-            self._writer.write(_SETTLE.pack(1, self._channel.number, 13, 60, method, self._message.tag, flags, 0xCE))
+
+class _Settlements:
+    """Settles the deliveries of a channel by their tags. When the channel is closed it does nothing."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._writer = FrameWriter(channel)
+        self._open: dict[int, None] = {}
+        """The tags that are not settled, in their order."""
+        self._acked: list[int] = []
+        """Those for which no frame was written yet."""
+
+    @property
+    def possible(self) -> bool:
+        return is_open(self._channel) and not self._writer.ended
+
+    def expect(self, tag: int) -> None:
+        self._open[tag] = None
+
+    def ack(self, tag: int) -> None:
+        if tag not in self._open:  # it was settled before
+            return
+        del self._open[tag]
+        if not self._acked:
+            asyncio.get_running_loop().call_soon(self._write_acks)
+        self._acked.append(tag)
+
+    def ack_all(self, tag: int) -> None:
+        for each in [each for each in self._open if each <= tag]:
+            self.ack(each)
+
+    def give_back(self, tag: int, method: int, flags: int) -> None:
+        if tag in self._open:
+            del self._open[tag]
+            self._write(tag, method, flags)  # before the acks of this turn, which may cover it
+
+    def end(self) -> None:
+        """Write what was gathered, and nothing after it: the channel is about to be closed."""
+        self._write_acks()
+        self._writer.end()
+
+    def _write_acks(self) -> None:
+        acked, self._acked = self._acked, []
+        first_open = next(iter(self._open), math.inf)
+        covered = [tag for tag in acked if tag < first_open]
+        if covered:
+            self._write(max(covered), _ACK, _MULTIPLE)
+        for tag in acked:
+            if tag > first_open:
+                self._write(tag, _ACK, 0)
+        self._writer.flush()
+
+    def _write(self, tag: int, method: int, flags: int) -> None:
+        if self.possible:
+            self._writer.write(_SETTLE.pack(1, self._channel.number, 13, 60, method, tag, flags, 0xCE))
 
 
 class QueueConsumer:
@@ -106,14 +162,14 @@ class QueueConsumer:
         self._deliver = deliver
         self._tags: dict[str, str] = {}
         self._channel: Channel | None = None
-        self._writer: FrameWriter | None = None
+        self._settlements: _Settlements | None = None
 
     async def __aenter__(self) -> "QueueConsumer":
         try:
             self._channel = channel = await open_channel(self._connection)
             channel.closing.add_done_callback(lambda _: self.ended.set())
             channel.on_consumer_cancel_callbacks.add(lambda _: self.ended.set())
-            self._writer = FrameWriter(channel)
+            self._settlements = _Settlements(channel)
             for queue in self._queues:
                 await self.consume(queue)
         except BaseException:
@@ -126,8 +182,8 @@ class QueueConsumer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._channel is not None:
-            if self._writer is not None:
-                self._writer.end()
+            if self._settlements is not None:
+                self._settlements.end()
             with suppress(*BROKER_ERRORS):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._channel.close()
@@ -159,12 +215,13 @@ class QueueConsumer:
         await self._channel.basic_cancel(self._tags.pop(queue))
 
     def _on_messages(self, queue: str, messages: list[Delivered]) -> None:
-        assert self._channel is not None
-        assert self._writer is not None
+        settlements = self._settlements
+        assert settlements is not None
         for message in messages:
-            delivery = Delivery(self._channel, self._writer, message, queue)
+            settlements.expect(message.tag)
+            delivery = Delivery(message, queue, settlements)
             try:
                 self._deliver(delivery)
             except Exception:
                 log.exception("a delivery of %s could not be handled and is rejected: please report this bug", queue)
-                delivery._settle(_REJECT, _REJECT_REQUEUE)
+                settlements.give_back(message.tag, _REJECT, _REJECT_REQUEUE)
