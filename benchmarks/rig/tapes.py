@@ -1,7 +1,7 @@
 """Tapes of jobs that were not executed, and how to write them to a broker or into a view."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from itertools import islice
 from typing import Final
@@ -50,20 +50,25 @@ def messages(job_ids: list[str]) -> Iterator[TapeMessage]:
 
 
 async def write(made: Installation, job_ids: list[str]) -> None:
-    """Publish the events of the jobs, IN_FLIGHT at a time."""
+    """Publish the events of the jobs."""
+    await publish(made, tape(job_ids))
+
+
+async def publish(made: Installation, facts_of_jobs: Iterable[events.JobEvent]) -> None:
+    """Publish events to the tape, IN_FLIGHT at a time."""
     link = Link(made.environment["RABBITMQ_URL"], name="benchmark")
     link.start()
     channel = ConfirmedChannel(link, made.topology.events.name)
-    rest = enumerate(tape(job_ids))
+    rest = iter(facts_of_jobs)
     while window := list(islice(rest, IN_FLIGHT)):
         publishes = [
             channel.publish(
                 events.encode(event),
-                event_key(event.name, "add"),
-                spec.Basic.Properties(delivery_mode=2, message_id=str(n)),
+                event_key(event.name, event.data.job_type),
+                spec.Basic.Properties(delivery_mode=2, message_id=event.id),
                 mandatory=True,
             )
-            for n, event in window
+            for event in window
         ]
         await asyncio.gather(*publishes)
     await link.close()

@@ -64,9 +64,13 @@ async def restore_limit(service: JobService, name: str, key: str) -> list[str]:
     return await _end(service, [rule for rule, _ in await _limits(service, name, key)])
 
 
-async def limits(service: JobService) -> list[tuple[Job, Limit]]:
-    """Return the rules in force that changed a limit, with its new values, sorted by name and key."""
-    found = [(rule, Limit.model_validate(rule.payload)) for rule in await _in_force(service, LIMIT)]
+async def limits(service: JobService, *, committed: bool = False) -> list[tuple[Job, Limit]]:
+    """Return the rules in force that changed a limit, with its new values, sorted by name and key.
+
+    ``committed``: see ``JobService.rules``.
+    """
+    rules = await _in_force(service, LIMIT, committed=committed)
+    found = [(rule, Limit.model_validate(rule.payload)) for rule in rules]
     return sorted(found, key=lambda each: (each[1].name, each[1].key))
 
 
@@ -210,8 +214,8 @@ async def _limits(service: JobService, name: str, key: str) -> list[tuple[Job, L
     return [(rule, limit) for rule, limit in await limits(service) if (limit.name, limit.key) == (name, key)]
 
 
-async def _in_force(service: JobService, job_type: str) -> list[Job]:
-    return [rule for rule in await service.rules() if rule.type == job_type]
+async def _in_force(service: JobService, job_type: str, *, committed: bool = False) -> list[Job]:
+    return [rule for rule in await service.rules(committed=committed) if rule.type == job_type]
 
 
 async def _end(service: JobService, rules: list[Job]) -> list[str]:

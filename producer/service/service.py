@@ -184,9 +184,13 @@ class JobService(Submitter):
         await self.publish(event)
         return evolve(job, event)
 
-    async def rules(self) -> list[Job]:
-        """Return the rules in force when the view has read the tape up to now, in their order. Raises ViewBehind."""
-        await self._barrier.wait()
+    async def rules(self, *, committed: bool = False) -> list[Job]:
+        """Return the rules in force when the view has read the tape up to now, in their order. Raises ViewBehind.
+
+        ``committed``: return those that the view has already, and put no barrier on the tape.
+        """
+        if not committed:
+            await self._barrier.wait()
         rules = await self.read(self.store.open_jobs.rules)
         jobs = await self.read(self.store.jobs, [job_id for job_id, _, _ in rules])
         return [jobs[job_id] for job_id, _, _ in rules if job_id in jobs and not jobs[job_id].final]

@@ -1,6 +1,7 @@
 """``make pictures``: draw the pictures of the dashboard in the documentation, from jobs that really ran."""
 
 import io
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -23,39 +24,8 @@ from tests.namespaces import environment_for, some_topology
 from tools.clone import ROOT
 
 FOLDER: Final = ROOT / "docs" / "pictures"
+SHOP: Final = Path(__file__).with_name("shop.py")
 SIZE: Final = (1280, 800)
-JOBS: Final = '''
-import asyncio
-from typing import Literal
-
-from jobtape import Context, RetryPolicy, job
-
-
-@job("report.build", queue="reports", timeout=120)
-async def build_report(ctx: Context, year: int, pause: float = 0.1) -> dict[str, int]:
-    """Build the report of a year, month by month."""
-    for month in range(12):
-        ctx.progress(month / 12, f"month {month + 1} of 12")
-        await asyncio.sleep(pause)
-    return {"year": year, "lines": 372}
-
-
-@job("mail.send", queue="mail", retry=RetryPolicy(max_attempts=3, first=0.4, jitter=0.0, on=(ConnectionError,)))
-async def send_mail(ctx: Context, to: str, subject: str = "Your order", refusals: int = 0) -> str:
-    """Send a mail, and try again while the server refuses the connection."""
-    await asyncio.sleep(0.12)
-    if ctx.attempt <= refusals:
-        raise ConnectionError(f"the mail server of {to.partition('@')[2]} refused the connection")
-    return f"sent to {to}"
-
-
-@job("payment.charge")
-def charge(customer: int, amount: float, currency: Literal["EUR", "USD", "GBP"] = "EUR") -> dict[str, object]:
-    """Charge a customer."""
-    if amount <= 0:
-        raise ValueError(f"the amount for customer {customer} is not positive: {amount}")
-    return {"customer": customer, "charged": amount, "currency": currency}
-'''
 NAMES: Final = ("ada", "grace", "edsger", "barbara", "ken", "radia")
 
 
@@ -159,7 +129,7 @@ def main() -> int:
     topology = some_topology("default", "mail", "reports")
     with tempfile.TemporaryDirectory() as folder:
         site = installation_in(Path(folder), **environment_for(broker.url, topology), JOBTAPE_JOBS="shop")
-        (site.folder / "shop.py").write_text(JOBS)
+        shutil.copy(SHOP, site.folder)
         try:
             site.up()
             with browser() as chromium:
