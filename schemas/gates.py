@@ -132,12 +132,10 @@ class Gates(BaseModel):
         it, so that jobs with different keys take turns by ``turn``.
         """
         if self.ordering_key is not None:
-            text = f"ordering_key {self.ordering_key}"
-        else:
-            waits = self.unique is not None and self.unique.conflict == "replace"
-            left_out = {"hold"} if waits else {"hold", "unique"}
-            text = f"{job_type} {self.model_dump_json(exclude=left_out)}"
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+            return key_group(self.ordering_key)
+        waits = self.unique is not None and self.unique.conflict == "replace"
+        left_out = {"hold"} if waits else {"hold", "unique"}
+        return _hash(f"{job_type} {self.model_dump_json(exclude=left_out)}")
 
     def slots(self, *, ended: bool = False) -> tuple[Gate, ...]:
         """Return the gates of which a job has a slot. ``ended``: its run has ended, so it has the ordering key only."""
@@ -157,6 +155,15 @@ class Gates(BaseModel):
             order.append(f"{self.debounce.seconds:g} s without another {self.debounce.name}{key}")
         limits = [(*limit.gate, limit.at_most) for limit in self.limits]
         return order + [f"limit {name}{key and f' for {key}'}, at most {n}" for name, key, n in limits]
+
+
+def key_group(ordering_key: str) -> str:
+    """Return the ``Job.gate_group`` of all jobs with this ordering key, whatever their types are."""
+    return _hash(f"ordering_key {ordering_key}")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class _Placements:

@@ -7,16 +7,21 @@ next page begins: a search takes nobody's turn for long.
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, bindparam, func, literal, select, true
 
 from jobtape.schemas import plainjson
+from jobtape.schemas.events import Redriven as RedrivenEvent
+from jobtape.schemas.events import decode
+from jobtape.schemas.filters.job_filter import REDRIVE
 from jobtape.schemas.filters.job_search import JobSearch
-from jobtape.schemas.job import Job, JobRun
+from jobtape.schemas.job import Job, JobRun, JobState
 from jobtape.view import jobs, tables
+from jobtape.view.sql import bulk
 from jobtape.view.sql.database import StorePart
 from jobtape.view.values import FoundJobs, JobQuery
 
@@ -31,7 +36,18 @@ MOST_COUNTED: Final = 1_000_000
 COUNTED_AT_ONCE: Final = 50_000
 """Jobs that are counted by one statement: far within the time limit of a read."""
 
+MOST_REDRIVEN: Final = 20_000
+"""Jobs of one redrive whose outcomes are counted."""
+
 _job = tables.jobs.c
+
+
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """What became of redriven jobs. ``states``: numbers of jobs by state. ``later``: how many were redriven again."""
+
+    states: dict[JobState, int]
+    later: int
 
 
 class FindJobs(StorePart):
@@ -85,6 +101,37 @@ class FindJobs(StorePart):
             ids = {value: connection.execute(newest, {"label_value": value}).scalar() for value in values}
             found = jobs.some(connection, [job_id for job_id in ids.values() if job_id is not None])
         return {value: found[job_id] for value, job_id in ids.items() if job_id in found}
+
+    def redriven(self, job_id: str) -> Redriven | None:
+        """Return what became of the jobs that the redrive ``job_id`` ran again. None if there is no such job.
+
+        Reads the tape's history from the submission of the redrive to its last event.
+        """
+        entry, wanted = tables.history.c, f"{job_id}/"
+        with self.database.reading() as connection:
+            redrive = jobs.some(connection, [job_id]).get(job_id)
+            if redrive is None or redrive.type != REDRIVE:
+                return None
+            own = select(func.min(entry.cursor), func.max(entry.cursor)).where(entry.job_id == job_id)
+            first, last = connection.execute(own).one()
+            range_of = entry.cursor > first if not redrive.final else entry.cursor.between(first, last)
+            rows = select(entry.event).where(range_of, entry.name == RedrivenEvent.name, entry.accepted)
+            runs: dict[str, int] = {}
+            for event in connection.scalars(rows.order_by(entry.cursor).limit(MOST_REDRIVEN)):
+                read = decode(event.encode())
+                # It has an id of each execution, of which there may be several.
+                if (read.causationid or "").startswith(wanted):
+                    runs[read.subject] = read.data.run
+            states = Counter[JobState]()
+            later = 0
+            for chunk in bulk.chunks(runs):
+                of = select(_job.id, _job.state, _job.run).where(_job.id.in_(chunk))
+                for row in connection.execute(of):
+                    if row.run > runs[row.id]:
+                        later += 1
+                    else:
+                        states[JobState(row.state)] += 1
+        return Redriven(dict(states), later)
 
     def count(self, query: JobQuery) -> int:
         """Return how many jobs fit the query, ``MOST_COUNTED`` at most. Ignores its search and its limit."""

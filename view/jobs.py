@@ -4,9 +4,10 @@ from collections.abc import Collection
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, select, text
 
 from jobtape.schemas import ids
+from jobtape.schemas.gates import key_group
 from jobtape.schemas.job import Job
 from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX
 from jobtape.view import tables
@@ -77,6 +78,10 @@ def newest_first(
         statement = statement.where(job.node == query.node)
     if not query.imported:
         statement = statement.where(~job.imported)
+    if query.ordering_key is not None:
+        statement = statement.where(job.gate_group == key_group(query.ordering_key))
+    if query.has_slots:
+        statement = statement.where(text(tables.HAS_SLOTS))
     if query.whole:
         statement = statement.where(job.submitted_at.is_not(None))
     return statement

@@ -160,10 +160,12 @@ class Statistics(StorePart):
             found = (connection.execute(first.where(_sum.measure == name)).scalar() for name in EVENT_NAMES)
             return min((minute for minute in found if minute is not None), default=None)
 
-    def failures(self, within: Range, limit: int, before: tuple[datetime, str] | None = None) -> list[FailureCount]:
+    def failures(
+        self, within: Range, limit: int, before: tuple[datetime, str] | None = None, group_ids: Sequence[str] = ()
+    ) -> list[FailureCount]:
         """Return at most ``limit`` groups with failures in the range, by the time of their last one, the newest first.
 
-        ``before``: ``last`` and ``id`` of the last one of the previous page.
+        ``before``: ``last`` and ``id`` of the last one of the previous page. ``group_ids``: only these; none means all.
         """
         counts = select(_sum.bucket, _sum.measure, _n).where(_sum.measure.in_(_FAILURES), *within.where())
         failed = select(_sum.bucket, _n).where(_sum.measure == STATE + JobState.FAILED, _sum.minute == ALWAYS)
@@ -174,6 +176,8 @@ class Statistics(StorePart):
             .label("example")
         )
         order = select(_group.id, _group.last).where(_group.type.in_(within.types) if within.types else literal(True))
+        if group_ids:
+            order = order.where(_group.id.in_(group_ids))
         with self.database.reading() as connection:
             events: defaultdict[str, dict[str, int]] = defaultdict(dict)
             for bucket, name, n in connection.execute(counts.group_by(_sum.bucket, _sum.measure)):

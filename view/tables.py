@@ -94,6 +94,8 @@ HAS_SLOTS: Final = "has_slots"
 
 _FAILED: Final = text("failure IS NOT NULL")
 
+_HAS_GATES: Final = text("gate_group IS NOT NULL")
+
 _IN_FLOW: Final = text("flow IS NOT NULL")
 
 jobs = Table(
@@ -150,6 +152,8 @@ jobs = Table(
     # For the next jobs of a group, and for the jobs that have slots.
     Index("jobs_held", "gate_group", "rank", "id", sqlite_where=text(HELD), postgresql_where=text(HELD)),
     Index("jobs_with_slots", "id", sqlite_where=text(HAS_SLOTS), postgresql_where=text(HAS_SLOTS)),
+    # For the jobs with an ordering key, newest first.
+    Index("jobs_by_gate_group", "gate_group", "id", sqlite_where=_HAS_GATES, postgresql_where=_HAS_GATES),
     # For the jobs of a flow.
     Index("jobs_by_flow", "flow", "node", "item", sqlite_where=_IN_FLOW, postgresql_where=_IN_FLOW),
 )

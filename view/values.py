@@ -32,7 +32,8 @@ class JobQuery:
     ``whole``: only jobs whose submission is known. ``ids``: only these. ``search``: what to look for in the jobs, which
     is not in an index: see ``FoundJobs``. ``builtin``: also those of built-in job types. ``flow``, ``node``: only
     the jobs of a flow, or of one of its nodes. ``imported``: also those that came from another tape and have no work
-    here.
+    here. ``ordering_key``: only the jobs with this one. ``has_slots``: only jobs that have a slot of their gates, see
+    ``Job.has_slots``.
     """
 
     types: Sequence[str] = ()
@@ -52,6 +53,8 @@ class JobQuery:
     flow: str | None = None
     node: str | None = None
     imported: bool = True
+    ordering_key: str | None = None
+    has_slots: bool = False
 
     @classmethod
     def of(cls, wanted: JobFilter, limit: int) -> "JobQuery":
@@ -63,6 +66,7 @@ class JobQuery:
             labels=tuple(wanted.labels.items()),
             reasons=wanted.reason,
             failures=wanted.failure,
+            ordering_key=wanted.ordering_key,
             since=wanted.since,
             until=wanted.until,
             limit=limit,

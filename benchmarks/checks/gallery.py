@@ -19,7 +19,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -150,7 +150,13 @@ class Gallery:
         """Write a day of jobs to the tape, and wait until they are folded."""
         _apart(publish, self._made, day(self._jobs, datetime.now(UTC)))
         with self._made.client() as client:
-            until(lambda: (client.get("/health/ready").json()["lag"] or LIMIT) < 1, "the day is folded", LIMIT)
+            since = (datetime.now(UTC) - timedelta(hours=25)).isoformat()
+
+            def submitted() -> int:
+                types = client.get("/stats", params={"since": since}).json()["types"]
+                return sum(each["events"].get("submitted", 0) for each in types)
+
+            until(lambda: submitted() >= self._jobs, "the day is folded", LIMIT)
             groups = client.get("/failures", params={"type": "payment.charge"}).json()["items"]
             self._known["failure"] = max(groups, key=lambda group: int(group["jobs"]))["id"]
 

@@ -21,6 +21,7 @@ from jobtape.schemas.cursor import MAX_CURSOR
 from jobtape.schemas.events import EndReason
 from jobtape.schemas.failure_group import FailureId
 from jobtape.schemas.filters.job_search import LONGEST_TEXT, JobSearch, Part, value_search, value_searches
+from jobtape.schemas.gates import GateKey
 from jobtape.schemas.job import JobState, JobTypeName, Utc, WorkQueueName
 from jobtape.view.store import JobQuery
 
@@ -119,6 +120,11 @@ class JobsQuery(BaseModel, extra="allow"):
     until: Time | None = Field(None, description="Submitted before this time, RFC 3339.")
     flow: Annotated[str, AfterValidator(_job_id)] | None = Field(None, description="Only the jobs of this flow.")
     node: str | None = Field(None, max_length=64, description="Only the jobs of the node with this name.")
+    ordering_key: GateKey | None = Field(None, description="Only the jobs with this ordering key.")
+    has_slots: bool = Field(
+        False,
+        description="Only jobs that have a slot now: of those with an ordering key, the one for which the others wait.",
+    )
     error: str = Field("", max_length=LONGEST_TEXT, description="Part of the error's type or message, in any case.")
     limit: int = Field(100, ge=1, le=LARGEST_PAGE)
     cursor: Annotated[str, AfterValidator(_last_id)] | None = Field(None, description="`next` of the page before.")
@@ -127,6 +133,12 @@ class JobsQuery(BaseModel, extra="allow"):
     __pydantic_extra__: dict[
         Annotated[str, AfterValidator(_search_name)], Annotated[str, Field(max_length=LONGEST_TEXT)]
     ] = Field(init=False)
+
+    @model_validator(mode="after")
+    def _slots_of_now(self) -> "JobsQuery":
+        if self.has_slots and self.as_of is not None:
+            raise ValueError("which jobs had slots is not known of the past: leave out has_slots or as_of")
+        return self
 
     @model_validator(mode="after")
     def _few_searches(self) -> "JobsQuery":
@@ -155,6 +167,8 @@ class JobsQuery(BaseModel, extra="allow"):
             search=self.search(),
             flow=self.flow,
             node=self.node,
+            ordering_key=self.ordering_key,
+            has_slots=self.has_slots,
         )
 
 

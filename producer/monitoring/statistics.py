@@ -133,9 +133,11 @@ class StatisticsReader:
         minute = await self._reads.call(self._store.statistics.first_minute)
         return None if minute is None else time_of(minute)
 
-    async def failures(self, within: Range, limit: int, before: tuple[datetime, str] | None) -> list[FailureCount]:
+    async def failures(
+        self, within: Range, limit: int, before: tuple[datetime, str] | None, group_ids: Sequence[str] = ()
+    ) -> list[FailureCount]:
         """Return groups of failures, see ``view.statistics.Statistics.failures``."""
-        return await self._reads.call(self._store.statistics.failures, within, limit, before)
+        return await self._reads.call(self._store.statistics.failures, within, limit, before, group_ids)
 
     async def _share(self, what: str, wanted: Plan, read: Callable[[Plan], T]) -> T:
         key = (what, wanted)

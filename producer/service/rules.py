@@ -74,9 +74,15 @@ async def limits(service: JobService, *, committed: bool = False) -> list[tuple[
     return sorted(found, key=lambda each: (each[1].name, each[1].key))
 
 
-async def schedules(service: JobService, name: str | None = None) -> list[tuple[Job, Schedule]]:
-    """Return the rules and schedules that are in force, sorted by name. ``name``: only that one."""
-    rules = [(rule, Schedule.model_validate(rule.payload)) for rule in await _in_force(service, SCHEDULE)]
+async def schedules(
+    service: JobService, name: str | None = None, *, committed: bool = False
+) -> list[tuple[Job, Schedule]]:
+    """Return the rules and schedules that are in force, sorted by name. ``name``: only that one.
+
+    ``committed``: see ``JobService.rules``.
+    """
+    in_force = await _in_force(service, SCHEDULE, committed=committed)
+    rules = [(rule, Schedule.model_validate(rule.payload)) for rule in in_force]
     found = [(rule, schedule) for rule, schedule in rules if name in (None, schedule.name)]
     return sorted(found, key=lambda each: each[1].name)
 

@@ -19,6 +19,7 @@ from jobtape.schemas import ids
 from jobtape.schemas.events import EndReason
 from jobtape.schemas.failure_group import FailureId
 from jobtape.schemas.filters.job_search import LONGEST_TEXT, JobSearch, Part, value_searches
+from jobtape.schemas.gates import KEY_LENGTH
 from jobtape.schemas.job import FINAL, JobState, JobTypeName, Utc, WorkQueueName
 
 REDRIVE: Final = "jobtape.redrive"
@@ -64,6 +65,8 @@ class JobFilter(BaseModel, ABC):
     """Why the last attempt failed."""
     failure: list[FailureId] = Field([], max_length=50)
     """The group of the last error, as `GET /failures` returns it."""
+    ordering_key: str | None = Field(None, min_length=1, max_length=KEY_LENGTH)
+    """The ordering key."""
     since: Utc | None = None
     """Submitted at this time or later (RFC 3339)."""
     until: Utc | None = None

@@ -6,9 +6,12 @@ import pytest
 
 from jobtape.schemas import events, ids
 from jobtape.schemas.filters.job_search import JobSearch, value_search
-from jobtape.schemas.job import ErrorInfo
+from jobtape.schemas.gates import Gates
+from jobtape.schemas.job import ErrorInfo, JobState
 from jobtape.view import job_search
+from jobtape.view.job_search import Redriven
 from jobtape.view.store import JobQuery, Store
+from tests.schemas.events_of_a_job import placed
 from tests.view.samples import SOURCE, job_id, record, submitted, succeeded
 
 PAYLOADS: list[dict[str, Any]] = [
@@ -41,6 +44,51 @@ def filled(store: Store) -> Store:
     ]
     record(store, *tape)
     return store
+
+
+def redriven(of: events.Submitted, run: int, cause: str | None) -> events.Redriven:
+    return events.Redriven(
+        id=ids.run_event_id(of.subject, run, "redriven"),
+        source=SOURCE,
+        subject=of.subject,
+        time=of.time,
+        causationid=cause,
+        data=events.RedrivenData(job_type=of.data.job_type, run=run, attempt=1),
+    )
+
+
+def test_outcomes_of_a_redrive_are_those_of_the_run_that_it_began(store: Store) -> None:
+    """Of six jobs that ended, one redrive takes four; it does not count those that others took before and after."""
+    jobs = [submitted(n) for n in range(6)]
+    redrive = submitted(10, type="jobtape.redrive", payload={})
+    cause = ids.attempt_event_id(redrive.subject, 1, 1, "placed", "1")
+    error = ErrorInfo(type="ValueError", message="no")
+    again = [failed(each, error) for each in jobs]
+    record(store, *jobs, *again, redriven(jobs[4], 2, "another/1/1/placed/1"), redrive)
+    second = events.Failed.model_validate(
+        {**again[1].model_dump(), "id": "2", "data": {**again[1].data.model_dump(), "run": 2}}
+    )
+    tape: list[events.JobEvent] = [redriven(each, 2, cause) for each in jobs[:4]]
+    tape += [redriven(jobs[5], 2, None), second, redriven(jobs[1], 3, None)]
+    assert store.find.redriven(redrive.subject) == Redriven({}, 0)
+    record(store, *tape)
+    assert store.find.redriven(redrive.subject) == Redriven({JobState.QUEUED: 3}, 1)
+    done = succeeded(jobs[0])
+    data = {**done.data.model_dump(), "run": 2}
+    record(store, events.Succeeded.model_validate({**done.model_dump(), "id": "3", "data": data}), succeeded(redrive))
+    record(store, redriven(jobs[3], 2, cause))
+    assert store.find.redriven(redrive.subject) == Redriven({JobState.SUCCEEDED: 1, JobState.QUEUED: 2}, 1)
+    assert store.find.redriven(jobs[0].subject) is None
+
+
+def test_jobs_are_found_by_their_ordering_key_and_their_slot(store: Store) -> None:
+    keys = ["a", "b", "a", None]
+    tape = [submitted(n, gates=None if key is None else Gates(ordering_key=key)) for n, key in enumerate(keys)]
+    record(store, *tape, placed(1, job=tape[0].subject))
+    found = store.find.page(JobQuery(ordering_key="a")).jobs
+    assert [job.id for job in found] == [tape[2].subject, tape[0].subject]
+    assert [job.id for job in store.list_jobs(JobQuery(ordering_key="a", has_slots=True))] == [tape[0].subject]
+    assert store.list_jobs(JobQuery(ordering_key="c")) == []
 
 
 @pytest.mark.parametrize(

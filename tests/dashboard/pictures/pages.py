@@ -107,7 +107,11 @@ def take(tab: Tab, address: str, *, audit: bool) -> Taken:
         faults.append(f"{sizes[0] - sizes[1]} px too wide")
     if audit:
         faults += [f"{rule}: {where}" for rule, where in serious_faults(page)]
-    shot = page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": sizes[1], "height": min(sizes[2], HIGHEST)})
+    # Not a picture of the full page, in which the strip would stand in the middle.
+    size = page.viewport_size or {"width": 0, "height": 0}
+    page.set_viewport_size({"width": size["width"], "height": min(max(sizes[2], size["height"]), HIGHEST)})
+    shot = page.screenshot()
+    page.set_viewport_size(size)
     faults += tab.faults
     tab.faults.clear()
     return Taken(Image.open(io.BytesIO(shot)).convert("RGB"), seconds, page.evaluate("window.longest"), faults)

@@ -150,6 +150,7 @@ ALLOWED = [
     (f"{ONE}/cancel", "OPTIONS, POST"),
     (f"{ONE}/redrive", "OPTIONS, POST"),
     ("/redrives", "OPTIONS, POST"),
+    (f"/redrives/{ONE.rpartition('/')[2]}", "GET, HEAD, OPTIONS"),
     ("/cancels", "OPTIONS, POST"),
     ("/workers", "GET, HEAD, OPTIONS"),
     ("/subscriptions", "GET, HEAD, OPTIONS"),

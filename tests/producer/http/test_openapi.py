@@ -49,6 +49,7 @@ def test_document_lists_all_paths(document: dict[str, Any]) -> None:
         ("post", "/jobs/{job_id}/release"),
         ("post", "/jobs/{job_id}/redrive"),
         ("post", "/redrives"),
+        ("get", "/redrives/{job_id}"),
         ("post", "/cancels"),
         ("post", "/replays"),
         ("post", "/queues/{queue}/pause"),

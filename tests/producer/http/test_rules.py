@@ -138,6 +138,11 @@ async def test_changed_limit_holds_for_waiting_jobs_at_once(at_work: Api) -> Non
     (listed,) = (await at_work.client.get("/limits")).json()["items"]
     rule = in_force.json()["items"][0]["id"]
     assert listed == {"name": "limited", "key": "", "at_most": 3, "per": None, "id": rule}
+    barrier = at_work.producer._barrier._barrier
+    number = barrier._number
+    assert (await at_work.client.get("/limits", params={"committed": True})).json()["items"] == [listed]
+    assert (await at_work.client.get("/schedules", params={"committed": True})).json() == {"items": []}
+    assert barrier._number == number, "a page that polls puts nothing on the tape"
     assert len((await at_work.client.delete("/limits/limited")).json()["ended"]) == 1
     assert (await at_work.client.get("/limits")).json() == {"items": []}
     for each in running:

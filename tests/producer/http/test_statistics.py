@@ -151,6 +151,7 @@ async def test_failures_are_grouped_by_cause(filled: Api) -> None:
     assert [(each["message"], each["line"]) for each in (values, keys)] == [("x", 14), ("m", 12)]
     assert datetime.fromisoformat(values["first"]) == BAD.time + 3 * MINUTE
     assert datetime.fromisoformat(values["last"]) == AGAIN.time + MINUTE
+    assert (await get(filled, "/failures", id=[keys["id"]]))["items"] == [keys]
     recent = await get(filled, "/failures", since=(NOW - timedelta(hours=1)).isoformat(), type="resize")
     assert recent == {"items": [values, keys], "next": None}
     paged, cursor = [], None

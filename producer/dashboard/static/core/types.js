@@ -78,6 +78,8 @@
  *
  * @typedef {{name: string, at_most: number, per: Num | null, by: string | null}} Limit of a job type; `by`: each value of this has its own
  *
+ * @typedef {{id: string, type: string, error: string, reason: string, where: string | null, failed: number, retrying: number, first: string, last: string, jobs: number, example: string | null, message: string | null, line: number | null}} Failure a group of failures
+ *
  * @typedef {object} Readiness
  * @property {boolean} ready
  * @property {Record<string, {ready: boolean, reason: string | null}>} parts

@@ -7,7 +7,7 @@ import { Empty, Foreign, ProblemBox, Time } from "../parts/basics.js";
 import { BulkButton } from "../parts/bulk.js";
 import { counted } from "../parts/tasks.js";
 
-/** @typedef {{id: string, type: string, error: string, reason: string, where: string | null, failed: number, retrying: number, first: string, last: string, jobs: number, example: string | null, message: string | null, line: number | null}} Failure */
+/** @typedef {import("../core/types.js").Failure} Failure */
 
 const PAGE = 50;
 const PAUSE = 5000; // milliseconds

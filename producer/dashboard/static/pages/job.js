@@ -189,6 +189,8 @@ function EventSlider({ events, at }) {
 /** Why a job does not go on. @param {{job: Job}} props */
 function WhyNot({ job }) {
   if (job.state === "queued") return html`<${WhyQueued} job=${job} />`;
+  if (job.state === "held" && job.ordering_key !== null && !isLater(job.run_at))
+    return html`<${WhyHeld} job=${job} name=${job.ordering_key} />`;
   return job.state === "running" ? html`<${WhyRunning} job=${job} />` : null;
 }
 
@@ -202,6 +204,20 @@ function WhyQueued({ job }) {
   if (health.value?.workers[queue]?.consumers === 0)
     return html`<p class="warning">It waits: no worker takes jobs from the queue ${queue}.</p>`;
   return null;
+}
+
+/** Which job has the ordering key that another waits for. @param {{job: Job, name: string}} props */
+function WhyHeld({ job, name }) {
+  const query = { ordering_key: name, has_slots: "true", limit: "1" };
+  const loaded = useLoad(
+    `holder of ${name}`,
+    (signal) => /** @type {Promise<{items: Job[]}>} */ (get("jobs", query, signal)),
+  );
+  useEvery(loaded.reload, POLL);
+  const holder = loaded.data?.items[0];
+  if (holder === undefined || holder.id === job.id) return null;
+  const keeps = holder.holds_key ? "It keeps the key until it is run again or released." : "";
+  return html`<p class="warning">It waits: <a href=${link(`jobs/${holder.id}`)}>${holder.type} …${holder.id.slice(-12)}</a> (${holder.state}) has the ordering key <${Foreign} text=${name} />. ${keeps}</p>`;
 }
 
 /** @param {{job: Job}} props */
@@ -295,7 +311,11 @@ function Facts({ job, events }) {
       job.flow &&
         html`<a href=${link(`jobs/${job.flow}`)} class="id">${job.flow}</a>, node ${job.node}${job.item !== null && `, item ${job.item}`}`,
     ],
-    ["Ordering key", job.ordering_key && html`<${Foreign} text=${job.ordering_key} />`],
+    [
+      "Ordering key",
+      job.ordering_key &&
+        html`<a href=${link("jobs", { ordering_key: job.ordering_key })}><${Foreign} text=${job.ordering_key} /></a>`,
+    ],
     [
       "Waits for",
       job.waits_for.length > 0 && !isLater(job.run_at) && html`<${Foreign} text=${job.waits_for.join(", ")} />`,

@@ -10,6 +10,7 @@ import { duration, fromInput, seconds, toInput, waitOf } from "../core/times.js"
 import { STATES } from "../core/types.js";
 import { Empty, Foreign, Labels, ProblemBox, State, Time } from "../parts/basics.js";
 import { BulkButton } from "../parts/bulk.js";
+import { FailureName } from "../parts/failure_name.js";
 import { Live } from "../parts/live.js";
 import { Outcome } from "../parts/outcome.js";
 import { lostItsWorker, useWorkers } from "../parts/workers.js";
@@ -22,7 +23,20 @@ import { JobPage } from "./job.js";
 const PAGE = 50;
 const WORKERS_PAUSE = 10_000; // milliseconds
 const REFRESHED = 20; // jobs that left the page's filter and are read one by one
-const FILTERS = ["type", "state", "queue", "label", "reason", "failure", "flow", "node", "error", "since", "until"];
+const FILTERS = [
+  "type",
+  "state",
+  "queue",
+  "label",
+  "reason",
+  "failure",
+  "ordering_key",
+  "flow",
+  "node",
+  "error",
+  "since",
+  "until",
+];
 /** A value in the payload or the result of a job: `payload.customer.id`. */
 const VALUE = /^(payload|result)(\..+)?$/;
 const SUGGESTED = 60;
@@ -41,8 +55,10 @@ const REASONS = [
   "replaced",
   "debounced",
 ];
-const NAMES = ["type", "state", "queue", "label", "reason", "failure", "flow", "node", "error"];
-const SINGLE = ["flow", "node", "error"];
+const NAMES = ["type", "state", "queue", "label", "reason", "failure", "ordering_key", "flow", "node", "error"];
+/** @type {Record<string, string>} */
+const TITLES = { ordering_key: "ordering key" };
+const SINGLE = ["ordering_key", "flow", "node", "error"];
 const UUID = /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i;
 
 /** @param {{id: string | null}} props */
@@ -258,7 +274,7 @@ function Filters({ filters, jobs }) {
     const [name = "", value = ""] = split(token, types);
     if (!(NAMES.includes(name) || VALUE.test(name)) || value === "") {
       return setFault(
-        "Write a job's id, or type:…, state:…, queue:…, label:name:value, reason:…, error:…, payload.path:value or result.path:value",
+        "Write a job's id, or type:…, state:…, queue:…, label:name:value, reason:…, ordering_key:…, error:…, payload.path:value or result.path:value",
       );
     }
     if (name === "label" && !/^[^:]+:/.test(value)) return setFault("Write a label as label:name:value.");
@@ -295,7 +311,7 @@ function Filters({ filters, jobs }) {
         .filter(([name]) => name !== "state")
         .map(
           ([name, value]) =>
-            html`<li><span>${name} <${Foreign} text=${name === "failure" ? failureName(value, jobs) : value} limit=${60} /></span><button type="button" aria-label=${`Remove the filter ${name} ${value}`} onClick=${() =>
+            html`<li><span>${TITLES[name] ?? name} ${name === "failure" ? html`<${FailureName} id=${value} />` : html`<${Foreign} text=${value} limit=${60} />`}</span><button type="button" aria-label=${`Remove the filter ${name} ${value}`} onClick=${() =>
               set(
                 name,
                 filters.getAll(name).filter((one) => one !== value),
@@ -303,12 +319,6 @@ function Filters({ filters, jobs }) {
         )}</ul>`
     }
   </form>`;
-}
-
-/** Return what a group of failures is called, as far as one of the jobs shows it. @param {string} id @param {Job[]} jobs */
-function failureName(id, jobs) {
-  const job = jobs.find((one) => one.failure === id && one.error !== null);
-  return job ? `${job.error?.type} in ${job.type}` : id;
 }
 
 /**
@@ -337,6 +347,7 @@ function suggestions(types, jobs) {
     ...new Set(types.map((type) => `queue:${type.queue}`)),
     ...new Set(labels.filter((label) => label.length < 100)),
     ...REASONS.map((reason) => `reason:${reason}`),
+    ...new Set(jobs.flatMap((job) => (job.ordering_key === null ? [] : [`ordering_key:${job.ordering_key}`]))),
     ...new Set(jobs.flatMap((job) => (job.error === null ? [] : [`error:${job.error.type}`]))),
     ...[...new Set(jobs.flatMap((job) => values("payload", job.payload)))].slice(0, SUGGESTED),
   ];

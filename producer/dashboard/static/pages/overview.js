@@ -17,7 +17,7 @@ import { useMemo } from "../vendor/hooks.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
 /** @typedef {import("../core/stats.js").Stats} Stats */
-/** @typedef {import("./failures.js").Failure} Failure */
+/** @typedef {import("../core/types.js").Failure} Failure */
 /** @typedef {import("../core/stats.js").Spread} Spread */
 
 const MANY_FAILED = 5;

@@ -1,8 +1,9 @@
 /** Schedules: when each submits its next job, what became of the last one, and a form for new ones. */
 import { get } from "../core/api.js";
 import { html } from "../core/html.js";
-import { useEvery, useLoad } from "../core/load.js";
+import { useLoad } from "../core/load.js";
 import { asOf, link } from "../core/route.js";
+import { useRules } from "../core/rules.js";
 import { Dialog, Empty, ProblemBox, State, Time } from "../parts/basics.js";
 import { Change } from "../parts/change.js";
 import { ScheduleForm } from "../parts/schedule_form.js";
@@ -23,14 +24,12 @@ import { useState } from "../vendor/hooks.js";
  * @property {{id: string, state: string, submitted_at: string | null} | null} latest
  */
 
-const PAUSE = 10_000; // milliseconds; each load waits for the view, which puts a message on the tape
 const TICKS = 20;
 
 export function Page() {
-  const loaded = useLoad("schedules", (signal) => get("schedules", {}, signal));
+  const loaded = useRules("schedules");
   const [shown, setShown] = useState(/** @type {string | null} */ (null));
   const [creating, setCreating] = useState(false);
-  useEvery(loaded.reload, PAUSE);
   const items = /** @type {Schedule[] | null} */ (loaded.data?.items ?? null);
   const open = items?.find((one) => one.name === shown);
   return html`
@@ -43,7 +42,7 @@ export function Page() {
           ? html`<${Empty} title="There is no schedule yet"><p>Create one here, or in the code: <code>@job(…, schedule=Cron(…))</code> and <code>jobtape schedules sync</code>.</p><//>`
           : html`<table class="rows schedules">
             <thead><tr><th>Schedule</th><th>When</th><th>Job type</th><th>Next tick</th><th>Newest job</th><th></th></tr></thead>
-            <tbody>${items.map((one) => html`<${ScheduleRow} key=${one.name} schedule=${one} onShow=${() => setShown(one.name)} onDone=${loaded.reload} />`)}</tbody>
+            <tbody>${items.map((one) => html`<${ScheduleRow} key=${one.name} schedule=${one} onShow=${() => setShown(one.name)} onDone=${loaded.onChanged} />`)}</tbody>
           </table>`
     }
     ${open !== undefined && html`<${Ticks} schedule=${open} onClose=${() => setShown(null)} />`}
@@ -52,7 +51,7 @@ export function Page() {
       html`<${Dialog} title="New schedule" onClose=${() => setCreating(false)}>
       <${ScheduleForm} names=${(items ?? []).map((one) => one.name)} onDone=${() => {
         setCreating(false);
-        loaded.reload();
+        loaded.onChanged();
       }} />
     <//>`
     }

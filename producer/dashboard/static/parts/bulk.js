@@ -6,6 +6,7 @@ import { asOf, go, link } from "../core/route.js";
 import { ENDED, OPEN } from "../core/types.js";
 import { useState } from "../vendor/hooks.js";
 import { Dialog, ProblemBox } from "./basics.js";
+import { FailureName } from "./failure_name.js";
 import { counted } from "./tasks.js";
 
 /** @typedef {{matched: number, more: boolean, ids: string[]}} Preview */
@@ -81,7 +82,7 @@ function Question({ action, body, onClose }) {
   return html`<${Dialog} title=${action.title} onClose=${onClose}>
     <p>${action.does}</p>
     <dl class="facts"><div><dt>state</dt><dd>${state.join(", ")}</dd></div>
-      ${Object.entries(others).map(([name, value]) => html`<div><dt>${name}</dt><dd><bdi>${textOf(value)}</bdi></dd></div>`)}</dl>
+      ${Object.entries(others).map(([name, value]) => html`<div><dt>${name.replace("_", " ")}</dt><dd>${name === "failure" ? value.map((/** @type {string} */ id) => html`<${FailureName} key=${id} id=${id} />`) : html`<bdi>${textOf(value)}</bdi>`}</dd></div>`)}</dl>
     <${ProblemBox} problem=${problem ?? preview.problem} onRetry=${problem === null ? preview.reload : undefined} />
     ${
       found === null
@@ -120,7 +121,7 @@ function bodyOf(action, filters, ids) {
     const [part = "", path = ""] = name.split(/\.(.*)/s);
     if (name === "label") body.labels = Object.fromEntries(values.map((one) => one.split(/:(.*)/s)));
     else if (part === "payload" || part === "result") body[part] = { ...body[part], [path]: values[0] };
-    else if (["since", "until", "error"].includes(name)) body[name] = values[0];
+    else if (["since", "until", "error", "ordering_key"].includes(name)) body[name] = values[0];
     else if (name !== "state") body[name] = values;
   }
   return body;

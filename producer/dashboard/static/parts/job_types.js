@@ -1,8 +1,8 @@
 /** Job types with their limits, which can be changed, and a button that pauses each. */
-import { get, Problem, request } from "../core/api.js";
+import { Problem, request } from "../core/api.js";
 import { html } from "../core/html.js";
-import { useEvery, useLoad } from "../core/load.js";
 import { asOf, link } from "../core/route.js";
+import { useRules } from "../core/rules.js";
 import { useState } from "../vendor/hooks.js";
 import { Dialog, ProblemBox } from "./basics.js";
 import { Change } from "./change.js";
@@ -14,12 +14,9 @@ import { Row } from "./row.js";
 /** @typedef {import("../core/types.js").Limit} Limit */
 /** @typedef {{id: string, name: string, key: string, at_most: number, per: import("../core/types.js").Num | null}} ChangedLimit */
 
-const PAUSE = 10_000; // milliseconds; each load waits for the view, which puts a message on the tape
-
 /** @param {{types: JobType[], pauses: Job[] | null, onDone: () => void}} props */
 export function JobTypes({ types, pauses, onDone }) {
-  const changed = useLoad("limits", (signal) => get("limits", {}, signal));
-  useEvery(changed.reload, PAUSE);
+  const changed = useRules("limits");
   const items = /** @type {ChangedLimit[]} */ (changed.data?.items ?? []);
   const [limit, setLimit] = useState(/** @type {Limit | null} */ (null));
   return html`<h2 class="between">Job types</h2>
@@ -31,7 +28,7 @@ export function JobTypes({ types, pauses, onDone }) {
         return html`<tr key=${type.name}>
           <td class="name"><a data-row href=${link("jobs", { type: type.name })}>${type.name}</a></td>
           <td>${type.ordering_key !== null && html`<p>one after the other by <code>${type.ordering_key}</code></p>`}
-            ${type.limits.map((one) => html`<${LimitText} key=${textOf(one)} limit=${one} changed=${items.filter((each) => fits(one, each))} onChange=${() => setLimit(one)} onDone=${changed.reload} />`)}</td>
+            ${type.limits.map((one) => html`<${LimitText} key=${textOf(one)} limit=${one} changed=${items.filter((each) => fits(one, each))} onChange=${() => setLimit(one)} onDone=${changed.onChanged} />`)}</td>
           <td class="actions">${pause && html`<a class="state held" href=${link(`jobs/${pause.id}`)}>paused</a> `}
             <${Change} method="POST" path=${`job-types/${encodeURIComponent(type.name)}/${pause ? "resume" : "pause"}`} disabled=${pauses === null} onDone=${onDone}>${pause ? "Resume" : "Pause"}<//></td>
         </tr>`;
@@ -42,7 +39,7 @@ export function JobTypes({ types, pauses, onDone }) {
       html`<${Dialog} title=${`Change the limit ${limit.name}`} onClose=${() => setLimit(null)}>
       <${LimitForm} limit=${limit} onDone=${() => {
         setLimit(null);
-        changed.reload();
+        changed.onChanged();
       }} />
     <//>`
     }`;

@@ -6,7 +6,7 @@ import { toNumber } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
 import { asOf, link } from "../core/route.js";
 import { duration, seconds } from "../core/times.js";
-import { ENDED } from "../core/types.js";
+import { ENDED, OPEN } from "../core/types.js";
 import { useState } from "../vendor/hooks.js";
 import { Empty, Foreign, Json, ProblemBox, Section, State, Time } from "./basics.js";
 import { RebuildFound } from "./rebuild_found.js";
@@ -62,9 +62,28 @@ export function LongTask({ id }) {
     ${
       job.state === "succeeded" &&
       html`<p role="status"><strong>${summaryOf(job)}</strong>. ${taken && html`<a href=${link("jobs", taken.query)}>${taken.title}</a>`}</p>
+        ${job.type === "jobtape.redrive" && html`<${Redriven} id=${job.id} />`}
         ${Found ? html`<${Found} job=${job} />` : TASKS[job.type] === undefined && html`<${Section} title="Result"><${Json} value=${job.result} name="Result" /><//>`}`
     }
   `;
+}
+
+/** What became of the jobs that a redrive has run again. @param {{id: string}} props */
+function Redriven({ id }) {
+  const loaded = useLoad(
+    `redrive ${id}`,
+    (signal) =>
+      /** @type {Promise<{jobs: Partial<Record<import("../core/types.js").State, number>>, later: number}>} */ (
+        get(`redrives/${id}`, {}, signal)
+      ),
+  );
+  const { data } = loaded;
+  const open = data !== null && OPEN.some((state) => data.jobs[state]);
+  useEvery(loaded.reload, open ? POLL : null);
+  if (data === null) return html`<${ProblemBox} problem=${loaded.problem} onRetry=${loaded.reload} />`;
+  const { succeeded = 0, failed = 0, ...others } = data.jobs;
+  const rest = Object.entries(others).map(([state, n]) => `, ${n.toLocaleString("en")} ${state}`);
+  return html`<p role="status" data-name="redriven"><strong>${succeeded.toLocaleString("en")} succeeded</strong>, <strong class=${failed > 0 ? "fault" : ""}>${failed.toLocaleString("en")} failed again</strong>${rest}${data.later > 0 && `, ${data.later.toLocaleString("en")} run again later`}.</p>`;
 }
 
 /** @param {{job: Job}} props */

@@ -6,13 +6,15 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, StrictBool, ValidationError
 
 from jobtape.producer.http import openapi
-from jobtape.producer.http.dependencies import RunningProducer, no_query
+from jobtape.producer.http.dependencies import JobId, RunningProducer, no_query
 from jobtape.producer.http.problems import Problem, pointer
 from jobtape.producer.http.representation import JobOut, PydanticJSONResponse, accepted, location
 from jobtape.producer.http.request_body import JSON, media_type, parse_json, read_body
 from jobtape.producer.producer import Producer
 from jobtape.schemas.filters.job_filter import CANCEL, REDRIVE, CancelRequest, RedriveRequest
+from jobtape.schemas.job import JobState
 from jobtape.schemas.submission import Submission, read_submission
+from jobtape.view.job_search import MOST_REDRIVEN
 from jobtape.view.store import JobQuery
 
 MOST_COUNTED: Final = 10_000
@@ -42,6 +44,13 @@ class Preview(BaseModel):
     matched: int = Field(description=f"The number of jobs, up to {MOST_COUNTED:,}.")
     more: bool = Field(description="Whether there may be more: then the count, or the search, was ended before.")
     ids: list[str] = Field(description=f"The first {MAX_IDS}, newest first.")
+
+
+class RedrivenOut(BaseModel):
+    """What became of the first redriven jobs."""
+
+    jobs: dict[JobState, int] = Field(description=f"Numbers of jobs by state, of the first {MOST_REDRIVEN:,}.")
+    later: int = Field(description="How many of them were redriven again after that.")
 
 
 def _responses() -> openapi.Responses:
@@ -82,6 +91,20 @@ async def cancel_jobs(request: Request, producer: RunningProducer) -> Response:
     match when it begins, the newest first, and its result counts them.
     """
     return await _respond(request, producer, CANCEL, CancelBody)
+
+
+@router.get(
+    "/redrives/{job_id}",
+    response_model=RedrivenOut,
+    summary="Count what became of redriven jobs",
+    responses=openapi.problems(401, 404, 422, 503),
+)
+async def read_redrive(job_id: JobId, producer: RunningProducer) -> Response:
+    """The jobs that this redrive has run again so far, by their states in that run."""
+    found = await producer.read(producer.store.find.redriven, job_id)
+    if found is None:
+        raise Problem("job-not-found", f"there is no redrive {job_id}: `POST /redrives` returns its id")
+    return PydanticJSONResponse({"jobs": found.states, "later": found.later})
 
 
 async def _respond(

@@ -16,6 +16,7 @@ from jobtape.producer.http.dependencies import RunningProducer
 from jobtape.producer.http.query_parameters import Point, Time
 from jobtape.producer.http.representation import PydanticJSONResponse
 from jobtape.producer.monitoring.statistics import LONGEST_STEP, MOST_POINTS, Statistics, plan, time_of
+from jobtape.schemas.failure_group import FailureId
 from jobtape.schemas.job import JobTypeName, WorkQueueName
 from jobtape.view.statistics import FailureCount, JobCount, Sums
 from jobtape.view.tallies import percentile
@@ -136,6 +137,7 @@ class StatsQuery(_RangeQuery):
 class FailuresQuery(_RangeQuery):
     """The query parameters of ``GET /failures``."""
 
+    id: list[FailureId] = Field(default_factory=list, max_length=50, description="Only these groups.")
     limit: int = Field(100, ge=1, le=1000)
     cursor: Annotated[str, AfterValidator(_checked)] | None = Field(None, description="`next` of the page before.")
 
@@ -223,7 +225,7 @@ async def failures(query: Annotated[FailuresQuery, Query()], producer: RunningPr
     now = datetime.now(UTC)
     since = datetime.fromtimestamp(0, UTC) if query.since is None else query.since
     wanted = plan(since, query.until or now, time.time(), step=60, most=10**9, types=query.type, queues=query.queue)
-    found = await producer.statistics.failures(wanted.within, query.limit + 1, _last(query.cursor))
+    found = await producer.statistics.failures(wanted.within, query.limit + 1, _last(query.cursor), query.id)
     page = found[: query.limit]
     following = _cursor(page[-1]) if len(found) > query.limit else None
     return PydanticJSONResponse({"items": [asdict(group) for group in page], "next": following})

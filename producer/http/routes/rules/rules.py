@@ -19,6 +19,13 @@ router = APIRouter(tags=["operations"])
 Queue = Annotated[WorkQueueName, Path(alias="queue")]
 TypeName = Annotated[JobTypeName, Path(alias="name")]
 Name = Annotated[LimitName, Path(alias="name")]
+Committed = Annotated[
+    bool,
+    Query(
+        description="Return what the view has now. By default the response waits until the view has read the tape, "
+        "which puts a message on it: too much for who asks again and again."
+    ),
+]
 
 
 class LimitBody(BaseModel):
@@ -122,11 +129,10 @@ async def change_limit(name: Name, producer: RunningProducer, body: SmallJson) -
     response_model=ChangedLimitsOut,
     summary="List the changed limits",
     responses=openapi.problems(401, 422, 503),
-    dependencies=[Depends(no_query)],
 )
-async def list_limits(producer: RunningProducer) -> Response:
+async def list_limits(producer: RunningProducer, committed: Committed = False) -> Response:
     """The limits that have other values than those of the job types, which `GET /job-types` shows."""
-    found = await rules.limits(producer)
+    found = await rules.limits(producer, committed=committed)
     return PydanticJSONResponse({"items": [{**limit.model_dump(), "id": rule.id} for rule, limit in found]})
 
 

@@ -14,7 +14,7 @@ from jobtape.producer.http.dependencies import RunningProducer, no_query
 from jobtape.producer.http.problems import Problem, pointer
 from jobtape.producer.http.representation import JobOut, PydanticJSONResponse, accepted
 from jobtape.producer.http.request_body import SmallJson
-from jobtape.producer.http.routes.rules.rules import RulesEndedOut
+from jobtape.producer.http.routes.rules.rules import Committed, RulesEndedOut
 from jobtape.producer.producer import Producer
 from jobtape.producer.service import rules
 from jobtape.schemas.job import Job, JobState, Utc
@@ -208,11 +208,11 @@ async def sync_schedules(producer: RunningProducer, body: SmallJson) -> Response
     response_model=SchedulesOut,
     summary="List the schedules",
     responses=openapi.problems(401, 422, 503),
-    dependencies=[Depends(no_query)],
 )
-async def list_schedules(producer: RunningProducer) -> Response:
+async def list_schedules(producer: RunningProducer, committed: Committed = False) -> Response:
     """With the next tick of each, unless it is paused or over."""
-    return PydanticJSONResponse({"items": await _shown(producer, await rules.schedules(producer))})
+    found = await rules.schedules(producer, committed=committed)
+    return PydanticJSONResponse({"items": await _shown(producer, found)})
 
 
 @router.get(
