@@ -30,7 +30,7 @@ from jobtape.schemas.errors import (
 )
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.batches import Batch
-from jobtape.schemas.job_types.gate_rules import Concurrency, Debounce, Rate, Unique
+from jobtape.schemas.job_types.declared_gates import Concurrency, Debounce, Rate, Unique
 from jobtape.schemas.job_types.schedules import Cron, Every
 from jobtape.schemas.retry import Crashed, Fail, Retry, RetryPolicy
 from jobtape.schemas.submission import Options

@@ -11,7 +11,7 @@ from jobtape.schemas import context
 from jobtape.schemas.job import Job
 from jobtape.schemas.job_types import job_type as jobtype
 from jobtape.schemas.job_types.batches import Batch
-from jobtape.schemas.job_types.gate_rules import Concurrency, Debounce, OnFailure, Rate, Unique
+from jobtape.schemas.job_types.declared_gates import Concurrency, Debounce, OnFailure, Rate, Unique
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster
 from jobtape.schemas.job_types.schedules import Times
 from jobtape.schemas.lanes import Lane

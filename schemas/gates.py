@@ -3,9 +3,9 @@
 An **ordering key** is free when no other job with the key has a slot; jobs get it in the tape's order. A **limit**
 gives slots to ``at_most`` jobs at once or, with ``per``, allows ``at_most`` placements in any ``per`` seconds. A
 **unique key** is free when no other job with the key has a slot, a **debounce key** when no other job with the key has
-come for a time; ``schemas.claims`` says which jobs are cancelled. A job keeps its slots from its first placement in a
-run until the run has ended, also while it waits for a retry. So nothing has to expire: the slots that are taken follow
-from the jobs in the view (``Job.has_slots``).
+come for a time; ``schemas.keyed_runs`` says which jobs are cancelled. A job keeps its slots from its first placement in
+a run until the run has ended, also while it waits for a retry. So nothing has to expire: the slots that are taken
+follow from the jobs in the view (``Job.has_slots``).
 
 The rates follow the generic cell rate algorithm (GCRA; ITU-T I.371, annex A): placements are due at even spaces, and
 one that comes late does not delay the next ones, up to ``CATCH_UP``. So they may come closer together for a while.
@@ -213,13 +213,13 @@ class GateState:
         self._start = start
         self.new_limits: NewLimits = {}
         self._taken: Counter[Gate] = Counter()
-        self._holders: dict[str, tuple[Gate, ...]] = {}
+        self._slots: dict[str, tuple[Gate, ...]] = {}
         self._rates: dict[Gate, _Placements] = {}
         self._most_rates = _RATES_KEPT
 
     def has_slots(self, job_id: str) -> bool:
         """Return whether the job has slots, or has been placed without needing one."""
-        return job_id in self._holders
+        return job_id in self._slots
 
     def closed_gate(self, gates: Gates, now: float) -> tuple[Gate, float | None] | None:
         """Return a gate that is closed for the job, and when it opens if that is known; None if all are open."""
@@ -235,24 +235,24 @@ class GateState:
                 return limit.gate, opens
         return None
 
-    def place(self, job_id: str, gates: Gates, now: float, *, since: float | None = None) -> None:
+    def take_slots(self, job_id: str, gates: Gates, now: float, *, since: float | None = None) -> None:
         """Take the slots of a job that is placed now, and count it for its rates.
 
         ``since``: from when on it has waited, by default now. What it is late is made up later.
         """
-        self.hold(job_id, gates.slots())
+        self.set_slots(job_id, gates.slots())
         self.charge(gates, now, since=since)
 
-    def hold(self, job_id: str, slots: tuple[Gate, ...]) -> list[Gate]:
+    def set_slots(self, job_id: str, slots: tuple[Gate, ...]) -> list[Gate]:
         """Note that the job has exactly these slots, and return those that it had and has no more."""
         freed = self.free(job_id)
-        self._holders[job_id] = slots
+        self._slots[job_id] = slots
         self._taken.update(slots)
         return [gate for gate in freed if gate not in slots]
 
     def free(self, job_id: str) -> tuple[Gate, ...]:
         """Free the slots of the job, and return them."""
-        slots = self._holders.pop(job_id, ())
+        slots = self._slots.pop(job_id, ())
         for gate in slots:
             self._taken[gate] -= 1
             if not self._taken[gate]:

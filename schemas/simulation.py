@@ -46,7 +46,7 @@ class _Simulation:
         start = min((run.due for run in runs), default=0.0)
         self._state = GateState(start - _LONG_BEFORE)
         self._groups: defaultdict[str, _Group] = defaultdict(_Group)
-        self._waiting: defaultdict[Gate, deque[_Group]] = defaultdict(deque)
+        self._blocked_at: defaultdict[Gate, deque[_Group]] = defaultdict(deque)
         self._blocked: dict[_Group, Gate] = {}
         self._numbers = itertools.count()
         # At the same time an end comes before an opening, and that before a new job.
@@ -80,17 +80,17 @@ class _Simulation:
 
     def _open(self, gate: Gate, now: float) -> None:
         """Let the groups that wait for a gate use it, the one that has waited longest first, until it is closed."""
-        waiting = self._waiting[gate]
-        while waiting:
-            group = waiting[0]
+        blocked = self._blocked_at[gate]
+        while blocked:
+            group = blocked[0]
             closed = self._closed(group, now)
             if closed is not None and closed[0] == gate:
                 self._note_opening(*closed)
                 return
-            waiting.popleft()
+            blocked.popleft()
             del self._blocked[group]
             if closed is None:
-                # One place, then it is the turn of the next group.
+                # One job, then it is the turn of the next group.
                 self._place(group, now)
             if group.runs:
                 self._wait_or_advance(group, now)
@@ -100,7 +100,7 @@ class _Simulation:
         closed = self._closed(group, now)
         if closed is None:
             gates = self._runs[group.runs[0]].gates
-            behind = next((gate for gate in _gates_of(gates) if self._waiting[gate]), None)
+            behind = next((gate for gate in _gates_of(gates) if self._blocked_at[gate]), None)
             if behind is None:
                 self._advance(group, now)
                 return
@@ -119,7 +119,7 @@ class _Simulation:
         return self._state.closed_gate(self._runs[group.runs[0]].gates, now)
 
     def _block(self, group: _Group, gate: Gate, opens: float | None) -> None:
-        self._waiting[gate].append(group)
+        self._blocked_at[gate].append(group)
         self._blocked[group] = gate
         self._note_opening(gate, opens)
 
@@ -132,7 +132,7 @@ class _Simulation:
         n = group.runs.popleft()
         run = self._runs[n]
         self.placed[n] = now
-        self._state.place(run.job_id, run.gates, now)
+        self._state.take_slots(run.job_id, run.gates, now)
         self._add(now + run.seconds, 0, ~n)
 
 

@@ -1,5 +1,5 @@
 """Check on the tape alone that gates were kept: order, limits, rates, unique and debounce keys. Independent of
-``schemas.gates`` and ``schemas.claims``.
+``schemas.gates`` and ``schemas.runs``.
 """
 
 from collections import defaultdict

@@ -10,11 +10,11 @@ from typing import Any, get_args
 from sqlalchemy import bindparam, func, or_, select, text, tuple_
 
 from jobtape.schemas import plainjson
-from jobtape.schemas.claims import Claim
 from jobtape.schemas.events import Dropped
 from jobtape.schemas.gates import FLOW_GROUP, RULE_GROUP
 from jobtape.schemas.job import FINAL, Job, JobRun, JobState
-from jobtape.schemas.rules.rules import Rules
+from jobtape.schemas.keyed_runs import GatedRun
+from jobtape.schemas.rules.rules import RulesInForce
 from jobtape.view import tables
 from jobtape.view.rows import gates_from_text, job_from_row
 from jobtape.view.sql.database import StorePart
@@ -27,7 +27,7 @@ _HELD = text(tables.HELD)
 _HAS_SLOTS = text(tables.HAS_SLOTS)
 _job = tables.jobs.c
 
-_CLAIMS = select(
+_GATED_RUNS = select(
     _job.id, _job.type, _job.run, _job.attempt, _job.correlation_id, _job.state, _job.gates, _job.run_at, _job.cursor
 )
 _NEXT_HELD = (
@@ -104,7 +104,7 @@ class OpenJobs(StorePart):
 
     def earliest_timed(self) -> datetime | None:
         """Return when the first job is due whose work is not placed yet and not paused; None when there is none."""
-        rules = Rules.of(self.rules())
+        rules = RulesInForce.of(self.rules())
         statement = select(_job.run_at).where(_TIMED).order_by(_job.run_at).limit(1)
         if rules.paused_queues:
             statement = statement.where(_job.queue.not_in(rules.paused_queues))
@@ -172,21 +172,21 @@ class OpenJobs(StorePart):
             rows = connection.execute(statement).all()
         return [(job_id, job_type, plainjson.loads(payload.encode())) for job_id, job_type, payload in rows]
 
-    def with_slots(self) -> list[Claim]:
+    def with_slots(self) -> list[GatedRun]:
         """Return the runs of the jobs that have slots. Those that have ended keep their ordering key."""
         with self.database.reading() as connection:
-            return [_claim(row) for row in connection.execute(_CLAIMS.where(_HAS_SLOTS))]
+            return [_gated_run(row) for row in connection.execute(_GATED_RUNS.where(_HAS_SLOTS))]
 
-    def held_claims(self) -> list[Claim]:
+    def held_with_keys(self) -> list[GatedRun]:
         """Return the runs of held jobs that have a unique key or a debounce key."""
         texts = ('"unique":{', '"debounce":{')
-        statement = _CLAIMS.where(_HELD, or_(*(_job.gates.contains(text, autoescape=True) for text in texts)))
+        statement = _GATED_RUNS.where(_HELD, or_(*(_job.gates.contains(text, autoescape=True) for text in texts)))
         statement = statement.order_by(_job.cursor)
         with self.database.reading() as connection:
-            return [_claim(row) for row in connection.execute(statement)]
+            return [_gated_run(row) for row in connection.execute(statement)]
 
 
-def _claim(row: Any) -> Claim:
+def _gated_run(row: Any) -> GatedRun:
     job_id, job_type, run, attempt, correlation_id, state, gates, run_at, cursor = row
     run_of = JobRun(job_id, job_type, run, attempt, correlation_id)
-    return Claim(run_of, gates_from_text(gates), JobState(state), run_at, cursor, JobState(state) not in FINAL)
+    return GatedRun(run_of, gates_from_text(gates), JobState(state), run_at, cursor, JobState(state) not in FINAL)

@@ -31,7 +31,7 @@ from jobtape.broker.publisher import ExchangePublisher
 from jobtape.broker.stream_reader import StreamReader, TapeMessage
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, TapeMissing, UnreadableEvent
 from jobtape.schemas.events import Cancelled, Submitted, decode
-from jobtape.schemas.rules.rules import Rules
+from jobtape.schemas.rules.rules import RulesInForce
 from jobtape.schemas.topology import Topology
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class Cancellations:
         on_rules: Callable[[], None] = lambda: None,
     ) -> None:
         self.runs = CancelledRuns(lambda: datetime.now(UTC))
-        self.rules = Rules()
+        self.rules = RulesInForce()
         """The pauses that are in force; the stream has no other rules."""
         self._on_rules = on_rules
         self._topology = topology

@@ -40,12 +40,12 @@ class CommitFeed:
         self._topology = topology
         self._task: asyncio.Task[None] | None = None
         self._stop_timer: asyncio.TimerHandle | None = None
-        self._holders = 0
+        self._users = 0
         self._last: CommitNotice | None = None
 
-    def hold(self) -> None:
+    def acquire(self) -> None:
         """Receive notices until ``release`` was called as often as this."""
-        self._holders += 1
+        self._users += 1
         if self._stop_timer is not None:
             self._stop_timer.cancel()
             self._stop_timer = None
@@ -53,9 +53,9 @@ class CommitFeed:
             self._task = asyncio.create_task(self._run(), name="notices of commits")
 
     def release(self) -> None:
-        """Receive notices for ``LINGER`` more seconds if nobody else holds it."""
-        self._holders -= 1
-        if not self._holders and self._task is not None and self._stop_timer is None:
+        """Receive notices for ``LINGER`` more seconds if nobody else uses it."""
+        self._users -= 1
+        if not self._users and self._task is not None and self._stop_timer is None:
             self._stop_timer = asyncio.get_running_loop().call_later(LINGER, self._stop)
 
     async def close(self) -> None:

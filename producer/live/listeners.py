@@ -106,7 +106,7 @@ class Listeners:
 
     @contextmanager
     def _notices(self) -> Iterator[None]:
-        self.commits.hold()
+        self.commits.acquire()
         try:
             yield
         finally:

@@ -94,7 +94,7 @@ class HistoryTail:
             commits.callbacks.append(self._on_commit)
         self.waiters = Waiters()
         """Those that have read everything up to ``head``."""
-        self._holders = 0
+        self._users = 0
         self._task: asyncio.Task[None] | None = None
         self._begun = asyncio.Event()
         self._new_commit = asyncio.Event()
@@ -104,17 +104,17 @@ class HistoryTail:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Let the tail run inside the block."""
-        self._holders += 1
+        self._users += 1
         if self._task is None and not self.ended:
             self._begun = asyncio.Event()
             self._task = asyncio.create_task(self._run(), name="tail")
             if self._commits is not None:
-                self._commits.hold()
+                self._commits.acquire()
         try:
             yield
         finally:
-            self._holders -= 1
-            if self._holders == 0:
+            self._users -= 1
+            if self._users == 0:
                 self._stop()
 
     async def begun(self, timeout: float) -> bool:

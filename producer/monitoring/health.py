@@ -21,7 +21,7 @@ from jobtape.producer.service.view_calls import ViewCalls
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, ViewUnavailable
 from jobtape.schemas.events import RelayMode
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
-from jobtape.schemas.rules.rules import Rules
+from jobtape.schemas.rules.rules import RulesInForce
 from jobtape.view.store import Checkpoint, RelayState, Store
 
 CHECK_TIMEOUT: Final = 1.5
@@ -230,7 +230,7 @@ class Health:
 
     async def _paused_queues(self) -> frozenset[str]:
         try:
-            return Rules.of(await self.read(self.store.open_jobs.rules)).paused_queues
+            return RulesInForce.of(await self.read(self.store.open_jobs.rules)).paused_queues
         except (ViewUnavailable, TooBusy):
             return frozenset()
 

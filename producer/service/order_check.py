@@ -41,7 +41,7 @@ def _order(
             "modules that have job types"
         )
     payload = _accepted_payload(submission, job_type, limits) if whole else submission.payload
-    rules = job_type.gate_rules
+    rules = job_type.declared_gates
     return Order(
         type=job_type.name,
         payload=payload,

@@ -31,7 +31,7 @@ INPUT_FIELD: Final = "input"
 class RecordedNode(BaseModel):
     """A node. The payload of ``order`` may have references. ``after``: also the nodes that it refers to. ``map``: a
     reference to a list, for each item of which the node has a job; at most ``limit`` of them are open at once.
-    ``ordering_key`` and ``gate_rules``: what the gates of its jobs follow from.
+    ``ordering_key`` and ``declared_gates``: what the gates of its jobs follow from.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,7 +42,7 @@ class RecordedNode(BaseModel):
     map: dict[str, str] | None = None
     limit: int | None = Field(default=None, ge=1)
     ordering_key: str | None = None
-    gate_rules: dict[str, Any] | None = None
+    declared_gates: dict[str, Any] | None = None
 
     @property
     def items(self) -> Reference | None:

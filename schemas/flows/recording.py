@@ -105,7 +105,7 @@ class _Recorder:
             map=None if node.map is None else node.map.reference.plain(),
             limit=node.limit,
             ordering_key=node.ordering_key,
-            gate_rules=None if job_type is None else job_type.gate_rules.declared(),
+            declared_gates=None if job_type is None else job_type.declared_gates.declared(),
         )
 
     def _references(self) -> list[Reference]:

@@ -19,7 +19,7 @@ from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid, ResultInvalid
 from jobtape.schemas.job import JOB_TYPE_PATTERN, QUEUE_PATTERN
 from jobtape.schemas.job_types import declared
 from jobtape.schemas.job_types.batches import Batch, one_job_of
-from jobtape.schemas.job_types.gate_rules import Concurrency, Debounce, GateRules, OnFailure, Rate, Unique
+from jobtape.schemas.job_types.declared_gates import Concurrency, Debounce, DeclaredGates, OnFailure, Rate, Unique
 from jobtape.schemas.job_types.payload_versions import PayloadUpcaster, PayloadVersions
 from jobtape.schemas.job_types.schedules import Times, declared_schedules
 from jobtape.schemas.job_types.signature import Signature, handler_of, where_of
@@ -44,7 +44,7 @@ class JobTypeSpec:
     ``isolate``: the handler runs in its own process, which may allocate ``memory`` bytes more than at the start of the
     job (None: no limit). ``concurrency``: how many jobs run at once in one worker. ``batch``: see ``Batch``.
     ``ordering_key``, ``on_failure``,
-    ``limits``, ``unique``, ``debounce``, ``take_turns`` and ``rule``: see ``GateRules``. ``schedule``: see
+    ``limits``, ``unique``, ``debounce``, ``take_turns`` and ``rule``: see ``DeclaredGates``. ``schedule``: see
     ``declared_schedules``. ``version``: the payload version of the parameters. ``upcasters``, by version, turn an older
     payload into the next version.
 
@@ -114,7 +114,7 @@ class JobTypeSpec:
         self.payload_model = signature.model
         self._model_parameter = signature.model_parameter
         self._payloads, self._results = self._values(signature, where)
-        self.gate_rules = GateRules(
+        self.declared_gates = DeclaredGates(
             name,
             self._payloads.json_schema.get("properties", {}),
             where,

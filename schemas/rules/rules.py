@@ -44,7 +44,7 @@ _MODELS: Final[dict[str, type[Pause] | type[Limit] | type[Schedule]]] = {
 }
 
 
-class Rules:
+class RulesInForce:
     """The rules that are in force, by the ids of their jobs. Of two limits or schedules with the same name, the later
     one counts.
     """
@@ -59,7 +59,7 @@ class Rules:
         """By the id of the rule."""
 
     @classmethod
-    def of(cls, rules: Iterable[tuple[str, str, Mapping[str, Any]]]) -> "Rules":
+    def of(cls, rules: Iterable[tuple[str, str, Mapping[str, Any]]]) -> "RulesInForce":
         """Return the rules with these ids, job types and payloads, in the order in which they were put in force."""
         found = cls()
         for rule in rules:

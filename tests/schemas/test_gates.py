@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobtape.jobs import job
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
 from jobtape.schemas.gates import CATCH_UP, SLACK, Gates, GateState, Limit
-from jobtape.schemas.job_types.gate_rules import Concurrency, Rate
+from jobtape.schemas.job_types.declared_gates import Concurrency, Rate
 
 ORDERED = Gates(ordering_key="a")
 
@@ -33,7 +33,7 @@ def test_rate_holds_in_every_window_however_late_its_placements_are(
     for n, each in enumerate(late):
         closed = state.closed_gate(gates, now)
         if closed is None:
-            state.place(str(n), gates, now, since=0.0)
+            state.take_slots(str(n), gates, now, since=0.0)
             if not pages:  # otherwise several in one go
                 now += each * most_late / 10
             state.delay(gates, now)
@@ -61,7 +61,7 @@ def test_rate_is_used_although_each_cycle_is_late(at_most: int, per: float, late
         while (closed := state.closed_gate(gates, now)) is not None:
             assert closed[1] is not None
             now = closed[1] + each
-        state.place(str(n), gates, now, since=0.0)
+        state.take_slots(str(n), gates, now, since=0.0)
         placed.append(now)
     # Nothing is lost but the spacing that makes up for lateness, and what the last placements are late.
     assert placed[-1] - placed[0] <= (len(placed) - 1) * (per + SLACK) / at_most + 0.01 * (1 + per)
@@ -73,7 +73,7 @@ def test_rate_makes_up_a_long_pause_within_its_windows() -> None:
     while len(placed) < 3000:
         closed = state.closed_gate(gates, now)
         if closed is None:
-            state.place(str(len(placed)), gates, now, since=0.0)
+            state.take_slots(str(len(placed)), gates, now, since=0.0)
             placed.append(now)
             if len(placed) % 1000 == 500:
                 now += 0.3
@@ -86,8 +86,8 @@ def test_rate_makes_up_a_long_pause_within_its_windows() -> None:
 
 def test_unused_rate_saves_nothing_up() -> None:
     gates, state = rate(50, 1.0), GateState(0.0)
-    state.place("1", gates, 10.0)
-    state.place("2", gates, 20.0)
+    state.take_slots("1", gates, 10.0)
+    state.take_slots("2", gates, 20.0)
     found = state.closed_gate(gates, 20.0)
     assert found is not None and found[1] == pytest.approx(20.02, abs=0.001)
 
@@ -97,7 +97,7 @@ def test_large_rate_needs_little_memory_and_holds() -> None:
     placed: list[float] = []
     while len(placed) < 25_000:
         while state.closed_gate(gates, now) is None:
-            state.place("1", gates, now, since=0.0)
+            state.take_slots("1", gates, now, since=0.0)
             placed.append(now)
         now += 0.007
     within = zip(placed, placed[10_000:], strict=False)
@@ -124,7 +124,7 @@ def test_rate_holds_across_a_take_over(at_most: int, per: float, late: list[floa
         while (closed := state.closed_gate(gates, now)) is not None:
             assert closed[1] is not None
             now = closed[1] + each
-        state.place(str(n), gates, now, since=0.0)
+        state.take_slots(str(n), gates, now, since=0.0)
         placed.append(now)
     assert_holds(placed, at_most, per)
 
@@ -172,7 +172,7 @@ def test_fast_rate_counts_what_may_have_been_placed_before_a_take_over() -> None
 def test_slow_rate_counts_the_placement_that_was_noted() -> None:
     assert GateState(100.0).closed_gate(rate(1, 3600), 100.0) is None
     before, after = GateState(0.0), GateState(100.0)
-    before.place("1", rate(1, 3600), 50.0)
+    before.take_slots("1", rate(1, 3600), 50.0)
     for gate, time in before.latest_of_slow_rates(rate(1, 3600)).items():
         after.note_latest(gate, time)
     found = after.closed_gate(rate(1, 3600), 100.0)
@@ -182,7 +182,7 @@ def test_slow_rate_counts_the_placement_that_was_noted() -> None:
 
 def test_changed_rate_holds_from_the_latest_placement_on() -> None:
     gates, state = rate(1, 3600), GateState(0.0)
-    state.place("1", gates, 10.0)
+    state.take_slots("1", gates, 10.0)
     state.new_limits = {("mail", "", True): Limit(name="mail", at_most=100, per=1.0)}
     assert state.closed_gate(gates, 11.0) is None
 
@@ -197,15 +197,15 @@ def test_further_attempt_is_counted_for_the_rate() -> None:
 def test_slots_are_freed_by_their_holder_only() -> None:
     gates = Gates(ordering_key="a", limits=(Limit(name="mail", key="x", at_most=2),))
     state = GateState(0.0)
-    state.place("1", gates, 0.0)
+    state.take_slots("1", gates, 0.0)
     assert state.closed_gate(gates, 0.0) == (("", "a"), None)
     other = gates.model_copy(update={"ordering_key": "b"})
-    state.place("2", other, 0.0)
+    state.take_slots("2", other, 0.0)
     third = gates.model_copy(update={"ordering_key": "c"})
     assert state.closed_gate(third, 0.0) == (("mail", "x"), None)
     assert state.free("unknown") == ()
     # The failed job keeps its ordering key, and gives up the rest.
-    assert state.hold("1", gates.slots(ended=True)) == [("mail", "x")]
+    assert state.set_slots("1", gates.slots(ended=True)) == [("mail", "x")]
     assert state.closed_gate(third, 0.0) is None
     assert state.closed_gate(gates, 0.0) == (("", "a"), None)
     assert state.free("1") == (("", "a"),)
@@ -231,7 +231,7 @@ def charge(order: dict[str, Any], fast: bool | None = None) -> None:
 
 
 def test_rules_find_keys_in_payload_and_labels() -> None:
-    found = charge.gate_rules.gates({"order": {"customer": 7}, "fast": True}, {"tenant": "x"})
+    found = charge.declared_gates.gates({"order": {"customer": 7}, "fast": True}, {"tenant": "x"})
     assert found == Gates(
         ordering_key="order.customer=7",
         hold=True,
@@ -241,17 +241,17 @@ def test_rules_find_keys_in_payload_and_labels() -> None:
         ),
         turn="label:tenant=x",
     )
-    assert charge.gate_rules.gates({"order": {}, "fast": None}, {}) is None
-    whole = charge.gate_rules.gates({"order": {"customer": 7.0}}, {})
+    assert charge.declared_gates.gates({"order": {}, "fast": None}, {}) is None
+    whole = charge.declared_gates.gates({"order": {"customer": 7.0}}, {})
     assert whole is not None and whole.ordering_key == "order.customer=7", "the handler gets the same number"
-    named = charge.gate_rules.gates({"order": {}}, {}, "mine")
+    named = charge.declared_gates.gates({"order": {}}, {}, "mine")
     assert named is not None and named.ordering_key == "mine"
 
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, "x" * 200])
 def test_value_that_cannot_be_a_key_is_refused(value: Any) -> None:
     with pytest.raises(PayloadInvalid, match=r"order\.customer is a key of the job") as caught:
-        charge.gate_rules.gates({"order": {"customer": value}}, {})
+        charge.declared_gates.gates({"order": {"customer": value}}, {})
     assert caught.value.errors[0]["loc"] == ("order", "customer")
 
 

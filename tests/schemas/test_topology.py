@@ -12,7 +12,7 @@ from jobtape.schemas import topology
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.job import JOB_TYPE_PATTERN, QUEUE_PATTERN
 from jobtape.schemas.lanes import base_of, lane_of, lanes_of, queues_of
-from jobtape.schemas.rules.rules import PAUSE, Rules
+from jobtape.schemas.rules.rules import PAUSE, RulesInForce
 from jobtape.schemas.topology import Bounds, Topology, queue_of, result_patterns
 
 topologies = st.builds(
@@ -147,5 +147,5 @@ def test_queue_has_lanes_if_a_job_type_names_one() -> None:
 
 
 def test_pause_of_a_queue_pauses_its_lanes() -> None:
-    rules = Rules.of([("1", PAUSE, {"queue": "a"}), ("2", PAUSE, {"queue": "b.low"})])
+    rules = RulesInForce.of([("1", PAUSE, {"queue": "a"}), ("2", PAUSE, {"queue": "b.low"})])
     assert rules.paused_queues == {"a", "a.high", "a.low", "b.low"}

@@ -10,8 +10,8 @@ Everything here follows from the view: a projector that becomes active reads whi
 wait. After that it learns of changes from the batches that are committed. Of each group it knows the first jobs, all
 up to ``_Group.known_to``, and reads more when they are placed. So memory grows with the groups, not with the jobs.
 
-Jobs with a **unique key** or a **debounce key** are all known (``schemas.claims``): few are open for each key. One that
-is to be cancelled for another one is not taken any more.
+Jobs with a **unique key** or a **debounce key** are all known (``schemas.keyed_runs``): few are open for each key. One
+that is to be cancelled for another one is not taken any more.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from jobtape.consumer.projector.active_projector import ActiveProjector
-from jobtape.schemas.claims import Claim, Claims, Closing
 from jobtape.schemas.gates import Gate, Gates, GateState
 from jobtape.schemas.job import Job, JobState
-from jobtape.schemas.rules.rules import Rules
+from jobtape.schemas.keyed_runs import GatedRun, KeyedRuns, RunToCancel
+from jobtape.schemas.rules.rules import RulesInForce
 from jobtape.view.store import HeldJob
 
 KNOWN: Final = 200
@@ -99,7 +99,7 @@ class HeldJobs:
         self._numbers = itertools.count()
         self._ready: list[tuple[int, int, _Group]] = []
         """A heap: by ``_Group.since``, with a unique number."""
-        self._waiting: dict[Gate, OrderedDict[str, _Group]] = {}
+        self._blocked: dict[Gate, OrderedDict[str, _Group]] = {}
         """The groups that wait for each gate, longest first."""
         self._timers: list[tuple[float, int, str | Gate]] = []
         """A heap of times, each with a unique number and the group whose first job is due, or the gate that opens."""
@@ -107,11 +107,11 @@ class HeldJobs:
         """The system clock minus the monotonic clock, as it was when the times of ``_timers`` were computed."""
         self._taken: dict[str, Job | None] = {}
         """The jobs that ``take`` has returned, until ``give_back``, as they were committed last meanwhile."""
-        self.rules = Rules()
+        self.rules = RulesInForce()
         """The rules that are in force."""
-        self._claims = Claims()
-        self.closings: deque[Closing] = deque()
-        """The runs that are to be cancelled because of their unique or debounce keys; see ``take_closings``."""
+        self._keyed_runs = KeyedRuns()
+        self.to_cancel: deque[RunToCancel] = deque()
+        """The runs that are to be cancelled because of their unique or debounce keys; see ``take_runs_to_cancel``."""
         self._missed: list[Job] | None = None
         """While the view is being read: the jobs that were committed meanwhile."""
 
@@ -121,23 +121,23 @@ class HeldJobs:
         Raises ViewUnavailable.
         """
         self._missed = []
-        for collection in (self._groups, self._ready, self._waiting, self._timers, self._taken, self.closings):
+        for collection in (self._groups, self._ready, self._blocked, self._timers, self._taken, self.to_cancel):
             collection.clear()
         self._state = GateState(time.monotonic())
-        self.rules = Rules.of(await self._active.call(self._active.store.open_jobs.rules))
+        self.rules = RulesInForce.of(await self._active.call(self._active.store.open_jobs.rules))
         self._state.new_limits = self.rules.limits
         placed = await self._active.call(self._active.store.open_jobs.with_slots)
-        for claim in placed:
-            self._state.hold(claim.run.id, claim.gates.slots(ended=claim.state is JobState.FAILED))
-        held = await self._active.call(self._active.store.open_jobs.held_claims)
+        for gated in placed:
+            self._state.set_slots(gated.run.id, gated.gates.slots(ended=gated.state is JobState.FAILED))
+        held = await self._active.call(self._active.store.open_jobs.held_with_keys)
         for name in await self._active.call(self._active.store.open_jobs.held_groups):
             self._make_ready(self._groups.setdefault(name, _Group(name, next(self._numbers))))
         self._shift = _shift()
         noted = await self._active.call(self._active.store.rates.latest)
         for gate, at in noted.items():
             self._state.note_latest(gate, at - self._shift)  # the monotonic clock is that of this host
-        self._claims = Claims({gate: datetime.fromtimestamp(at, UTC) for gate, at in noted.items()})
-        self.closings.extend(self._claims.note([*placed, *held]))
+        self._keyed_runs = KeyedRuns({gate: datetime.fromtimestamp(at, UTC) for gate, at in noted.items()})
+        self.to_cancel.extend(self._keyed_runs.note([*placed, *held]))
         missed, self._missed = self._missed, None
         self.notify(missed, ())
 
@@ -150,9 +150,9 @@ class HeldJobs:
         if self._missed is not None:
             self._missed += gated
             return False
-        if claims := [Claim.of(job, job.gates) for job in gated if job.gates is not None and _has_claim(job.gates)]:
-            self.closings.extend(self._claims.note(claims))
-        changed = bool(self.closings)
+        if runs := [GatedRun.of(job, job.gates) for job in gated if job.gates is not None and _has_key(job.gates)]:
+            self.to_cancel.extend(self._keyed_runs.note(runs))
+        changed = bool(self.to_cancel)
         for job in gated:
             assert job.gates is not None
             if job.gates.rule:
@@ -162,7 +162,7 @@ class HeldJobs:
             if job.id in self._taken:
                 self._taken[job.id] = job
             if job.has_slots:
-                freed = self._state.hold(job.id, job.gates.slots(ended=job.final))
+                freed = self._state.set_slots(job.id, job.gates.slots(ended=job.final))
             elif held and (job.id in in_flight or job.id in self._taken):
                 continue
             else:
@@ -170,7 +170,7 @@ class HeldJobs:
             for gate in freed:
                 self._open(gate)
             if held:
-                self._hold(job)
+                self._add(job)
             elif (group := self._groups.get(job.gate_group or "")) is not None and group.remove(job.id):
                 self._make_ready(group)
         return changed or bool(self._ready)
@@ -248,7 +248,7 @@ class HeldJobs:
             self._open(gate)
         if changed is not None:
             if changed.state is JobState.HELD and not changed.imported:
-                self._hold(changed)
+                self._add(changed)
         elif held:
             group = self._groups.get(job.group)
             if group is None:
@@ -256,11 +256,11 @@ class HeldJobs:
             group.add(job)
             self._make_ready(group)
 
-    async def take_closings(self, limit: int) -> list[Closing]:
+    async def take_runs_to_cancel(self, limit: int) -> list[RunToCancel]:
         """Return at most ``limit`` of the runs that are to be cancelled, each once. Raises ViewUnavailable."""
-        taken = [self.closings.popleft() for _ in range(min(limit, len(self.closings)))]
-        if begins := self._claims.begins(taken):  # noted before the first jobs are gone
-            at = {gate: time.timestamp() for gate, time in begins.items()}
+        taken = [self.to_cancel.popleft() for _ in range(min(limit, len(self.to_cancel)))]
+        if starts := self._keyed_runs.debounce_starts(taken):  # noted before the first jobs are gone
+            at = {gate: time.timestamp() for gate, time in starts.items()}
             await self._active.call(self._active.store.rates.note, at)
         return taken
 
@@ -276,11 +276,11 @@ class HeldJobs:
         if not (self.rules.add(rule.id, rule.type, rule.payload or {}) if held else self.rules.remove(rule.id)):
             return False
         self._state.new_limits = self.rules.limits
-        for group in [group for groups in self._waiting.values() for group in groups.values()]:
+        for group in [group for groups in self._blocked.values() for group in groups.values()]:
             self._make_ready(group)
         return True
 
-    def _hold(self, job: Job) -> None:
+    def _add(self, job: Job) -> None:
         assert job.gates is not None and job.gate_group is not None and job.queue is not None and job.rank is not None
         held = HeldJob(
             job.id, job.type, job.queue, job.run_at or datetime.now(UTC), job.gates, job.gate_group, job.rank
@@ -295,11 +295,11 @@ class HeldJobs:
     def _next(self, group: _Group, now: float, closed: Mapping[str, float]) -> HeldJob | None:
         """Return the first job of the group with its slots taken; None if the group has to wait."""
         job = group.jobs[0]
-        if self._claims.is_closing(job.id):
+        if self._keyed_runs.will_cancel(job.id):
             del group.jobs[0]
             self._make_ready(group)
             return None
-        due = max(job.run_at, self._claims.opens_at(job.id, job.gates) or job.run_at)
+        due = max(job.run_at, self._keyed_runs.opens_at(job.id, job.gates) or job.run_at)
         since = now + (due - datetime.now(UTC)).total_seconds()
         until = max(since, closed.get(job.queue, 0.0))
         if until > now:
@@ -307,13 +307,13 @@ class HeldJobs:
             self._pass_on(group)
             return None
         if job.queue in self.rules.paused_queues or job.type in self.rules.paused_types:
-            self._wait(group, _PAUSE, None)
+            self._block(group, _PAUSE, None)
             return None
         if (found := self._state.closed_gate(job.gates, now)) is not None:
-            self._wait(group, *found)
+            self._block(group, *found)
             return None
-        self._state.place(job.id, job.gates, now, since=since)
-        self._claims.leave(job.gates, job.id)
+        self._state.take_slots(job.id, job.gates, now, since=since)
+        self._keyed_runs.end_debounce(job.gates, job.id)
         del group.jobs[0]
         group.since = next(self._numbers)
         if group.opened not in job.gates.slots():
@@ -322,8 +322,8 @@ class HeldJobs:
         self._make_ready(group)
         return job
 
-    def _wait(self, group: _Group, gate: Gate, opens: float | None) -> None:
-        groups = self._waiting.setdefault(gate, OrderedDict())
+    def _block(self, group: _Group, gate: Gate, opens: float | None) -> None:
+        groups = self._blocked.setdefault(gate, OrderedDict())
         if opens is not None and (not groups or group.opened == gate):
             self._wake_at(opens, gate)
         groups[group.name] = group
@@ -339,11 +339,11 @@ class HeldJobs:
 
     def _open(self, gate: Gate) -> None:
         """Make the group that has waited longest for the gate ready."""
-        if (groups := self._waiting.get(gate)) is None:
+        if (groups := self._blocked.get(gate)) is None:
             return
         _, group = groups.popitem(last=False)
         if not groups:
-            del self._waiting[gate]
+            del self._blocked[gate]
         group.gate, group.opened = None, gate
         self._make_ready(group)
 
@@ -355,10 +355,10 @@ class HeldJobs:
 
     def _make_ready(self, group: _Group) -> None:
         if group.gate is not None:
-            groups = self._waiting[group.gate]
+            groups = self._blocked[group.gate]
             del groups[group.name]
             if not groups:
-                del self._waiting[group.gate]
+                del self._blocked[group.gate]
             group.gate = None
         if not group.ready:
             group.ready = True
@@ -397,5 +397,5 @@ def _shift() -> float:
     return time.time() - time.monotonic()
 
 
-def _has_claim(gates: Gates) -> bool:
+def _has_key(gates: Gates) -> bool:
     return gates.unique is not None or gates.debounce is not None

@@ -37,11 +37,11 @@ from jobtape.broker.link import BROKER_ERRORS, reason_of
 from jobtape.broker.tasks import cancel_and_wait, run_all, wait_for_stop
 from jobtape.consumer.projector.active_projector import DEPTH_TIMEOUT, ActiveProjector, NotActive
 from jobtape.consumer.projector.dispatch.held_jobs import HeldJobs
-from jobtape.schemas.claims import Closing
 from jobtape.schemas.errors import QueueFull, TapeMissing
 from jobtape.schemas.events import Deferred, Dropped, Placed
 from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job, JobState
+from jobtape.schemas.keyed_runs import RunToCancel
 from jobtape.schemas.placement import placement, placement_id
 from jobtape.schemas.topology import CANCEL_KEY
 from jobtape.view.store import DueJob, FoldedBatch, HeldJob
@@ -172,12 +172,12 @@ class JobPlacer:
             if rows:
                 self._read_at = 0.0 if due else min(self._read_at, rows[0].run_at.timestamp())
             self._limit = PAGE if due and len(due) == len(rows) else FEW
-            if self._held.closings:
+            if self._held.to_cancel:
                 await self._cancel_duplicates()
             held = await self._held.take(min(PAGE, MAX_UNSEEN - len(self._unseen) - len(due)), self._closed)
             if due or held:
                 await self._place([*due, *held])
-            if due or held or self._held.closings:
+            if due or held or self._held.to_cancel:
                 continue
             until = self._read_at
             if len(self._unseen) < MAX_UNSEEN:  # otherwise the fold wakes it
@@ -206,19 +206,19 @@ class JobPlacer:
 
     async def _cancel_duplicates(self) -> None:
         """Cancel some of the runs that another job with the same unique or debounce key has closed."""
-        await run_all(self._cancel(closing) for closing in await self._held.take_closings(PAGE))
+        await run_all(self._cancel(cancelling) for cancelling in await self._held.take_runs_to_cancel(PAGE))
 
-    async def _cancel(self, closing: Closing) -> None:
-        claim, source = closing.claim, self._active.topology.source
+    async def _cancel(self, cancelling: RunToCancel) -> None:
+        gated, source = cancelling.gated, self._active.topology.source
         event = cancelled(
-            claim.run,
+            gated.run,
             source=source,
             time=datetime.now(UTC),
-            reason=closing.reason,
-            duplicate_of=closing.instead,
+            reason=cancelling.reason,
+            duplicate_of=cancelling.instead,
         )
         # Workers only have to know if they may get its work.
-        is_placed = claim.state is not JobState.HELD or claim.run.id in self._unseen
+        is_placed = gated.state is not JobState.HELD or gated.run.id in self._unseen
         await self._active.publish(event, (CANCEL_KEY,) if is_placed else ())
 
     async def _place(self, rows: Sequence[DueJob | HeldJob]) -> None:

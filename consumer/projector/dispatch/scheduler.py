@@ -20,7 +20,7 @@ from jobtape.schemas.events import Submitted, submitted
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import FINAL, Job, JobState
-from jobtape.schemas.rules.rules import Rules
+from jobtape.schemas.rules.rules import RulesInForce
 from jobtape.schemas.rules.schedule import SCHEDULE_LABEL, Schedule
 from jobtape.schemas.topology import CANCEL_KEY
 from jobtape.view.store import FoldedBatch, JobQuery
@@ -42,7 +42,7 @@ class Scheduler:
 
     def __init__(self, active: ActiveProjector) -> None:
         self._active = active
-        self._rules = Rules()
+        self._rules = RulesInForce()
         self._latest: dict[str, datetime] = {}
         """By the name of the schedule."""
         self._found: set[str] = set()
@@ -67,7 +67,7 @@ class Scheduler:
         self._found.clear()
         self._missed = []
         await self._active.catch_up()
-        self._rules = Rules.of(await self._active.call(self._active.store.open_jobs.rules))
+        self._rules = RulesInForce.of(await self._active.call(self._active.store.open_jobs.rules))
         missed, self._missed = self._missed, None
         for rule in missed:
             self._apply(rule)

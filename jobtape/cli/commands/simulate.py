@@ -15,7 +15,7 @@ from jobtape.cli.errors import OK, WrongUse
 from jobtape.cli.options import DEFAULT_URL, Json, SubmittedSince, SubmittedUntil, Url
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
 from jobtape.schemas.gates import Gates
-from jobtape.schemas.job_types.gate_rules import LABEL, Concurrency, GateRules, Rate
+from jobtape.schemas.job_types.declared_gates import LABEL, Concurrency, DeclaredGates, Rate
 from jobtape.schemas.simulation import PastRun, simulated_waits
 
 if TYPE_CHECKING:
@@ -84,9 +84,11 @@ def _parsed(text: str) -> tuple[str, Concurrency | Rate]:
     return name, Concurrency(int(number), by) if per is None else Rate(int(number), float(per), by)
 
 
-def _rules(types: Sequence[Mapping[str, Any]], given: Sequence[tuple[str, Concurrency | Rate]]) -> dict[str, GateRules]:
+def _rules(
+    types: Sequence[Mapping[str, Any]], given: Sequence[tuple[str, Concurrency | Rate]]
+) -> dict[str, DeclaredGates]:
     """Return the rules of the job types that have any, with the limits that were given. Raises WrongUse."""
-    found: dict[str, GateRules] = {}
+    found: dict[str, DeclaredGates] = {}
     used: set[str] = set()
     for each in types:
         limits = [_declared(limit) for limit in each["limits"]]
@@ -100,7 +102,7 @@ def _rules(types: Sequence[Mapping[str, Any]], given: Sequence[tuple[str, Concur
             if named or each["name"] == name:
                 used.add(name)
         if limits or each["ordering_key"] is not None:
-            found[each["name"]] = _gate_rules(each, limits)
+            found[each["name"]] = _declared_gates(each, limits)
     if missing := [name for name, _ in given if name not in used]:
         raise WrongUse(f"--limits {missing[0]}=…: no limit and no job type has this name")
     return found
@@ -118,12 +120,12 @@ def _with(limit: Concurrency | Rate, name: str, by: str | None) -> Concurrency |
     return Concurrency(limit.at_most, by, name)
 
 
-def _gate_rules(job_type: Mapping[str, Any], limits: Sequence[Concurrency | Rate]) -> GateRules:
+def _declared_gates(job_type: Mapping[str, Any], limits: Sequence[Concurrency | Rate]) -> DeclaredGates:
     paths = [job_type["take_turns"], *(limit.by for limit in limits)]
     turn = job_type["take_turns"]
     fields = [*job_type["schemas"]["payload"].get("properties", {})]
     try:
-        return GateRules(
+        return DeclaredGates(
             job_type["name"],
             # The fields of a type whose payload is any object are not known.
             fields or [path.split(".")[0] for path in paths if path is not None and not path.startswith(LABEL)],
@@ -141,7 +143,7 @@ def _gate_rules(job_type: Mapping[str, Any], limits: Sequence[Concurrency | Rate
 
 
 def _read(
-    api: "SyncClient", rules: Mapping[str, GateRules], times: Mapping[str, str | None], most: int
+    api: "SyncClient", rules: Mapping[str, DeclaredGates], times: Mapping[str, str | None], most: int
 ) -> tuple[list[_Past], int]:
     """Return the runs in the order in which they were due, and the number of jobs that say nothing."""
     found: list[_Past] = []
@@ -167,7 +169,7 @@ def _jobs(api: "SyncClient", types: Sequence[str], times: Mapping[str, str]) -> 
         position = {"cursor": page["next"]}
 
 
-def _past_run(api: "SyncClient", job: Mapping[str, Any], rules: GateRules) -> _Past | None:
+def _past_run(api: "SyncClient", job: Mapping[str, Any], rules: DeclaredGates) -> _Past | None:
     begin, end = job["started_at"], job["finished_at"]
     due = max(filter(None, (job["submitted_at"], job["run_at"])), default=None)
     if job["run"] > 1 or job["attempt"] > 1:  # of which the job shows the latest attempt only

@@ -7,7 +7,7 @@ from typing import Final
 
 from jobtape.cli.doctor.findings import Findings
 from jobtape.schemas.errors import ViewUnavailable
-from jobtape.schemas.rules.rules import Rules
+from jobtape.schemas.rules.rules import RulesInForce
 from jobtape.view.positions import SUBSCRIPTION
 from jobtape.view.store import Checkpoint, HistoryRange, NamedPosition, Store
 
@@ -34,7 +34,7 @@ def examine_view(found: Findings, store: Store) -> OpenWork:
         checkpoint, fault = store.checkpoint(), store.fold_fault()
         queues = store.open_jobs.queues()
         earliest, dead = store.open_jobs.earliest_timed(), store.dead_messages.count()
-        rules = Rules.of(store.open_jobs.rules())
+        rules = RulesInForce.of(store.open_jobs.rules())
         with_slots = store.open_jobs.queued_with_slots(datetime.now(UTC) - PLACED_LONG)
         positions, reach = store.positions.all(), store.committed.reach()
     except ViewUnavailable as error:

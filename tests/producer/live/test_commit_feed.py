@@ -85,7 +85,7 @@ async def test_feed_is_bound_again_after_a_cut(rig: Rig) -> None:
         await sending.connection()
         feed, notifier = CommitFeed(link, rig.topology), CommitNotifier(sending, rig.topology)
         feed.callbacks.append(lambda _: calls.append(1))
-        feed.hold()
+        feed.acquire()
         for cut in (False, True):
             if cut:
                 proxy.cut()
@@ -102,13 +102,13 @@ async def test_feed_is_bound_again_after_a_cut(rig: Rig) -> None:
 @pytest.mark.usefixtures("_short")
 async def test_feed_has_a_queue_only_while_it_is_held(rig: Rig) -> None:
     feed = CommitFeed(rig.link, rig.topology)
-    feed.hold()
+    feed.acquire()
     await eventually(lambda: feed.live)
-    feed.hold()
+    feed.acquire()
     feed.release()
     assert feed._stop_timer is None, "somebody else holds it"
     feed.release()
-    feed.hold()
+    feed.acquire()
     await asyncio.sleep(0)
     assert feed.live, "held again in time"
     feed.release()
@@ -172,7 +172,7 @@ async def held_feed(rig: Rig, received: list[Collection[str] | None]) -> AsyncIt
     """Hold a feed that adds what it calls back with to ``received``, which has one element then."""
     feed = CommitFeed(rig.link, rig.topology)
     feed.callbacks.append(received.append)
-    feed.hold()
+    feed.acquire()
     await eventually(lambda: feed.live and len(received) == 1)
     try:
         yield

@@ -11,7 +11,7 @@ from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid
 from jobtape.schemas.flows.flow import RecordedFlow
 from jobtape.schemas.flows.submission import flow_submission
 from jobtape.schemas.job import Order
-from jobtape.schemas.job_types.gate_rules import GateRules
+from jobtape.schemas.job_types.declared_gates import DeclaredGates
 from jobtape.schemas.submission import Submission, read_submission
 from jobtape.settings import Settings
 
@@ -109,8 +109,8 @@ def test_recorded_node_has_what_its_jobs_need() -> None:
     assert made.gates is not None and made.gates.flow
     flow = RecordedFlow.model_validate(made.payload)
     assert flow.nodes["b"].after == ("a",)
-    rules = GateRules.read("double", flow.nodes["b"].gate_rules)
-    assert rules.gates({"x": 4}, {}) == double.gate_rules.gates({"x": 4}, {})
+    rules = DeclaredGates.read("double", flow.nodes["b"].declared_gates)
+    assert rules.gates({"x": 4}, {}) == double.declared_gates.gates({"x": 4}, {})
 
 
 def test_flows_may_be_eight_deep_and_refer_to_what_is_outside_by_their_input() -> None:

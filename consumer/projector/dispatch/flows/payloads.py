@@ -10,7 +10,7 @@ from jobtape.schemas.flows.references import NotFound, Reference
 from jobtape.schemas.flows.state import FlowState
 from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import JobState
-from jobtape.schemas.job_types.gate_rules import GateRules
+from jobtape.schemas.job_types.declared_gates import DeclaredGates
 from jobtape.view.flows import result_of
 
 _NO_RESULT: Final = "the results of the node {} have {} bytes, a payload may have {} (JOBTAPE_MAX_PAYLOAD)"
@@ -79,7 +79,7 @@ class Payloads:
             return payload, Gates(flow=True)
         labels = {**(flow.job.labels or {}), **node.order.labels}
         try:
-            rules = GateRules.read(node.order.type, node.gate_rules)
+            rules = DeclaredGates.read(node.order.type, node.declared_gates)
             return payload, rules.gates(payload, labels, node.ordering_key) or Gates()
         except PayloadInvalid as error:
             raise PayloadFault(str(error)) from None

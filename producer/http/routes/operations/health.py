@@ -150,7 +150,7 @@ async def get_metrics(producer: RunningProducer) -> Response:
 
 def _job_type(job_type: JobTypeSpec) -> dict[str, Any]:
     fields = {name: getattr(job_type, name) for name in ("name", "version", "queue", "lane", "timeout", "description")}
-    rules = job_type.gate_rules
+    rules = job_type.declared_gates
     limits = [
         {
             "name": limit.name or job_type.name,

@@ -109,14 +109,14 @@ class World:
 
     async def cancel_duplicates(self) -> None:
         """Fold the cancellations of jobs whose unique key another one has."""
-        closings = await self.held.take_closings(1000)
-        for closing in closings:
-            job, other = self.jobs[closing.claim.run.id], self.jobs[closing.instead]
-            kind = "debounce" if closing.reason == "debounced" else "unique"
+        closings = await self.held.take_runs_to_cancel(1000)
+        for cancelling in closings:
+            job, other = self.jobs[cancelling.gated.run.id], self.jobs[cancelling.instead]
+            kind = "debounce" if cancelling.reason == "debounced" else "unique"
             assert getattr(job.gates, kind).gate == getattr(other.gates, kind).gate
         self.fold(
             *(
-                cancelled(each.claim.run, source=SOURCE, time=at(0), reason=each.reason, duplicate_of=each.instead)
+                cancelled(each.gated.run, source=SOURCE, time=at(0), reason=each.reason, duplicate_of=each.instead)
                 for each in closings
             )
         )
@@ -391,7 +391,7 @@ async def test_debounced_job_waits_and_cancels_the_ones_before(world: World) -> 
     assert [job.id for job in await world.place(100)] == [job_id(4)]
     world.fold(new(5, other))
     world.notify()
-    assert await world.held.take_closings(100) == []
+    assert await world.held.take_runs_to_cancel(100) == []
 
 
 async def test_rate_is_taken_in_turn_by_all_groups(world: World) -> None:

@@ -85,7 +85,7 @@ class Debounce:
     name: str | None = None
 
 
-class GateRules:
+class DeclaredGates:
     """The rules of the job type ``job_type``. ``fields``: the fields of its payload. ``where``: begins each message.
     ``rule``: its jobs are rules.
 
@@ -175,7 +175,7 @@ class GateRules:
         return {name: value for name, value in rules.items() if value is not None} or None
 
     @classmethod
-    def read(cls, job_type: str, rules: Mapping[str, Any] | None) -> "GateRules":
+    def read(cls, job_type: str, rules: Mapping[str, Any] | None) -> "DeclaredGates":
         """Return the rules of ``declared``, which were checked when the job type was made."""
         made = cls(
             job_type,

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobtape import Debounce, Unique, job
-from jobtape.schemas.claims import Claim, Claims, Closing
 from jobtape.schemas.errors import JobTypeInvalid, PayloadInvalid
 from jobtape.schemas.gates import Conflict, DebounceKey, Gate, Gates, UniqueKey
 from jobtape.schemas.job import JobRun, JobState
+from jobtape.schemas.keyed_runs import GatedRun, KeyedRuns, RunToCancel
 from tests.schemas.events_of_a_job import at
 
 STEPS = st.lists(
@@ -24,7 +24,7 @@ CONFLICTS: tuple[Conflict, Conflict] = ("return", "replace")
 
 @dataclass
 class Run:
-    """A run of the reference, which knows nothing of claims."""
+    """A run of the reference, which knows nothing of runs."""
 
     id: str
     conflict: Conflict
@@ -56,18 +56,18 @@ class Reference:
 @given(steps=STEPS)
 def test_runs_are_closed_as_in_a_simulation(steps: list[tuple[str, int]]) -> None:
     """A run whose end was decided stays open until its ``cancelled`` is folded, and may end otherwise before."""
-    reference, keys, cursor = Reference(), Claims(), 0
+    reference, keys, cursor = Reference(), KeyedRuns(), 0
     jobs: dict[str, Run] = {}
     found: dict[tuple[str, int], tuple[str, str]] = {}
 
     def note(run: Run) -> None:
         gates = Gates(unique=UniqueKey(name="u", conflict=run.conflict))
         state = JobState("cancelled" if run.state == "ended" else run.state)
-        claim = Claim(JobRun(run.id, "add", run.run, 1, None), gates, state, at(0), cursor, run.state != "ended")
-        for closing in keys.note([claim]):
-            key = closing.claim.run.id, closing.claim.run.run
+        gated = GatedRun(JobRun(run.id, "add", run.run, 1, None), gates, state, at(0), cursor, run.state != "ended")
+        for cancelling in keys.note([gated]):
+            key = cancelling.gated.run.id, cancelling.gated.run.run
             assert key not in found, "each is decided once"
-            found[key] = closing.reason, closing.instead
+            found[key] = cancelling.reason, cancelling.instead
 
     def expected() -> dict[str, tuple[str, str]]:
         return {each.id: each.verdict for each in reference.runs if each.verdict is not None}
@@ -105,7 +105,7 @@ def test_runs_are_closed_as_in_a_simulation(steps: list[tuple[str, int]]) -> Non
         note(run)
         now = {run.id: run.run for run in reference.runs}
         assert {job_id: each for (job_id, number), each in found.items() if now.get(job_id) == number} == expected()
-        assert all(keys.is_closing(job_id) for job_id in expected())
+        assert all(keys.will_cancel(job_id) for job_id in expected())
     open_runs = [run for run in reference.runs if run.verdict is None]
     waiting = [run for run in open_runs if run.state == "held"]
     assert len(open_runs) <= 2 and len(waiting) <= 1
@@ -139,27 +139,27 @@ def test_last_job_of_a_debounce_key_runs_as_in_a_simulation(
     """Also where other projectors take over, with what was noted."""
     gates = Gates(debounce=DebounceKey(name="d", seconds=10, at_most=at_most))
     times = [sum(pauses[: n + 1]) for n in range(len(pauses))]
-    claims = [
-        Claim(JobRun(str(n), "add", 1, 1, None), gates, JobState.HELD, at(time), n) for n, time in enumerate(times)
+    runs = [
+        GatedRun(JobRun(str(n), "add", 1, 1, None), gates, JobState.HELD, at(time), n) for n, time in enumerate(times)
     ]
-    keys = Claims()
+    keys = KeyedRuns()
     found: dict[int, int | None] = {}
     noted: dict[Gate, datetime] = {}
-    waiting: Claim | None = None
-    for n, claim in enumerate(claims):
-        if waiting is not None and (opens := keys.opens_at(waiting.run.id, gates)) is not None and opens <= claim.due:
-            keys.leave(gates, waiting.run.id)
+    waiting: GatedRun | None = None
+    for n, gated in enumerate(runs):
+        if waiting is not None and (opens := keys.opens_at(waiting.run.id, gates)) is not None and opens <= gated.due:
+            keys.end_debounce(gates, waiting.run.id)
             waiting = None
         if n in take_over:
-            keys = Claims(dict(noted))
+            keys = KeyedRuns(dict(noted))
             assert keys.note([] if waiting is None else [waiting]) == []
-        closings: list[Closing] = keys.note([claim])
+        closings: list[RunToCancel] = keys.note([gated])
         assert [each.reason for each in closings] == ["debounced"] * len(closings)
-        found |= {int(each.claim.run.id): int(each.instead) for each in closings}
+        found |= {int(each.gated.run.id): int(each.instead) for each in closings}
         found[n] = None
-        noted |= keys.begins(closings)
-        assert keys.opens_at(claim.run.id, gates) is not None
-        waiting = claim
+        noted |= keys.debounce_starts(closings)
+        assert keys.opens_at(gated.run.id, gates) is not None
+        waiting = gated
     assert found == winners(times, 10, at_most)
 
 
@@ -174,12 +174,12 @@ def report() -> None:
 
 
 def test_unique_key_is_made_of_all_its_fields() -> None:
-    found = charge.gate_rules.gates({"order": {"id": 7}}, {"tenant": "x"})
+    found = charge.declared_gates.gates({"order": {"id": 7}}, {"tenant": "x"})
     assert found == Gates(unique=UniqueKey(name="orders", key="order.id=7, label:tenant=x", conflict="replace"))
     assert found.texts() == ["unique key orders for order.id=7, label:tenant=x"]
-    assert charge.gate_rules.gates({"order": {"id": 7}}, {}) is None
+    assert charge.declared_gates.gates({"order": {"id": 7}}, {}) is None
     forged = {
-        charge.gate_rules.gates({"order": {"id": order}}, {"tenant": tenant})
+        charge.declared_gates.gates({"order": {"id": order}}, {"tenant": tenant})
         for order, tenant in [
             ("x", "b, label:tenant=c"),
             ("x, label:tenant=b", "c"),
@@ -188,12 +188,12 @@ def test_unique_key_is_made_of_all_its_fields() -> None:
         ]
     }
     assert len(forged) == 4, "no value looks like the end of another one"
-    assert report.gate_rules.gates({}, {}) == Gates(unique=UniqueKey(name="report"))
+    assert report.declared_gates.gates({}, {}) == Gates(unique=UniqueKey(name="report"))
 
 
 def test_unique_key_that_is_too_long_is_refused() -> None:
     with pytest.raises(PayloadInvalid, match="more than 200 characters"):
-        charge.gate_rules.gates({"order": {"id": "x" * 150}}, {"tenant": "y" * 100})
+        charge.declared_gates.gates({"order": {"id": "x" * 150}}, {"tenant": "y" * 100})
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def index(doc: str) -> None:
 
 
 def test_debounce_key_is_made_of_its_fields() -> None:
-    found = index.gate_rules.gates({"doc": "a"}, {})
+    found = index.declared_gates.gates({"doc": "a"}, {})
     assert found is not None
     assert found.debounce == DebounceKey(name="index", key="doc=a", seconds=5, at_most=60)
     assert found.texts() == ["unique key index for doc=a", "5 s without another index for doc=a"]
