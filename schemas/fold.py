@@ -27,9 +27,9 @@ The history keeps rejected events too, and marks them. For these ``evolve`` retu
 ``after is not before``. It is pure and total: it never raises for any events.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from jobtape.schemas.events import (
     Cancelled,
@@ -105,10 +105,10 @@ def _evolve(job: Job | None, event: JobEvent, cursor: int) -> Job:
     if job is not None and job.gates is not None and job.gates.rule and not isinstance(event, Cancelled):
         return job
     if job is None or event.data.run > job.run:
-        return _apply(_fresh_run(job, event), event, cursor)
+        return _CHANGES[type(event)](_fresh_run(job, event), event, cursor)
     if not _is_accepted(job, event):
         return job
-    return _apply(job, event, cursor)
+    return _CHANGES[type(event)](job, event, cursor)
 
 
 def fold(events: Iterable[tuple[JobEvent, int]], start: dict[str, Job] | None = None) -> dict[str, Job]:
@@ -241,6 +241,89 @@ def _attempt_closed(job: Job, event: JobEvent) -> bool:
     return event.data.attempt < job.attempt or (event.data.attempt == job.attempt and job.state is _S.RETRYING)
 
 
+def _attempt(job: Job, event: JobEvent) -> tuple[int, int]:
+    """Return the latest attempt up to the event, and how often its work has been placed."""
+    if event.data.attempt > job.attempt:
+        return event.data.attempt, 0
+    return job.attempt, job.placed
+
+
+def _superseded(job: Job, event: Started | Progressed | Deferred) -> tuple[str, ...]:
+    """Return the earlier executions of the event's attempt."""
+    if event.data.attempt > job.attempt:
+        return ()
+    known = isinstance(event, Started | Progressed) and event.data.execution == job.execution
+    return job.superseded if known or job.execution is None else (*job.superseded, job.execution)
+
+
+def _start(job: Job, event: Started | Progressed, cursor: int) -> Job:
+    attempt, placed = _attempt(job, event)
+    report = event.data if isinstance(event, Progressed) else None
+    goes_on = report is not None and report.execution == job.execution
+    return replace(
+        job,
+        state=_S.RUNNING,
+        attempt=attempt,
+        placed=placed,
+        reason=None if job.state is _S.SCHEDULED else job.reason,
+        deferred_since=job.deferred_since if attempt == job.attempt else None,
+        execution=event.data.execution,
+        superseded=_superseded(job, event),
+        started_at=job.started_at if goes_on else event.time,
+        progress=None if report is None else Progress(fraction=report.fraction, message=report.message),
+        progress_n=0 if report is None else report.n,
+        cursor=cursor,
+    )
+
+
+def _succeed(job: Job, event: Succeeded, cursor: int) -> Job:
+    attempt, placed = _attempt(job, event)
+    return replace(
+        job,
+        state=_S.SUCCEEDED,
+        attempt=attempt,
+        placed=placed,
+        result=event.data.result,
+        error=None,
+        failure=None,
+        reason=None,
+        started_at=event.data.started_at,
+        finished_at=event.time,
+        cursor=cursor,
+    )
+
+
+def _fail(job: Job, event: Failed, cursor: int) -> Job:
+    attempt, placed = _attempt(job, event)
+    return replace(
+        job,
+        state=_S.FAILED,
+        attempt=attempt,
+        placed=placed,
+        error=event.data.error,
+        failure=group_of(event.data.job_type, event.data.reason, event.data.error).id,
+        reason=event.data.reason,
+        started_at=event.data.started_at or job.started_at,
+        finished_at=event.time,
+        cursor=cursor,
+    )
+
+
+def _retry(job: Job, event: Retrying, cursor: int) -> Job:
+    return replace(
+        job,
+        state=_S.RETRYING,
+        attempt=max(job.attempt, event.data.attempt),
+        placed=0,
+        deferred_since=None,
+        error=event.data.error,
+        failure=group_of(event.data.job_type, event.data.reason, event.data.error).id,
+        reason=event.data.reason,
+        run_at=event.data.next_at,
+        cursor=cursor,
+    )
+
+
 def _place(job: Job, event: Placed, cursor: int) -> Job:
     due = event.data.why == "due"
     rescues = job.rescues if due else job.rescues + 1
@@ -259,110 +342,57 @@ def _place(job: Job, event: Placed, cursor: int) -> Job:
     )
 
 
-def _superseded(job: Job, event: Started | Progressed | Deferred) -> tuple[str, ...]:
-    """Return the earlier executions of the event's attempt."""
-    if event.data.attempt > job.attempt:
-        return ()
-    known = isinstance(event, Started | Progressed) and event.data.execution == job.execution
-    return job.superseded if known or job.execution is None else (*job.superseded, job.execution)
+def _defer(job: Job, event: Deferred, cursor: int) -> Job:
+    return replace(
+        job,
+        state=_S.SCHEDULED,
+        attempt=max(job.attempt, event.data.attempt),
+        placed=event.data.n,
+        run_at=event.data.until,
+        reason=event.data.reason,
+        deferred_since=event.data.since,
+        execution=None,
+        superseded=_superseded(job, event),
+        progress=None,
+        progress_n=0,
+        cursor=cursor,
+    )
 
 
-def _apply(job: Job, event: JobEvent, cursor: int) -> Job:
-    attempt = max(job.attempt, event.data.attempt)
-    placed = job.placed if attempt == job.attempt else 0
-    # The most frequent ones first: each comparison takes a third of a microsecond.
-    match event:
-        case Succeeded():
-            return replace(
-                job,
-                state=_S.SUCCEEDED,
-                attempt=attempt,
-                placed=placed,
-                result=event.data.result,
-                error=None,
-                failure=None,
-                reason=None,
-                started_at=event.data.started_at,
-                finished_at=event.time,
-                cursor=cursor,
-            )
-        case Started() | Progressed():
-            report = event.data if isinstance(event, Progressed) else None
-            goes_on = report is not None and report.execution == job.execution
-            return replace(
-                job,
-                state=_S.RUNNING,
-                attempt=attempt,
-                placed=placed,
-                reason=None if job.state is _S.SCHEDULED else job.reason,
-                deferred_since=job.deferred_since if attempt == job.attempt else None,
-                execution=event.data.execution,
-                superseded=_superseded(job, event),
-                started_at=job.started_at if goes_on else event.time,
-                progress=None if report is None else Progress(fraction=report.fraction, message=report.message),
-                progress_n=0 if report is None else report.n,
-                cursor=cursor,
-            )
-        case Placed():
-            return _place(job, event, cursor)
-        case Failed():
-            return replace(
-                job,
-                state=_S.FAILED,
-                attempt=attempt,
-                placed=placed,
-                error=event.data.error,
-                failure=group_of(event.data.job_type, event.data.reason, event.data.error).id,
-                reason=event.data.reason,
-                started_at=event.data.started_at or job.started_at,
-                finished_at=event.time,
-                cursor=cursor,
-            )
-        case Retrying():
-            return replace(
-                job,
-                state=_S.RETRYING,
-                attempt=attempt,
-                placed=0,
-                deferred_since=None,
-                error=event.data.error,
-                failure=group_of(event.data.job_type, event.data.reason, event.data.error).id,
-                reason=event.data.reason,
-                run_at=event.data.next_at,
-                cursor=cursor,
-            )
-        case Deferred():
-            return replace(
-                job,
-                state=_S.SCHEDULED,
-                attempt=attempt,
-                placed=event.data.n,
-                run_at=event.data.until,
-                reason=event.data.reason,
-                deferred_since=event.data.since,
-                execution=None,
-                superseded=_superseded(job, event),
-                progress=None,
-                progress_n=0,
-                cursor=cursor,
-            )
-        case Cancelled():
-            return replace(
-                job,
-                state=_S.CANCELLED,
-                reason=event.data.reason or job.reason,
-                duplicate_of=event.data.duplicate_of,
-                finished_at=event.time,
-                cursor=cursor,
-            )
-        case Redriven():
-            if job.gates is None:
-                return replace(job, state=_S.QUEUED, run_at=event.time, cursor=cursor)
-            rank = job.rank if job.gates.ordering_key is not None else int(event.time.timestamp() * 1e6)
-            if job.gates.flow:
-                rank = cursor
-            return replace(job, state=_S.HELD, run_at=event.time, rank=rank, cursor=cursor)
-        case Released():
-            return replace(job, state=_S.FAILED, cursor=cursor)
-        case Submitted():
-            return _submit(job, event, cursor)
+def _cancel(job: Job, event: Cancelled, cursor: int) -> Job:
+    return replace(
+        job,
+        state=_S.CANCELLED,
+        reason=event.data.reason or job.reason,
+        duplicate_of=event.data.duplicate_of,
+        finished_at=event.time,
+        cursor=cursor,
+    )
+
+
+def _redrive(job: Job, event: Redriven, cursor: int) -> Job:
+    if job.gates is None:
+        return replace(job, state=_S.QUEUED, run_at=event.time, cursor=cursor)
+    rank = job.rank if job.gates.ordering_key is not None else int(event.time.timestamp() * 1e6)
+    if job.gates.flow:
+        rank = cursor
+    return replace(job, state=_S.HELD, run_at=event.time, rank=rank, cursor=cursor)
+
+
+def _release(job: Job, event: Released, cursor: int) -> Job:
+    return replace(job, state=_S.FAILED, cursor=cursor)
+
+
+_CHANGES: Final[dict[type[JobEvent], Callable[[Job, Any, int], Job]]] = {
+    Started: _start,
+    Progressed: _start,
+    Succeeded: _succeed,
+    Failed: _fail,
+    Retrying: _retry,
+    Placed: _place,
+    Deferred: _defer,
+    Cancelled: _cancel,
+    Redriven: _redrive,
+    Released: _release,
+}
+"""What an accepted event changes in its job."""
