@@ -13,7 +13,7 @@ from jobtape.broker.link import Connection
 from jobtape.broker.tasks import ignore_error, translate_cancellation
 from jobtape.schemas.errors import JobtapeError, SubscriptionRefused
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
-from jobtape.schemas.topology import Binding, Exchange, Queue, Topology, run_key
+from jobtape.schemas.topology import Binding, Exchange, Queue, Topology, work_key
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ async def bind_work_queue(connection: Connection, topology: Topology, queue: str
 
 async def _bind_work_queue(connection: Connection, topology: Topology, queue: str) -> None:
     async with channel(connection) as opened:
-        await _bind(opened, Binding(topology.work_queue(queue).name, topology.events.name, run_key(queue)))
+        await _bind(opened, Binding(topology.work_queue(queue).name, topology.events.name, work_key(queue)))
 
 
 async def create_log(connection: Connection, topology: Topology) -> bool:

@@ -24,7 +24,7 @@ from jobtape.schemas.errors import BrokerUnavailable, QueueFull, TapeMissing
 from jobtape.schemas.events import CONTENT_TYPE, Deferred, EncodedEvent, JobEvent, Submitted, WorkEvent, encode, encoded
 from jobtape.schemas.messages.barrier import barrier_body
 from jobtape.schemas.placement import deferral
-from jobtape.schemas.topology import BARRIER_KEY, Topology, event_key, run_key
+from jobtape.schemas.topology import BARRIER_KEY, Topology, event_key, work_key
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Publisher:
         limit = self.timeout if timeout is None else timeout
         end = time.monotonic() + limit
         try:
-            await self.send(body, key, (run_key(queue),), timeout=limit, refusable=True)
+            await self.send(body, key, (work_key(queue),), timeout=limit, refusable=True)
         except WorkRefused:
             self._note_full(queue)
             deferred = deferral(event, "queue_full", source=self.topology.source, time=datetime.now(UTC))

@@ -131,9 +131,9 @@ def faults_of(error: ValidationError) -> list[dict[str, Any]]:
 
 
 def first_fault(faults: Sequence[dict[str, Any]], whole: str = "") -> str:
-    """Return the first fault as ``place: reason``. ``whole`` is the place of a fault in the value as a whole."""
-    place = ".".join(str(part) for part in faults[0]["loc"]) or whole
-    return f"{place}: {faults[0]['msg']}" if place else str(faults[0]["msg"])
+    """Return the first fault as ``path: reason``. ``whole`` is the path of a fault in the value as a whole."""
+    path = ".".join(str(part) for part in faults[0]["loc"]) or whole
+    return f"{path}: {faults[0]['msg']}" if path else str(faults[0]["msg"])
 
 
 def text_of(make: Callable[[], str], simpler: Callable[[], str] = str) -> str:

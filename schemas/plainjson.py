@@ -58,16 +58,16 @@ def short(value: Any, most: int = SHORT) -> Any:
 
 
 def fault(value: Any, at: str = "", *, max_depth: int = MAX_DEPTH) -> str | None:
-    """Return why a parsed JSON value cannot be stored, with the place of the fault; None if it can be."""
-    stack: list[tuple[Any, _Place | None, int]] = [(value, None, 0)]
+    """Return why a parsed JSON value cannot be stored, with the path of the fault; None if it can be."""
+    stack: list[tuple[Any, _Path | None, int]] = [(value, None, 0)]
     while stack:
-        item, place, depth = stack.pop()
+        item, path, depth = stack.pop()
         if (reason := _own_fault(item, depth, max_depth)) is not None:
-            return f"{_place_text(place, at) or 'value'}: {reason}"
+            return f"{_path_text(path, at) or 'value'}: {reason}"
         if isinstance(item, dict):
-            stack.extend((child, (place, key), depth + 1) for key, child in item.items())
+            stack.extend((child, (path, key), depth + 1) for key, child in item.items())
         elif isinstance(item, list):
-            stack.extend((child, (place, i), depth + 1) for i, child in enumerate(item))
+            stack.extend((child, (path, i), depth + 1) for i, child in enumerate(item))
     return None
 
 
@@ -92,19 +92,19 @@ def is_surely_storable(body: bytes, *, max_depth: int = MAX_DEPTH) -> bool:
 
 
 def storable(text: str) -> str:
-    """Return ``text`` with U+FFFD in place of each character that cannot be stored."""
+    """Return ``text`` with U+FFFD instead of each character that cannot be stored."""
     return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-# The place of an item: its parent's place, and its own key or index. It becomes a text only for a fault: for a long key
+# The path of an item: its parent's path, and its own key or index. It becomes a text only for a fault: for a long key
 # above a long list, texts for all items would have the square of the body's size.
-_Place = tuple[Any, str | int]
+_Path = tuple[Any, str | int]
 
 
-def _place_text(place: _Place | None, at: str) -> str:
+def _path_text(path: _Path | None, at: str) -> str:
     steps: list[str | int] = []
-    while place is not None:
-        place, step = place
+    while path is not None:
+        path, step = path
         steps.append(step)
     text = at
     for step in reversed(steps):

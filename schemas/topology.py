@@ -184,7 +184,7 @@ class Topology:
         return (
             Binding(self.dead_queue.name, self.dead.name, "#"),
             Binding(self.cancels.name, self.events.name, CANCEL_KEY),
-            *(Binding(self.work_queue(queue).name, self.events.name, run_key(queue)) for queue in self.queues),
+            *(Binding(self.work_queue(queue).name, self.events.name, work_key(queue)) for queue in self.queues),
         )
 
     def is_ours(self, queue: str) -> bool:
@@ -234,7 +234,7 @@ def queue_of(name: str) -> str:
     return name.partition(".run.")[2]
 
 
-def run_key(queue: str) -> str:
+def work_key(queue: str) -> str:
     """Return the second key that routes a job to its work queue."""
     return f"run.{queue}"
 

@@ -6,7 +6,7 @@ from jobtape.broker.publisher import Publisher
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 from jobtape.schemas.events import Submitted
 from jobtape.schemas.fold import places_no_work
-from jobtape.schemas.topology import run_key
+from jobtape.schemas.topology import work_key
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class Ledger:
         """
         later = places_no_work(event.data.order, event.time)
         try:
-            await publisher.publish(event, () if later else [run_key(event.data.order.queue)], timeout=timeout)
+            await publisher.publish(event, () if later else [work_key(event.data.order.queue)], timeout=timeout)
         except BrokerUnavailable:
             self.unknown.append(event.subject)
             return False

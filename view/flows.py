@@ -56,8 +56,8 @@ class Flows(StorePart):
     def count_items(self, flow: FlowState) -> None:
         """Set ``flow.items`` of the mapped nodes whose lists are known by now."""
         # In the order of the graph: whether a mapped node has ended follows from the number of its items.
-        for name in flow.flow.graph.order:
-            reference = flow.flow.nodes[name].items
+        for name in flow.recorded.graph.order:
+            reference = flow.recorded.nodes[name].items
             number = None if reference is None else self._number_of_items(flow, reference)
             # Without items it succeeds at once, but not before it can begin.
             if number or (number == 0 and name in flow.decide().ready):
@@ -66,8 +66,8 @@ class Flows(StorePart):
     def _number_of_items(self, flow: FlowState, reference: Reference) -> int | None:
         """Return the length of the list at ``reference``; None if there is none yet, or never one."""
         if reference.node is None:
-            return _length_at(reference, flow.flow.input)
-        mapped = flow.flow.nodes[reference.node].map is not None
+            return _length_at(reference, flow.recorded.input)
+        mapped = flow.recorded.nodes[reference.node].map is not None
         own = flow.job_of(reference.node, None)
         if mapped:
             if own is not None or reference.node not in flow.items:
@@ -86,7 +86,7 @@ class Flows(StorePart):
 def _length_at(reference: Reference, value: Any) -> int | None:
     """Return the length of the list at ``reference`` in ``value``; None if there is none."""
     try:
-        items = reference.find(value)
+        items = reference.value_in(value)
     except NotFound:
         return None
     return len(items) if isinstance(items, list) else None

@@ -21,7 +21,7 @@ class FoldSession:
         if not job_ids:
             return {}
         # In the same round trip: which jobs are no longer kept.
-        found, gone = self._connection.find(job_ids, tables.jobs.c.id, tables.tombstones.c.job_id)
+        found, gone = self._connection.select_in(job_ids, tables.jobs.c.id, tables.tombstones.c.job_id)
         self._gone = {row[0] for row in gone}
         return {job.id: job for job in map(job_from_driver, found)}
 

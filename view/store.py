@@ -178,7 +178,7 @@ class Store:
         if not job_ids:
             return {}
         with self._database.by_driver("read") as connection:
-            (found,) = connection.find(job_ids, tables.jobs.c.id)
+            (found,) = connection.select_in(job_ids, tables.jobs.c.id)
         return {job.id: job for job in map(job_from_driver, found)}
 
     def list_jobs(self, query: JobQuery) -> list[Job]:

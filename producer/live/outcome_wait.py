@@ -104,7 +104,7 @@ async def _wait(
             pause = LONGEST_POLL if listeners.commits.live else min(pause * SLOWER, LONGEST_POLL)
             timeout = min(pause, deadline - now())
             try:
-                job = await service.look(job_id)
+                job = await service.job_in_view(job_id)
             except (ViewUnavailable, TooBusy):
                 timeout = min(AWAY_PAUSE, deadline - now())
             if (job is not None and enough(job)) or now() >= deadline or leaving.done() or listeners.tail.ended:

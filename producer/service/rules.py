@@ -31,7 +31,7 @@ TRIES: Final = 3
 async def pause(service: JobService, wanted: Pause) -> Job:
     """Let no job of the queue or job type begin. Returns the rule; the one in force, if there is one.
 
-    Raises SubmissionInvalid for an unknown queue, UnknownJobType, and what ``JobService.submit`` and ``find`` raise.
+    Raises SubmissionInvalid for an unknown queue, UnknownJobType, and what ``JobService.submit`` and ``job`` raise.
     """
     queues = {*queues_of(service.job_types.values())} - {BUILTIN_QUEUE}
     if wanted.queue is not None and wanted.queue not in queues:

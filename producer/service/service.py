@@ -91,7 +91,7 @@ class JobService(Submitter):
         self.watch.require_tape()
         return await self.idempotency.submit(scope, keyed)
 
-    async def find(self, job_id: str) -> Job | None:
+    async def job(self, job_id: str) -> Job | None:
         """Return the job with this canonical id, or None when there is none; never None for an accepted job.
 
         Waits for the view to catch up when the job may have been accepted a moment ago. Raises ViewBehind when the view
@@ -100,7 +100,7 @@ class JobService(Submitter):
         covered = self._barrier.covers(job_id)
         job = await self._read(job_id)
         if not has_submission(job) and not covered:
-            job = await self.find_after_barrier(job_id)
+            job = await self.job_after_barrier(job_id)
         if has_submission(job):
             return job
         await self.idempotency.check_kept(job_id)
@@ -115,12 +115,12 @@ class JobService(Submitter):
             )
         return job
 
-    async def look(self, job_id: str) -> Job | None:
+    async def job_in_view(self, job_id: str) -> Job | None:
         """Return the job as the view has it now, None without its submission: events may overtake that."""
         job = await self._read(job_id)
         return job if has_submission(job) else None
 
-    async def find_after_barrier(self, job_id: str) -> Job | None:
+    async def job_after_barrier(self, job_id: str) -> Job | None:
         """Return the job when the view has read everything that is on the tape by now. Raises ViewBehind."""
         await self._barrier.wait()
         return await self._read(job_id)
@@ -130,12 +130,12 @@ class JobService(Submitter):
 
         The tape decides: an outcome that is on it earlier stays. A second request, and one for a job that is already
         cancelled, changes nothing. Raises JobFinal when the job has ended, BrokerUnavailable when it is not known
-        whether the broker has the request (then repeat it), TapeMissing, and what ``find`` raises.
+        whether the broker has the request (then repeat it), TapeMissing, and what ``job`` raises.
         """
-        job = await self.find(job_id)
+        job = await self.job(job_id)
         if job is not None and job.final:
             # It may have been redriven a moment ago: then the request is about a run that the view does not have yet.
-            job = await self.find_after_barrier(job_id)
+            job = await self.job_after_barrier(job_id)
         if job is None or job.state is JobState.CANCELLED:
             return job
         if job.final:
@@ -147,11 +147,11 @@ class JobService(Submitter):
         """Run a job again that has ended. Returns the job in its next run, None when there is no such job.
 
         A second request during that run changes nothing. Raises JobNotFinal, SubmissionNotKept, BrokerUnavailable when
-        it is not known whether the broker has the event (then repeat it), TapeMissing, and what ``find`` raises.
+        it is not known whether the broker has the event (then repeat it), TapeMissing, and what ``job`` raises.
         """
-        if await self.find(job_id) is None:
+        if await self.job(job_id) is None:
             return None
-        job = await self.find_after_barrier(job_id)
+        job = await self.job_after_barrier(job_id)
         if job is None:
             return None
         if not (job.final or job.imported):
@@ -173,9 +173,9 @@ class JobService(Submitter):
 
         For a job that keeps no key nothing changes. Raises JobNotFinal for an open job, and what ``redrive`` raises.
         """
-        if await self.find(job_id) is None:
+        if await self.job(job_id) is None:
             return None
-        job = await self.find_after_barrier(job_id)
+        job = await self.job_after_barrier(job_id)
         if job is None or (job.final and not job.has_slots):
             return job
         if not job.final:

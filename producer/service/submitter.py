@@ -24,7 +24,7 @@ from jobtape.schemas.lanes import queues_of
 from jobtape.schemas.rules.rules import PAUSE
 from jobtape.schemas.submission import Submission
 from jobtape.schemas.timeouts import check_timeouts
-from jobtape.schemas.topology import CANCEL_KEY, Topology, run_key
+from jobtape.schemas.topology import CANCEL_KEY, Topology, work_key
 
 T = TypeVar("T")
 
@@ -113,12 +113,12 @@ class Submitter:
         time: datetime | None = None,
         *,
         causation_id: str | None = None,
-        again: bool = False,
+        repeated: bool = False,
     ) -> Job:
         """Publish an order as a new job: one event, whose second routing key puts the work on its queue. A job that is
         due later has no such key: the projector places its work.
 
-        With ``job_id`` and ``time`` of an event, that event is published again. ``again``: it may be on the tape,
+        With ``job_id`` and ``time`` of an event, that event is published again. ``repeated``: it may be on the tape,
         so it is published even if its queue is full. Raises what ``publish`` raises, and QueueFull, which is a
         BrokerUnavailable.
         """
@@ -128,7 +128,7 @@ class Submitter:
         if places_no_work(order, event.time):
             await self.publish(event, _key(order))
             return job
-        if not again:
+        if not repeated:
             self.publisher.check_room(order.queue)
         with self._noting_a_missing_tape():
             deferred = await self.publisher.place(event)
@@ -137,14 +137,14 @@ class Submitter:
     def begin_to_submit(self, order: Order, job_id: str, time: datetime) -> "asyncio.Future[None]":
         """Publish an order as a new job, and return a future that ends when it is on the tape and on its queue.
 
-        When the future raises, call ``submit_order`` with ``again``. Raises QueueFull when nothing was published.
+        When the future raises, call ``submit_order`` with ``repeated``. Raises QueueFull when nothing was published.
         """
         event = self._submitted(order, job_id, time)
         if places_no_work(order, time):
             key = _key(order)
             return self.publisher.begin(event, () if key is None else (key,))
         self.publisher.check_room(order.queue)
-        return self.publisher.begin(event, (run_key(order.queue),))
+        return self.publisher.begin(event, (work_key(order.queue),))
 
     def _submitted(self, order: Order, job_id: str, time: datetime, causation_id: str | None = None) -> Submitted:
         return submitted(job_id, order, source=self.topology.source, time=time, causation_id=causation_id)

@@ -35,7 +35,7 @@ class Reference(NamedTuple):
             return {FROM: self.node, PATH: self.path}
         return {INPUT if self.of_input else ITEM: self.path}
 
-    def find(self, value: Any) -> Any:
+    def value_in(self, value: Any) -> Any:
         """Return what is at the path in ``value``. Raises NotFound."""
         for step in steps_of(self.path):
             try:

@@ -13,8 +13,8 @@ from jobtape.schemas.flows.flow import RecordedFlow
 from jobtape.schemas.flows.graph import Decision, NodeState
 from jobtape.schemas.job import FINAL, Job, JobState, replace
 
-_Part = Literal["open", "succeeded", "failed", "again"]
-"""How a job counts for its node. ``again``: it ended before the current run of the flow and has to run again."""
+_Part = Literal["open", "succeeded", "failed", "outdated"]
+"""How a job counts for its node. ``outdated``: it ended before the current run of the flow and has to run again."""
 
 
 class FlowJob(NamedTuple):
@@ -51,7 +51,7 @@ class FlowState:
     """The flow ``job`` and the ``jobs`` of its nodes. Raises ValidationError for a flow of a later version."""
 
     def __init__(self, job: Job, jobs: Iterable[FlowJob]) -> None:
-        self.flow = RecordedFlow.model_validate(job.payload)
+        self.recorded = RecordedFlow.model_validate(job.payload)
         self.job = replace(job, payload=None)  # it may be large, and is in ``flow``
         self.items: dict[str, int] = {}
         """How many jobs a mapped node has, once that is known."""
@@ -61,8 +61,8 @@ class FlowState:
         self.cancelling: set[str] = set()
         self.started = job.state is JobState.RUNNING
         self.reported = job.progress_n
-        self._jobs: dict[str, dict[int | None, FlowJob]] = {name: {} for name in self.flow.nodes}
-        self._parts: dict[str, Counter[_Part]] = {name: Counter() for name in self.flow.nodes}
+        self._jobs: dict[str, dict[int | None, FlowJob]] = {name: {} for name in self.recorded.nodes}
+        self._parts: dict[str, Counter[_Part]] = {name: Counter() for name in self.recorded.nodes}
         for each in jobs:
             self.put(each)
 
@@ -80,9 +80,9 @@ class FlowState:
 
     def change(self, job: Job) -> None:
         """Note the state of the flow itself."""
-        again = job.rank != self.job.rank
+        redriven = job.rank != self.job.rank
         self.job = replace(job, payload=None)
-        if again:
+        if redriven:
             self.started = self.outcome_published = False
             self.reported = 0
             self.cancelling.clear()
@@ -92,10 +92,10 @@ class FlowState:
 
     def decide(self, *, ended: bool = False) -> Decision:
         """Return what follows from the states of the jobs. ``ended``: the flow has ended, so nothing more begins."""
-        outcomes = {name: self._outcome(name) for name in self.flow.nodes}
+        outcomes = {name: self._outcome(name) for name in self.recorded.nodes}
         early = [name for name, state in outcomes.items() if self._parts[name]["failed"]]
         known = {name: state for name, state in outcomes.items() if state is not None}
-        return self.flow.graph.decide(known, early, ended=ended)
+        return self.recorded.graph.decide(known, early, ended=ended)
 
     def states(self, *, ended: bool) -> dict[str, NodeState]:
         """Return the states of the nodes as they are shown. ``ended``: the flow has ended, so nothing more begins.
@@ -104,7 +104,7 @@ class FlowState:
         """
         found = dict(self.decide(ended=ended).states)
         for name, state in found.items():
-            if state is NodeState.WAITING and self._jobs[name] and not self._parts[name]["again"]:
+            if state is NodeState.WAITING and self._jobs[name] and not self._parts[name]["outdated"]:
                 found[name] = NodeState.RUNNING
         return found
 
@@ -140,7 +140,7 @@ class FlowState:
         """Return the mapped nodes of which it is not known that all their jobs have begun."""
         begun = [
             name
-            for name, node in self.flow.nodes.items()
+            for name, node in self.recorded.nodes.items()
             if node.map is not None and name not in self.items and None not in self._jobs[name] and self._jobs[name]
         ]
         return [*self.expansions, *begun]
@@ -148,7 +148,7 @@ class FlowState:
     def missing(self, name: str, number: int) -> deque[int]:
         """Return the numbers of those of ``number`` items that have no job in this run."""
         own = self._jobs[name]
-        return deque(n for n in range(number) if n not in own or self._part(own[n]) == "again")
+        return deque(n for n in range(number) if n not in own or self._part(own[n]) == "outdated")
 
     def failures(self, node: str) -> int:
         """Return how many jobs of the node have failed or were cancelled."""
@@ -159,12 +159,12 @@ class FlowState:
         parts = self._parts[name]
         if parts["open"]:
             return NodeState.RUNNING
-        graph = self.flow.graph
+        graph = self.recorded.graph
         if parts["failed"] and graph.stop == "now" and not graph.handles_failure_of(name):
             return NodeState.FAILED  # of a mapped node nothing further begins
-        if parts["again"]:
+        if parts["outdated"]:
             return None
-        if self.flow.nodes[name].map is not None and not self._jobs[name].get(None):
+        if self.recorded.nodes[name].map is not None and not self._jobs[name].get(None):
             expected = self.items.get(name)
             if expected is None or sum(parts.values()) < expected:
                 return None
@@ -176,5 +176,5 @@ class FlowState:
         if job.state is JobState.SUCCEEDED:
             return "succeeded"
         if before and (job.state in FINAL or job.imported):
-            return "again"
+            return "outdated"
         return "failed" if job.state in FINAL else "open"

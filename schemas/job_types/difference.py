@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 
 
-def difference(given: Any, arrived: Any, place: str = "") -> str | None:
-    """Return the first difference and its place, without values, which may be secrets; None if there is none.
+def difference(given: Any, arrived: Any, path: str = "") -> str | None:
+    """Return the first difference and its path, without values, which may be secrets; None if there is none.
 
     A list equals a tuple and a dict equals another mapping, because JSON has only lists and objects. Times in different
     zones are equal at the same instant. Objects of one class without ``__eq__`` are equal.
@@ -20,14 +20,14 @@ def difference(given: Any, arrived: Any, place: str = "") -> str | None:
         return None
     if (pairs := _parts(given, arrived)) is not None:
         for step, one, other in pairs:
-            if (found := difference(one, other, f"{place}.{step}" if place else str(step))) is not None:
+            if (found := difference(one, other, f"{path}.{step}" if path else str(step))) is not None:
                 return found
         return None
     if _same(given, arrived):
         return None
     if type(given) is type(arrived):
-        return f"{_at(place)}another {type(given).__name__} would arrive"
-    return f"{_at(place)}a {type(given).__name__} would arrive as a {type(arrived).__name__}"
+        return f"{_at(path)}another {type(given).__name__} would arrive"
+    return f"{_at(path)}a {type(given).__name__} would arrive as a {type(arrived).__name__}"
 
 
 def _parts(given: Any, arrived: Any) -> list[tuple[Any, Any, Any]] | None:
@@ -89,5 +89,5 @@ def _same(given: Any, arrived: Any) -> bool:
         return True
 
 
-def _at(place: str) -> str:
-    return f"{place}: " if place else ""
+def _at(path: str) -> str:
+    return f"{path}: " if path else ""

@@ -20,7 +20,7 @@ from jobtape.jobs import JobType
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, UnreadableEvent
 from jobtape.schemas.events import JobEvent, Submitted, decode, submitted
 from jobtape.schemas.job import FINAL, Order
-from jobtape.schemas.topology import BARRIER_KEY, Topology, run_key
+from jobtape.schemas.topology import BARRIER_KEY, Topology, work_key
 from jobtape.view.store import Store
 from tests.waiting import eventually
 
@@ -67,7 +67,7 @@ class Rig:
     async def submit(self, job_type: str, payload: dict[str, Any] | None = None, **order: Any) -> str:
         """Publish a new job and return its id."""
         event = order_event(self.topology, job_type, payload, **order)
-        await self.publisher.publish(event, [run_key(event.data.order.queue)])
+        await self.publisher.publish(event, [work_key(event.data.order.queue)])
         return event.subject
 
     async def put(self, body: bytes, queue: str = "default") -> None:

@@ -11,7 +11,7 @@ from jobtape.broker import declare
 from jobtape.cli.doctor.broker import examine_broker
 from jobtape.cli.doctor.findings import Findings
 from jobtape.schemas.job import JobState
-from jobtape.schemas.topology import Topology, run_key
+from jobtape.schemas.topology import Topology, work_key
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.conftest import MakeTopology
@@ -41,7 +41,7 @@ async def submit(rig: Rig, ledger: Ledger, n: int, *, delay: float) -> None:
             event = order_event(
                 rig.topology, name, queue=queue, run_at=datetime.now(UTC) + timedelta(seconds=wait) if wait else None
             )
-            await rig.publisher.publish(event, () if wait else [run_key(queue)])
+            await rig.publisher.publish(event, () if wait else [work_key(queue)])
             ledger.ok.append(event.subject)
 
 

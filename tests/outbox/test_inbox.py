@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from jobtape import Context, JobType, job
 from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.events import Succeeded, encode
-from jobtape.schemas.topology import run_key
+from jobtape.schemas.topology import work_key
 from tests.consumer.installation import Rig, order_event
 from tests.faults.scale import scaled
 from tests.outbox.user_database import KINDS, Kind, UserDatabase, inbox, orders
@@ -151,7 +151,7 @@ async def test_delivery_to_another_worker_has_no_second_effect(
     """As when the first worker had died before it acknowledged the delivery."""
     keep = make(users)
     event = order_event(rig.topology, "keep", {"n": 7})
-    await rig.publisher.publish(event, [run_key("default")])
+    await rig.publisher.publish(event, [work_key("default")])
     async with rig.worker(keep):
         first = await rig.outcome(event.subject)
     await rig.put(encode(event))

@@ -143,8 +143,8 @@ def test_rates_are_forgotten_only_when_they_would_be_open(steps: list[tuple[int,
         closed = forgetful.closed_gate(gates, now)
         assert closed == other.closed_gate(gates, now)
         if closed is None:
-            forgetful.place(str(n), gates, now)
-            other.place(str(n), gates, now)
+            forgetful.take_slots(str(n), gates, now)
+            other.take_slots(str(n), gates, now)
 
 
 def test_rates_of_many_keys_need_no_more_memory_than_those_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,9 +152,9 @@ def test_rates_of_many_keys_need_no_more_memory_than_those_in_use(monkeypatch: p
     state._most_rates = 100
     monkeypatch.setattr("jobtape.schemas.gates._RATES_KEPT", 100)
     weekly = Gates(limits=(Limit(name="weekly", key="a", at_most=1, per=7 * 86_400),))
-    state.place("first", weekly, 0.0)
+    state.take_slots("first", weekly, 0.0)
     for n in range(5000):
-        state.place(str(n), Gates(limits=(Limit(name="mail", key=str(n), at_most=1, per=5.0),)), float(n))
+        state.take_slots(str(n), Gates(limits=(Limit(name="mail", key=str(n), at_most=1, per=5.0),)), float(n))
     assert len(state._rates) <= 200
     closed = state.closed_gate(weekly, 86_400.0)
     assert closed is not None and closed[1] == pytest.approx(7 * 86_400, abs=1)

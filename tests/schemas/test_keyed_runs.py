@@ -153,11 +153,11 @@ def test_last_job_of_a_debounce_key_runs_as_in_a_simulation(
         if n in take_over:
             keys = KeyedRuns(dict(noted))
             assert keys.note([] if waiting is None else [waiting]) == []
-        closings: list[RunToCancel] = keys.note([gated])
-        assert [each.reason for each in closings] == ["debounced"] * len(closings)
-        found |= {int(each.gated.run.id): int(each.instead) for each in closings}
+        cancelled_runs: list[RunToCancel] = keys.note([gated])
+        assert [each.reason for each in cancelled_runs] == ["debounced"] * len(cancelled_runs)
+        found |= {int(each.gated.run.id): int(each.instead) for each in cancelled_runs}
         found[n] = None
-        noted |= keys.debounce_starts(closings)
+        noted |= keys.debounce_starts(cancelled_runs)
         assert keys.opens_at(gated.run.id, gates) is not None
         waiting = gated
     assert found == winners(times, 10, at_most)

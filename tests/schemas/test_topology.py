@@ -51,7 +51,7 @@ def test_bindings_join_declared_objects(broker: Topology) -> None:
 @given(topologies)
 def test_job_reaches_only_its_work_queue(broker: Topology) -> None:
     for queue in broker.queues:
-        key = topology.run_key(queue)
+        key = topology.work_key(queue)
         reached = {
             binding.queue
             for binding in broker.bindings()

@@ -28,7 +28,7 @@ class DriverConnection(ABC):
         self.dialect = dialect
 
     @abstractmethod
-    def find(self, values: Collection[str], *columns: Column[str]) -> list[list[tuple[Any, ...]]]:
+    def select_in(self, values: Collection[str], *columns: Column[str]) -> list[list[tuple[Any, ...]]]:
         """Return for each column the rows of its table where it has one of ``values``, as the driver returns them.
 
         At most 32,000 values, which is what SQLite accepts.
@@ -58,7 +58,7 @@ class SqliteConnection(DriverConnection):
         super().__init__(_SQLITE)
         self._driver = driver
 
-    def find(self, values: Collection[str], *columns: Column[str]) -> list[list[tuple[Any, ...]]]:
+    def select_in(self, values: Collection[str], *columns: Column[str]) -> list[list[tuple[Any, ...]]]:
         marks = ",".join("?" * len(values))
         return [self._driver.execute(_select(each, f"IN ({marks})"), tuple(values)).fetchall() for each in columns]
 
@@ -96,7 +96,7 @@ class PostgresConnection(DriverConnection):
         self._copies: list[tuple[str, Rows]] = []
         self._pipeline: psycopg.Pipeline | None = None
 
-    def find(self, values: Collection[str], *columns: Column[str]) -> list[list[tuple[Any, ...]]]:
+    def select_in(self, values: Collection[str], *columns: Column[str]) -> list[list[tuple[Any, ...]]]:
         with self._pipelined() if self._settings is None else self.transaction():
             found = [self._driver.execute(_select(each, "= ANY (%s)").encode(), [list(values)]) for each in columns]
             return [cursor.fetchall() for cursor in found]

@@ -140,7 +140,7 @@ class _Sender:
         if self._fault is not None:
             return ItemUnknown(item.job_id)
         try:
-            await self._service.submit_order(item.order, item.job_id, item.time, again=True)
+            await self._service.submit_order(item.order, item.job_id, item.time, repeated=True)
         except BrokerUnavailable:
             self._stop()
             return ItemUnknown(item.job_id)

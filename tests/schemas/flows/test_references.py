@@ -16,13 +16,13 @@ from jobtape.schemas.flows.references import NotFound, Reference, references, re
     ],
 )
 def test_path_is_a_json_pointer(path: str, found: Any) -> None:
-    assert Reference("n", path).find({"a/b": [{"~": 1}], "": 2}) == found
+    assert Reference("n", path).value_in({"a/b": [{"~": 1}], "": 2}) == found
 
 
 @pytest.mark.parametrize("path", ["/b", "/a/2", "/a/-", "/a/01x", "/a/0/x"])
 def test_path_to_nothing_is_an_error_that_names_it(path: str) -> None:
     with pytest.raises(NotFound, match=path):
-        Reference("n", path).find({"a": [1, 2]})
+        Reference("n", path).value_in({"a": [1, 2]})
 
 
 def test_references_are_replaced_at_any_depth() -> None:

@@ -32,8 +32,8 @@ class Payloads:
         reference = node.items
         assert reference is not None
         try:
-            items = reference.find(
-                flow.flow.input if reference.of_input else await self._result(flow, reference.node or "")
+            items = reference.value_in(
+                flow.recorded.input if reference.of_input else await self._result(flow, reference.node or "")
             )
         except NotFound as fault:
             raise PayloadFault(str(fault)) from None
@@ -59,10 +59,10 @@ class Payloads:
 
         def look_up(reference: Reference) -> Any:
             if reference.node is None:
-                return reference.find(flow.flow.input if reference.of_input else item)
+                return reference.value_in(flow.recorded.input if reference.of_input else item)
             value = results[reference.node]
             # Nothing is to be found in a node that has no result.
-            return None if value is None else reference.find(value)
+            return None if value is None else reference.value_in(value)
 
         payload = node.order.payload
         try:
@@ -91,7 +91,7 @@ class Payloads:
         """
         found: dict[str, Any] = {}
         room = self._most
-        last = {name: flow.job_of(name, None) for name in flow.flow.graph.last}
+        last = {name: flow.job_of(name, None) for name in flow.recorded.graph.last}
         known = [job.id for job in last.values() if job is not None and job.state is JobState.SUCCEEDED]
         jobs = await self._active.call(self._active.store.jobs, known)
         for name, job in last.items():
@@ -107,7 +107,7 @@ class Payloads:
         it had no items to map.
         """
         # A single result may be larger than a payload: mostly only a part of it is needed.
-        mapped = flow.flow.nodes[name].map is not None
+        mapped = flow.recorded.nodes[name].map is not None
         most = self._most if mapped else 2**62
         found = await self._active.call(self._active.store.flows.results, flow.job.id, name, most)
         if isinstance(found, int):

@@ -164,7 +164,7 @@ class FlowRunner:
 
     async def _begin(self, flow: FlowState, name: str) -> None:
         """Submit the job of a node, or run it again. Of a mapped node: up to ``PAGE`` jobs."""
-        node = flow.flow.nodes[name]
+        node = flow.recorded.nodes[name]
         if node.map is None or flow.job_of(name, None) is not None:
             await self._begin_job(flow, name, node, None)
             return
@@ -205,7 +205,7 @@ class FlowRunner:
             await self._submit(flow, name, node, item, payload, gates)
             return
         event = redriven(_run_of(flow, known), causation_id=_run_began(flow), **self._stamp())
-        flow.put(_again(known, flow))
+        flow.put(_in_next_run(known, flow))
         await self._active.publish(event)
 
     async def _fail(self, flow: FlowState, name: str, node: RecordedNode, item: int | None, why: str) -> None:
@@ -220,7 +220,7 @@ class FlowRunner:
             # No handler takes it, if somebody redrives the job.
             await self._submit(flow, name, node, item, {"$unresolved": why}, Gates())
         else:
-            flow.put(_again(known, flow))
+            flow.put(_in_next_run(known, flow))
 
     async def _submit(
         self, flow: FlowState, name: str, node: RecordedNode, item: int | None, payload: dict[str, Any], gates: Gates
@@ -268,7 +268,7 @@ def _take_over(flow: FlowState, job: Job) -> None:
 
 
 def _run_of(flow: FlowState, job: FlowJob) -> JobRun:
-    return JobRun(job.id, flow.flow.nodes[job.node].order.type, job.run, 1, flow.job.correlation_id)
+    return JobRun(job.id, flow.recorded.nodes[job.node].order.type, job.run, 1, flow.job.correlation_id)
 
 
 def _run_began(flow: FlowState) -> str:
@@ -276,7 +276,7 @@ def _run_began(flow: FlowState) -> str:
     return ids.attempt_event_id(flow.job.id, flow.job.run, 1, Started.name, outcomes.EXECUTION)
 
 
-def _again(job: FlowJob, flow: FlowState) -> FlowJob:
+def _in_next_run(job: FlowJob, flow: FlowState) -> FlowJob:
     """Return a job whose next run has begun, until the fold has it."""
     return job._replace(state=JobState.HELD, run=job.run + 1, cursor=flow.job.rank or 0, imported=False)
 

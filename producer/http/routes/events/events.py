@@ -142,7 +142,7 @@ def _has_ended(producer: Producer, job_id: str) -> Enough:
         if name is not None and name not in AWAITED:
             return False
         try:
-            job = await producer.look(job_id)
+            job = await producer.job_in_view(job_id)
         except (ViewUnavailable, TooBusy):
             return False  # checked again at the next keep-alive
         # A job that was redriven after it ended has not ended.

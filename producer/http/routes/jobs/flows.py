@@ -123,5 +123,5 @@ def _nodes(store: Store, job: Job) -> list[dict[str, Any]]:
             "items": flow.items.get(name),
             "jobs": flow.states_of(name),
         }
-        for name, node in flow.flow.nodes.items()
+        for name, node in flow.recorded.nodes.items()
     ]

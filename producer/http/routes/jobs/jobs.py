@@ -135,7 +135,7 @@ def existing(job: Job | None, job_id: str) -> Job:
 
 async def find_job(producer: Producer, job_id: str) -> Job:
     """Return the job. Raises the problem 404 when there is none."""
-    return existing(await producer.find(job_id), job_id)
+    return existing(await producer.job(job_id), job_id)
 
 
 async def _past_job(producer: Producer, job_id: str, point: int | datetime) -> tuple[Job, int]:

@@ -264,7 +264,7 @@ async def histogram(query: Annotated[HistogramQuery, Query()], producer: Running
 
 def _stats(found: Statistics, *, past: bool) -> dict[str, Any]:
     """Return the fields of ``StatsOut``. ``past``: without what is of now."""
-    types, queues = _Place(), _Place()
+    types, queues = _Numbers(), _Numbers()
     for count in [] if past else found.jobs:
         types.jobs[count.type].append(count)
         queues.jobs[count.queue].append(count)
@@ -285,7 +285,7 @@ def _stats(found: Statistics, *, past: bool) -> dict[str, Any]:
     }
 
 
-class _Place:
+class _Numbers:
     """What was read of job types or of queues, by name."""
 
     def __init__(self) -> None:

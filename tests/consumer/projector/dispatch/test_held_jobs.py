@@ -109,15 +109,15 @@ class World:
 
     async def cancel_duplicates(self) -> None:
         """Fold the cancellations of jobs whose unique key another one has."""
-        closings = await self.held.take_runs_to_cancel(1000)
-        for cancelling in closings:
+        cancelled_runs = await self.held.take_runs_to_cancel(1000)
+        for cancelling in cancelled_runs:
             job, other = self.jobs[cancelling.gated.run.id], self.jobs[cancelling.instead]
             kind = "debounce" if cancelling.reason == "debounced" else "unique"
             assert getattr(job.gates, kind).gate == getattr(other.gates, kind).gate
         self.fold(
             *(
                 cancelled(each.gated.run, source=SOURCE, time=at(0), reason=each.reason, duplicate_of=each.instead)
-                for each in closings
+                for each in cancelled_runs
             )
         )
 

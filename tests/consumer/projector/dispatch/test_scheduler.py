@@ -12,7 +12,7 @@ from jobtape.consumer.projector.dispatch.scheduler import Scheduler
 from jobtape.schemas.events import Submitted, submitted
 from jobtape.schemas.job import JobState, Order
 from jobtape.schemas.rules.schedule import Schedule
-from jobtape.schemas.topology import run_key
+from jobtape.schemas.topology import work_key
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.consumer import jobs
@@ -160,7 +160,7 @@ async def test_triggered_job_is_no_tick(rig: Rig, view: Store) -> None:
     schedule = Schedule(name="hourly", order=ADD, every=3600.0)
     async with rig.projector(view):
         event = order_event(rig.topology, "add", ADD.payload, labels={"schedule": "hourly"})
-        await rig.publisher.publish(event, [run_key("default")])
+        await rig.publisher.publish(event, [work_key("default")])
         await eventually(lambda: view.job(event.subject))
         assert await found._newest_tick(schedule) is None
         tick = next(schedule.after(datetime.now(UTC) - timedelta(hours=1)))
