@@ -9,7 +9,7 @@ from uuid import UUID
 from uuid_utils import uuid7
 
 from jobtape import JobType
-from jobtape.producer.service.order_check import order_for
+from jobtape.producer.service.submission.order_check import order_for
 from jobtape.schemas.events import Submitted, submitted
 from jobtape.schemas.flows.submission import flow_submission
 from jobtape.schemas.job import FINAL, Job

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from uuid_utils import uuid4
 
 from jobtape.consumer.outcome import Outcome, Success, failure
-from jobtape.consumer.worker.handlers import Handlers, RunningHandler
+from jobtape.consumer.worker.handlers.handlers import Handlers, RunningHandler
 from jobtape.schemas import ids
 from jobtape.schemas.context import Context
 from jobtape.schemas.errors import JobtapeError

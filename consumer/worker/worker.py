@@ -31,7 +31,7 @@ from jobtape.broker.tasks import cancel_and_wait, first_of, translate_cancellati
 from jobtape.consumer.worker.backlog import Backlog
 from jobtape.consumer.worker.cancellations import Cancellations
 from jobtape.consumer.worker.execution import Execution, knows
-from jobtape.consumer.worker.handlers import ExecutionAborted, Handlers
+from jobtape.consumer.worker.handlers.handlers import ExecutionAborted, Handlers
 from jobtape.consumer.worker.same_delay import SameDelay
 from jobtape.consumer.worker.signs_of_life import SignsOfLife
 from jobtape.consumer.worker.stuck_handlers import StuckHandlers

@@ -19,8 +19,8 @@ from jobtape.outbox import rows
 from jobtape.outbox.rows import OutboxRow, OutboxState, PutBack
 from jobtape.outbox.sessions import Transactions
 from jobtape.outbox.wakeups import Wakeup
-from jobtape.producer.service.order_check import names
-from jobtape.producer.service.submitter import Submitter, publish_each
+from jobtape.producer.service.submission.order_check import names
+from jobtape.producer.service.submission.submitter import Submitter, publish_each
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, QueueFull, TapeMissing, described
 from jobtape.schemas.fold import places_no_work
 from jobtape.schemas.job import Order

@@ -14,8 +14,8 @@ from jobtape.outbox.wakeups import wake_at_commit
 from jobtape.process import running
 from jobtape.producer.service.ids import new_job_id, utc_now
 from jobtape.producer.service.limits import Limits
-from jobtape.producer.service.order_check import order_for
-from jobtape.producer.service.submitter import Submitter
+from jobtape.producer.service.submission.order_check import order_for
+from jobtape.producer.service.submission.submitter import Submitter
 from jobtape.schemas.errors import JobtapeError, SubmissionInvalid
 from jobtape.schemas.events import submitted
 from jobtape.schemas.fold import evolve

@@ -22,7 +22,7 @@ from jobtape.producer.http.routes.rules import rules, schedules
 from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
 from jobtape.producer.http.websocket import route as websocket
 from jobtape.producer.live import outcome_wait
-from jobtape.producer.service import idempotency
+from jobtape.producer.service.submission import idempotency
 from jobtape.schemas.flows.submission import FlowSubmission
 from jobtape.schemas.messages.replay_request import ReplayRequest
 from jobtape.schemas.submission import BatchSubmission, Submission

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from jobtape.producer.http.problems import KINDS, MEDIA_TYPE, RETRY_AFTER, URN
 from jobtape.producer.http.stream_parameters import LAST_EVENT_ID
 from jobtape.producer.live import event_stream, outcome_wait
-from jobtape.producer.service import idempotency
+from jobtape.producer.service.submission import idempotency
 
 REF: Final = "#/components/schemas/"
 

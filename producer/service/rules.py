@@ -10,9 +10,9 @@ from typing import Final
 
 from jobtape.producer.service.errors import IdempotencyKeyReused, ScheduleChanged
 from jobtape.producer.service.ids import utc_now
-from jobtape.producer.service.order_check import names
 from jobtape.producer.service.service import JobService
-from jobtape.producer.service.submitter import publish_each
+from jobtape.producer.service.submission.order_check import names
+from jobtape.producer.service.submission.submitter import publish_each
 from jobtape.schemas.errors import SubmissionInvalid, UnknownJobType
 from jobtape.schemas.gates import Limit
 from jobtape.schemas.interventions import cancelled

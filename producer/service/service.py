@@ -9,11 +9,11 @@ from typing import Final
 
 from jobtape.producer.service.barrier import Barrier, SharedBarrier
 from jobtape.producer.service.errors import JobFinal, JobNotFinal, SubmissionNotKept, ViewBehind
-from jobtape.producer.service.idempotency import Idempotency, KeyedOrder, checked_key, has_submission
 from jobtape.producer.service.ids import utc_now
 from jobtape.producer.service.limits import Limits
-from jobtape.producer.service.order_check import order_for
-from jobtape.producer.service.submitter import Submitter
+from jobtape.producer.service.submission.idempotency import Idempotency, KeyedOrder, checked_key, has_submission
+from jobtape.producer.service.submission.order_check import order_for
+from jobtape.producer.service.submission.submitter import Submitter
 from jobtape.producer.service.time_travel import TimeTravel
 from jobtape.producer.service.view_calls import JobReader, ViewCalls
 from jobtape.schemas.fold import evolve

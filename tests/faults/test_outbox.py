@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from jobtape.outbox.forwarder import Forwarder
-from jobtape.producer.service.submitter import Submitter
+from jobtape.producer.service.submission.submitter import Submitter
 from jobtape.schemas.errors import JobtapeError
 from jobtape.settings import read_settings
 from jobtape.view.store import Store

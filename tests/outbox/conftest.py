@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from jobtape.outbox.forwarder import Forwarder
-from jobtape.producer.service.submitter import Submitter
+from jobtape.producer.service.submission.submitter import Submitter
 from jobtape.schemas.topology import Topology
 from jobtape.settings import read_settings
 from tests.consumer.installation import Rig

@@ -14,7 +14,7 @@ from jobtape.broker import publisher
 from jobtape.outbox import forwarder as forwarding
 from jobtape.outbox import rows, wakeups
 from jobtape.outbox.forwarder import Forwarder
-from jobtape.producer.service.submitter import Submitter
+from jobtape.producer.service.submission.submitter import Submitter
 from jobtape.schemas.job import JobState
 from jobtape.settings import read_settings
 from jobtape.view.store import Store

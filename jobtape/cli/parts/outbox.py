@@ -20,7 +20,7 @@ from jobtape.cli.parts.start import configuring, fitting_job_types_of, settings_
 from jobtape.outbox import rows
 from jobtape.outbox.engine import opened_engine
 from jobtape.outbox.forwarder import Forwarder, fault_of
-from jobtape.producer.service.submitter import Submitter
+from jobtape.producer.service.submission.submitter import Submitter
 from jobtape.schemas.errors import JobtapeError
 from jobtape.settings import Settings
 

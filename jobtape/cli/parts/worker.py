@@ -13,7 +13,7 @@ from jobtape.cli.parts.start import job_types_of, settings_with, topology_of, un
 from jobtape.consumer.worker.worker import Worker
 from jobtape.jobs import JobType
 from jobtape.process import running
-from jobtape.producer.service.submitter import Submitter
+from jobtape.producer.service.submission.submitter import Submitter
 from jobtape.schemas.job import Job
 from jobtape.schemas.submission import Submission
 from jobtape.settings import Settings

@@ -15,10 +15,10 @@ from typing import Final
 
 from jobtape.producer.service.batches.keys import KeyedItems
 from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, ItemRefused, ItemToPublish, ItemUnknown
-from jobtape.producer.service.idempotency import KeyedOrder
 from jobtape.producer.service.ids import new_job_id, utc_now
 from jobtape.producer.service.service import JobService
-from jobtape.producer.service.submitter import publish_each
+from jobtape.producer.service.submission.idempotency import KeyedOrder
+from jobtape.producer.service.submission.submitter import publish_each
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError
 from jobtape.schemas.job import Order
 from jobtape.schemas.submission import BatchSubmission, Submission

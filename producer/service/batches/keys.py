@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, ItemRefused, ItemToPublish, ItemUnknown
-from jobtape.producer.service.idempotency import Idempotency, KeyedOrder, reused
+from jobtape.producer.service.submission.idempotency import Idempotency, KeyedOrder, reused
 from jobtape.schemas.errors import JobtapeError, TapeMissing
 from jobtape.view.store import Claim, KeyState
 

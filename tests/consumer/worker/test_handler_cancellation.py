@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from jobtape.consumer.outcome import Failure, Outcome, Success
-from jobtape.consumer.worker import handlers as module
-from jobtape.consumer.worker.handlers import ExecutionAborted, Handlers, RunningHandler
+from jobtape.consumer.worker.handlers import handlers as module
+from jobtape.consumer.worker.handlers.handlers import ExecutionAborted, Handlers, RunningHandler
 from jobtape.jobs import JobType
 from jobtape.schemas.context import Context
 from jobtape.schemas.job import Order

@@ -6,7 +6,7 @@ import decimal
 import pytest
 
 from jobtape.consumer.outcome import Success
-from jobtape.consumer.worker.handlers import Handlers
+from jobtape.consumer.worker.handlers.handlers import Handlers
 from tests.consumer import unruly_jobs as jobs
 from tests.consumer.worker.test_handler_cancellation import handlers, outcome_of
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobtape.consumer.worker.handler_threads import HandlerThreads
+from jobtape.consumer.worker.handlers.threads import HandlerThreads
 
 pytestmark = pytest.mark.anyio
 

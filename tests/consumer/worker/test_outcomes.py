@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobtape.consumer.worker.handlers import Handlers, RunningHandler
+from jobtape.consumer.worker.handlers.handlers import Handlers, RunningHandler
 from jobtape.schemas.context import Context
 from jobtape.schemas.job import Order
 from tests.consumer import jobs

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobtape.consumer.worker import handlers
+from jobtape.consumer.worker.handlers import handlers
 from tests.consumer import jobs
 from tests.consumer.installation import Rig
 from tests.waiting import eventually

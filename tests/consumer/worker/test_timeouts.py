@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from jobtape import JobType
-from jobtape.consumer.worker import handlers, stuck_handlers, worker
+from jobtape.consumer.worker import stuck_handlers, worker
+from jobtape.consumer.worker.handlers import handlers
 from jobtape.schemas.errors import WorkerStuck
 from tests.consumer import stubborn_jobs as jobs
 from tests.consumer.installation import Rig

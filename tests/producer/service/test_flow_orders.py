@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 
 from jobtape import Concurrency, job
-from jobtape.producer.service.order_check import order_for
+from jobtape.producer.service.submission.order_check import order_for
 from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid
 from jobtape.schemas.flows.flow import RecordedFlow
 from jobtape.schemas.flows.submission import flow_submission

@@ -3,7 +3,7 @@
 import pytest
 
 from jobtape.producer.service.errors import IdempotencyKeyInvalid
-from jobtape.producer.service.idempotency import checked_key, digest_of, key_in_header
+from jobtape.producer.service.submission.idempotency import checked_key, digest_of, key_in_header
 from jobtape.schemas.submission import BatchSubmission, Submission, read_submission
 
 UUID = "8e03978e-40d5-43e8-bc93-6894a57f9324"

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from jobtape.producer.service import idempotency
 from jobtape.producer.service.ids import new_job_id
+from jobtape.producer.service.submission import idempotency
 from jobtape.schemas.events import Submitted
 from jobtape.schemas.topology import Topology
 from jobtape.view.store import KeyedSubmission, Store

@@ -22,7 +22,7 @@ from jobtape.producer.producer import Producer
 from jobtape.producer.service.batches.batch import submit_many
 from jobtape.producer.service.batches.outcome import ItemAccepted, ItemOutcome, ItemRefused, ItemUnknown
 from jobtape.producer.service.errors import IdempotencyKeyInvalid
-from jobtape.producer.service.idempotency import HEADER, key_in_header
+from jobtape.producer.service.submission.idempotency import HEADER, key_in_header
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import SubmissionInvalid
 from jobtape.schemas.submission import BatchSubmission, Submission, read_submission

@@ -14,7 +14,7 @@ from jobtape.broker.publisher import Publisher
 from jobtape.producer.service.broker_watch import BrokerWatch
 from jobtape.producer.service.ids import new_job_id, utc_now
 from jobtape.producer.service.limits import Limits
-from jobtape.producer.service.order_check import order_for
+from jobtape.producer.service.submission.order_check import order_for
 from jobtape.schemas.errors import SubmissionInvalid, TapeMissing
 from jobtape.schemas.events import JobEvent, Submitted, submitted
 from jobtape.schemas.fold import evolve, places_no_work

@@ -23,11 +23,11 @@ from typing import Any, Final, Literal
 from jobtape.consumer.batch_call import BatchCall
 from jobtape.consumer.handler_call import Call
 from jobtape.consumer.outcome import Outcome, timed_out
-from jobtape.consumer.worker.batches import OpenBatches
-from jobtape.consumer.worker.handler_loop import OWNER, HandlerLoop, HandlerTask
-from jobtape.consumer.worker.handler_threads import HandlerThreads
+from jobtape.consumer.worker.handlers.batches import OpenBatches
+from jobtape.consumer.worker.handlers.loop import OWNER, HandlerLoop, HandlerTask
+from jobtape.consumer.worker.handlers.loop_inbox import LoopInbox
+from jobtape.consumer.worker.handlers.threads import HandlerThreads
 from jobtape.consumer.worker.isolated.pool import IsolatedPool
-from jobtape.consumer.worker.loop_inbox import LoopInbox
 from jobtape.consumer.worker.same_delay import SameDelay
 from jobtape.schemas.context import Context
 from jobtape.schemas.job import Order

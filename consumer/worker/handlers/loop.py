@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, TypeVar
 
-from jobtape.consumer.worker.loop_inbox import LoopInbox
+from jobtape.consumer.worker.handlers.loop_inbox import LoopInbox
 from jobtape.process import forks
 
 log = logging.getLogger(__name__)

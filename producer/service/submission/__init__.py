@@ -1,0 +1,1 @@
+"""From a submission to its event: checks, idempotency keys, one confirmed publish."""
