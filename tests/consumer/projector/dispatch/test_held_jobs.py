@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from jobtape.consumer.projector.dispatch import held_jobs
+from jobtape.consumer.projector.dispatch import held_groups, held_jobs
 from jobtape.consumer.projector.dispatch.held_jobs import HeldJobs
 from jobtape.schemas.events import JobEvent, Placed, submitted
 from jobtape.schemas.fold import evolve
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.anyio
 PAST = at(0)
 
 
-class _Leader:
+class _ActiveProjector:
     """The part of an active projector that reads the view."""
 
     def __init__(self, store: Store) -> None:
@@ -49,7 +49,7 @@ class World:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.held = HeldJobs(_Leader(store))  # type: ignore[arg-type]
+        self.held = HeldJobs(_ActiveProjector(store))  # type: ignore[arg-type]
         self.jobs: dict[str, Job] = {}
         self.in_flight: dict[str, JobEvent] = {}
         self.cursor = 0
@@ -208,8 +208,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 @pytest.fixture
 def world(shared: Store, monkeypatch: pytest.MonkeyPatch) -> World:
     """Small pages, so that groups are read again and again."""
-    monkeypatch.setattr(held_jobs, "KNOWN", 3)
-    monkeypatch.setattr(held_jobs, "GROUPS_READ", 2)
+    monkeypatch.setattr(held_groups, "KNOWN", 3)
+    monkeypatch.setattr(held_groups, "GROUPS_READ", 2)
     with shared._database.writing() as connection:
         connection.execute(delete(tables.jobs))
     return World(shared)
@@ -305,7 +305,7 @@ async def _work_off(world: World) -> None:
         world.notify()
     assert [job.state for job in world.jobs.values() if not job.final] == []
     assert world.slots() == Counter()
-    assert world.held._groups == {} or all(not group.jobs for group in world.held._groups.values())
+    assert all(not group.jobs for group in world.held._groups._groups.values())
 
 
 async def _turns(world: World, gates: Sequence[Gates], numbers: Sequence[int]) -> list[str]:
