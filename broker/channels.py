@@ -22,6 +22,7 @@ from jobtape.broker.link import BROKER_ERRORS, Connection, Link, Transports
 
 Channel = AbstractChannel
 PERSISTENT: Final = 2
+"""The delivery mode of messages that survive a restart of the broker."""
 
 
 class _WorkProperties(spec.Basic.Properties):

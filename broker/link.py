@@ -32,9 +32,11 @@ Connection = aio_pika.abc.AbstractConnection
 Setup = Callable[[Connection], Awaitable[None]]
 
 CONNECT_TIMEOUT = 5.0
+"""Seconds for opening a connection."""
 HEARTBEAT = 10
 """Seconds; a peer is taken for dead after three missed heartbeats."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
+"""Seconds until the next try to connect."""
 
 BROKER_ERRORS = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
 """What aio-pika and aiormq raise when the broker is unreachable, restarts, or closes a channel or connection.

@@ -29,7 +29,9 @@ from jobtape.schemas.topology import BARRIER_KEY, Topology, event_key, work_key
 log = logging.getLogger(__name__)
 
 PUBLISH_TIMEOUT = 10.0
+"""Seconds until a publish without a confirm raises BrokerUnavailable, by default."""
 MAX_IN_FLIGHT = 1000
+"""Messages that one publisher has published without a confirm at most."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds before the next try."""
 SHORTEST_TIMEOUT: Final = 1.0

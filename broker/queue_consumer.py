@@ -1,6 +1,6 @@
 """Consumes queues over one channel, until the channel ends.
 
-What one turn of the event loop acknowledges is written together, and all deliveries before the first one that is still
+What one pass of the event loop acknowledges is written together, and all deliveries before the first one that is still
 open by one frame. For a quorum queue each frame is a command, which it replicates and writes to disk.
 """
 
@@ -21,6 +21,7 @@ from jobtape.broker.link import BROKER_ERRORS, Connection
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT = 5.0
+"""Seconds for closing a channel or a consumer."""
 COUNT_HEADER: Final = b"x-delivery-count"
 _SETTLE: Final = struct.Struct(">BHIHHQBB")
 """A frame with a method that settles a delivery, written here because pamqp takes ten times as long: the type of the
@@ -115,7 +116,7 @@ class _Settlements:
     def give_back(self, tag: int, method: int, flags: int) -> None:
         if tag in self._open:
             del self._open[tag]
-            self._write(tag, method, flags)  # before the acks of this turn, which may cover it
+            self._write(tag, method, flags)  # before the acks of this pass, which may cover it
 
     def end(self) -> None:
         """Write what was gathered, and nothing after it: the channel is about to be closed."""

@@ -23,6 +23,7 @@ from jobtape.broker.link import BROKER_ERRORS, Connection
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 
 PREFETCH = 500
+"""Messages that the broker sends ahead of their acknowledgement."""
 ATTACH_TIMEOUT = 15.0
 """Seconds; a stream without a leader does not answer for a while."""
 OFFSET_HEADER: Final = b"x-stream-offset"

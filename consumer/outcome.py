@@ -21,7 +21,9 @@ from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.retry import NEVER, POLICY, Crashed, RetryAfter, RetryPolicy
 
 MESSAGE_LENGTH: Final = 2_000
+"""Characters of an exception's text that an event contains."""
 TRACEBACK_LENGTH: Final = 8_000
+"""Characters of a traceback that an event contains."""
 CANCELLED: Final = (
     "the handler ended with CancelledError although nobody had cancelled the job: it cancelled its own task, or "
     "awaited one that was cancelled; catch the error where that is intended"

@@ -13,7 +13,7 @@ from pydantic_core import from_json, to_json
 
 INT_LIMIT = 2**63
 MAX_DEPTH = 64
-PLACE_LENGTH = 120
+PATH_LENGTH = 120
 SHORT = 2_000
 MARK = b"\xef\xbb\xbf"
 """The UTF-8 byte order mark."""
@@ -109,8 +109,8 @@ def _path_text(path: _Path | None, at: str) -> str:
     text = at
     for step in reversed(steps):
         text += f"[{step}]" if isinstance(step, int) else f".{step[:80]}" if text else step[:80]
-        if len(text) > PLACE_LENGTH:
-            return text[:PLACE_LENGTH] + "…"
+        if len(text) > PATH_LENGTH:
+            return text[:PATH_LENGTH] + "…"
     return text
 
 

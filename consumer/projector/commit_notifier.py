@@ -13,6 +13,7 @@ from jobtape.schemas.messages.commit_notice import MOST_JOBS, CommitNotice, enco
 from jobtape.schemas.topology import Topology
 
 TRANSIENT: Final = 1
+"""The delivery mode of messages that a restart of the broker drops."""
 
 
 class CommitNotifier:

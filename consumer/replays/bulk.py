@@ -24,6 +24,7 @@ from jobtape.view.store import JobQuery, Store
 from jobtape.view.threads import DatabaseThreads
 
 PAGE: Final = 500
+"""Jobs that are read at once."""
 FIRST_POLL, LONGEST_POLL = 0.005, 0.25
 """Seconds between two questions whether the view has read the events."""
 

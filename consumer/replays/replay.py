@@ -23,10 +23,13 @@ from jobtape.view.store import CommittedEvent, Store
 from jobtape.view.threads import DatabaseThreads
 
 PAGE: Final = 1000
+"""Events that are read at once."""
 PAGES: Final = 2
 """Events of a page, and pages in flight at most."""
 CONFIRM_TIMEOUT: Final = 10.0
+"""Seconds for the confirm of an event."""
 CONNECT_TIMEOUT: Final = 15.0
+"""Seconds until there must be a connection."""
 CHECK_EVERY: Final = 1.0
 """Seconds of waiting for the rate between two checks whether the slice is over."""
 MAX_LAG: Final = 1.0

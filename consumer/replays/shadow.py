@@ -26,6 +26,7 @@ from jobtape.view.store import JobQuery, Store
 log = logging.getLogger(__name__)
 
 PAGE: Final = 100
+"""Jobs that are read at once."""
 TRIES: Final = 2
 NAMED: Final = 10_000
 """Different jobs whose ids are kept; further ones are only counted."""

@@ -13,6 +13,7 @@ from jobtape.view.sql.paging import PAGE_BYTES, STEP
 from jobtape.view.store import Checkpoint, RawMessage
 
 CONNECT_TIMEOUT = 15.0
+"""Seconds until there must be a connection."""
 SILENCE = 10.0
 """Seconds without a message before the known end of the tape, after which reading fails."""
 GATHER = 0.05

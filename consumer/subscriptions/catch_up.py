@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 Since = int | datetime | Literal["first", "now"]
 
 CLOSE_TIMEOUT: Final = 5.0
+"""Seconds for storing the last position."""
 
 
 class CatchUpSource:

@@ -24,6 +24,7 @@ PAGE: Final = 100
 """Events that are read, and kept in memory, at a time."""
 FIRST_PAUSE: Final = 0.01
 LONGEST_PAUSE: Final = 0.25
+"""Seconds between two reads when there is nothing new: ``FIRST_PAUSE`` at first, then longer."""
 RETRY_PAUSE: Final = 1.0
 """Seconds until a database that is away is tried again."""
 

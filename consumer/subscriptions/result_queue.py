@@ -29,7 +29,9 @@ from jobtape.schemas.topology import Bounds, Topology, result_patterns
 log = logging.getLogger(__name__)
 
 OPEN_TIMEOUT: Final = 10.0
+"""Seconds for attaching to the queue."""
 CHECK_EVERY: Final = 10.0
+"""Seconds between two checks of the queue and its bindings."""
 RETRY_PAUSE: Final = 0.5
 CLOSE_TIMEOUT: Final = 2.0
 REMEMBERED: Final = 10_000

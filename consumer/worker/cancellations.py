@@ -43,6 +43,7 @@ MOST: Final = 1_000_000
 _GENERATIONS: Final = 8
 """Number of parts of the set. Old runs are removed one part at a time."""
 PREFETCH: Final = 2000
+"""Messages that the broker sends ahead of their acknowledgement."""
 PAUSE: Final = 0.5
 SILENCE: Final = 5.0
 """Seconds without a message, although a marker was confirmed, after which the position is taken as lost."""

@@ -34,6 +34,7 @@ from jobtape.schemas.topology import Topology
 log = logging.getLogger(__name__)
 
 TRANSIENT: Final = 1
+"""The delivery mode of messages that a restart of the broker drops."""
 STOP_TIMEOUT: Final = 1.0
 """Seconds within which the broker must have the last sign."""
 
@@ -90,7 +91,7 @@ class SignsOfLife:
         if self._task is not None:
             self._task.cancel()
 
-    async def say_stopped(self) -> None:
+    async def publish_stopped(self) -> None:
         """Publish that the worker has stopped, unless the broker is away, and no more."""
         self.end()
         if self._channel.link.up:

@@ -184,7 +184,7 @@ class Worker:
                     log.warning("%s", self._fault)
                     await wait_for_stop(stop, PAUSE)
             await self._let_finish()  # when the broker was lost before the stop, jobs may still run
-            await self._signs.say_stopped()
+            await self._signs.publish_stopped()
         finally:
             self._signs.end()
             await self._handlers.close()
@@ -387,8 +387,8 @@ class Worker:
         stream of cancellations, and the broker died before it reached the tape.
         """
         if isinstance(event, Placed) and event.data.why == "lost":
-            again = cancelled(evolve(None, event), source=self._topology.source, time=_now())
-            await self._publish_until_confirmed(encoded(again))
+            repeated = cancelled(evolve(None, event), source=self._topology.source, time=_now())
+            await self._publish_until_confirmed(encoded(repeated))
         await delivery.ack()
 
     def _start_task(

@@ -52,7 +52,7 @@ class FlowState:
 
     def __init__(self, job: Job, jobs: Iterable[FlowJob]) -> None:
         self.recorded = RecordedFlow.model_validate(job.payload)
-        self.job = replace(job, payload=None)  # it may be large, and is in ``flow``
+        self.job = replace(job, payload=None)  # it may be large, and ``recorded`` has it
         self.items: dict[str, int] = {}
         """How many jobs a mapped node has, once that is known."""
         self.expansions: dict[str, Expansion] = {}
@@ -80,9 +80,9 @@ class FlowState:
 
     def change(self, job: Job) -> None:
         """Note the state of the flow itself."""
-        redriven = job.rank != self.job.rank
+        is_new_run = job.rank != self.job.rank
         self.job = replace(job, payload=None)
-        if redriven:
+        if is_new_run:
             self.started = self.outcome_published = False
             self.reported = 0
             self.cancelling.clear()

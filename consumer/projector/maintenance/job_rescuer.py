@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 LOST_AFTER: Final = 3600.0
 """Seconds: half an hour with a worker, which is the broker's acknowledgement timeout, and as much again for safety."""
 PAGE: Final = 200
+"""Jobs that are read at once."""
 LONGEST_PAUSE: Final = 15.0
 """Seconds between two checks of all queues."""
 MOMENTS: Final = 20
