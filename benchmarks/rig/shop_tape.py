@@ -25,16 +25,16 @@ _TRACEBACK: Final = """Traceback (most recent call last):
 """
 
 
-def day(jobs: int, now: datetime, seed: int = 1) -> Iterator[events.JobEvent]:
-    """Yield the events of the jobs of the 24 hours before ``now`` (in UTC), in the order of their times."""
+def day(jobs: int, now: datetime, seed: int = 1, seconds: float = DAY) -> Iterator[events.JobEvent]:
+    """Yield the events of the jobs of the ``seconds`` before ``now`` (UTC), in the order of their times."""
     chance = random.Random(seed)
-    start, refused_every = now - timedelta(seconds=DAY), max(2, jobs // REFUSED)
+    start, refused_every = now - timedelta(seconds=seconds), max(2, jobs // REFUSED)
     waiting: list[tuple[datetime, int, events.JobEvent]] = []
     number = 0
     for n in range(jobs):
         # More and more come in a unit of time.
         share = n / jobs
-        at = min(start + timedelta(seconds=DAY * (share + 0.4 * share * (1 - share))), now - timedelta(seconds=30))
+        at = min(start + timedelta(seconds=seconds * (share + 0.4 * share * (1 - share))), now - timedelta(seconds=30))
         for event in _Job(n, at, chance).tape(refused=n % refused_every == 1):
             number += 1
             heapq.heappush(waiting, (event.time, number, event))

@@ -36,6 +36,7 @@ const PAGES = {
 };
 const HOME = "overview";
 const HEALTH_PAUSE = 15_000; // milliseconds
+const ILL_PAUSE = 3000; // while something is wrong: whoever mends it waits for the page to say so
 const PRELOAD_AFTER = 1000;
 
 function App() {
@@ -44,6 +45,11 @@ function App() {
   const page = PAGES[name];
   const [help, setHelp] = useState(false);
   useKeys(() => setHelp(true));
+  // On a small screen the navigation scrolls.
+  useEffect(
+    () => document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }),
+    [name],
+  );
   useEffect(() => {
     document.title =
       page === undefined ? "Jobtape" : `${path[1] ? `${path[1].slice(-12)} · ` : ""}${page.title} · Jobtape`;
@@ -105,10 +111,10 @@ function Health() {
     health.value = await readiness(signal);
     return health.value;
   });
-  useEvery(reload, HEALTH_PAUSE);
+  const faults = data === null ? [] : faultsOf(data);
+  useEvery(reload, faults.length > 0 ? ILL_PAUSE : HEALTH_PAUSE);
   if (problem !== null) return html`<span class="health bad" role="status">no answer</span>`;
   if (data === null) return html`<span class="health" role="status"></span>`;
-  const faults = faultsOf(data);
   if (!faults.length) return html`<span class="health good" role="status">all parts ready</span>`;
   return html`<details class="health ${data.ready ? "warn" : "bad"}">
     <summary>${data.ready ? "ready, with warnings" : "not ready"}</summary>

@@ -8,7 +8,7 @@ import { useEvery, useLoad } from "../core/load.js";
 import { asOf, change, go, link } from "../core/route.js";
 import { curl, python, submissionOf } from "../core/snippets.js";
 import { useStepper } from "../core/time_travel.js";
-import { duration, seconds, waitOf } from "../core/times.js";
+import { duration, precise, seconds, waitOf } from "../core/times.js";
 import { ENDED } from "../core/types.js";
 import { CopyButton, Empty, Foreign, Json, Labels, ProblemBox, Section, State, Time } from "../parts/basics.js";
 import { Nodes } from "../parts/nodes.js";
@@ -61,8 +61,9 @@ export function JobPage({ id }) {
     <div class="columns">
       <div>
         ${
-          events.length > 0 &&
-          html`<${Section} title="Time line" tools=${html`<${EventSlider} events=${events} at=${at} />`}>
+          events.length === 0
+            ? now.data !== null && html`<${Section} title="Time line"><p class="loading">Loading …</p><//>`
+            : html`<${Section} title="Time line" tools=${html`<${EventSlider} events=${events} at=${at} />`}>
           <${Timeline} events=${events} open=${now.data !== null && !ENDED.has(now.data.state)} selected=${selectedCursor(events, at)} onSelect=${(/** @type {JobEvent} */ event) => change({ as_of: String(event.cursor) }, { replace: at !== null })} />
           ${more && html`<p class="quiet">Only the first ${MOST} events are shown.</p>`}
         <//>`
@@ -355,18 +356,23 @@ function Content({ job }) {
     <${Section} title=${`Payload${toNumber(job.payload_version) === 1 ? "" : `, version ${job.payload_version}`}`}><${Json} value=${job.payload} name="Payload" /><//>`;
 }
 
+/** Changes that say nothing to people: the failure is the hash of the error. @type {(keyof Job)[]} */
+const UNSHOWN = ["cursor", "failure"];
+
 /** What the event before this time changed. @param {{job: Job, before: Job | null, first: boolean}} props */
 function Changes({ job, before, first }) {
   if (before === null || first) return null;
   const fields = /** @type {(keyof Job)[]} */ (Object.keys(job));
-  const changed = fields.filter((name) => name !== "cursor" && !same(job[name], before[name]));
+  const changed = fields.filter((name) => !UNSHOWN.includes(name) && !same(job[name], before[name]));
   return html`<${Section} title="What this event changed" class="changes">
-    ${changed.length === 0 ? html`<p class="quiet">Nothing.</p>` : html`<dl>${changed.map((name) => html`<div><dt>${name}</dt><dd><del><${Foreign} text=${brief(before[name])} /></del> → <ins><${Foreign} text=${brief(job[name])} /></ins></dd></div>`)}</dl>`}
+    ${changed.length === 0 ? html`<p class="quiet">Nothing.</p>` : html`<dl>${changed.map((name) => html`<div><dt>${name.replaceAll("_", " ")}</dt><dd><del><${Foreign} text=${brief(name, before[name])} /></del> → <ins><${Foreign} text=${brief(name, job[name])} /></ins></dd></div>`)}</dl>`}
   <//>`;
 }
 
-/** @param {unknown} value */
-function brief(value) {
+/** @param {keyof Job} name @param {any} value */
+function brief(name, value) {
   if (value === null || value === undefined) return "nothing";
+  if (name === "error") return `${value.type}: ${value.message}`;
+  if (name.endsWith("_at")) return precise(value);
   return typeof value === "string" ? value : stringify(value);
 }

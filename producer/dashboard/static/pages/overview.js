@@ -162,10 +162,12 @@ function Tile({ name, title, count, note, href }) {
 /** How far the parts are behind. */
 function Delays() {
   const now = health.value;
+  // The projector is what moves timers and relay, so their last values say nothing without it.
+  const active = now?.parts.projector?.ready ?? true;
   const parts = /** @type {[string, unknown][]} */ ([
     ["Projector", now?.lag],
-    ["Timers", now?.timers.behind],
-    ["Relay", now?.relay.behind],
+    ["Timers", active ? now?.timers.behind : null],
+    ["Relay", active ? now?.relay.behind : null],
   ]);
   return html`<div class="tile">
     <h2>Behind</h2>

@@ -4,6 +4,7 @@ import { html } from "../core/html.js";
 import { useLoad } from "../core/load.js";
 import { asOf, link } from "../core/route.js";
 import { useRules } from "../core/rules.js";
+import { duration } from "../core/times.js";
 import { Dialog, Empty, ProblemBox, State, Time } from "../parts/basics.js";
 import { Change } from "../parts/change.js";
 import { ScheduleForm } from "../parts/schedule_form.js";
@@ -94,5 +95,5 @@ function Ticks({ schedule, onClose }) {
 
 /** @param {Schedule} schedule */
 function whenOf({ cron, every, tz }) {
-  return cron === null ? `every ${Number(every)} s` : html`<code>${cron}</code> ${tz}`;
+  return cron === null ? `every ${duration(Number(every))}` : html`<code>${cron}</code> ${tz}`;
 }
