@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from aiormq import spec
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from pamqp.common import FieldValue
 from uuid_utils import uuid4
 
@@ -23,6 +24,10 @@ from jobtape.broker.link import BROKER_ERRORS, Connection, Link, Transports
 Channel = AbstractChannel
 PERSISTENT: Final = 2
 """The delivery mode of messages that survive a restart of the broker."""
+MOST_CHANNELS: Final = 65535
+"""Channels of a connection where the broker sets no limit."""
+_last_numbers: "WeakKeyDictionary[AbstractConnection, int]" = WeakKeyDictionary()
+"""The number of the channel that was opened last on each connection."""
 
 
 class _WorkProperties(spec.Basic.Properties):
@@ -65,7 +70,25 @@ async def open_channel(connection: Connection, *, confirms: bool = False) -> Cha
     if transport is None:
         raise ConnectionError("the connection was lost")
     # ``transport.ready()`` would wait for the end of an alarm, and forever if the connection is lost before.
-    return await transport.connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+    opened = transport.connection
+    return await opened.channel(_free_number(opened), publisher_confirms=confirms, on_return_raises=confirms)
+
+
+def _free_number(connection: AbstractConnection) -> int:
+    """Return a number for a new channel: the one after the last that is not in use.
+
+    aiormq would take the highest one that is free. It regards a number as free when the broker closes the channel, and
+    answers the broker a moment later. If the next channel is opened in that moment, the broker closes the connection
+    ("second 'channel.open' seen").
+    """
+    most = connection.connection_tune.channel_max or MOST_CHANNELS
+    last = _last_numbers.get(connection, 0)
+    for step in range(most):
+        number = (last + step) % most + 1
+        if number not in connection.channels:
+            _last_numbers[connection] = number
+            return number
+    raise ConnectionError(f"all {most} channels of the connection are in use")
 
 
 async def consume(

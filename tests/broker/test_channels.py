@@ -3,9 +3,10 @@
 import gc
 from collections.abc import Awaitable, Callable
 
+import aio_pika
 import pytest
 
-from jobtape.broker import declare
+from jobtape.broker import channels, declare
 from jobtape.broker.channels import channel
 from jobtape.broker.link import Connection, Link
 from jobtape.broker.publisher import publish_dead_letter
@@ -73,3 +74,20 @@ async def test_use_leaves_no_objects(link: Link, topology: Topology, use: Use) -
 def _objects() -> int:
     gc.collect()
     return len(gc.get_objects())
+
+
+async def test_number_of_a_closed_channel_is_not_taken_at_once(broker_url: str) -> None:
+    """aiormq frees it before it has answered the broker, which then sees a second ``channel.open`` on it."""
+    async with await aio_pika.connect(broker_url) as connection:
+        assert connection.transport is not None
+        aiormq_connection = connection.transport.connection
+        most = aiormq_connection.connection_tune.channel_max = 8
+        async with channel(connection) as kept:
+            used = []
+            for _ in range(most + 1):
+                # The broker closes it: there is no such queue.
+                assert await declare.depth(connection, "jobtape-no-such-queue") is None
+                used.append(channels._last_numbers[aiormq_connection])
+        assert kept.number not in used
+        assert len(set(used)) == most - 1
+        assert used[:2] == used[most - 1 :], "they are taken in turn"

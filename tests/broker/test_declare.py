@@ -10,6 +10,7 @@ import aiormq.exceptions
 import pytest
 
 from jobtape.broker import declare
+from jobtape.broker.channels import channel
 from jobtape.broker.link import Link
 from jobtape.broker.publisher import Publisher
 from jobtape.schemas.errors import JobtapeError
@@ -107,7 +108,8 @@ async def test_cancelled_depth_calls_keep_connection_open(broker_url: str) -> No
 
         async def open_and_close() -> None:
             for _ in range(150):
-                await (await connection.channel()).close()
+                async with channel(connection):
+                    pass
 
         await asyncio.gather(*(look() for _ in range(3)), *(open_and_close() for _ in range(2)))
         assert await declare.depth(connection, "jobtape-no-such-queue") is None
