@@ -113,19 +113,23 @@ class OpenJobs(StorePart):
         with self.database.reading() as connection:
             return connection.execute(statement).scalar()
 
-    def placed_last(self, after: int, up_to: int) -> dict[str, str]:
-        """Return the queues of the jobs whose latest event is a placement with a cursor from ``after`` (not included)
-        up to ``up_to``, by job id.
+    def placed(self, queue: str, limit: int) -> dict[str, int]:
+        """Return the jobs whose work was placed on ``queue`` and that have not begun, those due earliest: by id, the
+        cursor of the latest event.
+
+        Left out are imported jobs, and those whose next event may be missing, since events after it are not kept: they
+        may have been run before a gap of the tape.
         """
-        event = tables.history.c
         statement = (
-            select(_job.id, _job.queue)
-            .join(tables.history, (event.job_id == _job.id) & (event.cursor == _job.cursor))
-            .where(event.cursor > after, event.cursor <= up_to, event.name == "placed")
-            .where(_job.state == JobState.QUEUED.value, ~_job.imported, _job.submitted_at.is_not(None))
+            select(_job.id, _job.cursor)
+            .where(_OPEN, _job.queue == queue, _job.state == JobState.QUEUED.value, _job.placed > 0)
+            .where(~_job.imported, _job.submitted_at.is_not(None))
+            .where(_job.cursor > select(tables.checkpoint.c.horizon).scalar_subquery())
+            .order_by(_job.run_at)
+            .limit(limit)
         )
         with self.database.reading() as connection:
-            return {row.id: row.queue for row in connection.execute(statement)}
+            return {row.id: row.cursor for row in connection.execute(statement)}
 
     def queued_with_slots(self, before: datetime) -> dict[str, tuple[str, int]]:
         """Return by queue one job that has slots and whose latest event is a placement before ``before``, and how many

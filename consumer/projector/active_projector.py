@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 from uuid import uuid4
@@ -45,6 +46,8 @@ class ActiveProjector:
         """Up to which the tape is folded and committed; 0 before the first commit."""
         self.active_until = math.inf
         """Until when this projector has the lease at least, in seconds of ``time.monotonic``."""
+        self.repeated: Counter[str] = Counter()
+        """How many placements are published again for each queue, because they were not confirmed."""
         # A thread of its own: the fold does not wait for these calls.
         thread = DatabaseThreads("active projector")
         self.call = thread.call

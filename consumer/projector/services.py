@@ -20,10 +20,10 @@ from jobtape.consumer.projector.dispatch.job_placer import JobPlacer
 from jobtape.consumer.projector.dispatch.scheduler import Scheduler
 from jobtape.consumer.projector.maintenance.dead_letters import DeadLetters
 from jobtape.consumer.projector.maintenance.job_rescuer import JobRescuer
+from jobtape.consumer.projector.maintenance.lost_messages import LostMessages
 from jobtape.consumer.projector.maintenance.pruner import Pruner
 from jobtape.consumer.projector.maintenance.queue_declarer import QueueDeclarer
 from jobtape.consumer.projector.maintenance.rule_repeater import RuleRepeater
-from jobtape.consumer.projector.maintenance.unconfirmed_placements import UnconfirmedPlacements
 from jobtape.consumer.projector.maintenance.worker_registry import WorkerRegistry
 from jobtape.consumer.projector.relay import Relay
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing, ViewUnavailable
@@ -62,15 +62,15 @@ class ProjectorServices:
         self._tasks: set[asyncio.Task[None]] = set()
         publishing = Link(link.url, name=f"{topology.namespace} projector {owner} (publishing)")
         self._active = ActiveProjector(store, owner, link, Publisher(publishing, topology))
-        self._unconfirmed = UnconfirmedPlacements(self._active)
-        self._placer = JobPlacer(self._active, self._unconfirmed.begin)
+        self._lost = LostMessages(self._active)
+        self._placer = JobPlacer(self._active)
         self._scheduler = Scheduler(self._active)
         self._flows = FlowRunner(self._active, max_payload)
         self._relay = Relay(self._active, relay)
         self._commits = CommitNotifier(publishing, topology)
         self._services = (
             self._placer,
-            self._unconfirmed,
+            self._lost,
             self._relay,
             DeadLetters(self._active),
             Pruner(self._active, job_retention),
@@ -93,7 +93,7 @@ class ProjectorServices:
         self._commits.notify(job.id for job in batch.jobs)
         self._active.notify(batch, cursor)
         self._placer.notify(batch)
-        self._unconfirmed.notify(batch)
+        self._lost.notify(batch)
         self._scheduler.notify(batch)
         self._flows.notify(batch)
         self._relay.notify(batch, cursor)

@@ -164,7 +164,7 @@ class Execution:
     async def _publish_progress(self) -> None:
         """Publish ``started``, then the latest progress a few times a second, one event after the other."""
         if not self._suspect:
-            await self._try_publish(self._started())
+            await self._confirm_started()
         n = 0
         while True:
             await self._reported.wait()
@@ -181,7 +181,7 @@ class Execution:
     async def _try_publish(self, event: JobEvent) -> None:
         try:
             await self._publish(event)
-        except JobtapeError as error:  # these events may be lost; only an outcome is published until it is confirmed
+        except JobtapeError as error:  # progress may be lost
             log.warning("the %s event of job %s was not published: %s", event.name, event.subject, error)
 
     def _started(self) -> Started:

@@ -14,7 +14,7 @@ placed twice. A projector that becomes active may find jobs that another one has
 it publishes a **barrier** and waits until the fold has passed it. A failed publish has an *unknown* result: the tape
 may have the event and the queue not. So the same event is repeated until both have it, and the queue gets nothing more
 meanwhile. If this process dies before, the next active projector finds what the broker has lost
-(``UnconfirmedPlacements``).
+(``LostMessages``).
 
 Work for a missing queue would be lost, so it waits for the queue. Work that the broker dropped waits until the queue
 has a consumer; otherwise it would be dropped again. To a queue that has refused work one job is offered, then two, then
@@ -24,8 +24,8 @@ four. One queue does not delay the others.
 import asyncio
 import logging
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -77,12 +77,10 @@ class JobPlacer:
     """The service that places the work of jobs that await it when it is due.
 
     It has a connection of its own, so a queue that confirms nothing does not stop the fold.
-    ``on_start`` is called before the first placement, when all that other projectors have published is folded.
     """
 
-    def __init__(self, active: ActiveProjector, on_start: Callable[[], None]) -> None:
+    def __init__(self, active: ActiveProjector) -> None:
         self._active = active
-        self._on_start = on_start
         self._publisher = active.publisher
         self._held = HeldJobs(active)
         self._unseen: dict[str, str] = {}
@@ -101,8 +99,6 @@ class JobPlacer:
         self._present: dict[str, tuple[Depth, float]] = {}
         self._used: dict[str, float] = {}
         """Queues that are checked again and again, with the monotonic time until which."""
-        self._unconfirmed: Counter[str] = Counter()
-        """How many placements are repeated for each queue."""
         self._repeats: set[asyncio.Task[None]] = set()
         self._confirms: set[asyncio.Task[Deferred | None]] = set()
         """The placements that are published and not confirmed."""
@@ -141,12 +137,11 @@ class JobPlacer:
     async def run(self) -> None:
         """Run until cancelled. Raises ViewUnavailable, BrokerUnavailable and BROKER_ERRORS; call it again then."""
         self._unseen.clear()
-        self._unconfirmed.clear()
+        self._active.repeated.clear()
         self._recent.clear()  # of a time in which another projector may have been active
         self._read_at = 0.0
         self._lease_ended = False
         await self._active.catch_up()
-        self._on_start()
         await self._held.load()
         checking = asyncio.create_task(self._keep_checked(), name="check queues")
         try:
@@ -268,7 +263,7 @@ class JobPlacer:
         queue = event.data.order.queue
         if (error := published.exception()) is not None:
             log.warning("the placement %s was not confirmed: %s", event.id, error)
-            self._unconfirmed[queue] += 1
+            self._active.repeated[queue] += 1
             task = asyncio.create_task(self._repeat(event, held), name=f"repeat {event.subject}")
             self._repeats.add(task)
             task.add_done_callback(self._repeats.discard)
@@ -288,7 +283,7 @@ class JobPlacer:
                 if held is not None:
                     self._held.give_back(held, placed=False)
         finally:
-            self._unconfirmed[event.data.order.queue] -= 1
+            self._active.repeated[event.data.order.queue] -= 1
 
     def _grow_window(self, queue: str) -> None:
         try:
@@ -302,7 +297,7 @@ class JobPlacer:
 
     async def _open_for(self, queue: str, jobs: list[Job]) -> list[Job]:
         """Return those of ``jobs`` that the queue takes now."""
-        if self._unconfirmed[queue]:
+        if self._active.repeated[queue]:
             self._close(queue, CLOSED_PAUSE)
             return []
         try:

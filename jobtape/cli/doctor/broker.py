@@ -54,8 +54,8 @@ async def _examine_work_queue(
         found.wrong(
             "broker",
             f"the work queue {queue} is missing ({name}): its jobs do not run",
-            f"start a worker that serves it (`jobtape worker --queues {queue}`), or run `jobtape init`. Jobs that "
-            "became due meanwhile arrive within seconds; jobs that were on it return after JOBTAPE_RESCUE_AFTER",
+            f"start a worker that serves it (`jobtape worker --queues {queue}`), or run `jobtape init`. Its jobs are "
+            "placed again within seconds; those that a worker had begun, after JOBTAPE_RESCUE_AFTER",
         )
     elif queue in work.paused:
         found.fine("workers", f"on the paused queue {queue} {depth.messages} jobs wait")
@@ -73,8 +73,9 @@ async def _examine_work_queue(
             "broker",
             f"the queue {queue} is empty, and {n} jobs that were placed on it hold an ordering key or a slot of a "
             f"limit: they wait in a worker whose slots are all taken, or their work is lost. One of them is {job_id}",
-            "see what the workers run (`jobtape workers`); work that is lost is placed again after "
-            "JOBTAPE_RESCUE_AFTER, and `jobtape cancel` frees the key at once",
+            "see what the workers run (`jobtape workers`); work that is lost is placed again within "
+            "seconds, or after JOBTAPE_RESCUE_AFTER where others consume the queue; `jobtape cancel` frees the key at "
+            "once",
         )
 
 
