@@ -151,6 +151,17 @@ class OpenJobs(StorePart):
             placed = _job.gate_group.not_in((RULE_GROUP, FLOW_GROUP))
             return list(connection.scalars(select(_job.gate_group).where(_HELD, placed).distinct()))
 
+    def held_before(self, before: datetime, limit: int) -> dict[str, tuple[int, datetime]]:
+        """Return for each group of gates of which a held job was due before that time how many there are, and when the
+        first one was due: at most ``limit`` groups, the longest first. Reads all held jobs.
+        """
+        earliest = func.min(_job.run_at)
+        placed = _job.gate_group.not_in((RULE_GROUP, FLOW_GROUP))
+        statement = select(_job.gate_group, func.count(), earliest).where(_HELD, placed, _job.run_at < before)
+        statement = statement.group_by(_job.gate_group).order_by(earliest).limit(limit)
+        with self.database.reading() as connection:
+            return {group: (n, since) for group, n, since in connection.execute(statement)}
+
     def held(self, after: Mapping[str, tuple[int, str]], limit: int) -> dict[str, list[HeldJob]]:
         """Return for each group the next jobs that wait for its gates, at most ``limit``, in their order.
 

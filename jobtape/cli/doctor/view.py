@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from jobtape.cli.doctor.findings import Findings
+from jobtape.cli.doctor.gates import examine_gates
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.rules.rules import RulesInForce
 from jobtape.view.positions import SUBSCRIPTION
@@ -36,6 +37,7 @@ def examine_view(found: Findings, store: Store) -> OpenWork:
         earliest, dead = store.open_jobs.earliest_timed(), store.dead_messages.count()
         rules = RulesInForce.of(store.open_jobs.rules())
         with_slots = store.open_jobs.queued_with_slots(datetime.now(UTC) - PLACED_LONG)
+        examine_gates(found, store, rules)
         positions, reach = store.positions.all(), store.committed.reach()
     except ViewUnavailable as error:
         found.wrong("view", str(error), "DATABASE_URL says where the view is; see docs/reference/databases.md")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobtape import Concurrency, Unique, job
+from jobtape import Concurrency, Debounce, Every, Rate, Unique, job
 from jobtape.schemas.lanes import queues_of
 from jobtape.settings import Settings
 from jobtape.view.store import Store
@@ -51,7 +51,20 @@ def urgent() -> str:
     return "done"
 
 
-TYPES = (quick, other, filed, limited, once, urgent)
+@job(
+    "every-gate",
+    ordering_key="customer",
+    on_failure="hold",
+    limits=[Concurrency(5, by="customer"), Rate(100, per=60, name="api")],
+    take_turns="label:tenant",
+    debounce=Debounce(5, by=["customer"], at_most=60),
+    schedule=Every(hours=1),
+)
+def every_gate(customer: str = "a") -> None:
+    pass
+
+
+TYPES = (quick, other, filed, limited, once, urgent, every_gate)
 
 
 @pytest.fixture
@@ -203,10 +216,19 @@ async def test_answer_that_waits_shows_of_which_job_it_is_a_duplicate(at_work: A
     await becomes(at_work, again, "succeeded")
 
 
-async def test_job_types_show_their_unique_keys(at_work: Api) -> None:
-    found = {each["name"]: each["unique"] for each in (await at_work.client.get("/job-types")).json()["items"]}
-    assert found["once"] == {"name": "once", "by": ["label:tenant"], "conflict": "return"}
-    assert found["quick"] is None
+async def test_job_types_show_their_gates(at_work: Api) -> None:
+    found = {each["name"]: each for each in (await at_work.client.get("/job-types")).json()["items"]}
+    assert found["once"]["unique"] == {"name": "once", "by": ["label:tenant"], "conflict": "return"}
+    names = ("ordering_key", "on_failure", "limits", "take_turns", "unique", "debounce", "schedules", "lane")
+    assert [found["quick"][name] for name in names] == [None, "continue", [], None, None, None, [], None]
+    every = found["every-gate"]
+    assert (every["ordering_key"], every["on_failure"], every["take_turns"]) == ("customer", "hold", "label:tenant")
+    assert every["limits"] == [
+        {"name": "every-gate", "by": "customer", "at_most": 5, "per": None},
+        {"name": "api", "by": None, "at_most": 100, "per": 60.0},
+    ]
+    assert every["debounce"] == {"name": "every-gate", "by": ["customer"], "seconds": 5, "at_most": 60}
+    assert [(each["name"], each["every"]) for each in every["schedules"]] == [("every-gate", 3600.0)]
 
 
 async def test_lane_of_a_submission(at_work: Api) -> None:

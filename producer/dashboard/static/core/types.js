@@ -73,6 +73,7 @@
  * @property {Num} timeout
  * @property {string} description
  * @property {string | null} ordering_key
+ * @property {"continue" | "hold"} on_failure
  * @property {Limit[]} limits
  * @property {{payload: Schema, result: Schema}} schemas
  *

@@ -27,7 +27,7 @@ export function JobTypes({ types, pauses, onDone }) {
         const pause = pauseOf(pauses, { type: type.name });
         return html`<tr key=${type.name}>
           <td class="name"><a data-row href=${link("jobs", { type: type.name })}>${type.name}</a></td>
-          <td>${type.ordering_key !== null && html`<p>one after the other by <code>${type.ordering_key}</code></p>`}
+          <td>${type.ordering_key !== null && html`<p>one after the other by <code>${type.ordering_key}</code>${type.on_failure === "hold" && ", held by a failed job"}</p>`}
             ${type.limits.map((one) => html`<${LimitText} key=${textOf(one)} limit=${one} changed=${items.filter((each) => fits(one, each))} onChange=${() => setLimit(one)} onDone=${changed.onChanged} />`)}</td>
           <td class="actions">${pause && html`<a class="state held" href=${link(`jobs/${pause.id}`)}>paused</a> `}
             <${Change} method="POST" path=${`job-types/${encodeURIComponent(type.name)}/${pause ? "resume" : "pause"}`} disabled=${pauses === null} onDone=${onDone}>${pause ? "Resume" : "Pause"}<//></td>

@@ -18,6 +18,7 @@ from jobtape.producer.monitoring.health import (
     TimerStatus,
     Workers,
 )
+from jobtape.schemas.job_types.declared_gates import OnFailure
 from jobtape.schemas.job_types.job_type import JobTypeSpec
 from jobtape.schemas.lanes import Lane
 from jobtape.schemas.rules.schedule import Ticks
@@ -77,6 +78,7 @@ class JobTypeOut(BaseModel):
     timeout: float
     description: str
     ordering_key: str | None
+    on_failure: OnFailure
     limits: list[LimitOut]
     take_turns: str | None
     unique: UniqueOut | None
@@ -171,6 +173,7 @@ def _job_type(job_type: JobTypeSpec) -> dict[str, Any]:
     return {
         **fields,
         "ordering_key": rules.ordering_key,
+        "on_failure": rules.on_failure,
         "limits": limits,
         "take_turns": rules.take_turns,
         "unique": unique,
