@@ -41,7 +41,7 @@ async def declare(connection: Connection, topology: Topology) -> None:
                 await _bind(opened, binding)
             if await log_exists(connection, topology):
                 # A broker that was restored in part may have had the tape before its exchange.
-                await _bind(opened, topology.log_binding)
+                await _bind_log(opened, topology)
     except aiormq.exceptions.ChannelPreconditionFailed as error:
         raise JobtapeError(
             f"the broker has a queue or exchange of this name with other properties: {error}. "
@@ -66,7 +66,7 @@ async def create_log(connection: Connection, topology: Topology) -> bool:
     async with channel(connection) as opened:
         await _exchange(opened, topology.events)
         await _queue(opened, topology.log)
-        await _bind(opened, topology.log_binding)
+        await _bind_log(opened, topology)
     return True
 
 
@@ -165,6 +165,11 @@ async def _exchange(opened: Channel, exchange: Exchange) -> None:
 
 async def _queue(opened: Channel, queue: Queue) -> None:
     await opened.queue_declare(queue.name, durable=True, arguments=queue.declared_arguments())
+
+
+async def _bind_log(opened: Channel, topology: Topology) -> None:
+    for binding in topology.log_bindings:
+        await _bind(opened, binding)
 
 
 async def _bind(opened: Channel, binding: Binding) -> None:

@@ -24,7 +24,7 @@ from jobtape.schemas.errors import BrokerUnavailable, QueueFull, TapeMissing
 from jobtape.schemas.events import CONTENT_TYPE, Deferred, EncodedEvent, JobEvent, Submitted, WorkEvent, encode, encoded
 from jobtape.schemas.messages.barrier import barrier_body
 from jobtape.schemas.placement import deferral
-from jobtape.schemas.topology import BARRIER_KEY, Topology, event_key, work_key
+from jobtape.schemas.topology import BARRIER_KEY, EVENT_KEY, Topology, work_key
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +77,11 @@ class Publisher:
         Returns the event that defers the work if its queue refused it. Raises as ``publish``.
         """
         queue = event.data.order.queue
-        body, key = encode(event), event_key(event.name, event.data.job_type)
+        body = encode(event)
         limit = self.timeout if timeout is None else timeout
         end = time.monotonic() + limit
         try:
-            await self.send(body, key, (work_key(queue),), timeout=limit, refusable=True)
+            await self.send(body, EVENT_KEY, (work_key(queue),), timeout=limit, refusable=True)
         except WorkRefused:
             self._note_full(queue)
             deferred = deferral(event, "queue_full", source=self.topology.source, time=datetime.now(UTC))
@@ -89,7 +89,7 @@ class Publisher:
             await self.publish(deferred, timeout=max(SHORTEST_TIMEOUT, end - time.monotonic()))
             if isinstance(event, Submitted):
                 limit = max(SHORTEST_TIMEOUT, end - time.monotonic())
-                await self.send(body, key, (), timeout=limit)
+                await self.send(body, EVENT_KEY, (), timeout=limit)
             return deferred
         return None
 
@@ -118,8 +118,7 @@ class Publisher:
         self, event: EncodedEvent, cc: Sequence[str] = (), *, timeout: float | None = None
     ) -> None:
         """Same as ``publish``, for an encoded event."""
-        key = event_key(event.name, event.job_type)
-        await self.send(event.body, key, cc, timeout=timeout)
+        await self.send(event.body, EVENT_KEY, cc, timeout=timeout)
 
     def begin(self, event: JobEvent, cc: Sequence[str] = ()) -> "asyncio.Future[None]":
         """Same as ``begin_encoded``, for an event."""
@@ -132,7 +131,7 @@ class Publisher:
         queue refused the message.
         """
         properties = message_properties(headers={"CC": list(cc)} if cc else None, content_type=CONTENT_TYPE)
-        return self._channel.publish(event.body, event_key(event.name, event.job_type), properties, mandatory=True)
+        return self._channel.publish(event.body, EVENT_KEY, properties, mandatory=True)
 
     async def publish_barrier(self, process: str, seq: int, timeout: float | None = None) -> None:
         """Write a barrier to the tape. A view that has passed it contains everything published before."""

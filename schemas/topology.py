@@ -1,15 +1,17 @@
 """The exchanges, queues, bindings and routing keys of one installation. ``broker.declare`` declares them.
 
-One topic exchange takes every event. The stream ``log`` is bound to all keys. Each work queue is bound to its own key,
-which a publish has as a second key in its ``CC`` header. So one confirmed publish writes the tape and places the work,
-or does neither.
+One direct exchange takes every event. All have the same key, to which the stream ``log`` is bound. Each work queue is
+bound to its own key, which a publish has as a second key in its ``CC`` header. So one confirmed publish writes the tape
+and places the work, or does neither.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+EVENT_KEY: Final = "event"
 BARRIER_KEY: Final = "barrier"
+"""The keys of everything on the tape."""
 CANCEL_KEY: Final = "cancel"
 """The second key of what every worker has to know: a ``cancelled``, and the beginning of a pause."""
 # Longer than work may wait on its queue: only work that was placed before the cancellation needs it. Segments are
@@ -91,7 +93,7 @@ class Topology:
     @property
     def events(self) -> Exchange:
         """The exchange that takes every event. Only Jobtape publishes or binds to it."""
-        return Exchange(f"{self.namespace}.events", "topic")
+        return Exchange(f"{self.namespace}.events", "direct")
 
     @property
     def results(self) -> Exchange:
@@ -180,7 +182,7 @@ class Topology:
         return (self.dead_queue, self.cancels, *(self.work_queue(queue) for queue in self.queues))
 
     def bindings(self) -> tuple[Binding, ...]:
-        """Return all bindings of queues except that of the tape."""
+        """Return all bindings of queues except those of the tape."""
         return (
             Binding(self.dead_queue.name, self.dead.name, "#"),
             Binding(self.cancels.name, self.events.name, CANCEL_KEY),
@@ -194,17 +196,12 @@ class Topology:
         return prefix == self.namespace and (alone or rest.startswith(("run.", "sub.", "hear.")))
 
     @property
-    def log_binding(self) -> Binding:
-        """Binds the tape to all keys."""
-        return Binding(self.log.name, self.events.name, "#")
+    def log_bindings(self) -> tuple[Binding, ...]:
+        """Return the bindings of the tape."""
+        return tuple(Binding(self.log.name, self.events.name, key) for key in (EVENT_KEY, BARRIER_KEY))
 
     def with_queues(self, queues: Iterable[str]) -> "Topology":
         return replace(self, queues=tuple(sorted(set(queues))))
-
-
-def event_key(event: str, job_type: str) -> str:
-    """Return the routing key of an event on the tape."""
-    return f"event.{event}.{job_type}"
 
 
 def result_key(event: str, job_type: str) -> str:

@@ -16,7 +16,7 @@ from jobtape.broker.stream_reader import TapeMessage
 from jobtape.consumer.folding import fold_batch
 from jobtape.schemas import events, ids
 from jobtape.schemas.job import Order
-from jobtape.schemas.topology import event_key
+from jobtape.schemas.topology import EVENT_KEY
 from jobtape.view.store import Store
 from tests.schemas import events_of_a_job as facts
 
@@ -64,7 +64,7 @@ async def publish(made: Installation, facts_of_jobs: Iterable[events.JobEvent]) 
         publishes = [
             channel.publish(
                 events.encode(event),
-                event_key(event.name, event.data.job_type),
+                EVENT_KEY,
                 spec.Basic.Properties(delivery_mode=2, message_id=event.id),
                 mandatory=True,
             )

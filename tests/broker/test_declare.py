@@ -14,7 +14,7 @@ from jobtape.broker.channels import channel
 from jobtape.broker.link import Link
 from jobtape.broker.publisher import Publisher
 from jobtape.schemas.errors import JobtapeError
-from jobtape.schemas.topology import TapeRetention, Topology
+from jobtape.schemas.topology import EVENT_KEY, TapeRetention, Topology
 from tests.conftest import MakeTopology
 from tests.consumer.installation import order_event
 from tests.waiting import eventually
@@ -62,7 +62,7 @@ async def test_lost_binding_of_tape_is_restored(link: Link, publisher: Publisher
     connection = await link.connection()
     channel = await connection.channel()
     under = await channel.get_underlay_channel()
-    await under.queue_unbind(topology.log.name, topology.events.name, "#")
+    await under.queue_unbind(topology.log.name, topology.events.name, EVENT_KEY)
     await declare.declare(connection, topology)
     await publisher.publish(order_event(topology, "add"))
 

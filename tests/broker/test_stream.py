@@ -10,7 +10,7 @@ from jobtape.broker.publisher import MAX_IN_FLIGHT, Publisher
 from jobtape.broker.stream_reader import Start, StreamReader
 from jobtape.schemas.errors import BrokerUnavailable, TapeMissing
 from jobtape.schemas.events import Submitted, decode
-from jobtape.schemas.topology import Topology
+from jobtape.schemas.topology import EVENT_KEY, Topology
 from tests.broker.proxy import Proxy
 from tests.consumer.installation import order_event
 from tests.waiting import eventually
@@ -95,7 +95,7 @@ async def test_new_message_is_read_at_once(link: Link, publisher: Publisher, top
         await fill(publisher, 1)
         async with asyncio.timeout(5):
             (message,) = await reading
-    assert (message.offset, message.key) == (0, "event.submitted.add")
+    assert (message.offset, message.key) == (0, EVENT_KEY)
 
 
 async def test_missing_tape_raises(link: Link) -> None:

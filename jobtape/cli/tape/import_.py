@@ -31,7 +31,7 @@ from jobtape.schemas import plainjson
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, ViewUnavailable
 from jobtape.schemas.events import CONTENT_TYPE
 from jobtape.schemas.tape_file import TapeFileInvalid, TapeHeader, TapeLine, marked, read_header, read_lines
-from jobtape.schemas.topology import Topology, event_key
+from jobtape.schemas.topology import EVENT_KEY, Topology
 from jobtape.view.store import RawMessage, Store
 
 START_OVER = "start again in an empty installation, with a new JOBTAPE_NAMESPACE and DATABASE_URL"
@@ -188,12 +188,10 @@ class _Import:
                 )
 
     async def _publish_one(self, line: TapeLine) -> None:
-        kind = str(line.event.get("type", "")).rpartition(".")[2] if line.event is not None else "unreadable"
         properties = spec.Basic.Properties(
             content_type=CONTENT_TYPE, delivery_mode=PERSISTENT, message_id=f"{self._header.id}/{line.number}"
         )
-        key = event_key(kind[:40], "imported")
-        await self._channel.publish(marked(line, self._header.id), key, properties, mandatory=True)
+        await self._channel.publish(marked(line, self._header.id), EVENT_KEY, properties, mandatory=True)
 
     async def _wait_for_view(self) -> None:
         """Return when the view has read everything that is on the tape now. Raises ViewUnavailable."""

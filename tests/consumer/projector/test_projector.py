@@ -10,6 +10,7 @@ import pytest
 
 from jobtape.consumer.projector.services import ProjectorServices
 from jobtape.schemas.events import encode
+from jobtape.schemas.topology import EVENT_KEY
 from jobtape.view import projection
 from jobtape.view.fold_session import FoldSession
 from jobtape.view.store import FoldedBatch, JobQuery, Store
@@ -70,7 +71,7 @@ async def test_barriers_are_recorded_and_unreadable_messages_are_kept(rig: Rig, 
     future = encode(order_event(rig.topology, "add")).replace(b'"schemaversion":2', b'"schemaversion":9')
     async with rig.projector(store):
         for body in (b"\x00\xff", b"[]", future, b"x" * 200_000):
-            await publish_raw(rig, body, "event.submitted.add")
+            await publish_raw(rig, body, EVENT_KEY)
         await publish_raw(rig, b"nothing", "barrier")
         await rig.publisher.publish_barrier("me", 1)
         await rig.publisher.publish_barrier("me", 2)

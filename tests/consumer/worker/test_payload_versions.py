@@ -13,7 +13,7 @@ from jobtape.schemas.events import CONTENT_TYPE, Placed, Redriven, RedrivenData,
 from jobtape.schemas.filters.selection import Selection
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.job import JobState
-from jobtape.schemas.topology import event_key, work_key
+from jobtape.schemas.topology import EVENT_KEY, work_key
 from jobtape.schemas.upcast import CURRENT_VERSION
 from jobtape.view.store import Store
 from tests.consumer import version_jobs as jobs
@@ -31,7 +31,7 @@ async def submit_old(rig: Rig, job_type: str, payload: dict[str, Any], **order: 
     """Publish a job as an API of version 1 does. Return its id and the bytes."""
     event = order_event(rig.topology, job_type, payload, **order)
     body = as_version_1(event)
-    await rig.publisher.send(body, event_key("submitted", job_type), [work_key("default")], content_type=CONTENT_TYPE)
+    await rig.publisher.send(body, EVENT_KEY, [work_key("default")], content_type=CONTENT_TYPE)
     return event.subject, body
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from jobtape.schemas import events
 from jobtape.schemas.events import CONTENT_TYPE
-from jobtape.schemas.topology import event_key
+from jobtape.schemas.topology import EVENT_KEY
 from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.consumer import version_jobs as jobs
@@ -38,7 +38,7 @@ async def test_submission_is_checked_against_newest_version(greeting: Api) -> No
 async def test_job_of_version_1_keeps_its_payload(greeting: Api, rig: Rig) -> None:
     event = order_event(rig.topology, "greet.async", {"name": "ann"})
     body = as_version_1(event)
-    await rig.publisher.send(body, event_key("submitted", "greet.async"), (), content_type=CONTENT_TYPE)
+    await rig.publisher.send(body, EVENT_KEY, (), content_type=CONTENT_TYPE)
     url = f"/jobs/{event.subject}"
     job = (await greeting.client.get(url)).json()
     assert (job["payload"], job["payload_version"]) == ({"name": "ann"}, 1)
