@@ -12,7 +12,7 @@ from jobtape.broker.channels import Channel, channel
 from jobtape.broker.link import Connection
 from jobtape.broker.tasks import ignore_error, translate_cancellation
 from jobtape.schemas.errors import JobtapeError, SubscriptionRefused
-from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
+from jobtape.schemas.job_types.job_type import RESERVED_QUEUES
 from jobtape.schemas.topology import Binding, Exchange, Queue, Topology, work_key
 
 T = TypeVar("T")
@@ -149,8 +149,8 @@ def is_missing(error: aiormq.exceptions.ChannelNotFoundEntity) -> bool:
 
 
 async def remove_namespace(url: str, topology: Topology) -> None:
-    """Delete every queue and exchange of ``topology``, and the queue of the built-in jobs."""
-    topology = topology.with_queues((*topology.queues, BUILTIN_QUEUE))
+    """Delete every queue and exchange of ``topology``, and the queues of the built-in jobs."""
+    topology = topology.with_queues((*topology.queues, *RESERVED_QUEUES))
     connection = await aio_pika.connect(url)
     async with connection, channel(connection) as opened:
         for queue in (*topology.declared_queues(), topology.log):

@@ -95,7 +95,13 @@ def create_app(settings: Settings | None = None, job_types: JobTypes | None = No
         return found.submitter
 
     return build_api(
-        find_producer, api_key=known.api_key, origins=known.cors_origins, dashboard=known.dashboard, lifespan=start
+        find_producer,
+        api_key=known.api_key,
+        origins=known.cors_origins,
+        dashboard=known.dashboard,
+        lifespan=start,
+        webhook_key=known.webhook_key,
+        webhook_allow=known.webhook_allow,
     )
 
 

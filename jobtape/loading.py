@@ -9,7 +9,7 @@ from types import ModuleType
 from jobtape.jobs import JobType
 from jobtape.schemas.errors import JobtapeError, JobTypeInvalid
 from jobtape.schemas.job_types.declared import job_types_in
-from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, BUILTIN_QUEUE
+from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, RESERVED_QUEUES
 from jobtape.schemas.job_types.signature import where_of
 
 
@@ -27,10 +27,10 @@ def load_job_types(modules: Iterable[str], app_dir: Path | None = None) -> dict[
         if not types:
             raise JobtapeError(f"no job types in {name}: decorate a function there with @jobtape.job(...)")
         for job_type in types:
-            if job_type.name.startswith(BUILTIN_PREFIX) or job_type.queue == BUILTIN_QUEUE:
+            if job_type.name.startswith(BUILTIN_PREFIX) or job_type.queue in RESERVED_QUEUES:
                 raise JobTypeInvalid(
-                    f"{where_of(job_type.function)}: job types called {BUILTIN_PREFIX}… and the queue {BUILTIN_QUEUE} "
-                    "are reserved for Jobtape: choose another name"
+                    f"{where_of(job_type.function)}: job types called {BUILTIN_PREFIX}… and the queues "
+                    f"{' and '.join(sorted(RESERVED_QUEUES))} are reserved for Jobtape: choose another name"
                 )
             known = found.setdefault(job_type.name, job_type)
             if known is not job_type:

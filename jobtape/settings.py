@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import fields
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ from jobtape.schemas.job import WorkQueueName
 from jobtape.schemas.timeouts import longest_timeout
 from jobtape.schemas.topology import TapeRetention, Topology
 from jobtape.schemas.urls import ENCODE, is_unambiguous
+from jobtape.webhooks.secrets import fault_of_keys
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +137,12 @@ class Settings(BaseSettings):
     """How long the view keeps jobs and their history after they ended; 0 keeps them forever."""
     projector_lease: float = Field(4.0, ge=0.5, le=300)
     """How long it takes until another projector replaces one that died."""
+    webhook_key: str | None = None
+    """The key that encrypts the secrets of webhooks in the database: 32 random bytes in URL-safe base64. The API and
+    projectors need the same. Of several keys, separated by commas, the first one encrypts and all of them decrypt."""
+    webhook_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """The networks that webhooks may go to although they are not public, such as 10.0.0.0/8, separated by commas. Plain
+    HTTP and all ports are allowed there."""
     tape_max_bytes: int = Field(10_000_000_000, ge=1000)
     """How much of the tape the broker keeps, by size."""
     tape_max_age: str = Field("30D", pattern=r"^\d+[YMDhms]$")
@@ -165,7 +173,7 @@ class Settings(BaseSettings):
     def _trim(cls, value: Any) -> Any:
         return trimmed(value) if isinstance(value, str) else value
 
-    @field_validator("jobs", "queues", "cors_origins", mode="before")
+    @field_validator("jobs", "queues", "cors_origins", "webhook_allow", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -175,6 +183,13 @@ class Settings(BaseSettings):
     def _complete(cls, value: str | None, info: ValidationInfo) -> str | None:
         check = fault_of_key if info.field_name == "api_key" else fault_of_url
         if value is not None and (fault := check(value)) is not None:
+            raise ValueError(fault)
+        return value
+
+    @field_validator("webhook_key")
+    @classmethod
+    def _keys(cls, value: str | None) -> str | None:
+        if value is not None and (fault := fault_of_keys(value)) is not None:
             raise ValueError(fault)
         return value
 

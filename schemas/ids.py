@@ -3,6 +3,7 @@
 New UUIDs are not made here, because that needs a clock and random numbers.
 """
 
+import hashlib
 import re
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -33,6 +34,13 @@ def first_id_at(time: datetime) -> str:
     """Return the smallest UUIDv7 of the millisecond of ``time``: jobs submitted from then on have higher ids."""
     milliseconds = max(0, (time - _EPOCH) // timedelta(milliseconds=1))
     return str(UUID(int=((milliseconds & (2**48 - 1)) << 80) | (7 << 76) | (2 << 62)))
+
+
+def derived_id(text: str, like: str) -> str:
+    """Return a UUIDv7 with the time of the UUIDv7 ``like``, whose other bits follow from ``text``."""
+    digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:10], "big")
+    time = UUID(like).int >> 80
+    return str(UUID(int=time << 80 | 7 << 76 | (digest >> 68) << 64 | 2 << 62 | digest & (2**62 - 1)))
 
 
 def run_event_id(job_id: str, run: int, event: str) -> str:

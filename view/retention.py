@@ -41,11 +41,15 @@ class JobRetention(StorePart):
     def prune(self, owner: str, before: datetime, after: str = "") -> Pruned | None:
         """Remove up to ``CHUNK`` jobs that ended before that time, with ids greater than ``after``.
 
-        Jobs whose last event the relay has still to publish stay, failed ones that hold their ordering key, and those
-        of a flow that has not ended before that time.
+        Jobs whose last event the relay or a webhook has still to get stay, failed ones that hold their ordering key,
+        and those of a flow that has not ended before that time.
         Returns None, and removes nothing, when ``owner`` is not the active projector.
         """
-        unpublished = exists(select(tables.relay.c.id).where(tables.relay.c.cursor < _job.cursor))
+        hook = tables.webhooks.c
+        unpublished = or_(
+            exists(select(tables.relay.c.id).where(tables.relay.c.cursor < _job.cursor)),
+            exists(select(hook.id).where(hook.enabled, hook.cursor < _job.cursor)),
+        )
         flow = tables.jobs.alias()
         kept = exists(
             select(flow.c.id).where(

@@ -58,6 +58,7 @@ from jobtape.view.values import (
     UnreadableRow,
     history_row,
 )
+from jobtape.view.webhooks import Webhook, Webhooks
 from jobtape.view.worker_signs import SeenWorker, WorkerSigns
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "Store",
     "Subscription",
     "UnreadableRow",
+    "Webhook",
     "history_row",
 ]
 
@@ -133,6 +135,8 @@ class Store:
         """The states of long tasks."""
         self.worker_signs = WorkerSigns(self._database)
         """The last sign of life of each worker, which is no part of the fold."""
+        self.webhooks = Webhooks(self._database)
+        """The endpoints of webhooks, which are no part of the fold."""
         self.retention = JobRetention(self._database)
         """Removes old jobs."""
         self.statistics = Statistics(self._database)

@@ -313,6 +313,30 @@ workers = Table(
     Column("at", Double, nullable=False),
 )
 
+# The endpoints of webhooks. They are configuration, no part of the fold, and their secrets are encrypted. ``filter``:
+# an EventFilter as JSON. ``cursor``: up to where events have become deliveries; ``replay_to``: up to where failed
+# deliveries are made again. ``revision`` goes up with each change of a user. Times are seconds of the database's clock.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("filter", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("secret", LargeBinary, nullable=False),
+    Column("old_secret", LargeBinary),
+    Column("old_until", Double),
+    Column("cursor", BigInteger, nullable=False),
+    Column("replay_to", BigInteger, nullable=False, server_default=text("0")),
+    Column("revision", BigInteger, nullable=False, server_default=text("1")),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    Column("disabled_because", Text),
+    Column("failing_since", Double),
+    Column("last_error", Text),
+    Column("created_at", Double, nullable=False),
+)
+
 # The rebuild in progress: a second generation of the folded tables, folded up to ``cursor``. ``key``: who makes it.
 # The other columns are those of ``values.ByJob``.
 rebuild = Table(

@@ -1,5 +1,5 @@
 """Runs the services of the active projector beside the fold: relay, placement of due work, schedules, flows,
-rescue, pruning, signs of life of the workers.
+webhooks, rescue, pruning, signs of life of the workers.
 
 They start when the projector has attached to the tape, keep running while it attaches again, and stop when it loses the
 lease or finds a gap. A service that fails is logged and started again; it never delays the fold.
@@ -18,6 +18,7 @@ from jobtape.consumer.projector.commit_notifier import CommitNotifier
 from jobtape.consumer.projector.dispatch.flows.runner import FlowRunner
 from jobtape.consumer.projector.dispatch.job_placer import JobPlacer
 from jobtape.consumer.projector.dispatch.scheduler import Scheduler
+from jobtape.consumer.projector.dispatch.webhooks import WebhookDispatcher
 from jobtape.consumer.projector.maintenance.dead_letters import DeadLetters
 from jobtape.consumer.projector.maintenance.job_rescuer import JobRescuer
 from jobtape.consumer.projector.maintenance.lost_messages import LostMessages
@@ -67,6 +68,7 @@ class ProjectorServices:
         self._scheduler = Scheduler(self._active)
         self._flows = FlowRunner(self._active, max_payload)
         self._relay = Relay(self._active, relay)
+        self._webhooks = WebhookDispatcher(self._active)
         self._commits = CommitNotifier(publishing, topology)
         self._services = (
             self._placer,
@@ -79,6 +81,7 @@ class ProjectorServices:
             RuleRepeater(self._active),
             self._scheduler,
             self._flows,
+            self._webhooks,
             WorkerRegistry(self._active),
         )
 
@@ -97,6 +100,7 @@ class ProjectorServices:
         self._scheduler.notify(batch)
         self._flows.notify(batch)
         self._relay.notify(batch, cursor)
+        self._webhooks.notify(batch, cursor)
 
     def renewed(self, until: float) -> None:
         """Note until when the lease holds at least, in seconds of ``time.monotonic``."""

@@ -5,7 +5,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobtape.cli.commands import bulk, flows, jobs, repairs, replays, rules, schedules, servers, simulate
+from jobtape.cli.commands import bulk, flows, jobs, repairs, replays, rules, schedules, servers, simulate, webhooks
 from jobtape.cli.errors import FAILED, WRONG, BrokenModule, WrongUse
 from jobtape.cli.escaping import lines, one_line
 from jobtape.cli.options import AsOf
@@ -58,6 +58,16 @@ flow = typer.Typer(help="Submit flows, and list their nodes.", no_args_is_help=T
 flow.command()(flows.submit)
 flow.command()(flows.nodes)
 app.add_typer(flow, name="flows", rich_help_panel=USE)
+hooks = typer.Typer(help="Post events to endpoints over HTTP.", no_args_is_help=True)
+hooks.command("list")(webhooks.list_)
+hooks.command()(webhooks.create)
+hooks.command()(webhooks.delete)
+hooks.command()(webhooks.enable)
+hooks.command()(webhooks.disable)
+hooks.command()(webhooks.rotate)
+hooks.command()(webhooks.test)
+hooks.command()(webhooks.replay)
+app.add_typer(hooks, name="webhooks", rich_help_panel=USE)
 app.command("list", rich_help_panel=USE)(jobs.list_)
 app.command(rich_help_panel=USE)(jobs.events)
 app.command(rich_help_panel=USE)(jobs.watch)

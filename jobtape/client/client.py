@@ -22,6 +22,7 @@ from jobtape.client.http.bodies import body_of, json_of, submission_headers
 from jobtape.client.http.connection import ApiConnection, RequestPolicy
 from jobtape.client.http.stream import OUTAGE, EventReader, Since
 from jobtape.client.rules import Limits, Schedules, target_path
+from jobtape.client.webhooks import Webhooks
 from jobtape.flows import Flow
 from jobtape.jobs import JobType, R
 from jobtape.schemas.flows.graph import NodeState
@@ -126,6 +127,7 @@ class Client:
         self._connection = ApiConnection(url, api_key, policy or RequestPolicy(patience=patience))
         self.limits = Limits(self.request)
         self.schedules = Schedules(self.request)
+        self.webhooks = Webhooks(self.request)
         self._outage = outage
 
     async def __aenter__(self) -> "Client":

@@ -94,7 +94,7 @@ class Limits:
 
     async def list(self) -> builtins.list[ChangedLimit]:
         """Return the limits that have other values than those of the job types."""
-        return [_read(ChangedLimit, each) for each in (await self._request("GET", "/limits")).content["items"]]
+        return [read_answer(ChangedLimit, each) for each in (await self._request("GET", "/limits")).content["items"]]
 
     async def put(self, name: str, at_most: int, *, per: float | None = None, key: str = "") -> Job:
         """Give the limit ``name`` other values for all jobs from now on, and return the rule.
@@ -102,7 +102,7 @@ class Limits:
         ``per``: seconds, for a rate. ``key``: only for this key, as ``Job.waits_for`` shows it; by default for all.
         """
         body = {"at_most": at_most, "key": key} | ({} if per is None else {"per": per})
-        return job_of((await self._request("PUT", _path("limits", name), **_json(body))).content)
+        return job_of((await self._request("PUT", _path("limits", name), **json_content(body))).content)
 
     async def delete(self, name: str, *, key: str = "") -> bool:
         """Let the limit have the values of the job types again. Return whether it had others."""
@@ -118,11 +118,11 @@ class Schedules:
 
     async def list(self) -> builtins.list[ScheduleInfo]:
         """Return all schedules, sorted by name."""
-        return [_read(ScheduleInfo, each) for each in (await self._request("GET", "/schedules")).content["items"]]
+        return [read_answer(ScheduleInfo, each) for each in (await self._request("GET", "/schedules")).content["items"]]
 
     async def get(self, name: str) -> ScheduleInfo:
         """Return one schedule."""
-        return _read(ScheduleInfo, (await self._request("GET", _path("schedules", name))).content)
+        return read_answer(ScheduleInfo, (await self._request("GET", _path("schedules", name))).content)
 
     async def put(self, name: str, when: Times, job_type: JobType[Any] | str, /, *args: Any, **kwargs: Any) -> Job:
         """Submit a job with these arguments at each tick of ``Cron`` or ``Every``, and return the rule.
@@ -150,7 +150,7 @@ class Schedules:
         return await self._put(known.name, known.id, _schedule_body(Options(), when, job_type, args, kwargs))
 
     async def _put(self, name: str, replaces: str | None, body: Mapping[str, Any]) -> Job:
-        options = _json(body)
+        options = json_content(body)
         if replaces is not None:
             options["headers"]["If-Match"] = f'"{replaces}"'
         return job_of((await self._request("PUT", _path("schedules", name), **options)).content)
@@ -178,7 +178,7 @@ class Schedules:
     async def ticks(self, name: str, n: int = 10) -> builtins.list[Tick]:
         """Return the next ``n`` ticks, 100 at most."""
         answer = await self._request("GET", f"{_path('schedules', name)}/ticks", params={"n": n})
-        return [_read(Tick, each) for each in answer.content["items"]]
+        return [read_answer(Tick, each) for each in answer.content["items"]]
 
     async def backfill(
         self, name: str, since: datetime, until: datetime | None = None, *, limit: int = 100
@@ -188,8 +188,8 @@ class Schedules:
         At most ``limit`` ticks, 1000 at most, the oldest first. Repeating it submits nothing twice.
         """
         body = {"since": since, "limit": limit} | ({} if until is None else {"until": until})
-        answer = await self._request("POST", f"{_path('schedules', name)}/backfill", **_json(body))
-        return _read(Backfilled, answer.content)
+        answer = await self._request("POST", f"{_path('schedules', name)}/backfill", **json_content(body))
+        return read_answer(Backfilled, answer.content)
 
 
 def target_path(queue: str | None, job_type: JobType[Any] | str | None) -> str:
@@ -218,11 +218,13 @@ def _path(kind: str, name: str) -> str:
     return f"/{kind}/{quote(name, safe='')}"
 
 
-def _json(content: Mapping[str, Any]) -> dict[str, Any]:
+def json_content(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a request with a JSON body."""
     return {"content": json_of(content), "headers": {"Content-Type": "application/json"}}
 
 
-def _read(model: type[M], shown: Any) -> M:
+def read_answer(model: type[M], shown: Any) -> M:
+    """Return what the API has shown as ``model``. Raises WrongAddress when it does not fit."""
     try:
         return model.model_validate(shown)
     except ValidationError as error:

@@ -14,7 +14,7 @@ from jobtape.producer.http.dependencies import FindProducer, no_repeated_paramet
 from jobtape.producer.http.direct_routes import DirectRoutes
 from jobtape.producer.http.middleware import HeadAsGet, HideTracebacks
 from jobtape.producer.http.problems import ProblemDetails
-from jobtape.producer.http.routes.events import events, replays, subscriptions
+from jobtape.producer.http.routes.events import events, replays, subscriptions, webhooks
 from jobtape.producer.http.routes.jobs import bulk, flows, jobs, submit
 from jobtape.producer.http.routes.operations import dashboard as dashboard_routes
 from jobtape.producer.http.routes.operations import dead_letters, health, statistics, workers
@@ -26,6 +26,7 @@ from jobtape.producer.service.submission import idempotency
 from jobtape.schemas.flows.submission import FlowSubmission
 from jobtape.schemas.messages.replay_request import ReplayRequest
 from jobtape.schemas.submission import BatchSubmission, Submission
+from jobtape.webhooks.addresses import Network
 
 UNDERIVED_MODELS: Final = (
     Submission,
@@ -38,6 +39,10 @@ UNDERIVED_MODELS: Final = (
     schedules.BackfillBody,
     schedules.ScheduleBody,
     schedules.SyncBody,
+    webhooks.RotateBody,
+    webhooks.WebhookBody,
+    webhooks.WebhookChange,
+    webhooks.WebhookReplayBody,
     ProblemDetails,
 )
 """The models that FastAPI does not find in the signatures of the routes."""
@@ -65,19 +70,26 @@ EXPOSED_HEADERS: Final = (
 
 MODULES: Final = (
     *(submit, jobs, events, flows, bulk, replays),
-    *(rules, schedules, dead_letters, workers, subscriptions, statistics, health),
+    *(rules, schedules, dead_letters, workers, subscriptions, webhooks, statistics, health),
 )
 """The routes that need the key, if there is one."""
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def build_api(
-    find_producer: FindProducer, *, api_key: str | None, origins: Collection[str], dashboard: bool, lifespan: Lifespan
+    find_producer: FindProducer,
+    *,
+    api_key: str | None,
+    origins: Collection[str],
+    dashboard: bool,
+    lifespan: Lifespan,
+    webhook_key: str | None = None,
+    webhook_allow: tuple[Network, ...] = (),
 ) -> FastAPI:
     """Return the application. ``find_producer`` returns the running producer or raises Problem. Nothing is started.
 
     ``origins`` are those of web pages on other hosts that may use the API. ``dashboard``: whether to serve it at
-    ``/``.
+    ``/``. ``webhook_key`` and ``webhook_allow``: see ``WebhookService``.
     """
     app = FastAPI(
         title="Jobtape",
@@ -91,6 +103,8 @@ def build_api(
     )
     app.state.find_producer = find_producer
     app.state.api_key = api_key
+    app.state.webhook_key = webhook_key
+    app.state.webhook_allow = webhook_allow
     app.state.origins = frozenset(origins)
     checks = [Depends(no_repeated_parameters)]
     if api_key is not None:

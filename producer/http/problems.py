@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from jobtape.producer.service import errors as service
 from jobtape.schemas import errors, plainjson
 from jobtape.schemas.job import JobState
+from jobtape.webhooks.secrets import WebhookKeyWrong
 
 MEDIA_TYPE: Final = "application/problem+json"
 URN: Final = "urn:jobtape:problem:"
@@ -54,6 +55,10 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "not-a-flow": (409, "The job is no flow"),
     "schedule-changed": (412, "The schedule has changed"),
     "schedule-not-found": (404, "There is no such schedule"),
+    "webhook-not-found": (404, "There is no such webhook"),
+    "webhook-disabled": (409, "The webhook is disabled"),
+    "invalid-webhook": (422, "The webhook is not valid"),
+    "webhooks-not-configured": (501, "The installation has no key for webhooks"),
     "internal": (500, "Internal error"),
     "broker-unavailable": (503, "The broker is not available"),
     "queue-full": (503, "The queue is full"),
@@ -135,6 +140,9 @@ _KINDS_OF_ERRORS: Final[dict[type[errors.JobtapeError], str]] = {
     service.JobGone: "job-gone",
     service.ScheduleChanged: "schedule-changed",
     service.SubmissionNotKept: "submission-not-kept",
+    service.WebhookMissing: "webhook-not-found",
+    service.WebhookDisabled: "webhook-disabled",
+    WebhookKeyWrong: "webhooks-not-configured",
     service.PointGone: "history-gone",
     service.PointNotReached: "cursor-not-reached",
     errors.TapeMissing: "tape-missing",
@@ -158,6 +166,8 @@ def problem_of(error: errors.JobtapeError) -> Problem:
         case errors.SubmissionInvalid():
             faults = [(pointer(fault["loc"]), fault["msg"]) for fault in error.errors[:MAX_ERRORS]]
             return Problem("invalid-submission", detail, errors=faults)
+        case service.WebhookInvalid():
+            return Problem("invalid-webhook", f"{error.field}: {detail}", errors=[(f"/{error.field}", detail)])
         case service.PayloadTooLarge():
             return Problem("payload-too-large", detail, errors=[("/payload", detail)])
         case service.IdempotencyInFlight():

@@ -20,7 +20,7 @@ from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.view_calls import ViewCalls
 from jobtape.schemas.errors import BrokerUnavailable, JobtapeError, ViewUnavailable
 from jobtape.schemas.events import RelayMode
-from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
+from jobtape.schemas.job_types.job_type import RESERVED_QUEUES
 from jobtape.schemas.rules.rules import RulesInForce
 from jobtape.view.store import Checkpoint, RelayState, Store
 
@@ -326,7 +326,7 @@ def _projector_fault(checkpoint: Checkpoint | None) -> str | None:
 
 def _servant(queue: str) -> str:
     """Return what serves a queue: the built-in jobs run beside the projectors."""
-    return "`jobtape projector`, which serves it" if queue == BUILTIN_QUEUE else f"`jobtape worker --queues {queue}`"
+    return "`jobtape projector`, which serves it" if queue in RESERVED_QUEUES else f"`jobtape worker --queues {queue}`"
 
 
 def _workers_of(queue: str, depth: Depth | None, paused: frozenset[str]) -> Workers:

@@ -6,6 +6,9 @@ JobtapeError
 ├── JobNotFinal          the caller's fault, or too early: the job has not ended
 ├── JobGone              nobody's: the job ended long ago and is no longer kept
 ├── ScheduleChanged      the caller's fault, or just too late: the schedule is not the one that the caller knows
+├── WebhookMissing       the caller's fault: there is no such webhook
+├── WebhookDisabled      the caller's fault: the webhook gets no events
+├── WebhookInvalid       the caller's fault: a field of a webhook is wrong
 ├── SubmissionNotKept    nobody's: the job's submission is no longer on the tape
 ├── PointGone            nobody's: the point is before the history that is kept
 ├── PointNotReached      the caller's fault: the point is in the future
@@ -80,3 +83,19 @@ class ViewBehind(JobtapeError):
 
 class TooBusy(JobtapeError):
     """More requests are waiting than this process holds."""
+
+
+class WebhookMissing(JobtapeError):
+    """There is no such webhook."""
+
+
+class WebhookDisabled(JobtapeError):
+    """The webhook is disabled, so it gets no events."""
+
+
+class WebhookInvalid(JobtapeError):
+    """A webhook has a fault. ``field``: the field of the body that has it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field

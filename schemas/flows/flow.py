@@ -1,13 +1,12 @@
 """A flow as it is recorded: the payload of its job, and the orders of its nodes' jobs."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobtape.schemas import ids
 from jobtape.schemas.flows.graph import Graph, Node, On, Stop
 from jobtape.schemas.flows.references import Location, Reference, reference_of, references, resolved
 from jobtape.schemas.job import FlowNode, Job, Order
@@ -88,9 +87,7 @@ def payload_references(job_type: str, payload: dict[str, Any]) -> Iterator[tuple
 def child_id(flow_id: str, node: str, item: int | None) -> str:
     """Return the id of a node's job: a UUIDv7 of the flow's time, the same whoever submits it."""
     text = f"{flow_id} {node}" if item is None else f"{flow_id} {node} {item}"
-    digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:10], "big")
-    time = UUID(flow_id).int >> 80
-    return str(UUID(int=time << 80 | 7 << 76 | (digest >> 68) << 64 | 2 << 62 | digest & (2**62 - 1)))
+    return ids.derived_id(text, flow_id)
 
 
 def child_order(flow: Job, name: str, node: RecordedNode, item: int | None, payload: dict[str, Any]) -> Order:

@@ -32,8 +32,11 @@ DEFAULT_QUEUE: Final = "default"
 DEFAULT_TIMEOUT: Final = 600.0
 """Seconds. With the grace time it is well within RabbitMQ's acknowledgement timeout of 1800 s."""
 BUILTIN_PREFIX: Final = "jobtape."
-"""Names of job types with this prefix, and the queue ``BUILTIN_QUEUE``, are reserved for Jobtape."""
+"""Names of job types with this prefix, and ``RESERVED_QUEUES``, are reserved for Jobtape."""
 BUILTIN_QUEUE: Final = "jobtape"
+WEBHOOK_QUEUE: Final = "jobtape-webhooks"
+"""The queue of the deliveries to webhooks. They are many and wait for others, so they have one of their own."""
+RESERVED_QUEUES: Final = frozenset({BUILTIN_QUEUE, WEBHOOK_QUEUE})
 SMALLEST_MEMORY: Final = 2**20
 
 

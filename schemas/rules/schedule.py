@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Final, Literal
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -125,9 +124,7 @@ class Schedule(Ticks):
 
     def job_id(self, tick: datetime) -> str:
         """Return the id of the tick's job: a UUIDv7 of its time, the same whoever submits it."""
-        digest = int.from_bytes(hashlib.sha256(f"{self.name} {tick.isoformat()}".encode()).digest()[:10], "big")
-        first = UUID(ids.first_id_at(tick)).int
-        return str(UUID(int=first | (digest >> 68) << 64 | (digest & (2**62 - 1))))
+        return ids.derived_id(f"{self.name} {tick.isoformat()}", ids.first_id_at(tick))
 
     def order_for(self, *, skipped: bool = False) -> Order:
         """Return the order of a tick's job. It has gates, so that its work is placed once however often it is

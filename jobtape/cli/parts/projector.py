@@ -12,10 +12,15 @@ from jobtape.cli.parts.start import configuring, refuse_unfit, settings_with
 from jobtape.consumer.projector.projector import Projector
 from jobtape.consumer.worker.worker import Worker
 from jobtape.process import garbage
+from jobtape.schemas.job_types.job_type import WEBHOOK_QUEUE
+from jobtape.schemas.topology import Topology
+from jobtape.settings import Settings
 from jobtape.view.store import Store
 
 BUILTIN_JOBS: Final = 2
-"""How many built-in jobs one projector process runs at the same time."""
+"""How many built-in jobs one projector process runs at the same time, besides deliveries to webhooks."""
+DELIVERIES: Final = 100
+"""How many deliveries to webhooks one projector process runs at the same time."""
 
 
 def run_projector(**options: str | None) -> None:
@@ -40,24 +45,32 @@ def run_projector(**options: str | None) -> None:
             job_retention=settings.job_retention,
             max_payload=settings.max_payload,
         )
-        # Jobs on the whole view run here, in processes of their own, because workers have no database.
-        builtin_worker = Worker(
-            settings.rabbitmq_url,
-            builtin.topology_of(settings),
-            builtin.job_types(),
-            concurrency=BUILTIN_JOBS,
-            grace=settings.grace_period,
-            max_result=settings.max_result,
-            ack_timeout=settings.ack_timeout,
-            unknown_type_timeout=settings.unknown_type_timeout,
-            name=f"{process_name()}-builtin",
+        # Jobs on the whole view run here, in processes of their own, because workers have no database. Deliveries to
+        # webhooks need it too; they have a worker of their own, because they are many and mostly wait.
+        builtin_worker = _worker(settings, builtin.topology_of(settings), "builtin", BUILTIN_JOBS)
+        webhook_worker = _worker(
+            settings, settings.topology.with_queues([WEBHOOK_QUEUE]), "webhooks", concurrency=DELIVERIES
         )
-        return _PartGroup(projector, builtin_worker)
+        return _PartGroup(projector, builtin_worker, webhook_worker)
 
     try:
         asyncio.run(run_part("projector", make, settings, lifeline))
     finally:
         store.close()
+
+
+def _worker(settings: Settings, topology: Topology, name: str, concurrency: int) -> Worker:
+    return Worker(
+        settings.rabbitmq_url,
+        topology,
+        builtin.job_types(),
+        concurrency=concurrency,
+        grace=settings.grace_period,
+        max_result=settings.max_result,
+        ack_timeout=settings.ack_timeout,
+        unknown_type_timeout=settings.unknown_type_timeout,
+        name=f"{process_name()}-{name}",
+    )
 
 
 class _PartGroup:

@@ -14,6 +14,7 @@ from jobtape.client.http.connection import RequestPolicy
 from jobtape.client.http.stream import OUTAGE, Since
 from jobtape.client.sync.portal import Portal
 from jobtape.client.sync.rules import SyncLimits, SyncSchedules
+from jobtape.client.sync.webhooks import SyncWebhooks
 from jobtape.flows import Flow
 from jobtape.jobs import JobType, R
 from jobtape.schemas.flows.graph import NodeState
@@ -41,6 +42,7 @@ class SyncClient:
         self._portal = Portal()
         self.limits = SyncLimits(self._client.limits, self._portal)
         self.schedules = SyncSchedules(self._client.schedules, self._portal)
+        self.webhooks = SyncWebhooks(self._client.webhooks, self._portal)
 
     def __enter__(self) -> "SyncClient":
         return self

@@ -12,7 +12,13 @@ from jobtape.schemas.flows.flow import FLOW
 from jobtape.schemas.flows.recording import recorded_flow
 from jobtape.schemas.gates import Gates
 from jobtape.schemas.job import LONGEST_DELAY, Order
-from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, BUILTIN_QUEUE, DEFAULT_TIMEOUT, JobTypeSpec
+from jobtape.schemas.job_types.job_type import (
+    BUILTIN_PREFIX,
+    BUILTIN_QUEUE,
+    DEFAULT_TIMEOUT,
+    RESERVED_QUEUES,
+    JobTypeSpec,
+)
 from jobtape.schemas.lanes import base_of, lane_of, lane_queue, queues_with_lanes
 from jobtape.schemas.submission import Submission
 
@@ -114,9 +120,10 @@ def _check_size(payload: dict[str, Any], limits: Limits) -> None:
 def _queue(submission: Submission, job_type: JobTypeSpec, job_types: Mapping[str, JobTypeSpec]) -> str:
     queue = base_of(submission.queue or job_type.queue)
     if submission.queue is not None:
-        # Workers on the queue of the built-in jobs have no other job types, and other workers do not have these.
-        ours = job_type.queue == BUILTIN_QUEUE
-        known = {each.queue for each in job_types.values() if (each.queue == BUILTIN_QUEUE) is ours}
+        # Workers on a queue of the built-in jobs have no other job types, and other workers do not have these.
+        known = {each.queue for each in job_types.values()} - RESERVED_QUEUES
+        if job_type.queue in RESERVED_QUEUES:
+            known = {job_type.queue}
         if queue not in known:
             raise _invalid("queue", f"there is no queue {submission.queue!r} here; known: {names(known)}")
     lane = job_type.lane or "normal" if submission.queue is None else lane_of(submission.queue)

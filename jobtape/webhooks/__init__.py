@@ -1,0 +1,1 @@
+"""Webhooks: secrets and signatures, the addresses that are allowed, and the requests."""

@@ -1,0 +1,1 @@
+"""Webhooks: the job that delivers an event to an endpoint over HTTP."""
