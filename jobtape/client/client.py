@@ -112,7 +112,7 @@ class Client:
     :param outage: The same for ``events``, after the first connection.
     :param policy: Replaces ``patience``: time limits and retries in detail.
 
-    ``limits`` and ``schedules`` have the methods for those.
+    ``limits``, ``schedules`` and ``webhooks`` have the methods for those.
     """
 
     def __init__(

@@ -1,13 +1,16 @@
-"""The statements of the outbox. Each function is given a connection in a transaction, and blocks."""
+"""The statements of the outbox, and the one that prunes the inbox. Each function gets a connection in a transaction.
+
+All of them block.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, tuple_, update
 
-from jobtape.outbox.tables import OUTBOX
+from jobtape.outbox.tables import INBOX, OUTBOX
 from jobtape.view.sql.clock import NOW
 
 COUNTED: Final = 100_000
@@ -121,11 +124,27 @@ def state(connection: Connection) -> OutboxState:
     return OutboxState(depth, age, refused)
 
 
+def longest_wait(connection: Connection) -> float | None:
+    """Return the age in seconds of the oldest row without an error, by the clock of this process; None without one."""
+    first = connection.scalar(select(_c.submitted_at).where(_c.error.is_(None)).order_by(_c.job_id).limit(1))
+    return None if first is None else max(0.0, (datetime.now(UTC) - _utc(first)).total_seconds())
+
+
 def refused(connection: Connection, limit: int) -> list[RefusedRow]:
     """Return the rows with an error, the oldest first."""
     chosen = select(_c.job_id, _c.job_type, _c.submitted_at, _c.error).where(_c.error.is_not(None))
     found = connection.execute(chosen.order_by(_c.job_id).limit(limit))
     return [RefusedRow(row[0], row[1], _utc(row[2]), row[3]) for row in found]
+
+
+def prune_inbox(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete up to ``limit`` rows of the inbox that were recorded before that time; return how many there were."""
+    key = INBOX.c.job_id, INBOX.c.run, INBOX.c.step
+    # SQLite stores a time without its zone, in UTC.
+    moment = before.astimezone(UTC).replace(tzinfo=None) if connection.dialect.name == "sqlite" else before
+    old = select(*key).where(INBOX.c.recorded_at < moment).limit(limit)
+    gone: Any = connection.execute(delete(INBOX).where(tuple_(*key).in_(old)))
+    return int(gone.rowcount)
 
 
 def remove(connection: Connection, job_id: str) -> bool:

@@ -18,7 +18,9 @@ expect.set_options(timeout=20_000)
 def site(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A running installation."""
     topology = some_topology("default", "gates")
-    made = installation_in(tmp_path_factory.mktemp("site"), **environment_for(broker_url, topology))
+    # A key of 32 bytes, and the networks of receivers in this process.
+    hooks = {"JOBTAPE_WEBHOOK_KEY": "MDEy" * 10 + "MDE=", "JOBTAPE_WEBHOOK_ALLOW": "127.0.0.0/8"}
+    made = installation_in(tmp_path_factory.mktemp("site"), **environment_for(broker_url, topology), **hooks)
     made.up()
     yield made
     made.close()

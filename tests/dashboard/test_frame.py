@@ -43,6 +43,7 @@ def test_pages_are_accessible_and_fit(site: Installation, chromium: Browser, siz
         "tape",
         "dead",
         "subscriptions",
+        "webhooks",
         f"submit?from={job_id}",
     ):
         page = opened.go(address)

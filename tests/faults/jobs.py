@@ -1,8 +1,10 @@
 """Jobs for fault tests: short ones, and some that take long enough to be killed."""
 
 import asyncio
+import time
+from pathlib import Path
 
-from jobtape import job
+from jobtape import Batch, job
 
 
 @job("add")
@@ -29,3 +31,13 @@ def total(parts: list[int | None]) -> int:
 @job("refuse")
 def refuse() -> None:
     raise ValueError("always")
+
+
+@job("index", batch=Batch(5, within=0.5))
+def index(folder: list[str], n: list[int]) -> list[int | ValueError]:
+    """Record the call in the folder, and wait while the folder has a file ``hold``. Every seventh job fails."""
+    with Path(folder[0], "calls").open("a") as calls:
+        calls.write(f"{len(n)}\n")
+    while Path(folder[0], "hold").exists():
+        time.sleep(0.01)
+    return [each if each % 7 else ValueError("the seventh") for each in n]

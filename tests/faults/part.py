@@ -14,7 +14,7 @@ from jobtape.view.store import Store
 from tests.faults import jobs, poison_jobs
 
 JOB_TYPES = (
-    *(jobs.add, jobs.nap, jobs.upto, jobs.total, jobs.refuse),
+    *(jobs.add, jobs.nap, jobs.upto, jobs.total, jobs.refuse, jobs.index),
     *(poison_jobs.poison, poison_jobs.apoison, poison_jobs.good, poison_jobs.agood),
 )
 

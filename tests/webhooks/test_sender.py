@@ -128,7 +128,7 @@ def test_signature_is_that_of_another_implementation(body: bytes, message_id: st
 
 
 @pytest.mark.parametrize(
-    "secret", ["", "whsec_", "whsec_c2hvcnQ=", "whsec_not base64", new_secret()[6:], "whsec_" + "QUJD" * 30]
+    "secret", ["", "whsec_", "whsec_c2hvcnQ=", "whsec_not base64", "QUJD" * 10, "whsec_" + "QUJD" * 30]
 )
 def test_wrong_secret_is_refused_and_not_shown(secret: str) -> None:
     with pytest.raises(ValueError, match="24 to 64 bytes"):

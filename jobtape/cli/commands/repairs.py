@@ -119,7 +119,7 @@ def subscriptions_remove(
 
 
 def doctor(jobs: Jobs = None, app_dir: AppDir = None, as_json: Json = False) -> int:
-    """Check broker, view, workers and settings; print faults and what to do. Exit code 1 if anything is wrong."""
+    """Check broker, view, workers, outbox and settings, and say what to do. Exit code 1 if anything is wrong."""
     from jobtape.cli.doctor.doctor import run_doctor  # noqa: PLC0415
 
     return run_doctor(as_json=as_json, jobs=jobs, app_dir=app_dir)

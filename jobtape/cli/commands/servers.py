@@ -91,11 +91,17 @@ def outbox(
     remove: Annotated[
         str | None, typer.Option(metavar="ID", help="Only remove this job, which cannot be published.")
     ] = None,
+    prune_inbox: Annotated[
+        int | None,
+        typer.Option(metavar="DAYS", min=1, max=36_500, help="Only remove rows of the inbox that are older."),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Publish the jobs that an application has submitted in transactions of its own database."""
     from jobtape.cli.parts import outbox as part  # noqa: PLC0415
 
+    if prune_inbox is not None:
+        return part.prune_inbox(prune_inbox, outbox_url=outbox_url)
     if list_ or remove is not None:
         return part.show_or_remove(remove, as_json=as_json, outbox_url=outbox_url)
     part.run_outbox(outbox_url=outbox_url, jobs=jobs, app_dir=app_dir, log_level=log_level)

@@ -1,4 +1,4 @@
-"""``jobtape doctor``: checks broker, view and settings directly, so that it works without the API."""
+"""``jobtape doctor``: checks broker, view, outbox and settings directly, so that it works without the API."""
 
 import asyncio
 import time
@@ -15,6 +15,7 @@ from jobtape.cli import log_output as logs
 from jobtape.cli import printing as show
 from jobtape.cli.doctor.broker import examine_broker
 from jobtape.cli.doctor.findings import Findings
+from jobtape.cli.doctor.outbox import examine_outbox
 from jobtape.cli.doctor.policies import examine_policies
 from jobtape.cli.doctor.relay import examine_relay
 from jobtape.cli.doctor.view import examine_view
@@ -52,6 +53,7 @@ def run_doctor(*, as_json: bool, **options: str | None) -> int:
 async def _examine(settings: Settings, job_types: Mapping[str, JobType], store: Store) -> Findings:
     found = Findings()
     _examine_settings(found, settings, job_types)
+    await asyncio.to_thread(examine_outbox, found, settings)
     work = await asyncio.to_thread(examine_view, found, store)
     topology = topology_of(settings, job_types)
     topology = topology.with_queues({*topology.queues, *work.queues})

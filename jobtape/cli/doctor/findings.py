@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Level = Literal["fine", "note", "wrong"]
-Part = Literal["broker", "view", "workers", "settings"]
+Part = Literal["broker", "view", "workers", "settings", "outbox"]
 
 
 @dataclass(frozen=True, slots=True)

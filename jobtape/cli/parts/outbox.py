@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -26,6 +27,7 @@ from jobtape.settings import Settings
 
 T = TypeVar("T")
 SHOWN = 100
+PRUNED_AT_ONCE = 1000
 NO_URL = "the database of the outbox is not named: give --url, or set JOBTAPE_OUTBOX_URL"
 
 
@@ -88,6 +90,16 @@ def show_or_remove(job_id: str | None, *, as_json: bool, outbox_url: str | None)
     print(f"{state.depth} jobs wait{oldest}; {state.refused} of them cannot be published")
     for row in refused:
         print(one_line(f"{row.job_id}  {row.job_type}  {row.submitted_at:%Y-%m-%d %H:%M:%S}  {row.error}"))
+    return 0
+
+
+def prune_inbox(days: int, *, outbox_url: str | None) -> int:
+    """Delete the rows of the inbox that are older than ``days``, some in each transaction. Returns the exit code."""
+    before, pruned = datetime.now(UTC) - timedelta(days=days), 0
+    with _opened(settings_with(outbox_url=outbox_url)) as engine:
+        while page := _in_database(engine, lambda connection: rows.prune_inbox(connection, before, PRUNED_AT_ONCE)):
+            pruned += page
+    print(f"{pruned} rows of the inbox were removed")
     return 0
 
 

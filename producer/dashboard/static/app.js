@@ -32,6 +32,7 @@ const PAGES = {
     load: () => import("./pages/subscriptions.js"),
     past: false,
   },
+  webhooks: { title: "Webhooks", nav: "Webhooks", load: () => import("./pages/webhooks.js"), past: false },
   submit: { title: "Submit a job", nav: "Submit", load: () => import("./pages/submit.js"), past: false },
 };
 const HOME = "overview";

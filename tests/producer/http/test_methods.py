@@ -49,7 +49,7 @@ async def test_head_works_wherever_get_does(live: LiveApi) -> None:
     for path in paths:
         if path == "/events":
             continue
-        target = path.format(job_id=job_id(1), number=1, name="nightly")
+        target = path.format(job_id=job_id(1), number=1, name="nightly", webhook_id=job_id(1))
         got = await request(port_of(live), "GET", target, BEARER)
         head = await request(port_of(live), "HEAD", target, BEARER)
         assert head.body == b"", path
@@ -206,4 +206,4 @@ async def test_methods_under_prefix(live: LiveApi) -> None:
 async def test_head_is_not_in_document(live: LiveApi) -> None:
     document = (await live.api.client.get("/openapi.json")).json()
     methods = {method for item in document["paths"].values() for method in item}
-    assert methods == {"get", "post", "put", "delete"}
+    assert methods == {"get", "post", "put", "patch", "delete"}

@@ -5,8 +5,8 @@ import { asOf } from "../core/route.js";
 import { useState } from "../vendor/hooks.js";
 import { Dialog, ProblemBox } from "./basics.js";
 
-/** @param {{method: string, path: string, query?: import("../core/route.js").Query, ask?: string, disabled?: boolean, onDone: () => void, children?: import("../core/html.js").Children}} props */
-export function Change({ method, path, query = {}, ask, disabled = false, onDone, children }) {
+/** @param {{method: string, path: string, query?: import("../core/route.js").Query, body?: unknown, ask?: string, disabled?: boolean, onDone: (answer: any) => void, children?: import("../core/html.js").Children}} props */
+export function Change({ method, path, query = {}, body, ask, disabled = false, onDone, children }) {
   const [busy, setBusy] = useState(false);
   const [asking, setAsking] = useState(false);
   const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
@@ -14,9 +14,9 @@ export function Change({ method, path, query = {}, ask, disabled = false, onDone
     setBusy(true);
     setProblem(null);
     try {
-      await request(method, path, { query });
+      const answer = await request(method, path, { query, body });
       setAsking(false);
-      onDone();
+      onDone(answer.body);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       setProblem(error);
