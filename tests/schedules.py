@@ -1,4 +1,4 @@
-"""Puts schedules in force, and finds the ticks whose jobs were submitted."""
+"""Puts schedules and other rules in force, and finds the ticks whose jobs were submitted."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -20,8 +20,12 @@ ADD: Final = Order(type="add", payload={"x": 1, "y": 2}, queue="default", timeou
 async def put(rig: Rig, name: str, order: Order = ADD, **values: Any) -> Submitted:
     """Put a schedule in force and return the event that did."""
     schedule = Schedule(name=name, order=order, **values)
-    payload = schedule.model_dump(mode="json", exclude_none=True)
-    event = order_event(rig.topology, SCHEDULE, payload, queue="jobtape", gates=Gates(rule=True))
+    return await put_rule(rig, SCHEDULE, schedule.model_dump(mode="json", exclude_none=True))
+
+
+async def put_rule(rig: Rig, job_type: str, payload: dict[str, Any]) -> Submitted:
+    """Put a rule in force and return the event that did."""
+    event = order_event(rig.topology, job_type, payload, queue="jobtape", gates=Gates(rule=True))
     await rig.publisher.publish(event, [CANCEL_KEY])
     return event
 

@@ -1,4 +1,7 @@
-"""Tests that no confirmed job is lost when the broker is stopped or killed under load, and started again."""
+"""Tests that no confirmed job is lost when the broker is stopped or killed under load, and started again.
+
+Most jobs have gates, which are kept, and none stays closed.
+"""
 
 import asyncio
 import time
@@ -9,7 +12,7 @@ from jobtape.view.store import Store
 from tests.checker import Checker
 from tests.consumer.installation import Rig
 from tests.faults import jobs
-from tests.faults.load import all_done, done, load, sync_declarations
+from tests.faults.load import GATES, done, gates_are_open, load, sync_declarations
 from tests.faults.scale import SCALE, scaled
 from tests.ledger import Ledger
 from tests.waiting import eventually
@@ -27,12 +30,12 @@ async def progress(rig: Rig, timeout: float = 30) -> None:
     await eventually(lambda: len(done(rig)) > before + 10, timeout, what="jobs are done again")
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_no_job_is_lost_when_the_broker_is_killed(node: PrivateNode, node_rig: Rig, store: Store) -> None:
     rig, ledger = node_rig, Ledger()
-    async with rig.projector(store) as projector, rig.worker(jobs.add, concurrency=10) as worker:
+    async with rig.projector(store) as projector, rig.worker(jobs.add, jobs.nap, concurrency=10) as worker:
         await sync_declarations(node)
-        async with load(rig, ledger):
+        async with load(rig, ledger, gates=GATES):
             for _ in range(scaled(2)):
                 await progress(rig)
                 await asyncio.to_thread(node.kill)
@@ -41,7 +44,7 @@ async def test_no_job_is_lost_when_the_broker_is_killed(node: PrivateNode, node_
                 back = time.monotonic()
                 await progress(rig)
                 assert time.monotonic() - back < BACK_WITHIN
-        await all_done(rig, ledger)
+        await gates_are_open(rig, store, ledger)
         report = await Checker(rig.url, rig.topology).check(store, ledger)
     assert not report.problems, str(report)
     print(report)
@@ -52,8 +55,8 @@ async def test_no_job_is_lost_when_the_broker_is_away(
     node: PrivateNode, node_rig: Rig, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig, ledger = node_rig, Ledger()
-    async with rig.projector(store) as projector, rig.worker(jobs.add, concurrency=10) as worker:
-        async with load(rig, ledger):
+    async with rig.projector(store) as projector, rig.worker(jobs.add, jobs.nap, concurrency=10) as worker:
+        async with load(rig, ledger, gates=GATES):
             await progress(rig)
             await asyncio.to_thread(node.ctl, "stop_app")
             await eventually(lambda: rig.link.fault and worker.fault and projector.fault)
@@ -66,7 +69,7 @@ async def test_no_job_is_lost_when_the_broker_is_away(
             await progress(rig)
             assert "tape-missing" not in caplog.text, "a tape that has no leader yet is no gap"
             assert time.monotonic() - back < BACK_WITHIN
-        await all_done(rig, ledger)
+        await gates_are_open(rig, store, ledger)
         report = await Checker(rig.url, rig.topology).check(store, ledger)
     assert not report.problems, str(report)
     print(report)

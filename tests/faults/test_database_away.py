@@ -1,4 +1,6 @@
-"""Tests a database that is locked or unreachable: the projector reports it, and catches up afterwards."""
+"""Tests a database that is locked or unreachable: the projector reports it, and catches up afterwards. Jobs with gates
+wait meanwhile, and run then.
+"""
 
 import sqlite3
 
@@ -9,7 +11,7 @@ from tests.broker.proxy import Proxy
 from tests.checker import Checker
 from tests.consumer.installation import Rig
 from tests.faults import jobs
-from tests.faults.load import all_done, submit
+from tests.faults.load import GATES, all_done, gates_are_open, submit
 from tests.ledger import Ledger
 from tests.waiting import eventually
 
@@ -17,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_projector_reports_a_locked_sqlite_file(rig: Rig, sqlite_url: str) -> None:
-    ledger, checker = Ledger(), Checker(rig.url, rig.topology)
+    ledger, gated, checker = Ledger(), Ledger(), Checker(rig.url, rig.topology)
     store = Store(sqlite_url, timeout=0.3)
     async with rig.projector(store, lease=1.0) as projector, rig.worker(jobs.add, jobs.nap):
         await submit(rig, ledger, 20)
@@ -26,6 +28,7 @@ async def test_projector_reports_a_locked_sqlite_file(rig: Rig, sqlite_url: str)
         other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
         before = store.checkpoint()
+        await submit(rig, gated, 3 * len(GATES), gates=[each for each in GATES if each is not None])
         await submit(rig, ledger, 20)
         await all_done(rig, ledger)
         await eventually(lambda: "locked" in (projector.fault or ""), what="the projector reports it")
@@ -35,6 +38,8 @@ async def test_projector_reports_a_locked_sqlite_file(rig: Rig, sqlite_url: str)
         assert (before.offset, before.digest) == (after.offset, after.digest)
         other.execute("ROLLBACK")
         other.close()
+        await gates_are_open(rig, store, gated)
+        ledger.ok += gated.ok
         report = await checker.check(store, ledger)
         await eventually(lambda: projector.fault is None)
     assert not report.problems, str(report)
@@ -44,12 +49,13 @@ async def test_projector_reports_a_locked_sqlite_file(rig: Rig, sqlite_url: str)
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_projector_reports_that_postgresql_is_away(rig: Rig, store: Store, database_url: str) -> None:
     """Connections are cut, also in a transaction, and new ones refused. Workers continue."""
-    ledger, checker = Ledger(), Checker(rig.url, rig.topology)
+    ledger, gated, checker = Ledger(), Ledger(), Checker(rig.url, rig.topology)
     async with Proxy(database_url) as proxy:
         through = Store(proxy.url, timeout=1.0)
         async with rig.projector(through, lease=1.0) as projector, rig.worker(jobs.add, jobs.nap):
             await submit(rig, ledger, 20)
             for _ in range(3):
+                await submit(rig, gated, 3 * len(GATES), gates=[each for each in GATES if each is not None])
                 proxy.refuse = True
                 proxy.cut(reset=True)
                 await submit(rig, ledger, 20)
@@ -62,6 +68,8 @@ async def test_projector_reports_that_postgresql_is_away(rig: Rig, store: Store,
                 assert before.offset == after.offset
                 proxy.refuse = False
                 await eventually(lambda: projector.fault is None, what="the projector folds again")
+            await gates_are_open(rig, store, gated)
+            ledger.ok += gated.ok
             report = await checker.check(store, ledger)
         through.close()
     assert not report.problems, str(report)

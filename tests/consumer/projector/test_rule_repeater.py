@@ -9,24 +9,17 @@ from jobtape.consumer.projector.active_projector import ActiveProjector
 from jobtape.consumer.projector.maintenance import rule_repeater
 from jobtape.schemas.events import JobEvent, Submitted
 from jobtape.schemas.fold import evolve, fold
-from jobtape.schemas.gates import Gates
 from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.rules.rules import LIMIT, PAUSE
 from jobtape.schemas.topology import CANCEL_KEY
 from jobtape.view.store import Store
 from tests.checker import Checker
-from tests.consumer.installation import Rig, order_event
-from tests.schedules import end, put
+from tests.consumer.installation import Rig
+from tests.schedules import end, put, put_rule
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
-
-
-async def rule(rig: Rig, job_type: str, payload: dict[str, object]) -> str:
-    event = order_event(rig.topology, job_type, payload, queue="jobtape", gates=Gates(rule=True))
-    await rig.publisher.publish(event, [CANCEL_KEY])
-    return event.subject
 
 
 def in_force(events: list[JobEvent]) -> dict[str, Job]:
@@ -42,8 +35,8 @@ async def test_last_month_of_the_tape_has_all_rules_in_force(
     async with rig.projector(store):
         kept = {
             (await put(rig, "nightly", cron="30 2 * * *", tz="Europe/Berlin")).subject,
-            await rule(rig, PAUSE, {"queue": "mail"}),
-            await rule(rig, LIMIT, {"name": "mail", "at_most": 2}),
+            (await put_rule(rig, PAUSE, {"queue": "mail"})).subject,
+            (await put_rule(rig, LIMIT, {"name": "mail", "at_most": 2})).subject,
         }
         await end(rig, await put(rig, "over", every=3600))
         ending = await put(rig, "ending", every=3600)

@@ -250,19 +250,29 @@ async def test_rebuild_gives_the_same_duplicates_and_places_nothing_again(rig: R
     unique = Gates(unique=UniqueKey(name="orders"))
     debounced = Gates(debounce=DebounceKey(name="pages", seconds=0.1, at_most=5))
     replaced = Gates(unique=UniqueKey(name="pages", conflict="replace"))
-    async with rig.worker(jobs.add):
+    limited = Gates(limits=(Limit(name="few", at_most=1), Limit(name="rate", at_most=100, per=1.0)))
+    hold = Gates(ordering_key="held", hold=True)
+    async with rig.worker(jobs.add, jobs.boom):
         async with rig.projector(store):
             ids = [
                 await publish(rig, "add", gates, {"x": 1, "y": 2})
-                for gates in (unique, debounced, replaced)
+                for gates in (unique, debounced, replaced, limited, Gates(ordering_key="a"))
                 for _ in range(4)
             ]
+            ids.append(await publish(rig, "boom", hold))
+            behind = await publish(rig, "add", hold, {"x": 1, "y": 2})
             before = {each.id: each for each in await ended(store, ids)}
+            await eventually(lambda: store.job(behind))
+            before |= store.jobs([behind])
+            slots = store.open_jobs.with_slots()
             await asyncio.to_thread(rebuilt, store)
         async with rig.projector(store, owner="p2"):
-            assert store.jobs(ids) == before
+            assert store.jobs([*ids, behind]) == before
+            assert store.open_jobs.with_slots() == slots and [each.run.id for each in slots] == [ids[-1]]
             (last,) = await ended(store, [await publish(rig, "add", unique, {"x": 1, "y": 2})])
             assert last.state is JobState.SUCCEEDED
+            await rig.publisher.publish(released(before[ids[-1]], source=rig.topology.source, time=datetime.now(UTC)))
+            await ended(store, [behind])
             await check(rig, store)
     assert all(max(Counter(rig.names(job_id)).values()) == 1 for job_id in ids), "nothing was placed or cancelled again"
     assert any(each.duplicate_of for each in before.values())
