@@ -10,9 +10,11 @@ from jobtape.schemas.flows.graph import NodeState
 from jobtape.schemas.flows.references import NotFound, Reference
 from jobtape.schemas.flows.state import FlowJob, FlowState
 from jobtape.schemas.gates import FLOW_GROUP
-from jobtape.schemas.job import JobState
+from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.job_type import BUILTIN_QUEUE
 from jobtape.view import tables
+from jobtape.view.jobs import some
+from jobtape.view.past import PastView
 from jobtape.view.sql.database import StorePart
 
 _OPEN = text(tables.OPEN)
@@ -53,17 +55,31 @@ class Flows(StorePart):
             for item, state, result in rows
         ]
 
-    def count_items(self, flow: FlowState) -> None:
-        """Set ``flow.items`` of the mapped nodes whose lists are known by now."""
+    def succeeded_then(self, flow: str, cursor: int) -> list[FlowJob]:
+        """Return the jobs of a flow that had succeeded at ``cursor``."""
+        found = PastView(self.database).flow_jobs(flow, cursor)
+        return [job for job in found if job.state is JobState.SUCCEEDED]
+
+    def taken(self, flow: str, node: str, cursor: int) -> dict[int | None, Job]:
+        """Return the jobs of a node that had succeeded at ``cursor``, as they were then, by item."""
+        ids = {job.id: job.item for job in self.succeeded_then(flow, cursor) if job.node == node}
+        with self.database.reading() as connection:
+            found = some(connection, ids)
+        changed = [job_id for job_id in ids if job_id not in found or found[job_id].cursor > cursor]
+        found |= PastView(self.database).jobs(changed, cursor)
+        return {ids[job_id]: job for job_id, job in found.items()}
+
+    def count_items(self, flow: FlowState, cursor: int | None = None) -> None:
+        """Set ``flow.items`` of the mapped nodes whose lists are known by now. ``cursor``: by then instead."""
         # In the order of the graph: whether a mapped node has ended follows from the number of its items.
         for name in flow.recorded.graph.order:
             reference = flow.recorded.nodes[name].items
-            number = None if reference is None else self._number_of_items(flow, reference)
+            number = None if reference is None else self._number_of_items(flow, reference, cursor)
             # Without items it succeeds at once, but not before it can begin.
             if number or (number == 0 and name in flow.decide().ready):
                 flow.items[name] = number
 
-    def _number_of_items(self, flow: FlowState, reference: Reference) -> int | None:
+    def _number_of_items(self, flow: FlowState, reference: Reference, cursor: int | None) -> int | None:
         """Return the length of the list at ``reference``; None if there is none yet, or never one."""
         if reference.node is None:
             return _length_at(reference, flow.recorded.input)
@@ -78,9 +94,13 @@ class Flows(StorePart):
                 return flow.items[reference.node]
         elif own is None or own.state is not JobState.SUCCEEDED:
             return None
-        found = self.results(flow.job.id, reference.node, 2**62)
-        assert not isinstance(found, int)
-        return _length_at(reference, result_of(found, mapped=mapped))
+        if cursor is None:
+            found = self.results(flow.job.id, reference.node, 2**62)
+            assert not isinstance(found, int)
+            return _length_at(reference, result_of(found, mapped=mapped))
+        then = self.taken(flow.job.id, reference.node, cursor)
+        results = [then[item].result if item in then else None for item in range(flow.items.get(reference.node, 0))]
+        return _length_at(reference, results if mapped else then[None].result if None in then else None)
 
 
 def _length_at(reference: Reference, value: Any) -> int | None:

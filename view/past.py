@@ -18,8 +18,9 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, select
 
 from jobtape.schemas.cursor import MAX_CURSOR, next_epoch
 from jobtape.schemas.events import decode
+from jobtape.schemas.flows.state import FlowJob
 from jobtape.schemas.fold import evolve
-from jobtape.schemas.job import Job
+from jobtape.schemas.job import Job, JobState
 from jobtape.view import tables
 from jobtape.view.jobs import newest_first
 from jobtape.view.rows import job_from_snapshot
@@ -39,6 +40,12 @@ _then: BindParameter[int] = bindparam("cursor")
 _then_or_before = (_inner.job_id == _job.id) & (_inner.cursor <= _then)
 _NEWEST = select(func.max(_inner.cursor)).where(_then_or_before).scalar_subquery()
 _IDS_THEN = select(_job.id).select_from(tables.jobs.join(tables.history, _entry.cursor == _NEWEST))
+_ACCEPTED = select(func.max(_inner.cursor)).where(_then_or_before, _inner.accepted).scalar_subquery()
+_FLOW_THEN = (
+    select(_job.id, _job.node, _job.item, _entry.state, _entry.cursor, _job.imported)
+    .select_from(tables.jobs.join(tables.history, _entry.cursor == _ACCEPTED))
+    .where(_job.flow == bindparam("flow"))
+)
 _SNAPSHOT = select(func.max(_inner.cursor)).where(_then_or_before, _inner.snapshot.is_not(None)).scalar_subquery()
 _SINCE_SNAPSHOT = (
     select(_job.id, _entry.cursor, _entry.event, _entry.snapshot)
@@ -63,6 +70,17 @@ class PastView(StorePart):
         """Return the job after its events up to and including ``cursor``, or None when there were none."""
         with self.database.reading() as connection:
             return _folded(connection, [job_id], cursor).get(job_id)
+
+    def flow_jobs(self, flow: str, cursor: int) -> list[FlowJob]:
+        """Return the jobs that the flow had then."""
+        with self.database.reading() as connection:
+            rows = connection.execute(_FLOW_THEN, {"flow": flow, "cursor": cursor}).all()
+        return [FlowJob(row[0], row[1], row[2], JobState(row[3]), 1, None, row[4], row[5]) for row in rows]
+
+    def jobs(self, job_ids: Sequence[str], cursor: int) -> dict[str, Job]:
+        """Return the jobs after their events up to and including ``cursor``, by id."""
+        with self.database.reading() as connection:
+            return _folded(connection, job_ids, cursor)
 
     def page(self, query: JobQuery, cursor: int) -> PastPage:
         """Return at most ``query.limit`` jobs that fitted the query then, the newest id first."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Generic, Unpack
 from uuid import uuid4
 
@@ -166,9 +167,15 @@ class Client:
         """Submit a flow, which is a job. Raises what ``submit`` raises."""
         return await self._submitted("/flows", flow.body(), idempotency_key, None)
 
-    async def nodes(self, flow: JobRef, *, state: NodeState | None = None) -> Sequence[NodeInfo]:
-        """Return the nodes of a flow, or those in one state. Raises NotFound, and Conflict for a job that is none."""
-        params = {} if state is None else {"state": state}
+    async def nodes(
+        self, flow: JobRef, *, state: NodeState | None = None, as_of: int | datetime | None = None
+    ) -> Sequence[NodeInfo]:
+        """Return the nodes of a flow, or those in one state. ``as_of``: as they were after that cursor, or then.
+
+        Raises NotFound, and Conflict for a job that is none.
+        """
+        given = {"state": state, "as_of": as_of.isoformat() if isinstance(as_of, datetime) else as_of}
+        params = {name: value for name, value in given.items() if value is not None}
         return nodes_of(await self.request("GET", f"{job_path(flow)}/nodes", params=params))
 
     async def get(self, job: JobRef) -> Job:
@@ -210,6 +217,17 @@ class Client:
     async def redrive(self, job: JobRef) -> Job:
         """Run a job again that has ended, and return it in its new run. Raises NotFound and Conflict."""
         return job_of((await self.request("POST", f"{job_path(job)}/redrive")).content)
+
+    async def fork(
+        self, job: JobRef, begin: str, payload: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+    ) -> Handle[Any]:
+        """Submit a new flow with the nodes of an earlier one, which runs anew from the node ``begin`` on and takes the
+        results of all other jobs that have succeeded. ``payload``: another one for that node.
+
+        Raises NotFound, Conflict for a job that is no flow, Invalid, NotConfirmed and ApiError.
+        """
+        body = {"from": begin} | ({} if payload is None else {"payload": dict(payload)})
+        return await self._submitted(f"{job_path(job)}/fork", body, idempotency_key, None)
 
     async def pause(self, *, queue: str | None = None, job_type: JobType[Any] | str | None = None) -> Job:
         """Start no more jobs of a queue or a job type, and return the rule. Running jobs go on.

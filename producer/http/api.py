@@ -33,6 +33,7 @@ UNDERIVED_MODELS: Final = (
     BatchSubmission,
     bulk.RedriveBody,
     bulk.CancelBody,
+    flows.ForkBody,
     FlowSubmission,
     ReplayRequest,
     rules.LimitBody,

@@ -60,6 +60,19 @@ class RecordedNode(BaseModel):
         return {**payload, INPUT_FIELD: resolved(payload[INPUT_FIELD], look_up)} if INPUT_FIELD in payload else payload
 
 
+class Fork(BaseModel):
+    """What a flow takes from another one, as it was ``as_of`` a cursor. ``begin``: the node from which on it runs anew;
+    None if it takes everything. ``taken``: by node, how many jobs had succeeded whose results it takes.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    flow: str
+    as_of: int
+    begin: NodeName | None = None
+    taken: dict[NodeName, int]
+
+
 class RecordedFlow(BaseModel):
     """The payload of a flow's job."""
 
@@ -70,6 +83,7 @@ class RecordedFlow(BaseModel):
     input: dict[str, Any] = Field(default_factory=dict)
     nodes: dict[NodeName, RecordedNode] = Field(min_length=1, max_length=MAX_NODES)
     stop: Stop = "end"
+    fork: Fork | None = None
 
     @cached_property
     def graph(self) -> Graph:

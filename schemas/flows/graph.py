@@ -90,6 +90,15 @@ class Graph:
         found = self._dependants.items()
         return [name for name, others in found if all(self.nodes[other].on == "failure" for other in others)]
 
+    def from_on(self, name: str) -> set[str]:
+        """Return the node and all that come after it, directly or not."""
+        found, left = {name}, [name]
+        while left:
+            new = [other for other in self._dependants[left.pop()] if other not in found]
+            found.update(new)
+            left += new
+        return found
+
     def handles_failure_of(self, name: str) -> bool:
         """Return whether a node handles a failure of this one."""
         return name in self._handled

@@ -101,6 +101,31 @@ def unresolved(
     )
 
 
+def taken(flow: Job, job_id: str, of: Job, *, source: str, time: datetime) -> Succeeded:
+    """Return the event that a node's job has succeeded with the result of the job ``of`` of the flow that was forked.
+
+    Its duration is 0, because nothing ran.
+    """
+    return Succeeded(
+        id=ids.attempt_event_id(job_id, 1, 1, Succeeded.name, EXECUTION),
+        source=source,
+        subject=job_id,
+        time=time,
+        correlationid=flow.correlation_id,
+        causationid=ids.attempt_event_id(flow.id, flow.run, 1, Started.name, EXECUTION),
+        data=SucceededData(
+            job_type=of.type,
+            run=1,
+            attempt=1,
+            execution=EXECUTION,
+            worker=WORKER,
+            result=of.result,
+            started_at=time,
+            duration=0.0,
+        ),
+    )
+
+
 def _envelope(flow: Job, name: str, n: int | None = None) -> dict[str, Any]:
     return {
         "id": ids.attempt_event_id(flow.id, flow.run, 1, name, EXECUTION, n),

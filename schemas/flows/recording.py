@@ -1,6 +1,6 @@
 """Checks a flow that was submitted against the job types, and makes of it what is recorded."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -35,7 +35,7 @@ def recorded_flow(
     nodes: dict[str, RecordedNode] = {}
     for name, node in body.nodes.items():
         try:
-            nodes[name] = _Recorder(body, name, node, job_types, order_of, depth).node()
+            nodes[name] = _Recorder(body.nodes, body.input, name, node, job_types, order_of, depth).node()
         except _NodeInvalid as invalid:
             faults += invalid.faults
     if not faults:
@@ -46,6 +46,34 @@ def recorded_flow(
     if faults:
         raise _invalid(faults)
     return RecordedFlow(name=body.name, input=body.input, nodes=nodes, stop=body.stop)
+
+
+def forked_flow(
+    flow: RecordedFlow, begin: str, payload: Any, job_types: Mapping[str, JobTypeSpec], order_of: OrderOf
+) -> RecordedFlow:
+    """Return what is recorded of ``flow`` with another payload for the node ``begin``; with None it keeps its own.
+
+    Raises PayloadInvalid with every fault, whose locations are those in the body of the request.
+    """
+    old = flow.nodes.get(begin)
+    if old is None:
+        raise _invalid([(("from",), f"there is no node {begin!r} in this flow")])
+    if payload is None:
+        return flow
+    node = {"type": old.order.type, "payload": payload, "after": list(old.after), "map": old.map, "limit": old.limit}
+    try:
+        body = NodeBody.model_validate(node)
+        new = _Recorder(flow.nodes, flow.input, begin, body, job_types, order_of, 1).node()
+    except ValidationError as error:
+        raise _invalid([(tuple(fault["loc"]), fault["msg"]) for fault in faults_of(error)]) from None
+    except _NodeInvalid as invalid:
+        raise _invalid([(loc[2:], message) for loc, message in invalid.faults]) from None
+    order = {"payload": new.order.payload, "payload_version": new.order.payload_version}
+    changed = old.model_copy(update={"order": old.order.model_copy(update=order), "after": new.after})
+    found = RecordedFlow(name=flow.name, input=flow.input, nodes={**flow.nodes, begin: changed}, stop=flow.stop)
+    if faults := [(("payload",), message) for _, message in found.graph.faults()]:
+        raise _invalid(faults)
+    return found
 
 
 def _count(nodes: Mapping[str, RecordedNode]) -> int:
@@ -64,15 +92,16 @@ class _Recorder:
 
     def __init__(
         self,
-        body: FlowBody,
+        nodes: Container[str],
+        given: Mapping[str, Any],
         name: str,
         node: NodeBody,
         job_types: Mapping[str, JobTypeSpec],
         order_of: OrderOf,
         depth: int,
     ) -> None:
-        self._nodes = body.nodes
-        self._input = body.input
+        self._nodes = nodes
+        self._input = given
         self._depth = depth
         self._labels = node.labels
         self._name = name

@@ -4,7 +4,7 @@ It contains nothing that does not follow from the view, except jobs whose event 
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -39,12 +39,13 @@ class FlowJob(NamedTuple):
 @dataclass(slots=True)
 class Expansion:
     """What the jobs of a mapped node are made of. ``missing``: the numbers of the items that have no job in this run.
-    ``results``: those of other nodes.
+    ``results``: those of other nodes. ``taken``: jobs of a flow that was forked, by item.
     """
 
     items: list[Any]
     missing: deque[int]
     results: dict[str, Any]
+    taken: Mapping[int | None, Job]
 
 
 class FlowState:

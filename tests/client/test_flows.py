@@ -121,6 +121,12 @@ async def test_flow_is_submitted_shown_and_cancelled(client: Client) -> None:
     assert (await handle.wait()).state == "cancelled"
     (later,) = await client.nodes(handle, state=NodeState.SKIPPED)
     assert (later.name, later.job, later.after) == ("later", None, ["add"])
+    (later,) = await client.nodes(handle, state=NodeState.SKIPPED, as_of=(await client.get(handle)).cursor)
+    assert later.name == "later"
+    forked = await client.fork(handle, "add", {"x": 5}, idempotency_key="fork-1")
+    assert forked.id == (await client.fork(handle, "add", {"x": 5}, idempotency_key="fork-1")).id != handle.id
+    with pytest.raises(Invalid, match="none"):
+        await client.fork(handle, "none")
     with pytest.raises(Conflict, match="no flow"):
         await client.nodes(await client.submit(add, 1))
 
@@ -136,6 +142,7 @@ async def test_blocking_client_submits_flows(network: Proxy) -> None:
     def use() -> Any:
         with SyncClient(network.url) as sync:
             handle = sync.submit_flow(chain(step(add, 1, 2), step(steps, n=previous), step(period, previous, days=1)))
+            handle = sync.fork(handle, "steps")
             return [node.name for node in sync.nodes(handle)]
 
     assert await asyncio.to_thread(use) == ["add", "steps", "period.of"]

@@ -1,8 +1,9 @@
 """The client for code without ``await``: runs the asynchronous client in a thread."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Unpack
 
 from jobtape.client.client import END_TIMEOUT, Client, Handle, JobRef, SubmittedJob
@@ -79,9 +80,11 @@ class SyncClient:
         handle = self._portal.call(self._client.submit_flow, flow, idempotency_key=idempotency_key)
         return SyncHandle(handle.job, handle.job_type, self)
 
-    def nodes(self, flow: JobRef, *, state: NodeState | None = None) -> Sequence[NodeInfo]:
+    def nodes(
+        self, flow: JobRef, *, state: NodeState | None = None, as_of: int | datetime | None = None
+    ) -> Sequence[NodeInfo]:
         """See ``Client.nodes``."""
-        return self._portal.call(self._client.nodes, flow, state=state)
+        return self._portal.call(self._client.nodes, flow, state=state, as_of=as_of)
 
     def get(self, job: JobRef) -> Job:
         """See ``Client.get``."""
@@ -102,6 +105,13 @@ class SyncClient:
     def redrive(self, job: JobRef) -> Job:
         """See ``Client.redrive``."""
         return self._portal.call(self._client.redrive, job)
+
+    def fork(
+        self, job: JobRef, begin: str, payload: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+    ) -> "SyncHandle[Any]":
+        """See ``Client.fork``."""
+        forked = self._portal.call(self._client.fork, job, begin, payload, idempotency_key=idempotency_key)
+        return SyncHandle(forked.job, None, self)
 
     def pause(self, *, queue: str | None = None, job_type: JobType[Any] | str | None = None) -> Job:
         """See ``Client.pause``."""

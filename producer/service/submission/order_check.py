@@ -8,10 +8,10 @@ from jobtape.producer.service.errors import PayloadTooLarge
 from jobtape.producer.service.limits import Limits
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import PayloadInvalid, SubmissionInvalid, UnknownJobType
-from jobtape.schemas.flows.flow import FLOW
-from jobtape.schemas.flows.recording import recorded_flow
+from jobtape.schemas.flows.flow import FLOW, Fork, RecordedFlow
+from jobtape.schemas.flows.recording import OrderOf, forked_flow, recorded_flow
 from jobtape.schemas.gates import Gates
-from jobtape.schemas.job import LONGEST_DELAY, Order
+from jobtape.schemas.job import LONGEST_DELAY, Job, Order
 from jobtape.schemas.job_types.job_type import (
     BUILTIN_PREFIX,
     BUILTIN_QUEUE,
@@ -63,26 +63,61 @@ def _order(
     )
 
 
-def _flow_order(
-    submission: Submission, job_types: Mapping[str, JobTypeSpec], limits: Limits, now: datetime, *, depth: int
+def forked_order(
+    job: Job,
+    begin: str,
+    payload: Any,
+    taken: Mapping[str, int],
+    as_of: int,
+    job_types: Mapping[str, JobTypeSpec],
+    limits: Limits,
+    now: datetime,
 ) -> Order:
+    """Return the order of a fork of the flow ``job`` from the node ``begin`` on. ``payload``: the new one of that node,
+    or None. ``taken``: by node, how many jobs had succeeded at the cursor ``as_of``.
+
+    Raises PayloadInvalid and PayloadTooLarge.
+    """
+    old = RecordedFlow.model_validate(job.payload)
+    flow = forked_flow(old, begin, payload, job_types, _order_of(job_types, limits, now, depth=1))
+    anew = flow.graph.from_on(begin)
+    kept = {name: number for name, number in taken.items() if name not in anew}
+    flow.fork = Fork(flow=job.id, as_of=as_of, begin=begin, taken=kept)
+    order = job.order
+    assert order is not None
+    return order.model_copy(update={"payload": _recorded(flow, limits), "flow": None})
+
+
+def _order_of(job_types: Mapping[str, JobTypeSpec], limits: Limits, now: datetime, *, depth: int) -> OrderOf:
+    """Return what makes the orders of the nodes of a flow that is ``depth`` deep in others."""
+
     def order_of(node: Submission, whole: bool) -> Order:
         if node.type == FLOW:
             return _flow_order(node, job_types, limits, now, depth=depth + 1)
         return _order(node, job_types, limits, now, whole=whole)
 
+    return order_of
+
+
+def _recorded(flow: RecordedFlow, limits: Limits) -> dict[str, Any]:
+    payload = flow.model_dump(mode="json", exclude_defaults=True)
+    _check_storable(payload)
+    _check_size(payload, limits)
+    return payload
+
+
+def _flow_order(
+    submission: Submission, job_types: Mapping[str, JobTypeSpec], limits: Limits, now: datetime, *, depth: int
+) -> Order:
     for field in ("queue", "lane", "timeout", "max_attempts", "ordering_key"):
         if getattr(submission, field) is not None:
             raise _invalid(field, f"a flow has no {field}: its nodes have")
     _check_storable(submission.payload)
     _check_size(submission.payload, limits)
-    flow = recorded_flow(submission.payload, job_types, order_of, depth)
-    payload = flow.model_dump(mode="json", exclude_defaults=True)
-    _check_storable(payload)
-    _check_size(payload, limits)
+    flow = recorded_flow(submission.payload, job_types, _order_of(job_types, limits, now, depth=depth), depth)
     return Order(
         type=FLOW,
-        payload=payload,
+        payload=_recorded(flow, limits),
         queue=BUILTIN_QUEUE,
         labels=submission.labels,
         correlation_id=submission.correlation_id,

@@ -1,6 +1,8 @@
 """Flows over HTTP, with a worker and a projector."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from jobtape.view.store import Store
 from tests.checker import Checker
 from tests.consumer.installation import Rig
 from tests.producer.running_api import Api, api, problem
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +40,31 @@ def note(text: str = "noted") -> str:
     return text
 
 
-TYPES = (numbers, double, total, note)
+_ran: Counter[str] = Counter()
+_broken: set[str] = set()
+
+
+@job("mark")
+def mark(name: str) -> str:
+    _ran[name] += 1
+    if name in _broken:
+        raise ValueError(name)
+    return name
+
+
+@job("names")
+def names(n: int) -> list[str]:
+    _ran["names"] += 1
+    return [f"n{i}" for i in range(n)]
+
+
+@job("join")
+def join(names: list[str | None]) -> str:
+    _ran["join"] += 1
+    return "".join(name or "-" for name in names)
+
+
+TYPES = (numbers, double, total, note, mark, names, join)
 
 
 @pytest.fixture
@@ -248,3 +275,111 @@ async def test_fault_of_a_flow_has_a_pointer(at_work: Api) -> None:
 async def test_job_that_is_no_flow_has_no_nodes(at_work: Api) -> None:
     answer = await at_work.client.post("/jobs", json={"type": "note", "payload": {}})
     problem(await at_work.client.get(f"/jobs/{answer.json()['id']}/nodes"), 409, "not-a-flow")
+
+
+MARKED: dict[str, Any] = {
+    "names": {"type": "names", "payload": {"n": 4}},
+    "each": {"type": "mark", "map": {"$from": "names"}, "payload": {"name": {"$item": ""}}},
+    "inner": {
+        "type": "jobtape.flow",
+        "payload": {
+            "input": {"first": {"$from": "names", "path": "/0"}},
+            "nodes": {
+                "one": {"type": "mark", "payload": {"name": "one"}},
+                "two": {"type": "mark", "payload": {"name": {"$input": "/first"}}, "after": ["one"]},
+            },
+        },
+    },
+    "beside": {"type": "mark", "payload": {"name": "beside"}},
+    "join": {"type": "join", "payload": {"names": {"$from": "each"}}, "after": ["inner"], "on": "done"},
+    "end": {"type": "mark", "payload": {"name": {"$from": "join"}}},
+}
+
+
+async def fork(served: Api, flow: dict[str, Any], body: dict[str, Any], **headers: str) -> dict[str, Any]:
+    """Fork a flow, wait for the end of the new one, and return it."""
+    answer = await served.client.post(f"/jobs/{flow['id']}/fork", json=body, headers=headers)
+    assert answer.status_code == 202, answer.text
+    found: dict[str, Any] = (await served.client.get(answer.headers["location"], headers={"Prefer": "wait=30"})).json()
+    assert found["finished_at"] is not None and found["id"] != flow["id"], found
+    return found
+
+
+async def test_fork_runs_anew_from_a_node_on_and_takes_other_results(at_work: Api, rig: Rig, view: Store) -> None:
+    _ran.clear()
+    _broken.clear()
+    _broken.update(("n2", "beside"))
+    flow = await run(at_work, MARKED, labels={"tenant": "7"}, correlation_id="order-7")
+    assert flow["state"] == "failed"  # because of ``beside``
+    assert _ran == dict.fromkeys(("names", "one", "n1", "n2", "n3", "join", "beside", "n0n1-n3"), 1) | {"n0": 2}
+    _ran.clear()
+    _broken.clear()
+    forked = await fork(at_work, flow, {"from": "join"}, **{"Idempotency-Key": "again"})
+    assert (forked["state"], forked["result"]) == (
+        "succeeded",
+        {"beside": "beside", "end": "n0n1n2n3"},
+    )
+    assert (forked["labels"], forked["correlation_id"]) == ({"tenant": "7"}, "order-7")
+    # What failed beside the node runs too, what had succeeded does not.
+    assert _ran == dict.fromkeys(("n2", "beside", "join", "n0n1n2n3"), 1)
+    for each in (flow, forked):
+        assert set((await states(at_work, each)).values()) <= {"succeeded", "failed"}
+    inner = (await at_work.client.get("/jobs", params={"flow": forked["id"], "node": "inner"})).json()["items"][0]
+    assert await states(at_work, inner) == {"one": "succeeded", "two": "succeeded"}
+    again = await fork(at_work, flow, {"from": "join"}, **{"Idempotency-Key": "again"})
+    assert again["id"] == forked["id"]
+    other = await at_work.client.post(
+        f"/jobs/{flow['id']}/fork", json={"from": "end"}, headers={"Idempotency-Key": "again"}
+    )
+    problem(other, 422, "idempotency-key-reused")
+
+    _ran.clear()
+    second = await fork(at_work, forked, {"from": "end", "payload": {"name": {"$from": "names", "path": "/3"}}})
+    assert second["result"]["end"] == "n3" and _ran == {"n3": 1}
+    _ran.clear()
+    third = await fork(at_work, forked, {"from": "names", "payload": {"n": 1}})
+    assert third["result"]["end"] == "n0" and _ran == {"names": 1, "n0": 3, "one": 1, "join": 1}
+    await check(rig, view)
+
+
+async def test_fork_that_cannot_run_is_refused(at_work: Api, view: Store) -> None:
+    _broken.clear()
+    flow = await run(at_work, MARKED)
+    for body, where in (
+        ({"from": "none"}, "/from"),
+        ({}, "/from"),
+        ({"from": "join", "payload": {"names": 3}}, "/payload/names"),
+        ({"from": "each", "payload": {"name": {"$from": "end"}}}, "/payload"),
+        ({"from": "join", "until": 3}, "/until"),
+    ):
+        answer = await at_work.client.post(f"/jobs/{flow['id']}/fork", json=body)
+        assert [each["pointer"] for each in problem(answer, 422, "invalid-flow")["errors"]] == [where]
+    one = (await at_work.client.get("/jobs", params={"flow": flow["id"], "node": "end"})).json()["items"][0]
+    problem(await at_work.client.post(f"/jobs/{one['id']}/fork", json={"from": "end"}), 409, "not-a-flow")
+    later = datetime(2100, 1, 1, tzinfo=UTC)
+
+    def flow_is_gone() -> bool:
+        view.retention.prune("p1", later)
+        return view.job(flow["id"]) is None
+
+    await eventually(flow_is_gone)
+    problem(await at_work.client.post(f"/jobs/{flow['id']}/fork", json={"from": "end"}), 410, "job-gone")
+
+
+async def test_nodes_of_the_past_are_those_at_the_cursor(at_work: Api, view: Store) -> None:
+    _broken.clear()
+    flow = await run(at_work, MARKED)
+    seen: dict[str, list[str]] = {}
+    items: dict[str, set[int | None]] = {}
+    for cursor in [row.cursor for row in view.history(limit=1000) if row.cursor >= view.history(flow["id"])[0].cursor]:
+        answer = await at_work.client.get(f"/jobs/{flow['id']}/nodes", params={"as_of": cursor})
+        assert answer.headers["jobtape-as-of"] == str(cursor)
+        for node in answer.json()["items"]:
+            states_ = seen.setdefault(node["name"], [])
+            if states_[-1:] != [node["state"]]:
+                states_.append(node["state"])
+            items.setdefault(node["name"], set()).add(node["items"])
+    assert seen == {name: ["waiting", "running", "succeeded"] for name in MARKED}
+    assert items.pop("each") == {None, 4} and all(each == {None} for each in items.values())
+    answer = await at_work.client.get(f"/jobs/{flow['id']}/nodes", params={"as_of": 1})
+    assert answer.status_code in (404, 410)

@@ -149,6 +149,7 @@ ALLOWED = [
     ("/jobs/batch", "GET, HEAD, OPTIONS, POST"),
     (f"{ONE}/cancel", "OPTIONS, POST"),
     (f"{ONE}/redrive", "OPTIONS, POST"),
+    (f"{ONE}/fork", "OPTIONS, POST"),
     ("/redrives", "OPTIONS, POST"),
     (f"/redrives/{ONE.rpartition('/')[2]}", "GET, HEAD, OPTIONS"),
     ("/cancels", "OPTIONS, POST"),

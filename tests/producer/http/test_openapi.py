@@ -58,6 +58,7 @@ def test_document_lists_all_paths(document: dict[str, Any]) -> None:
         ("post", "/job-types/{name}/resume"),
         ("post", "/flows"),
         ("get", "/jobs/{job_id}/nodes"),
+        ("post", "/jobs/{job_id}/fork"),
         ("put", "/schedules/{name}"),
         ("get", "/schedules"),
         ("get", "/schedules/{name}"),

@@ -9,7 +9,7 @@ from jobtape.schemas.flows.flow import FLOW, MAX_ITEMS, RecordedNode
 from jobtape.schemas.flows.references import NotFound, Reference
 from jobtape.schemas.flows.state import FlowState
 from jobtape.schemas.gates import Gates
-from jobtape.schemas.job import JobState
+from jobtape.schemas.job import Job, JobState
 from jobtape.schemas.job_types.declared_gates import DeclaredGates
 from jobtape.view.flows import result_of
 
@@ -75,14 +75,31 @@ class Payloads:
             raise PayloadFault(f"the payload cannot be stored as JSON without change: {reason}")
         if (size := len(plainjson.dumps(payload))) > self._most:
             raise PayloadFault(f"the payload has {size} bytes, {self._most} are allowed (JOBTAPE_MAX_PAYLOAD)")
+        return payload, self.gates(flow, node, payload)
+
+    def gates(self, flow: FlowState, node: RecordedNode, payload: dict[str, Any]) -> Gates:
+        """Return the gates of a node's job. Raises PayloadFault."""
         if node.order.type == FLOW:
-            return payload, Gates(flow=True)
+            return Gates(flow=True)
         labels = {**(flow.job.labels or {}), **node.order.labels}
         try:
             rules = DeclaredGates.read(node.order.type, node.declared_gates)
-            return payload, rules.gates(payload, labels, node.ordering_key) or Gates()
+            return rules.gates(payload, labels, node.ordering_key) or Gates()
         except PayloadInvalid as error:
             raise PayloadFault(str(error)) from None
+
+    async def taken(self, flow: FlowState, name: str) -> dict[int | None, Job]:
+        """Return the jobs whose results the node takes from the flow that was forked, by item.
+
+        Raises PayloadFault if they are not kept any more, and ViewUnavailable.
+        """
+        fork = flow.recorded.fork
+        if fork is None or name not in fork.taken:
+            return {}
+        found = await self._active.call(self._active.store.flows.taken, fork.flow, name, fork.as_of)
+        if len(found) != fork.taken[name]:
+            raise PayloadFault(f"the results of the node {name} in the flow {fork.flow} are not kept any more")
+        return found
 
     async def last_results(self, flow: FlowState) -> dict[str, Any]:
         """Return the results of the last nodes that have one, without mapped nodes, as far as there is room for them.

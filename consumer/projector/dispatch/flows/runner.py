@@ -12,6 +12,7 @@ A mapped node is expanded a page at a time. Its jobs tell how far that has come.
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -24,7 +25,7 @@ from jobtape.consumer.projector.dispatch.flows.payloads import PayloadFault, Pay
 from jobtape.schemas import ids
 from jobtape.schemas.events import Started, submitted
 from jobtape.schemas.flows import outcomes
-from jobtape.schemas.flows.flow import RecordedNode, child_id, child_order
+from jobtape.schemas.flows.flow import FLOW, Fork, RecordedNode, child_id, child_order
 from jobtape.schemas.flows.graph import Decision
 from jobtape.schemas.flows.state import Expansion, FlowJob, FlowState
 from jobtape.schemas.gates import Gates
@@ -184,8 +185,9 @@ class FlowRunner:
     async def _expand(self, flow: FlowState, name: str, node: RecordedNode) -> Expansion:
         items = await self._payloads.items(flow, node)
         results = await self._payloads.results(flow, node)
+        taken = await self._payloads.taken(flow, name)
         flow.items[name] = len(items)
-        expansion = flow.expansions[name] = Expansion(items, flow.missing(name, len(items)), results)
+        expansion = flow.expansions[name] = Expansion(items, flow.missing(name, len(items)), results, taken)
         return expansion
 
     async def _begin_job(
@@ -196,6 +198,10 @@ class FlowRunner:
         try:
             if of is None and node.map is not None:
                 raise PayloadFault("there were no items in the first run of the flow")
+            taken = await self._payloads.taken(flow, name) if of is None else of.taken
+            if known is None and item in taken:
+                await self._take(flow, name, node, item, taken[item])
+                return
             results = await self._payloads.results(flow, node) if of is None else of.results
             payload, gates = self._payloads.make(flow, node, results, None if of is None else of.items[item or 0])
         except PayloadFault as fault:
@@ -207,6 +213,23 @@ class FlowRunner:
         event = redriven(_run_of(flow, known), causation_id=_run_began(flow), **self._stamp())
         flow.put(_in_next_run(known, flow))
         await self._active.publish(event)
+
+    async def _take(self, flow: FlowState, name: str, node: RecordedNode, item: int | None, old: Job) -> None:
+        """Submit a job that has succeeded, with the result of a job of the flow that was forked.
+
+        A flow is forked in its turn, so that it has jobs too.
+        """
+        payload, fork = old.payload or {}, flow.recorded.fork
+        assert fork is not None
+        if node.order.type == FLOW:
+            inner = await self._active.call(self._active.store.flows.succeeded_then, old.id, fork.as_of)
+            number = Counter(job.node for job in inner)
+            payload = {**payload, "fork": Fork(flow=old.id, as_of=fork.as_of, taken=number).model_dump(mode="json")}
+        else:
+            # Before its submission, as that of a job that fails.
+            event = outcomes.taken(flow.job, child_id(flow.job.id, name, item), old, **self._stamp())
+            await self._active.publish(event)
+        await self._submit(flow, name, node, item, payload, self._payloads.gates(flow, node, payload))
 
     async def _fail(self, flow: FlowState, name: str, node: RecordedNode, item: int | None, why: str) -> None:
         """Submit a job that has failed, because it has no payload, or fail its next run."""

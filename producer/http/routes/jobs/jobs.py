@@ -71,7 +71,7 @@ async def get_job(
     if query.as_of is None:
         job, headers = await _waited(producer, await find_job(producer, job_id), known, request)
     else:
-        job, cursor = await _past_job(producer, job_id, query.as_of)
+        job, cursor = await past_job(producer, job_id, query.as_of)
         headers = {AS_OF: str(cursor)}
     headers["ETag"] = _etag(job)
     if _matches(known, job):
@@ -138,7 +138,7 @@ async def find_job(producer: Producer, job_id: str) -> Job:
     return existing(await producer.job(job_id), job_id)
 
 
-async def _past_job(producer: Producer, job_id: str, point: int | datetime) -> tuple[Job, int]:
+async def past_job(producer: Producer, job_id: str, point: int | datetime) -> tuple[Job, int]:
     """Return the job as it was at ``point``, and the cursor of that point."""
     cursor = await producer.past.cursor(point)
     job = await producer.read(producer.store.past.job, job_id, cursor)

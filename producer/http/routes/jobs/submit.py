@@ -25,6 +25,7 @@ from jobtape.producer.service.errors import IdempotencyKeyInvalid
 from jobtape.producer.service.submission.idempotency import HEADER, key_in_header
 from jobtape.schemas import plainjson
 from jobtape.schemas.errors import SubmissionInvalid
+from jobtape.schemas.job import Job
 from jobtape.schemas.submission import BatchSubmission, Submission, read_submission
 
 _PLAIN: dict[str, Any] = {"type": "add", "payload": {"x": 3, "y": 4}}
@@ -75,6 +76,11 @@ async def submitted(request: Request, producer: Producer, read: Callable[[bytes]
     else:
         keyed = await request_body.call(len(body), lambda: producer.keyed(key, read(body)))
         job = await producer.submit_once(idempotency_scope(request), keyed)
+    return await answer_for(request, producer, job)
+
+
+async def answer_for(request: Request, producer: Producer, job: Job) -> Response:
+    """Return the response to a request that has submitted ``job``, after the wait that the request prefers."""
     headers = location(request, job)
     job, applied = await wait_as_preferred(producer, producer.listeners, job, request)
     headers |= applied
