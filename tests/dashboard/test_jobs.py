@@ -1,6 +1,7 @@
 """Jobs in the dashboard: submit, follow, list, redrive and cancel them, and look at their past."""
 
 import json
+import random
 import re
 from typing import Any
 
@@ -63,10 +64,48 @@ def test_flow_shows_its_nodes_and_leads_to_their_jobs(site: Installation, tab: T
     page = tab.go(f"jobs/{flow_id}")
     rows = page.get_by_label("Nodes").get_by_role("row")
     expect(rows).to_contain_text(["Node", "succeeded", "one", "skipped"])
-    page.get_by_role("link", name="two", exact=True).click()
+    graph = page.get_by_label("Graph of the flow")
+    expect(graph.locator(".node")).to_have_text([re.compile(name) for name in nodes])
+    expect(graph.locator("g.node.skipped")).to_contain_text("never")
+    expect(graph.locator(".edge")).to_have_count(2)
+    first = httpx.get(f"http://127.0.0.1:{site.port}/jobs/{flow_id}/events", trust_env=False).json()["items"][0]
+    tab.go(f"jobs/{flow_id}?as_of={first['cursor']}")
+    expect(graph.locator("g.node.waiting")).to_have_count(3)
+    tab.go(f"jobs/{flow_id}")
+    graph.locator("a.node", has_text="two").click()
     expect(page.get_by_text("node two")).to_be_visible()
+    page.get_by_role("link", name=flow_id).click()
+    expect(graph).to_be_visible()
     tab.go(f"jobs?flow={flow_id}&node=one")
     expect(page.get_by_text("add")).not_to_have_count(0)
+
+
+def test_each_node_of_a_graph_is_behind_those_before_it_and_no_box_on_another(tab: Tab) -> None:
+    """Also of 1,000 nodes, which are laid out in less than a second."""
+    chance = random.Random(4)
+    graphs = []
+    for number in (1, 10, 60, 1000):
+        names = [f"n{n}" for n in range(number)]
+        before = [chance.sample(names[:n], min(n, chance.choice((0, 1, 1, 2)))) for n in range(number)]
+        nodes = [{"name": name, "after": after} for name, after in zip(names, before, strict=True)]
+        graphs.append(chance.sample(nodes, number))
+    page = tab.go("jobs")
+    result = page.evaluate(
+        """async (graphs) => {
+          const app = document.querySelector('script[type=module]').src;
+          const { layers } = await import(new URL("core/layers.js", app));
+          const begin = performance.now();
+          const found = graphs.map((nodes) => [...layers(nodes)].map(([name, at]) => [name, at.column, at.row]));
+          return { found, took: performance.now() - begin };
+        }""",
+        graphs,
+    )
+    assert result["took"] < 1000
+    for nodes, found in zip(graphs, result["found"], strict=True):
+        columns = {name: column for name, column, _ in found}
+        assert len({(column, row) for _, column, row in found}) == len(found)
+        for node in nodes:
+            assert columns[node["name"]] == max((columns[other] + 1 for other in node["after"]), default=0)
 
 
 def test_progress_and_outcome_appear_without_reload(site: Installation, tab: Tab) -> None:

@@ -58,6 +58,7 @@ export function JobPage({ id }) {
     ${one !== null && at === null && html`<${WhyNot} job=${one} />`}
     <${ProblemBox} problem=${problem} onRetry=${at === null ? now.reload : past.reload} />
     ${one === null && problem === null && html`<p class="loading">Loading …</p>`}
+    ${one !== null && one.type === "jobtape.flow" && problem === null && html`<${Nodes} flow=${one} />`}
     <div class="columns">
       <div>
         ${
@@ -71,7 +72,6 @@ export function JobPage({ id }) {
       </div>
       <div>
         ${one !== null && at !== null && html`<${Changes} job=${one} before=${prior.data} first=${before === null} />`}
-        ${one !== null && at === null && one.type === "jobtape.flow" && html`<${Nodes} flow=${one} />`}
         ${one !== null && html`<${Content} job=${one} />`}
       </div>
     </div>

@@ -3,29 +3,40 @@ import { get } from "../core/api.js";
 import { html } from "../core/html.js";
 import { toNumber } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
-import { link } from "../core/route.js";
+import { asOf, link } from "../core/route.js";
 import { ENDED, STATES } from "../core/types.js";
-import { ProblemBox, Section, State } from "./basics.js";
+import { useRef } from "../vendor/hooks.js";
+import { Foreign, ProblemBox, Section, State } from "./basics.js";
+import { FlowGraph } from "./flow_graph.js";
 
 /** @typedef {import("../core/types.js").Job} Job */
 /** @typedef {import("../core/types.js").FlowNode} FlowNode */
 
 const POLL = 3000; // milliseconds
 
-/** @param {{flow: Job}} props */
+/** The nodes now, or at the moment of the past that is shown. @param {{flow: Job}} props */
 export function Nodes({ flow }) {
+  const at = asOf.value;
   const nodes = useLoad(
-    `nodes of ${flow.id} in run ${flow.run} ${flow.state}`,
-    (signal) => /** @type {Promise<{items: FlowNode[]}>} */ (get(`jobs/${flow.id}/nodes`, {}, signal)),
+    `nodes of ${flow.id} in run ${flow.run} ${at ?? flow.state}`,
+    (signal) =>
+      /** @type {Promise<{items: FlowNode[]}>} */ (
+        get(`jobs/${flow.id}/nodes`, at === null ? {} : { as_of: at }, signal)
+      ),
   );
-  useEvery(nodes.reload, ENDED.has(flow.state) ? null : POLL);
-  return html`<${Section} title="Nodes">
+  useEvery(nodes.reload, at !== null || ENDED.has(flow.state) ? null : POLL);
+  // While the next moment is loaded, the last one stays, so that nothing jumps.
+  const last = useRef({ id: "", items: /** @type {FlowNode[] | null} */ (null) });
+  if (nodes.data !== null || last.current.id !== flow.id)
+    last.current = { id: flow.id, items: nodes.data?.items ?? null };
+  const items = last.current.items;
+  return html`<${Section} title="Nodes" class="wide" tools=${html`<${Origin} payload=${flow.payload} />`}>
     <${ProblemBox} problem=${nodes.problem} onRetry=${nodes.reload} />
     ${
-      nodes.data !== null &&
-      html`<table class="rows">
+      items !== null &&
+      html`<${FlowGraph} flow=${flow} nodes=${items} /><div class="scroll"><table class="rows">
         <thead><tr><th>Node</th><th>State</th><th>After</th><th>Jobs</th></tr></thead>
-        <tbody>${nodes.data.items.map(
+        <tbody>${items.map(
           (node) => html`<tr>
             <td class="name">${node.job === null ? node.name : html`<a data-row href=${link(`jobs/${node.job}`)}>${node.name}</a>`}</td>
             <td><${State} state=${node.state} /></td>
@@ -33,9 +44,16 @@ export function Nodes({ flow }) {
             <td>${node.mapped && html`<${Counts} flow=${flow} node=${node} />`}</td>
           </tr>`,
         )}</tbody>
-      </table>`
+      </table></div>`
     }
   <//>`;
+}
+
+/** The name of a flow, and the one that it was forked from. @param {{payload: any}} props */
+function Origin({ payload }) {
+  const [name, from] = [payload?.name, payload?.fork?.flow];
+  return html`${typeof name === "string" && html`<${Foreign} text=${name} />`}
+    ${typeof from === "string" && html`<span class="quiet">forked from <a class="id" href=${link(`jobs/${from}`)}>${from}</a></span>`}`;
 }
 
 /** @param {{flow: Job, node: FlowNode}} props */
