@@ -10,6 +10,7 @@ from jobtape.schemas.flows.flow import FLOW, MAX_DEPTH, MAX_NODES, RecordedFlow,
 from jobtape.schemas.flows.graph import Graph, Node
 from jobtape.schemas.flows.references import FROM, INPUT, ITEM, Reference, step_into, steps_of
 from jobtape.schemas.flows.submission import FlowBody, NodeBody
+from jobtape.schemas.flows.type_check import type_faults
 from jobtape.schemas.job import Order
 from jobtape.schemas.job_types.job_type import BUILTIN_PREFIX, JobTypeSpec
 from jobtape.schemas.submission import Submission, read_submission
@@ -43,6 +44,8 @@ def recorded_flow(
         faults += [(("nodes", name, "after"), message) for name, message in graph.faults()]
         if not faults and (number := _count(nodes)) > MAX_NODES:
             faults.append((("nodes",), f"the flow has {number} nodes with those of the flows in it, not {MAX_NODES}"))
+    if not faults:
+        faults += type_faults(nodes, job_types)
     if faults:
         raise _invalid(faults)
     return RecordedFlow(name=body.name, input=body.input, nodes=nodes, stop=body.stop)
@@ -71,7 +74,9 @@ def forked_flow(
     order = {"payload": new.order.payload, "payload_version": new.order.payload_version}
     changed = old.model_copy(update={"order": old.order.model_copy(update=order), "after": new.after})
     found = RecordedFlow(name=flow.name, input=flow.input, nodes={**flow.nodes, begin: changed}, stop=flow.stop)
-    if faults := [(("payload",), message) for _, message in found.graph.faults()]:
+    faults: list[_Fault] = [(("payload",), message) for _, message in found.graph.faults()]
+    faults += [(loc[2:], why) for loc, why in type_faults(found.nodes, job_types) if loc[1] == begin]
+    if faults:
         raise _invalid(faults)
     return found
 

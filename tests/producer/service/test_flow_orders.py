@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import pytest
+from pydantic import BaseModel
 
 from jobtape import Concurrency, job
 from jobtape.producer.service.submission.order_check import order_for
@@ -26,12 +27,89 @@ def note(text: str = "noted") -> str:
     return text
 
 
-TYPES = {each.name: each for each in (double, note)}
+class Page(BaseModel):
+    """What ``fetch`` returns."""
+
+    links: list[str]
+    words: int
+
+
+@job("fetch")
+def fetch(url: str) -> Page:
+    return Page(links=[url], words=1)
+
+
+TYPES = {each.name: each for each in (double, note, fetch)}
 
 
 def order(body: dict[str, Any]) -> Order:
     submission = read_submission(flow_submission(body), Submission)
     return order_for(submission, TYPES, Settings().limits, datetime.now(UTC))
+
+
+_FETCH: Final = {"f": {"type": "fetch", "payload": {"url": "a"}}}
+
+
+def refers(path: str, job_type: str = "note", field: str = "text") -> dict[str, Any]:
+    """Return a node with what is at the path in the result of ``fetch``."""
+    return {"type": job_type, "payload": {field: {"$from": "f", "path": path}}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "loc", "why"),
+    [
+        ({"a": refers("/words")}, ("nodes", "a", "payload", "text"), "it is an integer, not a string"),
+        ({"a": refers("/link")}, ("nodes", "a", "payload", "text"), "there is never anything at 'link'"),
+        ({"a": refers("/links/x")}, ("nodes", "a", "payload", "text"), "there is never anything at 'x'"),
+        ({"a": refers("/words/0")}, ("nodes", "a", "payload", "text"), "there is never anything at '0'"),
+        ({"a": refers("", "double", "x")}, ("nodes", "a", "payload", "x"), "it is an object, not an integer"),
+        ({"a": {"type": "note", "map": {"$from": "f"}}}, ("nodes", "a", "map"), "never a list"),
+        (
+            {"a": {"type": "note", "map": {"$from": "f", "path": "/links"}}},
+            ("nodes", "a", "map"),
+            "no payloads of note",
+        ),
+        (
+            {"a": {"type": "note", "map": {"$from": "f", "path": "/links"}, "payload": {"text": {"$item": "/x"}}}},
+            ("nodes", "a", "payload", "text"),
+            "the item at '/x': there is never anything",
+        ),
+        (
+            {
+                "m": {"type": "double", "map": {"$input": "/n"}, "payload": {"x": {"$item": ""}}},
+                "a": {"type": "note", "payload": {"text": {"$from": "m"}}},
+            },
+            ("nodes", "a", "payload", "text"),
+            "it is a list, not a string",
+        ),
+        (
+            {
+                "w": {"type": "jobtape.flow", "payload": {"nodes": _FETCH}},
+                "a": {"type": "note", "payload": {"text": {"$from": "w", "path": "/g"}}},
+            },
+            ("nodes", "a", "payload", "text"),
+            "there is never anything at 'g'",
+        ),
+        (
+            {"w": {"type": "jobtape.flow", "payload": {"nodes": {**_FETCH, "a": refers("/words")}}}},
+            ("nodes", "w", "payload", "nodes", "a", "payload", "text"),
+            "it is an integer, not a string",
+        ),
+    ],
+)
+def test_reference_that_cannot_fit_is_refused_with_its_place(
+    nodes: dict[str, Any], loc: tuple[str | int, ...], why: str
+) -> None:
+    with pytest.raises(PayloadInvalid) as caught:
+        order({"input": {"n": [1]}, "nodes": {**_FETCH, **nodes}})
+    (fault,) = caught.value.errors
+    assert tuple(fault["loc"]) == loc and why in fault["msg"]
+
+
+def test_references_that_may_fit_are_accepted() -> None:
+    item = {"map": {"$from": "f", "path": "/links"}, "payload": {"text": {"$item": ""}}}
+    nodes = {**_FETCH, "a": refers("/links/0"), "b": refers("/words", "double", "x"), "c": {"type": "note", **item}}
+    order({"nodes": {**nodes, "d": {"type": "note", "payload": {"text": {"$from": "c", "path": "/0"}}}}})
 
 
 _INNER: Final = ("nodes", "a", "payload", "nodes")
