@@ -1,5 +1,6 @@
 """What a node refers to, compared with what its job type takes: examples, and any types against pydantic itself."""
 
+import types
 from typing import Any, Final
 
 import pytest
@@ -24,10 +25,11 @@ def types_with_values(draw: st.DrawFn, depth: int = 2) -> tuple[Any, st.SearchSt
     """Return a type, and its values as plain JSON, whose lists are not empty."""
     kind = draw(st.sampled_from(["scalar", "list", "union", "model"] if depth else ["scalar"]))
     if kind == "scalar":
-        return draw(st.sampled_from(_SCALARS))
+        scalar, plain = draw(st.sampled_from(_SCALARS))
+        return scalar, plain
     one, values = draw(types_with_values(depth - 1))
     if kind == "list":
-        return list[one], st.lists(values, min_size=1, max_size=2)
+        return types.GenericAlias(list, (one,)), st.lists(values, min_size=1, max_size=2)
     two, others = draw(types_with_values(depth - 1))
     if kind == "union":
         return one | two, values | others
