@@ -210,7 +210,7 @@ async def test_map_over_a_mapped_node_has_the_list_with_null_for_each_failure(
 
 async def test_mapped_node_without_a_list_has_the_result_null(at_work: Api, rig: Rig, view: Store) -> None:
     nodes = {
-        "bad": {"type": "double", "payload": {"x": 13}},
+        "bad": {"type": "numbers", "payload": {"n": {"$from": "list", "path": "/items/7"}}},
         "list": {"type": "numbers", "payload": {"n": 0}},
         "skipped": {
             "type": "double",
@@ -218,7 +218,12 @@ async def test_mapped_node_without_a_list_has_the_result_null(at_work: Api, rig:
             "payload": {"x": {"$item": ""}},
             "after": ["bad"],
         },
-        "unlisted": {"type": "double", "map": {"$from": "bad"}, "payload": {"x": {"$item": ""}}, "on": "done"},
+        "unlisted": {
+            "type": "double",
+            "map": {"$from": "bad", "path": "/items"},
+            "payload": {"x": {"$item": ""}},
+            "on": "done",
+        },
         "over": {"type": "double", "map": {"$from": "skipped"}, "payload": {"x": {"$item": ""}}, "on": "done"},
         "note": {
             "type": "total",
