@@ -51,6 +51,7 @@ class _Schema(NamedTuple):
 
 
 _ANY: Final = _Schema({}, {})
+_NULL: Final = _Schema({}, {"type": "null"})
 
 
 def type_faults(
@@ -85,6 +86,8 @@ class _Checker:
         for at, reference in node.references():
             try:
                 found = self._found(reference, items)
+                if node.on != "success" and reference.node is not None:
+                    found = [*found, _NULL]  # that node may not have succeeded
                 wanted = [payload]
                 for step in at if job_type is not None else ():
                     wanted = _step(wanted, str(step), "the payload")

@@ -39,7 +39,12 @@ def fetch(url: str) -> Page:
     return Page(links=[url], words=1)
 
 
-TYPES = {each.name: each for each in (double, note, fetch)}
+@job("period")
+def period(days: int | None) -> None:
+    pass
+
+
+TYPES = {each.name: each for each in (double, note, fetch, period)}
 
 
 def order(body: dict[str, Any]) -> Order:
@@ -104,6 +109,13 @@ def test_reference_that_cannot_fit_is_refused_with_its_place(
         order({"input": {"n": [1]}, "nodes": {**_FETCH, **nodes}})
     (fault,) = caught.value.errors
     assert tuple(fault["loc"]) == loc and why in fault["msg"]
+
+
+def test_result_of_a_node_that_may_not_succeed_may_be_null() -> None:
+    a = {"type": "period", "payload": {"days": {"$from": "f"}}}
+    order({"nodes": {**_FETCH, "a": {**a, "on": "done"}}})
+    with pytest.raises(PayloadInvalid, match="an object, not an integer"):
+        order({"nodes": {**_FETCH, "a": a}})
 
 
 def test_references_that_may_fit_are_accepted() -> None:
