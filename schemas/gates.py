@@ -109,8 +109,8 @@ class Gates(BaseModel):
     """All gates of one job.
 
     ``hold``: a failed run keeps the ordering key until the job is redriven or released. ``turn``: jobs with different
-    values take turns where they wait for the same limit. ``rule`` and ``flow``: the job is
-    never placed (see ``schemas.rules`` and ``schemas.flows``).
+    values take turns where they wait for the same limit. ``rule`` and ``flow``: the job is never placed (see
+    ``schemas.rules`` and ``schemas.flows``).
     """
 
     model_config = ConfigDict(frozen=True)

@@ -139,7 +139,7 @@ class _Recorder:
             map=None if node.map is None else node.map.reference.plain(),
             limit=node.limit,
             ordering_key=node.ordering_key,
-            declared_gates=None if job_type is None else job_type.declared_gates.declared(),
+            declared_gates=None if job_type is None else job_type.declared_gates.plain(),
         )
 
     def _references(self) -> list[Reference]:

@@ -85,57 +85,31 @@ class Debounce:
     name: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
 class DeclaredGates:
-    """The rules of the job type ``job_type``. ``fields``: the fields of its payload. ``where``: begins each message.
-    ``rule``: its jobs are rules.
+    """What the job type ``job_type`` declares about the gates of its jobs. ``rule``: its jobs are rules."""
 
-    Raises JobTypeInvalid for rules that no payload can follow.
-    """
+    job_type: str
+    ordering_key: str | None = None
+    on_failure: OnFailure = "continue"
+    limits: tuple[Concurrency | Rate, ...] = ()
+    unique: Unique | None = None
+    debounce: Debounce | None = None
+    take_turns: str | None = None
+    rule: bool = False
 
-    def __init__(
-        self,
-        job_type: str,
-        fields: Collection[str],
-        where: str,
-        *,
-        ordering_key: str | None,
-        on_failure: OnFailure,
-        limits: Sequence[Concurrency | Rate],
-        unique: Unique | None,
-        debounce: Debounce | None,
-        take_turns: str | None,
-        rule: bool,
-    ) -> None:
-        self._rule = rule
-        self.ordering_key = ordering_key
-        self.on_failure: OnFailure = on_failure
-        self.limits = tuple(limits)
-        self.unique = unique
-        self.debounce = debounce
-        self.take_turns = take_turns
-        self._job_type = job_type
-        keyed = [each for each in (unique, debounce) if each is not None]
-        for each in keyed:
-            if isinstance(each.by, str):
-                kind = type(each).__name__
-                raise JobTypeInvalid(f"{where}: {kind}(by=...) is a list of names, like [{each.by!r}]")
-        if unique is not None and unique.conflict not in get_args(Conflict):
-            raise JobTypeInvalid(f"{where}: Unique(conflict=...) is 'return' or 'replace', not {unique.conflict!r}")
-        if debounce is not None and unique is not None and unique.conflict == "return":
-            raise JobTypeInvalid(
-                f"{where}: with Debounce the last job runs, with Unique(conflict='return') the first: "
-                "use conflict='replace'"
-            )
-        if debounce is not None and not (
-            0 < debounce.seconds <= (debounce.at_most or LONGEST_DEBOUNCE) <= LONGEST_DEBOUNCE
-        ):
-            raise JobTypeInvalid(
-                f"{where}: Debounce(seconds=..., at_most=...) are above 0 and at most {LONGEST_DEBOUNCE:.0f} s, and "
-                "at_most is not below seconds"
-            )
+    def check(self, fields: Collection[str], where: str) -> None:
+        """Raise JobTypeInvalid for a declaration that no payload with these ``fields`` can fulfil. ``where``: begins
+        each message.
+        """
+        if self.on_failure not in ("continue", "hold"):
+            raise JobTypeInvalid(f"{where}: on_failure is 'continue' or 'hold', not {self.on_failure!r}")
+        self._check_keys(where)
+        self._check_limits(where)
+        keyed = self._keyed
         for name, path in (
-            ("ordering_key", ordering_key),
-            ("take_turns", take_turns),
+            ("ordering_key", self.ordering_key),
+            ("take_turns", self.take_turns),
             *(("by", limit.by) for limit in self.limits),
             *(("by", path) for each in keyed for path in each.by),
         ):
@@ -143,8 +117,37 @@ class DeclaredGates:
                 raise JobTypeInvalid(
                     f"{where}: {name}={path!r} is no parameter of the handler: name one, or a label as {LABEL}<name>"
                 )
-        if on_failure not in ("continue", "hold"):
-            raise JobTypeInvalid(f"{where}: on_failure is 'continue' or 'hold', not {on_failure!r}")
+        for named in (*self.limits, *keyed):
+            if named.name is not None and not _NAME.fullmatch(named.name):
+                what = "a limit" if isinstance(named, Concurrency | Rate) else "the keys"
+                raise JobTypeInvalid(f"{where}: the name of {what} must match {_NAME.pattern}, not {named.name!r}")
+
+    @property
+    def _keyed(self) -> list[Unique | Debounce]:
+        return [each for each in (self.unique, self.debounce) if each is not None]
+
+    def _check_keys(self, where: str) -> None:
+        unique, debounce = self.unique, self.debounce
+        for each in self._keyed:
+            if isinstance(each.by, str):
+                kind = type(each).__name__
+                raise JobTypeInvalid(f"{where}: {kind}(by=...) is a list of names, like [{each.by!r}]")
+        if unique is not None and unique.conflict not in get_args(Conflict):
+            raise JobTypeInvalid(f"{where}: Unique(conflict=...) is 'return' or 'replace', not {unique.conflict!r}")
+        if debounce is None:
+            return
+        if unique is not None and unique.conflict == "return":
+            raise JobTypeInvalid(
+                f"{where}: with Debounce the last job runs, with Unique(conflict='return') the first: "
+                "use conflict='replace'"
+            )
+        if not 0 < debounce.seconds <= (debounce.at_most or LONGEST_DEBOUNCE) <= LONGEST_DEBOUNCE:
+            raise JobTypeInvalid(
+                f"{where}: Debounce(seconds=..., at_most=...) are above 0 and at most {LONGEST_DEBOUNCE:.0f} s, and "
+                "at_most is not below seconds"
+            )
+
+    def _check_limits(self, where: str) -> None:
         if len(self.limits) > MAX_LIMITS:
             raise JobTypeInvalid(f"{where}: a job type has at most {MAX_LIMITS} limits")
         for limit in self.limits:
@@ -153,18 +156,14 @@ class DeclaredGates:
                     f"{where}: {limit} cannot be kept: at_most is at least 1, per is above 0 and at most "
                     f"{LONGEST_RATE:.0f} s"
                 )
-        for named in (*self.limits, *keyed):
-            if named.name is not None and not _NAME.fullmatch(named.name):
-                what = "a limit" if isinstance(named, Concurrency | Rate) else "the keys"
-                raise JobTypeInvalid(f"{where}: the name of {what} must match {_NAME.pattern}, not {named.name!r}")
-        if len({(limit.name or job_type, limit.by, type(limit)) for limit in self.limits}) < len(self.limits):
+        if len({(limit.name or self.job_type, limit.by, type(limit)) for limit in self.limits}) < len(self.limits):
             raise JobTypeInvalid(
                 f"{where}: two limits of the same kind have the same name: give them different ones, name=..."
             )
 
-    def declared(self) -> dict[str, Any] | None:
-        """Return the rules as plain JSON, for ``read``; None if there are none."""
-        rules: dict[str, Any] = {
+    def plain(self) -> dict[str, Any] | None:
+        """Return the declaration as plain JSON, for ``read``; None if there is none."""
+        found: dict[str, Any] = {
             "ordering_key": self.ordering_key,
             "on_failure": None if self.on_failure == "continue" else self.on_failure,
             "limits": [asdict(limit) for limit in self.limits] or None,
@@ -172,30 +171,21 @@ class DeclaredGates:
             "debounce": None if self.debounce is None else asdict(self.debounce),
             "take_turns": self.take_turns,
         }
-        return {name: value for name, value in rules.items() if value is not None} or None
+        return {name: value for name, value in found.items() if value is not None} or None
 
     @classmethod
-    def read(cls, job_type: str, rules: Mapping[str, Any] | None) -> "DeclaredGates":
-        """Return the rules of ``declared``, which were checked when the job type was made."""
-        made = cls(
+    def read(cls, job_type: str, plain: Mapping[str, Any] | None) -> "DeclaredGates":
+        """Return the declaration that ``plain`` has returned, which was checked when the job type was made."""
+        given = plain or {}
+        return cls(
             job_type,
-            (),
-            job_type,
-            ordering_key=None,
-            on_failure="continue",
-            limits=(),
-            unique=None,
-            debounce=None,
-            take_turns=None,
-            rule=False,
+            ordering_key=given.get("ordering_key"),
+            on_failure=given.get("on_failure", "continue"),
+            limits=tuple(Rate(**each) if "per" in each else Concurrency(**each) for each in given.get("limits", ())),
+            unique=Unique(**given["unique"]) if "unique" in given else None,
+            debounce=Debounce(**given["debounce"]) if "debounce" in given else None,
+            take_turns=given.get("take_turns"),
         )
-        given = rules or {}
-        made.ordering_key, made.take_turns = given.get("ordering_key"), given.get("take_turns")
-        made.on_failure = given.get("on_failure", "continue")
-        made.limits = tuple(Rate(**each) if "per" in each else Concurrency(**each) for each in given.get("limits", ()))
-        made.unique = Unique(**given["unique"]) if "unique" in given else None
-        made.debounce = Debounce(**given["debounce"]) if "debounce" in given else None
-        return made
 
     def gates(
         self, payload: Mapping[str, Any], labels: Mapping[str, str], ordering_key: str | None = None
@@ -204,7 +194,7 @@ class DeclaredGates:
 
         Raises PayloadInvalid for a value that cannot be a key.
         """
-        if self._rule:
+        if self.rule:
             return Gates(rule=True)
         if ordering_key is None and self.ordering_key is not None:
             ordering_key = self._key(self.ordering_key, payload, labels)
@@ -213,14 +203,14 @@ class DeclaredGates:
             key = "" if limit.by is None else self._key(limit.by, payload, labels)
             if key is not None:
                 per = float(limit.per) if isinstance(limit, Rate) else None
-                limits.append(Limit(name=limit.name or self._job_type, key=key, at_most=limit.at_most, per=per))
+                limits.append(Limit(name=limit.name or self.job_type, key=key, at_most=limit.at_most, per=per))
         unique = debounce = None
         if self.unique is not None and (key := self._joined_key(self.unique.by, payload, labels)) is not None:
-            unique = UniqueKey(name=self.unique.name or self._job_type, key=key, conflict=self.unique.conflict)
+            unique = UniqueKey(name=self.unique.name or self.job_type, key=key, conflict=self.unique.conflict)
         if self.debounce is not None and (key := self._joined_key(self.debounce.by, payload, labels)) is not None:
-            rule = self.debounce
-            name = rule.name or self._job_type
-            debounce = DebounceKey(name=name, key=key, seconds=rule.seconds, at_most=rule.at_most)
+            seconds, at_most = self.debounce.seconds, self.debounce.at_most
+            name = self.debounce.name or self.job_type
+            debounce = DebounceKey(name=name, key=key, seconds=seconds, at_most=at_most)
         if ordering_key is None and not limits and unique is None and debounce is None:
             return None
         turn = None if self.take_turns is None else self._key(self.take_turns, payload, labels)
@@ -266,6 +256,6 @@ class DeclaredGates:
 
     def _invalid(self, loc: tuple[str, ...], message: str) -> PayloadInvalid:
         return PayloadInvalid(
-            f"the payload does not fit the job type {self._job_type}: {message}",
+            f"the payload does not fit the job type {self.job_type}: {message}",
             [{"loc": loc, "msg": message, "type": "key_invalid"}],
         )

@@ -118,17 +118,9 @@ class JobTypeSpec:
         self._model_parameter = signature.model_parameter
         self._payloads, self._results = self._values(signature, where)
         self.declared_gates = DeclaredGates(
-            name,
-            self._payloads.json_schema.get("properties", {}),
-            where,
-            ordering_key=ordering_key,
-            on_failure=on_failure,
-            limits=limits,
-            unique=unique,
-            debounce=debounce,
-            take_turns=take_turns,
-            rule=rule,
+            name, ordering_key, on_failure, tuple(limits), unique, debounce, take_turns, rule
         )
+        self.declared_gates.check(self._payloads.json_schema.get("properties", {}), where)
         self.schedules = declared_schedules(name, schedule, self.accept, where)
         declared.record(self, function)
 

@@ -61,10 +61,10 @@ def simulate(
     """
     with connect(url) as api:
         types = api.request("GET", "/job-types").content["items"]
-        rules = _rules(types, [_parsed(text) for text in limits or ()])
-        if not rules:
+        declared = _all_declared(types, [_parsed(text) for text in limits or ()])
+        if not declared:
             raise WrongUse("no job type has an ordering key or a limit: give one, --limits TYPE=5")
-        past, left_out = _read(api, rules, {"since": since, "until": until}, most)
+        past, left_out = _read(api, declared, {"since": since, "until": until}, most)
     waits = simulated_waits([each.run for each in past])
     found = _summary(past, waits)
     if as_json:
@@ -84,10 +84,10 @@ def _parsed(text: str) -> tuple[str, Concurrency | Rate]:
     return name, Concurrency(int(number), by) if per is None else Rate(int(number), float(per), by)
 
 
-def _rules(
+def _all_declared(
     types: Sequence[Mapping[str, Any]], given: Sequence[tuple[str, Concurrency | Rate]]
 ) -> dict[str, DeclaredGates]:
-    """Return the rules of the job types that have any, with the limits that were given. Raises WrongUse."""
+    """Return what the job types declare about gates, with the limits that were given. Raises WrongUse."""
     found: dict[str, DeclaredGates] = {}
     used: set[str] = set()
     for each in types:
@@ -121,37 +121,32 @@ def _with(limit: Concurrency | Rate, name: str, by: str | None) -> Concurrency |
 
 
 def _declared_gates(job_type: Mapping[str, Any], limits: Sequence[Concurrency | Rate]) -> DeclaredGates:
-    paths = [job_type["take_turns"], *(limit.by for limit in limits)]
-    turn = job_type["take_turns"]
-    fields = [*job_type["schemas"]["payload"].get("properties", {})]
+    # Without the ordering key, because that of each job is known.
+    declared = DeclaredGates(job_type["name"], limits=tuple(limits), take_turns=job_type["take_turns"])
+    paths = [declared.take_turns, *(limit.by for limit in limits)]
+    # The fields of a type whose payload is any object are not known.
+    fields = [*job_type["schemas"]["payload"].get("properties", {})] or [
+        path.split(".")[0] for path in paths if path is not None and not path.startswith(LABEL)
+    ]
     try:
-        return DeclaredGates(
-            job_type["name"],
-            # The fields of a type whose payload is any object are not known.
-            fields or [path.split(".")[0] for path in paths if path is not None and not path.startswith(LABEL)],
-            "--limits",
-            ordering_key=None,  # that of each job is known
-            on_failure="continue",
-            limits=limits,
-            unique=None,
-            debounce=None,
-            take_turns=turn,
-            rule=False,
-        )
+        declared.check(fields, "--limits")
     except JobTypeInvalid as error:
         raise WrongUse(str(error)) from None
+    return declared
 
 
 def _read(
-    api: "SyncClient", rules: Mapping[str, DeclaredGates], times: Mapping[str, str | None], most: int
+    api: "SyncClient", declared: Mapping[str, DeclaredGates], times: Mapping[str, str | None], most: int
 ) -> tuple[list[_Past], int]:
     """Return the runs in the order in which they were due, and the number of jobs that say nothing."""
     found: list[_Past] = []
     left_out = 0
-    for n, job in enumerate(_jobs(api, list(rules), {name: time for name, time in times.items() if time is not None})):
+    for n, job in enumerate(
+        _jobs(api, list(declared), {name: time for name, time in times.items() if time is not None})
+    ):
         if n == most:
             break
-        past = _past_run(api, job, rules[job["type"]])
+        past = _past_run(api, job, declared[job["type"]])
         if past is None:
             left_out += 1
         else:
@@ -169,7 +164,7 @@ def _jobs(api: "SyncClient", types: Sequence[str], times: Mapping[str, str]) -> 
         position = {"cursor": page["next"]}
 
 
-def _past_run(api: "SyncClient", job: Mapping[str, Any], rules: DeclaredGates) -> _Past | None:
+def _past_run(api: "SyncClient", job: Mapping[str, Any], declared: DeclaredGates) -> _Past | None:
     begin, end = job["started_at"], job["finished_at"]
     due = max(filter(None, (job["submitted_at"], job["run_at"])), default=None)
     if job["run"] > 1 or job["attempt"] > 1:  # of which the job shows the latest attempt only
@@ -177,7 +172,7 @@ def _past_run(api: "SyncClient", job: Mapping[str, Any], rules: DeclaredGates) -
     if due is None or begin is None or end is None:
         return None
     try:
-        gates = rules.gates(job["payload"] or {}, job["labels"] or {}) or Gates()
+        gates = declared.gates(job["payload"] or {}, job["labels"] or {}) or Gates()
     except PayloadInvalid:
         return None
     gates = gates.model_copy(update={"ordering_key": job["ordering_key"]})

@@ -47,7 +47,7 @@ def _order(
             "modules that have job types"
         )
     payload = _accepted_payload(submission, job_type, limits) if whole else submission.payload
-    rules = job_type.declared_gates
+    declared = job_type.declared_gates
     return Order(
         type=job_type.name,
         payload=payload,
@@ -59,7 +59,7 @@ def _order(
         timeout=_timeout(submission, job_type, limits),
         max_attempts=submission.max_attempts or job_type.retry.max_attempts,
         reply_to=submission.reply_to,
-        gates=rules.gates(payload, submission.labels, submission.ordering_key) if whole else None,
+        gates=declared.gates(payload, submission.labels, submission.ordering_key) if whole else None,
     )
 
 

@@ -199,8 +199,8 @@ def test_recorded_node_has_what_its_jobs_need() -> None:
     assert made.gates is not None and made.gates.flow
     flow = RecordedFlow.model_validate(made.payload)
     assert flow.nodes["b"].after == ("a",)
-    rules = DeclaredGates.read("double", flow.nodes["b"].declared_gates)
-    assert rules.gates({"x": 4}, {}) == double.declared_gates.gates({"x": 4}, {})
+    declared = DeclaredGates.read("double", flow.nodes["b"].declared_gates)
+    assert declared.gates({"x": 4}, {}) == double.declared_gates.gates({"x": 4}, {})
 
 
 def test_flows_may_be_eight_deep_and_refer_to_what_is_outside_by_their_input() -> None:

@@ -83,8 +83,8 @@ class Payloads:
             return Gates(flow=True)
         labels = {**(flow.job.labels or {}), **node.order.labels}
         try:
-            rules = DeclaredGates.read(node.order.type, node.declared_gates)
-            return rules.gates(payload, labels, node.ordering_key) or Gates()
+            declared = DeclaredGates.read(node.order.type, node.declared_gates)
+            return declared.gates(payload, labels, node.ordering_key) or Gates()
         except PayloadInvalid as error:
             raise PayloadFault(str(error)) from None
 

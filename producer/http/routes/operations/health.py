@@ -152,7 +152,7 @@ async def get_metrics(producer: RunningProducer) -> Response:
 
 def _job_type(job_type: JobTypeSpec) -> dict[str, Any]:
     fields = {name: getattr(job_type, name) for name in ("name", "version", "queue", "lane", "timeout", "description")}
-    rules = job_type.declared_gates
+    declared = job_type.declared_gates
     limits = [
         {
             "name": limit.name or job_type.name,
@@ -160,22 +160,22 @@ def _job_type(job_type: JobTypeSpec) -> dict[str, Any]:
             "per": getattr(limit, "per", None),
             "by": limit.by,
         }
-        for limit in rules.limits
+        for limit in declared.limits
     ]
     schedules = [
         {**each.ticks.model_dump(), "name": each.name, "payload": each.payload, "labels": each.labels}
         for each in job_type.schedules
     ]
     unique, debounce = (
-        None if rule is None else {**asdict(rule), "name": rule.name or job_type.name}
-        for rule in (rules.unique, rules.debounce)
+        None if each is None else {**asdict(each), "name": each.name or job_type.name}
+        for each in (declared.unique, declared.debounce)
     )
     return {
         **fields,
-        "ordering_key": rules.ordering_key,
-        "on_failure": rules.on_failure,
+        "ordering_key": declared.ordering_key,
+        "on_failure": declared.on_failure,
         "limits": limits,
-        "take_turns": rules.take_turns,
+        "take_turns": declared.take_turns,
         "unique": unique,
         "debounce": debounce,
         "schedules": schedules,
