@@ -1,4 +1,4 @@
-"""Folds events into a job's status: the state machine as a table and one function.
+"""Folds events into a job's status: a table of transitions, and a function for each event.
 
 Theory of operation. AMQP delivers at least once: a publish without a confirm is repeated, a delivery without an ack is
 executed again, a frozen worker continues and publishes late, and the messages of two publishers may reach the tape in
