@@ -1,4 +1,4 @@
-"""Opens channels.
+"""Opens channels, consumes over them, and publishes single messages.
 
 The channels are aiormq's, opened on aio-pika's connection. aio-pika's own channels leave a callback and its objects
 (4.5 KiB) on the connection when they are closed, because it removes the callback from a future of which aiormq makes
@@ -28,6 +28,10 @@ MOST_CHANNELS: Final = 65535
 """Channels of a connection where the broker sets no limit."""
 _last_numbers: "WeakKeyDictionary[AbstractConnection, int]" = WeakKeyDictionary()
 """The number of the channel that was opened last on each connection."""
+TRANSIENT: Final = 1
+"""The delivery mode of messages that a restart of the broker drops."""
+SETUP_TIMEOUT: Final = 10.0
+"""Seconds for declaring and consuming a queue of an exchange."""
 
 
 class _WorkProperties(spec.Basic.Properties):
@@ -124,20 +128,6 @@ async def consume(
     return tag
 
 
-async def consume_exchange(
-    connection: Connection, channel: Channel, exchange: str, deliver: Callable[[list[Delivered]], None], *, most: int
-) -> None:
-    """Consume what is published to a fan-out exchange from now on, over a queue that is deleted with the connection.
-
-    The queue keeps ``most`` messages, the newest. Raises one of ``BROKER_ERRORS``.
-    """
-    limits: dict[str, FieldValue] = {"x-queue-type": "classic", "x-max-length": most}
-    declared = await channel.queue_declare(exclusive=True, auto_delete=True, arguments=limits)
-    queue = declared.queue or ""
-    await channel.queue_bind(queue, exchange)
-    await consume(connection, channel, queue, deliver, no_ack=True)
-
-
 @asynccontextmanager
 async def channel(connection: Connection, *, confirms: bool = False) -> AsyncIterator[Channel]:
     """Open a channel as ``open_channel`` does, and close it at the end. Deliveries that are not settled by then go back
@@ -148,6 +138,29 @@ async def channel(connection: Connection, *, confirms: bool = False) -> AsyncIte
         yield opened
     finally:
         await _close(opened)
+
+
+@asynccontextmanager
+async def consuming_exchange(
+    connection: Connection, exchange: str, deliver: Callable[[list[Delivered]], None], *, most: int
+) -> AsyncIterator[asyncio.Event]:
+    """Consume what is published to a fan-out exchange during the block, over a queue that is deleted with the
+    connection and keeps ``most`` messages, the newest.
+
+    Gives an event that is set when nothing comes any more, because the channel or its consumer has ended. Raises one of
+    ``BROKER_ERRORS``.
+    """
+    async with channel(connection) as opened:
+        ended = asyncio.Event()
+        opened.closing.add_done_callback(lambda _: ended.set())
+        opened.on_consumer_cancel_callbacks.add(lambda _: ended.set())
+        async with asyncio.timeout(SETUP_TIMEOUT):
+            limits: dict[str, FieldValue] = {"x-queue-type": "classic", "x-max-length": most}
+            declared = await opened.queue_declare(exclusive=True, auto_delete=True, arguments=limits)
+            queue = declared.queue or ""
+            await opened.queue_bind(queue, exchange)
+            await consume(connection, opened, queue, deliver, no_ack=True)
+        yield ended
 
 
 async def publish_once(

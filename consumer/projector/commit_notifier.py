@@ -2,18 +2,15 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Final
 from uuid import uuid4
 
 from aiormq import spec
 
+from jobtape.broker.channels import TRANSIENT
 from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import Link
 from jobtape.schemas.messages.commit_notice import MOST_JOBS, CommitNotice, encode_notice
 from jobtape.schemas.topology import Topology
-
-TRANSIENT: Final = 1
-"""The delivery mode of messages that a restart of the broker drops."""
 
 
 class CommitNotifier:

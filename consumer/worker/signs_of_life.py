@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from aiormq import spec
 
+from jobtape.broker.channels import TRANSIENT
 from jobtape.broker.confirmed_channel import ConfirmedChannel
 from jobtape.broker.link import BROKER_ERRORS, Link, reason_of
 from jobtape.consumer.worker.execution import Execution
@@ -33,8 +34,6 @@ from jobtape.schemas.topology import Topology
 
 log = logging.getLogger(__name__)
 
-TRANSIENT: Final = 1
-"""The delivery mode of messages that a restart of the broker drops."""
 STOP_TIMEOUT: Final = 1.0
 """Seconds within which the broker must have the last sign."""
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Final
 
-from jobtape.broker.channels import channel, consume_exchange
+from jobtape.broker.channels import consuming_exchange
 from jobtape.broker.frames import Delivered
 from jobtape.broker.link import BROKER_ERRORS, Connection, Link, reason_of
 from jobtape.broker.tasks import cancel_and_wait, translate_cancellation
@@ -17,7 +17,6 @@ log = logging.getLogger(__name__)
 
 LINGER: Final = 30.0
 """Seconds for which the queue stays after the last listener, because the next one often comes soon."""
-SETUP_TIMEOUT: Final = 10.0
 RETRY_PAUSE: Final = 2.0
 MOST_NOTICES: Final = 100
 """Notices on the queue; then the oldest are dropped."""
@@ -89,14 +88,8 @@ class CommitFeed:
 
     async def _receive(self, connection: Connection) -> None:
         """Receive notices until the channel ends."""
-        async with channel(connection) as opened:
-            ended = asyncio.Event()
-            opened.closing.add_done_callback(lambda _: ended.set())
-            opened.on_consumer_cancel_callbacks.add(lambda _: ended.set())
-            async with asyncio.timeout(SETUP_TIMEOUT):
-                await consume_exchange(
-                    connection, opened, self._topology.committed.name, self._on_notices, most=MOST_NOTICES
-                )
+        exchange = self._topology.committed.name
+        async with consuming_exchange(connection, exchange, self._on_notices, most=MOST_NOTICES) as ended:
             self.live = True
             self._last = None
             self._call(None)  # one may have been published before the queue was bound

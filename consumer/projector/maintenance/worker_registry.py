@@ -6,7 +6,7 @@ A sign may be lost. After a change of projectors the view has the old signs unti
 import asyncio
 from typing import Final
 
-from jobtape.broker.channels import channel, consume_exchange
+from jobtape.broker.channels import consuming_exchange
 from jobtape.broker.frames import Delivered
 from jobtape.broker.tasks import first_of, wait_for_stop
 from jobtape.consumer.projector.active_projector import ActiveProjector, NotActive
@@ -29,12 +29,8 @@ class WorkerRegistry:
     async def run(self) -> None:
         """Run until cancelled or until the channel ends. Raises NotActive, ViewUnavailable and BROKER_ERRORS."""
         connection = await self._active.link.connection()
-        async with channel(connection) as opened:
-            ended = asyncio.Event()
-            opened.closing.add_done_callback(lambda _: ended.set())
-            opened.on_consumer_cancel_callbacks.add(lambda _: ended.set())
-            exchange = self._active.topology.workers.name
-            await consume_exchange(connection, opened, exchange, self._on_signs, most=MOST_SIGNS)
+        exchange = self._active.topology.workers.name
+        async with consuming_exchange(connection, exchange, self._on_signs, most=MOST_SIGNS) as ended:
             while not ended.is_set():
                 await first_of(self._arrived.wait(), ended)
                 self._arrived.clear()
