@@ -50,7 +50,7 @@ class Redriven:
     later: int
 
 
-class FindJobs(StorePart):
+class JobSearcher(StorePart):
     """Reads of jobs by queries that may search in the jobs."""
 
     def page(self, query: JobQuery) -> FoundJobs[Job]:

@@ -19,7 +19,7 @@ from jobtape.view.dead_messages import DeadMessages
 from jobtape.view.flows import Flows
 from jobtape.view.fold_session import FoldSession
 from jobtape.view.idempotency_keys import Claim, IdempotencyKeys, KeyedSubmission, KeyState
-from jobtape.view.job_search import FindJobs
+from jobtape.view.job_search import JobSearcher
 from jobtape.view.open_jobs import OpenJobs
 from jobtape.view.past import PastView
 from jobtape.view.positions import Positions
@@ -115,8 +115,8 @@ class Store:
         """The events that the fold accepted, for listeners."""
         self.positions = Positions(self._database)
         """How far the named listeners have come."""
-        self.find = FindJobs(self._database)
-        """Jobs by queries that may search in them."""
+        self.search = JobSearcher(self._database)
+        """Jobs by filters, also by their texts."""
         self.past = PastView(self._database)
         """Jobs as they were at an earlier cursor."""
         self.open_jobs = OpenJobs(self._database)

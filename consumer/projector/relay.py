@@ -46,7 +46,7 @@ CONFIRM_TIMEOUT: Final = 10.0
 """Seconds without any confirm after which the relay is stalled."""
 FIRST_PAUSE: Final = 10.0
 LONGEST_PAUSE: Final = 60.0
-"""Seconds between two attempts of a stalled relay."""
+"""Seconds between two attempts of a stalled relay: ``FIRST_PAUSE`` at first, then longer."""
 POLL: Final = 1.0
 """Seconds between two queries when nobody notifies the relay."""
 SAVE_EVERY: Final = 0.2

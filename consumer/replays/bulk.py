@@ -2,7 +2,7 @@
 
 Theory of operation. A page's jobs, with their runs, are written to the state of the task before their events are
 published. If the process dies, the next one publishes the same events for the same runs again: they have the same ids,
-so the fold takes each once. When the view has read them, it says what became of the jobs, which is counted, and the
+so the fold takes each once. When the view has folded them, it says what became of the jobs, which is counted, and the
 next page begins. Jobs that are submitted meanwhile have higher ids than the first page, and are not in a later one.
 """
 
@@ -26,7 +26,7 @@ from jobtape.view.threads import DatabaseThreads
 PAGE: Final = 500
 """Jobs that are read at once."""
 FIRST_POLL, LONGEST_POLL = 0.005, 0.25
-"""Seconds between two questions whether the view has read the events."""
+"""Seconds between two checks whether the view has folded the events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class BulkRun:
     async def _begin(self) -> None:
         query = self._bulk.query
         fresh: dict[str, Any] = {
-            "total": min(query.limit, await self._call(self._store.find.count, query)),
+            "total": min(query.limit, await self._call(self._store.search.count, query)),
             "before": query.before,
         }
         fresh |= {"page": [], "scanned": 0, "matched": 0, "accepted": 0, "done": False}
@@ -118,7 +118,7 @@ class BulkRun:
         """Write the next page to the state."""
         room = self._bulk.query.limit - self._state["matched"]
         query = replace(self._bulk.query, before=self._state["before"], limit=min(PAGE, room))
-        found = await self._call(self._store.find.runs, query)
+        found = await self._call(self._store.search.runs, query)
         await self._save(
             page=[list(run) for run in found.jobs],
             before=found.before,
@@ -140,7 +140,7 @@ class BulkRun:
         await self._save(page=[], accepted=self._state["accepted"] + accepted, done=end)
 
     async def _catch_up(self) -> None:
-        """Return when the view has read everything that is on the tape. Raises Interrupted when the slice is over."""
+        """Return when the view has folded everything that is on the tape. Raises Interrupted when the slice is over."""
         self._barriers += 1
         await self._publisher.publish_barrier(self._process, self._barriers)
         pause = FIRST_POLL

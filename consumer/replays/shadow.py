@@ -69,7 +69,7 @@ class ShadowRun:
         before = self.state["jobs"]
         while not self.state["done"] and (room := self._shadow.query.limit - self.state["jobs"]) > 0:
             query = replace(self._shadow.query, before=self.state["before"], limit=min(PAGE, room))
-            found = self._store.find.page(query)
+            found = self._store.search.page(query)
             for n, job in enumerate(found.jobs, 1):
                 self._run(job)
                 # Only the last page says how many jobs there are; before it the limit stands for that.

@@ -89,7 +89,7 @@ async def schedules(
 
 async def latest_jobs(service: JobService, names: Iterable[str]) -> dict[str, Job]:
     """Return the newest job of each schedule that has one, by the schedule's name."""
-    return await service.read(service.store.find.newest_by_label, SCHEDULE_LABEL, list(names))
+    return await service.read(service.store.search.newest_by_label, SCHEDULE_LABEL, list(names))
 
 
 async def put_schedule(service: JobService, schedule: Schedule, replaces: Collection[str] | None = None) -> Job:

@@ -203,7 +203,7 @@ class JobService(Submitter):
     async def matching(self, query: JobQuery) -> FoundJobs[JobRun]:
         """Return the jobs of ``query`` when the view has read the tape up to now. Raises ViewBehind."""
         await self._barrier.wait()
-        return await self.search(self.store.find.runs, query)
+        return await self.search(self.store.search.runs, query)
 
     async def publish_barrier(self, process: str, seq: int, timeout: float) -> None:
         """Write a barrier to the tape. Raises TapeMissing and BrokerUnavailable."""

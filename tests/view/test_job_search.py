@@ -70,22 +70,22 @@ def test_outcomes_of_a_redrive_are_those_of_the_run_that_it_began(store: Store) 
     )
     tape: list[events.JobEvent] = [redriven(each, 2, cause) for each in jobs[:4]]
     tape += [redriven(jobs[5], 2, None), second, redriven(jobs[1], 3, None)]
-    assert store.find.redriven(redrive.subject) == Redriven({}, 0)
+    assert store.search.redriven(redrive.subject) == Redriven({}, 0)
     record(store, *tape)
-    assert store.find.redriven(redrive.subject) == Redriven({JobState.QUEUED: 3}, 1)
+    assert store.search.redriven(redrive.subject) == Redriven({JobState.QUEUED: 3}, 1)
     done = succeeded(jobs[0])
     data = {**done.data.model_dump(), "run": 2}
     record(store, events.Succeeded.model_validate({**done.model_dump(), "id": "3", "data": data}), succeeded(redrive))
     record(store, redriven(jobs[3], 2, cause))
-    assert store.find.redriven(redrive.subject) == Redriven({JobState.SUCCEEDED: 1, JobState.QUEUED: 2}, 1)
-    assert store.find.redriven(jobs[0].subject) is None
+    assert store.search.redriven(redrive.subject) == Redriven({JobState.SUCCEEDED: 1, JobState.QUEUED: 2}, 1)
+    assert store.search.redriven(jobs[0].subject) is None
 
 
 def test_jobs_are_found_by_their_ordering_key_and_their_slot(store: Store) -> None:
     keys = ["a", "b", "a", None]
     tape = [submitted(n, gates=None if key is None else Gates(ordering_key=key)) for n, key in enumerate(keys)]
     record(store, *tape, placed(1, job=tape[0].subject))
-    found = store.find.page(JobQuery(ordering_key="a")).jobs
+    found = store.search.page(JobQuery(ordering_key="a")).jobs
     assert [job.id for job in found] == [tape[2].subject, tape[0].subject]
     assert [job.id for job in store.list_jobs(JobQuery(ordering_key="a", has_slots=True))] == [tape[0].subject]
     assert store.list_jobs(JobQuery(ordering_key="c")) == []
@@ -120,7 +120,7 @@ def test_jobs_are_found_by_their_ordering_key_and_their_slot(store: Store) -> No
 )
 def test_values_are_found_where_they_are(filled: Store, part: Any, path: str, value: Any, expected: list[int]) -> None:
     search = JobSearch((value_search(part, path, value),))
-    found = filled.find.page(JobQuery(search=search))
+    found = filled.search.page(JobQuery(search=search))
     assert [job.id for job in found.jobs] == [job_id(n) for n in reversed(expected)]
     assert (found.before, found.scanned) == (None, len(PAYLOADS))
 
@@ -139,7 +139,7 @@ def test_values_are_found_where_they_are(filled: Store, part: Any, path: str, va
     ],
 )
 def test_error_text_is_found_in_type_and_message(filled: Store, text: str, expected: list[int]) -> None:
-    found = filled.find.page(JobQuery(search=JobSearch(error=text)))
+    found = filled.search.page(JobQuery(search=JobSearch(error=text)))
     assert [job.id for job in found.jobs] == [job_id(n) for n in reversed(expected)]
 
 
@@ -152,7 +152,7 @@ def test_pages_end_at_their_limits_and_continue(store: Store, monkeypatch: pytes
         monkeypatch.setattr(job_search, name, value)
         before, found, scanned, pages = None, [], 0, 0
         while pages == 0 or before is not None:
-            page = store.find.page(JobQuery(search=wanted, limit=4, before=before))
+            page = store.search.page(JobQuery(search=wanted, limit=4, before=before))
             before, pages, scanned = page.before, pages + 1, scanned + page.scanned
             found += [job.id for job in page.jobs]
         assert found == [job_id(n) for n in range(48, -1, -2)]
@@ -163,8 +163,8 @@ def test_pages_end_at_their_limits_and_continue(store: Store, monkeypatch: pytes
 def test_count_has_no_limit_of_one_statement(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_search, "COUNTED_AT_ONCE", 4)
     record(store, *(submitted(n, queue=("main", "slow")[n % 2]) for n in range(16)))
-    assert store.find.count(JobQuery(limit=1)) == 16
-    assert store.find.count(JobQuery(queues=["slow"], before=job_id(11))) == 5
+    assert store.search.count(JobQuery(limit=1)) == 16
+    assert store.search.count(JobQuery(queues=["slow"], before=job_id(11))) == 5
 
 
 @pytest.mark.parametrize("path", ["", ".a", "a..b", "a.", ".".join("a" * 17), "a" * 201, "\x00"])

@@ -183,7 +183,7 @@ class LostMessages:
 
 
 def _named(sign: WorkerSign) -> list[str]:
-    """Return the jobs of which a worker says that it has them."""
+    """Return the jobs that a worker has, by its sign of life."""
     return [*sign.waiting, *(each.job_id for each in sign.executions)]
 
 

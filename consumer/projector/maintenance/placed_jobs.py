@@ -1,4 +1,4 @@
-"""The jobs whose work is on one queue, and how far the queue has got. Pure: it is told what the fold has committed."""
+"""The jobs whose work is on one queue, and how far the queue has got. Pure: ``LostMessages`` passes changes to it."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final

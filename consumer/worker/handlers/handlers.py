@@ -45,6 +45,7 @@ CREDIT = 30.0
 LONGEST_SILENCE: Final = 1.0
 """Seconds without a heartbeat after which the handlers' loop counts as blocked."""
 POLL_INTERVAL: Final = 0.5
+"""Seconds between two checks of a handler that is late."""
 LEAST_EXECUTOR_THREADS: Final = 32
 """Least number of threads for functions that handlers pass to ``asyncio.to_thread``."""
 CLOSE_TIMEOUT: Final = 1.0

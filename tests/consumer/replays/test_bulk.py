@@ -127,7 +127,7 @@ async def test_jobs_that_end_meanwhile_are_counted_apart(
     rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One job is cancelled and redriven between the choice of the page and the publishing of its events."""
-    loop, choose = asyncio.get_running_loop(), store.find.runs
+    loop, choose = asyncio.get_running_loop(), store.search.runs
 
     async def in_between() -> None:
         await act(rig, store, "b/2", CancelRequest(ids=[ids[0]]))
@@ -135,13 +135,13 @@ async def test_jobs_that_end_meanwhile_are_counted_apart(
 
     def runs(query: JobQuery) -> Any:
         found = choose(query)
-        monkeypatch.setattr(store.find, "runs", choose)
+        monkeypatch.setattr(store.search, "runs", choose)
         asyncio.run_coroutine_threadsafe(in_between(), loop).result()
         return found
 
     async with rig.projector(store):
         ids = await submit_many(rig, 3)
-        monkeypatch.setattr(store.find, "runs", runs)
+        monkeypatch.setattr(store.search, "runs", runs)
         assert await act(rig, store, "b/1", CancelRequest()) == (3, 2)
         first = store.job(ids[0])
         assert first is not None

@@ -101,7 +101,7 @@ async def cancel_jobs(request: Request, producer: RunningProducer) -> Response:
 )
 async def read_redrive(job_id: JobId, producer: RunningProducer) -> Response:
     """The jobs that this redrive has run again so far, by their states in that run."""
-    found = await producer.read(producer.store.find.redriven, job_id)
+    found = await producer.read(producer.store.search.redriven, job_id)
     if found is None:
         raise Problem("job-not-found", f"there is no redrive {job_id}: `POST /redrives` returns its id")
     return PydanticJSONResponse({"jobs": found.states, "later": found.later})

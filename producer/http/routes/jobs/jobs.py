@@ -41,7 +41,7 @@ async def list_jobs(query: Annotated[JobsQuery, Query()], producer: RunningProdu
         body = {"items": [job_out(job) for job in past.jobs], "next": past.before, "scanned": None}
         return PydanticJSONResponse(body, headers={AS_OF: str(cursor)})
     if query.search():
-        page = await producer.search(producer.store.find.page, query.to_job_query(query.limit))
+        page = await producer.search(producer.store.search.page, query.to_job_query(query.limit))
         items = [job_out(job) for job in page.jobs]
         return PydanticJSONResponse({"items": items, "next": page.before, "scanned": page.scanned})
     found = await producer.read(producer.store.list_jobs, query.to_job_query(query.limit + 1))
