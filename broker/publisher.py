@@ -85,7 +85,7 @@ class Publisher:
         except WorkRefused:
             self._note_full(queue)
             deferred = deferral(event, "queue_full", source=self.topology.source, time=datetime.now(UTC))
-            # First: if this process dies in between, the job hardly ever seems to be on its queue.
+            # First: if this process died after a ``submitted`` alone, the job would seem to be on its queue.
             await self.publish(deferred, timeout=max(SHORTEST_TIMEOUT, end - time.monotonic()))
             if isinstance(event, Submitted):
                 limit = max(SHORTEST_TIMEOUT, end - time.monotonic())

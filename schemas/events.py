@@ -30,7 +30,7 @@ DeferReason = Literal["unknown_type", "queue_full", "paused"] | Dropped
 paused, or the broker dropped it."""
 PlacementReason = Literal["due", "lost", "given_up"]
 CancelReason = Literal["duplicate", "replaced", "debounced"]
-"""Why a job was cancelled that nobody asked to cancel: an open job has its unique key, a later one replaced it, or a
+"""Why Jobtape itself cancelled a job: an open job has its unique key, a later one replaced it, or a
 later one with its debounce key came.
 """
 Reason = Literal[
@@ -46,7 +46,7 @@ Reason = Literal[
     "node_failed",
 ]
 EndReason = Literal[Reason, CancelReason]
-"""Why an attempt failed, or why a run was cancelled that nobody asked to cancel."""
+"""Why an attempt failed, or why Jobtape itself cancelled a run."""
 
 
 class _Data(BaseModel):

@@ -7,8 +7,7 @@ The open jobs of a key are in the order in which their runs began on the tape: a
 decided while it is held, so before its work is placed.
 
 A job with a **debounce key** is placed when no later one with the key has come for some seconds, or when the first of
-the jobs that were cancelled for it is so old as to be placed whatever comes. One that was placed is not in the way of
-later ones.
+the jobs that were cancelled for it has waited for ``at_most`` seconds. A job that was placed does not delay later ones.
 """
 
 from collections.abc import Iterable, Sequence

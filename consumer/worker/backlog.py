@@ -56,7 +56,7 @@ class Backlog:
         first = {lane: i for lane in LANES if self._waiting[lane] and (i := self._first(lane)) is not None}
         if not first:
             return None
-        lane = self._turn(first) if len(first) > 1 else next(iter(first))
+        lane = self._choose_lane(first) if len(first) > 1 else next(iter(first))
         return self._waiting[lane].pop(first[lane])
 
     def _first(self, lane: Lane) -> int | None:
@@ -66,7 +66,7 @@ class Backlog:
                 return i
         return None
 
-    def _turn(self, lanes: Collection[Lane]) -> Lane:
+    def _choose_lane(self, lanes: Collection[Lane]) -> Lane:
         """Return which of several lanes, in their order, begins a job, and take it off its credit."""
         if not any(self._credit[lane] for lane in lanes):
             self._credit = dict(WEIGHTS)

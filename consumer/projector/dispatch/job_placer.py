@@ -51,8 +51,8 @@ log = logging.getLogger(__name__)
 PAGE: Final = 500
 """Jobs placed at once."""
 FEW: Final = 32
-"""Jobs read when not all of the last ones were due: mostly it is a matter of single ones. Also the placements that may
-be unconfirmed while further ones are published."""
+"""Jobs that are read when not all of the last ones were due, because then few are. Also the placements that may be
+unconfirmed while further ones are published."""
 RECENT: Final = 1000
 """Held jobs that are kept as they were committed, if their payloads have at most ``RECENT_SIZE`` characters."""
 RECENT_SIZE: Final = 4096

@@ -18,7 +18,7 @@ class PlacedJobs:
     def __init__(self) -> None:
         self.complete = True
         self._passed = -1
-        """When the work was placed that was put on the queue last, of all that has come off it."""
+        """The latest placement whose work has come off the queue."""
         self._jobs: dict[str, tuple[int, int]] = {}
         """By job id when its work was placed, and since when it may be lost; sorted by the latter."""
         self._changed: set[str] | None = None

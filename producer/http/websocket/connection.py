@@ -51,7 +51,7 @@ class WebSocketConnection:
         self._listeners = listeners
         self._keep_alive = keep_alive
         self._writer = ClientWriter(socket.send_text, stall)
-        self._turn = asyncio.Lock()
+        self._sending = asyncio.Lock()
         self._ended = asyncio.Event()
         self._subscriptions: dict[str, _Subscription] = {}
 
@@ -143,5 +143,5 @@ class WebSocketConnection:
         await self._send(to_json(message).decode())
 
     async def _send(self, text: str) -> None:
-        async with self._turn:
+        async with self._sending:
             await self._writer.send(text)
