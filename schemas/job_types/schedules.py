@@ -25,7 +25,7 @@ class Times(ABC):
     payload empty.
     """
 
-    overlap: Literal["skip", "queue", "allow", "cancel"] = "skip"
+    overlap: Literal["skip", "queue_one", "queue", "allow", "cancel"] = "skip"
     catch_up: Literal["last", "none", "all"] = "last"
     window: float = 3600.0
     spread: float = 0.0

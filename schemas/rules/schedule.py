@@ -48,7 +48,8 @@ def _valid_cron(text: str) -> str:
 class Ticks(BaseModel):
     """When a schedule submits a job. Either ``cron``, in the zone ``tz``, or ``every``, in seconds since 1970.
 
-    ``overlap``: what a tick does while the job of an earlier one is open: nothing (``skip``), wait for it (``queue``),
+    ``overlap``: what a tick does while the job of an earlier one is open: nothing (``skip``), wait for it
+    (``queue``), wait unless the job of another one waits already (``queue_one``),
     run beside it (``allow``), or cancel it (``cancel``). ``catch_up``: which ticks are submitted late that were missed
     for up to ``window`` seconds because no projector was active: the latest, none, or all (at most 100). There are
     ticks from ``start`` on and before ``end``. ``spread``: seconds by up to which all ticks are later; how much follows
@@ -60,7 +61,7 @@ class Ticks(BaseModel):
     cron: Annotated[str, AfterValidator(_valid_cron)] | None = Field(None, max_length=200)
     every: float | None = Field(None, ge=1, le=366 * 86_400, allow_inf_nan=False)
     tz: Annotated[str, AfterValidator(_known_zone)] = Field("UTC", max_length=100)
-    overlap: Literal["skip", "queue", "allow", "cancel"] = "skip"
+    overlap: Literal["skip", "queue_one", "queue", "allow", "cancel"] = "skip"
     catch_up: Literal["last", "none", "all"] = "last"
     window: float = Field(3600.0, ge=0, le=31 * 86_400, allow_inf_nan=False)
     spread: float = Field(0.0, ge=0, le=86_400, allow_inf_nan=False)

@@ -34,6 +34,8 @@ MOST_CANCELLED: Final = 100
 """Open jobs of a schedule that one tick cancels. There are more only after a backfill or triggers."""
 PAGES: Final = 20
 """The newest jobs of a schedule that are looked at to find its latest tick."""
+_MOST_OPEN: Final = {"skip": 0, "queue_one": 1}
+"""By overlap: how many open jobs of a schedule let a tick have one too."""
 _OPEN: Final = tuple(state for state in JobState if state not in FINAL)
 
 
@@ -88,7 +90,7 @@ class Scheduler:
         now = datetime.now(UTC)
         due = [(job_id, each, each.due(self._latest[each.name], now)) for job_id, each in schedules.items()]
         due = [(job_id, each, ticks) for job_id, each, ticks in due if ticks]
-        if any(each.overlap in ("skip", "cancel") for _, each, _ in due):
+        if any(each.overlap in ("cancel", *_MOST_OPEN) for _, each, _ in due):
             await self._active.catch_up()  # so that the job of the tick before is known
         await run_all(self._submit(*each) for each in due)
         now = datetime.now(UTC)
@@ -98,9 +100,14 @@ class Scheduler:
 
     async def _submit(self, rule_id: str, schedule: Schedule, ticks: Sequence[datetime]) -> None:
         cause, source = ids.run_event_id(rule_id, 1, Submitted.name), self._active.topology.source
-        for n, tick in enumerate(ticks):
+        submitted_now = 0
+        most = _MOST_OPEN.get(schedule.overlap)
+        for tick in ticks:
             job_id, time = schedule.job_id(tick), datetime.now(UTC)
-            skipped = schedule.overlap == "skip" and (n > 0 or bool(await self._open_jobs(schedule, job_id, 1)))
+            skipped = most is not None and (
+                submitted_now + len(await self._open_jobs(schedule, job_id, most + 1)) > most
+            )
+            submitted_now += not skipped
             event = submitted(job_id, schedule.order_for(skipped=skipped), source=source, time=time, causation_id=cause)
             if skipped:
                 log.info("the tick %s of the schedule %s is skipped: an earlier job is open", tick, schedule.name)

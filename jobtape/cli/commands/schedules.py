@@ -39,7 +39,8 @@ def put(
     tz: Annotated[str | None, typer.Option(metavar="ZONE", help="The time zone of --cron, UTC by default.")] = None,
     every: Annotated[float | None, typer.Option(metavar="SECONDS", help="An interval instead of --cron.")] = None,
     overlap: Annotated[
-        str | None, typer.Option(metavar="POLICY", help="While an earlier job is open: skip, queue, allow or cancel.")
+        str | None,
+        typer.Option(metavar="POLICY", help="While an earlier job is open: skip, queue_one, queue, allow, cancel."),
     ] = None,
     catch_up: Annotated[
         str | None, typer.Option(metavar="POLICY", help="Which missed ticks are submitted: last, none or all.")

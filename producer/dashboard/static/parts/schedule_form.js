@@ -23,6 +23,7 @@ const FIELDS = [
     initial: "skip",
     choices: [
       ["skip", "skip the tick"],
+      ["queue_one", "run one job afterwards"],
       ["queue", "run the job afterwards"],
       ["allow", "run both"],
       ["cancel", "cancel the earlier job"],

@@ -10,9 +10,10 @@ import pytest
 from jobtape.consumer.projector.dispatch import scheduler
 from jobtape.consumer.projector.dispatch.scheduler import Scheduler
 from jobtape.schemas.events import Submitted, submitted
-from jobtape.schemas.job import JobState, Order
+from jobtape.schemas.interventions import cancelled
+from jobtape.schemas.job import Job, JobState, Order
 from jobtape.schemas.rules.schedule import Schedule
-from jobtape.schemas.topology import work_key
+from jobtape.schemas.topology import CANCEL_KEY, work_key
 from jobtape.view.store import JobQuery, Store
 from tests.checker import Checker
 from tests.consumer import jobs
@@ -82,6 +83,32 @@ async def test_queued_ticks_run_one_after_the_other(rig: Rig, view: Store) -> No
         query = JobQuery(labels=(("schedule", "slow"),))
         await eventually(lambda: len(view.list_jobs(query)) == 3)
         assert sorted(each.state for each in view.list_jobs(query)) == ["held", "held", "queued"]
+
+
+async def test_one_tick_waits_for_the_job_of_an_earlier_one(rig: Rig, view: Store) -> None:
+    """The next ones are skipped, and go on when it runs: also where several were missed."""
+    nap = Order(type="nobody", payload={}, queue="default", timeout=30)
+    async with rig.projector(view):
+        await put(rig, "slow", nap, every=1.0, overlap="queue_one")
+        await eventually(lambda: len(_ended(view, "slow")) >= 2)
+        first, second = _open(view, "slow")
+        assert (first.state, second.state) == ("queued", "held")
+        await rig.publisher.publish(cancelled(first, source=rig.topology.source, time=datetime.now(UTC)), [CANCEL_KEY])
+
+        def next_one_waits() -> bool:
+            found = _open(view, "slow")
+            return [each.state for each in found] == ["queued", "held"] and found[0].id == second.id
+
+        await eventually(next_one_waits)
+
+
+def _open(view: Store, name: str) -> list[Job]:
+    found = view.list_jobs(JobQuery(labels=(("schedule", name),), states=scheduler._OPEN))
+    return found[::-1]
+
+
+def _ended(view: Store, name: str) -> list[Job]:
+    return view.list_jobs(JobQuery(labels=(("schedule", name), ("skipped", "overlap")), states=(JobState.CANCELLED,)))
 
 
 async def test_missed_ticks_are_submitted_by_the_policy(rig: Rig, view: Store, monkeypatch: pytest.MonkeyPatch) -> None:
