@@ -12,7 +12,7 @@ hours, so it does not matter when it happens.
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from math import frexp
 from typing import Final
 
@@ -32,6 +32,12 @@ HOURS_KEPT: Final = 35 * 86_400
 """Seconds for which hours are kept."""
 _EVENTS: Final = frozenset(EVENT_NAMES)
 _STATES: Final[dict[str, str]] = {state: STATE + state for state in JobState}
+# Names of this module: an attribute of an enumeration is slow to look up.
+_RETRYING: Final = JobState.RETRYING
+_FAILED: Final = JobState.FAILED
+_BEGUN: Final = FINAL | {JobState.RUNNING}
+_MINUTE: Final = timedelta(minutes=1)
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 SHORTEST: Final = 2.0**-10
 """Seconds: all shorter durations count as one."""
 _HALF_STEP: Final = 2.0**-0.5
@@ -62,20 +68,26 @@ class Tally:
     def __init__(self) -> None:
         self._sums: defaultdict[TallyKey, int] = defaultdict(int)
         self._failures: dict[str, FailureSpan] = {}
+        # The minute of the event before, with the times at which it begins and ends: most events are in the same one.
+        self._minute, self._begin, self._end = 0, _NEVER, _NEVER
 
     def add(self, before: Job | None, event: JobEvent, after: Job) -> None:
         """Add an accepted event. ``before`` and ``after``: its job."""
-        sums, name = self._sums, event.name
-        minute, job_type, queue = int(event.time.timestamp()) // 60, after.type, after.queue or ""
+        sums, time = self._sums, event.time
+        if not self._begin <= time < self._end:
+            self._minute = int(time.timestamp()) // 60
+            self._begin = datetime.fromtimestamp(self._minute * 60, UTC)
+            self._end = self._begin + _MINUTE
+        minute, job_type, queue = self._minute, after.type, after.queue or ""
         bucket = 0
         # Not isinstance, which takes a microsecond for a class of pydantic.
         if type(event) is Failed or type(event) is Retrying:
             group = group_of(event.data.job_type, event.data.reason, event.data.error)
             bucket = failure_bucket(group.id)
-            self._extend(FailureSpan(group, event.time, event.time))
-        sums[name, minute, job_type, queue, bucket] += 1
+            self._extend(FailureSpan(group, time, time))
+        sums[event.name, minute, job_type, queue, bucket] += 1
         if type(event) is Started:
-            started: datetime | None = event.time
+            started: datetime | None = time
         elif type(event) is Succeeded or type(event) is Failed:
             started, duration = event.data.started_at, event.data.duration
             if duration is not None:
@@ -112,10 +124,12 @@ class Tally:
 
 def _due(before: Job, event: Started | Succeeded | Failed) -> datetime | None:
     """Return when the attempt was due; None if the event is not the first of an execution since then."""
-    state, data = before.state, event.data
-    if state is JobState.RUNNING or state in FINAL or data.run != before.run or data.attempt != before.attempt_due:
+    state, data, due = before.state, event.data, before.attempt
+    if state is _RETRYING:
+        due += 1
+    elif state in _BEGUN:
         return None
-    return before.run_at
+    return before.run_at if data.attempt == due and data.run == before.run else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +161,7 @@ class Ages:
 
 def state_key(state: str, job_type: str, queue: str | None, failure: str | None) -> TallyKey:
     """Return the key of the sum of jobs to which a job with a known submission belongs."""
-    bucket = failure_bucket(failure) if failure and state == JobState.FAILED else 0
+    bucket = failure_bucket(failure) if failure and state == _FAILED else 0
     return _STATES[state], ALWAYS, job_type, queue or "", bucket
 
 

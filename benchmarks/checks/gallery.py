@@ -148,7 +148,7 @@ class Gallery:
 
     def _many(self) -> None:
         """Write a day of jobs to the tape, and wait until they are folded."""
-        _apart(publish, self._made, day(self._jobs, datetime.now(UTC)))
+        _apart(publish, self._made.environment["RABBITMQ_URL"], self._made.topology, day(self._jobs, datetime.now(UTC)))
         with self._made.client() as client:
             since = (datetime.now(UTC) - timedelta(hours=25)).isoformat()
 

@@ -25,10 +25,15 @@ _TRACEBACK: Final = """Traceback (most recent call last):
 """
 
 
-def day(jobs: int, now: datetime, seed: int = 1, seconds: float = DAY) -> Iterator[events.JobEvent]:
-    """Yield the events of the jobs of the ``seconds`` before ``now`` (UTC), in the order of their times."""
+def day(
+    jobs: int, now: datetime, seed: int = 1, seconds: float = DAY, refused: int = REFUSED
+) -> Iterator[events.JobEvent]:
+    """Yield the events of the jobs of the ``seconds`` before ``now`` (UTC), in the order of their times.
+
+    ``refused``: how many are payments that the bank refuses.
+    """
     chance = random.Random(seed)
-    start, refused_every = now - timedelta(seconds=seconds), max(2, jobs // REFUSED)
+    start, refused_every = now - timedelta(seconds=seconds), max(2, jobs // refused)
     waiting: list[tuple[datetime, int, events.JobEvent]] = []
     number = 0
     for n in range(jobs):

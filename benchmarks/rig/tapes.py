@@ -16,7 +16,7 @@ from jobtape.broker.stream_reader import TapeMessage
 from jobtape.consumer.folding import fold_batch
 from jobtape.schemas import events, ids
 from jobtape.schemas.job import Order
-from jobtape.schemas.topology import EVENT_KEY
+from jobtape.schemas.topology import EVENT_KEY, Topology
 from jobtape.view.store import Store
 from tests.schemas import events_of_a_job as facts
 
@@ -51,14 +51,14 @@ def messages(job_ids: list[str]) -> Iterator[TapeMessage]:
 
 async def write(made: Installation, job_ids: list[str]) -> None:
     """Publish the events of the jobs."""
-    await publish(made, tape(job_ids))
+    await publish(made.environment["RABBITMQ_URL"], made.topology, tape(job_ids))
 
 
-async def publish(made: Installation, facts_of_jobs: Iterable[events.JobEvent]) -> None:
+async def publish(url: str, topology: Topology, facts_of_jobs: Iterable[events.JobEvent]) -> None:
     """Publish events to the tape, IN_FLIGHT at a time."""
-    link = Link(made.environment["RABBITMQ_URL"], name="benchmark")
+    link = Link(url, name="benchmark")
     link.start()
-    channel = ConfirmedChannel(link, made.topology.events.name)
+    channel = ConfirmedChannel(link, topology.events.name)
     rest = iter(facts_of_jobs)
     while window := list(islice(rest, IN_FLIGHT)):
         publishes = [

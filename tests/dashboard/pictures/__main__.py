@@ -5,21 +5,26 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-import time
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 import httpx
+import pika
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
+from benchmarks.rig.shop_tape import day
+from benchmarks.rig.tapes import publish
 from jobtape.broker.declare import remove_namespace
+from jobtape.schemas.topology import Topology
 from tests.brokers import start_session_broker
 from tests.cli.installation import Installation, installation_in
 from tests.cli.programs import until
 from tests.dashboard.browser import Tab, browser
+from tests.dashboard.pictures.pages import settle
 from tests.namespaces import environment_for, some_topology
 from tools.clone import ROOT
 
@@ -52,6 +57,22 @@ def _run_jobs(client: httpx.Client) -> tuple[str, str]:
     return retried, failed
 
 
+def _prepare_rules(site: Installation, client: httpx.Client) -> None:
+    """Make schedules, a changed limit, jobs that wait for a key, a subscription and a dead letter."""
+    report = {"type": "report.build", "payload": {"year": 2025}, "cron": "0 9 * * MON-FRI", "tz": "Europe/Berlin"}
+    client.put("/schedules/morning-report", json=report).raise_for_status()
+    client.put("/schedules/sweep", json={"type": "stock.sweep", "payload": {}, "every": 3600}).raise_for_status()
+    client.post("/schedules/sweep/trigger").raise_for_status()
+    client.put("/limits/text.count", json={"at_most": 5}).raise_for_status()
+    for n in range(3):
+        _submit(client, "stock.move", {"article": "bolts", "pieces": n, "pause": 60.0}, tenant="a")
+    connection = pika.BlockingConnection(pika.URLParameters(site.env["RABBITMQ_URL"]))
+    queue = Topology(site.env["JOBTAPE_NAMESPACE"]).work_queue("mail").name
+    connection.channel().basic_publish("", queue, b'{"hello": "world"}')
+    connection.close()
+    until(lambda: client.get("/dead").json()["items"], "the dead letter is stored")
+
+
 def _ended(client: httpx.Client, job_id: str) -> bool:
     return client.get(f"/jobs/{job_id}").json()["state"] in ("succeeded", "failed")
 
@@ -70,23 +91,18 @@ def _save(page: Page, name: str) -> None:
     picture.quantize(256, method=Image.Quantize.MEDIANCUT).save(FOLDER / f"{name}.png", optimize=True)
 
 
-def _run_for_minutes(client: httpx.Client, minutes: int) -> None:
-    """Run jobs for some minutes, so that the plots have something to show. Each tenth fails."""
-    start, n = time.monotonic(), 0
-    while (passed := time.monotonic() - start) < minutes * 60:
-        name = NAMES[n % len(NAMES)]
-        _submit(client, "mail.send", {"to": f"{name}@example.org"}, tenant="abc"[n % 3])
-        _submit(client, "payment.charge", {"customer": 7000 + n, "amount": 0.0 if n % 10 == 9 else 9.9}, tenant="a")
-        n += 1
-        # Some minutes are busier than others.
-        time.sleep(0.25 if int(passed / 60) % 2 else 0.6)
+def _write_past(url: str, topology: Topology) -> None:
+    """Write jobs of the last quarter of an hour to the tape, so that the plots have something to show."""
+    events = day(1500, datetime.now(UTC), seconds=900, refused=40)
+    anyio.run(publish, url, topology, events)
 
 
 def _draw(site: Installation, chromium: Browser) -> None:
     url = f"http://127.0.0.1:{site.port}"
     with httpx.Client(base_url=url, trust_env=False) as client:
-        _run_for_minutes(client, 5)
+        until(lambda: len(client.get("/jobs", params={"limit": 1000}).json()["items"]) >= 1000, "the past is folded")
         retried, failed = _run_jobs(client)
+        _prepare_rules(site, client)
     overview = Tab(chromium, url, SIZE).go("")
     overview.get_by_text("month").first.wait_for()
     overview.get_by_role("img", name="Jobs per minute").wait_for()
@@ -101,6 +117,10 @@ def _draw(site: Installation, chromium: Browser) -> None:
     page = Tab(chromium, url, SIZE).go("failures")
     page.get_by_label("payment.charge: ValueError").wait_for()
     _save(page, "failures")
+    for name in ("queues", "schedules", "tape", "dead", "subscriptions"):
+        page = Tab(chromium, url, SIZE).go(name)
+        assert not settle(page)
+        _save(page, name)
     page = Tab(chromium, url, SIZE).go("jobs")
     page.get_by_text("month").first.wait_for()
     _save(page, "jobs")
@@ -132,6 +152,7 @@ def main() -> int:
         shutil.copy(SHOP, site.folder)
         try:
             site.up()
+            _write_past(broker.url, topology)
             with browser() as chromium:
                 _draw(site, chromium)
         finally:

@@ -33,7 +33,7 @@ JOB_PAGES: Final[Mapping[str, str]] = {
     "job-large": "jobs/{large}",
     "job-arabic": "jobs/{arabic}",
     "jobs-arabic": "jobs?label=%D8%A7%D9%84%D8%B9%D9%85%D9%8A%D9%84%3A%D9%85%D8%AD%D9%85%D8%AF",
-    "jobs-key": "jobs?ordering_key=bolts",
+    "jobs-key": "jobs?ordering_key=article%3Dbolts",
     "job-past": "jobs/{retried}?as_of={cursor}",
     "jobs-past": "jobs?as_of={cursor}",
     "overview-past": "?as_of={cursor}&range=hour",
