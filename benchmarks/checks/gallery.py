@@ -67,6 +67,7 @@ class Gallery:
             step()
             if name in wanted:
                 self._take(name)
+        self._broker.start()  # its namespace is removed
 
     def _take(self, situation: str) -> None:
         shown: dict[str, dict[str, Image.Image]] = {}
@@ -88,6 +89,8 @@ class Gallery:
         print(
             f"{situation}: {len(shown)} pages; slowest {slowest[0]} {slowest[1]:.2f} s, "
             f"longest task {longest[0]} {longest[1]:.0f} ms",
+            *(fault for fault in self.faults if fault.startswith(f"{situation},")),
+            sep="\n",
             flush=True,
         )
 
@@ -224,7 +227,7 @@ def main() -> int:
     with shop as (broker, made), browser() as chromium:
         gallery = Gallery(made, broker, chromium, wanted.folder, wanted.jobs)
         gallery.run(wanted.situations)
-    print("\n".join(gallery.faults) or "no fault")
+    print(f"{len(gallery.faults)} faults")
     return 1 if gallery.faults else 0
 
 

@@ -86,7 +86,7 @@ class _Job:
         lasted = chance.lognormvariate(-1.5, 1.0) * (20 if self.type == "report.build" else 1)
         if refused:
             yield self._failed(begun, lasted, attempt, ("ConnectionError", "the bank refused the connection", 41))
-        elif chance.random() < 0.01:
+        elif self.type == "payment.charge" and chance.random() < 0.04:
             amount = -chance.randint(1, 500)
             yield self._failed(begun, lasted, attempt, ("ValueError", f"the amount is not positive: {amount}", 57))
         else:

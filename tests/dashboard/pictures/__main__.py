@@ -107,15 +107,8 @@ def _draw(site: Installation, chromium: Browser) -> None:
     overview.get_by_text("month").first.wait_for()
     overview.get_by_role("img", name="Jobs per minute").wait_for()
     _save(overview, "overview")
-    with httpx.Client(base_url=url, trust_env=False) as client:
-        _damage(site, client)
-        dry_run = client.post("/jobs", json={"type": "jobtape.rebuild", "payload": {"dry_run": True}}).json()["id"]
-    page = Tab(chromium, url, SIZE).go(f"tape/{dry_run}")
-    page.get_by_role("button", name="failed to succeeded").click()
-    page.get_by_label("failed → succeeded").wait_for()
-    _save(page, "rebuild")
     page = Tab(chromium, url, SIZE).go("failures")
-    page.get_by_label("payment.charge: ValueError").wait_for()
+    page.get_by_label("payment.charge: ValueError").first.wait_for()
     _save(page, "failures")
     for name in ("queues", "schedules", "tape", "dead", "subscriptions"):
         page = Tab(chromium, url, SIZE).go(name)
@@ -140,6 +133,13 @@ def _draw(site: Installation, chromium: Browser) -> None:
     page.get_by_role("button", name="Submit", exact=True).click()
     page.locator("[aria-invalid=true]").wait_for()
     _save(page, "submit")
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        _damage(site, client)
+        dry_run = client.post("/jobs", json={"type": "jobtape.rebuild", "payload": {"dry_run": True}}).json()["id"]
+    page = Tab(chromium, url, SIZE).go(f"tape/{dry_run}")
+    page.get_by_role("button", name="failed to succeeded").click()
+    page.get_by_label("failed → succeeded").wait_for()
+    _save(page, "rebuild")
 
 
 def main() -> int:

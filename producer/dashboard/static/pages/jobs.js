@@ -1,6 +1,7 @@
 /** The list of jobs: filters, pages, and changes that do not move what somebody reads. */
 import { get } from "../core/api.js";
 import { useChanges } from "../core/events.js";
+import { health } from "../core/health.js";
 import { html } from "../core/html.js";
 import { Numeral, stringify } from "../core/json.js";
 import { useEvery, useLoad } from "../core/load.js";
@@ -228,6 +229,8 @@ function Row({ job, lost }) {
       go(link(`jobs/${job.id}`));
   };
   const begun = job.started_at ?? job.finished_at;
+  const unserved =
+    asOf.value === null && job.state === "queued" && health.value?.workers[job.queue ?? ""]?.consumers === 0;
   const waited = waitOf(job);
   const ran =
     job.started_at === null
@@ -238,7 +241,7 @@ function Row({ job, lost }) {
   return html`<tr onClick=${open}>
     <td><${State} state=${job.state} /></td>
     <td class="name"><a data-row href=${link(`jobs/${job.id}`)} title=${job.id}>${job.type}</a></td>
-    <td class="outcome">${lost ? html`<span class="warning">its worker is gone</span>` : html`<${Outcome} job=${job} />`}</td>
+    <td class="outcome">${lost ? html`<span class="warning">its worker is gone</span>` : unserved ? html`<span class="warning">no worker takes it</span>` : html`<${Outcome} job=${job} />`}</td>
     <td><${Labels} labels=${job.labels} /></td>
     <td class="queue">${job.queue}</td>
     <td class="num">${attempt(job)}</td>

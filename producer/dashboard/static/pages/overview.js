@@ -162,8 +162,8 @@ function Tile({ name, title, count, note, href }) {
 /** How far the parts are behind. */
 function Delays() {
   const now = health.value;
-  // The projector is what moves timers and relay, so their last values say nothing without it.
-  const active = now?.parts.projector?.ready ?? true;
+  // The projector moves timers and relay, over the broker: without them the last values say nothing.
+  const active = (now?.parts.projector?.ready ?? true) && (now?.parts.broker?.ready ?? true);
   const parts = /** @type {[string, unknown][]} */ ([
     ["Projector", now?.lag],
     ["Timers", active ? now?.timers.behind : null],

@@ -95,5 +95,7 @@ function Ticks({ schedule, onClose }) {
 
 /** @param {Schedule} schedule */
 function whenOf({ cron, every, tz }) {
-  return cron === null ? `every ${duration(Number(every))}` : html`<code>${cron}</code> ${tz}`;
+  return cron === null
+    ? `every ${duration(Number(every)).replace(/ 0 (h|min|s)$/, "")}`
+    : html`<code>${cron}</code> ${tz}`;
 }
