@@ -63,7 +63,7 @@ def test_workers_lists_those_of_jobs_and_of_builtin_jobs(running: Installation) 
         assert (done.returncode, done.stderr) == (0, "")
         return sorted(line.split()[5] for line in done.stdout.splitlines()[1:] if "alive" in line)
 
-    until(lambda: listed() == ["default", "jobtape"], "both workers are listed")
+    until(lambda: listed() == ["default", "jobtape", "jobtape-webhooks"], "all workers are listed")
 
 
 def test_redrive_by_filter(running: Installation) -> None:
