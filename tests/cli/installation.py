@@ -19,9 +19,10 @@ from jobtape.cli.main import main
 from tests.cli.programs import COMMAND, LIMIT, Program, until
 from tools.processes.ports import free_port
 
-CLIENT_COMMANDS: Final = frozenset(
-    {"submit", "status", "cancel", "list", "events", "redrive", "dead", "limits", "limit"}
+PROCESS_COMMANDS: Final = frozenset(
+    {"up", "api", "worker", "projector", "outbox", "init", "doctor", "subscriptions", "export", "import", "--version"}
 )
+"""Commands that run parts, configure logging or open broker and database. The others only use the API."""
 JOBS = '''
 import os
 from jobtape import Concurrency, Context, Cron, job
@@ -87,7 +88,7 @@ class Installation:
         """
         local = arguments[:2] == ("schedules", "sync")  # imports the job modules
         shown = arguments[:1] == ("outbox",) and not {"--list", "--remove"}.isdisjoint(arguments)
-        known = bool(arguments) and arguments[0] in CLIENT_COMMANDS
+        known = bool(arguments) and arguments[0] not in PROCESS_COMMANDS
         if (known or shown) and not local and not stdin and not variables:
             return self._run_here(arguments)
         return subprocess.run(

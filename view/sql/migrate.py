@@ -6,10 +6,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import URL, Connection, text
+from sqlalchemy import URL, Connection, inspect, text
 
+from jobtape.view import tables
 from jobtape.view.sql import engine, sqlite
 from jobtape.view.sql.roles import MIGRATE_TIMEOUT
 
@@ -31,12 +30,23 @@ def to_newest(url: URL) -> None:
         with migrators.begin() as connection:
             if url.drivername != "sqlite":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            _upgrade(connection)
+            if not _is_newest(connection):
+                _upgrade(connection)
     finally:
         migrators.dispose()
 
 
+def _is_newest(connection: Connection) -> bool:
+    if not inspect(connection).has_table("alembic_version"):
+        return False
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == tables.SCHEMA_VERSION
+
+
 def _upgrade(connection: Connection) -> None:
+    # Here, because it takes a tenth of a second, and most processes find the newest version.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
