@@ -14,7 +14,6 @@ from jobtape.schemas.cursor import FIRST_EPOCH
 from jobtape.schemas.events import EVENT_NAMES
 from jobtape.schemas.job import Job
 from jobtape.view import checkpoint, jobs, tables
-from jobtape.view.committed import CommittedEvent, CommittedHistory, CommittedPage
 from jobtape.view.dead_messages import DeadMessages
 from jobtape.view.flows import Flows
 from jobtape.view.fold_session import FoldSession
@@ -22,17 +21,19 @@ from jobtape.view.idempotency_keys import Claim, IdempotencyKeys, KeyedSubmissio
 from jobtape.view.job_search import JobSearcher
 from jobtape.view.open_jobs import OpenJobs
 from jobtape.view.past import PastView
-from jobtape.view.positions import Positions
 from jobtape.view.quick_reads import NeedsThread, QuickReads
 from jobtape.view.rates import Rates
 from jobtape.view.rebuilds import RebuildStore
-from jobtape.view.relay_row import RelayRow
 from jobtape.view.retention import JobRetention
 from jobtape.view.rows import history_from_row, job_from_driver, job_from_row, storable
 from jobtape.view.sql import bulk, leases, migrate
 from jobtape.view.sql.database import Database
 from jobtape.view.sql.roles import TIMEOUT
 from jobtape.view.statistics import Statistics
+from jobtape.view.subscribers.committed import CommittedEvent, CommittedHistory, CommittedPage
+from jobtape.view.subscribers.positions import Positions
+from jobtape.view.subscribers.relay_row import RelayRow
+from jobtape.view.subscribers.webhooks import Webhook, Webhooks
 from jobtape.view.tallies import ALWAYS
 from jobtape.view.tasks import Tasks
 from jobtape.view.values import (
@@ -58,7 +59,6 @@ from jobtape.view.values import (
     UnreadableRow,
     history_row,
 )
-from jobtape.view.webhooks import Webhook, Webhooks
 from jobtape.view.worker_signs import SeenWorker, WorkerSigns
 
 __all__ = [

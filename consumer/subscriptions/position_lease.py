@@ -9,7 +9,7 @@ import logging
 import threading
 
 from jobtape.schemas.errors import ViewUnavailable
-from jobtape.view.positions import SUBSCRIPTION, Positions
+from jobtape.view.subscribers.positions import SUBSCRIPTION, Positions
 
 log = logging.getLogger(__name__)
 

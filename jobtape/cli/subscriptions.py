@@ -19,8 +19,8 @@ from jobtape.schemas.errors import JobtapeError
 from jobtape.schemas.topology import Topology
 from jobtape.settings import Settings
 from jobtape.subscribing import NAME
-from jobtape.view.positions import SUBSCRIPTION
 from jobtape.view.store import NamedPosition
+from jobtape.view.subscribers.positions import SUBSCRIPTION
 
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds that the broker may take to answer."""

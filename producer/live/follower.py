@@ -23,8 +23,8 @@ from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.view_calls import ViewCalls
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.filters.selection import Selection
-from jobtape.view.committed import CommittedHistory
 from jobtape.view.store import CommittedEvent, CommittedPage, HistoryRange
+from jobtape.view.subscribers.committed import CommittedHistory
 
 AT_ONCE: Final = 64 * 1024
 """About how many bytes of events are returned at a time."""

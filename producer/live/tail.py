@@ -29,8 +29,8 @@ from jobtape.producer.service.errors import TooBusy
 from jobtape.producer.service.view_calls import ViewCalls
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.filters.selection import Selection
-from jobtape.view.committed import CommittedHistory
 from jobtape.view.store import CommittedEvent, HistoryRange
+from jobtape.view.subscribers.committed import CommittedHistory
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import pytest
 
 from jobtape.schemas.cursor import cursor_of
 from jobtape.schemas.filters.selection import Selection
-from jobtape.view import committed
 from jobtape.view.store import Gap, HistoryRange, Store
+from jobtape.view.subscribers import committed
 from tests.view.samples import NOON, commit, folded, job_id, record, submitted, succeeded
 
 ALL = Selection()

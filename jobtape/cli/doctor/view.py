@@ -9,8 +9,8 @@ from jobtape.cli.doctor.findings import Findings
 from jobtape.cli.doctor.gates import examine_gates
 from jobtape.schemas.errors import ViewUnavailable
 from jobtape.schemas.rules.rules import RulesInForce
-from jobtape.view.positions import SUBSCRIPTION
 from jobtape.view.store import Checkpoint, HistoryRange, NamedPosition, Store
+from jobtape.view.subscribers.positions import SUBSCRIPTION
 
 ABANDONED: Final = timedelta(days=7)
 PLACED_LONG: Final = timedelta(seconds=60)

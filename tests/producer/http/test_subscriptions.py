@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobtape.schemas.cursor import cursor_of
-from jobtape.view.positions import SUBSCRIPTION
 from jobtape.view.store import Store
+from jobtape.view.subscribers.positions import SUBSCRIPTION
 from tests.producer.http.test_read import fill
 from tests.producer.running_api import api, without_broker
 from tests.view.samples import submitted, succeeded

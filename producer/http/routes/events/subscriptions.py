@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 from jobtape.producer.http import openapi
 from jobtape.producer.http.dependencies import RunningProducer, no_query
 from jobtape.producer.http.representation import PydanticJSONResponse
-from jobtape.view.positions import MOST_BEHIND
 from jobtape.view.store import Subscription
+from jobtape.view.subscribers.positions import MOST_BEHIND
 
 router = APIRouter(tags=["operations"])
 

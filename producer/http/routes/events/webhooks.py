@@ -18,7 +18,7 @@ from jobtape.schemas.ids import parse_job_id
 from jobtape.schemas.job import StorableText, Utc
 from jobtape.schemas.webhooks.delivery import BodyKind
 from jobtape.view.store import Webhook
-from jobtape.view.webhooks import MOST_BEHIND
+from jobtape.view.subscribers.webhooks import MOST_BEHIND
 from jobtape.webhooks.addresses import MOST_URL
 
 MOST_DESCRIPTION: Final = 500
