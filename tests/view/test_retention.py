@@ -6,6 +6,7 @@ import pytest
 
 from jobtape.consumer.folding import fold_messages
 from jobtape.schemas.events import JobEvent, encode
+from jobtape.schemas.filters.selection import EventFilter
 from jobtape.schemas.job import FlowNode
 from jobtape.view import retention
 from jobtape.view.store import JobQuery, RawMessage, Store
@@ -35,6 +36,21 @@ def test_prune_keeps_jobs_until_relay_has_published(store: Store) -> None:
     pruned = store.retention.prune("me", LATER)
     assert pruned is not None and pruned.jobs == 0
     assert store.relay.move("me", store.committed.reach().head, 2, 0, None)
+    pruned = store.retention.prune("me", LATER)
+    assert pruned is not None and pruned.jobs == 1
+
+
+def test_prune_keeps_jobs_until_enabled_webhooks_have_passed_them(store: Store) -> None:
+    old = submitted(1)
+    record(store, old, succeeded(old))
+    for webhook_id in ("a", "b"):
+        store.webhooks.create(webhook_id, "https://example.org/", "", EventFilter(), "thin", b"", 0)
+    pruned = store.retention.prune("me", LATER)
+    assert pruned is not None and pruned.jobs == 0
+    assert store.webhooks.move("me", {"a": (1, store.committed.reach().head)})
+    pruned = store.retention.prune("me", LATER)
+    assert pruned is not None and pruned.jobs == 0
+    assert store.webhooks.disable("b", "nobody answers")
     pruned = store.retention.prune("me", LATER)
     assert pruned is not None and pruned.jobs == 1
 
