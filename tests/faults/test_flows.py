@@ -1,18 +1,22 @@
 """Tests that each flow ends as it should, with one job for each place in it, whatever is killed."""
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from uuid_utils import uuid7
 
-from jobtape.schemas.events import JobEvent, Submitted
+from jobtape.producer.service.submission.order_check import forked_order
+from jobtape.schemas.events import JobEvent, Submitted, submitted
 from jobtape.schemas.fold import evolve
 from jobtape.schemas.interventions import cancelled
 from jobtape.schemas.job import JobState
 from jobtape.schemas.topology import CANCEL_KEY
+from jobtape.settings import Settings
 from jobtape.view.store import Store
 from tests.checker import Checker
 from tests.consumer.installation import Rig
@@ -20,7 +24,7 @@ from tests.faults import jobs
 from tests.faults.load import done, sync_declarations
 from tests.faults.parts import Parts
 from tests.faults.scale import SCALE, scaled
-from tests.flows import flow_ended, flow_event, flow_problems
+from tests.flows import flow_ended, flow_event, flow_problems, jobs_of
 from tests.waiting import eventually
 from tools.brokers.node import PrivateNode
 
@@ -29,7 +33,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180 * max(1.0, SCALE))]
 TYPES: Final = (jobs.add, jobs.nap, jobs.upto, jobs.total, jobs.refuse)
 ITEMS: Final = 30
 FLOWS: Final = scaled(12)
+FORKS: Final = 4
 DEATHS: Final = scaled(3)
+_ADD: Final = {"type": "add"}
 NODES: Final[dict[str, Any]] = {
     "upto": {"type": "upto", "payload": {"n": ITEMS}},
     "add": {"type": "add", "map": {"$from": "upto"}, "payload": {"x": {"$item": ""}, "y": 1}, "limit": 20},
@@ -37,7 +43,14 @@ NODES: Final[dict[str, Any]] = {
     "refuse": {"type": "refuse", "after": ["upto"]},
     "skipped": {"type": "refuse", "after": ["refuse"]},
     "alert": {"type": "nap", "after": ["skipped"], "on": "failure", "payload": {"seconds": 0.01}},
-    "last": {"type": "add", "after": ["alert"], "payload": {"x": {"$from": "total"}, "y": 0}},
+    "inner": {
+        "type": "jobtape.flow",
+        "payload": {
+            "input": {"x": {"$from": "total"}},
+            "nodes": {"same": _ADD | {"payload": {"x": {"$input": "/x"}, "y": 0}}},
+        },
+    },
+    "last": {"type": "add", "after": ["alert"], "payload": {"x": {"$from": "inner", "path": "/same"}, "y": 0}},
 }
 SUM: Final = sum(range(ITEMS)) + ITEMS
 
@@ -47,6 +60,22 @@ async def submit_flows(rig: Rig, number: int) -> list[str]:
     events = [flow_event(rig, TYPES, NODES) for _ in range(number)]
     await asyncio.gather(*(rig.publisher.publish(event) for event in events))
     return [event.subject for event in events]
+
+
+async def submit_forks(rig: Rig, store: Store, flows: list[str], begin: str) -> list[str]:
+    """Fork each of these flows from the node ``begin`` on."""
+    known = {each.name: each for each in TYPES}
+    as_of = store.committed.reach().head
+    forks: list[str] = []
+    for flow_id in flows:
+        flow = store.job(flow_id)
+        assert flow is not None
+        taken = Counter(job.node for job in store.flows.succeeded_then(flow_id, as_of))
+        order = forked_order(flow, begin, None, taken, as_of, known, Settings().limits, datetime.now(UTC))
+        event = submitted(str(uuid7()), order, source=rig.topology.source, time=datetime.now(UTC))
+        await rig.publisher.publish(event)
+        forks.append(event.subject)
+    return forks
 
 
 async def submit_cancelled(rig: Rig) -> str:
@@ -84,7 +113,7 @@ async def check(rig: Rig, store: Store, flows: list[str], cancelled_flow: str | 
 async def test_flows_go_on_when_workers_and_projectors_are_killed(
     rig: Rig, store: Store, database_url: str, tmp_path: Path
 ) -> None:
-    """In the middle of expansion, fan-in and cancellation. Failures reach their handler, as in celery#9107 and
+    """In the middle of expansion, fan-in, cancellation and forks. Failures reach their handler, as in celery#9107 and
     celery#3317 they did not, and no fan-in waits forever, as in bullmq#3362.
     """
     log = tmp_path / "parts.log"
@@ -103,6 +132,20 @@ async def test_flows_go_on_when_workers_and_projectors_are_killed(
                 parts.kill(name)
                 parts.start(part, name)
         await check(rig, store, flows, cancelled_flow)
+        seen = len(rig.events)
+        forks = await submit_forks(rig, store, flows[: FORKS // 2], "inner")
+        forks += await submit_forks(rig, store, flows[: FORKS // 2], "refuse")
+        await eventually(lambda: len(rig.events) > seen + FORKS * ITEMS, 60, what="results are taken")
+        for part in ("worker", "projector"):
+            parts.kill(f"{part}1")
+            parts.kill(f"{part}2")
+            parts.start(part, f"{part}1")
+        await check(rig, store, forks)
+        for flow_id in forks:
+            # What was taken did not run.
+            taken = {job.id for name in ("upto", "add", "total") for job in jobs_of(store, flow_id, name)}
+            assert len(taken) == ITEMS + 2
+            assert not [event for event in rig.events if event.name == "started" and event.subject in taken]
         assert parts.ended() == [], log.read_text()[-3000:]
 
 
