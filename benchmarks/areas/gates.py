@@ -1,5 +1,5 @@
-"""Gates under fire: order, limits, rates and schedules on several workers and projectors that are killed again and
-again.
+"""Gates under fire: order, limits, rates, lanes and schedules on several workers and projectors that are killed again
+and again.
 """
 
 import itertools
@@ -31,6 +31,11 @@ LIMIT: Final = 5
 RATE: Final = 50
 FEW: Final = 10
 BATCH: Final = 500
+HIGH: Final = 100
+LANED_SECONDS: Final = 0.4
+"""How long a job of a lane runs, so that workers and not the broker are the limit."""
+LOW_SHARE: Final = 1 / 7
+"""Of the low lane, while jobs of the high one wait and none of the normal one: weights of 6 and 1."""
 KILL_WORKER_EVERY: Final = 3.0
 KILL_PROJECTOR_EVERY: Final = 5.0
 LONGEST: Final = 400.0
@@ -85,11 +90,11 @@ class Gated:
         self.database = database
         self.killed: set[int] = set()
 
-    def submit(self, job_type: str, payloads: Sequence[dict[str, object]]) -> None:
-        """Submit jobs in this order. Raises RuntimeError when one is refused."""
+    def submit(self, job_type: str, payloads: Sequence[dict[str, object]], **options: str) -> None:
+        """Submit jobs in this order. ``options``: further fields of each. Raises RuntimeError when one is refused."""
         with self.made.client() as client:
             for start in range(0, len(payloads), BATCH):
-                batch = [{"type": job_type, "payload": each} for each in payloads[start : start + BATCH]]
+                batch = [{"type": job_type, "payload": each} | options for each in payloads[start : start + BATCH]]
                 answer = client.post("/jobs/batch", json=batch).raise_for_status().json()
                 if any(item["status"] != "accepted" for item in answer["items"]):
                     raise RuntimeError(f"a submission was not accepted: {answer}")
@@ -97,12 +102,16 @@ class Gated:
     def lines(self, job_type: str) -> list[Line]:
         """Return what the executions of a job type have recorded so far, in one order."""
         found = []
-        text = self._lines.read_text() if self._lines.exists() else ""
+        text = self.text()
         for line in text[: text.rfind("\n") + 1].splitlines():
             what, name, key, n, fence, pid, moment = line.split()
             if name == job_type:
                 found.append(Line(what, name, key, int(n), int(fence), int(pid), float(moment)))
         return found
+
+    def text(self) -> str:
+        """Return what all executions have recorded so far."""
+        return self._lines.read_text() if self._lines.exists() else ""
 
     def ended(self, job_type: str) -> int:
         """Return how many different jobs have ended."""
@@ -110,7 +119,7 @@ class Gated:
 
     def all_ended(self, job_type: str, jobs: int) -> bool:
         """Return whether ``jobs`` different jobs have ended."""
-        text = self._lines.read_text() if self._lines.exists() else ""
+        text = self.text()
         # First what is quick: it is asked often, beside what is measured.
         return text.count(f"end {job_type} ") >= jobs and self.ended(job_type) >= jobs
 
@@ -152,6 +161,8 @@ def measure(stage: Stage, plan: Plan) -> Section:
         _limited(found, gated, plan)
         _rated(found, gated, plan)
         _turns(found, gated, plan)
+    with _gated(stage, "sqlite") as gated:
+        measure_lanes(found, gated, plan)
     with _gated(stage, "postgresql", projectors=PROJECTORS) as gated:
         _schedules(found, gated, plan)
     return Section("gates", "\n\n".join(_text(found)))
@@ -307,6 +318,49 @@ def _turns(found: Found, gated: Gated, plan: Plan) -> None:
         f"from the first to the last of the {FEW}, {between} of the {plan.gated:,} started",
         holds=between <= 2 * FEW + LIMIT,
     )
+
+
+def measure_lanes(found: Found, gated: Gated, plan: Plan) -> None:
+    """Add how long jobs of the high lane take with and without a backlog of the low one, and the share of the low one
+    while jobs of both wait.
+    """
+    alone = _high_jobs(gated, "alone")
+    gated.submit("laned", [{"key": "low", "n": n, "seconds": LANED_SECONDS} for n in range(plan.gated)])
+    until(lambda: "begin laned low" in gated.text(), "jobs of the low lane run", LONGEST)
+    took = _high_jobs(gated, "urgent")
+    waiting = plan.gated - sum(line.key == "low" and line.what == "end" for line in gated.lines("laned"))
+    found.add(
+        f"{plan.gated:,} jobs of the low lane, then {HIGH} of the high one",
+        "the high ones done within a second of what they take alone",
+        f"{took:.2f} s, alone {alone:.2f} s; {waiting:,} low ones were left",
+        holds=took <= alone + 1 and waiting > 0,
+    )
+    before = len(gated.lines("laned"))
+    many = plan.gated // 2
+    payloads = [{"key": "load", "n": n, "seconds": LANED_SECONDS} for n in range(many)]
+    gated.submit("laned", payloads, lane="high")
+    until(lambda: gated.text().count("begin laned load") >= many, "the high lane is empty", LONGEST)
+    begun = [line.key for line in gated.lines("laned")[before:] if line.what == "begin"]
+    # From the first to the last of the high lane, without what begins while they are submitted and while few are left.
+    high = [n for n, key in enumerate(begun) if key == "load"]
+    both = begun[high[many // 4] : high[3 * many // 4]]
+    share = both.count("low") / len(both)
+    left = plan.gated - gated.text().count("begin laned low ")
+    found.add(
+        f"{many:,} jobs of the high lane beside the low ones",
+        f"the low lane goes on at its weight, {100 * LOW_SHARE:.0f} %",
+        f"{100 * share:.1f} % of {len(both):,} jobs; {left:,} low ones were left",
+        holds=left > 0 and abs(share / LOW_SHARE - 1) <= 0.25,
+    )
+
+
+def _high_jobs(gated: Gated, key: str) -> float:
+    """Run ``HIGH`` jobs of the high lane, and return how many seconds the last one ended after the submission."""
+    began = time.time()
+    payloads = [{"key": key, "n": n, "seconds": LANED_SECONDS} for n in range(HIGH)]
+    gated.submit("laned", payloads, lane="high")
+    until(lambda: gated.text().count(f"end laned {key} ") >= HIGH, "the jobs of the high lane have run", LONGEST)
+    return max(line.time for line in gated.lines("laned") if line.key == key) - began
 
 
 def _schedules(found: Found, gated: Gated, plan: Plan) -> None:

@@ -43,6 +43,11 @@ async def turns(ctx: Context, key: str, n: int, seconds: float = 0.0) -> None:
     await _run(ctx, key, n, seconds)
 
 
+@job("laned", queue="lanes", lane="low")
+async def laned(ctx: Context, key: str, n: int, seconds: float = 0.0) -> None:
+    await _run(ctx, key, n, seconds)
+
+
 @job("tick")
 def tick() -> None:
     """Do nothing."""
